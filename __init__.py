@@ -1,0 +1,10 @@
+"""EgoX for ComfyUI: exocentric video in, egocentric video out."""
+
+WEB_DIRECTORY = "./web/js"
+
+
+async def comfy_entrypoint():
+    """Give the host the pack's extension. Imported only here, so that tools can import the repository without a host."""
+    from .nodes import EgoXExtension
+
+    return EgoXExtension()
