@@ -1,0 +1,24 @@
+"""Connects the core's progress callback to the host: a progress bar on the running node, and the Cancel button."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.utils
+
+from ..egox_core.progress import Progress
+
+
+def host_progress(total: int = 1) -> Progress:
+    """A progress callback for one run of one node.
+
+    ``total`` is only the bar's first length; every report carries its own, because a node often calls several core
+    functions one after the other, each with its own count. The callback raises the host's
+    ``InterruptProcessingException`` once the user has pressed Cancel; the core lets it pass through.
+    """
+    bar = comfy.utils.ProgressBar(max(total, 1))
+
+    def report(done: int, total: int, stage: str) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, max(total, 1))
+
+    return report
