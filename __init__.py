@@ -4,7 +4,7 @@ WEB_DIRECTORY = "./web/js"
 
 
 async def comfy_entrypoint():
-    """Give the host the pack's extension. Imported only here, so that tools can import the repository without a host."""
+    """Give the host the pack's extension; imported only here, so that tools import the repository without a host."""
     from .nodes import EgoXExtension
 
     return EgoXExtension()

@@ -1,0 +1,139 @@
+"""A graph under construction, saved in the form that the host's front end saves (LiteGraph, version 0.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
+BYPASSED = 4
+NOTE_TYPES = frozenset({"Note", "MarkdownNote"})
+
+
+class Node:
+    """One node: inputs by name are either widget values or ``(node, output name)``."""
+
+    def __init__(self, number: int, kind: str, info: dict[str, Any] | None) -> None:
+        self.number, self.kind, self.info = number, kind, info
+        self.pos: tuple[int, int] = (0, 0)
+        self.size: tuple[int, int] = (320, 120)
+        self.title, self.mode, self.color = "", 0, ""
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, tuple[Node, str]] = {}
+
+    def inputs(self) -> list[tuple[str, Any, dict[str, Any]]]:
+        """(name, type or list of choices, options) of every input, in the order of the schema."""
+        if self.info is None:
+            return []
+        declared = {**self.info["input"].get("required", {}), **self.info["input"].get("optional", {})}
+        return [(name, spec[0], spec[1] if len(spec) > 1 else {}) for name, spec in declared.items()]
+
+    def output_slot(self, name: str) -> int:
+        """The position of a named output; a typo is an error, not a missing link."""
+        names = self.info["output_name"]
+        if name not in names:
+            raise KeyError(f"{self.kind} has the outputs {names}, not {name!r}")
+        return names.index(name)
+
+
+class Graph:
+    """Nodes, links and groups; :meth:`to_json` gives the saved workflow."""
+
+    def __init__(self, object_info: dict[str, Any]) -> None:
+        self.object_info = object_info
+        self.nodes: list[Node] = []
+        self.groups: list[dict[str, Any]] = []
+        self.models: dict[int, list[dict[str, str]]] = {}
+
+    def add(self, kind: str, pos: tuple[int, int], size: tuple[int, int] = (320, 120), *, title: str = "",
+            bypassed: bool = False, models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
+        """Add a node. An input is a widget value or ``(node, output name)``; unknown names are refused."""
+        info = None if kind in NOTE_TYPES else self.object_info[kind]
+        node = Node(len(self.nodes) + 1, kind, info)
+        node.pos, node.size, node.title, node.mode = pos, size, title, BYPASSED if bypassed else 0
+        known = {name for name, _, _ in node.inputs()} | ({"text"} if info is None else set())
+        for name, value in inputs.items():
+            if name not in known and not any(name.startswith(f"{k}.") for k in known):
+                raise KeyError(f"{kind} has the inputs {sorted(known)}, not {name!r}")
+            if isinstance(value, tuple) and isinstance(value[0], Node):
+                node.sources[name] = value
+            else:
+                node.values[name] = value
+        if models:
+            self.models[node.number] = models
+        self.nodes.append(node)
+        return node
+
+    def group(self, title: str, bounding: tuple[int, int, int, int], color: str = "#3f789e") -> None:
+        """Frame the nodes inside ``bounding`` = (x, y, width, height)."""
+        self.groups.append({"id": len(self.groups) + 1, "title": title, "bounding": list(bounding), "color": color,
+                            "font_size": 24, "flags": {}})
+
+    def to_json(self, identity: str) -> dict[str, Any]:
+        """The saved workflow, widgets_values in the front end's order."""
+        links: list[list[Any]] = []
+        outgoing: dict[tuple[int, int], list[int]] = {}
+        saved = [self._node_json(node, links, outgoing) for node in self.nodes]
+        for node, entry in zip(self.nodes, saved, strict=True):
+            for slot, output in enumerate(entry["outputs"]):
+                output["links"] = outgoing.get((node.number, slot), []) or None
+        return {"id": identity, "revision": 0, "last_node_id": len(self.nodes), "last_link_id": len(links),
+                "nodes": saved, "links": links, "groups": self.groups, "config": {},
+                "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}}, "version": 0.4}
+
+    def _node_json(self, node: Node, links: list[list[Any]], outgoing: dict[tuple[int, int], list[int]]) -> dict:
+        sockets, values = [], []
+        for name, kind, options in node.inputs():
+            is_widget = widget(kind, options)
+            shown = "COMBO" if isinstance(kind, list) else kind
+            entry: dict[str, Any] = {"name": name, "type": shown, "link": None}
+            if is_widget:
+                entry["widget"] = {"name": name}
+            if name in node.sources:
+                source, output = node.sources[name]
+                slot = source.output_slot(output)
+                link = len(links) + 1
+                links.append([link, source.number, slot, node.number, len(sockets), source.info["output"][slot]])
+                outgoing.setdefault((source.number, slot), []).append(link)
+                entry["link"] = link
+            sockets.append(entry)
+            if is_widget:
+                values += widget_values(node, name, kind, options)
+        if node.info is None:
+            values = [node.values["text"]]
+        properties: dict[str, Any] = {"Node name for S&R": node.kind} if node.info else {}
+        if node.number in self.models:
+            properties["models"] = self.models[node.number]
+        outputs = [] if node.info is None else [
+            {"name": name, "type": kind, "links": None}
+            for name, kind in zip(node.info["output_name"], node.info["output"], strict=True)]
+        saved = {"id": node.number, "type": node.kind, "pos": list(node.pos), "size": list(node.size), "flags": {},
+                 "order": node.number - 1, "mode": node.mode, "inputs": sockets, "outputs": outputs,
+                 "properties": properties, "widgets_values": values}
+        if node.title:
+            saved["title"] = node.title
+        return saved
+
+
+def widget(kind: Any, options: dict[str, Any]) -> bool:
+    """Whether an input is shown as a widget rather than as a bare socket."""
+    if options.get("forceInput"):
+        return False
+    return isinstance(kind, list) or kind in WIDGET_TYPES or kind == "COMFY_DYNAMICCOMBO_V3"
+
+
+def widget_values(node: Node, name: str, kind: Any, options: dict[str, Any]) -> list[Any]:
+    """What one input adds to widgets_values: its value, then what the front end appends to it."""
+    choices = kind if isinstance(kind, list) else options.get("options", [])
+    if kind == "COMFY_DYNAMICCOMBO_V3":
+        value = node.values.get(name, choices[0]["key"])
+        chosen = next(c for c in choices if c["key"] == value)
+        below = {**chosen["inputs"].get("required", {}), **chosen["inputs"].get("optional", {})}
+        more = [node.values.get(f"{name}.{n}", spec[1].get("default")) for n, spec in below.items()]
+        return [value, *more]
+    fallback = options.get("default", choices[0] if choices else "")
+    values = [node.values.get(name, fallback)]
+    if options.get("control_after_generate"):
+        values.append("fixed")
+    if any(options.get(key) for key in ("image_upload", "video_upload", "animated_image_upload")):
+        values.append("image")
+    return values
