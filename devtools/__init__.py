@@ -1,0 +1,1 @@
+"""What stands behind ``run.py``: host, environment, server, workflows. Standard library only; nodes never import it."""

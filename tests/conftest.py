@@ -1,0 +1,141 @@
+"""Fixtures that every test may use: where things are, the host in this process, and the pack inside it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from devtools.errors import SetupError
+from devtools.host import find_host
+
+REPO_ROOT = Path(__file__).resolve().parent.parent
+SHARED = REPO_ROOT.parent / "shared"
+
+
+@dataclass(frozen=True)
+class ComfyHost:
+    """The host imported into the test process, with folders of its own."""
+
+    root: Path
+    base: Path  # its base directory: base/input, base/models/loras, ... as ``folder_paths`` sees them
+
+    @property
+    def input(self) -> Path:
+        return self.base / "input"
+
+    @property
+    def output(self) -> Path:
+        return self.base / "output"
+
+    @property
+    def models(self) -> Path:
+        return self.base / "models"
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The development data beside the checkout; a user's checkout has none."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the development data in ../shared, which is not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def host_root() -> Path:
+    """The ComfyUI folder, without importing anything from it."""
+    try:
+        host = find_host()
+    except SetupError as error:
+        pytest.fail(str(error))
+    if host is None:
+        pytest.skip("needs ComfyUI: run the tests with `python3 run.py test`, or set COMFYUI_DIR")
+    return host.root
+
+
+@pytest.fixture(scope="session")
+def comfy_host(host_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ComfyHost:
+    """The host importable in this process (``import comfy``, ``import folder_paths``), on the CPU where no GPU is."""
+    import torch
+
+    # The repository root is on the path too and has a folder ``nodes``; the host's nodes.py must win.
+    sys.path.insert(0, str(host_root))
+    from comfy.cli_args import args
+
+    base = tmp_path_factory.mktemp("host_base")
+    for name in ("input", "output", "temp", "models", "custom_nodes", "user"):
+        (base / name).mkdir()
+    args.cpu = not torch.cuda.is_available()
+    args.base_directory = str(base)
+    importlib.import_module("folder_paths")
+    host_nodes = importlib.import_module("nodes")
+    assert Path(host_nodes.__file__).name == "nodes.py", "the pack's folder `nodes` was imported before the host's"
+    return ComfyHost(root=host_root, base=base)
+
+
+@pytest.fixture(scope="session")
+def pack(comfy_host: ComfyHost) -> ModuleType:
+    """The pack as the host imports it: one package, here named ``egox_pack``."""
+    return load_pack("egox_pack")
+
+
+def load_pack(name: str) -> ModuleType:
+    """Import the repository root as package ``name``, and its nodes."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, REPO_ROOT / "__init__.py",
+                                                      submodule_search_locations=[str(REPO_ROOT)])
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        importlib.import_module(f"{name}.nodes")
+        importlib.import_module(f"{name}.egox_core")
+    return sys.modules[name]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow tests to ``run.py test --all``, unless the call selects by marker or names them itself."""
+    chosen = os.environ.get("EGOX_TEST_ALL") == "1" or config.option.markexpr or any("::" in a for a in config.args)
+    if chosen:
+        return
+    skip = pytest.mark.skip(reason="slow: run `python3 run.py test --all`")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+SKIPPED_WITH_SHARED: list[str] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Note fidelity tests that were skipped although the numbers that they compare with are there."""
+    report = yield
+    about_fidelity = "shared_dir" in getattr(item, "fixturenames", ()) or "fidelity" in item.nodeid
+    if report.skipped and about_fidelity and SHARED.is_dir() and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if "slow:" not in reason and "GPU" not in reason and "CUDA" not in reason:
+            SKIPPED_WITH_SHARED.append(f"{item.nodeid}: {reason}")
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if SKIPPED_WITH_SHARED and os.environ.get("CI") == "true" and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if SKIPPED_WITH_SHARED:
+        terminalreporter.section("skipped although ../shared is there (an error in CI)")
+        for line in SKIPPED_WITH_SHARED:
+            terminalreporter.write_line(line)
