@@ -1,0 +1,156 @@
+"""Make the stand-in models: tiny, seeded, random weights in the form of the real files.
+
+They exist so that the whole graph can run where the real 14B weights can't be had; the code path is the same, the
+pictures are noise. The committed ones (``models/``) are remade with equal tensors by this script:
+
+    python tools/make_standin_models.py                    # the three that ship, into models/
+    python tools/make_standin_models.py --all --out DIR    # those and the forms that only tests read
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools.standin_shapes import (  # noqa: E402  (the script is also run by its path)
+    WAN21_I2V,
+    WAN22_I2V,
+    Shapes,
+    TransformerForm,
+    clip_vision_shapes,
+    lora_shapes,
+    transformer_shapes,
+    umt5_shapes,
+    vae_shapes,
+)
+
+SEED = 20
+LORA_RANK = 4
+VAE_DIM = 4
+
+SHIPPED = {
+    "transformer": Path("diffusion_models/egox_standin_wan22_i2v.safetensors"),
+    "vae": Path("vae/egox_standin_wan_vae.safetensors"),
+    "lora": Path("loras/egox_standin_lora_wan22.safetensors"),
+}
+TESTS_ONLY = {
+    "transformer_img_emb": Path("diffusion_models/egox_standin_wan21_i2v.safetensors"),
+    "lora_img_emb": Path("loras/egox_standin_lora_wan21.safetensors"),
+    "text": Path("text_encoders/egox_standin_umt5.safetensors"),
+    "clip_vision": Path("clip_vision/egox_standin_clip_vision.safetensors"),
+}
+
+UMT5_CONFIG = {"num_layers": 1, "d_ff": 64, "num_heads": 1, "d_kv": 64, "vocab_size": 128}
+"""What a loader must override in the host's T5-XXL configuration to read the stand-in text encoder."""
+
+CLIP_VISION_CONFIG = {
+    "hidden_act": "gelu", "hidden_size": 1280, "image_size": 224, "intermediate_size": 64,
+    "model_type": "clip_vision_model", "num_attention_heads": 16, "num_channels": 3, "num_hidden_layers": 2,
+    "patch_size": 14, "projection_dim": 1024,
+}
+"""The picture encoder's configuration, as the host's ClipVisionModel takes it."""
+
+
+def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """One seeded tensor: unit gain for weights, ones for norm scales, small biases.
+
+    numpy's legacy generator, because its stream is frozen for good; one stream a name, so that adding a tensor
+    leaves the others as they were.
+    """
+    source = np.random.RandomState((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**32)
+    noise = torch.from_numpy(source.standard_normal(shape)).float()
+    if name.endswith("gamma") or ("norm" in name and name.endswith("weight")):
+        return torch.ones(shape)
+    if name.endswith(("img_emb.proj.0.weight", "img_emb.proj.4.weight")):
+        return torch.ones(shape)
+    if name.endswith("bias") and len(shape) == 1:
+        return 0.02 * noise
+    if "modulation" in name:
+        return noise / math.sqrt(shape[-1])
+    return noise / math.sqrt(max(1, math.prod(shape[1:])))
+
+
+def random_tensors(shapes: Shapes, seed: int, dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
+    """Seeded tensors for a table of shapes."""
+    return {name: random_tensor(name, shape, seed).to(dtype).contiguous() for name, shape in shapes.items()}
+
+
+def transformer(form: TransformerForm, seed: int = SEED) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A transformer and the metadata that the stock loader needs with it."""
+    differs = {}
+    if form.heads != form.dim // 128:
+        differs["num_heads"] = form.heads
+    if form.text_dim != 4096:
+        differs["text_dim"] = form.text_dim
+    metadata = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
+    if differs:
+        metadata["config"] = json.dumps({"transformer": differs})
+    return random_tensors(transformer_shapes(form), seed), metadata
+
+
+def tokenizer_model() -> torch.Tensor:
+    """A sentencepiece model of single characters with umT5's special ids (pad 0, end 1), as the bytes of its file."""
+    import sentencepiece  # a requirement of the host; only --all comes here
+
+    letters = "".join(chr(i) for i in range(33, 127))
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(letters)] * 2), model_writer=model, model_type="char",
+        vocab_size=UMT5_CONFIG["vocab_size"], hard_vocab_limit=False, character_coverage=1.0,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )
+    return torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
+
+
+def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Save one file and say its size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    note = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
+    save_file(tensors, str(path), metadata=metadata or note)
+    print(f"{path}  {path.stat().st_size / 1e6:.2f} MB (stand-in)")
+
+
+def make_shipped(out: Path, seed: int = SEED) -> None:
+    """The three files that the demo's workflow reads."""
+    write(out / SHIPPED["transformer"], *transformer(WAN22_I2V, seed))
+    write(out / SHIPPED["vae"], random_tensors(vae_shapes(VAE_DIM), seed))
+    write(out / SHIPPED["lora"], random_tensors(lora_shapes(WAN22_I2V, LORA_RANK), seed), {"format": "pt"})
+
+
+def make_tests_only(out: Path, seed: int = SEED) -> None:
+    """The form of Wan 2.1 I2V, with the text and picture encoders that it needs; no stock loader reads those two."""
+    write(out / TESTS_ONLY["transformer_img_emb"], *transformer(WAN21_I2V, seed + 1))
+    lora = random_tensors(lora_shapes(WAN21_I2V, LORA_RANK), seed + 1)
+    write(out / TESTS_ONLY["lora_img_emb"], lora, {"format": "pt"})
+    text = random_tensors(umt5_shapes(UMT5_CONFIG["vocab_size"]), seed)
+    text["spiece_model"] = tokenizer_model()
+    write(out / TESTS_ONLY["text"], text)
+    write(out / TESTS_ONLY["clip_vision"], random_tensors(clip_vision_shapes(), seed))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Make the EgoX stand-in models (random weights, seeded).")
+    parser.add_argument("--out", type=Path, default=ROOT / "models", help="the models folder to write into")
+    parser.add_argument("--all", action="store_true", help="also the files that only tests read")
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args(argv)
+    make_shipped(options.out, options.seed)
+    if options.all:
+        make_tests_only(options.out, options.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

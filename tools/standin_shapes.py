@@ -1,0 +1,190 @@
+"""Tensor names and shapes of the stand-in models, as the host's loaders look for them.
+
+Nothing here needs the host: the tables were written down from what its loaders read, and a test loads every file
+through the stock loaders and asks for no missing and no unexpected key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Shapes = dict[str, tuple[int, ...]]
+
+CLIP_VISION_WIDTH = 1280  # the host's img_emb is fixed to it, and so is the picture encoder that feeds it
+LATENT_CHANNELS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerForm:
+    """One Wan image-to-video transformer, small. ``heads`` and ``text_dim`` go into the metadata where they differ
+    from what the host would guess (dim / 128 and 4096)."""
+
+    dim: int = 128
+    ffn_dim: int = 64
+    layers: int = 2
+    heads: int = 1
+    text_dim: int = 4096
+    image_embedding: bool = True
+    in_channels: int = 36
+
+
+WAN21_I2V = TransformerForm()
+WAN22_I2V = TransformerForm(heads=2, text_dim=1024, image_embedding=False)
+"""1024 wide text, because the demo's conditioning comes from the host's LotusConditioning, which needs no file."""
+
+
+def _linear(shapes: Shapes, name: str, out_features: int, in_features: int, bias: bool = True) -> None:
+    shapes[f"{name}.weight"] = (out_features, in_features)
+    if bias:
+        shapes[f"{name}.bias"] = (out_features,)
+
+
+def _norm(shapes: Shapes, name: str, width: int) -> None:
+    shapes[f"{name}.weight"] = (width,)
+    shapes[f"{name}.bias"] = (width,)
+
+
+def transformer_shapes(form: TransformerForm) -> Shapes:
+    """Names and shapes of a Wan transformer in the native (not diffusers) naming."""
+    shapes: Shapes = {
+        "patch_embedding.weight": (form.dim, form.in_channels, 1, 2, 2),
+        "patch_embedding.bias": (form.dim,),
+    }
+    _linear(shapes, "text_embedding.0", form.dim, form.text_dim)
+    _linear(shapes, "text_embedding.2", form.dim, form.dim)
+    _linear(shapes, "time_embedding.0", form.dim, 256)
+    _linear(shapes, "time_embedding.2", form.dim, form.dim)
+    _linear(shapes, "time_projection.1", 6 * form.dim, form.dim)
+    for block in (f"blocks.{i}" for i in range(form.layers)):
+        shapes[f"{block}.modulation"] = (1, 6, form.dim)
+        _norm(shapes, f"{block}.norm3", form.dim)
+        for attention in ("self_attn", "cross_attn"):
+            for projection in ("q", "k", "v", "o"):
+                _linear(shapes, f"{block}.{attention}.{projection}", form.dim, form.dim)
+            for norm in ("norm_q", "norm_k"):
+                shapes[f"{block}.{attention}.{norm}.weight"] = (form.dim,)
+        if form.image_embedding:
+            for projection in ("k_img", "v_img"):
+                _linear(shapes, f"{block}.cross_attn.{projection}", form.dim, form.dim)
+            shapes[f"{block}.cross_attn.norm_k_img.weight"] = (form.dim,)
+        _linear(shapes, f"{block}.ffn.0", form.ffn_dim, form.dim)
+        _linear(shapes, f"{block}.ffn.2", form.dim, form.ffn_dim)
+    shapes["head.modulation"] = (1, 2, form.dim)
+    _linear(shapes, "head.head", 4 * LATENT_CHANNELS, form.dim)
+    if form.image_embedding:
+        _norm(shapes, "img_emb.proj.0", CLIP_VISION_WIDTH)
+        _linear(shapes, "img_emb.proj.1", CLIP_VISION_WIDTH, CLIP_VISION_WIDTH)
+        _linear(shapes, "img_emb.proj.3", form.dim, CLIP_VISION_WIDTH)
+        _norm(shapes, "img_emb.proj.4", form.dim)
+    return shapes
+
+
+def lora_shapes(form: TransformerForm, rank: int) -> Shapes:
+    """A LoRA in the naming of the released file: diffusers modules, prefix ``transformer.``, no alpha."""
+    shapes: Shapes = {}
+    for i in range(form.layers):
+        for attention in ("attn1", "attn2"):
+            for projection in ("to_q", "to_k", "to_v", "to_out.0"):
+                name = f"transformer.blocks.{i}.{attention}.{projection}"
+                shapes[f"{name}.lora_A.weight"] = (rank, form.dim)
+                shapes[f"{name}.lora_B.weight"] = (form.dim, rank)
+    return shapes
+
+
+def _conv(shapes: Shapes, name: str, out_channels: int, in_channels: int, *kernel: int) -> None:
+    shapes[f"{name}.weight"] = (out_channels, in_channels, *kernel)
+    shapes[f"{name}.bias"] = (out_channels,)
+
+
+def _residual(shapes: Shapes, name: str, in_channels: int, out_channels: int) -> None:
+    shapes[f"{name}.residual.0.gamma"] = (in_channels, 1, 1, 1)
+    _conv(shapes, f"{name}.residual.2", out_channels, in_channels, 3, 3, 3)
+    shapes[f"{name}.residual.3.gamma"] = (out_channels, 1, 1, 1)
+    _conv(shapes, f"{name}.residual.6", out_channels, out_channels, 3, 3, 3)
+    if in_channels != out_channels:
+        _conv(shapes, f"{name}.shortcut", out_channels, in_channels, 1, 1, 1)
+
+
+def _middle(shapes: Shapes, name: str, channels: int) -> None:
+    _residual(shapes, f"{name}.middle.0", channels, channels)
+    shapes[f"{name}.middle.1.norm.gamma"] = (channels, 1, 1)
+    _conv(shapes, f"{name}.middle.1.to_qkv", 3 * channels, channels, 1, 1)
+    _conv(shapes, f"{name}.middle.1.proj", channels, channels, 1, 1)
+    _residual(shapes, f"{name}.middle.2", channels, channels)
+
+
+def vae_shapes(dim: int) -> Shapes:
+    """The Wan 2.1 VAE with ``dim`` base channels: 8 x 8 in space, 4 in time, 16 latent channels."""
+    shapes: Shapes = {}
+    _conv(shapes, "encoder.conv1", dim, 3, 3, 3, 3)
+    widths, layer = (dim, dim, 2 * dim, 4 * dim, 4 * dim), 0
+    for level in range(4):
+        for in_channels in (widths[level], widths[level + 1]):
+            _residual(shapes, f"encoder.downsamples.{layer}", in_channels, widths[level + 1])
+            layer += 1
+        if level < 3:
+            _conv(shapes, f"encoder.downsamples.{layer}.resample.1", widths[level + 1], widths[level + 1], 3, 3)
+            if level > 0:  # the first halving is in space only
+                _conv(shapes, f"encoder.downsamples.{layer}.time_conv", widths[level + 1], widths[level + 1], 3, 1, 1)
+            layer += 1
+    _middle(shapes, "encoder", 4 * dim)
+    shapes["encoder.head.0.gamma"] = (4 * dim, 1, 1, 1)
+    _conv(shapes, "encoder.head.2", 2 * LATENT_CHANNELS, 4 * dim, 3, 3, 3)
+    _conv(shapes, "conv1", 2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1, 1, 1)
+    _conv(shapes, "conv2", LATENT_CHANNELS, LATENT_CHANNELS, 1, 1, 1)
+    _conv(shapes, "decoder.conv1", 4 * dim, LATENT_CHANNELS, 3, 3, 3)
+    _middle(shapes, "decoder", 4 * dim)
+    layer, channels = 0, 4 * dim
+    for level, width in enumerate((4 * dim, 4 * dim, 2 * dim, dim)):
+        for _ in range(3):
+            _residual(shapes, f"decoder.upsamples.{layer}", channels, width)
+            channels, layer = width, layer + 1
+        if level < 3:
+            _conv(shapes, f"decoder.upsamples.{layer}.resample.1", width // 2, width, 3, 3)
+            if level < 2:  # the last doubling is in space only
+                _conv(shapes, f"decoder.upsamples.{layer}.time_conv", 2 * width, width, 3, 1, 1)
+            channels, layer = width // 2, layer + 1
+    shapes["decoder.head.0.gamma"] = (dim, 1, 1, 1)
+    _conv(shapes, "decoder.head.2", 3, dim, 3, 3, 3)
+    return shapes
+
+
+def umt5_shapes(vocabulary: int, width: int = 4096, inner: int = 64, ffn_dim: int = 64) -> Shapes:
+    """A one-layer umT5 encoder, 4096 wide as the transformer's text input asks."""
+    block = "encoder.block.0.layer"
+    return {
+        "shared.weight": (vocabulary, width),
+        f"{block}.0.SelfAttention.q.weight": (inner, width),
+        f"{block}.0.SelfAttention.k.weight": (inner, width),
+        f"{block}.0.SelfAttention.v.weight": (inner, width),
+        f"{block}.0.SelfAttention.o.weight": (width, inner),
+        f"{block}.0.SelfAttention.relative_attention_bias.weight": (32, 1),
+        f"{block}.0.layer_norm.weight": (width,),
+        f"{block}.1.DenseReluDense.wi_0.weight": (ffn_dim, width),
+        f"{block}.1.DenseReluDense.wi_1.weight": (ffn_dim, width),
+        f"{block}.1.DenseReluDense.wo.weight": (width, ffn_dim),
+        f"{block}.1.layer_norm.weight": (width,),
+        "encoder.final_layer_norm.weight": (width,),
+        # A marker only: the host tells a T5-XXL by the shape of this tensor, which the small model has no use for.
+        "encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 1),
+    }
+
+
+def clip_vision_shapes(layers: int = 2, width: int = CLIP_VISION_WIDTH, ffn_dim: int = 64) -> Shapes:
+    """A CLIP ViT-H/14 with few layers and a narrow feed-forward: 257 tokens, 1280 wide."""
+    shapes: Shapes = {
+        "vision_model.embeddings.class_embedding": (width,),
+        "vision_model.embeddings.patch_embedding.weight": (width, 3, 14, 14),
+        "vision_model.embeddings.position_embedding.weight": (257, width),
+        "visual_projection.weight": (1024, width),
+    }
+    _norm(shapes, "vision_model.pre_layrnorm", width)
+    _norm(shapes, "vision_model.post_layernorm", width)
+    for layer in (f"vision_model.encoder.layers.{i}" for i in range(layers)):
+        _norm(shapes, f"{layer}.layer_norm1", width)
+        _norm(shapes, f"{layer}.layer_norm2", width)
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            _linear(shapes, f"{layer}.self_attn.{projection}", width, width)
+        _linear(shapes, f"{layer}.mlp.fc1", ffn_dim, width)
+        _linear(shapes, f"{layer}.mlp.fc2", width, ffn_dim)
+    return shapes
