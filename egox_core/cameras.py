@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from .errors import EgoXInputError
+from .lens_models import project_fisheye, project_pinhole, unproject_fisheye, unproject_pinhole
 
 Lens = Literal["pinhole", "opencv_fisheye", "aria_fisheye"]
+Convention = Literal["half_pixel", "integer"]
 
 DISTORTION_COUNT: Mapping[str, int] = {"pinhole": 0, "opencv_fisheye": 4, "aria_fisheye": 12}
 """Numbers a lens takes. Aria: k1..k6 radial, p1, p2 tangential, s1..s4 thin prism (all zero: equidistant)."""
@@ -63,3 +65,153 @@ class CameraModel:
     def stored_size(self) -> tuple[int, int]:
         """(width, height) of the stored picture."""
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
+
+
+def project(camera: CameraModel, points_cam: Tensor) -> tuple[Tensor, Tensor]:
+    """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
+
+    Args:
+        points_cam: [..., 3], metres, camera frame of the unturned sensor (x right, y down, z forward).
+
+    Returns:
+        (uv [..., 2] stored pixels, valid [...] bool). Valid: inside the lens' angle, in front of a pinhole. A valid
+        point may lie outside the picture (see :func:`inside_picture`); invalid ones hold finite, meaningless pixels.
+    """
+    max_angle = math.radians(camera.max_angle_deg)
+    if camera.lens == "pinhole":
+        plane, valid = project_pinhole(points_cam, max_angle)
+    else:
+        plane, valid = project_fisheye(points_cam, camera.distortion, max_angle)
+    sensor = plane * plane.new_tensor((camera.fx, camera.fy)) + plane.new_tensor((camera.cx, camera.cy))
+    return _stored_from_sensor(camera, sensor), valid
+
+
+def unproject(camera: CameraModel, uv: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of :func:`project`.
+
+    Args:
+        uv: [..., 2] stored pixels, integer = pixel centre.
+
+    Returns:
+        (rays_cam [..., 3] unit length, camera frame of the unturned sensor; valid [...] bool).
+    """
+    sensor = _sensor_from_stored(camera, uv)
+    plane = (sensor - sensor.new_tensor((camera.cx, camera.cy))) / sensor.new_tensor((camera.fx, camera.fy))
+    max_angle = math.radians(camera.max_angle_deg)
+    if camera.lens == "pinhole":
+        return unproject_pinhole(plane, max_angle)
+    return unproject_fisheye(plane, camera.distortion, max_angle)
+
+
+def pixel_grid(camera: CameraModel, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+    """Stored pixel coordinates of the whole picture: [H, W, 2] (u, v)."""
+    width, height = camera.stored_size
+    v, u = torch.meshgrid(torch.arange(height, dtype=dtype, device=device),
+                          torch.arange(width, dtype=dtype, device=device), indexing="ij")
+    return torch.stack((u, v), dim=-1)
+
+
+def pixel_rays(camera: CameraModel, dtype: torch.dtype = torch.float32,
+               device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Unit rays of every stored pixel: (rays [H, W, 3] in the unturned sensor's frame, valid [H, W])."""
+    return unproject(camera, pixel_grid(camera, dtype, device))
+
+
+def inside_picture(camera: CameraModel, uv: Tensor, margin: float = 0.0) -> Tensor:
+    """Which stored pixels [..., 2] lie in the picture, outline -0.5 ... W-0.5, grown by ``margin`` px: [...]."""
+    width, height = camera.stored_size
+    u, v = uv[..., 0], uv[..., 1]
+    low = -0.5 - margin
+    return (u >= low) & (u < width - 0.5 + margin) & (v >= low) & (v < height - 0.5 + margin)
+
+
+def rescale(camera: CameraModel, width: int, height: int, convention: Convention = "half_pixel") -> CameraModel:
+    """The camera of the picture scaled to ``width`` x ``height`` stored pixels.
+
+    ``half_pixel`` is what resizing a picture does (cv2.resize, torch interpolate): the outline -0.5 ... W-0.5 maps onto
+    the new outline, c' = (c + 0.5) s - 0.5. ``integer`` multiplies K by the scale, c' = c s, as the released code does.
+
+    Raises:
+        EgoXInputError: unknown convention, size under 1 px.
+    """
+    if convention not in ("half_pixel", "integer"):
+        raise EgoXInputError("resize convention", got=repr(convention), expected="half_pixel or integer",
+                             fix="half_pixel is what resizing a picture does")
+    if camera.quarter_turns % 2:
+        width, height = height, width
+    sx, sy = width / camera.width, height / camera.height
+    shift = 0.5 if convention == "half_pixel" else 0.0
+    return replace(camera, width=width, height=height, fx=camera.fx * sx, fy=camera.fy * sy,
+                   cx=(camera.cx + shift) * sx - shift, cy=(camera.cy + shift) * sy - shift)
+
+
+def crop(camera: CameraModel, left: int, top: int, width: int, height: int) -> CameraModel:
+    """The camera of the rectangle whose first stored pixel is (left, top); reaching outside pads. Exact."""
+    stored_width, stored_height = camera.stored_size
+    right, bottom = stored_width - left - width, stored_height - top - height
+    # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to the stored top.
+    sensor_left, sensor_top = ((left, top), (top, right), (right, bottom), (bottom, left))[camera.quarter_turns % 4]
+    if camera.quarter_turns % 2:
+        width, height = height, width
+    return replace(camera, width=width, height=height, cx=camera.cx - sensor_left, cy=camera.cy - sensor_top)
+
+
+def intrinsics_matrix(camera: CameraModel, dtype: torch.dtype = torch.float64) -> Tensor:
+    """K [3, 3] of the unturned sensor."""
+    return torch.tensor([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=dtype)
+
+
+def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: Lens = "pinhole",
+                           distortion: tuple[float, ...] = (), max_angle_deg: float = 89.0, quarter_turns: int = 0,
+                           name: str = "camera intrinsics") -> CameraModel:
+    """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` stands in messages.
+
+    Raises:
+        EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length of 0), negative.
+    """
+    k = _matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
+    if k.shape != (3, 3):
+        raise EgoXInputError(name, got=f"shape {tuple(k.shape)}", expected="shape (3, 3)",
+                             fix="give K as three rows of three numbers")
+    if not torch.isfinite(k).all():
+        raise EgoXInputError(name, got="NaN or infinite numbers", expected="finite numbers", fix="correct the file")
+    if (k[2] - k.new_tensor((0, 0, 1))).abs().max() > 1e-6:
+        raise EgoXInputError(name, got=f"last row {k[2].tolist()}", expected="(0, 0, 1)",
+                             fix="give K row by row; a transposed K has its centre in the last row")
+    fx, fy = float(k[0, 0]), float(k[1, 1])
+    if fx == 0 or fy == 0:
+        raise EgoXInputError(name, got=f"a singular matrix (fx {fx}, fy {fy})", expected="positive focal lengths",
+                             fix="correct the focal lengths; they are in pixels")
+    if abs(float(k[0, 1])) > 1e-6 * abs(fx) or abs(float(k[1, 0])) > 1e-6 * abs(fx):
+        raise EgoXInputError(name, got=f"skew {float(k[0, 1])}, {float(k[1, 0])}", expected="no skew",
+                             fix="undistort the video to square axes, or drop the skew if it is negligible")
+    return CameraModel(lens=lens, width=width, height=height, fx=fx, fy=fy, cx=float(k[0, 2]), cy=float(k[1, 2]),
+                       distortion=tuple(float(x) for x in distortion), max_angle_deg=max_angle_deg,
+                       quarter_turns=quarter_turns)
+
+
+def _matrix(values, name: str, expected: str) -> Tensor:
+    try:
+        return torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EgoXInputError(name, got=f"{type(values).__name__} ({error})", expected=expected,
+                             fix="give rows of numbers of equal length") from error
+
+
+def _stored_from_sensor(camera: CameraModel, uv: Tensor) -> Tensor:
+    """Turn sensor pixels [..., 2] to stored ones; one turn is stored[i, j] = sensor[H-1-j, i]."""
+    u, v = uv[..., 0], uv[..., 1]
+    right, bottom = camera.width - 1, camera.height - 1
+    turns = camera.quarter_turns % 4
+    if turns == 0:
+        return uv
+    return torch.stack(((bottom - v, u), (right - u, bottom - v), (v, right - u))[turns - 1], dim=-1)
+
+
+def _sensor_from_stored(camera: CameraModel, uv: Tensor) -> Tensor:
+    u, v = uv[..., 0], uv[..., 1]
+    right, bottom = camera.width - 1, camera.height - 1
+    turns = camera.quarter_turns % 4
+    if turns == 0:
+        return uv
+    return torch.stack(((v, bottom - u), (right - u, bottom - v), (right - v, u))[turns - 1], dim=-1)

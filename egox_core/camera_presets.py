@@ -1,0 +1,58 @@
+"""Ego cameras that come up again and again, as data; each scales with the picture's size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .cameras import CameraModel, Lens, rescale
+from .errors import EgoXInputError
+
+ARIA_DISTORTION = (
+    -0.02340373583137989, 0.09388021379709244, -0.06088035926222801, 0.0053304750472307205, 0.003342868760228157,
+    -0.0006356257363222539, 0.0005087381578050554, -0.0004747129278257489, -0.0011330085108056664,
+    -0.00025734835071489215, 9.328465239377692e-05, 9.424977179151028e-05,
+)
+"""k1..k6, p1, p2, s1..s4 that the released code holds as constants (float32 there)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraPreset:
+    """A camera at the picture size that its numbers were measured at, and what it is for."""
+
+    camera: CameraModel
+    purpose: str
+
+
+def _square(lens: Lens, size: int, focal: float, centre: tuple[float, float], distortion: tuple[float, ...] = (),
+            max_angle_deg: float = 89.0, quarter_turns: int = 0) -> CameraModel:
+    return CameraModel(lens=lens, width=size, height=size, fx=focal, fy=focal, cx=centre[0], cy=centre[1],
+                       distortion=distortion, max_angle_deg=max_angle_deg, quarter_turns=quarter_turns)
+
+
+CAMERA_PRESETS: Mapping[str, CameraPreset] = {
+    "aria_released": CameraPreset(
+        camera=_square("aria_fisheye", 448, 211.0, (225.0, 228.0), quarter_turns=1),
+        purpose="the wearer's camera as the released priors are drawn; the default for takes",
+    ),
+    "aria_meta": CameraPreset(
+        camera=_square("aria_fisheye", 512, 150.0, (255.5, 255.5), ARIA_DISTORTION, quarter_turns=1),
+        purpose="the numbers of meta.json and of the released attention code, as a true Aria lens",
+    ),
+    "pinhole": CameraPreset(
+        camera=_square("pinhole", 448, 224.0, (223.5, 223.5)),
+        purpose="an upright camera without distortion, 90 degrees across",
+    ),
+}
+
+
+def preset_camera(name: str, size: int) -> CameraModel:
+    """The preset's camera for a picture of ``size`` x ``size`` px.
+
+    Raises:
+        EgoXInputError: no such preset.
+    """
+    if name not in CAMERA_PRESETS:
+        raise EgoXInputError("camera preset", got=repr(name), expected=f"one of {sorted(CAMERA_PRESETS)}",
+                             fix="choose a named preset, or give focal length and centre yourself")
+    return rescale(CAMERA_PRESETS[name].camera, size, size)

@@ -1,0 +1,77 @@
+"""Rigid poses: checked, inverted, asked for their centre. ``w2c`` is [R|t], X_cam = R X_world + t, metres."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .errors import EgoXInputError
+
+ROTATION_TOLERANCE = 1e-3
+
+
+def validate_w2c(w2c, name: str) -> Tensor:
+    """The pose or poses as a float64 tensor, if they are ones; ``name`` stands in messages.
+
+    Args:
+        w2c: [3, 4] or [T, 3, 4] (a 4x4 with last row (0, 0, 0, 1) is taken too), list, array or tensor.
+
+    Raises:
+        EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
+    """
+    expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one a frame"
+    try:
+        pose = torch.as_tensor(w2c, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EgoXInputError(name, got=f"{type(w2c).__name__} ({error})", expected=expected,
+                             fix="give rows of numbers of equal length") from error
+    if pose.ndim in (2, 3) and pose.shape[-2:] == (4, 4):
+        if (pose[..., 3, :] - pose.new_tensor((0, 0, 0, 1))).abs().max() > 1e-6:
+            raise EgoXInputError(name, got="a 4x4 matrix whose last row is not (0, 0, 0, 1)", expected=expected,
+                                 fix="give a rigid transform; a transposed one has its translation in the last row")
+        pose = pose[..., :3, :]
+    if pose.ndim not in (2, 3) or pose.shape[-2:] != (3, 4) or pose.shape[0] == 0:
+        raise EgoXInputError(name, got=f"shape {tuple(pose.shape)}", expected=expected,
+                             fix="give world-to-camera rows [r1 r2 r3 t]")
+    if not torch.isfinite(pose).all():
+        raise EgoXInputError(name, got="NaN or infinite numbers", expected="finite numbers",
+                             fix="fill the gaps of the track before use")
+    rotation = pose[..., :3]
+    error = (rotation @ rotation.transpose(-1, -2) - torch.eye(3, dtype=torch.float64)).abs().amax(dim=(-1, -2))
+    determinant = torch.linalg.det(rotation)
+    worst = int(error.argmax()) if pose.ndim == 3 else 0
+    where = f" (frame {worst})" if pose.ndim == 3 else ""
+    if float(error.max()) > ROTATION_TOLERANCE:
+        raise EgoXInputError(name, got="a matrix that is not a rotation: R Rt differs from 1 by "
+                             f"{float(error.max()):.2g}{where}",
+                             expected=f"an orthonormal R within {ROTATION_TOLERANCE}",
+                             fix="remove scale and shear from R; check that rows were not cut or mixed up")
+    if float(determinant.min()) < 0:
+        frame = int((determinant < 0).nonzero()[0]) if pose.ndim == 3 else 0
+        raise EgoXInputError(name, got=f"a reflection (determinant -1{f', frame {frame}' if pose.ndim == 3 else ''})",
+                             expected="a rotation (determinant +1)",
+                             fix="an axis is mirrored: axes are x right, y down, z forward; flip two axes, never one")
+    return pose
+
+
+def invert(target_from_source: Tensor) -> Tensor:
+    """source_from_target of rigid transforms [..., 3, 4]."""
+    rotation = target_from_source[..., :3].transpose(-1, -2)
+    return torch.cat((rotation, -rotation @ target_from_source[..., 3:]), dim=-1)
+
+
+def compose(target_from_middle: Tensor, middle_from_source: Tensor) -> Tensor:
+    """target_from_source of two rigid transforms [..., 3, 4]."""
+    rotation = target_from_middle[..., :3]
+    return torch.cat((rotation @ middle_from_source[..., :3],
+                      rotation @ middle_from_source[..., 3:] + target_from_middle[..., 3:]), dim=-1)
+
+
+def transform(target_from_source: Tensor, points: Tensor) -> Tensor:
+    """Points [..., N, 3] taken from source to target frame by transforms [..., 3, 4]."""
+    return points @ target_from_source[..., :3].transpose(-1, -2) + target_from_source[..., 3].unsqueeze(-2)
+
+
+def camera_centre(w2c: Tensor) -> Tensor:
+    """Where the camera stands in the world: C = -Rt t, [..., 3]."""
+    return invert(w2c)[..., 3]

@@ -1,0 +1,222 @@
+"""Camera models against OpenCV and projectaria_tools, their gradients, and the algebra of rescale, crop and turn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core.camera_presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
+from egox_core.cameras import (
+    CameraModel,
+    camera_from_intrinsics,
+    crop,
+    inside_picture,
+    intrinsics_matrix,
+    pixel_grid,
+    pixel_rays,
+    project,
+    rescale,
+    unproject,
+)
+from egox_core.errors import EgoXInputError
+
+PIXEL_TOLERANCE = 1e-3  # issue 3, point 1: over the valid field, in float32
+PINHOLE = CameraModel(lens="pinhole", width=784, height=448, fx=410.0, fy=405.0, cx=391.5, cy=223.5, max_angle_deg=60)
+FISHEYE = CameraModel(lens="opencv_fisheye", width=1280, height=720, fx=500.0, fy=503.0, cx=636.0, cy=362.0,
+                      distortion=(0.042, -0.011, 0.006, -0.0014), max_angle_deg=85)
+ARIA = CameraModel(lens="aria_fisheye", width=1408, height=1408, fx=611.0, fy=611.0, cx=715.0, cy=706.0,
+                   distortion=ARIA_DISTORTION, max_angle_deg=75)
+
+
+def directions(camera: CameraModel, count: int = 20000) -> torch.Tensor:  # [N, 3] float64
+    generator = torch.Generator().manual_seed(3)
+    angle = torch.rand(count, generator=generator, dtype=torch.float64) * math.radians(camera.max_angle_deg - 0.01)
+    turn = torch.rand(count, generator=generator, dtype=torch.float64) * 2 * math.pi
+    length = 0.3 + 9 * torch.rand(count, generator=generator, dtype=torch.float64)
+    rays = torch.stack((angle.sin() * turn.cos(), angle.sin() * turn.sin(), angle.cos()), dim=-1)
+    return rays * length[:, None]
+
+
+def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
+    k = intrinsics_matrix(camera).numpy()
+    zero = np.zeros((3, 1))
+    if camera.lens == "pinhole":
+        return cv2.projectPoints(points, zero, zero, k, None)[0][:, 0]
+    return cv2.fisheye.projectPoints(points[:, None], zero, zero, k, np.array(camera.distortion))[0][:, 0]
+
+
+@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE], ids=["pinhole", "fisheye"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_project_and_unproject_agree_with_opencv(camera: CameraModel, dtype: torch.dtype) -> None:
+    points = directions(camera)
+    expected = opencv_pixels(camera, points.numpy())
+    uv, valid = project(camera, points.to(dtype))
+    assert valid.all()
+    assert np.abs(uv.double().numpy() - expected).max() < PIXEL_TOLERANCE
+    # The way back is judged in pixels too: OpenCV must put our ray where the pixel was.
+    rays, valid = unproject(camera, torch.from_numpy(expected).to(dtype))
+    assert valid.all()
+    assert np.abs(opencv_pixels(camera, rays.double().numpy()) - expected).max() < PIXEL_TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_aria_agrees_with_projectaria_tools(dtype: torch.dtype) -> None:
+    calibration = pytest.importorskip("projectaria_tools.core.calibration",
+                                      reason="projectaria-tools has no wheel here (test extra)")
+    parameters = np.array([ARIA.fx, ARIA.cx, ARIA.cy, *ARIA.distortion])
+    theirs = calibration.CameraProjection(calibration.CameraModelType.FISHEYE624, parameters)
+    points = directions(ARIA, 3000)
+    expected = np.stack([np.asarray(theirs.project(p)).ravel() for p in points.numpy()])
+    uv, valid = project(ARIA, points.to(dtype))
+    assert valid.all()
+    assert np.abs(uv.double().numpy() - expected).max() < PIXEL_TOLERANCE
+    rays, valid = unproject(ARIA, torch.from_numpy(expected).to(dtype))
+    assert valid.all()
+    back = np.stack([np.asarray(theirs.project(r)).ravel() for r in rays.double().numpy()])
+    assert np.abs(back - expected).max() < PIXEL_TOLERANCE
+    their_rays = np.stack([np.asarray(theirs.unproject(p)).ravel() for p in expected])
+    their_rays /= np.linalg.norm(their_rays, axis=-1, keepdims=True)
+    assert np.abs(rays.double().numpy() - their_rays).max() < PIXEL_TOLERANCE / ARIA.fx
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
+def test_round_trip_over_the_whole_picture(camera: CameraModel, turns: int) -> None:
+    camera = replace(rescale(camera, 97, 61), quarter_turns=turns, max_angle_deg=89)
+    grid = pixel_grid(camera, torch.float64)
+    rays, valid = pixel_rays(camera, torch.float64)
+    uv, seen = project(camera, rays)
+    assert rays.shape[:2] == (camera.stored_size[1], camera.stored_size[0])
+    assert valid.float().mean() > 0.5 and bool(seen[valid].all())
+    assert (uv - grid)[valid].abs().max() < 1e-8
+    assert (rays.norm(dim=-1) - 1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA, replace(ARIA, distortion=())],
+                         ids=["pinhole", "fisheye", "aria", "equidistant"])
+def test_gradients(camera: CameraModel) -> None:
+    camera = replace(camera, quarter_turns=1)
+    points = directions(camera, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: project(camera, p)[0], points)
+    uv = project(camera, points)[0].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: unproject(camera, p)[0], uv)
+
+
+@pytest.mark.parametrize("camera", [FISHEYE, ARIA], ids=["fisheye", "aria"])
+def test_the_axis_has_finite_gradients(camera: CameraModel) -> None:
+    point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    uv, valid = project(camera, point)
+    uv.sum().backward()
+    assert bool(valid.all())
+    assert torch.allclose(uv.detach(), torch.tensor([[camera.cx, camera.cy]], dtype=torch.float64))
+    assert torch.allclose(point.grad, torch.tensor([[camera.fx / 2, camera.fy / 2, 0.0]], dtype=torch.float64))
+    pixel = uv.detach().requires_grad_()
+    ray, _ = unproject(camera, pixel)
+    ray.sum().backward()
+    assert torch.isfinite(pixel.grad).all() and torch.allclose(ray.detach()[0, 2], ray.new_tensor(1.0))
+
+
+def test_valid_is_false_outside_the_angle_and_behind() -> None:
+    points = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    assert project(PINHOLE, points)[1].tolist() == [True, False, False, False]
+    assert project(replace(ARIA, max_angle_deg=60), points)[1].tolist() == [True, False, False, False]
+    wide = replace(ARIA, distortion=(), max_angle_deg=110)
+    beyond = torch.tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
+    assert project(wide, beyond)[1].tolist() == [True, False]
+    assert torch.isfinite(project(wide, points)[0]).all()
+
+
+def test_a_lens_ends_where_its_polynomial_folds_back() -> None:
+    folding = replace(FISHEYE, distortion=(-0.3, 0.0, 0.0, 0.0), max_angle_deg=89)
+    theta = math.asin(1.0) * 80 / 90  # slope 1 - 0.9 theta^2 is negative here
+    point = torch.tensor([math.sin(theta), 0.0, math.cos(theta)])
+    assert not project(folding, point)[1]
+    assert not unproject(folding, torch.tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
+
+
+def test_quarter_turn_is_the_rotation_of_the_stored_picture() -> None:
+    sensor = replace(rescale(ARIA, 8, 6), quarter_turns=0)
+    flat = pixel_rays(sensor, torch.float64)[0].numpy()  # [6, 8, 3]
+    for turns in (1, 2, 3):
+        turned = pixel_rays(replace(sensor, quarter_turns=turns), torch.float64)[0].numpy()
+        assert np.allclose(turned, np.rot90(flat, k=-turns, axes=(0, 1)), atol=1e-12)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_crop_and_rescale_are_exact(turns: int) -> None:
+    camera = replace(FISHEYE, quarter_turns=turns)
+    points = directions(camera, 200)
+    uv, _ = project(camera, points)
+    cropped = crop(camera, 37, -5, 300, 210)
+    assert cropped.stored_size == (300, 210)
+    assert torch.allclose(project(cropped, points)[0], uv - torch.tensor([37.0, -5.0], dtype=torch.float64))
+    width, height = camera.stored_size
+    half = rescale(camera, width // 2, height // 2)
+    assert half.stored_size == (width // 2, height // 2)
+    assert torch.allclose(project(half, points)[0], (uv + 0.5) / 2 - 0.5)
+    assert rescale(half, width, height) == camera
+
+
+def test_integer_convention_scales_k_alone() -> None:
+    camera = camera_from_intrinsics([[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]], 512, 512)
+    eighth = rescale(camera, 64, 64, "integer")
+    assert (eighth.fx, eighth.cx) == (150 / 8, 255.5 / 8)
+    with pytest.raises(EgoXInputError, match="convention"):
+        rescale(camera, 64, 64, "corners")
+
+
+def test_rescale_is_what_resizing_a_picture_does() -> None:
+    """A ramp shrunk by half keeps its values where the camera says its pixels went."""
+    camera = replace(PINHOLE, width=64, height=32)
+    ramp = np.tile(np.arange(64, dtype=np.float32), (32, 1))
+    small = cv2.resize(ramp, (32, 16), interpolation=cv2.INTER_AREA)
+    # Pixel 5 of the small picture shows the middle of pixels 10 and 11.
+    assert small[0, 5] == 10.5
+    ray, _ = unproject(rescale(camera, 32, 16), torch.tensor([5.0, 5.0], dtype=torch.float64))
+    assert torch.allclose(project(camera, ray)[0], torch.tensor([10.5, 10.5], dtype=torch.float64))
+
+
+def test_inside_picture() -> None:
+    uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]])
+    assert inside_picture(PINHOLE, uv).tolist() == [True, False, True, False, False]
+    assert inside_picture(PINHOLE, uv, margin=1).all()
+
+
+def test_presets_scale_with_the_picture() -> None:
+    for name in CAMERA_PRESETS:
+        large, small = preset_camera(name, 448), preset_camera(name, 224)
+        assert large.stored_size == (448, 448) and math.isclose(large.fx, 2 * small.fx)
+    released = preset_camera("aria_released", 448)
+    assert (released.fx, released.cx, released.cy, released.quarter_turns) == (211.0, 225.0, 228.0, 1)
+    assert math.isclose(preset_camera("aria_meta", 448).cx, 223.5)
+    with pytest.raises(EgoXInputError, match="aria_released"):
+        preset_camera("gopro", 448)
+
+
+@pytest.mark.parametrize(("k", "message"), [
+    ([[1, 0], [0, 1]], r"shape \(2, 2\)"),
+    ([[1, 0, 0], [0, 1, 0], [0, 0]], "rows of numbers"),
+    ([[0, 0, 5], [0, 9, 5], [0, 0, 1]], "singular"),
+    ([[9, 1, 5], [0, 9, 5], [0, 0, 1]], "skew"),
+    ([[9, 0, 0], [0, 9, 0], [5, 5, 1]], "transposed"),
+    ([[-9, 0, 5], [0, 9, 5], [0, 0, 1]], "positive"),
+    ([[math.nan, 0, 5], [0, 9, 5], [0, 0, 1]], "finite"),
+    ("nonsense", "3x3"),
+])
+def test_bad_intrinsics_are_refused(k, message: str) -> None:
+    with pytest.raises(EgoXInputError, match=message):
+        camera_from_intrinsics(k, 10, 10)
+
+
+def test_bad_cameras_are_refused() -> None:
+    with pytest.raises(EgoXInputError, match="lens"):
+        replace(PINHOLE, lens="fisheye")
+    with pytest.raises(EgoXInputError, match="4 numbers"):
+        replace(FISHEYE, distortion=(0.1, 0.2))
+    with pytest.raises(EgoXInputError, match="size"):
+        replace(PINHOLE, width=0)

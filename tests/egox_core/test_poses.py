@@ -1,0 +1,50 @@
+"""Poses: checks with the defect named, inverse, composition, centre."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from egox_core.errors import EgoXInputError
+from egox_core.poses import camera_centre, compose, invert, transform, validate_w2c
+
+
+def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
+    rotation = Rotation.random(count, random_state=5).as_matrix()
+    return torch.from_numpy(np.concatenate((rotation, np.random.default_rng(5).normal(size=(count, 3, 1))), axis=-1))
+
+
+def test_inverse_composition_and_centre() -> None:
+    a, b = random_poses(4), random_poses(8)[4:]
+    points = torch.randn(4, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(transform(invert(a), transform(a, points)), points)
+    assert torch.allclose(transform(compose(a, b), points), transform(a, transform(b, points)))
+    assert transform(a, camera_centre(a)[:, None]).abs().max() < 1e-12
+
+
+def test_good_poses_pass() -> None:
+    poses = random_poses(5)
+    assert torch.equal(validate_w2c(poses.tolist(), "poses"), poses)
+    assert validate_w2c(poses[0].float(), "pose").shape == (3, 4)
+    square = torch.cat((poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(5, 1, 4)), dim=1)
+    assert torch.equal(validate_w2c(square, "poses"), poses)
+    rounded = (poses * 2000).round() / 2000  # released files carry few digits: within 1e-3
+    assert validate_w2c(rounded, "poses").shape == (5, 3, 4)
+
+
+def test_bad_poses_are_refused_by_name() -> None:
+    poses = random_poses(5)
+    mirrored = poses.clone()
+    mirrored[3, 0, :3] *= -1
+    scaled = poses.clone()
+    scaled[2, :, :3] *= 1.01
+    broken = poses.clone()
+    broken[1, 0, 3] = float("nan")
+    for bad, message in ((mirrored, "reflection .*frame 3"), (scaled, "not a rotation.*frame 2"), (broken, "NaN"),
+                         (poses[..., :3], r"shape \(5, 3, 3\)"), (poses[:0], "shape"), ([[1, 2], [3]], "equal length"),
+                         (torch.eye(4).T + torch.tensor([[0.0] * 4] * 3 + [[1.0, 2, 3, 0]]), "last row")):
+        with pytest.raises(EgoXInputError, match=message) as caught:
+            validate_w2c(bad, "ego_extrinsics")
+        assert "ego_extrinsics" in str(caught.value)
