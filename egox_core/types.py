@@ -6,8 +6,8 @@ X_cam = R X_world + t, OpenCV axes, metres.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch import Tensor
 from .cameras import CameraModel
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
+MaskMode = Literal["released", "paper", "trainer"]
+ImageEmbeddingMode = Literal["released", "exo+prior", "exo only", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,44 @@ class CameraTrajectory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PointSet:
+    """Coloured points of one instant, each a small patch of surface between its neighbouring exo samples."""
+
+    xyz: Tensor  # [N, 3] float32, metres, scene frame
+    rgb: Tensor  # [N, 3] uint8
+    steps: Tensor  # [N, 3, 2] float32, metres: along the surface to the next sample rightwards and downwards in exo
+    edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
+    instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
+
+    def __len__(self) -> int:
+        return self.xyz.shape[0]
+
+
+class MovingPoints(Protocol):
+    """Moving points per frame, made when asked for: a long clip never holds more than one frame of them."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def __getitem__(self, frame: int) -> PointSet:
+        """The moving points of one frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointCloud:
+    """The scene: a static background and moving points per frame. Built without any ego pose."""
+
+    static: PointSet
+    moving: MovingPoints
+    frame: Literal["exo", "world"]  # the frame of all points: the exo camera's (its pose is unknown), or the world
+    frame_count: int
+    exo_camera: CameraModel  # of the depth maps that the points came from
+    exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
+    times_s: Tensor | None = None  # [T] float64, seconds
+    notes: tuple[str, ...] = ()  # what the user should know of the building, for the node and the report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EgoPrior:
     """render(X, D^f, φ): what the exo points look like from the ego camera (paper, section 3.1)."""
 
@@ -75,3 +115,67 @@ class EgoPrior:
     coverage: Tensor  # [T, H, W] bool, exactly where a point (or a filled gap) landed
     depth_m: Tensor  # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
     trajectory: CameraTrajectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canvas:
+    """Exo (left) and ego (right) latents of one clip, and how the model is to be told about them.
+
+    Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`canvas` works in model space, so a node
+    puts them through the host's ``latent_format.process_in`` once. t = (frames - 1) / 4 + 1; h, w in latents (px / 8).
+    Checked by :func:`egox_core.canvas.check_canvas`.
+    """
+
+    exo_latent: Tensor  # [B, 16, t, h, w_exo] raw VAE latent
+    prior_latent: Tensor  # [B, 16, t, h, w_ego] raw VAE latent of the ego prior
+    frames: int  # video frames, 4n+1
+    exo_size: tuple[int, int]  # (width, height) px
+    ego_size: tuple[int, int]  # (width, height) px
+    mask_mode: MaskMode = "released"
+    image_embedding: ImageEmbeddingMode = "released"
+    noise_seed: int | None = None  # the sampler's seed that the image embedding was drawn with; None: not known
+    vae: Any = None  # host objects, so that a sampler node can redo the image embedding from its own seed
+    clip_vision: Any = None
+
+    @property
+    def latent_grid(self) -> tuple[int, int, int, int]:
+        """(t, h, w_exo, w_ego) in latents."""
+        _, _, t, h, w_exo = self.exo_latent.shape
+        return t, h, w_exo, self.prior_latent.shape[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgaGeometry:
+    """Directions that geometry-guided attention compares; computed once a sampling run, a few MB, float32.
+
+    Tokens: t latent frames of h x (w_exo + w_ego) patches, token = f * h * w + r * w + c with w = w_exo + w_ego, exo
+    columns first. A query's direction is its pixel's viewing ray, a key's the way from the ego camera (of the query's
+    frame) to the exo point that it shows; both in world axes. Ego keys and keys without depth hold the zero vector.
+    """
+
+    query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised, in released pooling)
+    key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
+    key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and believed; 0 for ego keys
+    grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
+    rays: str = "released"  # which ray geometry: released | exact | pinhole
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of the canvas."""
+        t, h, w_exo, w_ego = self.grid
+        return t * h * (w_exo + w_ego)
+
+    def to(self, device: torch.device | str) -> GgaGeometry:
+        """The same on another device; the dtype stays float32, which the logarithm near cos = -1 needs."""
+        return replace(self, query_dirs=self.query_dirs.to(device), key_dirs=self.key_dirs.to(device),
+                       key_trust=self.key_trust.to(device))
+
+    def select_frames(self, latent_frames: list[int]) -> GgaGeometry:
+        """The part for these latent frames, in this order (the host's context windows)."""
+        t, h, w_exo, w_ego = self.grid
+        index = torch.as_tensor(latent_frames, dtype=torch.int64, device=self.query_dirs.device)
+        per_frame = h * (w_exo + w_ego)
+        keys = self.key_dirs[index].unflatten(1, (t, per_frame))[:, index].flatten(1, 2)
+        return replace(self, query_dirs=self.query_dirs[index], key_dirs=keys,
+                       key_trust=self.key_trust.unflatten(0, (t, per_frame))[index].flatten(),
+                       grid=(len(latent_frames), h, w_exo, w_ego))
