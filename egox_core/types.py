@@ -7,7 +7,7 @@ X_cam = R X_world + t, OpenCV axes, metres.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
