@@ -1,0 +1,138 @@
+"""Packing of exo and ego latents into the 36 channels that the model reads, and cropping what it returns.
+
+Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask (1 = known) | 16 condition latent (quirks 21, 22).
+All tensors here are in model space (normalised latents) and [B, channels, t, h, w] with sizes in latents.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .errors import EgoXInputError
+from .mask_modes import MASK_CHANNELS, MASK_MODES
+from .types import Canvas
+from .wan_latents import CHANNELS
+
+MODEL_CHANNELS = CHANNELS + MASK_CHANNELS + CHANNELS
+PIXELS_PER_LATENT = 8
+FRAMES_PER_LATENT = 4
+PIXEL_STEP = 16  # a token is 2 latents wide; an odd latent width would let a token straddle the seam
+
+
+def latent_frames(frames: int) -> int:
+    """Latent frames of a clip. Raises EgoXInputError unless ``frames`` is 4n+1."""
+    if frames < 1 or (frames - 1) % FRAMES_PER_LATENT:
+        nearest = max(0, round((frames - 1) / FRAMES_PER_LATENT)) * FRAMES_PER_LATENT + 1
+        raise EgoXInputError("frame count", got=frames, expected="4n+1 frames (1, 5, ..., 49, ...)",
+                             fix=f"use {nearest} frames")
+    return (frames - 1) // FRAMES_PER_LATENT + 1
+
+
+def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
+    """(w, h) in latents of a picture in px. Raises EgoXInputError unless both are multiples of 16."""
+    if width < PIXEL_STEP or height < PIXEL_STEP or width % PIXEL_STEP or height % PIXEL_STEP:
+        near = tuple(max(PIXEL_STEP, round(x / PIXEL_STEP) * PIXEL_STEP) for x in (width, height))
+        raise EgoXInputError(what, got=f"{width}x{height} px", expected=f"multiples of {PIXEL_STEP} px",
+                             fix=f"use {near[0]}x{near[1]}")
+    return width // PIXELS_PER_LATENT, height // PIXELS_PER_LATENT
+
+
+def model_input(
+    noisy_ego: Tensor,  # [B, 16, t, h, w_ego]
+    exo: Tensor,  # [B or 1, 16, t, h, w_exo] clean
+    mask: Tensor,  # [B or 1, 4, t, h, w_exo + w_ego]
+    cond_exo: Tensor,  # [B or 1, 16, t, h, w_exo]
+    cond_ego: Tensor,  # [B or 1, 16, t, h, w_ego] ego prior
+) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
+    """The model's whole input, as the released inference packs it (quirks 21).
+
+    Raises:
+        EgoXInputError: parts of different sizes.
+    """
+    ego = torch.cat((noisy_ego, _batch(mask, noisy_ego)[..., exo.shape[-1]:], _batch(cond_ego, noisy_ego)), dim=1)
+    return widen(ego, exo, mask[..., : exo.shape[-1]], cond_exo)
+
+
+def widen(
+    x_ego: Tensor,  # [B, 36, t, h, w_ego] what the host hands to the model for the ego half
+    exo: Tensor,  # [B or 1, 16, t, h, w_exo] clean exo latent, model space
+    mask_exo: Tensor,  # [B or 1, 4, t, h, w_exo]
+    cond_exo: Tensor | None = None,  # condition latent of the exo half; None: the clean exo latent itself
+) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
+    """Puts the clean exo half left of the ego half that a sampler works on; dtype and device follow ``x_ego``.
+
+    Raises:
+        EgoXInputError: the exo latent was made for another frame count or height, or the input hasn't 36 channels.
+    """
+    if x_ego.shape[1] != MODEL_CHANNELS:
+        raise EgoXInputError("model input", got=f"{x_ego.shape[1]} channels", expected=f"{MODEL_CHANNELS} channels",
+                             fix="load a Wan image-to-video model (36 input channels)")
+    if exo.shape[2:4] != x_ego.shape[2:4]:
+        raise EgoXInputError("exo latent of the canvas", got=_size(exo), expected=f"frames, height of {_size(x_ego)}",
+                             fix="sample the latent that came with this canvas")
+    cond_exo = exo if cond_exo is None else cond_exo
+    left = torch.cat([_batch(part.to(device=x_ego.device, dtype=x_ego.dtype), x_ego)
+                      for part in (exo, mask_exo, cond_exo)], dim=1)
+    return torch.cat((left, x_ego), dim=-1)
+
+
+def crop_ego(out: Tensor, w_exo: int) -> Tensor:  # [..., w_exo + w_ego] -> [..., w_ego]
+    """The ego half (a view) of a latent, prediction or mask of the whole canvas."""
+    return out[..., w_exo:]
+
+
+def crop_exo(out: Tensor, w_exo: int) -> Tensor:  # [..., w_exo + w_ego] -> [..., w_exo]
+    """The exo half (a view)."""
+    return out[..., :w_exo]
+
+
+def check_canvas(canvas: Canvas) -> Canvas:
+    """Returns the canvas if its parts fit each other.
+
+    Raises:
+        EgoXInputError: latents of other sizes than frames and pixels say, ego not as high as exo, unknown mask mode.
+    """
+    t = latent_frames(canvas.frames)
+    w_exo, h = latent_size(*canvas.exo_size, what="exo size")
+    w_ego, h_ego = latent_size(*canvas.ego_size, what="ego size")
+    if h != h_ego:
+        raise EgoXInputError("ego height", got=f"{canvas.ego_size[1]} px",
+                             expected=f"the exo height, {canvas.exo_size[1]} px",
+                             fix="render the ego prior as high as the exo video")
+    for name, latent, w in (("exo latent", canvas.exo_latent, w_exo), ("prior latent", canvas.prior_latent, w_ego)):
+        if latent.ndim != 5 or latent.shape[1:] != (CHANNELS, t, h, w):
+            raise EgoXInputError(name, got=f"shape {tuple(latent.shape)}", expected=f"[B, {CHANNELS}, {t}, {h}, {w}]",
+                                 fix="encode exactly the frames and size of the canvas with the Wan VAE")
+    if canvas.mask_mode not in MASK_MODES:
+        raise EgoXInputError("mask mode", got=repr(canvas.mask_mode), expected=f"one of {', '.join(MASK_MODES)}",
+                             fix="resolve auto before the canvas is made")
+    return canvas
+
+
+def check_sampled_latent(canvas: Canvas, ego_latent: Tensor) -> None:
+    """Refuses, before sampling, an ego latent [B, 16, t, h, w_ego] that the canvas was not made for.
+
+    Raises:
+        EgoXInputError: other frame count or size.
+    """
+    t, h, _, w_ego = canvas.latent_grid
+    if tuple(ego_latent.shape[-3:]) != (t, h, w_ego):
+        raise EgoXInputError("latent to sample", got=_size(ego_latent), expected=f"{t} latent frames of {h}x{w_ego}",
+                             fix="connect the latent that EgoX Conditioning gave with this canvas")
+
+
+def _batch(part: Tensor, like: Tensor) -> Tensor:
+    """Repeats a batch of one (or of the prompts' latents) to the batch of ``like``, which stacks cond and uncond."""
+    have, want = part.shape[0], like.shape[0]
+    if have == want:
+        return part
+    if want % have:
+        raise EgoXInputError("batch of the canvas", got=f"{have} clips", expected=f"a divisor of the batch {want}",
+                             fix="sample as many latents as the canvas holds clips")
+    return part.repeat(want // have, *([1] * (part.ndim - 1)))
+
+
+def _size(latent: Tensor) -> str:
+    t, h, w = latent.shape[-3:]
+    return f"{t} latent frames of {h}x{w}"

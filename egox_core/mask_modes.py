@@ -1,0 +1,56 @@
+"""The four mask channels of the canvas: which latents the model is told to take as known.
+
+1 = known (to the model; the host's conditioning mask is the inverse). Ego columns are never known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .errors import EgoXInputError
+
+MASK_CHANNELS = 4  # one for each pixel frame that a latent frame stands for
+MASK_MODES = ("released", "paper", "trainer")
+MASK_MODE_KEY = "egox.mask_mode"
+"""Key in a LoRA file's metadata, written by our trainer; ``auto`` reads it."""
+
+
+def resolve_mask_mode(mode: str, lora_metadata: Mapping[str, str] | None = None) -> str:
+    """``auto`` becomes what the LoRA was trained with, else ``released``; other modes pass through, checked.
+
+    Raises:
+        EgoXInputError: not a mask mode, in the choice or in the metadata.
+    """
+    if mode == "auto":
+        mode = (lora_metadata or {}).get(MASK_MODE_KEY, "released")
+    if mode not in MASK_MODES:
+        raise EgoXInputError("mask mode", got=repr(mode), expected=f"auto or one of {', '.join(MASK_MODES)}",
+                             fix="choose one of the named modes")
+    return mode
+
+
+def build_mask(mode: str, t: int, h: int, w_exo: int, w_ego: int) -> Tensor:  # [1, 4, t, h, w_exo + w_ego]
+    """Mask channels of the whole canvas, sizes in latents, float32 of 0 and 1.
+
+    ``released``: the exo half of latent frame 0, all channels (the authors' inference, quirks 22).
+    ``paper``: the whole exo half (Eq. 3).
+    ``trainer``: as released, and also the exo half of the last latent frame in channel 3 (the released trainer leaves
+    the last pixel frame marked, quirks 33).
+
+    Raises:
+        EgoXInputError: unknown mode (``auto`` must be resolved before).
+    """
+    if mode not in MASK_MODES:
+        raise EgoXInputError("mask mode", got=repr(mode), expected=f"one of {', '.join(MASK_MODES)}",
+                             fix="choose one of them; auto is resolved with resolve_mask_mode first")
+    mask = torch.zeros(1, MASK_CHANNELS, t, h, w_exo + w_ego)
+    if mode == "paper":
+        mask[..., :w_exo] = 1
+        return mask
+    mask[:, :, 0, :, :w_exo] = 1
+    if mode == "trainer":
+        mask[:, MASK_CHANNELS - 1, -1, :, :w_exo] = 1
+    return mask

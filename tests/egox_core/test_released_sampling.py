@@ -1,0 +1,109 @@
+"""The released schedule and solver against the goldens ``schedule_50`` and ``denoise_6step``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.errors import EgoXInputError
+from egox_core.released_sampling import make_scheduler, released_schedule, sample_released, truncated_timesteps
+
+
+@pytest.fixture(scope="module")
+def steps6(repo_root):
+    return load_file(repo_root / "tests/golden/denoise_6step.safetensors")
+
+
+class ReplayModel:
+    """A CONST flow model, as the host presents one, that answers with the golden predictions in turn."""
+
+    def __init__(self, predictions, latent_image=None, noise=None):
+        self.predictions, self.timesteps = list(predictions), []
+        self.latent_image, self.noise = latent_image, noise
+
+    def __call__(self, x, sigma):
+        self.timesteps.append(sigma * 1000)
+        return x - sigma.view(-1, 1, 1, 1, 1) * self.predictions[len(self.timesteps) - 1]
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])
+def test_schedule_equals_the_golden_table(repo_root, shift):
+    golden = load_file(repo_root / "tests/golden/schedule_50.safetensors")
+    sigmas, timesteps = released_schedule(50, shift)
+    assert (sigmas - golden[f"shift_{shift}.sigmas"]).abs().max() <= 1e-6
+    assert torch.equal(timesteps, golden[f"shift_{shift}.timesteps"])
+    assert torch.equal(truncated_timesteps(sigmas), timesteps)
+
+
+def test_timesteps_survive_any_table_and_its_parts():
+    for steps in (1, 4, 20, 33, 100, 250):
+        for shift in (1.0, 3.0, 8.0):
+            schedule = released_schedule(steps, shift)
+            assert torch.equal(truncated_timesteps(schedule[0], schedule), schedule[1])
+            assert torch.equal(truncated_timesteps(schedule[0][steps // 2:], schedule), schedule[1][steps // 2:])
+            assert (truncated_timesteps(schedule[0]) - schedule[1]).abs().max() <= 1
+
+
+@pytest.mark.parametrize("run", ["gga3", "no_gga"])
+def test_solver_repeats_the_golden_steps(steps6, run):
+    scheduler = make_scheduler(released_schedule(6)[0])
+    assert torch.equal(scheduler.timesteps, steps6["timesteps"])
+    x = steps6["in.initial_latent"]
+    for i, t in enumerate(scheduler.timesteps):
+        x = scheduler.step(steps6[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False)[0]
+        assert (x - steps6[f"{run}.latents_after_step.{i}"]).abs().max() <= 1e-5
+
+
+def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(steps6):
+    model = ReplayModel(steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6))
+    seen = []
+    x = sample_released(model, steps6["in.initial_latent"], released_schedule(6)[0], callback=seen.append)
+    # v goes through x - sigma v and back in float32: 6e-8 * |x| / sigma, about 1e-6 a step.
+    assert (x - steps6["gga3.latents_after_step.5"]).abs().max() <= 2e-5
+    assert [float(t[0]) for t in model.timesteps] == [float(t) for t in steps6["timesteps"]]
+    assert [entry["i"] for entry in seen] == list(range(6))
+    assert (seen[-1]["denoised"] - x).abs().max() < 1.0  # the last preview is close to the result, not noise
+
+
+def test_first_noise_is_not_scaled(steps6):
+    sigmas, noise = released_schedule(6)[0], steps6["in.initial_latent"]
+    predictions = [steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6)]
+    scaled_by_host = sigmas[0] * noise
+    model = ReplayModel(predictions, latent_image=torch.zeros_like(noise), noise=noise)
+    plain = sample_released(ReplayModel(predictions), noise, sigmas)
+    assert torch.equal(sample_released(model, scaled_by_host, sigmas), plain)
+    # An image to start from, or a start in the middle, keeps what the host mixed.
+    model = ReplayModel(predictions, latent_image=torch.ones_like(noise), noise=noise)
+    assert not torch.equal(sample_released(model, scaled_by_host, sigmas), plain)
+
+
+def test_a_callback_that_raises_cancels(steps6):
+    class Cancelled(Exception):
+        pass
+
+    def stop(entry):
+        if entry["i"] == 1:
+            raise Cancelled
+
+    model = ReplayModel(steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6))
+    with pytest.raises(Cancelled):
+        sample_released(model, steps6["in.initial_latent"], released_schedule(6)[0], callback=stop)
+    assert len(model.timesteps) == 2
+
+
+def test_schedule_that_starts_at_one_stays_finite():
+    x = sample_released(lambda x, sigma: 0.5 * x, torch.randn(1, 16, 1, 2, 2), torch.tensor([1.0, 0.5, 0.0]))
+    assert torch.isfinite(x).all()
+
+
+@pytest.mark.parametrize("sigmas", [[1.0], [0.5, 0.9, 0.0], [1.5, 0.5, 0.0], [float("nan"), 0.0], [0.5, 0.5]])
+def test_sigmas_that_no_flow_schedule_has_are_refused(sigmas):
+    with pytest.raises(EgoXInputError, match="sigmas"):
+        make_scheduler(torch.tensor(sigmas))
+
+
+def test_bad_schedule_numbers_are_refused():
+    for steps, shift in ((0, 3.0), (1000, 3.0), (50, 0.0), (50, float("nan"))):
+        with pytest.raises(EgoXInputError):
+            released_schedule(steps, shift)
