@@ -1,0 +1,187 @@
+"""The host's HTTP API: queue a prompt, follow it over the websocket, read what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .websocket import WebSocket, WebSocketError
+
+Event = tuple[str, dict[str, Any]]
+"""A message of the host: its type and its data."""
+
+
+class PromptRefused(RuntimeError):
+    """The host did not accept a prompt; ``node_errors`` is its own account, by node id."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+        self.node_errors: dict[str, Any] = answer.get("node_errors") or {}
+        said = [str((answer.get("error") or {}).get("message", "refused"))]
+        for node_id, account in self.node_errors.items():
+            said += [f"node {node_id} ({account.get('class_type')}): {error.get('message')}: {error.get('details')}"
+                     for error in account.get("errors", [])]
+        super().__init__("\n".join(said))
+
+
+@dataclass
+class Outcome:
+    """What became of one prompt."""
+
+    prompt_id: str
+    status: str  # success | error | interrupted
+    outputs: dict[str, Any] = field(default_factory=dict)  # node id -> what the node gave to the interface
+    ran: list[str] = field(default_factory=list)  # node ids, in the order of running
+    cached: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # node id -> time until the next began
+    error: dict[str, Any] | None = None  # the host's execution_error data
+
+    @property
+    def error_text(self) -> str:
+        if self.error is None:
+            return ""
+        return f"{self.error.get('node_type')}: {self.error.get('exception_message', 'interrupted')}".strip()
+
+
+class ApiClient:
+    """Plain HTTP to one server."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+
+    def get(self, path: str, timeout: float = 60.0) -> Any:
+        with urllib.request.urlopen(self.address + path, timeout=timeout) as answer:
+            return json.loads(answer.read().decode("utf-8"))
+
+    def post(self, path: str, body: dict[str, Any], timeout: float = 60.0) -> Any:
+        request = urllib.request.Request(self.address + path, json.dumps(body).encode("utf-8"),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            text = answer.read().decode("utf-8")
+        return json.loads(text) if text else None
+
+    def is_up(self) -> bool:
+        try:
+            self.get("/system_stats", timeout=2.0)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def version(self) -> str:
+        return str(self.get("/system_stats")["system"].get("comfyui_version", "unknown"))
+
+    def object_info(self) -> dict[str, Any]:
+        """Every node type that the server has, with its inputs."""
+        return self.get("/object_info", timeout=120.0)
+
+    def queue(self, prompt: dict[str, Any], client_id: str) -> str:
+        """Queue an API prompt; its id.
+
+        Raises:
+            PromptRefused: the host found it invalid.
+        """
+        try:
+            return self.post("/prompt", {"prompt": prompt, "client_id": client_id})["prompt_id"]
+        except urllib.error.HTTPError as error:
+            raise PromptRefused(json.loads(error.read().decode("utf-8"))) from None
+
+    def history(self, prompt_id: str) -> dict[str, Any]:
+        return self.get(f"/history/{prompt_id}").get(prompt_id, {})
+
+    def interrupt(self, prompt_id: str) -> None:
+        self.post("/interrupt", {"prompt_id": prompt_id})
+
+    def forget_results(self) -> None:
+        """Unload models and drop cached results, so that the next prompt runs every node."""
+        self.post("/free", {"unload_models": True, "free_memory": True})
+
+    def run(self, prompt: dict[str, Any], on_event: Callable[[Event], None] | None = None,
+            timeout: float = 3600.0) -> Outcome:
+        """Queue ``prompt`` and follow it to its end.
+
+        ``on_event`` sees every message that belongs to it. A lost websocket is opened again; should the end have
+        been missed meanwhile, the history tells of it.
+
+        Raises:
+            PromptRefused, TimeoutError, WebSocketError (the server is gone).
+        """
+        client_id = uuid.uuid4().hex
+        address = self.address.replace("http://", "ws://", 1) + f"/ws?clientId={client_id}"
+        deadline = time.monotonic() + timeout
+        socket = WebSocket(address)
+        try:
+            prompt_id = self.queue(prompt, client_id)
+            outcome = Outcome(prompt_id, "")
+            began: tuple[str, float] | None = None
+            while not outcome.status:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"prompt {prompt_id} did not end within {timeout:.0f} s")
+                try:
+                    message = socket.receive(timeout=5.0)
+                except TimeoutError:
+                    message = ""
+                    self._ended_unseen(outcome)
+                except WebSocketError:
+                    message = None
+                if message is None:
+                    socket.close()
+                    if not self._ended_unseen(outcome):
+                        socket = WebSocket(address)
+                    continue
+                if not isinstance(message, str) or not message:
+                    continue
+                kind, data = _parse(message)
+                if data.get("prompt_id", prompt_id) != prompt_id:
+                    continue
+                began = _note(outcome, kind, data, began)
+                if on_event is not None:
+                    on_event((kind, data))
+        finally:
+            socket.close()
+        # The last message is sent a moment before the history is written.
+        while not (entry := self.history(prompt_id)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        outcome.outputs = entry.get("outputs", {})
+        return outcome
+
+    def _ended_unseen(self, outcome: Outcome) -> bool:
+        status = self.history(outcome.prompt_id).get("status", {})
+        if not status:
+            return False
+        for kind, data in status.get("messages", []):
+            _note(outcome, kind, data, None)
+        outcome.status = outcome.status or ("success" if status.get("completed") else "error")
+        return True
+
+
+def _parse(message: str) -> Event:
+    parsed = json.loads(message)
+    return parsed.get("type", ""), parsed.get("data") or {}
+
+
+def _note(outcome: Outcome, kind: str, data: dict[str, Any], began: tuple[str, float] | None):
+    """Enter one message into ``outcome``; the node that runs now and since when."""
+    now = time.monotonic()
+    if kind == "executing" or kind in ("execution_success", "execution_error", "execution_interrupted"):
+        if began is not None:
+            outcome.seconds[began[0]] = outcome.seconds.get(began[0], 0.0) + now - began[1]
+        began = None
+    if kind == "executing" and data.get("node"):
+        began = (data["node"], now)
+        if data["node"] not in outcome.ran:
+            outcome.ran.append(data["node"])
+    elif kind == "execution_cached":
+        outcome.cached = list(data.get("nodes", []))
+    elif kind == "execution_success":
+        outcome.status = "success"
+    elif kind == "execution_error":
+        outcome.status, outcome.error = "error", data
+    elif kind == "execution_interrupted":
+        outcome.status, outcome.error = "interrupted", data
+    return began

@@ -1,0 +1,138 @@
+"""The sub-commands of run.py."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .base_dir import make_base_dir
+from .demo import DemoOptions, run_demo, wait_for_ctrl_c
+from .environment import (
+    Environment,
+    dev_requirements,
+    install_command,
+    missing_requirements,
+    prepare,
+    python_without_host,
+)
+from .errors import SetupError
+from .layout import Layout
+from .server import Server
+
+MODULES = {"prior": "egox_core.prior_cli", "fidelity": "benchmarks.fidelity"}
+"""Sub-commands that are modules run inside the environment."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one sub-command; the exit code. Errors that the user can act on are shown without a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # An interrupted run must still end its server: make a polite kill unwind like Ctrl-C does.
+    signal.signal(signal.SIGTERM, _unwind)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="replace")
+    try:
+        return _dispatch(given)
+    except SetupError as error:
+        print(f"\nrun.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nrun.py: interrupted", file=sys.stderr)
+        return 130
+
+
+def _unwind(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _dispatch(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run.py", description="EgoX for ComfyUI: demo, tests, server, benches.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", help="make an ego video through the real ComfyUI with stand-in weights")
+    demo.add_argument("--take", type=Path, metavar="FOLDER", help="a take (exo.mp4, depth.npz, meta.json) instead of "
+                      "the sample; 49 frames at 448 px unless said otherwise")
+    demo.add_argument("--frames", type=int, metavar="N", help="frames, 4n+1")
+    demo.add_argument("--size", type=int, metavar="PX", help="height of the exo and side of the ego picture")
+    demo.add_argument("--steps", type=int, metavar="N", help="sampling steps")
+    demo.add_argument("--keep-server", action="store_true", help="leave the server running until Ctrl-C")
+    demo.add_argument("--port", type=int, help="port of the server (default: a free one)")
+    ui = commands.add_parser("ui", help="start the server and print its address")
+    ui.add_argument("--port", type=int, help="port of the server (default: a free one)")
+    commands.add_parser("test", help="ruff and pytest (further arguments go to pytest; --all: the slow ones too)",
+                        add_help=False)
+    commands.add_parser("bench", help="run one of benchmarks/", add_help=False)
+    for name, module in MODULES.items():
+        commands.add_parser(name, help=f"python -m {module}", add_help=False)
+    args, rest = parser.parse_known_args(given)
+    if rest and args.command in ("demo", "ui"):
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    layout = Layout()
+    if args.command == "demo":
+        take = args.take.absolute() if args.take else None
+        options = DemoOptions(take, args.frames, args.size, args.steps, args.keep_server, args.port)
+        return run_demo(prepare(layout), options)
+    if args.command == "ui":
+        return run_ui(layout, args.port)
+    # Everything after the sub-command belongs to it, in its own order.
+    rest = given[given.index(args.command) + 1:]
+    if args.command == "test":
+        return run_tests(layout, rest)
+    if args.command == "bench":
+        return run_bench(layout, rest)
+    return module_environment(layout).run(["-m", MODULES[args.command], *rest])
+
+
+def run_ui(layout: Layout, port: int | None) -> int:
+    """Start the server and leave it running until Ctrl-C."""
+    environment = prepare(layout)
+    base = make_base_dir(layout.base, layout)
+    with Server(environment, base, layout.logs / "ui_server.log", port=port) as server:
+        print(f"ComfyUI {server.client.version()} with EgoX: {server.address}\n"
+              f"Its models, input and output folders are in {base.root}; its log is {server.log}\nCtrl-C ends it.")
+        wait_for_ctrl_c(server)
+    return 0
+
+
+def run_tests(layout: Layout, rest: list[str]) -> int:
+    """ruff, then pytest."""
+    environment = prepare(layout)
+    _need_dev(environment)
+    if "--all" in rest:
+        rest = [argument for argument in rest if argument != "--all"]
+        os.environ["EGOX_TEST_ALL"] = "1"
+    print("ruff check", flush=True)
+    code = environment.run(["-m", "ruff", "check", "."])
+    if code:
+        return code
+    print("pytest", flush=True)
+    return environment.run(["-m", "pytest", *rest])
+
+
+def _need_dev(environment: Environment) -> None:
+    missing = missing_requirements(environment.python, dev_requirements(environment.layout))
+    if missing:
+        raise SetupError("The tests need packages that are missing here. Install them with\n  "
+                         + install_command(environment.python, missing))
+
+
+def run_bench(layout: Layout, rest: list[str]) -> int:
+    """One module of benchmarks/, by its name."""
+    names = sorted(path.stem for path in (layout.repo / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
+    if not rest or rest[0] not in names or not re.fullmatch(r"[a-z0-9_]+", rest[0]):
+        raise SetupError(f"run.py bench NAME; the names are: {', '.join(names) or '(none yet)'}")
+    return module_environment(layout).run(["-m", f"benchmarks.{rest[0]}", *rest[1:]])
+
+
+def module_environment(layout: Layout, make: Callable[[Layout], Environment] = prepare) -> Environment:
+    """The environment for a module; with EGOX_NO_SETUP=1 this very Python where there is no other, host or not."""
+    if os.environ.get("EGOX_NO_SETUP") != "1":
+        return make(layout)
+    try:
+        return make(layout)
+    except SetupError:
+        return Environment(None, python_without_host(layout), layout)

@@ -1,0 +1,272 @@
+"""The Python environment that the host, the tests and the benches run in: run.py's own, or the user's as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import SetupError
+from .host import Host, fetch_host, find_host
+from .layout import Layout
+
+TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
+"""The set that run.py was tested with, for its own environment only; the pack itself asks for no torch version."""
+
+FRESH_BYTES = 7 * 1024**3
+"""Room that a fresh environment needs while it is made: 5 GB installed and the largest download beside it."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A host and the Python that it runs under."""
+
+    host: Host
+    python: Path
+    layout: Layout
+
+    def variables(self) -> dict[str, str]:
+        """Environment of the processes that run.py starts: modules of the repository importable, the host known."""
+        path = os.pathsep.join(filter(None, [str(self.layout.repo), os.environ.get("PYTHONPATH")]))
+        return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", "EGOX_HOST_DIR": str(self.host.root)}
+
+    def run(self, arguments: list[str], **more) -> int:
+        """Run this Python with ``arguments`` in the repository; the exit code."""
+        return subprocess.run([str(self.python), *arguments], cwd=self.layout.repo, env=self.variables(),
+                              **more).returncode
+
+
+def prepare(layout: Layout, say=print) -> Environment:
+    """Host and environment, made ready as far as they are run.py's own.
+
+    With EGOX_NO_SETUP=1 nothing is installed or fetched: what is there is used, or the lack of it is said.
+
+    Raises:
+        SetupError: no network, too little disk, a host too old, requirements missing in the user's own environment.
+    """
+    no_setup = os.environ.get("EGOX_NO_SETUP") == "1"
+    host = find_host(layout)
+    if host is None:
+        if no_setup:
+            raise SetupError("There is no ComfyUI here and EGOX_NO_SETUP=1 forbids fetching one. "
+                             "Set COMFYUI_DIR to a ComfyUI folder.")
+        say("No ComfyUI found: fetching one")
+        check_disk(layout)
+        host = fetch_host(layout, _pip(make_venv(layout, say)), say)
+    say(f"Host: ComfyUI {host.version_text} in {host.root} ({host.source})")
+    if no_setup:
+        own = venv_python(layout.venv)
+        return Environment(host, own if own.is_file() else Path(sys.executable), layout)
+    if host.owned:
+        return Environment(host, _prepare_own(layout, host, say), layout)
+    python = find_host_python(host)
+    say(f"Python: {python} (the host's own; nothing in it is changed)")
+    missing = missing_requirements(python, wanted_of_host(layout))
+    if missing:
+        raise SetupError("Your ComfyUI's Python lacks packages that EgoX needs. Install them with\n  "
+                         + install_command(python, missing))
+    return Environment(host, python, layout)
+
+
+def python_without_host(layout: Layout) -> Path:
+    """A Python for modules that need no host: the made environment where there is one, else this one."""
+    own = venv_python(layout.venv)
+    return own if own.is_file() else Path(sys.executable)
+
+
+def venv_python(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def check_disk(layout: Layout, needed: int = FRESH_BYTES) -> None:
+    """Refuse to begin what the disk has no room for."""
+    free = shutil.disk_usage(layout.repo).free
+    if free < needed:
+        raise SetupError(f"Too little disk space below {layout.repo}: {free / 1e9:.1f} GB free, about "
+                         f"{needed / 1e9:.0f} GB needed for the Python environment. Free some, or set COMFYUI_DIR to "
+                         "a ComfyUI that is installed already.")
+
+
+def make_venv(layout: Layout, say=print) -> Path:
+    """The Python of ``.venv``, made or made anew if an interrupted run left it unusable."""
+    python = venv_python(layout.venv)
+    if python.is_file() and _answers(python):
+        return python
+    check_disk(layout)
+    say(f"Making a Python environment in {layout.venv}")
+    done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(layout.venv)], capture_output=True, text=True,
+                          encoding="utf-8", errors="replace")
+    if done.returncode != 0 or not _answers(python):
+        raise SetupError(f"{sys.executable} could not make a virtual environment:\n{done.stdout}{done.stderr}\n"
+                         "On Debian and Ubuntu install the package python3-venv.")
+    return python
+
+
+def _prepare_own(layout: Layout, host: Host, say) -> Path:
+    python = make_venv(layout, say)
+    stamp = layout.venv / ".egox_installed.json"
+    wanted = _fingerprint(layout, host)
+    have = _read_json(stamp)
+    if have == wanted:
+        return python
+    if not have:
+        check_disk(layout, FRESH_BYTES if not _has_torch(layout.venv) else 10**9)
+    torch_index = os.environ.get("EGOX_TORCH_INDEX", "")
+    if os.name == "nt" and not torch_index and shutil.which("nvidia-smi"):
+        say("There is an NVIDIA GPU here, but on Windows the package index carries torch for the CPU only.\n"
+            "To use the GPU set EGOX_TORCH_INDEX to the index that pytorch.org's install page names for your CUDA\n"
+            "version and run this again. Going on with the CPU.")
+    stamp.unlink(missing_ok=True)
+    log = layout.logs / "pip.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("", encoding="utf-8")
+    say(f"Installing packages (5 GB, one to some minutes; details in {log})")
+    # An installed torch satisfies the pin whichever build it is, so another index must be forced.
+    changed_index = have.get("torch_index", torch_index) != torch_index
+    _install(python, [*(["--force-reinstall"] if changed_index else []),
+                      *(["--index-url", torch_index] if torch_index else []), *TORCH_PINS], log, say, "torch")
+    # The pins go along with every call, so that no other requirement can pull in another torch.
+    _install(python, ["-r", str(host.root / "requirements.txt"), *TORCH_PINS], log, say, "the host's requirements")
+    _install(python, ["-r", str(layout.repo / "requirements.txt"), *dev_requirements(layout), *TORCH_PINS], log, say,
+             "the pack's requirements")
+    part = stamp.with_suffix(".part")
+    part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    os.replace(part, stamp)
+    return python
+
+
+def _install(python: Path, arguments: list[str], log: Path, say, what: str) -> None:
+    say(f"  {what}")
+    with open(log, "a", encoding="utf-8") as sink:
+        sink.write(f"== {what}: {' '.join(arguments)}\n")
+        sink.flush()
+        # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits.
+        done = subprocess.run([*_pip(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
+                               *arguments], env={**os.environ, "PIP_FIND_LINKS": ""}, stdout=sink,
+                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise SetupError(explain_pip_failure(what, log.read_text(encoding="utf-8", errors="replace"), log))
+
+
+def explain_pip_failure(what: str, text: str, log: Path) -> str:
+    """What pip's output means for the user."""
+    tail = "\n".join("  " + line for line in text.strip().splitlines()[-6:])
+    if re.search(r"No space left on device|Errno 28|WinError 112", text):
+        cause = "The disk is full. Free about 7 GB (pip also uses the temporary folder) and run this again."
+    elif re.search(r"NewConnectionError|Failed to resolve|Temporary failure in name resolution|getaddrinfo failed|"
+                   r"ConnectTimeoutError|Network is unreachable|ProxyError", text):
+        cause = ("The package index can't be reached: there seems to be no network. Connect and run this again; what "
+                 "was installed so far is kept. With a ComfyUI of your own, COMFYUI_DIR needs no network.")
+    elif "No matching distribution found" in text:
+        cause = (f"The package index has no fitting build for Python {sys.version_info[0]}.{sys.version_info[1]} "
+                 "on this machine. Python 3.10 to 3.13 are known to work.")
+    else:
+        cause = "Run this again to go on from where it stopped."
+    return f"Installing {what} failed. {cause}\nThe end of {log}:\n{tail}"
+
+
+def dev_requirements(layout: Layout) -> list[str]:
+    """The ``dev`` extra of pyproject.toml. Read by a pattern, since Python 3.10 has no TOML reader."""
+    text = (layout.repo / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r"^dev\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
+    return re.findall(r"\"([^\"]+)\"", found.group(1)) if found else []
+
+
+def wanted_of_host(layout: Layout) -> list[str]:
+    """What the pack needs beside the host's own requirements."""
+    lines = (layout.repo / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def find_host_python(host: Host) -> Path:
+    """The Python that a user's own host runs under.
+
+    Raises:
+        SetupError: none of the usual places has one, and this Python has no torch.
+    """
+    for folder in (host.root / "venv", host.root / ".venv", host.root.parent / "venv", host.root.parent / ".venv"):
+        if venv_python(folder).is_file():
+            return venv_python(folder)
+    for folder in (host.root.parent / "python_embeded", host.root / "python_embeded"):
+        if (folder / "python.exe").is_file():
+            return folder / "python.exe"
+    if not missing_requirements(Path(sys.executable), ["torch"]):
+        return Path(sys.executable)
+    raise SetupError(f"No Python environment was found for the ComfyUI in {host.root} (venv, .venv and python_embeded "
+                     "were looked for). Run this with the Python that starts your ComfyUI, for instance\n"
+                     "  /path/to/its/python run.py demo")
+
+
+_MISSING = """
+import json, re, sys
+from importlib.metadata import PackageNotFoundError, version
+def numbers(text):
+    return tuple(int(n) for n in re.findall(r"\\d+", text.split("+")[0])[:3])
+missing = []
+for line in json.loads(sys.argv[1]):
+    name, _, least = re.sub(r"\\[.*?\\]", "", line).partition(">=")
+    alike = {"opencv-python-headless": ["opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"]}
+    for candidate in [name.strip(), *alike.get(name.strip(), [])]:
+        try:
+            if not least or numbers(version(candidate)) >= numbers(least):
+                break
+        except PackageNotFoundError:
+            pass
+    else:
+        missing.append(line)
+print(json.dumps(missing))
+"""
+
+
+def missing_requirements(python: Path, wanted: list[str]) -> list[str]:
+    """Those of ``wanted`` ("name" or "name>=version") that ``python`` has not. Installs nothing."""
+    done = subprocess.run([str(python), "-c", _MISSING, json.dumps(wanted)], capture_output=True, text=True,
+                          encoding="utf-8", errors="replace")
+    if done.returncode != 0:
+        raise SetupError(f"{python} does not run:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def install_command(python: Path, packages: list[str]) -> str:
+    """The command for the user to type, quoted for a shell."""
+    return " ".join([f'"{python}"', "-m", "pip", "install", *(f'"{package}"' for package in packages)])
+
+
+def _pip(python: Path) -> list[str]:
+    return [str(python), "-m", "pip"]
+
+
+def _answers(python: Path) -> bool:
+    try:
+        done = subprocess.run([str(python), "-c", "import pip"], capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+def _has_torch(venv: Path) -> bool:
+    return any(venv.glob("lib/python*/site-packages/torch/version.py")) or (
+        venv / "Lib/site-packages/torch/version.py").is_file()
+
+
+def _fingerprint(layout: Layout, host: Host) -> dict:
+    """What the environment was made from; a change of any of it installs again."""
+    digest = hashlib.sha256()
+    for path in (host.root / "requirements.txt", layout.repo / "requirements.txt"):
+        digest.update(path.read_bytes())
+    digest.update("\n".join([*TORCH_PINS, *dev_requirements(layout)]).encode())
+    return {"requirements": digest.hexdigest(), "torch_index": os.environ.get("EGOX_TORCH_INDEX", ""),
+            "python": "{}.{}".format(*sys.version_info)}
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,144 @@
+"""Starting the real ComfyUI server and ending it with everything that it started."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from .api_client import ApiClient
+from .base_dir import BaseDir
+from .environment import Environment
+from .errors import SetupError
+
+START_TIMEOUT_S = 180.0
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def check_port(port: int) -> int:
+    """Refuse a port that somebody listens on."""
+    with socket.socket() as probe:
+        if os.name != "nt":  # there it would let two programs share the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise SetupError(f"Port {port} can't be used: {error}. Another program (perhaps another ComfyUI) listens "
+                             "there. Give another --port, or none to have a free one chosen.") from error
+    return port
+
+
+def has_cuda(python: Path) -> bool:
+    """Whether torch under ``python`` sees a GPU. Asks torch, which takes seconds, only where a driver is installed."""
+    library = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        if not Path("/dev/kfd").exists():
+            return False
+    done = subprocess.run([str(python), "-c", "import torch; print(torch.cuda.is_available())"], capture_output=True,
+                          text=True, errors="replace")
+    return done.stdout.strip() == "True"
+
+
+class Server:
+    """The host's own ``main.py`` in a process of its own; use as a context manager."""
+
+    def __init__(self, environment: Environment, base: BaseDir, log: Path, *, port: int | None = None,
+                 arguments: tuple[str, ...] = (), variables: dict[str, str] | None = None) -> None:
+        self.environment, self.base, self.log = environment, base, log
+        self.port = check_port(port) if port is not None else free_port()
+        self.arguments, self.variables = arguments, variables or {}
+        self.process: subprocess.Popen | None = None
+        self.client = ApiClient(f"http://127.0.0.1:{self.port}")
+
+    @property
+    def address(self) -> str:
+        return self.client.address
+
+    def command(self) -> list[str]:
+        """How the host is started. ``--database-url`` in memory: it may not write beside the user's host."""
+        python = self.environment.python
+        device = [] if has_cuda(python) else ["--cpu"]
+        return [str(python), str(self.environment.host.root / "main.py"), *device,
+                "--base-directory", str(self.base.root), "--listen", "127.0.0.1", "--port", str(self.port),
+                "--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
+                *self.arguments]
+
+    def start(self) -> Server:
+        """Start and wait until it answers.
+
+        Raises:
+            SetupError: it ended, or did not answer in time; the end of its log is in the message.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        # The repository must not be on the host's path: its folder `nodes` would hide the host's nodes.py.
+        variables = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **self.variables}
+        variables.pop("PYTHONPATH", None)
+        own_group = ({"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt"
+                     else {"start_new_session": True})
+        with open(self.log, "w", encoding="utf-8") as sink:
+            self.process = subprocess.Popen(self.command(), cwd=self.environment.host.root, env=variables,
+                                            stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                            **own_group)
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise SetupError(f"ComfyUI ended while starting (exit code {self.process.returncode}). The end of "
+                                 f"{self.log}:\n{self.log_tail()}")
+            if self.client.is_up():
+                return
+            time.sleep(0.15)
+        raise SetupError(f"ComfyUI did not answer within {START_TIMEOUT_S:.0f} s. The end of {self.log}:\n"
+                         f"{self.log_tail()}")
+
+    def log_tail(self, lines: int = 25) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+        return "\n".join("  " + line for line in text.splitlines()[-lines:])
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        """End the server and every process that it started."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if os.name == "nt":
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
+            process.wait(timeout=20)
+            return
+        for how, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 20.0)):
+            try:
+                os.killpg(process.pid, how)  # it leads its own group
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(timeout=patience)
+            except subprocess.TimeoutExpired:
+                continue
+        process.wait(timeout=20)
+
+    def __enter__(self) -> Server:
+        return self if self.is_running() else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,196 @@
+"""A saved workflow (the editor's JSON) to the prompt that the API takes, as the editor itself would make it.
+
+What the editor's file doesn't say is taken from the server's /object_info. Widget values are saved as a plain list,
+in the order of the node's widgets, in which the editor adds some of its own: a control after every seed, an upload
+button at the end, the inner widgets of a dynamic combo after it. The rules were read off the editor's behaviour at
+version 1.47.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import SetupError
+
+ALWAYS, MUTED, BYPASSED = 0, 2, 4
+NOTES = frozenset({"Note", "MarkdownNote"})
+WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "MARKDOWN", "TEXTAREA", "CURVE",
+                          "COMFY_DYNAMICCOMBO_V3"})
+
+def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, Any]:
+    """API prompt of ``workflow``: node id (str) -> {class_type, inputs, _meta}.
+
+    Muted nodes are left out, bypassed ones are passed through by type, reroutes and primitives are resolved, notes
+    dropped.
+
+    Raises:
+        SetupError: a node type that the server doesn't have, or a graph of a form that isn't read (subgraphs).
+    """
+    if workflow.get("definitions", {}).get("subgraphs"):
+        raise SetupError("This workflow holds subgraphs, which run.py does not read. Unpack them in the editor.")
+    graph = _Graph(workflow)
+    prompt: dict[str, Any] = {}
+    for node in graph.nodes.values():
+        kind = node["type"]
+        if node.get("mode", ALWAYS) in (MUTED, BYPASSED) or kind in NOTES or kind in ("Reroute", "PrimitiveNode"):
+            continue
+        if kind not in object_info:
+            raise SetupError(f"The workflow needs the node type {kind}, which this server does not have.")
+        inputs = widget_values(node, object_info[kind])
+        for slot in node.get("inputs") or []:
+            if slot.get("link") is None:
+                continue
+            source = graph.source(slot["link"])
+            if source is None:
+                inputs.pop(slot["name"], None)
+            elif "value" in source:
+                inputs[slot["name"]] = source["value"]
+            else:
+                inputs[slot["name"]] = [source["node"], source["slot"]]
+        prompt[str(node["id"])] = {"class_type": kind, "inputs": inputs,
+                                   "_meta": {"title": node.get("title") or kind}}
+    return _without_dangling(prompt)
+
+
+def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """Widget name -> value of one node of the editor's file; what the file lacks gets the node's default."""
+    saved = node.get("widgets_values")
+    if isinstance(saved, dict):  # some nodes save by name
+        named = {name: saved.get(name, _default(spec)) for name, spec in _specs(info) if is_widget(name, spec, node)}
+        return {name: _wrap(value) for name, value in named.items() if value is not None}
+    values = list(saved or [])
+    result: dict[str, Any] = {}
+    _read(iter(values), _specs(info), "", node, result)
+    return result
+
+
+def _read(values: Iterator[Any], specs: Iterator[tuple[str, Any]], prefix: str, node: dict[str, Any],
+          result: dict[str, Any]) -> None:
+    for name, spec in specs:
+        if not is_widget(name, spec, node):
+            continue
+        full_name = prefix + name
+        value = next(values, None)
+        if value is None:  # saved by an older version of the node, or a hole
+            value = _default(spec)
+        if value is not None:
+            result[full_name] = _wrap(value)
+        if _kind(spec) == "COMFY_DYNAMICCOMBO_V3":
+            chosen = next((option for option in _options(spec).get("options", []) if option["key"] == value), None)
+            if chosen is not None:
+                _read(values, _specs({"input": chosen["inputs"]}), full_name + ".", node, result)
+        for _ in range(_controls(name, spec)):
+            next(values, None)
+
+
+def _specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The node's inputs in the editor's order: required, then optional."""
+    order = info.get("input_order") or {}
+    for group in ("required", "optional"):
+        inputs = info.get("input", {}).get(group) or {}
+        names = [name for name in order.get(group, inputs) if name in inputs]
+        for name in [*names, *(name for name in inputs if name not in names)]:
+            yield name, inputs[name]
+
+
+def is_widget(name: str, spec: Any, node: dict[str, Any]) -> bool:
+    """Whether the editor shows this input as a widget, and so saves a value for it."""
+    options = _options(spec)
+    if options.get("forceInput"):
+        return False
+    if isinstance(spec[0], list) or _kind(spec) in WIDGET_TYPES or options.get("socketless"):
+        return True
+    # A widget type of a node pack's own: only the file tells.
+    return any(slot.get("name") == name and slot.get("widget") for slot in node.get("inputs") or [])
+
+
+def _controls(name: str, spec: Any) -> int:
+    """How many values the editor saves after this one for its "control after generate"."""
+    control = _options(spec).get("control_after_generate")
+    if isinstance(spec[0], list) or _kind(spec) == "COMBO":
+        return 2 if control else 0  # the control and its filter
+    if _kind(spec) == "INT":
+        return 1 if (name in ("seed", "noise_seed") if control is None else control) else 0
+    return 1 if control and _kind(spec) == "FLOAT" else 0
+
+
+def _kind(spec: Any) -> str:
+    return "COMBO" if isinstance(spec[0], list) else str(spec[0])
+
+
+def _options(spec: Any) -> dict[str, Any]:
+    return spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
+
+
+def _default(spec: Any) -> Any:
+    options = _options(spec)
+    if "default" in options:
+        return options["default"]
+    choices = spec[0] if isinstance(spec[0], list) else options.get("options")
+    if choices:
+        first = choices[0]
+        return first["key"] if isinstance(first, dict) else first
+    return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(_kind(spec))
+
+
+def _wrap(value: Any) -> Any:
+    """A bare list would be read as a link."""
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+def _without_dangling(prompt: dict[str, Any]) -> dict[str, Any]:
+    for node in prompt.values():
+        node["inputs"] = {name: value for name, value in node["inputs"].items()
+                          if not (isinstance(value, list) and value[0] not in prompt)}
+    return prompt
+
+
+class _Graph:
+    """Nodes and links of the editor's file, by id."""
+
+    def __init__(self, workflow: dict[str, Any]) -> None:
+        self.nodes = {node["id"]: node for node in workflow["nodes"]}
+        self.links: dict[Any, tuple[Any, int]] = {}
+        for link in workflow.get("links") or []:
+            if isinstance(link, dict):
+                self.links[link["id"]] = (link["origin_id"], link["origin_slot"])
+            else:
+                self.links[link[0]] = (link[1], link[2])
+
+    def source(self, link_id: Any) -> dict[str, Any] | None:
+        """Where a link's value comes from: {node, slot}, {value} of a primitive, or None where nothing runs."""
+        seen: set[Any] = set()
+        while link_id is not None and link_id in self.links and link_id not in seen:
+            seen.add(link_id)
+            node_id, slot = self.links[link_id]
+            node = self.nodes.get(node_id)
+            if node is None or node.get("mode", ALWAYS) == MUTED:
+                return None
+            if node["type"] == "PrimitiveNode":
+                values = node.get("widgets_values") or [None]
+                return {"value": _wrap(values[0])}
+            if node["type"] == "Reroute":
+                link_id = (node.get("inputs") or [{}])[0].get("link")
+            elif node.get("mode", ALWAYS) == BYPASSED:
+                link_id = _bypass(node, slot)
+            else:
+                return {"node": str(node_id), "slot": slot}
+        return None
+
+
+def _bypass(node: dict[str, Any], slot: int) -> Any:
+    """The link that a bypassed node passes through to its output ``slot``: same place if types agree, else first."""
+    inputs, kind = node.get("inputs") or [], (node.get("outputs") or [])[slot].get("type")
+    if slot < len(inputs) and _agree(inputs[slot].get("type"), kind):
+        return inputs[slot].get("link")
+    for entry in inputs:
+        if entry.get("type") == kind:
+            return entry.get("link")
+    return next((entry.get("link") for entry in inputs if _agree(entry.get("type"), kind)), None)
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if one in ("*", "", None) or other in ("*", "", None):
+        return True
+    return bool(set(str(one).split(",")) & set(str(other).split(",")))
