@@ -1,0 +1,172 @@
+"""Files from strangers, read without running what they hold or filling the machine; files written whole or not at all.
+
+JSON is limited in size, numpy files never unpickle, zip archives are checked for paths and for what they unpack to,
+pickled weights are refused with the command that converts them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from .errors import EgoXInputError
+
+MAX_JSON_BYTES = 16 * 2**20
+MAX_UNPACKED_BYTES = 32 * 2**30
+"""Of a zip's members together: an hour of 448x784 depth in float16 is a third of it."""
+MAX_PACKING_RATIO = 1200
+"""Deflate cannot pack tighter than 1:1032; a member that claims more is a forged header."""
+PICKLED_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+
+
+def require_file(path: Path, what: str) -> Path:
+    """The path, if it is a file; ``what`` stands in the message.
+
+    Raises:
+        EgoXInputError: nothing there, or a folder.
+    """
+    if not path.is_file():
+        raise EgoXInputError(what, got=f"{path.name!r}, which is {'a folder' if path.is_dir() else 'not there'}",
+                             expected="a file", fix="check the name and the folder")
+    return path
+
+
+def refuse_pickled(path: Path, what: str) -> None:
+    """Refuse weight formats that run code when they are read.
+
+    Raises:
+        EgoXInputError: the suffix is one of PICKLED_SUFFIXES.
+    """
+    if path.suffix.lower() in PICKLED_SUFFIXES:
+        raise EgoXInputError(what, got=f"{path.name!r}, a pickled file that can run code when it is read",
+                             expected="a .safetensors file",
+                             fix=f"convert it once with: python tools/convert_to_safetensors.py \"{path.name}\"")
+
+
+def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        EgoXInputError: missing, larger than ``limit`` bytes, not UTF-8, not JSON, nested without end.
+    """
+    size = require_file(path, what).stat().st_size
+    if size > limit:
+        raise EgoXInputError(what, got=f"{path.name!r} of {size / 2**20:.1f} MB",
+                             expected=f"at most {limit / 2**20:.0f} MB",
+                             fix="keep only the clip's own poses in it")
+    return parse_json(path.read_bytes(), f"{what} {path.name!r}")
+
+
+def parse_json(text: str | bytes, what: str) -> object:
+    """What a JSON text holds; ``what`` stands in the message.
+
+    Raises:
+        EgoXInputError: not UTF-8, not JSON, nested without end.
+    """
+    try:
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise EgoXInputError(what, got=f"text that is not JSON ({error})", expected="JSON in UTF-8",
+                             fix="check the file with any JSON viewer; it may be cut off") from error
+
+
+@contextlib.contextmanager
+def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES) -> Iterator[zipfile.ZipFile]:
+    """A zip archive whose member paths and unpacked size have been checked before anything is read.
+
+    Raises:
+        EgoXInputError: missing, not a zip, encrypted, a member outside the archive's own tree, unpacks too large.
+    """
+    require_file(path, what)
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise EgoXInputError(what, got=f"{path.name!r}, which is no readable zip ({error})", expected="a zip archive",
+                             fix="the file may be cut off: copy or write it again") from error
+    with archive:
+        total = 0
+        for member in archive.infolist():
+            _check_member(member, path, what)
+            total += member.file_size
+        if total > limit:
+            raise EgoXInputError(what, got=f"{path.name!r} unpacking to {total / 2**30:.1f} GB",
+                                 expected=f"at most {limit / 2**30:.1f} GB", fix="store the clip's own frames only")
+        yield archive
+
+
+def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
+    posix, windows = PurePosixPath(member.filename), PureWindowsPath(member.filename)
+    # Both readings of the name must stay inside: the archive may have been made for the other system.
+    if posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts or ".." in windows.parts:
+        raise EgoXInputError(what, got=f"{path.name!r} with a member named {member.filename!r}",
+                             expected="members inside the archive's own tree", fix="write the archive again")
+    if member.flag_bits & 0x1:
+        raise EgoXInputError(what, got=f"{path.name!r}, which is encrypted", expected="a plain zip",
+                             fix="store it without a password")
+    if member.file_size > 2**20 and member.file_size > MAX_PACKING_RATIO * max(member.compress_size, 1):
+        raise EgoXInputError(what, got=f"{path.name!r}, whose member {member.filename!r} claims to unpack "
+                             f"{member.file_size // max(member.compress_size, 1)} times",
+                             expected=f"at most {MAX_PACKING_RATIO} times", fix="write the archive again")
+
+
+def read_npy_header(stream, what: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of the .npy that ``stream`` stands at, leaving it at the first number.
+
+    Raises:
+        EgoXInputError: not a .npy, Fortran order, pickled objects.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, OSError, EOFError) as error:
+        raise EgoXInputError(what, got=f"data that is no .npy array ({error})", expected="a numpy array",
+                             fix="save it with numpy.save or numpy.savez") from error
+    if dtype.hasobject:
+        raise EgoXInputError(what, got="an array of Python objects (pickled)", expected="an array of numbers",
+                             fix="save it as float16 or float32")
+    if fortran and len(shape) > 1:
+        raise EgoXInputError(what, got="an array in column order", expected="row order",
+                             fix="save numpy.ascontiguousarray(array)")
+    return tuple(shape), dtype
+
+
+def load_npy(path: Path, what: str = "array", memory_map: bool = False) -> np.ndarray:
+    """A .npy file's array, never unpickled.
+
+    Raises:
+        EgoXInputError: missing, cut off, or of pickled objects.
+    """
+    require_file(path, what)
+    try:
+        return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise EgoXInputError(what, got=f"{path.name!r}, which can't be read ({error})",
+                             expected="a numpy array of numbers",
+                             fix="save it again with numpy.save, without Python objects") from error
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with an exception."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: encoders take the container format from it.
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` as UTF-8 JSON, whole or not at all. NaN is refused (ValueError): JSON has none."""
+    with write_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")

@@ -1,0 +1,238 @@
+"""Video files: what is in them, and the frames that are needed, read by index without decoding the rest.
+
+A frame's index counts presentation order from 0. Sizes are those of the picture as it is shown: turned as the file
+says, with square pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import EgoXInputError
+from .progress import Progress, no_progress
+from .types import FrameSelection
+
+VideoSource = Path | io.BytesIO
+SQUARE_TOLERANCE = 0.005
+"""Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another shape."""
+SEEK_GAP = 8
+"""Frames: decoding up to so many unneeded ones is cheaper than a seek."""
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a video file holds, found without decoding it."""
+
+    name: str
+    width: int  # as shown: turned, square pixels
+    height: int
+    fps: float
+    frame_count: int
+    times_s: tuple[float, ...]  # of every frame, from 0 for the first
+    has_audio: bool
+    start_s: float  # time stamp of the first frame, seconds; audio is counted from it
+    pts: tuple[int, ...] = field(repr=False)  # time stamps in stream units; empty where the file has none
+    keyframes: tuple[int, ...] = field(repr=False)  # indices
+
+
+@contextmanager
+def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
+    """A container opened for reading, its errors turned into ours.
+
+    Raises:
+        EgoXInputError: missing, corrupt, no video stream.
+    """
+    name = video_name(source)
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    elif not Path(source).is_file():
+        raise EgoXInputError("video file", got=f"{name!r}, which is not there", expected="a video file",
+                             fix="check the name and the folder")
+    try:
+        with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
+            if not container.streams.video:
+                raise EgoXInputError(f"video {name}", got="no video stream", expected="a file with a picture",
+                                     fix="choose a video; this one may hold sound alone")
+            yield container
+    except (av.error.FFmpegError, EOFError) as error:
+        raise EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({error})",
+                             expected="an intact video file",
+                             fix="copy it again, or re-encode it with ffmpeg") from error
+
+
+def video_name(source: VideoSource) -> str:
+    """What messages call the source."""
+    return "in memory" if isinstance(source, io.BytesIO) else Path(source).name
+
+
+def probe_video(source: VideoSource) -> VideoInfo:
+    """Size, rate and time stamps of a video; packets are listed, only the first frame is decoded.
+
+    Raises:
+        EgoXInputError: missing, corrupt, no video stream, no frames.
+    """
+    with open_video(source) as container:
+        stream = container.streams.video[0]
+        packets = [(p.pts, bool(p.is_keyframe)) for p in container.demux(stream) if p.size and not p.is_discard]
+        if not packets:
+            raise EgoXInputError(f"video {video_name(source)}", got="no frames", expected="at least one",
+                                 fix="the file is cut off: copy it again")
+        container.seek(0, stream=stream)
+        first = next(iter(container.decode(stream)), None)
+        if first is None:
+            raise EgoXInputError(f"video {video_name(source)}", got="no frame that can be decoded",
+                                 expected="an intact video", fix="re-encode it with ffmpeg")
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        stamped = all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(packets)
+        if stamped:
+            packets.sort()
+            pts = tuple(pts for pts, _ in packets)
+            times = tuple(float((p - pts[0]) * stream.time_base) for p in pts)
+            start = float(pts[0] * stream.time_base)
+            if fps <= 0:
+                fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else 25.0
+            keyframes = tuple(i for i, (_, key) in enumerate(packets) if key)
+        else:
+            fps = fps if fps > 0 else 25.0
+            pts, keyframes, start = (), (), 0.0
+            times = tuple(i / fps for i in range(len(packets)))
+        aspect = _pixel_aspect(stream)
+        width, height = _shown_size(stream.codec_context.width, stream.codec_context.height, aspect, first.rotation)
+        return VideoInfo(name=video_name(source), width=width, height=height, fps=fps, frame_count=len(packets),
+                         times_s=times, has_audio=bool(container.streams.audio), start_s=start, pts=pts,
+                         keyframes=keyframes)
+
+
+def read_frames(source: VideoSource, info: VideoInfo, selection: FrameSelection,
+                progress: Progress = no_progress) -> Tensor:
+    """The chosen frames, cropped or padded and scaled: [T, H, W, 3] uint8 RGB.
+
+    Raises:
+        EgoXInputError: a chosen frame can't be decoded.
+    """
+    from .frame_selection import source_rectangle
+
+    rectangle = source_rectangle(selection)
+    indices = selection.source_indices.tolist()
+    places: dict[int, list[int]] = {}
+    for place, index in enumerate(indices):
+        places.setdefault(index, []).append(place)
+    width, height = selection.size
+    out = torch.empty((len(indices), height, width, 3), dtype=torch.uint8)
+    done = 0
+    for index, picture in decode_frames(source, info, sorted(places)):
+        fitted = torch.from_numpy(fit_picture(picture, rectangle, selection.size))
+        for place in places[index]:
+            out[place] = fitted
+            done += 1
+        progress(done, len(indices), "reading video")
+    return out
+
+
+def decode_frames(source: VideoSource, info: VideoInfo, indices: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, picture [H, W, 3] uint8 RGB, as shown) for ascending ``indices``; decodes from the nearest keyframes.
+
+    Raises:
+        EgoXInputError: a frame can't be decoded.
+    """
+    found = 0
+    with open_video(source) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        aspect = _pixel_aspect(stream)
+        for index, frame in _walk(container, stream, info, indices):
+            yield index, _shown_picture(frame, aspect)
+            found += 1
+    if found < len(indices):
+        raise EgoXInputError(f"video {info.name}", got=f"frame {indices[found]} missing or corrupt",
+                             expected="an intact video", fix="copy it again, or re-encode it with ffmpeg")
+
+
+def _walk(container, stream, info: VideoInfo, indices: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The wanted frames in order. Stops early where one can't be had."""
+    if not info.pts:
+        wanted = set(indices)
+        for position, frame in enumerate(container.decode(stream)):
+            if position in wanted:
+                yield position, frame
+            if position >= indices[-1]:
+                return
+        return
+    index_of = {pts: i for i, pts in enumerate(info.pts)}
+    position, frames = -1, None
+    for index in indices:
+        keyframe = max((k for k in info.keyframes if k <= index), default=0)
+        if frames is None or keyframe > position + SEEK_GAP:
+            if frames is not None or keyframe > 0:
+                container.seek(info.pts[keyframe], stream=stream, backward=True)
+            frames = container.decode(stream)
+        hit = _advance(frames, index_of, index)
+        if hit is None and keyframe > 0:
+            # The index of some containers points past the keyframe: the plain way from the start always works.
+            container.seek(0, stream=stream)
+            frames = container.decode(stream)
+            hit = _advance(frames, index_of, index)
+        if hit is None:
+            return
+        position = index
+        yield index, hit
+
+
+def _advance(frames, index_of: dict[int, int], index: int) -> av.VideoFrame | None:
+    for frame in frames:
+        reached = index_of.get(frame.pts)
+        if reached == index:
+            return frame
+        if reached is not None and reached > index:
+            return None
+    return None
+
+
+def _pixel_aspect(stream) -> float:
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return 1.0 if aspect <= 0 or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
+
+
+def _shown_size(width: int, height: int, aspect: float, rotation: int) -> tuple[int, int]:
+    width = round(width * aspect)
+    return (height, width) if rotation % 180 else (width, height)
+
+
+def _shown_picture(frame: av.VideoFrame, aspect: float) -> np.ndarray:
+    picture = frame.to_ndarray(format="rgb24")
+    if aspect != 1:
+        picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
+    turns = round(frame.rotation / 90) % 4  # anticlockwise, as numpy counts
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def fit_picture(picture: np.ndarray, rectangle: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """The rectangle (left, top, width, height) of a picture [H, W, 3], black outside, scaled to ``size``."""
+    left, top, width, height = rectangle
+    rows, columns = picture.shape[:2]
+    inner = picture[max(top, 0):min(top + height, rows), max(left, 0):min(left + width, columns)]
+    if inner.shape[:2] != (height, width):
+        padded = np.zeros((height, width, *picture.shape[2:]), dtype=picture.dtype)
+        y, x = max(-top, 0), max(-left, 0)
+        padded[y:y + inner.shape[0], x:x + inner.shape[1]] = inner
+        inner = padded
+    return resize_picture(inner, *size)
+
+
+def resize_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A picture at another size, half-pixel convention; shrinking averages areas, so that nothing aliases."""
+    if picture.shape[:2] == (height, width):
+        return np.ascontiguousarray(picture)
+    shrinks = height <= picture.shape[0] and width <= picture.shape[1]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

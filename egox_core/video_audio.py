@@ -1,0 +1,64 @@
+"""The sound that belongs to chosen frames of a video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from .types import FrameSelection
+from .video import VideoInfo, VideoSource, open_video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """Samples of all channels."""
+
+    waveform: Tensor  # [channels, N] float32 -1...1
+    sample_rate: int
+
+
+def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:
+    """The sound from the first chosen frame to one frame after the last; None where the file has none.
+
+    Shorter than the picture where the sound track ends early.
+
+    Raises:
+        EgoXInputError: the file can't be decoded.
+    """
+    if not info.has_audio:
+        return None
+    start = info.start_s + float(selection.times_s[0])
+    length = len(selection.times_s) / selection.fps
+    with open_video(source) as container:
+        stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
+        if stream is None:
+            return None
+        rate, resampler = stream.rate, av.AudioResampler(format="fltp")
+        if start > 1:
+            # A second early: audio frames may straddle the point and decoders need a few to settle.
+            container.seek(int((start - 1) / stream.time_base), stream=stream)
+        first, count = None, round(length * rate)
+        pieces: list[np.ndarray] = []
+        held = 0
+        for frame in container.decode(stream):
+            if frame.time is None:
+                continue
+            if first is None:
+                first = frame.time
+            for piece in resampler.resample(frame):
+                pieces.append(piece.to_ndarray())
+                held += pieces[-1].shape[-1]
+            if first + held / rate >= start + length:
+                break
+    if first is None or not pieces:
+        return None
+    samples = np.concatenate(pieces, axis=-1)
+    skip = round((start - first) * rate)
+    if skip < 0:
+        samples, skip = np.pad(samples, ((0, 0), (-skip, 0))), 0
+    samples = samples[:, skip:skip + count]
+    return Sound(waveform=torch.from_numpy(samples.astype(np.float32)), sample_rate=rate) if samples.size else None

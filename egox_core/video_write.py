@@ -1,0 +1,86 @@
+"""Write frames as an mp4 that every player shows: H.264, 4:2:0, square pixels; whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import EgoXInputError
+from .progress import Progress, no_progress
+from .safe_files import write_whole
+from .video_audio import Sound
+
+QUALITY = 16
+"""x264's constant rate factor; 18 counts as visually lossless, and pictures measured against others deserve more."""
+
+
+def write_video(path: Path, frames: Tensor | Iterable[Tensor], fps: float, *, sound: Sound | None = None,
+                quality: int = QUALITY, progress: Progress = no_progress) -> None:
+    """Write ``frames`` to ``path`` (.mp4).
+
+    Args:
+        frames: [T, H, W, 3] (or an iterable of [H, W, 3], so that long clips need not be held) float 0...1 or uint8;
+            a mask or depth picture [.., H, W] is written grey.
+        quality: x264 constant rate factor, smaller is better.
+
+    Raises:
+        EgoXInputError: odd size (4:2:0 needs even ones), no frames, non-positive rate.
+    """
+    if fps <= 0:
+        raise EgoXInputError("frame rate", got=fps, expected="above 0", fix="give frames a second")
+    rate = Fraction(fps).limit_denominator(1001)
+    total = len(frames) if isinstance(frames, Tensor) else 0
+    with write_whole(path) as temporary, av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container:
+        stream = None
+        for index, frame in enumerate(frames):
+            picture = _bytes(frame)
+            if stream is None:
+                stream = _add_stream(container, rate, picture, quality)
+                audio = None if sound is None else container.add_stream("aac", rate=sound.sample_rate,
+                                                                        layout=_layout(sound))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            progress(index + 1, max(total, index + 1), "writing video")
+        if stream is None:
+            raise EgoXInputError("video to write", got="no frames", expected="at least one", fix="check the input")
+        container.mux(stream.encode(None))
+        if audio is not None:
+            _write_sound(container, audio, sound)
+
+
+def _add_stream(container, rate: Fraction, picture: np.ndarray, quality: int):
+    height, width = picture.shape[:2]
+    if height % 2 or width % 2:
+        raise EgoXInputError("video to write", got=f"{width}x{height}", expected="an even width and height",
+                             fix="crop or pad one row or column")
+    stream = container.add_stream("libx264", rate=rate, options={"crf": str(quality), "preset": "medium"})
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.sample_aspect_ratio = Fraction(1, 1)
+    return stream
+
+
+def _bytes(frame: Tensor) -> np.ndarray:
+    if frame.ndim == 2:
+        frame = frame[..., None].expand(*frame.shape, 3)
+    if frame.dtype == torch.bool:
+        frame = frame.to(torch.uint8) * 255
+    elif frame.is_floating_point():
+        frame = (frame.detach().float().nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8)
+    return np.ascontiguousarray(frame.cpu().numpy())
+
+
+def _layout(sound: Sound) -> str:
+    return "mono" if sound.waveform.shape[0] == 1 else "stereo"
+
+
+def _write_sound(container, stream, sound: Sound) -> None:
+    samples = np.ascontiguousarray(sound.waveform[:2].float().cpu().numpy())
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_layout(sound))
+    frame.sample_rate, frame.pts = sound.sample_rate, 0
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))

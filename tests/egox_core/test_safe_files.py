@@ -1,0 +1,128 @@
+"""Files from strangers: size limits, no unpickling, zip members that stay inside; whole writes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import (
+    load_npy,
+    open_zip,
+    parse_json,
+    read_json,
+    read_npy_header,
+    refuse_pickled,
+    write_json,
+    write_whole,
+)
+
+
+def test_json_is_limited_and_must_be_json(tmp_path: Path) -> None:
+    path = tmp_path / "meta.json"
+    write_json(path, {"prompt": "ä", "x": [1, 2]})
+    assert read_json(path) == {"prompt": "ä", "x": [1, 2]}
+    with pytest.raises(EgoXInputError, match="at most 0 MB"):
+        read_json(path, limit=8)
+    path.write_bytes(b"\xef\xbb\xbf[1]")  # a byte order mark, as Windows editors write it
+    assert read_json(path) == [1]
+    for broken in (b"{", b"\xff\xfe\x00", b"[" * 100_000):
+        path.write_bytes(broken)
+        with pytest.raises(EgoXInputError, match="not JSON"):
+            read_json(path)
+    with pytest.raises(EgoXInputError, match="not there"):
+        read_json(tmp_path / "none.json")
+    with pytest.raises(EgoXInputError, match="a folder"):
+        read_json(tmp_path)
+    with pytest.raises(EgoXInputError, match="keyframes"):
+        parse_json("[1,", "keyframes")
+
+
+@pytest.mark.parametrize("name", ["../outside.npy", "/absolute.npy", "..\\outside.npy", "C:\\x.npy", "a/../../b.npy"])
+def test_zip_members_stay_inside(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "depth.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"1")
+    with pytest.raises(EgoXInputError, match="tree"), open_zip(path):
+        pass
+
+
+def test_zip_bombs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "depth.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("00000.npy", bytes(4 * 2**20))
+    with pytest.raises(EgoXInputError, match="unpacking"), open_zip(path, limit=2**20):
+        pass
+    with open_zip(path) as archive:
+        assert archive.namelist() == ["00000.npy"]
+    # A header that claims what deflate can't do.
+    content = path.read_bytes()
+    forged = content.replace((4 * 2**20).to_bytes(4, "little"), (2**30).to_bytes(4, "little"))
+    assert forged != content
+    path.write_bytes(forged)
+    with pytest.raises(EgoXInputError, match="times"), open_zip(path):
+        pass
+    path.write_bytes(b"no zip")
+    with pytest.raises(EgoXInputError, match="no readable zip"), open_zip(path):
+        pass
+
+
+def test_numpy_never_unpickles(tmp_path: Path) -> None:
+    path = tmp_path / "depth.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(EgoXInputError, match="can't be read"):
+        load_npy(path)
+    with pytest.raises(EgoXInputError, match="pickled"):
+        read_npy_header(io.BytesIO(path.read_bytes()), "depth")
+    path.write_bytes(pickle.dumps([1, 2, 3]))
+    with pytest.raises(EgoXInputError, match="can't be read"):
+        load_npy(path)
+    np.save(path, np.arange(6, dtype=np.float16).reshape(2, 3))
+    with path.open("rb") as stream:
+        assert read_npy_header(stream, "depth") == ((2, 3), np.dtype(np.float16))
+        assert np.frombuffer(stream.read(), np.float16).tolist() == list(range(6))
+    assert load_npy(path, memory_map=True).shape == (2, 3)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(EgoXInputError):
+        load_npy(path)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt", ".pth", ".PT"])
+def test_pickled_weights_are_refused_with_the_command(suffix: str) -> None:
+    with pytest.raises(EgoXInputError, match=r"tools/convert_to_safetensors\.py .*weights"):
+        refuse_pickled(Path("weights" + suffix), "LoRA")
+    refuse_pickled(Path("weights.safetensors"), "LoRA")
+
+
+def test_the_named_command_converts(tmp_path: Path, repo_root: Path) -> None:
+    source = tmp_path / "lora.bin"
+    tensors = {"a.lora_A.weight": torch.randn(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}
+    torch.save({"state_dict": tensors, "step": 3}, source)
+    command = [sys.executable, "tools/convert_to_safetensors.py", str(source)]
+    subprocess.run(command, cwd=repo_root, check=True, capture_output=True)
+    converted = load_file(tmp_path / "lora.safetensors")
+    assert converted.keys() == tensors.keys() and all(torch.equal(converted[k], v) for k, v in tensors.items())
+    assert subprocess.run(command, cwd=repo_root, capture_output=True).returncode == 1  # never overwrites
+
+
+def test_whole_writes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with write_whole(path) as temporary:
+        temporary.write_text("done", encoding="utf-8")
+        assert not path.exists()
+    with pytest.raises(RuntimeError), write_whole(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise RuntimeError
+    assert path.read_text(encoding="utf-8") == "done" and len(list(path.parent.iterdir())) == 1
+    with pytest.raises(ValueError):
+        write_json(path, {"x": float("nan")})
+    assert path.read_text(encoding="utf-8") == "done"

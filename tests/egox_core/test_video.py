@@ -1,0 +1,231 @@
+"""Video in and out: only the frames needed, by index; sizes, rates and defects named."""
+
+from __future__ import annotations
+
+import io
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from egox_core.cameras import CameraModel, crop, project, rescale, unproject
+from egox_core.errors import EgoXInputError
+from egox_core.frame_selection import camera_of_frames, select_frames, source_rectangle
+from egox_core.video import decode_frames, probe_video, read_frames
+from egox_core.video_audio import Sound, read_sound
+from egox_core.video_write import write_video
+
+RATE = 20.0
+
+
+def numbered_frames(count: int, height: int = 48, width: int = 80) -> torch.Tensor:  # [T, H, W, 3] uint8
+    """Frame t is a grey of 4 t, with a red left edge and a blue right edge that survive the codec."""
+    frames = torch.zeros(count, height, width, 3, dtype=torch.uint8)
+    frames += (4 * torch.arange(count, dtype=torch.uint8))[:, None, None, None]
+    frames[:, :, :16] = torch.tensor([250, 5, 5], dtype=torch.uint8)
+    frames[:, :, -16:] = torch.tensor([5, 5, 250], dtype=torch.uint8)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    tone = torch.sin(torch.arange(44100 * 3) * (2 * math.pi * 440 / 44100))[None] * 0.5
+    tone[:, :44100] = 0  # silent for a second: the trim can be told from the tone
+    write_video(path, numbered_frames(60), RATE, sound=Sound(waveform=tone, sample_rate=44100))
+    return path
+
+
+def grey(frames: torch.Tensor) -> list[int]:
+    return (frames[:, 24, 40].float().mean(-1) / 4).round().int().tolist()
+
+
+def test_probe(clip: Path) -> None:
+    info = probe_video(clip)
+    assert (info.width, info.height, info.frame_count, info.fps, info.has_audio) == (80, 48, 60, RATE, True)
+    assert np.allclose(info.times_s, np.arange(60) / RATE, atol=1e-4)
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.pix_fmt == "yuv420p" and stream.sample_aspect_ratio in (None, 1)
+
+
+@pytest.mark.parametrize("source", ["path", "memory"])
+def test_frames_come_by_index(clip: Path, source: str) -> None:
+    file = clip if source == "path" else io.BytesIO(clip.read_bytes())
+    info = probe_video(file)
+    selection = select_frames(info, start_frame=30, frame_count=9)
+    frames = read_frames(file, info, selection)
+    assert frames.dtype == torch.uint8 and frames.shape == (9, 48, 80, 3)
+    assert grey(frames) == list(range(30, 39))
+    assert frames[0, 20, 4, 0] > 200 and frames[0, 20, -4, 2] > 200
+
+
+def test_only_needed_frames_are_decoded(clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "keyed.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"x264-params": "keyint=10:min-keyint=10:scenecut=0"}
+        stream = container.add_stream("libx264", rate=20, options=options)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
+        for picture in numbered_frames(60).numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    info = probe_video(path)
+    assert len(info.keyframes) == 6
+    import egox_core.video as video
+
+    decoded = []
+    advance = video._advance
+    monkeypatch.setattr(video, "_advance", lambda frames, index_of, index: advance(
+        (decoded.append(index_of[f.pts]) or f for f in frames), index_of, index))
+    got = {index: picture[24, 40].mean() / 4 for index, picture in decode_frames(path, info, [3, 44, 45, 59])}
+    assert [round(v) for v in got.values()] == [3, 44, 45, 59]
+    assert set(decoded) == {0, 1, 2, 3, *range(40, 60)}  # from 45 on a seek would not pay
+
+
+def test_half_the_rate_takes_every_second_frame(clip: Path) -> None:
+    info = probe_video(clip)
+    selection = select_frames(info, start_frame=8, frame_count=25, target_fps=RATE / 2)
+    assert selection.source_indices.tolist() == list(range(8, 57, 2))
+    assert torch.allclose(selection.times_s, selection.source_indices.double() / RATE, atol=1e-4)
+    assert selection.fps == RATE / 2 and selection.source_fps == RATE
+    third = select_frames(info, frame_count=5, target_fps=8)
+    assert third.source_indices.tolist() == [0, 2, 5, 7, 10]
+
+
+def test_sound_is_trimmed_to_the_frames(clip: Path) -> None:
+    info = probe_video(clip)
+    early = read_sound(clip, info, select_frames(info, start_frame=0, frame_count=17))
+    late = read_sound(clip, info, select_frames(info, start_frame=30, frame_count=21))
+    assert early.waveform.shape == (1, round(17 / RATE * 44100)) and early.waveform.abs().max() < 0.05
+    assert late.waveform.shape == (1, round(21 / RATE * 44100)) and late.waveform.abs().max() > 0.4
+    straddling = read_sound(clip, info, select_frames(info, start_frame=10, frame_count=41)).waveform[0]
+    begins = int((straddling.abs() > 0.1).nonzero()[0])
+    assert abs(begins - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
+
+
+def test_crop_and_pad_keep_the_geometry() -> None:
+    """A camera point lands in the resized picture where the resized camera says, for both ways and any size."""
+    from egox_core.types import FrameSelection
+    from egox_core.video import fit_picture
+
+    camera = CameraModel(lens="pinhole", width=200, height=96, fx=150, fy=150, cx=101, cy=50)
+    picture = np.zeros((96, 200, 3), np.uint8)
+    picture[40:44, 120:124] = 255  # centre (121.5, 41.5)
+    for size, resize in (((112, 64), "crop"), ((112, 64), "pad"), ((160, 96), "crop"), ((400, 192), "crop")):
+        none = torch.zeros(1)
+        selection = FrameSelection(source_indices=none, times_s=none, source_fps=1, fps=1, source_size=(200, 96),
+                                   size=size, resize=resize)
+        fitted = fit_picture(picture, source_rectangle(selection), size).astype(np.float64).mean(-1)
+        assert fitted.shape == size[::-1]
+        rows, columns = np.indices(fitted.shape)
+        seen = ((fitted * columns).sum() / fitted.sum(), (fitted * rows).sum() / fitted.sum())
+        ray, _ = unproject(camera, torch.tensor([121.5, 41.5], dtype=torch.float64))
+        expected, _ = project(camera_of_frames(camera, selection), ray)
+        assert np.allclose(seen, expected.numpy(), atol=0.05), (size, resize)
+    assert rescale(crop(camera, 0, 0, 200, 96), 200, 96) == camera
+
+
+def test_padding_is_black(clip: Path) -> None:
+    info = probe_video(clip)
+    frames = read_frames(clip, info, select_frames(info, start_frame=40, frame_count=1, resize="pad", width=80,
+                                                   height=96))
+    assert frames[0, :20].max() == 0 and frames[0, 48].max() > 100
+
+
+def test_turned_and_stretched_pixels(tmp_path: Path) -> None:
+    """A file whose pixels are twice as wide as high is shown twice as wide."""
+    path = tmp_path / "anamorphic.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 80, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
+        for picture in numbered_frames(5, 96, 80).numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    info = probe_video(path)
+    assert (info.width, info.height) == (160, 96)
+    assert read_frames(path, info, select_frames(info, frame_count=5)).shape == (5, 96, 160, 3)
+
+
+def test_bad_requests_are_refused(clip: Path) -> None:
+    info = probe_video(clip)
+    for options, message in (
+        ({"frame_count": 48}, "use 49"),
+        ({"frame_count": 0}, "use 1"),
+        ({"frame_count": 61}, "use frame_count 57"),
+        ({"start_frame": 20, "frame_count": 49}, "use frame_count 37, or start earlier"),
+        ({"frame_count": 41, "target_fps": 10}, "use frame_count 29"),
+        ({"start_frame": 60}, "start_frame"),
+        ({"target_fps": 60}, "target_fps"),
+        ({"frame_count": 5, "width": 100, "height": 50}, "use 96x48"),
+        ({"frame_count": 5, "resize": "stretch"}, "crop or pad"),
+    ):
+        with pytest.raises(EgoXInputError, match=message):
+            select_frames(info, **options)
+
+
+def test_bad_files_are_refused(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(EgoXInputError, match="not there"):
+        probe_video(tmp_path / "none.mp4")
+    corrupt = tmp_path / "corrupt.mp4"
+    corrupt.write_bytes(b"not a video at all" * 100)
+    with pytest.raises(EgoXInputError, match="can't be decoded"):
+        probe_video(corrupt)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(clip.read_bytes()[:3000])
+    with pytest.raises(EgoXInputError):
+        info = probe_video(cut)
+        read_frames(cut, info, select_frames(info, frame_count=57))
+    sound = tmp_path / "sound.wav"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(EgoXInputError, match="no video stream"):
+        probe_video(sound)
+
+
+def test_damage_inside_a_file_is_named(clip: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.mkv"
+    write_video(damaged, numbered_frames(60), RATE)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2:] = b"\0" * (len(content) - len(content) // 2)
+    damaged.write_bytes(bytes(content))
+    with pytest.raises(EgoXInputError):
+        info = probe_video(damaged)
+        read_frames(damaged, info, select_frames(info, frame_count=57))
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+
+    def cancel(done: int, total: int, stage: str) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(path, numbered_frames(9), RATE, progress=cancel)
+    assert list(tmp_path.iterdir()) == []
+    write_video(path, (frame.float() / 255 for frame in numbered_frames(5)), RATE)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"] and probe_video(path).frame_count == 5
+    with pytest.raises(EgoXInputError, match="even"):
+        write_video(path, numbered_frames(5)[:, :47], RATE)
+    with pytest.raises(EgoXInputError, match="no frames"):
+        write_video(path, iter(()), RATE)
+    assert probe_video(path).frame_count == 5  # the failed ones left the old file
+
+
+def test_reading_can_be_cancelled(clip: Path) -> None:
+    info = probe_video(clip)
+
+    def cancel(done: int, total: int, stage: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_frames(clip, info, select_frames(info, frame_count=5), cancel)
