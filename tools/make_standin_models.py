@@ -114,11 +114,18 @@ def tokenizer_model() -> torch.Tensor:
     return torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
 
 
+NOTE = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
+
+
+def with_config(config: dict[str, object]) -> dict[str, str]:
+    """Metadata that tells the loaders in tests/standin_nodes what no stock loader would ask for."""
+    return {**NOTE, "config": json.dumps(config)}
+
+
 def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     """Save one file and say its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
-    save_file(tensors, str(path), metadata=metadata or note)
+    save_file(tensors, str(path), metadata=metadata or NOTE)
     print(f"{path}  {path.stat().st_size / 1e6:.2f} MB (stand-in)")
 
 
@@ -136,8 +143,8 @@ def make_tests_only(out: Path, seed: int = SEED) -> None:
     write(out / TESTS_ONLY["lora_img_emb"], lora, {"format": "pt"})
     text = random_tensors(umt5_shapes(UMT5_CONFIG["vocab_size"]), seed)
     text["spiece_model"] = tokenizer_model()
-    write(out / TESTS_ONLY["text"], text)
-    write(out / TESTS_ONLY["clip_vision"], random_tensors(clip_vision_shapes(), seed))
+    write(out / TESTS_ONLY["text"], text, with_config(UMT5_CONFIG))
+    write(out / TESTS_ONLY["clip_vision"], random_tensors(clip_vision_shapes(), seed), with_config(CLIP_VISION_CONFIG))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,73 @@
+"""The real server, started once for all tests in this folder, with stand-in models and tests/standin_nodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.api_client import ApiClient
+from devtools.base_dir import BaseDir, make_base_dir
+from devtools.environment import Environment
+from devtools.errors import SetupError
+from devtools.host import find_host
+from devtools.layout import Layout
+from devtools.server import Server
+from devtools.workflow import to_prompt
+
+STANDIN_NODES = "egox_standin_nodes"
+
+
+@pytest.fixture(scope="session")
+def environment(host_root: Path) -> Environment:
+    """The host under the Python that runs the tests."""
+    try:
+        return Environment(find_host(), Path(sys.executable), Layout())
+    except SetupError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def server(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The host's own main.py, with folders of this session only."""
+    base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout,
+                         {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"})
+    made = subprocess.run([sys.executable, "tools/make_standin_models.py", "--all", "--out", str(base.models)],
+                          cwd=environment.layout.repo, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    # Two cores are shared with the tests themselves.
+    with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server_base(server: Server) -> BaseDir:
+    return server.base
+
+
+@pytest.fixture
+def client(server: Server) -> ApiClient:
+    """The running server's API; the server must be alive before and after every test."""
+    assert server.is_running() and server.client.is_up(), server.log_tail(60)
+    return server.client
+
+
+@pytest.fixture(scope="session")
+def object_info(server: Server) -> dict[str, Any]:
+    return server.client.object_info()
+
+
+@pytest.fixture(scope="session")
+def load_workflow(object_info: dict[str, Any], repo_root: Path):
+    """``load_workflow(name)``: a shipped workflow as an API prompt."""
+
+    def load(name: str) -> dict[str, Any]:
+        saved = json.loads((repo_root / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+        return to_prompt(saved, object_info)
+
+    return load

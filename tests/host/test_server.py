@@ -1,0 +1,61 @@
+"""The harness itself: the real server, the pack in it, its API and its websocket."""
+
+from __future__ import annotations
+
+import pytest
+
+from devtools.api_client import ApiClient, PromptRefused
+from devtools.errors import SetupError
+from devtools.host import MINIMUM_VERSION, find_host
+from devtools.server import Server, check_port
+
+
+def test_the_server_is_the_real_one(client: ApiClient) -> None:
+    host = find_host()
+    assert client.version() == host.version_text
+    assert tuple(int(part) for part in client.version().split(".")) >= MINIMUM_VERSION
+
+
+def test_the_pack_was_imported_without_complaint(server: Server) -> None:
+    log = server.log.read_text(encoding="utf-8")
+    assert "comfyui-egox" in log and "egox_standin_nodes" in log
+    assert "IMPORT FAILED" not in log
+
+
+def test_standin_loaders_run(client: ApiClient) -> None:
+    prompt = {
+        "1": {"class_type": "EgoXTestsLoadTextEncoder", "inputs": {"clip_name": "egox_standin_umt5.safetensors"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 0], "text": "a person pours tea"}},
+        "3": {"class_type": "EgoXTestsLoadClipVision",
+              "inputs": {"clip_name": "egox_standin_clip_vision.safetensors"}},
+        "4": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255}},
+        "5": {"class_type": "CLIPVisionEncode",
+              "inputs": {"clip_vision": ["3", 0], "image": ["4", 0], "crop": "none"}},
+        "6": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+        "7": {"class_type": "PreviewAny", "inputs": {"source": ["5", 0]}},
+    }
+    events: list[str] = []
+    outcome = client.run(prompt, lambda event: events.append(event[0]), timeout=120)
+    assert outcome.status == "success", outcome.error_text
+    assert set(outcome.ran) == set(prompt)
+    assert "execution_success" in events and "progress_state" in events
+    assert set(outcome.outputs) == {"6", "7"}
+
+
+def test_a_refused_prompt_says_which_node(client: ApiClient) -> None:
+    prompt = {"1": {"class_type": "EmptyImage", "inputs": {"width": -5, "height": 64, "batch_size": 1, "color": 0}},
+              "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+    with pytest.raises(PromptRefused, match=r"(?s)node 1 \(EmptyImage\).*width"):
+        client.run(prompt)
+
+
+def test_a_busy_port_is_refused(server: Server) -> None:
+    with pytest.raises(SetupError, match=f"Port {server.port} can't be used"):
+        check_port(server.port)
+
+
+def test_a_server_that_cannot_start_says_why(server: Server, tmp_path) -> None:
+    broken = Server(server.environment, server.base, tmp_path / "log.txt", arguments=("--no-such-option",))
+    with pytest.raises(SetupError, match="(?s)ended while starting.*no-such-option"):
+        broken.start()
+    assert not broken.is_running()
