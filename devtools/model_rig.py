@@ -1,0 +1,151 @@
+"""A small model path in one process, for tests and benchmarks: stand-in models, one clip's canvas, depth and poses.
+
+Needs the host importable and the pack loaded as a package (the tests' ``pack`` fixture does both).
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from tools import make_standin_models as standins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RigSize:
+    """Pictures in px, frames 4n+1. The default has 3 x 2 x (4 + 2) = 36 tokens."""
+
+    frames: int = 9
+    exo_width: int = 64
+    height: int = 32
+
+    @property
+    def ego_width(self) -> int:
+        return self.height
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelRig:
+    """What a graph would have in hand just before the model patch."""
+
+    pack: ModuleType
+    size: RigSize
+    model: Any
+    vae: Any
+    positive: list
+    negative: list
+    latent: dict
+    canvas: Any
+    depth: Any
+    trajectory: Any
+
+    def nodes(self, name: str) -> ModuleType:
+        """A module of the pack's ``nodes``."""
+        return importlib.import_module(f"{self.pack.__name__}.nodes.{name}")
+
+
+def core(pack: ModuleType, name: str) -> ModuleType:
+    """A module of ``egox_core`` as the pack sees it, so that its types are the nodes' own."""
+    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
+
+
+def load_transformer(path: Path, **model_options: Any) -> Any:
+    """A transformer through the code of the stock UNETLoader."""
+    import comfy.sd
+
+    return comfy.sd.load_diffusion_model(str(path), model_options=model_options)
+
+
+def load_vae(path: Path) -> Any:
+    """A VAE through the code of the stock VAELoader."""
+    import comfy.sd
+    import comfy.utils
+
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path)))
+    vae.throw_exception_if_invalid()
+    return vae
+
+
+def text_conditioning(width: int, tokens: int, seed: int) -> list:
+    """Random text features [1, tokens, width] in the host's CONDITIONING form."""
+    return [[torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed)), {}]]
+
+
+def clip_pictures(size: RigSize, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exo frames and ego prior [T, H, W, 3] of smooth moving colours."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def picture(width: int) -> torch.Tensor:
+        coarse = torch.rand(1, 3, 3, 4, 4, generator=generator)
+        smooth = torch.nn.functional.interpolate(coarse, (size.frames, size.height, width), mode="trilinear")
+        return smooth[0].permute(1, 2, 3, 0).contiguous()
+
+    return picture(size.exo_width), picture(size.ego_width)
+
+
+def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
+    """A slanted floor seen by the exo camera, and an ego camera that walks along it: DepthVideo, CameraTrajectory."""
+    types, cameras, presets = core(pack, "types"), core(pack, "cameras"), core(pack, "camera_presets")
+    exo_camera = cameras.CameraModel(lens="pinhole", width=size.exo_width, height=size.height, fx=0.8 * size.exo_width,
+                                     fy=0.8 * size.exo_width, cx=(size.exo_width - 1) / 2, cy=(size.height - 1) / 2)
+    rows = torch.linspace(4.0, 2.0, size.height)[None, :, None]
+    columns = torch.linspace(-0.5, 0.5, size.exo_width)[None, None, :]
+    depth_m = (rows + columns).expand(size.frames, -1, -1).clone()
+    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(size.frames, 1, 1)
+    angle = torch.linspace(0.4, -0.4, size.frames, dtype=torch.float64)
+    w2c[:, 0, 0] = w2c[:, 2, 2] = angle.cos()
+    w2c[:, 0, 2], w2c[:, 2, 0] = angle.sin(), -angle.sin()
+    w2c[:, :, 3] = torch.stack((0.5 * angle, torch.full_like(angle, 0.2), torch.full_like(angle, -0.5)), dim=-1)
+    times_s = torch.arange(size.frames, dtype=torch.float64) / 20
+    depth = types.DepthVideo(depth_m=depth_m, camera=exo_camera, times_s=times_s)
+    k = torch.tensor([[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]], dtype=torch.float64)
+    trajectory = types.CameraTrajectory(w2c=w2c, camera=presets.preset_camera("aria_released", size.height),
+                                        times_s=times_s, meta_intrinsics=k)
+    return depth, trajectory
+
+
+def make_rig(
+    pack: ModuleType,
+    models: Path,  # a folder as tools/make_standin_models.py writes it
+    size: RigSize | None = None,
+    *,
+    image_embedding: bool = False,  # the Wan 2.1 form, with CLIP vision
+    prompt_tokens: tuple[int, int] = (6, 6),  # positive, negative
+    image_embedding_mode: str = "released",
+    noise_seed: int = 0,
+    model_options: dict[str, Any] | None = None,
+    **conditioning: Any,  # further inputs of EgoX Conditioning
+) -> ModelRig:
+    """Load the stand-ins and run EgoX Conditioning on a small clip."""
+    size = size or RigSize()
+    files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
+    model = load_transformer(models / files["transformer_img_emb" if image_embedding else "transformer"],
+                             **(model_options or {}))
+    vae = load_vae(models / standins.SHIPPED["vae"])
+    width = model.get_model_object("diffusion_model").text_dim
+    exo, prior = clip_pictures(size)
+    clip_vision = load_clip_vision(models / standins.TESTS_ONLY["clip_vision"]) if image_embedding else None
+    node = importlib.import_module(f"{pack.__name__}.nodes.conditioning").EgoXConditioning
+    inputs = {"mask_mode": "auto", "image_embedding": image_embedding_mode, "noise_seed": noise_seed, "tile_size": 0,
+              "clip_vision": clip_vision, **conditioning}
+    out = node.execute(text_conditioning(width, prompt_tokens[0], 1), text_conditioning(width, prompt_tokens[1], 2),
+                       vae, exo, prior, **inputs)
+    positive, negative, latent, canvas = out.result
+    depth, trajectory = clip_geometry(pack, size)
+    return ModelRig(pack=pack, size=size, model=model, vae=vae, positive=positive, negative=negative, latent=latent,
+                    canvas=canvas, depth=depth, trajectory=trajectory)
+
+
+def load_clip_vision(path: Path) -> Any:
+    """The stand-in picture encoder, which no stock loader reads."""
+    import comfy.clip_vision
+    import comfy.utils
+
+    vision = comfy.clip_vision.ClipVisionModel(standins.CLIP_VISION_CONFIG)
+    vision.load_sd(comfy.utils.load_torch_file(str(path)))
+    return vision

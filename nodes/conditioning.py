@@ -1,0 +1,147 @@
+"""EgoX Conditioning: exo video and ego prior become the canvas, the conditioning and the latent to sample."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.model_management
+import node_helpers
+import torch
+from comfy_api.latest import io, ui
+
+from ..egox_core.canvas import check_canvas, crop_ego, latent_frames, latent_size
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.image_embedding import IMAGE_EMBEDDING_MODES, embedding_picture
+from ..egox_core.mask_modes import MASK_MODES, build_mask, resolve_mask_mode
+from ..egox_core.types import Canvas
+from .io_types import EgoXCanvas
+from .lora_metadata import lora_metadata
+from .picture_embedding import encode_picture, released_embedding
+from .vae_tiling import TILE_TOOLTIP, encode_video
+from .wan_guard import check_model, has_image_embedding
+
+SEED_UNKNOWN = -1
+
+
+class EgoXConditioning(io.ComfyNode):
+    """Encodes both halves and says how the model is told about them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXConditioning",
+            display_name="EgoX Conditioning",
+            category="EgoX/model",
+            description="Encodes the exo video and the ego prior side by side. Gives conditioning, the empty ego "
+                        "latent to sample, and the canvas for EgoX Model Patch or Wan EgoX Sampler.",
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="The encoded prompt (both sections: exo view and ego view)."),
+                io.Conditioning.Input("negative", tooltip="The encoded negative prompt."),
+                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE (Wan 2.2 14B uses the same)."),
+                io.Image.Input("exo_images", tooltip="The exo video's frames: 4n+1 of them, sides multiples of 16."),
+                io.Image.Input("prior", tooltip="The ego prior, as high as the exo video, one frame for each of it."),
+                io.ClipVision.Input("clip_vision", optional=True,
+                                    tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). "
+                                            "Wan 2.2 I2V has none: leave it open."),
+                io.Model.Input("model", optional=True,
+                               tooltip="The model after EgoX LoRA. Only read: mask 'auto' follows the LoRA's metadata, "
+                                       "and the picture embedding is left out if the model has none."),
+                io.Combo.Input("mask_mode", options=["auto", *MASK_MODES], default="auto",
+                               tooltip="What the model is told to know. released: the exo half of the first latent "
+                                       "frame (authors' inference). paper: the whole exo half (Eq. 3). trainer: as "
+                                       "released, plus the last exo frame, as the authors' trainer leaves it. "
+                                       "auto: from the LoRA's metadata, else released."),
+                io.Combo.Input("image_embedding", options=list(IMAGE_EMBEDDING_MODES), default="released",
+                               tooltip="What CLIP vision sees. released: first frame of the decoded canvas, exo beside "
+                                       "noise (for the authors' LoRA). exo+prior: first frame of exo beside prior "
+                                       "(for a LoRA trained so). exo only: the exo frame alone. none: nothing."),
+                io.Int.Input("noise_seed", default=SEED_UNKNOWN, min=SEED_UNKNOWN, max=0xFFFFFFFFFFFFFFFF,
+                             tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
+                                     "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
+                                     "(Wan EgoX Sampler uses its own seed whatever stands here)."),
+                io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True, tooltip=TILE_TOOLTIP),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+                io.Latent.Output(display_name="latent", tooltip="The empty ego half: what the sampler works on."),
+                EgoXCanvas.Output(display_name="canvas", tooltip="Both halves and their masks, for the model patch."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed, tile_size,
+                clip_vision=None, model=None) -> io.NodeOutput:
+        metadata = {}
+        if model is not None:
+            check_model(model)
+            metadata = lora_metadata(model)
+            if image_embedding != "none" and not has_image_embedding(model):
+                logging.info("[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made")
+                image_embedding, clip_vision = "none", None
+        frames, prior = check_pictures(exo_images, prior)
+        note = embedding_note(image_embedding, clip_vision, noise_seed)
+        if clip_vision is None:
+            image_embedding = "none"
+
+        exo_images, prior = exo_images[..., :3], prior[..., :3]
+        canvas = check_canvas(Canvas(
+            exo_latent=encode_video(vae, exo_images, tile_size),
+            prior_latent=encode_video(vae, prior, tile_size),
+            frames=frames,
+            exo_size=(exo_images.shape[2], exo_images.shape[1]),
+            ego_size=(prior.shape[2], prior.shape[1]),
+            mask_mode=resolve_mask_mode(mask_mode, metadata),
+            image_embedding=image_embedding,
+            noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
+            vae=vae,
+            clip_vision=clip_vision,
+        ))
+        t, h, w_exo, w_ego = canvas.latent_grid
+        mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
+        values = {"concat_latent_image": canvas.prior_latent, "concat_mask": 1.0 - mask_ego}  # the host inverts it
+        if image_embedding == "released":
+            values["clip_vision_output"] = released_embedding(vae, clip_vision, canvas.exo_latent, canvas.prior_latent,
+                                                              max(noise_seed, 0))
+        elif image_embedding != "none":
+            picture = embedding_picture(image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1])
+            values["clip_vision_output"] = encode_picture(clip_vision, picture)
+        latent = torch.zeros_like(canvas.prior_latent, device=comfy.model_management.intermediate_device())
+        return io.NodeOutput(
+            node_helpers.conditioning_set_values(positive, values),
+            node_helpers.conditioning_set_values(negative, values),
+            {"samples": latent},
+            canvas,
+            ui=ui.PreviewText(f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
+                              f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}"),
+        )
+
+
+def check_pictures(exo_images: torch.Tensor, prior: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """The frame count, and the prior cut to it. Everything that can be wrong is found before the VAE runs.
+
+    Raises:
+        EgoXInputError: frame count not 4n+1, sides not multiples of 16, prior shorter or of another height.
+    """
+    frames = exo_images.shape[0]
+    latent_frames(frames)
+    latent_size(exo_images.shape[2], exo_images.shape[1], what="exo video size")
+    latent_size(prior.shape[2], prior.shape[1], what="ego prior size")
+    if prior.shape[1] != exo_images.shape[1]:
+        raise EgoXInputError("ego prior height", got=f"{prior.shape[1]} px", expected=f"{exo_images.shape[1]} px",
+                             fix="render the ego prior as high as the exo video")
+    if prior.shape[0] < frames:
+        raise EgoXInputError("ego prior length", got=f"{prior.shape[0]} frames", expected=f"{frames} frames",
+                             fix="render the prior for every frame of the exo video, or load fewer exo frames")
+    return frames, prior[:frames]
+
+
+def embedding_note(image_embedding: str, clip_vision: object | None, noise_seed: int) -> str:
+    """What the node says about the picture embedding."""
+    if image_embedding == "none":
+        return "no picture embedding (the model takes none, or it is switched off)"
+    if clip_vision is None:
+        return "no picture embedding (CLIP vision isn't connected; Wan 2.2 I2V needs none, Wan 2.1 I2V does)"
+    if image_embedding == "released" and noise_seed == SEED_UNKNOWN:
+        return "picture embedding released, with seed 0 because noise_seed is not set"
+    return f"picture embedding {image_embedding}"

@@ -1,0 +1,82 @@
+"""Decode Ego Half: the sampled ego latent becomes the ego video; the exo half is never decoded."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..egox_core.camera_presets import CAMERA_PRESETS, preset_camera
+from ..egox_core.cameras import rescale
+from ..egox_core.canvas import PIXELS_PER_LATENT, crop_ego
+from ..egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
+from .host_progress import host_progress
+from .io_types import EgoXTrajectory
+from .vae_tiling import TILE_TOOLTIP, decode_video
+
+FROM_TRAJECTORY = "from trajectory"
+
+
+class EgoXDecodeEgoHalf(io.ComfyNode):
+    """Latent to ego frames in the stored (upright) orientation."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXDecodeEgoHalf",
+            display_name="Decode Ego Half",
+            category="EgoX/model",
+            description="Decodes the ego video. A latent of the whole canvas is cropped to its ego half first.",
+            inputs=[
+                io.Latent.Input("latent", tooltip="The sampled ego latent, or one of the whole canvas."),
+                io.Vae.Input("vae", tooltip="The Wan VAE that encoded the canvas."),
+                EgoXTrajectory.Input("trajectory", optional=True,
+                                     tooltip="The ego camera's lens, for the circle and the pinhole view. Without it "
+                                             "the camera below is taken."),
+                io.Combo.Input("camera", options=[FROM_TRAJECTORY, *sorted(CAMERA_PRESETS)], default=FROM_TRAJECTORY,
+                               tooltip="Whose lens made the ego picture; 'from trajectory' without a trajectory is "
+                                       "aria_released."),
+                io.Combo.Input("orientation", options=["upright", "sensor"], default="upright",
+                               tooltip="upright: as stored, the wearer's up is up. sensor: turned back as the Aria "
+                                       "sensor lies (90 degrees)."),
+                io.Combo.Input("corners", options=["as decoded", "black"], default="as decoded",
+                               tooltip="What to do outside the fisheye's circle. The mask output shows the circle "
+                                       "in either case."),
+                io.Combo.Input("view", options=["fisheye", "pinhole"], default="fisheye",
+                               tooltip="fisheye: the model's own picture. pinhole: redrawn with straight lines."),
+                io.Float.Input("pinhole_fov", default=90.0, min=20.0, max=150.0, step=1.0,
+                               tooltip="Field of view across the pinhole picture, degrees."),
+                io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True, tooltip=TILE_TOOLTIP),
+            ],
+            outputs=[
+                io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
+                io.Mask.Output(display_name="circle", tooltip="1 inside the lens' circle (all 1 in a pinhole view)."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent, vae, camera, orientation, corners, view, pinhole_fov, tile_size,
+                trajectory=None) -> io.NodeOutput:
+        samples = ego_half(latent["samples"])
+        height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
+        lens = trajectory.camera if camera == FROM_TRAJECTORY and trajectory is not None else preset_camera(
+            "aria_released" if camera == FROM_TRAJECTORY else camera, height)
+        lens = rescale(lens, width, height)
+        target = pinhole_camera(lens, pinhole_fov) if view == "pinhole" else None  # refuses a wrong angle before work
+
+        frames = decode_video(vae, samples, tile_size)
+        circle = lens_circle(lens)
+        if corners == "black":
+            frames = torch.where(circle.to(frames.device)[None, ..., None], frames, 0.0)
+        if target is not None:
+            frames = reproject(frames, lens, target, host_progress(len(frames)))
+            circle = torch.ones_like(circle)
+        mask = circle.float()[None].expand(len(frames), -1, -1)
+        if orientation == "sensor":
+            frames, mask = (sensor_orientation(x, lens.quarter_turns) for x in (frames, mask))
+        return io.NodeOutput(frames, mask)
+
+
+def ego_half(samples: torch.Tensor) -> torch.Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
+    """The ego part of a latent: itself if square, else its right square (the ego picture is as wide as it is high)."""
+    height, width = samples.shape[-2:]
+    return crop_ego(samples, width - height) if width > height else samples

@@ -1,0 +1,80 @@
+"""EgoX Conditioning: what the sampler gets, and what it refuses before the VAE runs."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from devtools import model_rig
+from tools import make_standin_models as standins
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    standins.main(["--all", "--out", str(folder)])
+    return folder
+
+
+def node(pack):
+    conditioning = importlib.import_module(f"{pack.__name__}.nodes.conditioning")
+    return model_rig.core(pack, "errors").EgoXInputError, conditioning
+
+
+@torch.inference_mode()
+def test_gives_ego_latent_and_host_conditioning(pack, models: Path) -> None:
+    rig = model_rig.make_rig(pack, models)
+    assert rig.latent["samples"].shape == (1, 16, 3, 4, 4) and not rig.latent["samples"].any()
+    canvas = rig.canvas
+    assert canvas.latent_grid == (3, 4, 8, 4) and canvas.mask_mode == "released" and canvas.noise_seed == 0
+    assert canvas.image_embedding == "none", "no CLIP vision, no embedding"
+    exo, prior = model_rig.clip_pictures(rig.size)
+    assert torch.equal(canvas.exo_latent, rig.vae.encode(exo))
+    for (_, values), in (rig.positive, rig.negative):
+        assert torch.equal(values["concat_latent_image"], rig.vae.encode(prior))
+        assert torch.equal(values["concat_mask"], torch.ones(1, 4, 3, 4, 4)), "the host inverts: ego is unknown"
+        assert "clip_vision_output" not in values
+
+
+@torch.inference_mode()
+def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, models: Path) -> None:
+    import comfy.latent_formats
+    import comfy.sample
+
+    seen = {}
+    for mode in ("released", "exo+prior", "exo only"):
+        rig = model_rig.make_rig(pack, models, image_embedding=True, noise_seed=7, image_embedding_mode=mode)
+        seen[mode] = rig.positive[0][1]["clip_vision_output"].penultimate_hidden_states
+        assert seen[mode].shape == (1, 257, 1280)
+    assert not torch.equal(seen["released"], seen["exo+prior"]) and not torch.equal(seen["exo only"], seen["exo+prior"])
+
+    noise = comfy.sample.prepare_noise(rig.latent["samples"], 7)[:, :, :1]
+    first = torch.cat((rig.canvas.exo_latent[:, :, :1], comfy.latent_formats.Wan21().process_out(noise)), dim=-1)
+    picture = rig.vae.decode(first)[:, 0]
+    expected = rig.canvas.clip_vision.encode_image(picture).penultimate_hidden_states
+    assert torch.equal(seen["released"], expected)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"frames": 8}, "4n\\+1"),
+    ({"exo_width": 60}, "multiples of 16"),
+    ({"prior_frames": 5}, "ego prior length"),
+    ({"prior_height": 48}, "ego prior height"),
+])
+def test_refused_before_the_vae_runs(pack, change: dict, words: str) -> None:
+    error, conditioning = node(pack)
+    frames, width = change.get("frames", 9), change.get("exo_width", 64)
+    exo = torch.rand(frames, 32, width, 3)
+    height = change.get("prior_height", 32)
+    prior = torch.rand(change.get("prior_frames", frames), height, height, 3)
+    with pytest.raises(error, match=words):
+        conditioning.EgoXConditioning.execute([], [], None, exo, prior, "auto", "released", -1, 0)
+
+
+def test_longer_prior_is_cut(pack) -> None:
+    _, conditioning = node(pack)
+    frames, prior = conditioning.check_pictures(torch.rand(9, 32, 64, 3), torch.rand(13, 32, 32, 3))
+    assert (frames, len(prior)) == (9, 9)

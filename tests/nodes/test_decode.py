@@ -1,0 +1,75 @@
+"""Decode Ego Half: the ego part alone, upright, with the sensor's orientation, circle and pinhole view on request."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+from devtools import model_rig
+from tools import make_standin_models as standins
+
+DEFAULTS = {"camera": "from trajectory", "orientation": "upright", "corners": "as decoded", "view": "fisheye",
+            "pinhole_fov": 90.0, "tile_size": 0}
+
+
+@pytest.fixture(scope="module")
+def vae(pack, repo_root):
+    return model_rig.load_vae(repo_root / "models" / standins.SHIPPED["vae"])
+
+
+def decode(pack, vae, samples, **changes):
+    node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
+    with torch.inference_mode():
+        return node.execute({"samples": samples}, vae, **{**DEFAULTS, **changes}).result
+
+
+def test_whole_canvas_is_cropped_and_upright(pack, vae) -> None:
+    wide = torch.randn(1, 16, 3, 4, 12)
+    ego, circle = decode(pack, vae, wide)
+    with torch.inference_mode():
+        expected = vae.decode(wide[..., -4:])[0]
+    assert torch.equal(ego, expected) and ego.shape == (9, 32, 32, 3)
+    assert torch.equal(decode(pack, vae, wide[..., -4:])[0], ego)
+    assert circle.shape == (9, 32, 32) and 0.5 < circle.mean() < 0.85, "about pi/4 of a square, a bit off its centre"
+
+
+def test_exo_half_is_never_decoded(pack, vae, monkeypatch) -> None:
+    widths = []
+    inner = vae.decode
+    monkeypatch.setattr(vae, "decode", lambda z: widths.append(z.shape[-1]) or inner(z))
+    decode(pack, vae, torch.randn(1, 16, 3, 4, 12))
+    assert widths == [4]
+
+
+def test_sensor_orientation_undoes_the_clockwise_turn(pack, vae) -> None:
+    samples = torch.randn(1, 16, 1, 4, 4)
+    stored, circle = decode(pack, vae, samples)
+    sensor, turned_circle = decode(pack, vae, samples, orientation="sensor")
+    height = sensor.shape[1]
+    for i, j in ((0, 0), (3, 11), (31, 7)):
+        assert torch.equal(stored[:, i, j], sensor[:, height - 1 - j, i])
+        assert torch.equal(circle[:, i, j], turned_circle[:, height - 1 - j, i])
+
+
+def test_black_corners_follow_the_circle(pack, vae) -> None:
+    ego, circle = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), corners="black")
+    assert not ego[circle == 0].any() and ego[circle == 1].abs().sum() > 0
+
+
+def test_tiles_are_the_hosts_own(pack, vae) -> None:
+    import nodes as host_nodes
+
+    samples = torch.randn(1, 16, 2, 16, 16)
+    with torch.inference_mode():
+        (expected,) = host_nodes.VAEDecodeTiled().decode(vae, {"samples": samples}, 96, 24)
+    assert torch.equal(decode(pack, vae, samples, tile_size=96)[0], expected)
+
+
+def test_pinhole_view_needs_a_sane_angle(pack, vae) -> None:
+    error = model_rig.core(pack, "errors").EgoXInputError
+    with pytest.raises(error, match="field of view"):
+        decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole", pinhole_fov=170.0)
+    ego, circle = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole")
+    assert ego.shape == (1, 32, 32, 3) and circle.all()
