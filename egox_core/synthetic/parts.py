@@ -1,0 +1,90 @@
+"""Parts: solids as a layout draws them, before their textures (those depend on how near the exo camera is)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from .palettes import Colour
+from .solids import Group, Kind
+
+Look = Literal["wall", "floor", "wood", "fabric", "print", "paint", "skin", "window"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A solid in the making. ``pose`` is room_from_solid, [3, 4], or [T, 3, 4] where it moves; metres, z up."""
+
+    name: str
+    kind: Kind
+    size: tuple[float, float, float]
+    group: Group
+    colour: Colour
+    look: Look
+    pose: np.ndarray
+
+
+def turn_z(angle: float) -> np.ndarray:
+    """Rotation [3, 3] about z, radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def pose_at(centre: Iterable[float], angle: float = 0.0) -> np.ndarray:
+    """A pose [3, 4]: turned about z, put at ``centre``."""
+    return np.concatenate([turn_z(angle), np.asarray(list(centre), dtype=float)[:, None]], axis=1)
+
+
+def box(name: str, size: Iterable[float], centre: Iterable[float], colour: Colour, look: Look,
+        group: Group = "furniture", angle: float = 0.0) -> Part:
+    """A box by its full edge lengths (the solid keeps half of them)."""
+    x, y, z = (float(edge) / 2 for edge in size)
+    return Part(name=name, kind="box", size=(x, y, z), group=group, colour=colour, look=look,
+                pose=pose_at(centre, angle))
+
+
+def pillar(name: str, radius: float, height: float, foot: Iterable[float], colour: Colour, look: Look,
+           group: Group = "furniture") -> Part:
+    """An upright cylinder that stands on ``foot``."""
+    x, y, z = foot
+    return Part(name=name, kind="cylinder", size=(float(radius), float(height) / 2, 0.0), group=group, colour=colour,
+                look=look, pose=pose_at((x, y, z + height / 2)))
+
+
+def ball(name: str, radius: float, centre: Iterable[float], colour: Colour, look: Look,
+         group: Group = "furniture") -> Part:
+    return Part(name=name, kind="sphere", size=(float(radius), 0.0, 0.0), group=group, colour=colour, look=look,
+                pose=pose_at(centre))
+
+
+def between(name: str, radius: float, begin: np.ndarray, end: np.ndarray, colour: Colour, look: Look,
+            group: Group) -> Part:
+    """A moving capsule from ``begin`` to ``end`` [T, 3] (or standing [3]); their distance must not change."""
+    begin, end = np.broadcast_arrays(begin, end)
+    axis = end - begin
+    length = np.linalg.norm(axis, axis=-1)
+    return Part(name=name, kind="capsule", size=(float(radius), float(length.mean()) / 2, 0.0), group=group,
+                colour=colour, look=look, pose=along(axis, (begin + end) / 2))
+
+
+def along(axis: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Poses [..., 3, 4] whose z runs along ``axis`` [..., 3]."""
+    z = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
+    # Start from the world axis that the mean direction is furthest from, the same for all frames: no flips in time.
+    helper = np.eye(3)[np.abs(z.reshape(-1, 3).mean(0)).argmin()]
+    x = np.cross(helper, z)
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    return np.concatenate([np.stack([x, np.cross(z, x), z], axis=-1), centre[..., None]], axis=-1)
+
+
+def placed(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
+    """Standing parts of a piece of furniture, turned about z and moved to ``foot``."""
+    turn, move = turn_z(angle), np.asarray(list(foot), dtype=float)
+    moved = []
+    for part in parts:
+        rotation, centre = turn @ part.pose[..., :3], part.pose[..., 3] @ turn.T + move
+        moved.append(replace(part, pose=np.concatenate([rotation, centre[..., None]], axis=-1)))
+    return moved

@@ -1,0 +1,187 @@
+"""The wearer: a jointed figure of capsules and spheres, both arms reaching for given palm paths.
+
+Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns to a gaze point and
+carries the ego camera at the left temple, where such glasses have it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .furniture import pick
+from .palettes import HAIR, SHIRTS, SKIN, THINGS, TROUSERS, Colour
+from .parts import Part, along, between
+
+UPPER_ARM_M, FOREARM_M, WRIST_TO_PALM_M = 0.30, 0.27, 0.055
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    parts: tuple[Part, ...]
+    ego_from_body: np.ndarray  # [T, 3, 4], camera frame of the unturned sensor from the body frame
+    landmarks: np.ndarray  # [N, 3] head and both palms at the first frame: what an exo camera should see
+    shirt: Colour
+    held: tuple[tuple[str, Colour], ...]
+
+
+def draw_person(rng: np.random.Generator, *, seated: bool, right_palm: np.ndarray, left_palm: np.ndarray,
+                gaze: np.ndarray, sway: np.ndarray) -> Person:
+    """Pose the figure for T frames.
+
+    Args:
+        right_palm, left_palm: [T, 3] where the palms should be (shortened to what the arms reach).
+        gaze: [T, 3] point looked at.
+        sway: [T, 3] shift of shoulders and head.
+    """
+    shirt, trousers, skin, hair = pick(rng, SHIRTS), pick(rng, TROUSERS), pick(rng, SKIN), pick(rng, HAIR)
+    lean = rng.uniform(0.03, 0.07) if seated else rng.uniform(0.08, 0.12)
+    hip = 0.53 if seated else 0.92
+    tall = rng.uniform(0.46, 0.50)  # hips to shoulders
+    chest = np.array([0.0, lean, hip + tall]) + sway
+    parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers)
+    held: list[tuple[str, Colour]] = []
+    landmarks = []
+    for side, palm in ((1.0, right_palm), (-1.0, left_palm)):
+        shoulder = chest + np.array([side * 0.18, 0.0, -0.03])
+        arm, wrist, frame = _arm(side, shoulder, palm, shirt, skin)
+        parts += arm
+        centre = wrist + WRIST_TO_PALM_M * frame[..., 1]
+        landmarks.append(centre[0])
+        if side > 0 or rng.random() < 0.5:
+            name, part = _held(rng, side, centre, frame)
+            parts.append(part)
+            held.append((name, part.colour))
+    head = chest + np.array([0.0, 0.05, 0.25])
+    pose, ego_from_body = _head_pose(head, gaze)
+    parts += _head_parts(pose, chest, skin, hair)
+    landmarks.insert(0, head[0])
+    return Person(parts=tuple(parts), ego_from_body=ego_from_body, landmarks=np.array(landmarks), shirt=shirt,
+                  held=tuple(held))
+
+
+def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> list[Part]:
+    def shifted(x: float, z: float) -> np.ndarray:
+        return chest + np.array([x, 0.0, z])
+
+    return [
+        between("shoulders", 0.085, shifted(-0.12, -0.05), shifted(0.12, -0.05), shirt, "fabric", "body"),
+        between("chest", 0.115, shifted(-0.06, -0.15), shifted(0.06, -0.15), shirt, "fabric", "body"),
+        between("side", 0.105, np.array([0.055, 0.0, hip + 0.08]), shifted(0.055, -0.16), shirt, "fabric", "body"),
+        between("side", 0.105, np.array([-0.055, 0.0, hip + 0.08]), shifted(-0.055, -0.16), shirt, "fabric", "body"),
+        between("hips", 0.115, np.array([[-0.07, 0.0, hip]]).repeat(len(chest), 0), np.array([0.07, 0.0, hip]),
+                trousers, "fabric", "body"),
+    ]
+
+
+def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
+    parts = []
+    for side in (-1, 1):
+        if seated:
+            knee, ankle = np.array([side * 0.14, 0.42, 0.50]), np.array([side * 0.14, 0.38, 0.09])
+        else:
+            knee, ankle = np.array([side * 0.10, 0.03, 0.50]), np.array([side * 0.11, 0.0, 0.09])
+        toe = ankle + np.array([side * 0.02, 0.15, -0.04])
+        parts += [between("thigh", 0.075, np.array([side * 0.085, 0.0, hip - 0.03]), knee, trousers, "fabric", "body"),
+                  between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
+                  between("shoe", 0.045, ankle - np.array([0, 0.03, 0.04]), toe, (0.2, 0.2, 0.22), "paint", "body")]
+    return parts
+
+
+def _arm(side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour,
+         skin: Colour) -> tuple[list[Part], np.ndarray, np.ndarray]:
+    """(parts, wrist [T, 3], hand frame [T, 3, 3] with columns thumb side, fingers, back of the hand)."""
+    fingers = np.array([-side * 0.30, 0.90, -0.30])
+    fingers = np.broadcast_to(fingers / np.linalg.norm(fingers), palm.shape)
+    wrist = palm - WRIST_TO_PALM_M * fingers
+    span = wrist - shoulder
+    far = np.linalg.norm(span, axis=-1, keepdims=True)
+    # A nearly straight arm turns its elbow wildly from frame to frame: stop at 97 % of the reach.
+    reach = np.clip(far, 0.2, 0.97 * (UPPER_ARM_M + FOREARM_M))
+    direction = span / far
+    wrist = shoulder + direction * reach
+    pole = np.array([side * 0.55, -0.25, -1.0])
+    outward = pole - direction * (direction @ pole)[:, None]
+    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    forward = (UPPER_ARM_M**2 - FOREARM_M**2 + reach**2) / (2 * reach)
+    elbow = shoulder + direction * forward + outward * np.sqrt(np.maximum(UPPER_ARM_M**2 - forward**2, 0))
+    cuff = elbow + (wrist - elbow) * 0.72
+    parts = [between("upper arm", 0.052, shoulder, elbow, shirt, "fabric", "body"),
+             between("sleeve", 0.043, elbow, cuff, shirt, "fabric", "body"),
+             between("forearm", 0.032, elbow + (wrist - elbow) * 0.5, wrist, skin, "skin", "body")]
+    back = np.broadcast_to(np.array([side * 0.25, 0.1, 1.0]), palm.shape)
+    back = back - fingers * (back * fingers).sum(-1, keepdims=True)
+    back = back / np.linalg.norm(back, axis=-1, keepdims=True)
+    thumb = -side * np.cross(fingers, back)
+    frame = np.stack([thumb, fingers, back], axis=-1)
+
+    def spot(x: float, y: float, z: float) -> np.ndarray:
+        return wrist + frame @ np.array([x, y, z])
+
+    for x in (-0.024, 0.0, 0.024):
+        parts.append(between("palm", 0.0175, spot(0.7 * x, 0.01, 0), spot(x, 0.075, 0), skin, "skin", "body"))
+    for x in (-0.034, -0.0115, 0.0115, 0.034):
+        length = 0.05 if abs(x) > 0.02 else 0.06
+        knuckle, joint = spot(x, 0.082, 0), spot(1.05 * x, 0.082 + 0.72 * length, -0.5 * length)
+        tip = spot(1.05 * x, 0.082 + 0.95 * length, -1.2 * length)
+        parts.append(between("finger", 0.0105, knuckle, joint, skin, "skin", "body"))
+        parts.append(between("finger", 0.0095, joint, tip, skin, "skin", "body"))
+    parts.append(between("thumb", 0.0125, spot(0.03, 0.03, -0.005), spot(0.06, 0.085, -0.035), skin, "skin", "body"))
+    return parts, wrist, frame
+
+
+def _held(rng: np.random.Generator, side: float, palm: np.ndarray, frame: np.ndarray) -> tuple[str, Part]:
+    """Something in the hand: under the palm, turning with it."""
+    colour = THINGS[int(rng.integers(len(THINGS)))]
+    if rng.random() < 0.5:
+        half = (rng.uniform(0.025, 0.035), rng.uniform(0.04, 0.06), rng.uniform(0.018, 0.026))
+        centre = palm + frame @ np.array([0.012, 0.05, -0.018 - half[2]])
+        return "block", Part(name="held block", kind="box", size=half, group="held", colour=colour, look="print",
+                             pose=np.concatenate([frame_rotation(frame), centre[..., None]], axis=-1))
+    radius, length = rng.uniform(0.024, 0.032), rng.uniform(0.05, 0.07)
+    centre = palm + frame @ np.array([0.01, 0.05, -0.018 - radius])
+    return "tube", Part(name="held tube", kind="cylinder", size=(radius, length, 0.0), group="held", colour=colour,
+                        look="print", pose=along(frame[..., 0], centre))
+
+
+def frame_rotation(frame: np.ndarray) -> np.ndarray:
+    """The hand frame as a rotation: the left hand's is mirrored, and solids take rotations only."""
+    turned = frame.copy()
+    turned[..., 0] *= np.sign(np.linalg.det(frame))[..., None]
+    return turned
+
+
+def _head_pose(head: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(body_from_head [T, 3, 4] with columns right, forward, up; ego_from_body [T, 3, 4])."""
+    forward = gaze - head
+    forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
+    right = np.cross(forward, np.array([0.0, 0.0, 1.0]))
+    right /= np.linalg.norm(right, axis=-1, keepdims=True)
+    up = np.cross(right, forward)
+    pose = np.concatenate([np.stack([right, forward, up], axis=-1), head[..., None]], axis=-1)
+    camera = head - 0.055 * right + 0.105 * forward + 0.02 * up
+    # The sensor lies on its side: stored (upright) down is the sensor's x, stored right is minus its y.
+    rotation = np.stack([-up, -right, forward], axis=-2)
+    return pose, np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)
+
+
+def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour) -> list[Part]:
+    def spot(x: float, y: float, z: float) -> np.ndarray:
+        return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
+
+    def ball(name: str, radius: float, centre: np.ndarray, colour: Colour, look: str) -> Part:
+        return Part(name=name, kind="sphere", size=(radius, 0.0, 0.0), group="head", colour=colour, look=look,
+                    pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1))
+
+    dark: Colour = (0.12, 0.12, 0.14)
+    parts = [ball("head", 0.098, spot(0, 0, 0), skin, "skin"), ball("jaw", 0.072, spot(0, 0.03, -0.065), skin, "skin"),
+             ball("hair", 0.108, spot(0, -0.025, 0.028), hair, "fabric"),
+             ball("nose", 0.017, spot(0, 0.104, -0.02), skin, "skin"),
+             between("neck", 0.052, chest + np.array([0.0, 0.0, -0.02]), spot(0, -0.01, -0.06), skin, "skin", "head"),
+             between("glasses", 0.013, spot(-0.065, 0.085, 0.012), spot(0.065, 0.085, 0.012), dark, "paint", "head")]
+    for side in (-1, 1):
+        parts.append(between("glasses arm", 0.007, spot(side * 0.078, 0.075, 0.012), spot(side * 0.102, -0.03, 0.012),
+                             dark, "paint", "head"))
+        parts.append(ball("ear", 0.022, spot(side * 0.096, -0.01, -0.015), skin, "skin"))
+    return parts

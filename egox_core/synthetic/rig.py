@@ -1,0 +1,93 @@
+"""The two cameras: a fixed pinhole exo camera that sees the hands, an Aria-like fisheye on the head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from ..cameras import CameraModel
+from .parts import Part
+from .solids import distance, intersect
+
+EGO_PRESET = "aria_released"  # the lens that priors of takes are drawn with by default
+WALL_MARGIN_M = 0.2
+
+
+def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
+    """camera_from_room [3, 4], OpenCV axes, for a camera at ``eye`` upright but for ``roll`` radians."""
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, np.array([0.0, 0.0, 1.0]))
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    c, s = np.cos(roll), np.sin(roll)
+    rotation = np.stack([c * right + s * down, c * down - s * right, forward])
+    return np.concatenate([rotation, -(rotation @ eye)[:, None]], axis=1)
+
+
+def draw_exo(rng: np.random.Generator, width: int, height: int, *, low: Iterable[float], high: Iterable[float],
+             parts: Iterable[Part], target: np.ndarray, landmarks: np.ndarray,
+             heading: float) -> tuple[CameraModel, np.ndarray]:
+    """(pinhole camera, exo_from_room [3, 4]): inside the room, off the furniture, with head and hands in free sight.
+
+    Of up to 60 draws the first is taken from which all landmarks are free, else the one that sees most.
+    """
+    parts = list(parts)
+    low, high = np.asarray(list(low)), np.asarray(list(high))
+    best: tuple[int, CameraModel, np.ndarray] | None = None
+    for _ in range(60):
+        azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(35, 125))
+        far = rng.uniform(1.6, 2.7)
+        eye = target + far * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+        eye[2] = target[2] + rng.uniform(0.45, 1.1)
+        aim = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
+        pose = look_at(eye, aim, np.radians(rng.normal() * 1.5))
+        focal = 0.5 * width / np.tan(np.radians(rng.uniform(56, 70)) / 2)
+        if (eye < low + WALL_MARGIN_M).any() or (eye > high - WALL_MARGIN_M).any():
+            continue
+        if _nearest(parts, eye) < 0.35:
+            continue
+        camera = CameraModel(lens="pinhole", width=width, height=height, fx=float(focal), fy=float(focal),
+                             cx=width / 2, cy=height / 2)  # where the released rule for take files puts the centre
+        seen = sum(_sees(parts, eye, point) and _frames(camera, pose, point) for point in landmarks)
+        if best is None or seen > best[0]:
+            best = (seen, camera, pose)
+        if seen == len(landmarks):
+            break
+    if best is None:  # a room as small as ours always has a corner; this keeps the promise for any draw
+        raise RuntimeError("no place for the exo camera in the drawn room")
+    return best[1], best[2]
+
+
+def _local(part: Part, points: np.ndarray) -> torch.Tensor:
+    pose = part.pose if part.pose.ndim == 2 else part.pose[0]
+    return torch.from_numpy((points - pose[:, 3]) @ pose[:, :3])
+
+
+def _nearest(parts: list[Part], eye: np.ndarray) -> float:
+    return min((float(distance(part.kind, part.size, _local(part, eye[None]))[0]) for part in parts
+                if part.group == "furniture"), default=np.inf)
+
+
+def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
+    """Whether no standing furniture hides the point (the table's things and the body itself may)."""
+    far = float(np.linalg.norm(point - eye))
+    ray = (point - eye) / far
+    for part in parts:
+        if part.group != "furniture":
+            continue
+        pose = part.pose
+        rays = torch.from_numpy((ray @ pose[:, :3])[None])
+        if float(intersect(part.kind, part.size, _local(part, eye), rays)[0]) < far:
+            return False
+    return True
+
+
+def _frames(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
+    """Whether the point lies in the picture, off its outer tenth."""
+    x, y, z = pose[:, :3] @ point + pose[:, 3]
+    if z <= 0.1:
+        return False
+    u, v = camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy
+    return 0.08 * camera.width < u < 0.92 * camera.width and 0.08 * camera.height < v < 0.92 * camera.height

@@ -1,0 +1,109 @@
+"""The room: walls that share a palette, things on the walls, furniture along them, a rug. Person at the origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .furniture import PIECES, pick
+from .palettes import FLOORS, THINGS, WALLS, Colour
+from .parts import Part, box, placed
+
+PIECE_COUNT = {"calm": 2, "normal": 4, "busy": 7}
+PICTURE_COUNT = {"calm": 2, "normal": 4, "busy": 7}
+THICK = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Inner faces of the room, metres, room frame; the person stands or sits at the origin."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    parts: tuple[Part, ...]
+    wall_colour: Colour
+    floor_colour: Colour
+
+
+def draw_room(rng: np.random.Generator, clutter: str, keep_free: list[tuple[float, float, float]]) -> Room:
+    """Draw a room. ``keep_free``: circles (x, y, radius) on the floor where no furniture may stand."""
+    low = (-rng.uniform(2.0, 3.0), -rng.uniform(1.7, 2.8), 0.0)
+    high = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
+    wall, floor = pick(rng, WALLS), pick(rng, FLOORS)
+    parts = _shell(rng, low, high, wall, floor)
+    parts += _pictures(rng, low, high, wall, PICTURE_COUNT[clutter])
+    parts += _pieces(rng, low, high, PIECE_COUNT[clutter], keep_free)
+    if rng.random() < 0.7:
+        size = (rng.uniform(1.4, 2.2), rng.uniform(1.0, 1.8), 0.012)
+        parts.append(box("rug", size, (rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.8), 0.006), pick(rng, THINGS),
+                         "print", angle=rng.uniform(-0.2, 0.2)))
+    return Room(low=low, high=high, parts=tuple(parts), wall_colour=wall, floor_colour=floor)
+
+
+def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> list[Part]:
+    wide, deep, tall = (h - lo for h, lo in zip(high, low, strict=True))
+    x, y, z = ((h + lo) / 2 for h, lo in zip(high, low, strict=True))
+    ceiling: Colour = tuple(min(0.95, 0.25 + 0.75 * c) for c in wall)
+    skirting: Colour = tuple(0.55 * c for c in wall)
+    parts = [box("floor", (wide, deep, THICK), (x, y, -THICK / 2), floor, "floor", "room"),
+             box("ceiling", (wide, deep, THICK), (x, y, tall + THICK / 2), ceiling, "paint", "room")]
+    for side, spot in ((-1, low[0] - THICK / 2), (1, high[0] + THICK / 2)):
+        shade: Colour = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
+        parts.append(box("wall", (THICK, deep, tall), (spot, y, z), shade, "wall", "room"))
+        parts.append(box("skirting", (0.015, deep, 0.09), (spot - side * (THICK / 2 + 0.0075), y, 0.045), skirting,
+                         "paint", "room"))
+    for side, spot in ((-1, low[1] - THICK / 2), (1, high[1] + THICK / 2)):
+        shade = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
+        parts.append(box("wall", (wide, THICK, tall), (x, spot, z), shade, "wall", "room"))
+        parts.append(box("skirting", (wide, 0.015, 0.09), (x, spot - side * (THICK / 2 + 0.0075), 0.045), skirting,
+                         "paint", "room"))
+    return parts
+
+
+def _against(low, high, wall: int, share: float, width: float) -> tuple[float, tuple[float, float, float]]:
+    """(angle, foot) that puts a piece's back against wall 0...3 (back, right, front, left), ``share`` along it."""
+    margin = width / 2 + 0.03
+    x = low[0] + margin + share * (high[0] - low[0] - 2 * margin)
+    y = low[1] + margin + share * (high[1] - low[1] - 2 * margin)
+    return ((0.0, (x, low[1], 0.0)), (np.pi / 2, (high[0], y, 0.0)),
+            (np.pi, (x, high[1], 0.0)), (-np.pi / 2, (low[0], y, 0.0)))[wall]
+
+
+def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: int) -> list[Part]:
+    """Framed pictures and windows, at most two a wall, spread so that every wall tends to have something."""
+    parts: list[Part] = []
+    first = int(rng.integers(4))
+    for number in range(count):
+        wall = (first + number) % 4
+        half = 0.5 * (number // 4 % 2)
+        window = rng.random() < 0.25
+        width = rng.uniform(0.8, 1.2) if window else rng.uniform(0.5, 0.95)
+        height = rng.uniform(0.8, 1.1) if window else rng.uniform(0.4, 0.75)
+        angle, foot = _against(low, high, wall, half + rng.uniform(0.08, 0.42), width + 0.1)
+        z = 1.55
+        colour: Colour = (0.80, 0.88, 0.95) if window else pick(rng, THINGS)
+        frame: Colour = (0.85, 0.85, 0.83) if window else tuple(0.4 * c for c in wall_colour)
+        name = "window" if window else "picture"
+        own = [box(f"{name} frame", (width + 0.08, 0.03, height + 0.08), (0, 0.015, z), frame, "paint"),
+               box(name, (width, 0.012, height), (0, 0.036, z), colour, "window" if window else "print")]
+        parts += placed(own, angle, foot)
+    return parts
+
+
+def _pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[Part]:
+    parts: list[Part] = []
+    taken = list(keep_free)
+    for _ in range(count):
+        maker = PIECES[int(rng.integers(len(PIECES)))]
+        own, width, depth = maker(rng)
+        for _attempt in range(12):
+            angle, foot = _against(low, high, int(rng.integers(4)), rng.uniform(), width)
+            inward = np.array([-np.sin(angle), np.cos(angle)])
+            x, y = np.array(foot[:2]) + inward * depth / 2
+            radius = 0.5 * float(np.hypot(width, depth))
+            if all(np.hypot(x - a, y - b) > radius + r for a, b, r in taken):
+                taken.append((float(x), float(y), radius))
+                parts += placed(own, angle, foot)
+                break
+    return parts

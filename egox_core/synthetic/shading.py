@@ -1,0 +1,102 @@
+"""Lambertian shading of ray hits: filtered albedo, one lamp, surrounding light, darker creases near other solids.
+
+Nothing depends on the direction of view, so exo and ego see the same colour at the same point: what a prior made from
+exact depth can be held against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .scene import Scene
+from .solids import Solid, distance, normals
+from .textures import albedo_at
+
+LAMP_REACH_M = 4.0  # at this distance the lamp has half its strength
+CREASE_REACH_M = 0.22  # creases darken within this distance of another standing solid
+CREASE_DEPTH = 0.45
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hits:
+    """Where N rays met the scene."""
+
+    origin: Tensor  # [3] metres, world
+    rays: Tensor  # [N, 3] unit, world
+    step_x: Tensor  # [N, 3] change of the ray for one pixel to the right, world
+    step_y: Tensor  # [N, 3] for one pixel down
+    depth: Tensor  # [N] ray depth, metres; infinite for a miss
+    index: Tensor  # [N] int64 solid, -1 for a miss
+
+
+def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
+    """For each standing solid the standing ones near enough to darken it (by bounding spheres)."""
+    standing = scene.indices(moving=False)
+    centres, radii = scene.world_from_solid[0, :, :, 3], scene.radii
+    table: dict[int, tuple[int, ...]] = {}
+    for i in standing:
+        table[i] = tuple(j for j in standing if j != i
+                         and float((centres[i] - centres[j]).norm()) < float(radii[i] + radii[j]) + CREASE_REACH_M)
+    return table
+
+
+def shade(scene: Scene, frame: int, hits: Hits, neighbours: dict[int, tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    """(colours [N, 3] 0...1, world normals [N, 3]); zero where a ray missed."""
+    colours, world_normals = torch.zeros_like(hits.rays), torch.zeros_like(hits.rays)
+    order = hits.index.argsort()
+    counts = torch.bincount(hits.index + 1, minlength=len(scene.solids) + 1).tolist()
+    start = counts[0]
+    for solid_index, count in enumerate(counts[1:]):
+        if not count:
+            continue
+        chosen = order[start:start + count]
+        start += count
+        colour, normal = _shade_one(scene, frame, hits, chosen, solid_index, neighbours.get(solid_index, ()))
+        colours[chosen], world_normals[chosen] = colour, normal
+    return colours, world_normals
+
+
+def _shade_one(scene: Scene, frame: int, hits: Hits, chosen: Tensor, solid_index: int,
+               neighbours: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    solid, pose = scene.solids[solid_index], scene.world_from_solid[frame, solid_index]
+    rotation, centre = pose[:, :3], pose[:, 3]
+    rays, depth = hits.rays[chosen], hits.depth[chosen].unsqueeze(-1)
+    points = hits.origin + depth * rays
+    local = (points - centre) @ rotation
+    normal = normals(solid.kind, solid.size, local) @ rotation.T
+    facing = (rays * normal).sum(-1, keepdim=True)
+    facing = torch.where(facing.abs() < 0.02, torch.full_like(facing, -0.02), facing)
+    steps = []
+    for step in (hits.step_x[chosen], hits.step_y[chosen]):
+        # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the plane.
+        slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
+        steps.append(slide @ rotation)
+    albedo = albedo_at(solid.material, local, steps[0], steps[1])
+    to_lamp = scene.light.position[frame] - points
+    far = to_lamp.norm(dim=-1, keepdim=True)
+    lambert = ((to_lamp / far) * normal).sum(-1, keepdim=True).clamp_min(0)
+    lamp = scene.light.strength[frame] * lambert / (1 + (far / LAMP_REACH_M).square())
+    light = scene.light.ambient * (0.8 + 0.2 * normal[:, 2:]) + lamp
+    if neighbours:
+        light = light * _creases(scene, neighbours, points, normal, solid).unsqueeze(-1)
+    return (albedo * light).clamp(0, 1), normal
+
+
+def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: Tensor, solid: Solid) -> Tensor:
+    """How much light [N] is left near other standing solids; smooth, so that it adds no detail finer than textures."""
+    probe = points + 0.02 * normal
+    left = torch.ones_like(points[:, 0])
+    low, high = probe.amin(0) - CREASE_REACH_M, probe.amax(0) + CREASE_REACH_M
+    for j in neighbours:
+        other, pose = scene.solids[j], scene.world_from_solid[0, j]
+        centre, radius = pose[:, 3], other.bounding_radius
+        if bool(((centre + radius) < low).any()) or bool(((centre - radius) > high).any()):
+            continue
+        far = distance(other.kind, other.size, (probe - centre) @ pose[:, :3])
+        near = (1 - far / CREASE_REACH_M).clamp_min(0)
+        weight = CREASE_DEPTH * min(1.0, other.bounding_radius / 0.15)  # a cup darkens less than a wardrobe
+        left = left * (1 - weight * near.square())
+    return left

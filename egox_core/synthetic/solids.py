@@ -1,0 +1,141 @@
+"""The four solids that scenes are made of, each met by rays in closed form.
+
+Every solid is described in its own frame (metres): a ``box`` by its half extents; a ``sphere`` by (radius, 0, 0); a
+``capsule`` and a (capped) ``cylinder`` by (radius, half length, 0) with the axis along local z.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .textures import Material
+
+Kind = Literal["box", "sphere", "capsule", "cylinder"]
+Group = Literal["room", "furniture", "object", "held", "body", "head"]
+
+NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solid:
+    """One solid. ``held``, ``body`` and ``head`` move; the head is left out of the wearer's own camera."""
+
+    name: str
+    kind: Kind
+    size: tuple[float, float, float]
+    group: Group
+    material: Material
+
+    @property
+    def moving(self) -> bool:
+        return self.group in ("held", "body", "head")
+
+    @property
+    def bounding_radius(self) -> float:
+        """Radius of the sphere about the centre that holds the solid, metres."""
+        a, b, _ = self.size
+        if self.kind == "box":
+            return math.hypot(*self.size)
+        if self.kind == "cylinder":
+            return math.hypot(a, b)
+        return a + b  # sphere: b is 0
+
+
+def intersect(kind: Kind, size: tuple[float, float, float], origin: Tensor, rays: Tensor) -> Tensor:
+    """Ray depth [N] of the first hit, infinite where the ray misses or starts inside.
+
+    Args:
+        origin: [3] or [N, 3], metres, the solid's frame.
+        rays: [N, 3] unit directions, the solid's frame.
+    """
+    if kind == "box":
+        depth = _box(size, origin, rays)
+    elif kind == "sphere":
+        depth = _sphere(size[0], origin, rays)
+    elif kind == "capsule":
+        depth = _capsule(size[0], size[1], origin, rays)
+    else:
+        depth = _cylinder(size[0], size[1], origin, rays)
+    return torch.where(depth > NEAR_M, depth, math.inf)  # NaN compares false, hence infinite too
+
+
+def _box(half: tuple[float, float, float], origin: Tensor, rays: Tensor) -> Tensor:
+    extent = rays.new_tensor(half)
+    inverse = 1.0 / rays
+    middle, reach = -origin * inverse, extent * inverse.abs()
+    enter, leave = (middle - reach).amax(-1), (middle + reach).amin(-1)
+    return torch.where(leave >= enter, enter, math.inf)
+
+
+def _sphere(radius: float, origin: Tensor, rays: Tensor) -> Tensor:
+    along = -(origin * rays).sum(-1)
+    # Distance of the ray to the centre, rather than b² - c: the difference of two large squares loses small radii.
+    off = origin + along.unsqueeze(-1) * rays
+    square = radius * radius - off.square().sum(-1)
+    return torch.where(square >= 0, along - square.clamp_min(0).sqrt(), math.inf)
+
+
+def _side(radius: float, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+    """(depth of entering the endless cylinder about z, whether the ray meets it)."""
+    ox, oy = origin[..., 0], origin[..., 1]
+    dx, dy = rays[..., 0], rays[..., 1]
+    a = (dx * dx + dy * dy).clamp_min(1e-12)
+    cross = ox * dy - oy * dx
+    square = a * (radius * radius) - cross * cross
+    return (-(ox * dx + oy * dy) - square.clamp_min(0).sqrt()) / a, square >= 0
+
+
+def _capsule(radius: float, half: float, origin: Tensor, rays: Tensor) -> Tensor:
+    depth, meets = _side(radius, origin, rays)
+    z = origin[..., 2] + depth * rays[..., 2]
+    cap = torch.where(z > 0, half, -half)
+    shifted = torch.stack((origin[..., 0].expand_as(z), origin[..., 1].expand_as(z), origin[..., 2] - cap), -1)
+    depth = torch.where(z.abs() <= half, depth, _sphere(radius, shifted, rays))
+    return torch.where(meets, depth, math.inf)
+
+
+def _cylinder(radius: float, half: float, origin: Tensor, rays: Tensor) -> Tensor:
+    side, meets = _side(radius, origin, rays)
+    z = origin[..., 2] + side * rays[..., 2]
+    side = torch.where(meets & (z.abs() <= half), side, math.inf)
+    lid = (-half * rays[..., 2].sign() - origin[..., 2]) / rays[..., 2]
+    x, y = origin[..., 0] + lid * rays[..., 0], origin[..., 1] + lid * rays[..., 1]
+    lid = torch.where(x * x + y * y <= radius * radius, lid, math.inf)
+    return torch.minimum(side, lid)
+
+
+def normals(kind: Kind, size: tuple[float, float, float], points: Tensor) -> Tensor:
+    """Outward unit normals [N, 3] at surface points [N, 3], both in the solid's frame."""
+    if kind == "sphere":
+        return points / size[0]
+    if kind == "capsule":
+        z = points[:, 2:]
+        return torch.cat((points[:, :2], z - z.clamp(-size[1], size[1])), -1) / size[0]
+    if kind == "box":
+        # The face is the one whose plane the point is nearest to, in metres: rounding can't choose a far face.
+        axis = (points.abs() - points.new_tensor(size)).argmax(-1, keepdim=True)
+        return torch.zeros_like(points).scatter_(-1, axis, points.gather(-1, axis).sign())
+    radial = points[:, :2].norm(dim=-1, keepdim=True)
+    on_lid = (points[:, 2:].abs() - size[1]) > (radial - size[0])
+    side = torch.cat((points[:, :2] / radial.clamp_min(1e-9), torch.zeros_like(radial)), -1)
+    lid = torch.cat((torch.zeros_like(points[:, :2]), points[:, 2:].sign()), -1)
+    return torch.where(on_lid, lid, side)
+
+
+def distance(kind: Kind, size: tuple[float, float, float], points: Tensor) -> Tensor:
+    """Distance [N] from points [N, 3] outside the solid to it (0 inside), metres, the solid's frame."""
+    if kind == "box":
+        return (points.abs() - points.new_tensor(size)).clamp_min(0).norm(dim=-1)
+    if kind == "sphere":
+        return (points.norm(dim=-1) - size[0]).clamp_min(0)
+    z = points[:, 2]
+    if kind == "capsule":
+        return (torch.stack((points[:, 0], points[:, 1], z - z.clamp(-size[1], size[1])), -1).norm(dim=-1)
+                - size[0]).clamp_min(0)
+    over = torch.stack((points[:, :2].norm(dim=-1) - size[0], z.abs() - size[1]), -1)
+    return over.clamp_min(0).norm(dim=-1)

@@ -1,0 +1,66 @@
+"""What a synthetic take is asked to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import EgoXInputError
+
+Texture = Literal["plain", "soft", "detailed"]
+Clutter = Literal["calm", "normal", "busy"]
+Posture = Literal["any", "seated", "standing"]
+
+CHOICES = {
+    "texture": ("plain", "soft", "detailed"),
+    "clutter": ("calm", "normal", "busy"),
+    "posture": ("any", "seated", "standing"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSpec:
+    """One synthetic take; equal specs give equal takes.
+
+    The seed draws layout, palette, textures, light, motion and camera placement; every drawing has a random stream of
+    its own, so that changing ``frames``, a size or one option leaves the others' draws as they are. The clip's length
+    in seconds decides the motion: the same seed with more frames a second shows the same movement.
+
+    Raises:
+        EgoXInputError: a size under 16 px, no frame, an unknown choice, a negative amount.
+    """
+
+    seed: int = 0
+    frames: int = 49
+    exo_width: int = 784
+    exo_height: int = 448
+    ego_size: int = 448  # the ego picture is square
+    fps: float = 20.0
+    texture: Texture = "detailed"  # detailed: 2...8 exo px, for geometric tests; soft: large patterns; plain: colours
+    clutter: Clutter = "normal"
+    posture: Posture = "any"
+    table_objects: int | None = None  # things on the table besides what the hands hold; None: drawn, by clutter
+    motion: float = 1.0  # scales the path of head and hands; 0: a still person
+    moving_light: bool = False  # the lamp wanders and flickers: for training only, since static pixels then change
+    edge_samples: int = 2  # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
+
+    def __post_init__(self) -> None:
+        for name in ("exo_width", "exo_height", "ego_size"):
+            if getattr(self, name) < 16:
+                raise EgoXInputError(f"synthetic take: {name}", got=getattr(self, name), expected="16 px or more",
+                                     fix="ask for a larger picture")
+        if self.frames < 1:
+            raise EgoXInputError("synthetic take: frames", got=self.frames, expected="1 or more",
+                                 fix="ask for at least one frame")
+        if not self.fps > 0:
+            raise EgoXInputError("synthetic take: fps", got=self.fps, expected="a positive rate",
+                                 fix="20 is the rate of the released takes")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise EgoXInputError(f"synthetic take: {name}", got=repr(getattr(self, name)),
+                                     expected=f"one of {', '.join(choices)}", fix="use one of the named choices")
+        if self.motion < 0 or (self.table_objects or 0) < 0 or not 1 <= self.edge_samples <= 4:
+            raise EgoXInputError(
+                "synthetic take", got=f"motion {self.motion}, table_objects {self.table_objects}, "
+                f"edge_samples {self.edge_samples}", expected="motion >= 0, table_objects >= 0, edge_samples 1...4",
+                fix="correct the numbers")

@@ -1,0 +1,102 @@
+"""A synthetic take: both videos, exact depth, masks, poses and prompt of a drawn scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..cameras import CameraModel, intrinsics_matrix
+from ..progress import Progress, no_progress
+from ..types import CameraTrajectory, DepthVideo
+from .layout import draw_layout
+from .scene import Scene
+from .shading import crease_neighbours
+from .spec import SyntheticSpec
+from .views import Renderer, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticTake:
+    """Ground truth of both cameras. Pictures uint8, stored (upright) orientation; depth exact to float32."""
+
+    spec: SyntheticSpec
+    scene: Scene
+    prompt: str
+    exo_rgb: Tensor  # [T, H, W, 3] uint8
+    exo_depth_m: Tensor  # [T, H, W] float32, z depth, metres, exo camera frame
+    exo_index: Tensor  # [T, H, W] int16, solid of the centre ray (scene.solids), -1 none
+    exo_person: Tensor  # [T, H, W] bool, the wearer's body and head
+    exo_dynamic: Tensor  # [T, H, W] bool, the wearer and what the hands hold
+    ego_rgb: Tensor  # [T, S, S, 3] uint8
+    ego_depth_m: Tensor  # [T, S, S] float32, z depth in the ego camera frame
+    ego_ray_depth_m: Tensor  # [T, S, S] float32, along the ray
+    ego_index: Tensor  # [T, S, S] int16
+    ego_dynamic: Tensor  # [T, S, S] bool
+    exo_camera: CameraModel
+    ego_camera: CameraModel
+    exo_w2c: Tensor  # [3, 4] float64
+    ego_w2c: Tensor  # [T, 3, 4] float64
+    times_s: Tensor  # [T] float64
+
+    def exo_frames(self) -> Tensor:  # [T, H, W, 3] float32 0...1
+        return self.exo_rgb.float() / 255
+
+    def ego_frames(self) -> Tensor:  # [T, S, S, 3] float32 0...1
+        return self.ego_rgb.float() / 255
+
+    def depth_video(self) -> DepthVideo:
+        """The exact depth as the pipeline takes it."""
+        return DepthVideo(depth_m=self.exo_depth_m, camera=self.exo_camera, dynamic=self.exo_dynamic,
+                          exo_w2c=self.exo_w2c, source_indices=torch.arange(self.spec.frames), times_s=self.times_s)
+
+    def trajectory(self) -> CameraTrajectory:
+        """The exact ego poses, with the lens that the ego picture was drawn with."""
+        return CameraTrajectory(w2c=self.ego_w2c, camera=self.ego_camera, times_s=self.times_s, exo_w2c=self.exo_w2c,
+                                exo_camera=self.exo_camera, meta_intrinsics=intrinsics_matrix(self.ego_camera),
+                                prompt=self.prompt, source=f"synthetic take, seed {self.spec.seed}")
+
+
+def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progress) -> SyntheticTake:
+    """Draw and render a take.
+
+    Every ray is intersected with the solids in closed form: depth, masks and poses are exact (float32 rounding,
+    about 1e-6 of the distance), and the picture of a surface is the same from both cameras but for each camera's own
+    pixel footprint. The head hides from the ego camera; arms, hands and body are seen.
+    """
+    spec = spec or SyntheticSpec()
+    layout = draw_layout(spec)
+    scene = layout.scene
+    neighbours = crease_neighbours(scene)
+    exo = Renderer(scene, scene.exo_camera, neighbours, spec.edge_samples)
+    ego = Renderer(scene, scene.ego_camera, neighbours, spec.edge_samples)
+    everything, moving, seen_by_ego = scene.indices(), scene.indices(moving=True), scene.indices(head=False)
+    background = exo.full(0, scene.exo_w2c, scene.indices(moving=False))
+    exo_views, ego_views = [], []
+    for frame in range(spec.frames):
+        progress(frame, spec.frames, "synthetic take")
+        if spec.moving_light and frame:
+            background = exo.full(frame, scene.exo_w2c, scene.indices(moving=False))
+        exo_views.append(_compact(exo, exo.over(frame, scene.exo_w2c, background, moving, everything)))
+        ego_views.append(_compact(ego, ego.full(frame, scene.ego_w2c[frame], seen_by_ego)))
+    progress(spec.frames, spec.frames, "synthetic take")
+    exo_rgb, _, exo_depth_m, exo_index = (torch.stack(values) for values in zip(*exo_views, strict=True))
+    ego_rgb, ego_ray, ego_depth_m, ego_index = (torch.stack(values) for values in zip(*ego_views, strict=True))
+    person, dynamic = scene.group_table("body", "head"), scene.group_table("body", "head", "held")
+    return SyntheticTake(
+        spec=spec, scene=scene, prompt=layout.prompt, exo_rgb=exo_rgb, exo_depth_m=exo_depth_m, exo_index=exo_index,
+        exo_person=person[exo_index.long()], exo_dynamic=dynamic[exo_index.long()], ego_rgb=ego_rgb,
+        ego_depth_m=ego_depth_m, ego_ray_depth_m=ego_ray, ego_index=ego_index, ego_dynamic=dynamic[ego_index.long()],
+        exo_camera=scene.exo_camera, ego_camera=scene.ego_camera, exo_w2c=scene.exo_w2c, ego_w2c=scene.ego_w2c,
+        times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps)
+
+
+def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(rgb uint8 [H, W, 3], ray depth [H, W], z depth [H, W], index int16 [H, W]); a miss has depth NaN."""
+    height, width = renderer.height, renderer.width
+    ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan)
+    depth = ray_depth * renderer.view_rays.rays[:, 2]
+    rgb = (view.rgb * 255).round().clamp(0, 255).to(torch.uint8)
+    return (rgb.reshape(height, width, 3), ray_depth.reshape(height, width), depth.reshape(height, width),
+            view.index.to(torch.int16).reshape(height, width))

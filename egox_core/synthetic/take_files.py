@@ -1,0 +1,68 @@
+"""Write a synthetic take in the take layout of CONVENTIONS.md."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..cameras import CameraModel, intrinsics_matrix
+from ..progress import Progress, no_progress
+from ..safe_files import write_json, write_whole
+from ..video_write import QUALITY, write_video
+from .take import SyntheticTake
+
+
+def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, progress: Progress = no_progress) -> None:
+    """Write exo.mp4, ego_ground_truth.mp4, depth.npz and meta.json; each file is written whole or not at all.
+
+    ``depth.npz`` holds float16 metres and the dynamic mask, packed by LZMA: with a standing camera most of a frame
+    repeats the one before, which the zip's usual packing can't see. ``meta.json`` also carries ``ego_camera`` and
+    ``exo_camera`` (the exact lenses) and ``fps``, which readers of the released form skip.
+
+    Args:
+        quality: x264 constant rate factor of both videos.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_video(folder / "exo.mp4", take.exo_rgb, take.spec.fps, quality=quality, progress=progress)
+    write_video(folder / "ego_ground_truth.mp4", take.ego_rgb, take.spec.fps, quality=quality, progress=progress)
+    write_packed(folder / "depth.npz", depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy())
+    write_json(folder / "meta.json", take_meta(take))
+
+
+def take_meta(take: SyntheticTake) -> dict[str, object]:
+    """What meta.json says; poses are w2c rows, rounded to a tenth of a micrometre."""
+    return {
+        "prompt": take.prompt,
+        "camera_intrinsics": _rows(intrinsics_matrix(take.exo_camera)),
+        "camera_extrinsics": _rows(take.exo_w2c),
+        "ego_intrinsics": _rows(intrinsics_matrix(take.ego_camera)),
+        "ego_extrinsics": _rows(take.ego_w2c),
+        "exo_camera": camera_fields(take.exo_camera),
+        "ego_camera": camera_fields(take.ego_camera),
+        "fps": take.spec.fps,
+        "source": f"EgoX synthetic take: {asdict(take.spec)}",
+    }
+
+
+def camera_fields(camera: CameraModel) -> dict[str, object]:
+    """A camera as JSON; ``CameraModel(**fields)`` gives it back (with ``distortion`` as a tuple)."""
+    return asdict(camera)
+
+
+def write_packed(path: Path, **arrays: np.ndarray) -> None:
+    """Like numpy's savez_compressed, with LZMA; numpy reads it as any npz. Equal arrays give equal files."""
+    with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_LZMA
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _rows(matrix: Tensor) -> list:
+    return np.round(matrix.double().numpy(), 7).tolist()

@@ -1,0 +1,116 @@
+"""Band-limited solid textures, filtered exactly for each pixel's footprint.
+
+A texture is a sum of sine waves in the solid's own frame (so that it has no seams and moves with the solid), over an
+optional soft pattern. A wave seen through a pixel whose footprint is the parallelogram (px, py) and whose sensitivity
+is a Gaussian of ``PIXEL_SIGMA`` keeps exp(-σ²/2 ((k·px)² + (k·py)²)) of its amplitude: no aliasing without any
+supersampling, at any angle of view.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PIXEL_SIGMA = 0.4  # of the Gaussian pixel response, in px: about a camera's own blur
+
+Pattern = Literal["none", "checker", "stripes", "tiles"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """Albedo over a solid. Colours are display values 0...1, lengths metres, wave vectors rad/m."""
+
+    albedo: tuple[float, float, float]
+    waves: tuple[tuple[float, float, float], ...] = ()
+    phases: tuple[float, ...] = ()
+    wave_colours: tuple[tuple[float, float, float], ...] = ()  # amplitude a wave
+    pattern: Pattern = "none"
+    cell_m: tuple[float, float, float] = (1.0, 1.0, 1.0)  # period along each axis; 0: no change along it
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the pattern, in periods
+    second: tuple[float, float, float] = (0.0, 0.0, 0.0)  # the pattern's other colour
+    soft_m: float = 0.01  # width of the pattern's edges
+
+
+def albedo_at(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
+    """Filtered albedo [N, 3].
+
+    Args:
+        points: [N, 3] surface points, metres, the solid's frame.
+        step_x, step_y: [N, 3] how far the surface point moves for one pixel to the right and one down.
+    """
+    colour = points.new_tensor(material.albedo).expand(len(points), 3)
+    if material.pattern != "none":
+        share = _pattern_share(material, points, step_x, step_y).unsqueeze(-1)
+        colour = colour + share * (points.new_tensor(material.second) - colour)
+    if not material.waves:
+        return colour
+    waves = points.new_tensor(material.waves).T  # [3, K]
+    spread = (step_x @ waves).square_().add_((step_y @ waves).square_())
+    keep = spread.mul_(-0.5 * PIXEL_SIGMA**2).exp_()
+    height = torch.addmm(points.new_tensor(material.phases), points, waves).sin_().mul_(keep)
+    return torch.addmm(colour, height, points.new_tensor(material.wave_colours))
+
+
+def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
+    """A square wave -1...1 of period 1 whose edges are straightened over ``width`` periods, all phases alike."""
+    triangle = 4.0 * (phase - torch.floor(phase + 0.5)).abs() - 1.0  # 1 at half periods, -1 at whole ones
+    return (triangle / (2.0 * width).clamp(0.05, None)).clamp(-1, 1) * (1.0 - width.clamp(0, 1)).clamp_min(0)
+
+
+def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
+    """How much [N], 0...1, of the pattern's second colour."""
+    product = None
+    for axis in range(3):
+        cell = material.cell_m[axis]
+        if cell <= 0:
+            continue
+        width = (step_x[:, axis].abs() + step_y[:, axis].abs() + material.soft_m) / cell
+        wave = _square_wave(points[:, axis] / cell + material.shift[axis], width)
+        if material.pattern == "tiles":  # joints: thin lines where any axis is near a whole period
+            line = (0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell + material.shift[axis]))).pow(24)
+            line = line * (1.0 - (2 * width).clamp(0, 1))
+            product = line if product is None else torch.maximum(product, line)
+        else:
+            product = wave if product is None else product * wave
+    if product is None:
+        return torch.zeros_like(points[:, 0])
+    return product if material.pattern == "tiles" else 0.5 + 0.5 * product
+
+
+def draw_waves(rng: np.random.Generator, *, count: int, lengths_m: tuple[float, float], contrast: float,
+               tint: float, plane: int | None = None, grain: int | None = None) -> dict[str, tuple]:
+    """Random waves: (waves, phases, wave_colours) as Material takes them.
+
+    Args:
+        lengths_m: shortest and longest wavelength, metres, drawn evenly in its logarithm.
+        contrast: standard deviation of the sum, in display values.
+        tint: 0 for grey, 1 for fully independent channels.
+        plane: the waves lie in the plane across this axis (thin slabs: a wave along the normal would show as a flat
+            shade); None draws, for every wave, one of the three planes.
+        grain: waves run long along this axis, as in wood.
+    """
+    low, high = np.log(lengths_m[0]), np.log(lengths_m[1])
+    waves, phases, colours = [], [], []
+    amplitude = contrast * math.sqrt(2.0 / max(count, 1))
+    for _ in range(count):
+        number = 2 * math.pi / math.exp(rng.uniform(low, high))
+        across = int(rng.integers(3)) if plane is None else plane
+        angle = rng.uniform(0, math.pi)
+        first, second = [axis for axis in range(3) if axis != across]
+        vector = [0.0, 0.0, 0.0]
+        vector[first], vector[second] = number * math.cos(angle), number * math.sin(angle)
+        if grain is not None and grain != across:
+            vector[grain] *= 0.12
+            length = math.hypot(*vector)
+            vector = [x * number / max(length, 1e-9) for x in vector]
+        waves.append(tuple(vector))
+        phases.append(float(rng.uniform(0, 2 * math.pi)))
+        own = rng.normal(size=3)
+        own = (1 - tint) * rng.choice((-1.0, 1.0)) + tint * own
+        colours.append(tuple(float(amplitude * x) for x in np.atleast_1d(own) * np.ones(3)))
+    return {"waves": tuple(waves), "phases": tuple(phases), "wave_colours": tuple(colours)}

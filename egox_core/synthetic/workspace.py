@@ -1,0 +1,89 @@
+"""The table, what lies on it, and where the hands go. Body at the origin facing +y, metres, z up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .furniture import pick, stool, table
+from .palettes import THINGS, WOODS, Colour
+from .parts import Part, ball, box, pillar, placed
+
+OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6), "busy": (6, 9)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    seated: bool
+    table_height: float
+    table_colour: Colour
+    parts: tuple[Part, ...]
+    right_stops: np.ndarray  # [K, 3] palm centres of the right hand, in the order they are visited
+    left_stops: np.ndarray
+    objects: tuple[tuple[str, Colour], ...]  # what lies there, for the prompt
+
+
+def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, count: int | None) -> Workspace:
+    """Draw table, stool and things; the things keep clear of each other and of the hands' zone."""
+    seated = bool(rng.random() < 0.6) if posture == "any" else posture == "seated"
+    height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
+    width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick(rng, WOODS)
+    front = 0.22
+    parts = placed(table("table", width, depth, height, colour), 0.0, (0.0, front + depth / 2, 0.0))
+    if seated:
+        parts += stool(0.46, pick(rng, THINGS))
+    reach = height + 0.075
+    right = np.array([[rng.uniform(0.03, 0.12), rng.uniform(0.36, 0.42), reach],
+                      [rng.uniform(0.20, 0.32), rng.uniform(0.40, 0.48), reach],
+                      [rng.uniform(0.08, 0.22), rng.uniform(0.42, 0.50), reach]])
+    left = np.array([[-rng.uniform(0.10, 0.16), rng.uniform(0.34, 0.40), reach],
+                     [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), reach]])
+    low, high = OBJECT_COUNT[clutter]
+    wanted = int(rng.integers(low, high + 1)) if count is None else count
+    taken: list[tuple[float, float, float]] = []
+    named: list[tuple[str, Colour]] = []
+    colours = rng.permutation(len(THINGS))
+    for number in range(wanted):
+        own: Colour = THINGS[int(colours[number % len(THINGS)])]
+        name, things, radius = _thing(rng, own, height)
+        for _attempt in range(30):
+            x = rng.uniform(-width / 2 + radius, width / 2 - radius)
+            y = rng.uniform(front + radius, front + depth - radius)
+            in_hands = abs(x) < 0.42 + radius and y < 0.52 + radius
+            if not in_hands and all(np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in taken):
+                taken.append((x, y, radius))
+                named.append((name, own))
+                parts += placed(things, rng.uniform(-0.7, 0.7), (x, y, 0.0))
+                break
+    mat = box("mat", (0.62, 0.34, 0.006), (0.0, front + 0.2, height + 0.003), pick(rng, THINGS), "print")
+    if rng.random() < 0.5 and clutter != "calm":
+        parts.append(mat)
+    return Workspace(seated=seated, table_height=height, table_colour=colour, parts=tuple(parts), right_stops=right,
+                     left_stops=left, objects=tuple(named))
+
+
+def _thing(rng: np.random.Generator, colour: Colour, z: float) -> tuple[str, list[Part], float]:
+    """(name, parts about x = y = 0 standing at height z, radius of its footprint)."""
+    kind = int(rng.integers(6))
+    if kind == 0:
+        radius, tall = rng.uniform(0.038, 0.05), rng.uniform(0.09, 0.12)
+        handle = box("mug handle", (0.03, 0.015, 0.06), (radius + 0.012, 0, z + tall / 2), colour, "print", "object")
+        return "mug", [pillar("mug", radius, tall, (0, 0, z), colour, "print", "object"), handle], radius + 0.03
+    if kind == 1:
+        wide, deep, tall = rng.uniform(0.16, 0.24), rng.uniform(0.12, 0.17), rng.uniform(0.025, 0.05)
+        return "book", [box("book", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")], wide * 0.62
+    if kind == 2:
+        radius, tall = rng.uniform(0.035, 0.045), rng.uniform(0.16, 0.2)
+        neck = pillar("bottle neck", radius * 0.4, 0.07, (0, 0, z + tall), colour, "paint", "object")
+        return "bottle", [pillar("bottle", radius, tall, (0, 0, z), colour, "print", "object"), neck], radius
+    if kind == 3:
+        radius = rng.uniform(0.05, 0.08)
+        return "ball", [ball("ball", radius, (0, 0, z + radius), colour, "print", "object")], radius
+    if kind == 4:
+        radius = rng.uniform(0.09, 0.12)
+        return "plate", [pillar("plate", radius, 0.014, (0, 0, z), colour, "print", "object"),
+                         pillar("plate rim", radius * 0.6, 0.018, (0, 0, z), tuple(0.7 * c for c in colour), "paint",
+                                "object")], radius
+    wide, deep, tall = rng.uniform(0.1, 0.2), rng.uniform(0.08, 0.14), rng.uniform(0.1, 0.2)
+    return "box", [box("carton", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")], wide * 0.65
