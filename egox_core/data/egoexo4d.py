@@ -1,0 +1,155 @@
+"""Ego-Exo4D's own folder layout, read as it is downloaded.
+
+    annotations/ego_pose/<split>/camera_pose/<uid>.json   metadata.take_name, one entry a camera
+    takes/<take>/frame_aligned_videos/[downscaled/448/]<camera>.mp4
+
+Exo intrinsics belong to the full-size picture (3840x2160, recognised by the principal point), with four OpenCV fisheye
+numbers; the wearer's pose is given a frame, and may be null or missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..camera_presets import CAMERA_PRESETS
+from ..cameras import camera_from_intrinsics
+from ..errors import EgoXInputError
+from ..poses import validate_w2c
+from ..safe_files import read_json
+from .raw_take import ExoView, RawTake
+
+VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
+EGO_PREFIX = "aria"
+EGO_STREAM = "_214-1"  # Aria's RGB camera
+MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
+EXO_MAX_ANGLE_DEG = 95.0
+
+
+def is_egoexo4d(root: Path) -> bool:
+    """Whether the folder has this layout."""
+    return (root / "takes").is_dir() and (root / "annotations" / "ego_pose").is_dir()
+
+
+def pose_files(root: Path) -> list[Path]:
+    """Camera-pose annotations of all splits, in a fixed order."""
+    return sorted((root / "annotations" / "ego_pose").glob("*/camera_pose/*.json"))
+
+
+def read_egoexo4d(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
+    """The takes of a folder. One that can't be used is appended to ``skipped`` as (name, why), never raised.
+
+    Raises:
+        EgoXInputError: the folder hasn't this layout, or holds no camera-pose annotation at all.
+    """
+    if not is_egoexo4d(root):
+        raise EgoXInputError("Ego-Exo4D folder", got=f"{root.name!r} without takes/ and annotations/ego_pose/",
+                             expected="the dataset's own folder layout", fix="give the folder that holds both")
+    files = pose_files(root)
+    if not files:
+        raise EgoXInputError("Ego-Exo4D folder", got="no annotations/ego_pose/*/camera_pose/*.json",
+                             expected="a camera-pose annotation a take", fix="download the ego_pose annotations")
+    for file in files:
+        try:
+            yield read_take(root, file)
+        except EgoXInputError as error:
+            skipped.append((file.stem, str(error)))
+
+
+def read_take(root: Path, pose_file: Path) -> RawTake:
+    """One take by its camera-pose annotation.
+
+    Raises:
+        EgoXInputError: no such take folder, no usable exo camera, no wearer's camera, not one usable pose.
+    """
+    annotation = read_json(pose_file, "camera-pose annotation", MAX_ANNOTATION_BYTES)
+    if not isinstance(annotation, Mapping) or not isinstance(annotation.get("metadata"), Mapping):
+        raise EgoXInputError(f"camera-pose annotation {pose_file.name}", got="no metadata",
+                             expected="metadata.take_name", fix="download the annotation again")
+    name = str(annotation["metadata"].get("take_name", ""))
+    folder = _video_folder(root, name)
+    notes: list[str] = []
+    ego_name = next((k for k in annotation if k.startswith(EGO_PREFIX)), None)
+    if ego_name is None:
+        raise EgoXInputError(f"take {name}", got="no wearer's camera in the annotation", expected=f"{EGO_PREFIX}NN",
+                             fix="leave this take out")
+    exos = tuple(_exo_views(annotation, folder, name, notes))
+    if not exos:
+        raise EgoXInputError(f"take {name}", got="no usable exo camera: " + "; ".join(notes),
+                             expected="at least one with video, intrinsics and pose", fix="leave this take out")
+    ego = annotation[ego_name]
+    w2c = _ego_poses(ego, name, notes)
+    videos = sorted(folder.glob(f"{ego_name}*{EGO_STREAM}.mp4")) or sorted(folder.glob(f"{ego_name}*.mp4"))
+    if not videos:
+        raise EgoXInputError(f"take {name}", got=f"no {ego_name}*.mp4 in {folder.name}",
+                             expected="the wearer's video", fix="download the frame-aligned videos")
+    return RawTake(name=name, layout="egoexo4d", exos=exos, ego_video=videos[0], ego_w2c=w2c,
+                   ego_camera=CAMERA_PRESETS["aria_released"].camera,
+                   meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64), notes=tuple(notes))
+
+
+def _video_folder(root: Path, name: str) -> Path:
+    if not name or Path(name).name != name:
+        raise EgoXInputError("take name", got=repr(name), expected="a folder's name", fix="correct the annotation")
+    for part in VIDEO_FOLDERS:
+        folder = root / "takes" / name / part
+        if folder.is_dir() and any(folder.glob("*.mp4")):
+            return folder
+    raise EgoXInputError(f"take {name}", got="no frame-aligned videos",
+                         expected=f"takes/{name}/{VIDEO_FOLDERS[0]}/*.mp4", fix="download the downscaled take videos")
+
+
+def _exo_views(annotation: Mapping, folder: Path, take: str, notes: list[str]) -> Iterator[ExoView]:
+    for name, entry in annotation.items():
+        if name == "metadata" or name.startswith(EGO_PREFIX):
+            continue
+        video = folder / f"{name}.mp4"
+        if not video.is_file():
+            notes.append(f"{name}: no video")
+            continue
+        try:
+            k, pose = entry.get("camera_intrinsics"), entry.get("camera_extrinsics")
+            if k is None or pose is None:
+                raise EgoXInputError(f"{take}/{name}", got="null intrinsics or extrinsics", expected="numbers",
+                                     fix="leave the camera out")
+            width, height = round(2 * k[0][2]), round(2 * k[1][2])
+            camera = camera_from_intrinsics(k, width, height, lens="opencv_fisheye",
+                                            distortion=tuple(entry.get("distortion_coeffs") or ()),
+                                            max_angle_deg=EXO_MAX_ANGLE_DEG, name=f"intrinsics of {take}/{name}")
+            yield ExoView(name=name, video=video, camera=camera, w2c=validate_w2c(pose, f"pose of {take}/{name}"))
+        except (EgoXInputError, TypeError, IndexError, AttributeError) as error:
+            notes.append(f"{name}: {error}")
+
+
+def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4] float64
+    """Poses by frame number; null, missing, non-finite and non-rigid ones become NaN and are counted in ``notes``."""
+    poses = ego.get("camera_extrinsics")
+    if not isinstance(poses, Mapping) or not poses or ego.get("camera_intrinsics") is None:
+        raise EgoXInputError(f"take {take}", got="no poses or intrinsics of the wearer's camera",
+                             expected="camera_extrinsics with one entry a frame", fix="leave this take out")
+    try:
+        frames = {int(key): value for key, value in poses.items()}
+    except ValueError as error:
+        raise EgoXInputError(f"take {take}", got=f"a pose under a key that is no frame number ({error})",
+                             expected="frame numbers", fix="download the annotation again") from error
+    count = max(frames) + 1
+    out = torch.full((count, 3, 4), math.nan, dtype=torch.float64)
+    bad = 0
+    for index, pose in frames.items():
+        if pose is None or index < 0:
+            continue
+        try:
+            out[index] = validate_w2c(pose, f"ego pose {index} of {take}")
+        except EgoXInputError:
+            bad += 1
+    lost = int((~torch.isfinite(out).flatten(1).all(dim=1)).sum())
+    if lost == count:
+        raise EgoXInputError(f"take {take}", got="not one usable ego pose", expected="poses of at least one clip",
+                             fix="leave this take out")
+    if lost:
+        notes.append(f"{lost} of {count} ego poses lost ({bad} of them no rigid motion)")
+    return out

@@ -1,0 +1,98 @@
+"""Runs one function over many takes: in a pool of processes on this machine, or on a Ray cluster.
+
+A worker that dies takes only the items in its hands with it; those are given out again. An item whose worker dies twice
+is reported as failed instead of being tried for ever.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from ..errors import EgoXInputError
+
+ENGINES = ("local", "ray")
+MAX_TRIES = 2
+
+
+def run_items(function: Callable[[Any], Any], items: Sequence[Any], *, engine: str = "local",
+              workers: int = 1) -> Iterator[tuple[int, Any, str]]:
+    """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
+
+    ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch hangs). Exceptions
+    other than a dying worker come back as text, so that one bad take never stops the others.
+
+    Raises:
+        EgoXInputError: unknown engine, Ray asked for and not installed.
+    """
+    if engine not in ENGINES:
+        raise EgoXInputError("engine", got=repr(engine), expected=f"one of {', '.join(ENGINES)}", fix="choose one")
+    if engine == "ray":
+        yield from _run_ray(function, items, workers)
+    elif workers <= 1:
+        for index, item in enumerate(items):
+            yield index, *_call(function, item)
+    else:
+        yield from _run_pool(function, items, workers)
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> tuple[Any, str]:
+    try:
+        return function(item), ""
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:  # the one place where a take's failure becomes a line of the report
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _run_pool(function, items, workers) -> Iterator[tuple[int, Any, str]]:
+    tries = dict.fromkeys(range(len(items)), 0)
+    while tries:
+        # After a death nobody knows whose item it was: a pool of one finds out without punishing the others.
+        suspects = [i for i, count in tries.items() if count > 0]
+        batch, size = (suspects[:1], 1) if suspects else (list(tries), workers)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max_workers=size, mp_context=context) as pool:
+            futures = {pool.submit(_call, function, items[i]): i for i in batch}
+            try:
+                for future in as_completed(futures):
+                    index = futures[future]
+                    result, error = future.result()
+                    del tries[index]
+                    yield index, result, error
+            except BrokenProcessPool:
+                for index in batch:
+                    if index not in tries:
+                        continue
+                    tries[index] += 1
+                    if tries[index] > MAX_TRIES:
+                        del tries[index]
+                        yield index, None, "its worker process died (out of memory?)"
+
+
+def _run_ray(function, items, workers) -> Iterator[tuple[int, Any, str]]:
+    try:
+        import ray
+    except ImportError as error:
+        raise EgoXInputError("engine ray", got="ray is not installed", expected="the ray extra",
+                             fix="pip install ray, or use --engine local") from error
+    started = not ray.is_initialized()
+    if started:
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=MAX_TRIES)(_call)
+        waiting = {remote.remote(function, item): index for index, item in enumerate(items)}
+        while waiting:
+            done, _ = ray.wait(list(waiting), num_returns=1)
+            for reference in done:
+                index = waiting.pop(reference)
+                try:
+                    yield index, *ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    yield index, None, f"its worker process died ({type(error).__name__})"
+    finally:
+        if started:
+            ray.shutdown()

@@ -1,0 +1,94 @@
+"""The manifest: one checked JSON line a clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import EgoXInputError
+from ..safe_files import write_whole
+
+FORMAT = "egox-clip/1"
+STAND_IN_DEPTH = "stand-in depth"
+
+
+class ClipRecord(BaseModel):
+    """What is known about one clip; ``folder`` is relative to the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["egox-clip/1"] = FORMAT
+    clip: str = Field(min_length=1)
+    take: str = Field(min_length=1)
+    layout: Literal["egoexo4d", "released", "take"]
+    exo_camera: str
+    folder: str
+    start: int = Field(ge=0)  # first source frame
+    step: int = Field(ge=1)
+    frames: int = Field(ge=1)
+    fps: float = Field(gt=0)
+    exo_size: tuple[int, int]  # (width, height) px
+    ego_size: tuple[int, int]
+    depth: Literal["file", "model", "stand-in depth"]
+    caption: Literal["file", "source", "model", "none"]
+    predicted_coverage: float = Field(ge=0, le=1)  # of the ego view, by which exo cameras were ranked
+    rank: int = Field(ge=1)  # of this exo camera within its take, 1 is the best
+    coverage: float = Field(ge=0, le=1)  # of the rendered prior, mean over frames
+    ground_truth: bool
+    files: dict[str, str]  # name -> sha256
+
+
+def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
+    """All records, sorted by clip, whole or not at all."""
+    lines = [json.dumps(r.model_dump(mode="json"), ensure_ascii=False) for r in sorted(records, key=lambda r: r.clip)]
+    with write_whole(file) as temporary:
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
+    """The records of a manifest.
+
+    Raises:
+        EgoXInputError: missing, empty, a line that doesn't fit the schema (its number is named), a clip named twice, a
+            file that is not there.
+    """
+    if not file.is_file():
+        raise EgoXInputError("manifest", got=f"{file.name!r}, which is not there", expected="a manifest.jsonl",
+                             fix="make it with `train_egox.py prepare`")
+    records: list[ClipRecord] = []
+    seen: set[str] = set()
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = ClipRecord.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise EgoXInputError(f"manifest {file.name}, line {number}", got=f"{'.'.join(map(str, first['loc']))}: "
+                                 f"{first['msg']}", expected=f"a record of {FORMAT}",
+                                 fix="run prepare again, or mend the line") from error
+        if record.clip in seen:
+            raise EgoXInputError(f"manifest {file.name}, line {number}", got=f"clip {record.clip} once more",
+                                 expected="each clip once", fix="remove one of the lines")
+        seen.add(record.clip)
+        records.append(record)
+        if check_files:
+            _check_files(file, record)
+    if not records:
+        raise EgoXInputError("manifest", got="no clip", expected="at least one", fix="see prepare's report.json")
+    return records
+
+
+def _check_files(file: Path, record: ClipRecord) -> None:
+    folder = (file.parent / record.folder).resolve()
+    if not folder.is_relative_to(file.parent.resolve()):
+        raise EgoXInputError(f"clip {record.clip}", got=f"folder {record.folder!r}",
+                             expected="a folder beside the manifest", fix="correct the manifest")
+    for name in record.files:
+        if not (folder / name).is_file():
+            raise EgoXInputError(f"clip {record.clip}", got=f"no file {record.folder}/{name}", expected="a whole take",
+                                 fix="run prepare again: it makes what is missing")

@@ -1,0 +1,45 @@
+"""What every source layout is read into before clips are cut: one wearer, one or more exo cameras, paths and poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..cameras import CameraModel
+
+SourceLayout = Literal["egoexo4d", "released", "take"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExoView:
+    """One exo camera of a take."""
+
+    name: str
+    video: Path
+    camera: CameraModel  # calibrated lens and size; the video may be smaller by the same factor in both directions
+    w2c: Tensor  # [3, 4] float64 (fixed camera) or [T, 3, 4], exo_from_world
+    depth: Path | None = None  # z depth file of this view, where the source has one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawTake:
+    """One take as its source has it. Frame i of all videos and poses is the same moment."""
+
+    name: str
+    layout: SourceLayout
+    exos: tuple[ExoView, ...]
+    ego_video: Path | None  # ground truth, stored (upright) orientation
+    ego_w2c: Tensor  # [T, 3, 4] float64, ego_from_world; all NaN where the pose is null or missing
+    ego_camera: CameraModel  # lens that the prior is drawn with, at any size
+    meta_intrinsics: Tensor  # [3, 3] float64, K as the source states it
+    prompt: str = ""
+    notes: tuple[str, ...] = ()  # what was odd about the source, for the report
+
+    @property
+    def pose_known(self) -> Tensor:  # [T] bool
+        """Frames with a pose."""
+        return torch.isfinite(self.ego_w2c).flatten(1).all(dim=1)

@@ -1,0 +1,221 @@
+"""One validated configuration for ``train``: from YAML, from the command line, saved resolved beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import EgoXInputError
+
+Mode = Literal["released", "trainer", "paper"]
+
+MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    # What the nodes do at inference with their own defaults.
+    "released": {"mask_mode": "released", "image_embedding": "released", "gga_mode": "released", "lambda_g": 3.0,
+                 "rays": "released", "timesteps": "table", "shift": 3.0},
+    # The released trainer: last pixel frame of exo left known, lambda 1, unshifted table (quirks 31 to 33, 36, 39).
+    "trainer": {"mask_mode": "trainer", "image_embedding": "trainer", "gga_mode": "released", "lambda_g": 1.0,
+                "rays": "trainer", "timesteps": "table", "shift": 1.0},
+    # Eq. 3 and 4 as written: the whole exo half is known, lambda times every exo key's weight.
+    "paper": {"mask_mode": "paper", "image_embedding": "exo+prior", "gga_mode": "paper", "lambda_g": 1.0,
+              "rays": "exact", "timesteps": "table", "shift": 3.0},
+}
+
+
+class _Strict(BaseModel):
+    """Unknown keys are an error: a misspelt option must not train for a day unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ConditioningConfig(_Strict):
+    """How the model is told about exo and geometry; unset fields follow ``mode``."""
+
+    mode: Mode = "released"
+    mask_mode: Literal["released", "paper", "trainer"] | None = None
+    image_embedding: Literal["released", "exo+prior", "exo only", "trainer", "none"] | None = None
+    gga_mode: Literal["released", "paper", "power", "off"] | None = None
+    lambda_g: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    rays: Literal["released", "exact", "pinhole", "trainer"] | None = None
+    exo_clean: bool = True  # False: the exo half is noised and learnt too (the ablation "without clean latent")
+    prior: Literal["prior", "none"] = "prior"  # none: the ablation without ego prior (condition latent of a grey video)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_mode(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        for key, value in MODE_DEFAULTS.get(values.get("mode", "released"), {}).items():
+            if key in cls.model_fields and values.get(key) is None:
+                values[key] = value
+        return values
+
+    @model_validator(mode="after")
+    def _lambda_fits_mode(self) -> ConditioningConfig:
+        if self.gga_mode == "paper" and self.lambda_g == 0:
+            raise ValueError("lambda_g 0 would silence every exo key in gga_mode paper; use gga_mode off")
+        return self
+
+
+class TimestepConfig(_Strict):
+    """Which noise levels are drawn: ``table`` (the scheduler's own levels), ``uniform`` or ``logit_normal``."""
+
+    kind: Literal["table", "uniform", "logit_normal"] = "table"
+    shift: float | None = Field(default=None, gt=0)  # s' = shift s / (1 + (shift - 1) s); None: follows the mode
+    levels: int = Field(default=1000, ge=1)
+    logit_mean: float = 0.0
+    logit_std: float = Field(default=1.0, gt=0)
+
+
+class LoraSettings(_Strict):
+    """The released LoRA's shape by default: rank 256, alpha 256, eight matrices a block."""
+
+    rank: int = Field(default=256, ge=1)
+    alpha: float = Field(default=256, gt=0)
+    targets: tuple[str, ...] = ("attn1", "attn2")  # groups of lora.TARGET_GROUPS or module names
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class OptimizerConfig(_Strict):
+    name: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = Field(default=1e-4, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    decay: Literal["cosine", "constant"] = "cosine"
+    final_factor: float = Field(default=0.0, ge=0, le=1)  # of the learning rate, at the last step of the cosine
+
+
+class MemoryConfig(_Strict):
+    """What trades time for memory; :mod:`memory_model` predicts each one's effect."""
+
+    gradient_checkpointing: bool = True
+    base_dtype: Literal["float32", "bfloat16", "float8", "int4"] = "bfloat16"
+    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    block_offload: bool = False
+
+
+class CheckpointConfig(_Strict):
+    every: int = Field(default=500, ge=1)
+    keep: int = Field(default=3, ge=1)
+
+
+class ValidationConfig(_Strict):
+    every: int = Field(default=500, ge=0)  # 0: never
+    clips: int = Field(default=4, ge=1)
+    sample_steps: int = Field(default=0, ge=0)  # 0: loss only; else Euler steps of a sample with PSNR and SSIM
+
+
+class LogConfig(_Strict):
+    every: int = Field(default=10, ge=1)
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    timestep_buckets: int = Field(default=4, ge=1)
+
+
+class TrainConfig(_Strict):
+    """Everything that ``train`` depends on."""
+
+    task: Literal["egox_lora", "base_i2v"] = "egox_lora"  # base_i2v: all weights, plain image-to-video on single views
+    base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
+    cache: Path
+    output: Path
+    steps: int = Field(ge=1)
+    batch_size: int = Field(default=1, ge=1)  # a process and micro-step
+    gradient_accumulation: int = Field(default=1, ge=1)
+    seed: int = 0
+    conditioning: ConditioningConfig = ConditioningConfig()
+    timesteps: TimestepConfig = TimestepConfig()
+    lora: LoraSettings = LoraSettings()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    memory: MemoryConfig = MemoryConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
+    log: LogConfig = LogConfig()
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shift_follows_mode(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        conditioning = values.get("conditioning") or {}
+        mode = conditioning.get("mode", "released") if isinstance(conditioning, Mapping) else conditioning.mode
+        timesteps = values.get("timesteps") or {}
+        if isinstance(timesteps, Mapping) and timesteps.get("shift") is None and mode in MODE_DEFAULTS:
+            values["timesteps"] = {**timesteps, "shift": MODE_DEFAULTS[mode]["shift"]}
+        return values
+
+
+def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a YAML file, with ``a.b=value`` overrides (values read as YAML) on top.
+
+    Raises:
+        EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        if not file.is_file():
+            raise EgoXInputError("training configuration", got=f"no file {file}", expected="a YAML file",
+                                 fix="give --config FILE, or all settings as --set key=value")
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise EgoXInputError(f"training configuration {file.name}", got=str(error).replace("\n", " "),
+                                 expected="valid YAML", fix="correct the file") from error
+        if not isinstance(values, dict):
+            raise EgoXInputError(f"training configuration {file.name}", got=type(values).__name__,
+                                 expected="keys and values", fix="see configs/train_example.yaml")
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise EgoXInputError("override", got=repr(override), expected="key=value, as optimizer.learning_rate=1e-4",
+                                 fix="put an equals sign between key and value")
+        try:
+            _put(values, key.strip().split("."), _number_or(yaml.safe_load(text)))
+        except yaml.YAMLError as error:
+            raise EgoXInputError(f"override {key}", got=text, expected="a YAML value", fix="quote the value") from error
+    return parse_config(values)
+
+
+def parse_config(values: Mapping[str, Any]) -> TrainConfig:
+    """As :func:`load_config`, from a dictionary."""
+    try:
+        return TrainConfig.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']} (got {e['input']!r})"
+                 for e in error.errors()[:6]]
+        raise EgoXInputError("training configuration", got="; ".join(lines), expected="known keys with values in range",
+                             fix="correct these keys; `train_egox.py train --print-defaults` lists all") from error
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The resolved configuration as YAML, every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        child = values.get(key)
+        if not isinstance(child, dict):
+            child = {}
+        values[key] = child
+        values = child
+    values[path[-1]] = value
+
+
+def _number_or(value: Any) -> Any:
+    """YAML 1.1 reads 1e-4 (without a point) as text."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,72 @@
+"""The loss: flow matching on the ego half only, exo clean (quirks 34)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..canvas import crop_ego, model_input
+from ..mask_modes import build_mask
+from .config import ConditioningConfig
+from .gga_processor import GgaScope
+from .sample import TrainSample
+from .timesteps import model_timesteps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one forward gave. ``target`` and ``prediction`` are of the ego half, float32."""
+
+    loss: Tensor  # [] mean over the batch
+    per_clip: Tensor  # [B] detached
+    prediction: Tensor  # [B, 16, t, h, w_ego]
+    target: Tensor  # [B, 16, t, h, w_ego] noise - clean
+
+
+def noised_input(sample: TrainSample, noise: Tensor, sigmas: Tensor, conditioning: ConditioningConfig) -> Tensor:
+    """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean. [B, 36, t, h, w_exo + w_ego].
+
+    Args:
+        noise: [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off.
+        sigmas: [B].
+    """
+    t, h, w_exo, w_ego = sample.grid
+    s = sigmas.to(sample.ego).view(-1, 1, 1, 1, 1)
+    noisy_ego = (1 - s) * sample.ego + s * crop_ego(noise, noise.shape[-1] - w_ego)
+    exo = sample.exo
+    if not conditioning.exo_clean:
+        exo = (1 - s) * exo + s * noise[..., :w_exo]
+    if w_exo:
+        mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
+    else:  # plain image-to-video: the first latent frame of the one view is known
+        mask = torch.zeros(1, 4, t, h, w_ego)
+        mask[:, :, 0] = 1
+    mask = mask.to(sample.ego).expand(sample.ego.shape[0], -1, -1, -1, -1)
+    return model_input(noisy_ego, exo, mask, sample.exo, sample.cond_ego)
+
+
+def flow_loss(model, scope: GgaScope, sample: TrainSample, noise: Tensor, sigmas: Tensor,
+              conditioning: ConditioningConfig) -> StepResult:
+    """Loss of a batch. ``model`` is diffusers' Wan transformer whose self-attention reads ``scope``.
+
+    float32 mean squared error of the predicted velocity against noise - clean, unweighted. With ``exo_clean`` off the
+    exo half is predicted as well.
+    """
+    t, h, w_exo, w_ego = sample.grid
+    batch = sample.ego.shape[0]
+    packed = noised_input(sample, noise, sigmas, conditioning)
+    geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
+    with scope.active(geometry, conditioning):
+        output = model(hidden_states=packed, timestep=model_timesteps(sigmas).to(packed.device),
+                       encoder_hidden_states=sample.text, encoder_hidden_states_image=sample.image,
+                       return_dict=False)[0]
+    prediction = crop_ego(output, w_exo).float()
+    target = crop_ego(noise, noise.shape[-1] - w_ego).float() - sample.ego.float()
+    error = (prediction - target).square().flatten(1).mean(dim=1)
+    if not conditioning.exo_clean and w_exo:
+        exo_error = (output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())).square()
+        share = w_ego / (w_exo + w_ego)
+        error = share * error + (1 - share) * exo_error.flatten(1).mean(dim=1)
+    return StepResult(loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=target)
