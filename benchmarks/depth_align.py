@@ -1,0 +1,193 @@
+"""How fast Depth Align is, and how well it finds α and β that are known.
+
+    python3 run.py bench depth_align [--frames 49] [--save]
+
+The scene is a room of planes and boxes, so neighbouring pixels are alike as in any picture. The video depth is made
+from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
+
+How "2 % multiplicative noise" is read: every pixel's depth is multiplied by 1 + 0.02 n, n standard normal and
+independent; the bars are checked with the noise in the metric depth, in the video depth, and in both (independent),
+because least squares is biased differently by each. Outliers are drawn uniformly from the depth range of the map that
+they replace, in 20 % of the pixels of either map, or of both at the same pixels. An error is the worst over frames of
+the applied α or β, relative to the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks._record import add_arguments, finish, peak_extra_mb
+from egox_core.align_report import AlignOptions, AlignReport
+from egox_core.cameras import CameraModel
+from egox_core.depth_align import align_depth
+from egox_core.types import DepthVideo
+
+MODES = ("least squares", "robust")
+CLEAN_BAR, NOISE_BAR, OUTLIER_BAR = 1e-4, 0.02, 0.005
+SECONDS_BAR, MEMORY_BAR_MB = 1.0, 1024.0
+TRUTHS = ((1.3, 0.05), (0.6, 0.04), (2.0, 0.08))  # α, β in 1/m; the clip's mean inverse depth is about 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignCase:
+    """One test case; maps named by 'm' (metric), 'v' (video), 'b' (both), '' (neither)."""
+
+    alpha: float = 1.3
+    beta: float = 0.05  # 1/m
+    noise_in: str = ""
+    outliers_in: str = ""
+    drift: float = 0.0  # relative growth of α over the clip
+
+
+def room_depth(height: int, width: int, generator: torch.Generator) -> Tensor:  # [H, W] metres
+    """Floor, slanted back wall and boxes, 1.2 to about 8 m away."""
+    v, u = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    ray_x, ray_y = (u - width / 2) / (0.7 * width), (v - height / 2) / (0.7 * width)
+    depth = 7.0 + 2.0 * ray_x
+    depth = torch.where(ray_y > 0.02, torch.minimum(depth, 1.4 / ray_y.clamp_min(1e-3)), depth)
+    for _ in range(12):
+        z, at_x, at_y = torch.rand(3, generator=generator).mul(torch.tensor([4.5, 1.0, 0.6])).tolist()
+        z, size = z + 1.2, 0.25 * width / (z + 1.2)
+        box = ((u - at_x * width).abs() < size) & ((v - (0.3 + at_y) * height).abs() < size)
+        depth = torch.where(box, torch.minimum(depth, z + 0.3 * ray_x), depth)
+    return depth
+
+
+def make_case(case: AlignCase, frames: int, height: int, width: int, seed: int = 0) -> tuple[DepthVideo, DepthVideo]:
+    """(metric, video) of a case; the true α of frame t is ``alpha * (1 + drift * t / (frames - 1))``."""
+    generator = torch.Generator().manual_seed(seed)
+    exact = room_depth(height, width, generator).expand(frames, -1, -1)
+    alpha = case.alpha * (1 + case.drift * torch.linspace(0, 1, frames)).reshape(-1, 1, 1)
+    maps = {"m": exact.clone(), "v": alpha / (1 / exact - case.beta)}
+    ranges = {name: (float(values.min()), float(values.max())) for name, values in maps.items()}
+    for name in maps:
+        if case.noise_in in (name, "b"):
+            maps[name] *= 1 + 0.02 * torch.randn(exact.shape, generator=generator)
+    if case.outliers_in:
+        replaced = torch.rand(exact.shape, generator=generator) < 0.2
+        for name, (low, high) in ranges.items():
+            if case.outliers_in in (name, "b"):
+                draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
+                maps[name] = torch.where(replaced, draws, maps[name])
+    camera = CameraModel(lens="pinhole", width=width, height=height, fx=0.7 * width, fy=0.7 * width,
+                         cx=(width - 1) / 2, cy=(height - 1) / 2)
+    return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(depth_m=maps["v"], camera=camera,
+                                                                    kind="relative z")
+
+
+def errors(report: AlignReport, case: AlignCase) -> tuple[float, float]:
+    """Worst relative error of the applied α and β over the frames."""
+    return float((report.alpha / case.alpha - 1).abs().max()), float((report.beta / case.beta - 1).abs().max())
+
+
+def bar_of(case: AlignCase, mode: str) -> float | None:
+    """The error that is asked for, or None where the figure is only reported."""
+    if case.outliers_in:
+        return OUTLIER_BAR if mode == "robust" else None
+    if case.noise_in:
+        return NOISE_BAR
+    return CLEAN_BAR
+
+
+def recovery(frames: int, height: int, width: int) -> list[dict[str, object]]:
+    """Errors of both modes over all cases."""
+    kinds = [("", "")] + [(noise, "") for noise in "mvb"] + [(noise, bad) for noise in "mvb" for bad in "mvb"]
+    rows: list[dict[str, object]] = []
+    for alpha, beta in TRUTHS:
+        for noise_in, outliers_in in kinds:
+            case = AlignCase(alpha=alpha, beta=beta, noise_in=noise_in, outliers_in=outliers_in)
+            metric, video = make_case(case, frames, height, width)
+            for mode in MODES:
+                _, report = align_depth(metric, video, options=AlignOptions(mode=mode))
+                worst_alpha, worst_beta = errors(report, case)
+                bar = bar_of(case, mode)
+                rows.append({"alpha": alpha, "beta": beta, "noise_in": noise_in, "outliers_in": outliers_in,
+                             "mode": mode, "alpha_error": worst_alpha, "beta_error": worst_beta, "bar": bar,
+                             "met": None if bar is None else max(worst_alpha, worst_beta) <= bar})
+    return rows
+
+
+def drift_lag(frames: int, height: int, width: int) -> dict[str, object]:
+    """α drifts by 10 % over the clip: the fits follow, the applied state trails, and the report says by how much."""
+    case = AlignCase(drift=0.10)
+    metric, video = make_case(case, frames, height, width)
+    _, report = align_depth(metric, video)
+    truth = case.alpha * (1 + case.drift)
+    relative = (report.lag / report.mean_inverse).tolist()
+    return {"true_alpha_last": truth, "fit_alpha_last": float(report.fit_alpha[-1]),
+            "applied_alpha_last": float(report.alpha[-1]), "lag_first": relative[0], "lag_last": relative[-1],
+            "residual_first": float(report.residual[0]), "residual_last": float(report.residual[-1])}
+
+
+def timing(frames: int, height: int, width: int) -> list[dict[str, object]]:
+    """Seconds (best of three after a warm-up) and peak extra memory of each mode."""
+    metric, video = make_case(AlignCase(noise_in="b"), frames, height, width)
+    rows: list[dict[str, object]] = []
+    for mode in MODES:
+        options = AlignOptions(mode=mode)
+        peak = peak_extra_mb(lambda options=options: align_depth(metric, video, options=options))
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            align_depth(metric, video, options=options)
+            seconds.append(time.perf_counter() - start)
+        met = min(seconds) < SECONDS_BAR and (peak is None or peak < MEMORY_BAR_MB)
+        rows.append({"mode": mode, "seconds": round(min(seconds), 3), "all_seconds": [round(s, 3) for s in seconds],
+                     "peak_extra_mb": None if peak is None else round(peak, 1), "met": met})
+    return rows
+
+
+def run(frames: int = 49, height: int = 448, width: int = 784, recovery_frames: int = 4) -> dict[str, object]:
+    """The whole benchmark as plain data; ``passed`` says whether every bar is met."""
+    result: dict[str, object] = {
+        "frames": frames, "size": [width, height], "recovery_frames": recovery_frames,
+        "timing": timing(frames, height, width), "recovery": recovery(recovery_frames, height, width),
+        "drift": drift_lag(frames, height // 2, width // 2),
+        "bars": {"clean": CLEAN_BAR, "noise": NOISE_BAR, "robust_outliers": OUTLIER_BAR, "seconds": SECONDS_BAR,
+                 "peak_extra_mb": MEMORY_BAR_MB},
+    }
+    result["passed"] = all(row["met"] is not False for part in ("timing", "recovery") for row in result[part])
+    return result
+
+
+def table(result: dict[str, object]) -> str:
+    """The result for people."""
+    names = {"": "none", "m": "metric", "v": "video", "b": "both"}
+    lines = [f"Depth Align, {result['frames']} frames of {result['size'][0]}x{result['size'][1]}"]
+    for row in result["timing"]:
+        memory = "" if row["peak_extra_mb"] is None else f", {row['peak_extra_mb']:.0f} MiB extra at the peak"
+        lines.append(f"  {row['mode']:14s} {row['seconds']:.2f} s{memory}  {'ok' if row['met'] else 'MISSED'}")
+    lines.append("  α     β     noise in  outliers in  mode            α error    β error")
+    for row in result["recovery"]:
+        verdict = "reported" if row["met"] is None else "ok" if row["met"] else "MISSED"
+        verdict += "" if row["bar"] is None else f" ({100 * row['bar']:g} %)"
+        lines.append(f"  {row['alpha']:<5} {row['beta']:<5} {names[row['noise_in']]:9s} "
+                     f"{names[row['outliers_in']]:12s} {row['mode']:14s} "
+                     f"{100 * row['alpha_error']:8.4f} % {100 * row['beta_error']:8.4f} %  {verdict}")
+    drift = result["drift"]
+    lines.append(f"  drift of 10 %: true last α {drift['true_alpha_last']:.4f}, fitted {drift['fit_alpha_last']:.4f}, "
+                 f"applied {drift['applied_alpha_last']:.4f}, lag {100 * drift['lag_last']:.2f} % of inverse depth")
+    lines.append("all bars met" if result["passed"] else "NOT all bars met")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="depth_align", description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=49, help="frames of the timed clip")
+    parser.add_argument("--height", type=int, default=448)
+    parser.add_argument("--width", type=int, default=784)
+    add_arguments(parser)
+    args = parser.parse_args()
+    result = run(args.frames, args.height, args.width)
+    finish("depth_align", result, args, table(result))
+    return 0 if result["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The plain twin of ``depth_align.py``: double precision, every pixel, one obvious step after the other. Slow.
+
+Same signature, same meaning; the tests hold the fast path to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .align_fit import FrameFit
+from .align_report import AlignOptions, AlignReport
+from .align_robust import SCALE_FLOOR, TUKEY, WEAK_INSTRUMENT
+from .depth_align import make_report
+from .progress import Progress, no_progress
+from .types import DepthVideo
+
+
+def align_depth_reference(
+    metric: DepthVideo,  # z depth, metres
+    video: DepthVideo,  # relative depth or disparity
+    dynamic: Tensor | None = None,  # [T, H, W] bool
+    sky: Tensor | None = None,  # [T, H, W] bool
+    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, AlignReport]:
+    """As :func:`depth_align.align_depth` for two valid inputs of one size; checks nothing."""
+    fits, reasons, used = [], [], []
+    for t in range(len(metric.depth_m)):
+        y = 1 / metric.depth_m[t].double().numpy()
+        x = video.depth_m[t].double().numpy()
+        x = x if video.kind == "disparity" else 1 / x
+        counts = np.isfinite(x) & np.isfinite(y)
+        for mask in (dynamic, sky, metric.dynamic, metric.sky, video.dynamic, video.sky):
+            if mask is not None:
+                counts &= ~mask[t].numpy()
+        fit = None
+        if counts.mean() >= options.min_valid_share:
+            fit = (_robust if options.mode == "robust" else _least_squares)(
+                np.where(counts, x, np.nan), np.where(counts, y, np.nan), options)
+        fits.append(fit)
+        reasons.append("" if fit is not None else "too few pixels")
+        used.append(0.0 if fit is None else fit.used / x.size)
+    first = next(fit for fit in fits if fit is not None)
+    alpha, beta, states, frames = first.alpha, first.beta, [], []
+    for t, fit in enumerate(fits):
+        if fit is not None:
+            alpha = options.momentum * alpha + (1 - options.momentum) * fit.alpha
+            beta = options.momentum * beta + (1 - options.momentum) * fit.beta
+        states.append((alpha, beta))
+        x = video.depth_m[t].double()
+        x = x if video.kind == "disparity" else 1 / x
+        depth = 1 / (alpha * x + beta).clamp_min(options.min_inverse_depth)
+        for mask in (sky, metric.sky, video.sky):
+            if mask is not None:
+                depth = depth.masked_fill(mask[t], float("nan"))
+        frames.append(depth.float())
+    return replace(metric, depth_m=torch.stack(frames)), make_report(fits, reasons, used, states, options)
+
+
+def _gate(values: np.ndarray, options: AlignOptions) -> np.ndarray:
+    low, high = np.nanquantile(values, [options.low_quantile, options.high_quantile], method="nearest")
+    return (values >= low) & (values <= high)
+
+
+def _least_squares(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
+    keep = _gate(x, options) & _gate(y, options)
+    x, y = x[keep], y[keep]
+    (alpha, beta), *_ = np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), y, rcond=None)
+    return _summary(x, y, np.ones_like(x), alpha, beta)
+
+
+def _robust(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
+    zx, zy = _neighbours(x), _neighbours(y)
+    keep = _gate(zx, options) & _gate(zy, options) & np.isfinite(x) & np.isfinite(y)
+    if np.corrcoef(zx[keep], x[keep])[0, 1] < WEAK_INSTRUMENT:
+        raise NotImplementedError("the twin covers depth maps whose neighbouring pixels are alike")
+    x, y, z = x[keep], y[keep], zx[keep]
+    (alpha, beta), *_ = np.linalg.lstsq(np.stack([z, np.ones_like(z)], axis=1), zy[keep], rcond=None)
+    design, instrument = np.stack([x, np.ones_like(x)], axis=1), np.stack([z, np.ones_like(z)], axis=1)
+    for _ in range(60):  # far past convergence
+        relative = (y - alpha * x - beta) / np.abs(alpha * z + beta)
+        scale = max(1.4826 * np.median(np.abs(relative)), SCALE_FLOOR)
+        w = np.clip(1 - (relative / (TUKEY * scale)) ** 2, 0, None) ** 2
+        weighted = instrument * w[:, None]
+        alpha, beta = np.linalg.solve(weighted.T @ design, weighted.T @ y)
+    return _summary(x, y, w, alpha, beta)
+
+
+def _neighbours(values: np.ndarray) -> np.ndarray:
+    around = np.stack([np.roll(values, 1, 0), np.roll(values, -1, 0), np.roll(values, 1, 1), np.roll(values, -1, 1)])
+    out = np.median(around, axis=0)  # of four: the mean of the middle two; NaN beside NaN
+    out[0], out[-1], out[:, 0], out[:, -1] = np.nan, np.nan, np.nan, np.nan
+    return out
+
+
+def _summary(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float, beta: float) -> FrameFit:
+    mean_x, mean_y = np.average(x, weights=w), np.average(y, weights=w)
+    return FrameFit(
+        alpha=float(alpha), beta=float(beta),
+        residual=float(np.average((y - alpha * x - beta) ** 2, weights=w)) ** 0.5,
+        mean_x=float(mean_x), mean_y=float(mean_y), var_x=float(np.average((x - mean_x) ** 2, weights=w)),
+        cov_xy=float(np.average((x - mean_x) * (y - mean_y), weights=w)), used=int(np.count_nonzero(w)))

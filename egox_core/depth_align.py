@@ -1,0 +1,270 @@
+"""Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted a frame in inverse depth (paper, section 3.1).
+
+α and β come from least squares on the static, sky-free pixels that lie inside both depths' 10-90 % quantile ranges,
+and run through a momentum of 0.99, so that the clip's scale is steady. The plain twin is in ``align_reference.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .align_fit import FloatArray, FrameFit, fit_least_squares, quantile_range, sample_step
+from .align_report import AlignOptions, AlignReport
+from .align_robust import fit_robust
+from .depth_kind import check_order
+from .errors import EgoXInputError
+from .progress import Progress, no_progress
+from .types import DepthVideo
+
+WORKERS = min(4, os.cpu_count() or 1)  # frames in work at once; more would only add memory
+Result = TypeVar("Result")
+
+MISSING_METRIC = "metric depth (the scale of the scene)"
+ADVICE = "for your own video load the MoGe and Depth Anything 3 models and un-bypass the depth group"
+
+
+def align_depth(
+    metric: DepthVideo | None,  # z depth in metres, may flicker from frame to frame
+    video: DepthVideo | None,  # steady over time, of unknown scale and shift; None: the metric depth passes through
+    dynamic: Tensor | None = None,  # [T, H, W] bool, moving: left out of the fit (added to the payloads' own masks)
+    sky: Tensor | None = None,  # [T, H, W] bool, left out of the fit, invalid in the result
+    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, AlignReport]:
+    """Align a video depth to a metric one.
+
+    Returns:
+        The aligned depth (``metric z``, the metric depth's camera, masks united) and the report of the fits.
+
+    Raises:
+        EgoXInputError: no metric depth, kinds that can't be aligned, sizes that differ, a depth that is disparity by
+            mistake (see :mod:`depth_kind`), no frame that could be fitted.
+    """
+    if metric is None:
+        raise EgoXInputError(MISSING_METRIC, got="video depth only" if video is not None else "no depth at all",
+                             expected="a metric depth, and optionally a video depth", fix=ADVICE)
+    if metric.kind != "metric z":
+        raise EgoXInputError(MISSING_METRIC, got=f"depth of kind '{metric.kind}'", expected="kind 'metric z'",
+                             fix="feed it as the video depth and give a metric one (MoGe v2, or Depth Anything 3 "
+                                 "Metric) beside it; " + ADVICE)
+    _same_shape("video depth", metric, None if video is None else video.depth_m)
+    dynamic = _united("dynamic mask", metric, dynamic, metric.dynamic, None if video is None else video.dynamic)
+    sky = _united("sky mask", metric, sky, metric.sky, None if video is None else video.sky)
+    if video is None:
+        return _pass_through(metric, dynamic, sky, options, progress)
+
+    excluded = _either(dynamic, sky)
+    check_order(metric, video, excluded)
+    count, disparity = len(metric.depth_m), video.kind == "disparity"
+    metric_m, values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
+    hidden = None if excluded is None else excluded.cpu().numpy()
+    aligned = torch.empty(values.shape, dtype=torch.float32)
+    target = aligned.numpy()
+
+    def fit(t: int) -> tuple[FrameFit | None, str]:
+        return fit_frame(metric_m[t], values[t], None if hidden is None else hidden[t], disparity, options)
+
+    fits, reasons = [], []
+    for t, (found, why) in enumerate(_side_by_side(fit, count)):
+        fits.append(found)
+        reasons.append(why)
+        progress(t + 1, 2 * count, "fitting depth")
+    states = momentum_states(fits, options.momentum)
+
+    def apply(t: int) -> None:
+        alpha, beta = (np.float32(number) for number in states[t])
+        inverse = values[t] * alpha if disparity else alpha / values[t]
+        inverse += beta
+        np.maximum(inverse, np.float32(options.min_inverse_depth), out=inverse)  # keeps NaN
+        np.reciprocal(inverse, out=target[t])
+
+    for t, _ in enumerate(_side_by_side(apply, count)):
+        if sky is not None:
+            aligned[t].masked_fill_(sky[t].cpu(), float("nan"))
+        progress(count + t + 1, 2 * count, "aligning depth")
+    used_share = [0.0 if found is None else found.used / metric_m[0].size for found in fits]
+    report = make_report(fits, reasons, used_share, states, options)
+    result = replace(metric, depth_m=aligned, kind="metric z", dynamic=dynamic, sky=sky,
+                     trust=_least_trust(metric.trust, video.trust),
+                     exo_w2c=metric.exo_w2c if metric.exo_w2c is not None else metric_poses(video, states),
+                     source_indices=_first(metric.source_indices, video.source_indices),
+                     times_s=_first(metric.times_s, video.times_s))
+    return result, report
+
+
+def fit_frame(
+    metric_m: FloatArray,  # [H, W] float32, metres, NaN invalid
+    video: FloatArray,  # [H, W] float32, relative depth or disparity, NaN invalid
+    excluded: FloatArray | None,  # [H, W] bool
+    disparity: bool,  # the video values are inverse depth already
+    options: AlignOptions,
+) -> tuple[FrameFit | None, str]:
+    """One frame's own α and β, or None and the reason why there is none."""
+    x = np.array(video) if disparity else np.reciprocal(video)
+    y = np.reciprocal(metric_m)
+    if excluded is not None:
+        x[excluded] = np.nan
+    step = sample_step(x.shape)
+    xs, ys = x[::step, ::step].ravel(), y[::step, ::step].ravel()
+    valid = np.isfinite(xs + ys)
+    share = float(valid.mean())
+    xs, ys = xs[valid], ys[valid]
+    if share < options.min_valid_share or xs.size < 16:
+        return None, f"only {100 * share:.1f} % of the pixels are static and valid in both depths"
+    low, high = options.low_quantile, options.high_quantile
+    if options.mode == "robust":
+        fit = fit_robust(x, y, low, high)
+    else:
+        fit = fit_least_squares(x, y, quantile_range(xs, low, high), quantile_range(ys, low, high))
+    if fit is None:
+        return None, "no depth variation on the static pixels, so scale and shift can't be told apart"
+    if not fit.alpha > 0:
+        return None, f"the fit turned near and far around (α = {fit.alpha:.3g})"
+    return fit, ""
+
+
+def momentum_states(fits: list[FrameFit | None], momentum: float) -> list[tuple[float, float]]:
+    """The (α, β) applied a frame. The first fit starts the state; frames before it take it as well.
+
+    Raises:
+        EgoXInputError: no frame has a fit.
+    """
+    first = next((fit for fit in fits if fit is not None), None)
+    if first is None:
+        raise EgoXInputError("depth alignment", got="no frame in which scale and shift could be fitted",
+                             expected="some frames with valid, static pixels at different depths",
+                             fix="check that both depths belong to this video and that the dynamic mask does not "
+                                 "cover everything; leave the video depth out to use the metric depth as it is")
+    alpha, beta, states = first.alpha, first.beta, []
+    for fit in fits:
+        if fit is not None:
+            alpha = momentum * alpha + (1 - momentum) * fit.alpha
+            beta = momentum * beta + (1 - momentum) * fit.beta
+        states.append((alpha, beta))
+    return states
+
+
+def make_report(fits: list[FrameFit | None], reasons: list[str], used_share: list[float],
+                states: list[tuple[float, float]], options: AlignOptions) -> AlignReport:
+    """The report of an alignment, from its frames' fits and states."""
+    nan = float("nan")
+
+    def column(values) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.float64)
+
+    return AlignReport(
+        mode=options.mode, alpha=column(a for a, _ in states), beta=column(b for _, b in states),
+        fit_alpha=column(nan if f is None else f.alpha for f in fits),
+        fit_beta=column(nan if f is None else f.beta for f in fits),
+        residual=column(nan if f is None else f.residual_of(a, b) for f, (a, b) in zip(fits, states, strict=True)),
+        fit_residual=column(nan if f is None else f.residual for f in fits),
+        mean_inverse=column(nan if f is None else f.mean_y for f in fits),
+        used_share=column(used_share),
+        reported_frames=tuple((t, why) for t, why in enumerate(reasons) if why),
+    )
+
+
+def metric_poses(video: DepthVideo, states: list[tuple[float, float]]) -> Tensor | None:
+    """Exo poses that came with the video depth, their translations brought to metres.
+
+    A multi-view model's poses share its depth's scale, D^f ≈ D^v / α where β is small, so t is divided by α: by
+    the clip's mean, for a path must not be stretched from frame to frame. A disparity has no such scale.
+    """
+    if video.exo_w2c is None or video.kind == "disparity":
+        return video.exo_w2c
+    poses = video.exo_w2c.clone()
+    poses[..., 3] /= sum(alpha for alpha, _ in states) / len(states)
+    return poses
+
+
+def _pass_through(metric: DepthVideo, dynamic: Tensor | None, sky: Tensor | None, options: AlignOptions,
+                  progress: Progress) -> tuple[DepthVideo, AlignReport]:
+    count = len(metric.depth_m)
+    depth = metric.depth_m.clamp_max(1 / options.min_inverse_depth)  # keeps NaN
+    note = "no video depth: the metric depth is used as it is"
+    if options.smooth_frames and count > 1:
+        if metric.exo_w2c is not None and metric.exo_w2c.dim() == 3:
+            note += "; not smoothed, because the exo camera moves"
+        else:
+            depth = smooth_in_time(depth, dynamic, options.smooth_frames, progress)
+            note += f", smoothed by a median over {2 * options.smooth_frames + 1} frames"
+    if sky is not None:
+        depth = depth.masked_fill(sky, float("nan"))
+    one, nan = torch.ones(count, dtype=torch.float64), torch.full((count,), float("nan"), dtype=torch.float64)
+    report = AlignReport(mode="metric depth as it is", alpha=one, beta=torch.zeros_like(one), fit_alpha=nan,
+                         fit_beta=nan, residual=nan, fit_residual=nan, mean_inverse=nan,
+                         used_share=torch.zeros_like(one), notes=(note,))
+    progress(count, count, "depth as it is")
+    return replace(metric, depth_m=depth, dynamic=dynamic, sky=sky), report
+
+
+def smooth_in_time(
+    depth_m: Tensor,  # [T, H, W] metres, fixed camera
+    dynamic: Tensor | None,  # [T, H, W] bool, left as they are
+    radius: int,  # frames each side
+    progress: Progress = no_progress,
+) -> Tensor:  # [T, H, W]
+    """Temporal median of every static pixel over its valid neighbours in time; invalid pixels stay invalid.
+
+    A median, because it removes flicker and single-frame spikes without mixing two surfaces into a third that never
+    existed, as any mean does where something passed by.
+    """
+    out = depth_m.clone()
+    for t in range(len(depth_m)):
+        window = depth_m[max(0, t - radius):t + radius + 1]
+        smooth = window.nanmedian(dim=0).values
+        keep = torch.isfinite(depth_m[t])
+        if dynamic is not None:
+            keep &= ~dynamic[t]
+        torch.where(keep, smooth, depth_m[t], out=out[t])
+        progress(t + 1, len(depth_m), "smoothing depth")
+    return out
+
+
+def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
+    """Results of ``work(0 ... count-1)`` in order; a consumer that raises (Cancel) drops what has not begun."""
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth")
+    try:
+        yield from pool.map(work, range(count))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _same_shape(what: str, metric: DepthVideo, other: Tensor | None) -> None:
+    if other is not None and other.shape != metric.depth_m.shape:
+        raise EgoXInputError(what, got=f"{_size(other)}", expected=f"{_size(metric.depth_m)}, as the metric depth",
+                             fix="make both depths from the same frames at the same size")
+
+
+def _size(values: Tensor) -> str:
+    return f"{values.shape[0]} frames of {values.shape[-1]}x{values.shape[-2]}" if values.dim() == 3 \
+        else f"shape {tuple(values.shape)}"
+
+
+def _united(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | None:
+    result = None
+    for mask in masks:
+        if mask is not None:
+            _same_shape(what, metric, mask)
+            result = _either(result, mask.bool())
+    return result
+
+
+def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a | b
+
+
+def _least_trust(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else torch.minimum(a, b)
+
+
+def _first(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return a if a is not None else b

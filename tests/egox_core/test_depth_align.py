@@ -1,0 +1,238 @@
+"""Depth alignment: recovery of known α and β, its plain twin, momentum, masks, pass-through, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.depth_align import AlignCase, bar_of, errors, make_case
+from egox_core.align_reference import align_depth_reference
+from egox_core.align_report import AlignOptions
+from egox_core.depth_align import align_depth, smooth_in_time
+from egox_core.errors import EgoXInputError
+from egox_core.types import DepthVideo
+
+SIZE = dict(frames=3, height=224, width=392)
+MODES = ("least squares", "robust")
+CASES = [AlignCase(), *(AlignCase(noise_in=n, outliers_in=o) for n in "mvb" for o in ("", "m", "v", "b"))]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"noise_{c.noise_in or '-'}_outliers_{c.outliers_in or '-'}")
+def test_recovers_alpha_and_beta(case, mode):
+    metric, video = make_case(case, **SIZE)
+    aligned, report = align_depth(metric, video, options=AlignOptions(mode=mode))
+    bar = bar_of(case, mode)
+    if bar is not None:
+        assert max(errors(report, case)) <= bar
+    assert aligned.kind == "metric z" and not report.reported_frames
+    if not case.noise_in:
+        torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", [AlignCase(), AlignCase(noise_in="b"), AlignCase(noise_in="m", outliers_in="m")],
+                         ids=["clean", "noise", "outliers"])
+def test_equals_its_plain_twin(case, mode):
+    # Small enough that the quantile sample is the whole frame; what differs is single against double precision in the
+    # inverse depths, which moves a few pixels across a gate, and that the robust twin iterates to the very end (the
+    # fast path's last two steps use the sample's scale): 1e-3 of a parameter is a tenth of the noise bar's margin.
+    metric, video = make_case(case, frames=3, height=112, width=196)
+    metric = replace(metric, dynamic=torch.zeros_like(metric.depth_m, dtype=torch.bool))
+    metric.dynamic[:, 20:60, 30:90] = True
+    options = AlignOptions(mode=mode, momentum=0.5)
+    fast, fast_report = align_depth(metric, video, options=options)
+    plain, plain_report = align_depth_reference(metric, video, options=options)
+    for name, rtol in (("alpha", 1e-3), ("beta", 4e-3), ("residual", 5e-3), ("used_share", 0.03)):
+        a, b = getattr(fast_report, name), getattr(plain_report, name)
+        torch.testing.assert_close(a, b, rtol=rtol, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}")
+    torch.testing.assert_close(fast.depth_m, plain.depth_m, rtol=1e-3, atol=0)
+
+
+def test_subsampled_quantiles_move_the_fit_less_than_its_noise():
+    # At 351,232 px the fast path takes its quantiles from every second row and column, the twin from all pixels.
+    metric, video = make_case(AlignCase(noise_in="b"), frames=2, height=448, width=784)
+    _, fast = align_depth(metric, video)
+    _, plain = align_depth_reference(metric, video)
+    torch.testing.assert_close(fast.fit_alpha, plain.fit_alpha, rtol=5e-4, atol=0)
+    torch.testing.assert_close(fast.fit_beta, plain.fit_beta, rtol=5e-3, atol=0)
+
+
+def test_disparity_is_inverse_depth_up_to_scale_and_shift():
+    case = AlignCase(alpha=0.8, beta=0.1)
+    metric, video = make_case(case, **SIZE)
+    disparity = replace(video, depth_m=1 / video.depth_m, kind="disparity")
+    aligned, report = align_depth(metric, disparity)
+    assert max(errors(report, case)) < 1e-4
+    torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
+
+
+def test_momentum_trails_a_drift_and_the_report_says_so():
+    case = AlignCase(drift=0.10)
+    metric, video = make_case(case, frames=25, height=90, width=160)
+    _, report = align_depth(metric, video)
+    assert report.fit_alpha[-1] == pytest.approx(1.43, rel=1e-4)
+    expected = case.alpha
+    for t in range(25):
+        expected = 0.99 * expected + 0.01 * case.alpha * (1 + 0.10 * t / 24)
+    assert report.alpha[-1] == pytest.approx(expected, rel=1e-4)
+    lag = (report.lag / report.mean_inverse).abs()
+    assert lag[0] < 1e-5 and lag[-1] > 0.04 and bool((lag.diff() > 0).all())
+    assert "lag" in report.text()
+    _, free = align_depth(metric, video, options=AlignOptions(momentum=0.0))
+    assert float((free.lag / free.mean_inverse).abs().max()) < 1e-9
+
+
+def test_masks_keep_moving_and_sky_pixels_out_of_the_fit():
+    case = AlignCase()
+    metric, video = make_case(case, **SIZE)
+    dynamic, sky = torch.zeros(2, *metric.depth_m.shape, dtype=torch.bool)
+    dynamic[:, 60:200, 100:260] = True
+    sky[:, :50] = True
+    metric.depth_m[dynamic] *= 3.0
+    metric.depth_m[sky] = 40.0
+    aligned, report = align_depth(metric, video, dynamic, sky)
+    assert max(errors(report, case)) < 1e-4
+    assert torch.isnan(aligned.depth_m[sky]).all() and torch.isfinite(aligned.depth_m[~sky]).all()
+    assert torch.equal(aligned.dynamic, dynamic) and torch.equal(aligned.sky, sky)
+    _, unmasked = align_depth(metric, video)
+    assert max(errors(unmasked, case)) > 0.02
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_frames_with_too_few_pixels_take_the_momentum_state_and_are_reported(mode):
+    case = AlignCase()
+    metric, video = make_case(case, frames=5, height=90, width=160)
+    metric.depth_m[0] = float("nan")
+    metric.depth_m[3, 3:] = float("nan")
+    aligned, report = align_depth(metric, video, options=AlignOptions(mode=mode))
+    assert [frame for frame, _ in report.reported_frames] == [0, 3]
+    assert max(errors(report, case)) < 1e-4
+    assert torch.isfinite(aligned.depth_m).all()
+    assert torch.isnan(report.fit_alpha[[0, 3]]).all() and "frame 3" in report.text()
+    assert report.to_dict()["fit_alpha"][0] is None
+
+
+def test_inverse_depth_is_clamped():
+    metric, video = make_case(AlignCase(), frames=2, height=90, width=160)
+    video.depth_m[:, 0, 0] = -1000.0  # behind every plane: α / D^v + β near zero or negative
+    video.depth_m[:, 0, 1] = -1.0
+    aligned, _ = align_depth(metric, video)
+    assert float(aligned.depth_m.max()) == pytest.approx(1000.0)
+    aligned, _ = align_depth(metric, video, options=AlignOptions(min_inverse_depth=0.05))
+    assert float(aligned.depth_m.max()) == pytest.approx(20.0)
+
+
+def test_without_video_depth_the_metric_one_passes_through():
+    metric, _ = make_case(AlignCase(), frames=3, height=60, width=80)
+    sky = torch.zeros_like(metric.depth_m, dtype=torch.bool)
+    sky[:, 0] = True
+    aligned, report = align_depth(metric, None, sky=sky)
+    assert torch.equal(aligned.depth_m[:, 1:], metric.depth_m[:, 1:]) and torch.isnan(aligned.depth_m[:, 0]).all()
+    assert aligned.camera is metric.camera and "as it is" in report.text()
+
+
+def test_smoothing_removes_flicker_and_leaves_moving_pixels():
+    generator = torch.Generator().manual_seed(0)
+    depth = 4.0 + 0.2 * torch.randn(9, 30, 40, generator=generator)
+    depth[4, 5, 5] = float("nan")
+    dynamic = torch.zeros(9, 30, 40, dtype=torch.bool)
+    dynamic[:, 10:20] = True
+    smooth = smooth_in_time(depth, dynamic, 3)
+    static = ~dynamic & torch.isfinite(depth)
+    assert float((smooth - 4.0)[static].std()) < 0.6 * float((depth - 4.0)[static].std())
+    assert torch.equal(smooth[dynamic], depth[dynamic]) and torch.isnan(smooth[4, 5, 5])
+
+
+def test_smoothing_is_left_out_where_the_camera_moves():
+    metric, _ = make_case(AlignCase(noise_in="m"), frames=3, height=60, width=80)
+    moving = replace(metric, exo_w2c=torch.eye(3, 4, dtype=torch.float64).expand(3, 3, 4))
+    aligned, report = align_depth(moving, None, options=AlignOptions(smooth_frames=2))
+    assert torch.equal(aligned.depth_m, metric.depth_m) and "moves" in report.text()
+
+
+def test_poses_of_a_multi_view_model_come_to_metres():
+    case = AlignCase(alpha=2.0, beta=0.0)
+    metric, video = make_case(case, frames=3, height=90, width=160)
+    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1)
+    poses[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0])
+    aligned, _ = align_depth(metric, replace(video, exo_w2c=poses))
+    torch.testing.assert_close(aligned.exo_w2c[:, 0, 3], poses[:, 0, 3] / 2.0, rtol=1e-4, atol=0)
+
+
+def refused(match, *arguments, **options):
+    with pytest.raises(EgoXInputError, match=match):
+        align_depth(*arguments, **options)
+
+
+def test_refusals_name_what_is_missing():
+    metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
+    refused("un-bypass the depth group", None, None)
+    refused("video depth only", None, video)
+    refused("kind 'relative z'", video, None)
+    refused("video depth: got 1 frames", metric, replace(video, depth_m=video.depth_m[:1]))
+    refused("sky mask", metric, video, sky=torch.zeros(2, 5, 5, dtype=torch.bool))
+    everything = torch.ones_like(metric.depth_m, dtype=torch.bool)
+    refused("no frame in which scale and shift", metric, video, dynamic=everything)
+    flat = replace(metric, depth_m=torch.full_like(metric.depth_m, 3.0))
+    for mode in MODES:
+        refused("no frame", flat, replace(flat, kind="relative z"), options=AlignOptions(mode=mode))
+
+
+def test_disparity_by_mistake_is_found_by_order_and_scale():
+    metric, video = make_case(AlignCase(noise_in="b"), frames=2, height=90, width=160)
+    disparity = 255 * (1 / video.depth_m) / (1 / video.depth_m).max()
+    refused("looks like disparity", metric, replace(video, depth_m=disparity))
+    refused("looks like z depth", metric, replace(video, kind="disparity"))
+
+
+@pytest.mark.parametrize("option", [dict(mode="magic"), dict(momentum=1.5), dict(low_quantile=0.9, high_quantile=0.1),
+                                    dict(min_inverse_depth=0.0), dict(smooth_frames=-1)], ids=str)
+def test_options_are_checked(option):
+    with pytest.raises(EgoXInputError):
+        AlignOptions(**option)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cancel_stops_the_work(mode):
+    metric, video = make_case(AlignCase(), frames=40, height=90, width=160)
+
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done: int, total: int, stage: str) -> None:
+        if done == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        align_depth(metric, video, options=AlignOptions(mode=mode), progress=cancel)
+
+
+def test_progress_reaches_its_total():
+    metric, video = make_case(AlignCase(), frames=3, height=60, width=80)
+    seen: list[tuple[int, int]] = []
+    align_depth(metric, video, progress=lambda done, total, stage: seen.append((done, total)))
+    assert seen == [(i, 6) for i in range(1, 7)]
+
+
+def test_spatially_incoherent_maps_fall_back_to_the_pixels_own_values():
+    generator = torch.Generator().manual_seed(1)
+    metric, video = make_case(AlignCase(), **SIZE)
+    depth = 1 + 9 * torch.rand(metric.depth_m.shape, generator=generator)
+    truth = AlignCase()
+    values = truth.alpha / (1 / depth - truth.beta)
+    bad = torch.rand(depth.shape, generator=generator) < 0.2
+    noisy = depth * (1 + 0.02 * torch.randn(depth.shape, generator=generator))
+    noisy = torch.where(bad, 1 + 9 * torch.rand(depth.shape, generator=generator), noisy)
+    _, report = align_depth(replace(metric, depth_m=noisy), replace(video, depth_m=values),
+                            options=AlignOptions(mode="robust"))
+    assert max(errors(report, truth)) < 5e-3
+
+
+def test_a_depth_video_keeps_its_time_and_indices():
+    metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
+    stamped: DepthVideo = replace(metric, source_indices=torch.tensor([4, 8]), times_s=torch.tensor([0.2, 0.4]))
+    aligned, _ = align_depth(stamped, video)
+    assert aligned.source_indices.tolist() == [4, 8] and aligned.times_s is stamped.times_s
