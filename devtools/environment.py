@@ -27,14 +27,16 @@ FRESH_BYTES = 7 * 1024**3
 class Environment:
     """A host and the Python that it runs under."""
 
-    host: Host
+    host: Host | None
+    """None only for modules that need no host, on a machine where there is none."""
     python: Path
     layout: Layout
 
     def variables(self) -> dict[str, str]:
         """Environment of the processes that run.py starts: modules of the repository importable, the host known."""
         path = os.pathsep.join(filter(None, [str(self.layout.repo), os.environ.get("PYTHONPATH")]))
-        return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", "EGOX_HOST_DIR": str(self.host.root)}
+        known = {} if self.host is None else {"EGOX_HOST_DIR": str(self.host.root)}
+        return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", **known}
 
     def run(self, arguments: list[str], **more) -> int:
         """Run this Python with ``arguments`` in the repository; the exit code."""
@@ -165,7 +167,7 @@ def explain_pip_failure(what: str, text: str, log: Path) -> str:
                  "was installed so far is kept. With a ComfyUI of your own, COMFYUI_DIR needs no network.")
     elif "No matching distribution found" in text:
         cause = (f"The package index has no fitting build for Python {sys.version_info[0]}.{sys.version_info[1]} "
-                 "on this machine. Python 3.10 to 3.13 are known to work.")
+                 "on this machine (3.10 to 3.13 are known to work), or it can't be reached.")
     else:
         cause = "Run this again to go on from where it stopped."
     return f"Installing {what} failed. {cause}\nThe end of {log}:\n{tail}"
@@ -214,7 +216,8 @@ for line in json.loads(sys.argv[1]):
     alike = {"opencv-python-headless": ["opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"]}
     for candidate in [name.strip(), *alike.get(name.strip(), [])]:
         try:
-            if not least or numbers(version(candidate)) >= numbers(least):
+            have = version(candidate)
+            if not least or numbers(have) >= numbers(least):
                 break
         except PackageNotFoundError:
             pass

@@ -1,0 +1,62 @@
+"""The host's base directory and the pack in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from devtools import base_dir as module
+from devtools.base_dir import PACK_NAME, link_folder, make_base_dir
+from devtools.layout import BASE_FOLDERS, Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    repo = tmp_path / "repo"
+    for folder in (".git", ".venv", "nodes"):
+        (repo / folder).mkdir(parents=True)
+    (repo / "__init__.py").write_text("", encoding="utf-8")
+    (repo / "nodes" / "x.py").write_text("", encoding="utf-8")
+    return Layout(repo)
+
+
+def test_folders_and_pack_are_there_also_the_second_time(layout: Layout) -> None:
+    for _ in range(2):
+        base = make_base_dir(layout.base, layout)
+        assert all((base.root / name).is_dir() for name in BASE_FOLDERS)
+        assert (base.root / "custom_nodes" / PACK_NAME / "nodes" / "x.py").is_file()
+
+
+def test_where_links_are_forbidden_the_pack_is_copied_without_its_state(layout: Layout, monkeypatch) -> None:
+    def forbidden(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(os, "symlink", forbidden)
+    (layout.base / "input").mkdir(parents=True)
+    for version in ("one", "two"):
+        (layout.repo / "__init__.py").write_text(version, encoding="utf-8")
+        base = make_base_dir(layout.base, layout)
+        copied = base.root / "custom_nodes" / PACK_NAME
+        if copied.is_symlink() or module._is_link(copied):
+            pytest.skip("this system makes junctions")
+        assert (copied / "__init__.py").read_text(encoding="utf-8") == version, "a copy is renewed"
+        assert (copied / "nodes" / "x.py").is_file()
+        assert not [name for name in (".git", ".venv", ".egox") if (copied / name).exists()]
+
+
+def test_a_link_to_elsewhere_is_put_right(layout: Layout, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    (tmp_path / "old").mkdir()
+    link_folder(tmp_path / "old", place)
+    link_folder(layout.repo, place)
+    assert (place / "__init__.py").is_file() and (tmp_path / "old").is_dir()
+
+
+def test_replacing_a_link_leaves_its_target_alone(layout: Layout, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    link_folder(layout.repo, place)
+    (tmp_path / "new").mkdir()
+    link_folder(tmp_path / "new", place)
+    assert (layout.repo / "nodes" / "x.py").is_file()

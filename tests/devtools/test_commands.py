@@ -1,0 +1,137 @@
+"""The command line: what it answers to wrong calls, and what it starts."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devtools import commands
+from devtools.base_dir import BaseDir
+from devtools.environment import Environment
+from devtools.errors import SetupError
+from devtools.host import Host
+from devtools.layout import Layout
+from devtools.server import Server, check_port, free_port
+
+
+@pytest.mark.parametrize("version", [(3, 7, 17), (3, 9, 25)])
+def test_an_old_python_is_told_so(repo_root: Path, version: tuple[int, ...]) -> None:
+    script = (f"import sys, runpy; sys.version_info = {version!r}\n"
+              "runpy.run_path('run.py', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", script], cwd=repo_root, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"needs Python 3.10 or newer; this is {version[0]}.{version[1]}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_py_itself_parses_on_old_pythons(repo_root: Path) -> None:
+    ast.parse((repo_root / "run.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+
+
+def test_errors_for_the_user_come_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def refuse(layout):
+        raise SetupError("what is wrong, and what to do")
+
+    monkeypatch.setattr(commands, "prepare", refuse)
+    assert commands.main(["ui"]) == 1
+    said = capsys.readouterr().err
+    assert said.strip() == "run.py: what is wrong, and what to do"
+
+
+def test_ctrl_c_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(layout):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "prepare", interrupted)
+    assert commands.main(["ui"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [["demo", "--nonsense"], ["ui", "x"], ["paint"], []])
+def test_wrong_calls_show_the_usage(call: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        commands.main(call)
+    assert ended.value.code == 2 and "usage: run.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [["bench"], ["bench", "no_such_bench"], ["bench", "../run"]])
+def test_bench_names_what_there_is(call: list[str], capsys) -> None:
+    assert commands.main(call) == 1
+    assert "the names are:" in capsys.readouterr().err
+
+
+class Recorder(Environment):
+    """An environment that notes what it is asked to run."""
+
+    calls: list[list[str]] = []
+
+    def run(self, arguments: list[str], **more) -> int:
+        self.calls.append(arguments)
+        return 3
+
+
+@pytest.mark.parametrize(("call", "expected"), [
+    (["prior", "--take", "x", "--all"], ["-m", "egox_core.prior_cli", "--take", "x", "--all"]),
+    (["fidelity", "--json"], ["-m", "benchmarks.fidelity", "--json"]),
+    (["bench", "some_bench", "--size", "64"], ["-m", "benchmarks.some_bench", "--size", "64"]),
+])
+def test_modules_get_their_arguments_unchanged(call, expected, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "some_bench.py").write_text("", encoding="utf-8")
+    layout = Layout(tmp_path)
+    recorder = Recorder(Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
+    Recorder.calls = []
+    monkeypatch.setattr(commands, "Layout", lambda: layout)
+    monkeypatch.setattr(commands, "module_environment", lambda layout: recorder)
+    assert commands.main(call) == 3, "the module's exit code is run.py's"
+    assert recorder.calls == [expected]
+
+
+def test_the_environment_reaches_modules_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "some_module.py").write_text(
+        "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)", encoding="utf-8")
+    host = Host(tmp_path / "host", (0, 30, 0), "test", owned=True)
+    assert Environment(host, Path(sys.executable), Layout(tmp_path)).run(["-m", "some_module", str(host.root)]) == 0
+    without = Environment(None, Path(sys.executable), Layout(tmp_path))
+    assert without.run(["-c", "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"]) == 0
+
+
+def test_ports() -> None:
+    port = free_port()
+    assert check_port(port) == port
+    with pytest.raises(SetupError, match="Port 70000"):
+        check_port(70000)
+
+
+def test_the_whole_process_tree_ends(tmp_path: Path) -> None:
+    """A host that started a child of its own: both are gone after stop."""
+    root = tmp_path / "host"
+    root.mkdir()
+    (root / "main.py").write_text(
+        "import subprocess, sys, http.server\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "open('child', 'w').write(str(child.pid))\n"
+        "port = int(sys.argv[sys.argv.index('--port') + 1])\n"
+        "class H(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.end_headers(); self.wfile.write(b'{}')\n"
+        "http.server.HTTPServer(('127.0.0.1', port), H).serve_forever()\n", encoding="utf-8")
+    environment = Environment(Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), Layout(tmp_path))
+    with Server(environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt") as server:
+        process = server.process
+        child = int((root / "child").read_text(encoding="utf-8"))
+        assert alive(child)
+    assert process.poll() is not None and not alive(child)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that ended and waits to be reaped does not."""
+    if sys.platform == "win32":
+        listed = subprocess.run(["tasklist", "/FI", f"PID eq {pid}"], capture_output=True, text=True).stdout
+        return str(pid) in listed
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(shown) and not shown.startswith("Z")
