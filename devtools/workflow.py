@@ -57,11 +57,12 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """Widget name -> value of one node of the editor's file; what the file lacks gets the node's default."""
     saved = node.get("widgets_values")
     if isinstance(saved, dict):  # some nodes save by name
-        named = {name: saved.get(name, _default(spec)) for name, spec in _specs(info) if is_widget(name, spec, node)}
+        named = {name: saved.get(name, default_value(spec)) for name, spec in input_specs(info)
+                 if is_widget(name, spec, node)}
         return {name: _wrap(value) for name, value in named.items() if value is not None}
     values = list(saved or [])
     result: dict[str, Any] = {}
-    _read(iter(values), _specs(info), "", node, result)
+    _read(iter(values), input_specs(info), "", node, result)
     return result
 
 
@@ -73,18 +74,18 @@ def _read(values: Iterator[Any], specs: Iterator[tuple[str, Any]], prefix: str, 
         full_name = prefix + name
         value = next(values, None)
         if value is None:  # saved by an older version of the node, or a hole
-            value = _default(spec)
+            value = default_value(spec)
         if value is not None:
             result[full_name] = _wrap(value)
-        if _kind(spec) == "COMFY_DYNAMICCOMBO_V3":
-            chosen = next((option for option in _options(spec).get("options", []) if option["key"] == value), None)
+        if spec_kind(spec) == "COMFY_DYNAMICCOMBO_V3":
+            chosen = next((option for option in spec_options(spec).get("options", []) if option["key"] == value), None)
             if chosen is not None:
-                _read(values, _specs({"input": chosen["inputs"]}), full_name + ".", node, result)
-        for _ in range(_controls(name, spec)):
+                _read(values, input_specs({"input": chosen["inputs"]}), full_name + ".", node, result)
+        for _ in range(control_count(name, spec)):
             next(values, None)
 
 
-def _specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def input_specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The node's inputs in the editor's order: required, then optional."""
     order = info.get("input_order") or {}
     for group in ("required", "optional"):
@@ -96,42 +97,42 @@ def _specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def is_widget(name: str, spec: Any, node: dict[str, Any]) -> bool:
     """Whether the editor shows this input as a widget, and so saves a value for it."""
-    options = _options(spec)
+    options = spec_options(spec)
     if options.get("forceInput"):
         return False
-    if isinstance(spec[0], list) or _kind(spec) in WIDGET_TYPES or options.get("socketless"):
+    if isinstance(spec[0], list) or spec_kind(spec) in WIDGET_TYPES or options.get("socketless"):
         return True
     # A widget type of a node pack's own: only the file tells.
     return any(slot.get("name") == name and slot.get("widget") for slot in node.get("inputs") or [])
 
 
-def _controls(name: str, spec: Any) -> int:
+def control_count(name: str, spec: Any) -> int:
     """How many values the editor saves after this one for its "control after generate"."""
-    control = _options(spec).get("control_after_generate")
-    if isinstance(spec[0], list) or _kind(spec) == "COMBO":
+    control = spec_options(spec).get("control_after_generate")
+    if isinstance(spec[0], list) or spec_kind(spec) == "COMBO":
         return 2 if control else 0  # the control and its filter
-    if _kind(spec) == "INT":
+    if spec_kind(spec) == "INT":
         return 1 if (name in ("seed", "noise_seed") if control is None else control) else 0
-    return 1 if control and _kind(spec) == "FLOAT" else 0
+    return 1 if control and spec_kind(spec) == "FLOAT" else 0
 
 
-def _kind(spec: Any) -> str:
+def spec_kind(spec: Any) -> str:
     return "COMBO" if isinstance(spec[0], list) else str(spec[0])
 
 
-def _options(spec: Any) -> dict[str, Any]:
+def spec_options(spec: Any) -> dict[str, Any]:
     return spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
 
 
-def _default(spec: Any) -> Any:
-    options = _options(spec)
+def default_value(spec: Any) -> Any:
+    options = spec_options(spec)
     if "default" in options:
         return options["default"]
     choices = spec[0] if isinstance(spec[0], list) else options.get("options")
     if choices:
         first = choices[0]
         return first["key"] if isinstance(first, dict) else first
-    return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(_kind(spec))
+    return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(spec_kind(spec))
 
 
 def _wrap(value: Any) -> Any:

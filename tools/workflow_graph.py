@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-BYPASSED = 4
-NOTE_TYPES = frozenset({"Note", "MarkdownNote"})
+from devtools.workflow import (
+    BYPASSED,
+    NOTES,
+    control_count,
+    default_value,
+    input_specs,
+    is_widget,
+    spec_kind,
+    spec_options,
+)
+
+UPLOADS = ("image_upload", "video_upload", "animated_image_upload", "audio_upload")
 
 
 class Node:
@@ -20,12 +29,9 @@ class Node:
         self.values: dict[str, Any] = {}
         self.sources: dict[str, tuple[Node, str]] = {}
 
-    def inputs(self) -> list[tuple[str, Any, dict[str, Any]]]:
-        """(name, type or list of choices, options) of every input, in the order of the schema."""
-        if self.info is None:
-            return []
-        declared = {**self.info["input"].get("required", {}), **self.info["input"].get("optional", {})}
-        return [(name, spec[0], spec[1] if len(spec) > 1 else {}) for name, spec in declared.items()]
+    def inputs(self) -> list[tuple[str, Any]]:
+        """(name, specification) of every input, in the editor's order."""
+        return [] if self.info is None else list(input_specs(self.info))
 
     def output_slot(self, name: str) -> int:
         """The position of a named output; a typo is an error, not a missing link."""
@@ -47,10 +53,10 @@ class Graph:
     def add(self, kind: str, pos: tuple[int, int], size: tuple[int, int] = (320, 120), *, title: str = "",
             bypassed: bool = False, models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
         """Add a node. An input is a widget value or ``(node, output name)``; unknown names are refused."""
-        info = None if kind in NOTE_TYPES else self.object_info[kind]
+        info = None if kind in NOTES else self.object_info[kind]
         node = Node(len(self.nodes) + 1, kind, info)
         node.pos, node.size, node.title, node.mode = pos, size, title, BYPASSED if bypassed else 0
-        known = {name for name, _, _ in node.inputs()} | ({"text"} if info is None else set())
+        known = {name for name, _ in node.inputs()} | ({"text"} if info is None else set())
         for name, value in inputs.items():
             if name not in known and not any(name.startswith(f"{k}.") for k in known):
                 raise KeyError(f"{kind} has the inputs {sorted(known)}, not {name!r}")
@@ -81,13 +87,14 @@ class Graph:
                 "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}}, "version": 0.4}
 
     def _node_json(self, node: Node, links: list[list[Any]], outgoing: dict[tuple[int, int], list[int]]) -> dict:
-        sockets, values = [], []
-        for name, kind, options in node.inputs():
-            is_widget = widget(kind, options)
-            shown = "COMBO" if isinstance(kind, list) else kind
-            entry: dict[str, Any] = {"name": name, "type": shown, "link": None}
-            if is_widget:
+        sockets, values, uploads = [], [], []
+        for name, spec in node.inputs():
+            entry: dict[str, Any] = {"name": name, "type": spec_kind(spec), "link": None}
+            shown = is_widget(name, spec, {})
+            if shown:
                 entry["widget"] = {"name": name}
+                values += widget_values(node, name, spec)
+                uploads += ["image"] * any(spec_options(spec).get(key) for key in UPLOADS)
             if name in node.sources:
                 source, output = node.sources[name]
                 slot = source.output_slot(output)
@@ -96,8 +103,7 @@ class Graph:
                 outgoing.setdefault((source.number, slot), []).append(link)
                 entry["link"] = link
             sockets.append(entry)
-            if is_widget:
-                values += widget_values(node, name, kind, options)
+        values += uploads  # the editor's upload buttons come after all other widgets
         if node.info is None:
             values = [node.values["text"]]
         properties: dict[str, Any] = {"Node name for S&R": node.kind} if node.info else {}
@@ -114,26 +120,11 @@ class Graph:
         return saved
 
 
-def widget(kind: Any, options: dict[str, Any]) -> bool:
-    """Whether an input is shown as a widget rather than as a bare socket."""
-    if options.get("forceInput"):
-        return False
-    return isinstance(kind, list) or kind in WIDGET_TYPES or kind == "COMFY_DYNAMICCOMBO_V3"
-
-
-def widget_values(node: Node, name: str, kind: Any, options: dict[str, Any]) -> list[Any]:
-    """What one input adds to widgets_values: its value, then what the front end appends to it."""
-    choices = kind if isinstance(kind, list) else options.get("options", [])
-    if kind == "COMFY_DYNAMICCOMBO_V3":
-        value = node.values.get(name, choices[0]["key"])
-        chosen = next(c for c in choices if c["key"] == value)
-        below = {**chosen["inputs"].get("required", {}), **chosen["inputs"].get("optional", {})}
-        more = [node.values.get(f"{name}.{n}", spec[1].get("default")) for n, spec in below.items()]
-        return [value, *more]
-    fallback = options.get("default", choices[0] if choices else "")
-    values = [node.values.get(name, fallback)]
-    if options.get("control_after_generate"):
-        values.append("fixed")
-    if any(options.get(key) for key in ("image_upload", "video_upload", "animated_image_upload")):
-        values.append("image")
-    return values
+def widget_values(node: Node, name: str, spec: Any) -> list[Any]:
+    """What one input adds to widgets_values: its value, then what the editor appends to it."""
+    values = [node.values.get(name, default_value(spec))]
+    if spec_kind(spec) == "COMFY_DYNAMICCOMBO_V3":
+        chosen = next(option for option in spec_options(spec)["options"] if option["key"] == values[0])
+        for inner, inner_spec in input_specs({"input": chosen["inputs"]}):
+            values.append(node.values.get(f"{name}.{inner}", default_value(inner_spec)))
+    return values + ["fixed"] * control_count(name, spec)
