@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -188,6 +188,52 @@ def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: Lens = 
     return CameraModel(lens=lens, width=width, height=height, fx=fx, fy=fy, cx=float(k[0, 2]), cy=float(k[1, 2]),
                        distortion=tuple(float(x) for x in distortion), max_angle_deg=max_angle_deg,
                        quarter_turns=quarter_turns)
+
+
+def upright_camera(camera: CameraModel) -> CameraModel:
+    """The camera with its quarter turns worked into the intrinsics: the same pixels, for rays in upright axes.
+
+    ``project(camera, sensor_from_upright(turns) @ x) == project(upright_camera(camera), x)``; for file formats that
+    know no turned sensors. Exact for every lens: tangential and thin-prism numbers turn like vectors.
+    """
+    turns = camera.quarter_turns % 4
+    width, height = camera.stored_size
+    centre = _stored_from_sensor(camera, torch.tensor([camera.cx, camera.cy], dtype=torch.float64)).tolist()
+    distortion = camera.distortion
+    if len(distortion) == 12 and turns:
+        *radial, p1, p2, s1, s2, s3, s4 = distortion
+        for _ in range(turns):  # one clockwise turn takes (x, y) of the plane to (-y, x)
+            p1, p2, s1, s2, s3, s4 = -p2, p1, -s3, -s4, s1, s2
+        distortion = (*radial, p1, p2, s1, s2, s3, s4)
+    fx, fy = (camera.fy, camera.fx) if turns % 2 else (camera.fx, camera.fy)
+    return replace(camera, width=width, height=height, fx=fx, fy=fy, cx=centre[0], cy=centre[1], distortion=distortion,
+                   quarter_turns=0)
+
+
+def camera_to_json(camera: CameraModel) -> dict[str, object]:
+    """The camera as JSON holds it, one key a field."""
+    return {f.name: list(v) if isinstance(v := getattr(camera, f.name), tuple) else v for f in fields(camera)}
+
+
+def camera_from_json(content: object, name: str = "camera") -> CameraModel:
+    """The camera that :func:`camera_to_json` wrote; fields with a default may be missing.
+
+    Raises:
+        EgoXInputError: not an object, unknown or missing keys, values of the wrong type.
+    """
+    known = {f.name for f in fields(CameraModel)}
+    required = {f.name for f in fields(CameraModel) if f.default is MISSING}
+    if not isinstance(content, dict) or not required <= content.keys() <= known:
+        got = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise EgoXInputError(name, got=got, expected=f"an object with {sorted(required)}, optionally "
+                             f"{sorted(known - required)}", fix="correct the keys")
+    try:
+        values = {k: str(v) if k == "lens" else tuple(float(x) for x in v) if k == "distortion"
+                  else int(v) if k in ("width", "height", "quarter_turns") else float(v) for k, v in content.items()}
+    except (TypeError, ValueError) as error:
+        raise EgoXInputError(name, got=f"values of the wrong type ({error})", expected="numbers", fix="correct the "
+                             "values") from error
+    return CameraModel(**values)
 
 
 def _matrix(values, name: str, expected: str) -> Tensor:

@@ -72,6 +72,39 @@ def transform(target_from_source: Tensor, points: Tensor) -> Tensor:
     return points @ target_from_source[..., :3].transpose(-1, -2) + target_from_source[..., 3].unsqueeze(-2)
 
 
+def sensor_from_upright(quarter_turns: int) -> Tensor:
+    """Rotation [3, 3] from the axes of the stored (upright) picture to those of the sensor.
+
+    Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture and its y leftwards.
+    """
+    one_turn = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]], dtype=torch.float64)
+    return torch.linalg.matrix_power(one_turn, quarter_turns % 4)
+
+
+def look_at(position, target, up=(0.0, -1.0, 0.0), roll_deg: float = 0.0) -> Tensor:
+    """w2c [3, 4] of an upright camera at ``position`` that looks at ``target``; world coordinates, metres.
+
+    Args:
+        up: the world's upward direction; the default suits a world that is a level exo camera (y down).
+        roll_deg: clockwise tilt of the camera.
+
+    Raises:
+        EgoXInputError: target at the position, or straight along ``up`` (the horizon is then undefined).
+    """
+    position, target, up = (torch.as_tensor(x, dtype=torch.float64) for x in (position, target, up))
+    forward, up = target - position, up / up.norm().clamp_min(1e-12)
+    right = torch.linalg.cross(forward, up)
+    if forward.norm() < 1e-9 or right.norm() < 1e-6 * forward.norm():
+        raise EgoXInputError("look_at", got=f"from {position.tolist()} at {target.tolist()}",
+                             expected="a target away from the camera and not straight above or below it",
+                             fix="move the target a little, or give the rotation instead")
+    forward, right = forward / forward.norm(), right / right.norm()
+    down = torch.linalg.cross(forward, right)
+    roll = torch.deg2rad(torch.tensor(roll_deg, dtype=torch.float64))
+    rotation = torch.stack((roll.cos() * right + roll.sin() * down, roll.cos() * down - roll.sin() * right, forward))
+    return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
+
+
 def camera_centre(w2c: Tensor) -> Tensor:
     """Where the camera stands in the world: C = -Rt t, [..., 3]."""
     return invert(w2c)[..., 3]

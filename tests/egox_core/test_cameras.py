@@ -14,6 +14,8 @@ from egox_core.camera_presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_cam
 from egox_core.cameras import (
     CameraModel,
     camera_from_intrinsics,
+    camera_from_json,
+    camera_to_json,
     crop,
     inside_picture,
     intrinsics_matrix,
@@ -22,8 +24,10 @@ from egox_core.cameras import (
     project,
     rescale,
     unproject,
+    upright_camera,
 )
 from egox_core.errors import EgoXInputError
+from egox_core.poses import sensor_from_upright
 
 PIXEL_TOLERANCE = 1e-3  # issue 3, point 1: over the valid field, in float32
 PINHOLE = CameraModel(lens="pinhole", width=784, height=448, fx=410.0, fy=405.0, cx=391.5, cy=223.5, max_angle_deg=60)
@@ -220,3 +224,24 @@ def test_bad_cameras_are_refused() -> None:
         replace(FISHEYE, distortion=(0.1, 0.2))
     with pytest.raises(EgoXInputError, match="size"):
         replace(PINHOLE, width=0)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
+def test_upright_camera_sees_the_same(camera: CameraModel, turns: int) -> None:
+    turned = replace(camera, quarter_turns=turns)
+    points = directions(camera, 300)
+    upright = upright_camera(turned)
+    assert upright.quarter_turns == 0 and upright.stored_size == turned.stored_size
+    expected, _ = project(turned, points @ sensor_from_upright(turns).T)
+    assert (project(upright, points)[0] - expected).abs().max() < 1e-9
+
+
+def test_cameras_as_json() -> None:
+    for camera in (PINHOLE, FISHEYE, ARIA, preset_camera("aria_released", 448)):
+        assert camera_from_json(camera_to_json(camera)) == camera
+    content = camera_to_json(PINHOLE)
+    for broken, message in ((content | {"f": 3}, "expected an object"), ({"lens": "pinhole"}, "expected an object"),
+                            ([1], "list"), (content | {"fx": "wide"}, "wrong type")):
+        with pytest.raises(EgoXInputError, match=message):
+            camera_from_json(broken)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras import CameraModel, pixel_rays
 from egox_core.errors import EgoXInputError
-from egox_core.poses import camera_centre, compose, invert, transform, validate_w2c
+from egox_core.poses import camera_centre, compose, invert, look_at, sensor_from_upright, transform, validate_w2c
 
 
 def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
@@ -48,3 +49,28 @@ def test_bad_poses_are_refused_by_name() -> None:
         with pytest.raises(EgoXInputError, match=message) as caught:
             validate_w2c(bad, "ego_extrinsics")
         assert "ego_extrinsics" in str(caught.value)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_upright_axes_are_those_of_the_stored_picture(turns: int) -> None:
+    """Rays of the stored picture, taken to upright axes, run right with the column and down with the row."""
+    camera = CameraModel(lens="pinhole", width=9, height=7, fx=5, fy=5, cx=4, cy=3, quarter_turns=turns)
+    upright = pixel_rays(camera, torch.float64)[0] @ sensor_from_upright(turns)  # row vectors: the inverse rotation
+    assert (upright[:, 1:, 0] > upright[:, :-1, 0]).all() and (upright[1:, :, 1] > upright[:-1, :, 1]).all()
+
+
+def test_look_at() -> None:
+    pose = look_at((1.0, 2.0, 3.0), (1.0, 2.0, 8.0))
+    assert torch.allclose(pose[:, :3], torch.eye(3, dtype=torch.float64))  # level, along z: the world's own axes
+    assert torch.allclose(camera_centre(pose), torch.tensor([1.0, 2, 3], dtype=torch.float64))
+    pose = validate_w2c(look_at((0.0, 0, 0), (3.0, 1.0, 0.5), up=(0.0, 0, 1)), "pose")
+    seen = transform(pose, torch.tensor([[3.0, 1, 0.5], [3.0, 1, 1.5]], dtype=torch.float64))
+    assert seen[0, :2].abs().max() < 1e-12 and seen[0, 2] > 3
+    assert seen[1, 1] < 0 and abs(float(seen[1, 0])) < 1e-12  # what is above is seen above (y down)
+    tilted = look_at((0.0, 0, 0), (0.0, 0, 1), roll_deg=90)
+    # A camera tilted clockwise sees the world tilted anticlockwise: what was on the right goes up.
+    assert torch.allclose(transform(tilted, torch.tensor([[1.0, 0, 0]], dtype=torch.float64)),
+                          torch.tensor([[0.0, -1, 0]], dtype=torch.float64))
+    for target in ((0.0, 0, 0), (0.0, -2, 0)):
+        with pytest.raises(EgoXInputError, match="look_at"):
+            look_at((0.0, 0, 0), target)

@@ -1,0 +1,122 @@
+"""Ego poses that a person writes: one constant pose, or keyframes with the path in between interpolated.
+
+A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, sensor axes, as in meta.json) or
+``position`` (x, y, z, metres, world) with one of
+
+- ``look_at`` (x, y, z) and optionally ``roll_deg``,
+- ``yaw_deg``, ``pitch_deg``, ``roll_deg`` (from looking along the world's z: yaw rightwards, pitch upwards, roll
+  clockwise).
+
+Positions and angles describe the upright picture; the camera's quarter turns are worked in here.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from .cameras import CameraModel
+from .errors import EgoXInputError
+from .poses import compose, look_at, sensor_from_upright, validate_w2c
+from .trajectory import PoseTrack
+
+DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation"})
+MOMENT_KEYS = frozenset({"time_s", "frame"})
+ANGLE_KEYS = frozenset({"yaw_deg", "pitch_deg", "roll_deg"})
+KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at"}
+
+
+def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes") -> tuple[PoseTrack, bool]:
+    """The track that keyframes describe, and whether the path between them is a smooth spline (default) or straight.
+
+    Args:
+        content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation": "spline|linear"}``;
+            ``up`` is the world's upward direction, default (0, -1, 0).
+
+    Raises:
+        EgoXInputError: wrong or unknown keys, no keyframe, mixed clocks, times that do not rise, no rotation.
+    """
+    document = {"keyframes": content} if isinstance(content, list) else content
+    if not isinstance(document, dict) or not {"keyframes"} <= document.keys() <= DOCUMENT_KEYS:
+        got = sorted(document) if isinstance(document, dict) else type(document).__name__
+        raise EgoXInputError(name, got=got, expected=f"a list of keyframes, or an object with {sorted(DOCUMENT_KEYS)}",
+                             fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]')
+    keyframes, interpolation = document["keyframes"], document.get("interpolation", "spline")
+    if interpolation not in ("spline", "linear"):
+        raise EgoXInputError(f"interpolation of {name}", got=repr(interpolation), expected="spline or linear",
+                             fix="choose one of the two")
+    if not isinstance(keyframes, list) or not keyframes or not all(isinstance(k, dict) for k in keyframes):
+        raise EgoXInputError(name, got="no list of objects", expected="at least one keyframe", fix="add a keyframe")
+    up = _vector(document.get("up", [0.0, -1.0, 0.0]), f"up of {name}")
+    poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
+    clocks = {next(iter(MOMENT_KEYS & k.keys()), None) for k in keyframes}
+    if len(keyframes) == 1:
+        return constant_track(poses[0], name), False
+    if len(clocks) != 1 or None in clocks:
+        raise EgoXInputError(name, got=f"moments given as {sorted(str(c) for c in clocks)}",
+                             expected="time_s in all keyframes, or frame in all", fix="use one of them throughout")
+    clock = clocks.pop()
+    moments = torch.stack([_vector([k[clock]], f"{clock} of {name} {i}", 1) for i, k in enumerate(keyframes)])[:, 0]
+    track = PoseTrack(w2c=poses, moments=moments, clock="index" if clock == "frame" else "seconds", name=name)
+    return track, interpolation == "spline"
+
+
+def constant_track(w2c: Tensor, name: str = "constant pose") -> PoseTrack:
+    """One pose [3, 4] (sensor axes) for all time."""
+    return PoseTrack(w2c=validate_w2c(w2c, name)[None], moments=torch.zeros(1, dtype=torch.float64), clock="seconds",
+                     name=name, constant=True)
+
+
+def upright_pose(position, yaw_deg: float, pitch_deg: float, roll_deg: float, up=(0.0, -1.0, 0.0)) -> Tensor:
+    """w2c [3, 4] of an upright camera. With the default ``up`` the angles turn from the world's own axes (a level exo
+    camera); with another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
+    position, up = torch.as_tensor(position, dtype=torch.float64), torch.as_tensor(up, dtype=torch.float64)
+    up = up / up.norm().clamp_min(1e-12)
+    ahead = torch.tensor((0.0, 0, 1) if abs(float(up[2])) < 0.9 else (0.0, 1, 0), dtype=torch.float64)
+    ahead = ahead - (ahead @ up) * up
+    level = look_at(position, position + ahead, up)[:, :3]
+    # Intrinsic rotations about the camera's own down, right and forward axes.
+    turn = Rotation.from_euler("YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True).as_matrix()
+    rotation = torch.from_numpy(turn).T @ level
+    return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
+
+
+def sensor_pose(upright_w2c: Tensor, camera: CameraModel) -> Tensor:
+    """w2c in sensor axes of an upright pose [3, 4]: the camera's quarter turns worked in."""
+    turn = torch.cat((sensor_from_upright(camera.quarter_turns), torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
+    return compose(turn, upright_w2c)
+
+
+def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
+    unknown = keyframe.keys() - KEYFRAME_KEYS
+    ways = [{"w2c"} <= keyframe.keys(), {"position", "look_at"} <= keyframe.keys(),
+            "position" in keyframe and "look_at" not in keyframe and bool(ANGLE_KEYS & keyframe.keys())]
+    if unknown or sum(ways) != 1 or (ways[0] and keyframe.keys() - MOMENT_KEYS - {"w2c"}):
+        raise EgoXInputError(name, got=f"keys {sorted(keyframe)}",
+                             expected="w2c; or position with look_at; or position with yaw_deg, pitch_deg, roll_deg",
+                             fix="correct the keyframe's keys")
+    if ways[0]:
+        pose = validate_w2c(keyframe["w2c"], f"w2c of {name}")
+        if pose.ndim != 2:
+            raise EgoXInputError(f"w2c of {name}", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)",
+                                 fix="give one pose a keyframe")
+        return pose
+    position = _vector(keyframe["position"], f"position of {name}")
+    yaw, pitch, roll = (float(_vector([keyframe.get(k, 0.0)], f"{k} of {name}", 1))
+                        for k in ("yaw_deg", "pitch_deg", "roll_deg"))
+    if ways[1]:
+        return sensor_pose(look_at(position, _vector(keyframe["look_at"], f"look_at of {name}"), up, roll), camera)
+    return sensor_pose(upright_pose(position, yaw, pitch, roll, up), camera)
+
+
+def _vector(values: object, name: str, length: int = 3) -> Tensor:
+    try:
+        vector = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} number(s)",
+                             fix="give plain numbers") from error
+    if vector.shape != (length,) or not torch.isfinite(vector).all():
+        raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} finite number(s)",
+                             fix="give plain numbers")
+    return vector

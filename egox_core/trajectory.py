@@ -1,0 +1,183 @@
+"""SE(3) paths: interpolate, resample to the chosen frames, smooth, and make from a constant pose or keyframes.
+
+Poses are ``w2c`` [.., 3, 4]; what is interpolated is the camera itself, its centre and its c2w rotation, so that a
+camera between two others lies between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+
+from .cameras import CameraModel
+from .errors import EgoXInputError
+from .poses import camera_centre, validate_w2c
+from .types import CameraTrajectory, FrameSelection
+
+Clock = Literal["index", "seconds"]
+UNTIMED_FPS = 30.0
+"""Frames a second assumed for poses that are numbered and not timed, where no video says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoseTrack:
+    """Poses at known moments: numbered by source frame, or timed in seconds of the source video."""
+
+    w2c: Tensor  # [N, 3, 4] float64
+    moments: Tensor  # [N] float64, strictly rising
+    clock: Clock
+    name: str  # for messages
+    constant: bool = False  # one pose that holds for all time
+
+    def __post_init__(self) -> None:
+        if self.moments.shape != self.w2c.shape[:1] or not torch.isfinite(self.moments).all():
+            raise EgoXInputError(f"times of {self.name}", got=f"{tuple(self.moments.shape)} for {len(self.w2c)} poses",
+                                 expected="one finite time a pose", fix="give times_s as long as w2c")
+        if (self.moments[1:] <= self.moments[:-1]).any():
+            raise EgoXInputError(f"times of {self.name}", got="times that do not rise", expected="each later than the "
+                                 "last", fix="sort the poses by time and drop repeated ones")
+
+
+def numbered_track(w2c: Tensor, name: str) -> PoseTrack:
+    """Poses that belong to source frames 0, 1, 2, … as in meta.json; a single [3, 4] holds for all of them."""
+    if w2c.ndim == 2:
+        return PoseTrack(w2c=w2c[None], moments=torch.zeros(1, dtype=torch.float64), clock="index", name=name,
+                         constant=True)
+    return PoseTrack(w2c=w2c, moments=torch.arange(len(w2c), dtype=torch.float64), clock="index", name=name)
+
+
+def interpolate_poses(w2c: Tensor, moments: Tensor, wanted: Tensor, smooth: bool = True) -> Tensor:
+    """Poses at other moments: rotations by slerp, centres by a cubic spline (``smooth``) or straight lines.
+
+    A wanted moment that has a pose gets it bit for bit: released poses carry few digits and are not renormalised.
+
+    Args:
+        w2c: [N, 3, 4] at ``moments`` [N], rising.
+        wanted: [M], inside the given span; the ends are held just outside it.
+
+    Returns:
+        [M, 3, 4] float64.
+    """
+    if len(w2c) == 1:
+        return w2c.double().expand(len(wanted), 3, 4).clone()
+    near = torch.searchsorted(moments.double(), wanted.double() - 1e-9).clamp(max=len(w2c) - 1)
+    given = (moments.double()[near] - wanted.double()).abs() <= 1e-9
+    if given.all():
+        return w2c.double()[near]
+    times = moments.double().numpy()
+    at = np.clip(wanted.double().numpy(), times[0], times[-1])
+    centres = camera_centre(w2c.double()).numpy()
+    if smooth and len(w2c) > 2:
+        # Three poses define a parabola (not-a-knot would ask for four), two a line.
+        centre = CubicSpline(times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural")(at)
+    else:
+        centre = np.stack([np.interp(at, times, centres[:, i]) for i in range(3)], axis=-1)
+    turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
+    between = _w2c(Slerp(times, turns)(at), centre)
+    return torch.where(given[:, None, None], w2c.double()[near], between)
+
+
+def smooth_poses(w2c: Tensor, sigma_frames: float) -> Tensor:
+    """Poses [T, 3, 4] averaged over neighbours with a Gaussian weight: centres linearly, rotations by their mean.
+
+    Raises:
+        EgoXInputError: negative sigma.
+    """
+    if sigma_frames < 0:
+        raise EgoXInputError("smoothing", got=sigma_frames, expected="0 frames or more", fix="use 0 to leave it out")
+    if sigma_frames == 0 or len(w2c) == 1:
+        return w2c.clone()
+    centres = camera_centre(w2c.double()).numpy()
+    turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
+    reach = max(1, int(np.ceil(3 * sigma_frames)))
+    new_centres, new_turns = np.empty_like(centres), []
+    for t in range(len(w2c)):
+        # The window stays symmetric towards the ends, so that a steady motion is not pulled inwards.
+        half = min(reach, t, len(w2c) - 1 - t)
+        window = np.arange(t - half, t + half + 1)
+        weights = np.exp(-0.5 * ((window - t) / sigma_frames) ** 2)
+        new_centres[t] = weights @ centres[window] / weights.sum()
+        new_turns.append(turns[window].mean(weights))
+    return _w2c(Rotation.concatenate(new_turns), new_centres)
+
+
+def poses_of_frames(track: PoseTrack, frames: FrameSelection, smooth: bool = True) -> Tensor:
+    """The track's poses at the chosen frames, [T, 3, 4]: by source index where numbered, else by time.
+
+    Raises:
+        EgoXInputError: the track ends before the last chosen frame, or begins after the first.
+    """
+    wanted = frames.source_indices.double() if track.clock == "index" else frames.times_s.double()
+    unit = "" if track.clock == "index" else " s"
+    # Timed tracks may end within half a source frame: time stamps are rounded differently by every writer.
+    slack = 1e-9 if track.clock == "index" else 0.5 / frames.source_fps
+    first, last = float(track.moments[0]), float(track.moments[-1])
+    if not track.constant and (float(wanted.max()) > last + slack or float(wanted.min()) < first - slack):
+        raise EgoXInputError(
+            f"trajectory {track.name}",
+            got=f"poses for {'frames' if track.clock == 'index' else 'times'} {first:g} to {last:g}{unit}",
+            expected=f"poses for {float(wanted.min()):g} to {float(wanted.max()):g}{unit}, the frames in use",
+            fix="use fewer frames or an earlier start, or a longer trajectory")
+    return interpolate_poses(track.w2c, track.moments, wanted, smooth)
+
+
+def trajectory_from_track(track: PoseTrack, camera: CameraModel, frames: FrameSelection | None = None, *,
+                          count: int | None = None, smooth: bool = True, **known) -> CameraTrajectory:
+    """The ego trajectory of the chosen frames; without a selection the track's own poses, cut after ``count``.
+
+    Args:
+        known: further fields of CameraTrajectory (prompt, exo_w2c, …).
+
+    Raises:
+        EgoXInputError: track shorter than the frames in use.
+    """
+    if frames is not None:
+        w2c, times = poses_of_frames(track, frames, smooth), frames.times_s.double()
+    else:
+        if count is not None and len(track.w2c) < count and not track.constant:
+            raise EgoXInputError(f"trajectory {track.name}", got=f"{len(track.w2c)} poses",
+                                 expected=f"at least {count}, the frames in use",
+                                 fix="use fewer frames, or a longer trajectory")
+        w2c = track.w2c.double()
+        if track.constant:
+            w2c = w2c.expand(count or 1, 3, 4).clone()
+        w2c = w2c[:count]
+        times = track.moments[:count] if track.clock == "seconds" and not track.constant else \
+            torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
+    known.setdefault("source", track.name)
+    return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **known)
+
+
+def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTrajectory:
+    """The same path at the times of other frames.
+
+    Raises:
+        EgoXInputError: the path does not reach over them.
+    """
+    track = PoseTrack(w2c=trajectory.w2c.double(), moments=trajectory.times_s.double(), clock="seconds",
+                      name=trajectory.source or "given")
+    moved = replace(trajectory, w2c=poses_of_frames(track, frames), times_s=frames.times_s.double())
+    if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:
+        exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses"))
+        moved = replace(moved, exo_w2c=poses_of_frames(exo, frames))
+    return moved
+
+
+def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
+    """The same path smoothed with a Gaussian of ``sigma_s`` seconds."""
+    if len(trajectory.times_s) < 2:
+        return trajectory
+    step = float((trajectory.times_s[-1] - trajectory.times_s[0]) / (len(trajectory.times_s) - 1))
+    return replace(trajectory, w2c=smooth_poses(trajectory.w2c, sigma_s / step))
+
+
+def _w2c(turns: Rotation, centres: np.ndarray) -> Tensor:
+    """[T, 3, 4] from c2w rotations and centres."""
+    rotation = turns.as_matrix().transpose(0, 2, 1)
+    return torch.from_numpy(np.concatenate((rotation, -rotation @ centres[:, :, None]), axis=-1))

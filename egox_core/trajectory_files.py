@@ -1,0 +1,123 @@
+"""Trajectory files: our own JSON read and written, and any of the JSON forms a user may hand over, told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .cameras import CameraModel, camera_from_json, camera_to_json
+from .errors import EgoXInputError
+from .keyframes import keyframe_track
+from .poses import validate_w2c
+from .safe_files import read_json, write_json
+from .take_meta import TakeMeta, parse_meta
+from .trajectory import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
+from .types import CameraTrajectory, FrameSelection
+
+FORMAT = "egox_trajectory"
+VERSION = 1
+REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
+OPTIONAL_KEYS = frozenset({"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics"})
+
+
+def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | None = None, *, entry: str = "",
+                    count: int | None = None) -> CameraTrajectory:
+    """The ego trajectory in a JSON file: the released meta.json (both forms), our own format, or keyframes.
+
+    Args:
+        camera: what the prior is drawn with; a file that carries its own ego camera overrules it.
+        frames: the frames in use; poses follow their index (meta.json) or time. None: all poses of the file.
+        entry: the take, where a meta.json lists several.
+        count: without ``frames``, the number of frames in use; a longer file is cut at its end.
+
+    Raises:
+        EgoXInputError: unknown form, bad matrices, shorter than the frames in use.
+    """
+    content = read_json(path, "trajectory file")
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return parse_trajectory(content, path.name, frames, count=count)
+    if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
+        track, smooth = keyframe_track(content, camera, path.name)
+        return trajectory_from_track(track, camera, frames, count=count, smooth=smooth)
+    return meta_trajectory(parse_meta(content, path, entry), camera, frames, count=count)
+
+
+def meta_trajectory(meta: TakeMeta, camera: CameraModel, frames: FrameSelection | None = None, *,
+                    count: int | None = None) -> CameraTrajectory:
+    """The ego trajectory of a released meta.json. A moving exo camera's poses follow the same frames.
+
+    Raises:
+        EgoXInputError: no ego poses, shorter than the frames in use.
+    """
+    if meta.ego_extrinsics is None:
+        raise EgoXInputError(f"take {meta.name}", got="no ego_extrinsics", expected="one w2c a frame",
+                             fix="add them, or choose the source constant, keyframes or the editor")
+    exo_w2c = meta.camera_extrinsics
+    if exo_w2c is not None and exo_w2c.ndim == 3:
+        exo_track = numbered_track(exo_w2c, f"camera_extrinsics of {meta.name}")
+        exo_w2c = poses_of_frames(exo_track, frames) if frames is not None else exo_w2c[:count]
+    return trajectory_from_track(numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
+                                 meta.ego_camera or camera, frames, count=count, prompt=meta.prompt, exo_w2c=exo_w2c,
+                                 exo_camera=meta.exo_camera, meta_intrinsics=meta.ego_intrinsics, source=meta.name)
+
+
+def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:
+    """Write our own JSON, whole or not at all; what is None is left out."""
+    content: dict[str, object] = {
+        "format": FORMAT, "version": VERSION, "camera": camera_to_json(trajectory.camera),
+        "times_s": trajectory.times_s.tolist(), "w2c": trajectory.w2c.double().tolist(), "prompt": trajectory.prompt,
+        "source": trajectory.source,
+    }
+    if trajectory.exo_camera is not None:
+        content["exo_camera"] = camera_to_json(trajectory.exo_camera)
+    for key in ("exo_w2c", "meta_intrinsics"):
+        value: Tensor | None = getattr(trajectory, key)
+        if value is not None:
+            content[key] = value.double().tolist()
+    write_json(path, content)
+
+
+def parse_trajectory(content: dict, name: str, frames: FrameSelection | None = None, *,
+                     count: int | None = None) -> CameraTrajectory:
+    """Our own JSON, parsed; resampled to ``frames`` by time.
+
+    Raises:
+        EgoXInputError: unknown or missing keys, another version, lengths that differ, shorter than the frames in use.
+    """
+    missing, unknown = REQUIRED_KEYS - content.keys(), content.keys() - REQUIRED_KEYS - OPTIONAL_KEYS
+    if missing or unknown:
+        raise EgoXInputError(f"trajectory {name}", got=f"missing keys {sorted(missing)}, unknown {sorted(unknown)}",
+                             expected=f"{sorted(REQUIRED_KEYS)}, optionally {sorted(OPTIONAL_KEYS)}",
+                             fix="write it again with the node or write_trajectory")
+    if content["version"] != VERSION:
+        raise EgoXInputError(f"trajectory {name}", got=f"version {content['version']}", expected=VERSION,
+                             fix="update the pack, or write the file again")
+    w2c = validate_w2c(content["w2c"], f"w2c of {name}")
+    times = _numbers(content["times_s"], f"times_s of {name}")
+    constant = w2c.ndim == 3 and len(w2c) == 1
+    track = PoseTrack(w2c=w2c if w2c.ndim == 3 else w2c[None], moments=times, clock="seconds", name=name,
+                      constant=constant)
+    exo_w2c = None if content.get("exo_w2c") is None else validate_w2c(content["exo_w2c"], f"exo_w2c of {name}")
+    if exo_w2c is not None and exo_w2c.ndim == 3:
+        exo = PoseTrack(w2c=exo_w2c, moments=times, clock="seconds", name=f"exo_w2c of {name}", constant=constant)
+        exo_w2c = poses_of_frames(exo, frames) if frames is not None else exo_w2c[:count]
+    intrinsics, exo_camera = content.get("meta_intrinsics"), content.get("exo_camera")
+    return trajectory_from_track(
+        track, camera_from_json(content["camera"], f"camera of {name}"), frames, count=count,
+        prompt=str(content.get("prompt", "")), exo_w2c=exo_w2c,
+        exo_camera=None if exo_camera is None else camera_from_json(exo_camera, f"exo_camera of {name}"),
+        meta_intrinsics=None if intrinsics is None else _numbers(intrinsics, f"meta_intrinsics of {name}", (3, 3)),
+        source=str(content.get("source") or name))
+
+
+def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    try:
+        tensor = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EgoXInputError(name, got=type(values).__name__, expected="numbers", fix="correct the file") from error
+    if (tensor.shape != shape if shape else tensor.ndim != 1) or not torch.isfinite(tensor).all():
+        raise EgoXInputError(name, got=f"shape {tuple(tensor.shape)}", expected=f"finite numbers, shape {shape or 'T'}",
+                             fix="correct the file")
+    return tensor

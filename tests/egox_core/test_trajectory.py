@@ -1,0 +1,253 @@
+"""Paths: exact at the given poses, sensible between them; files in every accepted form; lengths and defects named."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from egox_core.camera_presets import preset_camera
+from egox_core.cameras import camera_to_json, pixel_rays
+from egox_core.errors import EgoXInputError
+from egox_core.keyframes import keyframe_track, sensor_pose, upright_pose
+from egox_core.poses import camera_centre, invert, look_at
+from egox_core.safe_files import write_json
+from egox_core.take_meta import read_meta
+from egox_core.trajectory import (
+    PoseTrack,
+    interpolate_poses,
+    numbered_track,
+    poses_of_frames,
+    resample,
+    smooth_poses,
+    smoothed,
+    trajectory_from_track,
+)
+from egox_core.trajectory_files import read_trajectory, write_trajectory
+from egox_core.types import CameraTrajectory, FrameSelection
+
+CAMERA = preset_camera("aria_released", 64)
+
+
+def circle(count: int) -> torch.Tensor:  # [T, 3, 4] float64: a camera that walks a circle and looks at its middle
+    angles = torch.linspace(0, 1.5, count, dtype=torch.float64)
+    return torch.stack([look_at((2 * math.cos(a), 0.1 * a, 2 * math.sin(a)), (0.0, 0.0, 0.0)) for a in angles])
+
+
+def selection(indices: list[int], fps: float = 20.0) -> FrameSelection:
+    index = torch.tensor(indices)
+    return FrameSelection(source_indices=index, times_s=index.double() / fps, source_fps=fps, fps=fps,
+                          source_size=(80, 48), size=(80, 48), resize="crop")
+
+
+def test_interpolation_is_exact_at_the_poses_and_close_between() -> None:
+    poses = circle(31)
+    times = torch.arange(31, dtype=torch.float64)
+    assert torch.equal(interpolate_poses(poses, times, times), poses)
+    mixed = interpolate_poses(poses, times, torch.tensor([3.0, 3.5], dtype=torch.float64))
+    assert torch.equal(mixed[0], poses[3]) and not torch.equal(mixed[1], poses[3])
+    truth = circle(61)
+    between = interpolate_poses(poses, times, torch.arange(61, dtype=torch.float64) / 2)
+    assert (camera_centre(between) - camera_centre(truth)).norm(dim=-1).max() < 1e-5
+    turn = Rotation.from_matrix((between[:, :, :3] @ truth[:, :, :3].transpose(1, 2)).numpy()).magnitude()
+    assert turn.max() < 2e-3  # slerp turns evenly between two poses, the circle does not quite
+    straight = interpolate_poses(poses, times, torch.tensor([0.5], dtype=torch.float64), smooth=False)
+    assert torch.allclose(camera_centre(straight)[0], camera_centre(poses[:2]).mean(0))
+    for count in (1, 2, 3):
+        few = interpolate_poses(poses[:count], times[:count], times[:count])
+        assert torch.allclose(few, poses[:count], atol=1e-12)
+
+
+def test_numbered_poses_follow_the_source_index() -> None:
+    poses = circle(50)
+    track = numbered_track(poses, "take")
+    assert torch.allclose(poses_of_frames(track, selection(list(range(8, 49, 2)))), poses[8:49:2])
+    whole = trajectory_from_track(track, CAMERA, count=49)
+    assert torch.equal(whole.w2c, poses[:49])
+    for call in (lambda: poses_of_frames(track, selection([48, 49, 50])),
+                 lambda: trajectory_from_track(track, CAMERA, count=53),
+                 lambda: poses_of_frames(numbered_track(poses[:1], "take"), selection([0, 1]))):
+        with pytest.raises(EgoXInputError, match="frames in use"):
+            call()
+    still = trajectory_from_track(numbered_track(poses[3], "take"), CAMERA, selection([4, 9]))
+    assert torch.equal(still.w2c, poses[3].expand(2, 3, 4))
+
+
+def test_timed_poses_follow_the_time() -> None:
+    poses = circle(40)
+    track = PoseTrack(w2c=poses, moments=torch.arange(40, dtype=torch.float64) / 10, clock="seconds", name="editor")
+    at = poses_of_frames(track, selection([0, 2, 4]))  # at 20 fps every second frame has a pose
+    assert torch.allclose(at, poses[:3], atol=1e-12)
+    with pytest.raises(EgoXInputError, match="times 0 to 3.9 s"):
+        poses_of_frames(track, selection([80]))
+    with pytest.raises(EgoXInputError, match="do not rise"):
+        PoseTrack(w2c=poses[:2], moments=torch.tensor([1.0, 1.0]), clock="seconds", name="x")
+    with pytest.raises(EgoXInputError, match="one finite time"):
+        PoseTrack(w2c=poses[:2], moments=torch.tensor([1.0]), clock="seconds", name="x")
+
+
+def test_smoothing_calms_noise_and_keeps_steady_motion() -> None:
+    poses = circle(60)
+    rng = np.random.default_rng(0)
+    shake = torch.from_numpy(Rotation.from_rotvec(rng.normal(size=(60, 3)) * 0.02).as_matrix())
+    noisy = shake @ poses
+    calm = smooth_poses(noisy, 2.0)
+
+    def jitter(path: torch.Tensor) -> float:
+        step = path[1:, :, :3] @ path[:-1, :, :3].transpose(1, 2)
+        turn = Rotation.from_matrix(step.numpy()).as_rotvec()
+        return float(np.abs(np.diff(turn, axis=0)).mean())
+
+    assert jitter(calm) < 0.25 * jitter(noisy)
+    steady = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.1 * t, 0.0, 5.0)) for t in range(20)])
+    assert torch.allclose(smooth_poses(steady, 3.0), steady, atol=1e-9)
+    assert torch.equal(smooth_poses(poses, 0), poses)
+    with pytest.raises(EgoXInputError, match="smoothing"):
+        smooth_poses(poses, -1)
+    path = CameraTrajectory(w2c=noisy, camera=CAMERA, times_s=torch.arange(60, dtype=torch.float64) / 20)
+    assert torch.allclose(smoothed(path, 0.1).w2c, calm)
+
+
+def meta_content(count: int = 50, moving_exo: bool = False) -> dict:
+    exo = look_at((0.0, -1, -2), (0.0, 0, 0))
+    return {
+        "prompt": "[Exo view] a room\n[Ego view] hands",
+        "camera_intrinsics": [[900.0, 0, 960], [0, 900, 540], [0, 0, 1]],
+        "camera_extrinsics": (exo.expand(count, 3, 4) if moving_exo else exo).tolist(),
+        "ego_intrinsics": [[150.0, 0, 255.5], [0, 150, 255.5], [0, 0, 1]], "ego_extrinsics": circle(count).tolist(),
+    }
+
+
+def test_released_meta_in_both_forms(tmp_path: Path) -> None:
+    folder = tmp_path / "kitchen"
+    folder.mkdir()
+    write_json(folder / "meta.json", meta_content())
+    one = read_trajectory(folder / "meta.json", CAMERA, selection(list(range(0, 49))))
+    assert one.w2c.shape == (49, 3, 4) and one.prompt.startswith("[Exo view]") and one.camera == CAMERA
+    assert one.exo_camera.stored_size == (1920, 1080) and float(one.meta_intrinsics[0, 0]) == 150
+    other = meta_content() | {"prompt": "other", "exo_path": "./videos/garden/exo.mp4"}
+    wanted = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
+    write_json(folder / "list.json", {"test_datasets": [other, wanted]})
+    assert torch.equal(read_trajectory(folder / "list.json", CAMERA, count=49).w2c, one.w2c)  # by the folder's name
+    assert read_meta(folder / "list.json", "garden").prompt == "other"
+    assert read_meta(folder / "list.json", "0").prompt == "other"
+    with pytest.raises(EgoXInputError, match="'garden', 'kitchen'"):
+        read_meta(folder / "list.json", "cellar")
+    write_json(tmp_path / "list.json", {"test_datasets": [other, wanted]})
+    with pytest.raises(EgoXInputError, match="name the take"):
+        read_meta(tmp_path / "list.json")
+    write_json(tmp_path / "list.json", {"test_datasets": [other]})
+    assert read_meta(tmp_path / "list.json").prompt == "other"
+
+
+def test_a_moving_exo_camera_follows_the_frames(tmp_path: Path) -> None:
+    write_json(tmp_path / "meta.json", meta_content(moving_exo=True))
+    path = read_trajectory(tmp_path / "meta.json", CAMERA, selection([0, 8, 16, 24, 32]))
+    assert path.exo_w2c.shape == (5, 3, 4) and path.w2c.shape == (5, 3, 4)
+
+
+def test_bad_meta_is_refused(tmp_path: Path) -> None:
+    mirrored = circle(50)
+    mirrored[7, 0, :3] *= -1
+    for change, message in (
+        ({"camera_intrinsics": [[1, 0], [0, 1]]}, r"camera_intrinsics.*shape \(2, 2\)"),
+        ({"ego_extrinsics": [[1, 2, 3, 4]]}, "ego_extrinsics.*shape"),
+        ({"ego_extrinsics": mirrored.tolist()}, "reflection .*frame 7"),
+        ({"camera_extrinsics": (2 * torch.eye(3, 4)).tolist()}, "not a rotation"),
+        ({"camera_size": [1, 2, 3]}, "camera_size"),
+        ({"ego_extrinsics": None}, "no ego_extrinsics"),
+        ({"ego_camera": {"lens": "pinhole"}}, "ego_camera"),
+    ):
+        write_json(tmp_path / "meta.json", meta_content() | change)
+        with pytest.raises(EgoXInputError, match=message):
+            read_trajectory(tmp_path / "meta.json", CAMERA)
+    for content in ({"a": 1}, 3, {"test_datasets": []}):
+        write_json(tmp_path / "meta.json", content)
+        with pytest.raises(EgoXInputError, match="meta file"):
+            read_trajectory(tmp_path / "meta.json", CAMERA)
+
+
+def test_own_format_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "path.json"
+    before = CameraTrajectory(w2c=circle(21), camera=CAMERA, times_s=torch.arange(21, dtype=torch.float64) / 20,
+                              exo_w2c=circle(1)[0], exo_camera=preset_camera("pinhole", 32), prompt="ä",
+                              source="editor", meta_intrinsics=torch.eye(3, dtype=torch.float64))
+    write_trajectory(path, before)
+    after = read_trajectory(path, preset_camera("pinhole", 8))
+    assert after.camera == CAMERA and after.exo_camera == before.exo_camera
+    assert (after.prompt, after.source) == ("ä", "editor")
+    for field in ("w2c", "times_s", "exo_w2c", "meta_intrinsics"):
+        assert torch.equal(getattr(after, field), getattr(before, field))
+    half = read_trajectory(path, CAMERA, selection([0, 2, 4]))
+    assert torch.allclose(half.w2c, before.w2c[[0, 2, 4]], atol=1e-12)
+    assert torch.allclose(resample(before, selection([0, 2, 4])).w2c, half.w2c)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for broken, message in ((content | {"colour": 1}, "unknown .'colour'"), (content | {"version": 9}, "version 9"),
+                            ({k: v for k, v in content.items() if k != "w2c"}, "missing keys .'w2c'"),
+                            (content | {"times_s": [0, 1]}, "one finite time"),
+                            (content | {"times_s": "soon"}, "times_s")):
+        write_json(path, broken)
+        with pytest.raises(EgoXInputError, match=message):
+            read_trajectory(path, CAMERA)
+
+
+def test_keyframes() -> None:
+    content = {"keyframes": [
+        {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]},
+        {"time_s": 1, "position": [1, 0, 1], "yaw_deg": 0, "pitch_deg": 0, "roll_deg": 0},
+        {"time_s": 2, "w2c": sensor_pose(look_at((2.0, 0, 1), (2.0, 0, 3)), CAMERA).tolist()},
+    ], "interpolation": "linear"}
+    track, smooth = keyframe_track(content, CAMERA)
+    assert not smooth
+    path = trajectory_from_track(track, CAMERA, selection([0, 10, 20, 30, 40]), smooth=smooth)
+    assert torch.allclose(camera_centre(path.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64))
+    # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
+    rays = pixel_rays(CAMERA, torch.float64)[0] @ invert(path.w2c[0])[:, :3].T
+    assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
+    constant, _ = keyframe_track([content["keyframes"][0]], CAMERA)
+    assert trajectory_from_track(constant, CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
+
+
+def test_angles_turn_the_upright_way() -> None:
+    def seen(point, **angles):
+        pose = upright_pose((0.0, 0, 0), angles.get("yaw", 0), angles.get("pitch", 0), angles.get("roll", 0))
+        return (pose[:, :3] @ torch.tensor(point, dtype=torch.float64)).round(decimals=9).tolist()
+
+    assert seen((1.0, 0, 0), yaw=90) == [0, 0, 1]  # turned right, what was on the right is ahead
+    assert seen((0.0, -1, 0), pitch=90) == [0, 0, 1]  # looking up (y is down)
+    assert seen((1.0, 0, 0), roll=90) == [0, -1, 0]  # tilted clockwise, what was on the right is above
+    z_up = upright_pose((0.0, 0, 0), 0, 0, 0, up=(0.0, 0, 1))
+    assert (z_up[:, :3] @ torch.tensor([0.0, 0, 1], dtype=torch.float64))[1] < -0.99
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ({"frames": []}, "list of keyframes"), ([], "at least one"), ([{"time_s": 0}], "keys"),
+    ([{"time_s": 0, "position": [0, 0], "look_at": [0, 0, 1]}], "position"),
+    ([{"time_s": 0, "position": [0, 0, 0], "look_at": [0, 0, 1], "zoom": 2}], "keys"),
+    ([{"time_s": 0, "position": [0, 0, 0], "yaw_deg": "left"}], "yaw_deg"),
+    ([{"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0}, {"frame": 4, "position": [0, 0, 0], "yaw_deg": 0}],
+     "throughout"),
+    ([{"time_s": 1, "position": [0, 0, 0], "yaw_deg": 0}, {"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0}], "rise"),
+    ({"keyframes": [{"time_s": 0, "w2c": [[1]]}]}, "shape"),
+    ({"keyframes": [], "interpolation": "jump"}, "spline or linear"),
+])
+def test_bad_keyframes_are_refused(content, message: str) -> None:
+    with pytest.raises(EgoXInputError, match=message):
+        keyframe_track(content, CAMERA)
+
+
+def test_ego_camera_of_the_file_overrules(tmp_path: Path) -> None:
+    own = preset_camera("pinhole", 40)
+    write_json(tmp_path / "meta.json", meta_content() | {"ego_camera": camera_to_json(own)})
+    assert read_trajectory(tmp_path / "meta.json", CAMERA).camera == own
+
+
+def test_released_takes(shared_dir: Path) -> None:
+    for take in sorted((shared_dir / "data" / "takes").iterdir()):
+        path = read_trajectory(take / "meta.json", preset_camera("aria_released", 448), count=49)
+        assert path.w2c.shape == (49, 3, 4) and path.exo_w2c.shape == (3, 4) and path.prompt
