@@ -15,6 +15,13 @@ import torch
 
 from tools import make_standin_models as standins
 
+GGA_DEFAULTS = {
+    "lambda_g": 3.0, "gga_mode": "released", "rays": "released", "start_percent": 0.0, "end_percent": 1.0,
+    "first_block": 0, "end_block": -1, "first_head": 0, "end_head": -1, "soft_trust": True, "pooling": "released",
+    "backend": "auto",
+}
+"""Defaults of the inputs that the model patch and the sampler node share."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RigSize:
@@ -47,6 +54,36 @@ class ModelRig:
     def nodes(self, name: str) -> ModuleType:
         """A module of the pack's ``nodes``."""
         return importlib.import_module(f"{self.pack.__name__}.nodes.{name}")
+
+    def patch(self, model: Any = None, **changes: Any) -> Any:
+        """EgoX Model Patch with its defaults, on the rig's model or another."""
+        inputs = {"depth": self.depth, "trajectory": self.trajectory, **GGA_DEFAULTS, **changes}
+        return self.nodes("model_patch").EgoXModelPatch.execute(self.model if model is None else model, self.canvas,
+                                                                **inputs)[0]
+
+    def ksample(self, model: Any, *, sampler: str = "euler", scheduler: str = "simple", steps: int = 3,
+                cfg: float = 3.0, seed: int = 5, latent: dict | None = None, **inputs: Any) -> torch.Tensor:
+        """The stock KSampler; the sampled latent [B, 16, t, h, w_ego]."""
+        import nodes as host_nodes
+
+        with torch.inference_mode():
+            (out,) = host_nodes.common_ksampler(
+                model, seed, steps, cfg, sampler, scheduler, inputs.pop("positive", self.positive),
+                inputs.pop("negative", self.negative), latent or self.latent, **inputs)
+        return out["samples"]
+
+    def wan_sample(self, model: Any = None, *, sampler: str = "released", steps: int = 3, cfg: float = 3.0,
+                   seed: int = 5, **changes: Any) -> torch.Tensor:
+        """Wan EgoX Sampler with its defaults; the sampled latent."""
+        inputs = {"positive": self.positive, "negative": self.negative, "latent": self.latent, "canvas": self.canvas,
+                  "depth": self.depth, "trajectory": self.trajectory, "scheduler": "simple", "shift": 3.0,
+                  "start_step": 0, "end_step": 10000, "add_noise": True, "leftover_noise": False, **GGA_DEFAULTS,
+                  **changes}
+        node = self.nodes("wan_sampler").EgoXWanSampler
+        with torch.inference_mode():
+            out = node.execute(self.model if model is None else model, seed=seed, steps=steps, cfg=cfg,
+                               sampler=sampler, **inputs)
+        return out[0]["samples"]
 
 
 def core(pack: ModuleType, name: str) -> ModuleType:

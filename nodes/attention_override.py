@@ -1,0 +1,96 @@
+"""Puts geometry into the transformer's self-attention, through the host's attention override."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..egox_core.gga import gga_attention
+from ..egox_core.gga_options import GgaOptions
+from ..egox_core.types import GgaGeometry
+from .prepare_sampling import SIGMA_RANGE
+
+OVERRIDE = "optimized_attention_override"
+
+
+class GeometryGuidance:
+    """What guides the attention of one patched model, and when. Moved with the model by the wrapper that holds it."""
+
+    def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str) -> None:
+        self.geometry = geometry
+        self.options = options
+        self.backend = backend
+        self._windows: dict[tuple[int, ...], GgaGeometry] = {}
+
+    def to(self, device: torch.device) -> None:
+        """Follow the model to a device; float32 stays, which the logarithm needs."""
+        self.geometry = self.geometry.to(device)
+        self._windows.clear()
+
+    def override(
+        self,
+        transformer_options: dict[str, Any],
+        context: Tensor,
+        clip_fea: Tensor | None,
+        frames: list[int] | None,  # latent frames of the context window; None: all
+    ) -> AttentionOverride | None:
+        """The override for this forward, or None where the plain attention is to run (outside the sigma range)."""
+        if not self._in_range(transformer_options):
+            return None
+        others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
+        return AttentionOverride(self._of_window(frames), self.options, self.backend,
+                                 transformer_options.get(OVERRIDE), others)
+
+    def _of_window(self, frames: list[int] | None) -> GgaGeometry:
+        if frames is None:
+            return self.geometry
+        if tuple(frames) not in self._windows:
+            self._windows[tuple(frames)] = self.geometry.select_frames(frames)
+        return self._windows[tuple(frames)]
+
+    def _in_range(self, transformer_options: dict[str, Any]) -> bool:
+        whole = self.options.start_percent == 0.0 and self.options.end_percent == 1.0
+        sigmas = transformer_options.get("sigmas")
+        if whole or sigmas is None or SIGMA_RANGE not in transformer_options:
+            return True  # asking for the number would make a GPU wait, so the usual case doesn't ask
+        highest, lowest = transformer_options[SIGMA_RANGE]
+        return lowest <= float(sigmas.flatten()[0]) <= highest
+
+
+class AttentionOverride:
+    """Biases self-attention of the guided blocks; all other calls, and the exo queries, go the way they went before."""
+
+    def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str, previous: Callable | None,
+                 cross_lengths: set[int]) -> None:
+        self.geometry = geometry
+        self.options = options
+        self.backend = backend
+        self.previous = previous
+        # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512 or 257 tokens), the
+        # first call of a block is the self-attention.
+        self.ambiguous = geometry.tokens in cross_lengths
+        self.last_block: int | None = None
+
+    def __call__(self, func: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None,
+                 **kwargs: Any) -> Tensor:
+        def plain(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+            if self.previous is not None:
+                return self.previous(func, q, k, v, heads, mask=mask, **kwargs)
+            return func(q, k, v, heads, mask=mask, **kwargs)
+
+        block = (kwargs.get("transformer_options") or {}).get("block_index", 0)
+        if not self.is_self_attention(q, k, block) or not self.options.covers_block(block):
+            return plain(q, k, v, heads)
+        return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend)
+
+    def is_self_attention(self, q: Tensor, k: Tensor, block: int) -> bool:
+        """Whether this call compares all tokens of the canvas with each other."""
+        if q.shape[1] != self.geometry.tokens or k.shape[1] != self.geometry.tokens:
+            return False
+        if not self.ambiguous:
+            return True
+        first, self.last_block = block != self.last_block, block
+        return first

@@ -1,0 +1,76 @@
+"""The inputs of geometry-guided attention, the same on the model patch and on the sampler node."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..egox_core.gga_backends import BACKENDS
+from ..egox_core.gga_geometry import POOLINGS, GgaGeometryOptions
+from ..egox_core.gga_options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
+from ..egox_core.ray_geometry import RAY_MODES
+from .io_types import EgoXDepth, EgoXTrajectory
+
+TO_THE_LAST = -1
+
+
+def geometry_inputs() -> list[io.Input]:
+    """Depth and trajectory, from which the directions are made."""
+    return [
+        EgoXDepth.Input("depth", optional=True,
+                        tooltip="The exo video's depth. Not needed where λ_g is 0 or the mode is off."),
+        EgoXTrajectory.Input("trajectory", optional=True,
+                             tooltip="The ego camera's poses, the ones that the prior was rendered with."),
+    ]
+
+
+def gga_inputs() -> list[io.Input]:
+    """How the geometry guides the attention."""
+    return [
+        io.Float.Input("lambda_g", display_name="λ_g", default=DEFAULT_LAMBDA["released"], min=0.0, max=100.0,
+                       step=0.05,
+                       tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
+                               "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1."),
+        io.Combo.Input("gga_mode", options=list(GGA_MODES), default="released",
+                       tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
+                               "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry."),
+        io.Combo.Input("rays", options=list(RAY_MODES), default="released",
+                       tooltip="Viewing rays of the ego pixels. released: as the authors' inference makes them, about "
+                               "15 degrees off the lens, for their LoRA. exact: the camera that drew the prior. "
+                               "pinhole: without distortion."),
+        io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                       tooltip="Share of the schedule at which the geometry starts to guide."),
+        io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                       tooltip="Share of the schedule at which the geometry stops guiding."),
+        io.Int.Input("first_block", default=0, min=0, max=999, advanced=True,
+                     tooltip="First transformer block that is guided."),
+        io.Int.Input("end_block", default=TO_THE_LAST, min=TO_THE_LAST, max=999, advanced=True,
+                     tooltip="Block before which guiding ends; -1: to the last."),
+        io.Int.Input("first_head", default=0, min=0, max=999, advanced=True,
+                     tooltip="First attention head that is guided."),
+        io.Int.Input("end_head", default=TO_THE_LAST, min=TO_THE_LAST, max=999, advanced=True,
+                     tooltip="Head before which guiding ends; -1: to the last."),
+        io.Boolean.Input("soft_trust", default=True, advanced=True,
+                         tooltip="Turn the geometry down where depth is missing or not to be trusted."),
+        io.Combo.Input("pooling", options=list(POOLINGS), default="released", advanced=True,
+                       tooltip="How four latents' directions become a token's. released: averaged. unit: averaged and "
+                               "made unit length again."),
+        io.Combo.Input("backend", options=["auto", *BACKENDS, "reference"], default="auto", advanced=True,
+                       tooltip="How the biased attention is computed. auto: the fastest that was measured for this "
+                               "device. reference: dense, for tests at small sizes only."),
+    ]
+
+
+def gga_options(*, lambda_g: float, gga_mode: str, rays: str, start_percent: float, end_percent: float,
+                first_block: int, end_block: int, first_head: int, end_head: int, soft_trust: bool, pooling: str,
+                backend: str) -> tuple[GgaOptions, GgaGeometryOptions, str]:
+    """The core's options and the backend, from the inputs above.
+
+    Raises:
+        EgoXInputError: a strength, mode or range that makes no sense.
+    """
+    options = GgaOptions(
+        mode=gga_mode, lambda_g=lambda_g, start_percent=start_percent, end_percent=end_percent,
+        first_block=first_block, end_block=None if end_block == TO_THE_LAST else end_block,
+        first_head=first_head, end_head=None if end_head == TO_THE_LAST else end_head, soft_trust=soft_trust,
+    )
+    return options, GgaGeometryOptions(rays=rays, pooling=pooling), backend

@@ -1,0 +1,88 @@
+"""What is checked and measured once a run, when the host prepares sampling: before any step is taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..egox_core.canvas import check_sampled_latent
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.types import Canvas
+from .wan_guard import check_model, has_image_embedding
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.patcher_extension import WrapperExecutor
+
+SIGMA_RANGE = "egox_sigma_range"
+"""Key in transformer_options: (highest, lowest] sigma at which the geometry guides, from start and end percent."""
+
+REFUSED_CONDITIONING = {
+    "time_dim_concat": "frames appended in time",
+    "context_latents": "in-context reference latents",
+    "reference_latents": "reference latents",
+}
+
+
+class SamplingCheck:
+    """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed."""
+
+    def __init__(self, canvas: Canvas, start_percent: float, end_percent: float) -> None:
+        self.canvas = canvas
+        self.percents = (start_percent, end_percent)
+
+    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        guider = executor.class_obj
+        model = guider.model_patcher
+        check_model(model)
+        check_sampled_latent(self.canvas, noise)
+        check_conditioning(model, guider.conds)
+        # Percent means what it means in the host's nodes. The sampling object is asked now, because a node after this
+        # patch may have changed the shift; the guider's options are its own copy for this run.
+        sampling = model.get_model_object("model_sampling")
+        sigmas = tuple(float(sampling.percent_to_sigma(percent)) for percent in self.percents)
+        guider.model_options.setdefault("transformer_options", {})[SIGMA_RANGE] = sigmas
+        return executor(noise, *args, **kwargs)
+
+
+class WholeCanvasMemory:
+    """A PREPARE_SAMPLING wrapper: has the host make room for the whole canvas, not for the ego half it sees."""
+
+    def __init__(self, w_exo: int) -> None:
+        self.w_exo = w_exo  # latents
+
+    def __call__(self, executor: WrapperExecutor, model: ModelPatcher, noise_shape: Any, *args: Any,
+                 **kwargs: Any) -> Any:
+        return executor(model, [*noise_shape[:-1], noise_shape[-1] + self.w_exo], *args, **kwargs)
+
+    def batching_patches(self) -> dict[str, Any]:
+        """Object patches that make the host's batching decision (cond and uncond together?) count the exo half too.
+
+        It adds up the sizes of the input and of the named conditions, so the condition latent stands for the exo half.
+        """
+        return {
+            "memory_usage_factor_conds": ("c_concat",),
+            "memory_usage_shape_process": {"c_concat": lambda shape: [*shape[:-1], self.w_exo]},
+        }
+
+
+def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> None:
+    """Refuse conditioning that the canvas can't be sampled with.
+
+    Raises:
+        EgoXInputError: not from EgoX Conditioning, no picture embedding on a model that has one, extra latents.
+    """
+    for name, entries in conds.items():
+        for cond in entries or ():
+            if "concat_latent_image" not in cond:
+                raise EgoXInputError(f"{name} conditioning", got="no condition latent", expected="the ego prior's",
+                                     fix="connect positive and negative of EgoX Conditioning to the sampler")
+            if has_image_embedding(model) and cond.get("clip_vision_output") is None:
+                raise EgoXInputError(
+                    "picture embedding", got="none", expected="one, as this model (Wan 2.1 I2V) reads it",
+                    fix="connect CLIP vision (clip_vision_h) to EgoX Conditioning, image_embedding not 'none'")
+            for key, words in REFUSED_CONDITIONING.items():
+                if cond.get(key) is not None:
+                    raise EgoXInputError(f"{name} conditioning", got=words, expected="only what EgoX Conditioning sets",
+                                         fix="take the node that adds them out of the conditioning's path")

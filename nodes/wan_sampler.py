@@ -1,0 +1,136 @@
+"""Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.samplers
+import node_helpers
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy_api.latest import io, ui
+from comfy_extras.nodes_custom_sampler import Noise_EmptyNoise, Noise_RandomNoise, SamplerCustomAdvanced
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+import nodes as host_nodes
+
+from ..egox_core.canvas import check_sampled_latent
+from ..egox_core.released_sampling import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
+from .gga_inputs import geometry_inputs, gga_inputs, gga_options
+from .io_types import EgoXCanvas
+from .model_patch import KEY, patch_model
+from .picture_embedding import released_embedding
+from .prepare_sampling import check_conditioning
+from .released_sampling import SHIFT_TOOLTIP, released_sampler
+from .time_left import TimeLeft
+from .wan_guard import has_image_embedding
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..egox_core.types import Canvas
+
+RELEASED = "released"
+LAST_STEP = 10000
+
+
+class EgoXWanSampler(io.ComfyNode):
+    """Samples the ego half; released sampling first and default, then all the host's samplers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXWanSampler",
+            display_name="Wan EgoX Sampler",
+            category="EgoX/model",
+            description="EgoX Model Patch and a sampler in one node. Gives the same numbers as EgoX Model Patch with "
+                        "SamplerCustomAdvanced (released) or KSampler (all others).",
+            inputs=[
+                io.Model.Input("model",
+                               tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA."),
+                io.Conditioning.Input("positive", tooltip="From EgoX Conditioning."),
+                io.Conditioning.Input("negative", tooltip="From EgoX Conditioning."),
+                io.Latent.Input("latent", tooltip="From EgoX Conditioning: the empty ego half."),
+                EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
+                *geometry_inputs(),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                             tooltip="Seed of the noise. In image embedding 'released' the picture embedding is redone "
+                                     "from it."),
+                io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999, tooltip="Sampling steps; the authors use "
+                                                                                      "50."),
+                io.Float.Input("cfg", default=RELEASED_CFG, min=0.0, max=100.0, step=0.1,
+                               tooltip="Guidance by the prompt; the authors use 5. 1 halves the work (step-distilled "
+                                       "LoRAs)."),
+                io.Combo.Input("sampler", options=[RELEASED, *comfy.samplers.KSampler.SAMPLERS], default=RELEASED,
+                               tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
+                                       "its uni_pc is another solver."),
+                io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
+                               tooltip="How sigmas are spread, for the host's samplers; released has its own table."),
+                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=100.0, step=0.01,
+                               tooltip=SHIFT_TOOLTIP),
+                *gga_inputs(),
+                io.Int.Input("start_step", default=0, min=0, max=LAST_STEP, advanced=True,
+                             tooltip="First step to take; for the second model of a Wan 2.2 pair the step at which the "
+                                     "first one stopped."),
+                io.Int.Input("end_step", default=LAST_STEP, min=0, max=LAST_STEP, advanced=True,
+                             tooltip="Step before which to stop."),
+                io.Boolean.Input("add_noise", default=True, advanced=True,
+                                 tooltip="Off for a latent that still holds noise (the second model of a pair)."),
+                io.Boolean.Input("leftover_noise", default=False, advanced=True,
+                                 tooltip="Leave the noise in when stopping early (the first model of a pair)."),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The sampled ego half, for Decode Ego Half.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift, lambda_g,
+                gga_mode, rays, start_percent, end_percent, first_block, end_block, first_head, end_head, soft_trust,
+                pooling, backend, start_step, end_step, add_noise, leftover_noise, depth=None,
+                trajectory=None) -> io.NodeOutput:
+        options = gga_options(
+            lambda_g=lambda_g, gga_mode=gga_mode, rays=rays, start_percent=start_percent, end_percent=end_percent,
+            first_block=first_block, end_block=end_block, first_head=first_head, end_head=end_head,
+            soft_trust=soft_trust, pooling=pooling, backend=backend)
+        check_sampled_latent(canvas, latent["samples"])
+        released = released_sampler(steps, shift) if sampler == RELEASED else None
+        patched, note = patch_model(model, canvas, depth, trajectory, *options)
+        positive, negative = reembed(patched, canvas, seed, positive, negative)
+        check_conditioning(patched, {"positive": [values for _, values in positive],
+                                     "negative": [values for _, values in negative]})
+        (patched,) = ModelSamplingSD3().patch(patched, shift)
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, TimeLeft(node_id))
+        if released is not None:
+            out = sample_with(patched, *released, positive, negative, latent, seed, cfg, start_step, end_step,
+                              add_noise, leftover_noise)
+        else:
+            (out,) = host_nodes.common_ksampler(
+                patched, seed, steps, cfg, sampler, scheduler, positive, negative, latent,
+                disable_noise=not add_noise, start_step=start_step, last_step=end_step,
+                force_full_denoise=not leftover_noise)
+        return io.NodeOutput(out, ui=ui.PreviewText(note))
+
+
+def reembed(model: ModelPatcher, canvas: Canvas, seed: int, positive: list, negative: list) -> tuple[list, list]:
+    """In mode ``released``, conditioning with the picture embedding of this seed's own noise, else what came in."""
+    if canvas.image_embedding != RELEASED or not has_image_embedding(model) or canvas.noise_seed == seed:
+        return positive, negative
+    embedding = released_embedding(canvas.vae, canvas.clip_vision, canvas.exo_latent, canvas.prior_latent, seed)
+    values = {"clip_vision_output": embedding}
+    return tuple(node_helpers.conditioning_set_values(cond, values) for cond in (positive, negative))
+
+
+def sample_with(model: ModelPatcher, sampler: Any, sigmas: torch.Tensor, positive: list, negative: list, latent: dict,
+                seed: int, cfg: float, start_step: int, end_step: int, add_noise: bool, leftover_noise: bool) -> dict:
+    """The host's SamplerCustomAdvanced over part of a schedule; the LATENT that it gives."""
+    sigmas = sigmas[start_step : end_step + 1].clone()
+    if len(sigmas) < 2:
+        return latent
+    if not leftover_noise:
+        sigmas[-1] = 0
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    noise = Noise_RandomNoise(seed) if add_noise else Noise_EmptyNoise()
+    return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent)[0]

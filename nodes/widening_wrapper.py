@@ -1,0 +1,69 @@
+"""Shows the transformer the whole canvas while the sampler holds the ego half only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..egox_core.canvas import crop_ego, widen
+from .attention_override import OVERRIDE, GeometryGuidance
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+
+class WideningWrapper:
+    """A DIFFUSION_MODEL wrapper: ego input in, whole canvas to the model, ego half of what it returns out.
+
+    A sampler that never sees the exo half can't change it: this equals a full-width loop whose exo velocity is zero.
+    Holds the clean exo latent in model space; the host moves it with the model by calling :meth:`to`.
+    """
+
+    def __init__(
+        self,
+        exo: Tensor,  # [B, 16, t, h, w_exo] clean exo latent, model space
+        mask_exo: Tensor,  # [B, 4, t, h, w_exo] 1 = known
+        guidance: GeometryGuidance | None,
+    ) -> None:
+        self.exo = exo
+        self.mask_exo = mask_exo
+        self.guidance = guidance
+
+    def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
+        """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
+        if isinstance(target, torch.dtype):
+            return self
+        self.exo = self.exo.to(target)
+        self.mask_exo = self.mask_exo.to(target)
+        if self.guidance is not None:
+            self.guidance.to(target)
+        return self
+
+    def __call__(
+        self,
+        executor: WrapperExecutor,
+        x: Tensor,  # [B, 36, t, h, w_ego], cond and uncond stacked
+        timestep: Tensor,
+        context: Tensor,
+        clip_fea: Tensor | None = None,
+        time_dim_concat: Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:  # [B, 16, t, h, w_ego]
+        options = dict(transformer_options or {})
+        exo, mask_exo, frames = self.exo, self.mask_exo, None
+        window = options.get("context_window")
+        if window is not None and exo.shape[2] != x.shape[2]:
+            exo, mask_exo = window.get_tensor(exo, dim=2), window.get_tensor(mask_exo, dim=2)
+            frames = window.get_tensor(torch.arange(self.exo.shape[2])[None], dim=1)[0].tolist()
+        if executor.class_obj.img_emb is None:
+            clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
+        if self.guidance is not None:
+            override = self.guidance.override(options, context, clip_fea, frames)
+            if override is not None:
+                options[OVERRIDE] = override
+        wide = widen(x, exo, mask_exo)
+        out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        return crop_ego(out, exo.shape[-1])
