@@ -1,0 +1,71 @@
+"""The attention bias written out plainly: the reference twin of what :mod:`gga` computes in pieces.
+
+Dense, [tokens, tokens]: for tests and small sizes only (3.1 GB at the released size). Golden: ``gga_bias``,
+``tiny_transformer``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .gga_options import GgaOptions
+from .types import GgaGeometry
+
+LOG_FLOOR = 1e-6
+"""Added to 1 + cos before the logarithm (quirks 14); added after the 1, because float32 has no 1.000001."""
+
+
+def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # [h * w_ego, tokens]
+    """Cosine of every ego query of one latent frame against every token's direction; 0 for ego keys."""
+    return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
+
+
+def bias_from_cosine(
+    cos: Tensor,  # [..., tokens]
+    has_geometry: Tensor,  # [tokens] bool: exo keys with depth
+    options: GgaOptions,
+    trust: Tensor | None = None,  # [tokens] 0...1
+) -> Tensor:  # [..., tokens]
+    """Bias to be added to q.k / sqrt(d). Quirks 12 to 14 for ``released``; Eq. 4 and 5 for ``paper``."""
+    cos = cos.clamp(-1, 1)
+    lambda_g = options.lambda_g
+    if options.mode == "released":
+        cos = torch.where(cos > 0, cos * lambda_g, cos) if lambda_g > 1 else cos * lambda_g
+    bias = torch.log((cos + 1) + LOG_FLOOR)
+    if options.mode == "paper":
+        # The paper compares directions to points; keys without a point (ego ones) keep weight 1.
+        bias = torch.where(has_geometry, bias + math.log(lambda_g), bias)
+    elif options.mode == "power":
+        bias = bias * lambda_g
+    return bias if trust is None else torch.where(has_geometry, bias * trust, bias)
+
+
+def dense_bias(geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype = torch.float32) -> Tensor:
+    """[tokens, tokens]: bias of every query against every key. Rows of exo queries are 0."""
+    t, h, w_exo, w_ego = geometry.grid
+    bias = torch.zeros(t, h, w_exo + w_ego, geometry.tokens, dtype=dtype, device=geometry.key_dirs.device)
+    if options.biases:
+        trust = geometry.key_trust.to(dtype) if options.soft_trust else None
+        for f in range(t):
+            rows = bias_from_cosine(cosine_rows(geometry, f).to(dtype), geometry.key_trust > 0, options, trust)
+            bias[f, :, w_exo:] = rows.view(h, w_ego, -1)
+    return bias.flatten(0, 2)
+
+
+def reference_attention(
+    q: Tensor,  # [B, tokens, heads * d]
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    geometry: GgaGeometry,
+    options: GgaOptions,
+) -> Tensor:  # [B, tokens, heads * d]
+    """softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a yardstick)."""
+    q4, k4, v4 = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
+    first, end = options.head_range(heads)
+    scores[:, first:end] += dense_bias(geometry, options, dtype=scores.dtype)
+    return (scores.softmax(-1) @ v4).transpose(1, 2).flatten(2)

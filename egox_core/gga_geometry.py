@@ -1,0 +1,190 @@
+"""From depth and poses to the directions that geometry-guided attention compares (paper 3.2; quirks 1 to 11).
+
+Steps, as in the released inference: exo pixels to world points, cropped and sampled to latents; for every ego frame the
+unit directions from its camera centre to the points of every frame; ego rays in world axes; 2x2 pooling to tokens by
+averaging without renormalising. All in float64 on the CPU, kept in float32. Golden: ``gga_geometry_*``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from .cameras import pixel_rays
+from .canvas import FRAMES_PER_LATENT, PIXELS_PER_LATENT, latent_frames, latent_size
+from .errors import EgoXInputError
+from .progress import Progress, no_progress
+from .ray_geometry import RAY_MODES, ego_rays, world_rays
+from .types import CameraTrajectory, DepthVideo, GgaGeometry
+
+ASPECT_TOLERANCE = 0.005
+POOLINGS = ("released", "unit")
+PATCH = 2  # latents a side of a token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgaGeometryOptions:
+    """How rays and directions are made. Defaults are the released inference's.
+
+    Raises:
+        EgoXInputError: unknown ray mode or pooling.
+    """
+
+    rays: str = "released"  # released | exact | pinhole, see ray_geometry
+    pooling: str = "released"  # released: average of the four latents; unit: the same, made unit length
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("ray geometry", self.rays, RAY_MODES), ("pooling", self.pooling, POOLINGS)):
+            if value not in known:
+                raise EgoXInputError(what, got=repr(value), expected=f"one of {', '.join(known)}",
+                                     fix="choose one of the named modes")
+
+
+def gga_geometry(
+    depth: DepthVideo,
+    trajectory: CameraTrajectory,
+    options: GgaGeometryOptions | None = None,
+    *,
+    frames: int = 49,  # video frames of the canvas, 4n+1
+    exo_size: tuple[int, int] = (784, 448),  # (width, height) px
+    ego_size: tuple[int, int] = (448, 448),  # (width, height) px
+    progress: Progress = no_progress,
+) -> GgaGeometry:
+    """Directions of all tokens of a canvas; a few MB, to be computed once a sampling run.
+
+    Depth frames 0, 4, 8, ... are used, as released. Depth wider than the canvas' aspect is centre-cropped; other sizes
+    of the same aspect are sampled. Latents without valid depth get the zero vector (no preference) and trust 0.
+
+    Raises:
+        EgoXInputError: frames not 4n+1, depth or trajectory shorter than the clip, depth narrower than the canvas'
+            aspect, released rays without K or for an ego picture that isn't square.
+    """
+    options = options or GgaGeometryOptions()
+    t = latent_frames(frames)
+    w_exo, h = latent_size(*exo_size, what="exo size")
+    w_ego, h_ego = latent_size(*ego_size, what="ego size")
+    if h != h_ego:
+        raise EgoXInputError("ego height", got=f"{ego_size[1]} px", expected=f"the exo height, {exo_size[1]} px",
+                             fix="render the ego prior as high as the exo video")
+    _check_length("depth", len(depth.depth_m), frames)
+    _check_length("ego trajectory", len(trajectory.w2c), frames)
+    picked = torch.arange(t) * FRAMES_PER_LATENT
+    w2c = trajectory.w2c.detach().to("cpu", torch.float64)[picked]
+
+    points, trust = exo_points(depth, trajectory, picked, exo_size)
+    centres = -torch.linalg.solve(w2c[:, :3, :3], w2c[:, :3, 3:])[..., 0]
+    directions = []
+    for q, centre in enumerate(centres):
+        towards = points - centre
+        directions.append(towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12))
+        progress(q + 1, t, "geometry of the attention")
+    rays = world_rays(ego_rays(options.rays, trajectory, h, w_ego), w2c)
+    return tokens_from_latents(torch.stack(directions), rays, trust, options)
+
+
+def tokens_from_latents(
+    directions: Tensor,  # [t (query frame), t (key frame), h, w_exo, 3] unit, from the ego camera to the exo points
+    rays: Tensor,  # [t, h, w_ego, 3] unit viewing rays of the ego latents, zero where the lens sees nothing
+    trust: Tensor | None = None,  # [t, h, w_exo] 0...1; None: all depth is known
+    options: GgaGeometryOptions | None = None,
+) -> GgaGeometry:
+    """Pools latent-sized directions (h, w in latents) to the token tables that attention uses."""
+    options = options or GgaGeometryOptions()
+    trust = torch.ones(directions.shape[1:-1], dtype=directions.dtype) if trust is None else trust
+    pooled = [pool_tokens(of_frame, trust, options.pooling) for of_frame in directions]
+    query_dirs, _ = pool_tokens(rays, (rays.abs().sum(-1) > 0).to(rays), options.pooling)
+    (t, h, w_ego), w_exo = query_dirs.shape[:3], pooled[0][0].shape[2]
+    # Ego keys get the zero vector, which the same product then turns into cosine 0: no preference.
+    key_dirs = torch.stack([pad(keys.float(), (0, 0, 0, w_ego)) for keys, _ in pooled])
+    return GgaGeometry(query_dirs=query_dirs.float().flatten(1, 2), key_dirs=key_dirs.flatten(1, 3),
+                       key_trust=pad(pooled[0][1].float(), (0, w_ego)).flatten(), grid=(t, h, w_exo, w_ego),
+                       rays=options.rays)
+
+
+def exo_points(
+    depth: DepthVideo,
+    trajectory: CameraTrajectory,
+    picked: Tensor,  # [t] int64 frame numbers
+    exo_size: tuple[int, int],  # (width, height) px of the canvas' exo half
+) -> tuple[Tensor, Tensor]:
+    """World points that the exo latents show, and how far each is to be believed.
+
+    Each latent takes the bilinear sample (no antialias) of the world points, not of the depth: at 448 px the mean of
+    the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are left out of that mean.
+
+    Returns:
+        (points [t, h, w_exo, 3] float64 world, trust [t, h, w_exo] float64 0...1: share of valid pixels times their
+        mean ``depth.trust``). Points without valid pixels are 0 with trust 0.
+    """
+    rays, seen = pixel_rays(depth.camera, dtype=torch.float64)
+    rays = rays / rays[..., 2:].clamp_min(1e-9)
+    sampled = [_sample_latents(depth, int(frame), rays, seen, world_from_exo, exo_size)
+               for frame, world_from_exo in zip(picked, _world_from_exo(depth, trajectory, picked), strict=True)]
+    return torch.stack([points for points, _ in sampled]), torch.stack([trust for _, trust in sampled])
+
+
+def _sample_latents(depth: DepthVideo, frame: int, rays: Tensor, seen: Tensor, world_from_exo: Tensor,
+                    exo_size: tuple[int, int]) -> tuple[Tensor, Tensor]:  # [h, w_exo, 3], [h, w_exo]
+    z = depth.depth_m[frame].to("cpu", torch.float64)
+    valid = torch.isfinite(z) & (z > 0) & seen
+    points = rays * torch.where(valid, z, torch.zeros_like(z))[..., None]
+    points = points @ world_from_exo[:, :3].T + world_from_exo[:, 3]
+    weight = valid.to(z)
+    trust = weight if depth.trust is None else weight * depth.trust[frame].to("cpu", torch.float64).clamp(0, 1)
+    stack = torch.cat((points * weight[..., None], weight[..., None], trust[..., None]), dim=-1)
+    stack = interpolate(_crop_to_aspect(stack.permute(2, 0, 1)[None], exo_size), mode="bilinear", align_corners=False,
+                        size=(exo_size[1] // PIXELS_PER_LATENT, exo_size[0] // PIXELS_PER_LATENT))[0]
+    sums, share, trust = stack[:3], stack[3], stack[4]
+    return (sums / torch.where(share > 0, share, torch.ones_like(share))).permute(1, 2, 0), trust
+
+
+def pool_tokens(
+    directions: Tensor,  # [t, 2h, 2w, 3]
+    trust: Tensor,  # [t, 2h, 2w] 0...1
+    pooling: str = "released",
+) -> tuple[Tensor, Tensor]:  # [t, h, w, 3], [t, h, w]
+    """Average over the 2x2 latents of a token, leaving out those of trust 0; |dir| <= 1 unless ``pooling`` is unit."""
+    known = (trust > 0).to(directions)
+    count = _sum_patches(known[..., None])
+    mean = _sum_patches(directions * known[..., None]) / count.clamp_min(1)
+    if pooling == "unit":
+        mean = mean / mean.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return mean, _sum_patches(trust[..., None])[..., 0] / PATCH**2
+
+
+def _sum_patches(values: Tensor) -> Tensor:  # [t, 2h, 2w, c] -> [t, h, w, c]
+    return values.unflatten(2, (-1, PATCH)).unflatten(1, (-1, PATCH)).sum(dim=(2, 4))
+
+
+def _world_from_exo(depth: DepthVideo, trajectory: CameraTrajectory, picked: Tensor) -> Tensor:  # [t, 3, 4]
+    exo_w2c = depth.exo_w2c if depth.exo_w2c is not None else trajectory.exo_w2c
+    if exo_w2c is None:
+        exo_w2c = torch.eye(3, 4, dtype=torch.float64)
+    exo_w2c = exo_w2c.detach().to("cpu", torch.float64)
+    if exo_w2c.ndim == 2:
+        exo_w2c = exo_w2c.expand(int(picked.max()) + 1, 3, 4)
+    _check_length("exo camera poses", len(exo_w2c), int(picked.max()) + 1)
+    exo_from_world = exo_w2c[picked]
+    rotation = torch.linalg.inv(exo_from_world[:, :, :3])
+    return torch.cat((rotation, -rotation @ exo_from_world[:, :, 3:]), dim=-1)
+
+
+def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t, c, H, W]
+    """Cuts the sides off values that are wider than the canvas, at their own resolution (796 -> 784 at 448)."""
+    height, width = values.shape[-2:]
+    wanted = round(height * exo_size[0] / exo_size[1])
+    if width < wanted * (1 - ASPECT_TOLERANCE):
+        raise EgoXInputError("depth size", got=f"{width}x{height}",
+                             expected=f"the aspect of {exo_size[0]}x{exo_size[1]}, or wider",
+                             fix="give depth of the exo video's own picture; only wider depth can be cropped")
+    left = max(0, (width - wanted) // 2)
+    return values[..., left : left + min(wanted, width)]
+
+
+def _check_length(what: str, have: int, frames: int) -> None:
+    if have < frames:
+        raise EgoXInputError(what, got=f"{have} frames", expected=f"{frames} frames",
+                             fix="use fewer frames, or a file that covers the whole clip")

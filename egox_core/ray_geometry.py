@@ -1,0 +1,120 @@
+"""Which way each ego latent looks: unit rays in the ego camera's frame, in three modes.
+
+``released``: the rays of the authors' inference, oddities included (quirks 7 to 9): K of ``meta.json`` divided to
+latent size, integer latent coordinates, the 12 Aria numbers read in OpenCV's order through a rational pinhole model,
+exactly five fixed-point iterations (not converged at the rim), the image then turned 90 degrees clockwise. They are
+about 15 degrees off the true lens, and the released LoRA is used through them.
+``exact``: the camera that drew the prior, through :mod:`cameras`, at the middle of each latent's 8x8 px.
+``pinhole``: the same camera's focal length and centre without its lens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .camera_presets import ARIA_DISTORTION
+from .cameras import CameraModel, unproject
+from .errors import EgoXInputError
+from .types import CameraTrajectory
+
+RAY_MODES = ("released", "exact", "pinhole")
+RELEASED_PICTURE_PX = 448
+RELEASED_UNDISTORT_ITERATIONS = 5
+RELEASED_QUARTER_TURNS = 1
+SAME_PICTURE = 0.05
+"""How near 2 cx + 1 must be to the ego camera's width for K to be taken as that camera's own."""
+
+
+def ego_rays(mode: str, trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
+    """Viewing directions of the ego latents in the stored (upright) layout.
+
+    Args:
+        mode: released | exact | pinhole.
+        h, w: ego size in latents; square in mode ``released``.
+
+    Returns:
+        [h, w, 3] float64, unit length, frame of the unturned ego camera; zero where the lens sees nothing.
+
+    Raises:
+        EgoXInputError: unknown mode, no K in the trajectory, ego not square (``released``).
+    """
+    if mode == "released":
+        return _released_rays(trajectory, h, w)
+    if mode not in RAY_MODES:
+        raise EgoXInputError("ray geometry", got=repr(mode), expected=f"one of {', '.join(RAY_MODES)}",
+                             fix="choose one of the named modes")
+    camera = trajectory.camera
+    if mode == "pinhole":
+        camera = replace(camera, lens="pinhole", distortion=(), max_angle_deg=89.0)
+    return _camera_rays(camera, h, w)
+
+
+def world_rays(rays_cam: Tensor, w2c: Tensor) -> Tensor:
+    """Camera rays [h, w, 3] for each frame's ego_from_world pose [t, 3, 4], in world axes: [t, h, w, 3]."""
+    return torch.einsum("hwi,tij->thwj", rays_cam, w2c[:, :3, :3].to(rays_cam))
+
+
+def undistort_as_released(
+    points: Tensor,  # [..., 2] pixels
+    intrinsics: Tensor,  # [3, 3]
+    distortion: tuple[float, ...] = ARIA_DISTORTION,
+    iterations: int = RELEASED_UNDISTORT_ITERATIONS,
+) -> Tensor:  # [..., 2] on the plane z = 1
+    """OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4), stopped after exactly ``iterations`` rounds.
+
+    OpenCV's own call ends earlier or later with its version's criteria; five rounds reproduce the golden to 6e-8.
+    """
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = distortion
+    x0 = (points[..., 0] - intrinsics[0, 2]) / intrinsics[0, 0]
+    y0 = (points[..., 1] - intrinsics[1, 2]) / intrinsics[1, 1]
+    x, y = x0, y0
+    for _ in range(iterations):
+        r2 = x * x + y * y
+        inverse_radial = (1 + ((k6 * r2 + k5) * r2 + k4) * r2) / (1 + ((k3 * r2 + k2) * r2 + k1) * r2)
+        dx = 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + s1 * r2 + s2 * r2 * r2
+        dy = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + s3 * r2 + s4 * r2 * r2
+        # Where the rational factor turns negative OpenCV falls back to the distorted point and stays there.
+        lost = inverse_radial < 0
+        x = torch.where(lost, x0, (x0 - dx) * inverse_radial)
+        y = torch.where(lost, y0, (y0 - dy) * inverse_radial)
+    return torch.stack((x, y), dim=-1)
+
+
+def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
+    if h != w:
+        raise EgoXInputError("ego size for released rays", got=f"{w}x{h} latents", expected="a square ego picture",
+                             fix="use a square ego picture, or the ray geometry exact")
+    if trajectory.meta_intrinsics is None:
+        raise EgoXInputError("ego intrinsics for released rays", got="a trajectory without ego_intrinsics",
+                             expected="K of meta.json", fix="load a meta.json, or use the ray geometry exact")
+    # float32 constants in the released code; its distortion numbers are stored at full precision and rounded here.
+    k = trajectory.meta_intrinsics.to("cpu", torch.float64) * (w / released_k_picture_px(trajectory))
+    distortion = tuple(torch.tensor(ARIA_DISTORTION, dtype=torch.float32).double().tolist())
+    row, col = torch.meshgrid(torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij")
+    xy = undistort_as_released(torch.stack((col, row), dim=-1), k, distortion)
+    rays = torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
+    rays = rays / rays.norm(dim=-1, keepdim=True)
+    return torch.rot90(rays, -RELEASED_QUARTER_TURNS, dims=(0, 1))
+
+
+def released_k_picture_px(trajectory: CameraTrajectory) -> int:
+    """Width of the picture that ``meta_intrinsics`` is applied to.
+
+    The released takes carry the K of a 512 px image and the code applies it to 448 px all the same; that is kept, and
+    scaled for other sizes. A K that fits the trajectory's own camera (2 cx + 1 is its width) is taken at that width.
+    """
+    own = 2 * float(trajectory.meta_intrinsics[0, 2]) + 1
+    width = trajectory.camera.width
+    return width if abs(own - width) <= SAME_PICTURE * width else RELEASED_PICTURE_PX
+
+
+def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:
+    width, height = camera.stored_size
+    v = (torch.arange(h, dtype=torch.float64) + 0.5) * (height / h) - 0.5
+    u = (torch.arange(w, dtype=torch.float64) + 0.5) * (width / w) - 0.5
+    grid_v, grid_u = torch.meshgrid(v, u, indexing="ij")
+    rays, valid = unproject(camera, torch.stack((grid_u, grid_v), dim=-1))
+    return torch.where(valid[..., None], rays, torch.zeros_like(rays))

@@ -1,0 +1,187 @@
+"""Geometry-guided attention: the chunked path against its dense twin, modes, ranges, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.errors import EgoXInputError
+from egox_core.gga import BiasRows, gga_attention, plain_attention
+from egox_core.gga_bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
+from egox_core.gga_geometry import tokens_from_latents
+from egox_core.gga_options import GgaOptions
+
+HEADS, DIM = 4, 16
+T, H, W_EXO, W_EGO = 3, 6, 8, 6  # latents; half of that in tokens
+ATTENTION_ROUNDING = 2e-6  # float32 softmax over 126 keys, values of size 1
+MODES = [("released", 3.0), ("released", 1.0), ("released", 0.5), ("paper", 2.0), ("power", 0.5), ("power", 2.0)]
+
+
+def random_geometry(seed: int = 0, holes: bool = False):
+    generator = torch.Generator().manual_seed(seed)
+
+    def unit(*shape):
+        v = torch.randn(*shape, 3, generator=generator)
+        return v / v.norm(dim=-1, keepdim=True)
+
+    trust = None
+    if holes:
+        trust = (torch.rand(T, H, W_EXO, generator=generator) * 2 - 0.5).clamp(0, 1)
+        trust[:, :2, :2] = 0  # a whole token without depth
+    return tokens_from_latents(unit(T, T, H, W_EXO), unit(T, H, W_EGO), trust)
+
+
+def random_qkv(batch: int = 2, dtype=torch.float32, seed: int = 1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, T * 3 * 7, HEADS * DIM, generator=generator).to(dtype) for _ in range(3)]
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("mode, lambda_g", MODES)
+@pytest.mark.parametrize("chunk_bytes", [1, 24 * 2**20])
+def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes):
+    q, k, v = random_qkv()
+    geometry, options = random_geometry(holes=holes), GgaOptions(mode=mode, lambda_g=lambda_g)
+    ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=chunk_bytes)
+    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    assert (ours - twin).abs().max() <= ATTENTION_ROUNDING
+    assert (ours - plain_attention(q, k, v, HEADS)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("mode, lambda_g", MODES)
+def test_bias_rows_equal_the_twin(mode, lambda_g):
+    geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g)
+    for frame in range(T):
+        rows = BiasRows(geometry, options, torch.float32, reuse=True)(frame, slice(2, 7))
+        twin = bias_from_cosine(cosine_rows(geometry, frame)[2:7], geometry.key_trust > 0, options, geometry.key_trust)
+        # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that is nearly 0.
+        assert (rows.exp() - twin.exp()).abs().max() <= 2e-6 * max(1.0, float(twin.exp().max()))
+
+
+def test_only_ego_queries_are_biased():
+    q, k, v = random_qkv()
+    ours = gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions()).unflatten(1, (T, 3, 7))
+    plain = plain_attention(q, k, v, HEADS).unflatten(1, (T, 3, 7))
+    assert (ours[:, :, :, :4] - plain[:, :, :, :4]).abs().max() <= ATTENTION_ROUNDING
+    assert (ours[:, :, :, 4:] - plain[:, :, :, 4:]).abs().amin(dim=-1).max() > 0
+
+
+@pytest.mark.parametrize("mode, lambda_g", [("off", None), ("released", 0), ("power", 0)])
+def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g):
+    options = GgaOptions(mode=mode, lambda_g=lambda_g)
+    q, k, v = random_qkv()
+    calls = []
+
+    def plain(*args):
+        calls.append(args)
+        return plain_attention(*args)
+
+    assert torch.equal(gga_attention(q, k, v, HEADS, random_geometry(), options, plain=plain),
+                       plain_attention(q, k, v, HEADS))
+    assert len(calls) == 1
+
+
+def test_head_range_leaves_other_heads_alone():
+    q, k, v = random_qkv()
+    geometry, options = random_geometry(), GgaOptions(first_head=1, end_head=3)
+    ours = gga_attention(q, k, v, HEADS, geometry, options)
+    assert (ours - reference_attention(q, k, v, HEADS, geometry, options)).abs().max() <= ATTENTION_ROUNDING
+    plain = plain_attention(q, k, v, HEADS)
+    outside = [*range(DIM), *range(3 * DIM, 4 * DIM)]
+    assert (ours[..., outside] - plain[..., outside]).abs().max() <= ATTENTION_ROUNDING
+    assert (ours - plain)[..., DIM : 3 * DIM].abs().max() > 1e-3
+    empty = GgaOptions(first_head=HEADS)
+    assert torch.equal(gga_attention(q, k, v, HEADS, geometry, empty), plain)
+
+
+def test_block_range():
+    options = GgaOptions(first_block=2, end_block=4)
+    assert [i for i in range(6) if options.covers_block(i)] == [2, 3]
+    assert not GgaOptions(mode="off").covers_block(0)
+
+
+def test_strength_grades_the_effect():
+    q, k, v = random_qkv()
+    geometry, plain = random_geometry(), plain_attention(q, k, v, HEADS)
+    change = [float((gga_attention(q, k, v, HEADS, geometry, GgaOptions(mode="power", lambda_g=x)) - plain).norm())
+              for x in (0, 0.25, 0.5, 1, 2)]
+    assert change[0] == 0 and change == sorted(change)
+
+
+def test_untrusted_keys_lose_their_bias():
+    geometry = random_geometry()
+    trust = geometry.key_trust * 0.25
+    half = dense_bias(replace(geometry, key_trust=trust), GgaOptions())
+    full = dense_bias(geometry, GgaOptions())
+    exo = geometry.key_trust > 0
+    assert torch.allclose(half[:, exo], 0.25 * full[:, exo])
+    ignored = dense_bias(replace(geometry, key_trust=trust), GgaOptions(soft_trust=False))
+    assert torch.equal(ignored, full)
+
+
+def test_gradients_reach_q_k_v():
+    q, k, v = (x.double().requires_grad_() for x in random_qkv(batch=1))
+    geometry, options = random_geometry(), GgaOptions()
+    target = torch.randn(q.shape, dtype=q.dtype, generator=torch.Generator().manual_seed(3))
+    chunked = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1)
+    ours = torch.autograd.grad((chunked * target).sum(), (q, k, v))
+    twin = torch.autograd.grad((reference_attention(q, k, v, HEADS, geometry, options) * target).sum(), (q, k, v))
+    for a, b in zip(ours, twin, strict=True):
+        # 1e-5: the bias itself is float32, as geometry is.
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+def test_bfloat16_is_as_exact_as_plain_bfloat16():
+    q, k, v = random_qkv(dtype=torch.bfloat16)
+    geometry, options = random_geometry(), GgaOptions()
+    exact = [x.double() for x in (q, k, v)]
+    ours = gga_attention(q, k, v, HEADS, geometry, options)
+    ours = (ours - reference_attention(*exact, HEADS, geometry, options)).abs()
+    plain = (plain_attention(q, k, v, HEADS) - plain_attention(*exact, HEADS)).abs()
+    # 1.5: the bias is rounded to bfloat16 like every other number (quirks 17).
+    assert ours.mean() <= 1.5 * plain.mean()
+
+
+def test_a_part_of_the_frames_is_the_part_of_the_tables():
+    geometry = random_geometry(holes=True)
+    part = geometry.select_frames([0, 2])
+    per_frame = 21
+    index = torch.cat((torch.arange(per_frame), 2 * per_frame + torch.arange(per_frame)))
+    assert part.grid == (2, 3, 4, 3)
+    assert torch.equal(dense_bias(part, GgaOptions()), dense_bias(geometry, GgaOptions())[index][:, index])
+
+
+@pytest.mark.parametrize("tag", ["0.5", "1.0", "3.0"])
+def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag):
+    golden = load_file(repo_root / "tests/golden/tiny_transformer.safetensors")
+    geometry = tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"])
+    bias = dense_bias(geometry, GgaOptions(lambda_g=float(tag)))
+    expected = golden[f"mid.bias_lambda_{tag}"]
+    assert (bias.exp() - expected.exp()).abs().max() <= 1e-5
+    assert (bias - expected)[expected > -4].abs().max() <= 2e-4
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"lambda_g": -1}, "λ_g"), ({"lambda_g": float("nan")}, "λ_g"), ({"lambda_g": float("inf")}, "λ_g"),
+    ({"mode": "paper", "lambda_g": 0}, "silence"), ({"mode": "strong"}, "attention mode"),
+    ({"start_percent": 0.6, "end_percent": 0.5}, "schedule"), ({"first_block": 3, "end_block": 3}, "block range"),
+    ({"first_head": -1}, "head range"),
+])
+def test_bad_options_are_refused(settings, message):
+    with pytest.raises(EgoXInputError, match=message):
+        GgaOptions(**settings)
+
+
+def test_defaults_follow_the_mode():
+    assert [GgaOptions(mode=m).lambda_g for m in ("released", "paper", "power")] == [3.0, 1.0, 1.0]
+
+
+def test_another_canvas_is_refused():
+    q, k, v = (x[:, :-7] for x in random_qkv())
+    with pytest.raises(EgoXInputError, match="tokens of the attention"):
+        gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions())
+    with pytest.raises(EgoXInputError, match="attention backend"):
+        gga_attention(*random_qkv(), HEADS, random_geometry(), GgaOptions(), backend="fastest")

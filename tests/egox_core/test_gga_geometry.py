@@ -1,0 +1,194 @@
+"""Directions and bias against the goldens of two takes, and rules for wide, holed and other depth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.camera_presets import preset_camera
+from egox_core.cameras import CameraModel
+from egox_core.errors import EgoXInputError
+from egox_core.gga import BiasRows
+from egox_core.gga_geometry import GgaGeometryOptions, exo_points, gga_geometry
+from egox_core.gga_options import GgaOptions
+from egox_core.ray_geometry import ego_rays, world_rays
+from egox_core.types import CameraTrajectory, DepthVideo
+
+TAKES = ("sfu_covid", "joker")
+TOKENS_A_FRAME, COLUMNS, EXO_COLUMNS, EGO_COLUMNS = 2156, 77, 49, 28
+
+
+class GoldenTake:
+    """The inputs that the released code consumed, and what it made of them."""
+
+    def __init__(self, shared_dir, name):
+        self.golden = golden = load_file(shared_dir / f"golden/gga_geometry_{name}.safetensors")
+        height, width = golden["in_depth_hw"].tolist()
+        fx, fy, cx, cy = golden["mid_exo_fx_fy_cx_cy"].tolist()
+        # Only these pixels matter to the released sampling; NaN everywhere else shows that it is so for ours.
+        depth = torch.full((49, height, width), float("nan"))
+        frames, rows, cols = (golden[f"in_depth_{part}"].long() for part in ("frames", "rows", "cols"))
+        depth[frames[:, None, None], rows[:, None], cols] = golden["in_depth_samples"].float()
+        self.depth = DepthVideo(
+            depth_m=depth, exo_w2c=golden["in_exo_extrinsics_w2c"].double(),
+            camera=CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy))
+        self.trajectory = CameraTrajectory(
+            w2c=golden["in_ego_extrinsics_w2c"].double(), camera=preset_camera("aria_released", 448),
+            times_s=torch.arange(49, dtype=torch.float64) / 30, meta_intrinsics=golden["in_ego_intrinsics"].double())
+        self.geometry = gga_geometry(self.depth, self.trajectory)
+
+
+@pytest.fixture(scope="module", params=TAKES)
+def take(request, shared_dir):
+    return request.param, GoldenTake(shared_dir, request.param)
+
+
+def test_fidelity_of_points_rays_and_directions(take):
+    _, take = take
+    golden, geometry = take.golden, take.geometry
+    points, trust = exo_points(take.depth, take.trajectory, torch.arange(13) * 4, (784, 448))
+    assert (points - golden["mid_point_map_world"]).abs().max() <= 1e-5 and (trust == 1).all()
+    rays = world_rays(ego_rays("released", take.trajectory, 56, 56), take.trajectory.w2c[::4])
+    assert (rays - golden["out_cam_rays"]).abs().max() <= 1e-5
+    queries = geometry.query_dirs.unflatten(1, (28, 28))
+    assert (queries - golden["pooled_query_dirs"][:, :, EXO_COLUMNS:]).abs().max() <= 1e-5
+    keys = geometry.key_dirs.unflatten(1, (13, 28, 77))[golden["pooled_key_query_frames"].long()]
+    assert (keys[..., :EXO_COLUMNS, :] - golden["pooled_key_dirs_exo"]).abs().max() <= 1e-5
+    assert not keys[..., EXO_COLUMNS:, :].any()
+
+
+@pytest.mark.parametrize("lambda_g", [0.5, 1.0, 3.0])
+def test_fidelity_of_the_bias(take, shared_dir, lambda_g):
+    name, take = take
+    golden = load_file(shared_dir / "golden/gga_bias.safetensors")
+    exo_keys = torch.arange(take.geometry.tokens) % COLUMNS < EXO_COLUMNS
+    rows_of = BiasRows(take.geometry, GgaOptions(lambda_g=lambda_g), torch.float32, reuse=True)
+    tokens = golden["ego_query_tokens_64" if lambda_g == 1.0 else "ego_query_tokens_16"].tolist()
+    for expected, token in zip(golden[f"{name}.lambda_{lambda_g}.bias_exo_keys"], tokens, strict=True):
+        frame, row, column = token // TOKENS_A_FRAME, token % TOKENS_A_FRAME // COLUMNS, token % COLUMNS
+        query = row * EGO_COLUMNS + column - EXO_COLUMNS
+        bias = rows_of(frame, slice(query, query + 1))[0]
+        assert (bias[exo_keys].exp() - expected.exp()).abs().max() <= 1e-5
+        cos = take.geometry.key_dirs[frame] @ take.geometry.query_dirs[frame, query]
+        safe = cos[exo_keys] > -0.99
+        assert (bias[exo_keys] - expected)[safe].abs().max() <= 2e-4
+        constant = golden[f"{name}.lambda_{lambda_g}.bias_all_ego_keys_constant"]
+        assert (bias[~exo_keys] - constant).abs().max() <= 1e-9
+
+
+# --- rules, on a plain scene: a wall 2 m in front of the exo camera, the ego camera at its side looking the same way
+
+
+def plain_scene(width: int = 96, height: int = 64, frames: int = 9):
+    exo = CameraModel(lens="pinhole", width=width, height=height, fx=80.0, fy=80.0, cx=width / 2, cy=height / 2)
+    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(frames, 1, 1)
+    w2c[:, 0, 3] = torch.linspace(0, -0.5, frames, dtype=torch.float64)
+    trajectory = CameraTrajectory(w2c=w2c, camera=preset_camera("pinhole", 64), exo_w2c=w2c[0],
+                                  times_s=torch.arange(frames, dtype=torch.float64) / 30)
+    return DepthVideo(depth_m=torch.full((frames, height, width), 2.0), camera=exo), trajectory
+
+
+SIZES = {"frames": 9, "exo_size": (96, 64), "ego_size": (64, 64)}
+EXACT = GgaGeometryOptions(rays="exact")
+
+
+def test_exact_rays_point_at_what_they_see():
+    depth, trajectory = plain_scene()
+    geometry = gga_geometry(depth, trajectory, EXACT, **SIZES)
+    assert geometry.grid == (3, 4, 6, 4) and geometry.tokens == 120
+    # An ego camera in the exo camera's place, frame 0: the key in a query's direction is the one that it sees.
+    cos = (geometry.query_dirs[0] @ geometry.key_dirs[0].T).unflatten(0, (4, 4)).unflatten(2, (3, 4, 10))[:, :, 0]
+    best = cos[..., :6].flatten(2).argmax(-1)
+    keys = geometry.key_dirs[0].unflatten(0, (3, 4, 10))[0, :, :6].reshape(-1, 3)
+    gap = 1 - torch.nn.functional.cosine_similarity(keys[best], geometry.query_dirs[0].unflatten(0, (4, 4)), dim=-1)
+    assert gap[1:3, 1:3].max() < 0.02  # within a token of the middle
+
+
+def test_unit_pooling_makes_unit_vectors():
+    depth, trajectory = plain_scene()
+    geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays="exact", pooling="unit"), **SIZES)
+    known = geometry.key_trust > 0
+    assert torch.allclose(geometry.key_dirs[:, known].norm(dim=-1), torch.ones(()), atol=1e-6)
+    released = gga_geometry(depth, trajectory, EXACT, **SIZES)
+    assert (released.key_dirs[:, known].norm(dim=-1) < 1).all()
+
+
+def test_wide_depth_is_cropped_in_the_middle():
+    depth, trajectory = plain_scene()
+    wide = DepthVideo(depth_m=torch.nn.functional.pad(depth.depth_m, (6, 6), value=9.0),
+                      camera=replace(depth.camera, width=108, cx=depth.camera.cx + 6))
+    ours, same = (gga_geometry(d, trajectory, EXACT, **SIZES) for d in (wide, depth))
+    assert torch.equal(ours.key_dirs, same.key_dirs)
+
+
+def test_depth_of_another_resolution_is_sampled():
+    depth, trajectory = plain_scene()
+    twice, _ = plain_scene(192, 128)
+    twice = replace(twice, camera=replace(twice.camera, fx=160.0, fy=160.0, cx=96.5, cy=64.5))
+    ours, same = (gga_geometry(d, trajectory, EXACT, **SIZES) for d in (twice, depth))
+    assert (ours.key_dirs - same.key_dirs).abs().max() < 1e-5  # a flat wall: any sampling of it is exact
+
+
+def test_missing_depth_takes_no_side_and_is_not_trusted():
+    depth, trajectory = plain_scene()
+    holed = depth.depth_m.clone()
+    holed[:, :16, :16] = float("nan")  # one token
+    holed[:, :16, 16:20] = float("inf")
+    geometry = gga_geometry(replace(depth, depth_m=holed), trajectory, EXACT, **SIZES)
+    full = gga_geometry(depth, trajectory, EXACT, **SIZES)
+    trust = geometry.key_trust.unflatten(0, (3, 4, 10))
+    assert trust[0, 0, 0] == 0 and 0 < trust[0, 0, 1] < 1 and (trust[0, 1:, :6] == 1).all()
+    keys = geometry.key_dirs.unflatten(1, (3, 4, 10))
+    assert not keys[:, :, 0, 0].any() and torch.isfinite(geometry.key_dirs).all()
+    assert torch.equal(keys[:, :, 1:], full.key_dirs.unflatten(1, (3, 4, 10))[:, :, 1:])
+
+
+def test_trust_of_the_depth_is_pooled():
+    depth, trajectory = plain_scene()
+    trust = torch.full(depth.depth_m.shape, 0.5)
+    geometry = gga_geometry(replace(depth, trust=trust), trajectory, EXACT, **SIZES)
+    assert torch.allclose(geometry.key_trust.unflatten(0, (3, 4, 10))[..., :6], torch.tensor(0.5))
+
+
+def test_moving_exo_camera_moves_the_points():
+    depth, trajectory = plain_scene()
+    moved = torch.eye(3, 4, dtype=torch.float64).repeat(9, 1, 1)
+    moved[4:, 2, 3] = 1.0
+    points, _ = exo_points(replace(depth, exo_w2c=moved), trajectory, torch.tensor([0, 4, 8]), (96, 64))
+    assert torch.allclose(points[0, ..., 2], torch.tensor(2.0, dtype=torch.float64))
+    assert torch.allclose(points[1:, ..., 2], torch.tensor(1.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"frames": 8}, "frame count"), ({"frames": 13}, "depth: got 9 frames"), ({"exo_size": (100, 64)}, "exo size"),
+    ({"ego_size": (64, 80)}, "ego height"), ({"exo_size": (128, 64)}, "depth size"),
+])
+def test_sizes_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(EgoXInputError, match=message):
+        gga_geometry(*plain_scene(), EXACT, **{**SIZES, **change})
+
+
+def test_short_trajectory_and_unknown_modes_are_refused():
+    depth, trajectory = plain_scene()
+    with pytest.raises(EgoXInputError, match="ego trajectory"):
+        gga_geometry(depth, replace(trajectory, w2c=trajectory.w2c[:5]), EXACT, **SIZES)
+    with pytest.raises(EgoXInputError, match="meta.json"):
+        gga_geometry(depth, trajectory, **SIZES)
+    with pytest.raises(EgoXInputError, match="ray geometry"):
+        GgaGeometryOptions(rays="true")
+    with pytest.raises(EgoXInputError, match="pooling"):
+        GgaGeometryOptions(pooling="max")
+
+
+def test_cancel_passes_through():
+    class Cancelled(Exception):
+        pass
+
+    def stop(done, total, stage):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        gga_geometry(*plain_scene(), EXACT, progress=stop, **SIZES)

@@ -1,0 +1,83 @@
+"""The three ray modes: the released oddities are kept, exact rays are the camera's own."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core.camera_presets import ARIA_DISTORTION, preset_camera
+from egox_core.cameras import pixel_rays
+from egox_core.errors import EgoXInputError
+from egox_core.ray_geometry import ego_rays, released_k_picture_px, undistort_as_released
+from egox_core.types import CameraTrajectory
+
+RELEASED_K = [[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]]
+
+
+def trajectory(camera="aria_released", size=448, k=RELEASED_K) -> CameraTrajectory:
+    return CameraTrajectory(w2c=torch.eye(3, 4, dtype=torch.float64)[None], camera=preset_camera(camera, size),
+                            times_s=torch.zeros(1, dtype=torch.float64),
+                            meta_intrinsics=None if k is None else torch.tensor(k, dtype=torch.float64))
+
+
+def degrees(a, b):
+    return torch.rad2deg(torch.arccos((a * b).sum(-1).clamp(-1, 1)))
+
+
+def test_undistortion_is_opencvs_after_five_rounds():
+    k = np.array(RELEASED_K) / 8
+    k[2, 2] = 1
+    col, row = np.meshgrid(np.arange(56.0), np.arange(56.0))
+    points = np.stack((col, row), -1).reshape(-1, 1, 2)
+    five_rounds = {"R": None, "P": None, "criteria": (cv2.TERM_CRITERIA_MAX_ITER, 5, 0.0)}
+    undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)  # OpenCV 4 has the criteria in a second name
+    theirs = undistort(points, k, np.array(ARIA_DISTORTION), **five_rounds).reshape(56, 56, 2)
+    ours = undistort_as_released(torch.from_numpy(points.reshape(56, 56, 2)), torch.from_numpy(k))
+    assert np.abs(ours.numpy() - theirs).max() <= 1e-9
+
+
+def test_released_rays_keep_their_distance_from_the_lens():
+    released, pinhole = (ego_rays(mode, trajectory("aria_meta"), 56, 56) for mode in ("released", "pinhole"))
+    assert torch.allclose(released.norm(dim=-1), torch.ones((), dtype=torch.float64))
+    # quirks 8: the middle of the picture looks well off the optical axis, since 255.5 / 8 is not the middle of 56.
+    axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    assert 14 < degrees(released[28, 28], axis) < 22
+    assert degrees(released, pinhole).mean() > 5
+
+
+def test_exact_rays_are_the_mean_direction_of_their_pixels():
+    own = trajectory()
+    rays = ego_rays("exact", own, 56, 56)
+    pixels, valid = pixel_rays(own.camera, dtype=torch.float64)
+    mean = pixels.unflatten(0, (56, 8)).unflatten(2, (56, 8)).mean(dim=(1, 3))
+    inside = valid.unflatten(0, (56, 8)).unflatten(2, (56, 8)).all(dim=1).all(dim=2)
+    assert degrees(rays, mean / mean.norm(dim=-1, keepdim=True))[inside].max() < 0.2  # curvature of the lens in 8 px
+
+
+def test_nothing_is_seen_beyond_the_lens():
+    rays = ego_rays("exact", trajectory("aria_meta"), 56, 56)
+    lengths = rays.norm(dim=-1)
+    assert ((lengths - 1).abs() < 1e-9).logical_or(lengths == 0).all() and (lengths == 0).any()
+
+
+@pytest.mark.parametrize("size, k, px", [(448, RELEASED_K, 448), (256, RELEASED_K, 448),
+                                         (128, [[60.0, 0, 64], [0, 60.0, 64], [0, 0, 1]], 128)])
+def test_which_picture_k_belongs_to(size, k, px):
+    assert released_k_picture_px(trajectory(size=size, k=k)) == px
+
+
+def test_released_rays_scale_with_the_canvas():
+    large, small = (ego_rays("released", trajectory(size=8 * n), n, n) for n in (56, 28))
+    corner = degrees(large[0, 55], small[0, 27])  # the same corner of the picture, up to half a latent
+    assert corner < 3
+
+
+def test_refusals():
+    with pytest.raises(EgoXInputError, match="square"):
+        ego_rays("released", trajectory(), 56, 48)
+    with pytest.raises(EgoXInputError, match="meta.json"):
+        ego_rays("released", trajectory(k=None), 56, 56)
+    with pytest.raises(EgoXInputError, match="ray geometry"):
+        ego_rays("best", trajectory(), 56, 56)
