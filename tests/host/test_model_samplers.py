@@ -1,0 +1,155 @@
+"""Every sampler of the host with the patched model, and the sampler node against the graphs it stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from devtools import model_rig
+from tools import make_standin_models as standins
+
+SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "lcm", "res_multistep", "heun", "euler_ancestral")
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models")
+
+
+@pytest.fixture(scope="module")
+def wan21(pack, tmp_path_factory) -> model_rig.ModelRig:
+    folder: Path = tmp_path_factory.mktemp("models")
+    standins.main(["--all", "--out", str(folder)])
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, folder, image_embedding=True, noise_seed=5)
+
+
+@torch.inference_mode()
+def custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch.Tensor:
+    """The graph RandomNoise + CFGGuider + SamplerCustomAdvanced, by the host's own nodes."""
+    from comfy_extras import nodes_custom_sampler as host
+
+    noise = host.RandomNoise.execute(seed)[0]
+    guider = host.CFGGuider.execute(model, rig.positive, rig.negative, cfg)[0]
+    return host.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, rig.latent)[0]["samples"]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_ksampler(rig, name: str) -> None:
+    check_sampler(rig, lambda model: rig.ksample(model, sampler=name))
+
+
+@pytest.mark.parametrize("name", ["euler", "released"])
+def test_sampler_custom_advanced_with_cfg_guider(rig, name: str) -> None:
+    import comfy.samplers
+
+    def run(model):
+        if name == "released":
+            sampler, sigmas = rig.nodes("released_sampling").EgoXReleasedSampling.execute(3, 3.0).result
+        else:
+            sampler = comfy.samplers.sampler_object(name)
+            sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 3)
+        return custom_advanced(model, sampler, sigmas, rig, seed=5, cfg=3.0)
+
+    check_sampler(rig, run)
+
+
+def check_sampler(rig, run) -> None:
+    """Done-when 5: exo unchanged to the bit, ego finite, λ_g effective."""
+    strong, none = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.0)
+    exo = strong.get_all_wrappers("diffusion_model")[0].exo
+    before, ego = exo.clone(), run(strong)
+    assert torch.equal(strong.get_all_wrappers("diffusion_model")[0].exo, before)
+    assert ego.shape == rig.latent["samples"].shape and ego.isfinite().all() and ego.std() > 0.1
+    assert (ego - run(none)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "uni_pc"])
+def test_sampler_node_equals_the_graph_with_ksampler(rig, name: str) -> None:
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
+    assert torch.equal(rig.wan_sample(sampler=name), rig.ksample(model, sampler=name))
+
+
+def test_sampler_node_equals_the_graph_with_released_sampling(rig) -> None:
+    sampler, sigmas = rig.nodes("released_sampling").EgoXReleasedSampling.execute(4, 3.0).result
+    expected = custom_advanced(rig.patch(), sampler, sigmas, rig, seed=5, cfg=3.0)
+    assert torch.equal(rig.wan_sample(sampler="released", steps=4), expected)
+
+
+def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21, pack) -> None:
+    """Its seed wins over noise_seed, and gives what the graph with that noise_seed gives, bit for bit."""
+    assert wan21.canvas.noise_seed == 5
+    of_graph = wan21.ksample(wan21.patch(), seed=5)
+    assert torch.equal(wan21.wan_sample(sampler="euler", seed=5, shift=8.0), of_graph), "the model's own shift is 8"
+
+    other = model_rig.ModelRig(**{name: getattr(wan21, name) for name in wan21.__slots__})
+    conditioning = wan21.nodes("conditioning").EgoXConditioning
+    exo, prior = model_rig.clip_pictures(wan21.size)
+    plain = [[[text, {}]] for ((text, _),) in (wan21.positive, wan21.negative)]
+    with torch.inference_mode():
+        other.positive, other.negative, other.latent, other.canvas = conditioning.execute(
+            *plain, wan21.vae, exo, prior, "auto", "released", 99, 0, clip_vision=wan21.canvas.clip_vision).result
+    assert not torch.equal(other.ksample(other.patch(), seed=5), of_graph), "noise_seed 99 shows other noise"
+    assert torch.equal(other.wan_sample(sampler="euler", seed=5, shift=8.0), of_graph)
+
+
+def test_part_of_the_schedule_after_another_is_the_whole(rig) -> None:
+    """A Wan 2.2 pair: the first model leaves its noise in, the second adds none."""
+    whole = rig.wan_sample(sampler="euler", steps=4)
+    first = rig.wan_sample(sampler="euler", steps=4, end_step=2, leftover_noise=True)
+    second = rig.wan_sample(sampler="euler", steps=4, start_step=2, add_noise=False, latent={"samples": first})
+    # The host divides by 1 - sigma between the two and multiplies again; float32.
+    assert (second - whole).abs().max() < 1e-3 * whole.std()
+
+
+def test_released_in_two_parts(rig) -> None:
+    first = rig.wan_sample(steps=4, end_step=2, leftover_noise=True)
+    second = rig.wan_sample(steps=4, start_step=2, add_noise=False, latent={"samples": first})
+    whole = rig.wan_sample(steps=4)
+    # The multistep solver starts its second part without history, so the parts only come near the whole.
+    assert second.isfinite().all() and (second - whole).std() < 0.5 * whole.std()
+
+
+def test_cfg_one_runs_the_prompt_alone(rig) -> None:
+    assert rig.wan_sample(sampler="euler", cfg=1.0).isfinite().all()
+
+
+def test_preview_sees_the_ego_half(rig, monkeypatch) -> None:
+    import latent_preview
+
+    shapes = []
+    inner = latent_preview.prepare_callback
+
+    def spy(model, steps, *args):
+        callback = inner(model, steps, *args)
+
+        def seen(step, x0, x, total):
+            shapes.append((tuple(x0.shape), tuple(x.shape)))
+            return callback(step, x0, x, total)
+
+        return seen
+
+    monkeypatch.setattr(latent_preview, "prepare_callback", spy)
+    rig.wan_sample(sampler="euler")
+    rig.wan_sample(sampler="released")
+    assert set(shapes) == {((1, 16, 3, 4, 4), (1, 16, 3, 4, 4))} and len(shapes) == 6
+
+
+def test_time_left_reaches_the_node(pack, rig, monkeypatch) -> None:
+    time_left = rig.nodes("time_left")
+    assert time_left.time_left_text(3, 50, 16.0) == "step 3/50, 4:11 left"
+    said = []
+    monkeypatch.setattr(time_left.TimeLeft, "tell", lambda self, text: said.append((self.node_id, text)))
+    from comfy.patcher_extension import WrappersMP
+
+    patched = rig.patch()
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "egox", time_left.TimeLeft("7"))
+    plain = rig.ksample(rig.patch())
+    assert torch.equal(rig.ksample(patched), plain)
+    assert [text.split(",")[0] for _, text in said] == ["step 1/3", "step 2/3", "step 3/3"]
+    assert {node for node, _ in said} == {"7"}
