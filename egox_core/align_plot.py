@@ -1,0 +1,89 @@
+"""α, β and the residual over the clip as a picture, drawn with OpenCV (no plotting library is needed)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .align_report import AlignReport
+
+WIDTH, PANEL, LEFT, RIGHT, GAP, TITLE = 960, 190, 110, 24, 46, 54
+BACKGROUND, GRID, INK = (250, 250, 250), (222, 222, 222), (40, 40, 40)
+APPLIED, FIT, MARK = (31, 90, 190), (200, 120, 40), (200, 40, 40)  # RGB
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
+    """Three panels over the frames: alpha, beta in 1/m (applied: bold, the frame's own fit: thin), relative residual.
+
+    Frames without a fit of their own are marked on the axis. Labels are plain ASCII, the font's reach.
+    """
+    panels = (
+        ("alpha", report.alpha, report.fit_alpha),
+        ("beta [1/m]", report.beta, report.fit_beta),
+        ("residual [% of 1/D]", 100 * report.relative_residual, 100 * report.fit_residual / report.mean_inverse),
+    )
+    height = TITLE + len(panels) * (PANEL + GAP)
+    canvas = np.full((height, WIDTH, 3), BACKGROUND, np.uint8)
+    title = f"Depth Align: {len(report.alpha)} frames, {report.mode}"
+    if report.reported_frames:
+        title += f", {len(report.reported_frames)} without a fit of their own (red)"
+    _text(canvas, title, (LEFT, 26), 0.55)
+    _text(canvas, "applied", (WIDTH - 230, 46), 0.45, APPLIED)
+    _text(canvas, "fit of the frame", (WIDTH - 150, 46), 0.45, FIT)
+    for index, (name, applied, fit) in enumerate(panels):
+        _panel(canvas, TITLE + index * (PANEL + GAP), name, applied.numpy(), fit.numpy(),
+               [frame for frame, _ in report.reported_frames])
+    return torch.from_numpy(canvas).float()[None] / 255
+
+
+def _panel(canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np.ndarray, marked: list[int]) -> None:
+    count, right, bottom = len(applied), WIDTH - RIGHT, top + PANEL
+    finite = np.concatenate([applied[np.isfinite(applied)], fit[np.isfinite(fit)]])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    # A constant must look like one: never zoom in further than a thousandth of the value.
+    least = max(1e-3 * max(abs(low), abs(high)), 1e-6)
+    if high - low < least:
+        low, high = 0.5 * (low + high) - least / 2, 0.5 * (low + high) + least / 2
+    margin = 0.08 * (high - low)
+    low, high = low - margin, high + margin
+
+    def at(frame: float, value: float) -> tuple[int, int]:
+        return (round(LEFT + (right - LEFT) * frame / max(count - 1, 1)),
+                round(bottom - PANEL * (value - low) / (high - low)))
+
+    for value in np.linspace(low, high, 5):
+        y = at(0, value)[1]
+        cv2.line(canvas, (LEFT, y), (right, y), GRID, 1)
+        _text(canvas, f"{value:.5g}", (8, y + 4), 0.4)
+    for frame in sorted({round(f) for f in np.linspace(0, count - 1, min(count, 7))}):
+        x = at(frame, low)[0]
+        cv2.line(canvas, (x, top), (x, bottom), GRID, 1)
+        _text(canvas, str(frame), (x - 8, bottom + 16), 0.4)
+    cv2.rectangle(canvas, (LEFT, top), (right, bottom), INK, 1)
+    _text(canvas, name, (LEFT, top - 6), 0.45)
+    _curve(canvas, fit, at, FIT, 1)
+    _curve(canvas, applied, at, APPLIED, 2)
+    for frame in marked:
+        cv2.circle(canvas, at(frame, low), 4, MARK, -1, cv2.LINE_AA)
+
+
+def _curve(canvas: np.ndarray, values: np.ndarray, at, colour: tuple[int, int, int], thickness: int) -> None:
+    """A polyline broken at NaN; a point that stands alone becomes a dot."""
+    run: list[tuple[int, int]] = []
+    for frame in range(len(values) + 1):
+        if frame < len(values) and np.isfinite(values[frame]):
+            run.append(at(frame, float(values[frame])))
+            continue
+        if len(run) == 1:
+            cv2.circle(canvas, run[0], thickness + 1, colour, -1, cv2.LINE_AA)
+        elif run:
+            cv2.polylines(canvas, [np.array(run, np.int32)], False, colour, thickness, cv2.LINE_AA)
+        run = []
+
+
+def _text(canvas: np.ndarray, text: str, at: tuple[int, int], size: float,
+          colour: tuple[int, int, int] = INK) -> None:
+    cv2.putText(canvas, text, at, FONT, size, colour, 1, cv2.LINE_AA)

@@ -1,0 +1,160 @@
+"""The host's DA3_GEOMETRY payload (Depth Anything 3) to a DepthVideo.
+
+What the payload holds (ComfyUI 0.30, nodes_depth_anything_3.py and ldm/depth_anything_3): ``depth`` [B, H, W] is z
+depth, resized to the picture; ``sky`` (Mono, Metric) is a probability; ``confidence`` (Small, Base) is at least 1. In
+multiview mode ``intrinsics`` [1, S, 3, 3] are in pixels of the smaller picture that the model saw, while depth is at
+the full size; ``extrinsics`` [1, S, 3 or 4, 4] are w2c in the depth's own unit; both are identities where no pose was
+estimated. No key names the variant, nor the scale:
+
+- Small and Base (``confidence``): unknown scale; in multiview mode one scale for all frames, in mono mode one a frame;
+- Mono-Large (``sky``): unknown scale, a frame;
+- Metric-Large (``sky``, too): depth for a focal length of 300 px in the picture that the model saw. Metres are
+  focal / 300 times that (the authors' documentation; the host's table calls the raw output metres).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .cameras import CameraModel
+from .depth_source import DepthSource, clean_depth, guessed_camera, median_camera
+from .errors import EgoXInputError
+from .types import DepthVideo
+
+DA3Variant = Literal["auto", "small or base", "mono", "metric"]
+ResizeMethod = Literal["upper_bound_resize", "lower_bound_resize"]
+
+CANONICAL_FOCAL_PX = 300.0
+PATCH = 14
+SKY_PROBABILITY = 0.3
+"""From here on a pixel is sky; the model's own non-sky test. Doubtful pixels must not pull the fit."""
+
+
+def da3_depth(
+    payload: Mapping[str, object],  # DA3_GEOMETRY
+    variant: DA3Variant = "auto",  # auto: by the payload's keys; Mono and Metric look alike and count as Mono
+    camera: CameraModel | None = None,  # the exo camera in pixels of the depth, where it is known
+    resolution: int = 504,  # as set in Run Depth Anything 3; counts for Metric only
+    resize_method: ResizeMethod = "upper_bound_resize",
+    camera_moves: bool = False,  # take the estimated poses; else the exo camera stands still and they are noise
+) -> DepthSource:
+    """Z depth, relative or in metres by the variant.
+
+    Raises:
+        EgoXInputError: no depth, a variant that the payload contradicts, a frame without valid pixels.
+    """
+    if variant not in ("auto", "small or base", "mono", "metric"):
+        raise EgoXInputError("Depth Anything 3 variant", got=repr(variant),
+                             expected="auto, small or base, mono, or metric", fix="choose one of the four")
+    depth = payload.get("depth")
+    if not isinstance(depth, Tensor):
+        raise EgoXInputError("Depth Anything 3 geometry", got=f"keys {sorted(payload)}", expected="'depth' [B, H, W]",
+                             fix="connect the output of Run Depth Anything 3")
+    confidence, sky_probability = payload.get("confidence"), payload.get("sky")
+    if variant == "metric" and isinstance(confidence, Tensor):
+        raise EgoXInputError("Depth Anything 3 variant", got="'metric', with a confidence map in the geometry",
+                             expected="the Metric variant, which has a sky map and no confidence",
+                             fix="choose 'auto': the loaded model is Small or Base, whose scale is unknown")
+    cleaned, notes = clean_depth(depth, "Depth Anything 3")
+    height, width = cleaned.shape[1:]
+    multiview = payload.get("mode") == "multiview"
+    estimated, camera_notes = (_estimated_camera(payload, width, height) if multiview else (None, ()))
+    used = camera or estimated
+    if used is not None and used.stored_size != (width, height):
+        raise EgoXInputError("exo camera", got=f"intrinsics for {used.stored_size[0]}x{used.stored_size[1]}",
+                             expected=f"{width}x{height}, as the depth", fix="rescale the intrinsics first")
+    if variant == "metric":
+        used_for_scale = used or guessed_camera(width, height)
+        scale = metric_scale(used_for_scale, resolution, resize_method)
+        cleaned *= scale
+        notes += (f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length in the model's picture / 300)"
+                  + ("" if used is not None else "; the focal length is a guess (60 degrees across): give the exo "
+                     "camera's intrinsics for the right scale"),)
+    elif variant == "auto" and isinstance(sky_probability, Tensor):
+        notes += ("Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken for Mono, "
+                  "of unknown scale. For Metric-Large set the variant to 'metric'",)
+    if not multiview and len(cleaned) > 1 and variant != "metric":
+        notes += ("Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode, or "
+                  "set the momentum to 0",)
+    poses, pose_notes = _poses(payload, len(cleaned), cleaned) if multiview and camera_moves else (None, ())
+    result = DepthVideo(
+        depth_m=cleaned, camera=used or guessed_camera(width, height),
+        kind="metric z" if variant == "metric" else "relative z", exo_w2c=poses,
+        sky=_sky(sky_probability) if isinstance(sky_probability, Tensor) else None,
+        trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None)
+    return DepthSource(depth=result, name="Depth Anything 3", camera_known=used is not None,
+                       notes=notes + camera_notes + pose_notes)
+
+
+def metric_scale(camera: CameraModel, resolution: int = 504, method: ResizeMethod = "upper_bound_resize") -> float:
+    """Metres per unit of Metric-Large's raw depth: the mean focal length in the picture the model saw, over 300 px.
+
+    Args:
+        camera: pinhole or fisheye, in pixels of the full picture.
+        resolution, method: as set in the host's node; its rule for the model's picture size is followed.
+    """
+    if method not in ("upper_bound_resize", "lower_bound_resize"):
+        raise EgoXInputError("Depth Anything 3 resize method", got=repr(method),
+                             expected="upper_bound_resize or lower_bound_resize", fix="as in the inference node")
+    side = max if method == "upper_bound_resize" else min
+    scale = resolution / side(camera.width, camera.height)
+    seen_width, seen_height = _patches(camera.width * scale), _patches(camera.height * scale)
+    focal = 0.5 * (camera.fx * seen_width / camera.width + camera.fy * seen_height / camera.height)
+    return focal / CANONICAL_FOCAL_PX
+
+
+def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, W] float32 0...1
+    """Trust from the model's confidence: full from the clip's median on, in proportion below (1 is no confidence)."""
+    above = (confidence.detach().float().cpu() - 1).clamp_min(0)
+    sample = above[:, ::4, ::4]
+    middle = float(sample.median())
+    return (above / middle).clamp_max(1) if middle > 0 else torch.ones_like(above)
+
+
+def _sky(probability: Tensor) -> Tensor:
+    return probability.detach().cpu() >= SKY_PROBABILITY
+
+
+def _patches(length: float) -> int:
+    """Nearest multiple of 14 px, at least 1, upwards at a tie: the host's rule."""
+    rounded = int(round(length))
+    down = rounded // PATCH * PATCH
+    return max(1, down + PATCH if abs(down + PATCH - rounded) <= abs(rounded - down) else down)
+
+
+def _estimated_camera(payload: Mapping[str, object], width: int,
+                      height: int) -> tuple[CameraModel | None, tuple[str, ...]]:
+    """The estimated intrinsics at the depth's size, or None where there are none."""
+    k = payload.get("intrinsics")
+    if not isinstance(k, Tensor):
+        return None, ()
+    k = k.detach().cpu().double().reshape(-1, 3, 3)
+    if bool((k[:, 0, 2].abs() < 1e-6).all()):
+        return None, ("Depth Anything 3 gave no intrinsics",)
+    # The size of the model's picture is not in the payload. Its centre is: (cx, cy) is half that size (exactly so for
+    # cam_dec), counted from the outline. So the scale is the depth's half size over the centre, an axis each.
+    sx, sy = width / (2 * k[:, 0, 2]), height / (2 * k[:, 1, 2])
+    full = torch.zeros_like(k)
+    full[:, 0, 0], full[:, 1, 1], full[:, 2, 2] = k[:, 0, 0] * sx, k[:, 1, 1] * sy, 1.0
+    full[:, 0, 2], full[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
+    return median_camera(full, width, height, "Depth Anything 3")
+
+
+def _poses(payload: Mapping[str, object], count: int, depth: Tensor) -> tuple[Tensor | None, tuple[str, ...]]:
+    """w2c [T, 3, 4] in the depth's unit, the first frame's camera being the world."""
+    poses = payload.get("extrinsics")
+    if not isinstance(poses, Tensor):
+        return None, ("Depth Anything 3 gave no poses: the exo camera is taken as fixed",)
+    poses = poses.detach().cpu().double().reshape(count, -1, 4)[:, :3]
+    turned = poses[:, :, :3] @ poses[:, :, :3].transpose(1, 2) - torch.eye(3, dtype=torch.float64)
+    if not bool(torch.isfinite(poses).all()) or float(turned.abs().max()) > 1e-3:
+        return None, ("Depth Anything 3: the estimated poses are no rotations; the exo camera is taken as fixed",)
+    square = torch.cat([poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(count, 1, 4)], dim=1)
+    relative = square @ torch.linalg.inv(square[0])
+    travel = float(relative[:, :3, 3].norm(dim=1).max() / torch.nanmedian(depth[::8, ::4, ::4]))
+    return relative[:, :3], (f"Depth Anything 3: the exo camera moves by up to {100 * travel:.1f} % of the median "
+                             "depth",)

@@ -1,0 +1,127 @@
+"""A depth as it came from somewhere: converted, cleaned, and with a word about what was assumed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .cameras import CameraModel
+from .errors import EgoXInputError
+from .types import DepthVideo
+
+GUESSED_FOV_DEG = 60.0
+"""Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or camcorder."""
+MIN_VALID_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthSource:
+    """One input of Depth Align."""
+
+    depth: DepthVideo
+    name: str  # "MoGe", "Depth Anything 3", a file's name: for messages
+    camera_known: bool  # False: the intrinsics are a guess, any other source's are better
+    notes: tuple[str, ...] = ()
+
+
+def guessed_camera(width: int, height: int) -> CameraModel:
+    """A pinhole of 60 degrees across, its centre in the picture's middle."""
+    focal = 0.5 * width / math.tan(math.radians(GUESSED_FOV_DEG / 2))
+    return CameraModel(lens="pinhole", width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
+                       cy=(height - 1) / 2)
+
+
+def clean_depth(values: Tensor, name: str, *, zero_is_valid: bool = False) -> tuple[Tensor, tuple[str, ...]]:
+    """Invalid pixels (NaN, infinite, non-positive) become NaN; their share is told.
+
+    Args:
+        values: [T, H, W], any float or integer type.
+        zero_is_valid: disparity, in which 0 is infinitely far.
+
+    Returns:
+        ([T, H, W] float32, notes).
+
+    Raises:
+        EgoXInputError: not [T, H, W], a frame with under 5 % valid pixels.
+    """
+    if values.dim() != 3 or not values.numel():
+        raise EgoXInputError(f"depth of {name}", got=f"shape {tuple(values.shape)}",
+                             expected="[frames, height, width]", fix="connect the output of a depth model's inference")
+    depth = values.detach().to(device="cpu", dtype=torch.float32, copy=True)
+    valid = torch.isfinite(depth) & ((depth >= 0) if zero_is_valid else (depth > 0))
+    depth.masked_fill_(~valid, float("nan"))
+    shares = valid.flatten(1).float().mean(dim=1)
+    worst = int(shares.argmin())
+    if float(shares[worst]) < MIN_VALID_SHARE:
+        raise EgoXInputError(f"depth of {name}", got=f"{100 * float(shares[worst]):.1f} % valid pixels in frame "
+                             f"{worst}", expected=f"at least {100 * MIN_VALID_SHARE:.0f} %",
+                             fix="check that the depth model saw the right video; NaN, infinite, zero and negative "
+                                 "pixels are invalid")
+    missing = 1 - float(shares.mean())
+    return depth, ((f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ())
+
+
+def median_camera(intrinsics: Tensor, width: int, height: int, name: str) -> tuple[CameraModel, tuple[str, ...]]:
+    """One camera from intrinsics a frame: their median, because a video is taken with one lens.
+
+    Args:
+        intrinsics: [T, 3, 3] in pixels of a ``width`` x ``height`` picture, integer = pixel centre.
+
+    Returns:
+        The camera, and a note where the frames disagree by more than 5 %.
+
+    Raises:
+        EgoXInputError: no frame with finite, positive focal lengths.
+    """
+    k = intrinsics.detach().double().cpu()
+    good = torch.isfinite(k).flatten(1).all(1) & (k[:, 0, 0] > 0) & (k[:, 1, 1] > 0)
+    if not bool(good.any()):
+        raise EgoXInputError(f"intrinsics of {name}", got="no frame with positive, finite focal lengths",
+                             expected="3x3 matrices", fix="give the exo camera's intrinsics in a camera file")
+    k = k[good]
+    fx, fy, cx, cy = (float(k[:, i, j].median()) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    spread = float((k[:, 0, 0] / fx - 1).abs().median())
+    camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
+    if spread <= 0.05:
+        return camera, ()
+    return camera, (f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
+                    "used for all (set the field of view in the depth node if you know it)",)
+
+
+def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
+    """The first ``count`` frames; a longer clip is cut at its end.
+
+    Raises:
+        EgoXInputError: the depth is shorter.
+    """
+    have = len(depth.depth_m)
+    if have < count:
+        raise EgoXInputError(f"depth of {name}", got=f"{have} frames", expected=f"{count}, as the exo video",
+                             fix="run the depth model on the same frames as the exo video")
+    if have == count:
+        return depth
+
+    def cut(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[:count]
+
+    poses = depth.exo_w2c
+    return replace(depth, depth_m=depth.depth_m[:count], dynamic=cut(depth.dynamic), sky=cut(depth.sky),
+                   trust=cut(depth.trust), exo_w2c=poses if poses is None or poses.dim() == 2 else poses[:count],
+                   source_indices=cut(depth.source_indices), times_s=cut(depth.times_s))
+
+
+def constant_plane(depth_m: float, frames: int, camera: CameraModel) -> DepthSource:
+    """Every pixel at one z depth: the whole exo picture as a flat screen, for experiments with the pose alone.
+
+    Raises:
+        EgoXInputError: a depth that is not positive, no frames.
+    """
+    if not (math.isfinite(depth_m) and depth_m > 0) or frames < 1:
+        raise EgoXInputError("constant depth", got=f"{depth_m} m, {frames} frames", expected="a positive depth",
+                             fix="give the plane's distance in metres")
+    width, height = camera.stored_size
+    return DepthSource(depth=DepthVideo(depth_m=torch.full((frames, height, width), float(depth_m)), camera=camera),
+                       name="constant plane", camera_known=False, notes=(f"a constant plane at {depth_m:g} m",))
