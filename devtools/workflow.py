@@ -27,7 +27,7 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
     Raises:
         SetupError: a node type that the server doesn't have, or a graph of a form that isn't read (subgraphs).
     """
-    if workflow.get("definitions", {}).get("subgraphs"):
+    if (workflow.get("definitions") or {}).get("subgraphs"):
         raise SetupError("This workflow holds subgraphs, which run.py does not read. Unpack them in the editor.")
     graph = _Graph(workflow)
     prompt: dict[str, Any] = {}

@@ -56,6 +56,7 @@ class EgoXConditioning(io.ComfyNode):
                                        "noise (for the authors' LoRA). exo+prior: first frame of exo beside prior "
                                        "(for a LoRA trained so). exo only: the exo frame alone. none: nothing."),
                 io.Int.Input("noise_seed", default=SEED_UNKNOWN, min=SEED_UNKNOWN, max=0xFFFFFFFFFFFFFFFF,
+                             control_after_generate=False,
                              tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
                                      "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
                                      "(Wan EgoX Sampler uses its own seed whatever stands here)."),
