@@ -104,7 +104,6 @@ class Graph:
                 entry["link"] = link
             sockets.append(entry)
         values += uploads  # the editor's upload buttons come after all other widgets
-        values += [] if node.info is None else upload_button(node.info)
         if node.info is None:
             values = [node.values["text"]]
         properties: dict[str, Any] = {"Node name for S&R": node.kind} if node.info else {}
