@@ -1,0 +1,243 @@
+"""Renames LoRA files and whole transformer checkpoints between diffusers' names and the host's, by one data table.
+
+The host's stock loader skips files in the released naming (``transformer.blocks.0.attn1.to_q.lora_A.weight``) without
+an error, so conversions here count what they matched and refuse a file that matches nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .errors import EgoXInputError
+from .key_table import BARE_TENSORS, BLOCK_PARTS, DIFFUSERS_PREFIX, FILE_PREFIXES, MODEL_PARTS, NATIVE_PREFIX
+
+Naming = Literal["native", "diffusers"]
+AttentionType = Literal["self", "cross", "other"]
+LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
+    ".lora_A.weight": ".lora_A.weight",
+    ".lora_A.default.weight": ".lora_A.weight",
+    ".lora_down.weight": ".lora_A.weight",
+    ".lora_B.weight": ".lora_B.weight",
+    ".lora_B.default.weight": ".lora_B.weight",
+    ".lora_up.weight": ".lora_B.weight",
+    ".alpha": ".alpha",
+}
+PEFT_METADATA_KEY = "lora_adapter_metadata"
+"""Where newer diffusers keep alpha and rank; the released files don't have it (quirks 41)."""
+_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
+_TO_NATIVE = (MODEL_PARTS, BLOCK_PARTS)
+_TO_DIFFUSERS = tuple({native: diffusers for diffusers, native in table.items()} for table in _TO_NATIVE)
+_UNDERSCORED: Mapping[str, str] = {part.replace(".", "_"): part for part in BLOCK_PARTS.values()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraConversion:
+    """A LoRA under new names, and what became of each tensor of the file."""
+
+    tensors: dict[str, Tensor]  # e.g. diffusion_model.blocks.0.self_attn.q.lora_A.weight [r, in]
+    matched: int  # tensors of the file that were renamed
+    unmatched: tuple[str, ...]  # keys of the file without a place in the model
+    ranks: tuple[int, ...]  # the different ranks, falling
+    scales: tuple[float, ...]  # the different alpha / rank, falling; 1.0 where the file names no alpha
+
+    @property
+    def report(self) -> str:
+        """One line for a node or a console."""
+        ranks, scales = (", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales))
+        line = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
+        return line + (f"; first unmatched: {self.unmatched[0]}" if self.unmatched else "")
+
+
+def rename_part(name: str, to: Naming = "native") -> str | None:
+    """Renames a part (``blocks.3.attn1.to_q``, ``proj_out``) without prefix or suffix; None if it isn't in the model.
+
+    A name that is already in the wanted naming passes through.
+    """
+    model_parts, block_parts = _TO_NATIVE if to == "native" else _TO_DIFFUSERS
+    block = _BLOCK.fullmatch(name)
+    if block is None:
+        return model_parts.get(name) or (name if name in model_parts.values() else None)
+    index, part = block.groups()
+    renamed = block_parts.get(part) or (part if part in block_parts.values() else None)
+    return None if renamed is None else f"blocks.{index}.{renamed}"
+
+
+def convert_lora(
+    state: Mapping[str, Tensor],  # as the file has it
+    metadata: Mapping[str, str] | None = None,  # of the file
+    to: Naming = "native",
+) -> LoraConversion:
+    """A LoRA file in any of the known namings, as the host's loader takes it or (``to="diffusers"``) as diffusers does.
+
+    The delta is (alpha / rank) B A. ``alpha`` comes from the file's own keys, else from PEFT's metadata, else the scale
+    is 1, as the released code loads its files (quirks 41).
+
+    Raises:
+        EgoXInputError: nothing matched, a lora_A without its lora_B, the two of different rank.
+    """
+    prefix = NATIVE_PREFIX if to == "native" else DIFFUSERS_PREFIX
+    tensors, unmatched = {}, []
+    for key, tensor in state.items():
+        renamed = _rename_lora_key(key, to)
+        if renamed is None:
+            unmatched.append(key)
+        else:
+            tensors[prefix + renamed] = tensor
+    matched = len(tensors)
+    downs = [key for key in tensors if key.endswith(".lora_A.weight")]
+    if not downs:
+        raise EgoXInputError("LoRA file", got=f"{len(state)} tensors, such as {next(iter(state), 'none')}",
+                             expected="lora_A and lora_B of a Wan transformer",
+                             fix="choose a LoRA that was made for Wan image-to-video")
+    alpha_over_rank = _peft_scale(metadata)
+    ranks, scales = set(), set()
+    for down in downs:
+        part = down.removesuffix(".lora_A.weight")
+        rank = _checked_rank(part, tensors)
+        if part + ".alpha" not in tensors and alpha_over_rank is not None:
+            tensors[part + ".alpha"] = torch.tensor(alpha_over_rank * rank)
+        ranks.add(rank)
+        scales.add(float(tensors[part + ".alpha"]) / rank if part + ".alpha" in tensors else 1.0)
+    lonely = [key for key in tensors if key.endswith(".lora_B.weight")
+              and key.removesuffix(".lora_B.weight") + ".lora_A.weight" not in tensors]
+    if lonely:
+        raise EgoXInputError("LoRA file", got=f"{lonely[0]} without its lora_A", expected="pairs of lora_A and lora_B",
+                             fix="the file is incomplete: download it again")
+    return LoraConversion(tensors=tensors, matched=matched, unmatched=tuple(unmatched),
+                          ranks=tuple(sorted(ranks, reverse=True)), scales=tuple(sorted(scales, reverse=True)))
+
+
+def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Parts of a native LoRA that the model doesn't have; ``shapes``: native weight name -> shape, without prefix.
+
+    Raises:
+        EgoXInputError: no part is in the model, or one has another size there (a LoRA for another model).
+    """
+    missing, found = [], 0
+    for key, down in lora.tensors.items():
+        if not key.endswith(".lora_A.weight"):
+            continue
+        part = key.removesuffix(".lora_A.weight")
+        name = part.removeprefix(NATIVE_PREFIX) + ".weight"
+        if name not in shapes:
+            missing.append(name)
+            continue
+        found += 1
+        size = (lora.tensors[part + ".lora_B.weight"].shape[0], down.shape[1])
+        if size != tuple(shapes[name][:2]):
+            raise EgoXInputError("LoRA", got=f"{name} of size {size[0]}x{size[1]}",
+                                 expected="x".join(map(str, shapes[name])),
+                                 fix="this LoRA was made for another model: load the one that fits, or its model")
+    if not found:
+        raise EgoXInputError("LoRA", got=f"parts such as {missing[0] if missing else 'none'}",
+                             expected="parts of the loaded model", fix="load a Wan image-to-video model, or its LoRA")
+    return tuple(missing)
+
+
+def attention_type(key: str) -> AttentionType:
+    """Which attention a native or diffusers key belongs to."""
+    if ".self_attn." in key or ".attn1." in key:
+        return "self"
+    return "cross" if ".cross_attn." in key or ".attn2." in key else "other"
+
+
+def split_by_attention(tensors: Mapping[str, Tensor]) -> dict[AttentionType, dict[str, Tensor]]:
+    """The LoRA in three parts, so that each can be loaded at a strength of its own."""
+    parts: dict[AttentionType, dict[str, Tensor]] = {"self": {}, "cross": {}, "other": {}}
+    for key, tensor in tensors.items():
+        parts[attention_type(key)][key] = tensor
+    return parts
+
+
+def convert_transformer(
+    state: Mapping[str, Tensor], to: Naming = "native",
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A whole transformer checkpoint under the other names, without prefix: (tensors, keys that have no place).
+
+    Raises:
+        EgoXInputError: nothing matched.
+    """
+    tensors, unmatched = {}, []
+    for key, tensor in state.items():
+        renamed = rename_parameter(key, to)
+        if renamed is None:
+            unmatched.append(key)
+        else:
+            tensors[renamed] = tensor
+    if not tensors:
+        raise EgoXInputError("transformer checkpoint", got=f"{len(state)} tensors, such as {next(iter(state), 'none')}",
+                             expected="a Wan transformer in diffusers' or native names",
+                             fix="choose the transformer's own file, not the text encoder or VAE")
+    return tensors, tuple(unmatched)
+
+
+def rename_parameter(key: str, to: Naming = "native") -> str | None:
+    """Renames a parameter (part plus .weight, .bias or nothing; any known prefix); None if it isn't in the model."""
+    for prefix in FILE_PREFIXES:
+        if not key.startswith(prefix):
+            continue
+        name = key.removeprefix(prefix)
+        if _is_bare(name):
+            return rename_part(name, to)
+        part, dot, parameter = name.rpartition(".")
+        renamed = rename_part(part, to) if parameter in ("weight", "bias") and not _is_bare(part) else None
+        if renamed is not None:
+            return renamed + dot + parameter
+    return None
+
+
+def _is_bare(name: str) -> bool:
+    block = _BLOCK.fullmatch(name)
+    return (block.group(2) if block else name) in BARE_TENSORS
+
+
+def _rename_lora_key(key: str, to: Naming) -> str | None:
+    for suffix, ours in LORA_SUFFIXES.items():
+        if not key.endswith(suffix):
+            continue
+        name = _from_underscores(key.removesuffix(suffix))
+        for prefix in FILE_PREFIXES:
+            renamed = rename_part(name.removeprefix(prefix), to) if name.startswith(prefix) else None
+            if renamed is not None:
+                return renamed + ours
+    return None
+
+
+def _from_underscores(name: str) -> str:
+    """``lora_unet_blocks_0_self_attn_q`` (another trainer's flat names) as ``blocks.0.self_attn.q``."""
+    flat = re.fullmatch(r"lora_unet__?blocks_(\d+)_(.+)", name)
+    if flat is None or flat.group(2) not in _UNDERSCORED:
+        return name
+    return f"blocks.{flat.group(1)}.{_UNDERSCORED[flat.group(2)]}"
+
+
+def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
+    down, up = tensors[part + ".lora_A.weight"], tensors.get(part + ".lora_B.weight")
+    if up is None:
+        raise EgoXInputError("LoRA file", got=f"{part}.lora_A without its lora_B",
+                             expected="pairs of lora_A and lora_B", fix="the file is incomplete: download it again")
+    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1]:
+        raise EgoXInputError("rank of the LoRA", got=f"{part}: A {tuple(down.shape)}, B {tuple(up.shape)}",
+                             expected="A [r, in] and B [out, r]", fix="the file is damaged: download it again")
+    return down.shape[0]
+
+
+def _peft_scale(metadata: Mapping[str, str] | None) -> float | None:
+    """alpha / rank of PEFT's metadata, where a file has it."""
+    text = (metadata or {}).get(PEFT_METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        entries = {key.rpartition(".")[2]: value for key, value in json.loads(text).items()}
+        alpha, rank = float(entries["lora_alpha"]), float(entries["r"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    # Rank-stabilised LoRA divides by the root of the rank.
+    return alpha / rank**0.5 if entries.get("use_rslora") else alpha / rank

@@ -1,0 +1,164 @@
+"""LoRA and checkpoint names: every tensor of the goldens finds its place, deltas stay, other files are refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from egox_core.errors import EgoXInputError
+from egox_core.key_table import BLOCK_PARTS, MODEL_PARTS
+from egox_core.lora_keys import (
+    attention_type,
+    check_lora_fits,
+    convert_lora,
+    convert_transformer,
+    rename_parameter,
+    rename_part,
+    split_by_attention,
+)
+
+
+def part_of(golden, prefix):
+    return {key.removeprefix(prefix): tensor for key, tensor in golden.items() if key.startswith(prefix)}
+
+
+@pytest.fixture(scope="module")
+def golden_lora(repo_root):
+    return load_file(repo_root / "tests/golden/tiny_lora.safetensors")
+
+
+@pytest.fixture(scope="module")
+def golden_weights(repo_root):
+    return part_of(load_file(repo_root / "tests/golden/tiny_transformer.safetensors"), "weights.")
+
+
+@pytest.mark.parametrize("tag", ["r4a4", "r4a8"])
+def test_released_file_is_matched_whole_and_keeps_its_delta(golden_lora, tag):
+    lora = convert_lora(part_of(golden_lora, f"{tag}.file."))
+    assert lora.unmatched == () and lora.matched == 32 and lora.ranks == (4,) and lora.scales == (1.0,)
+    deltas = part_of(golden_lora, f"{tag}.delta_1.0.")
+    assert len(deltas) == 16
+    for name, delta in deltas.items():
+        part = "diffusion_model." + rename_part(name.removesuffix(".weight"))
+        product = lora.tensors[part + ".lora_B.weight"] @ lora.tensors[part + ".lora_A.weight"]
+        assert (product - delta).abs().max() <= 1e-6
+
+
+def test_there_and_back_is_the_same_file(golden_lora):
+    released = part_of(golden_lora, "r4a4.file.")
+    back = convert_lora(convert_lora(released).tensors, to="diffusers").tensors
+    assert back.keys() == released.keys() and all(torch.equal(back[key], released[key]) for key in released)
+
+
+@pytest.mark.parametrize("rename", [
+    lambda part: f"diffusion_model.{rename_part(part)}.lora_A.weight",
+    lambda part: f"{part}.lora_A.weight",
+    lambda part: f"base_model.model.{part}.lora_A.default.weight",
+    lambda part: f"transformer.{part}.lora_down.weight",
+    lambda part: "lora_unet_" + rename_part(part).replace(".", "_") + ".lora_down.weight",
+])
+def test_other_namings_are_read(rename):
+    for diffusers in BLOCK_PARTS:
+        part = f"blocks.7.{diffusers}"
+        up = rename(part).replace("lora_A", "lora_B").replace("lora_down", "lora_up")
+        lora = convert_lora({rename(part): torch.zeros(2, 8), up: torch.zeros(8, 2)})
+        assert set(lora.tensors) == {f"diffusion_model.{rename_part(part)}.lora_{x}.weight" for x in "AB"}
+
+
+def test_alpha_comes_from_the_file_or_from_peft(golden_lora):
+    released = part_of(golden_lora, "r4a8.file.")
+    peft = json.dumps({"transformer.lora_alpha": 8, "transformer.r": 4})
+    lora = convert_lora(released, {"lora_adapter_metadata": peft})
+    assert lora.scales == (2.0,)
+    assert float(lora.tensors["diffusion_model.blocks.0.self_attn.q.alpha"]) == 8
+    own = convert_lora({**released, "transformer.blocks.0.attn1.to_q.alpha": torch.tensor(2.0)})
+    assert own.scales == (1.0, 0.5)
+    assert convert_lora(released, {"lora_adapter_metadata": "not json"}).scales == (1.0,)
+
+
+def test_attention_types(golden_lora):
+    parts = split_by_attention(convert_lora(part_of(golden_lora, "r4a4.file.")).tensors)
+    assert {name: len(tensors) for name, tensors in parts.items()} == {"self": 16, "cross": 16, "other": 0}
+    assert attention_type("diffusion_model.blocks.0.ffn.0.lora_A.weight") == "other"
+
+
+def test_lora_for_another_model_is_refused(golden_lora):
+    lora = convert_lora(part_of(golden_lora, "r4a4.file."))
+    shapes = {key.removeprefix("diffusion_model.").replace(".lora_A", ""): (64, 64)
+              for key in lora.tensors if "lora_A" in key}
+    assert check_lora_fits(lora, shapes) == ()
+    shorter = {name: shape for name, shape in shapes.items() if name.startswith("blocks.0")}
+    assert len(check_lora_fits(lora, shorter)) == 8
+    with pytest.raises(EgoXInputError, match="another model"):
+        check_lora_fits(lora, dict.fromkeys(shapes, (128, 64)))
+    with pytest.raises(EgoXInputError, match="parts of the loaded model"):
+        check_lora_fits(lora, {"input_blocks.0.weight": (64, 64)})
+
+
+@pytest.mark.parametrize("state, message", [
+    ({"text_model.encoder.lora_A.weight": torch.zeros(4, 8)}, "Wan transformer"),
+    ({}, "Wan transformer"),
+    ({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 8)}, "without its lora_B"),
+    ({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 8),
+      "transformer.blocks.0.attn1.to_q.lora_B.weight": torch.zeros(8, 2)}, "rank of the LoRA"),
+    ({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 8),
+      "transformer.blocks.0.attn1.to_q.lora_B.weight": torch.zeros(8, 4),
+      "transformer.blocks.0.attn1.to_k.lora_B.weight": torch.zeros(8, 4)}, "without its lora_A"),
+])
+def test_files_that_are_no_wan_lora_are_refused(state, message):
+    with pytest.raises(EgoXInputError, match=message):
+        convert_lora(state)
+
+
+def test_strangers_are_reported(golden_lora):
+    lora = convert_lora({**part_of(golden_lora, "r4a4.file."), "vae.decoder.lora_A.weight": torch.zeros(1, 1)})
+    assert lora.unmatched == ("vae.decoder.lora_A.weight",) and "1 unmatched" in lora.report
+
+
+def test_whole_transformer_converts_and_comes_back(golden_weights):
+    native, unmatched = convert_transformer(golden_weights)
+    assert unmatched == () and len(native) == len(golden_weights)
+    assert native["blocks.1.self_attn.o.weight"] is golden_weights["blocks.1.attn1.to_out.0.weight"]
+    assert native["head.modulation"] is golden_weights["scale_shift_table"]
+    in_a_checkpoint = {f"model.diffusion_model.{key}": tensor for key, tensor in native.items()}
+    back, _ = convert_transformer(in_a_checkpoint, "diffusers")
+    assert back.keys() == golden_weights.keys()
+
+
+def test_each_name_has_one_partner():
+    for table in (MODEL_PARTS, BLOCK_PARTS):
+        assert len(set(table.values())) == len(table)
+    assert rename_parameter("blocks.0.norm2.bias") == "blocks.0.norm3.bias"
+    assert rename_parameter("blocks.0.scale_shift_table") == "blocks.0.modulation"
+    assert rename_parameter("blocks.0.modulation", "diffusers") == "blocks.0.scale_shift_table"
+    assert rename_parameter("blocks.0.attn3.to_q.weight") is None
+    with pytest.raises(EgoXInputError, match="transformer checkpoint"):
+        convert_transformer({"encoder.conv.weight": torch.zeros(1)})
+
+
+def test_the_tool_writes_what_the_stock_loader_takes(golden_lora, repo_root, tmp_path):
+    source, target = tmp_path / "released.safetensors", tmp_path / "native.safetensors"
+    save_file(part_of(golden_lora, "r4a4.file."), source, metadata={"format": "pt", "egox.mask_mode": "paper"})
+
+    def convert(source, target):
+        command = [sys.executable, str(repo_root / "tools/convert_lora.py"), str(source), str(target)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    run = convert(source, target)
+    assert "32 tensors matched, 0 unmatched" in run.stdout
+    with safe_open(target, framework="pt") as file:
+        assert all(key.startswith("diffusion_model.blocks.") for key in file.keys())
+        assert file.metadata()["egox.mask_mode"] == "paper"
+    torch.save(part_of(golden_lora, "r4a4.file."), tmp_path / "released.bin")
+    assert convert(tmp_path / "released.bin", target).returncode == 0
+    failed = convert(source, tmp_path / "native.pt")
+    assert failed.returncode == 1 and ".safetensors" in failed.stderr
+    (tmp_path / "broken.safetensors").write_bytes(b"12345678")
+    failed = convert(tmp_path / "broken.safetensors", target)
+    assert failed.returncode == 1 and failed.stderr.startswith("error: weights file")
