@@ -1,0 +1,179 @@
+"""Render the ego prior: the scene's points as the ego camera sees them (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cameras import inside_picture, pixel_rays, project
+from .errors import EgoXInputError
+from .poses import camera_centre, compose, invert, validate_w2c
+from .prior_options import PriorOptions
+from .prior_presets import prior_preset
+from .progress import Progress, no_progress
+from .splat import ScreenPoints, blank, splatter
+from .types import CameraModel, CameraTrajectory, EgoPrior, PointCloud, PointSet
+
+PICTURE_MARGIN_PX = 16.0
+"""Points this far outside the picture can still reach into it with their patch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorFrame:
+    """One frame of an :class:`types.EgoPrior`."""
+
+    rgb: Tensor  # [H, W, 3] float32 0...1
+    coverage: Tensor  # [H, W] bool
+    depth_m: Tensor  # [H, W] float32 z depth, NaN where nothing landed
+
+
+def render_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: PriorOptions | None = None, *,
+                     progress: Progress = no_progress) -> EgoPrior:
+    """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors."""
+    width, height = trajectory.camera.stored_size
+    count = scene.frame_count
+    rgb = torch.zeros(count, height, width, 3)
+    coverage = torch.zeros(count, height, width, dtype=torch.bool)
+    depth_m = torch.full((count, height, width), float("nan"))
+    for t, frame in enumerate(iter_ego_prior(scene, trajectory, options, progress=progress)):
+        rgb[t], coverage[t], depth_m[t] = frame.rgb, frame.coverage, frame.depth_m
+    return EgoPrior(rgb=rgb, coverage=coverage, depth_m=depth_m, trajectory=trajectory)
+
+
+def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: PriorOptions | None = None, *,
+                   progress: Progress = no_progress) -> Iterator[PriorFrame]:
+    """The prior frame by frame, so that memory does not grow with the clip.
+
+    Args:
+        scene: from :func:`pointcloud.build_scene`.
+        trajectory: ego camera and poses, at least as many as the scene has frames. With scene frame "exo" and
+            ``trajectory.exo_w2c`` the poses are taken from that world to the exo camera; without it their world is
+            the exo camera's frame. With scene frame "world" both share the world.
+        options: default: preset ``clean``.
+        progress: called before every frame.
+
+    Raises:
+        EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations. Raised before rendering.
+
+    Warns:
+        UserWarning: a clip of which nothing is seen (the camera stands inside a wall or looks away).
+    """
+    options = prior_preset("clean") if options is None else options
+    ego_from_frame = ego_from_scene(scene, trajectory)
+    check_scene(scene)
+    return _frames(scene, trajectory.camera, ego_from_frame, options, progress)
+
+
+def check_scene(scene: PointCloud) -> None:
+    """Refuse an empty cloud."""
+    if len(scene.static) == 0 and not any(len(scene.moving[t]) for t in range(scene.frame_count)):
+        raise EgoXInputError("scene", got="a cloud without points", expected="points",
+                             fix="check depth and masks: all pixels are invalid, masked or filtered as edges")
+
+
+def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:
+    """[T, 3, 4] float64 from the scene's frame to the ego camera's, one a frame of the scene."""
+    w2c = validate_w2c(trajectory.w2c, "ego extrinsics")
+    if w2c.ndim == 2:
+        w2c = w2c.expand(scene.frame_count, 3, 4)
+    if len(w2c) < scene.frame_count:
+        raise EgoXInputError("ego trajectory", got=f"{len(w2c)} poses for {scene.frame_count} frames",
+                             expected="a pose for every frame in use",
+                             fix="use fewer frames, or give a longer trajectory")
+    w2c = w2c[:scene.frame_count]
+    if scene.frame == "world" or trajectory.exo_w2c is None:
+        return w2c
+    exo_w2c = validate_w2c(trajectory.exo_w2c, "exo extrinsics of the trajectory")
+    if exo_w2c.ndim == 3:
+        if (exo_w2c - exo_w2c[:1]).abs().max() > 1e-6:
+            raise EgoXInputError("scene of a moving exo camera", got="a scene in the exo camera's frame",
+                                 expected="a scene in the world's frame",
+                                 fix="give the exo poses to Depth Align (its camera file), so that the scene is "
+                                     "built in the world")
+        exo_w2c = exo_w2c[0]
+    return compose(w2c, invert(exo_w2c))
+
+
+def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions,
+            progress: Progress) -> Iterator[PriorFrame]:
+    width, height = camera.stored_size
+    rays, inside_lens = pixel_rays(camera)
+    ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
+    draw = splatter(options.backend)
+    background = torch.tensor(options.background)
+    covered = 0
+    for t in range(scene.frame_count):
+        progress(t, scene.frame_count, "render the ego prior")
+        points = _chosen(scene, t, ego_from_frame[t], options)
+        screen = screen_points(points, camera, ego_from_frame[t], options)
+        image = draw(screen, width, height, options.splat) if len(screen) else blank(width, height)
+        covered += int(image.coverage.sum())
+        yield PriorFrame(rgb=torch.where(image.coverage[..., None], image.rgb, background), coverage=image.coverage,
+                         depth_m=image.ray_depth * ray_z)
+    progress(scene.frame_count, scene.frame_count, "render the ego prior")
+    if covered == 0:
+        warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
+                      "behind everything, or looks away; check pose, world frame and depth scale", stacklevel=2)
+
+
+def _chosen(scene: PointCloud, frame: int, ego_from_frame: Tensor, options: PriorOptions) -> PointSet:
+    """Static and moving points of one frame, without those that the options leave out."""
+    parts = [scene.static]
+    if options.dynamic != "leave out":
+        moving = scene.moving[frame]
+        if options.dynamic == "without wearer" and len(moving):
+            moving = _select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
+        parts.append(moving)
+    points = parts[0] if len(parts) == 1 or not len(parts[1]) else _join(*parts)
+    keep = points.edge <= options.max_edge
+    if options.dynamic in ("without wearer", "without head"):
+        centre = camera_centre(ego_from_frame).float()
+        keep &= (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2
+    return _select(points, keep)
+
+
+def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:
+    """[N] bool: points of the moving object that the ego camera sits in; none if it sits in none."""
+    distance = (moving.xyz - ego_centre.float()).norm(dim=-1)
+    nearest = int(distance.argmin())
+    # Twice the head: exo sees only one side of it, and depth of a head against the sky is rough.
+    if float(distance[nearest]) > 2 * head_radius_m:
+        return torch.zeros(len(moving), dtype=torch.bool)
+    return moving.instance == moving.instance[nearest]
+
+
+def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> ScreenPoints:
+    """The points that the camera can see, projected, with the projections of their patches."""
+    rotation, shift = ego_from_frame[:, :3].float(), ego_from_frame[:, 3].float()
+    xyz = points.xyz @ rotation.T + shift
+    uv, valid = project(camera, xyz)
+    keep = valid & inside_picture(camera, uv, PICTURE_MARGIN_PX)
+    keep &= (xyz[:, 2] > options.near_m) & (xyz[:, 2] < options.far_m)
+    keep = keep.nonzero()[:, 0]
+    xyz, uv, steps = xyz[keep], uv[keep], rotation @ points.steps[keep]
+    ray_depth = xyz.norm(dim=-1)
+    axes, extent = [], torch.zeros_like(ray_depth)
+    if options.splat.style == "surface":
+        for axis in (0, 1):
+            ahead = xyz + steps[:, :, axis]
+            axes.append(project(camera, ahead)[0] - uv)
+            extent += (ahead.norm(dim=-1) - ray_depth).abs()
+        axes = torch.stack(axes, dim=-1)
+    else:
+        axes = torch.zeros(len(uv), 2, 2)
+    return ScreenPoints(uv=uv, ray_depth=ray_depth, rgb=points.rgb[keep].float() / 255, axes=axes, extent=extent)
+
+
+def _select(points: PointSet, keep: Tensor) -> PointSet:
+    return PointSet(**{name: getattr(points, name)[keep] for name in POINT_FIELDS})
+
+
+def _join(first: PointSet, second: PointSet) -> PointSet:
+    return PointSet(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in POINT_FIELDS})
+
+
+POINT_FIELDS = ("xyz", "rgb", "steps", "edge", "instance")

@@ -1,0 +1,46 @@
+"""How the ego prior is rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import EgoXInputError
+from .splat import Backend, SplatOptions
+
+Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
+DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "without head")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorOptions:
+    """What of the scene is drawn, and how. Unknown names are refused by the dataclass itself.
+
+    Raises:
+        EgoXInputError: unknown dynamic handling, bounds that are not positive or not in order.
+    """
+
+    splat: SplatOptions = field(default_factory=SplatOptions)
+    backend: Backend = "torch"
+    near_m: float = 0.05  # metres; nearer points (the camera's own housing, a hand on the lens) are left out
+    far_m: float = 1000.0  # metres; farther points are left out
+    max_edge: float = 0.03  # relative depth step in the exo depth from which a point counts as hanging between surfaces
+    dynamic: Dynamic = "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
+    head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
+
+    def __post_init__(self) -> None:
+        if self.dynamic not in DYNAMIC_CHOICES:
+            raise EgoXInputError("dynamic handling", got=repr(self.dynamic), expected=f"one of {DYNAMIC_CHOICES}",
+                                 fix="choose one of them")
+        if not 0 < self.near_m < self.far_m:
+            raise EgoXInputError("near and far bounds", got=f"near {self.near_m} m, far {self.far_m} m",
+                                 expected="0 < near < far", fix="give near in metres below far")
+        if not self.max_edge > 0:
+            raise EgoXInputError("edge filter", got=self.max_edge, expected="a positive relative depth step",
+                                 fix="0.03 is usual; a large value switches the filter off")
+        if self.head_radius_m < 0:
+            raise EgoXInputError("head radius", got=self.head_radius_m, expected="0 m or more", fix="0.25 m is usual")
+        if len(self.background) != 3 or not all(0 <= c <= 1 for c in self.background):
+            raise EgoXInputError("background colour", got=self.background, expected="three numbers from 0 to 1",
+                                 fix="black is (0, 0, 0)")

@@ -1,0 +1,129 @@
+"""The static background of a fixed exo camera: one depth and colour a pixel, fused over the whole clip.
+
+A pixel shows the background whenever nothing moves in front of it, so among the depths that it takes over time the
+background is the farthest one that comes back often enough (a flying pixel or a depth flicker does not). Around that
+depth a robust mean is taken; colours are averaged over the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .progress import Progress, no_progress
+
+MAX_SAMPLES = 49
+"""Frames that are fused, spread evenly over the clip: more add little and would make memory grow with the clip."""
+MIN_SHARE = 0.2
+"""Share of the samples in which a depth must come back to be background; a person who walks through covers less."""
+MEAN_SHIFT_STEPS = 4
+"""The farthest window starts up to 1.5 standard deviations too far; each step to the mean of the samples around
+halves that at least."""
+BAND_PIXELS = 60_000
+"""Pixels fused at once: 49 samples of depth and colour of that many are some 50 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticBackground:
+    """What a fixed exo camera would see if everything that moves had left."""
+
+    depth_m: Tensor  # [H, W] float32 z depth, NaN where the background is never visible
+    rgb: Tensor  # [H, W, 3] uint8
+    depth_spread: Tensor  # [H, W] float32, relative standard deviation of depth over time: the depth model's flicker
+    rgb_spread: Tensor  # [H, W] float32, standard deviation of colour over time, 0...255
+    seen: Tensor  # [H, W] float32, share of the samples in which the background was visible
+
+
+def sample_frames(count: int, limit: int = MAX_SAMPLES) -> list[int]:
+    """At most ``limit`` frame numbers, evenly spread from the first to the last."""
+    if count <= limit:
+        return list(range(count))
+    return torch.linspace(0, count - 1, limit).round().long().tolist()
+
+
+def to_uint8(frame: Tensor) -> Tensor:
+    """A frame of 0...1 floats (or of uint8 already) as uint8."""
+    return frame if frame.dtype == torch.uint8 else (frame.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+
+
+def fuse_static(frames: Sequence[Tensor] | Tensor, depth_m: Sequence[Tensor] | Tensor,
+                masked: Sequence[Tensor] | Tensor | None = None, *, tolerance: float = 0.04,
+                progress: Progress = no_progress) -> StaticBackground:
+    """Fuse the frames of a fixed camera.
+
+    Args:
+        frames: T frames [H, W, 3], float 0...1 or uint8; only single frames are taken from it.
+        depth_m: T maps [H, W], z depth, NaN invalid.
+        masked: T masks [H, W] bool of what is known to move or to be sky; such samples are never background.
+        tolerance: relative depth difference within which two samples show the same surface.
+    """
+    chosen = sample_frames(len(depth_m))
+    depths, colours = [], []
+    for done, t in enumerate(chosen):
+        progress(done, len(chosen), "read frames for the static background")
+        depth = depth_m[t].float()
+        if masked is not None:
+            depth = depth.masked_fill(masked[t].bool(), float("nan"))
+        depths.append(depth)
+        colours.append(to_uint8(frames[t]))
+    height, width = depths[0].shape
+    band = max(1, BAND_PIXELS // width)
+    parts = []
+    for top in range(0, height, band):
+        progress(top, height, "fuse the static background")
+        rows = slice(top, min(top + band, height))
+        parts.append(_fuse(torch.stack([d[rows] for d in depths]), torch.stack([c[rows] for c in colours]), tolerance))
+    progress(height, height, "fuse the static background")
+    depth, rgb, depth_spread, rgb_spread, seen = (torch.cat(p) for p in zip(*parts, strict=True))
+    return StaticBackground(depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread, seen=seen)
+
+
+def _fuse(depth_m: Tensor, rgb: Tensor, tolerance: float) -> tuple[Tensor, ...]:
+    """One band: depth_m [K, h, W], rgb [K, h, W, 3] uint8."""
+    samples = depth_m.shape[0]
+    valid = torch.isfinite(depth_m)
+    depth = depth_m.nan_to_num(float("inf"))
+    centre = _farthest_window(depth, valid, tolerance, max(1, round(MIN_SHARE * samples)))
+    for _ in range(MEAN_SHIFT_STEPS):
+        near = valid & ((depth_m - centre).abs() <= tolerance * centre)
+        centre = _mean(depth_m, near)
+    near = valid & ((depth_m - centre).abs() <= tolerance * centre)
+
+    colour = rgb.float()
+    middle = _mean(colour, near[..., None])
+    # Two reweighting steps of Cauchy weights: a hand just above the table has the table's depth but not its colour.
+    weight = near.float()[..., None]
+    for _ in range(2):
+        off = (colour - middle).square().sum(-1, keepdim=True)
+        scale = _mean(off, near[..., None]).clamp_min(9.0)
+        weight = near[..., None] / (1.0 + 4.0 * off / scale)
+        middle = (weight * colour).sum(0) / weight.sum(0).clamp_min(1e-9)
+    rgb_spread = _mean((colour - middle).square().mean(-1), weight[..., 0]).sqrt()
+    depth_spread = _mean((depth_m / centre - 1).square(), near).sqrt()
+    seen = near.float().mean(0)
+    rgb_out = torch.where(torch.isfinite(centre)[..., None], middle, colour[samples // 2])
+    return centre, (rgb_out + 0.5).clamp(0, 255).to(torch.uint8), depth_spread, rgb_spread, seen
+
+
+def _farthest_window(depth: Tensor, valid: Tensor, tolerance: float, count: int) -> Tensor:
+    """The farthest depth around which ``count`` samples lie within the tolerance; else the median. NaN: none valid."""
+    ordered = depth.sort(dim=0).values  # invalid samples are infinite and come last
+    number = valid.sum(0)
+    count = min(count, depth.shape[0])
+    first, last = ordered[:depth.shape[0] - count + 1], ordered[count - 1:]
+    tight = torch.isfinite(last) & (last <= first * (1 + tolerance))
+    position = torch.arange(first.shape[0], device=depth.device)[:, None, None]
+    start = torch.where(tight, position, -1).amax(0)
+    median = (number - 1).clamp_min(0) // 2
+    index = torch.where(start >= 0, start + count // 2, median)
+    centre = ordered.gather(0, index[None])[0]
+    return torch.where(number > 0, centre, torch.full_like(centre, float("nan")))
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over the samples; NaN where no sample counts."""
+    weight = weight.float()
+    return (values.nan_to_num(0.0) * weight).sum(0) / weight.sum(0).where(weight.sum(0) > 0, torch.nan)
