@@ -13,6 +13,9 @@ from typing import Any
 
 from .websocket import WebSocket, WebSocketError
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""A proxy that the user has set for the network knows nothing of this machine's loopback."""
+
 Event = tuple[str, dict[str, Any]]
 """A message of the host: its type and its data."""
 
@@ -56,13 +59,13 @@ class ApiClient:
         self.address = address.rstrip("/")
 
     def get(self, path: str, timeout: float = 60.0) -> Any:
-        with urllib.request.urlopen(self.address + path, timeout=timeout) as answer:
+        with _DIRECT.open(self.address + path, timeout=timeout) as answer:
             return json.loads(answer.read().decode("utf-8"))
 
     def post(self, path: str, body: dict[str, Any], timeout: float = 60.0) -> Any:
         request = urllib.request.Request(self.address + path, json.dumps(body).encode("utf-8"),
                                          {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with _DIRECT.open(request, timeout=timeout) as answer:
             text = answer.read().decode("utf-8")
         return json.loads(text) if text else None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from .host import Host
 from .layout import BASE_FOLDERS, Layout
 
 PACK_NAME = "comfyui-egox"
@@ -74,6 +76,18 @@ def link_folder(source: Path, place: Path) -> str:
             pass
     shutil.copytree(source, place, ignore=shutil.ignore_patterns(*NOT_COPIED))
     return "copy"
+
+
+def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
+    """Arguments that let the server also read the models of the user's own host; none for a host of run.py's."""
+    models = host.root / "models"
+    if host.owned or not models.is_dir():
+        return ()
+    kinds = {folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()}
+    file = base.root / "user" / "models_of_the_host.yaml"
+    # JSON is YAML, and spares the quoting of paths.
+    file.write_text(json.dumps({"host": {"base_path": str(models), **kinds}}, indent=1), encoding="utf-8")
+    return ("--extra-model-paths-config", str(file))
 
 
 def _is_link(place: Path) -> bool:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .base_dir import make_base_dir
+from .base_dir import make_base_dir, share_models
 from .demo import DemoOptions, run_demo, wait_for_ctrl_c
 from .environment import (
     Environment,
@@ -31,8 +31,9 @@ MODULES = {"prior": "egox_core.prior_cli", "fidelity": "benchmarks.fidelity"}
 def main(arguments: list[str] | None = None) -> int:
     """Run one sub-command; the exit code. Errors that the user can act on are shown without a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # An interrupted run must still end its server: make a polite kill unwind like Ctrl-C does.
-    signal.signal(signal.SIGTERM, _unwind)
+    # An interrupted run must still end its server: a polite kill or a closed terminal unwinds like Ctrl-C does.
+    before = {number: signal.signal(number, _unwind) for name in ("SIGTERM", "SIGHUP")
+              if (number := getattr(signal, name, None)) is not None}
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="replace")
@@ -44,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nrun.py: interrupted", file=sys.stderr)
         return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _unwind(*_: object) -> None:
@@ -91,9 +95,11 @@ def run_ui(layout: Layout, port: int | None) -> int:
     """Start the server and leave it running until Ctrl-C."""
     environment = prepare(layout)
     base = make_base_dir(layout.base, layout)
-    with Server(environment, base, layout.logs / "ui_server.log", port=port) as server:
-        print(f"ComfyUI {server.client.version()} with EgoX: {server.address}\n"
-              f"Its models, input and output folders are in {base.root}; its log is {server.log}\nCtrl-C ends it.")
+    arguments = share_models(environment.host, base)
+    with Server(environment, base, layout.logs / "ui_server.log", port=port, arguments=arguments) as server:
+        also = f" (and the models of {environment.host.root})" if arguments else ""
+        print(f"ComfyUI {server.client.version()} with EgoX: {server.address}\nIts models, input and output folders "
+              f"are in {base.root}{also}; its log is {server.log}\nCtrl-C ends it.")
         wait_for_ctrl_c(server)
     return 0
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devtools import base_dir as module
-from devtools.base_dir import PACK_NAME, link_folder, make_base_dir
+from devtools.base_dir import PACK_NAME, link_folder, make_base_dir, share_models
+from devtools.host import Host
 from devtools.layout import BASE_FOLDERS, Layout
 
 
@@ -60,3 +63,15 @@ def test_replacing_a_link_leaves_its_target_alone(layout: Layout, tmp_path: Path
     (tmp_path / "new").mkdir()
     link_folder(tmp_path / "new", place)
     assert (layout.repo / "nodes" / "x.py").is_file()
+
+
+def test_models_of_a_users_host_are_shared_by_name(layout: Layout, tmp_path: Path) -> None:
+    base = make_base_dir(layout.base, layout)
+    theirs = Host(tmp_path / "theirs", (0, 30, 0), "test", owned=False)
+    assert share_models(theirs, base) == (), "it has no models folder"
+    (theirs.root / "models" / "diffusion_models").mkdir(parents=True)
+    option, file = share_models(theirs, base)
+    assert option == "--extra-model-paths-config"
+    assert json.loads(Path(file).read_text(encoding="utf-8")) == {
+        "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}}
+    assert share_models(replace(theirs, owned=True), base) == ()
