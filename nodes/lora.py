@@ -1,0 +1,99 @@
+"""EgoX LoRA: the released key naming, which the host's own loader skips in silence."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import comfy.lora
+import comfy.utils
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.lora_keys import check_lora_fits, convert_lora, split_by_attention
+from .lora_metadata import attach_lora_metadata
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+SAFE_SUFFIXES = (".safetensors", ".sft")
+
+
+class EgoXLoadLora(io.ComfyNode):
+    """Adds a LoRA to a Wan transformer and says how much of it was matched."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        strength = {"min": -100.0, "max": 100.0, "step": 0.01}
+        return io.Schema(
+            node_id="EgoXLoadLora",
+            display_name="EgoX LoRA",
+            category="EgoX/model",
+            description="Loads the EgoX LoRA (or any Wan LoRA) into the transformer. Refuses a file of which nothing "
+                        "fits, and reports the count of matched tensors.",
+            inputs=[
+                io.Model.Input("model", tooltip="The Wan transformer."),
+                io.Combo.Input("lora_name", options=folder_paths.get_filename_list("loras"),
+                               tooltip="A .safetensors file in the host's loras folders."),
+                io.Float.Input("strength", default=1.0, **strength,
+                               tooltip="Scales the LoRA's change of the weights; alpha / rank of the file is already "
+                                       "in it. 1 is what the authors use."),
+                io.Float.Input("self_attention", default=1.0, **strength, advanced=True,
+                               tooltip="Further factor for the parts in self-attention."),
+                io.Float.Input("cross_attention", default=1.0, **strength, advanced=True,
+                               tooltip="Further factor for the parts in cross-attention."),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:
+        path = folder_paths.get_full_path("loras", lora_name)
+        if path is None:
+            return None
+        stat = Path(path).stat()
+        return stat.st_mtime_ns, stat.st_size
+
+    @classmethod
+    def execute(cls, model, lora_name, strength, self_attention, cross_attention) -> io.NodeOutput:
+        path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
+        if path.suffix.lower() not in SAFE_SUFFIXES:
+            raise EgoXInputError("LoRA file", got=f"{path.name}, a pickle that may run any code",
+                                 expected="a .safetensors file",
+                                 fix=f"convert it once: python tools/convert_to_safetensors.py {path.name}")
+        patched, report = load_lora(model, path, strength, self_attention, cross_attention)
+        return io.NodeOutput(patched, ui=ui.PreviewText(report))
+
+
+def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: float = 1.0,
+              cross_attention: float = 1.0) -> tuple[ModelPatcher, str]:
+    """A clone with the LoRA's patches, and the report. Applied by the host when the model is loaded.
+
+    Raises:
+        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
+    """
+    state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    lora = convert_lora(state, metadata)
+    transformer = model.get_model_object("diffusion_model")
+    absent = check_lora_fits(lora, {name: tuple(weight.shape) for name, weight in transformer.named_parameters()})
+
+    patched = model.clone()
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    factors = {"self": self_attention, "cross": cross_attention, "other": 1.0}
+    taken: list[str] = []
+    for kind, tensors in split_by_attention(lora.tensors).items():
+        patches = comfy.lora.load_lora(tensors, keys, log_missing=False)
+        taken += patched.add_patches(patches, strength * factors[kind])
+    if not taken:
+        raise EgoXInputError("LoRA", got=f"{path.name}, of which the host took nothing", expected="parts of this model",
+                             fix="load the Wan model that this LoRA was made for")
+    report = f"{path.name}: {lora.report}; {len(taken)} weights changed"
+    if absent:
+        report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
+    for name in attach_lora_metadata(patched, metadata or {}):
+        report += f"; {name} contradicts the LoRA loaded before"
+        logging.warning("[EgoX] %s: %s contradicts the LoRA loaded before it; the later one counts", path.name, name)
+    logging.info("[EgoX] LoRA %s", report)
+    return patched, report

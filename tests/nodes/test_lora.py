@@ -1,0 +1,138 @@
+"""EgoX LoRA: the released naming is matched and reported; misfits are refused."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from devtools import model_rig
+from tools import make_standin_models as standins
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models")
+
+
+@pytest.fixture(scope="module")
+def released(repo_root) -> Path:
+    return repo_root / "models" / standins.SHIPPED["lora"]
+
+
+def load(rig, path: Path, strength: float = 1.0, **factors):
+    return rig.nodes("lora").load_lora(rig.model, path, strength, **factors)
+
+
+def weights_with(model) -> dict[str, torch.Tensor]:
+    """The transformer's weights as the host computes with them once the patched model is loaded."""
+    import comfy.model_management
+
+    comfy.model_management.load_models_gpu([model], force_full_load=True)
+    return {k: v.clone() for k, v in model.model.diffusion_model.state_dict().items()}
+
+
+def test_deltas_are_b_times_a_at_every_strength(rig, released: Path) -> None:
+    lora, plain = load_file(released), weights_with(rig.model)
+    for strength in (1.0, 0.5, -0.25):
+        patched, report = load(rig, released, strength)
+        assert "32 tensors matched, 0 unmatched; rank 4; alpha/rank 1; 16 weights changed" in report
+        weights = weights_with(patched)
+        changed = {k for k in weights if not torch.equal(weights[k], plain[k])}
+        assert len(changed) == 16
+        for native, diffusers in (("blocks.1.self_attn.q", "blocks.1.attn1.to_q"),
+                                  ("blocks.0.cross_attn.o", "blocks.0.attn2.to_out.0")):
+            a, b = (lora[f"transformer.{diffusers}.lora_{x}.weight"].float() for x in "AB")
+            delta = weights[f"{native}.weight"] - plain[f"{native}.weight"]
+            assert (delta - strength * (b @ a)).abs().max() < 1e-6
+    assert all(torch.equal(v, plain[k]) for k, v in weights_with(rig.model).items()), "the model is as it was"
+
+
+def test_strength_per_attention_type(rig, released: Path) -> None:
+    plain = weights_with(rig.model)
+    weights = weights_with(load(rig, released, self_attention=0.0)[0])
+    changed = {k for k in weights if not torch.equal(weights[k], plain[k])}
+    assert changed and all(".cross_attn." in k for k in changed)
+
+
+def test_lora_changes_the_result_before_or_after_the_patch(rig, released: Path) -> None:
+    none = rig.ksample(rig.patch())
+    lora, _ = load(rig, released)
+    before = rig.ksample(rig.patch(lora))
+    after, _ = rig.nodes("lora").load_lora(rig.patch(), released, 1.0)
+    assert not torch.equal(before, none)
+    assert torch.equal(rig.ksample(after), before)
+    assert not torch.equal(rig.ksample(rig.patch(load(rig, released, 0.5)[0])), before)
+    assert torch.equal(rig.ksample(rig.patch(load(rig, released, 0.0)[0])), none)
+
+
+def test_two_loras_stack(rig, released: Path) -> None:
+    one, _ = load(rig, released, 0.5)
+    two, _ = rig.nodes("lora").load_lora(one, released, 0.5)
+    whole = weights_with(load(rig, released)[0])
+    assert max((v - whole[k]).abs().max() for k, v in weights_with(two).items()) < 1e-6
+
+
+def test_alpha_scales(rig, released: Path, tmp_path: Path) -> None:
+    state = load_file(released)
+    for key in list(state):
+        if key.endswith("lora_A.weight"):
+            state[key.replace("lora_A.weight", "alpha")] = torch.tensor(8.0)
+    save_file(state, tmp_path / "alpha.safetensors")
+    doubled, report = load(rig, tmp_path / "alpha.safetensors", 0.5)
+    assert "alpha/rank 2" in report
+    whole = weights_with(load(rig, released)[0])
+    assert max((v - whole[k]).abs().max() for k, v in weights_with(doubled).items()) < 1e-6
+
+
+def refused(rig, words: str, path: Path) -> None:
+    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match=words):
+        load(rig, path)
+
+
+def test_misfits_are_refused(rig, released: Path, tmp_path: Path) -> None:
+    save_file({"lora_te1_text.lora_down.weight": torch.zeros(4, 8)}, tmp_path / "text.safetensors")
+    refused(rig, "lora_A and lora_B of a Wan transformer", tmp_path / "text.safetensors")
+
+    wide = standins.TransformerForm(dim=256, heads=2, image_embedding=False)
+    save_file(standins.random_tensors(standins.lora_shapes(wide, 4), 1), tmp_path / "wide.safetensors")
+    refused(rig, "another model", tmp_path / "wide.safetensors")
+
+    state = load_file(released)
+    state["transformer.blocks.0.attn1.to_q.lora_B.weight"] = torch.zeros(128, 8)
+    save_file(state, tmp_path / "rank.safetensors")
+    refused(rig, "rank of the LoRA", tmp_path / "rank.safetensors")
+
+
+def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig) -> None:
+    folder = comfy_host.models / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"x": torch.zeros(1)}, folder / "pickled.pt")
+    node = importlib.import_module(f"{pack.__name__}.nodes.lora").EgoXLoadLora
+    with pytest.raises(model_rig.core(pack, "errors").EgoXInputError, match="convert_to_safetensors.py pickled.pt"):
+        node.execute(rig.model, "pickled.pt", 1.0, 1.0, 1.0)
+
+
+def test_metadata_reaches_the_auto_mask_and_contradictions_are_said(rig, released: Path, tmp_path: Path, caplog) -> None:
+    save_file(load_file(released), tmp_path / "paper.safetensors", {"egox.mask_mode": "paper"})
+    save_file(load_file(released), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"})
+    model, _ = load(rig, tmp_path / "paper.safetensors")
+    exo, prior = model_rig.clip_pictures(rig.size)
+    node = rig.nodes("conditioning").EgoXConditioning
+    with torch.inference_mode():
+        canvas = node.execute(rig.positive, rig.negative, rig.vae, exo, prior, "auto", "released", -1, 0,
+                              model=model).result[3]
+        chosen = node.execute(rig.positive, rig.negative, rig.vae, exo, prior, "released", "released", -1, 0,
+                              model=model).result[3]
+    assert (canvas.mask_mode, chosen.mask_mode) == ("paper", "released")
+
+    patch = rig.nodes("model_patch")
+    assert patch.contradiction_note(model, canvas) == []
+    assert "trained with mask paper" in patch.contradiction_note(model, chosen)[0]
+    _, report = rig.nodes("lora").load_lora(model, tmp_path / "trainer.safetensors", 1.0)
+    assert "egox.mask_mode contradicts" in report
+    assert len([r for r in caplog.records if r.levelname == "WARNING" and "[EgoX]" in r.getMessage()]) == 2
