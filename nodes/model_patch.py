@@ -48,12 +48,29 @@ def patch_model(
     """
     check_model(model)
     check_canvas(canvas)
+    geometry = canvas_geometry(canvas, depth, trajectory, geometry_options) if options.biases else None
+    return patch_with_geometry(model, canvas, geometry, options, backend)
+
+
+def patch_with_geometry(
+    model: ModelPatcher,
+    canvas: Canvas,
+    geometry: GgaGeometry | None,  # None where the options don't bias
+    options: GgaOptions,
+    backend: str = "auto",
+) -> tuple[ModelPatcher, str]:
+    """As :func:`patch_model`, with directions that are already there.
+
+    Raises:
+        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit.
+    """
+    check_model(model)
+    check_canvas(canvas)
     notes = [f"mask {canvas.mask_mode}"]
     guidance = None
-    if options.biases:
-        geometry = canvas_geometry(canvas, depth, trajectory, geometry_options)
+    if geometry is not None:
         guidance = GeometryGuidance(geometry, options, backend)
-        notes.append(f"geometry {options.mode}, λ_g {options.lambda_g:g}, rays {geometry_options.rays}")
+        notes.append(f"geometry {options.mode}, λ_g {options.lambda_g:g}, rays {geometry.rays}")
         notes += missing_depth_note(geometry)
     else:
         notes.append("no geometry (λ_g 0 or mode off)")

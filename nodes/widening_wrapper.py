@@ -26,8 +26,10 @@ class WideningWrapper:
         exo: Tensor,  # [B, 16, t, h, w_exo] clean exo latent, model space
         mask_exo: Tensor,  # [B, 4, t, h, w_exo] 1 = known
         guidance: GeometryGuidance | None,
+        cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
     ) -> None:
         self.exo = exo
+        self.cond_exo = exo if cond_exo is None else cond_exo
         self.mask_exo = mask_exo
         self.guidance = guidance
 
@@ -36,6 +38,7 @@ class WideningWrapper:
         if isinstance(target, torch.dtype):
             return self
         self.exo = self.exo.to(target)
+        self.cond_exo = self.cond_exo.to(target)
         self.mask_exo = self.mask_exo.to(target)
         if self.guidance is not None:
             self.guidance.to(target)
@@ -53,10 +56,10 @@ class WideningWrapper:
         **kwargs: Any,
     ) -> Tensor:  # [B, 16, t, h, w_ego]
         options = dict(transformer_options or {})
-        exo, mask_exo, frames = self.exo, self.mask_exo, None
+        exo, mask_exo, cond_exo, frames = self.exo, self.mask_exo, self.cond_exo, None
         window = options.get("context_window")
         if window is not None and exo.shape[2] != x.shape[2]:
-            exo, mask_exo = window.get_tensor(exo, dim=2), window.get_tensor(mask_exo, dim=2)
+            exo, mask_exo, cond_exo = (window.get_tensor(part, dim=2) for part in (exo, mask_exo, cond_exo))
             frames = window.get_tensor(torch.arange(self.exo.shape[2])[None], dim=1)[0].tolist()
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
@@ -64,6 +67,6 @@ class WideningWrapper:
             override = self.guidance.override(options, context, clip_fea, frames)
             if override is not None:
                 options[OVERRIDE] = override
-        wide = widen(x, exo, mask_exo)
+        wide = widen(x, exo, mask_exo, cond_exo)
         out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         return crop_ego(out, exo.shape[-1])
