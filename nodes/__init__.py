@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-NODES: tuple[type[io.ComfyNode], ...] = ()
+from .conditioning import EgoXConditioning
+from .decode_ego_half import EgoXDecodeEgoHalf
+from .lora import EgoXLoadLora
+from .model_patch import EgoXModelPatch
+from .released_sampling import EgoXReleasedSampling
+from .wan_sampler import EgoXWanSampler
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    EgoXLoadLora,
+    EgoXConditioning,
+    EgoXModelPatch,
+    EgoXReleasedSampling,
+    EgoXWanSampler,
+    EgoXDecodeEgoHalf,
+)
 
 
 class EgoXExtension(ComfyExtension):

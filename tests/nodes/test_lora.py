@@ -117,7 +117,8 @@ def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig) -> N
         node.execute(rig.model, "pickled.pt", 1.0, 1.0, 1.0)
 
 
-def test_metadata_reaches_the_auto_mask_and_contradictions_are_said(rig, released: Path, tmp_path: Path, caplog) -> None:
+def test_metadata_reaches_the_auto_mask_and_contradictions_are_said(rig, released: Path, tmp_path: Path,
+                                                                      caplog) -> None:
     save_file(load_file(released), tmp_path / "paper.safetensors", {"egox.mask_mode": "paper"})
     save_file(load_file(released), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"})
     model, _ = load(rig, tmp_path / "paper.safetensors")
