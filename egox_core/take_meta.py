@@ -24,21 +24,20 @@ class TakeMeta:
     name: str  # for messages
     prompt: str
     camera_intrinsics: Tensor | None  # [3, 3] float64, exo K, of a picture that it is centred in
-    camera_size: tuple[int, int] | None  # (width, height) that K belongs to, where the file says it
     camera_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, exo_from_world
     ego_intrinsics: Tensor | None  # [3, 3] float64
     ego_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
-    ego_camera: CameraModel | None  # our extension: the true ego camera, where it is known
+    exact_exo_camera: CameraModel | None = None  # our extensions: the true cameras with their sizes, where known
+    ego_camera: CameraModel | None = None
     exo_path: str = ""  # as written, never opened
-    depth_path: str = ""
 
     @property
     def exo_camera(self) -> CameraModel | None:
-        """The exo camera in the picture that K belongs to: ``camera_size``, else the one that K is centred in."""
-        if self.camera_intrinsics is None:
-            return None
+        """The exo camera: the exact one, else K in the picture that it is centred in."""
         k = self.camera_intrinsics
-        size = self.camera_size or (max(1, round(2 * float(k[0, 2]))), max(1, round(2 * float(k[1, 2]))))
+        if self.exact_exo_camera is not None or k is None:
+            return self.exact_exo_camera
+        size = max(1, round(2 * float(k[0, 2]))), max(1, round(2 * float(k[1, 2])))
         return camera_from_intrinsics(k, *size, name=f"camera_intrinsics of {self.name}")
 
 
@@ -95,18 +94,14 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         camera_from_intrinsics(content[key], 1, 1, name=f"{key} of {path.name}")
         return torch.as_tensor(content[key], dtype=torch.float64)
 
-    size = content.get("camera_size")
-    if size is not None and not (isinstance(size, list) and len(size) == 2
-                                 and all(isinstance(x, int) and x > 0 for x in size)):
-        raise EgoXInputError(f"camera_size of {path.name}", got=size, expected="[width, height] in px",
-                             fix="give the size of the picture that camera_intrinsics belong to")
-    ego_camera = content.get("ego_camera")
+    def camera(key: str) -> CameraModel | None:
+        return None if content.get(key) is None else camera_from_json(content[key], f"{key} of {path.name}")
+
     return TakeMeta(
         name=_take_name(content) or path.parent.name or path.name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",
-        camera_intrinsics=intrinsics("camera_intrinsics"), camera_size=None if size is None else (size[0], size[1]),
-        camera_extrinsics=pose("camera_extrinsics"), ego_intrinsics=intrinsics("ego_intrinsics"),
-        ego_extrinsics=pose("ego_extrinsics"),
-        ego_camera=None if ego_camera is None else camera_from_json(ego_camera, f"ego_camera of {path.name}"),
-        exo_path=str(content.get("exo_path") or ""), depth_path=str(content.get("depth_path") or ""),
+        camera_intrinsics=intrinsics("camera_intrinsics"), camera_extrinsics=pose("camera_extrinsics"),
+        ego_intrinsics=intrinsics("ego_intrinsics"), ego_extrinsics=pose("ego_extrinsics"),
+        exact_exo_camera=camera("exo_camera"), ego_camera=camera("ego_camera"),
+        exo_path=str(content.get("exo_path") or ""),
     )

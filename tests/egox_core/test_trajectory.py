@@ -159,7 +159,7 @@ def test_bad_meta_is_refused(tmp_path: Path) -> None:
         ({"ego_extrinsics": [[1, 2, 3, 4]]}, "ego_extrinsics.*shape"),
         ({"ego_extrinsics": mirrored.tolist()}, "reflection .*frame 7"),
         ({"camera_extrinsics": (2 * torch.eye(3, 4)).tolist()}, "not a rotation"),
-        ({"camera_size": [1, 2, 3]}, "camera_size"),
+        ({"exo_camera": [1, 2, 3]}, "exo_camera"),
         ({"ego_extrinsics": None}, "no ego_extrinsics"),
         ({"ego_camera": {"lens": "pinhole"}}, "ego_camera"),
     ):

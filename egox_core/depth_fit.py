@@ -1,0 +1,164 @@
+"""Depth of another size than the video, brought onto the video's frames by fixed rules; the camera follows exactly.
+
+1. Depth of the video's height but wider is centre-cropped (the released takes: 796 against 784).
+2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its crop or padding.
+3. Depth of the shape of the frames handed on (within 0.5 %) covers those.
+Anything else is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .cameras import CameraModel, camera_from_intrinsics, rescale
+from .errors import EgoXInputError
+from .frame_selection import source_rectangle
+from .take_meta import TakeMeta
+from .types import FrameSelection
+
+ASPECT_TOLERANCE = 0.005
+SAME_EDGE = 1.05
+"""Neighbours whose depths differ by less than this factor are one surface and may be interpolated between."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthWindow:
+    """The part of a depth map that becomes a frame's: a rectangle in depth pixels (may be fractional) and a size."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    size: tuple[int, int]  # (width, height) of the result
+
+
+def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, name: str) -> DepthWindow:
+    """Which part of a (width, height) depth map shows the frames handed on, and at which size.
+
+    Raises:
+        EgoXInputError: shapes that differ by more than 0.5 % and are not of rule 1.
+    """
+    width, height = depth_size
+    if frames is None:
+        return DepthWindow(left=0, top=0, width=width, height=height, size=depth_size)
+    source_width, source_height = frames.source_size
+    left, top, rect_width, rect_height = source_rectangle(frames)
+    if height == source_height and width > source_width:
+        offset = (width - source_width) // 2
+        return DepthWindow(left=left + offset, top=top, width=rect_width, height=rect_height, size=frames.size)
+    if _same_shape(depth_size, frames.source_size):
+        x, y = width / source_width, height / source_height
+        return DepthWindow(left=left * x, top=top * y, width=rect_width * x, height=rect_height * y, size=frames.size)
+    if _same_shape(depth_size, frames.size):
+        return DepthWindow(left=0, top=0, width=width, height=height, size=frames.size)
+    if height == frames.size[1] and width > frames.size[0]:
+        return DepthWindow(left=(width - frames.size[0]) // 2, top=0, width=frames.size[0], height=height,
+                           size=frames.size)
+    raise EgoXInputError(f"depth {name}", got=f"{width}x{height} px, aspect {width / height:.4f}",
+                         expected=f"the aspect of the video ({source_width / source_height:.4f}, within 0.5 %), or its "
+                         "height and more width", fix="compute the depth from the video that is loaded")
+
+
+def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= ASPECT_TOLERANCE
+
+
+def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
+    """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for nothing).
+
+    An exact ``exo_camera`` is rescaled as a resize would. ``camera_intrinsics`` centred in the map within 1 px (or
+    0.5 %) are taken as they are; others belong to another resolution, which the file doesn't tell: each axis is scaled
+    so that the centre becomes the map's, at (W/2, H/2), as the released code does.
+
+    Raises:
+        EgoXInputError: no intrinsics, a centre that can't be one.
+    """
+    width, height = depth_size
+    if meta.exact_exo_camera is not None:
+        exact = meta.exact_exo_camera
+        if exact.stored_size == depth_size:
+            return exact, ""
+        if _same_shape(exact.stored_size, depth_size):
+            return rescale(exact, *depth_size), ""
+    if meta.camera_intrinsics is None:
+        raise EgoXInputError(f"take {meta.name}", got="no camera_intrinsics", expected="the exo camera's K",
+                             fix="add them to the meta file, or use a depth source that gives intrinsics")
+    k = meta.camera_intrinsics
+    cx, cy = float(k[0, 2]), float(k[1, 2])
+    if cx <= 0 or cy <= 0:
+        raise EgoXInputError(f"camera_intrinsics of {meta.name}", got=f"a centre of ({cx:g}, {cy:g})",
+                             expected="a centre inside the picture", fix="correct K")
+    camera = camera_from_intrinsics(k, width, height, name=f"camera_intrinsics of {meta.name}")
+    if abs(cx - width / 2) <= max(1, 0.0025 * width) and abs(cy - height / 2) <= max(1, 0.0025 * height):
+        return camera, ""
+    x, y = width / 2 / cx, height / 2 / cy
+    return (replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),
+            f"camera_intrinsics of another resolution (centre {cx:g}, {cy:g}) were rescaled to {width}x{height}")
+
+
+def window_camera(camera: CameraModel, window: DepthWindow) -> CameraModel:
+    """The camera of the map that :func:`fit_depth` makes. Exact, half-pixel convention."""
+    (width, height), x, y = window.size, window.size[0] / window.width, window.size[1] / window.height
+    return replace(camera, width=width, height=height, fx=camera.fx * x, fy=camera.fy * y,
+                   cx=(camera.cx - window.left + 0.5) * x - 0.5, cy=(camera.cy - window.top + 0.5) * y - 0.5)
+
+
+def fit_depth(depth: np.ndarray, window: DepthWindow) -> np.ndarray:
+    """The window of a map [H, W] at its size, NaN outside the map.
+
+    Between samples of one surface values are interpolated; across a depth edge or a gap the nearest one is taken, so
+    that no surface appears between two others.
+    """
+    if _is_crop(window):
+        return _crop(depth, window, np.float32(np.nan))
+    (low_x, part_x), (low_y, part_y) = _places(window)
+    rows, columns = depth.shape
+    near_x, near_y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
+    nearest = depth[np.clip(near_y, 0, rows - 1)[:, None], np.clip(near_x, 0, columns - 1)]
+    corners = np.stack([depth[np.clip(low_y + dy, 0, rows - 1)[:, None], np.clip(low_x + dx, 0, columns - 1)]
+                        for dy in (0, 1) for dx in (0, 1)])
+    wy, wx = part_y[:, None], part_x[None]
+    mixed = ((corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (corners[2] * (1 - wx) + corners[3] * wx) * wy)
+    lowest, highest = corners.min(0), corners.max(0)  # NaN where any corner is
+    smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
+    fitted = np.where(smooth, mixed, nearest).astype(np.float32)
+    inside = ((near_y >= 0) & (near_y < rows))[:, None] & ((near_x >= 0) & (near_x < columns))[None]
+    return np.where(inside, fitted, np.float32(np.nan))
+
+
+def fit_mask(mask: np.ndarray, window: DepthWindow) -> np.ndarray:
+    """The window of a bool mask [H, W] at its size (nearest), False outside."""
+    if _is_crop(window):
+        return _crop(mask, window, False)
+    (low_x, part_x), (low_y, part_y) = _places(window)
+    x, y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
+    rows, columns = mask.shape
+    inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))[None]
+    return mask[np.clip(y, 0, rows - 1)[:, None], np.clip(x, 0, columns - 1)] & inside
+
+
+def _is_crop(window: DepthWindow) -> bool:
+    return (window.width, window.height) == window.size and window.left == int(window.left) \
+        and window.top == int(window.top)
+
+
+def _crop(values: np.ndarray, window: DepthWindow, outside) -> np.ndarray:
+    (width, height), left, top = window.size, int(window.left), int(window.top)
+    inner = values[max(top, 0):max(top + height, 0), max(left, 0):max(left + width, 0)]
+    if inner.shape == (height, width):
+        return np.ascontiguousarray(inner)
+    result = np.full((height, width), outside, dtype=values.dtype)
+    y, x = max(-top, 0), max(-left, 0)
+    result[y:y + inner.shape[0], x:x + inner.shape[1]] = inner
+    return result
+
+
+def _places(window: DepthWindow) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """For x and y: the sample to the left of each result pixel's centre, and how far beyond it the centre lies."""
+    def axis(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+        place = start + (np.arange(count) + 0.5) * (length / count) - 0.5
+        low = np.floor(place + 1e-9).astype(np.int64)
+        return low, np.clip(place - low, 0, 1).astype(np.float32)
+    return axis(window.left, window.width, window.size[0]), axis(window.top, window.height, window.size[1])

@@ -1,0 +1,211 @@
+"""Depth frames out of files, one at a time: npz, npy, and folders or zips of npy, EXR or 16-bit PNG.
+
+Frames are counted by their place in the file; files of a folder or zip by the last number in their names, which must
+run on without gaps. Values come as stored (float32), nothing is judged here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .errors import EgoXInputError
+from .safe_files import load_npy, open_zip, read_npy_header, require_file
+
+PICTURE_SUFFIXES = (".npy", ".exr", ".png")
+DEPTH_KEYS = ("depth_m", "depth", "data", "arr_0")
+EXR_CHANNELS = ("Z", "depth", "Depth", "Y", "R")
+MAX_FRAME_BYTES = 512 * 2**20
+
+DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthFile:
+    """An opened depth source: its length, and frames read on demand."""
+
+    name: str
+    frame_count: int
+    read: Callable[[list[int]], DepthFrames]  # ascending indices -> (depth [H, W] float32, dynamic [H, W] bool or None)
+
+
+@contextmanager
+def open_depth(path: Path, png_scale_m: float = 0.001) -> Iterator[DepthFile]:
+    """Open a depth file or folder, told apart by its suffix; valid within the ``with`` block.
+
+    Args:
+        png_scale_m: metres per unit of a 16-bit PNG (or whatever unit the depth kind has).
+
+    Raises:
+        EgoXInputError: nothing there, unknown kind, nothing in it, numbers missing, pickled or malformed.
+    """
+    if path.is_dir():
+        yield _pictures(path.name, {p.name: p.read_bytes for p in sorted(path.iterdir()) if p.is_file()}, png_scale_m)
+        return
+    require_file(path, "depth file")
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        yield _array(path)
+    elif suffix in (".npz", ".zip"):
+        with open_zip(path, "depth file") as archive:
+            if suffix == ".npz":
+                yield _npz(path.name, archive)
+            else:
+                members = {m.filename: _member(archive, m) for m in archive.infolist() if not m.is_dir()}
+                yield _pictures(path.name, members, png_scale_m)
+    else:
+        raise EgoXInputError("depth file", got=f"{path.name!r}", expected="a .npz, .npy or .zip, or a folder of .npy, "
+                             ".exr or 16-bit .png files", fix="convert the depth to one of these")
+
+
+def _array(path: Path) -> DepthFile:
+    array = load_npy(path, "depth file", memory_map=True)
+    array = array[None] if array.ndim == 2 else array
+    _check_shape(array.shape, array.dtype, path.name)
+    return DepthFile(name=path.name, frame_count=len(array),
+                     read=lambda indices: ((np.asarray(array[i], np.float32), None) for i in indices))
+
+
+def _npz(name: str, archive: zipfile.ZipFile) -> DepthFile:
+    members = {m.removesuffix(".npy"): m for m in archive.namelist() if m.endswith(".npy")}
+    key = next((k for k in DEPTH_KEYS if k in members), next(iter(members)) if len(members) == 1 else None)
+    if key is None:
+        raise EgoXInputError(f"depth {name}", got=f"arrays {sorted(members)}", expected="one named depth_m",
+                             fix="save it with numpy.savez_compressed(path, depth_m=…)")
+    with archive.open(members[key]) as stream:
+        shape, dtype = read_npy_header(stream, f"depth {name}")
+    shape = (1, *shape) if len(shape) == 2 else shape
+    _check_shape(shape, dtype, name)
+    if "dynamic" in members:
+        with archive.open(members["dynamic"]) as stream:
+            dynamic_shape, dynamic_dtype = read_npy_header(stream, f"dynamic mask of {name}")
+        if dynamic_shape not in (shape, shape[1:]) or dynamic_dtype.itemsize != 1:
+            raise EgoXInputError(f"dynamic mask of {name}", got=f"{dynamic_dtype} of shape {dynamic_shape}",
+                                 expected=f"bool of the depth's shape {shape}", fix="save it as bool, one a frame")
+
+    def read(indices: list[int]) -> DepthFrames:
+        masks = _stream(archive, members["dynamic"], shape, indices, name) if "dynamic" in members else None
+        for depth in _stream(archive, members[key], shape, indices, name):
+            yield depth.astype(np.float32), None if masks is None else next(masks).astype(bool)
+
+    return DepthFile(name=name, frame_count=shape[0], read=read)
+
+
+def _stream(archive: zipfile.ZipFile, member: str, shape: tuple[int, ...], indices: list[int],
+            name: str) -> Iterator[np.ndarray]:
+    """Frames of a packed array in order, unpacking no further than the last one wanted."""
+    wanted, last = set(indices), max(indices)
+    try:
+        with archive.open(member) as stream:
+            _, dtype = read_npy_header(stream, f"depth {name}")
+            size = int(np.prod(shape[1:])) * dtype.itemsize
+            for index in range(last + 1):
+                content = stream.read(size)
+                if len(content) < size:
+                    raise EOFError(f"frame {index} is cut off")
+                if index in wanted:
+                    yield np.frombuffer(content, dtype).reshape(shape[1:])
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise EgoXInputError(f"depth {name}", got=f"a damaged array ({error})", expected="an intact file",
+                             fix="copy or write it again") from error
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
+    def read() -> bytes:
+        if member.file_size > MAX_FRAME_BYTES:
+            raise EgoXInputError(f"depth frame {member.filename}", got=f"{member.file_size / 2**20:.0f} MB",
+                                 expected=f"at most {MAX_FRAME_BYTES / 2**20:.0f} MB", fix="store one frame a file")
+        try:
+            return archive.read(member)
+        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+            raise EgoXInputError(f"depth frame {member.filename}", got=f"damaged data ({error})",
+                                 expected="an intact file", fix="copy or write it again") from error
+    return read
+
+
+def _pictures(name: str, files: dict[str, Callable[[], bytes]], png_scale_m: float) -> DepthFile:
+    """Numbered frame files of one kind, whatever holds them."""
+    by_kind: dict[str, dict[int, str]] = {}
+    for file in files:
+        suffix, numbers = Path(file).suffix.lower(), re.findall(r"\d+", Path(file).stem)
+        if suffix in PICTURE_SUFFIXES and numbers and not Path(file).name.startswith("."):
+            kind = by_kind.setdefault(suffix, {})
+            if int(numbers[-1]) in kind:
+                raise EgoXInputError(f"depth {name}", got=f"{kind[int(numbers[-1])]!r} and {file!r} of one number",
+                                     expected="one file a frame", fix="keep one take a folder")
+            kind[int(numbers[-1])] = file
+    if len(by_kind) != 1:
+        raise EgoXInputError(f"depth {name}", got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
+                             expected=f"numbered files of one kind of {PICTURE_SUFFIXES}",
+                             fix="put the depth frames alone into one folder or zip")
+    (suffix, numbered), = by_kind.items()
+    first, last = min(numbered), max(numbered)
+    gap = next((n for n in range(first, last + 1) if n not in numbered), None)
+    if gap is not None:
+        raise EgoXInputError(f"depth {name}", got=f"no file for frame {gap} between {first} and {last}",
+                             expected="numbers without gaps", fix="add the missing frame, or renumber the files")
+
+    def read(indices: list[int]) -> DepthFrames:
+        for index in indices:
+            file = numbered[first + index]
+            yield _decode(files[file](), suffix, file, png_scale_m), None
+
+    return DepthFile(name=name, frame_count=len(numbered), read=read)
+
+
+def _decode(content: bytes, suffix: str, file: str, png_scale_m: float) -> np.ndarray:
+    if suffix == ".npy":
+        stream = io.BytesIO(content)
+        shape, dtype = read_npy_header(stream, f"depth frame {file}")
+        shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+        _check_shape((1, *shape), dtype, file)
+        if len(content) - stream.tell() != int(np.prod(shape)) * dtype.itemsize:
+            raise EgoXInputError(f"depth frame {file}", got="an array that is cut off", expected="an intact file",
+                                 fix="write it again")
+        return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape).astype(np.float32)
+    if suffix == ".png":
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if picture is None or picture.ndim != 2 or picture.dtype != np.uint16:
+            got = "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
+            raise EgoXInputError(f"depth frame {file}", got=got, expected="a grey PNG of 16 bits",
+                                 fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy")
+        return picture.astype(np.float32) * png_scale_m
+    return _decode_exr(content, file)
+
+
+def _decode_exr(content: bytes, file: str) -> np.ndarray:
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise EgoXInputError(f"depth frame {file}", got="an EXR file, but no reader for it",
+                             expected="the package OpenEXR", fix="pip install OpenEXR") from error
+    # Its reader wants a path; the file is closed before reading, as Windows asks.
+    with tempfile.TemporaryDirectory(prefix="egox_") as folder:
+        path = Path(folder) / "frame.exr"
+        path.write_bytes(content)
+        try:
+            with OpenEXR.File(str(path), separate_channels=True) as exr:
+                channels = {name: np.array(channel.pixels) for name, channel in exr.channels().items()}
+        except Exception as error:  # the reader raises bare exceptions of several kinds
+            raise EgoXInputError(f"depth frame {file}", got=f"damaged data ({error})", expected="an intact EXR file",
+                                 fix="write it again") from error
+    name = next((c for c in EXR_CHANNELS if c in channels), next(iter(channels)) if len(channels) == 1 else None)
+    if name is None:
+        raise EgoXInputError(f"depth frame {file}", got=f"channels {sorted(channels)}",
+                             expected=f"one of {EXR_CHANNELS}", fix="write the depth as channel Z")
+    return channels[name].astype(np.float32)
+
+
+def _check_shape(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
+    if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "fui":
+        raise EgoXInputError(f"depth {name}", got=f"{dtype} of shape {shape}", expected="numbers of shape (T, H, W)",
+                             fix="store z depth, one map a frame")

@@ -1,0 +1,45 @@
+"""Room for a clip's maps: in memory while it is small, in a temporary file mapped into memory when it is not.
+
+The file is written frame by frame and mapped afterwards, so that a long clip never lies in memory as a whole; it
+vanishes with the last tensor that looks into it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MEMORY_LIMIT = 256 * 2**20
+"""Bytes: 49 full-size depth maps (69 MB) stay in memory, 480 (674 MB) go to the disk."""
+
+
+class FrameStore:
+    """Frames [T, *shape] of one dtype, appended in order and then taken as one tensor."""
+
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype | type, limit: int = MEMORY_LIMIT) -> None:
+        self._shape, self._dtype, self._filled = (count, *shape), np.dtype(dtype), 0
+        self._file = None
+        if count * int(np.prod(shape)) * self._dtype.itemsize > limit:
+            self._file = tempfile.TemporaryFile(prefix="egox_")
+        else:
+            self._array = np.empty(self._shape, dtype)
+
+    def append(self, frame: np.ndarray) -> None:
+        """Add the next frame [*shape]."""
+        if self._file is None:
+            self._array[self._filled] = frame
+        else:
+            self._file.write(np.ascontiguousarray(frame, dtype=self._dtype).tobytes())
+        self._filled += 1
+
+    def tensor(self) -> Tensor:
+        """All frames [T, *shape]; writing to it never reaches the file."""
+        if self._filled != self._shape[0]:
+            raise RuntimeError(f"{self._filled} of {self._shape[0]} frames stored")
+        if self._file is None:
+            return torch.from_numpy(self._array)
+        self._file.flush()
+        return torch.from_numpy(np.memmap(self._file, dtype=self._dtype, mode="c", shape=self._shape))

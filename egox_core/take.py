@@ -1,0 +1,91 @@
+"""A take folder (CONVENTIONS.md) as what the pipeline works on: frames, depth, ego path, all of the same frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from .camera_presets import preset_camera
+from .depth_files import DepthFileReport, load_depth_file
+from .errors import EgoXInputError
+from .frame_selection import select_frames
+from .progress import Progress, no_progress
+from .take_meta import read_meta
+from .trajectory_files import meta_trajectory
+from .types import CameraTrajectory, DepthVideo, FrameSelection
+from .video import VideoInfo, probe_video, read_frames
+
+DEFAULT_FRAMES = 49
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A loaded take; pictures stay in their files until they are asked for."""
+
+    name: str
+    folder: Path
+    video: VideoInfo
+    frames: FrameSelection
+    depth: DepthVideo
+    depth_report: DepthFileReport
+    trajectory: CameraTrajectory
+    prompt: str
+
+    def read_exo(self, progress: Progress = no_progress) -> Tensor:
+        """The exo frames in use, [T, H, W, 3] uint8."""
+        return read_frames(self.folder / "exo.mp4", self.video, self.frames, progress)
+
+    def optional_file(self, name: str) -> Path | None:
+        """A file that only some takes have, such as ego_ground_truth.mp4."""
+        path = self.folder / name
+        return path if path.is_file() else None
+
+
+def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = DEFAULT_FRAMES, target_fps: float = 0.0,
+              resize: Literal["crop", "pad"] = "crop", size: tuple[int, int] | None = None,
+              camera_preset: str = "aria_released", ego_size: int | None = None, entry: str = "",
+              progress: Progress = no_progress) -> Take:
+    """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip) and meta.json of a take folder.
+
+    Args:
+        frame_count: 4n+1; None: as many as the video holds.
+        size: (width, height) of the frames, multiples of 16; None: the video's own.
+        ego_size: of the square ego picture, px; None: as high as the exo frames. A take that states its own ego
+            camera keeps that one.
+        entry: the take's name, where meta.json lists several.
+
+    Raises:
+        EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that don't fit.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise EgoXInputError("take", got=f"{folder.name!r}, which is no folder", expected="a take folder",
+                             fix="it holds exo.mp4, depth.npz and meta.json")
+    meta = read_meta(folder / "meta.json", entry)
+    video = probe_video(folder / "exo.mp4")
+    if frame_count is None:
+        frame_count = 4 * ((video.frame_count - start_frame - 1) // 4) + 1
+    width, height = size or (None, None)
+    frames = select_frames(video, start_frame=start_frame, frame_count=frame_count, target_fps=target_fps,
+                           resize=resize, width=width, height=height)
+    camera = preset_camera(camera_preset, ego_size or frames.size[1])
+    trajectory = meta_trajectory(meta, camera, frames)
+    depth, report = load_depth_file(find_depth(folder), meta, frames, progress=progress)
+    return Take(name=meta.name, folder=folder, video=video, frames=frames, depth=depth, depth_report=report,
+                trajectory=trajectory, prompt=meta.prompt)
+
+
+def find_depth(folder: Path) -> Path:
+    """The depth of a take folder: depth.npz, depth.zip, depth.npy, or a folder named depth.
+
+    Raises:
+        EgoXInputError: none of them.
+    """
+    for name in ("depth.npz", "depth.zip", "depth.npy", "depth"):
+        if (folder / name).exists():
+            return folder / name
+    raise EgoXInputError(f"take {folder.name}", got="no depth.npz", expected="depth of the exo video",
+                         fix="compute it (Depth Align takes MoGe and Depth Anything 3), or add the file")

@@ -1,0 +1,290 @@
+"""Depth from files: every container, taken by source index, fitted by rule, defects named."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core.cameras import CameraModel, project, unproject
+from egox_core.depth_files import load_depth_file
+from egox_core.depth_fit import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
+from egox_core.depth_readers import open_depth
+from egox_core.depth_valid import mark_invalid
+from egox_core.errors import EgoXInputError
+from egox_core.frame_selection import camera_of_frames
+from egox_core.frame_store import FrameStore
+from egox_core.take_meta import TakeMeta
+from egox_core.types import FrameSelection
+
+COUNT, HEIGHT, WIDTH = 12, 48, 84
+
+
+def depth_frames(count: int = COUNT, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:  # [T, H, W] float16
+    """Every pixel tells its frame, row and column; exact in float16."""
+    t, v, u = np.indices((count, height, width))
+    return (1 + t + v / 64 + (u % 64) / 4096).astype(np.float16)
+
+
+def meta_of(camera_intrinsics=((70.0, 0, 42), (0, 70, 24), (0, 0, 1)), **changes) -> TakeMeta:
+    k = None if camera_intrinsics is None else torch.tensor(camera_intrinsics, dtype=torch.float64)
+    return replace(TakeMeta(name="take", prompt="", camera_intrinsics=k, camera_extrinsics=None, ego_intrinsics=None,
+                            ego_extrinsics=None), **changes)
+
+
+def selection(indices: list[int], source_size: tuple[int, int] = (WIDTH, HEIGHT),
+              size: tuple[int, int] = (80, 48), resize="crop") -> FrameSelection:
+    index = torch.tensor(indices)
+    return FrameSelection(source_indices=index, times_s=index.double() / 20, source_fps=20, fps=20,
+                          source_size=source_size, size=size, resize=resize)
+
+
+def write_exr(path: Path, depth: np.ndarray) -> None:
+    exr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (extra: geometry)")
+    with exr.File({"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}, {"Z": depth}) as file:
+        file.write(str(path))
+
+
+def store(path: Path, kind: str) -> tuple[Path, float]:
+    """Depth frames in one of the forms; returns the path and the form's rounding."""
+    depth = depth_frames()
+    if kind == "npz":
+        np.savez_compressed(path / "depth.npz", depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5)
+        return path / "depth.npz", 0
+    if kind == "npz-lzma":
+        with zipfile.ZipFile(path / "depth.npz", "w", zipfile.ZIP_LZMA) as archive, \
+                archive.open("depth_m.npy", "w") as stream:
+            np.lib.format.write_array(stream, depth)
+        return path / "depth.npz", 0
+    if kind == "npy":
+        np.save(path / "depth.npy", depth.astype(np.float64))
+        return path / "depth.npy", 0
+    folder, rounding = path / "frames", 0.0
+    folder.mkdir()
+    for t, frame in enumerate(depth):
+        if kind.startswith("png"):
+            cv2.imwrite(str(folder / f"{t:05d}.png"), np.round(frame.astype(np.float64) * 1000).astype(np.uint16))
+            rounding = 5.1e-4
+        elif kind.startswith("exr"):
+            write_exr(folder / f"{t:05d}.exr", frame)
+        else:
+            np.save(folder / f"take3_frame_{t + 1:03d}.npy", frame)
+    if not kind.endswith("zip"):
+        return folder, rounding
+    with zipfile.ZipFile(path / "depth.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    return path / "depth.zip", rounding
+
+
+@pytest.mark.parametrize("kind", ["npz", "npz-lzma", "npy", "npy-folder", "npy-zip", "png-folder", "png-zip",
+                                  "exr-folder", "exr-zip"])
+def test_every_form_gives_the_frames_by_index(tmp_path: Path, kind: str) -> None:
+    path, rounding = store(tmp_path, kind)
+    depth, report = load_depth_file(path, meta_of(), selection([2, 5, 7, 9, 11]))
+    expected = depth_frames()[[2, 5, 7, 9, 11], :, 2:82].astype(np.float32)
+    assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
+    assert np.abs(depth.depth_m.numpy() - expected).max() <= rounding
+    assert report.invalid_share == 0 and report.frame_count == 5
+    assert (depth.camera.cx, depth.camera.cy, depth.camera.fx, depth.camera.stored_size) == (40, 24, 70, (80, 48))
+    assert depth.source_indices.tolist() == [2, 5, 7, 9, 11] and depth.times_s[1] == 0.25
+    if kind == "npz":
+        assert torch.equal(depth.dynamic, torch.from_numpy(expected % 1 > 0.5))
+    everything, _ = load_depth_file(path, meta_of())
+    assert everything.depth_m.shape == (COUNT, HEIGHT, WIDTH)
+    assert load_depth_file(path, meta_of(), count=9)[0].depth_m.shape[0] == 9
+
+
+def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path: Path) -> None:
+    """796 wide against 784, K of 3840x2160: the released code scales K to the map, then crops 6 columns a side."""
+    np.savez(tmp_path / "depth.npz", depth_m=np.ones((5, 448, 796), np.float16))
+    meta = meta_of(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
+    depth, report = load_depth_file(tmp_path / "depth.npz", meta, selection([0, 4], (784, 448), (784, 448)))
+    camera = depth.camera
+    assert camera.stored_size == (784, 448) and (camera.cx, camera.cy) == (392, 224)
+    assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(1250 * 224 / 1080)
+    assert "rescaled" in report.notes[0]
+
+
+def test_an_exact_camera_is_believed(tmp_path: Path) -> None:
+    exact = CameraModel(lens="pinhole", width=WIDTH, height=HEIGHT, fx=70, fy=71, cx=36.5, cy=27)
+    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
+    depth, report = load_depth_file(tmp_path / "depth.npz", meta_of(None, exact_exo_camera=exact), selection([0]))
+    assert (depth.camera.cx, depth.camera.cy, depth.camera.fy) == (34.5, 27, 71) and not report.notes
+
+
+def test_depth_of_another_resolution_follows_the_video_crop() -> None:
+    """A slanted plane at half the video's size lands on the frames as if it had been computed for them."""
+    source = CameraModel(lens="pinhole", width=240, height=120, fx=150, fy=150, cx=121, cy=58)
+    half = CameraModel(lens="pinhole", width=120, height=60, fx=75, fy=75, cx=60.25, cy=28.75)
+    for resize in ("crop", "pad"):
+        frames = selection([0], (240, 120), (160, 96), resize)
+        camera = camera_of_frames(source, frames)
+        window = depth_window((120, 60), frames, "plane")
+        followed = window_camera(half, window)
+        assert followed.stored_size == camera.stored_size
+        assert (followed.fx, followed.fy, followed.cx, followed.cy) == pytest.approx(
+            (camera.fx, camera.fy, camera.cx, camera.cy))
+        fitted, expected = fit_depth(plane(half), window), plane(camera)
+        known = np.isfinite(fitted)
+        assert known.mean() > (0.99 if resize == "crop" else 0.82) and (~known[:8]).all() == (resize == "pad")
+        inner = known.copy()
+        inner[:, [0, -1]] = inner[[0, -1]] = False  # half a sample at the rim is held, not extrapolated
+        assert np.abs(fitted / expected - 1)[inner].max() < 2e-3
+
+
+def plane(camera: CameraModel) -> np.ndarray:  # [H, W]
+    """z depth of the plane z = 2 + 0.3 x + 0.2 y."""
+    rays, _ = unproject(camera, torch.stack(torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height),
+                                                           indexing="xy"), dim=-1).double())
+    x, y, z = rays.unbind(-1)
+    depth = (2 * z / (z - 0.3 * x - 0.2 * y)).numpy().astype(np.float32)
+    return depth
+
+
+def test_no_surface_appears_between_two() -> None:
+    step = np.where(np.arange(20) < 10, 1.0, 5.0).astype(np.float32)[None].repeat(8, 0)
+    step[4, 4] = np.nan
+    window = DepthWindow(left=0.3, top=0.2, width=18.0, height=7.0, size=(50, 30))
+    fitted = fit_depth(step, window)
+    known = fitted[np.isfinite(fitted)]
+    assert np.minimum(np.abs(known - 1), np.abs(known - 5)).max() < 1e-5  # rounding of the interpolation's weights
+    assert 0 < np.isnan(fitted).sum() < 40
+    mask = fit_mask(step > 2, window)
+    assert (mask == (fitted > 2))[np.isfinite(fitted)].all()
+
+
+def test_other_shapes_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "depth.npz", depth_m=depth_frames(width=60))
+    with pytest.raises(EgoXInputError, match="60x48 px, aspect 1.25"):
+        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0]))
+    assert depth_window((402, 230), selection([0], (804, 462), (784, 448)), "x").size == (784, 448)  # 0.43 % off
+    with pytest.raises(EgoXInputError, match="within 0.5 %"):
+        depth_window((402, 234), selection([0], (804, 462), (784, 448)), "x")
+
+
+def test_shorter_depth_is_refused_and_longer_cut(tmp_path: Path) -> None:
+    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
+    with pytest.raises(EgoXInputError, match="12 frames; expected at least 13"):
+        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([11, 12]))
+    with pytest.raises(EgoXInputError, match="12 frames; expected at least 17"):
+        load_depth_file(tmp_path / "depth.npz", meta_of(), count=17)
+    moving = torch.eye(3, 4, dtype=torch.float64).expand(10, 3, 4)
+    depth, _ = load_depth_file(tmp_path / "depth.npz", meta_of(camera_extrinsics=moving), selection([1, 9]))
+    assert depth.exo_w2c.shape == (2, 3, 4)
+    for call in ({"frames": selection([9, 10])}, {}):
+        with pytest.raises(EgoXInputError, match="camera_extrinsics"):
+            load_depth_file(tmp_path / "depth.npz", meta_of(camera_extrinsics=moving), **call)
+
+
+def test_invalid_pixels_become_nan_and_are_reported(tmp_path: Path) -> None:
+    depth = depth_frames().astype(np.float32)
+    depth[:, :6] = np.array([np.nan, np.inf, -np.inf, 0, -2, np.nan], np.float32)[None, :, None]
+    np.savez(tmp_path / "depth.npz", depth_m=depth)
+    video, report = load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 3]))
+    assert torch.isnan(video.depth_m[:, :6]).all() and video.valid[:, 6:].all()
+    assert report.invalid_share == pytest.approx(6 / 48) and "12.5 %" in str(report)
+    marked = mark_invalid(torch.from_numpy(depth[0]))
+    assert torch.isnan(marked[:6]).all() and torch.isfinite(marked[6:]).all()
+    depth[7, 2:] = 0
+    np.savez(tmp_path / "depth.npz", depth_m=depth)
+    with pytest.raises(EgoXInputError, match="frame 1 with 0.0 % valid"):
+        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 7]))
+    np.savez(tmp_path / "depth.npz", depth_m=np.full((2, 48, 84), np.nan, np.float32))
+    with pytest.raises(EgoXInputError, match="no valid pixel in the clip"):
+        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 1]))
+
+
+def test_bad_files_are_refused(tmp_path: Path) -> None:
+    def refuse(path: Path, message: str, **options) -> None:
+        with pytest.raises(EgoXInputError, match=message):
+            load_depth_file(path, meta_of(), **options)
+
+    refuse(tmp_path / "none.npz", "not there")
+    (tmp_path / "depth.txt").write_text("1", encoding="utf-8")
+    refuse(tmp_path / "depth.txt", "npz")
+    np.savez(tmp_path / "two.npz", a=np.ones(3), b=np.ones(3))
+    refuse(tmp_path / "two.npz", "depth_m")
+    np.savez(tmp_path / "flat.npz", depth_m=np.ones(3))
+    refuse(tmp_path / "flat.npz", r"\(T, H, W\)")
+    np.savez(tmp_path / "object.npz", depth_m=np.array([None]))
+    refuse(tmp_path / "object.npz", "pickled")
+    np.savez(tmp_path / "mask.npz", depth_m=np.ones((2, 4, 4)), dynamic=np.ones((3, 4, 4), bool))
+    refuse(tmp_path / "mask.npz", "dynamic mask")
+    whole = depth_frames()
+    np.savez_compressed(tmp_path / "cut.npz", depth_m=whole)
+    content = bytearray((tmp_path / "cut.npz").read_bytes())
+    content[600:900] = bytes(300)
+    (tmp_path / "cut.npz").write_bytes(bytes(content))
+    refuse(tmp_path / "cut.npz", "damaged")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    refuse(folder, "none")
+    np.save(folder / "0.npy", whole[0])
+    np.save(folder / "2.npy", whole[2])
+    refuse(folder, "no file for frame 1")
+    np.save(folder / "1.npy", whole[1][:-1])
+    refuse(folder, "as the first")
+    cv2.imwrite(str(folder / "3.png"), np.zeros((4, 4), np.uint8))
+    refuse(folder, "one kind")
+    eight = tmp_path / "eight"
+    eight.mkdir()
+    cv2.imwrite(str(eight / "0.png"), np.zeros((4, 4), np.uint8))
+    refuse(eight, "16 bits")
+    np.savez(tmp_path / "good.npz", depth_m=whole)
+    with pytest.raises(EgoXInputError, match="no camera_intrinsics"):
+        load_depth_file(tmp_path / "good.npz", meta_of(None))
+    with pytest.raises(EgoXInputError, match="inside the picture"):
+        load_depth_file(tmp_path / "good.npz", meta_of(((9, 0, -1), (0, 9, 3), (0, 0, 1))))
+
+
+def test_only_the_frames_in_use_are_unpacked(tmp_path: Path) -> None:
+    """Damage behind the last frame in use does no harm: nothing after it is read."""
+    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
+    content = bytearray((tmp_path / "depth.npz").read_bytes())
+    content[-8 * HEIGHT * WIDTH:-4 * HEIGHT * WIDTH] = bytes(4 * HEIGHT * WIDTH)
+    (tmp_path / "depth.npz").write_bytes(bytes(content))
+    assert load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 3]))[1].invalid_share == 0
+
+
+def test_long_clips_are_mapped_from_disk() -> None:
+    kept = FrameStore(6, (5, 7), np.float32)
+    mapped = FrameStore(6, (5, 7), np.float32, limit=100)
+    frames = np.arange(6 * 35, dtype=np.float32).reshape(6, 5, 7)
+    for frame in frames:
+        kept.append(frame)
+        mapped.append(frame)
+    assert torch.equal(kept.tensor(), mapped.tensor()) and torch.equal(mapped.tensor(), torch.from_numpy(frames))
+    with pytest.raises(RuntimeError):
+        FrameStore(2, (1,), np.float32).tensor()
+
+
+def test_repeated_frames(tmp_path: Path) -> None:
+    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
+    depth, _ = load_depth_file(tmp_path / "depth.npz", meta_of(), selection([2, 2, 4]))
+    assert torch.equal(depth.depth_m[0], depth.depth_m[1]) and depth.depth_m.shape[0] == 3
+
+
+def test_a_zip_frame_by_frame(tmp_path: Path) -> None:
+    path, _ = store(tmp_path, "npy-zip")
+    with open_depth(path) as source:
+        assert source.frame_count == COUNT
+        (first, dynamic), = source.read([7])
+    assert np.array_equal(first, depth_frames()[7].astype(np.float32)) and dynamic is None
+
+
+def test_released_takes(shared_dir: Path) -> None:
+    from egox_core.take_meta import read_meta
+
+    take = shared_dir / "data" / "takes" / "sfu_covid_009_4_2000_2048"
+    depth, report = load_depth_file(take / "depth.npz", read_meta(take / "meta.json"),
+                                    selection([0, 24, 48], (784, 448), (784, 448)))
+    assert depth.depth_m.shape == (3, 448, 784) and (depth.camera.cx, depth.camera.cy) == (392, 224)
+    assert depth.exo_w2c.shape == (3, 4) and 0 <= report.invalid_share < 0.5
+    point = unproject(depth.camera, torch.tensor([10.0, 20.0]))[0]
+    assert torch.allclose(project(depth.camera, point)[0], torch.tensor([10.0, 20.0]), atol=1e-3)

@@ -1,0 +1,73 @@
+"""A take folder loaded as a whole: the same frames everywhere, whatever start and rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.camera_presets import preset_camera
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import write_json
+from egox_core.take import load_take
+from egox_core.video_write import write_video
+
+COUNT = 34
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("takes") / "corridor"
+    frames = torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8) + (7 * torch.arange(COUNT, dtype=torch.uint8)
+                                                                 )[:, None, None, None]
+    write_video(folder / "exo.mp4", frames, 20.0)
+    np.savez_compressed(folder / "depth.npz", depth_m=np.ones((COUNT - 1, 48, 80), np.float16)
+                        + np.arange(COUNT - 1)[:, None, None].astype(np.float16))
+    poses = torch.eye(3, 4, dtype=torch.float64).repeat(COUNT, 1, 1)
+    poses[:, 2, 3] = torch.arange(COUNT) / 10
+    write_json(folder / "meta.json", {
+        "prompt": "a corridor", "camera_intrinsics": [[70, 0, 40], [0, 70, 24], [0, 0, 1]],
+        "camera_extrinsics": torch.eye(3, 4).tolist(), "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
+        "ego_extrinsics": poses.tolist()})
+    return folder
+
+
+def test_all_parts_are_of_the_same_frames(folder: Path) -> None:
+    plain = load_take(folder, frame_count=33)
+    assert plain.read_exo().shape == (33, 48, 80, 3) and plain.prompt == "a corridor" and plain.name == "corridor"
+    assert plain.trajectory.camera == preset_camera("aria_released", 48)
+    half = load_take(folder, start_frame=8, frame_count=13, target_fps=10)
+    indices = half.frames.source_indices.tolist()
+    assert indices == list(range(8, 33, 2))
+    assert torch.equal(half.depth.depth_m, plain.depth.depth_m[indices])
+    assert torch.equal(half.trajectory.w2c, plain.trajectory.w2c[indices])
+    assert torch.equal(half.read_exo(), plain.read_exo()[indices])
+    assert torch.equal(half.trajectory.times_s, half.depth.times_s)
+    assert half.optional_file("ego_ground_truth.mp4") is None
+
+
+def test_longer_parts_are_cut_and_shorter_refused(folder: Path) -> None:
+    assert load_take(folder, frame_count=None).frames.source_indices.shape == (33,)
+    with pytest.raises(EgoXInputError, match="depth depth.npz: got 33 frames"):
+        load_take(folder, start_frame=1, frame_count=33)
+    with pytest.raises(EgoXInputError, match="use frame_count 33"):
+        load_take(folder)
+    with pytest.raises(EgoXInputError, match="no folder"):
+        load_take(folder / "none")
+
+
+def test_missing_depth_is_refused_with_advice(folder: Path, tmp_path: Path) -> None:
+    for name in ("exo.mp4", "meta.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    with pytest.raises(EgoXInputError, match="Depth Align"):
+        load_take(tmp_path, frame_count=5)
+
+
+def test_released_takes(shared_dir: Path) -> None:
+    for folder in sorted((shared_dir / "data" / "takes").iterdir()):
+        take = load_take(folder)
+        assert take.frames.size == (784, 448) and take.depth.depth_m.shape == (49, 448, 784)
+        assert take.trajectory.w2c.shape == (49, 3, 4) and take.depth.camera.cx == 392
+        assert take.optional_file("ego_prior_released.mp4")
