@@ -15,6 +15,7 @@ from .poses import camera_centre, compose, invert, validate_w2c
 from .prior_options import PriorOptions
 from .prior_presets import prior_preset
 from .progress import Progress, no_progress
+from .scene_points import join, select
 from .splat import ScreenPoints, blank, splatter
 from .types import CameraModel, CameraTrajectory, EgoPrior, PointCloud, PointSet
 
@@ -126,14 +127,14 @@ def _chosen(scene: PointCloud, frame: int, ego_from_frame: Tensor, options: Prio
     if options.dynamic != "leave out":
         moving = scene.moving[frame]
         if options.dynamic == "without wearer" and len(moving):
-            moving = _select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
+            moving = select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
         parts.append(moving)
-    points = parts[0] if len(parts) == 1 or not len(parts[1]) else _join(*parts)
+    points = parts[0] if len(parts) == 1 else join(*parts)
     keep = points.edge <= options.max_edge
     if options.dynamic in ("without wearer", "without head"):
         centre = camera_centre(ego_from_frame).float()
         keep &= (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2
-    return _select(points, keep)
+    return select(points, keep)
 
 
 def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:
@@ -167,13 +168,3 @@ def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor,
         axes = torch.zeros(len(uv), 2, 2)
     return ScreenPoints(uv=uv, ray_depth=ray_depth, rgb=points.rgb[keep].float() / 255, axes=axes, extent=extent)
 
-
-def _select(points: PointSet, keep: Tensor) -> PointSet:
-    return PointSet(**{name: getattr(points, name)[keep] for name in POINT_FIELDS})
-
-
-def _join(first: PointSet, second: PointSet) -> PointSet:
-    return PointSet(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in POINT_FIELDS})
-
-
-POINT_FIELDS = ("xyz", "rgb", "steps", "edge", "instance")

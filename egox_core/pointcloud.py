@@ -18,12 +18,15 @@ from .static_background import StaticBackground, fuse_static, to_uint8
 from .surface_lift import depth_rays, lift, no_points
 from .types import DepthVideo, PointCloud, PointSet
 
+Moving = Literal["auto", "mask", "none"]
+MOVING_CHOICES: tuple[Moving, ...] = ("auto", "mask", "none")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneOptions:
     """How a scene is built. Unknown names are refused by the dataclass itself."""
 
-    dynamic: Literal["auto", "mask", "none"] = "auto"
+    dynamic: Moving = "auto"
     """What moves: the depth's dynamic mask or, without one, a derived one (auto); the mask alone (mask); nothing
     (none: everything is fused as static)."""
     max_edge: float = 0.3
@@ -32,7 +35,7 @@ class SceneOptions:
     """Relative depth difference within which two samples of a pixel show the same surface."""
 
     def __post_init__(self) -> None:
-        if self.dynamic not in ("auto", "mask", "none"):
+        if self.dynamic not in MOVING_CHOICES:
             raise EgoXInputError("scene option dynamic", got=repr(self.dynamic), expected="auto, mask or none",
                                  fix="choose one of them")
         for name in ("max_edge", "tolerance"):

@@ -1,0 +1,111 @@
+"""Render Ego Prior: the scene as the ego camera sees it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from comfy_api.latest import io, ui
+
+from ..egox_core.cameras import rescale
+from ..egox_core.depth_preview import depth_preview
+from ..egox_core.ego_prior import render_ego_prior
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.pointcloud import build_scene
+from ..egox_core.prior_options import DYNAMIC_CHOICES, PriorOptions
+from ..egox_core.prior_presets import PRIOR_PRESETS, prior_preset
+from ..egox_core.types import DepthVideo, EgoPrior
+from .host_progress import host_progress
+from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
+
+PRESET = "preset"
+
+
+class EgoXRenderEgoPrior(io.ComfyNode):
+    """Splats the points into the ego camera, frame by frame."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXRenderEgoPrior",
+            display_name="EgoX Render Ego Prior",
+            category="EgoX/geometry",
+            description="Draws the scene from the ego camera: the prior that the model completes. Upright, black where "
+                        "the exo camera saw nothing.",
+            inputs=[
+                EgoXTrajectory.Input("trajectory", tooltip="The ego camera over time, from EgoX Ego Pose Input."),
+                EgoXScene.Input("scene", optional=True,
+                                tooltip="The points, from EgoX Build Scene. Instead of it, connect images and depth."),
+                io.Image.Input("exo_images", optional=True, tooltip="Without a scene: the exo video's frames."),
+                EgoXDepth.Input("depth", optional=True, tooltip="Without a scene: their depth, from EgoX Depth Align."),
+                io.Int.Input("size", default=448, min=16, max=2048, step=16,
+                             tooltip="Side of the square ego picture, px: the exo video's height."),
+                io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
+                               tooltip="released: fading discs, as the authors' LoRA was trained on. clean: patches "
+                                       "that follow depth and sampling, sharper and without gaps."),
+                io.Combo.Input("dynamic", options=[PRESET, *DYNAMIC_CHOICES], default=PRESET,
+                               tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
+                                       "or leave out the wearer's body or head, in which the camera sits."),
+                io.Float.Input("radius", default=0.0, min=0.0, max=64.0, step=0.5, advanced=True,
+                               tooltip="Largest point radius in px of a picture 448 high. 0: the preset's."),
+                io.Float.Input("edge_filter", default=0.0, min=0.0, max=10.0, step=0.01, advanced=True,
+                               tooltip="Points whose exo depth steps by more than this share to a neighbour are left "
+                                       "out. 0: the preset's."),
+                io.Float.Input("near", default=PriorOptions().near_m, min=0.001, max=10.0, step=0.01, advanced=True,
+                               tooltip="Nearer points are left out, metres."),
+                io.Float.Input("far", default=PriorOptions().far_m, min=0.1, max=100000.0, step=1.0, advanced=True,
+                               tooltip="Farther points are left out, metres."),
+                io.Float.Input("background", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Grey level where nothing landed. The model expects 0, black."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="prior", tooltip="The ego prior, upright."),
+                io.Mask.Output(display_name="coverage", tooltip="1 where a point landed."),
+                io.Image.Output(display_name="depth_preview", tooltip="Its depth in colour, near is warm."),
+                EgoXDepth.Output(display_name="depth", tooltip="Its z depth in metres, with the ego camera."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, trajectory, size, preset, dynamic, radius, edge_filter, near, far, background, scene=None,
+                exo_images=None, depth=None) -> io.NodeOutput:
+        options = chosen_options(preset, dynamic, radius, edge_filter, near, far, background)
+        progress = host_progress()
+        if scene is None:
+            if exo_images is None or depth is None:
+                raise EgoXInputError("what to render", got="neither a scene nor images with depth", expected="one",
+                                     fix="connect Build Scene, or exo images and depth")
+            scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
+        trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
+        prior = render_ego_prior(scene, trajectory, options, progress=progress)
+        coverage = prior.coverage.float()
+        text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %"
+        return io.NodeOutput(prior.rgb, coverage, preview(prior), as_depth_video(prior), ui=ui.PreviewText(text))
+
+
+def chosen_options(preset: str, dynamic: str, radius: float, edge_filter: float, near: float, far: float,
+                   background: float) -> PriorOptions:
+    """The preset with the widgets that say otherwise."""
+    options = prior_preset(preset)
+    if radius < 0:
+        raise EgoXInputError("point radius", got=f"{radius} px", expected="0 (the preset's) or more",
+                             fix="give a radius in px of a picture 448 high")
+    if radius:
+        name = "radius_px" if options.splat.style == "composite" else "max_radius_px"
+        options = replace(options, splat=replace(options.splat, **{name: radius}))
+    if edge_filter:
+        options = replace(options, max_edge=edge_filter)
+    if dynamic != PRESET:
+        options = replace(options, dynamic=dynamic)
+    return replace(options, near_m=near, far_m=far, background=(background,) * 3)
+
+
+def preview(prior: EgoPrior):
+    """Its depth in colour; black where nothing at all was seen."""
+    return depth_preview(prior.depth_m) if bool(prior.coverage.any()) else prior.rgb * 0
+
+
+def as_depth_video(prior: EgoPrior) -> DepthVideo:
+    """The ego view's depth as any other depth: its camera is the ego camera, its pose one a frame."""
+    trajectory = prior.trajectory
+    return DepthVideo(depth_m=prior.depth_m, camera=trajectory.camera, exo_w2c=trajectory.w2c[:len(prior.depth_m)],
+                      times_s=trajectory.times_s[:len(prior.depth_m)])
