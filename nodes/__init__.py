@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .build_scene import EgoXBuildScene
 from .conditioning import EgoXConditioning
 from .decode_ego_half import EgoXDecodeEgoHalf
 from .lora import EgoXLoadLora
 from .model_patch import EgoXModelPatch
 from .released_sampling import EgoXReleasedSampling
+from .render_ego_prior import EgoXRenderEgoPrior
+from .scene_point_cloud import EgoXScenePointCloud
 from .wan_sampler import EgoXWanSampler
 
 NODES: tuple[type[io.ComfyNode], ...] = (
+    EgoXBuildScene,
+    EgoXScenePointCloud,
+    EgoXRenderEgoPrior,
     EgoXLoadLora,
     EgoXConditioning,
     EgoXModelPatch,
