@@ -1,0 +1,113 @@
+"""How far each depth pixel is to be believed: a soft map for geometry-guided attention.
+
+Reconstruction errors would otherwise go straight into the attention bias. Depth models err in three known ways: they
+smear depth across edges, they miss pixels, and they flicker. Each lowers the trust smoothly; where nothing is wrong
+it is 1. Valid pixels keep ``FLOOR``, because 0 means that there is no depth at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import EgoXInputError
+from .progress import Progress, no_progress
+from .types import DepthVideo
+
+FLOOR = 0.02
+BACKGROUND_FRAMES = 9
+"""Frames, spread over the clip, whose median is the static background that flicker is measured against."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustOptions:
+    """What lowers the trust.
+
+    Raises:
+        EgoXInputError: a tolerance that is not positive, a negative reach.
+    """
+
+    edge_tolerance: float = 0.03  # relative bend of inverse depth at which the trust is one half
+    flicker_tolerance: float = 0.05  # relative change against the static background at which it is one half
+    reach: int = 2  # px that an edge or a hole spoils around it: a depth model's smear at 448 px height
+
+    def __post_init__(self) -> None:
+        if not (self.edge_tolerance > 0 and self.flicker_tolerance > 0 and self.reach >= 0):
+            raise EgoXInputError("trust options", got=f"{self}", expected="positive tolerances, a reach of 0 or more",
+                                 fix="use the defaults")
+
+
+def with_trust(depth: DepthVideo, options: TrustOptions = TrustOptions(),  # noqa: B008  frozen
+               progress: Progress = no_progress) -> DepthVideo:
+    """The depth with its trust map; a map it had (a model's confidence) is kept where that is lower."""
+    fixed = depth.exo_w2c is None or depth.exo_w2c.dim() == 2
+    trust = depth_trust(depth.depth_m, depth.dynamic, fixed, options, progress)
+    if depth.trust is not None:
+        trust = torch.minimum(trust, torch.where(trust > 0, depth.trust.clamp_min(FLOOR), trust))
+    return replace(depth, trust=trust)
+
+
+def depth_trust(
+    depth_m: Tensor,  # [T, H, W] z depth, metres, NaN invalid
+    dynamic: Tensor | None = None,  # [T, H, W] bool: their change over time is motion, no flicker
+    fixed_camera: bool = True,  # False: a change over time says nothing
+    options: TrustOptions = TrustOptions(),  # noqa: B008  frozen
+    progress: Progress = no_progress,
+) -> Tensor:  # [T, H, W] float32 0...1
+    """Trust of every pixel: 0 where depth is invalid, else the product of the edge and the flicker term.
+
+    Both terms are 1 / (1 + (x / tolerance)²). x is the bend (second difference) of inverse depth over inverse depth,
+    which is zero on every plane, however steep, and large at an edge; for flicker the relative change of inverse depth
+    against its temporal median. Depth noise bends everything a little, so a tolerance is never finer than three times
+    the clip's own noise (its median).
+    """
+    inverse = depth_m.detach().float().reciprocal()
+    background = _background(inverse) if fixed_camera and len(inverse) > 2 else None
+    noise = _noise(inverse)
+    edge_tolerance = max(options.edge_tolerance, 3 * noise)
+    trust = torch.zeros_like(inverse)
+    for t, frame in enumerate(inverse):
+        valid = torch.isfinite(frame)
+        value = 1 / (1 + (_spread(bend(frame), options.reach) / edge_tolerance).square())
+        if background is not None:
+            change = ((frame - background) / background).abs().nan_to_num(0.0)
+            if dynamic is not None:
+                change = change.masked_fill(dynamic[t], 0.0)
+            value /= 1 + (change / max(options.flicker_tolerance, 3 * noise)).square()
+        trust[t] = torch.where(valid, value.clamp_min(FLOOR), trust[t])
+        progress(t + 1, len(inverse), "judging depth")
+    return trust
+
+
+def bend(inverse: Tensor) -> Tensor:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid pixels
+    """The larger of the horizontal and vertical second differences, over the pixel's own inverse depth."""
+    padded = F.pad(inverse[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    middle = 2 * inverse
+    across = (padded[1:-1, :-2] + padded[1:-1, 2:] - middle).abs()
+    down = (padded[:-2, 1:-1] + padded[2:, 1:-1] - middle).abs()
+    return (torch.maximum(across, down) / inverse).nan_to_num(nan=float("inf"))
+
+
+def _spread(values: Tensor, reach: int) -> Tensor:
+    """The worst value within ``reach`` px, so that the smear beside an edge is not believed either."""
+    if reach == 0:
+        return values
+    size = 2 * reach + 1
+    return F.max_pool2d(values[None, None], size, stride=1, padding=reach)[0, 0]
+
+
+def _background(inverse: Tensor) -> Tensor:  # [T, H, W] -> [H, W]
+    count = len(inverse)
+    picked = sorted({round(i * (count - 1) / (BACKGROUND_FRAMES - 1)) for i in range(BACKGROUND_FRAMES)})
+    return inverse[picked].nanmedian(dim=0).values
+
+
+def _noise(inverse: Tensor) -> float:
+    """The clip's typical relative bend: zero for exact depth, about 2.4 standard deviations of independent noise."""
+    frame = inverse[len(inverse) // 2]
+    values = bend(frame).flatten()[::7]
+    values = values[torch.isfinite(values)]
+    return float(values.median()) if values.numel() else 0.0

@@ -1,0 +1,110 @@
+"""Trust is low at edges, holes and flicker, full elsewhere, and equal to a pixel-by-pixel twin."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from egox_core.cameras import CameraModel
+from egox_core.depth_trust import FLOOR, TrustOptions, bend, depth_trust, with_trust
+from egox_core.errors import EgoXInputError
+from egox_core.types import DepthVideo
+
+T, H, W = 5, 40, 60
+
+
+def planes() -> torch.Tensor:
+    """A steep slanted wall with a near box before it, static."""
+    u = torch.arange(W).float()
+    wall = 1 / (0.1 + 0.004 * u)
+    depth = wall.expand(T, H, W).clone()
+    depth[:, 10:30, 20:40] = 1.2
+    return depth
+
+
+def test_planes_are_believed_and_edges_not():
+    trust = depth_trust(planes())
+    assert float(trust[:, 2:6, 3:-3].min()) > 0.99, "a plane has no bend, however steep"
+    assert float(trust[:, 15:25, 25:35].min()) > 0.99
+    assert float(trust[:, 9:11, 22:38].max()) < 0.05 and float(trust[:, 8, 22:38].max()) < 0.05
+    assert bool((trust >= FLOOR).all())
+
+
+def test_holes_are_zero_and_spoil_their_surroundings():
+    depth = planes()
+    depth[:, 35, 50] = float("nan")
+    trust = depth_trust(depth)
+    assert float(trust[0, 35, 50]) == 0 and float(trust[0, 35, 48]) == pytest.approx(FLOOR)
+    assert float(trust[0, 35, 45]) > 0.99
+
+
+def test_flicker_lowers_trust_of_static_pixels_only():
+    depth = planes()
+    depth[2, 12:38, 2:18] *= 1.3
+    dynamic = torch.zeros(T, H, W, dtype=torch.bool)
+    dynamic[:, 12:38, 10:18] = True
+    trust = depth_trust(depth, dynamic)
+    assert float(trust[2, 25, 7]) < 0.1 and float(trust[2, 25, 13]) > 0.99 and float(trust[1, 25, 7]) > 0.99
+    assert float(depth_trust(depth, fixed_camera=False)[2, 25, 7]) > 0.99
+
+
+def test_noise_alone_does_not_take_the_trust_away():
+    generator = torch.Generator().manual_seed(0)
+    noisy = planes() * (1 + 0.02 * torch.randn(T, H, W, generator=generator))
+    trust = depth_trust(noisy)
+    flat, edge = trust[:, 2:6, 3:-3], trust[:, 9:11, 22:38]
+    assert float(flat.mean()) > 0.5 > 0.2 > float(edge.mean())
+
+
+def test_equals_a_pixel_by_pixel_twin():
+    depth = planes()[:, :14, :24] * (1 + 0.01 * torch.randn(T, 14, 24, generator=torch.Generator().manual_seed(1)))
+    depth[3, 4, 4] = float("nan")
+    options = TrustOptions(reach=1)
+    fast = depth_trust(depth, options=options)
+    inverse = 1 / depth.double()
+    background = inverse.nanmedian(dim=0).values  # 5 frames: all of them are picked
+    h, w = inverse.shape[1:]
+
+    def at(t: int, i: int, j: int) -> float:
+        return float(inverse[t, min(max(i, 0), h - 1), min(max(j, 0), w - 1)])
+
+    def bent(t: int, i: int, j: int) -> float:
+        rows = abs(at(t, i - 1, j) + at(t, i + 1, j) - 2 * at(t, i, j)) / at(t, i, j)
+        columns = abs(at(t, i, j - 1) + at(t, i, j + 1) - 2 * at(t, i, j)) / at(t, i, j)
+        return max(rows, columns) if rows == rows and columns == columns else float("inf")
+
+    middle = [bent(2, i, j) for i in range(h) for j in range(w)][::7]
+    noise = sorted(middle)[(len(middle) - 1) // 2]
+    for t, i, j in [(0, 5, 5), (1, 9, 21), (2, 11, 19), (3, 4, 5), (3, 4, 4), (4, 13, 23), (3, 7, 7)]:
+        if depth[t, i, j] != depth[t, i, j]:
+            assert float(fast[t, i, j]) == 0
+            continue
+        worst = max(bent(t, y, x) for y in range(max(i - 1, 0), min(i + 2, h))
+                    for x in range(max(j - 1, 0), min(j + 2, w)))
+        change = abs(at(t, i, j) / float(background[i, j]) - 1)
+        value = 1 / (1 + (worst / max(options.edge_tolerance, 3 * noise)) ** 2)
+        value /= 1 + (change / max(options.flicker_tolerance, 3 * noise)) ** 2
+        # Second differences of single-precision numbers lose 3 of their 7 digits.
+        assert float(fast[t, i, j]) == pytest.approx(max(value, FLOOR), abs=1e-3)
+
+
+def test_a_models_confidence_is_kept_where_it_is_lower():
+    camera = CameraModel(lens="pinhole", width=W, height=H, fx=50, fy=50, cx=W / 2, cy=H / 2)
+    confidence = torch.ones(T, H, W)
+    confidence[:, :, :10], confidence[:, 0] = 0.3, 0.0
+    depth = planes()
+    depth[:, 0, 0] = float("nan")
+    trust = with_trust(DepthVideo(depth_m=depth, camera=camera, trust=confidence)).trust
+    assert float(trust[0, 4, 4]) == pytest.approx(0.3) and float(trust[0, 0, 30]) == pytest.approx(FLOOR)
+    assert float(trust[0, 0, 0]) == 0
+
+
+def test_exact_depth_bends_only_at_edges():
+    values = bend(1 / planes()[0])
+    assert float(values[2:6, 1:-1].max()) < 1e-5
+
+
+def test_options_are_checked():
+    for wrong in (dict(edge_tolerance=0.0), dict(flicker_tolerance=-1.0), dict(reach=-1)):
+        with pytest.raises(EgoXInputError):
+            TrustOptions(**wrong)
