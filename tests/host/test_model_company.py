@@ -1,0 +1,143 @@
+"""The patched model in company: other attention overrides, other wrappers, caches, torch.compile, a pair of models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from devtools import model_rig
+from tools import make_standin_models as standins
+
+OVERRIDE = "optimized_attention_override"
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models")
+
+
+def with_override(model, override):
+    other = model.clone()
+    other.model_options["transformer_options"][OVERRIDE] = override
+    return other
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+def test_another_override_is_delegated_to(rig, patch_first: bool) -> None:
+    """It gets every cross-attention, the exo queries, and (without geometry) everything."""
+    lengths = []
+
+    def other(func, q, k, v, heads, mask=None, **kwargs):
+        lengths.append((q.shape[1], k.shape[1]))
+        return 0.5 * func(q, k, v, heads, mask=mask, **kwargs)
+
+    def build(**changes):
+        if patch_first:
+            return with_override(rig.patch(**changes), other)
+        return rig.patch(with_override(rig.model, other), **changes)
+
+    halved = rig.ksample(build(), steps=1, cfg=1.0)
+    exo = [q for q, k in lengths if k == 36]
+    assert sum(exo) == 2 * 24, "the 24 exo queries of each of the two blocks, the ego queries are ours"
+    assert [q for q, k in lengths if k == 6] == [36, 36], "cross-attention whole"
+    plain = rig.ksample(rig.patch(), steps=1, cfg=1.0)
+    assert not torch.equal(halved, plain)
+
+    lengths.clear()
+    rig.ksample(build(lambda_g=0.0), steps=1, cfg=1.0)
+    assert [q for q, k in lengths if k == 36] == [36, 36]
+
+
+def test_an_override_that_only_passes_on_changes_no_bit(rig) -> None:
+    def other(func, *args, **kwargs):
+        return func(*args, **kwargs)
+
+    assert torch.equal(rig.ksample(with_override(rig.patch(), other)), rig.ksample(rig.patch()))
+
+
+def test_the_override_ends_with_the_forward(rig) -> None:
+    """The host's options of the run never hold ours, so that nothing outside the forward can meet it."""
+    seen = []
+
+    def outside(executor, x, timestep, context, clip_fea, concat, options, **kwargs):
+        out = executor(x, timestep, context, clip_fea, concat, options, **kwargs)
+        seen.append(OVERRIDE in options)
+        return out
+
+    patched = rig.patch()
+    patched.wrappers["diffusion_model"] = {"outside": [outside], **patched.wrappers["diffusion_model"]}
+    rig.ksample(patched, steps=1)
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+def test_other_wrappers_work_before_and_after(rig, patch_first: bool) -> None:
+    shapes = []
+
+    def double(executor, x, *args, **kwargs):
+        shapes.append(x.shape[-1])
+        return 2 * executor(x, *args, **kwargs)
+
+    base = rig.model.clone() if not patch_first else rig.patch()
+    base.add_wrapper_with_key("diffusion_model", "other", double)
+    model = base if patch_first else rig.patch(base)
+    out = rig.ksample(model)
+    assert set(shapes) == {12 if patch_first else 4}, "added after the patch it sees the canvas, before it the ego half"
+    assert out.isfinite().all() and not torch.equal(out, rig.ksample(rig.patch()))
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+def test_easycache_skips_steps(rig, patch_first: bool) -> None:
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    def cached(model):
+        return EasyCacheNode.execute(model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False)[0]
+
+    model = cached(rig.patch()) if patch_first else rig.patch(cached(rig.model))
+    calls = []
+
+    def count(executor, *args, **kwargs):
+        calls.append(1)
+        return executor(*args, **kwargs)
+
+    model.add_wrapper_with_key("diffusion_model", "zz_count", count)
+    out = rig.ksample(model, steps=8)
+    assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
+    assert len(calls) < 8, "a threshold that high must skip something"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lambda_g", [0.0, 3.0])
+def test_torch_compile_node(rig, lambda_g: float) -> None:
+    from comfy_extras.nodes_torch_compile import TorchCompileModel
+
+    model = TorchCompileModel.execute(rig.patch(lambda_g=lambda_g), "inductor")[0]
+    eager = rig.ksample(rig.patch(lambda_g=lambda_g), steps=2)
+    # Compiled kernels sum in another order; float32.
+    assert (rig.ksample(model, steps=2) - eager).abs().max() < 1e-3
+
+
+def test_high_and_low_noise_pair(rig, repo_root, tmp_path: Path) -> None:
+    """Wan 2.2 I2V: two transformers share a schedule; each is patched, the exo half rides along with both."""
+    standins.write(tmp_path / "low.safetensors", *standins.transformer(standins.WAN22_I2V, standins.SEED + 9))
+    low = model_rig.load_transformer(tmp_path / "low.safetensors")
+    first = rig.wan_sample(sampler="euler", steps=4, end_step=2, leftover_noise=True)
+    both = rig.wan_sample(low, sampler="euler", steps=4, start_step=2, add_noise=False, latent={"samples": first})
+    assert both.isfinite().all()
+    assert not torch.equal(both, rig.wan_sample(sampler="euler", steps=4))
+
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    import nodes as host_nodes
+
+    with torch.inference_mode():
+        shifted = [ModelSamplingSD3().patch(rig.patch(model), 3.0)[0] for model in (rig.model, low)]
+        stages = [("enable", 0, 2, "enable"), ("disable", 2, 10000, "disable")]
+        latent = rig.latent
+        for model, (noise, start, end, leftover) in zip(shifted, stages, strict=True):
+            (latent,) = host_nodes.KSamplerAdvanced().sample(model, noise, 5, 4, 3.0, "euler", "simple", rig.positive,
+                                                             rig.negative, latent, start, end, leftover)
+    assert torch.equal(latent["samples"], both), "the same as two stock KSamplerAdvanced"
