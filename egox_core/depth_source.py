@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from .cameras import CameraModel
+from .depth_valid import check_valid_shares
 from .errors import EgoXInputError
 from .types import DepthVideo
 
 GUESSED_FOV_DEG = 60.0
 """Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or camcorder."""
-MIN_VALID_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +53,7 @@ def clean_depth(values: Tensor, name: str, *, zero_is_valid: bool = False) -> tu
     depth = values.detach().to(device="cpu", dtype=torch.float32, copy=True)
     valid = torch.isfinite(depth) & ((depth >= 0) if zero_is_valid else (depth > 0))
     depth.masked_fill_(~valid, float("nan"))
-    shares = valid.flatten(1).float().mean(dim=1)
-    worst = int(shares.argmin())
-    if float(shares[worst]) < MIN_VALID_SHARE:
-        raise EgoXInputError(f"depth of {name}", got=f"{100 * float(shares[worst]):.1f} % valid pixels in frame "
-                             f"{worst}", expected=f"at least {100 * MIN_VALID_SHARE:.0f} %",
-                             fix="check that the depth model saw the right video; NaN, infinite, zero and negative "
-                                 "pixels are invalid")
-    missing = 1 - float(shares.mean())
+    missing = check_valid_shares(valid.flatten(1).float().mean(dim=1), f"of {name}")
     return depth, ((f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ())
 
 

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .depth_fit import ASPECT_TOLERANCE
 from .errors import EgoXInputError
-
-ASPECT_TOLERANCE = 0.005
 
 
 def fit_mask(

@@ -1,0 +1,112 @@
+"""Which of the connected depths gives the scale, which the steadiness, and whose camera counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from .align_report import AlignOptions, AlignReport
+from .cameras import CameraModel
+from .depth_align import ADVICE, MISSING_METRIC, align_depth
+from .depth_kind import scale_notes
+from .depth_size import fit_depth_size
+from .depth_source import DepthSource, cut_frames
+from .errors import EgoXInputError
+from .host_mask import fit_mask, mask_share
+from .progress import Progress, no_progress
+from .types import DepthVideo, FrameSelection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthRoles:
+    """The two inputs of the alignment."""
+
+    metric: DepthSource
+    video: DepthSource | None
+    notes: tuple[str, ...] = ()
+
+
+def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
+    """The first metric source gives the scale, the first other one the video depth; sources are given by priority.
+
+    A source that is metric as well may serve as the video depth: it then brings its steadiness only.
+
+    Raises:
+        EgoXInputError: no source, or none of them metric: says what is missing.
+    """
+    metric = next((source for source in sources if source.depth.kind == "metric z"), None)
+    if metric is None:
+        found = ", ".join(f"{source.name} ({source.depth.kind})" for source in sources)
+        raise EgoXInputError(MISSING_METRIC, got=found or "no depth at all",
+                             expected="a metric depth: a depth file, MoGe v2, or Depth Anything 3 Metric", fix=ADVICE)
+    others = [source for source in sources if source is not metric]
+    notes = tuple(f"{source.name} is not used" for source in others[1:])
+    return DepthRoles(metric=metric, video=others[0] if others else None, notes=notes)
+
+
+def best_camera(roles: DepthRoles, given: CameraModel | None, width: int,
+                height: int) -> tuple[CameraModel, tuple[str, ...]]:
+    """The exo camera at ``width`` x ``height``: given, else the metric source's, else the video source's, else a guess.
+
+    The sources have that size already.
+
+    Raises:
+        EgoXInputError: a given camera of another size.
+    """
+    if given is not None:
+        if given.stored_size != (width, height):
+            raise EgoXInputError("exo camera", got=f"intrinsics for {given.stored_size[0]}x{given.stored_size[1]}",
+                                 expected=f"{width}x{height}", fix="rescale the intrinsics to the exo frames")
+        return given, ()
+    for source in (roles.metric, roles.video):
+        if source is not None and source.camera_known:
+            return source.depth.camera, (f"exo camera from {source.name}: focal length {source.depth.camera.fx:.0f} px"
+                                         f" at {width} px width",)
+    return roles.metric.depth.camera, (
+        "warning: no intrinsics of the exo camera anywhere; a field of view of 60 degrees across is assumed",)
+
+
+def align_sources(
+    sources: Sequence[DepthSource],  # by priority; sizes and lengths may differ, by the rules
+    *,
+    frames: FrameSelection | None = None,  # the exo frames in use; None: the metric depth's own count and size
+    camera: CameraModel | None = None,  # the exo camera at the frames' size, where it is known
+    exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4] float64, where it is known
+    dynamic_mask: Tensor | None = None,  # [B, h, w] host MASK
+    sky_mask: Tensor | None = None,  # [B, h, w] host MASK
+    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, AlignReport]:
+    """Everything between the sockets and the aligned depth. The report's notes tell what was assumed.
+
+    Raises:
+        EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth_align.align_depth`.
+    """
+    roles = choose_roles(sources)
+    height, width = roles.metric.depth.depth_m.shape[1:]
+    count = len(roles.metric.depth.depth_m)
+    if frames is not None:
+        (width, height), count = frames.size, len(frames.source_indices)
+
+    def fit(source: DepthSource) -> DepthSource:
+        depth = fit_depth_size(cut_frames(source.depth, count, source.name), width, height, f"depth of {source.name}")
+        return replace(source, depth=depth)
+
+    roles = replace(roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video))
+    used, camera_notes = best_camera(roles, camera, width, height)
+    metric = replace(roles.metric.depth, camera=used)
+    if exo_w2c is not None:
+        metric = replace(metric, exo_w2c=exo_w2c)
+    if frames is not None:
+        metric = replace(metric, source_indices=frames.source_indices, times_s=frames.times_s)
+    dynamic = None if dynamic_mask is None else fit_mask(dynamic_mask, count, height, width, "dynamic mask")
+    sky = None if sky_mask is None else fit_mask(sky_mask, count, height, width, "sky mask")
+    depth, report = align_depth(metric, None if roles.video is None else roles.video.depth, dynamic, sky, options,
+                                progress)
+    names = f"metric depth: {roles.metric.name}; video depth: {'none' if roles.video is None else roles.video.name}"
+    masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
+    notes = (names, masks, *roles.notes, *roles.metric.notes, *(roles.video.notes if roles.video else ()),
+             *camera_notes, *scale_notes(metric), *report.notes)
+    return depth, replace(report, notes=notes)

@@ -1,0 +1,100 @@
+"""The exo camera and its pose from a take's meta.json, for depth that did not come from the take's own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from .cameras import CameraModel, crop
+from .depth_files import load_depth_file
+from .depth_fit import depth_camera, depth_window, window_camera
+from .depth_readers import open_depth
+from .depth_source import DepthSource, guessed_camera
+from .errors import EgoXInputError
+from .poses import validate_w2c
+from .progress import Progress, no_progress
+from .take_meta import TakeMeta, read_meta
+from .trajectory import numbered_track, poses_of_frames
+from .types import DepthKind, FrameSelection
+
+META_NAME = "meta.json"
+ASPECT_TOLERANCE = 0.005
+
+
+def meta_beside(depth_path: Path) -> Path | None:
+    """The meta.json in the folder of a depth file, or inside (else beside) a depth folder; None where there is none.
+
+    A link that leads to another folder is not followed: the depth's place was allowed, its target's was not.
+    """
+    folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
+    found = (folder / META_NAME for folder in folders)
+    return next((path for path in found if path.is_file() and path.resolve().parent == path.parent.resolve()), None)
+
+
+def file_source(
+    depth_path: Path,
+    meta_path: Path | None,  # None: the meta.json beside the depth, if there is one
+    frames: FrameSelection | None = None,
+    *,
+    kind: DepthKind = "metric z",
+    png_scale_m: float = 0.001,
+    progress: Progress = no_progress,
+) -> DepthSource:
+    """A depth file as an input of the alignment; without any meta.json its camera is a guess, and said to be one.
+
+    Raises:
+        EgoXInputError: as :func:`depth_files.load_depth_file` and :func:`take_meta.read_meta`.
+    """
+    found = meta_path or meta_beside(depth_path)
+    meta = None if found is None else read_meta(found)
+    known = meta is not None and (meta.exact_exo_camera is not None or meta.camera_intrinsics is not None)
+    if not known:
+        meta = TakeMeta(name=depth_path.name, prompt="", camera_intrinsics=None,
+                        camera_extrinsics=None if meta is None else meta.camera_extrinsics, ego_intrinsics=None,
+                        ego_extrinsics=None, exact_exo_camera=guessed_camera(*_map_size(depth_path, png_scale_m)))
+    depth, report = load_depth_file(depth_path, meta, frames, kind=kind, png_scale_m=png_scale_m, progress=progress)
+    return DepthSource(depth=depth, name=depth_path.name, camera_known=known, notes=tuple(str(report).splitlines()))
+
+
+def camera_of_size(meta: TakeMeta, frames: FrameSelection | None, size: tuple[int, int]) -> CameraModel:
+    """The take's exo camera in pixels of the exo frames, or of a picture of ``size`` (width, height) without them.
+
+    K belongs to a picture that it is centred in. If that picture is wider than the video (the Ego-Exo4D takes: 796
+    against 784), the video is its middle, as for depth files.
+
+    Raises:
+        EgoXInputError: no intrinsics.
+    """
+    width, height = size if frames is None else frames.source_size
+    k = meta.camera_intrinsics
+    full_width = width
+    if meta.exact_exo_camera is None and k is not None and float(k[1, 2]) > 0:
+        aspect = float(k[0, 2]) / float(k[1, 2])
+        if aspect > (1 + ASPECT_TOLERANCE) * width / height:
+            full_width = round(height * aspect)
+    camera, _ = depth_camera(meta, (full_width, height))
+    camera = crop(camera, (full_width - width) // 2, 0, width, height) if full_width != width else camera
+    return camera if frames is None else window_camera(camera, depth_window((width, height), frames, meta.name))
+
+
+def poses_of_take(meta: TakeMeta, frames: FrameSelection | None) -> Tensor | None:
+    """exo_from_world of the frames in use: [3, 4] of a fixed camera, [T, 3, 4] of a moving one, None if not told.
+
+    Raises:
+        EgoXInputError: a pose a frame, but no frame selection to choose them by.
+    """
+    poses = meta.camera_extrinsics
+    if poses is None or poses.dim() == 2:
+        return poses
+    name = f"camera_extrinsics of {meta.name}"
+    if frames is None:
+        raise EgoXInputError(name, got="a pose a frame, without knowing which frames are in use",
+                             expected="the frames output of Load Exo Video", fix="connect 'frames'")
+    return poses_of_frames(numbered_track(validate_w2c(poses, name), name), frames)
+
+
+def _map_size(path: Path, png_scale_m: float) -> tuple[int, int]:
+    with open_depth(path, png_scale_m) as source:
+        first, _ = next(iter(source.read([0])))
+    return first.shape[1], first.shape[0]

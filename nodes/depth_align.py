@@ -1,0 +1,207 @@
+"""Depth Align: files, the host's depth models or depth pictures to one aligned metric depth of the exo video."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from comfy_api.latest import io, ui
+
+from ..egox_core.align_plot import plot_report
+from ..egox_core.align_report import AlignOptions
+from ..egox_core.cameras import CameraModel, rescale
+from ..egox_core.da3_depth import da3_depth
+from ..egox_core.depth_align import ADVICE
+from ..egox_core.depth_preview import depth_preview
+from ..egox_core.depth_roles import align_sources
+from ..egox_core.depth_source import DepthSource, constant_plane, guessed_camera
+from ..egox_core.depth_trust import with_trust
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.image_depth import image_depth
+from ..egox_core.moge_depth import moge_depth
+from ..egox_core.progress import Progress
+from ..egox_core.take_camera import camera_of_size, file_source, meta_beside, poses_of_take
+from ..egox_core.take_meta import TakeMeta, read_meta
+from ..egox_core.types import FrameSelection
+from .host_paths import fingerprint, resolve
+from .host_progress import host_progress
+from .io_types import EgoXDepth, EgoXFrames
+
+MoGeGeometry = io.Custom("MOGE_GEOMETRY")
+DA3Geometry = io.Custom("DA3_GEOMETRY")
+
+FILE_KINDS = {"metric depth": "metric z", "video depth": "relative z", "video disparity": "disparity"}
+AUTO = "auto"
+
+
+class EgoXDepthAlign(io.ComfyNode):
+    """Every way to a depth of the exo video ends here."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        default = AlignOptions()
+        return io.Schema(
+            node_id="EgoXDepthAlign",
+            display_name="Depth Align",
+            category="EgoX/geometry",
+            description="Brings a steady video depth to the metric scale of another depth: D = 1 / (α / D_video + β), "
+                        "fitted a frame in inverse depth, with momentum. One metric depth alone passes through. Also "
+                        "loads depth from files.",
+            search_aliases=["depth", "moge", "depth anything", "align depth", "metric depth"],
+            inputs=[
+                EgoXFrames.Input("frames", optional=True,
+                                 tooltip="From Load Exo Video: which frames are in use, and at which size. Depth files "
+                                         "are read by it."),
+                io.String.Input("depth_file", default="",
+                                tooltip="Depth of the whole source video, in the input or output folder or the pack's "
+                                        "sample: npz (depth_m), npy, or a folder or zip of npy, EXR or 16-bit PNG. "
+                                        "Empty: depth comes from the sockets."),
+                io.String.Input("camera_file", default="",
+                                tooltip="meta.json with the exo camera (camera_intrinsics, camera_extrinsics). Empty: "
+                                        "the meta.json beside the depth file; without a depth file, the camera that "
+                                        "the depth model estimated."),
+                io.Combo.Input("file_role", options=[AUTO, *FILE_KINDS], default=AUTO,
+                               tooltip="What the depth file is. auto: metric depth, and only used while no depth "
+                                       "socket is connected. The others use it together with the sockets."),
+                MoGeGeometry.Input("moge_geometry", optional=True,
+                                   tooltip="From Run MoGe Inference, on the exo frames. MoGe v2 gives the scale."),
+                DA3Geometry.Input("da3_geometry", optional=True,
+                                  tooltip="From Run Depth Anything 3, on the exo frames. Small or Base in multiview "
+                                          "mode gives a steady video depth; Metric-Large can give the scale."),
+                io.Image.Input("depth_image", optional=True,
+                               tooltip="A grey depth map of any pack, one picture a frame. Used as disparity."),
+                io.Mask.Input("dynamic_mask", optional=True,
+                              tooltip="Moving people and things (e.g. a SAM3 track): left out of the fit, and handed "
+                                      "on. One frame holds for all; all zero is no mask."),
+                io.Mask.Input("sky_mask", optional=True,
+                              tooltip="Sky: left out of the fit, invalid in the result. One frame holds for all."),
+                io.Combo.Input("mode", options=["least squares", "robust"], default=default.mode,
+                               tooltip="least squares: as the paper. robust: for depths with outliers or noise; also "
+                                       "free of the bias that noise in the video depth brings."),
+                io.Float.Input("momentum", default=default.momentum, min=0.0, max=1.0, step=0.001, round=0.0001,
+                               tooltip="How much of α and β is kept from frame to frame. 0: every frame on its own."),
+                io.Combo.Input("depth_image_bright", options=["near", "far"], default="near",
+                               tooltip="What bright pixels of depth_image mean."),
+                io.Combo.Input("moge_scale", options=[AUTO, "metric", "relative"], default=AUTO, advanced=True,
+                               tooltip="auto: metric if the geometry has normals (MoGe v2), else of unknown scale "
+                                       "(v1). Set 'metric' for a MoGe v2 without normals."),
+                io.Combo.Input("da3_variant", options=[AUTO, "small or base", "mono", "metric"], default=AUTO,
+                               advanced=True,
+                               tooltip="Which Depth Anything 3 it is. auto: Small or Base if there is a confidence "
+                                       "map, else Mono. Metric-Large must be named; it is scaled by the focal length."),
+                io.Int.Input("da3_resolution", default=504, min=140, max=2520, step=14, advanced=True,
+                             tooltip="As set in Run Depth Anything 3. Counts for Metric-Large, whose scale depends on "
+                                     "the size that the model saw."),
+                io.Boolean.Input("exo_moves", default=False, advanced=True,
+                                 tooltip="Take the camera poses that Depth Anything 3 estimated. Off: the exo camera "
+                                         "stands still, as EgoX expects."),
+                io.Float.Input("low_quantile", default=default.low_quantile, min=0.0, max=1.0, step=0.01, advanced=True,
+                               tooltip="Pixels count in the fit where both depths lie above this quantile ..."),
+                io.Float.Input("high_quantile", default=default.high_quantile, min=0.0, max=1.0, step=0.01,
+                               advanced=True, tooltip="... and below this one."),
+                io.Float.Input("min_inverse_depth", default=default.min_inverse_depth, min=1e-6, max=10.0, step=1e-4,
+                               round=1e-6, advanced=True,
+                               tooltip="Inverse depth is clamped here, 1/m: 0.001 means nothing is further than "
+                                       "1000 m."),
+                io.Float.Input("min_valid_share", default=default.min_valid_share, min=0.0, max=1.0, step=0.01,
+                               advanced=True,
+                               tooltip="A frame with fewer valid, static pixels takes the momentum state and is "
+                                       "reported."),
+                io.Int.Input("smooth_frames", default=default.smooth_frames, min=0, max=240, advanced=True,
+                             tooltip="Metric depth alone: temporal median over so many frames on each side, static "
+                                     "pixels, fixed camera. 0: as it is."),
+                io.Float.Input("constant_depth", default=0.0, min=0.0, max=1000.0, step=0.1, advanced=True,
+                               tooltip="Above 0: no depth is read, the exo picture is a flat screen at so many metres. "
+                                       "For experiments with the pose alone."),
+                io.Boolean.Input("trust_map", default=False, advanced=True,
+                                 tooltip="Hand on how far each depth pixel is to be believed (edges, holes, flicker, "
+                                         "the model's own confidence): EgoX Model Patch then turns the attention's "
+                                         "bias down there. Off: every valid pixel counts alike, as the authors do."),
+                io.Float.Input("png_scale", default=0.001, min=1e-6, max=1000.0, step=1e-4, round=1e-6, advanced=True,
+                               tooltip="Metres per unit of 16-bit PNG depth files (0.001: millimetres)."),
+            ],
+            outputs=[
+                EgoXDepth.Output(display_name="depth", tooltip="Metric z depth with the exo camera and masks."),
+                io.Image.Output(display_name="preview", tooltip="The depth in colour: near is warm, invalid black."),
+                io.Image.Output(display_name="plot", tooltip="α, β and the residual, frame by frame."),
+                io.String.Output(display_name="report", tooltip="What was fitted and assumed, in words."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
+        """Files that changed on disk make the node run again."""
+        beside = [str(path) for name in (depth_file,) if (path := _meta_beside(name)) is not None]
+        return "/".join(fingerprint(name) for name in (depth_file, camera_file, *beside) if name)
+
+    @classmethod
+    def execute(cls, depth_file, camera_file, file_role, mode, momentum, depth_image_bright, moge_scale, da3_variant,
+                da3_resolution, exo_moves, low_quantile, high_quantile, min_inverse_depth, min_valid_share,
+                smooth_frames, constant_depth, trust_map, png_scale, frames=None, moge_geometry=None, da3_geometry=None,
+                depth_image=None, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
+        options = AlignOptions(mode=mode, low_quantile=low_quantile, high_quantile=high_quantile, momentum=momentum,
+                               min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
+                               smooth_frames=smooth_frames)
+        progress = host_progress()
+        camera_path = resolve(camera_file, "camera file") if camera_file.strip() else None
+        meta = None if camera_path is None else read_meta(camera_path)
+        sockets = any(part is not None for part in (moge_geometry, da3_geometry, depth_image))
+        sources: list[DepthSource] = []
+        if constant_depth > 0:
+            sources.append(_plane(constant_depth, frames, meta))
+        else:
+            # By priority: what gives the scale first; choose_roles takes the first metric one for it.
+            if depth_file.strip() and (file_role != AUTO or not sockets):
+                sources.append(_file(depth_file, camera_path, file_role, frames, png_scale, progress))
+            camera = _camera(meta, frames)
+            if moge_geometry is not None:
+                sources.append(moge_depth(moge_geometry, moge_scale))
+                camera = camera or sources[-1].depth.camera
+            if da3_geometry is not None:
+                size = da3_geometry["depth"].shape[-1:-3:-1] if "depth" in da3_geometry else (1, 1)
+                sources.append(da3_depth(da3_geometry, da3_variant, _at_size(camera, size), da3_resolution,
+                                         camera_moves=exo_moves))
+            if depth_image is not None:
+                sources.append(image_depth(depth_image, depth_image_bright))
+        size = frames.size if frames is not None else sources[0].depth.camera.stored_size if sources else (1, 1)
+        depth, report = align_sources(
+            sources, frames=frames, camera=None if meta is None else camera_of_size(meta, frames, size),
+            exo_w2c=None if meta is None else poses_of_take(meta, frames), dynamic_mask=dynamic_mask,
+            sky_mask=sky_mask, options=options, progress=progress)
+        depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
+        text = report.text()
+        return io.NodeOutput(depth, depth_preview(depth.depth_m), plot_report(report), text, ui=ui.PreviewText(text))
+
+
+def _meta_beside(depth_file: str) -> Path | None:
+    try:
+        return meta_beside(resolve(depth_file, "depth file", folder_too=True))
+    except EgoXInputError:
+        return None
+
+
+def _file(name: str, camera_path: Path | None, role: str, frames: FrameSelection | None, png_scale: float,
+          progress: Progress) -> DepthSource:
+    try:
+        return file_source(resolve(name, "depth file", folder_too=True), camera_path, frames,
+                           kind=FILE_KINDS.get(role, "metric z"), png_scale_m=png_scale, progress=progress)
+    except EgoXInputError as error:
+        # Whatever is wrong with the file, a user with a video of their own needs another one.
+        raise EgoXInputError(error.what, got=error.got, expected=error.expected,
+                             fix=f"{error.fix}; {ADVICE}") from error
+
+
+def _plane(depth_m: float, frames: FrameSelection | None, meta: TakeMeta | None) -> DepthSource:
+    if frames is None:
+        raise EgoXInputError("constant depth", got="no frames", expected="the frames output of Load Exo Video",
+                             fix="connect 'frames', so that the plane's size and length are known")
+    return constant_plane(depth_m, len(frames.source_indices), _camera(meta, frames) or guessed_camera(*frames.size))
+
+
+def _camera(meta: TakeMeta | None, frames: FrameSelection | None) -> CameraModel | None:
+    return None if meta is None or frames is None else camera_of_size(meta, frames, frames.size)
+
+
+def _at_size(camera: CameraModel | None, size: tuple[int, int]) -> CameraModel | None:
+    """A camera at the size of another depth of the same frames."""
+    return camera if camera is None or camera.stored_size == tuple(size) else rescale(camera, *size)

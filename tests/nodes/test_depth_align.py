@@ -1,0 +1,235 @@
+"""Depth Align in the host's process: files, masks, depth pictures, refusals, and the host's own depth nodes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+FRAMES, HEIGHT, WIDTH = 5, 64, 112
+FOCAL = 90.0
+
+
+def core(pack, name: str):
+    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
+
+
+@pytest.fixture(scope="module")
+def node(pack):
+    return importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
+
+
+@pytest.fixture(scope="module")
+def defaults(node):
+    return {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if not entry.optional}
+
+
+@pytest.fixture
+def run(node, defaults):
+    def execute(**changes):
+        return node.execute(**{**defaults, **changes}).result
+    return execute
+
+
+def room(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> torch.Tensor:
+    """[T, H, W] metres: a slanted wall with a box before it that comes nearer."""
+    depth = (3.0 + torch.linspace(0, 3, width)).expand(frames, height, width).clone()
+    for t in range(frames):
+        depth[t, height // 4:height // 2, width // 4:width // 2] = 2.0 - 0.05 * t
+    return depth
+
+
+@pytest.fixture
+def take(comfy_host):
+    """A depth file with its meta.json in the input folder; the file holds two frames more than are in use."""
+    folder = comfy_host.input / "room"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    np.savez(folder / "depth.npz", depth_m=room(FRAMES + 2).numpy())
+    k = [[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]]
+    pose = np.eye(3, 4)
+    pose[0, 3] = 0.25
+    (folder / "meta.json").write_text(json.dumps({"camera_intrinsics": k, "camera_extrinsics": pose.tolist()}),
+                                      encoding="utf-8")
+    return folder
+
+
+def selection(pack, indices=range(FRAMES), size=(WIDTH, HEIGHT), source_size=(WIDTH, HEIGHT)):
+    indices = torch.tensor(list(indices))
+    return core(pack, "types").FrameSelection(source_indices=indices, times_s=indices.double() / 30, source_fps=30.0,
+                                              fps=30.0, source_size=source_size, size=size, resize="crop")
+
+
+def refused(run, pack, match, **changes):
+    with pytest.raises(core(pack, "errors").EgoXInputError, match=match) as caught:
+        run(**changes)
+    return str(caught.value)
+
+
+ADVICE = "load the MoGe and Depth Anything 3 models and un-bypass the depth group"
+
+
+def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take) -> None:
+    depth, preview, plot, report = run(depth_file="room/depth.npz", frames=selection(pack))
+    torch.testing.assert_close(depth.depth_m, room())
+    assert depth.kind == "metric z" and (depth.camera.fx, depth.camera.cx) == (FOCAL, WIDTH / 2)
+    assert float(depth.exo_w2c[0, 3]) == 0.25 and depth.trust is None
+    assert preview.shape == (FRAMES, HEIGHT, WIDTH, 3) and plot.dim() == 4 and plot.shape[0] == 1
+    assert 0 <= float(plot.min()) and float(plot.max()) <= 1 and "as it is" in report
+
+
+def test_frames_choose_by_source_index(run, pack, take) -> None:
+    depth, *_ = run(depth_file="room/depth.npz", frames=selection(pack, (2, 4, 6)))
+    torch.testing.assert_close(depth.depth_m, room(FRAMES + 2)[[2, 4, 6]])
+    assert depth.source_indices.tolist() == [2, 4, 6] and float(depth.times_s[1]) == pytest.approx(4 / 30)
+
+
+def test_without_frames_the_whole_file_is_used(run, take) -> None:
+    depth, *_ = run(depth_file="room/depth.npz")
+    assert depth.depth_m.shape == (FRAMES + 2, HEIGHT, WIDTH)
+
+
+def test_missing_depth_is_refused_with_the_advice(run, pack, take) -> None:
+    assert ADVICE in refused(run, pack, "no depth at all", frames=selection(pack))
+    assert ADVICE in refused(run, pack, "which is not there", depth_file="other/depth.npz", frames=selection(pack))
+    square = selection(pack, size=(WIDTH, WIDTH), source_size=(WIDTH, WIDTH))
+    assert ADVICE in refused(run, pack, "aspect", depth_file="room/depth.npz", frames=square)
+    assert ADVICE in refused(run, pack, "7 frames", depth_file="room/depth.npz", frames=selection(pack, range(8, 13)))
+
+
+def test_names_that_lead_out_are_refused(run, pack, comfy_host, take) -> None:
+    outside = comfy_host.base / "secret"
+    outside.mkdir(exist_ok=True)
+    np.save(outside / "depth.npy", room().numpy())
+    refused(run, pack, "leads out", depth_file="../secret/depth.npy")
+    refused(run, pack, "leads out", depth_file=str(outside / "depth.npy"))
+    refused(run, pack, "leads out", depth_file="room/depth.npz", camera_file=str(outside / "meta.json"))
+
+
+def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_host, take) -> None:
+    outside = comfy_host.base / "outside_meta.json"
+    shutil.move(take / "meta.json", outside)
+    try:
+        (take / "meta.json").symlink_to(outside)
+    except OSError:
+        pytest.skip("this system makes no symbolic links without more rights")
+    _, _, _, report = run(depth_file="room/depth.npz", frames=selection(pack))
+    assert "60 degrees" in report
+
+
+def test_a_file_without_a_camera_takes_a_guess_and_says_so(run, pack, take) -> None:
+    (take / "meta.json").unlink()
+    depth, _, _, report = run(depth_file="room/depth.npz", frames=selection(pack))
+    assert "60 degrees" in report and depth.camera.fx == pytest.approx(0.866 * WIDTH, rel=1e-3)
+
+
+def moge(depth: torch.Tensor) -> dict:
+    """As Run MoGe Inference builds it (v2: with normals; sky infinite and out of the mask)."""
+    count, height, width = depth.shape
+    mask = torch.isfinite(depth)
+    k = torch.tensor([[FOCAL / width, 0, 0.5], [0, FOCAL / height, 0.5], [0, 0, 1]]).expand(count, 3, 3).clone()
+    return {"image": torch.zeros(count, height, width, 3), "depth": depth, "mask": mask, "intrinsics": k,
+            "points": torch.zeros(count, height, width, 3), "normal": torch.zeros(count, height, width, 3)}
+
+
+def da3(depth: torch.Tensor) -> dict:
+    """As Run Depth Anything 3 builds it for Small or Base in multiview mode."""
+    count, height, width = depth.shape
+    return {"image": torch.zeros(count, height, width, 3), "depth": depth, "mode": "multiview",
+            "confidence": 1 + torch.rand(count, height, width),
+            "intrinsics": torch.tensor([[2 * FOCAL, 0, width], [0, 2 * FOCAL, height], [0, 0, 1.0]]).expand(
+                1, count, 3, 3), "extrinsics": torch.eye(3, 4).expand(1, count, 3, 4)}
+
+
+def test_host_depths_are_aligned(run, pack) -> None:
+    truth = room()
+    video = 1.4 / (1 / truth - 0.03)
+    depth, _, _, report = run(frames=selection(pack), moge_geometry=moge(truth), da3_geometry=da3(video))
+    torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
+    assert depth.camera.fx == pytest.approx(FOCAL) and depth.exo_w2c is None
+    assert "metric depth: MoGe; video depth: Depth Anything 3" in report
+    robust, *_ = run(moge_geometry=moge(truth), da3_geometry=da3(video), mode="robust")
+    torch.testing.assert_close(robust.depth_m, truth, rtol=1e-4, atol=0)
+
+
+def test_sockets_win_over_a_file_left_in_the_workflow(run, pack, take) -> None:
+    depth, _, _, report = run(depth_file="room/depth.npz", frames=selection(pack), moge_geometry=moge(2 * room()))
+    torch.testing.assert_close(depth.depth_m, 2 * room())
+    assert "depth.npz" not in report and depth.exo_w2c is None
+
+
+def test_a_file_can_be_the_video_depth(run, pack, take) -> None:
+    depth, _, _, report = run(depth_file="room/depth.npz", file_role="video depth", frames=selection(pack),
+                              moge_geometry=moge(2 * room()))
+    torch.testing.assert_close(depth.depth_m, 2 * room(), rtol=1e-4, atol=0)
+    assert "video depth: depth.npz" in report
+
+
+def test_depth_pictures_are_disparity(run, pack, take) -> None:
+    inverse = 1 / room()
+    grey = ((inverse - inverse.min()) / (inverse.max() - inverse.min()))[..., None].expand(-1, -1, -1, 3)
+    for bright, picture in (("near", grey), ("far", 1 - grey)):
+        depth, *_ = run(moge_geometry=moge(room()), depth_image=picture, depth_image_bright=bright)
+        torch.testing.assert_close(depth.depth_m, room(), rtol=1e-4, atol=0)
+    assert "looks like z depth" in refused(run, pack, "looks like", moge_geometry=moge(room()), depth_image=1 - grey)
+    assert ADVICE in refused(run, pack, "expected a metric depth", depth_image=grey)
+
+
+def test_a_camera_file_outranks_the_estimate(run, pack, take) -> None:
+    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+    # Of a picture four times as large.
+    meta["camera_intrinsics"] = [[500.0, 0, 2 * WIDTH], [0, 500.0, 2 * HEIGHT], [0, 0, 1]]
+    (take / "camera.json").write_text(json.dumps(meta), encoding="utf-8")
+    depth, *_ = run(frames=selection(pack), moge_geometry=moge(room()), camera_file="room/camera.json")
+    assert depth.camera.fx == pytest.approx(125.0) and float(depth.exo_w2c[0, 3]) == 0.25
+
+
+def test_masks_of_another_size_and_one_frame(run, pack) -> None:
+    sky, dynamic = torch.zeros(1, 2 * HEIGHT, 2 * WIDTH), torch.zeros(FRAMES, HEIGHT, WIDTH)
+    sky[:, :32] = 1
+    dynamic[:, HEIGHT // 4:HEIGHT // 2, WIDTH // 4:WIDTH // 2] = 1
+    broken = room()
+    broken[dynamic.bool()] *= 2
+    video = 1.4 / (1 / room() - 0.03)
+    depth, _, _, report = run(moge_geometry=moge(broken), da3_geometry=da3(video), sky_mask=sky, dynamic_mask=dynamic)
+    assert torch.isnan(depth.depth_m[:, :15]).all() and torch.equal(depth.dynamic, dynamic.bool())
+    torch.testing.assert_close(depth.depth_m[:, 17:], room()[:, 17:], rtol=1e-4, atol=0)
+    assert "dynamic 6" in report
+    empty, *_ = run(moge_geometry=moge(room()), dynamic_mask=torch.zeros(1, 64, 64))
+    assert empty.dynamic is None
+    refused(run, pack, "2 frames", moge_geometry=moge(room()), dynamic_mask=dynamic[:2])
+
+
+def test_constant_plane(run, pack) -> None:
+    depth, *_ = run(frames=selection(pack), constant_depth=2.5)
+    assert bool((depth.depth_m == 2.5).all()) and depth.depth_m.shape == (FRAMES, HEIGHT, WIDTH)
+    refused(run, pack, "no frames", constant_depth=2.5)
+
+
+def test_trust_is_handed_on_when_asked(run) -> None:
+    depth, *_ = run(moge_geometry=moge(room()), trust_map=True)
+    assert depth.trust.shape == depth.depth_m.shape and float(depth.trust.min()) < 0.1 < 0.9 < float(depth.trust.max())
+    plain, *_ = run(moge_geometry=moge(room()), da3_geometry=da3(room()))
+    assert plain.trust is None, "a model's confidence must not change the released mode unasked"
+
+
+def test_changed_files_run_again(node, take) -> None:
+    before = node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="")
+    meta = take / "meta.json"
+    meta.write_text(meta.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="") != before
+    assert node.fingerprint_inputs(depth_file="none.npz", camera_file="") == "none.npz"
+
+
+def test_cancel_passes_through(run, pack, take, monkeypatch) -> None:
+    import comfy.model_management as management
+
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        run(depth_file="room/depth.npz", frames=selection(pack))
+    depth, *_ = run(depth_file="room/depth.npz", frames=selection(pack))
+    assert depth.depth_m.shape[0] == FRAMES
