@@ -133,7 +133,8 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
         # The released exo picture is 784 wide at a height of 448; a latent column pair is 16 px.
         _set(prompt, "EgoXLoadExoVideo", "height", size)
         _set(prompt, "EgoXLoadExoVideo", "width", round(size * 784 / 448 / 16) * 16)
-        _set(prompt, "EgoXRenderEgoPrior", "size", size)
+        for kind in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
+            _set(prompt, kind, "size", size)
     if options.steps is not None:
         _set(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:
@@ -142,8 +143,9 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
             node["inputs"].pop("video", None)
         _set(prompt, "EgoXDepthAlign", "depth_file", f"{staged}/depth.npz")
         _set(prompt, "EgoXDepthAlign", "camera_file", "")
+        _set(prompt, "EgoXEgoPoseInput", "source", "file")
         _set(prompt, "EgoXEgoPoseInput", "file", f"{staged}/meta.json")
-        _set(prompt, "EgoXEgoPoseInput", "camera", "aria_released")
+        _set(prompt, "EgoXEgoPoseInput", "camera", "auto")
     return prompt
 
 
@@ -195,7 +197,8 @@ def finish(environment: Environment, prompt: dict[str, Any], base: BaseDir, resu
     exo = find_exo(load, prompt, base, environment.layout)
     truth = exo.parent / "ego_ground_truth.mp4"
     arguments = ["-m", "devtools.side_by_side", "--exo", str(exo), "--prior", str(results / "prior.mp4"),
-                 "--ego", str(results / "ego.mp4"), "--start", str(load.get("start_frame", 0)), "--out", str(results)]
+                 "--ego", str(results / "ego.mp4"), "--start", str(load.get("start_frame", 0)),
+                 "--fps", str(load.get("target_fps", 0)), "--out", str(results)]
     if truth.is_file():
         arguments += ["--truth", str(truth)]
     if standins(prompt):

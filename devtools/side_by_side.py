@@ -77,15 +77,16 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--start", type=int, default=0, help="first frame of the exo video that was used")
-    parser.add_argument("--exo-step", type=float, default=1.0, help="source frames for each frame that was used")
+    parser.add_argument("--fps", type=float, default=0.0, help="frames a second that were taken of it; 0: every frame")
     parser.add_argument("--label", default="", help="said beside the word ego on the sheet, for instance: stand-in")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
     ego, prior = read_frames(args.ego), read_frames(args.prior)
-    clips = {"exo": read_frames(args.exo, args.start, len(ego), args.exo_step), "prior": prior,
+    step = float(frame_rate(args.exo)) / args.fps if args.fps > 0 else 1.0
+    clips = {"exo": read_frames(args.exo, args.start, len(ego), step), "prior": prior,
              f"ego {args.label}".strip(): ego}
     if args.truth is not None:
-        clips["ego ground truth"] = read_frames(args.truth, args.start, len(ego), args.exo_step)
+        clips["ego ground truth"] = read_frames(args.truth, args.start, len(ego), step)
     height = ego.shape[1]
     joined = beside(list(clips.values()), height)
     write_video(args.out / "side_by_side.mp4", joined, frame_rate(args.ego))
