@@ -1,0 +1,162 @@
+"""The cache on disk: safetensors shards of a few clips each, and an index that says what they were made from.
+
+    cache/index.json            settings, fingerprints, clip -> shard
+    cache/shard-00000.safetensors   tensors "<clip>/<name>"; its own fingerprint in the metadata
+
+A shard's fingerprint covers the clips' files, the models and the settings. A shard made from anything else is made
+again, and a training run refuses an index that its shards don't match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..safe_files import read_json, write_json, write_whole
+
+FORMAT = "egox-cache/1"
+INDEX = "index.json"
+FINGERPRINT = "egox.fingerprint"
+MAX_INDEX_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """One clip of the index."""
+
+    clip: str
+    take: str
+    split: str
+    shard: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheIndex:
+    """What a cache holds and what it was made from."""
+
+    settings: Mapping[str, Any]  # image_embedding, rays, sizes, views, ...
+    models: Mapping[str, str]  # vae, text, clip_vision -> weights hash
+    shards: Mapping[str, str]  # shard file -> fingerprint
+    entries: tuple[CacheEntry, ...]
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """64 hex digits of everything in ``parts``; key order doesn't matter."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def shard_fingerprint(file: Path) -> str | None:
+    """What a shard says that it was made from; None where it is missing or unreadable."""
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, "pt") as stream:
+            return (stream.metadata() or {}).get(FINGERPRINT)
+    except (SafetensorError, OSError):
+        return None
+
+
+def write_shard(file: Path, tensors: Mapping[str, Tensor], made_from: str) -> None:
+    """One shard, whole or not at all."""
+    with write_whole(file) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={FINGERPRINT: made_from})
+
+
+def write_index(folder: Path, index: CacheIndex) -> None:
+    """The index, whole or not at all, last of all: a cache without one is unfinished."""
+    write_json(folder / INDEX, {
+        "format": FORMAT, "settings": dict(index.settings), "models": dict(index.models), "shards": dict(index.shards),
+        "clips": [{"clip": e.clip, "take": e.take, "split": e.split, "shard": e.shard} for e in index.entries]})
+
+
+def read_index(folder: Path) -> CacheIndex:
+    """The index of a cache, its shards checked against it.
+
+    Raises:
+        EgoXInputError: missing (unfinished), not an index, a shard gone or made from other data than the index says.
+    """
+    file = folder / INDEX
+    if not file.is_file():
+        raise EgoXInputError("cache", got=f"{folder.name!r} without {INDEX}", expected="a finished cache",
+                             fix="run `train_egox.py cache` (again: it goes on where it stopped)")
+    content = read_json(file, "cache index", MAX_INDEX_BYTES)
+    try:
+        if content["format"] != FORMAT:
+            raise EgoXInputError("cache", got=f"format {content['format']}", expected=FORMAT,
+                                 fix="make the cache again with this version")
+        index = CacheIndex(settings=content["settings"], models=content["models"], shards=content["shards"],
+                           entries=tuple(CacheEntry(**e) for e in content["clips"]))
+    except (KeyError, TypeError) as error:
+        raise EgoXInputError("cache index", got=f"{file.name!r} without {error}", expected=FORMAT,
+                             fix="run `train_egox.py cache` again") from error
+    for name, expected in index.shards.items():
+        found = shard_fingerprint(folder / name)
+        if found != expected:
+            raise EgoXInputError(f"cache shard {name}", got="no readable file" if found is None else
+                                 "data made from other clips, models or settings", expected="what the index names",
+                                 fix="run `train_egox.py cache` again: it remakes what doesn't fit")
+    return index
+
+
+class CacheReader:
+    """Reads clips of a cache; holds open one shard at a time (files are memory-mapped)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.index = read_index(folder)
+        self._entries = {e.clip: e for e in self.index.entries}
+        self._open: tuple[str, Any] | None = None
+
+    def clips(self, split: str) -> list[str]:
+        """Clip names of a split, in the index's order.
+
+        Raises:
+            EgoXInputError: none.
+        """
+        names = [e.clip for e in self.index.entries if e.split == split]
+        if not names:
+            raise EgoXInputError(f"cache split {split}", got="no clip", expected="at least one",
+                                 fix="prepare more takes, or larger split fractions")
+        return names
+
+    def take_of(self, clip: str) -> str:
+        return self._entries[clip].take
+
+    def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
+        """The named tensors of a clip, those that it has.
+
+        Raises:
+            EgoXInputError: no such clip, or a shard that can't be read.
+        """
+        entry = self._entries.get(clip)
+        if entry is None:
+            raise EgoXInputError("clip", got=repr(clip), expected="a clip of the cache", fix="see index.json")
+        try:
+            if self._open is None or self._open[0] != entry.shard:
+                stream = safe_open(self.folder / entry.shard, "pt")
+                self._open = (entry.shard, (stream, set(stream.keys())))
+            stream, keys = self._open[1]
+            return {n: stream.get_tensor(f"{clip}/{n}") for n in names if f"{clip}/{n}" in keys}
+        except (SafetensorError, OSError) as error:
+            raise EgoXInputError(f"cache shard {entry.shard}", got=f"an unreadable file ({error})",
+                                 expected="an intact shard", fix="run `train_egox.py cache` again") from error
+
+
+def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor as it goes into a shard."""
+    return tensor.detach().to("cpu", dtype).contiguous()

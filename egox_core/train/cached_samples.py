@@ -1,0 +1,131 @@
+"""Cached clips as training samples, and which of them each step takes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.cache_store import CacheReader, fingerprint
+from ..errors import EgoXInputError
+from ..types import GgaGeometry
+from .config import TrainConfig
+from .sample import TrainSample
+
+LATENTS = ("exo", "ego", "prior", "grey", "exo_first", "ego_first", "text", "image", "image_exo", "image_ego",
+           "query_dirs", "key_dirs", "key_trust", "grid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing to train on: a clip as EgoX sees it, or one of its two views alone."""
+
+    clip: str
+    view: str = "canvas"  # canvas | exo | ego
+
+
+class CachedSamples:
+    """Samples of one split of a cache, as a task wants them.
+
+    Raises:
+        EgoXInputError: the cache was made with another image embedding or ray geometry than the configuration asks for,
+            or lacks what the task needs.
+    """
+
+    def __init__(self, config: TrainConfig, split: str) -> None:
+        self.config = config
+        self.reader = CacheReader(Path(config.cache))
+        self._check_settings()
+        clips = self.reader.clips(split)
+        views = ("exo", "ego") if config.task == "base_i2v" else ("canvas",)
+        self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
+
+    @property
+    def content_hash(self) -> str:
+        """Changes with any clip, model or setting of the cache."""
+        index = self.reader.index
+        return fingerprint({"shards": dict(index.shards), "clips": [[e.clip, e.split] for e in index.entries]})[:16]
+
+    def _check_settings(self) -> None:
+        made, wanted = self.reader.index.settings, self.config.conditioning
+        if self.config.task == "base_i2v":
+            if not made.get("views"):
+                raise EgoXInputError("cache", got="no single views", expected="views for plain image-to-video",
+                                     fix="make the cache with --views")
+            return
+        for key in ("rays", "image_embedding"):
+            if made.get(key) not in (None, getattr(wanted, key), "none"):
+                raise EgoXInputError(f"cache setting {key}", got=repr(made.get(key)),
+                                     expected=repr(getattr(wanted, key)),
+                                     fix=f"make the cache again with --{key.replace('_', '-')}, or train with its own")
+
+    def load(self, item: Item) -> TrainSample:
+        """The sample of an item, a batch of one, float32."""
+        have = self.reader.tensors(item.clip, LATENTS)
+        text = _batch(have["text"])
+        if item.view != "canvas":
+            latent, condition = _batch(have[item.view]), _batch(have[f"{item.view}_first"])
+            image = have.get(f"image_{item.view}")
+            return TrainSample(clips=(f"{item.clip}:{item.view}",), exo=latent[..., :0], ego=latent, cond_ego=condition,
+                               text=text, image=None if image is None else _batch(image))
+        prior = have["grey"] if self.config.conditioning.prior == "none" else have["prior"]
+        image = have.get("image")
+        return TrainSample(clips=(item.clip,), exo=_batch(have["exo"]), ego=_batch(have["ego"]), cond_ego=_batch(prior),
+                           text=text, image=None if image is None else _batch(image),
+                           geometry=(_geometry(have, self),))
+
+    def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
+        """The items of one optimizer step with their sample numbers (which alone decide noise and timestep).
+
+        A pure function of seed, step and batch, so a resumed run and one on more processes see the same samples. Groups
+        of different size take turns; within a group every epoch is a new permutation.
+        """
+        group = self.groups[step % len(self.groups)]
+        first = step // len(self.groups) * global_batch
+        out = []
+        for number in range(first, first + global_batch):
+            epoch, place = divmod(number, len(group))
+            order = _permutation(len(group), self.config.seed, epoch)
+            out.append((group[order[place]], step * global_batch + number - first))
+        return out
+
+
+def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
+    """A generator for one sample, on the CPU, so that every device and process count draws the same."""
+    digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def noise_for(sample: TrainSample, generator: torch.Generator, whole_canvas: bool) -> Tensor:
+    """[1, 16, t, h, w_ego], or of the whole canvas."""
+    t, h, w_exo, w_ego = sample.grid
+    width = w_ego + (w_exo if whole_canvas else 0)
+    return torch.randn(1, sample.ego.shape[1], t, h, width, generator=generator)
+
+
+_ORDERS: dict[tuple[int, int, int], list[int]] = {}
+
+
+def _permutation(count: int, seed: int, epoch: int) -> list[int]:
+    key = (count, seed, epoch)
+    if key not in _ORDERS:
+        if len(_ORDERS) > 8:
+            _ORDERS.clear()
+        generator = sample_generator(seed, epoch, "order")
+        _ORDERS[key] = torch.randperm(count, generator=generator).tolist()
+    return _ORDERS[key]
+
+
+def _batch(tensor: Tensor) -> Tensor:
+    return tensor.float()[None]
+
+
+def _geometry(have: dict[str, Tensor], samples: CachedSamples) -> GgaGeometry | None:
+    if "key_dirs" not in have:
+        return None
+    return GgaGeometry(query_dirs=have["query_dirs"].float(), key_dirs=have["key_dirs"].float(),
+                       key_trust=have["key_trust"].float(), grid=tuple(have["grid"].tolist()),
+                       rays=str(samples.reader.index.settings.get("rays", "released")))

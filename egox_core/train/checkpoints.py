@@ -1,0 +1,113 @@
+"""Checkpoints: whole or not at all, the last N kept, resumed bit for bit.
+
+    checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
+                              optimizer.pt            optimizer and EMA state (tensors only: read with weights_only)
+                              state.json              step, configuration, base hash
+
+There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
+the seed and the step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..safe_files import read_json
+
+PREFIX = "step-"
+FREE_TO_CHANGE = ("steps", "checkpoint", "validation", "log", "output", "cache", "base")
+"""Settings that a resumed run may have otherwise; paths may move, what they hold is checked by hash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """What a run needs to go on as if it had never stopped."""
+
+    step: int  # optimizer steps done
+    trainable: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    ema: Mapping[str, Any] | None
+    config: Mapping[str, Any]
+    base_hash: str
+    cache_hash: str
+
+
+def checkpoint_folders(output: Path) -> list[Path]:
+    """Finished checkpoints, oldest first. Unfinished ones have another name."""
+    return sorted(p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file())
+
+
+def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
+    """Writes one, then removes the oldest beyond ``keep``. What was there stays if the writing fails.
+
+    Raises:
+        EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
+    """
+    folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.trainable.items()},
+                  temporary / "trainable.safetensors")
+        torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
+        (temporary / "state.json").write_text(json.dumps({
+            "step": state.step, "config": state.config, "base_hash": state.base_hash, "cache_hash": state.cache_hash,
+        }, indent=1), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except Exception as error:  # safetensors and torch.save have error types of their own for a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = checkpoint_folders(output)
+        raise EgoXInputError(f"checkpoint at step {state.step}", got=f"it can't be written ({error})",
+                             expected="room on the disk", fix="free some space and start again: training goes on from "
+                             f"{kept[-1].name if kept else 'the beginning'}, which is untouched") from error
+    for old in checkpoint_folders(output)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(folder: Path) -> TrainState:
+    """A finished checkpoint.
+
+    Raises:
+        EgoXInputError: something in it can't be read.
+    """
+    state = read_json(folder / "state.json", f"checkpoint {folder.name}")
+    try:
+        trainable = load_file(folder / "trainable.safetensors")
+        more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+        return TrainState(step=state["step"], trainable=trainable, optimizer=more["optimizer"], ema=more["ema"],
+                          config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"])
+    except Exception as error:
+        raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
+                             expected="a whole checkpoint",
+                             fix="remove this folder: training goes on from the one before") from error
+
+
+def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str) -> None:
+    """Refuses to go on with another base, cache or setting than the checkpoint was trained with.
+
+    Raises:
+        EgoXInputError: names what differs.
+    """
+    differs = [k for k in config if k not in FREE_TO_CHANGE and state.config.get(k) != config[k]]
+    if state.base_hash != base_hash:
+        differs.append(f"base model ({state.base_hash} then, {base_hash} now)")
+    if state.cache_hash != cache_hash:
+        differs.append("cache contents")
+    if differs:
+        raise EgoXInputError("resumed training", got=f"other {', '.join(differs)} than the checkpoint",
+                             expected="the same settings", fix="restore them, or train into another output folder")

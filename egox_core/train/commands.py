@@ -1,0 +1,92 @@
+"""The subcommands of ``train_egox.py``: arguments in, one call into the core, a line of result out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One subcommand. ``run`` returns the exit code; heavy packages are imported inside it."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Progress], int]
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="YAML file; configs/ holds examples")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                        help="one setting, as optimizer.learning_rate=2e-4; may be given again and again")
+    parser.add_argument("--fresh", action="store_true", help="refuse to go on from checkpoints in the output folder")
+    parser.add_argument("--print-defaults", action="store_true", help="print every setting with its default and stop")
+
+
+def _train(chosen: argparse.Namespace, progress: Progress) -> int:
+    from .config import dump_config, load_config, parse_config
+
+    if chosen.print_defaults:
+        print(dump_config(parse_config({"base": "BASE", "cache": "CACHE", "output": "OUTPUT", "steps": 1000})))
+        return 0
+    from ..errors import EgoXInputError
+    from .checkpoints import checkpoint_folders
+    from .loop import train
+
+    config = load_config(chosen.config, chosen.overrides)
+    if chosen.fresh and checkpoint_folders(Path(config.output)):
+        raise EgoXInputError("output folder", got="checkpoints of an earlier run", expected="none (--fresh)",
+                             fix="choose another folder, or leave --fresh out to go on")
+    outcome = train(config, progress=progress)
+    print(f"{'finished' if outcome.finished else 'stopped and saved'} at step {outcome.step}, loss "
+          f"{outcome.last_loss:.4f}: {config.output}")
+    return 0
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="LoRA file, or output folder of train")
+    parser.add_argument("file", type=Path, help=".safetensors file to write")
+    parser.add_argument("--form", choices=("released", "native", "fused"), default="released",
+                        help="released or native (ComfyUI) naming, or fused into --base as a ComfyUI file")
+    parser.add_argument("--base", type=Path, help="base model, for --form fused")
+    parser.add_argument("--strength", type=float, default=1.0, help="scales the delta that is fused")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16")
+
+
+def _export(chosen: argparse.Namespace, progress: Progress) -> int:
+    import torch
+
+    from .export import export
+
+    export(chosen.source, chosen.file, chosen.form, base=chosen.base, strength=chosen.strength,
+           dtype=getattr(torch, chosen.dtype))
+    print(f"wrote {chosen.file}")
+    return 0
+
+
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="LoRA file")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _inspect(chosen: argparse.Namespace, progress: Progress) -> int:
+    from .export import inspect
+
+    found = inspect(chosen.file)
+    print(json.dumps(found, indent=1) if chosen.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
+    return 0
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(help="train a LoRA (or a base) on a cache; goes on where it stopped",
+                     add_arguments=_train_arguments, run=_train),
+    "export": Command(help="write a LoRA in released or native naming, or fused into its base",
+                      add_arguments=_export_arguments, run=_export),
+    "inspect": Command(help="print rank, alpha, targets, hash and training configuration of a LoRA file",
+                       add_arguments=_inspect_arguments, run=_inspect),
+}

@@ -1,0 +1,100 @@
+"""The frozen base in less memory: 8 or 4 bits a weight, and blocks that visit the accelerator one at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..errors import EgoXInputError
+
+
+def store_base(model: nn.Module, kind: str, device: torch.device) -> None:
+    """Keeps the linear layers of the blocks in ``kind``; float32 and bfloat16 are what the model was loaded in.
+
+    ``float8``: torchao's weight-only e4m3 with a scale a row. ``int4``: bitsandbytes' NF4 (CUDA).
+
+    Raises:
+        EgoXInputError: the package isn't installed, or the device can't do it.
+    """
+    if kind == "float8":
+        _float8(model)
+    elif kind == "int4":
+        _nf4(model, device)
+
+
+def _float8(model: nn.Module) -> None:
+    try:
+        from torchao.quantization import Float8WeightOnlyConfig, quantize_
+    except ImportError as error:
+        raise EgoXInputError("base_dtype float8", got="torchao is not installed", expected="the package torchao",
+                             fix="pip install torchao, or use bfloat16") from error
+    quantize_(model.blocks, Float8WeightOnlyConfig())
+
+
+def _nf4(model: nn.Module, device: torch.device) -> None:
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise EgoXInputError("base_dtype int4", got="bitsandbytes is not installed",
+                             expected="the package bitsandbytes",
+                             fix="pip install bitsandbytes, or use bfloat16") from error
+    for parent in list(model.blocks.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is not nn.Linear:
+                continue
+            small = bitsandbytes.nn.Linear4bit(child.in_features, child.out_features, child.bias is not None,
+                                               compute_dtype=torch.bfloat16, quant_type="nf4", device="meta")
+            small.weight = bitsandbytes.nn.Params4bit(child.weight.data, requires_grad=False, quant_type="nf4",
+                                                      module=small)
+            small.bias = child.bias
+            setattr(parent, name, small.to(device))
+
+
+class VisitingForward:
+    """The forward of a block whose frozen weights stay on the CPU; each call copies them over and lets them go.
+
+    With gradient checkpointing the copy lives for one block's forward, and again for its backward; the trained (LoRA)
+    weights stay on the accelerator throughout.
+    """
+
+    def __init__(self, block: nn.Module, device: torch.device) -> None:
+        self.block, self.device = block, device
+        self.original = block.forward
+        self.inside = False
+        for parameter in block.parameters():
+            parameter.data = parameter.data.to(device) if parameter.requires_grad else _pinned(parameter.data, device)
+
+    def __call__(self, *args, **kwargs):
+        if self.inside:
+            return self.original(*args, **kwargs)
+        # A fresh tensor, also on the same device: autograd must hold the copy, never the parked weight.
+        weights = {n: p if p.requires_grad else p.detach().to(self.device, non_blocking=True, copy=True)
+                   for n, p in self.block.named_parameters()}
+        self.inside = True
+        try:
+            return functional_call(self.block, weights, args, kwargs)
+        finally:
+            self.inside = False
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    tensor = tensor.to("cpu")
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def offload_blocks(model: nn.Module, device: torch.device) -> None:
+    """Parks the blocks of diffusers' Wan transformer on the CPU, everything else on ``device``.
+
+    Raises:
+        EgoXInputError: gradient checkpointing is off (backward would keep every block's copy: nothing saved).
+    """
+    if not getattr(model, "gradient_checkpointing", False):
+        raise EgoXInputError("block_offload", got="gradient_checkpointing off", expected="on",
+                             fix="set memory.gradient_checkpointing=true")
+    blocks = model.blocks
+    model.blocks = nn.ModuleList()
+    model.to(device)
+    model.blocks = blocks
+    for block in blocks:
+        block.forward = VisitingForward(block, device)

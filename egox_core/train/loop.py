@@ -1,0 +1,219 @@
+"""The training loop: one process or many (accelerate), resumable bit for bit, stopped cleanly."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..safe_files import write_whole
+from .cached_samples import CachedSamples, noise_for, sample_generator
+from .checkpoints import TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
+from .config import TrainConfig, dump_config
+from .export import write_results
+from .flow_loss import flow_loss
+from .gga_processor import GgaScope
+from .optimizer import learning_rate, make_optimizer, set_learning_rate
+from .sample import collate
+from .step_log import StepLog, bucket_losses
+from .stop_request import StopRequest
+from .timesteps import draw_sigmas
+from .trainable_model import TrainableModel, make_trainable
+from .validation import validation_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOutcome:
+    """How a run ended."""
+
+    step: int
+    finished: bool  # False: stopped by a signal, saved, can be resumed
+    last_loss: float
+
+
+def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_progress) -> TrainOutcome:
+    """Trains up to ``config.steps`` optimizer steps, going on from the last checkpoint of the output folder.
+
+    Raises:
+        EgoXInputError: bad base, cache or settings; a checkpoint of another run; a loss that is not finite (names the
+            clip; the last good checkpoint stays); a full disk.
+    """
+    accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation,
+                              mixed_precision="no")  # dtypes are the configuration's own, see trainable_model
+    samples = CachedSamples(config, "train")
+    made = make_trainable(config, accelerator.device)
+    state = _resume_state(config, made, samples) if resume else None
+    if state is not None:
+        made.put(state.trainable, f"checkpoint at step {state.step}")
+    optimizer = make_optimizer(config.optimizer, made.parameters)
+    model, optimizer = accelerator.prepare(made.model, optimizer,
+                                           device_placement=[not config.memory.block_offload, True])
+    ema = EMAModel(made.parameters, decay=config.ema_decay) if config.ema_decay else None
+    if state is not None:
+        optimizer.load_state_dict(state.optimizer)
+        if ema is not None and state.ema is not None:
+            ema.load_state_dict(state.ema)
+    run = _Run(config=config, accelerator=accelerator, samples=samples, made=made, model=model, optimizer=optimizer,
+               ema=ema, scope=made.scope)
+    return run.go(0 if state is None else state.step, progress)
+
+
+def _resume_state(config: TrainConfig, made: TrainableModel, samples: CachedSamples) -> TrainState | None:
+    folders = checkpoint_folders(Path(config.output))
+    if not folders:
+        return None
+    state = load_checkpoint(folders[-1])
+    check_resumable(state, config.model_dump(mode="json"), made.base_hash, samples.content_hash)
+    return state
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """What one call of :func:`train` works with."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    samples: CachedSamples
+    made: TrainableModel
+    model: nn.Module
+    optimizer: Any
+    ema: EMAModel | None
+    scope: GgaScope
+
+    def go(self, first_step: int, progress: Progress) -> TrainOutcome:
+        config, main = self.config, self.accelerator.is_main_process
+        if main:
+            output = Path(config.output)
+            output.mkdir(parents=True, exist_ok=True)
+            with write_whole(output / "config.yaml") as temporary:
+                temporary.write_text(dump_config(config), encoding="utf-8")
+        log = StepLog(config, first_step, main)
+        loss = float("nan")
+        self.model.train()
+        with StopRequest() as stop:
+            step, saved = first_step, first_step
+            while step < config.steps:
+                started = time.perf_counter()
+                sigmas, losses, norm = self._step(step)
+                step += 1
+                loss = sum(losses) / len(losses)
+                if main and (step % config.log.every == 0 or step == config.steps):
+                    log.write(step, {"loss": loss, "gradient_norm": norm,
+                                     "learning_rate": learning_rate(config.optimizer, step - 1, config.steps),
+                                     **bucket_losses(sigmas, losses, config.log.timestep_buckets)})
+                if config.validation.every and step % config.validation.every == 0:
+                    self._validate(step, log)
+                asked = self._any(stop.asked)
+                if step % config.checkpoint.every == 0 or step == config.steps or asked:
+                    self._save(step)
+                    saved = step
+                progress(step, config.steps, f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step")
+                if asked:
+                    break
+        if saved != step:
+            self._save(step)
+        if main:
+            write_results(config, self._final_tensors(), self.made, step)
+        self.accelerator.wait_for_everyone()
+        return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
+
+    def _step(self, step: int) -> tuple[list[float], list[float], float]:
+        """One optimizer step: (noise levels, losses) of the whole global batch in a fixed order, gradient norm."""
+        config, accelerator = self.config, self.accelerator
+        processes, size = accelerator.num_processes, config.batch_size
+        global_batch = size * config.gradient_accumulation * processes
+        items = self.samples.items_of_step(step, global_batch)
+        set_learning_rate(self.optimizer, learning_rate(config.optimizer, step, config.steps))
+        torch.manual_seed(_dropout_seed(config.seed, step, accelerator.process_index))
+        levels, losses, norm = [], [], 0.0
+        for micro in range(config.gradient_accumulation):
+            first = (micro * processes + accelerator.process_index) * size
+            chosen = items[first : first + size]
+            with accelerator.accumulate(self.model):
+                sigmas, result = self._forward(chosen)
+                gathered = accelerator.gather(torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous())
+                self._check_finite(gathered[:, 1], items[micro * processes * size:], step)
+                levels += gathered[:, 0].tolist()
+                losses += gathered[:, 1].tolist()
+                accelerator.backward(result.loss)
+                if accelerator.sync_gradients:
+                    norm = float(accelerator.clip_grad_norm_(self.made.parameters, config.optimizer.max_grad_norm))
+                    if not norm < float("inf"):
+                        self._not_finite("gradient", ", ".join(sorted({i.clip for i, _ in items})), step)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.step(self.made.parameters)
+        return levels, losses, norm
+
+    def _forward(self, chosen):
+        config, device, dtype = self.config, self.accelerator.device, self.made.compute_dtype
+        loaded = [self.samples.load(item) for item, _ in chosen]
+        noise, sigmas = [], []
+        for sample, (_, number) in zip(loaded, chosen, strict=True):
+            generator = sample_generator(config.seed, number, "noise")
+            sigmas.append(draw_sigmas(config.timesteps, 1, generator))
+            noise.append(noise_for(sample, generator, not config.conditioning.exo_clean))
+        batch, sigma = collate(loaded), torch.cat(sigmas).to(device)
+        with torch.autocast(device.type, dtype=dtype, enabled=self.made.autocast):
+            result = flow_loss(self.model, self.scope, batch.to(device, dtype),
+                               torch.cat(noise).to(device, dtype), sigma, config.conditioning)
+        return sigma, result
+
+    def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
+        bad = [items[i][0].clip for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
+        if bad:
+            self._not_finite("loss", ", ".join(bad), step)
+
+    def _not_finite(self, what: str, clips: str, step: int) -> None:
+        kept = checkpoint_folders(Path(self.config.output))
+        raise EgoXInputError(f"{what} at step {step + 1}", got=f"NaN or infinity from clip {clips}",
+                             expected="finite numbers",
+                             fix="look at that clip, or lower the learning rate; the last good checkpoint "
+                             f"is {kept[-1].name if kept else 'none'}")
+
+    def _validate(self, step: int, log: StepLog) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        held_out = CachedSamples(self.config, "validation")
+        items = [item for group in held_out.groups for item in group[: self.config.validation.clips]]
+        model = self.accelerator.unwrap_model(self.model)
+        found = validation_loss(model, self.scope, held_out, items, self.config.conditioning,
+                                device=self.accelerator.device, dtype=self.made.compute_dtype)
+        log.write(step, {"validation/loss": found.loss, "validation/zero": found.zero})
+
+    def _save(self, step: int) -> None:
+        state = TrainState(step=step, trainable=self.made.tensors(), optimizer=self.optimizer.state_dict(),
+                           ema=None if self.ema is None else self.ema.state_dict(),
+                           config=self.config.model_dump(mode="json"), base_hash=self.made.base_hash,
+                           cache_hash=self.samples.content_hash)
+        if self.accelerator.is_main_process:
+            save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _final_tensors(self) -> dict[str, Tensor]:
+        """Averaged weights where an average is kept, else the last ones."""
+        if self.ema is None:
+            return self.made.tensors()
+        self.ema.store(self.made.parameters)
+        self.ema.copy_to(self.made.parameters)
+        tensors = {k: v.clone() for k, v in self.made.tensors().items()}
+        self.ema.restore(self.made.parameters)
+        return tensors
+
+    def _any(self, flag: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.gather(torch.tensor([float(flag)], device=self.accelerator.device)).any())
+
+
+def _dropout_seed(seed: int, step: int, process: int) -> int:
+    return sample_generator(seed, step, f"dropout {process}").initial_seed()

@@ -1,0 +1,176 @@
+"""The LoRA: which matrices it trains, in and out of the model, and the three namings of its file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import EgoXInputError
+from ..lora_keys import convert_lora
+from ..mask_modes import MASK_MODE_KEY
+from ..safe_files import write_whole
+from .config import LoraSettings, TrainConfig
+from .weights_file import read_header
+
+ADAPTER = "egox"
+TARGET_GROUPS: Mapping[str, tuple[str, ...]] = {
+    # The released LoRA's eight matrices a block; the image projections stay as they are (quirks, key names).
+    "attn1": tuple(f"attn1.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
+    "attn2": tuple(f"attn2.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
+    "attn2_image": ("attn2.add_k_proj", "attn2.add_v_proj"),
+    "ffn": ("ffn.net.0.proj", "ffn.net.2"),
+}
+RELEASED_PREFIX = "transformer."
+Naming = Literal["released", "native"]
+
+
+def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Module names within a block, groups spelt out.
+
+    Raises:
+        EgoXInputError: neither a group nor a module of a block.
+    """
+    known = {m for group in TARGET_GROUPS.values() for m in group}
+    out: list[str] = []
+    for target in targets:
+        members = TARGET_GROUPS.get(target) or ((target,) if target in known else ())
+        if not members:
+            raise EgoXInputError("LoRA target", got=repr(target),
+                                 expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
+                                 fix="the released LoRA trains attn1 and attn2")
+        out.extend(m for m in members if m not in out)
+    return tuple(out)
+
+
+def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
+    """Puts LoRA layers (A random, B zero: the model starts as the base) into the frozen model; their parameters.
+
+    Raises:
+        EgoXInputError: a target that this model hasn't.
+    """
+    modules = target_modules(settings.targets)
+    pattern = rf"blocks\.\d+\.({'|'.join(map(re.escape, modules))})"
+    missing = [m for m in modules if not any(re.fullmatch(rf"blocks\.\d+\.{re.escape(m)}", n)
+                                             for n, _ in model.named_modules())]
+    if missing:
+        raise EgoXInputError("LoRA target", got=f"{', '.join(missing)}", expected="modules of this base model",
+                             fix="leave them out: this base has no image embedding")
+    model.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=pattern,
+                                     lora_dropout=settings.dropout, init_lora_weights=True), adapter_name=ADAPTER)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    return parameters
+
+
+def lora_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """``blocks.0.attn1.to_q.lora_A.weight`` and so on, on the CPU."""
+    return {k: v.detach().cpu().contiguous() for k, v in
+            get_peft_model_state_dict(model, adapter_name=ADAPTER).items()}
+
+
+def put_lora_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Loads tensors of :func:`lora_tensors` back.
+
+    Raises:
+        EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or rank.
+    """
+    have = lora_tensors(model)
+    wrong = sorted(set(have) ^ set(tensors)) + [k for k in have if k in tensors and have[k].shape != tensors[k].shape]
+    if wrong:
+        shown = wrong[0]
+        got = f"{tuple(tensors[shown].shape)}" if shown in tensors else "nothing"
+        expected = f"{tuple(have[shown].shape)}" if shown in have else "nothing"
+        raise EgoXInputError(f"{what}: {len(wrong)} tensors, first {shown}", got=got, expected=expected,
+                             fix="it belongs to another model, rank or targets; give the file that was trained here")
+    set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
+
+
+def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
+    """What *EgoX LoRA* and *EgoX Model Patch* read, and what ``inspect`` prints. All values are strings."""
+    conditioning = config.conditioning
+    settings = config.model_dump(mode="json")
+    # A file that is passed on says which base and cache by name, not where they lay on the trainer's machine.
+    settings.update({key: Path(settings[key]).name for key in ("base", "cache", "output")})
+    return {
+        "format": "pt", "egox.format": "egox-lora/1", MASK_MODE_KEY: str(conditioning.mask_mode),
+        "egox.mode": conditioning.mode, "egox.gga_mode": str(conditioning.gga_mode),
+        "egox.lambda_g": f"{conditioning.lambda_g:g}", "egox.rays": str(conditioning.rays),
+        "egox.image_embedding": str(conditioning.image_embedding), "egox.shift": f"{config.timesteps.shift:g}",
+        "egox.rank": str(config.lora.rank), "egox.alpha": f"{config.lora.alpha:g}",
+        "egox.targets": " ".join(target_modules(config.lora.targets)), "egox.base": config.base.name,
+        "egox.base_hash": base_hash, "egox.steps": str(step), "egox.config": json.dumps(settings),
+    }
+
+
+def save_lora(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str], naming: Naming,
+              dtype: torch.dtype = torch.float32) -> None:
+    """The LoRA's file, whole or not at all.
+
+    ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming takes alpha = rank
+    (quirks 41), alpha / rank is multiplied into B, so that the file works as it was trained. ``native``: ComfyUI's
+    names with an alpha for each matrix.
+    """
+    rank, alpha = int(metadata["egox.rank"]), float(metadata["egox.alpha"])
+    if naming == "released":
+        scale = alpha / rank
+        out = {RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()}
+    else:
+        alphas = {k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha) for k in tensors if ".lora_A." in k}
+        out = convert_lora({RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}).tensors
+    with write_whole(file) as temporary:
+        save_file({k: v.to(dtype).contiguous() for k, v in out.items()}, temporary,
+                  metadata={**metadata, "egox.naming": naming})
+
+
+def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the metadata.
+
+    Raises:
+        EgoXInputError: no LoRA of a Wan transformer in any known naming.
+    """
+    metadata = dict(read_header(file, f"LoRA {file.name}").get("__metadata__") or {})
+    out: dict[str, Tensor] = {}
+    loaded = convert_lora(load_file(file), metadata, to="diffusers").tensors
+    for key, tensor in loaded.items():
+        name = key.removeprefix(RELEASED_PREFIX)
+        if name.endswith(".lora_B.weight"):
+            alpha = loaded.get(key.replace(".lora_B.weight", ".alpha"))
+            tensor = tensor if alpha is None else tensor * (float(alpha) / tensor.shape[1])
+        if not name.endswith(".alpha"):
+            out[name] = tensor
+    return out, metadata
+
+
+def fuse(model: nn.Module, tensors: Mapping[str, Tensor], strength: float = 1.0) -> int:
+    """Adds B A (scale inside B) to the model's weights in place; the number of matrices changed.
+
+    Raises:
+        EgoXInputError: a matrix that the model hasn't, or of another shape.
+    """
+    weights = dict(model.named_parameters())
+    count = 0
+    for name in sorted(k for k in tensors if k.endswith(".lora_A.weight")):
+        module = name.removesuffix(".lora_A.weight")
+        a, b = tensors[name], tensors.get(f"{module}.lora_B.weight")
+        weight = weights.get(f"{module}.weight")
+        if weight is None or b is None or (b.shape[0], a.shape[1]) != tuple(weight.shape):
+            raise EgoXInputError(f"LoRA matrix {module}", got="no such weight" if weight is None else
+                                 f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
+                                 expected="a matrix of this base" if weight is None else str(tuple(weight.shape)),
+                                 fix="the LoRA belongs to another base model")
+        weight.data += strength * (b.double() @ a.double()).to(weight.dtype)
+        count += 1
+    return count

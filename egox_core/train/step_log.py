@@ -1,0 +1,73 @@
+"""The curve of a run: one JSON line a logged step, and the same to TensorBoard or Weights & Biases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import EgoXInputError
+from ..safe_files import write_whole
+from .config import TrainConfig
+
+
+class StepLog:
+    """Writes ``metrics.jsonl``; a resumed run first drops the lines behind its checkpoint, so no step stands twice."""
+
+    def __init__(self, config: TrainConfig, first_step: int, active: bool) -> None:
+        self.file = Path(config.output) / "metrics.jsonl"
+        self.trackers: list = []
+        if not active:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
+        with write_whole(self.file) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self.trackers = [_tracker(name, config) for name in config.log.trackers]
+
+    def _lines(self) -> list[str]:
+        if not self.file.is_file():
+            return []
+        lines = self.file.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if line.endswith("}")]  # a killed run may have left half a line
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """``step`` counts optimizer steps done."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **values}) + "\n")
+        for tracker in self.trackers:
+            tracker(step, values)
+
+
+def bucket_losses(sigmas: Sequence[float], losses: Sequence[float], buckets: int) -> dict[str, float]:
+    """Mean loss by range of noise level: ``loss/sigma_0.25-0.50`` and so on; empty ranges are left out."""
+    sums: dict[int, list[float]] = {}
+    for sigma, loss in zip(sigmas, losses, strict=True):
+        sums.setdefault(min(int(sigma * buckets), buckets - 1), []).append(loss)
+    return {f"loss/sigma_{i / buckets:.2f}-{(i + 1) / buckets:.2f}": sum(v) / len(v) for i, v in sorted(sums.items())}
+
+
+def _tracker(name: str, config: TrainConfig):
+    folder = Path(config.output) / "log"
+    if name == "tensorboard":
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise EgoXInputError("tracker tensorboard", got="tensorboard is not installed", expected="the train extra",
+                                 fix="pip install tensorboard, or leave the tracker out") from error
+        writer = SummaryWriter(str(folder))
+
+        def to_tensorboard(step: int, values: Mapping[str, float]) -> None:
+            for key, value in values.items():
+                writer.add_scalar(key, value, step)
+            writer.flush()
+
+        return to_tensorboard
+    try:
+        import wandb
+    except ImportError as error:
+        raise EgoXInputError("tracker wandb", got="wandb is not installed", expected="the package wandb",
+                             fix="pip install wandb, or leave the tracker out") from error
+    # WANDB_MODE=offline in the environment keeps everything in the folder.
+    run = wandb.init(project="egox", dir=str(folder), config=config.model_dump(mode="json"))
+    return lambda step, values: run.log(dict(values), step=step)

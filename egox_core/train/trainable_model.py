@@ -1,0 +1,91 @@
+"""The model as it is trained: base in its storage type, LoRA (or all weights) in float32, memory options applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import EgoXInputError
+from .config import TrainConfig
+from .frozen_base import offload_blocks, store_base
+from .gga_processor import GgaScope, install_gga
+from .lora import add_lora, lora_tensors, put_lora_tensors
+from .wan_base import load_base
+from .weights_file import weights_hash
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainableModel:
+    """diffusers' Wan transformer ready for the loop."""
+
+    model: nn.Module
+    parameters: list[nn.Parameter]  # those that are trained, float32
+    scope: GgaScope
+    base_hash: str
+    compute_dtype: torch.dtype  # of latents and activations
+    autocast: bool  # all weights are trained in float32 while computing in bfloat16
+    lora: bool
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The trained weights by name, on the CPU."""
+        if self.lora:
+            return lora_tensors(self.model)
+        return {k: v.detach().cpu().clone() for k, v in self.model.named_parameters() if v.requires_grad}
+
+    def put(self, tensors: Mapping[str, Tensor], what: str) -> None:
+        """Loads :meth:`tensors` back. Raises EgoXInputError for those of another model."""
+        if self.lora:
+            put_lora_tensors(self.model, tensors, what)
+            return
+        own = {k: v for k, v in self.model.named_parameters() if v.requires_grad}
+        wrong = [k for k in set(own) | set(tensors) if k not in own or k not in tensors
+                 or own[k].shape != tensors[k].shape]
+        if wrong:
+            raise EgoXInputError(what, got=f"{len(wrong)} weights of another model, such as {wrong[0]}",
+                                 expected="weights of this base", fix="train into another output folder")
+        for name, parameter in own.items():
+            parameter.data.copy_(tensors[name])
+
+
+def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
+    """Reads the base and prepares it for the task of ``config``.
+
+    Raises:
+        EgoXInputError: bad base (see :func:`wan_base.load_base`), LoRA target that it hasn't, missing packages.
+    """
+    memory, lora = config.memory, config.task == "egox_lora"
+    compute = DTYPES[memory.compute_dtype]
+    if not lora and memory.base_dtype != "float32":
+        raise EgoXInputError("memory.base_dtype", got=memory.base_dtype,
+                             expected="float32 when all weights are trained",
+                             fix="set memory.base_dtype=float32 (compute_dtype may be bfloat16)")
+    stored = DTYPES.get(memory.base_dtype, torch.bfloat16)
+    if lora and memory.base_dtype == "float32":
+        compute = torch.float32
+    base = Path(config.base)
+    model = load_base(base, stored)
+    base_hash = weights_hash(base if base.is_file() else _transformer_folder(base), "base model")
+    if lora:
+        model.requires_grad_(False)
+        store_base(model, memory.base_dtype, device)
+        parameters = add_lora(model, config.lora, config.seed)
+    else:
+        model.requires_grad_(True)
+        parameters = list(model.parameters())
+    scope = install_gga(model)
+    if memory.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    if memory.block_offload:
+        offload_blocks(model, device)
+    return TrainableModel(model=model, parameters=parameters, scope=scope, base_hash=base_hash, compute_dtype=compute,
+                          autocast=not lora and compute != torch.float32, lora=lora)
+
+
+def _transformer_folder(base: Path) -> Path:
+    return base / "transformer" if (base / "transformer").is_dir() else base

@@ -1,0 +1,160 @@
+"""The training loop on the CPU: resumed bit for bit, stopped cleanly, stopped by bad numbers, refused when mixed up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.errors import EgoXInputError
+from egox_core.train.checkpoints import checkpoint_folders
+from egox_core.train.config import parse_config
+from egox_core.train.loop import train
+
+
+class Killed(Exception):
+    """Stands for a process that dies between two steps."""
+
+
+def dies_at(step: int):
+    def progress(done: int, total: int, stage: str) -> None:
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+def trained(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint_folders(output)[-1] / "trainable.safetensors")
+
+
+def curve(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"ema_decay": 0.9, "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}, "gradient_accumulation": 2},
+    {"task": "base_i2v"},
+])
+def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
+    whole = parse_config(tiny.settings(workplace, output=str(workplace / "whole"), **more))
+    broken = parse_config(tiny.settings(workplace, output=str(workplace / "broken"), **more))
+    train(whole)
+    with pytest.raises(Killed):
+        train(broken, progress=dies_at(3))  # behind the checkpoint of step 2
+    outcome = train(broken)
+    assert (outcome.step, outcome.finished) == (6, True)
+    assert same(trained(workplace / "whole"), trained(workplace / "broken"))
+    assert curve(workplace / "whole") == curve(workplace / "broken")
+    result = "base.safetensors" if more.get("task") else "lora.safetensors"
+    assert same(load_file(workplace / "whole" / result), load_file(workplace / "broken" / result))
+
+
+def test_training_learns_and_keeps_the_last_n(workplace, tiny):
+    config = parse_config(tiny.settings(workplace, steps=60, checkpoint={"every": 10, "keep": 2},
+                                        validation={"every": 60, "clips": 2}))
+    train(config)
+    lines = curve(workplace / "run")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
+    validation = [line for line in lines if "validation/loss" in line]
+    assert len(validation) == 1 and validation[0]["step"] == 60
+    assert [f.name for f in checkpoint_folders(workplace / "run")] == ["step-00000050", "step-00000060"]
+    assert not list((workplace / "run" / "checkpoints").glob(".*"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
+    tiny.make_cache(workplace / "cache", spoil="take2__cam")
+    config = parse_config(tiny.settings(workplace, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4))
+    with pytest.raises(EgoXInputError, match="take2__cam") as error:
+        train(config)
+    assert "NaN" in str(error.value) and "last good checkpoint" in str(error.value)
+    for folder in checkpoint_folders(workplace / "run"):
+        assert all(torch.isfinite(t).all() for t in load_file(folder / "trainable.safetensors").values())
+
+
+@pytest.mark.parametrize(("change", "match"), [
+    ({"seed": 4}, "seed"), ({"lora": {"rank": 8, "alpha": 8}}, "lora"), ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
+])
+def test_other_settings_do_not_go_on_from_a_checkpoint(workplace, tiny, change, match):
+    train(parse_config(tiny.settings(workplace, steps=2)))
+    with pytest.raises(EgoXInputError, match=match):
+        train(parse_config(tiny.settings(workplace, steps=4, **change)))
+
+
+def test_other_base_or_cache_does_not_go_on_from_a_checkpoint(workplace, tiny):
+    train(parse_config(tiny.settings(workplace, steps=2)))
+    tiny.make_cache(workplace / "cache", clips=5)
+    with pytest.raises(EgoXInputError, match="cache contents"):
+        train(parse_config(tiny.settings(workplace, steps=4)))
+    tiny.make_cache(workplace / "cache")
+    tiny.make_base(workplace / "base.safetensors", layers=3)
+    with pytest.raises(EgoXInputError, match="base model"):
+        train(parse_config(tiny.settings(workplace, steps=4)))
+
+
+def test_wrong_bases_are_refused(workplace, tiny):
+    cases = {
+        "t2v": (tiny.make_base(workplace / "t2v.safetensors", in_channels=16), "36"),
+        "missing": (workplace / "none.safetensors", "not there"),
+        "lora": (workplace / "cache" / "shard-00000.safetensors", "another model"),
+    }
+    (workplace / "cut.safetensors").write_bytes((workplace / "base.safetensors").read_bytes()[:5000])
+    cases["cut"] = (workplace / "cut.safetensors", "safetensors")
+    (workplace / "old.ckpt").write_bytes(b"x")
+    cases["pickled"] = (workplace / "old.ckpt", "pickled")
+    for base, match in cases.values():
+        with pytest.raises(EgoXInputError, match=match):
+            train(parse_config(tiny.settings(workplace, base=str(base))))
+
+
+def test_a_damaged_checkpoint_and_a_foreign_one_are_named(workplace, tiny):
+    train(parse_config(tiny.settings(workplace, steps=4)))
+    newest = checkpoint_folders(workplace / "run")[-1]
+    whole = (newest / "trainable.safetensors").read_bytes()
+    (newest / "trainable.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EgoXInputError, match=newest.name):
+        train(parse_config(tiny.settings(workplace, steps=6)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
+def test_a_full_disk_loses_nothing(workplace, tiny):
+    import resource
+
+    train(parse_config(tiny.settings(workplace, steps=4)))
+    before = {p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Larger than the log and configuration, smaller than the weights: the kernel refuses the write itself.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+    try:
+        with pytest.raises(EgoXInputError, match="room on the disk") as error:
+            train(parse_config(tiny.settings(workplace, steps=8, log={"every": 100})))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "step-00000004" in str(error.value)
+    assert {p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()} == before
+    assert train(parse_config(tiny.settings(workplace, steps=8))).step == 8
+
+
+def test_cache_of_other_rays_is_refused(workplace, tiny):
+    tiny.make_cache(workplace / "cache", rays="exact")
+    with pytest.raises(EgoXInputError, match="rays"):
+        train(parse_config(tiny.settings(workplace)))
+
+
+def test_a_changed_shard_is_noticed(workplace, tiny):
+    other = tiny.make_cache(workplace / "other", spoil="take0__cam")
+    (workplace / "cache" / "shard-00000.safetensors").write_bytes((other / "shard-00000.safetensors").read_bytes())
+    with pytest.raises(EgoXInputError, match="shard-00000"):
+        train(parse_config(tiny.settings(workplace)))
+    (workplace / "cache" / "shard-00000.safetensors").write_bytes(b"not a shard")
+    with pytest.raises(EgoXInputError, match="shard-00000"):
+        train(parse_config(tiny.settings(workplace)))

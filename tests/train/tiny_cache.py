@@ -1,0 +1,70 @@
+"""A small cache of random latents with a learnable rule, and a tiny base in ComfyUI's naming: what trainings need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, shard_name, write_index, write_shard
+
+
+def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: int = 6, text_dim: int = 24,
+               spoil: str = "", rays: str = "released") -> Path:
+    """Clips ``take0__cam`` ...; the last third is validation. The ego latent is the prior plus a little noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, shards = [], {}
+    for number in range(clips):
+        generator = torch.Generator().manual_seed(number)
+        name, w_ego = f"take{number}__cam", h
+        prior = torch.randn(16, t, h, w_ego, generator=generator)
+        ego = prior + 0.1 * torch.randn(prior.shape, generator=generator)
+        if name == spoil:
+            ego[0, 0, 0, 0] = float("nan")
+        keys = torch.nn.functional.normalize(
+            torch.randn(t, t, h // 2, (w_exo + w_ego) // 2, 3, generator=generator), dim=-1)
+        trust = torch.ones(t, h // 2, (w_exo + w_ego) // 2)
+        keys[..., w_exo // 2:, :], trust[..., w_exo // 2:] = 0, 0
+        tensors = {
+            "exo": torch.randn(16, t, h, w_exo, generator=generator), "ego": ego, "prior": prior,
+            "grey": torch.zeros_like(prior), "text": torch.randn(4, text_dim, generator=generator),
+            "exo_first": torch.randn(16, t, h, w_exo, generator=generator), "ego_first": ego.clone(),
+            "query_dirs": torch.nn.functional.normalize(
+                torch.randn(t, h // 2 * w_ego // 2, 3, generator=generator), dim=-1),
+            "key_dirs": keys.flatten(1, 3), "key_trust": trust.flatten(),
+            "grid": torch.tensor([t, h // 2, w_exo // 2, w_ego // 2]),
+        }
+        shard, made_from = shard_name(number), fingerprint({"clip": name, "spoil": spoil})
+        write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
+        shards[shard] = made_from
+        split = "validation" if number >= clips - clips // 3 else "train"
+        entries.append(CacheEntry(clip=name, take=f"take{number}", split=split, shard=shard))
+    write_index(folder, CacheIndex(settings={"rays": rays, "image_embedding": "none", "views": True},
+                                   models={}, shards=shards, entries=tuple(entries)))
+    return folder
+
+
+def make_base(file: Path, *, dim: int = 32, heads: int = 2, layers: int = 2, text_dim: int = 24,
+              in_channels: int = 36) -> Path:
+    """A random Wan transformer as a single ComfyUI file."""
+    from diffusers import WanTransformer3DModel
+
+    from egox_core.train.wan_base import save_native
+
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(num_attention_heads=heads, attention_head_dim=dim // heads, in_channels=in_channels,
+                                  out_channels=16, text_dim=text_dim, freq_dim=32, ffn_dim=2 * dim, num_layers=layers)
+    save_native(model, file, {}, torch.float32)
+    return file
+
+
+def settings(folder: Path, **more) -> dict:
+    """A configuration for these two, small and quick."""
+    values = {
+        "base": str(folder / "base.safetensors"), "cache": str(folder / "cache"), "output": str(folder / "run"),
+        "steps": 6, "batch_size": 2, "seed": 3, "lora": {"rank": 4, "alpha": 4, "targets": ["attn1", "attn2", "ffn"]},
+        "memory": {"base_dtype": "float32", "compute_dtype": "float32"}, "log": {"every": 1},
+        "optimizer": {"warmup_steps": 2, "learning_rate": 1e-2}, "checkpoint": {"every": 2, "keep": 2},
+        "validation": {"every": 0},
+    }
+    return {**values, **more}

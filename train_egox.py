@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcommand explains itself with --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from egox_core.errors import EgoXInputError
+from egox_core.train.commands import COMMANDS
+
+
+class ProgressLine:
+    """Progress with the time left, on one line of the console (on lines of their own where it is no terminal)."""
+
+    def __init__(self) -> None:
+        self.started, self.first, self.shown = time.monotonic(), None, 0.0
+        self.terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int, stage: str) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = done - 1
+        if done < total and now - self.shown < (0.2 if self.terminal else 15.0):
+            return
+        self.shown = now
+        rate = (now - self.started) / max(1, done - self.first)
+        left = f", {_span(rate * (total - done))} left" if done < total else f" in {_span(now - self.started)}"
+        line = f"[{done}/{total}] {stage}{left}"
+        print(f"\r{line:<100}" if self.terminal else line, end="" if self.terminal and done < total else "\n",
+              file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    seconds = round(seconds)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one subcommand; 0, or 2 for input that was refused."""
+    parser = argparse.ArgumentParser(prog="train_egox.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.help, description=command.help))
+    chosen = parser.parse_args(arguments)
+    try:
+        return COMMANDS[chosen.command].run(chosen, ProgressLine())
+    except EgoXInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":  # workers of `prepare` and `cache` import this file anew
+    sys.exit(main())
