@@ -14,11 +14,14 @@ from .errors import EgoXInputError
 from .frame_selection import select_frames
 from .progress import Progress, no_progress
 from .take_meta import read_meta
+from .trajectory import with_camera
 from .trajectory_files import meta_trajectory
 from .types import CameraTrajectory, DepthVideo, FrameSelection
 from .video import VideoInfo, probe_video, read_frames
 
 DEFAULT_FRAMES = 49
+META_PRESET = "aria_released"
+"""The poses of a meta.json are those of a sensor turned as this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,9 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
     frames = select_frames(video, start_frame=start_frame, frame_count=frame_count, target_fps=target_fps,
                            resize=resize, width=width, height=height)
     camera = preset_camera(camera_preset, ego_size or frames.size[1])
-    trajectory = meta_trajectory(meta, camera, frames)
+    trajectory = meta_trajectory(meta, preset_camera(META_PRESET, ego_size or frames.size[1]), frames)
+    if meta.ego_camera is None:
+        trajectory = with_camera(trajectory, camera)
     depth, report = load_depth_file(find_depth(folder), meta, frames, progress=progress)
     return Take(name=meta.name, folder=folder, video=video, frames=frames, depth=depth, depth_report=report,
                 trajectory=trajectory, prompt=meta.prompt)

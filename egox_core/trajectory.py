@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .cameras import CameraModel
 from .errors import EgoXInputError
-from .poses import camera_centre, validate_w2c
+from .poses import camera_centre, compose, sensor_from_upright, validate_w2c
 from .types import CameraTrajectory, FrameSelection
 
 Clock = Literal["index", "seconds"]
@@ -167,6 +167,15 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
         exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses"))
         moved = replace(moved, exo_w2c=poses_of_frames(exo, frames))
     return moved
+
+
+def with_camera(trajectory: CameraTrajectory, camera: CameraModel) -> CameraTrajectory:
+    """The path seen by another ego camera; where that one is turned differently, the picture stays upright."""
+    if trajectory.camera.quarter_turns % 4 == camera.quarter_turns % 4:
+        return replace(trajectory, camera=camera)
+    before, after = (sensor_from_upright(c.quarter_turns) for c in (trajectory.camera, camera))
+    turn = torch.cat((after @ before.T, torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
+    return replace(trajectory, camera=camera, w2c=compose(turn, trajectory.w2c.double()))
 
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:

@@ -27,7 +27,8 @@ def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | No
     """The ego trajectory in a JSON file: the released meta.json (both forms), our own format, or keyframes.
 
     Args:
-        camera: what the prior is drawn with; a file that carries its own ego camera overrules it.
+        camera: what the prior is drawn with, unless the file carries its own ego camera (another one is put in
+            afterwards by :func:`trajectory.with_camera`). Its quarter turns are those of a meta.json's sensor.
         frames: the frames in use; poses follow their index (meta.json) or time. None: all poses of the file.
         entry: the take, where a meta.json lists several.
         count: without ``frames``, the number of frames in use; a longer file is cut at its end.

@@ -7,6 +7,9 @@ from comfy_api.latest import ComfyExtension, io
 from .build_scene import EgoXBuildScene
 from .conditioning import EgoXConditioning
 from .decode_ego_half import EgoXDecodeEgoHalf
+from .depth_align import EgoXDepthAlign
+from .ego_pose_input import EgoXEgoPoseInput
+from .load_exo_video import EgoXLoadExoVideo
 from .lora import EgoXLoadLora
 from .model_patch import EgoXModelPatch
 from .released_sampling import EgoXReleasedSampling
@@ -15,6 +18,9 @@ from .scene_point_cloud import EgoXScenePointCloud
 from .wan_sampler import EgoXWanSampler
 
 NODES: tuple[type[io.ComfyNode], ...] = (
+    EgoXLoadExoVideo,
+    EgoXEgoPoseInput,
+    EgoXDepthAlign,
     EgoXBuildScene,
     EgoXScenePointCloud,
     EgoXRenderEgoPrior,

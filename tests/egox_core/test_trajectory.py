@@ -27,6 +27,7 @@ from egox_core.trajectory import (
     smooth_poses,
     smoothed,
     trajectory_from_track,
+    with_camera,
 )
 from egox_core.trajectory_files import read_trajectory, write_trajectory
 from egox_core.types import CameraTrajectory, FrameSelection
@@ -245,6 +246,19 @@ def test_ego_camera_of_the_file_overrules(tmp_path: Path) -> None:
     own = preset_camera("pinhole", 40)
     write_json(tmp_path / "meta.json", meta_content() | {"ego_camera": camera_to_json(own)})
     assert read_trajectory(tmp_path / "meta.json", CAMERA).camera == own
+
+
+def test_another_camera_keeps_the_view_upright() -> None:
+    path = CameraTrajectory(w2c=circle(3), camera=CAMERA, times_s=torch.arange(3, dtype=torch.float64))
+    assert torch.equal(with_camera(path, preset_camera("aria_meta", 64)).w2c, path.w2c)
+    upright = with_camera(path, preset_camera("pinhole", 64))
+    for before, after in ((path, upright), (upright, with_camera(upright, CAMERA))):
+        worlds = [pixel_rays(p.camera, torch.float64)[0][32, [32, 60]] @ invert(p.w2c[1])[:, :3].T
+                  for p in (before, after)]
+        # The lenses differ, so only directions from the middle are compared: the same way is ahead and to the right.
+        assert (worlds[0][0] * worlds[1][0]).sum() > 0.99
+        sideways = [torch.nn.functional.normalize(w[1] - (w[1] @ w[0]) * w[0], dim=0) for w in worlds]
+        assert (sideways[0] * sideways[1]).sum() > 0.99
 
 
 def test_released_takes(shared_dir: Path) -> None:

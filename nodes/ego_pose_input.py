@@ -1,0 +1,144 @@
+"""Ego Pose Input: where the wearer's camera is in every frame, from a file, one pose, or keyframes."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..egox_core.camera_presets import CAMERA_PRESETS, preset_camera
+from ..egox_core.cameras import CameraModel, Lens, rescale
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
+from ..egox_core.safe_files import parse_json
+from ..egox_core.trajectory import resample, smoothed, trajectory_from_track, with_camera
+from ..egox_core.trajectory_files import read_trajectory
+from .host_paths import fingerprint, list_files, resolve
+from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
+
+AUTO, CUSTOM = "auto", "custom"
+DEFAULT_PRESET = "aria_released"
+KEYFRAMES_EXAMPLE = """[
+  {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
+  {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
+]"""
+
+
+class EgoXEgoPoseInput(io.ComfyNode):
+    """A trajectory for the ego camera, and the take's prompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        number = {"min": -1000.0, "max": 1000.0, "step": 0.01, "default": 0.0}
+        angle = {"min": -360.0, "max": 360.0, "step": 0.5, "default": 0.0}
+        return io.Schema(
+            node_id="EgoXEgoPoseInput",
+            display_name="Ego Pose Input",
+            category="EgoX/input",
+            description="The first-person camera over time: the released meta.json, a trajectory JSON, one constant "
+                        "pose, or keyframes. Positions are metres in the world of the take; without one the world is "
+                        "the exo camera (x right, y down, z forward).",
+            inputs=[
+                io.Combo.Input("source", options=["file", "constant", "keyframes"], default="file",
+                               tooltip="Where the poses come from; the inputs of the other sources are not used."),
+                io.Combo.Input("file", options=list_files((".json",)),
+                               tooltip="file: a meta.json (one take or the released list), a trajectory JSON or a "
+                                       "keyframe JSON, in the input folder or the pack's samples."),
+                io.String.Input("entry", default="",
+                                tooltip="file: the take's name or number, where the file lists several."),
+                io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS, CUSTOM], default=AUTO,
+                               tooltip="The ego camera's lens. auto: the file's own, else aria_released. "
+                                       + " ".join(f"{name}: {preset.purpose}." for name, preset in
+                                                  CAMERA_PRESETS.items())
+                                       + " custom: the numbers below."),
+                io.Int.Input("size", default=448, min=16, max=4096, step=16,
+                             tooltip="Side of the square ego picture, px; as high as the exo frames."),
+                io.Float.Input("smooth_s", default=0.0, min=0.0, max=10.0, step=0.01,
+                               tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is."),
+                io.Float.Input("x", **number, tooltip="constant: metres to the right."),
+                io.Float.Input("y", **number, tooltip="constant: metres downwards."),
+                io.Float.Input("z", **number, tooltip="constant: metres forward."),
+                io.Float.Input("yaw", **angle, tooltip="constant: degrees turned to the right."),
+                io.Float.Input("pitch", **angle, tooltip="constant: degrees looking up."),
+                io.Float.Input("roll", **angle, tooltip="constant: degrees tilted clockwise."),
+                io.String.Input("keyframes", default=KEYFRAMES_EXAMPLE, multiline=True,
+                                tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
+                                        "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c."),
+                io.Combo.Input("lens", options=["aria_fisheye", "pinhole"], default="aria_fisheye", advanced=True,
+                               tooltip="custom camera: fisheye (equidistant, stored turned like Aria) or pinhole."),
+                io.Float.Input("focal", default=211.0, min=1.0, max=100000.0, step=0.1, advanced=True,
+                               tooltip="custom camera: focal length in px at this size."),
+                io.Float.Input("centre_x", default=225.0, min=-10000.0, max=10000.0, step=0.1, advanced=True,
+                               tooltip="custom camera: principal point's column in px at this size, on the unturned "
+                                       "sensor."),
+                io.Float.Input("centre_y", default=228.0, min=-10000.0, max=10000.0, step=0.1, advanced=True,
+                               tooltip="custom camera: principal point's row in px at this size, on the unturned "
+                                       "sensor."),
+                EgoXFrames.Input("frames", optional=True,
+                                 tooltip="From Load Exo Video: poses are taken for these frames, by index or time."),
+                EgoXTrajectory.Input("base", optional=True,
+                                     tooltip="A trajectory to use in place of the source, for example to change its "
+                                             "camera, smooth it, or take it at other frames."),
+                EgoXScene.Input("scene", optional=True,
+                                tooltip="From Build Scene: gives the exo camera's place for poses that are not from a "
+                                        "file; the editor shows it."),
+                io.Image.Input("exo_images", optional=True,
+                               tooltip="The exo frames: without 'frames', how many poses are needed; the editor shows "
+                                       "them."),
+            ],
+            outputs=[
+                EgoXTrajectory.Output(display_name="trajectory", tooltip="The ego camera over time."),
+                io.String.Output(display_name="prompt", tooltip="The take's prompt, where the file holds one."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file=None) -> bool | str:
+        return True  # names that are not in the list are judged when they are used
+
+    @classmethod
+    def fingerprint_inputs(cls, source, file, **settings) -> str:
+        return fingerprint(file) if source == "file" and isinstance(file, str) else ""
+
+    @classmethod
+    def execute(cls, source, file, entry, camera, size, smooth_s, x, y, z, yaw, pitch, roll, keyframes, lens, focal,
+                centre_x, centre_y, frames=None, base=None, scene=None, exo_images=None) -> io.NodeOutput:
+        count = len(exo_images) if exo_images is not None else scene.frame_count if scene is not None else None
+        chosen = chosen_camera(camera, size, lens, focal, centre_x, centre_y)
+        drawn_with = chosen or preset_camera(DEFAULT_PRESET, size)
+        if base is not None:
+            trajectory = base if frames is None else resample(base, frames)
+        elif source == "file":
+            # The poses of a meta.json belong to a sensor turned like Aria's, whatever camera is asked for below.
+            trajectory = read_trajectory(resolve(file, "trajectory file"), preset_camera(DEFAULT_PRESET, size), frames,
+                                         entry=entry, count=count)
+        else:
+            if source == "constant":
+                pose = upright_pose(torch.tensor((x, y, z)), yaw, pitch, roll)
+                track, smooth = constant_track(sensor_pose(pose, drawn_with)), False
+            else:
+                track, smooth = keyframe_track(parse_json(keyframes, "keyframes"), drawn_with)
+            trajectory = trajectory_from_track(track, drawn_with, frames, count=count, smooth=smooth,
+                                               exo_w2c=None if scene is None else scene.exo_w2c,
+                                               exo_camera=None if scene is None else scene.exo_camera)
+        trajectory = with_camera(trajectory, chosen or rescale(trajectory.camera, size, size))
+        if smooth_s > 0:
+            trajectory = smoothed(trajectory, smooth_s)
+        return io.NodeOutput(trajectory, trajectory.prompt)
+
+
+def chosen_camera(name: str, size: int, lens: Lens, focal: float, centre_x: float,
+                  centre_y: float) -> CameraModel | None:
+    """The ego camera that the user asked for; None for "auto".
+
+    Raises:
+        EgoXInputError: a centre outside the picture, unknown preset.
+    """
+    if name == AUTO:
+        return None
+    if name != CUSTOM:
+        return preset_camera(name, size)
+    if not (0 <= centre_x < size and 0 <= centre_y < size):
+        raise EgoXInputError("custom camera", got=f"centre ({centre_x:g}, {centre_y:g})",
+                             expected=f"inside the {size}x{size} picture", fix="give the principal point at this size")
+    return CameraModel(lens=lens, width=size, height=size, fx=focal, fy=focal, cx=centre_x, cy=centre_y,
+                       quarter_turns=1 if lens == "aria_fisheye" else 0)

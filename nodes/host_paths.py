@@ -1,0 +1,112 @@
+"""Names that a workflow gives, resolved to files inside the host's own folders or the pack's ``sample/``; else refused.
+
+A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``, not by an absolute
+path, not by a symlink that leads out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import folder_paths
+
+from ..egox_core.errors import EgoXInputError
+
+PACK_ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = PACK_ROOT / "sample"
+LIST_LIMIT = 4000
+"""Files looked at for a drop-down list; an input folder with more is still usable by typing or uploading."""
+
+
+def input_roots() -> list[Path]:
+    """Folders that media and JSON may lie in, in the order of search."""
+    return [Path(p) for p in (folder_paths.get_input_directory(), folder_paths.get_output_directory(),
+                              folder_paths.get_temp_directory())]
+
+
+def model_roots() -> list[Path]:
+    """The host's model folders, extra ones included."""
+    return [Path(p) for paths, _ in folder_paths.folder_names_and_paths.values() for p in paths]
+
+
+def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
+    """The existing file (or folder) that ``name`` stands for; ``what`` stands in messages.
+
+    ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings too), to a model
+    folder, to the pack if it begins with ``sample/``, or an absolute path inside one of them.
+
+    Raises:
+        EgoXInputError: empty, outside all of them, not there.
+    """
+    if not name.strip() or "\0" in name:
+        raise EgoXInputError(what, got="no file name" if not name.strip() else repr(name), expected="a file",
+                             fix="choose one from the list, or upload one to the input folder")
+    plain, annotated = folder_paths.annotated_filepath(name.strip())
+    plain = plain.strip().replace("\\", "/")
+    if ".." in PurePosixPath(plain).parts:
+        raise _outside(name, what)
+    roots = [Path(annotated)] if annotated else [*input_roots(), *model_roots()]
+    if Path(plain).is_absolute():
+        candidates = [(root, Path(plain)) for root in (*roots, SAMPLE)]
+    else:
+        candidates = [(root, root / plain) for root in roots]
+        if plain.split("/")[0] == "sample" and not annotated:
+            candidates.insert(1, (SAMPLE, PACK_ROOT / plain))  # a user's own input/sample/… comes first
+    escaped = False
+    for root, path in candidates:
+        if not path.exists():
+            continue
+        if not path.resolve().is_relative_to(root.resolve()):
+            escaped = True
+        elif path.is_file() or folder_too:
+            return path.resolve()
+    if escaped or Path(plain).is_absolute():
+        raise _outside(name, what)
+    raise EgoXInputError(what, got=f"{name!r}, which is not there",
+                         expected="a file in the input folder or the pack's sample folder",
+                         fix="check the name, or upload the file")
+
+
+def check(name: str, what: str, *, folder_too: bool = False) -> bool | str:
+    """The same for ``validate_inputs``: True, or the message."""
+    try:
+        resolve(name, what, folder_too=folder_too)
+    except EgoXInputError as error:
+        return str(error)
+    return True
+
+
+def fingerprint(name: str) -> str:
+    """Changes when the file behind ``name`` does; the name itself while there is none."""
+    try:
+        path = resolve(name, "file", folder_too=True)
+        state = path.stat()
+    except (EgoXInputError, OSError):
+        return name
+    newest = max((p.stat().st_mtime_ns for p in path.iterdir()), default=0) if path.is_dir() else state.st_mtime_ns
+    return f"{path}|{newest}|{state.st_size}"
+
+
+def list_files(suffixes: tuple[str, ...]) -> list[str]:
+    """Names for a drop-down list: the pack's samples first, then the input folder with its sub-folders."""
+    samples = [f"sample/{name}" for name in _walk(SAMPLE, suffixes)]
+    return samples + list(_walk(Path(folder_paths.get_input_directory()), suffixes))
+
+
+def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
+    found, seen = [], 0
+    for folder, folders, files in os.walk(root):  # links to folders are not followed: they may lead in circles
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [Path(folder, f).relative_to(root).as_posix() for f in files if f.lower().endswith(suffixes)]
+        seen += len(files)
+        if seen > LIST_LIMIT:
+            break
+    return iter(sorted(found))
+
+
+def _outside(name: str, what: str) -> EgoXInputError:
+    return EgoXInputError(what, got=f"{name!r}, which leads out of the host's folders",
+                          expected="a file inside the input, output, temp or model folders, or the pack's sample/",
+                          fix="copy the file into the input folder")

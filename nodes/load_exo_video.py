@@ -1,0 +1,138 @@
+"""Load Exo Video: the frames in use, their sound, and which frames of the source they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from comfy_api.latest import InputImpl, io
+
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.frame_selection import check_frame_count, check_size, select_frames
+from ..egox_core.held_video import held_info, pick_frames, trim_sound
+from ..egox_core.types import FrameSelection
+from ..egox_core.video import VIDEO_SUFFIXES, VideoInfo, VideoSource, probe_video, read_frames
+from ..egox_core.video_audio import Sound, read_sound
+from .host_paths import fingerprint, list_files, resolve
+from .host_progress import host_progress
+from .io_types import EgoXFrames
+
+
+class EgoXLoadExoVideo(io.ComfyNode):
+    """Video (a file or a VIDEO) to frames of one size, with the source indices that depth and poses follow."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXLoadExoVideo",
+            display_name="Load Exo Video",
+            category="EgoX/input",
+            description="Takes 4n+1 frames of the third-person video. Depth and ego poses follow the same frames "
+                        "through the output 'frames'. Only the frames that are needed are decoded.",
+            inputs=[
+                io.Combo.Input("file", options=list_files(VIDEO_SUFFIXES), upload=io.UploadType.video,
+                               tooltip="A video in the input folder, or one of the pack's samples. Not used while "
+                                       "'video' is connected."),
+                io.Int.Input("start_frame", default=0, min=0, max=1_000_000,
+                             tooltip="First frame of the source to use, counted from 0."),
+                io.Int.Input("frame_count", default=49, min=1, max=4801, step=4,
+                             tooltip="How many frames: 4n+1, since the VAE packs four after the first. EgoX was "
+                                     "trained on 49."),
+                io.Float.Input("target_fps", default=0.0, min=0.0, max=240.0, step=0.01,
+                               tooltip="Frames a second to pick from the source; 0 takes every frame."),
+                io.Combo.Input("resize", options=["crop", "pad"], default="crop",
+                               tooltip="How a different aspect is taken up: cut the overhang, or add black borders."),
+                io.Int.Input("width", default=784, min=16, max=4096, step=16,
+                             tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784."),
+                io.Int.Input("height", default=448, min=16, max=4096, step=16,
+                             tooltip="Height of the exo frames, px, a multiple of 16; the ego picture is as high and "
+                                     "as wide. EgoX was trained on 448."),
+                io.Video.Input("video", optional=True,
+                               tooltip="A video from another node, such as Load Video; used instead of 'file'."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="exo_images", tooltip="The exo frames."),
+                io.Audio.Output(display_name="audio", tooltip="The sound of these frames, where there is any."),
+                io.Float.Output(display_name="fps", tooltip="Frames a second of the exo frames."),
+                EgoXFrames.Output(display_name="frames",
+                                  tooltip="Which frames of the source these are; for Depth Align and Ego Pose Input."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file=None, frame_count=None, width=None, height=None) -> bool | str:
+        # Linked values are not there yet. ``file`` is named so that the host takes names that are not in its list (a
+        # file uploaded since, a path in a sub-folder); whether it exists is judged in execute, for with a linked video
+        # it plays no part.
+        try:
+            if frame_count is not None:
+                check_frame_count(frame_count)
+            if width is not None and height is not None:
+                check_size(width, height)
+        except EgoXInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file, video=None, **settings) -> str:
+        return fingerprint(file) if isinstance(file, str) else ""
+
+    @classmethod
+    def execute(cls, file, start_frame, frame_count, target_fps, resize, width, height, video=None) -> io.NodeOutput:
+        options = {"start_frame": start_frame, "frame_count": frame_count, "target_fps": target_fps, "resize": resize,
+                   "width": width, "height": height}
+        if video is not None and not isinstance(video, InputImpl.VideoFromFile):
+            images, sound, selection = _from_memory(video, options)
+        else:
+            if video is None:
+                source, window = resolve(file, "exo video"), (0.0, 0.0)
+            else:
+                source, window = _stream_source(video)
+            images, sound, selection = _from_file(source, window, options)
+        audio = None if sound is None else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
+        return io.NodeOutput(images, audio, selection.fps, selection)
+
+
+def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
+    source = video.get_stream_source()
+    # Older hosts know no trimming.
+    window = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+    return Path(source) if isinstance(source, str) else source, window
+
+
+def _from_file(source: VideoSource, window: tuple[float, float], options: dict):
+    info, first = trimmed(probe_video(source), *window)
+    selection = select_frames(info, **options | {"start_frame": options["start_frame"] + first})
+    images = read_frames(source, info, selection, host_progress(options["frame_count"]))
+    return images.float() / 255, read_sound(source, info, selection), selection
+
+
+def _from_memory(video, options: dict) -> tuple:
+    parts = video.get_components()
+    sound = None
+    if parts.audio is not None:
+        sound = Sound(waveform=parts.audio["waveform"][0], sample_rate=parts.audio["sample_rate"])
+    selection: FrameSelection = select_frames(
+        held_info(parts.images, float(parts.frame_rate), sound is not None), **options)
+    images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
+    return images, trim_sound(sound, selection), selection
+
+
+def trimmed(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
+    """The video up to the end of a trim window (the host's Trim Video; duration 0: to the end), and its first frame.
+
+    Indices keep counting from the file's first frame: depth and poses know nothing of the trim.
+
+    Raises:
+        EgoXInputError: no frame in the window.
+    """
+    if start_s <= 0 and duration_s <= 0:
+        return info, 0
+    end_s = start_s + duration_s if duration_s > 0 else float("inf")
+    shown = [i for i, t in enumerate(info.times_s) if start_s - 1e-6 <= t + info.start_s < end_s - 1e-6]
+    if not shown:
+        raise EgoXInputError(f"video {info.name}", got=f"no frame between {start_s:g} and {start_s + duration_s:g} s",
+                             expected="a trim inside the video", fix="correct Trim Video's start and duration")
+    end = shown[-1] + 1
+    return replace(info, frame_count=end, times_s=info.times_s[:end], pts=info.pts[:end],
+                   keyframes=tuple(k for k in info.keyframes if k < end)), shown[0]

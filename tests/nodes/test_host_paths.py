@@ -1,0 +1,59 @@
+"""Names in a workflow stay inside the host's folders and the pack's samples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture
+def paths(pack: ModuleType):
+    from egox_pack.nodes import host_paths
+
+    return host_paths
+
+
+def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path: Path, monkeypatch) -> None:
+    inside = comfy_host.input / "takes" / "a"
+    inside.mkdir(parents=True)
+    (inside / "exo.mp4").write_bytes(b"1")
+    (comfy_host.output / "path.json").write_text("{}", encoding="utf-8")
+    (comfy_host.models / "x.json").write_text("{}", encoding="utf-8")
+    sample = tmp_path / "sample"
+    sample.mkdir()
+    (sample / "exo.mp4").write_bytes(b"2")
+    monkeypatch.setattr(paths, "PACK_ROOT", tmp_path)
+    monkeypatch.setattr(paths, "SAMPLE", sample)
+    assert paths.resolve("takes/a/exo.mp4", "video") == (inside / "exo.mp4").resolve()
+    assert paths.resolve("takes\\a\\exo.mp4", "video") == (inside / "exo.mp4").resolve()
+    assert paths.resolve("path.json [output]", "json") == (comfy_host.output / "path.json").resolve()
+    assert paths.resolve("sample/exo.mp4", "video").read_bytes() == b"2"
+    assert paths.resolve(str(inside / "exo.mp4"), "video") == (inside / "exo.mp4").resolve()
+    assert paths.resolve("takes/a", "take", folder_too=True) == inside.resolve()
+    listed = paths.list_files((".mp4",))
+    assert listed[0] == "sample/exo.mp4" and "takes/a/exo.mp4" in listed
+    before = paths.fingerprint("takes/a/exo.mp4")
+    os.utime(inside / "exo.mp4", (1, 1))
+    assert paths.fingerprint("takes/a/exo.mp4") != before and paths.fingerprint("none") == "none"
+
+
+def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path: Path) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+
+    outside = tmp_path / "secret.json"
+    outside.write_text("{}", encoding="utf-8")
+    (comfy_host.input / "link.json").symlink_to(outside)
+    (comfy_host.input / "linked").symlink_to(tmp_path, target_is_directory=True)
+    for name in (str(outside), "../secret.json", "a/../../secret.json", "..\\secret.json", "link.json",
+                 "linked/secret.json", "../x [output]", "sample/../run.py"):
+        with pytest.raises(EgoXInputError, match="leads out"):
+            paths.resolve(name, "json")
+        assert "leads out" in paths.check(name, "json")
+    for name, message in (("", "no file name"), ("none.json", "not there"), ("a\0b", "leads out|expected a file")):
+        with pytest.raises(EgoXInputError, match=message):
+            paths.resolve(name, "json")
+    with pytest.raises(EgoXInputError, match="not there"):
+        paths.resolve("sample", "json")  # a folder where a file is asked for

@@ -1,0 +1,157 @@
+"""Load Exo Video and Ego Pose Input as the host calls them: the same frames by either way in, and refusals."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+COUNT = 34
+
+
+@pytest.fixture(scope="module")
+def clip(pack: ModuleType, comfy_host) -> Path:
+    from egox_pack.egox_core.video_audio import Sound
+    from egox_pack.egox_core.video_write import write_video
+
+    path = comfy_host.input / "clips" / "exo.mp4"
+    frames = torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8) + (7 * torch.arange(COUNT, dtype=torch.uint8)
+                                                                 )[:, None, None, None]
+    write_video(path, frames, 20.0, sound=Sound(waveform=torch.rand(1, 44100 * 2) - 0.5, sample_rate=44100))
+    return path
+
+
+def load(pack: ModuleType, **changes):
+    from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
+
+    values = {"file": "clips/exo.mp4", "start_frame": 0, "frame_count": 13, "target_fps": 0.0, "resize": "crop",
+              "width": 80, "height": 48, "video": None} | changes
+    return EgoXLoadExoVideo.execute(**values).args
+
+
+def levels(images: torch.Tensor) -> list[int]:
+    return (images[:, 24, 40].mean(-1) * 255 / 7).round().int().tolist()
+
+
+def test_a_file_by_name(pack: ModuleType, clip: Path) -> None:
+    images, audio, fps, frames = load(pack, start_frame=8, target_fps=10.0)
+    assert images.dtype == torch.float32 and images.shape == (13, 48, 80, 3) and float(images.max()) <= 1
+    assert levels(images) == list(range(8, 33, 2)) == frames.source_indices.tolist() and fps == 10.0
+    assert audio["waveform"].shape[:2] == (1, 1) and audio["sample_rate"] == 44100
+    assert audio["waveform"].shape[2] / 44100 == pytest.approx(1.3, abs=0.05)
+
+
+def test_the_same_frames_from_video_sockets(pack: ModuleType, clip: Path) -> None:
+    """From the host's file video, a trimmed one, and one that is held in memory."""
+    from comfy_api.latest import InputImpl, Types
+
+    expected = load(pack, start_frame=8)
+    from_file = load(pack, start_frame=8, file="none.mp4", video=InputImpl.VideoFromFile(str(clip)))
+    assert torch.equal(from_file[0], expected[0]) and torch.equal(from_file[1]["waveform"], expected[1]["waveform"])
+    trimmed = load(pack, start_frame=3, video=InputImpl.VideoFromFile(str(clip), start_time=5 / 20, duration=1.5))
+    assert torch.equal(trimmed[0], expected[0]) and torch.equal(trimmed[3].source_indices, expected[3].source_indices)
+    frames = torch.arange(COUNT)[:, None, None, None].expand(COUNT, 48, 80, 3) * (7 / 255)
+    sound = {"waveform": torch.rand(1, 2, 44100 * 2), "sample_rate": 44100}
+    held = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, audio=sound, frame_rate=Fraction(20)))
+    images, audio, fps, selection = load(pack, start_frame=8, target_fps=10.0, video=held)
+    assert levels(images) == list(range(8, 33, 2)) and fps == 10.0
+    assert torch.equal(audio["waveform"], sound["waveform"][..., round(0.4 * 44100):][..., :round(1.3 * 44100)])
+    silent = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=Fraction(20)))
+    assert load(pack, video=silent)[1] is None
+
+
+def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
+    from comfy_api.latest import InputImpl
+    from egox_pack.egox_core.errors import EgoXInputError
+    from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
+
+    short = InputImpl.VideoFromFile(str(clip), start_time=0.0, duration=0.5)
+    for changes, message in (({"frame_count": 37}, "use frame_count 33"), ({"file": "../exo.mp4"}, "leads out"),
+                             ({"file": "none.mp4"}, "not there"), ({"video": short}, "use frame_count 9")):
+        with pytest.raises(EgoXInputError, match=message):
+            load(pack, **changes)
+    assert EgoXLoadExoVideo.validate_inputs(file="x", frame_count=49, width=784, height=448) is True
+    assert "use 49" in EgoXLoadExoVideo.validate_inputs(frame_count=50)
+    assert "use 784x448" in EgoXLoadExoVideo.validate_inputs(width=780, height=450)
+    assert EgoXLoadExoVideo.validate_inputs() is True
+
+
+def pose_node(pack: ModuleType, **changes):
+    from egox_pack.nodes.ego_pose_input import KEYFRAMES_EXAMPLE, EgoXEgoPoseInput
+
+    values = {"source": "file", "file": "clips/meta.json", "entry": "", "camera": "auto", "size": 48, "smooth_s": 0.0,
+              **dict.fromkeys(("x", "y", "z", "yaw", "pitch", "roll"), 0.0), "keyframes": KEYFRAMES_EXAMPLE,
+              "lens": "pinhole", "focal": 24.0, "centre_x": 23.5, "centre_y": 23.5} | changes
+    return EgoXEgoPoseInput.execute(**values).args
+
+
+@pytest.fixture(scope="module")
+def meta(clip: Path) -> list:
+    poses = np.eye(3, 4)[None].repeat(COUNT, 0)
+    poses[:, 2, 3] = np.arange(COUNT) / 10
+    content = {"prompt": "a corridor", "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
+               "ego_extrinsics": poses.tolist()}
+    (clip.parent / "meta.json").write_text(json.dumps(content), encoding="utf-8")
+    return poses.tolist()
+
+
+def test_poses_follow_the_loaded_frames(pack: ModuleType, meta: list) -> None:
+    frames = load(pack, start_frame=8, target_fps=10.0)[3]
+    trajectory, prompt = pose_node(pack, frames=frames)
+    assert prompt == "a corridor" and trajectory.camera.stored_size == (48, 48)
+    assert trajectory.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
+    assert pose_node(pack, exo_images=torch.zeros(9, 8, 8, 3))[0].w2c.shape == (9, 3, 4)
+    assert pose_node(pack)[0].w2c.shape == (COUNT, 3, 4)
+
+
+def test_cameras(pack: ModuleType, meta: list) -> None:
+    from egox_pack.egox_core.camera_presets import preset_camera
+
+    assert pose_node(pack)[0].camera == preset_camera("aria_released", 48)
+    assert pose_node(pack, camera="aria_meta")[0].camera == preset_camera("aria_meta", 48)
+    upright = pose_node(pack, camera="pinhole")[0]
+    assert upright.camera.quarter_turns == 0 and not torch.equal(upright.w2c, pose_node(pack)[0].w2c)
+    custom = pose_node(pack, camera="custom", focal=30.0)[0].camera
+    assert (custom.lens, custom.fx, custom.cx) == ("pinhole", 30.0, 23.5)
+
+
+def test_constant_and_keyframes(pack: ModuleType, meta: list) -> None:
+    frames = load(pack)[3]
+    constant, prompt = pose_node(pack, source="constant", x=1.0, z=2.0, frames=frames)
+    assert constant.w2c.shape == (13, 3, 4) and prompt == "" and torch.equal(constant.w2c[0], constant.w2c[12])
+    moving = pose_node(pack, source="keyframes", frames=frames)[0]
+    assert moving.w2c.shape == (13, 3, 4) and not torch.equal(moving.w2c[0], moving.w2c[12])
+    again = pose_node(pack, base=moving, camera="pinhole", size=32, smooth_s=0.1)[0]
+    assert again.camera.stored_size == (32, 32) and again.w2c.shape == (13, 3, 4)
+
+
+def test_bad_poses_are_refused(pack: ModuleType, meta: list, clip: Path) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+
+    scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
+    (clip.parent / "scaled.json").write_text(json.dumps({"ego_extrinsics": scaled}), encoding="utf-8")
+    for changes, message in (({"file": "clips/scaled.json"}, "not a rotation"), ({"file": "../meta.json"}, "leads out"),
+                             ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
+                             ({"source": "keyframes", "keyframes": "[{"}, "not JSON"),
+                             ({"source": "keyframes", "keyframes": "[]"}, "at least one"),
+                             ({"camera": "custom", "centre_x": 300.0}, "centre")):
+        with pytest.raises(EgoXInputError, match=message):
+            pose_node(pack, **changes)
+
+
+@pytest.mark.parametrize("name", ["load_exo_video.EgoXLoadExoVideo", "ego_pose_input.EgoXEgoPoseInput"])
+def test_schemas(pack: ModuleType, name: str) -> None:
+    import importlib
+    import inspect
+
+    module, node = name.split(".")
+    node = getattr(importlib.import_module(f"egox_pack.nodes.{module}"), node)
+    schema = node.define_schema()
+    parameters = [p for p in inspect.signature(node.execute).parameters]
+    assert parameters == [i.id for i in schema.inputs]
+    assert all(i.tooltip for i in schema.inputs) and all(o.tooltip for o in schema.outputs)
