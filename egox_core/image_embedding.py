@@ -30,8 +30,8 @@ def noisy_canvas_latent(
 def embedding_picture(
     mode: str,
     *,
-    exo_frame: Tensor,  # [1, H, W_exo, 3] float32 0...1, first exo frame
-    prior_frame: Tensor,  # [1, H, W_ego, 3] float32 0...1, first frame of the ego prior
+    exo_frame: Tensor | None = None,  # exo modes: [1, H, W_exo, 3] float32 0...1, first exo frame
+    prior_frame: Tensor | None = None,  # exo+prior: [1, H, W_ego, 3] float32 0...1, first frame of the ego prior
     exo_latent: Tensor | None = None,  # released: [B, 16, t, h, w_exo] raw
     ego_noise: Tensor | None = None,  # released: [B, 16, t, h, w_ego] unit noise
     to_raw: Callable[[Tensor], Tensor] | None = None,  # released

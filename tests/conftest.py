@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +11,7 @@ import pytest
 
 from devtools.errors import SetupError
 from devtools.host import find_host
+from devtools.pack_in_process import import_host, load_pack
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SHARED = REPO_ROOT.parent / "shared"
@@ -67,20 +65,8 @@ def host_root() -> Path:
 @pytest.fixture(scope="session")
 def comfy_host(host_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ComfyHost:
     """The host importable in this process (``import comfy``, ``import folder_paths``), on the CPU where no GPU is."""
-    import torch
-
-    # The repository root is on the path too and has a folder ``nodes``; the host's nodes.py must win.
-    sys.path.insert(0, str(host_root))
-    from comfy.cli_args import args
-
     base = tmp_path_factory.mktemp("host_base")
-    for name in ("input", "output", "temp", "models", "custom_nodes", "user"):
-        (base / name).mkdir()
-    args.cpu = not torch.cuda.is_available()
-    args.base_directory = str(base)
-    importlib.import_module("folder_paths")
-    host_nodes = importlib.import_module("nodes")
-    assert Path(host_nodes.__file__).name == "nodes.py", "the pack's folder `nodes` was imported before the host's"
+    import_host(host_root, base)
     return ComfyHost(root=host_root, base=base)
 
 
@@ -88,19 +74,6 @@ def comfy_host(host_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Com
 def pack(comfy_host: ComfyHost) -> ModuleType:
     """The pack as the host imports it: one package, here named ``egox_pack``."""
     return load_pack("egox_pack")
-
-
-def load_pack(name: str) -> ModuleType:
-    """Import the repository root as package ``name``, and its nodes."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, REPO_ROOT / "__init__.py",
-                                                      submodule_search_locations=[str(REPO_ROOT)])
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        importlib.import_module(f"{name}.nodes")
-        importlib.import_module(f"{name}.egox_core")
-    return sys.modules[name]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,7 @@
-"""Directions and bias against the goldens of two takes, and rules for wide, holed and other depth."""
+"""Rules for wide, holed and other depth, on a plain scene: a wall 2 m in front of the exo camera, ego beside it.
+
+The goldens of real takes are compared in test_fidelity_core.py.
+"""
 
 from __future__ import annotations
 
@@ -6,80 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from egox_core.camera_presets import preset_camera
 from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError
-from egox_core.gga import BiasRows
 from egox_core.gga_geometry import GgaGeometryOptions, exo_points, gga_geometry
-from egox_core.gga_options import GgaOptions
-from egox_core.ray_geometry import ego_rays, world_rays
 from egox_core.types import CameraTrajectory, DepthVideo
-
-TAKES = ("sfu_covid", "joker")
-TOKENS_A_FRAME, COLUMNS, EXO_COLUMNS, EGO_COLUMNS = 2156, 77, 49, 28
-
-
-class GoldenTake:
-    """The inputs that the released code consumed, and what it made of them."""
-
-    def __init__(self, shared_dir, name):
-        self.golden = golden = load_file(shared_dir / f"golden/gga_geometry_{name}.safetensors")
-        height, width = golden["in_depth_hw"].tolist()
-        fx, fy, cx, cy = golden["mid_exo_fx_fy_cx_cy"].tolist()
-        # Only these pixels matter to the released sampling; NaN everywhere else shows that it is so for ours.
-        depth = torch.full((49, height, width), float("nan"))
-        frames, rows, cols = (golden[f"in_depth_{part}"].long() for part in ("frames", "rows", "cols"))
-        depth[frames[:, None, None], rows[:, None], cols] = golden["in_depth_samples"].float()
-        self.depth = DepthVideo(
-            depth_m=depth, exo_w2c=golden["in_exo_extrinsics_w2c"].double(),
-            camera=CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy))
-        self.trajectory = CameraTrajectory(
-            w2c=golden["in_ego_extrinsics_w2c"].double(), camera=preset_camera("aria_released", 448),
-            times_s=torch.arange(49, dtype=torch.float64) / 30, meta_intrinsics=golden["in_ego_intrinsics"].double())
-        self.geometry = gga_geometry(self.depth, self.trajectory)
-
-
-@pytest.fixture(scope="module", params=TAKES)
-def take(request, shared_dir):
-    return request.param, GoldenTake(shared_dir, request.param)
-
-
-def test_fidelity_of_points_rays_and_directions(take):
-    _, take = take
-    golden, geometry = take.golden, take.geometry
-    points, trust = exo_points(take.depth, take.trajectory, torch.arange(13) * 4, (784, 448))
-    assert (points - golden["mid_point_map_world"]).abs().max() <= 1e-5 and (trust == 1).all()
-    rays = world_rays(ego_rays("released", take.trajectory, 56, 56), take.trajectory.w2c[::4])
-    assert (rays - golden["out_cam_rays"]).abs().max() <= 1e-5
-    queries = geometry.query_dirs.unflatten(1, (28, 28))
-    assert (queries - golden["pooled_query_dirs"][:, :, EXO_COLUMNS:]).abs().max() <= 1e-5
-    keys = geometry.key_dirs.unflatten(1, (13, 28, 77))[golden["pooled_key_query_frames"].long()]
-    assert (keys[..., :EXO_COLUMNS, :] - golden["pooled_key_dirs_exo"]).abs().max() <= 1e-5
-    assert not keys[..., EXO_COLUMNS:, :].any()
-
-
-@pytest.mark.parametrize("lambda_g", [0.5, 1.0, 3.0])
-def test_fidelity_of_the_bias(take, shared_dir, lambda_g):
-    name, take = take
-    golden = load_file(shared_dir / "golden/gga_bias.safetensors")
-    exo_keys = torch.arange(take.geometry.tokens) % COLUMNS < EXO_COLUMNS
-    rows_of = BiasRows(take.geometry, GgaOptions(lambda_g=lambda_g), torch.float32, reuse=True)
-    tokens = golden["ego_query_tokens_64" if lambda_g == 1.0 else "ego_query_tokens_16"].tolist()
-    for expected, token in zip(golden[f"{name}.lambda_{lambda_g}.bias_exo_keys"], tokens, strict=True):
-        frame, row, column = token // TOKENS_A_FRAME, token % TOKENS_A_FRAME // COLUMNS, token % COLUMNS
-        query = row * EGO_COLUMNS + column - EXO_COLUMNS
-        bias = rows_of(frame, slice(query, query + 1))[0]
-        assert (bias[exo_keys].exp() - expected.exp()).abs().max() <= 1e-5
-        cos = take.geometry.key_dirs[frame] @ take.geometry.query_dirs[frame, query]
-        safe = cos[exo_keys] > -0.99
-        assert (bias[exo_keys] - expected)[safe].abs().max() <= 2e-4
-        constant = golden[f"{name}.lambda_{lambda_g}.bias_all_ego_keys_constant"]
-        assert (bias[~exo_keys] - constant).abs().max() <= 1e-9
-
-
-# --- rules, on a plain scene: a wall 2 m in front of the exo camera, the ego camera at its side looking the same way
 
 
 def plain_scene(width: int = 96, height: int = 64, frames: int = 9):

@@ -1,0 +1,160 @@
+"""Fidelity through the host's own Wan model, its patcher, its guider, and the pack's nodes."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from devtools.golden_model import golden, golden_model, part
+from devtools.model_rig import core
+
+from ._fidelity_check import Check
+from ._fidelity_core import worst
+
+KEY = "egox_fidelity"
+STEPS, CFG, FLOW_SHIFT = 6, 5.0, 3.0
+
+
+def nodes(pack: ModuleType, name: str) -> ModuleType:
+    """A module of the pack's nodes."""
+    return importlib.import_module(f"{pack.__name__}.nodes.{name}")
+
+
+def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
+    return core(pack, "gga_geometry").tokens_from_latents(tensors["in.point_vecs_per_frame"], tensors["in.cam_rays"])
+
+
+def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> Tensor:
+    """The golden forward through ``apply_model`` of the host, with our widening and guidance: [1, 16, t, h, w] whole.
+
+    The golden input is random in every channel, the exo half's noise and condition too, so the widening wrapper is
+    given both. A wrapper further in sees the whole output before it is cropped.
+    """
+    import comfy.model_management
+    from comfy.patcher_extension import WrappersMP
+
+    hidden, t = tensors["in.hidden_states"], tensors["in.timestep"]
+    w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
+    exo, ego = hidden[..., :w_exo], hidden[..., w_exo:]
+    guidance = None
+    if lambda_g > 0:
+        options = core(pack, "gga_options").GgaOptions(lambda_g=lambda_g)
+        guidance = nodes(pack, "attention_override").GeometryGuidance(geometry_of(pack, tensors), options, "auto")
+    widening = nodes(pack, "widening_wrapper").WideningWrapper(exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:])
+    whole: list[Tensor] = []
+
+    def keep_whole(executor, *args, **kwargs):
+        whole.append(executor(*args, **kwargs))
+        return whole[-1]
+
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "egox", widening)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, keep_whole)
+    comfy.model_management.load_models_gpu([patched])
+    # The host hands wrappers over when it prepares sampling; here no sampler runs.
+    options = {**patched.model_options["transformer_options"], "wrappers": patched.wrappers}
+    device = patched.load_device
+    patched.model.apply_model(ego[:, :16].to(device), t.double().to(device) / 1000, c_concat=ego[:, 16:].to(device),
+                              c_crossattn=tensors["in.text_embeds"].to(device),
+                              clip_fea=tensors["in.image_embeds"].to(device), transformer_options=options)
+    return whole[0].float().cpu()
+
+
+def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
+    """tiny_transformer: without GGA and with three strengths, in units of the output's standard deviation."""
+    tensors = golden("tiny_transformer")
+    for name, lambda_g in (("no_gga", 0.0), ("gga_lambda_0.5", 0.5), ("gga_lambda_1.0", 1.0), ("gga_lambda_3.0", 3.0)):
+        expected = tensors[f"out.{name}"]
+        difference = worst(forward(pack, model, tensors, lambda_g), expected) / float(expected.std())
+        yield Check(f"transformer, {name}", difference, 1e-4)
+
+
+def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
+    """tiny_lora through *EgoX LoRA*, fused outputs at both strengths (of the output's standard deviation)."""
+    inputs, tensors = golden("tiny_transformer"), golden("tiny_lora")
+    with tempfile.TemporaryDirectory() as folder:
+        for tag in ("r4a4", "r4a8"):
+            path = Path(folder) / f"{tag}.safetensors"
+            save_file(part(tensors, f"{tag}.file."), path, metadata={"format": "pt"})
+            for strength in (1.0, 0.5):
+                patched, _ = nodes(pack, "lora").load_lora(model, path, strength)
+                for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
+                    expected = tensors[f"{tag}.out.fused_{strength}.{run}"]
+                    difference = worst(forward(pack, patched, inputs, lambda_g), expected) / float(expected.std())
+                    yield Check(f"LoRA {tag} at strength {strength}, {run}", difference, 1e-4)
+    # The last LoRA must be gone again from the weights that the clones share.
+    expected = inputs["out.no_gga"]
+    difference = worst(forward(pack, model, inputs, 0.0), expected) / float(expected.std())
+    yield Check("transformer after the LoRAs", difference, 1e-4)
+
+
+def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
+    """denoise_6step: *EgoX Model Patch*, *EgoX Released Sampling* and the host's CFG guider."""
+    tensors = golden("denoise_6step")
+    for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
+        expected = [tensors[f"{run}.latents_after_step.{i}"] for i in range(STEPS)]
+        w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
+        ours = denoise(pack, model, tensors, lambda_g)
+        difference = max(worst(x, y[..., w_exo:]) for x, y in zip(ours, expected, strict=True))
+        yield Check(f"6-step CFG denoise, {run}", difference, 1e-3)
+
+
+def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> list[Tensor]:
+    """Ego latents [1, 16, t, h, w_ego] in model space after each step."""
+    import comfy.clip_vision
+    import comfy.samplers
+
+    latents, types = core(pack, "wan_latents"), core(pack, "types")
+    w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
+    exo, noise = tensors["in.initial_latent"][..., :w_exo], tensors["in.initial_latent"][..., w_exo:]
+    prior = latents.denormalise_latent(tensors["in.condition_20ch"][:, 4:, :, :, w_exo:])
+    _, _, t, h, w_ego = noise.shape
+    canvas = types.Canvas(exo_latent=latents.denormalise_latent(exo), prior_latent=prior, frames=4 * t - 3,
+                          exo_size=(8 * w_exo, 8 * h), ego_size=(8 * w_ego, 8 * h))
+    options = core(pack, "gga_options").GgaOptions(lambda_g=lambda_g)
+    geometry = geometry_of(pack, tensors) if options.biases else None
+    patched, _ = nodes(pack, "model_patch").patch_with_geometry(model, canvas, geometry, options)
+    embedding = comfy.clip_vision.Output()
+    embedding.penultimate_hidden_states = tensors["in.image_embeds"]
+    known = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, h, w_ego),
+             "clip_vision_output": embedding}
+    guider = comfy.samplers.CFGGuider(patched)
+    guider.set_conds([[tensors["in.text_embeds"], dict(known)]], [[tensors["in.negative_text_embeds"], dict(known)]])
+    guider.set_cfg(CFG)
+    sampler, sigmas = nodes(pack, "released_sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
+    before_step: list[Tensor] = []
+    end = guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True,
+                        callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()))
+    return [*before_step[1:], latents.normalise_latent(end.float().cpu())]
+
+
+def embedding_picture_checks() -> Iterator[Check]:
+    """pack_mask: the host's CLIP preprocessing against the released processor's, whose resampling filter differs."""
+    import comfy.clip_model
+    import comfy.sample
+
+    tensors = golden("pack_mask")
+    picture = tensors["clip.preproc_in_56x154"].movedim(0, -1)[None]
+    ours = comfy.clip_model.clip_preprocess(picture, size=224)[..., ::4, ::4]
+    mean = float((ours - tensors["clip.preproc_inference_every4"]).abs().mean())
+    yield Check("image embedding: picture for CLIP vision (mean difference)", mean, 0.02)
+    noise = comfy.sample.prepare_noise(torch.zeros_like(tensors["in.ego_noise"]), 1234)
+    yield Check("noise of seed 1234", worst(noise, tensors["in.ego_noise"]), 0.0)
+
+
+def model_checks(pack: ModuleType) -> Iterator[Check]:
+    """Everything that runs on the host's model."""
+    with torch.inference_mode():
+        model = golden_model(pack)
+        yield from transformer_checks(pack, model)
+        yield from lora_checks(pack, model)
+        yield from denoise_checks(pack, model)
+        yield from embedding_picture_checks()

@@ -1,0 +1,56 @@
+"""The tiny golden transformer as a model of the host: its own WanModel class, its own patcher, the golden weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .layout import REPO_ROOT
+from .model_rig import core
+
+GOLDEN = REPO_ROOT / "tests" / "golden"
+SETTINGS = {  # tests/golden/tiny_config.json in the host's words
+    "image_model": "wan2.1", "model_type": "i2v", "in_dim": 36, "out_dim": 16, "dim": 64, "num_heads": 2,
+    "num_layers": 2, "ffn_dim": 96, "freq_dim": 32, "text_dim": 24, "text_len": 512, "eps": 1e-6, "qk_norm": True,
+    "cross_attn_norm": True,
+}
+IMAGE_DIM = 20
+
+
+def golden(name: str, folder: Path = GOLDEN) -> dict[str, Tensor]:
+    """Tensors of ``name.safetensors``."""
+    return load_file(folder / f"{name}.safetensors")
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those tensors whose key starts with ``prefix``, under the rest of their key."""
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def golden_model(pack: ModuleType) -> Any:
+    """A float32 ModelPatcher of the golden weights, which our key table names; every one of them must fit."""
+    import comfy.ldm.wan.model
+    import comfy.model_base
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.ops
+    import comfy.supported_models
+    import torch
+
+    config = comfy.supported_models.WAN21_I2V({**SETTINGS, "dtype": torch.float32})
+    model = comfy.model_base.WAN21(config, image_to_video=True, device=torch.device("cpu"))
+    operations = {"operations": comfy.ops.manual_cast, "device": torch.device("cpu"), "dtype": torch.float32}
+    # The class fixes 1280 features of CLIP vision; the golden has 20.
+    model.diffusion_model.img_emb = comfy.ldm.wan.model.MLPProj(IMAGE_DIM, SETTINGS["dim"],
+                                                                operation_settings=operations)
+    weights, unmatched = core(pack, "lora_keys").convert_transformer(part(golden("tiny_transformer"), "weights."))
+    assert not unmatched, unmatched
+    model.diffusion_model.load_state_dict(weights, strict=True)
+    model.diffusion_model.requires_grad_(False).eval()
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))

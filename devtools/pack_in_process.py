@@ -1,0 +1,47 @@
+"""The host and the pack imported into this process, for tests and benchmarks; a server is devtools.server."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from .layout import REPO_ROOT
+
+HOST_FOLDERS = ("input", "output", "temp", "models", "custom_nodes", "user")
+
+
+def import_host(root: Path, base: Path) -> None:
+    """Make ``import comfy`` and ``import folder_paths`` work, with the host's own folders below ``base``.
+
+    Must come before any other import of the host: it reads its command line then, and without a GPU it must be told.
+    """
+    import torch
+
+    # The repository root is on the path too and has a folder ``nodes``; the host's nodes.py must win.
+    sys.path.insert(0, str(root))
+    from comfy.cli_args import args
+
+    for name in HOST_FOLDERS:
+        (base / name).mkdir(parents=True, exist_ok=True)
+    args.cpu = not torch.cuda.is_available()
+    args.base_directory = str(base)
+    importlib.import_module("folder_paths")
+    host_nodes = importlib.import_module("nodes")
+    if Path(host_nodes.__file__).name != "nodes.py":
+        raise ImportError("the pack's folder `nodes` was imported before the host's nodes.py")
+
+
+def load_pack(name: str = "egox_pack") -> ModuleType:
+    """Import the repository root as package ``name``, as the host does, and its nodes."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, REPO_ROOT / "__init__.py",
+                                                      submodule_search_locations=[str(REPO_ROOT)])
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        importlib.import_module(f"{name}.nodes")
+        importlib.import_module(f"{name}.egox_core")
+    return sys.modules[name]

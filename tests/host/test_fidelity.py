@@ -1,0 +1,55 @@
+"""The comparisons of ``run.py fidelity`` on the host's own model, and what would go unnoticed if they were too wide."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks import _fidelity_model as fidelity
+from devtools.golden_model import golden, golden_model
+
+
+@pytest.fixture(scope="module")
+def model(pack):
+    return golden_model(pack)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("group, count", [("transformer_checks", 4), ("lora_checks", 9), ("denoise_checks", 2)])
+def test_golden_numbers_through_the_hosts_model(pack, model, group, count):
+    checks = list(getattr(fidelity, group)(pack, model))
+    assert len(checks) == count
+    assert not [check for check in checks if not check.passed]
+
+
+def test_embedding_picture_and_noise(pack):
+    assert all(check.passed for check in fidelity.embedding_picture_checks())
+
+
+def test_the_bounds_tell_the_modes_apart(pack, model):
+    tensors = golden("tiny_transformer")
+    bound = 1e-4 * float(tensors["out.no_gga"].std())
+    outputs = {strength: fidelity.forward(pack, model, tensors, strength) for strength in (0.0, 0.5, 1.0, 3.0)}
+    strengths = list(outputs)
+    for i, first in enumerate(strengths):
+        for second in strengths[i + 1:]:
+            assert fidelity.worst(outputs[first], outputs[second]) > 10 * bound
+
+
+@pytest.mark.slow
+def test_the_command_says_so_in_json(host_root, repo_root):
+    run = subprocess.run([sys.executable, "-m", "benchmarks.fidelity", "--json"], cwd=repo_root, capture_output=True,
+                         text=True, env={**os.environ, "EGOX_HOST_DIR": str(host_root)})
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = json.loads(run.stdout[run.stdout.index("{"):])
+    assert result["passed"] and len(result["checks"]) >= 33
