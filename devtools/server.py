@@ -85,6 +85,8 @@ class Server:
         # The repository must not be on the host's path: its folder `nodes` would hide the host's nodes.py.
         variables = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **self.variables}
         variables.pop("PYTHONPATH", None)
+        if not self.environment.host.owned:
+            variables["PYTHONDONTWRITEBYTECODE"] = "1"  # not even caches are left in the user's host
         own_group = ({"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt"
                      else {"start_new_session": True})
         with open(self.log, "w", encoding="utf-8") as sink:
