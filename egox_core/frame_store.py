@@ -6,7 +6,9 @@ vanishes with the last tensor that looks into it.
 
 from __future__ import annotations
 
+import mmap
 import tempfile
+import weakref
 
 import numpy as np
 import torch
@@ -42,4 +44,23 @@ class FrameStore:
         if self._file is None:
             return torch.from_numpy(self._array)
         self._file.flush()
-        return torch.from_numpy(np.memmap(self._file, dtype=self._dtype, mode="c", shape=self._shape))
+        mapped = np.memmap(self._file, dtype=self._dtype, mode="c", shape=self._shape)
+        tensor = torch.from_numpy(mapped)
+        _MAPPED[tensor.data_ptr()] = weakref.ref(mapped._mmap)
+        return tensor
+
+
+_MAPPED: dict[int, weakref.ref[mmap.mmap]] = {}
+
+
+def drop_pages(frames: Tensor) -> None:
+    """Tell the system that mapped frames already read may leave memory; they come back from the file when needed.
+
+    Does nothing for tensors in memory, and on systems that have no such call. Long loops call it every few frames, so
+    that their peak memory stays that of a chunk.
+    """
+    mapped = _MAPPED.get(frames.data_ptr(), lambda: None)()
+    if mapped is None:
+        _MAPPED.pop(frames.data_ptr(), None)
+    elif hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)

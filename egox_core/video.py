@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .errors import EgoXInputError
+from .frame_store import FrameStore
 from .progress import Progress, no_progress
 from .types import FrameSelection
 
@@ -116,7 +117,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
 
 def read_frames(source: VideoSource, info: VideoInfo, selection: FrameSelection,
                 progress: Progress = no_progress) -> Tensor:
-    """The chosen frames, cropped or padded and scaled: [T, H, W, 3] uint8 RGB.
+    """The chosen frames, cropped or padded and scaled: [T, H, W, 3] uint8 RGB; of a long clip mapped from the disk.
 
     Raises:
         EgoXInputError: a chosen frame can't be decoded.
@@ -124,20 +125,16 @@ def read_frames(source: VideoSource, info: VideoInfo, selection: FrameSelection,
     from .frame_selection import source_rectangle
 
     rectangle = source_rectangle(selection)
-    indices = selection.source_indices.tolist()
-    places: dict[int, list[int]] = {}
-    for place, index in enumerate(indices):
-        places.setdefault(index, []).append(place)
+    indices, counts = torch.unique(selection.source_indices, return_counts=True)  # rising; uneven ones may repeat
     width, height = selection.size
-    out = torch.empty((len(indices), height, width, 3), dtype=torch.uint8)
-    done = 0
-    for index, picture in decode_frames(source, info, sorted(places)):
-        fitted = torch.from_numpy(fit_picture(picture, rectangle, selection.size))
-        for place in places[index]:
-            out[place] = fitted
-            done += 1
-        progress(done, len(indices), "reading video")
-    return out
+    store, done = FrameStore(len(selection.source_indices), (height, width, 3), np.uint8), 0
+    for (_, picture), count in zip(decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True):
+        fitted = fit_picture(picture, rectangle, selection.size)
+        for _ in range(count):
+            store.append(fitted)
+        done += count
+        progress(done, len(selection.source_indices), "reading video")
+    return store.tensor()
 
 
 def decode_frames(source: VideoSource, info: VideoInfo, indices: list[int]) -> Iterator[tuple[int, np.ndarray]]:

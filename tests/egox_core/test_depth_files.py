@@ -18,7 +18,7 @@ from egox_core.depth_readers import open_depth
 from egox_core.depth_valid import mark_invalid
 from egox_core.errors import EgoXInputError
 from egox_core.frame_selection import camera_of_frames
-from egox_core.frame_store import FrameStore
+from egox_core.frame_store import FrameStore, drop_pages
 from egox_core.take_meta import TakeMeta
 from egox_core.types import FrameSelection
 
@@ -259,7 +259,11 @@ def test_long_clips_are_mapped_from_disk() -> None:
     for frame in frames:
         kept.append(frame)
         mapped.append(frame)
-    assert torch.equal(kept.tensor(), mapped.tensor()) and torch.equal(mapped.tensor(), torch.from_numpy(frames))
+    mapped = mapped.tensor()
+    assert torch.equal(kept.tensor(), mapped) and torch.equal(mapped, torch.from_numpy(frames))
+    drop_pages(mapped)
+    drop_pages(kept.tensor())
+    assert torch.equal(mapped, torch.from_numpy(frames))
     with pytest.raises(RuntimeError):
         FrameStore(2, (1,), np.float32).tensor()
 
