@@ -1,4 +1,10 @@
-"""Shows the transformer the whole canvas while the sampler holds the ego half only."""
+"""Shows the transformer the whole canvas while the sampler holds the ego half only.
+
+torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of an earlier run is
+taken again although another wrapper, another strength or another window is in there. What changes from run to run and
+from call to call therefore runs outside of compiled code (``torch.compiler.disable``); whether there is a canvas and
+whether geometry guides is told by the names of keyword arguments, whose guards stay.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +18,15 @@ from .attention_override import OVERRIDE, GeometryGuidance
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
+
+
+CANVAS_MARK = "egox_canvas"
+GUIDED_MARK = "egox_guided"
+
+
+def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain model's."""
+    return executor(*args, **kwargs, **{CANVAS_MARK: None})
 
 
 class WideningWrapper:
@@ -44,6 +59,7 @@ class WideningWrapper:
             self.guidance.to(target)
         return self
 
+    @torch.compiler.disable(recursive=False)
     def __call__(
         self,
         executor: WrapperExecutor,
@@ -56,6 +72,7 @@ class WideningWrapper:
         **kwargs: Any,
     ) -> Tensor:  # [B, 16, t, h, w_ego]
         options = dict(transformer_options or {})
+        kwargs.pop(CANVAS_MARK, None)
         exo, mask_exo, cond_exo, frames = self.exo, self.mask_exo, self.cond_exo, None
         window = options.get("context_window")
         if window is not None and exo.shape[2] != x.shape[2]:
@@ -67,6 +84,7 @@ class WideningWrapper:
             override = self.guidance.override(options, context, clip_fea, frames)
             if override is not None:
                 options[OVERRIDE] = override
+                kwargs[GUIDED_MARK] = None
         wide = widen(x, exo, mask_exo, cond_exo)
         out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         return crop_ego(out, exo.shape[-1])
