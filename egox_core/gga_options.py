@@ -34,7 +34,7 @@ class GgaOptions:
     end_block: int | None = None
     first_head: int = 0
     end_head: int | None = None
-    soft_trust: bool = True  # scale the bias by how far the depth behind a key is to be believed
+    soft_trust: bool = False  # scale the bias by how far the depth behind a key is to be believed (not as released)
 
     def __post_init__(self) -> None:
         if self.mode not in GGA_MODES:

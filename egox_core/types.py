@@ -7,6 +7,7 @@ X_cam = R X_world + t, OpenCV axes, metres.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -33,6 +34,7 @@ class FrameSelection:
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
     resize: Literal["crop", "pad"]  # how the aspect difference was taken up
+    source_path: Path | None = None  # the video's file, where it is one: depth and poses may lie beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

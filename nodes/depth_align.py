@@ -23,6 +23,7 @@ from ..egox_core.progress import Progress
 from ..egox_core.take_camera import camera_of_size, file_source, meta_beside, poses_of_take
 from ..egox_core.take_meta import TakeMeta, read_meta
 from ..egox_core.types import FrameSelection
+from .beside_video import DEPTH_NAME, META_NAME, beside_video
 from .host_paths import fingerprint, resolve
 from .host_progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
@@ -55,11 +56,12 @@ class EgoXDepthAlign(io.ComfyNode):
                 io.String.Input("depth_file", default="",
                                 tooltip="Depth of the whole source video, in the input or output folder or the pack's "
                                         "sample: npz (depth_m), npy, or a folder or zip of npy, EXR or 16-bit PNG. "
-                                        "Empty: depth comes from the sockets."),
+                                        "Empty: depth comes from the sockets or, while none is connected, from the "
+                                        "depth.npz beside the video."),
                 io.String.Input("camera_file", default="",
                                 tooltip="meta.json with the exo camera (camera_intrinsics, camera_extrinsics). Empty: "
-                                        "the meta.json beside the depth file; without a depth file, the camera that "
-                                        "the depth model estimated."),
+                                        "the meta.json beside the depth file or the video; where there is none, the "
+                                        "camera that the depth model estimated."),
                 io.Combo.Input("file_role", options=[AUTO, *FILE_KINDS], default=AUTO,
                                tooltip="What the depth file is. auto: metric depth, and only used while no depth "
                                        "socket is connected. The others use it together with the sockets."),
@@ -143,7 +145,10 @@ class EgoXDepthAlign(io.ComfyNode):
                                min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
                                smooth_frames=smooth_frames)
         progress = host_progress()
-        camera_path = resolve(camera_file, "camera file") if camera_file.strip() else None
+        if camera_file.strip():
+            camera_path = resolve(camera_file, "camera file")
+        else:  # a depth file's own meta.json wins over the video's: file_source finds it
+            camera_path = None if depth_file.strip() else beside_video(frames, META_NAME)
         meta = None if camera_path is None else read_meta(camera_path)
         sockets = any(part is not None for part in (moge_geometry, da3_geometry, depth_image))
         sources: list[DepthSource] = []
@@ -151,8 +156,9 @@ class EgoXDepthAlign(io.ComfyNode):
             sources.append(_plane(constant_depth, frames, meta))
         else:
             # By priority: what gives the scale first; choose_roles takes the first metric one for it.
-            if depth_file.strip() and (file_role != AUTO or not sockets):
-                sources.append(_file(depth_file, camera_path, file_role, frames, png_scale, progress))
+            name = depth_file.strip() or str(beside_video(frames, DEPTH_NAME) or "")
+            if name and (file_role != AUTO or not sockets):
+                sources.append(_file(name, camera_path, file_role, frames, png_scale, progress))
             camera = _camera(meta, frames)
             if moge_geometry is not None:
                 sources.append(moge_depth(moge_geometry, moge_scale))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from comfy_api.latest import io
 
@@ -12,10 +14,13 @@ from ..egox_core.keyframes import constant_track, keyframe_track, sensor_pose, u
 from ..egox_core.safe_files import parse_json
 from ..egox_core.trajectory import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.trajectory_files import read_trajectory
+from ..egox_core.types import FrameSelection
+from .beside_video import META_NAME, beside_video
 from .host_paths import fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 
 AUTO, CUSTOM = "auto", "custom"
+BESIDE = "meta.json beside the video"
 DEFAULT_PRESET = "aria_released"
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
@@ -40,9 +45,10 @@ class EgoXEgoPoseInput(io.ComfyNode):
             inputs=[
                 io.Combo.Input("source", options=["file", "constant", "keyframes"], default="file",
                                tooltip="Where the poses come from; the inputs of the other sources are not used."),
-                io.Combo.Input("file", options=list_files((".json",)),
-                               tooltip="file: a meta.json (one take or the released list), a trajectory JSON or a "
-                                       "keyframe JSON, in the input folder or the pack's samples."),
+                io.Combo.Input("file", options=[BESIDE, *list_files((".json",))], default=BESIDE,
+                               tooltip="file: the meta.json in the exo video's own folder (needs 'frames'), or a "
+                                       "meta.json (one take or the released list), trajectory JSON or keyframe JSON in "
+                                       "the input folder or the pack's samples."),
                 io.String.Input("entry", default="",
                                 tooltip="file: the take's name or number, where the file lists several."),
                 io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS, CUSTOM], default=AUTO,
@@ -97,7 +103,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
-        return fingerprint(file) if source == "file" and isinstance(file, str) else ""
+        return fingerprint(file) if source == "file" and isinstance(file, str) and file != BESIDE else ""
 
     @classmethod
     def execute(cls, source, file, entry, camera, size, smooth_s, x, y, z, yaw, pitch, roll, keyframes, lens, focal,
@@ -109,7 +115,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             trajectory = base if frames is None else resample(base, frames)
         elif source == "file":
             # The poses of a meta.json belong to a sensor turned like Aria's, whatever camera is asked for below.
-            trajectory = read_trajectory(resolve(file, "trajectory file"), preset_camera(DEFAULT_PRESET, size), frames,
+            trajectory = read_trajectory(trajectory_file(file, frames), preset_camera(DEFAULT_PRESET, size), frames,
                                          entry=entry, count=count)
         else:
             if source == "constant":
@@ -124,6 +130,23 @@ class EgoXEgoPoseInput(io.ComfyNode):
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
         return io.NodeOutput(trajectory, trajectory.prompt)
+
+
+def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
+    """The file that the widget stands for.
+
+    Raises:
+        EgoXInputError: not there, or outside the host's folders.
+    """
+    if file != BESIDE:
+        return resolve(file, "trajectory file")
+    path = beside_video(frames, META_NAME)
+    if path is None:
+        raise EgoXInputError(
+            "ego poses", got=f"no {META_NAME} beside the exo video" if frames is not None else "no frames connected",
+            expected="a take's meta.json, or poses from another source",
+            fix="choose a file, or set source to constant or keyframes; connect 'frames' from Load Exo Video")
+    return path
 
 
 def chosen_camera(name: str, size: int, lens: Lens, focal: float, centre_x: float,

@@ -49,8 +49,10 @@ def gga_inputs() -> list[io.Input]:
                      tooltip="First attention head that is guided."),
         io.Int.Input("end_head", default=TO_THE_LAST, min=TO_THE_LAST, max=999, advanced=True,
                      tooltip="Head before which guiding ends; -1: to the last."),
-        io.Boolean.Input("soft_trust", default=True, advanced=True,
-                         tooltip="Turn the geometry down where depth is missing or not to be trusted."),
+        io.Boolean.Input("soft_trust", default=False, advanced=True,
+                         tooltip="Turn the geometry down where depth is not to be trusted (edges, flicker), by Depth "
+                                 "Align's trust map. Off: as the authors' inference. Where depth is missing nothing "
+                                 "is guided in either case."),
         io.Combo.Input("pooling", options=list(POOLINGS), default="released", advanced=True,
                        tooltip="How four latents' directions become a token's. released: averaged. unit: averaged and "
                                "made unit length again."),

@@ -13,6 +13,7 @@ from ..egox_core.held_video import held_info, pick_frames, trim_sound
 from ..egox_core.types import FrameSelection
 from ..egox_core.video import VIDEO_SUFFIXES, VideoInfo, VideoSource, probe_video, read_frames
 from ..egox_core.video_audio import Sound, read_sound
+from .beside_video import TAKE_FILES
 from .host_paths import fingerprint, list_files, resolve
 from .host_progress import host_progress
 from .io_types import EgoXFrames
@@ -75,7 +76,12 @@ class EgoXLoadExoVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file, video=None, **settings) -> str:
-        return fingerprint(file) if isinstance(file, str) else ""
+        if not isinstance(file, str):
+            return ""
+        # Depth and poses beside the video are read by later nodes, which can't see its name before they run.
+        folder = file.replace("\\", "/").rpartition("/")[0]
+        beside = [f"{folder}/{name}" if folder else name for name in TAKE_FILES]
+        return "\n".join(fingerprint(name) for name in (file, *beside))
 
     @classmethod
     def execute(cls, file, start_frame, frame_count, target_fps, resize, width, height, video=None) -> io.NodeOutput:
@@ -104,6 +110,8 @@ def _from_file(source: VideoSource, window: tuple[float, float], options: dict):
     info, first = trimmed(probe_video(source), *window)
     selection = select_frames(info, **options | {"start_frame": options["start_frame"] + first})
     images = read_frames(source, info, selection, host_progress(options["frame_count"]))
+    if isinstance(source, Path):
+        selection = replace(selection, source_path=source)
     return images.float() / 255, read_sound(source, info, selection), selection
 
 

@@ -47,9 +47,8 @@ class GgaScope:
 
 
 def gga_options(conditioning: ConditioningConfig) -> GgaOptions:
-    """The nodes' options with the same meaning; the released trainer knows no trust mask."""
-    return GgaOptions(mode=conditioning.gga_mode, lambda_g=conditioning.lambda_g,
-                      soft_trust=conditioning.mode != "trainer")
+    """The nodes' options with the same meaning, and like them without the trust mask, which the released code lacks."""
+    return GgaOptions(mode=conditioning.gga_mode, lambda_g=conditioning.lambda_g)
 
 
 class GgaAttnProcessor(WanAttnProcessor):

@@ -114,7 +114,7 @@ def test_strength_grades_the_effect():
 def test_untrusted_keys_lose_their_bias():
     geometry = random_geometry()
     trust = geometry.key_trust * 0.25
-    half = dense_bias(replace(geometry, key_trust=trust), GgaOptions())
+    half = dense_bias(replace(geometry, key_trust=trust), GgaOptions(soft_trust=True))
     full = dense_bias(geometry, GgaOptions())
     exo = geometry.key_trust > 0
     assert torch.allclose(half[:, exo], 0.25 * full[:, exo])
