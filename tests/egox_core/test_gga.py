@@ -53,7 +53,7 @@ def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes):
 
 @pytest.mark.parametrize("mode, lambda_g", MODES)
 def test_bias_rows_equal_the_twin(mode, lambda_g):
-    geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g)
+    geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True)
     for frame in range(T):
         rows = BiasRows(geometry, options, torch.float32, reuse=True)(frame, slice(2, 7))
         twin = bias_from_cosine(cosine_rows(geometry, frame)[2:7], geometry.key_trust > 0, options, geometry.key_trust)
