@@ -22,7 +22,7 @@ class Tiling:
     angles: Tensor  # [M] half opening, radians
 
 
-def tile_picture(rays: Tensor, side: int = 32) -> Tiling:
+def tile_picture(rays: Tensor, side: int = 16) -> Tiling:
     """Cut a picture of unit rays [H, W, 3] in tiles of ``side`` px."""
     height, width = rays.shape[:2]
     across = -(-width // side)
@@ -39,18 +39,42 @@ def tile_picture(rays: Tensor, side: int = 32) -> Tiling:
     return Tiling(of_pixel=of_pixel, axes=axes, angles=angles * (1 + 2.0 / side) + 1e-3)
 
 
-def visible_tiles(tiling: Tiling, world_axes: Tensor, origin: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """Which tiles [S, M] may see which solids: the tile's cone meets the solid's bounding sphere.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Bounding spheres of some solids, each in its solid's frame."""
+
+    centres: Tensor  # [K, 3] metres
+    radii: Tensor  # [K]
+    row: Tensor  # [K] int64, position of the solid in ``indices``
+    indices: Tensor  # [S] int64, the solids
+
+    @staticmethod
+    def of(solids: tuple[Solid, ...], indices: list[int]) -> Bounds:
+        spheres = [solids[i].bounding_spheres() for i in indices]
+        counts = torch.tensor([len(s) for s in spheres], dtype=torch.int64)
+        row = torch.repeat_interleave(torch.arange(len(indices)), counts)
+        joined = torch.cat(spheres) if spheres else torch.zeros(0, 4)
+        return Bounds(centres=joined[:, :3], radii=joined[:, 3], row=row,
+                      indices=torch.tensor(indices, dtype=torch.int64))
+
+
+def visible_tiles(tiling: Tiling, world_axes: Tensor, origin: Tensor, bounds: Bounds,
+                  world_from_solid: Tensor) -> Tensor:
+    """Which tiles [S, M] may see which solids: the tile's cone meets one of the solid's bounding spheres.
 
     Args:
         world_axes: [M, 3] the tiles' axes turned to the world.
-        origin: [3] camera centre; centres: [S, 3], radii: [S], metres, world.
+        origin: [3] camera centre, metres, world.
+        world_from_solid: [all solids, 3, 4].
     """
-    away = centres - origin
+    pose = world_from_solid[bounds.indices[bounds.row]]
+    away = (pose[:, :, :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[:, :, 3] - origin
+    radii = bounds.radii
     far = away.norm(dim=-1).clamp_min(1e-9)
     apart = ((away / far[:, None]) @ world_axes.T).clamp(-1, 1).acos()
     swell = torch.where(far > radii, torch.asin((radii / far).clamp(max=1)), math.pi)
-    return apart <= swell[:, None] + tiling.angles[None, :]
+    meets = apart <= swell[:, None] + tiling.angles[None, :]
+    return torch.zeros(len(bounds.indices), meets.shape[1]).index_add_(0, bounds.row, meets.float()) > 0
 
 
 def first_hits(solids: tuple[Solid, ...], indices: list[int], world_from_solid: Tensor, origin: Tensor, rays: Tensor,

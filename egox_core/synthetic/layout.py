@@ -127,11 +127,11 @@ def _draw_light(rng: np.random.Generator, spec: SyntheticSpec, room: Room, room_
     position = np.array([rng.uniform(low[0] + 0.6, high[0] - 0.6), rng.uniform(low[1] + 0.6, high[1] - 0.6),
                          high[2] - 0.25])
     positions = np.repeat(position[None], spec.frames, axis=0)
-    strength = np.full(spec.frames, rng.uniform(0.75, 0.95))
+    strength = np.full(spec.frames, rng.uniform(0.85, 1.05))
     if spec.moving_light:
         for axis, size in enumerate((0.6, 0.6, 0.0)):
             positions[:, axis] = np.clip(positions[:, axis] + sway(rng, times_s, size=size), low[axis] + 0.3,
                                          high[axis] - 0.3)
         strength = strength * (1 + np.clip(sway(rng, times_s, size=0.15), -0.4, 0.4))
     return Light(position=torch.from_numpy(positions @ room_from_world).float(),
-                 strength=torch.from_numpy(strength).float(), ambient=float(rng.uniform(0.45, 0.58)))
+                 strength=torch.from_numpy(strength).float(), ambient=float(rng.uniform(0.50, 0.62)))

@@ -9,24 +9,29 @@ from .workspace import Workspace
 
 
 def _listed(things: tuple[tuple[str, Colour], ...]) -> str:
-    words = [f"a {colour_name(colour)} {name}" for name, colour in things]
+    words = [_with_article(f"{colour_name(colour)} {name}") for name, colour in things]
     if not words:
         return "nothing else"
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
+def _with_article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
 def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
     """The take's prompt."""
-    wall, floor = colour_name(room.wall_colour), colour_name(room.floor_colour)
+    wall, floor = colour_name(room.wall_colour), _with_article(colour_name(room.floor_colour))
     table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
     posture = "sits on a stool" if workspace.seated else "stands"
     lying, held = _listed(workspace.objects), _listed(person.held)
     return (
-        f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and a {floor} floor. A person in a "
-        f"{shirt} shirt wearing dark glasses {posture} at a {table} table. On the table: {lying}. "
+        f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. A person in "
+        f"{_with_article(shirt)} shirt wearing dark glasses {posture} at {_with_article(table)} table. "
+        f"On the table: {lying}. "
         f"**Action Analysis:** The person holds {held} and moves both hands over the table, lifting and putting down "
         "what they hold, while the head follows the hands. The camera and everything else stay still. "
         f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with {lying} "
-        f"on it, towards {wall} walls and a {floor} floor. Both forearms in {shirt} sleeves reach in from below. "
+        f"on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from below. "
         f"**Action Analysis:** The hands hold {held} and move it from place to place over the table; the view sways "
         "gently with the head.")

@@ -33,14 +33,27 @@ class Hits:
 
 
 def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
-    """For each standing solid the standing ones near enough to darken it (by bounding spheres)."""
+    """For each standing solid the standing ones that darken it: those within reach of spots all over either of them."""
     standing = scene.indices(moving=False)
-    centres, radii = scene.world_from_solid[0, :, :, 3], scene.radii
-    table: dict[int, tuple[int, ...]] = {}
-    for i in standing:
-        table[i] = tuple(j for j in standing if j != i
-                         and float((centres[i] - centres[j]).norm()) < float(radii[i] + radii[j]) + CREASE_REACH_M)
-    return table
+    near = torch.zeros(len(standing), len(standing), dtype=torch.bool)
+    for row, i in enumerate(standing):
+        solid, pose = scene.solids[i], scene.world_from_solid[0, i]
+        for column, j in enumerate(standing):
+            if j != i:
+                other = scene.world_from_solid[0, j]
+                spots = _spots(scene.solids[j]) @ other[:, :3].T + other[:, 3]
+                far = distance(solid.kind, solid.size, (spots - pose[:, 3]) @ pose[:, :3])
+                near[row, column] = bool((far < CREASE_REACH_M).any())
+    near = near | near.T
+    return {i: tuple(standing[c] for c in near[row].nonzero().squeeze(1).tolist()) for row, i in enumerate(standing)}
+
+
+def _spots(solid: Solid) -> Tensor:
+    """A grid of 5 x 5 x 5 spots [125, 3] over the solid's bounding box, in its frame."""
+    a, b, _ = solid.size
+    half = torch.tensor(solid.size if solid.kind == "box" else (a, a, a if solid.kind == "sphere" else b))
+    steps = torch.linspace(-1, 1, 5)
+    return torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3) * half
 
 
 def shade(scene: Scene, frame: int, hits: Hits, neighbours: dict[int, tuple[int, ...]]) -> tuple[Tensor, Tensor]:
@@ -81,22 +94,24 @@ def _shade_one(scene: Scene, frame: int, hits: Hits, chosen: Tensor, solid_index
     lamp = scene.light.strength[frame] * lambert / (1 + (far / LAMP_REACH_M).square())
     light = scene.light.ambient * (0.8 + 0.2 * normal[:, 2:]) + lamp
     if neighbours:
-        light = light * _creases(scene, neighbours, points, normal, solid).unsqueeze(-1)
+        light = light * _creases(scene, neighbours, points, normal).unsqueeze(-1)
     return (albedo * light).clamp(0, 1), normal
 
 
-def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: Tensor, solid: Solid) -> Tensor:
+def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: Tensor) -> Tensor:
     """How much light [N] is left near other standing solids; smooth, so that it adds no detail finer than textures."""
     probe = points + 0.02 * normal
     left = torch.ones_like(points[:, 0])
-    low, high = probe.amin(0) - CREASE_REACH_M, probe.amax(0) + CREASE_REACH_M
     for j in neighbours:
         other, pose = scene.solids[j], scene.world_from_solid[0, j]
-        centre, radius = pose[:, 3], other.bounding_radius
-        if bool(((centre + radius) < low).any()) or bool(((centre - radius) > high).any()):
+        radius = other.bounding_radius
+        weight = CREASE_DEPTH * min(1.0, radius / 0.15)  # a cup darkens less than a wardrobe
+        # A slab reaches far along two axes only: the third one alone sorts out most points.
+        thin = min(range(3), key=lambda axis: other.size[axis]) if other.kind == "box" else 0
+        direction, bound = pose[:, thin], other.size[thin] if other.kind == "box" else radius
+        close = ((probe @ direction - pose[:, 3] @ direction).abs() < bound + CREASE_REACH_M).nonzero().squeeze(1)
+        if len(close) == 0:
             continue
-        far = distance(other.kind, other.size, (probe - centre) @ pose[:, :3])
-        near = (1 - far / CREASE_REACH_M).clamp_min(0)
-        weight = CREASE_DEPTH * min(1.0, other.bounding_radius / 0.15)  # a cup darkens less than a wardrobe
-        left = left * (1 - weight * near.square())
+        far = distance(other.kind, other.size, (probe[close] - pose[:, 3]) @ pose[:, :3])
+        left[close] *= 1 - weight * (1 - far / CREASE_REACH_M).clamp_min(0).square()
     return left

@@ -45,6 +45,20 @@ class Solid:
             return math.hypot(a, b)
         return a + b  # sphere: b is 0
 
+    def bounding_spheres(self) -> Tensor:
+        """Spheres [K, 4] (centre in the solid's frame, radius) that hold the solid together, metres.
+
+        A slab gets up to 6 x 6 of them: one sphere about a wall would hold the whole room, and cull nothing.
+        """
+        if self.kind != "box":
+            return torch.tensor([[0.0, 0.0, 0.0, self.bounding_radius]])
+        edges = [2 * half for half in self.size]
+        cell = max(max(edges) / 6, min(edges), 0.1)
+        counts = [max(1, math.ceil(edge / cell)) for edge in edges]
+        spots = [[(i + 0.5) / n * edge - edge / 2 for i in range(n)] for n, edge in zip(counts, edges, strict=True)]
+        radius = 0.5 * math.hypot(*(edge / n for n, edge in zip(counts, edges, strict=True)))
+        return torch.tensor([[x, y, z, radius] for x in spots[0] for y in spots[1] for z in spots[2]])
+
 
 def intersect(kind: Kind, size: tuple[float, float, float], origin: Tensor, rays: Tensor) -> Tensor:
     """Ray depth [N] of the first hit, infinite where the ray misses or starts inside.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cameras import CameraModel, pixel_grid, pixel_rays, unproject
 from ..poses import camera_centre
-from .casting import Tiling, first_hits, tile_picture, visible_tiles
+from .casting import Bounds, Tiling, first_hits, tile_picture, visible_tiles
 from .scene import Scene
 from .shading import Hits, shade
 
@@ -76,16 +76,21 @@ class Renderer:
         self.scene, self.neighbours, self.edge_samples = scene, neighbours, edge_samples
         self.view_rays = ViewRays.of(camera)
         self.width, self.height = camera.stored_size
+        self._bounds: dict[tuple[int, ...], Bounds] = {}
 
     def world(self, w2c: Tensor) -> tuple[Tensor, Tensor]:
         """(rotation [3, 3] camera_from_world, camera centre [3]), float32."""
         return w2c[:, :3].float(), camera_centre(w2c).float()
 
     def visible(self, frame: int, w2c: Tensor, indices: list[int]) -> Tensor:
+        """Which tiles [len(indices), M] may see which of the solids."""
         rotation, origin = self.world(w2c)
-        centres = self.scene.world_from_solid[frame, indices, :, 3]
-        return visible_tiles(self.view_rays.tiling, self.view_rays.tiling.axes @ rotation, origin, centres,
-                             self.scene.radii[indices])
+        key = tuple(indices)
+        if key not in self._bounds:
+            self._bounds[key] = Bounds.of(self.scene.solids, indices)
+        tiling = self.view_rays.tiling
+        return visible_tiles(tiling, tiling.axes @ rotation, origin, self._bounds[key],
+                             self.scene.world_from_solid[frame])
 
     def cast(self, frame: int, w2c: Tensor, indices: list[int], pixels: Tensor | None = None,
              rays_cam: Tensor | None = None, shaded: bool = True, visible: Tensor | None = None) -> View:
