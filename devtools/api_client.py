@@ -87,12 +87,17 @@ class ApiClient:
         """Queue an API prompt; its id.
 
         Raises:
-            PromptRefused: the host found it invalid.
+            PromptRefused: the host found it invalid, or a part of it (the host would run the rest).
         """
         try:
-            return self.post("/prompt", {"prompt": prompt, "client_id": client_id})["prompt_id"]
+            answer = self.post("/prompt", {"prompt": prompt, "client_id": client_id})
         except urllib.error.HTTPError as error:
             raise PromptRefused(json.loads(error.read().decode("utf-8"))) from None
+        if answer.get("node_errors"):
+            self.post("/queue", {"delete": [answer["prompt_id"]]})
+            self.interrupt(answer["prompt_id"])
+            raise PromptRefused({"error": {"message": "a part of the graph is invalid"}, **answer})
+        return answer["prompt_id"]
 
     def history(self, prompt_id: str) -> dict[str, Any]:
         return self.get(f"/history/{prompt_id}").get(prompt_id, {})

@@ -49,6 +49,17 @@ def test_a_refused_prompt_says_which_node(client: ApiClient) -> None:
         client.run(prompt)
 
 
+def test_a_prompt_that_is_valid_in_part_only_is_refused(client: ApiClient) -> None:
+    """The host would run the valid outputs and drop the others without a word in the result."""
+    image = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}}
+    prompt = {"1": image, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+              "3": {"class_type": "EmptyImage", "inputs": {**image["inputs"], "width": -5}},
+              "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}}
+    with pytest.raises(PromptRefused, match=r"(?s)a part of the graph.*node 3 \(EmptyImage\)"):
+        client.run(prompt)
+    assert client.run({"1": image, "2": prompt["2"]}).status == "success"
+
+
 def test_a_busy_port_is_refused(server: Server) -> None:
     with pytest.raises(SetupError, match=f"Port {server.port} can't be used"):
         check_port(server.port)
