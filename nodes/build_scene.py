@@ -20,13 +20,13 @@ class EgoXBuildScene(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="EgoXBuildScene",
-            display_name="EgoX Build Scene",
+            display_name="Build Scene",
             category="EgoX/geometry",
             description="Turns the exo video and its depth into a cloud of points: the static background, fused over "
                         "the whole clip, and the moving points of each frame.",
             inputs=[
-                io.Image.Input("exo_images", tooltip="The exo video's frames, from EgoX Load Exo Video."),
-                EgoXDepth.Input("depth", tooltip="Their depth in metres, from EgoX Depth Align."),
+                io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video."),
+                EgoXDepth.Input("depth", tooltip="Their depth in metres, from Depth Align."),
                 io.Mask.Input("dynamic_mask", optional=True,
                               tooltip="What moves, for example a SAM3 track. Overrides the depth's own mask."),
                 io.Mask.Input("sky_mask", optional=True, tooltip="Sky: it has no depth and is left out."),
@@ -38,7 +38,7 @@ class EgoXBuildScene(io.ComfyNode):
                                tooltip="Points whose depth steps by more than this share to a neighbour are dropped: "
                                        "they hang in the air between two surfaces. Render Ego Prior filters finer."),
             ],
-            outputs=[EgoXScene.Output(display_name="scene", tooltip="The points, for EgoX Render Ego Prior.")],
+            outputs=[EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior.")],
         )
 
     @classmethod

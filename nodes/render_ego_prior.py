@@ -27,16 +27,16 @@ class EgoXRenderEgoPrior(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="EgoXRenderEgoPrior",
-            display_name="EgoX Render Ego Prior",
+            display_name="Render Ego Prior",
             category="EgoX/geometry",
             description="Draws the scene from the ego camera: the prior that the model completes. Upright, black where "
                         "the exo camera saw nothing.",
             inputs=[
-                EgoXTrajectory.Input("trajectory", tooltip="The ego camera over time, from EgoX Ego Pose Input."),
+                EgoXTrajectory.Input("trajectory", tooltip="The ego camera over time, from Ego Pose Input."),
                 EgoXScene.Input("scene", optional=True,
-                                tooltip="The points, from EgoX Build Scene. Instead of it, connect images and depth."),
+                                tooltip="The points, from Build Scene. Instead of it, connect images and depth."),
                 io.Image.Input("exo_images", optional=True, tooltip="Without a scene: the exo video's frames."),
-                EgoXDepth.Input("depth", optional=True, tooltip="Without a scene: their depth, from EgoX Depth Align."),
+                EgoXDepth.Input("depth", optional=True, tooltip="Without a scene: their depth, from Depth Align."),
                 io.Int.Input("size", default=448, min=16, max=2048, step=16,
                              tooltip="Side of the square ego picture, px: the exo video's height."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",

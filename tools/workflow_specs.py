@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .workflow_graph import Graph, Node
 
-SAMPLE = "sample/synthetic_room"
+SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
 HUB = "https://huggingface.co/Comfy-Org"
 WAN = "Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 
@@ -52,12 +52,13 @@ def model_link(name: str, folder: str, repository: str = "") -> list[dict[str, s
 
 def geometry(graph: Graph) -> dict[str, Node]:
     """Stages 1 to 4: exo video, depth, pose, scene, prior."""
-    load = graph.add("EgoXLoadExoVideo", (0, 120), (360, 300), file=f"{SAMPLE}/exo.mp4")
-    depth = graph.add("EgoXDepthAlign", (420, 120), (360, 420), frames=(load, "frames"),
-                      depth_file=f"{SAMPLE}/depth.npz")
+    load = graph.add("EgoXLoadExoVideo", (0, 120), (360, 300), file=SAMPLE_VIDEO)
+    # Depth and poses are not named: they are found beside the video, so that choosing another video is one step, and
+    # a video without them is refused instead of being run with the sample's.
+    depth = graph.add("EgoXDepthAlign", (420, 120), (360, 420), frames=(load, "frames"))
     scene = graph.add("EgoXBuildScene", (840, 120), (340, 180), exo_images=(load, "exo_images"), depth=(depth, "depth"))
-    pose = graph.add("EgoXEgoPoseInput", (840, 360), (340, 300), file=f"{SAMPLE}/meta.json", frames=(load, "frames"),
-                     scene=(scene, "scene"), exo_images=(load, "exo_images"))
+    pose = graph.add("EgoXEgoPoseInput", (840, 360), (340, 300), frames=(load, "frames"), scene=(scene, "scene"),
+                     exo_images=(load, "exo_images"))
     prior = graph.add("EgoXRenderEgoPrior", (1240, 120), (340, 300), trajectory=(pose, "trajectory"),
                       scene=(scene, "scene"))
     graph.group("1  Exo video", (-20, 40, 400, 520))
