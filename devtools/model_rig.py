@@ -15,13 +15,6 @@ import torch
 
 from tools import make_standin_models as standins
 
-GGA_DEFAULTS = {
-    "lambda_g": 3.0, "gga_mode": "released", "rays": "released", "start_percent": 0.0, "end_percent": 1.0,
-    "first_block": 0, "end_block": -1, "first_head": 0, "end_head": -1, "soft_trust": True, "pooling": "released",
-    "backend": "auto",
-}
-"""Defaults of the inputs that the model patch and the sampler node share."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RigSize:
@@ -55,9 +48,14 @@ class ModelRig:
         """A module of the pack's ``nodes``."""
         return importlib.import_module(f"{self.pack.__name__}.nodes.{name}")
 
+    @property
+    def gga_defaults(self) -> dict[str, Any]:
+        """Defaults of the inputs that the model patch and the sampler node share, from their declaration."""
+        return {entry.id: entry.default for entry in self.nodes("gga_inputs").gga_inputs()}
+
     def patch(self, model: Any = None, **changes: Any) -> Any:
         """EgoX Model Patch with its defaults, on the rig's model or another."""
-        inputs = {"depth": self.depth, "trajectory": self.trajectory, **GGA_DEFAULTS, **changes}
+        inputs = {"depth": self.depth, "trajectory": self.trajectory, **self.gga_defaults, **changes}
         return self.nodes("model_patch").EgoXModelPatch.execute(self.model if model is None else model, self.canvas,
                                                                 **inputs)[0]
 
@@ -77,7 +75,7 @@ class ModelRig:
         """Wan EgoX Sampler with its defaults; the sampled latent."""
         inputs = {"positive": self.positive, "negative": self.negative, "latent": self.latent, "canvas": self.canvas,
                   "depth": self.depth, "trajectory": self.trajectory, "scheduler": "simple", "shift": 3.0,
-                  "start_step": 0, "end_step": 10000, "add_noise": True, "leftover_noise": False, **GGA_DEFAULTS,
+                  "start_step": 0, "end_step": 10000, "add_noise": True, "leftover_noise": False, **self.gga_defaults,
                   **changes}
         node = self.nodes("wan_sampler").EgoXWanSampler
         with torch.inference_mode():

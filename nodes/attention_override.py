@@ -23,15 +23,16 @@ class GeometryGuidance:
         self.geometry = geometry
         self.options = options
         self.backend = backend
-        self._windows: dict[tuple[int, ...], GgaGeometry] = {}
+        self._placed: dict[tuple, GgaGeometry] = {}
 
     def to(self, device: torch.device) -> None:
         """Follow the model to a device; float32 stays, which the logarithm needs."""
         self.geometry = self.geometry.to(device)
-        self._windows.clear()
+        self._placed.clear()
 
     def override(
         self,
+        x: Tensor,  # what the transformer is called with, for its device
         transformer_options: dict[str, Any],
         context: Tensor,
         clip_fea: Tensor | None,
@@ -41,15 +42,16 @@ class GeometryGuidance:
         if not self._in_range(transformer_options):
             return None
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
-        return AttentionOverride(self._of_window(frames), self.options, self.backend,
+        return AttentionOverride(self._for_call(x.device, frames), self.options, self.backend,
                                  transformer_options.get(OVERRIDE), others)
 
-    def _of_window(self, frames: list[int] | None) -> GgaGeometry:
-        if frames is None:
-            return self.geometry
-        if tuple(frames) not in self._windows:
-            self._windows[tuple(frames)] = self.geometry.select_frames(frames)
-        return self._windows[tuple(frames)]
+    def _for_call(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
+        """The directions of these frames on this device (a model spread over GPUs calls on several), made once."""
+        key = (device, None if frames is None else tuple(frames))
+        if key not in self._placed:
+            geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
+            self._placed[key] = geometry.to(device)
+        return self._placed[key]
 
     def _in_range(self, transformer_options: dict[str, Any]) -> bool:
         whole = self.options.start_percent == 0.0 and self.options.end_percent == 1.0
@@ -74,6 +76,7 @@ class AttentionOverride:
         self.ambiguous = geometry.tokens in cross_lengths
         self.last_block: int | None = None
 
+    @torch.compiler.disable
     def __call__(self, func: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None,
                  **kwargs: Any) -> Tensor:
         def plain(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

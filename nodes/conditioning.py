@@ -12,7 +12,8 @@ from comfy_api.latest import io, ui
 from ..egox_core.canvas import check_canvas, crop_ego, latent_frames, latent_size
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.image_embedding import IMAGE_EMBEDDING_MODES, embedding_picture
-from ..egox_core.mask_modes import MASK_MODES, build_mask, resolve_mask_mode
+from ..egox_core.lora_settings import AUTO, resolve_auto
+from ..egox_core.mask_modes import MASK_MODES, build_mask
 from ..egox_core.types import Canvas
 from .io_types import EgoXCanvas
 from .lora_metadata import lora_metadata
@@ -46,15 +47,16 @@ class EgoXConditioning(io.ComfyNode):
                 io.Model.Input("model", optional=True,
                                tooltip="The model after EgoX LoRA. Only read: mask 'auto' follows the LoRA's metadata, "
                                        "and the picture embedding is left out if the model has none."),
-                io.Combo.Input("mask_mode", options=["auto", *MASK_MODES], default="auto",
+                io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO,
                                tooltip="What the model is told to know. released: the exo half of the first latent "
                                        "frame (authors' inference). paper: the whole exo half (Eq. 3). trainer: as "
                                        "released, plus the last exo frame, as the authors' trainer leaves it. "
                                        "auto: from the LoRA's metadata, else released."),
-                io.Combo.Input("image_embedding", options=list(IMAGE_EMBEDDING_MODES), default="released",
+                io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default="released",
                                tooltip="What CLIP vision sees. released: first frame of the decoded canvas, exo beside "
                                        "noise (for the authors' LoRA). exo+prior: first frame of exo beside prior "
-                                       "(for a LoRA trained so). exo only: the exo frame alone. none: nothing."),
+                                       "(for a LoRA trained so). exo only: the exo frame alone. none: nothing. "
+                                       "auto: from the LoRA's metadata, else released."),
                 io.Int.Input("noise_seed", default=SEED_UNKNOWN, min=SEED_UNKNOWN, max=0xFFFFFFFFFFFFFFFF,
                              control_after_generate=False,
                              tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
@@ -73,13 +75,13 @@ class EgoXConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed, tile_size,
                 clip_vision=None, model=None) -> io.NodeOutput:
-        metadata = {}
         if model is not None:
             check_model(model)
-            metadata = lora_metadata(model)
-            if image_embedding != "none" and not has_image_embedding(model):
-                logging.info("[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made")
-                image_embedding, clip_vision = "none", None
+        metadata = {} if model is None else lora_metadata(model)
+        image_embedding = resolve_auto("image_embedding", image_embedding, metadata)
+        if model is not None and image_embedding != "none" and not has_image_embedding(model):
+            logging.info("[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made")
+            image_embedding, clip_vision = "none", None
         frames, prior = check_pictures(exo_images, prior)
         note = embedding_note(image_embedding, clip_vision, noise_seed)
         if clip_vision is None:
@@ -92,7 +94,7 @@ class EgoXConditioning(io.ComfyNode):
             frames=frames,
             exo_size=(exo_images.shape[2], exo_images.shape[1]),
             ego_size=(prior.shape[2], prior.shape[1]),
-            mask_mode=resolve_mask_mode(mask_mode, metadata),
+            mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
             image_embedding=image_embedding,
             noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
             vae=vae,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from comfy_api.latest import io
 
 from ..egox_core.gga_backends import BACKENDS
 from ..egox_core.gga_geometry import POOLINGS, GgaGeometryOptions
 from ..egox_core.gga_options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
+from ..egox_core.lora_settings import AUTO, resolve_auto
 from ..egox_core.ray_geometry import RAY_MODES
 from .io_types import EgoXDepth, EgoXTrajectory
 
@@ -30,13 +33,14 @@ def gga_inputs() -> list[io.Input]:
                        step=0.05,
                        tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
                                "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1."),
-        io.Combo.Input("gga_mode", options=list(GGA_MODES), default="released",
+        io.Combo.Input("gga_mode", options=[AUTO, *GGA_MODES], default="released",
                        tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
-                               "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry."),
-        io.Combo.Input("rays", options=list(RAY_MODES), default="released",
+                               "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry. auto: from the "
+                               "LoRA's metadata, else released."),
+        io.Combo.Input("rays", options=[AUTO, *RAY_MODES], default="released",
                        tooltip="Viewing rays of the ego pixels. released: as the authors' inference makes them, about "
                                "15 degrees off the lens, for their LoRA. exact: the camera that drew the prior. "
-                               "pinhole: without distortion."),
+                               "pinhole: without distortion. auto: from the LoRA's metadata, else released."),
         io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
                        tooltip="Share of the schedule at which the geometry starts to guide."),
         io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
@@ -62,17 +66,18 @@ def gga_inputs() -> list[io.Input]:
     ]
 
 
-def gga_options(*, lambda_g: float, gga_mode: str, rays: str, start_percent: float, end_percent: float,
-                first_block: int, end_block: int, first_head: int, end_head: int, soft_trust: bool, pooling: str,
-                backend: str) -> tuple[GgaOptions, GgaGeometryOptions, str]:
-    """The core's options and the backend, from the inputs above.
+def gga_options(metadata: Mapping[str, str], *, lambda_g: float, gga_mode: str, rays: str, start_percent: float,
+                end_percent: float, first_block: int, end_block: int, first_head: int, end_head: int,
+                soft_trust: bool, pooling: str, backend: str) -> tuple[GgaOptions, GgaGeometryOptions, str]:
+    """The core's options and the backend, from the inputs above; ``metadata`` is the LoRA's, for ``auto``.
 
     Raises:
         EgoXInputError: a strength, mode or range that makes no sense.
     """
     options = GgaOptions(
-        mode=gga_mode, lambda_g=lambda_g, start_percent=start_percent, end_percent=end_percent,
-        first_block=first_block, end_block=None if end_block == TO_THE_LAST else end_block,
+        mode=resolve_auto("gga_mode", gga_mode, metadata), lambda_g=lambda_g, start_percent=start_percent,
+        end_percent=end_percent, first_block=first_block, end_block=None if end_block == TO_THE_LAST else end_block,
         first_head=first_head, end_head=None if end_head == TO_THE_LAST else end_head, soft_trust=soft_trust,
     )
+    rays = resolve_auto("rays", rays, metadata)
     return options, GgaGeometryOptions(rays=rays, pooling=pooling), backend

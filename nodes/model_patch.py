@@ -12,7 +12,8 @@ from ..egox_core.canvas import check_canvas, crop_exo
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
 from ..egox_core.gga_options import GgaOptions
-from ..egox_core.mask_modes import MASK_MODE_KEY, build_mask
+from ..egox_core.lora_settings import contradictions
+from ..egox_core.mask_modes import build_mask
 from ..egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
 from .attention_override import GeometryGuidance
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
@@ -21,7 +22,7 @@ from .io_types import EgoXCanvas
 from .lora_metadata import lora_metadata
 from .prepare_sampling import SamplingCheck, WholeCanvasMemory
 from .wan_guard import check_model, has_image_embedding
-from .widening_wrapper import WideningWrapper
+from .widening_wrapper import WideningWrapper, mark_canvas
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -76,7 +77,7 @@ def patch_with_geometry(
         notes.append("no geometry (λ_g 0 or mode off)")
     if not has_image_embedding(model):
         notes.append("this model takes no picture embedding")
-    notes += contradiction_note(model, canvas)
+    notes += contradiction_notes(model, canvas, options, geometry)
 
     t, h, w_exo, w_ego = canvas.latent_grid
     patched = model.clone()
@@ -84,6 +85,7 @@ def patch_with_geometry(
     mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
     memory = WholeCanvasMemory(w_exo)
     for kind, wrapper in (
+        (WrappersMP.APPLY_MODEL, mark_canvas),
         (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance)),
         (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, options.start_percent, options.end_percent)),
         (WrappersMP.PREPARE_SAMPLING, memory),
@@ -118,14 +120,18 @@ def missing_depth_note(geometry: GgaGeometry) -> list[str]:
     return [f"{missing:.1%} of the exo tokens have no depth and guide nothing"] if missing > 0 else []
 
 
-def contradiction_note(model: ModelPatcher, canvas: Canvas) -> list[str]:
-    """A warning where the LoRA was trained with another mask than the canvas was made with."""
-    trained = lora_metadata(model).get(MASK_MODE_KEY)
-    if trained is None or trained == canvas.mask_mode:
-        return []
-    note = f"the LoRA was trained with mask {trained}, this canvas has {canvas.mask_mode}"
-    logging.warning("[EgoX] %s; connect the model to EgoX Conditioning and set mask_mode to auto", note)
-    return [note]
+def contradiction_notes(model: ModelPatcher, canvas: Canvas, options: GgaOptions,
+                        geometry: GgaGeometry | None) -> list[str]:
+    """What differs from the LoRA's own training, also given to the log as warnings."""
+    chosen = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
+    if geometry is not None:
+        chosen |= {"lambda_g": options.lambda_g, "rays": geometry.rays}
+    if has_image_embedding(model):
+        chosen["image_embedding"] = canvas.image_embedding
+    said = contradictions(chosen, lora_metadata(model))
+    for sentence in said:
+        logging.warning("[EgoX] %s", sentence)
+    return said
 
 
 class EgoXModelPatch(io.ComfyNode):
@@ -154,9 +160,9 @@ class EgoXModelPatch(io.ComfyNode):
     def execute(cls, model, canvas, lambda_g, gga_mode, rays, start_percent, end_percent, first_block, end_block,
                 first_head, end_head, soft_trust, pooling, backend, depth=None, trajectory=None) -> io.NodeOutput:
         options = gga_options(
-            lambda_g=lambda_g, gga_mode=gga_mode, rays=rays, start_percent=start_percent, end_percent=end_percent,
-            first_block=first_block, end_block=end_block, first_head=first_head, end_head=end_head,
-            soft_trust=soft_trust, pooling=pooling, backend=backend)
+            lora_metadata(model), lambda_g=lambda_g, gga_mode=gga_mode, rays=rays, start_percent=start_percent,
+            end_percent=end_percent, first_block=first_block, end_block=end_block, first_head=first_head,
+            end_head=end_head, soft_trust=soft_trust, pooling=pooling, backend=backend)
         patched, note = patch_model(model, canvas, depth, trajectory, *options)
         if canvas.image_embedding == "released" and canvas.noise_seed is None and has_image_embedding(model):
             logging.warning("[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "

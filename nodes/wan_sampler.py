@@ -18,6 +18,7 @@ from ..egox_core.canvas import check_sampled_latent
 from ..egox_core.released_sampling import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .io_types import EgoXCanvas
+from .lora_metadata import lora_metadata
 from .model_patch import KEY, patch_model
 from .picture_embedding import released_embedding
 from .prepare_sampling import check_conditioning
@@ -89,9 +90,9 @@ class EgoXWanSampler(io.ComfyNode):
                 pooling, backend, start_step, end_step, add_noise, leftover_noise, depth=None,
                 trajectory=None) -> io.NodeOutput:
         options = gga_options(
-            lambda_g=lambda_g, gga_mode=gga_mode, rays=rays, start_percent=start_percent, end_percent=end_percent,
-            first_block=first_block, end_block=end_block, first_head=first_head, end_head=end_head,
-            soft_trust=soft_trust, pooling=pooling, backend=backend)
+            lora_metadata(model), lambda_g=lambda_g, gga_mode=gga_mode, rays=rays, start_percent=start_percent,
+            end_percent=end_percent, first_block=first_block, end_block=end_block, first_head=first_head,
+            end_head=end_head, soft_trust=soft_trust, pooling=pooling, backend=backend)
         check_sampled_latent(canvas, latent["samples"])
         released = released_sampler(steps, shift) if sampler == RELEASED else None
         patched, note = patch_model(model, canvas, depth, trajectory, *options)

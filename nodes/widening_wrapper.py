@@ -81,7 +81,7 @@ class WideningWrapper:
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         if self.guidance is not None:
-            override = self.guidance.override(options, context, clip_fea, frames)
+            override = self.guidance.override(x, options, context, clip_fea, frames)
             if override is not None:
                 options[OVERRIDE] = override
                 kwargs[GUIDED_MARK] = None

@@ -109,15 +109,37 @@ def test_easycache_skips_steps(rig, patch_first: bool) -> None:
     assert len(calls) < 8, "a threshold that high must skip something"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lambda_g", [0.0, 3.0])
-def test_torch_compile_node(rig, lambda_g: float) -> None:
-    from comfy_extras.nodes_torch_compile import TorchCompileModel
+def compiled(model, backend: str):
+    """What the host's compile node makes, with any backend (``eager`` traces and guards, but builds no kernels)."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 
-    model = TorchCompileModel.execute(rig.patch(lambda_g=lambda_g), "inductor")[0]
-    eager = rig.ksample(rig.patch(lambda_g=lambda_g), steps=2)
-    # Compiled kernels sum in another order; float32.
-    assert (rig.ksample(model, steps=2) - eager).abs().max() < 1e-3
+    model = model.clone(disable_dynamic=True)
+    set_torch_compile_wrapper(model=model, backend=backend, options={"guard_filter_fn": skip_torch_compile_dict})
+    return model
+
+
+@pytest.mark.parametrize(("backend", "runs"), [
+    ("eager", ("none", "guided", "plain", "weaker")),
+    pytest.param("inductor", ("none", "guided", "plain", "weaker", "half", "none", "guided", "plain"),
+                 marks=pytest.mark.slow),
+])
+def test_torch_compile_never_takes_the_code_of_another_run(rig, backend: str, runs: tuple[str, ...]) -> None:
+    """The host's node drops the guards on transformer_options, where wrappers and overrides live."""
+    import torch._dynamo
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    models = {"plain": rig.model, "none": rig.patch(lambda_g=0.0), "guided": rig.patch(),
+              "weaker": rig.patch(lambda_g=0.5), "half": rig.patch(start_percent=0.5)}
+    for name in runs:
+        got, expected = (rig.ksample(model, steps=2, cfg=1.0) for model in (compiled(models[name], backend),
+                                                                            models[name]))
+        # Compiled kernels sum in another order; float32. Choices differ by 0.1 and more.
+        assert (got - expected).abs().max() < 1e-3, name
+    assert counters["stats"]["calls_captured"] > 200, "the transformer itself was compiled"
+    torch._dynamo.reset()
 
 
 def test_high_and_low_noise_pair(rig, repo_root, tmp_path: Path) -> None:

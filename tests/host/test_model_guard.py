@@ -160,7 +160,7 @@ def test_missing_depth_is_masked_and_reported(rig) -> None:
     depth_m[:, :, : rig.size.exo_width // 2] = float("nan")
     node = rig.nodes("model_patch").EgoXModelPatch
     out = node.execute(rig.model, rig.canvas, depth=replace(rig.depth, depth_m=depth_m), trajectory=rig.trajectory,
-                       **model_rig.GGA_DEFAULTS)
+                       **rig.gga_defaults)
     assert "50.0% of the exo tokens have no depth" in out.ui.as_dict()["text"][0]
     got = rig.ksample(out[0])
     assert got.isfinite().all() and not torch.equal(got, rig.ksample(rig.patch()))
@@ -180,7 +180,7 @@ def test_cancelled_sampling_leaves_a_working_model(rig) -> None:
 
 def test_the_patch_says_when_the_noise_seed_is_unknown(wan21, caplog) -> None:
     node = wan21.nodes("model_patch").EgoXModelPatch
-    inputs = {"depth": wan21.depth, "trajectory": wan21.trajectory, **model_rig.GGA_DEFAULTS}
+    inputs = {"depth": wan21.depth, "trajectory": wan21.trajectory, **wan21.gga_defaults}
     unknown = node.execute(wan21.model, replace(wan21.canvas, noise_seed=None), **inputs).ui.as_dict()["text"][0]
     known = node.execute(wan21.model, wan21.canvas, **inputs).ui.as_dict()["text"][0]
     assert "noise_seed" in unknown and "noise_seed" not in known
@@ -189,7 +189,7 @@ def test_the_patch_says_when_the_noise_seed_is_unknown(wan21, caplog) -> None:
 
 def test_the_patch_says_when_the_model_takes_no_picture(rig, wan21) -> None:
     node = rig.nodes("model_patch").EgoXModelPatch
-    inputs = {"depth": rig.depth, "trajectory": rig.trajectory, **model_rig.GGA_DEFAULTS}
+    inputs = {"depth": rig.depth, "trajectory": rig.trajectory, **rig.gga_defaults}
     assert "takes no picture embedding" in node.execute(rig.model, rig.canvas, **inputs).ui.as_dict()["text"][0]
     with_it = node.execute(wan21.model, wan21.canvas, **inputs).ui.as_dict()["text"][0]
     assert "takes no picture embedding" not in with_it

@@ -117,9 +117,9 @@ def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig) -> N
         node.execute(rig.model, "pickled.pt", 1.0, 1.0, 1.0)
 
 
-def test_metadata_reaches_the_auto_mask_and_contradictions_are_said(rig, released: Path, tmp_path: Path,
-                                                                      caplog) -> None:
-    save_file(load_file(released), tmp_path / "paper.safetensors", {"egox.mask_mode": "paper"})
+def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released: Path, tmp_path: Path, caplog) -> None:
+    told = {"egox.mask_mode": "paper", "egox.gga_mode": "paper", "egox.rays": "exact", "egox.lambda_g": "1"}
+    save_file(load_file(released), tmp_path / "paper.safetensors", told)
     save_file(load_file(released), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"})
     model, _ = load(rig, tmp_path / "paper.safetensors")
     exo, prior = model_rig.clip_pictures(rig.size)
@@ -127,13 +127,20 @@ def test_metadata_reaches_the_auto_mask_and_contradictions_are_said(rig, release
     with torch.inference_mode():
         canvas = node.execute(rig.positive, rig.negative, rig.vae, exo, prior, "auto", "released", -1, 0,
                               model=model).result[3]
-        chosen = node.execute(rig.positive, rig.negative, rig.vae, exo, prior, "released", "released", -1, 0,
-                              model=model).result[3]
-    assert (canvas.mask_mode, chosen.mask_mode) == ("paper", "released")
+    assert canvas.mask_mode == "paper"
 
-    patch = rig.nodes("model_patch")
-    assert patch.contradiction_note(model, canvas) == []
-    assert "trained with mask paper" in patch.contradiction_note(model, chosen)[0]
+    def note(canvas, **changes) -> str:
+        out = rig.nodes("model_patch").EgoXModelPatch.execute(
+            model, canvas, depth=rig.depth, trajectory=rig.trajectory, **{**rig.gga_defaults, **changes})
+        return out.ui.as_dict()["text"][0]
+
+    followed = note(canvas, gga_mode="auto", rays="auto", lambda_g=1.0)
+    assert "geometry paper, λ_g 1, rays exact" in followed and "trained" not in followed
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+    against = note(rig.canvas)
+    for words in ("mask_mode paper, not released", "gga_mode paper, not released", "rays exact, not released",
+                  "lambda_g 1, not 3.0"):
+        assert f"trained with {words}" in against
+        assert [r for r in caplog.records if r.levelname == "WARNING" and words in r.getMessage()]
     _, report = rig.nodes("lora").load_lora(model, tmp_path / "trainer.safetensors", 1.0)
     assert "egox.mask_mode contradicts" in report
-    assert len([r for r in caplog.records if r.levelname == "WARNING" and "[EgoX]" in r.getMessage()]) == 2
