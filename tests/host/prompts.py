@@ -1,0 +1,48 @@
+"""The shipped graphs made small enough for tests, and with loaders that read stand-ins."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from devtools.demo import DemoOptions, apply_options
+
+FRAMES, SIZE, STEPS = 9, 96, 2
+
+STANDIN_LOADERS = {
+    "UNETLoader": (None, {"unet_name": "egox_standin_wan21_i2v.safetensors"}),
+    "VAELoader": (None, {"vae_name": "egox_standin_wan_vae.safetensors"}),
+    "CLIPLoader": ("EgoXTestsLoadTextEncoder", {"clip_name": "egox_standin_umt5.safetensors"}),
+    "CLIPVisionLoader": ("EgoXTestsLoadClipVision", {"clip_name": "egox_standin_clip_vision.safetensors"}),
+    "EgoXLoadLora": (None, {"lora_name": "egox_standin_lora_wan21.safetensors"}),
+}
+"""Loader -> (the class that stands in for it, its values). Stock loaders are kept where they read a small file."""
+
+
+def small(prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS) -> dict[str, Any]:
+    return apply_options(copy.deepcopy(prompt), DemoOptions(frames=frames, size=size, steps=steps), None)
+
+
+def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
+    """egox_basic with models that can be had here."""
+    prompt = copy.deepcopy(prompt)
+    for node in prompt.values():
+        if node["class_type"] in STANDIN_LOADERS:
+            kind, values = STANDIN_LOADERS[node["class_type"]]
+            if kind is not None:
+                node["class_type"], node["inputs"] = kind, {}
+            node["inputs"].update(values)
+    return prompt
+
+
+def of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The inputs of the one node of a type."""
+    found = [node["inputs"] for node in prompt.values() if node["class_type"] == kind]
+    assert len(found) == 1, f"{len(found)} nodes of {kind}"
+    return found[0]
+
+
+def id_of(prompt: dict[str, Any], kind: str) -> str:
+    found = [node_id for node_id, node in prompt.items() if node["class_type"] == kind]
+    assert len(found) == 1, f"{len(found)} nodes of {kind}"
+    return found[0]

@@ -1,0 +1,84 @@
+"""egox_demo and egox_basic are one graph: only loaders and text conditioning differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+LOADERS = frozenset({"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader"})
+TEXT = frozenset({"LotusConditioning", "CLIPTextEncode"})
+FREE = frozenset({"width", "height", "size", "steps", "cfg", "seed", "lora_name", "filename_prefix", "frame_count"})
+"""Values that may differ: the demo is smaller and shorter, and its weights have other names."""
+
+
+def role(prompt: dict[str, Any], node_id: str) -> str:
+    kind = prompt[node_id]["class_type"]
+    return "text" if kind in TEXT else kind
+
+
+def shape(prompt: dict[str, Any]) -> Counter:
+    """Every node that is no loader or text node, with its values and where its links come from; ids left out."""
+    nodes: Counter = Counter()
+    for node in prompt.values():
+        if node["class_type"] in LOADERS | TEXT:
+            continue
+        inputs = []
+        for name, value in sorted(node["inputs"].items()):
+            if isinstance(value, list):
+                source = role(prompt, value[0])
+                if source != "CLIPVisionLoader":
+                    inputs.append((name, f"<- {source} {value[1]}"))
+            elif name not in FREE:
+                inputs.append((name, repr(value)))
+        nodes[node["class_type"], tuple(inputs)] += 1
+    return nodes
+
+
+def test_they_are_one_graph(load_workflow) -> None:
+    demo, basic = shape(load_workflow("egox_demo")), shape(load_workflow("egox_basic"))
+    assert len(demo) >= 10
+    assert demo - basic == Counter(), "only in egox_demo"
+    assert basic - demo == Counter(), "only in egox_basic"
+
+
+def test_the_demo_needs_no_file_from_elsewhere(load_workflow, repo_root) -> None:
+    prompt = load_workflow("egox_demo")
+    kinds = {node["class_type"] for node in prompt.values()}
+    assert not kinds & {"CLIPLoader", "CLIPTextEncode", "CLIPVisionLoader"}
+    shipped = {path.name for path in (repo_root / "models").rglob("*.safetensors")}
+    values = {value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)}
+    assert {value for value in values if value.endswith(".safetensors")} <= shipped
+    assert sum(path.stat().st_size for path in (repo_root / "models").rglob("*.safetensors")) < 10e6
+
+
+def test_basic_uses_the_stock_loaders(load_workflow) -> None:
+    kinds = {node["class_type"] for node in load_workflow("egox_basic").values()}
+    assert kinds >= {"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader", "CLIPTextEncode", "EgoXLoadLora"}
+    assert not [kind for kind in kinds if kind.startswith(("LoadMoGe", "MoGe", "LoadDA3", "DA3"))], "bypassed at first"
+
+
+def test_basic_takes_its_prompt_from_the_take(load_workflow) -> None:
+    prompt = load_workflow("egox_basic")
+    linked = [node["inputs"]["text"] for node in prompt.values() if node["class_type"] == "CLIPTextEncode"
+              and isinstance(node["inputs"]["text"], list)]
+    assert [prompt[link[0]]["class_type"] for link in linked] == ["EgoXEgoPoseInput"]
+
+
+def test_the_depth_group_works_when_un_bypassed(repo_root, object_info) -> None:
+    import json
+
+    from devtools.workflow import BYPASSED, to_prompt
+
+    saved = json.loads((repo_root / "workflows" / "egox_basic.json").read_text(encoding="utf-8"))
+    bypassed = [node for node in saved["nodes"] if node.get("mode") == BYPASSED]
+    assert {node["type"] for node in bypassed} == {"LoadMoGeModel", "MoGeInference", "LoadDA3Model", "DA3Inference"}
+    for node in bypassed:
+        node["mode"] = 0
+    prompt = to_prompt(saved, object_info)
+    align = next(node for node in prompt.values() if node["class_type"] == "EgoXDepthAlign")["inputs"]
+    assert prompt[align["moge_geometry"][0]]["class_type"] == "MoGeInference"
+    assert prompt[align["da3_geometry"][0]]["class_type"] == "DA3Inference"
+    for node in prompt.values():
+        if node["class_type"] in ("MoGeInference", "DA3Inference"):
+            images = next(v for k, v in node["inputs"].items() if k in ("image", "images"))
+            assert prompt[images[0]]["class_type"] == "EgoXLoadExoVideo"

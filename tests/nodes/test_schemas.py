@@ -1,0 +1,83 @@
+"""Every node keeps the promises of its schema: ids, inputs, tooltips, category."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def schemas(pack):
+    """(class, finalised schema) of every node in the pack."""
+    return [(node, node.GET_SCHEMA()) for node in pack.nodes.NODES]
+
+
+def inputs_of(schema):
+    return [entry for declared in schema.inputs for entry in declared.get_all()]
+
+
+def test_there_are_nodes_for_every_stage(schemas) -> None:
+    ids = {schema.node_id for _, schema in schemas}
+    assert {"EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput", "EgoXBuildScene", "EgoXRenderEgoPrior",
+            "EgoXConditioning", "EgoXModelPatch", "EgoXReleasedSampling", "EgoXWanSampler", "EgoXDecodeEgoHalf",
+            "EgoXLoadLora"} <= ids
+    assert len(ids) == len(schemas), "an id is used twice"
+
+
+def test_ids_and_categories(schemas) -> None:
+    for _, schema in schemas:
+        assert re.fullmatch(r"EgoX[A-Z][A-Za-z0-9]+", schema.node_id), schema.node_id
+        assert re.fullmatch(r"EgoX/[^/]+", schema.category), f"{schema.node_id}: category {schema.category!r}"
+        assert schema.display_name and schema.description, f"{schema.node_id} needs a display name and a description"
+
+
+def test_execute_takes_exactly_the_declared_inputs(schemas) -> None:
+    for node, schema in schemas:
+        declared = [entry.id for entry in schema.inputs]
+        assert len(declared) == len(set(declared)), f"{schema.node_id}: an input is declared twice"
+        parameters = inspect.signature(node.execute).parameters
+        assert all(p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL for p in parameters.values())
+        assert set(declared) == set(parameters), f"{schema.node_id}: schema {declared}, execute {list(parameters)}"
+        for entry in schema.inputs:
+            has_default = parameters[entry.id].default is not inspect.Parameter.empty
+            # The host leaves an unlinked optional input out of the call.
+            assert has_default or not entry.optional, f"{schema.node_id}.{entry.id}: optional, without a default"
+
+
+def test_helpers_take_declared_inputs_only(schemas) -> None:
+    for node, schema in schemas:
+        declared = {entry.id for entry in inputs_of(schema)} | {"input_types"}
+        for name in ("validate_inputs", "fingerprint_inputs", "check_lazy_status"):
+            function = node.__dict__.get(name)
+            if function is None:
+                continue
+            parameters = inspect.signature(getattr(node, name)).parameters.values()
+            named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+            assert named <= declared, f"{schema.node_id}.{name} names {named - declared}"
+
+
+def test_every_input_and_output_is_explained(schemas) -> None:
+    for _, schema in schemas:
+        for entry in inputs_of(schema):
+            assert entry.tooltip and len(entry.tooltip.strip()) >= 10, f"{schema.node_id}.{entry.id} has no tooltip"
+        for output in schema.outputs:
+            assert output.display_name or output.id, f"{schema.node_id}: an output without a name"
+
+
+def test_custom_sockets_are_ours(schemas) -> None:
+    known = {"EGOX_DEPTH", "EGOX_TRAJECTORY", "EGOX_SCENE", "EGOX_CANVAS", "EGOX_FRAMES"}
+    for _, schema in schemas:
+        for slot in [*schema.inputs, *schema.outputs]:
+            kind = slot.get_io_type() if hasattr(slot, "get_io_type") else slot.io_type
+            if str(kind).startswith("EGOX"):
+                assert kind in known, f"{schema.node_id}: socket type {kind} is not in CONVENTIONS"
+
+
+def test_a_seed_says_whether_it_changes_after_each_run(schemas) -> None:
+    """Left open, the editor adds the control by the input's name; saying it keeps saved workflows in step."""
+    for _, schema in schemas:
+        for entry in inputs_of(schema):
+            if entry.id in ("seed", "noise_seed"):
+                assert entry.as_dict().get("control_after_generate") is not None, f"{schema.node_id}.{entry.id}"
