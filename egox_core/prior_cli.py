@@ -1,0 +1,154 @@
+"""Headless ego prior: ``run.py prior --take FOLDER [--preset released|clean] --out FOLDER``.
+
+Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the same functions as
+the nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .camera_presets import CAMERA_PRESETS
+from .ego_prior import PriorFrame, iter_ego_prior
+from .errors import EgoXInputError
+from .frame_selection import source_rectangle
+from .frame_store import FrameStore
+from .peak_memory import peak_memory_bytes
+from .ply import write_ply
+from .pointcloud import build_scene
+from .prior_options import DYNAMIC_CHOICES
+from .prior_presets import PRIOR_PRESETS, prior_preset
+from .progress import Progress
+from .safe_files import write_json, write_whole
+from .scene_points import scene_points
+from .splat import has_pytorch3d
+from .take import Take, load_take
+from .video import decode_frames, fit_picture
+from .video_write import write_video
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Render one take; the exit code."""
+    parser = argparse.ArgumentParser(prog="run.py prior", description="Render the ego prior of a take.")
+    parser.add_argument("--take", type=Path, required=True, metavar="FOLDER", help="exo.mp4, depth.npz, meta.json")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), default="released")
+    parser.add_argument("--dynamic", choices=DYNAMIC_CHOICES, help="moving points (default: the preset's)")
+    parser.add_argument("--backend", choices=("torch", "pytorch3d", "reference"), default="torch")
+    parser.add_argument("--camera", choices=sorted(CAMERA_PRESETS), default="aria_released", help="the ego camera")
+    parser.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
+    parser.add_argument("--frames", type=int, default=49, metavar="N", help="frames, 4n+1 (default: 49; 0: all)")
+    parser.add_argument("--size", type=int, metavar="PX", help="side of the picture (default: the exo height)")
+    parser.add_argument("--entry", default="", help="the take's name, where meta.json lists several")
+    parser.add_argument("--ply", action="store_true", help="write the scene of the first frame as scene.ply, too")
+    args = parser.parse_args(arguments)
+    try:
+        report = render_take(args)
+    except EgoXInputError as error:
+        print(f"run.py prior: {error}", file=sys.stderr)
+        return 1
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
+    print(f"{report['frames']} frames of {report['size'][0]}x{report['size'][1]} px, coverage "
+          f"{100 * report['coverage_mean']:.1f} %; {seconds}\nresults in {args.out}")
+    for note in report["notes"]:
+        print(f"note: {note}")
+    return 0
+
+
+def render_take(args: argparse.Namespace) -> dict:
+    """All stages; returns the report that it has written."""
+    show = Bar()
+    started = time.perf_counter()
+    seconds: dict[str, float] = {}
+
+    def lap(name: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        seconds[name], started = round(now - started, 3), now
+
+    take = load_take(args.take, start_frame=args.start, frame_count=args.frames or None, camera_preset=args.camera,
+                     ego_size=args.size, entry=args.entry, progress=show)
+    options = replace(prior_preset(args.preset), backend=args.backend)
+    if args.dynamic:
+        options = replace(options, dynamic=args.dynamic)
+    frames = exo_frames(take, show)
+    lap("load")
+    scene = build_scene(frames, take.depth, progress=show)
+    lap("scene")
+    width, height = take.trajectory.camera.stored_size
+    args.out.mkdir(parents=True, exist_ok=True)
+    masks = FrameStore(scene.frame_count, (height, width), np.uint8)
+    shares: list[float] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rendered = iter_ego_prior(scene, take.trajectory, options, progress=show)
+        write_video(args.out / "prior.mp4", _pictures(rendered, masks, shares), take.frames.fps)
+    write_video(args.out / "coverage.mp4", masks.tensor(), take.frames.fps)
+    lap("render and write")
+    if args.ply:
+        with write_whole(args.out / "scene.ply") as path, path.open("wb") as file:
+            write_ply(scene_points(scene, 0), file)
+    peak = peak_memory_bytes()
+    report = {
+        "take": take.name, "preset": args.preset, "backend": args.backend, "camera": args.camera,
+        "frames": scene.frame_count, "size": [width, height], "seconds": seconds,
+        "coverage_mean": round(float(np.mean(shares)), 5), "coverage": [round(s, 5) for s in shares],
+        "static_points": len(scene.static),
+        "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
+        "torch": torch.__version__, "threads": torch.get_num_threads(), "python": platform.python_version(),
+        "system": platform.platform(), "pytorch3d_installed": has_pytorch3d(),
+        "notes": [*scene.notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))],
+    }
+    write_json(args.out / "report.json", report)
+    return report
+
+
+def exo_frames(take: Take, progress: Progress) -> Tensor:
+    """The exo frames in use, [T, H, W, 3] uint8, decoded one by one; a long clip's lie in a mapped file."""
+    width, height = take.frames.size
+    indices = take.frames.source_indices.tolist()
+    store = FrameStore(len(indices), (height, width, 3), np.uint8)
+    done = 0
+    for index, picture in decode_frames(take.folder / "exo.mp4", take.video, sorted(set(indices))):
+        fitted = fit_picture(picture, source_rectangle(take.frames), take.frames.size)
+        for _ in range(indices.count(index)):
+            store.append(fitted)
+            done += 1
+        progress(done, len(indices), "read the exo video")
+    return store.tensor()
+
+
+def _pictures(rendered: Iterator[PriorFrame], masks: FrameStore, shares: list[float]) -> Iterator[Tensor]:
+    """The prior's pictures; coverage goes aside on the way, so that no frame is rendered twice."""
+    for frame in rendered:
+        masks.append(frame.coverage.numpy().astype(np.uint8) * 255)
+        shares.append(float(frame.coverage.float().mean()))
+        yield frame.rgb
+
+
+class Bar:
+    """Progress on a terminal: one line a stage, rewritten; silent where the output goes to a file."""
+
+    def __init__(self) -> None:
+        self._live, self._stage = sys.stderr.isatty(), ""
+
+    def __call__(self, done: int, total: int, stage: str) -> None:
+        if not self._live:
+            return
+        end = "\n" if done >= total else ""
+        print(f"\r{stage}: {done}/{total}   ", end=end, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
