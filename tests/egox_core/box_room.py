@@ -1,0 +1,39 @@
+"""An empty box room seen by any camera, in closed form: the truth for tests of several exo cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egox_core.cameras import CameraModel, inside_picture, pixel_rays, project
+from egox_core.poses import camera_centre, invert, transform
+
+LOW, HIGH = torch.tensor([-3.0, -1.5, -2.5]).double(), torch.tensor([3.0, 1.2, 2.5]).double()  # x right, y down, z
+
+
+@dataclass(frozen=True)
+class RoomView:
+    depth_m: Tensor  # [H, W] float32 z depth, NaN where the lens sees nothing
+    points: Tensor  # [H, W, 3] float64, world
+    rgb: Tensor  # [H, W, 3] uint8, a smooth colour of the place
+
+
+def view(camera: CameraModel, w2c: Tensor) -> RoomView:
+    rays, valid = pixel_rays(camera, torch.float64)
+    origin, world = camera_centre(w2c), rays @ invert(w2c)[:, :3].T
+    limits = torch.where(world > 0, HIGH, LOW)
+    distance = ((limits - origin) / torch.where(world.abs() < 1e-12, 1e-12, world)).amin(-1)
+    points = origin + world * distance[..., None]
+    depth = torch.where(valid & (rays[..., 2] > 1e-3), distance * rays[..., 2], torch.nan).float()
+    rgb = ((points - LOW) / (HIGH - LOW) * 200 + 20).round().to(torch.uint8)
+    return RoomView(depth_m=depth, points=points, rgb=rgb)
+
+
+def true_coverage(ego: CameraModel, ego_w2c: Tensor, exo: CameraModel, exo_w2c: Tensor) -> float:
+    """Share of the ego picture whose surfaces lie in the exo picture (nothing hides anything in an empty room)."""
+    known = pixel_rays(ego, torch.float64)[1]
+    points = view(ego, ego_w2c).points
+    uv, valid = project(exo, transform(exo_w2c, points.flatten(0, 1)).view_as(points))
+    return float((known & valid & inside_picture(exo, uv)).double().mean())

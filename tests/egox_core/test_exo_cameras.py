@@ -1,0 +1,140 @@
+"""Ranking exo cameras against the true coverage of a room, and several cameras fused into one scene."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from egox_core.camera_presets import preset_camera
+from egox_core.cameras import CameraModel
+from egox_core.ego_prior import render_ego_prior
+from egox_core.errors import EgoXInputError
+from egox_core.exo_cameras import ExoCandidate, rank_exo_cameras
+from egox_core.pointcloud import SceneOptions, build_scene
+from egox_core.poses import look_at, sensor_from_upright
+from egox_core.scene_fusion import fuse_scenes
+from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
+
+from .box_room import true_coverage, view
+
+EXO = CameraModel(lens="pinhole", width=256, height=144, fx=150.0, fy=150.0, cx=127.5, cy=71.5)
+EGO = preset_camera("aria_released", 64)
+PLACES = {  # the wearer stands in the middle and looks along x; who looks the same way sees the most
+    "behind": look_at((-2.6, -0.6, 0.3), (3.0, 0.4, 0.0)),
+    "beside": look_at((0.3, -0.6, -2.2), (1.5, 0.3, 2.5)),
+    "opposite": look_at((2.6, -0.6, 0.3), (-3.0, 0.4, 0.0)),
+}
+HALVES = {"left half": look_at((-1.0, -0.6, 0.0), (3.0, 0.4, 4.0)),
+          "right half": look_at((-1.0, -0.6, 0.0), (3.0, 0.4, -4.0))}
+
+
+def ego_path(count: int = 4) -> CameraTrajectory:
+    turn = sensor_from_upright(EGO.quarter_turns)
+    poses = torch.stack([turn @ look_at((0.1 * t, -0.2, 0.0), (3.0, 0.3, 0.1 * t)) for t in range(count)])
+    return CameraTrajectory(w2c=poses, camera=EGO, times_s=torch.arange(count, dtype=torch.float64) / 10)
+
+
+def depth_of(w2c: torch.Tensor, count: int = 4) -> DepthVideo:
+    return DepthVideo(depth_m=view(EXO, w2c).depth_m.expand(count, -1, -1), camera=EXO, exo_w2c=w2c,
+                      times_s=torch.arange(count, dtype=torch.float64) / 10)
+
+
+def candidates(with_depth: bool) -> list[ExoCandidate]:
+    return [ExoCandidate(name=name, camera=EXO, trajectory=ego_path(), exo_w2c=w2c,
+                         depth=depth_of(w2c) if with_depth else None) for name, w2c in PLACES.items()]
+
+
+def truth(name: str) -> float:
+    path = ego_path()
+    return sum(true_coverage(EGO, path.w2c[t], EXO, PLACES[name]) for t in range(4)) / 4
+
+
+def test_depth_predicts_the_true_coverage() -> None:
+    ranks = rank_exo_cameras(candidates(True), frames=4)
+    assert [r.name for r in ranks] == sorted(PLACES, key=truth, reverse=True) == ["behind", "beside", "opposite"]
+    for rank in ranks:
+        assert rank.method == "depth" and rank.frames == (0, 1, 2, 3)
+        # A few per cent of slack: at this size one row of pixels along the outline of what is seen is 2 %.
+        assert rank.coverage == pytest.approx(truth(rank.name), abs=0.04)
+        assert torch.allclose(rank.by_frame.mean(), torch.tensor(rank.coverage, dtype=torch.float64))
+
+
+def test_poses_alone_give_the_same_order() -> None:
+    ranks = rank_exo_cameras(candidates(False), frames=2)
+    assert [r.name for r in ranks] == ["behind", "beside", "opposite"]
+    assert all(r.method == "poses" and r.frames == (0, 3) for r in ranks)
+    assert ranks[0].coverage > ranks[1].coverage > 3 * ranks[2].coverage
+    mixed = candidates(True)
+    mixed[1] = replace(mixed[1], depth=None)
+    assert {r.method for r in rank_exo_cameras(mixed, frames=2)} == {"poses"}
+
+
+def test_a_take_in_its_own_world_is_judged_alike() -> None:
+    """Where the exo camera is the world (in-the-wild clips), only the relative pose counts."""
+    from egox_core.poses import compose, invert
+
+    wild = []
+    for candidate in candidates(True):
+        path = replace(candidate.trajectory, w2c=compose(candidate.trajectory.w2c, invert(candidate.exo_w2c)[None]))
+        wild.append(replace(candidate, trajectory=path, exo_w2c=None))
+    for with_depth in (True, False):
+        own = [w if with_depth else replace(w, depth=None) for w in wild]
+        for a, b in zip(rank_exo_cameras(own, frames=2), rank_exo_cameras(candidates(with_depth), frames=2),
+                        strict=True):
+            assert a.name == b.name and a.coverage == pytest.approx(b.coverage, abs=2e-3)
+
+
+def test_bad_candidates_are_refused() -> None:
+    for bad in ([], candidates(False)[:1] * 2):
+        with pytest.raises(EgoXInputError, match="exo cameras"):
+            rank_exo_cameras(bad)
+
+
+def scene_of(name: str, count: int = 4) -> PointCloud:
+    w2c = (PLACES | HALVES)[name]
+    frames = view(EXO, w2c).rgb.expand(count, -1, -1, -1)
+    return build_scene(frames, depth_of(w2c, count), SceneOptions(dynamic="none"))
+
+
+def test_fused_scenes_cover_what_each_covers() -> None:
+    path = ego_path()
+    scenes = [scene_of(name) for name in ("left half", "right half")]
+    left, right = (render_ego_prior(scene, path).coverage for scene in scenes)
+    fused = render_ego_prior(fuse_scenes(scenes), path)
+    either = left | right
+    assert (fused.coverage & either).sum() >= 0.99 * either.sum()
+    assert fused.coverage.sum() > 1.3 * max(left.sum(), right.sum())
+    # What they show is the room: the colour that a ray cast from the ego camera finds there.
+    for t in (0, 3):
+        expected = view(EGO, path.w2c[t]).rgb.float() / 255
+        error = (fused.rgb[t] - expected).abs().amax(-1)[fused.coverage[t]]
+        assert error.median() < 0.02 and error.quantile(0.9) < 0.08
+    assert fuse_scenes([scene_of("beside")]).notes == scene_of("beside").notes
+
+
+def test_fused_moving_points_keep_their_objects_apart() -> None:
+    box = torch.zeros(4, EXO.height, EXO.width, dtype=torch.bool)
+    box[:, 60:80, 100:130] = True
+    scenes = []
+    for name in ("beside", "behind"):
+        depth = replace(depth_of(PLACES[name]), dynamic=box)
+        frames = view(EXO, PLACES[name]).rgb.expand(4, -1, -1, -1)
+        scenes.append(build_scene(frames, depth, SceneOptions(dynamic="mask")))
+    fused = fuse_scenes(scenes)
+    assert len(fused.moving) == 4 and len(fused.static) == sum(len(s.static) for s in scenes)
+    moving = fused.moving[2]
+    assert sorted(moving.instance.unique().tolist()) == [1, 2]
+    assert len(moving) == sum(len(s.moving[2]) for s in scenes)
+
+
+def test_scenes_that_do_not_belong_together_are_refused() -> None:
+    alone = build_scene(view(EXO, PLACES["beside"]).rgb.expand(4, -1, -1, -1),
+                        replace(depth_of(PLACES["beside"]), exo_w2c=None), SceneOptions())
+    late = replace(scene_of("behind"), times_s=torch.arange(4, dtype=torch.float64) / 5)
+    for bad, message in (([scene_of("beside"), alone], "scene 2: got points in the exo camera's own"),
+                         ([scene_of("beside"), scene_of("behind", 3)], "3 frames"),
+                         ([scene_of("beside"), late], "other times"), ([], "none")):
+        with pytest.raises(EgoXInputError, match=message):
+            fuse_scenes(bad)
