@@ -65,14 +65,15 @@ def bias_checks(core: Core, name: str, geometry: object, tensors: dict[str, Tens
                 lambda_g: float) -> Iterator[Check]:
     """The rows that attention really uses, made by the same object."""
     options = core("gga_options").GgaOptions(lambda_g=lambda_g)
-    rows = core("gga").BiasRows(geometry, options, torch.float32, reuse=True)
+    rows = core("gga_rows").BiasRows(geometry, options, torch.float32, reuse=True)
     is_exo = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
     weight_error = bias_error = ego_error = 0.0
     tokens = tensors["ego_query_tokens_64" if lambda_g == 1.0 else "ego_query_tokens_16"].tolist()
     for expected, token in zip(tensors[f"{name}.lambda_{lambda_g}.bias_exo_keys"], tokens, strict=True):
         frame, row, column = token // TOKENS_A_FRAME, token % TOKENS_A_FRAME // COLUMNS, token % COLUMNS
         query = row * EGO_COLUMNS + column - EXO_COLUMNS
-        bias = rows(frame, slice(query, query + 1))[0]
+        query_of_all = frame * rows.per_frame + query
+        bias = rows(slice(query_of_all, query_of_all + 1))[0]
         cos = geometry.key_dirs[frame] @ geometry.query_dirs[frame, query]
         weight_error = max(weight_error, worst(bias[is_exo].exp(), expected.exp()))
         safe = cos[is_exo] > -0.99

@@ -7,28 +7,26 @@ Reference twin: :func:`gga_bias.reference_attention`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu_, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from .errors import EgoXInputError
 from .gga_backends import choose_backend
-from .gga_bias import LOG_FLOOR, reference_attention
+from .gga_bias import reference_attention
 from .gga_options import GgaOptions
+from .gga_rows import BiasRows
 from .types import GgaGeometry
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own attention."""
 
-CHUNK_BYTES = 24 * 2**20
-"""Working memory of a chunk: the bias rows twice (float32 and the model's dtype), or a group's queries and result. Half
-of what is allowed beside plain attention, since an allocator holds on to the previous chunk for a moment."""
-ROW_ALIGNMENT = 16
-"""GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16 covers every kernel."""
+CHUNK_BYTES = 56 * 2**20
+"""Working memory of a chunk: its bias rows, queries and result. On a GPU many rows at once keep all its parts busy (a
+frame of the released size is 784 rows, 44 MB of bfloat16 bias); what is left of 64 MiB is for scratch and rounding."""
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -46,7 +44,7 @@ def gga_attention(
     options: GgaOptions,
     *,
     plain: PlainAttention = plain_attention,
-    backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient | flex
+    backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Tensor:  # [B, tokens, heads * d]
     """Self-attention of the whole canvas with the geometric bias on ego queries.
@@ -72,84 +70,20 @@ def gga_attention(
     t, h, w_exo, w_ego = geometry.grid
     keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
-    grid_q = q.unflatten(1, (t, h, w_exo + w_ego))
+    biased = choose_backend(backend, q, k, v, heads, bias_rows)
     out = torch.empty_like(q)
-    grid_out = out.unflatten(1, (t, h, w_exo + w_ego))
+    # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo columns, then ego ones.
+    rows_q, rows_out = (x.unflatten(1, (t * h, w_exo + w_ego)) for x in (q, out))
+    token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
 
-    row_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()
-    for frames in _spans(t, chunk_bytes // (row_bytes * h * w_exo)):
-        exo = grid_q[:, frames, :, :w_exo]
-        grid_out[:, frames, :, :w_exo] = plain(exo.flatten(1, 3), k, v, heads).view(exo.shape)
-        del exo
-
-    biased = choose_backend(backend, q, k, v, heads, geometry, options)
-    bias_bytes = geometry.tokens * (4 + q.element_size())
-    for f in range(t):
-        for rows in _spans(h, chunk_bytes // ((bias_bytes + row_bytes) * w_ego)):
-            ego = grid_q[:, f, rows, w_exo:]
-            tokens = slice(rows.start * w_ego, rows.stop * w_ego)
-            grid_out[:, f, rows, w_exo:] = biased(ego.flatten(1, 2), k, v, heads, bias_rows, f, tokens).view(ego.shape)
+    for rows in _spans(t * h, chunk_bytes // (token_bytes * w_exo)):
+        exo = rows_q[:, rows, :w_exo]
+        rows_out[:, rows, :w_exo] = plain(exo.flatten(1, 2), k, v, heads).view(exo.shape)
+    for rows in _spans(t * h, chunk_bytes // ((token_bytes + bias_rows.bytes_a_row) * w_ego)):
+        ego = rows_q[:, rows, w_exo:]
+        queries = slice(rows.start * w_ego, rows.stop * w_ego)
+        rows_out[:, rows, w_exo:] = biased(ego.flatten(1, 2), k, v, heads, bias_rows, queries).view(ego.shape)
     return out
-
-
-class BiasRows:
-    """Makes the bias of some ego queries of one frame: [rows, tokens] in the model's dtype.
-
-    The same numbers as :func:`gga_bias.bias_from_cosine`, in place and in float32 until the last step, since the
-    logarithm near cosine -1 needs it.
-    """
-
-    def __init__(self, geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype, *, reuse: bool) -> None:
-        self.geometry, self.options, self.dtype, self.reuse = geometry, options, dtype, reuse
-        self._work: Tensor | None = None
-        self._cast: Tensor | None = None
-        device = geometry.key_dirs.device
-        self._log_lambda = torch.zeros((), device=device)
-        if options.mode == "paper":
-            self._log_lambda = (geometry.key_trust > 0).float() * math.log(options.lambda_g)
-        # Keys without geometry keep their (nearly zero) bias; scaling it by 0 would differ from the twin by 1e-6.
-        self._trust = torch.where(geometry.key_trust > 0, geometry.key_trust, torch.ones((), device=device))
-        self._scales_trust = options.soft_trust and bool((self._trust < 1).any())
-
-    def __call__(self, frame: int, tokens: slice) -> Tensor:  # [rows, tokens]
-        """Valid until the next call when buffers are reused."""
-        queries = self.geometry.query_dirs[frame, tokens]
-        keys, lambda_g, mode = self.geometry.key_dirs[frame], self.options.lambda_g, self.options.mode
-        slope = 1.0
-        if mode == "released":
-            # max(c, lambda c) for lambda > 1 is a leaky ReLU of lambda c with slope 1 / lambda; the scale goes into q.
-            queries = queries * lambda_g
-            slope = 1 / lambda_g if lambda_g > 1 else 1.0
-        bound = lambda_g if mode == "released" else 1.0
-        cos = _outer_product(queries, keys, self._buffer("_work", len(queries), torch.float32)).clamp_(-bound, bound)
-        if slope != 1.0:
-            leaky_relu_(cos, slope)
-        bias = cos.add_(1).add_(LOG_FLOOR).log_()
-        if mode == "paper":
-            bias.add_(self._log_lambda)
-        elif mode == "power":
-            bias.mul_(lambda_g)
-        if self._scales_trust:
-            bias.mul_(self._trust)
-        if self.dtype == torch.float32:
-            return bias
-        return self._buffer("_cast", len(queries), self.dtype).copy_(bias)
-
-    def _buffer(self, name: str, rows: int, dtype: torch.dtype) -> Tensor:
-        """[rows, tokens] with an aligned row stride; the same memory each time unless a gradient still needs it."""
-        held = getattr(self, name)
-        if held is None or not self.reuse or len(held) < rows:
-            stride = -(-self.geometry.tokens // ROW_ALIGNMENT) * ROW_ALIGNMENT
-            held = torch.empty(rows, stride, dtype=dtype, device=self.geometry.key_dirs.device)
-            setattr(self, name, held if self.reuse else None)
-        return held[:rows, : self.geometry.tokens]
-
-
-def _outer_product(queries: Tensor, keys: Tensor, out: Tensor) -> Tensor:  # [n, 3], [N, 3] -> out [n, N]
-    # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine -1.
-    x, y, z = keys.T
-    torch.mul(queries[:, :1], x, out=out)
-    return out.addcmul_(queries[:, 1:2], y).addcmul_(queries[:, 2:], z)
 
 
 def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions,

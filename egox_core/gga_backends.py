@@ -1,7 +1,7 @@
 """Kernels for biased attention of some ego queries, behind one signature, and the choice among them.
 
-``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, frame, tokens) -> [B, n, heads * d]``, where
-``bias_rows(frame, tokens)`` gives the bias [n, N] of those queries.
+``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads * d]``, where
+``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
 
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``auto`` is ``sdpa`` on a CPU; on a GPU the
 candidates that run are timed once on the tensors at hand and the fastest is kept for that shape.
@@ -19,15 +19,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from .errors import EgoXInputError
-from .gga_options import GgaOptions
-from .types import GgaGeometry
+from .gga_rows import BiasRows
 
 BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: Callable, frame: int, tokens: slice) -> Tensor:
-    bias = bias_rows(frame, tokens)[None, None]
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
+    bias = bias_rows(queries)[None, None]
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
 
@@ -47,42 +46,37 @@ BACKENDS: Mapping[str, BiasedAttention] = {
 }
 GPU_CANDIDATES = ("cudnn", "efficient")
 TIMED_RUNS = 3
+TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 _chosen: dict[tuple, str] = {}
 
 
-def choose_backend(
-    name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions,
-) -> BiasedAttention:
+def backend_choices(device: torch.device) -> tuple[str, ...]:
+    """Names that make sense on this device; whether a kernel takes the tensors at hand shows when it is called."""
+    return GPU_CANDIDATES if device.type == "cuda" else ("sdpa",)
+
+
+def choose_backend(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> BiasedAttention:
     """The kernel of this name, or with ``auto`` the fastest that runs here.
 
     Raises:
         EgoXInputError: unknown name.
     """
     if name == "auto":
-        name = _fastest(q, k, v, heads, geometry, options) if q.is_cuda else "sdpa"
+        name = _fastest(q, k, v, heads, bias_rows) if q.is_cuda else "sdpa"
     if name not in BACKENDS:
         raise EgoXInputError("attention backend", got=repr(name),
                              expected=f"auto, reference or one of {', '.join(BACKENDS)}", fix="use auto")
     return BACKENDS[name]
 
 
-def _fastest(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions) -> str:
-    """Times the GPU candidates on one frame's first rows, with a bias of zeros; remembered by device and shape."""
-    key = (torch.cuda.get_device_name(q.device), q.dtype, tuple(q.shape), heads, geometry.grid)
+def _fastest(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> str:
+    """Times the GPU candidates on some of the queries; remembered by device and shape."""
+    key = (torch.cuda.get_device_name(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
     if key not in _chosen:
-        _, _, w_exo, w_ego = geometry.grid
-        rows = slice(0, min(8 * w_ego, geometry.query_dirs.shape[1]))
-        zeros = torch.zeros(rows.stop, -(-geometry.tokens // 16) * 16, dtype=q.dtype, device=q.device)
-
-        def no_bias(frame: int, tokens: slice) -> Tensor:
-            return zeros[:, : geometry.tokens]
-
-        times = {}
-        for name in GPU_CANDIDATES:
-            seconds = _seconds(BACKENDS[name], (q[:, : rows.stop].detach(), k.detach(), v.detach(), heads, no_bias, 0,
-                                                rows), q.device)
-            if seconds is not None:
-                times[name] = seconds
+        queries = slice(0, min(TIMED_QUERIES, bias_rows.per_frame))
+        args = (q[:, : queries.stop].detach(), k.detach(), v.detach(), heads, bias_rows, queries)
+        times = {name: _seconds(BACKENDS[name], args, q.device) for name in backend_choices(q.device)}
+        times = {name: seconds for name, seconds in times.items() if seconds is not None}
         _chosen[key] = min(times, key=times.get) if times else "sdpa"
         log.info("EgoX: attention backend %s of %s", _chosen[key], {n: f"{s * 1e3:.2f} ms" for n, s in times.items()})
     return _chosen[key]

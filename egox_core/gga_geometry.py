@@ -98,8 +98,8 @@ def tokens_from_latents(
     query_dirs, _ = pool_tokens(rays, (rays.abs().sum(-1) > 0).to(rays), options.pooling)
     (t, h, w_ego), w_exo = query_dirs.shape[:3], pooled[0][0].shape[2]
     # Ego keys get the zero vector, which the same product then turns into cosine 0: no preference.
-    key_dirs = torch.stack([pad(keys.float(), (0, 0, 0, w_ego)) for keys, _ in pooled])
-    return GgaGeometry(query_dirs=query_dirs.float().flatten(1, 2), key_dirs=key_dirs.flatten(1, 3),
+    key_dirs = torch.stack([pad(_at_most_unit(keys), (0, 0, 0, w_ego)) for keys, _ in pooled])
+    return GgaGeometry(query_dirs=_at_most_unit(query_dirs).flatten(1, 2), key_dirs=key_dirs.flatten(1, 3),
                        key_trust=pad(pooled[0][1].float(), (0, w_ego)).flatten(), grid=(t, h, w_exo, w_ego),
                        rays=options.rays)
 
@@ -153,6 +153,12 @@ def pool_tokens(
     if pooling == "unit":
         mean = mean / mean.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return mean, _sum_patches(trust[..., None])[..., 0] / PATCH**2
+
+
+def _at_most_unit(directions: Tensor) -> Tensor:  # [..., 3] -> float32
+    """Rounding alone takes some unit vectors past length 1, and cosines with them past the logarithm's zero."""
+    directions = directions.float()
+    return directions / directions.norm(dim=-1, keepdim=True).clamp_min(1)
 
 
 def _sum_patches(values: Tensor) -> Tensor:  # [t, 2h, 2w, c] -> [t, h, w, c]

@@ -6,7 +6,7 @@ X_cam = R X_world + t, OpenCV axes, metres.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -160,6 +160,10 @@ class GgaGeometry:
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and believed; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
     rays: str = "released"  # which ray geometry: released | exact | pinhole
+    all_or_nothing: bool = field(init=False)  # every key_trust is 0 or 1; found once, since asking a GPU makes it wait
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "all_or_nothing", bool(((self.key_trust == 0) | (self.key_trust == 1)).all()))
 
     @property
     def tokens(self) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import gga as bench_gga
+from benchmarks._live_memory import peak_tensor_bytes
 from egox_core.errors import EgoXInputError
-from egox_core.gga import BiasRows, gga_attention, plain_attention
+from egox_core.gga import gga_attention, plain_attention
 from egox_core.gga_bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga_geometry import tokens_from_latents
 from egox_core.gga_options import GgaOptions
+from egox_core.gga_rows import BiasRows
 
 HEADS, DIM = 4, 16
 T, H, W_EXO, W_EGO = 3, 6, 8, 6  # latents; half of that in tokens
@@ -54,11 +60,13 @@ def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes):
 @pytest.mark.parametrize("mode, lambda_g", MODES)
 def test_bias_rows_equal_the_twin(mode, lambda_g):
     geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True)
-    for frame in range(T):
-        rows = BiasRows(geometry, options, torch.float32, reuse=True)(frame, slice(2, 7))
-        twin = bias_from_cosine(cosine_rows(geometry, frame)[2:7], geometry.key_trust > 0, options, geometry.key_trust)
+    cos = torch.cat([cosine_rows(geometry, frame) for frame in range(T)])
+    twin = bias_from_cosine(cos, geometry.key_trust > 0, options, geometry.key_trust)
+    rows_of = BiasRows(geometry, options, torch.float32, reuse=True)
+    for queries in (slice(0, 27), slice(2, 7), slice(7, 20)):  # within a frame of 9, and over its end
         # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that is nearly 0.
-        assert (rows.exp() - twin.exp()).abs().max() <= 2e-6 * max(1.0, float(twin.exp().max()))
+        error = (rows_of(queries).exp() - twin[queries].exp()).abs().max()
+        assert error <= 2e-6 * max(1.0, float(twin.exp().max()))
 
 
 def test_only_ego_queries_are_biased():
@@ -185,3 +193,28 @@ def test_another_canvas_is_refused():
         gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions())
     with pytest.raises(EgoXInputError, match="attention backend"):
         gga_attention(*random_qkv(), HEADS, random_geometry(), GgaOptions(), backend="fastest")
+
+
+def test_the_fused_gpu_kernel_gives_torchs_numbers(repo_root):
+    """In Triton's interpreter, which must be chosen before Triton is imported: so in a process of its own."""
+    pytest.importorskip("triton", reason="Triton is not installed here; GPU machines without it use torch")
+    code = ("import torch; from egox_core.gga_triton import load_kernel, self_check; "
+            "ours, torchs = self_check(load_kernel(), torch.device('cpu')); "
+            "print(float((ours - torchs).abs().max()))")
+    run = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True,
+                         env={**os.environ, "TRITON_INTERPRET": "1"})
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) <= 1e-6
+
+
+def test_working_memory_is_a_chunk_and_no_square():
+    """Extra memory beside plain attention, in tensors: within the chunk, and no more for twice the frames."""
+    chunk, extra = 64 * 2**10, []
+    for frames in (6, 12):
+        case = bench_gga.make_case((frames, 8, 14, 8), HEADS, DIM, torch.float32, torch.device("cpu"))
+        plain = peak_tensor_bytes(lambda c=case: plain_attention(c.q, c.k, c.v, HEADS), torch.device("cpu"))
+        ours = peak_tensor_bytes(lambda c=case, m=chunk: gga_attention(c.q, c.k, c.v, HEADS, c.geometry, GgaOptions(),
+                                                                       chunk_bytes=m), torch.device("cpu"))
+        extra.append(ours - plain)
+        assert extra[-1] <= 1.25 * chunk  # the kernel's own small outputs beside the chunk
+    assert extra[1] <= 1.25 * extra[0] and extra[1] < case.geometry.tokens**2  # a dense float32 map: four times that

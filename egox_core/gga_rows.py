@@ -1,0 +1,115 @@
+"""Bias rows on demand: the numbers of :func:`gga_bias.bias_from_cosine`, made a few rows at a time and in place."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu_
+
+from .gga_bias import LOG_FLOOR
+from .gga_options import GgaOptions
+from .gga_triton import triton_bias_rows
+from .types import GgaGeometry
+
+ROW_ALIGNMENT = 16
+"""GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16 covers every kernel."""
+WORK_BYTES = {"cpu": 2**19, "cuda": 2**24}
+"""Float32 scratch of a block. CPU: stays in a core's cache over all passes. CUDA: in the L2 cache, and large enough for
+the start of kernels not to dominate."""
+
+
+class BiasRows:
+    """Makes the bias of consecutive ego queries: [rows, tokens] in the model's dtype, float32 until the last step.
+
+    The cosine's clamp to -1...1 is left out: no direction is longer than 1, and the 1e-7 that rounding adds to the
+    product leaves 1 + cos + 1e-6 above zero. Making one is cheap and doesn't wait for a GPU; each attention call makes
+    its own.
+
+    Ego queries are counted over all frames: query = (frame * h + row) * w_ego + column.
+    """
+
+    def __init__(
+        self,
+        geometry: GgaGeometry,
+        options: GgaOptions,
+        dtype: torch.dtype,
+        *,
+        reuse: bool,  # one buffer for all calls; False while a gradient graph keeps them
+        fused: bool = True,  # use the fused GPU kernel where it runs
+    ) -> None:
+        self.geometry, self.options, self.dtype, self.reuse = geometry, options, dtype, reuse
+        _, h, _, w_ego = geometry.grid
+        self.per_frame = h * w_ego
+        device = geometry.key_dirs.device
+        self._buffer: Tensor | None = None
+        self._work_rows = max(1, WORK_BYTES.get(device.type, 2**24) // (4 * geometry.tokens))
+        self._fused = triton_bias_rows(device) if fused and options.mode == "released" else None
+        known = geometry.key_trust > 0
+        self._log_lambda = known.float() * math.log(options.lambda_g) if options.mode == "paper" else None
+        self._trust = None
+        if options.soft_trust and not geometry.all_or_nothing:
+            # Keys without geometry keep their (nearly zero) bias; scaling it by 0 would differ from the twin by 1e-6.
+            self._trust = torch.where(known, geometry.key_trust, torch.ones((), device=device))
+
+    @property
+    def bytes_a_row(self) -> int:
+        """Memory of one row beside the fixed scratch."""
+        in_place = self.dtype == torch.float32
+        return self.geometry.tokens * (4 if in_place else torch.finfo(self.dtype).bits // 8)
+
+    def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
+        """Bias of these ego queries. Valid until the next call when the buffer is reused."""
+        out = self._rows(queries.stop - queries.start)
+        start = queries.start
+        while start < queries.stop:
+            frame, first = divmod(start, self.per_frame)
+            stop = min(queries.stop, start + self.per_frame - first)
+            self._fill(out[start - queries.start : stop - queries.start], frame, slice(first, first + stop - start))
+            start = stop
+        return out
+
+    def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
+        queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
+        if self._fused is not None and self._trust is None:
+            self._fused(queries, keys, self.options.lambda_g, out)
+            return
+        scratch = None
+        for start in range(0, len(out), self._work_rows):
+            block = out[start : start + self._work_rows]
+            if self.dtype == torch.float32:
+                self._bias_block(queries[start : start + len(block)], keys, block)
+                continue
+            if scratch is None:
+                scratch = torch.empty(min(self._work_rows, len(out)), keys.shape[0], device=keys.device)
+            self._bias_block(queries[start : start + len(block)], keys, scratch[: len(block)])
+            block.copy_(scratch[: len(block)])
+
+    def _bias_block(self, queries: Tensor, keys: Tensor, out: Tensor) -> None:  # [n, 3], [N, 3], float32 [n, N]
+        lambda_g, mode = self.options.lambda_g, self.options.mode
+        x, y, z = keys.T
+        if mode == "released":
+            queries = queries * lambda_g
+        # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine -1.
+        torch.mul(queries[:, :1], x, out=out)
+        out.addcmul_(queries[:, 1:2], y).addcmul_(queries[:, 2:], z)
+        if mode == "released" and lambda_g > 1:
+            # max(c, lambda c), which scales only positive cosines, is a leaky ReLU of lambda c with slope 1 / lambda.
+            leaky_relu_(out, 1 / lambda_g)
+        out.add_(1 + LOG_FLOOR).log_()
+        if self._log_lambda is not None:
+            out.add_(self._log_lambda)
+        elif mode == "power":
+            out.mul_(lambda_g)
+        if self._trust is not None:
+            out.mul_(self._trust)
+
+    def _rows(self, rows: int) -> Tensor:
+        """[rows, tokens] with an aligned row stride."""
+        held = self._buffer
+        if held is None or len(held) < rows:
+            stride = -(-self.geometry.tokens // ROW_ALIGNMENT) * ROW_ALIGNMENT
+            held = torch.empty(rows, stride, dtype=self.dtype, device=self.geometry.key_dirs.device)
+            self._buffer = held if self.reuse else None
+        return held[:rows, : self.geometry.tokens]

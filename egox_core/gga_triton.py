@@ -1,0 +1,90 @@
+"""The bias rows of mode ``released`` as one Triton kernel, where Triton is installed; checked against torch when first
+used. Several passes over float32 rows become one write in the model's dtype. Only a GPU gains from it; Triton's
+interpreter runs it on a CPU for tests (``TRITON_INTERPRET=1``).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .gga_bias import LOG_FLOOR
+
+FusedRows = Callable[[Tensor, Tensor, float, Tensor], None]
+BLOCK_ROWS, BLOCK_KEYS = 16, 128
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def load_kernel() -> FusedRows | None:
+    """``run(queries [n, 3], keys [N, 3], lambda_g, out [n, N])``, float32 directions; None without Triton."""
+    try:
+        import triton
+        import triton.language as tl
+    except ImportError:
+        return None
+
+    @triton.jit
+    def kernel(queries, keys, out, rows, tokens, row_stride, scale, floor,
+               block_rows: tl.constexpr, block_keys: tl.constexpr):
+        row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
+        key = tl.program_id(0) * block_keys + tl.arange(0, block_keys)
+        row_in, key_in = row < rows, key < tokens
+        qx = tl.load(queries + row * 3, mask=row_in, other=0.0)
+        qy = tl.load(queries + row * 3 + 1, mask=row_in, other=0.0)
+        qz = tl.load(queries + row * 3 + 2, mask=row_in, other=0.0)
+        kx = tl.load(keys + key * 3, mask=key_in, other=0.0)
+        ky = tl.load(keys + key * 3 + 1, mask=key_in, other=0.0)
+        kz = tl.load(keys + key * 3 + 2, mask=key_in, other=0.0)
+        cos = qx[:, None] * kx[None, :] + qy[:, None] * ky[None, :] + qz[:, None] * kz[None, :]
+        scaled = cos * scale
+        if scale > 1.0:
+            scaled = tl.where(cos > 0, scaled, cos)
+        bias = tl.log((scaled + 1.0) + floor)
+        place = out + row.to(tl.int64)[:, None] * row_stride + key[None, :]
+        tl.store(place, bias.to(out.dtype.element_ty), mask=row_in[:, None] & key_in[None, :])
+
+    def run(queries: Tensor, keys: Tensor, lambda_g: float, out: Tensor) -> None:
+        rows, tokens = out.shape
+        grid = (triton.cdiv(tokens, BLOCK_KEYS), triton.cdiv(rows, BLOCK_ROWS))
+        kernel[grid](queries.contiguous(), keys.contiguous(), out, rows, tokens, out.stride(0), float(lambda_g),
+                     LOG_FLOOR, block_rows=BLOCK_ROWS, block_keys=BLOCK_KEYS)
+
+    return run
+
+
+@functools.cache
+def triton_bias_rows(device: torch.device) -> FusedRows | None:
+    """The kernel if it runs on this device and gives torch's numbers there, else None."""
+    if device.type != "cuda":
+        return None
+    run = load_kernel()
+    if run is None:
+        return None
+    try:
+        ours, torchs = self_check(run, device)
+        if (ours - torchs).abs().max() <= 1e-5:
+            return run
+        log.warning("EgoX: Triton gives other numbers than torch on this GPU; geometry is computed by torch")
+    except Exception as error:  # noqa: BLE001  (a compiler may fail in any way; torch then does the work)
+        log.info("EgoX: no fused kernel for the geometry on this GPU (%s); torch does it", error)
+    return None
+
+
+def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Weights (exp of the bias) of a few random directions by the kernel and by torch."""
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = (torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1).to(device)
+                     for n in (BLOCK_ROWS + 3, BLOCK_KEYS + 5))
+    cos = (queries[:, None] * keys).sum(-1)
+    ours, torchs = [], []
+    for lambda_g in (0.5, 3.0):
+        out = torch.empty(len(queries), len(keys) + 3, device=device)[:, : len(keys)]
+        run(queries, keys, lambda_g, out)
+        ours.append(out.exp())
+        torchs.append(1 + LOG_FLOOR + (torch.where(cos > 0, cos * lambda_g, cos) if lambda_g > 1 else cos * lambda_g))
+    return torch.cat(ours), torch.cat(torchs)
