@@ -21,6 +21,7 @@ from .align_report import AlignOptions, AlignReport
 from .align_robust import fit_robust
 from .depth_kind import check_order
 from .errors import EgoXInputError
+from .nan_median import median_over_frames
 from .progress import Progress, no_progress
 from .types import DepthVideo
 
@@ -217,16 +218,18 @@ def smooth_in_time(
     A median, because it removes flicker and single-frame spikes without mixing two surfaces into a third that never
     existed, as any mean does where something passed by.
     """
-    out = depth_m.clone()
-    for t in range(len(depth_m)):
-        window = depth_m[max(0, t - radius):t + radius + 1]
-        smooth = window.nanmedian(dim=0).values
-        keep = torch.isfinite(depth_m[t])
+    values = depth_m.cpu().numpy()
+    out = values.copy()
+
+    def smooth(t: int) -> None:
+        keep = np.isfinite(values[t])
         if dynamic is not None:
-            keep &= ~dynamic[t]
-        torch.where(keep, smooth, depth_m[t], out=out[t])
-        progress(t + 1, len(depth_m), "smoothing depth")
-    return out
+            keep &= ~dynamic[t].cpu().numpy()
+        np.copyto(out[t], median_over_frames(values[max(0, t - radius):t + radius + 1]), where=keep)
+
+    for t, _ in enumerate(_side_by_side(smooth, len(values))):
+        progress(t + 1, len(values), "smoothing depth")
+    return torch.from_numpy(out)
 
 
 def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:

@@ -18,17 +18,18 @@ def depth_preview(depth_m: Tensor) -> Tensor:  # [T, H, W] metres, NaN invalid -
     Raises:
         EgoXInputError: no valid pixel.
     """
-    inverse = 1 / depth_m.detach().float().cpu()
-    sample = inverse.flatten()[:: max(1, inverse.numel() // SAMPLE)]
-    sample = sample[torch.isfinite(sample)].numpy()
+    inverse = np.reciprocal(depth_m.detach().float().cpu().numpy())
+    sample = inverse.ravel()[:: max(1, inverse.size // SAMPLE)]
+    sample = sample[np.isfinite(sample)]
     if not sample.size:
         raise EgoXInputError("depth", got="no valid pixel", expected="some", fix="check the depth's source")
-    low, high = np.quantile(sample, [0.01, 0.99])
+    low, high = np.quantile(sample, [0.01, 0.99]).astype(np.float32)
     span = max(float(high - low), 1e-6)
-    frames = []
-    for frame in inverse.numpy():
+    colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)[:, 0, ::-1].astype(np.float32) / 255
+    pictures = np.empty((*inverse.shape, 3), np.float32)
+    for frame, picture in zip(inverse, pictures, strict=True):
         valid = np.isfinite(frame)
-        grey = np.clip((np.where(valid, frame, low) - low) / span, 0, 1)
-        picture = cv2.applyColorMap((grey * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-        frames.append(np.where(valid[..., None], picture, 0).astype(np.uint8))
-    return torch.from_numpy(np.stack(frames)).float() / 255
+        grey = np.clip((np.where(valid, frame, low) - low) * np.float32(255 / span), 0, 255).astype(np.uint8)
+        np.take(colours, grey, axis=0, out=picture, mode="clip")
+        picture[~valid] = 0
+    return torch.from_numpy(pictures)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .align_fit import FloatArray
 from .errors import EgoXInputError
+from .nan_median import median_over_frames
 from .progress import Progress, no_progress
 from .types import DepthVideo
 
@@ -64,50 +67,47 @@ def depth_trust(
     against its temporal median. Depth noise bends everything a little, so a tolerance is never finer than three times
     the clip's own noise (its median).
     """
-    inverse = depth_m.detach().float().reciprocal()
+    inverse = depth_m.detach().float().cpu().reciprocal().numpy()
     background = _background(inverse) if fixed_camera and len(inverse) > 2 else None
+    moving = None if dynamic is None else dynamic.cpu().numpy()
     noise = _noise(inverse)
     edge_tolerance = max(options.edge_tolerance, 3 * noise)
-    trust = torch.zeros_like(inverse)
+    flicker_tolerance = max(options.flicker_tolerance, 3 * noise)
+    trust = np.zeros_like(inverse)
     for t, frame in enumerate(inverse):
-        valid = torch.isfinite(frame)
-        value = 1 / (1 + (_spread(bend(frame), options.reach) / edge_tolerance).square())
+        value = 1 / (1 + np.square(_spread(bend(frame), options.reach) / edge_tolerance))
         if background is not None:
-            change = ((frame - background) / background).abs().nan_to_num(0.0)
-            if dynamic is not None:
-                change = change.masked_fill(dynamic[t], 0.0)
-            value /= 1 + (change / max(options.flicker_tolerance, 3 * noise)).square()
-        trust[t] = torch.where(valid, value.clamp_min(FLOOR), trust[t])
+            change = np.nan_to_num((frame - background) / background, posinf=0.0, neginf=0.0)
+            if moving is not None:
+                change[moving[t]] = 0.0
+            value /= 1 + np.square(change / flicker_tolerance)
+        trust[t] = np.where(np.isfinite(frame), np.maximum(value, FLOOR), 0.0)
         progress(t + 1, len(inverse), "judging depth")
-    return trust
+    return torch.from_numpy(trust)
 
 
-def bend(inverse: Tensor) -> Tensor:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid pixels
+def bend(inverse: FloatArray) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
     """The larger of the horizontal and vertical second differences, over the pixel's own inverse depth."""
-    padded = F.pad(inverse[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    padded = np.pad(inverse, 1, mode="edge")
     middle = 2 * inverse
-    across = (padded[1:-1, :-2] + padded[1:-1, 2:] - middle).abs()
-    down = (padded[:-2, 1:-1] + padded[2:, 1:-1] - middle).abs()
-    return (torch.maximum(across, down) / inverse).nan_to_num(nan=float("inf"))
+    across = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
+    down = np.abs(padded[:-2, 1:-1] + padded[2:, 1:-1] - middle)
+    return np.nan_to_num(np.maximum(across, down) / inverse, nan=np.inf, posinf=np.inf)
 
 
-def _spread(values: Tensor, reach: int) -> Tensor:
+def _spread(values: FloatArray, reach: int) -> FloatArray:
     """The worst value within ``reach`` px, so that the smear beside an edge is not believed either."""
-    if reach == 0:
-        return values
-    size = 2 * reach + 1
-    return F.max_pool2d(values[None, None], size, stride=1, padding=reach)[0, 0]
+    return cv2.dilate(values, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) if reach else values
 
 
-def _background(inverse: Tensor) -> Tensor:  # [T, H, W] -> [H, W]
+def _background(inverse: FloatArray) -> FloatArray:  # [T, H, W] -> [H, W]
     count = len(inverse)
     picked = sorted({round(i * (count - 1) / (BACKGROUND_FRAMES - 1)) for i in range(BACKGROUND_FRAMES)})
-    return inverse[picked].nanmedian(dim=0).values
+    return median_over_frames(inverse[picked])
 
 
-def _noise(inverse: Tensor) -> float:
+def _noise(inverse: FloatArray) -> float:
     """The clip's typical relative bend: zero for exact depth, about 2.4 standard deviations of independent noise."""
-    frame = inverse[len(inverse) // 2]
-    values = bend(frame).flatten()[::7]
-    values = values[torch.isfinite(values)]
-    return float(values.median()) if values.numel() else 0.0
+    values = bend(inverse[len(inverse) // 2]).ravel()[::7]
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else 0.0
