@@ -38,5 +38,10 @@ COLOUR_NAMES: tuple[tuple[str, Colour], ...] = (
 
 
 def colour_name(colour: Colour) -> str:
-    """The nearest plain word, for prompts."""
-    return min(COLOUR_NAMES, key=lambda item: sum((a - b) ** 2 for a, b in zip(item[1], colour, strict=True)))[0]
+    """The nearest plain word, for prompts; hue counts for more than lightness."""
+    def apart(other: Colour) -> float:
+        own, its = sum(colour) / 3, sum(other) / 3
+        hue = sum(((a - own) - (b - its)) ** 2 for a, b in zip(colour, other, strict=True))
+        return 3 * hue + (own - its) ** 2
+
+    return min(COLOUR_NAMES, key=lambda item: apart(item[1]))[0]

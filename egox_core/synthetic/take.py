@@ -10,6 +10,7 @@ from torch import Tensor
 from ..cameras import CameraModel, intrinsics_matrix
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, DepthVideo
+from .frame_pool import map_frames, single_threaded
 from .layout import draw_layout
 from .scene import Scene
 from .shading import crease_neighbours
@@ -67,20 +68,9 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
     """
     spec = spec or SyntheticSpec()
     layout = draw_layout(spec)
+    with single_threaded() as threads:
+        exo_views, ego_views = _render(spec, layout.scene, threads, progress)
     scene = layout.scene
-    neighbours = crease_neighbours(scene)
-    exo = Renderer(scene, scene.exo_camera, neighbours, spec.edge_samples)
-    ego = Renderer(scene, scene.ego_camera, neighbours, spec.edge_samples)
-    everything, moving, seen_by_ego = scene.indices(), scene.indices(moving=True), scene.indices(head=False)
-    background = exo.full(0, scene.exo_w2c, scene.indices(moving=False))
-    exo_views, ego_views = [], []
-    for frame in range(spec.frames):
-        progress(frame, spec.frames, "synthetic take")
-        if spec.moving_light and frame:
-            background = exo.full(frame, scene.exo_w2c, scene.indices(moving=False))
-        exo_views.append(_compact(exo, exo.over(frame, scene.exo_w2c, background, moving, everything)))
-        ego_views.append(_compact(ego, ego.full(frame, scene.ego_w2c[frame], seen_by_ego)))
-    progress(spec.frames, spec.frames, "synthetic take")
     exo_rgb, _, exo_depth_m, exo_index = (torch.stack(values) for values in zip(*exo_views, strict=True))
     ego_rgb, ego_ray, ego_depth_m, ego_index = (torch.stack(values) for values in zip(*ego_views, strict=True))
     person, dynamic = scene.group_table("body", "head"), scene.group_table("body", "head", "held")
@@ -90,6 +80,29 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
         ego_depth_m=ego_depth_m, ego_ray_depth_m=ego_ray, ego_index=ego_index, ego_dynamic=dynamic[ego_index.long()],
         exo_camera=scene.exo_camera, ego_camera=scene.ego_camera, exo_w2c=scene.exo_w2c, ego_w2c=scene.ego_w2c,
         times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps)
+
+
+def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress) -> tuple[list, list]:
+    """(exo views, ego views), compact ones, one a frame."""
+    neighbours = crease_neighbours(scene)
+    exo = Renderer(scene, scene.exo_camera, neighbours, spec.edge_samples)
+    ego = Renderer(scene, scene.ego_camera, neighbours, spec.edge_samples)
+    standing, moving = scene.indices(moving=False), scene.indices(moving=True)
+    everything, seen_by_ego = scene.indices(), scene.indices(head=False)
+    background = exo.full(0, scene.exo_w2c, standing)
+
+    def render(frame: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        behind = exo.full(frame, scene.exo_w2c, standing) if spec.moving_light else background
+        return (_compact(exo, exo.over(frame, scene.exo_w2c, behind, moving, everything)),
+                _compact(ego, ego.full(frame, scene.ego_w2c[frame], seen_by_ego)))
+
+    exo_views, ego_views = [], []
+    progress(0, spec.frames, "synthetic take")
+    for frame, (exo_view, ego_view) in enumerate(map_frames(render, spec.frames, workers)):
+        exo_views.append(exo_view)
+        ego_views.append(ego_view)
+        progress(frame + 1, spec.frames, "synthetic take")
+    return exo_views, ego_views
 
 
 def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
