@@ -12,6 +12,7 @@ from .ego_pose_input import EgoXEgoPoseInput
 from .load_exo_video import EgoXLoadExoVideo
 from .lora import EgoXLoadLora
 from .model_patch import EgoXModelPatch
+from .prompt import EgoXPrompt
 from .released_sampling import EgoXReleasedSampling
 from .render_ego_prior import EgoXRenderEgoPrior
 from .scene_point_cloud import EgoXScenePointCloud
@@ -25,6 +26,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     EgoXScenePointCloud,
     EgoXRenderEgoPrior,
     EgoXLoadLora,
+    EgoXPrompt,
     EgoXConditioning,
     EgoXModelPatch,
     EgoXReleasedSampling,
