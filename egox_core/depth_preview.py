@@ -25,7 +25,8 @@ def depth_preview(depth_m: Tensor) -> Tensor:  # [T, H, W] metres, NaN invalid -
         raise EgoXInputError("depth", got="no valid pixel", expected="some", fix="check the depth's source")
     low, high = np.quantile(sample, [0.01, 0.99]).astype(np.float32)
     span = max(float(high - low), 1e-6)
-    colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)[:, 0, ::-1].astype(np.float32) / 255
+    greys = np.arange(256, dtype=np.uint8).reshape(256, 1)
+    colours = cv2.applyColorMap(greys, cv2.COLORMAP_TURBO).reshape(256, 3)[:, ::-1].astype(np.float32) / 255
     pictures = np.empty((*inverse.shape, 3), np.float32)
     for frame, picture in zip(inverse, pictures, strict=True):
         valid = np.isfinite(frame)
