@@ -9,20 +9,28 @@ from .conditioning import EgoXConditioning
 from .decode_ego_half import EgoXDecodeEgoHalf
 from .depth_align import EgoXDepthAlign
 from .ego_pose_input import EgoXEgoPoseInput
+from .fuse_scenes import EgoXFuseScenes
 from .load_exo_video import EgoXLoadExoVideo
 from .lora import EgoXLoadLora
 from .model_patch import EgoXModelPatch
 from .prompt import EgoXPrompt
+from .rank_exo_cameras import EgoXRankExoCameras
 from .released_sampling import EgoXReleasedSampling
 from .render_ego_prior import EgoXRenderEgoPrior
+from .save_trajectory import EgoXSaveTrajectory
 from .scene_point_cloud import EgoXScenePointCloud
+from .undistort_exo import EgoXUndistortExo
 from .wan_sampler import EgoXWanSampler
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     EgoXLoadExoVideo,
+    EgoXUndistortExo,
+    EgoXRankExoCameras,
     EgoXEgoPoseInput,
+    EgoXSaveTrajectory,
     EgoXDepthAlign,
     EgoXBuildScene,
+    EgoXFuseScenes,
     EgoXScenePointCloud,
     EgoXRenderEgoPrior,
     EgoXLoadLora,
