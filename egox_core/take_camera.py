@@ -19,6 +19,7 @@ from .trajectory import numbered_track, poses_of_frames
 from .types import DepthKind, FrameSelection
 
 META_NAME = "meta.json"
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 ASPECT_TOLERANCE = 0.005
 
 
@@ -30,6 +31,30 @@ def meta_beside(depth_path: Path) -> Path | None:
     folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
     found = (folder / META_NAME for folder in folders)
     return next((path for path in found if path.is_file() and path.resolve().parent == path.parent.resolve()), None)
+
+
+def check_same_take(depth_path: Path, video_path: Path | None) -> None:
+    """Refuse the depth of a take folder whose own video is another one than the video in use.
+
+    A workflow that was opened with its sample keeps naming the sample's depth when the user chooses a video of their
+    own, and nothing in the numbers would tell. Only folders laid out as a take (a meta.json and a video) say whose
+    depth they hold; a copy of the same video elsewhere counts as the same.
+
+    Raises:
+        EgoXInputError: another video.
+    """
+    folder = depth_path.parent
+    if video_path is None or meta_beside(depth_path) is None:
+        return
+    # The ground truth and the prior are no videos that depth is made for, but they sit beside the one that is.
+    videos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    if not videos or any(path.samefile(video_path) or path.stat().st_size == video_path.stat().st_size
+                         for path in videos):
+        return
+    raise EgoXInputError(f"depth file {depth_path.name}", got=f"the depth of {folder.name}/{videos[0].name}, while the "
+                         f"video in use is {video_path.name}", expected="depth of the video in use",
+                         fix="choose its own depth file or empty the field; if it does belong to this video, set "
+                             "file_role to 'metric depth'")
 
 
 def file_source(

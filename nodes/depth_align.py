@@ -20,7 +20,7 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.image_depth import image_depth
 from ..egox_core.moge_depth import moge_depth
 from ..egox_core.progress import Progress
-from ..egox_core.take_camera import camera_of_size, file_source, meta_beside, poses_of_take
+from ..egox_core.take_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
 from ..egox_core.take_meta import TakeMeta, read_meta
 from ..egox_core.types import FrameSelection
 from .beside_video import DEPTH_NAME, META_NAME, beside_video
@@ -189,8 +189,11 @@ def _meta_beside(depth_file: str) -> Path | None:
 def _file(name: str, camera_path: Path | None, role: str, frames: FrameSelection | None, png_scale: float,
           progress: Progress) -> DepthSource:
     try:
-        return file_source(resolve(name, "depth file", folder_too=True), camera_path, frames,
-                           kind=FILE_KINDS.get(role, "metric z"), png_scale_m=png_scale, progress=progress)
+        path = resolve(name, "depth file", folder_too=True)
+        if role == AUTO and frames is not None:
+            check_same_take(path, frames.source_path)
+        return file_source(path, camera_path, frames, kind=FILE_KINDS.get(role, "metric z"), png_scale_m=png_scale,
+                           progress=progress)
     except EgoXInputError as error:
         # Whatever is wrong with the file, a user with a video of their own needs another one.
         raise EgoXInputError(error.what, got=error.got, expected=error.expected,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,18 @@ def test_missing_depth_is_refused_with_the_advice(run, pack, take) -> None:
     square = selection(pack, size=(WIDTH, WIDTH), source_size=(WIDTH, WIDTH))
     assert ADVICE in refused(run, pack, "aspect", depth_file="room/depth.npz", frames=square)
     assert ADVICE in refused(run, pack, "7 frames", depth_file="room/depth.npz", frames=selection(pack, range(8, 13)))
+
+
+def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take) -> None:
+    (take / "exo.mp4").write_bytes(b"the take's own video")
+    mine = comfy_host.input / "my_video.mp4"
+    mine.write_bytes(b"another video")
+    frames = replace(selection(pack), source_path=mine)
+    assert ADVICE in refused(run, pack, "my_video.mp4", depth_file="room/depth.npz", frames=frames)
+    run(depth_file="room/depth.npz", file_role="metric depth", frames=frames)
+    run(depth_file="room/depth.npz", frames=replace(frames, source_path=take / "exo.mp4"))
+    mine.write_bytes(b"the take's own video")  # a copy
+    run(depth_file="room/depth.npz", frames=frames)
 
 
 def test_names_that_lead_out_are_refused(run, pack, comfy_host, take) -> None:
