@@ -148,7 +148,7 @@ def run(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: torch.d
         def biased(backend: str) -> Tensor:
             return gga_attention(q, k, v, heads, case.geometry, options, plain=plain, backend=backend)
 
-        names = [name for name in BACKENDS if name in backend_choices(device)]
+        names = [name for name in BACKENDS if name in backend_choices(device) or device.type == "cuda"]
         timed = in_turns({"plain": lambda: plain(q, k, v, heads),
                           **{name: (lambda name=name: biased(name)) for name in names}}, device, rounds)
         plain_time = timed.pop("plain")

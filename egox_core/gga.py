@@ -44,7 +44,7 @@ def gga_attention(
     options: GgaOptions,
     *,
     plain: PlainAttention = plain_attention,
-    backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient
+    backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient | flex
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Tensor:  # [B, tokens, heads * d]
     """Self-attention of the whole canvas with the geometric bias on ego queries.

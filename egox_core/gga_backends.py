@@ -3,8 +3,9 @@
 ``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads * d]``, where
 ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
 
-``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``auto`` is ``sdpa`` on a CPU; on a GPU the
-candidates that run are timed once on the tensors at hand and the fastest is kept for that shape.
+``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one; ``flex`` computes the bias in its own. ``auto``
+is ``sdpa`` on a CPU; on a GPU the candidates that run are timed once on the tensors at hand, and the fastest is kept for
+that shape.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from .errors import EgoXInputError
+from .gga_flex import flex_rows
 from .gga_rows import BiasRows
 
 BiasedAttention = Callable[..., Tensor]
@@ -43,8 +45,10 @@ BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
     "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
     "efficient": _with_kernel(SDPBackend.EFFICIENT_ATTENTION),
+    "flex": flex_rows,
 }
 GPU_CANDIDATES = ("cudnn", "efficient")
+"""What ``auto`` times on a GPU. ``flex`` is by name only: compiling it would hold up every first run."""
 TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 _chosen: dict[tuple, str] = {}

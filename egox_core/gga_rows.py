@@ -48,10 +48,10 @@ class BiasRows:
         self._fused = triton_bias_rows(device) if fused and options.mode == "released" else None
         known = geometry.key_trust > 0
         self._log_lambda = known.float() * math.log(options.lambda_g) if options.mode == "paper" else None
-        self._trust = None
+        self.trust = None
         if options.soft_trust and not geometry.all_or_nothing:
             # Keys without geometry keep their (nearly zero) bias; scaling it by 0 would differ from the twin by 1e-6.
-            self._trust = torch.where(known, geometry.key_trust, torch.ones((), device=device))
+            self.trust = torch.where(known, geometry.key_trust, torch.ones((), device=device))
 
     @property
     def bytes_a_row(self) -> int:
@@ -72,7 +72,7 @@ class BiasRows:
 
     def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
-        if self._fused is not None and self._trust is None:
+        if self._fused is not None and self.trust is None:
             self._fused(queries, keys, self.options.lambda_g, out)
             return
         scratch = None
@@ -102,8 +102,8 @@ class BiasRows:
             out.add_(self._log_lambda)
         elif mode == "power":
             out.mul_(lambda_g)
-        if self._trust is not None:
-            out.mul_(self._trust)
+        if self.trust is not None:
+            out.mul_(self.trust)
 
     def _rows(self, rows: int) -> Tensor:
         """[rows, tokens] with an aligned row stride."""

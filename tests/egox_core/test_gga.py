@@ -69,6 +69,16 @@ def test_bias_rows_equal_the_twin(mode, lambda_g):
         assert error <= 2e-6 * max(1.0, float(twin.exp().max()))
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("mode, lambda_g", MODES)
+def test_flex_equals_the_dense_twin(mode, lambda_g):
+    q, k, v = random_qkv()
+    geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g)
+    ours = gga_attention(q, k, v, HEADS, geometry, options, backend="flex", chunk_bytes=4000)
+    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    assert (ours - twin).abs().max() <= ATTENTION_ROUNDING
+
+
 def test_only_ego_queries_are_biased():
     q, k, v = random_qkv()
     ours = gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions()).unflatten(1, (T, 3, 7))
