@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-SHEET_ROWS = 5
+SHEET_ROWS, SHEET_HEIGHT = 5, 224
 
 
 def read_frames(path: Path, start: int = 0, count: int | None = None, step: float = 1.0) -> np.ndarray:
@@ -36,6 +36,11 @@ def frame_rate(path: Path) -> Fraction:
         return Fraction(container.streams.video[0].average_rate or 20)
 
 
+def width_at(clip: np.ndarray, height: int) -> int:
+    """Width of a clip scaled to a height; even, as the encoder wants it."""
+    return max(2, round(clip.shape[2] * height / clip.shape[1] / 2) * 2)
+
+
 def beside(clips: list[np.ndarray], height: int) -> np.ndarray:
     """Clips scaled to one height and put side by side; as many frames as the shortest has."""
     count = min(len(clip) for clip in clips)
@@ -43,8 +48,9 @@ def beside(clips: list[np.ndarray], height: int) -> np.ndarray:
     for index in range(count):
         parts = []
         for clip in clips:
-            width = max(2, round(clip.shape[2] * height / clip.shape[1] / 2) * 2)
-            parts.append(cv2.resize(clip[index], (width, height), interpolation=cv2.INTER_AREA))
+            grows = clip.shape[1] < height
+            parts.append(cv2.resize(clip[index], (width_at(clip, height), height),
+                                    interpolation=cv2.INTER_NEAREST if grows else cv2.INTER_AREA))
         rows.append(np.concatenate(parts, axis=1))
     return np.stack(rows)
 
@@ -62,13 +68,17 @@ def write_video(path: Path, frames: np.ndarray, rate: Fraction) -> None:
     os.replace(part, path)
 
 
-def contact_sheet(frames: np.ndarray, labels: list[tuple[str, int]], rows: int = SHEET_ROWS) -> np.ndarray:
-    """Some frames of a side-by-side under each other, columns labelled; ``labels`` are (text, column's left edge)."""
-    chosen = frames[np.linspace(0, len(frames) - 1, min(rows, len(frames))).round().astype(int)]
-    head = np.full((28, frames.shape[2], 3), 32, np.uint8)
-    for text, left in labels:
-        cv2.putText(head, text, (left + 6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (235, 235, 235), 1, cv2.LINE_AA)
-    return np.concatenate([head, *chosen], axis=0)
+def contact_sheet(clips: dict[str, np.ndarray], rows: int = SHEET_ROWS) -> np.ndarray:
+    """Some moments of the clips under each other, each clip a column under its name."""
+    shown = min(len(clip) for clip in clips.values())
+    chosen = np.linspace(0, shown - 1, min(rows, shown)).round().astype(int)
+    height = max(SHEET_HEIGHT, next(iter(clips.values())).shape[1])  # small clips are enlarged, for the names' sake
+    pictures = beside([clip[chosen] for clip in clips.values()], height)
+    head, left = np.full((28, pictures.shape[2], 3), 32, np.uint8), 0
+    for name, clip in clips.items():
+        cv2.putText(head, name, (left + 6, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (235, 235, 235), 1, cv2.LINE_AA)
+        left += width_at(clip, height)
+    return np.concatenate([head, *pictures], axis=0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,11 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     height = ego.shape[1]
     joined = beside(list(clips.values()), height)
     write_video(args.out / "side_by_side.mp4", joined, frame_rate(args.ego))
-    labels, left = [], 0
-    for name, clip in clips.items():
-        labels.append((name, left))
-        left += max(2, round(clip.shape[2] * height / clip.shape[1] / 2) * 2)
-    sheet = contact_sheet(joined, labels)
+    sheet = contact_sheet(clips)
     done, encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     if not done:
         raise SystemExit("the contact sheet could not be encoded")

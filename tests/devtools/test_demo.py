@@ -209,4 +209,4 @@ def test_shapes_beside_each_other() -> None:
     clips = [np.zeros((3, 40, 60, 3), np.uint8), np.ones((2, 20, 20, 3), np.uint8)]
     joined = beside(clips, 40)
     assert joined.shape == (2, 40, 100, 3) and joined[0, 20, 80, 0] == 1
-    assert contact_sheet(joined, [("a", 0), ("b", 60)], rows=5).shape == (28 + 2 * 40, 100, 3)
+    assert contact_sheet({"a": clips[0], "b": clips[1]}, rows=5).shape == (28 + 2 * 224, 336 + 224, 3)

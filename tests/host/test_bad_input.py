@@ -1,0 +1,170 @@
+"""Bad input over HTTP: refused with got / expected / fix before sampling, and the server lives on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from devtools.api_client import ApiClient, PromptRefused
+from devtools.base_dir import BaseDir
+
+from .prompts import FRAMES, of_type, small
+
+
+@pytest.fixture(scope="module")
+def prompt(load_workflow) -> dict[str, Any]:
+    return load_workflow("egox_demo")
+
+
+def refusal(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[str]]:
+    """What the host says of a bad prompt, and the types of the nodes that ran before it said so."""
+    try:
+        outcome = client.run(prompt, timeout=300)
+    except PromptRefused as error:
+        return str(error), []
+    assert outcome.status == "error", f"accepted: {outcome.status}"
+    return outcome.error_text, [prompt[node_id]["class_type"] for node_id in outcome.ran]
+
+
+def change(prompt: dict[str, Any], kind: str, **values: Any) -> dict[str, Any]:
+    changed = small(prompt)
+    of_type(changed, kind).update(values)
+    return changed
+
+
+def sample_file(prompt: dict[str, Any], repo_root: Path, name: str) -> Path:
+    """A file of the sample take that the demo uses."""
+    return (repo_root / of_type(prompt, "EgoXLoadExoVideo")["file"]).parent / name
+
+
+@pytest.fixture
+def put(server_base: BaseDir, prompt, repo_root: Path):
+    """``put(name, bytes)``: a file in the server's input folder; its name."""
+
+    def place(name: str, content: bytes) -> str:
+        path = server_base.input / "bad" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return f"bad/{name}"
+
+    return place
+
+
+def meta_with(prompt, repo_root: Path, **changed: Any) -> bytes:
+    meta = json.loads(sample_file(prompt, repo_root, "meta.json").read_text(encoding="utf-8"))
+    return json.dumps({**meta, **changed}).encode()
+
+
+def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
+    said, ran = refusal(client, prompt)
+    for word in ("got", "expected", "Fix:", *words):
+        assert word in said, f"{word!r} is not in: {said}"
+    assert "EgoXWanSampler" not in ran[:-1], "refused before sampling"
+    assert client.is_up()
+
+
+def test_wrong_frame_count(client: ApiClient, prompt) -> None:
+    check(client, change(prompt, "EgoXLoadExoVideo", frame_count=10), "10", "9")
+
+
+def test_size_not_divisible(client: ApiClient, prompt) -> None:
+    check(client, change(prompt, "EgoXLoadExoVideo", width=170), "170", "16")
+
+
+def test_video_shorter_than_asked(client: ApiClient, prompt) -> None:
+    check(client, change(prompt, "EgoXLoadExoVideo", frame_count=4001), "4001")
+
+
+def test_no_video_stream(client: ApiClient, prompt, put) -> None:
+    check(client, change(prompt, "EgoXLoadExoVideo", file=put("only.json.mp4", b"{}")))
+
+
+def test_corrupt_video(client: ApiClient, prompt, put, repo_root: Path) -> None:
+    whole = sample_file(prompt, repo_root, "exo.mp4").read_bytes()
+    check(client, change(prompt, "EgoXLoadExoVideo", file=put("cut.mp4", whole[: len(whole) // 3])))
+
+
+def test_a_missing_file(client: ApiClient, prompt) -> None:
+    check(client, change(prompt, "EgoXLoadExoVideo", file="gone.mp4"), "gone.mp4")
+
+
+@pytest.mark.parametrize("name", ["../../secret.mp4", "/etc/passwd", "sample/../../x.mp4"])
+def test_paths_that_lead_out(client: ApiClient, prompt, name: str) -> None:
+    check(client, change(prompt, "EgoXLoadExoVideo", file=name))
+
+
+def test_depth_that_needs_pickle(client: ApiClient, prompt, put, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", depth_m=np.array([{"not": "numbers"}], dtype=object))
+    name = put("pickled.npz", (tmp_path / "d.npz").read_bytes())
+    check(client, change(prompt, "EgoXDepthAlign", depth_file=name, camera_file=""))
+
+
+def test_depth_of_another_aspect(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
+    np.savez(tmp_path / "d.npz", depth_m=np.ones((FRAMES, 64, 64), np.float16))
+    put("meta.json", meta_with(prompt, repo_root))
+    check(client, change(prompt, "EgoXDepthAlign", depth_file=put("square.npz", (tmp_path / "d.npz").read_bytes()),
+                         camera_file=""))
+
+
+def test_depth_without_valid_pixels(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
+    depth = np.load(sample_file(prompt, repo_root, "depth.npz"))["depth_m"]
+    np.savez(tmp_path / "d.npz", depth_m=np.full_like(depth, np.nan))
+    put("meta.json", meta_with(prompt, repo_root))
+    check(client, change(prompt, "EgoXDepthAlign", depth_file=put("nan.npz", (tmp_path / "d.npz").read_bytes()),
+                         camera_file=""))
+
+
+def test_depth_shorter_than_the_frames(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
+    depth = np.load(sample_file(prompt, repo_root, "depth.npz"))["depth_m"]
+    np.savez(tmp_path / "d.npz", depth_m=depth[: FRAMES - 2])
+    put("meta.json", meta_with(prompt, repo_root))
+    check(client, change(prompt, "EgoXDepthAlign", depth_file=put("short.npz", (tmp_path / "d.npz").read_bytes()),
+                         camera_file=""))
+
+
+def test_a_trajectory_shorter_than_the_frames(client: ApiClient, prompt, put, repo_root: Path) -> None:
+    meta = json.loads(sample_file(prompt, repo_root, "meta.json").read_text(encoding="utf-8"))
+    name = put("short.json", meta_with(prompt, repo_root, ego_extrinsics=meta["ego_extrinsics"][: FRAMES - 1]))
+    check(client, change(prompt, "EgoXEgoPoseInput", file=name))
+
+
+def test_an_extrinsic_that_is_no_rotation(client: ApiClient, prompt, put, repo_root: Path) -> None:
+    meta = json.loads(sample_file(prompt, repo_root, "meta.json").read_text(encoding="utf-8"))
+    bad = np.array(meta["ego_extrinsics"], float)
+    bad[:, :3, :3] *= 1.01
+    check(client, change(prompt, "EgoXEgoPoseInput", file=put("stretched.json", meta_with(
+        prompt, repo_root, ego_extrinsics=bad.tolist()))), "rotation")
+
+
+def test_intrinsics_of_wrong_shape(client: ApiClient, prompt, put, repo_root: Path) -> None:
+    name = put("flat.json", meta_with(prompt, repo_root, camera_intrinsics=[1, 2, 3]))
+    check(client, change(prompt, "EgoXDepthAlign", camera_file=name))
+
+
+def test_a_json_that_is_none(client: ApiClient, prompt, put) -> None:
+    check(client, change(prompt, "EgoXEgoPoseInput", file=put("broken.json", b"{not json")))
+
+
+def test_a_model_that_is_no_36_channel_wan(client: ApiClient, prompt, server_base: BaseDir) -> None:
+    """A tiny Wan text-to-video transformer: 16 channels in."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    whole = next(server_base.models.rglob("egox_standin_wan22_i2v.safetensors"))
+    tensors = load_file(whole)
+    tensors["patch_embedding.weight"] = tensors["patch_embedding.weight"][:, :16].contiguous().to(torch.float16)
+    from safetensors import safe_open
+
+    with safe_open(whole, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, str(server_base.models / "diffusion_models" / "t2v.safetensors"), metadata=metadata)
+    check(client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36")
+
+
+def test_after_all_of_it_the_server_still_works(client: ApiClient, prompt) -> None:
+    outcome = client.run(small(prompt), timeout=300)
+    assert outcome.status == "success", outcome.error_text

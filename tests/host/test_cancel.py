@@ -1,0 +1,86 @@
+"""Cancel in the midst of each stage: nothing half-written, the server lives, the next prompt runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.api_client import ApiClient, Outcome
+from devtools.base_dir import BaseDir
+
+from .prompts import id_of, small
+
+STAGE_NODES = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput", "EgoXBuildScene", "EgoXRenderEgoPrior",
+               "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf")
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def cancel_in(client: ApiClient, prompt: dict[str, Any], kind: str) -> Outcome:
+    """Run ``prompt`` and interrupt it as soon as the node of type ``kind`` has begun."""
+    target = id_of(prompt, kind)
+    sent: list[float] = []
+
+    def on_event(event) -> None:
+        name, data = event
+        if name == "executing" and data.get("node") == target and not sent:
+            sent.append(time.monotonic())
+            client.interrupt(data["prompt_id"])
+
+    outcome = client.run(prompt, on_event, timeout=300)
+    assert sent, f"{kind} did not run: {outcome}"
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def prompt(load_workflow) -> dict[str, Any]:
+    return small(load_workflow("egox_demo"), steps=4)
+
+
+@pytest.mark.parametrize("kind", STAGE_NODES)
+def test_cancel_during(client: ApiClient, prompt, server_base: BaseDir, kind: str) -> None:
+    client.forget_results()
+    before = files(server_base.output), files(server_base.temp)
+    outcome = cancel_in(client, prompt, kind)
+    assert outcome.status == "interrupted", outcome.error_text
+    assert id_of(prompt, kind) in outcome.ran
+    savers = [node_id for node_id, node in prompt.items() if node["class_type"] == "SaveVideo"]
+    after_prior = {node_id for node_id in savers if "prior" in prompt[node_id]["inputs"]["filename_prefix"]}
+    new = files(server_base.output) - before[0]
+    # What other nodes finished before the cancel may stay; the cancelled stage and what follows left nothing.
+    assert all("prior" in name for name in new) and len(new) <= len(after_prior), new
+    assert not {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
+    assert not [name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")]
+
+
+def test_the_next_prompt_runs_after_all_that(client: ApiClient, prompt, server_base: BaseDir) -> None:
+    for kind in ("EgoXWanSampler", "EgoXBuildScene"):
+        client.forget_results()
+        assert cancel_in(client, prompt, kind).status == "interrupted"
+        outcome = client.run(prompt, timeout=300)
+        assert outcome.status == "success", outcome.error_text
+
+
+def test_cancel_in_the_sampler_does_not_wait_for_its_end(client: ApiClient, load_workflow) -> None:
+    """With many steps ahead the interrupt takes effect between two of them."""
+    long = small(load_workflow("egox_demo"), steps=400)
+    client.forget_results()
+    began = time.monotonic()
+    sampler = id_of(long, "EgoXWanSampler")
+    steps: list[int] = []
+
+    def on_event(event) -> None:
+        name, data = event
+        state = data.get("nodes", {}).get(sampler) if name == "progress_state" else None
+        if state and state["value"] >= 2 and not steps:
+            steps.append(int(state["value"]))
+            client.interrupt(data["prompt_id"])
+
+    outcome = client.run(long, on_event, timeout=300)
+    assert outcome.status == "interrupted" and steps and steps[0] < 100
+    assert outcome.seconds.get(sampler, 0) < 0.5 * (time.monotonic() - began) + 30

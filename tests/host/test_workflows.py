@@ -1,0 +1,80 @@
+"""The shipped workflows through the real server: queued over HTTP, followed over the websocket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from devtools.api_client import ApiClient, Outcome
+from devtools.base_dir import BaseDir
+from devtools.progress_bar import STAGES, stage_of
+
+from .prompts import FRAMES, SIZE, small, with_standins
+
+
+def saved_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
+    """Prefix's last part -> file, of every SaveVideo that ran."""
+    found = {}
+    for node_id, output in outcome.outputs.items():
+        for entry in output.get("images", []):
+            prefix = prompt[node_id]["inputs"]["filename_prefix"]
+            found[Path(prefix).name] = base.output / entry["subfolder"] / entry["filename"]
+    return found
+
+
+def frames_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio in (None, 0, 1), "square pixels"
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+
+
+def check_run(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
+    assert outcome.status == "success", outcome.error_text
+    ran = {stage_of(prompt[node_id]["class_type"]) for node_id in [*outcome.ran, *outcome.cached]}
+    assert ran >= set(range(1, len(STAGES) + 1)), "a stage did not run"
+    videos = saved_videos(outcome, prompt, base)
+    assert set(videos) == {"ego", "prior"}
+    for name, path in videos.items():
+        frames = frames_of(path)
+        assert frames.shape == (FRAMES, SIZE, SIZE, 3), name
+        assert frames.std() > 3, f"{name} is one flat colour"
+    return videos
+
+
+def test_egox_demo_as_shipped_but_small(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
+    prompt = small(load_workflow("egox_demo"))
+    seen: list[tuple[str, dict]] = []
+    outcome = client.run(prompt, seen.append, timeout=300)
+    check_run(outcome, prompt, server_base)
+    sampler = next(node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXWanSampler")
+    told = [data["nodes"][sampler]["value"] for kind, data in seen
+            if kind == "progress_state" and sampler in data["nodes"]]
+    assert told and max(told) > 0, "the sampler reports its progress"
+
+
+def test_egox_basic_with_stand_in_loaders(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
+    prompt = with_standins(small(load_workflow("egox_basic")))
+    outcome = client.run(prompt, timeout=300)
+    check_run(outcome, prompt, server_base)
+
+
+def test_the_same_prompt_again_is_served_from_the_cache(client: ApiClient, load_workflow) -> None:
+    prompt = small(load_workflow("egox_demo"))
+    client.run(prompt, timeout=300)
+    again = client.run(prompt, timeout=300)
+    assert again.status == "success" and not again.ran, "nothing changed, so nothing runs"
+
+
+@pytest.mark.slow
+def test_egox_demo_at_its_own_size(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
+    prompt = load_workflow("egox_demo")
+    outcome = client.run(prompt, timeout=1800)
+    assert outcome.status == "success", outcome.error_text
+    load = next(node["inputs"] for node in prompt.values() if node["class_type"] == "EgoXLoadExoVideo")
+    for path in saved_videos(outcome, prompt, server_base).values():
+        assert frames_of(path).shape == (load["frame_count"], load["height"], load["height"], 3)
