@@ -42,14 +42,14 @@ def sample_file(prompt: dict[str, Any], repo_root: Path, name: str) -> Path:
 
 
 @pytest.fixture
-def put(server_base: BaseDir, prompt, repo_root: Path):
-    """``put(name, bytes)``: a file in the server's input folder; its name."""
+def put(server_base: BaseDir, request: pytest.FixtureRequest):
+    """``put(name, bytes)``: a file in the server's input folder, each test in a folder of its own; its name."""
 
     def place(name: str, content: bytes) -> str:
-        path = server_base.input / "bad" / name
+        path = server_base.input / request.node.originalname / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        return f"bad/{name}"
+        return f"{request.node.originalname}/{name}"
 
     return place
 
@@ -104,10 +104,10 @@ def test_depth_that_needs_pickle(client: ApiClient, prompt, put, tmp_path: Path)
 
 
 def test_depth_of_another_aspect(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
-    np.savez(tmp_path / "d.npz", depth_m=np.ones((FRAMES, 64, 64), np.float16))
+    np.savez(tmp_path / "d.npz", depth_m=np.ones((60, 64, 64), np.float16))
     put("meta.json", meta_with(prompt, repo_root))
     check(client, change(prompt, "EgoXDepthAlign", depth_file=put("square.npz", (tmp_path / "d.npz").read_bytes()),
-                         camera_file=""))
+                         camera_file=""), "64")
 
 
 def test_depth_without_valid_pixels(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
@@ -115,7 +115,7 @@ def test_depth_without_valid_pixels(client: ApiClient, prompt, put, tmp_path: Pa
     np.savez(tmp_path / "d.npz", depth_m=np.full_like(depth, np.nan))
     put("meta.json", meta_with(prompt, repo_root))
     check(client, change(prompt, "EgoXDepthAlign", depth_file=put("nan.npz", (tmp_path / "d.npz").read_bytes()),
-                         camera_file=""))
+                         camera_file=""), "valid")
 
 
 def test_depth_shorter_than_the_frames(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
@@ -123,7 +123,7 @@ def test_depth_shorter_than_the_frames(client: ApiClient, prompt, put, tmp_path:
     np.savez(tmp_path / "d.npz", depth_m=depth[: FRAMES - 2])
     put("meta.json", meta_with(prompt, repo_root))
     check(client, change(prompt, "EgoXDepthAlign", depth_file=put("short.npz", (tmp_path / "d.npz").read_bytes()),
-                         camera_file=""))
+                         camera_file=""), str(FRAMES - 2))
 
 
 def test_a_trajectory_shorter_than_the_frames(client: ApiClient, prompt, put, repo_root: Path) -> None:
