@@ -26,6 +26,7 @@ from .types import FrameSelection
 VideoSource = Path | io.BytesIO
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another shape."""
+UNKNOWN_FPS = 25.0
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -83,36 +84,32 @@ def probe_video(source: VideoSource) -> VideoInfo:
     Raises:
         EgoXInputError: missing, corrupt, no video stream, no frames.
     """
+    name = video_name(source)
+    with open_video(source) as container:  # opened twice: bare streams can't be rewound
+        first = next(container.decode(container.streams.video[0]), None)
+    if first is None:
+        raise EgoXInputError(f"video {name}", got="no frame that can be decoded", expected="an intact video",
+                             fix="copy it again, or re-encode it with ffmpeg")
     with open_video(source) as container:
         stream = container.streams.video[0]
         packets = [(p.pts, bool(p.is_keyframe)) for p in container.demux(stream) if p.size and not p.is_discard]
-        if not packets:
-            raise EgoXInputError(f"video {video_name(source)}", got="no frames", expected="at least one",
-                                 fix="the file is cut off: copy it again")
-        container.seek(0, stream=stream)
-        first = next(iter(container.decode(stream)), None)
-        if first is None:
-            raise EgoXInputError(f"video {video_name(source)}", got="no frame that can be decoded",
-                                 expected="an intact video", fix="re-encode it with ffmpeg")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        stamped = all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(packets)
-        if stamped:
+        if all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(packets):
             packets.sort()
             pts = tuple(pts for pts, _ in packets)
             times = tuple(float((p - pts[0]) * stream.time_base) for p in pts)
             start = float(pts[0] * stream.time_base)
             if fps <= 0:
-                fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else 25.0
+                fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else UNKNOWN_FPS
             keyframes = tuple(i for i, (_, key) in enumerate(packets) if key)
         else:
-            fps = fps if fps > 0 else 25.0
+            fps = fps if fps > 0 else UNKNOWN_FPS
             pts, keyframes, start = (), (), 0.0
             times = tuple(i / fps for i in range(len(packets)))
-        aspect = _pixel_aspect(stream)
-        width, height = _shown_size(stream.codec_context.width, stream.codec_context.height, aspect, first.rotation)
-        return VideoInfo(name=video_name(source), width=width, height=height, fps=fps, frame_count=len(packets),
-                         times_s=times, has_audio=bool(container.streams.audio), start_s=start, pts=pts,
-                         keyframes=keyframes)
+        width, height = _shown_size(stream.codec_context.width, stream.codec_context.height, _pixel_aspect(stream),
+                                    first.rotation)
+        return VideoInfo(name=name, width=width, height=height, fps=fps, frame_count=len(packets), times_s=times,
+                         has_audio=bool(container.streams.audio), start_s=start, pts=pts, keyframes=keyframes)
 
 
 def read_frames(source: VideoSource, info: VideoInfo, selection: FrameSelection,

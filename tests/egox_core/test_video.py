@@ -151,6 +151,32 @@ def test_turned_and_stretched_pixels(tmp_path: Path) -> None:
     assert read_frames(path, info, select_frames(info, frame_count=5)).shape == (5, 96, 160, 3)
 
 
+@pytest.mark.parametrize(("suffix", "codec", "options", "pixels"), [
+    ("webm", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "b:v": "4M"}, "yuv420p"),
+    ("webm", "libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "25", "b:v": "4M"}, "yuv420p"),
+    ("avi", "mjpeg", {"q:v": "2"}, "yuvj420p"),
+    ("mov", "prores_ks", {}, "yuv422p10le"),
+    ("h264", "libx264", {}, "yuv420p"),  # a bare stream without time stamps
+])
+def test_other_formats(tmp_path: Path, suffix: str, codec: str, options: dict, pixels: str) -> None:
+    """Formats with hidden frames, other depths, or no time stamps give the same frames by index."""
+    path = tmp_path / f"clip.{suffix}"
+    try:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=20, options=options)
+            stream.width, stream.height, stream.pix_fmt = 80, 48, pixels
+            for level in range(0, 240, 8):
+                picture = np.full((48, 80, 3), level, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+    except (av.error.FFmpegError, ValueError):
+        pytest.skip(f"this ffmpeg has no encoder {codec}")
+    info = probe_video(path)
+    assert info.frame_count == 30 and (info.width, info.height) == (80, 48)
+    levels = read_frames(path, info, select_frames(info, start_frame=13, frame_count=17))[:, 24, 40].float().mean(-1)
+    assert (levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
+
+
 def test_bad_requests_are_refused(clip: Path) -> None:
     info = probe_video(clip)
     for options, message in (
