@@ -176,6 +176,25 @@ def make_rig(
                     canvas=canvas, depth=depth, trajectory=trajectory)
 
 
+def random_rig(pack: ModuleType, models: Path, size: RigSize, seed: int = 0) -> ModelRig:
+    """As :func:`make_rig` with random latents instead of encoded pictures: for measuring, where the VAE would take most
+    of the time. Wan 2.2 form, no picture embedding."""
+    types = core(pack, "types")
+    model = load_transformer(models / standins.SHIPPED["transformer"])
+    generator = torch.Generator().manual_seed(seed)
+    t, h = (size.frames - 1) // 4 + 1, size.height // 8
+    exo, prior = (torch.randn(1, 16, t, h, width // 8, generator=generator)
+                  for width in (size.exo_width, size.ego_width))
+    canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=size.frames, image_embedding="none",
+                          exo_size=(size.exo_width, size.height), ego_size=(size.ego_width, size.height))
+    values = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 4, *prior.shape[2:])}
+    width = model.get_model_object("diffusion_model").text_dim
+    positive, negative = ([[text_conditioning(width, 6, i)[0][0], values]] for i in (1, 2))
+    depth, trajectory = clip_geometry(pack, size)
+    return ModelRig(pack=pack, size=size, model=model, vae=None, positive=positive, negative=negative,
+                    latent={"samples": torch.zeros_like(prior)}, canvas=canvas, depth=depth, trajectory=trajectory)
+
+
 def load_clip_vision(path: Path) -> Any:
     """The stand-in picture encoder, which no stock loader reads."""
     import comfy.clip_vision

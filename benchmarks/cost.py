@@ -1,0 +1,125 @@
+"""How a forward's time and memory grow with frames and size, with and without geometry.
+
+    python3 run.py bench cost [--small] [--json] [--save]
+
+One forward (one step at cfg 1) of the stand-in transformer through the host's sampler and the model patch: a small
+model at the real number of tokens, so that attention and what the geometry adds to it dominate. Memory is that of
+tensors alive at the worst moment, beyond those that were there before. What the geometry takes beside plain attention
+is measured on one attention call and holds its directions too; it must grow no faster than the tokens, as the rows of
+the bias are made in chunks of a fixed size, while plain attention's time grows with their square.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from benchmarks._live_memory import peak_tensor_bytes
+from benchmarks._record import add_arguments, finish
+from devtools.errors import SetupError
+from devtools.host import find_host
+from devtools.layout import REPO_ROOT
+from devtools.model_rig import RigSize, core, random_rig
+from devtools.pack_in_process import import_host, load_pack
+
+FULL = (RigSize(frames=17, exo_width=784, height=448), RigSize(frames=33, exo_width=784, height=448),
+        RigSize(frames=49, exo_width=784, height=448), RigSize(frames=81, exo_width=784, height=448),
+        RigSize(frames=49, exo_width=400, height=224), RigSize(frames=49, exo_width=560, height=320))
+SMALL = (RigSize(frames=9, exo_width=112, height=64), RigSize(frames=17, exo_width=112, height=64),
+         RigSize(frames=33, exo_width=112, height=64), RigSize(frames=17, exo_width=224, height=128))
+WARM_UP, RUNS = 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """One line of the table. Seconds are the fastest of the runs, memory in MiB."""
+
+    frames: int
+    exo_size: str
+    tokens: int
+    plain_s: float
+    guided_s: float
+    plain_mb: float
+    guided_mb: float
+    extra_mb: float  # of one guided attention call beside a plain one, directions included
+
+
+def measure(pack: ModuleType, size: RigSize) -> Cost:
+    """Plain and guided take turns, so that other work on the machine disturbs both alike."""
+    rig = random_rig(pack, REPO_ROOT / "models", size)
+    models = {"plain": rig.patch(lambda_g=0.0), "guided": rig.patch()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for run in range(WARM_UP + RUNS):
+        for name, model in models.items():
+            start = time.perf_counter()
+            rig.ksample(model, steps=1, cfg=1.0)
+            if run >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+    peaks = {name: peak_tensor_bytes(lambda model=model: rig.ksample(model, steps=1, cfg=1.0), rig.model.load_device)
+             for name, model in models.items()}
+    guidance = models["guided"].get_all_wrappers("diffusion_model")[0].guidance
+    geometry = guidance.geometry
+    return Cost(frames=size.frames, exo_size=f"{size.exo_width}x{size.height}", tokens=geometry.tokens,
+                plain_s=min(seconds["plain"]), guided_s=min(seconds["guided"]), plain_mb=peaks["plain"] / 2**20,
+                guided_mb=peaks["guided"] / 2**20, extra_mb=extra_bytes(pack, guidance) / 2**20)
+
+
+def extra_bytes(pack: ModuleType, guidance: Any, chunk_bytes: int | None = None) -> int:
+    """Tensors of one guided self-attention at the worst moment, beyond a plain one's, and the directions themselves."""
+    gga, geometry, device = core(pack, "gga"), guidance.geometry, guidance.geometry.query_dirs.device
+    chunk_bytes = gga.CHUNK_BYTES if chunk_bytes is None else chunk_bytes
+    q, k, v = torch.randn(3, 1, geometry.tokens, 128, device=device)
+    with torch.inference_mode():
+        plain = peak_tensor_bytes(lambda: gga.plain_attention(q, k, v, 2), device)
+        guided = peak_tensor_bytes(lambda: gga.gga_attention(q, k, v, 2, geometry, guidance.options,
+                                                             chunk_bytes=chunk_bytes), device)
+    return guided - plain + directions_bytes(geometry)
+
+
+def directions_bytes(geometry: Any) -> int:
+    """The geometry's own tensors, there for the whole run."""
+    return sum(x.numel() * x.element_size() for x in (geometry.query_dirs, geometry.key_dirs, geometry.key_trust))
+
+
+def table(costs: list[Cost]) -> str:
+    head = f"{'frames':>6} {'exo':>8} {'tokens':>7} {'plain s':>8} {'guided s':>8} {'ratio':>6} {'plain MB':>9} " \
+           f"{'guided MB':>9} {'extra MB':>9} {'bytes/token':>11}"
+    lines = [f"{c.frames:6d} {c.exo_size:>8} {c.tokens:7d} {c.plain_s:8.2f} {c.guided_s:8.2f} "
+             f"{c.guided_s / c.plain_s:6.2f} {c.plain_mb:9.1f} {c.guided_mb:9.1f} "
+             f"{c.extra_mb:9.1f} {c.extra_mb * 2**20 / c.tokens:11.0f}"
+             for c in costs]
+    return "\n".join([head, *lines])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="cost", description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="sizes that take seconds, for tests")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    host = find_host()
+    if host is None:
+        raise SetupError("cost needs ComfyUI: run it as `python3 run.py bench cost`, or set COMFYUI_DIR.")
+    with tempfile.TemporaryDirectory() as base:
+        import_host(host.root, Path(base))
+        pack = load_pack()
+        costs = [measure(pack, size) for size in (SMALL if args.small else FULL)]
+    rows = [asdict(cost) for cost in costs]
+    finish("cost" if not args.small else "cost_small", {"host": host.version_text, "device": _device(), "costs": rows},
+           args, table(costs))
+    return 0
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
