@@ -25,11 +25,11 @@ class LookSettings:
 
 
 LOOKS: dict[Look, LookSettings] = {
-    "wall": LookSettings(detail=0.035, coarse=0.03, tint=0.12, pattern=0.3),
-    "floor": LookSettings(detail=0.055, coarse=0.03, tint=0.15, pattern=0.7),
-    "wood": LookSettings(detail=0.055, coarse=0.03, tint=0.15, pattern=0.0, grain=True),
-    "fabric": LookSettings(detail=0.05, coarse=0.03, tint=0.3, pattern=0.35),
-    "print": LookSettings(detail=0.05, coarse=0.04, tint=0.35, pattern=0.8),
+    "wall": LookSettings(detail=0.06, coarse=0.03, tint=0.12, pattern=0.3),
+    "floor": LookSettings(detail=0.08, coarse=0.03, tint=0.15, pattern=0.7),
+    "wood": LookSettings(detail=0.08, coarse=0.03, tint=0.15, pattern=0.0, grain=True),
+    "fabric": LookSettings(detail=0.065, coarse=0.03, tint=0.3, pattern=0.35),
+    "print": LookSettings(detail=0.075, coarse=0.04, tint=0.35, pattern=0.8),
     "paint": LookSettings(detail=0.02, coarse=0.02, tint=0.2, pattern=0.0),
     "skin": LookSettings(detail=0.015, coarse=0.015, tint=0.2, pattern=0.0),
     "window": LookSettings(detail=0.01, coarse=0.08, tint=0.7, pattern=0.0),
@@ -50,10 +50,16 @@ def draw_material(rng: np.random.Generator, part: Part, *, texture: str, exo_pix
     largest = float(edges.max())
     coarse = draw_waves(rng, count=4, lengths_m=(min(0.5, 0.6 * largest), min(2.0, 1.6 * largest)),
                         contrast=settings.coarse * (0.4 if texture == "plain" else 1.0), tint=settings.tint, plane=thin)
-    detail = draw_waves(rng, count=12, lengths_m=(2 * DETAIL_PX[0] * exo_pixel_m, 2 * DETAIL_PX[1] * exo_pixel_m),
-                        contrast=settings.detail, tint=settings.tint, plane=thin, grain=grain)
+    lengths_m = (2 * DETAIL_PX[0] * exo_pixel_m, 2 * DETAIL_PX[1] * exo_pixel_m)
+    # Grain alone would look the same after a shift along it: half of a wood's detail has no direction.
+    half = settings.detail / np.sqrt(2)
+    even = draw_waves(rng, count=6, lengths_m=lengths_m, contrast=half, tint=settings.tint, plane=thin)
+    grained = draw_waves(rng, count=6, lengths_m=lengths_m, contrast=half, tint=settings.tint, plane=thin, grain=grain)
     pattern = _draw_pattern(rng, part, settings, edges, thin, exo_pixel_m)
-    layers = [coarse] + ([detail] if texture == "detailed" or (texture == "soft" and settings.grain) else [])
+    if texture == "detailed":
+        layers = [coarse, even, grained]
+    else:
+        layers = [coarse, grained] if texture == "soft" and settings.grain else [coarse]
     fields = {name: sum((layer[name] for layer in layers), ()) for name in coarse}
     return Material(albedo=part.colour, **fields, **({} if texture == "plain" else pattern))
 
