@@ -14,7 +14,7 @@ from .depth_source import DepthSource, guessed_camera
 from .errors import EgoXInputError
 from .poses import validate_w2c
 from .progress import Progress, no_progress
-from .take_meta import TakeMeta, read_meta
+from .take_meta import TakeMeta
 from .trajectory import numbered_track, poses_of_frames
 from .types import DepthKind, FrameSelection
 
@@ -59,21 +59,19 @@ def check_same_take(depth_path: Path, video_path: Path | None) -> None:
 
 def file_source(
     depth_path: Path,
-    meta_path: Path | None,  # None: the meta.json beside the depth, if there is one
+    meta: TakeMeta | None,  # what is known of the exo camera; None: nothing, so that a guess is made
     frames: FrameSelection | None = None,
     *,
     kind: DepthKind = "metric z",
     png_scale_m: float = 0.001,
     progress: Progress = no_progress,
 ) -> DepthSource:
-    """A depth file as an input of the alignment; without any meta.json its camera is a guess, and said to be one.
+    """A depth file as an input of the alignment; without intrinsics its camera is a guess, and said to be one.
 
     Raises:
-        EgoXInputError: as :func:`depth_files.load_depth_file` and :func:`take_meta.read_meta`.
+        EgoXInputError: as :func:`depth_files.load_depth_file`.
     """
-    found = meta_path or meta_beside(depth_path)
-    meta = None if found is None else read_meta(found)
-    known = meta is not None and (meta.exact_exo_camera is not None or meta.camera_intrinsics is not None)
+    known = meta is not None and meta.exo_camera is not None
     if not known:
         meta = TakeMeta(name=depth_path.name, prompt="", camera_intrinsics=None,
                         camera_extrinsics=None if meta is None else meta.camera_extrinsics, ego_intrinsics=None,

@@ -145,20 +145,16 @@ class EgoXDepthAlign(io.ComfyNode):
                                min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
                                smooth_frames=smooth_frames)
         progress = host_progress()
-        if camera_file.strip():
-            camera_path = resolve(camera_file, "camera file")
-        else:  # a depth file's own meta.json wins over the video's: file_source finds it
-            camera_path = None if depth_file.strip() else beside_video(frames, META_NAME)
-        meta = None if camera_path is None else read_meta(camera_path)
         sockets = any(part is not None for part in (moge_geometry, da3_geometry, depth_image))
+        depth_path = _depth_path(depth_file, file_role, sockets, frames)
+        meta = _meta(camera_file, depth_path, frames)
         sources: list[DepthSource] = []
         if constant_depth > 0:
             sources.append(_plane(constant_depth, frames, meta))
         else:
             # By priority: what gives the scale first; choose_roles takes the first metric one for it.
-            name = depth_file.strip() or str(beside_video(frames, DEPTH_NAME) or "")
-            if name and (file_role != AUTO or not sockets):
-                sources.append(_file(name, camera_path, file_role, frames, png_scale, progress))
+            if depth_path is not None:
+                sources.append(_file(depth_path, meta, file_role, frames, png_scale, progress))
             camera = _camera(meta, frames)
             if moge_geometry is not None:
                 sources.append(moge_depth(moge_geometry, moge_scale))
@@ -169,11 +165,14 @@ class EgoXDepthAlign(io.ComfyNode):
                                          camera_moves=exo_moves))
             if depth_image is not None:
                 sources.append(image_depth(depth_image, depth_image_bright))
-        size = frames.size if frames is not None else sources[0].depth.camera.stored_size if sources else (1, 1)
-        depth, report = align_sources(
-            sources, frames=frames, camera=None if meta is None else camera_of_size(meta, frames, size),
-            exo_w2c=None if meta is None else poses_of_take(meta, frames), dynamic_mask=dynamic_mask,
-            sky_mask=sky_mask, options=options, progress=progress)
+        camera = exo_w2c = None
+        if meta is not None and (sockets or constant_depth > 0):  # a file alone brings both itself
+            size = frames.size if frames is not None else sources[0].depth.camera.stored_size
+            camera = camera_of_size(meta, frames, size) if meta.exo_camera is not None else None
+            exo_w2c = poses_of_take(meta, frames)
+        depth, report = align_sources(sources, frames=frames, camera=camera, exo_w2c=exo_w2c,
+                                      dynamic_mask=dynamic_mask, sky_mask=sky_mask, options=options,
+                                      progress=progress)
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
         text = report.text()
         return io.NodeOutput(depth, depth_preview(depth.depth_m), plot_report(report), text, ui=ui.PreviewText(text))
@@ -186,18 +185,41 @@ def _meta_beside(depth_file: str) -> Path | None:
         return None
 
 
-def _file(name: str, camera_path: Path | None, role: str, frames: FrameSelection | None, png_scale: float,
-          progress: Progress) -> DepthSource:
+def _depth_path(name: str, role: str, sockets: bool, frames: FrameSelection | None) -> Path | None:
+    """The depth file that is used, or None: a named one, else the one beside the video."""
+    if sockets and role == AUTO:
+        return None
+    if not name.strip():
+        return beside_video(frames, DEPTH_NAME)
     try:
         path = resolve(name, "depth file", folder_too=True)
         if role == AUTO and frames is not None:
             check_same_take(path, frames.source_path)
-        return file_source(path, camera_path, frames, kind=FILE_KINDS.get(role, "metric z"), png_scale_m=png_scale,
+    except EgoXInputError as error:
+        raise _advised(error) from error
+    return path
+
+
+def _meta(camera_file: str, depth_path: Path | None, frames: FrameSelection | None) -> TakeMeta | None:
+    """What is known of the exo camera: from the named file, else from beside the depth file, else beside the video."""
+    if camera_file.strip():
+        return read_meta(resolve(camera_file, "camera file"))
+    path = (None if depth_path is None else meta_beside(depth_path)) or beside_video(frames, META_NAME)
+    return None if path is None else read_meta(path)
+
+
+def _file(path: Path, meta: TakeMeta | None, role: str, frames: FrameSelection | None, png_scale: float,
+          progress: Progress) -> DepthSource:
+    try:
+        return file_source(path, meta, frames, kind=FILE_KINDS.get(role, "metric z"), png_scale_m=png_scale,
                            progress=progress)
     except EgoXInputError as error:
-        # Whatever is wrong with the file, a user with a video of their own needs another one.
-        raise EgoXInputError(error.what, got=error.got, expected=error.expected,
-                             fix=f"{error.fix}; {ADVICE}") from error
+        raise _advised(error) from error
+
+
+def _advised(error: EgoXInputError) -> EgoXInputError:
+    """Whatever is wrong with a depth file, a user with a video of their own needs another depth."""
+    return EgoXInputError(error.what, got=error.got, expected=error.expected, fix=f"{error.fix}; {ADVICE}")
 
 
 def _plane(depth_m: float, frames: FrameSelection | None, meta: TakeMeta | None) -> DepthSource:
@@ -208,7 +230,8 @@ def _plane(depth_m: float, frames: FrameSelection | None, meta: TakeMeta | None)
 
 
 def _camera(meta: TakeMeta | None, frames: FrameSelection | None) -> CameraModel | None:
-    return None if meta is None or frames is None else camera_of_size(meta, frames, frames.size)
+    known = meta is not None and meta.exo_camera is not None and frames is not None
+    return camera_of_size(meta, frames, frames.size) if known else None
 
 
 def _at_size(camera: CameraModel | None, size: tuple[int, int]) -> CameraModel | None:

@@ -103,6 +103,26 @@ def test_missing_depth_is_refused_with_the_advice(run, pack, take) -> None:
     assert ADVICE in refused(run, pack, "7 frames", depth_file="room/depth.npz", frames=selection(pack, range(8, 13)))
 
 
+def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take) -> None:
+    (take / "exo.mp4").write_bytes(b"video")
+    frames = replace(selection(pack), source_path=take / "exo.mp4")
+    depth, *_ = run(frames=frames)
+    torch.testing.assert_close(depth.depth_m, room())
+    assert depth.camera.fx == FOCAL
+    modelled, _, _, report = run(frames=frames, moge_geometry=moge(2 * room(), focal=70.0))
+    torch.testing.assert_close(modelled.depth_m, 2 * room())
+    assert modelled.camera.fx == pytest.approx(FOCAL) and "depth.npz" not in report, "a known camera beats an estimate"
+    (take / "depth.npz").unlink()
+    assert ADVICE in refused(run, pack, "no depth at all", frames=frames)
+
+
+def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take) -> None:
+    (take / "meta.json").write_text(json.dumps({"prompt": "a room"}), encoding="utf-8")
+    depth, *_ = run(frames=selection(pack), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json")
+    assert depth.camera.fx == pytest.approx(70.0) and depth.exo_w2c is None
+    assert "60 degrees" in run(frames=selection(pack), depth_file="room/depth.npz")[3]
+
+
 def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take) -> None:
     (take / "exo.mp4").write_bytes(b"the take's own video")
     mine = comfy_host.input / "my_video.mp4"
@@ -141,11 +161,11 @@ def test_a_file_without_a_camera_takes_a_guess_and_says_so(run, pack, take) -> N
     assert "60 degrees" in report and depth.camera.fx == pytest.approx(0.866 * WIDTH, rel=1e-3)
 
 
-def moge(depth: torch.Tensor) -> dict:
+def moge(depth: torch.Tensor, focal: float = FOCAL) -> dict:
     """As Run MoGe Inference builds it (v2: with normals; sky infinite and out of the mask)."""
     count, height, width = depth.shape
     mask = torch.isfinite(depth)
-    k = torch.tensor([[FOCAL / width, 0, 0.5], [0, FOCAL / height, 0.5], [0, 0, 1]]).expand(count, 3, 3).clone()
+    k = torch.tensor([[focal / width, 0, 0.5], [0, focal / height, 0.5], [0, 0, 1]]).expand(count, 3, 3).clone()
     return {"image": torch.zeros(count, height, width, 3), "depth": depth, "mask": mask, "intrinsics": k,
             "points": torch.zeros(count, height, width, 3), "normal": torch.zeros(count, height, width, 3)}
 
