@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .cameras import CameraModel, camera_from_json, camera_to_json
+from .colmap_files import read_colmap
 from .errors import EgoXInputError
 from .keyframes import keyframe_track
 from .poses import validate_w2c
@@ -24,7 +25,10 @@ OPTIONAL_KEYS = frozenset({"prompt", "source", "exo_w2c", "exo_camera", "meta_in
 
 def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | None = None, *, entry: str = "",
                     count: int | None = None) -> CameraTrajectory:
-    """The ego trajectory in a JSON file: the released meta.json (both forms), our own format, or keyframes.
+    """The ego trajectory in a file: the released meta.json (both forms), our own JSON, keyframes, or COLMAP's text.
+
+    COLMAP's images.txt is read with the cameras.txt beside it; its n-th picture is source frame n, upright, in
+    COLMAP's own world and scale.
 
     Args:
         camera: what the prior is drawn with, unless the file carries its own ego camera (another one is put in
@@ -36,6 +40,9 @@ def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | No
     Raises:
         EgoXInputError: unknown form, bad matrices, shorter than the frames in use.
     """
+    if path.suffix.lower() == ".txt":
+        own_camera, poses, _ = read_colmap(path.parent)
+        return trajectory_from_track(numbered_track(poses, path.parent.name), own_camera, frames, count=count)
     content = read_json(path, "trajectory file")
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return parse_trajectory(content, path.name, frames, count=count)
