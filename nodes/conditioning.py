@@ -82,6 +82,9 @@ class EgoXConditioning(io.ComfyNode):
         if model is not None and image_embedding != "none" and not has_image_embedding(model):
             logging.info("[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made")
             image_embedding, clip_vision = "none", None
+        if model is not None and has_image_embedding(model) and clip_vision is None and image_embedding != "none":
+            raise EgoXInputError("CLIP vision", got="none", expected="one, as this Wan 2.1 I2V reads pictures",
+                                 fix="connect Load CLIP Vision (clip_vision_h)")
         frames, prior = check_pictures(exo_images, prior)
         note = embedding_note(image_embedding, clip_vision, noise_seed)
         if clip_vision is None:

@@ -67,6 +67,12 @@ class EgoXLoadLora(io.ComfyNode):
         return io.NodeOutput(patched, ui=ui.PreviewText(report))
 
 
+def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
+    """Native name to shape, also where torch.compile has wrapped blocks or the whole transformer."""
+    transformer = model.get_model_object("diffusion_model")
+    return {name.replace("_orig_mod.", ""): tuple(weight.shape) for name, weight in transformer.named_parameters()}
+
+
 def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: float = 1.0,
               cross_attention: float = 1.0) -> tuple[ModelPatcher, str]:
     """A clone with the LoRA's patches, and the report. Applied by the host when the model is loaded.
@@ -76,8 +82,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: 
     """
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     lora = convert_lora(state, metadata)
-    transformer = model.get_model_object("diffusion_model")
-    absent = check_lora_fits(lora, {name: tuple(weight.shape) for name, weight in transformer.named_parameters()})
+    absent = check_lora_fits(lora, weight_shapes(model))
 
     patched = model.clone()
     keys = comfy.lora.model_lora_keys_unet(model.model, {})

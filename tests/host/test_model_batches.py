@@ -157,3 +157,15 @@ def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root) -
                for cond in (rig.positive, rig.negative)]
     clear = rig.ksample(rig.patch(), positive=doubled[0], negative=doubled[1])
     assert (guided - clear).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [
+    model_rig.RigSize(frames=1, exo_width=16, height=16),
+    model_rig.RigSize(frames=5, exo_width=80, height=48),
+    model_rig.RigSize(frames=13, exo_width=48, height=80),
+])
+def test_any_size_of_16_px_and_4n_plus_1_frames(pack, repo_root, size: model_rig.RigSize) -> None:
+    rig = model_rig.random_rig(pack, repo_root / "models", size)
+    guided, none = rig.wan_sample(steps=2), rig.wan_sample(steps=2, lambda_g=0.0)
+    assert guided.shape == rig.latent["samples"].shape and guided.isfinite().all()
+    assert not torch.equal(guided, none)

@@ -78,3 +78,39 @@ def test_longer_prior_is_cut(pack) -> None:
     _, conditioning = node(pack)
     frames, prior = conditioning.check_pictures(torch.rand(9, 32, 64, 3), torch.rand(13, 32, 32, 3))
     assert (frames, len(prior)) == (9, 9)
+
+
+def test_a_model_that_reads_pictures_wants_clip_vision(pack, models: Path) -> None:
+    error, conditioning = node(pack)
+    model = model_rig.load_transformer(models / standins.TESTS_ONLY["transformer_img_emb"])
+    with pytest.raises(error, match="clip_vision_h"):
+        conditioning.EgoXConditioning.execute([], [], None, torch.rand(9, 32, 64, 3), torch.rand(9, 32, 32, 3), "auto",
+                                              "released", -1, 0, model=model)
+
+
+@torch.inference_mode()
+def test_a_model_without_picture_embedding_gets_none(pack, models: Path, caplog) -> None:
+    rig = model_rig.make_rig(pack, models, image_embedding=True)
+    _, conditioning = node(pack)
+    exo, prior = model_rig.clip_pictures(rig.size)
+    plain = model_rig.text_conditioning(1024, 6, 1)
+    wan22 = model_rig.load_transformer(models / standins.SHIPPED["transformer"])
+    with caplog.at_level("INFO"):
+        out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "released", 3, 0,
+                                                    clip_vision=rig.canvas.clip_vision, model=wan22)
+    assert "clip_vision_output" not in out[0][0][1] and out[3].image_embedding == "none"
+    assert "no picture embedding" in caplog.text and "no picture embedding" in out.ui.as_dict()["text"][0]
+
+
+@torch.inference_mode()
+def test_tiles_are_the_hosts_own(pack, models: Path) -> None:
+    import nodes as host_nodes
+
+    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5, exo_width=160, height=96))
+    _, conditioning = node(pack)
+    exo, prior = model_rig.clip_pictures(rig.size)
+    plain = model_rig.text_conditioning(1024, 6, 1)
+    canvas = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1, 64)[3]
+    (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 64, 16)
+    assert torch.equal(canvas.exo_latent, expected["samples"])
+    assert not torch.equal(canvas.exo_latent, rig.canvas.exo_latent)
