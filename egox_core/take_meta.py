@@ -44,9 +44,15 @@ class TakeMeta:
 def read_meta(path: Path, entry: str = "") -> TakeMeta:
     """Read a meta.json of either form; ``entry`` names the take in a list of several (its folder name or number).
 
+    An ``intrinsics/NAME.npz`` of ViPE is taken too; it knows the exo camera alone.
+
     Raises:
         EgoXInputError: no JSON, neither form, unknown entry, a matrix of wrong shape, not a rotation.
     """
+    if path.suffix.lower() == ".npz":
+        from .vipe_files import read_vipe  # it makes a TakeMeta, so it imports this module
+
+        return read_vipe(path)
     return parse_meta(read_json(path, "meta.json"), path, entry)
 
 

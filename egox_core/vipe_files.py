@@ -21,11 +21,6 @@ STILL_M, STILL_RAD = 0.01, 0.002
 MAX_ARRAY_BYTES = 64 * 2**20
 
 
-def is_vipe(path: Path) -> bool:
-    """Whether this is an intrinsics file of ViPE, by its place and kind."""
-    return path.suffix.lower() == ".npz" and path.parent.name == "intrinsics"
-
-
 def read_vipe(path: Path) -> TakeMeta:
     """The exo camera of ``intrinsics/NAME.npz``, and its poses where ``pose/NAME.npz`` lies beside that folder.
 

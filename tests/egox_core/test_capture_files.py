@@ -15,9 +15,10 @@ from egox_core.cameras import pixel_rays, project
 from egox_core.colmap_files import write_colmap
 from egox_core.errors import EgoXInputError
 from egox_core.poses import invert, look_at
+from egox_core.take_meta import read_meta
 from egox_core.trajectory_files import read_trajectory
 from egox_core.types import CameraTrajectory
-from egox_core.vipe_files import is_vipe, read_vipe
+from egox_core.vipe_files import read_vipe
 
 
 def write_vipe(root: Path, c2w: np.ndarray, numbers=None) -> Path:
@@ -38,7 +39,7 @@ def moving(count: int = 6, step: float = 0.2) -> np.ndarray:
 def test_vipe(tmp_path: Path) -> None:
     path = write_vipe(tmp_path, moving())
     meta = read_vipe(path)
-    assert is_vipe(path) and not is_vipe(tmp_path / "depth.npz") and meta.name == "clip"
+    assert meta.name == "clip" and torch.equal(read_meta(path).camera_extrinsics, meta.camera_extrinsics)
     assert torch.allclose(meta.camera_intrinsics.diagonal(), torch.tensor([600.0, 601, 1], dtype=torch.float64))
     assert meta.camera_extrinsics.shape == (6, 3, 4)
     assert torch.allclose(invert(meta.camera_extrinsics), torch.from_numpy(moving()), atol=1e-5)

@@ -274,6 +274,18 @@ def test_repeated_frames(tmp_path: Path) -> None:
     assert torch.equal(depth.depth_m[0], depth.depth_m[1]) and depth.depth_m.shape[0] == 3
 
 
+def test_what_vipe_writes(tmp_path: Path) -> None:
+    """depth/NAME.zip with intrinsics/NAME.npz, as one take."""
+    from egox_core.take_meta import read_meta
+
+    path, _ = store(tmp_path, "exr-zip")
+    (tmp_path / "intrinsics").mkdir()
+    np.savez(tmp_path / "intrinsics" / "clip.npz", data=np.tile(np.float32([70, 71, 42, 24]), (COUNT, 1)),
+             inds=np.arange(COUNT))
+    depth, report = load_depth_file(path, read_meta(tmp_path / "intrinsics" / "clip.npz"), selection([1, 5]))
+    assert (depth.camera.fx, depth.camera.fy, depth.camera.cx) == (70, 71, 40) and not report.notes
+
+
 def test_a_zip_frame_by_frame(tmp_path: Path) -> None:
     path, _ = store(tmp_path, "npy-zip")
     with open_depth(path) as source:
