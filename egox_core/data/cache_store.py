@@ -158,5 +158,5 @@ class CacheReader:
 
 
 def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tensor as it goes into a shard."""
-    return tensor.detach().to("cpu", dtype).contiguous()
+    """A tensor as it goes into a shard: memory of its own, which safetensors asks for."""
+    return tensor.detach().to("cpu", dtype, copy=True).contiguous()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data import commands as data
 from ..progress import Progress
 
 
@@ -83,6 +84,10 @@ def _inspect(chosen: argparse.Namespace, progress: Progress) -> int:
 
 
 COMMANDS: Mapping[str, Command] = {
+    "prepare": Command(help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
+                       add_arguments=data.prepare_arguments, run=data.run_prepare),
+    "cache": Command(help="latents, embeddings and attention geometry of a training set",
+                     add_arguments=data.cache_arguments, run=data.run_cache),
     "train": Command(help="train a LoRA (or a base) on a cache; goes on where it stopped",
                      add_arguments=_train_arguments, run=_train),
     "export": Command(help="write a LoRA in released or native naming, or fused into its base",

@@ -20,13 +20,7 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The module that makes small caches and bases."""
-    name = "egox_tests_tiny_cache"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("tiny_cache.py"))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+    return _load("tiny_cache")
 
 
 @pytest.fixture
@@ -35,3 +29,37 @@ def workplace(tmp_path: Path, tiny: ModuleType) -> Path:
     tiny.make_cache(tmp_path / "cache")
     tiny.make_base(tmp_path / "base.safetensors")
     return tmp_path
+
+
+def _load(name: str) -> ModuleType:
+    module_name = f"egox_tests_{name}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, Path(__file__).with_name(f"{name}.py"))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[module_name]
+
+
+@pytest.fixture(scope="session")
+def takes() -> ModuleType:
+    """The module that writes small takes."""
+    return _load("prepared_takes")
+
+
+@pytest.fixture(scope="session")
+def synthetic_takes(takes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four synthetic takes of five frames, 64x32."""
+    return takes.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
+
+
+@pytest.fixture(scope="session")
+def training_set(synthetic_takes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``prepare`` makes of them: read only."""
+    from egox_core.data.prepare import prepare
+    from egox_core.data.prepare_options import PrepareOptions
+
+    root = tmp_path_factory.mktemp("set")
+    prepare(synthetic_takes, root, PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32),
+            fractions={"validation": 0.5})
+    return root

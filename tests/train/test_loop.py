@@ -82,7 +82,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
 
 
 @pytest.mark.parametrize(("change", "match"), [
-    ({"seed": 4}, "seed"), ({"lora": {"rank": 8, "alpha": 8}}, "lora"), ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
+    ({"seed": 4}, "seed"), ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
+    ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
 ])
 def test_other_settings_do_not_go_on_from_a_checkpoint(workplace, tiny, change, match):
     train(parse_config(tiny.settings(workplace, steps=2)))

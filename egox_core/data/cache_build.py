@@ -1,0 +1,255 @@
+"""``cache``: all that training needs of a clip, so that VAE, text and vision encoders can stay away from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..canvas import FRAMES_PER_LATENT
+from ..errors import EgoXInputError
+from ..gga_geometry import GgaGeometryOptions, gga_geometry
+from ..image_embedding import embedding_picture
+from ..progress import Progress, no_progress
+from ..train.weights_file import weights_hash
+from ..types import GgaGeometry
+from ..wan_latents import denormalise_latent
+from .cache_store import (
+    CacheEntry,
+    CacheIndex,
+    fingerprint,
+    shard_fingerprint,
+    shard_name,
+    stored,
+    write_index,
+    write_shard,
+)
+from .clip_files import Clip, first_frame_then_grey, read_clip
+from .engine import run_items
+from .manifest import ClipRecord, read_manifest
+from .splits import SPLITS
+from .text_encoder import TextEncoder, make_text_encoder
+from .trainer_rays import with_trainer_rays
+from .vae_encoder import VaeEncoder
+from .vision_encoder import VisionEncoder
+
+VERSION = 1  # raised when the contents of a shard change their meaning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """What a cache is made with. ``image_embedding`` and ``rays`` as in the training configuration."""
+
+    vae: Path
+    text: str  # see text_encoder.make_text_encoder
+    clip_vision: Path | None = None
+    image_embedding: str = "released"  # released | exo+prior | exo only | trainer | none
+    rays: str = "released"  # released | exact | pinhole | trainer
+    views: bool = False  # also what plain image-to-video on single views needs
+    dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
+    shard_clips: int = 16
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOutcome:
+    """What a call did."""
+
+    clips: int
+    made: int  # shards written now
+    kept: int  # shards that were there and fit
+    remade_because: str = ""  # what had changed, "" where nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shard:
+    """One unit of work, picklable."""
+
+    root: Path
+    file: Path
+    fingerprint: str
+    records: tuple[ClipRecord, ...]
+    settings: CacheSettings
+
+
+def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine: str = "local", workers: int = 1,
+                progress: Progress = no_progress) -> CacheOutcome:
+    """Makes (or completes) the cache of a manifest; shards that fit their fingerprint are kept.
+
+    Raises:
+        EgoXInputError: bad manifest or models, a clip that can't be read (after all others were cached).
+    """
+    records = sorted((r for r in read_manifest(manifest) if r.ground_truth), key=lambda r: r.clip)
+    if not records:
+        raise EgoXInputError("cache", got="no clip with a ground truth", expected="at least one",
+                             fix="training needs the wearer's own video")
+    if settings.image_embedding != "none" and settings.clip_vision is None:
+        raise EgoXInputError("cache", got=f"image embedding {settings.image_embedding} without a CLIP vision model",
+                             expected="--clip-vision, or --image-embedding none",
+                             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h")
+    models = _model_hashes(settings)
+    changed = _what_changed(folder, settings, models)
+    shards = []
+    for number, first in enumerate(range(0, len(records), settings.shard_clips)):
+        chosen = tuple(records[first : first + settings.shard_clips])
+        made_from = fingerprint({"version": VERSION, "models": models, "settings": _content_settings(settings),
+                                 "clips": [[r.clip, r.files] for r in chosen]})
+        shards.append(_Shard(root=manifest.parent, file=folder / shard_name(number), fingerprint=made_from,
+                             records=chosen, settings=settings))
+    todo = [s for s in shards if shard_fingerprint(s.file) != s.fingerprint]
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    done = len(shards) - len(todo)
+    for index, _, error in run_items(_make_shard, todo, engine=engine, workers=workers):
+        done += 1
+        if error:
+            failures.append(f"{todo[index].file.name}: {error}")
+        progress(done, len(shards), "cache shards")
+    if failures:
+        raise EgoXInputError("cache", got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
+                             expected="readable clips", fix="run prepare again, or remove the clip from the manifest")
+    splits = _splits(manifest)
+    write_index(folder, CacheIndex(
+        settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
+        entries=tuple(CacheEntry(clip=r.clip, take=r.take, split=splits.get(r.clip, "train"), shard=s.file.name)
+                      for s in shards for r in s.records)))
+    for extra in sorted(folder.glob("shard-*.safetensors")):
+        if extra.name not in {s.file.name for s in shards}:
+            extra.unlink()
+    return CacheOutcome(clips=len(records), made=len(todo), kept=len(shards) - len(todo), remade_because=changed)
+
+
+def _content_settings(settings: CacheSettings) -> dict[str, Any]:
+    """What changes the contents; paths and device don't (models are known by hash)."""
+    kept = asdict(settings)
+    return {k: kept[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
+
+
+def _model_hashes(settings: CacheSettings) -> dict[str, str]:
+    hashes = {"vae": weights_hash(settings.vae / "vae" if (settings.vae / "vae").is_dir() else settings.vae, "VAE"),
+              "text": settings.text if settings.text.startswith("zeros:") else weights_hash(
+                  Path(settings.text), "text encoder")}
+    if settings.clip_vision is not None and settings.image_embedding != "none":
+        hashes["clip_vision"] = weights_hash(settings.clip_vision, "CLIP vision")
+    return hashes
+
+
+def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str]) -> str:
+    """Names of models and settings that differ from those of the cache that lies there."""
+    from ..safe_files import read_json
+    from .cache_store import INDEX, MAX_INDEX_BYTES
+
+    if not (folder / INDEX).is_file():
+        return ""
+    before = read_json(folder / INDEX, "cache index", MAX_INDEX_BYTES)
+    now = {**_content_settings(settings), **models}
+    then = {**before.get("settings", {}), **before.get("models", {})}
+    return ", ".join(sorted(k for k in now if now[k] != then.get(k)))
+
+
+def _splits(manifest: Path) -> dict[str, str]:
+    """Clip -> split from the lists beside the manifest."""
+    out = {}
+    for split in SPLITS:
+        file = manifest.parent / "splits" / f"{split}.txt"
+        if file.is_file():
+            out.update(dict.fromkeys(file.read_text(encoding="utf-8").split(), split))
+    return out
+
+
+_ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
+
+
+def _encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEncoder | None]:
+    """Loaded once a process."""
+    key = repr(settings)
+    if key not in _ENCODERS:
+        _ENCODERS.clear()
+        half = torch.float32 if settings.device == "cpu" else torch.bfloat16
+        vision = (None if settings.image_embedding == "none"
+                  else VisionEncoder(settings.clip_vision, settings.device, half))
+        _ENCODERS[key] = (VaeEncoder(settings.vae, settings.device),
+                          make_text_encoder(settings.text, settings.device), vision)
+    return _ENCODERS[key]
+
+
+def _make_shard(shard: _Shard) -> str:
+    tensors: dict[str, Tensor] = {}
+    for record in shard.records:
+        clip = read_clip(shard.root, record)
+        for name, tensor in clip_tensors(clip, shard.settings).items():
+            tensors[f"{record.clip}/{name}"] = tensor
+    write_shard(shard.file, tensors, shard.fingerprint)
+    return shard.file.name
+
+
+def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
+    """All that a shard holds of one clip. Latents [16, t, h, w] model space, embeddings [tokens, width]."""
+    vae, text, vision = _encoders(settings)
+    dtype = getattr(torch, settings.dtype)
+    frames = {"exo": clip.exo, "ego": clip.ego, "prior": clip.prior, "grey": torch.full_like(clip.prior, 128)}
+    if settings.views:
+        frames |= {"exo_first": first_frame_then_grey(clip.exo), "ego_first": first_frame_then_grey(clip.ego)}
+    out = {name: vae.encode(video) for name, video in frames.items()}
+    out["text"] = text.encode(clip.take.prompt)
+    if vision is not None:
+        out |= _image_embeddings(clip, settings, out["exo"], vae, vision)
+    geometry = clip_geometry(clip, settings.rays)
+    return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
+        "query_dirs": stored(geometry.query_dirs, torch.float32), "key_dirs": stored(geometry.key_dirs, torch.float32),
+        "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
+
+
+def clip_geometry(clip: Clip, rays: str) -> GgaGeometry:
+    """GGA directions of a clip, in a few MB (never the L x L map)."""
+    record = clip.record
+    options = GgaGeometryOptions(rays="exact" if rays == "trainer" else rays)
+    geometry = gga_geometry(clip.take.depth, clip.take.trajectory, options, frames=record.frames,
+                            exo_size=record.exo_size, ego_size=record.ego_size)
+    if rays == "trainer":
+        geometry = with_trainer_rays(geometry, clip.take.trajectory,
+                                     torch.arange(geometry.grid[0]) * FRAMES_PER_LATENT)
+    return geometry
+
+
+def noise_seed_of(clip: str) -> int:
+    """Seed of the noise in the ``released`` image embedding; at inference it is the sampler's."""
+    return int.from_bytes(hashlib.sha256(clip.encode()).digest()[:6], "big")
+
+
+def _image_embeddings(clip: Clip, settings: CacheSettings, exo_latent: Tensor, vae: VaeEncoder,
+                      vision: VisionEncoder) -> dict[str, Tensor]:
+    exo, prior, ego = (video[:1].float() / 255 for video in (clip.exo, clip.prior, clip.ego))
+    mode = settings.image_embedding
+    if mode == "trainer":
+        picture = torch.cat((exo, ego), dim=2)
+    else:
+        t, h, w_ego = exo_latent.shape[1], exo_latent.shape[2], clip.record.ego_size[0] // 8
+        generator = torch.Generator().manual_seed(noise_seed_of(clip.record.clip))
+        picture = embedding_picture(
+            mode, exo_frame=exo, prior_frame=prior, exo_latent=denormalise_latent(exo_latent[None]),
+            ego_noise=torch.randn(1, 16, t, h, w_ego, generator=generator), to_raw=denormalise_latent,
+            decode=lambda raw: _decode_raw(vae, raw))
+    out = {"image": vision.encode(picture, twice_rescaled=mode == "trainer")}
+    if settings.views:
+        out |= {"image_exo": vision.encode(exo), "image_ego": vision.encode(ego)}
+    return out
+
+
+def _decode_raw(vae: VaeEncoder, raw: Tensor) -> Tensor:
+    from ..wan_latents import normalise_latent
+
+    return vae.decode(normalise_latent(raw)[0])
+
+
+def splits_of(records: Sequence[ClipRecord]) -> dict[str, list[str]]:
+    """Clips by take, for the split lists."""
+    by_take: dict[str, list[str]] = {}
+    for record in records:
+        by_take.setdefault(record.take, []).append(record.clip)
+    return by_take

@@ -1,0 +1,216 @@
+"""Makes one clip's folder from a raw take: undistorted exo, truth, depth, cameras and the rendered prior."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras import CameraModel, camera_to_json, intrinsics_matrix, rescale
+from ..depth_files import load_depth_file
+from ..ego_prior import render_ego_prior
+from ..errors import EgoXInputError
+from ..frame_selection import camera_of_frames
+from ..pointcloud import build_scene
+from ..prior_presets import prior_preset
+from ..safe_files import write_json, write_whole
+from ..take import load_take
+from ..take_meta import TakeMeta
+from ..types import FrameSelection
+from ..undistort import undistort, undistorted_camera
+from ..video import VideoInfo, probe_video, read_frames
+from ..video_write import write_video
+from .captions import caption_for
+from .clip_files import DEPTH, EXO, META, PRIOR, TRUTH
+from .clip_windows import ClipWindow
+from .ground_plane import GroundPlane, plane_depth
+from .manifest import STAND_IN_DEPTH, ClipRecord
+from .prepare_options import PrepareOptions
+from .raw_take import ExoView, RawTake
+
+RECORD = "clip.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipJob:
+    """One clip to make."""
+
+    take: RawTake
+    view: ExoView
+    window: ClipWindow
+    rank: int
+    predicted_coverage: float
+    plane: GroundPlane | None  # for stand-in depth
+    options: PrepareOptions
+
+    @property
+    def name(self) -> str:
+        return f"{self.take.name}__{self.view.name}__{self.window.start:06d}"
+
+    def fingerprint(self, captions: Mapping[str, str]) -> str:
+        """Changes with settings, window, cameras, poses, captions and the source videos' sizes."""
+        used = self.take.ego_w2c[self.window.indices]
+        sizes = [p.stat().st_size if p is not None and p.is_file() else 0
+                 for p in (self.view.video, self.take.ego_video, self.view.depth)]
+        parts = [self.options.content(), [self.window.start, self.window.frames, self.window.step], sizes,
+                 camera_to_json(self.view.camera), self.view.w2c.tolist(),
+                 hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
+                 caption_for(self.name, self.take.name, captions, self.take.prompt), self.rank,
+                 round(self.predicted_coverage, 6)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str]) -> tuple[ClipRecord, bool]:
+    """The clip's record, and whether it had to be made: one that is there with this fingerprint is taken as it is.
+
+    The folder is written under another name and moved into place, so it is whole or not there.
+
+    Raises:
+        EgoXInputError: videos, depth or poses that don't allow it.
+    """
+    made_from = job.fingerprint(captions)
+    folder = root / "clips" / job.name
+    there = _finished(folder, made_from)
+    if there is not None:
+        return there, False
+    temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
+    temporary.mkdir(parents=True)
+    try:
+        record = _write(job, temporary, captions)
+        write_json(temporary / RECORD, {"fingerprint": made_from, "record": record.model_dump(mode="json")})
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return record, True
+
+
+def _finished(folder: Path, made_from: str) -> ClipRecord | None:
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = ClipRecord.model_validate(content["record"])
+    except (OSError, ValueError, KeyError):
+        return None
+    whole = all((folder / name).is_file() for name in record.files)
+    return record if whole and content["fingerprint"] == made_from else None
+
+
+def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecord:
+    options, take = job.options, job.take
+    info = probe_video(job.view.video)
+    fps = info.fps / job.window.step
+    frames, camera = _exo(job, info)
+    write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
+    ego_size = (options.ego_size, options.ego_size)
+    if take.ego_video is not None:
+        truth = _selection(probe_video(take.ego_video), job.window, ego_size)
+        write_video(folder / TRUTH, read_frames(take.ego_video, probe_video(take.ego_video), truth), fps,
+                    quality=options.quality, threads=1)
+    prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
+    depth_m, dynamic, depth_kind = _depth(job, info, camera, frames)
+    with write_whole(folder / DEPTH) as temporary:
+        more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
+        np.savez_compressed(temporary, depth_m=depth_m.half().numpy(), **more)
+    write_json(folder / META, _meta(job, prompt, camera, fps))
+    loaded = load_take(folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size)
+    scene = build_scene(loaded.read_exo(), loaded.depth)
+    prior = render_ego_prior(scene, loaded.trajectory, prior_preset(options.prior))
+    write_video(folder / PRIOR, prior.rgb, fps, quality=options.quality, threads=1)
+    files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+    return ClipRecord(
+        clip=job.name, take=take.name, layout=take.layout, exo_camera=job.view.name, folder=f"clips/{job.name}",
+        start=job.window.start, step=job.window.step, frames=options.frames, fps=fps, exo_size=options.exo_size,
+        ego_size=ego_size, depth=depth_kind, caption=caption, predicted_coverage=round(job.predicted_coverage, 6),
+        rank=job.rank, coverage=round(float(prior.coverage.double().mean()), 6),
+        ground_truth=take.ego_video is not None, files=files)
+
+
+def _exo(job: ClipJob, info: VideoInfo) -> tuple[Tensor, CameraModel]:
+    """Exo frames [T, H, W, 3] at the asked size, straight lines, and their pinhole camera."""
+    size = job.options.exo_size
+    if job.view.camera.lens == "pinhole":
+        selection = _selection(info, job.window, size)
+        camera = _camera_of_video(job.view, info)
+        return read_frames(job.view.video, info, selection), camera_of_frames(camera, selection)
+    native = read_frames(job.view.video, info, _selection(info, job.window, (info.width, info.height)))
+    source = _camera_of_video(job.view, info)
+    target = undistorted_camera(source, job.options.undistort, size)
+    # As wide as the lens allows would be 150 degrees here: little middle and much stretched rim.
+    focal = size[0] / 2 / math.tan(math.radians(job.options.exo_fov_deg) / 2)
+    if focal > target.fx:
+        target = replace(target, fx=focal, fy=focal)
+    frames, _ = undistort(native.float() / 255, source, target)
+    return (frames.clamp(0, 1) * 255).round().to(torch.uint8), target
+
+
+def _camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
+    """The calibrated camera at the video's own size (calibration at 3840x2160, video 796x448)."""
+    stored = view.camera.stored_size
+    if abs(stored[0] / stored[1] * info.height / info.width - 1) > 0.02:
+        raise EgoXInputError(f"exo camera {view.name}", got=f"video {info.width}x{info.height}, intrinsics of "
+                             f"{stored[0]}x{stored[1]}", expected="the same aspect", fix="give the camera's own video")
+    return view.camera if stored == (info.width, info.height) else rescale(view.camera, info.width, info.height)
+
+
+def _selection(info: VideoInfo, window: ClipWindow, size: tuple[int, int]) -> FrameSelection:
+    indices = window.indices
+    if int(indices[-1]) >= info.frame_count:
+        raise EgoXInputError(f"video {info.name}", got=f"{info.frame_count} frames",
+                             expected=f"at least {int(indices[-1]) + 1}", fix="the clip lies beyond its end")
+    times = torch.tensor(info.times_s, dtype=torch.float64)[indices]
+    return FrameSelection(source_indices=indices, times_s=times, source_fps=info.fps, fps=info.fps / window.step,
+                          source_size=(info.width, info.height), size=size, resize="crop")
+
+
+def _depth(job: ClipJob, info: VideoInfo, camera: CameraModel,
+           frames: Tensor) -> tuple[Tensor, Tensor | None, str]:
+    """(z depth [T, H, W] float32 in the written exo camera, dynamic mask, where it is from)."""
+    options = job.options
+    if options.depth == "plane":
+        depth = plane_depth(job.plane, camera, _pose(job, 0))
+        return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
+    if options.depth == "model":
+        from .depth_model import metric_depth
+
+        return metric_depth(options.depth_model, frames), None, "model"
+    selection = _selection(info, job.window, options.exo_size)
+    if job.view.depth is None:
+        raise EgoXInputError(f"take {job.take.name}, camera {job.view.name}", got="no depth file",
+                             expected="depth of the exo video", fix="give --depth-root, --depth-model or --depth plane")
+    exact = camera if job.take.layout == "egoexo4d" else None
+    if exact is not None:  # depth of the undistorted camera, so nothing is cropped any more
+        selection = FrameSelection(source_indices=selection.source_indices, times_s=selection.times_s,
+                                   source_fps=info.fps, fps=selection.fps, source_size=options.exo_size,
+                                   size=options.exo_size, resize="crop")
+    meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
+                    camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
+                    exact_exo_camera=exact or job.view.camera)
+    depth, _ = load_depth_file(job.view.depth, meta, selection)
+    return depth.depth_m.float(), depth.dynamic, "file"
+
+
+def _pose(job: ClipJob, frame: int) -> Tensor:
+    w2c = job.view.w2c
+    return w2c if w2c.ndim == 2 else w2c[job.window.indices[frame]]
+
+
+def _meta(job: ClipJob, prompt: str, camera: CameraModel, fps: float) -> dict[str, object]:
+    exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
+    size = job.options.ego_size
+    return {
+        "prompt": prompt, "camera_intrinsics": intrinsics_matrix(camera).tolist(),
+        "camera_extrinsics": exo_w2c.tolist(), "ego_intrinsics": job.take.meta_intrinsics.tolist(),
+        "ego_extrinsics": job.take.ego_w2c[job.window.indices].tolist(), "exo_camera": camera_to_json(camera),
+        "ego_camera": camera_to_json(rescale(job.take.ego_camera, size, size)), "fps": fps,
+    }

@@ -1,0 +1,97 @@
+"""The subcommands of ``train_egox.py`` that make data: ``prepare`` and ``cache``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..progress import Progress
+from .engine import ENGINES
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    try:
+        return int(width), int(height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 784x448") from None
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command that runs over many takes has."""
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="a pool of processes here, or a Ray cluster")
+    parser.add_argument("--workers", type=int, default=1, help="processes (or Ray tasks) at once")
+
+
+def prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes")
+    parser.add_argument("out", type=Path, help="training set to make (or to complete)")
+    parser.add_argument("--layout", choices=("auto", "egoexo4d", "released", "take"), default="auto")
+    parser.add_argument("--frames", type=int, default=49, help="frames a clip, 4n+1")
+    parser.add_argument("--stride", type=int, default=49, help="source frames from one clip's start to the next")
+    parser.add_argument("--step", type=int, default=1, help="take every n-th source frame")
+    parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
+    parser.add_argument("--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all")
+    parser.add_argument("--size", type=_size, default=(784, 448), help="exo size; ego is as high, and square")
+    parser.add_argument("--undistort", choices=("inside", "all"), default="inside",
+                        help="no black corner, or everything the lens saw")
+    parser.add_argument("--exo-fov", type=float, default=110.0, help="widest view of an undistorted exo, degrees")
+    parser.add_argument("--depth", choices=("files", "plane", "model"), default="files",
+                        help="plane: the floor under the wearer as stand-in depth")
+    parser.add_argument("--depth-root", type=Path, help="depth files <take>__<camera>.npz of undistorted cameras")
+    parser.add_argument("--depth-model", type=Path, help="folder of a metric depth model")
+    parser.add_argument("--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane")
+    parser.add_argument("--prior", default="released", help="preset of the prior renderer: released or clean")
+    parser.add_argument("--quality", type=int, default=12, help="x264 rate factor of the clips, smaller is better")
+    parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
+    parser.add_argument("--validation", type=float, default=0.05, help="share of takes held out for validation")
+    parser.add_argument("--test", type=float, default=0.05, help="share of takes held out for tests")
+    parser.add_argument("--split-seed", type=int, default=0)
+    add_engine_arguments(parser)
+
+
+def run_prepare(chosen: argparse.Namespace, progress: Progress) -> int:
+    from .prepare import REPORT, prepare
+    from .prepare_options import PrepareOptions
+
+    options = PrepareOptions(
+        frames=chosen.frames, stride=chosen.stride, step=chosen.step, clips_per_camera=chosen.clips_per_camera,
+        exo_size=chosen.size, ego_size=chosen.size[1], cameras=chosen.cameras, undistort=chosen.undistort,
+        exo_fov_deg=chosen.exo_fov, depth=chosen.depth, depth_root=chosen.depth_root, depth_model=chosen.depth_model,
+        eye_height_m=chosen.eye_height, prior=chosen.prior, quality=chosen.quality)
+    outcome = prepare(chosen.source, chosen.out, options, layout=chosen.layout, engine=chosen.engine,
+                      workers=chosen.workers, captions=chosen.captions, split_seed=chosen.split_seed,
+                      fractions={"validation": chosen.validation, "test": chosen.test}, progress=progress)
+    print(f"{outcome.clips} clips ({outcome.made} made now), {outcome.skipped} skipped: see {chosen.out / REPORT}")
+    return 0
+
+
+def cache_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
+    parser.add_argument("out", type=Path, help="cache to make (or to complete)")
+    parser.add_argument("--vae", type=Path, required=True, help="diffusers folder, or ComfyUI's Wan VAE file")
+    parser.add_argument("--text", required=True, help="text encoder (folder or ComfyUI's file), a file with one fixed "
+                        "embedding, or zeros:TOKENSxDIM")
+    parser.add_argument("--clip-vision", type=Path, help="for models with an image embedding (Wan 2.1 I2V)")
+    parser.add_argument("--image-embedding", default="released",
+                        choices=("released", "exo+prior", "exo only", "trainer", "none"))
+    parser.add_argument("--rays", default="released", choices=("released", "exact", "pinhole", "trainer"))
+    parser.add_argument("--views", action="store_true", help="also what training a base on single views needs")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--shard-clips", type=int, default=16, help="clips a shard")
+    parser.add_argument("--device", default="cpu", help="where the encoders run")
+    add_engine_arguments(parser)
+
+
+def run_cache(chosen: argparse.Namespace, progress: Progress) -> int:
+    from .cache_build import CacheSettings, build_cache
+
+    settings = CacheSettings(
+        vae=chosen.vae, text=chosen.text, clip_vision=chosen.clip_vision, image_embedding=chosen.image_embedding,
+        rays=chosen.rays, views=chosen.views, dtype=chosen.dtype, shard_clips=chosen.shard_clips, device=chosen.device)
+    outcome = build_cache(chosen.manifest, chosen.out, settings, engine=chosen.engine, workers=chosen.workers,
+                          progress=progress)
+    if outcome.remade_because:
+        print(f"made anew because of changes in: {outcome.remade_because}")
+    print(f"{outcome.clips} clips; {outcome.made} shards made, {outcome.kept} kept: {chosen.out}")
+    return 0

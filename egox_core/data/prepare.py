@@ -1,0 +1,200 @@
+"""``prepare``: raw takes to a training set; goes on where it stopped, skips what can't be used and says why."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import EgoXInputError
+from ..exo_cameras import ExoCandidate, rank_exo_cameras
+from ..progress import Progress, no_progress
+from ..safe_files import write_json, write_whole
+from ..types import CameraTrajectory
+from ..video import probe_video
+from .captions import read_captions
+from .clip_windows import clip_windows, longest_known
+from .clip_writer import ClipJob, make_clip
+from .contact_sheet import write_contact_sheet
+from .engine import run_items
+from .ground_plane import GroundPlane, ground_plane, plane_coverage
+from .manifest import ClipRecord, write_manifest
+from .prepare_options import PrepareOptions
+from .raw_take import ExoView, RawTake
+from .sources import list_takes
+from .splits import check_fractions, split_lists
+
+MANIFEST, REPORT, SHEET = "manifest.jsonl", "report.json", "contact_sheet.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeJob:
+    """One take to prepare; picklable, so that a process or a Ray worker can have it."""
+
+    take: RawTake
+    root: Path
+    options: PrepareOptions
+    captions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeResult:
+    """What became of a take."""
+
+    records: tuple[ClipRecord, ...]
+    made: int
+    skipped: tuple[tuple[str, str], ...]  # (clip or camera, why)
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareOutcome:
+    """What ``prepare`` did, as its report says."""
+
+    clips: int
+    made: int  # this time; the others were there
+    skipped: int
+    manifest: Path
+
+
+def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = "auto", engine: str = "local",
+            workers: int = 1, captions: Path | None = None, fractions: Mapping[str, float] | None = None,
+            split_seed: int = 0, progress: Progress = no_progress) -> PrepareOutcome:
+    """Prepares all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet, report.
+
+    Raises:
+        EgoXInputError: no such source or nothing usable in it, bad options or captions. A bad take or clip never stops
+            the others: it is named in the report.
+    """
+    fractions = check_fractions(fractions if fractions is not None else {"validation": 0.05, "test": 0.05})
+    told = read_captions(captions) if captions is not None else {}
+    skipped: list[tuple[str, str]] = []
+    takes = list(list_takes(source, layout, skipped))
+    if not takes:
+        raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
+                             expected="at least one", fix="see the messages; check the folder's layout")
+    _refuse_twins(takes)
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in (root / "clips").glob(".*"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    jobs = [TakeJob(take=t, root=root, options=options, captions=told) for t in takes]
+    started, records, made, notes = time.monotonic(), [], 0, {}
+    for done, (index, result, error) in enumerate(run_items(prepare_take, jobs, engine=engine, workers=workers), 1):
+        name = takes[index].name
+        if error:
+            skipped.append((name, error))
+        else:
+            records += result.records
+            made += result.made
+            skipped += result.skipped
+            if result.notes:
+                notes[name] = list(result.notes)
+        progress(done, len(jobs), "takes prepared")
+    if not records:
+        raise EgoXInputError("prepare", got=f"no clip from {len(takes)} takes; first reason: {skipped[0][1]}",
+                             expected="at least one clip", fix="see the reasons; fewer frames fit shorter takes")
+    _finish(root, records, skipped, notes, made, time.monotonic() - started, options, fractions, split_seed)
+    return PrepareOutcome(clips=len(records), made=made, skipped=len(skipped), manifest=root / MANIFEST)
+
+
+def prepare_take(job: TakeJob) -> TakeResult:
+    """All clips of one take; a clip that fails is reported and the next one is made.
+
+    Raises:
+        EgoXInputError: the take as a whole can't be used.
+    """
+    take, options = job.take, job.options
+    skipped: list[tuple[str, str]] = []
+    notes = list(take.notes)
+    plane = ground_plane(take, options.eye_height_m) if options.depth == "plane" else None
+    views = _usable_views(take, skipped, notes)
+    records, made = [], 0
+    for rank, (coverage, view, available) in enumerate(_ranked(take, views, plane, options), start=1):
+        if options.cameras and rank > options.cameras:
+            skipped.append((f"{take.name}__{view.name}", f"rank {rank}: only the best {options.cameras} cameras kept"))
+            continue
+        windows, lost = clip_windows(take.pose_known, available, frames=options.frames, stride=options.stride,
+                                     step=options.step, limit=options.clips_per_camera)
+        skipped += [(f"{take.name}__{view.name}__{start:06d}", "a pose is lost in this clip") for start in lost]
+        if not windows:
+            notes.append(f"{view.name}: no window of {options.frames} frames (longest run of known poses "
+                         f"{longest_known(take.pose_known)}, video {available})")
+        for window in windows:
+            clip = ClipJob(take=take, view=view, window=window, rank=rank, predicted_coverage=coverage, plane=plane,
+                           options=options)
+            try:
+                record, new = make_clip(clip, job.root, job.captions)
+            except EgoXInputError as error:
+                skipped.append((clip.name, str(error)))
+                continue
+            records.append(record)
+            made += new
+    return TakeResult(records=tuple(records), made=made, skipped=tuple(skipped), notes=tuple(notes))
+
+
+def _usable_views(take: RawTake, skipped: list[tuple[str, str]], notes: list[str]) -> list[tuple[ExoView, int]]:
+    """Exo cameras whose video can be read, and how many frames all of a clip's sources have."""
+    ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
+    out = []
+    for view in take.exos:
+        try:
+            frames = probe_video(view.video).frame_count
+        except EgoXInputError as error:
+            skipped.append((f"{take.name}__{view.name}", str(error)))
+            continue
+        counts = {"exo": frames, "poses": len(take.ego_w2c)} | ({} if ego_frames is None else {"ego": ego_frames})
+        if len(set(counts.values())) > 1:
+            notes.append(f"{view.name}: lengths differ ({', '.join(f'{k} {v}' for k, v in counts.items())}), "
+                         f"the first {min(counts.values())} frames are used")
+        out.append((view, min(counts.values())))
+    if not out:
+        raise EgoXInputError(f"take {take.name}", got="no readable exo video", expected="at least one",
+                             fix=f"first reason: {skipped[-1][1] if skipped else 'none given'}")
+    return out
+
+
+def _ranked(take: RawTake, views: list[tuple[ExoView, int]], plane: GroundPlane | None,
+            options: PrepareOptions) -> list[tuple[float, ExoView, int]]:
+    """(predicted coverage, camera, frames), best first; equal ones by name."""
+    if plane is not None:
+        rated = [(plane_coverage(plane, take, take.exos.index(v)), v, n) for v, n in views]
+    else:
+        known = take.pose_known.nonzero().flatten()
+        path = CameraTrajectory(w2c=take.ego_w2c[known], camera=take.ego_camera, times_s=known.double())
+        candidates = [ExoCandidate(name=v.name, camera=v.camera, exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[known],
+                                   trajectory=path) for v, _ in views]
+        found = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
+        rated = [(found[v.name], v, n) for v, n in views]
+    if options.depth_root is not None:
+        rated = [(c, replace(v, depth=options.depth_root / f"{take.name}__{v.name}.npz"), n) for c, v, n in rated]
+    return sorted(rated, key=lambda item: (-round(item[0], 6), item[1].name))
+
+
+def _refuse_twins(takes: list[RawTake]) -> None:
+    names = [t.name for t in takes]
+    twins = sorted({n for n in names if names.count(n) > 1})
+    if twins:
+        raise EgoXInputError("source", got=f"two takes named {twins[0]}", expected="a name of its own for each",
+                             fix="rename one: clips and splits go by the take's name")
+
+
+def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]], notes: dict[str, list[str]],
+            made: int, seconds: float, options: PrepareOptions, fractions: Mapping[str, float], seed: int) -> None:
+    write_manifest(root / MANIFEST, records)
+    by_take: dict[str, list[str]] = {}
+    for record in records:
+        by_take.setdefault(record.take, []).append(record.clip)
+    lists = split_lists(by_take, fractions, seed)
+    for name, clips in lists.items():
+        with write_whole(root / "splits" / f"{name}.txt") as temporary:
+            temporary.write_text("".join(c + "\n" for c in clips), encoding="utf-8")
+    write_contact_sheet(root / SHEET, root, sorted(records, key=lambda r: r.clip))
+    depths = sorted({r.depth for r in records})
+    write_json(root / REPORT, {
+        "clips": len(records), "takes": len(by_take), "splits": {k: len(v) for k, v in lists.items()}, "depth": depths,
+        "skipped": [{"what": what, "why": why} for what, why in sorted(skipped)], "notes": dict(sorted(notes.items())),
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
+        "this_run": {"made": made, "kept": len(records) - made, "seconds": round(seconds, 1)},
+    })

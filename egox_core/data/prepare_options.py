@@ -1,0 +1,66 @@
+"""What ``prepare`` is asked for. Everything in here goes into each clip's fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import EgoXInputError
+from ..frame_selection import check_frame_count, check_size
+from ..prior_presets import prior_preset
+
+DepthSource = Literal["files", "plane", "model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareOptions:
+    """Clips, cameras, depth and prior.
+
+    Raises:
+        EgoXInputError: frame count not 4n+1, sizes no multiple of 16, ego not as high as exo, unknown choices.
+    """
+
+    frames: int = 49
+    stride: int = 49  # source frames from one clip's start to the next
+    step: int = 1  # every n-th source frame
+    clips_per_camera: int = 0  # 0: all
+    exo_size: tuple[int, int] = (784, 448)  # (width, height) px
+    ego_size: int = 448
+    cameras: int = 0  # keep the best so many exo cameras of a take, 0: all
+    undistort: Literal["inside", "all"] = "inside"
+    exo_fov_deg: float = 110.0  # widest horizontal view of an undistorted exo camera
+    depth: DepthSource = "files"
+    depth_root: Path | None = None  # depth files <take>__<camera>.npz of undistorted Ego-Exo4D cameras
+    depth_model: Path | None = None  # folder of a metric depth model (transformers)
+    eye_height_m: float = 1.6  # of the wearer, for --depth plane
+    prior: str = "released"  # preset of the renderer
+    quality: int = 12  # x264 constant rate factor
+
+    def __post_init__(self) -> None:
+        check_frame_count(self.frames)
+        check_size(*self.exo_size)
+        check_size(self.ego_size, self.ego_size)
+        prior_preset(self.prior)
+        if self.ego_size != self.exo_size[1]:
+            raise EgoXInputError("ego size", got=self.ego_size, expected=f"the exo height, {self.exo_size[1]}",
+                                 fix="the two halves share one canvas")
+        for name in ("stride", "step"):
+            if getattr(self, name) < 1:
+                raise EgoXInputError(name, got=getattr(self, name), expected="1 or more", fix="correct it")
+        if not 20 <= self.exo_fov_deg <= 150:
+            raise EgoXInputError("exo field of view", got=self.exo_fov_deg, expected="20 to 150 degrees",
+                                 fix="110 keeps about the fisheye's own resolution in the middle")
+        if self.depth not in ("files", "plane", "model"):
+            raise EgoXInputError("depth", got=repr(self.depth), expected="files, plane or model", fix="choose one")
+        if self.depth == "model" and self.depth_model is None:
+            raise EgoXInputError("depth model", got="no weights", expected="--depth-model FOLDER",
+                                 fix="give a metric depth model's folder, or --depth files or plane")
+
+    def content(self) -> dict[str, object]:
+        """What changes a clip's contents; how many are made doesn't."""
+        kept = asdict(self)
+        for key in ("stride", "clips_per_camera", "cameras", "depth_root"):
+            del kept[key]
+        kept["depth_model"] = self.depth_model.name if self.depth_model else None
+        return kept

@@ -1,0 +1,108 @@
+"""Finds out which layout a folder has and lists its takes: Ego-Exo4D, the released meta.json, or take folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ..camera_presets import preset_camera
+from ..errors import EgoXInputError
+from ..poses import validate_w2c
+from ..safe_files import read_json
+from ..take import find_depth
+from ..take_meta import LIST_KEY, TakeMeta, parse_meta, read_meta
+from ..video import probe_video
+from .egoexo4d import is_egoexo4d, read_egoexo4d
+from .raw_take import ExoView, RawTake
+
+TRUTH_NAMES = ("ego_ground_truth.mp4", "ego_GT.mp4", "ego.mp4")
+LAYOUTS = ("auto", "egoexo4d", "released", "take")
+MAX_META_BYTES = 2**30
+
+
+def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
+    """All takes of a source folder; unusable ones are appended to ``skipped`` as (name, why).
+
+    Raises:
+        EgoXInputError: no such folder, unknown layout, nothing in it that is a take.
+    """
+    if layout not in LAYOUTS:
+        raise EgoXInputError("layout", got=repr(layout), expected=f"one of {', '.join(LAYOUTS)}", fix="choose one")
+    if not root.is_dir():
+        raise EgoXInputError("source", got=f"{root.name!r}, which is no folder", expected="a folder of takes",
+                             fix="check the path")
+    layout = _detect(root) if layout == "auto" else layout
+    if layout == "egoexo4d":
+        yield from read_egoexo4d(root, skipped)
+    elif layout == "released":
+        yield from _released(root, skipped)
+    else:
+        folders = [root] if (root / "meta.json").is_file() else sorted(p.parent for p in root.glob("*/meta.json"))
+        if not folders:
+            raise EgoXInputError("source", got=f"{root.name!r} without a meta.json", expected="take folders",
+                                 fix="each take's folder holds exo.mp4, depth.npz and meta.json")
+        for folder in folders:
+            try:
+                yield _from_meta(folder.name, folder, None, read_meta(folder / "meta.json"), "take")
+            except EgoXInputError as error:
+                skipped.append((folder.name, str(error)))
+
+
+def _detect(root: Path) -> str:
+    if is_egoexo4d(root):
+        return "egoexo4d"
+    if (root / "meta.json").is_file():
+        content = read_json(root / "meta.json", "meta.json", MAX_META_BYTES)
+        if isinstance(content, dict) and LIST_KEY in content:
+            return "released"
+    return "take"
+
+
+def _released(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
+    """``meta.json`` with a list, ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside it.
+
+    Paths in the list start wherever their author ran a script; only the take's name is taken from them.
+    """
+    content = read_json(root / "meta.json", "meta.json", MAX_META_BYTES)
+    entries = content.get(LIST_KEY) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise EgoXInputError("released meta.json", got=f"no list under {LIST_KEY!r}", expected="the authors' form",
+                             fix="choose --layout take for single take folders")
+    for number, entry in enumerate(entries):
+        name = str(number)
+        try:
+            meta = parse_meta(entry, root / "meta.json")
+            # An entry without a path is called after the file it stands in; its number tells entries apart.
+            name = meta.name if meta.exo_path else name
+            folder = next((f for f in (root / "videos" / name, root / name) if (f / "exo.mp4").is_file()), None)
+            if folder is None:
+                raise EgoXInputError(f"take {name}", got="no exo.mp4", expected=f"videos/{name}/exo.mp4",
+                                     fix="put the videos beside meta.json")
+            depth = root / "depth_maps" / name
+            yield _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released")
+        except EgoXInputError as error:
+            skipped.append((name, str(error)))
+
+
+def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layout: str) -> RawTake:
+    if meta.ego_extrinsics is None or meta.camera_extrinsics is None or meta.exo_camera is None:
+        raise EgoXInputError(f"take {name}", got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
+                             expected="cameras of both views", fix="complete its meta.json")
+    video = folder / "exo.mp4"
+    info = probe_video(video)
+    if depth is None:
+        try:
+            depth = find_depth(folder)
+        except EgoXInputError:
+            depth = None
+    ego = meta.ego_extrinsics
+    ego = ego[None].expand(info.frame_count, 3, 4) if ego.ndim == 2 else ego
+    truth = next((folder / n for n in TRUTH_NAMES if (folder / n).is_file()), None)
+    k = meta.ego_intrinsics if meta.ego_intrinsics is not None else torch.eye(3, dtype=torch.float64)
+    return RawTake(
+        name=name, layout=layout, ego_video=truth, ego_w2c=ego.double(), meta_intrinsics=k, prompt=meta.prompt,
+        ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
+        exos=(ExoView(name="exo", video=video, camera=meta.exo_camera, depth=depth,
+                      w2c=validate_w2c(meta.camera_extrinsics, f"camera_extrinsics of {name}")),))

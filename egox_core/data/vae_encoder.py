@@ -1,0 +1,69 @@
+"""The Wan VAE outside the host: from a diffusers folder or the single file that ComfyUI uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..train.weights_file import read_header, weights_hash
+from ..wan_latents import denormalise_latent, normalise_latent
+
+NATIVE_MARKER = "decoder.middle.0.residual.0.gamma"
+
+
+class VaeEncoder:
+    """Encodes frames to model-space latents, and back. The posterior's mean, as the host's VAE gives it.
+
+    Raises:
+        EgoXInputError: nothing there, or no Wan 2.1 VAE.
+    """
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self.model = _load(path).eval().requires_grad_(False)
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            tensor.data = tensor.data.to(self.device, dtype)
+        self.hash = weights_hash(path / "vae" if (path / "vae").is_dir() else path, "VAE")
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """[T, H, W, 3] uint8 or float 0...1 -> [16, t, H / 8, W / 8] float32, model space (normalised)."""
+        video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
+        video = (video * 2 - 1).movedim(-1, 0)[None].to(self.device, self.dtype)
+        raw = self.model.encode(video).latent_dist.mode().float()
+        return normalise_latent(raw)[0].cpu()
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """[16, t, h, w] model space -> [T, H, W, 3] float32 0...1."""
+        raw = denormalise_latent(latent[None].float()).to(self.device, self.dtype)
+        video = self.model.decode(raw).sample[0].float().cpu()
+        return ((video.movedim(0, -1) + 1) / 2).clamp(0, 1)
+
+
+def _load(path: Path) -> AutoencoderKLWan:
+    if path.is_dir():
+        folder = path / "vae" if (path / "vae" / "config.json").is_file() else path
+        try:
+            return AutoencoderKLWan.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise EgoXInputError(f"VAE folder {path.name}", got=str(error).splitlines()[0], expected="a Wan VAE",
+                                 fix="give the diffusers folder of Wan 2.1, or its single VAE file") from error
+    if NATIVE_MARKER not in read_header(path, f"VAE {path.name}"):
+        raise EgoXInputError(f"VAE {path.name}", got="tensors of another model", expected="the Wan 2.1 VAE",
+                             fix="give wan_2.1_vae.safetensors")
+    weights = {k: v.float() for k, v in load_file(path).items()}
+    base_dim = weights["decoder.head.0.gamma"].shape[0]
+    try:
+        model = AutoencoderKLWan(base_dim=base_dim)
+        model.load_state_dict(convert_wan_vae_to_diffusers(weights), strict=True)
+    except (KeyError, RuntimeError) as error:
+        raise EgoXInputError(f"VAE {path.name}", got=str(error).splitlines()[0][:200], expected="the Wan 2.1 VAE",
+                             fix="the Wan 2.2 5B VAE and others don't fit a 16-channel latent") from error
+    return model

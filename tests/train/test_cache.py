@@ -1,0 +1,178 @@
+"""``cache``: what is in it, what it notices, and that it can be killed; its encoders against the host's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from egox_core.canvas import FRAMES_PER_LATENT
+from egox_core.data.cache_build import CacheSettings, build_cache, clip_geometry
+from egox_core.data.cache_store import CacheReader
+from egox_core.data.clip_files import read_clip
+from egox_core.data.manifest import read_manifest
+from egox_core.data.text_encoder import make_text_encoder
+from egox_core.data.trainer_rays import trainer_rays
+from egox_core.data.vae_encoder import VaeEncoder
+from egox_core.errors import EgoXInputError
+from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+
+
+def settings(**more) -> CacheSettings:
+    return CacheSettings(**{"vae": VAE, "text": "zeros:2x24", "image_embedding": "none", "dtype": "float32",
+                            "shard_clips": 2, **more})
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(training_set, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    outcome = build_cache(training_set / "manifest.jsonl", folder, settings(views=True))
+    assert (outcome.clips, outcome.made, outcome.kept) == (4, 2, 0)
+    return folder
+
+
+def test_a_clip_holds_what_training_needs(training_set, whole):
+    reader = CacheReader(whole)
+    record = read_manifest(training_set / "manifest.jsonl")[0]
+    clip = read_clip(training_set, record)
+    have = reader.tensors(record.clip, ("exo", "ego", "prior", "grey", "text", "query_dirs", "key_dirs", "key_trust",
+                                        "grid", "exo_first", "ego_first"))
+    assert have["exo"].shape == (16, 2, 4, 8) and have["ego"].shape == have["prior"].shape == (16, 2, 4, 4)
+    vae = VaeEncoder(VAE)
+    torch.testing.assert_close(have["ego"], vae.encode(clip.ego))
+    torch.testing.assert_close(have["ego_first"][:, :1], have["ego"][:, :1])  # the VAE is causal: one first frame
+    geometry = clip_geometry(clip, "released")
+    assert torch.equal(have["key_dirs"], geometry.key_dirs) and tuple(have["grid"].tolist()) == geometry.grid
+    directions = sum(have[k].numel() for k in ("query_dirs", "key_dirs", "key_trust"))
+    assert directions < 8 * geometry.tokens * geometry.grid[0]  # linear in tokens a frame, never L x L
+    splits = {e.clip: e.split for e in reader.index.entries}
+    listed = (training_set / "splits" / "validation.txt").read_text("utf-8").split()
+    assert sorted(c for c, s in splits.items() if s == "validation") == sorted(listed)
+
+
+def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_path):
+    manifest = training_set / "manifest.jsonl"
+    build_cache(manifest, tmp_path, settings())
+    again = build_cache(manifest, tmp_path, settings())
+    assert (again.made, again.kept, again.remade_because) == (0, 2, "")
+    other = build_cache(manifest, tmp_path, settings(rays="exact"))
+    assert (other.made, other.remade_because) == (2, "rays")
+    vae = {k: v.clone() for k, v in load_file(VAE).items()}
+    vae["conv1.bias"][0] += 1
+    save_file(vae, tmp_path.parent / "other_vae.safetensors")
+    last = settings(rays="exact", vae=tmp_path.parent / "other_vae.safetensors")
+    changed = build_cache(manifest, tmp_path, last)
+    assert (changed.made, changed.remade_because) == (2, "vae")
+    shard = tmp_path / "shard-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(EgoXInputError, match="shard-00001"):
+        CacheReader(tmp_path)
+    assert build_cache(manifest, tmp_path, last).made == 1
+
+
+@pytest.mark.parametrize(("bad", "match"), [
+    ({"vae": VAE.with_name("none.safetensors")}, "VAE"), ({"text": "zeros:2"}, "zeros:"),
+    ({"image_embedding": "released"}, "clip-vision"),
+    ({"vae": ROOT / "models" / "loras" / "egox_standin_lora_wan22.safetensors"}, "Wan 2.1 VAE"),
+])
+def test_bad_models_are_refused(training_set, tmp_path, bad, match):
+    with pytest.raises(EgoXInputError, match=match):
+        build_cache(training_set / "manifest.jsonl", tmp_path, settings(**bad))
+
+
+def test_a_corrupt_video_is_named_and_leaves_no_index(training_set, tmp_path):
+    import shutil
+
+    copy = tmp_path / "set"
+    shutil.copytree(training_set, copy)
+    victim = sorted((copy / "clips").iterdir())[1] / "ego_prior.mp4"
+    victim.write_bytes(victim.read_bytes()[:300])
+    with pytest.raises(EgoXInputError, match="ego_prior.mp4"):
+        build_cache(copy / "manifest.jsonl", tmp_path / "cache", settings())
+    assert not (tmp_path / "cache" / "index.json").exists()
+    with pytest.raises(EgoXInputError, match="unfinished|index.json"):
+        CacheReader(tmp_path / "cache")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_killed_in_the_middle_ends_like_never_stopped(training_set, tmp_path):
+    out = tmp_path / "cache"
+    command = [sys.executable, str(ROOT / "train_egox.py"), "cache", str(training_set / "manifest.jsonl"), str(out),
+               "--vae", str(VAE), "--text", "zeros:2x24", "--image-embedding", "none", "--shard-clips", "1",
+               "--dtype", "float32"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not list(out.glob("shard-*")):
+        time.sleep(0.002)
+    assert process.poll() is None, f"it ended before it could be killed:\n{process.stdout.read()}"
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert not (out / "index.json").exists()
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+    torch.set_num_threads(1)
+    build_cache(training_set / "manifest.jsonl", tmp_path / "whole", settings(shard_clips=1))
+    assert {k: v for k, v in hashes(out).items() if not k.startswith(".")} == hashes(tmp_path / "whole")
+
+
+def test_trainer_rays_follow_the_released_trainers_formula(training_set):
+    """Pinhole rays of K, turned by R (not its inverse), (x, y) to (-y, x); checked by hand for one latent."""
+    record = read_manifest(training_set / "manifest.jsonl")[0]
+    trajectory = read_clip(training_set, record).take.trajectory
+    rays = trainer_rays(trajectory, trajectory.w2c[:1], 4, 4)
+    k = trajectory.meta_intrinsics * (4 / trajectory.camera.width)
+    plain = torch.tensor([(2 - k[0, 2]) / k[0, 0], (1 - k[1, 2]) / k[1, 1], 1.0], dtype=torch.float64)
+    turned = trajectory.w2c[0, :, :3] @ (plain / plain.norm())
+    torch.testing.assert_close(rays[0, 1, 2], torch.stack((-turned[1], turned[0], turned[2])), atol=1e-9, rtol=0)
+    clip = read_clip(training_set, record)
+    ours = clip_geometry(clip, "trainer")
+    theirs = gga_geometry(clip.take.depth, trajectory, GgaGeometryOptions(rays="exact"), frames=record.frames,
+                          exo_size=record.exo_size, ego_size=record.ego_size)
+    assert ours.rays == "trainer" and torch.equal(ours.key_dirs, theirs.key_dirs)
+    assert not torch.allclose(ours.query_dirs, theirs.query_dirs) and FRAMES_PER_LATENT == 4
+
+
+def test_the_vae_equals_the_hosts(comfy_host):
+    """The same file, the same latents and pictures as the host's VAE class gives."""
+    from comfy.ldm.wan.vae import WanVAE
+
+    weights = load_file(VAE)
+    theirs = WanVAE(dim=weights["decoder.head.0.gamma"].shape[0], z_dim=16, num_res_blocks=2,
+                    temperal_downsample=[False, True, True])
+    theirs.load_state_dict({k: v.float() for k, v in weights.items()})
+    ours = VaeEncoder(VAE)
+    frames = torch.rand(9, 32, 48, 3, generator=torch.Generator().manual_seed(0))
+    from egox_core.wan_latents import denormalise_latent
+
+    with torch.no_grad():
+        expected = theirs.encode((frames * 2 - 1).movedim(-1, 0)[None])
+        latent = ours.encode(frames)
+        torch.testing.assert_close(denormalise_latent(latent[None]), expected, atol=1e-5, rtol=1e-5)
+        picture = ((theirs.decode(expected)[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(ours.decode(latent), picture, atol=1e-5, rtol=0)
+
+
+def test_text_from_a_file_or_zeros(tmp_path):
+    save_file({"embedding": torch.ones(1, 3, 8)}, tmp_path / "text.safetensors")
+    assert make_text_encoder(str(tmp_path / "text.safetensors"), "cpu").encode("x").shape == (3, 8)
+    assert make_text_encoder("zeros:2x24", "cpu").encode("x").abs().sum() == 0
+    save_file({"a": torch.ones(3), "b": torch.ones(3)}, tmp_path / "two.safetensors")
+    with pytest.raises(EgoXInputError, match="umt5"):
+        make_text_encoder(str(tmp_path / "two.safetensors"), "cpu")
+    assert json.dumps(make_text_encoder("zeros:2x24", "cpu").hash)

@@ -1,0 +1,354 @@
+"""``prepare``: the real raw take unchanged and altered, synthetic takes, resuming, and what is skipped and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from egox_core.cameras import project
+from egox_core.data.clip_files import read_clip
+from egox_core.data.egoexo4d import read_egoexo4d
+from egox_core.data.engine import run_items
+from egox_core.data.ground_plane import ground_plane, plane_depth
+from egox_core.data.manifest import read_manifest
+from egox_core.data.prepare import prepare
+from egox_core.data.prepare_options import PrepareOptions
+from egox_core.errors import EgoXInputError
+from egox_core.poses import camera_centre, transform
+from egox_core.video import probe_video
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32)
+RAW = PrepareOptions(frames=5, stride=30, step=3, clips_per_camera=2, exo_size=(112, 64), ego_size=64, depth="plane")
+
+
+def hashes(root: Path) -> dict[str, str]:
+    """All files but the report, whose times differ."""
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(root.rglob("*")) if p.is_file() and p.name != "report.json"}
+
+
+def report(root: Path) -> dict:
+    content = json.loads((root / "report.json").read_text(encoding="utf-8"))
+    del content["this_run"]
+    return content
+
+
+# --- the real raw take -------------------------------------------------------------------------------------------
+
+def raw_folder(shared_dir: Path) -> Path:
+    return shared_dir / "data" / "egoexo4d_raw"
+
+
+def test_the_raw_take_is_read_as_it_is(shared_dir):
+    skipped: list = []
+    (take,) = read_egoexo4d(raw_folder(shared_dir), skipped)
+    assert not skipped and [e.name for e in take.exos] == ["cam01", "cam02", "cam03", "cam04"]
+    assert len(take.ego_w2c) == 632 and bool(take.pose_known.all())
+    for exo in take.exos:
+        assert exo.camera.stored_size == (3840, 2160) and exo.camera.lens == "opencv_fisheye"
+        assert len(exo.camera.distortion) == 4 and probe_video(exo.video).width == 796
+    # The cameras stand around the wearer, a metre or two away, at about the height of a tripod.
+    wearer = camera_centre(take.ego_w2c).mean(dim=0)
+    for exo in take.exos:
+        assert 0.8 < float((camera_centre(exo.w2c) - wearer).norm()) < 4
+
+
+def test_the_wearers_head_lies_where_the_exo_cameras_see_it(shared_dir):
+    """Poses, lens and undistortion belong together: the pose's camera centre falls inside every exo picture."""
+    (take,) = read_egoexo4d(raw_folder(shared_dir), [])
+    head = camera_centre(take.ego_w2c[100])
+    for exo in take.exos:
+        uv, valid = project(exo.camera, transform(exo.w2c, head[None]))
+        assert bool(valid.all()) and 0.2 < float(uv[0, 0]) / 3840 < 0.8 and 0.05 < float(uv[0, 1]) / 2160 < 0.8
+
+
+def test_the_plane_is_the_floor(shared_dir):
+    (take,) = read_egoexo4d(raw_folder(shared_dir), [])
+    plane = ground_plane(take)
+    assert plane.up.tolist() == [0, 0, 1]
+    heights = camera_centre(take.ego_w2c) @ plane.up - plane.height
+    assert 1.5 < float(heights.median()) < 1.7
+    from egox_core.cameras import CameraModel, pixel_rays
+
+    camera = CameraModel(lens="pinhole", width=64, height=48, fx=40, fy=40, cx=31.5, cy=23.5)
+    depth = plane_depth(plane, camera, take.exos[0].w2c)
+    rays, _ = pixel_rays(camera, dtype=torch.float64)
+    points = rays / rays[..., 2:] * depth.double()[..., None]
+    pose = take.exos[0].w2c
+    world = (points - pose[:, 3]) @ pose[:, :3]
+    known = torch.isfinite(depth)
+    assert 0.2 < float(known.double().mean()) < 0.9
+    assert float((world[known] @ plane.up - plane.height).abs().max()) < 1e-4
+
+
+def test_the_raw_take_is_prepared_with_all_its_cameras(shared_dir, tmp_path):
+    outcome = prepare(raw_folder(shared_dir), tmp_path, RAW, fractions={})
+    assert (outcome.clips, outcome.skipped) == (8, 0)
+    records = read_manifest(outcome.manifest)
+    assert {r.depth for r in records} == {"stand-in depth"} == set(report(tmp_path)["depth"])
+    assert {r.exo_camera: r.rank for r in records} and {r.rank for r in records} == {1, 2, 3, 4}
+    best = min(records, key=lambda r: r.rank)
+    assert best.predicted_coverage == max(r.predicted_coverage for r in records)
+    assert all(0.02 < r.coverage < 0.9 for r in records)
+    assert {r.start for r in records} == {0, 30} and all(r.step == 3 for r in records)
+    clip = read_clip(tmp_path, records[0])
+    assert clip.exo.shape == (5, 64, 112, 3) and clip.prior.shape == clip.ego.shape == (5, 64, 64, 3)
+    sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
+    assert sheet is not None and sheet.shape[0] == 8 * 130
+    assert prepare(raw_folder(shared_dir), tmp_path, RAW, fractions={}).made == 0
+
+
+def test_undistortion_makes_straight_lines_straight(shared_dir):
+    """A line of the world stays a line in the undistorted picture, and bends in the fisheye one."""
+    from egox_core.cameras import rescale
+    from egox_core.undistort import undistorted_camera
+
+    (take,) = read_egoexo4d(raw_folder(shared_dir), [])
+    source = rescale(take.exos[0].camera, 796, 448)
+    target = undistorted_camera(source, "inside", (784, 448))
+    line = torch.tensor([[-1.0, -0.6, 1.5]]).double() + torch.linspace(0, 1, 9)[:, None].double() * torch.tensor(
+        [[2.0, 0.1, 0.0]]).double()
+
+    def bend(camera) -> float:
+        uv, _ = project(camera, line)
+        along = uv[-1] - uv[0]
+        normal = torch.stack((-along[1], along[0])) / along.norm()
+        return float(((uv - uv[0]) @ normal).abs().max())
+
+    assert bend(target) < 1e-6 < 3 < bend(source)
+
+
+def test_lost_poses_cost_their_clips_and_nothing_else(shared_dir, takes, tmp_path):
+    def alter(content: dict) -> None:
+        poses = content["aria01"]["camera_extrinsics"]
+        poses["33"] = None  # null: in the clip from 30
+        del poses["93"]  # missing: in the clip from 90
+        poses["123"][0] = [2.0, 0.0, 0.0, 0.0]  # no rotation: in the clip from 120
+        poses["151"] = None  # between the frames of the clip from 150: harmless
+        content["cam02"]["camera_extrinsics"] = None
+        content["cam03"]["camera_intrinsics"][0][0] = 0.0
+
+    source = takes.copy_raw(raw_folder(shared_dir), tmp_path / "raw", alter)
+    out = tmp_path / "set"
+    prepare(source, out, replace(RAW, clips_per_camera=4), fractions={})
+    records = read_manifest(out / "manifest.jsonl")
+    assert {r.exo_camera for r in records} == {"cam01", "cam04"}
+    assert {r.start for r in records} == {0, 60, 150, 180}
+    found = report(out)
+    assert {s["what"][-6:] for s in found["skipped"]} == {"000030", "000090", "000120"}
+    notes = " ".join(found["notes"]["cmu_bike08_2"])
+    assert "cam02" in notes and "cam03" in notes and "4 of 632 ego poses lost" in notes
+
+
+@pytest.mark.parametrize(("alter", "match"), [
+    (lambda c: c.pop("aria01"), "no wearer's camera"),
+    (lambda c: c["aria01"].update(camera_extrinsics=dict.fromkeys("0123", None)), "not one usable ego pose"),
+    (lambda c: c["aria01"].update(camera_extrinsics=None), "no poses"),
+    (lambda c: [c.pop(f"cam0{i}") for i in range(1, 5)], "no usable exo camera"),
+    (lambda c: c["metadata"].update(take_name="../elsewhere"), "take name"),
+    (lambda c: c["metadata"].update(take_name="not_downloaded"), "no frame-aligned videos"),
+    (lambda c: c["aria01"]["camera_extrinsics"].update(last=[[1]]), "no frame number"),
+])
+def test_a_take_that_cannot_be_used_is_said_to_be(shared_dir, takes, tmp_path, alter, match):
+    source = takes.copy_raw(raw_folder(shared_dir), tmp_path / "raw", alter)
+    with pytest.raises(EgoXInputError, match=match):
+        prepare(source, tmp_path / "set", RAW)
+
+
+# --- synthetic takes ---------------------------------------------------------------------------------------------
+
+def test_takes_keep_frames_cameras_and_depth(training_set):
+    records = read_manifest(training_set / "manifest.jsonl")
+    assert len(records) == 4 and {r.depth for r in records} == {"file"} and all(r.caption == "source" for r in records)
+    clip = read_clip(training_set, records[0])
+    assert "[Exo view]" in clip.take.prompt and float(torch.isfinite(clip.take.depth.depth_m).double().mean()) > 0.9
+    assert clip.take.trajectory.w2c.shape == (5, 3, 4) and clip.take.depth.dynamic is not None
+    lists = [(training_set / "splits" / f"{n}.txt").read_text("utf-8").split() for n in ("train", "validation", "test")]
+    assert sorted(sum(lists, [])) == [r.clip for r in records]
+
+
+def test_a_part_of_a_longer_take(takes, tmp_path):
+    source = takes.write_synthetic(tmp_path / "long", 1, frames=13)
+    prepare(source, tmp_path / "set", PrepareOptions(frames=5, stride=4, step=2, exo_size=(64, 32), ego_size=32),
+            fractions={})
+    records = read_manifest(tmp_path / "set" / "manifest.jsonl")
+    assert [r.start for r in records] == [0, 4]
+    whole = prepare(source, tmp_path / "whole", PrepareOptions(frames=13, stride=13, exo_size=(64, 32), ego_size=32),
+                    fractions={})
+    long = read_clip(tmp_path / "whole", read_manifest(whole.manifest)[0])
+    part = read_clip(tmp_path / "set", records[1])
+    frames = [4, 6, 8, 10, 12]
+    torch.testing.assert_close(part.take.trajectory.w2c, long.take.trajectory.w2c[frames])
+    torch.testing.assert_close(part.take.depth.depth_m, long.take.depth.depth_m[frames], equal_nan=True)
+    assert float((part.ego.float() - long.ego[frames].float()).abs().mean()) < 4  # both went through a video encoder
+
+
+def test_the_released_layout(synthetic_takes, tmp_path):
+    """meta.json with a list, videos/<take>/exo.mp4 and ego_GT.mp4, depth_maps/<take>/*.npy."""
+    import numpy as np
+
+    source = tmp_path / "released"
+    entries = []
+    for take in sorted(synthetic_takes.iterdir())[:2]:
+        videos, depths = source / "videos" / take.name, source / "depth_maps" / take.name
+        videos.mkdir(parents=True)
+        depths.mkdir(parents=True)
+        (videos / "exo.mp4").write_bytes((take / "exo.mp4").read_bytes())
+        (videos / "ego_GT.mp4").write_bytes((take / "ego_ground_truth.mp4").read_bytes())
+        for number, frame in enumerate(np.load(take / "depth.npz")["depth_m"]):
+            np.save(depths / f"frame_{number:03d}.npy", frame)
+        meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+        kept = {k: meta[k] for k in ("prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics",
+                                     "ego_extrinsics")}
+        entries.append({**kept, "exo_path": f"./example/videos/{take.name}/exo.mp4"})
+    entries.append({**entries[0], "exo_path": "./example/videos/lost/exo.mp4"})
+    (source / "meta.json").write_text(json.dumps({"test_datasets": entries}), encoding="utf-8")
+    outcome = prepare(source, tmp_path / "set", SMALL, fractions={})
+    assert (outcome.clips, outcome.skipped) == (2, 1)
+    assert {r.layout for r in read_manifest(outcome.manifest)} == {"released"}
+    assert report(tmp_path / "set")["skipped"][0]["what"] == "lost"
+
+
+def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
+    import shutil
+
+    source = tmp_path / "takes"
+    shutil.copytree(synthetic_takes, source)
+    names = sorted(p.name for p in source.iterdir())
+    video = source / names[0] / "exo.mp4"
+    video.write_bytes(video.read_bytes()[:400])
+    (source / names[1] / "depth.npz").unlink()
+    meta = json.loads((source / names[2] / "meta.json").read_text(encoding="utf-8"))
+    meta["ego_extrinsics"] = meta["ego_extrinsics"][:3]
+    (source / names[2] / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    outcome = prepare(source, tmp_path / "set", SMALL, fractions={})
+    assert outcome.clips == 1
+    found = report(tmp_path / "set")
+    reasons = {s["what"].split("__")[0]: s["why"] for s in found["skipped"]}
+    assert "exo.mp4" in reasons[names[0]] and "no depth" in reasons[names[1]]
+    assert "longest run of known poses 3" in " ".join(found["notes"][names[2]])
+
+
+def test_captions_and_wrong_ones(synthetic_takes, tmp_path):
+    file = tmp_path / "captions.json"
+    name = sorted(p.name for p in synthetic_takes.iterdir())[0]
+    file.write_text(json.dumps({name: "[Exo view] mine [Ego view] too"}), encoding="utf-8")
+    prepare(synthetic_takes, tmp_path / "set", SMALL, captions=file, fractions={})
+    records = read_manifest(tmp_path / "set" / "manifest.jsonl")
+    assert {r.take for r in records if r.caption == "file"} == {name}
+    assert "mine" in read_clip(tmp_path / "set", next(r for r in records if r.take == name)).take.prompt
+    file.write_text(json.dumps({name: "no sections"}), encoding="utf-8")
+    prepare(synthetic_takes, tmp_path / "set", SMALL, captions=file, fractions={})
+    assert any("[Ego view]" in s["why"] for s in report(tmp_path / "set")["skipped"])
+
+
+@pytest.mark.parametrize("bad", [{"frames": 6}, {"exo_size": (60, 32)}, {"ego_size": 48}, {"depth": "guess"},
+                                 {"depth": "model"}, {"stride": 0}, {"prior": "pretty"}, {"exo_fov_deg": 170}])
+def test_options_are_checked(bad):
+    with pytest.raises(EgoXInputError):
+        PrepareOptions(**{"exo_size": (64, 32), "ego_size": 32, **bad})
+
+
+def test_sources_that_are_none(tmp_path):
+    for folder, match in ((tmp_path / "none", "no folder"), (tmp_path, "meta.json")):
+        with pytest.raises(EgoXInputError, match=match):
+            prepare(folder, tmp_path / "set", SMALL)
+
+
+def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_path):
+    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).made == 4
+    before = hashes(tmp_path)
+    victim = next((tmp_path / "clips").glob("*/exo.mp4"))
+    victim.unlink()
+    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).made == 1
+    assert hashes(tmp_path) == before
+    other = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, prior="clean")
+    assert prepare(synthetic_takes, tmp_path, other, fractions={}).made == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_killed_in_the_middle_ends_like_never_stopped(synthetic_takes, training_set, tmp_path):
+    command = [sys.executable, str(ROOT / "train_egox.py"), "prepare", str(synthetic_takes), str(tmp_path / "set"),
+               "--frames", "5", "--stride", "5", "--size", "64x32", "--validation", "0.5", "--test", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    clips = tmp_path / "set" / "clips"
+    while time.monotonic() < deadline and process.poll() is None and not (
+            clips.is_dir() and sum(1 for p in clips.iterdir() if not p.name.startswith(".")) >= 1):
+        time.sleep(0.005)
+    assert process.poll() is None, f"it ended before it could be killed:\n{process.stdout.read()}"
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert not (tmp_path / "set" / "manifest.jsonl").exists()
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+    assert hashes(tmp_path / "set") == hashes(training_set)
+    assert report(tmp_path / "set") == report(training_set)
+    assert not list(clips.glob(".*"))
+
+
+# --- engines -----------------------------------------------------------------------------------------------------
+
+def dies_once(job: tuple[int, str]) -> int:
+    """Item 2 kills its worker the first time."""
+    number, folder = job
+    mark = Path(folder) / "died"
+    if number == 2 and not mark.exists():
+        mark.write_text("x", encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 3:
+        raise EgoXInputError("item", got="3", expected="another", fix="none")
+    return number * number
+
+
+def dies_always(number: int) -> int:
+    if number == 1:
+        os._exit(9)
+    return number
+
+
+def test_a_bad_item_stops_no_other_in_one_process(tmp_path):
+    (tmp_path / "died").write_text("x", encoding="utf-8")
+    found = {i: (r, e) for i, r, e in run_items(dies_once, [(n, str(tmp_path)) for n in range(5)])}
+    assert found[3][0] is None and "item" in found[3][1] and found[4] == (16, "")
+    with pytest.raises(EgoXInputError, match="engine"):
+        list(run_items(dies_once, [], engine="slurm"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process as POSIX does")
+def test_a_worker_that_dies_takes_no_item_with_it(tmp_path):
+    found = {i: (r, e) for i, r, e in run_items(dies_once, [(n, str(tmp_path)) for n in range(5)], workers=2)}
+    assert [found[i][0] for i in (0, 1, 2, 4)] == [0, 1, 4, 16] and "item" in found[3][1]
+    found = {i: (r, e) for i, r, e in run_items(dies_always, [0, 1, 2], workers=2)}
+    assert found[0] == (0, "") and found[2] == (2, "") and "died" in found[1][1]
+    assert math.isfinite(found[0][0])
+
+
+def test_the_encoder_gives_the_same_bytes_whatever_lies_in_memory(tmp_path):
+    """Hashes of clips are compared after a kill; x264's default settings gave several results for one clip."""
+    from egox_core.video_write import write_video
+
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.nn.functional.interpolate(torch.rand(5, 3, 7, 7, generator=generator), size=(96, 96), mode="bicubic")
+    frames = frames.clamp(0, 1).permute(0, 2, 3, 1)
+    seen = set()
+    for number in range(25):
+        junk = [os.urandom(1000 + 4999 * number) for _ in range(40)]
+        del junk
+        write_video(tmp_path / "a.mp4", frames, 20, quality=12, threads=1)
+        seen.add(hashlib.sha256((tmp_path / "a.mp4").read_bytes()).hexdigest())
+    assert len(seen) == 1
