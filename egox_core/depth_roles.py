@@ -105,7 +105,8 @@ def align_sources(
     sky = None if sky_mask is None else fit_mask(sky_mask, count, height, width, "sky mask")
     depth, report = align_depth(metric, None if roles.video is None else roles.video.depth, dynamic, sky, options,
                                 progress)
-    names = f"metric depth: {roles.metric.name}; video depth: {'none' if roles.video is None else roles.video.name}"
+    names = f"metric depth: {roles.metric.name}; video depth: " + (
+        "none" if roles.video is None else f"{roles.video.name} ({roles.video.depth.kind})")
     masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
     notes = (names, masks, *roles.notes, *roles.metric.notes, *(roles.video.notes if roles.video else ()),
              *camera_notes, *scale_notes(metric), *report.notes)

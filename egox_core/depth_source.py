@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel
+from .cameras import CameraModel, pixel_rays
 from .depth_valid import check_valid_shares
 from .errors import EgoXInputError
 from .types import DepthVideo
@@ -82,6 +82,15 @@ def median_camera(intrinsics: Tensor, width: int, height: int, name: str) -> tup
         return camera, ()
     return camera, (f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
                     "used for all (set the field of view in the depth node if you know it)",)
+
+
+def z_from_ray_depth(depth: DepthVideo) -> DepthVideo:
+    """Distances along each pixel's ray (as range scanners and some renderers store them) to z depth: d times the
+    unit ray's z. Needs the true camera; masks stay.
+    """
+    rays, valid = pixel_rays(depth.camera)
+    z_of_ray = torch.where(valid, rays[..., 2], torch.nan)
+    return replace(depth, depth_m=depth.depth_m * z_of_ray)
 
 
 def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:

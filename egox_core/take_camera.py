@@ -10,7 +10,7 @@ from .cameras import CameraModel, crop
 from .depth_files import load_depth_file
 from .depth_fit import depth_camera, depth_window, window_camera
 from .depth_readers import open_depth
-from .depth_source import DepthSource, guessed_camera
+from .depth_source import DepthSource, guessed_camera, z_from_ray_depth
 from .errors import EgoXInputError
 from .poses import validate_w2c
 from .progress import Progress, no_progress
@@ -63,13 +63,14 @@ def file_source(
     frames: FrameSelection | None = None,
     *,
     kind: DepthKind = "metric z",
+    along_rays: bool = False,  # the file holds distances from the camera's centre instead of z
     png_scale_m: float = 0.001,
     progress: Progress = no_progress,
 ) -> DepthSource:
     """A depth file as an input of the alignment; without intrinsics its camera is a guess, and said to be one.
 
     Raises:
-        EgoXInputError: as :func:`depth_files.load_depth_file`.
+        EgoXInputError: as :func:`depth_files.load_depth_file`; ray depth without intrinsics.
     """
     known = meta is not None and meta.exo_camera is not None
     if not known:
@@ -77,7 +78,14 @@ def file_source(
                         camera_extrinsics=None if meta is None else meta.camera_extrinsics, ego_intrinsics=None,
                         ego_extrinsics=None, exact_exo_camera=guessed_camera(*_map_size(depth_path, png_scale_m)))
     depth, report = load_depth_file(depth_path, meta, frames, kind=kind, png_scale_m=png_scale_m, progress=progress)
-    return DepthSource(depth=depth, name=depth_path.name, camera_known=known, notes=tuple(str(report).splitlines()))
+    notes = tuple(str(report).splitlines())
+    if along_rays:
+        if not known:
+            raise EgoXInputError(f"depth file {depth_path.name}", got="ray depth, but no camera",
+                                 expected="the exo camera's intrinsics", fix="give a camera_file")
+        depth = z_from_ray_depth(depth)
+        notes += ("distances along the rays were turned into z depth",)
+    return DepthSource(depth=depth, name=depth_path.name, camera_known=known, notes=notes)
 
 
 def camera_of_size(meta: TakeMeta, frames: FrameSelection | None, size: tuple[int, int]) -> CameraModel:

@@ -31,7 +31,9 @@ from .io_types import EgoXDepth, EgoXFrames
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
 
-FILE_KINDS = {"metric depth": "metric z", "video depth": "relative z", "video disparity": "disparity"}
+METRIC_RAYS = "metric ray depth"
+FILE_KINDS = {"metric depth": "metric z", METRIC_RAYS: "metric z", "video depth": "relative z",
+              "video disparity": "disparity"}
 AUTO = "auto"
 
 
@@ -64,7 +66,8 @@ class EgoXDepthAlign(io.ComfyNode):
                                         "camera that the depth model estimated."),
                 io.Combo.Input("file_role", options=[AUTO, *FILE_KINDS], default=AUTO,
                                tooltip="What the depth file is. auto: metric depth, and only used while no depth "
-                                       "socket is connected. The others use it together with the sockets."),
+                                       "socket is connected. The others use it together with the sockets. Ray depth: "
+                                       "distances from the camera's centre, not along its axis."),
                 MoGeGeometry.Input("moge_geometry", optional=True,
                                    tooltip="From Run MoGe Inference, on the exo frames. MoGe v2 gives the scale."),
                 DA3Geometry.Input("da3_geometry", optional=True,
@@ -211,8 +214,8 @@ def _meta(camera_file: str, depth_path: Path | None, frames: FrameSelection | No
 def _file(path: Path, meta: TakeMeta | None, role: str, frames: FrameSelection | None, png_scale: float,
           progress: Progress) -> DepthSource:
     try:
-        return file_source(path, meta, frames, kind=FILE_KINDS.get(role, "metric z"), png_scale_m=png_scale,
-                           progress=progress)
+        return file_source(path, meta, frames, kind=FILE_KINDS.get(role, "metric z"), along_rays=role == METRIC_RAYS,
+                           png_scale_m=png_scale, progress=progress)
     except EgoXInputError as error:
         raise _advised(error) from error
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from benchmarks import depth_align as benchmark
 from benchmarks.depth_align import AlignCase, bar_of, errors, make_case
 from egox_core.align_reference import align_depth_reference
 from egox_core.align_report import AlignOptions
@@ -236,3 +238,9 @@ def test_a_depth_video_keeps_its_time_and_indices():
     stamped: DepthVideo = replace(metric, source_indices=torch.tensor([4, 8]), times_s=torch.tensor([0.2, 0.4]))
     aligned, _ = align_depth(stamped, video)
     assert aligned.source_indices.tolist() == [4, 8] and aligned.times_s is stamped.times_s
+
+
+def test_the_benchmark_gives_plain_data_and_meets_its_bars():
+    result = benchmark.run(frames=3, height=168, width=294, recovery_frames=2, truths=benchmark.TRUTHS[:1])
+    assert all(row["met"] is not False for row in result["recovery"]) and result["drift"]["lag_last"] < -0.03
+    assert json.loads(json.dumps(result)) == result and "drift" in benchmark.table(result)

@@ -203,6 +203,16 @@ def test_a_file_can_be_the_video_depth(run, pack, take) -> None:
     assert "video depth: depth.npz" in report
 
 
+def test_ray_depth_of_a_file_becomes_z(run, pack, take) -> None:
+    v, u = torch.meshgrid(torch.arange(HEIGHT) - HEIGHT / 2, torch.arange(WIDTH) - WIDTH / 2, indexing="ij")
+    stretch = (1 + (u / FOCAL).square() + (v / FOCAL).square()).sqrt()
+    np.savez(take / "rays.npz", depth_m=(room() * stretch).numpy())
+    depth, *_ = run(depth_file="room/rays.npz", file_role="metric ray depth", frames=selection(pack))
+    torch.testing.assert_close(depth.depth_m, room(), rtol=1e-5, atol=0)
+    (take / "meta.json").unlink()
+    refused(run, pack, "no camera", depth_file="room/rays.npz", file_role="metric ray depth", frames=selection(pack))
+
+
 def test_depth_pictures_are_disparity(run, pack, take) -> None:
     inverse = 1 / room()
     grey = ((inverse - inverse.min()) / (inverse.max() - inverse.min()))[..., None].expand(-1, -1, -1, 3)
