@@ -7,16 +7,18 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .layout import REPO_ROOT
 
 HOST_FOLDERS = ("input", "output", "temp", "models", "custom_nodes", "user")
 
 
-def import_host(root: Path, base: Path) -> None:
+def import_host(root: Path, base: Path, **options: Any) -> None:
     """Make ``import comfy`` and ``import folder_paths`` work, with the host's own folders below ``base``.
 
     Must come before any other import of the host: it reads its command line then, and without a GPU it must be told.
+    ``options`` are further ones of its command line (``reserve_vram=2.0``).
     """
     import torch
 
@@ -28,6 +30,10 @@ def import_host(root: Path, base: Path) -> None:
         (base / name).mkdir(parents=True, exist_ok=True)
     args.cpu = not torch.cuda.is_available()
     args.base_directory = str(base)
+    for name, value in options.items():
+        if not hasattr(args, name):
+            raise AttributeError(f"the host has no command-line option {name}")
+        setattr(args, name, value)
     importlib.import_module("folder_paths")
     host_nodes = importlib.import_module("nodes")
     if Path(host_nodes.__file__).name != "nodes.py":

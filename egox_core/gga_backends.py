@@ -4,8 +4,8 @@
 ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
 
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one; ``flex`` computes the bias in its own. ``auto``
-is ``sdpa`` on a CPU; on a GPU the candidates that run are timed once on the tensors at hand, and the fastest is kept for
-that shape.
+is ``sdpa`` on a CPU; on a GPU the candidates that run are timed once on the tensors at hand, and the fastest is kept
+for that shape.
 """
 
 from __future__ import annotations

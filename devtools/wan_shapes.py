@@ -1,0 +1,68 @@
+"""The Wan transformer at full size without its weights: for shapes and sums, and as the frame of random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .model_rig import core
+
+SIZES: Mapping[str, Mapping[str, int]] = {
+    "14b": {"dim": 5120, "num_heads": 40, "num_layers": 40, "ffn_dim": 13824, "freq_dim": 256, "text_dim": 4096},
+    "small": {"dim": 256, "num_heads": 2, "num_layers": 2, "ffn_dim": 512, "freq_dim": 64, "text_dim": 128},
+}
+"""Wan 2.1 I2V 14B, and the same in small (heads of 128 too) for machines without a GPU."""
+IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512
+RELEASED_RANK = 256
+
+
+def wan_model(size: str, device: torch.device | str, weight_dtype: torch.dtype, compute_dtype: torch.dtype) -> Any:
+    """The host's model object (``WAN21``) with uninitialised weights on ``device``; ``meta`` costs no memory."""
+    import comfy.model_base
+    import comfy.supported_models
+
+    settings = {"image_model": "wan2.1", "model_type": "i2v", "in_dim": 36, "out_dim": 16, "text_len": TEXT_TOKENS,
+                "eps": 1e-6, "qk_norm": True, "cross_attn_norm": True, **SIZES[size]}
+    config = comfy.supported_models.WAN21_I2V(settings)
+    config.set_inference_dtype(weight_dtype, None if weight_dtype == compute_dtype else compute_dtype)
+    return comfy.model_base.WAN21(config, image_to_video=True, device=torch.device(device))
+
+
+def parameter_count(model: Any) -> int:
+    """Numbers in the transformer."""
+    return sum(weight.numel() for weight in model.diffusion_model.parameters())
+
+
+def parameter_bytes(model: Any) -> int:
+    """Their memory."""
+    return sum(weight.numel() * weight.element_size() for weight in model.diffusion_model.parameters())
+
+
+def released_lora(pack: ModuleType, model: Any, rank: int = RELEASED_RANK) -> dict[str, Tensor]:
+    """A complete LoRA file in the released naming for this model, without memory: q, k, v, o of both attentions."""
+    keys = core(pack, "lora_keys")
+    file: dict[str, Tensor] = {}
+    for name, weight in model.diffusion_model.named_parameters():
+        part = keys.rename_part(name.removesuffix(".weight"), "diffusers")
+        if not name.endswith(".weight") or part is None or ".to_" not in part:
+            continue
+        out_features, in_features = weight.shape
+        file[f"transformer.{part}.lora_A.weight"] = torch.empty(rank, in_features, device="meta")
+        file[f"transformer.{part}.lora_B.weight"] = torch.empty(out_features, rank, device="meta")
+    return file
+
+
+def forward_flops(size: str, tokens: int) -> float:
+    """Multiplications and additions of one forward of the transformer for one prompt."""
+    shape = SIZES[size]
+    dim, ffn = shape["dim"], shape["ffn_dim"]
+    extra = TEXT_TOKENS + IMAGE_TOKENS
+    linear = 2 * tokens * dim * (4 * dim + 2 * dim + 2 * ffn)  # self q k v o, cross q o, feed-forward
+    cross_kv = 2 * extra * dim * 2 * dim
+    attention = 4 * tokens * dim * (tokens + extra)
+    ends = 2 * tokens * dim * (36 + 16) * 4
+    return shape["num_layers"] * float(linear + cross_kv + attention) + ends

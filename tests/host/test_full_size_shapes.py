@@ -1,0 +1,54 @@
+"""The whole 14B transformer on the meta device: a complete released LoRA fits it, and the memory adds up."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import sample14b
+from devtools import wan_shapes
+from devtools.model_rig import core
+
+
+@pytest.fixture(scope="module")
+def model(pack):
+    return wan_shapes.wan_model("14b", "meta", torch.bfloat16, torch.bfloat16)
+
+
+def test_it_is_the_whole_architecture(model):
+    assert len(model.diffusion_model.blocks) == 40
+    assert wan_shapes.parameter_count(model) == pytest.approx(16.4e9, rel=0.01)
+
+
+def test_a_complete_rank_256_lora_maps_onto_every_block(pack, model):
+    import comfy.lora
+
+    keys = core(pack, "lora_keys")
+    file = wan_shapes.released_lora(pack, model)
+    assert len(file) == 40 * 2 * 4 * 2  # blocks, attentions, q k v o, A and B
+    lora = keys.convert_lora(file)
+    assert lora.unmatched == () and lora.matched == len(file) and lora.ranks == (256,)
+    shapes = {name: tuple(weight.shape) for name, weight in model.diffusion_model.named_parameters()}
+    assert keys.check_lora_fits(lora, shapes) == ()
+    # The host's own look-up finds each of them too.
+    patches = comfy.lora.load_lora(lora.tensors, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
+    assert len(patches) == 40 * 2 * 4
+
+
+def test_every_native_name_has_a_diffusers_one(pack, model):
+    keys = core(pack, "lora_keys")
+    names = [name for name, _ in model.diffusion_model.named_parameters()]
+    diffusers = [keys.rename_parameter(name, "diffusers") for name in names]
+    assert None not in diffusers and len(set(diffusers)) == len(names)
+    assert [keys.rename_parameter(name) for name in diffusers] == names
+
+
+def test_memory_is_accounted_for(pack):
+    account = sample14b.memory_account(pack)
+    gib = 2**30
+    assert account["weights bfloat16"] == pytest.approx(2 * account["weights float8"], rel=0.01)
+    assert account["weights float8"] < 16.5e9 * 1.01
+    assert account["geometry, ours: tables"] < 8 * 2**20
+    assert account["geometry, ours: chunk"] <= 64 * 2**20
+    assert account["geometry, released: cosine map"] == pytest.approx(28028**2 * 4)
+    assert account["geometry, released: bias of a block"] > gib
