@@ -21,6 +21,8 @@ from devtools.server import Server
 from devtools.workflow import to_prompt
 
 STANDIN_NODES = "egox_standin_nodes"
+GGUF_PACK = Layout().repo.parent / "shared" / "peers" / "ComfyUI-GGUF"
+"""Another pack, which loads quantised weights; beside the repository where there is development data."""
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +37,10 @@ def environment(host_root: Path) -> Environment:
 @pytest.fixture(scope="session")
 def server(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The host's own main.py, with folders of this session only."""
-    base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout,
-                         {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"})
+    packs = {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"}
+    if GGUF_PACK.is_dir():
+        packs[GGUF_PACK.name] = GGUF_PACK
+    base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     made = subprocess.run([sys.executable, "tools/make_standin_models.py", "--all", "--out", str(base.models)],
                           cwd=environment.layout.repo, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from devtools import model_rig
+from devtools.gguf_file import write_gguf
 from tools import make_standin_models as standins
 
 FORM = standins.TransformerForm(image_embedding=False)
@@ -32,27 +33,6 @@ def load_gguf_pack(folder: Path) -> ModuleType:
         sys.modules["comfyui_gguf"] = module
         spec.loader.exec_module(module)
     return sys.modules["comfyui_gguf"]
-
-
-def write_gguf(path: Path, tensors: dict[str, torch.Tensor], kind: str) -> None:
-    """Quantise the matrices and leave the rest in float32, as conversions of video transformers do."""
-    import gguf
-
-    writer = gguf.GGUFWriter(str(path), "wan")
-    for name, tensor in tensors.items():
-        array = tensor.float().numpy()
-        if array.ndim > 4:  # the format holds four dimensions
-            writer.add_array(f"comfy.gguf.orig_shape.{name}", list(array.shape))
-            array = array.reshape(array.shape[0], -1)
-        if array.ndim == 2 and name.startswith("blocks.") and "modulation" not in name:
-            quantised = gguf.quants.quantize(array, gguf.GGMLQuantizationType[kind])
-            writer.add_tensor(name, quantised, raw_dtype=gguf.GGMLQuantizationType[kind])
-        else:
-            writer.add_tensor(name, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def checks_on_quantised(rig, quantised, exact, tolerance: float) -> None:
@@ -79,7 +59,7 @@ def test_gguf_weights(rig, shared_dir: Path, comfy_host, tmp_path: Path) -> None
     tensors, _ = standins.transformer(FORM)
     folder = comfy_host.models / "diffusion_models"
     folder.mkdir(parents=True, exist_ok=True)
-    write_gguf(folder / "standin-Q8_0.gguf", tensors, "Q8_0")
+    write_gguf(folder / "standin-Q8_0.gguf", tensors)
     standins.write(tmp_path / "exact.safetensors", tensors)
     standins.write(tmp_path / "lora.safetensors", standins.random_tensors(standins.lora_shapes(FORM, 4), 3))
 

@@ -1,0 +1,28 @@
+"""Quantise a stand-in transformer to a GGUF file, as conversions of video transformers do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def write_gguf(path: Path, tensors: dict[str, torch.Tensor], kind: str = "Q8_0") -> None:
+    """Write ``tensors`` with the blocks' matrices quantised (``kind`` by GGML's name) and the rest in float32."""
+    import gguf  # an extra: dev
+
+    writer = gguf.GGUFWriter(str(path), "wan")
+    for name, tensor in tensors.items():
+        array = tensor.float().numpy()
+        if array.ndim > 4:  # the format holds four dimensions; the loader reads the true shape from this field
+            writer.add_array(f"comfy.gguf.orig_shape.{name}", list(array.shape))
+            array = array.reshape(array.shape[0], -1)
+        elif array.ndim == 2 and name.startswith("blocks."):
+            kind_id = gguf.GGMLQuantizationType[kind]
+            writer.add_tensor(name, gguf.quants.quantize(array, kind_id), raw_dtype=kind_id)
+            continue
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

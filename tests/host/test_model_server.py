@@ -1,0 +1,80 @@
+"""The model path on the real server in the forms that the shipped workflows don't have."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.api_client import ApiClient
+from devtools.base_dir import BaseDir
+from devtools.gguf_file import write_gguf
+from devtools.websocket import WebSocket
+from tools import make_standin_models as standins
+
+from .prompts import id_of, of_type, small, with_standins
+
+SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays", "start_percent", "end_percent",
+                   "first_block", "end_block", "first_head", "end_head", "soft_trust", "pooling", "backend")
+
+
+def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
+    """The same graph with Wan EgoX Sampler taken apart: the model patch and the host's own sampling nodes."""
+    prompt = copy.deepcopy(prompt)
+    node_id = id_of(prompt, "EgoXWanSampler")
+    inputs = prompt[node_id]["inputs"]
+    prompt["patch"] = {"class_type": "EgoXModelPatch", "inputs": {
+        "model": inputs["model"], **{name: inputs[name] for name in SHARED_BY_PATCH}}}
+    if sampler == "released":
+        prompt["released"] = {"class_type": "EgoXReleasedSampling", "inputs": {"steps": inputs["steps"], "shift": 3.0}}
+        prompt["noise"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": inputs["seed"]}}
+        prompt["guider"] = {"class_type": "CFGGuider", "inputs": {
+            "model": ["patch", 0], "positive": inputs["positive"], "negative": inputs["negative"],
+            "cfg": inputs["cfg"]}}
+        prompt[node_id] = {"class_type": "SamplerCustomAdvanced", "inputs": {
+            "noise": ["noise", 0], "guider": ["guider", 0], "sampler": ["released", 0], "sigmas": ["released", 1],
+            "latent_image": inputs["latent"]}}
+    else:
+        prompt[node_id] = {"class_type": "KSampler", "inputs": {
+            "model": ["patch", 0], "seed": inputs["seed"], "steps": inputs["steps"], "cfg": inputs["cfg"],
+            "sampler_name": sampler, "scheduler": "simple", "positive": inputs["positive"],
+            "negative": inputs["negative"], "latent_image": inputs["latent"], "denoise": 1.0}}
+    return prompt
+
+
+@pytest.mark.parametrize("sampler", ["released", "euler"])
+def test_the_graph_of_separate_nodes(client: ApiClient, load_workflow, sampler: str) -> None:
+    outcome = client.run(separate_nodes(small(load_workflow("egox_demo")), sampler), timeout=300)
+    assert outcome.status == "success", outcome.error_text
+
+
+def test_gguf_weights_through_the_loader_pack(client: ApiClient, load_workflow, shared_dir: Path,
+                                              server_base: BaseDir) -> None:
+    """The quantised transformer of Wan 2.1's form, with LoRA, patch and released sampling on it."""
+    pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
+    tensors, _ = standins.transformer(standins.WAN21_I2V, standins.SEED + 1)
+    write_gguf(server_base.models / "diffusion_models" / "standin-Q8_0.gguf", tensors)
+    prompt = with_standins(small(load_workflow("egox_basic")))
+    loader = id_of(prompt, "UNETLoader")
+    prompt[loader] = {"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": "standin-Q8_0.gguf"}}
+    outcome = client.run(prompt, timeout=300)
+    assert outcome.status == "success", outcome.error_text
+
+
+def test_the_sampler_tells_the_time_that_is_left(client: ApiClient, load_workflow) -> None:
+    prompt = small(load_workflow("egox_demo"))
+    of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
+    address = client.address.replace("http://", "ws://", 1) + "/ws?clientId=listener"
+    texts = []
+    with WebSocket(address) as listener:
+        outcome = client.run(prompt, timeout=300)
+        assert outcome.status == "success", outcome.error_text
+        with contextlib.suppress(TimeoutError):
+            while (message := listener.receive(timeout=1.0)) is not None:
+                if isinstance(message, bytes) and message[:4] == b"\x00\x00\x00\x03":  # the host's TEXT event
+                    texts.append(message[4:].decode("utf-8", errors="replace"))
+    told = [text for text in texts if text.endswith(" left")]
+    assert [text[-len("step 1/2, 0:00 left"):][:8] for text in told] == ["step 1/2", "step 2/2"], texts
