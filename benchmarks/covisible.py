@@ -6,8 +6,8 @@ The prior is rendered from the take's exact depth and poses by the pack's own sc
 ego ground truth on co-visible static pixels: the ego ray's first hit projects inside the exo frame, is its first hit
 there, and both incidence angles are under 75 degrees. A co-visible pixel that the prior leaves empty counts as the
 black that it is. The controls are the same prior shifted by 2 px (each of four ways), turned by 2 degrees (both ways),
-turned by 90 degrees, and mirrored; to their advantage, they are judged only where they have colour. A PSNR is that of
-the mean squared error over all frames. Two more figures tell where a loss comes from: the PSNR on covered pixels
+turned by 90 degrees, and mirrored, judged on the same pixels. A PSNR is that of the mean squared error over all
+frames. Two more figures tell where a loss comes from: the PSNR on covered pixels
 further than 2 px from any outline, and the ceiling, which is the exo frame looked up at each co-visible pixel (no
 points, no splats, no holes; only the two cameras' own pixels differ).
 """
@@ -133,10 +133,7 @@ def compare(take: SyntheticTake, prior: EgoPrior, seconds: dict[str, float] | No
         looked_up = cv2.remap(take.exo_rgb[t].numpy(), masks.exo_uv.numpy(), None, cv2.INTER_LINEAR)
         ceiling.add(torch.from_numpy(looked_up).float() / 255, truth, masks.static)
         for name, change in CONTROLS.items():
-            changed = torch.from_numpy(change(picture.numpy()))
-            # Bilinear turning mixes in the emptiness beyond an outline: a pixel counts where all of it is covered.
-            has_colour = torch.from_numpy(change(coverage.float().numpy())) > 0.999
-            controls[name].add(changed, truth, masks.static & has_colour)
+            controls[name].add(torch.from_numpy(change(picture.numpy())), truth, masks.static)
         both += int((coverage & masks.visible).sum())
         covered += int(coverage.sum())
         seen += int(masks.visible.sum())

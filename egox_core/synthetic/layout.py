@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..camera_presets import preset_camera
 from .curves import reach_path, sway
 from .looks import draw_material
 from .parts import Part, placed, turn_z
 from .person import Person, draw_person
 from .prompts import write_prompt
-from .rig import EGO_PRESET, draw_exo
+from .rig import draw_exo, ego_camera
 from .room import Room, draw_room
 from .scene import Light, Scene
 from .solids import Solid
@@ -58,7 +57,7 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         solids=solids, world_from_solid=torch.from_numpy(world_from_solid).float(),
         light=_draw_light(streams["light"], spec, room, room_from_world, times_s), exo_camera=exo_camera,
         exo_w2c=torch.from_numpy(_right_turned(exo_from_room, room_from_world)),
-        ego_camera=preset_camera(EGO_PRESET, spec.ego_size),
+        ego_camera=ego_camera(spec.ego_size),
         ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)))
     return Layout(scene=scene, prompt=write_prompt(room, workspace, person))
 
@@ -87,7 +86,7 @@ def _draw_moving_person(streams: dict[str, np.random.Generator], spec: Synthetic
         palms.append(path + shake)
     body = np.stack([sway(rng, times_s, size=size * spec.motion) for size in (0.012, 0.010, 0.004)], axis=-1)
     base = np.array([rng.uniform(-0.25, 0.25), rng.uniform(0.95, 1.35), workspace.table_height])
-    follow = palms[0] - palms[0].mean(0)
+    follow = palms[0] - workspace.right_stops.mean(0)
     wander = np.stack([sway(rng, times_s, size=size * spec.motion, slowest_s=5.0) for size in (0.16, 0.10, 0.08)],
                       axis=-1)
     gaze = base + 0.5 * spec.motion * follow * np.array([1.0, 0.5, 0.0]) + wander

@@ -66,10 +66,9 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
         return chest + np.array([x, 0.0, z])
 
     return [
-        between("shoulders", 0.085, shifted(-0.12, -0.05), shifted(0.12, -0.05), shirt, "fabric", "body"),
-        between("chest", 0.115, shifted(-0.06, -0.15), shifted(0.06, -0.15), shirt, "fabric", "body"),
-        between("side", 0.105, np.array([0.055, 0.0, hip + 0.08]), shifted(0.055, -0.16), shirt, "fabric", "body"),
-        between("side", 0.105, np.array([-0.055, 0.0, hip + 0.08]), shifted(-0.055, -0.16), shirt, "fabric", "body"),
+        between("shoulders", 0.078, shifted(-0.125, -0.04), shifted(0.125, -0.04), shirt, "fabric", "body"),
+        between("side", 0.112, np.array([0.062, 0.0, hip + 0.06]), shifted(0.062, -0.095), shirt, "fabric", "body"),
+        between("side", 0.112, np.array([-0.062, 0.0, hip + 0.06]), shifted(-0.062, -0.095), shirt, "fabric", "body"),
         between("hips", 0.115, np.array([[-0.07, 0.0, hip]]).repeat(len(chest), 0), np.array([0.07, 0.0, hip]),
                 trousers, "fabric", "body"),
     ]

@@ -7,12 +7,19 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, rescale
 from .parts import Part
 from .solids import distance, intersect
 
-EGO_PRESET = "aria_released"  # the lens that priors of takes are drawn with by default
+EGO_AT_448 = CameraModel(lens="aria_fisheye", width=448, height=448, fx=211.0, fy=211.0, cx=225.0, cy=228.0,
+                         max_angle_deg=89.0, quarter_turns=1)
+"""Near the preset ``aria_released``, but not tied to it: ground truth must not move when the preset is fitted anew."""
 WALL_MARGIN_M = 0.2
+
+
+def ego_camera(size: int) -> CameraModel:
+    """The ego camera of a picture of ``size`` x ``size`` px."""
+    return rescale(EGO_AT_448, size, size)
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
