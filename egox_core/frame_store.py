@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MEMORY_LIMIT = 256 * 2**20
-"""Bytes: 49 full-size depth maps (69 MB) stay in memory, 480 (674 MB) go to the disk."""
+MEMORY_LIMIT = 72 * 2**20
+"""Bytes: 49 full-size depth maps (69 MB) stay in memory; of 480 frames even the masks (169 MB) go to the disk."""
 
 
 class FrameStore:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .depth_edges import depth_edge
 from .dynamic_mask import derive_dynamic, label_instances
 from .errors import EgoXInputError
+from .frame_store import drop_pages
 from .poses import invert, validate_w2c
 from .progress import Progress, no_progress
 from .static_background import StaticBackground, fuse_static, to_uint8
@@ -65,6 +66,7 @@ class FrameMovingPoints:
         return derive_dynamic(self._frames[frame], depth_m.float(), self._background)
 
     def __getitem__(self, frame: int) -> PointSet:
+        release(self._frames, self._depth)  # what earlier frames read of mapped files
         mask = self.mask(frame)
         if not mask.any():
             return no_points()
@@ -74,6 +76,13 @@ class FrameMovingPoints:
         edge = depth_edge(depth_m)
         return lift(depth_m, to_uint8(self._frames[frame]), mask & ~(edge > self._options.max_edge), edge, self._rays,
                     frame_from_exo=frame_from_exo(self._depth.exo_w2c, frame), instance=label_instances(mask))
+
+
+def release(frames: Sequence[Tensor] | Tensor, depth: DepthVideo) -> None:
+    """Let the parts of mapped files that were read leave memory, so that its peak does not grow with the clip."""
+    for part in (frames, depth.depth_m, depth.dynamic, depth.sky):
+        if isinstance(part, Tensor):
+            drop_pages(part)
 
 
 def frame_from_exo(exo_w2c: Tensor | None, frame: int) -> Tensor | None:
@@ -106,6 +115,7 @@ def build_scene(exo_frames: Tensor, depth: DepthVideo, options: SceneOptions = S
     static = lift(background.depth_m, background.rgb, ~(edge > options.max_edge), edge, rays,
                   frame_from_exo=frame_from_exo(depth.exo_w2c, 0))
     moving = FrameMovingPoints(exo_frames, depth, background, rays, options)
+    release(exo_frames, depth)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",
                       frame_count=frame_count, exo_camera=depth.camera, exo_w2c=depth.exo_w2c, times_s=depth.times_s)
 

@@ -22,19 +22,16 @@ from torch import Tensor
 from .camera_presets import CAMERA_PRESETS
 from .ego_prior import PriorFrame, iter_ego_prior
 from .errors import EgoXInputError
-from .frame_selection import source_rectangle
 from .frame_store import FrameStore
 from .peak_memory import peak_memory_bytes
 from .ply import write_ply
 from .pointcloud import build_scene
 from .prior_options import DYNAMIC_CHOICES
 from .prior_presets import PRIOR_PRESETS, prior_preset
-from .progress import Progress
 from .safe_files import write_json, write_whole
 from .scene_points import scene_points
 from .splat import has_pytorch3d
-from .take import Take, load_take
-from .video import decode_frames, fit_picture
+from .take import load_take
 from .video_write import write_video
 
 
@@ -82,7 +79,7 @@ def render_take(args: argparse.Namespace) -> dict:
     options = replace(prior_preset(args.preset), backend=args.backend)
     if args.dynamic:
         options = replace(options, dynamic=args.dynamic)
-    frames = exo_frames(take, show)
+    frames = take.read_exo(show)
     lap("load")
     scene = build_scene(frames, take.depth, progress=show)
     lap("scene")
@@ -112,21 +109,6 @@ def render_take(args: argparse.Namespace) -> dict:
     }
     write_json(args.out / "report.json", report)
     return report
-
-
-def exo_frames(take: Take, progress: Progress) -> Tensor:
-    """The exo frames in use, [T, H, W, 3] uint8, decoded one by one; a long clip's lie in a mapped file."""
-    width, height = take.frames.size
-    indices = take.frames.source_indices.tolist()
-    store = FrameStore(len(indices), (height, width, 3), np.uint8)
-    done = 0
-    for index, picture in decode_frames(take.folder / "exo.mp4", take.video, sorted(set(indices))):
-        fitted = fit_picture(picture, source_rectangle(take.frames), take.frames.size)
-        for _ in range(indices.count(index)):
-            store.append(fitted)
-            done += 1
-        progress(done, len(indices), "read the exo video")
-    return store.tensor()
 
 
 def _pictures(rendered: Iterator[PriorFrame], masks: FrameStore, shares: list[float]) -> Iterator[Tensor]:
