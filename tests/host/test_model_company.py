@@ -109,6 +109,33 @@ def test_easycache_skips_steps(rig, patch_first: bool) -> None:
     assert len(calls) < 8, "a threshold that high must skip something"
 
 
+def skip_layer(model):
+    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
+
+    return SkipLayerGuidanceDiT.execute(model, scale=3.0, start_percent=0.0, end_percent=1.0, double_layers="1")[0]
+
+
+def cfg_zero_star(model):
+    from comfy_extras.nodes_cfg import CFGZeroStar
+
+    return CFGZeroStar.execute(model)[0]
+
+
+def attention_guidance(model):
+    from comfy_extras.nodes_nag import NAGuidance
+
+    return NAGuidance.execute(model, nag_scale=5.0, nag_alpha=0.5, nag_tau=1.5)[0]
+
+
+@pytest.mark.parametrize("guidance", [skip_layer, cfg_zero_star, attention_guidance])
+def test_the_hosts_guidance_nodes(rig, guidance) -> None:
+    """After the patch or before it, they give the same, and have their effect."""
+    after, before = rig.ksample(guidance(rig.patch())), rig.ksample(rig.patch(guidance(rig.model)))
+    assert after.isfinite().all() and torch.equal(after, before)
+    plain = rig.ksample(rig.patch())
+    assert torch.equal(after, plain) is (guidance is attention_guidance), "NAG acts on single-stream models only"
+
+
 def compiled(model, backend: str):
     """What the host's compile node makes, with any backend (``eager`` traces and guards, but builds no kernels)."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
