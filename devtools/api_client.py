@@ -59,14 +59,12 @@ class ApiClient:
         self.address = address.rstrip("/")
 
     def get(self, path: str, timeout: float = 60.0) -> Any:
-        with _DIRECT.open(self.address + path, timeout=timeout) as answer:
-            return json.loads(answer.read().decode("utf-8"))
+        return json.loads(_read(self.address + path, timeout))
 
     def post(self, path: str, body: dict[str, Any], timeout: float = 60.0) -> Any:
         request = urllib.request.Request(self.address + path, json.dumps(body).encode("utf-8"),
                                          {"Content-Type": "application/json"})
-        with _DIRECT.open(request, timeout=timeout) as answer:
-            text = answer.read().decode("utf-8")
+        text = _read(request, timeout)
         return json.loads(text) if text else None
 
     def is_up(self) -> bool:
@@ -117,7 +115,7 @@ class ApiClient:
         been missed meanwhile, the history tells of it.
 
         Raises:
-            PromptRefused, TimeoutError, WebSocketError (the server is gone).
+            PromptRefused, TimeoutError, ConnectionError (the server is gone).
         """
         client_id = uuid.uuid4().hex
         address = self.address.replace("http://", "ws://", 1) + f"/ws?clientId={client_id}"
@@ -166,6 +164,16 @@ class ApiClient:
             _note(outcome, kind, data, None)
         outcome.status = outcome.status or ("success" if status.get("completed") else "error")
         return True
+
+
+def _read(request: str | urllib.request.Request, timeout: float) -> str:
+    try:
+        with _DIRECT.open(request, timeout=timeout) as answer:
+            return answer.read().decode("utf-8")
+    except urllib.error.HTTPError:
+        raise  # it answered
+    except urllib.error.URLError as error:
+        raise ConnectionError(f"no answer from the server: {error.reason}") from error
 
 
 def _parse(message: str) -> Event:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from devtools.api_client import ApiClient, PromptRefused
+from devtools.base_dir import make_base_dir
 from devtools.errors import SetupError
 from devtools.host import MINIMUM_VERSION, find_host
 from devtools.server import Server, check_port
+from devtools.websocket import WebSocket, WebSocketError
 
 
 def test_the_server_is_the_real_one(client: ApiClient) -> None:
@@ -70,3 +72,39 @@ def test_a_server_that_cannot_start_says_why(server: Server, tmp_path) -> None:
     with pytest.raises(SetupError, match="(?s)ended while starting.*no-such-option"):
         broken.start()
     assert not broken.is_running()
+
+
+def simple_prompt(seed: int) -> dict:
+    return {"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": seed}},
+            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+
+
+@pytest.mark.parametrize("lost_after", [0, 1, 3])
+def test_a_lost_websocket_loses_no_result(client: ApiClient, monkeypatch, lost_after: int) -> None:
+    received = WebSocket.receive
+    calls = []
+
+    def flaky(self, timeout=None):
+        calls.append(1)
+        if len(calls) == lost_after + 1:
+            raise WebSocketError("gone")
+        return received(self, timeout)
+
+    monkeypatch.setattr(WebSocket, "receive", flaky)
+    outcome = client.run(simple_prompt(1000 + lost_after), timeout=60)
+    assert outcome.status == "success" and set(outcome.outputs) == {"2"}
+
+
+def test_a_server_that_dies_is_noticed(server: Server, tmp_path) -> None:
+    base = make_base_dir(tmp_path / "base", server.environment.layout)
+    with Server(server.environment, base, tmp_path / "log.txt") as second:
+        killed = []
+
+        def kill(event) -> None:
+            if not killed:
+                killed.append(second.process.pid)
+                second.process.kill()
+
+        with pytest.raises(ConnectionError):
+            second.client.run(simple_prompt(7), kill, timeout=60)
+        assert killed
