@@ -136,8 +136,9 @@ class EgoXDepthAlign(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
         """Files that changed on disk make the node run again."""
-        beside = [str(path) for name in (depth_file,) if (path := _meta_beside(name)) is not None]
-        return "/".join(fingerprint(name) for name in (depth_file, camera_file, *beside) if name)
+        names = [name for name in (depth_file, camera_file) if isinstance(name, str) and name]  # linked: not known yet
+        beside = [str(path) for name in names if (path := _meta_beside(name)) is not None]
+        return "/".join(fingerprint(name) for name in (*names, *beside))
 
     @classmethod
     def execute(cls, depth_file, camera_file, file_role, mode, momentum, depth_image_bright, moge_scale, da3_variant,

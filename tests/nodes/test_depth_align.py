@@ -267,6 +267,7 @@ def test_changed_files_run_again(node, take) -> None:
     meta.write_text(meta.read_text(encoding="utf-8") + " ", encoding="utf-8")
     assert node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="") != before
     assert node.fingerprint_inputs(depth_file="none.npz", camera_file="") == "none.npz"
+    assert node.fingerprint_inputs(depth_file=None, camera_file=None) == "", "linked widgets have no value yet"
 
 
 def test_cancel_passes_through(run, pack, take, monkeypatch) -> None:
