@@ -19,8 +19,8 @@ from .layout import Layout
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """The set that run.py was tested with, for its own environment only; the pack itself asks for no torch version."""
 
-FRESH_BYTES = 7 * 1024**3
-"""Room that a fresh environment needs while it is made: 5 GB installed and the largest download beside it."""
+FRESH_BYTES = 10 * 10**9
+"""Room that a fresh environment needs while it is made: 6.3 GB installed, and the downloads beside it until the end."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
     log = layout.logs / "pip.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
-    say(f"Installing packages (5 GB, one to some minutes; details in {log})")
+    say(f"Installing packages (6 GB, one to some minutes; details in {log})")
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
     changed_index = have.get("torch_index", torch_index) != torch_index
     _install(python, [*(["--force-reinstall"] if changed_index else []),
@@ -145,13 +145,19 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
 
 def _install(python: Path, arguments: list[str], log: Path, say, what: str) -> None:
     say(f"  {what}")
+    # Downloads are unpacked on the disk whose room was checked: a system's temporary folder is often small.
+    temporary = log.parent.parent / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
     with open(log, "a", encoding="utf-8") as sink:
         sink.write(f"== {what}: {' '.join(arguments)}\n")
         sink.flush()
         # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits.
         done = subprocess.run([*_pip(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
-                               *arguments], env={**os.environ, "PIP_FIND_LINKS": ""}, stdout=sink,
+                               *arguments], env={**os.environ, **places, "PIP_FIND_LINKS": ""}, stdout=sink,
                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    shutil.rmtree(temporary, ignore_errors=True)
     if done.returncode != 0:
         raise SetupError(explain_pip_failure(what, log.read_text(encoding="utf-8", errors="replace"), log))
 
@@ -160,7 +166,7 @@ def explain_pip_failure(what: str, text: str, log: Path) -> str:
     """What pip's output means for the user."""
     tail = "\n".join("  " + line for line in text.strip().splitlines()[-6:])
     if re.search(r"No space left on device|Errno 28|WinError 112", text):
-        cause = "The disk is full. Free about 7 GB (pip also uses the temporary folder) and run this again."
+        cause = "The disk is full. Free about 10 GB and run this again."
     elif re.search(r"NewConnectionError|Failed to resolve|Temporary failure in name resolution|getaddrinfo failed|"
                    r"ConnectTimeoutError|Network is unreachable|ProxyError", text):
         cause = ("The package index can't be reached: there seems to be no network. Connect and run this again; what "

@@ -93,10 +93,10 @@ def find_host(layout: Layout | None = None) -> Host | None:
             root = repo.parent.parent
             return check_version(Host(root, read_version(root), "the ComfyUI whose custom_nodes the pack lies in",
                                       owned=False))
-    if layout.host.is_dir():
-        note = layout.host / ".egox_source"
-        source = note.read_text(encoding="utf-8").strip() if note.is_file() else "fetched earlier"
-        return check_version(Host(layout.host, read_version(layout.host), source, owned=True))
+    note = layout.host / ".egox_source"  # written last, so a folder without it is not whole
+    if note.is_file():
+        host = Host(layout.host, read_version(layout.host), note.read_text(encoding="utf-8").strip(), owned=True)
+        return host if host.version >= MINIMUM_VERSION else None  # fetched by an older run.py: fetched again
     return None
 
 
@@ -119,6 +119,7 @@ def fetch_host(layout: Layout, pip: list[str], say=print) -> Host:
             source = _from_sdist(part, pip, say)
         (part / "ComfyUI" / ".egox_source").write_text(source + "\n", encoding="utf-8")
         read_version(part / "ComfyUI")
+        shutil.rmtree(layout.host, ignore_errors=True)
         os.replace(part / "ComfyUI", layout.host)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +15,37 @@ from .model_rig import core
 SIZES: Mapping[str, Mapping[str, int]] = {
     "14b": {"dim": 5120, "num_heads": 40, "num_layers": 40, "ffn_dim": 13824, "freq_dim": 256, "text_dim": 4096},
     "small": {"dim": 256, "num_heads": 2, "num_layers": 2, "ffn_dim": 512, "freq_dim": 64, "text_dim": 128},
+    "wide": {"dim": 5120, "num_heads": 40, "num_layers": 2, "ffn_dim": 13824, "freq_dim": 256, "text_dim": 4096},
+    "thin": {"dim": 256, "num_heads": 4, "num_layers": 1, "ffn_dim": 512, "freq_dim": 64, "text_dim": 128},
 }
-"""Wan 2.1 I2V 14B, and the same in small (heads of 128 too) for machines without a GPU."""
+"""Wan 2.1 I2V 14B, the same in small (heads of 128 too), and two for growth: on a GPU and without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """Size of a clip, frames and px."""
+
+    frames: int
+    exo_width: int
+    height: int
+    ego_width: int
+
+    @property
+    def grid(self) -> tuple[int, int, int, int]:
+        """(t, h, w_exo, w_ego) in tokens."""
+        return (self.frames - 1) // 4 + 1, self.height // 16, self.exo_width // 16, self.ego_width // 16
+
+    @property
+    def tokens(self) -> int:
+        t, h, w_exo, w_ego = self.grid
+        return t * h * (w_exo + w_ego)
+
+
+CLIPS: Mapping[str, Clip] = {
+    "14b": Clip(frames=49, exo_width=784, height=448, ego_width=448),
+    "small": Clip(frames=9, exo_width=112, height=64, ego_width=64),
+}
+"""The clip that each size is measured with; the first is the released one."""
 IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512
 RELEASED_RANK = 256
 

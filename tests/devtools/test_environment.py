@@ -25,7 +25,7 @@ from devtools.errors import SetupError
 from devtools.host import Host
 from devtools.layout import Layout
 
-from .test_host import make_host
+from .test_host import fetched, make_host
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def plain_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def layout(tmp_path: Path) -> Layout:
     """A checkout with a fetched host, whose environment claims to be able to run."""
     made = Layout(tmp_path / "repo")
-    make_host(made.host)
+    fetched(made)
     (made.host / "requirements.txt").write_text("torch\n", encoding="utf-8")
     (made.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", encoding="utf-8")
     (made.repo / "pyproject.toml").write_text('[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\n'

@@ -17,6 +17,7 @@ from devtools.layout import Layout
 
 
 def make_host(root: Path, version: str | None = "0.30.0") -> Path:
+    """A folder that looks like a ComfyUI."""
     (root / "comfy").mkdir(parents=True)
     (root / "main.py").write_text("", encoding="utf-8")
     if version:
@@ -38,7 +39,7 @@ def test_comfyui_dir_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     around = make_host(tmp_path / "around")
     pack = around / "custom_nodes" / "egox"
     pack.mkdir(parents=True)
-    make_host(Layout(pack).host)
+    fetched(Layout(pack))
     named = make_host(tmp_path / "named", "0.31.2")
     monkeypatch.setenv("COMFYUI_DIR", str(named))
     found = find_host(Layout(pack))
@@ -49,7 +50,7 @@ def test_then_the_one_around_the_pack(tmp_path: Path) -> None:
     around = make_host(tmp_path / "around")
     pack = around / "custom_nodes" / "egox"
     pack.mkdir(parents=True)
-    make_host(Layout(pack).host)
+    fetched(Layout(pack))
     found = find_host(Layout(pack))
     assert found.root == around and not found.owned
 
@@ -67,7 +68,7 @@ def test_a_linked_pack_finds_the_host_around_the_link(tmp_path: Path) -> None:
 
 
 def test_then_the_one_fetched_earlier(tmp_path: Path) -> None:
-    make_host(Layout(tmp_path).host)
+    fetched(Layout(tmp_path))
     found = find_host(Layout(tmp_path))
     assert found.root == Layout(tmp_path).host and found.owned
 
@@ -88,6 +89,23 @@ def test_a_folder_that_is_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
     with pytest.raises(SetupError, match="not a ComfyUI folder"):
         find_host(Layout(tmp_path))
+
+
+def fetched(layout: Layout, version: str = "0.30.0") -> Path:
+    """A host as run.py fetches it."""
+    make_host(layout.host, version)
+    (layout.host / ".egox_source").write_text("git clone\n", encoding="utf-8")
+    return layout.host
+
+
+def test_a_fetched_host_that_has_become_too_old_or_is_not_whole_is_fetched_again(tmp_path: Path, monkeypatch) -> None:
+    layout = Layout(tmp_path)
+    fetched(layout, "0.29.0")
+    assert find_host(layout) is None
+    monkeypatch.setattr(host_module, "_clone", lambda target, say: str(make_host(target)) and "git clone")
+    assert fetch_host(layout, ["pip"], say=lambda text: None).version == (0, 30, 0)
+    (layout.host / ".egox_source").unlink()
+    assert find_host(layout) is None
 
 
 def make_sdist(path: Path, members: dict[str, bytes]) -> str:
