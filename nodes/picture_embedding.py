@@ -25,7 +25,7 @@ def released_embedding(vae: VAE, clip_vision: ClipVisionModel, exo_latent: Tenso
     """
     noise = comfy.sample.prepare_noise(torch.zeros_like(ego_latent[:1], device="cpu"), seed)
     return encode_picture(clip_vision, embedding_picture(
-        "released", exo_frame=None, prior_frame=None, exo_latent=exo_latent, ego_noise=noise,
+        "released", exo_latent=exo_latent, ego_noise=noise,
         to_raw=comfy.latent_formats.Wan21().process_out, decode=lambda latent: vae.decode(latent)[:, 0],
     ))
 

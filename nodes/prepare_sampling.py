@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
 SIGMA_RANGE = "egox_sigma_range"
-"""Key in transformer_options: (highest, lowest] sigma at which the geometry guides, from start and end percent."""
+"""Key in transformer_options: (highest, lowest) sigma at which the geometry guides, both included."""
 
 REFUSED_CONDITIONING = {
     "time_dim_concat": "frames appended in time",
