@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.sample14b import FRAMES, PIXELS, RESULT, SCHEMES, WEIGHTS, token_grid
+from benchmarks.sample14b import RESULT, SCHEMES, WEIGHTS
 from devtools.host import find_host
 from devtools.model_rig import core
 from devtools.pack_in_process import import_host, load_pack
-from devtools.wan_shapes import IMAGE_FEATURES, IMAGE_TOKENS, SIZES, TEXT_TOKENS, wan_model
+from devtools.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS, Clip, wan_model
 
 LAMBDA_G = 3.0
 GB = 1e9
@@ -83,9 +83,9 @@ def random_model(size: str, weights: str) -> Any:
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
 
 
-def random_geometry(pack: ModuleType, size: str) -> Any:
+def random_geometry(pack: ModuleType, clip: Clip) -> Any:
     """Unit directions of the right shape; alike in each token, so that pooling leaves them unit."""
-    t, h, w_exo, w_ego = token_grid(size)
+    t, h, w_exo, w_ego = clip.grid
     generator = torch.Generator().manual_seed(0)
 
     def unit(*shape: int) -> Tensor:
@@ -95,21 +95,20 @@ def random_geometry(pack: ModuleType, size: str) -> Any:
     return core(pack, "gga_geometry").tokens_from_latents(unit(t, t, h, w_exo), unit(t, h, w_ego))
 
 
-def patched_models(pack: ModuleType, model: Any, size: str) -> dict[str, Any]:
+def patched_models(pack: ModuleType, model: Any, clip: Clip) -> dict[str, Any]:
     """The three schemes on one model: all three widen, so all see the whole canvas."""
     import importlib
 
     from comfy.patcher_extension import WrappersMP
 
-    t, h, w_exo, w_ego = token_grid(size)
+    t, h, w_exo, w_ego = clip.grid
     types, options = core(pack, "types"), core(pack, "gga_options").GgaOptions
     generator = torch.Generator().manual_seed(1)
     exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w, generator=generator) for w in (w_exo, w_ego))
-    exo_width, height, ego_width = PIXELS[size]
-    canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=FRAMES[size], exo_size=(exo_width, height),
-                          ego_size=(ego_width, height))
+    canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=clip.frames,
+                          exo_size=(clip.exo_width, clip.height), ego_size=(clip.ego_width, clip.height))
     patch = importlib.import_module(f"{pack.__name__}.nodes.model_patch").patch_with_geometry
-    geometry = random_geometry(pack, size)
+    geometry = random_geometry(pack, clip)
     plain, _ = patch(model, canvas, None, options(mode="off"))
     ours, _ = patch(model, canvas, geometry, options(lambda_g=LAMBDA_G))
     released, _ = patch(model, canvas, None, options(mode="off"))
@@ -118,19 +117,19 @@ def patched_models(pack: ModuleType, model: Any, size: str) -> dict[str, Any]:
     return dict(zip(SCHEMES, (plain, ours, released), strict=True))
 
 
-def sample(patched: Any, size: str, steps: int, callback: Callable[..., None] | None = None) -> Tensor:
+def sample(patched: Any, clip: Clip, steps: int, callback: Callable[..., None] | None = None) -> Tensor:
     """The ego latent after ``steps`` forwards of one prompt, through the host's guider and Euler sampler."""
     import comfy.clip_vision
     import comfy.samplers
 
-    t, h, w_exo, w_ego = token_grid(size)
+    t, h, w_exo, w_ego = clip.grid
     generator = torch.Generator().manual_seed(2)
     embedding = comfy.clip_vision.Output()
     embedding.penultimate_hidden_states = torch.randn(1, IMAGE_TOKENS, IMAGE_FEATURES, generator=generator)
     prior = torch.randn(1, 16, t, 2 * h, 2 * w_ego, generator=generator)
     known = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, 2 * h, 2 * w_ego),
              "clip_vision_output": embedding}
-    text = torch.randn(1, TEXT_TOKENS, SIZES[size]["text_dim"], generator=generator)
+    text = torch.randn(1, TEXT_TOKENS, patched.model.diffusion_model.text_dim, generator=generator)
     guider = comfy.samplers.CFGGuider(patched)
     guider.set_conds([[text, known]], [[text, known]])
     guider.set_cfg(1.0)
@@ -139,7 +138,7 @@ def sample(patched: Any, size: str, steps: int, callback: Callable[..., None] | 
                          callback=callback, disable_pbar=True)
 
 
-def timed_run(patched: Any, size: str, steps: int) -> dict[str, Any]:
+def timed_run(patched: Any, clip: Clip, steps: int) -> dict[str, Any]:
     """Seconds a forward (median of ``steps`` after one) and peak memory."""
     device = patched.load_device
     on_gpu = device.type == "cuda"
@@ -153,7 +152,7 @@ def timed_run(patched: Any, size: str, steps: int) -> dict[str, Any]:
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    out = sample(patched, size, steps + 1, stamp)
+    out = sample(patched, clip, steps + 1, stamp)
     forwards = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
     return {"seconds": statistics.median(forwards), "all_seconds": forwards, "finite": bool(out.isfinite().all()),
             "peak_gb": torch.cuda.max_memory_allocated(device) / GB if on_gpu else None,
@@ -186,7 +185,7 @@ def decode_seconds(size: str) -> dict[str, float]:
     weights = comfy.ldm.wan.vae.WanVAE(dim=dim, z_dim=16).state_dict()
     vae = comfy.sd.VAE(sd=weights)
     vae.throw_exception_if_invalid()
-    t, h, w_exo, w_ego = token_grid(size)
+    t, h, w_exo, w_ego = CLIPS[size].grid
     halves = {name: torch.randn(1, 16, t, 2 * h, 2 * w) for name, w in (("exo", w_exo), ("ego", w_ego))}
     seconds = {}
     for name, latent in halves.items():
@@ -210,6 +209,7 @@ def cap_memory(cap_gb: float | None) -> dict[str, float]:
 def main() -> int:
     given = json.loads(sys.argv[1])
     size, weights, steps = given["size"], given["weights"], given["steps"]
+    clip = CLIPS[size]
     reserve = cap_memory(given["cap_gb"])
     host = find_host()
     with tempfile.TemporaryDirectory() as base, torch.inference_mode():
@@ -220,9 +220,9 @@ def main() -> int:
         model = random_model(size, weights)
         result: dict[str, Any] = {"weights": weights, "cap_gb": given["cap_gb"],
                                   "matrix_flops_per_second": matrix_rate(model.load_device), "schemes": {}}
-        for name, patched in patched_models(pack, model, size).items():
+        for name, patched in patched_models(pack, model, clip).items():
             try:
-                result["schemes"][name] = timed_run(patched, size, steps)
+                result["schemes"][name] = timed_run(patched, clip, steps)
             except torch.OutOfMemoryError as error:
                 result["schemes"][name] = {"failed": f"out of memory: {str(error).splitlines()[0]}"}
             comfy.model_management.unload_all_models()

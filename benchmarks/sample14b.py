@@ -28,32 +28,19 @@ from devtools.host import find_host
 from devtools.layout import REPO_ROOT
 from devtools.model_rig import core
 from devtools.pack_in_process import import_host, load_pack
-from devtools.wan_shapes import SIZES, forward_flops, parameter_bytes, released_lora, wan_model
+from devtools.wan_shapes import CLIPS, SIZES, forward_flops, parameter_bytes, released_lora, wan_model
 
 SCHEMES = ("plain", "ours", "released")
-PIXELS = {"14b": (784, 448, 448), "small": (112, 64, 64)}  # exo width, height, ego width
-FRAMES = {"14b": 49, "small": 9}
 WEIGHTS = {"bfloat16": torch.bfloat16, "float8": torch.float8_e4m3fn, "float32": torch.float32}
 CAPS_GB = (None, 24, 16)
 GEOMETRY_BAR, FLOP_BAR = 1.08, 1.35
 RESULT = "EGOX_RESULT "
 
 
-def token_grid(size: str) -> tuple[int, int, int, int]:
-    """(t, h, w_exo, w_ego) in tokens."""
-    w_exo, h, w_ego = (pixels // 16 for pixels in PIXELS[size])
-    return (FRAMES[size] - 1) // 4 + 1, h, w_exo, w_ego
-
-
-def token_count(size: str) -> int:
-    t, h, w_exo, w_ego = token_grid(size)
-    return t * h * (w_exo + w_ego)
-
-
 def memory_account(pack: ModuleType) -> dict[str, int]:
     """Bytes of the parts of a full-size run, from shapes alone."""
-    t, h, w_exo, w_ego = token_grid("14b")
-    tokens = token_count("14b")
+    t, h, w_exo, w_ego = CLIPS["14b"].grid
+    tokens = CLIPS["14b"].tokens
     account = {}
     for name in ("bfloat16", "float8"):
         model = wan_model("14b", "meta", WEIGHTS[name], torch.bfloat16)
@@ -123,7 +110,7 @@ def table(result: dict[str, object]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="sample14b", description=__doc__.splitlines()[0])
     on_gpu = torch.cuda.is_available()
-    parser.add_argument("--size", choices=tuple(SIZES), default="14b" if on_gpu else "small")
+    parser.add_argument("--size", choices=tuple(CLIPS), default="14b" if on_gpu else "small")
     parser.add_argument("--weights", nargs="+", choices=tuple(WEIGHTS),
                         default=["bfloat16", "float8"] if on_gpu else ["float32", "float8"])
     parser.add_argument("--caps", nargs="+", type=float, default=None, metavar="GB",
@@ -145,9 +132,10 @@ def main() -> int:
     if args.size == "14b" and not on_gpu:
         raise SetupError("The 14B needs a GPU. Without one: --size small runs the same code, --account adds up memory.")
     caps = [cap or None for cap in args.caps] if args.caps is not None else (CAPS_GB if on_gpu else (None,))
-    flops = forward_flops(args.size, token_count(args.size))
+    tokens = CLIPS[args.size].tokens
+    flops = forward_flops(args.size, tokens)
     runs = [judge(run_worker(args.size, weights, cap, args.steps), flops) for weights in args.weights for cap in caps]
-    result = {"size": args.size, "tokens": token_count(args.size), "flops": flops, "runs": runs,
+    result = {"size": args.size, "tokens": tokens, "flops": flops, "runs": runs,
               "bars": {"geometry_ratio": GEOMETRY_BAR, "to_flop_limit": FLOP_BAR}}
     if args.size == "14b":
         bars = [run["geometry_ratio"] <= GEOMETRY_BAR and run["to_flop_limit"] <= FLOP_BAR

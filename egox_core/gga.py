@@ -27,6 +27,9 @@ PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 CHUNK_BYTES = 56 * 2**20
 """Working memory of a chunk: its bias rows, queries and result. On a GPU many rows at once keep all its parts busy (a
 frame of the released size is 784 rows, 44 MB of bfloat16 bias); what is left of 64 MiB is for scratch and rounding."""
+CHUNK_QUERIES = 784
+"""Ego queries of a chunk at most: enough for every kernel, and the bias of a chunk then grows with the tokens, not with
+their square, on the way to the limit above."""
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -79,7 +82,8 @@ def gga_attention(
     for rows in _spans(t * h, chunk_bytes // (token_bytes * w_exo)):
         exo = rows_q[:, rows, :w_exo]
         rows_out[:, rows, :w_exo] = plain(exo.flatten(1, 2), k, v, heads).view(exo.shape)
-    for rows in _spans(t * h, chunk_bytes // ((token_bytes + bias_rows.bytes_a_row) * w_ego)):
+    chunk_queries = min(CHUNK_QUERIES, chunk_bytes // (token_bytes + bias_rows.bytes_a_row))
+    for rows in _spans(t * h, chunk_queries // w_ego):
         ego = rows_q[:, rows, w_exo:]
         queries = slice(rows.start * w_ego, rows.stop * w_ego)
         rows_out[:, rows, w_exo:] = biased(ego.flatten(1, 2), k, v, heads, bias_rows, queries).view(ego.shape)

@@ -16,8 +16,8 @@ from devtools.model_rig import core
 def test_the_released_scheme_is_ours_written_out(pack):
     with torch.inference_mode():
         model = worker.random_model("small", "float32")
-        plain, ours, released = (worker.sample(patched, "small", 2)
-                                 for patched in worker.patched_models(pack, model, "small").values())
+        plain, ours, released = (worker.sample(patched, wan_shapes.CLIPS["small"], 2)
+                                 for patched in worker.patched_models(pack, model, wan_shapes.CLIPS["small"]).values())
     # 1e-5: two forwards of two layers in float32, attention summed in another order.
     assert (ours - released).abs().max() <= 1e-5 * plain.std()
     assert (ours - plain).abs().max() >= 1e-4 * plain.std()
@@ -57,5 +57,5 @@ def test_flops_of_the_full_size(pack):
         model(torch.empty(1, 36, 13, 56, 154, **meta), torch.empty(1, device="meta"),
               torch.empty(1, 512, 4096, **meta), torch.empty(1, 257, 1280, **meta),
               transformer_options={"optimized_attention_override": attention})
-    assert sample14b.token_count("14b") == 28028
-    assert sample14b.forward_flops("14b", 28028) == pytest.approx(counter.get_total_flops(), rel=0.005)
+    assert wan_shapes.CLIPS["14b"].tokens == 28028
+    assert wan_shapes.forward_flops("14b", 28028) == pytest.approx(counter.get_total_flops(), rel=0.005)
