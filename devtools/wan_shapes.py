@@ -15,10 +15,8 @@ from .model_rig import core
 SIZES: Mapping[str, Mapping[str, int]] = {
     "14b": {"dim": 5120, "num_heads": 40, "num_layers": 40, "ffn_dim": 13824, "freq_dim": 256, "text_dim": 4096},
     "small": {"dim": 256, "num_heads": 2, "num_layers": 2, "ffn_dim": 512, "freq_dim": 64, "text_dim": 128},
-    "wide": {"dim": 5120, "num_heads": 40, "num_layers": 2, "ffn_dim": 13824, "freq_dim": 256, "text_dim": 4096},
-    "thin": {"dim": 256, "num_heads": 4, "num_layers": 1, "ffn_dim": 512, "freq_dim": 64, "text_dim": 128},
 }
-"""Wan 2.1 I2V 14B, the same in small (heads of 128 too), and two for growth: on a GPU and without one."""
+"""Wan 2.1 I2V 14B, and the same in small (heads of 128 too) for machines without a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

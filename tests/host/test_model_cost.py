@@ -33,6 +33,15 @@ def test_budget_at_the_released_size(pack, repo_root) -> None:
     assert cost.directions_bytes(guidance.geometry) + model_rig.core(pack, "gga").CHUNK_BYTES < 64 * 2**20
 
 
+def test_the_verdict_tells_linear_from_square() -> None:
+    def rows(power: float) -> list[cost.Cost]:
+        return [cost.Cost(frames=1, exo_size="", tokens=n, plain_s=1.0, guided_s=1.0, plain_mb=1.0, guided_mb=1.0,
+                          extra_mb=(n / 1000) ** power) for n in (1000, 2000, 4000)]
+
+    assert cost.grows_at_most_linearly(rows(1.0)) and cost.grows_at_most_linearly(rows(0.0))
+    assert not cost.grows_at_most_linearly(rows(2.0))
+
+
 @pytest.mark.slow
 def test_the_bench_runs(capsys) -> None:
     if torch.cuda.is_available():
