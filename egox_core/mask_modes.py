@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -15,21 +13,7 @@ from .errors import EgoXInputError
 MASK_CHANNELS = 4  # one for each pixel frame that a latent frame stands for
 MASK_MODES = ("released", "paper", "trainer")
 MASK_MODE_KEY = "egox.mask_mode"
-"""Key in a LoRA file's metadata, written by our trainer; ``auto`` reads it."""
-
-
-def resolve_mask_mode(mode: str, lora_metadata: Mapping[str, str] | None = None) -> str:
-    """``auto`` becomes what the LoRA was trained with, else ``released``; other modes pass through, checked.
-
-    Raises:
-        EgoXInputError: not a mask mode, in the choice or in the metadata.
-    """
-    if mode == "auto":
-        mode = (lora_metadata or {}).get(MASK_MODE_KEY, "released")
-    if mode not in MASK_MODES:
-        raise EgoXInputError("mask mode", got=repr(mode), expected=f"auto or one of {', '.join(MASK_MODES)}",
-                             fix="choose one of the named modes")
-    return mode
+"""Key in a LoRA file's metadata, written by our trainer; read by :mod:`lora_settings`."""
 
 
 def build_mask(mode: str, t: int, h: int, w_exo: int, w_ego: int) -> Tensor:  # [1, 4, t, h, w_exo + w_ego]
@@ -45,7 +29,7 @@ def build_mask(mode: str, t: int, h: int, w_exo: int, w_ego: int) -> Tensor:  # 
     """
     if mode not in MASK_MODES:
         raise EgoXInputError("mask mode", got=repr(mode), expected=f"one of {', '.join(MASK_MODES)}",
-                             fix="choose one of them; auto is resolved with resolve_mask_mode first")
+                             fix="choose one of them; auto is resolved by lora_settings.resolve_auto")
     mask = torch.zeros(1, MASK_CHANNELS, t, h, w_exo + w_ego)
     if mode == "paper":
         mask[..., :w_exo] = 1

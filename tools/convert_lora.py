@@ -3,8 +3,7 @@
     python tools/convert_lora.py egox_released.safetensors egox_native.safetensors
     python tools/convert_lora.py native.safetensors diffusers.safetensors --to diffusers
 
-The result of the first is a file that ComfyUI's stock LoRA loader takes (*EgoX LoRA* reads both). ``.pt`` and ``.bin``
-files are read without running code from them, and written as safetensors.
+The result of the first is a file that ComfyUI's stock LoRA loader takes (*EgoX LoRA* reads both).
 """
 
 from __future__ import annotations
@@ -24,22 +23,18 @@ from egox_core.lora_keys import convert_lora, convert_transformer
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """(tensors, metadata) of a .safetensors, .pt, .pth, .bin or .ckpt file."""
+    """(tensors, metadata) of a .safetensors file."""
     if not path.is_file():
         raise EgoXInputError("weights file", got=str(path), expected="a file that exists", fix="check the path")
+    if path.suffix != ".safetensors":
+        raise EgoXInputError("weights file", got=path.name, expected="a .safetensors file",
+                             fix=f"convert it once: python tools/convert_to_safetensors.py {path.name}")
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise EgoXInputError("weights file", got=f"{path.name}: {error}", expected="safetensors or torch weights",
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise EgoXInputError("weights file", got=f"{path.name}: {error}", expected="a whole .safetensors file",
                              fix="download the file again") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise EgoXInputError("weights file", got=f"{path.name} holding {type(state).__name__}",
-                             expected="named tensors", fix="export the weights alone, without optimiser state")
-    return state, {}
 
 
 def write_weights(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from egox_core.canvas import (
 )
 from egox_core.errors import EgoXInputError
 from egox_core.image_embedding import embedding_picture, noisy_canvas_latent
-from egox_core.mask_modes import MASK_MODE_KEY, build_mask, resolve_mask_mode
+from egox_core.mask_modes import build_mask
 from egox_core.types import Canvas
 from egox_core.wan_latents import denormalise_latent, normalise_latent
 
@@ -78,14 +78,10 @@ def test_trainer_mask_equals_the_released_trainers(repo_root):
     assert torch.equal(build_mask("trainer", T, H, W_EXO, W_EGO), mask)
 
 
-def test_auto_mask_follows_the_lora():
-    assert resolve_mask_mode("auto") == "released"
-    assert resolve_mask_mode("auto", {MASK_MODE_KEY: "paper"}) == "paper"
-    assert resolve_mask_mode("trainer", {MASK_MODE_KEY: "paper"}) == "trainer"
+@pytest.mark.parametrize("mode", ["auto", "everything"])
+def test_unknown_and_unresolved_masks_are_refused(mode):
     with pytest.raises(EgoXInputError, match="mask mode"):
-        resolve_mask_mode("auto", {MASK_MODE_KEY: "everything"})
-    with pytest.raises(EgoXInputError, match="auto is resolved"):
-        build_mask("auto", T, H, W_EXO, W_EGO)
+        build_mask(mode, T, H, W_EXO, W_EGO)
 
 
 def test_released_embedding_decodes_the_noisy_canvas(golden):
