@@ -45,10 +45,12 @@ class EgoXEgoPoseInput(io.ComfyNode):
             inputs=[
                 io.Combo.Input("source", options=["file", "constant", "keyframes"], default="file",
                                tooltip="Where the poses come from; the inputs of the other sources are not used."),
-                io.Combo.Input("file", options=[BESIDE, *list_files((".json",))], default=BESIDE,
+                io.Combo.Input("file", options=[BESIDE, *list_files((".json", "images.txt"), outputs_too=True)],
+                               default=BESIDE,
                                tooltip="file: the meta.json in the exo video's own folder (needs 'frames'), or a "
-                                       "meta.json (one take or the released list), trajectory JSON or keyframe JSON in "
-                                       "the input folder or the pack's samples."),
+                                       "meta.json (one take or the released list), trajectory JSON, keyframe JSON or "
+                                       "COLMAP's images.txt in the input folder, the pack's samples or what Save "
+                                       "Trajectory wrote."),
                 io.String.Input("entry", default="",
                                 tooltip="file: the take's name or number, where the file lists several."),
                 io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS, CUSTOM], default=AUTO,
