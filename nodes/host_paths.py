@@ -96,7 +96,8 @@ def list_files(suffixes: tuple[str, ...], *, outputs_too: bool = False) -> list[
     inputs = list(_walk(Path(folder_paths.get_input_directory()), suffixes))
     if not outputs_too:
         return samples + inputs
-    return samples + inputs + [f"{name} [output]" for name in _walk(Path(folder_paths.get_output_directory()), suffixes)]
+    outputs = _walk(Path(folder_paths.get_output_directory()), suffixes)
+    return samples + inputs + [f"{name} [output]" for name in outputs]
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
