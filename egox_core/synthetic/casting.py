@@ -58,36 +58,63 @@ class Bounds:
                       indices=torch.tensor(indices, dtype=torch.int64))
 
 
-def visible_tiles(tiling: Tiling, world_axes: Tensor, origin: Tensor, bounds: Bounds,
-                  world_from_solid: Tensor) -> Tensor:
-    """Which tiles [S, M] may see which solids: the tile's cone meets one of the solid's bounding spheres.
+def visible_tiles(tiling: Tiling, camera_from_world: Tensor, origin: Tensor, bounds: Bounds, poses: Tensor) -> Tensor:
+    """Which tiles may see which solids [S, F * M]: the tile's cone meets one of the solid's bounding spheres.
 
     Args:
-        world_axes: [M, 3] the tiles' axes turned to the world.
-        origin: [3] camera centre, metres, world.
-        world_from_solid: [all solids, 3, 4].
+        camera_from_world: [F, 3, 3] rotations; origin: [F, 3] camera centres, metres, world.
+        poses: [F, all solids, 3, 4] world_from_solid.
     """
-    pose = world_from_solid[bounds.indices[bounds.row]]
-    away = (pose[:, :, :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[:, :, 3] - origin
-    radii = bounds.radii
+    pose = poses[:, bounds.indices[bounds.row]]  # [F, K, 3, 4]
+    away = (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
     far = away.norm(dim=-1).clamp_min(1e-9)
-    apart = ((away / far[:, None]) @ world_axes.T).clamp(-1, 1).acos()
-    swell = torch.where(far > radii, torch.asin((radii / far).clamp(max=1)), math.pi)
-    meets = apart <= swell[:, None] + tiling.angles[None, :]
-    return torch.zeros(len(bounds.indices), meets.shape[1]).index_add_(0, bounds.row, meets.float()) > 0
+    axes = tiling.axes @ camera_from_world  # [F, M, 3]
+    apart = ((away / far.unsqueeze(-1)) @ axes.transpose(1, 2)).clamp(-1, 1).acos()
+    swell = torch.where(far > bounds.radii, torch.asin((bounds.radii / far).clamp(max=1)), math.pi)
+    meets = apart <= swell.unsqueeze(-1) + tiling.angles
+    count = torch.zeros(len(bounds.indices), *meets.shape[::2]).index_add_(0, bounds.row, meets.transpose(0, 1).float())
+    return (count > 0).flatten(1)
 
 
-def first_hits(solids: tuple[Solid, ...], indices: list[int], world_from_solid: Tensor, origin: Tensor, rays: Tensor,
-               tile_of_ray: Tensor | None = None, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def turned(vectors: Tensor, rotation: Tensor) -> Tensor:
+    """Vectors [N, 3] times a rotation shared [3, 3] or each its own [N, 3, 3]: v R, that is Rt applied to them."""
+    return vectors @ rotation if rotation.ndim == 2 else (vectors.unsqueeze(1) @ rotation).squeeze(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayBundle:
+    """Rays of one or several frames, and where the solids are in each."""
+
+    rays: Tensor  # [N, 3] unit, world
+    origin: Tensor  # [F, 3] camera centres, metres, world
+    frame: Tensor | None  # [N] int64, 0...F-1; None: there is one frame
+    poses: Tensor  # [F, S, 3, 4] world_from_solid
+
+    def pose_of(self, index: int, solid: Solid, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(rotation [3, 3] or [n, 3, 3], centre [3] or [n, 3]) of a solid, for all or the chosen rays."""
+        if self.frame is None or not solid.moving:
+            pose = self.poses[0, index]
+        else:
+            pose = self.poses[:, index][self.frame if chosen is None else self.frame[chosen]]
+        return pose[..., :3], pose[..., 3]
+
+    def start_of(self, chosen: Tensor | None) -> Tensor:
+        """Where rays start, [3] or [n, 3]."""
+        if self.frame is None:
+            return self.origin[0]
+        return self.origin[self.frame if chosen is None else self.frame[chosen]]
+
+
+def first_hits(solids: tuple[Solid, ...], indices: list[int], bundle: RayBundle, tile_of_ray: Tensor | None = None,
+               visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(ray depth [N] metres, infinite for a miss; index [N] int64 of the solid, MISS for none).
 
     Args:
         indices: the solids to try; ``visible`` has one row for each of them.
-        world_from_solid: [S, 3, 4] of all solids at this frame.
-        origin: [3] shared, or [N, 3].
-        rays: [N, 3] unit, world.
-        tile_of_ray: [N], visible: [len(indices), M]: see :func:`visible_tiles`; None tries every solid on every ray.
+        tile_of_ray: [N] int64, frame * M + tile; visible: see :func:`visible_tiles`. None tries every solid on every
+            ray, which is the plain twin of the culled cast.
     """
+    rays = bundle.rays
     depth = torch.full((len(rays),), math.inf, dtype=rays.dtype, device=rays.device)
     index = torch.full((len(rays),), MISS, dtype=torch.int64, device=rays.device)
     for row, solid_index in enumerate(indices):
@@ -100,10 +127,11 @@ def first_hits(solids: tuple[Solid, ...], indices: list[int], world_from_solid: 
                 chosen = tiles[tile_of_ray].nonzero().squeeze(1)
                 if len(chosen) == 0:
                     continue
-        solid, pose = solids[solid_index], world_from_solid[solid_index]
-        own_rays = (rays if chosen is None else rays[chosen]) @ pose[:, :3]
-        start = origin if origin.ndim == 1 or chosen is None else origin[chosen]
-        hit = intersect(solid.kind, solid.size, (start - pose[:, 3]) @ pose[:, :3], own_rays)
+        solid = solids[solid_index]
+        rotation, centre = bundle.pose_of(solid_index, solid, chosen)
+        start = bundle.start_of(chosen) - centre
+        start = start @ rotation if start.ndim == 1 else turned(start, rotation)
+        hit = intersect(solid.kind, solid.size, start, turned(rays if chosen is None else rays[chosen], rotation))
         if chosen is None:
             nearer = hit < depth
             depth = torch.where(nearer, hit, depth)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cameras import inside_picture, project
 from ..poses import camera_centre
-from .casting import first_hits
+from .casting import RayBundle, first_hits
 from .solids import normals
 from .take import SyntheticTake
 from .views import ViewRays
@@ -53,7 +53,8 @@ def covisible(take: SyntheticTake, frame: int, max_incidence_deg: float = MAX_IN
     away = points[chosen] - exo_centre
     far = away.norm(dim=-1)
     exo_rays = away / far[:, None]
-    first, _ = first_hits(scene.solids, scene.indices(), scene.world_from_solid[frame], exo_centre, exo_rays)
+    bundle = RayBundle(rays=exo_rays, origin=exo_centre[None], frame=None, poses=scene.world_from_solid[[frame]])
+    first, _ = first_hits(scene.solids, scene.indices(), bundle)
     seen = first >= far * (1 - SAME_HIT)
     chosen, exo_rays = chosen[seen], exo_rays[seen]
 

@@ -1,4 +1,4 @@
-"""Frames side by side: one Python thread a core, each with a single-threaded torch."""
+"""Chunks of frames side by side: one Python thread a core, each with a single-threaded torch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def single_threaded() -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def map_frames(work: Callable[[int], Result], frames: int, workers: int) -> Iterator[Result]:
-    """``work(frame)`` for every frame, in order; an error or a caller that stops early leaves no thread behind."""
+def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
+    """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves no thread behind."""
     pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MOST_WORKERS)))
     try:
-        yield from pool.map(work, range(frames))
+        yield from pool.map(work, range(count))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

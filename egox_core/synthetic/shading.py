@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .casting import RayBundle, turned
 from .scene import Scene
 from .solids import Solid, distance, normals
 from .textures import albedo_at
@@ -22,10 +23,10 @@ CREASE_DEPTH = 0.45
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hits:
-    """Where N rays met the scene."""
+    """Where the N rays of a bundle met the scene."""
 
-    origin: Tensor  # [3] metres, world
-    rays: Tensor  # [N, 3] unit, world
+    bundle: RayBundle
+    frames: list[int]  # the scene's frames that the bundle's F stand for
     step_x: Tensor  # [N, 3] change of the ray for one pixel to the right, world
     step_y: Tensor  # [N, 3] for one pixel down
     depth: Tensor  # [N] ray depth, metres; infinite for a miss
@@ -35,16 +36,15 @@ class Hits:
 def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
     """For each standing solid the standing ones that darken it: those within reach of spots all over either of them."""
     standing = scene.indices(moving=False)
+    poses = scene.world_from_solid[0, standing]
+    spots = torch.stack([_spots(scene.solids[i]) for i in standing]) @ poses[..., :3].transpose(1, 2)
+    spots = spots + poses[:, None, :, 3]
     near = torch.zeros(len(standing), len(standing), dtype=torch.bool)
     for row, i in enumerate(standing):
-        solid, pose = scene.solids[i], scene.world_from_solid[0, i]
-        for column, j in enumerate(standing):
-            if j != i:
-                other = scene.world_from_solid[0, j]
-                spots = _spots(scene.solids[j]) @ other[:, :3].T + other[:, 3]
-                far = distance(solid.kind, solid.size, (spots - pose[:, 3]) @ pose[:, :3])
-                near[row, column] = bool((far < CREASE_REACH_M).any())
-    near = near | near.T
+        solid, pose = scene.solids[i], poses[row]
+        far = distance(solid.kind, solid.size, (spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3])
+        near[row] = (far.reshape(len(standing), -1) < CREASE_REACH_M).any(-1)
+    near = (near | near.T).fill_diagonal_(False)
     return {i: tuple(standing[c] for c in near[row].nonzero().squeeze(1).tolist()) for row, i in enumerate(standing)}
 
 
@@ -56,9 +56,9 @@ def _spots(solid: Solid) -> Tensor:
     return torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3) * half
 
 
-def shade(scene: Scene, frame: int, hits: Hits, neighbours: dict[int, tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+def shade(scene: Scene, hits: Hits, neighbours: dict[int, tuple[int, ...]]) -> tuple[Tensor, Tensor]:
     """(colours [N, 3] 0...1, world normals [N, 3]); zero where a ray missed."""
-    colours, world_normals = torch.zeros_like(hits.rays), torch.zeros_like(hits.rays)
+    colours, world_normals = torch.zeros_like(hits.step_x), torch.zeros_like(hits.step_x)
     order = hits.index.argsort()
     counts = torch.bincount(hits.index + 1, minlength=len(scene.solids) + 1).tolist()
     start = counts[0]
@@ -67,31 +67,36 @@ def shade(scene: Scene, frame: int, hits: Hits, neighbours: dict[int, tuple[int,
             continue
         chosen = order[start:start + count]
         start += count
-        colour, normal = _shade_one(scene, frame, hits, chosen, solid_index, neighbours.get(solid_index, ()))
+        colour, normal = _shade_one(scene, hits, chosen, solid_index, neighbours.get(solid_index, ()))
         colours[chosen], world_normals[chosen] = colour, normal
     return colours, world_normals
 
 
-def _shade_one(scene: Scene, frame: int, hits: Hits, chosen: Tensor, solid_index: int,
+def _shade_one(scene: Scene, hits: Hits, chosen: Tensor, solid_index: int,
                neighbours: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    solid, pose = scene.solids[solid_index], scene.world_from_solid[frame, solid_index]
-    rotation, centre = pose[:, :3], pose[:, 3]
-    rays, depth = hits.rays[chosen], hits.depth[chosen].unsqueeze(-1)
-    points = hits.origin + depth * rays
-    local = (points - centre) @ rotation
-    normal = normals(solid.kind, solid.size, local) @ rotation.T
+    solid, bundle = scene.solids[solid_index], hits.bundle
+    rotation, centre = bundle.pose_of(solid_index, solid, chosen)
+    rays, depth = bundle.rays[chosen], hits.depth[chosen].unsqueeze(-1)
+    points = bundle.start_of(chosen) + depth * rays
+    local = turned(points - centre, rotation)
+    normal = turned(normals(solid.kind, solid.size, local), rotation.transpose(-1, -2))
     facing = (rays * normal).sum(-1, keepdim=True)
     facing = torch.where(facing.abs() < 0.02, torch.full_like(facing, -0.02), facing)
     steps = []
     for step in (hits.step_x[chosen], hits.step_y[chosen]):
         # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the plane.
         slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
-        steps.append(slide @ rotation)
+        steps.append(turned(slide, rotation))
     albedo = albedo_at(solid.material, local, steps[0], steps[1])
-    to_lamp = scene.light.position[frame] - points
+    position, strength = scene.light.position[hits.frames], scene.light.strength[hits.frames]
+    if bundle.frame is None:
+        position, strength = position[0], strength[0]
+    else:
+        position, strength = position[bundle.frame[chosen]], strength[bundle.frame[chosen]].unsqueeze(-1)
+    to_lamp = position - points
     far = to_lamp.norm(dim=-1, keepdim=True)
     lambert = ((to_lamp / far) * normal).sum(-1, keepdim=True).clamp_min(0)
-    lamp = scene.light.strength[frame] * lambert / (1 + (far / LAMP_REACH_M).square())
+    lamp = strength * lambert / (1 + (far / LAMP_REACH_M).square())
     light = scene.light.ambient * (0.8 + 0.2 * normal[:, 2:]) + lamp
     if neighbours:
         light = light * _creases(scene, neighbours, points, normal).unsqueeze(-1)

@@ -10,12 +10,14 @@ from torch import Tensor
 from ..cameras import CameraModel, intrinsics_matrix
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, DepthVideo
-from .frame_pool import map_frames, single_threaded
+from .frame_pool import map_chunks, single_threaded
 from .layout import draw_layout
 from .scene import Scene
 from .shading import crease_neighbours
 from .spec import SyntheticSpec
 from .views import Renderer, View
+
+CHUNK_PIXELS = 150_000  # frames of small pictures are cast together up to this many pixels, to save overhead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,8 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
     with single_threaded() as threads:
         exo_views, ego_views = _render(spec, layout.scene, threads, progress)
     scene = layout.scene
-    exo_rgb, _, exo_depth_m, exo_index = (torch.stack(values) for values in zip(*exo_views, strict=True))
-    ego_rgb, ego_ray, ego_depth_m, ego_index = (torch.stack(values) for values in zip(*ego_views, strict=True))
+    exo_rgb, _, exo_depth_m, exo_index = (torch.cat(values) for values in zip(*exo_views, strict=True))
+    ego_rgb, ego_ray, ego_depth_m, ego_index = (torch.cat(values) for values in zip(*ego_views, strict=True))
     person, dynamic = scene.group_table("body", "head"), scene.group_table("body", "head", "held")
     return SyntheticTake(
         spec=spec, scene=scene, prompt=layout.prompt, exo_rgb=exo_rgb, exo_depth_m=exo_depth_m, exo_index=exo_index,
@@ -83,33 +85,35 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
 
 
 def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress) -> tuple[list, list]:
-    """(exo views, ego views), compact ones, one a frame."""
+    """(exo views, ego views): compact ones, a list entry for each chunk of frames."""
     neighbours = crease_neighbours(scene)
-    exo = Renderer(scene, scene.exo_camera, neighbours, spec.edge_samples)
-    ego = Renderer(scene, scene.ego_camera, neighbours, spec.edge_samples)
+    exo = Renderer(scene, scene.exo_camera, scene.exo_w2c, neighbours, spec.edge_samples)
+    ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, seen_by_ego = scene.indices(), scene.indices(head=False)
-    background = exo.full(0, scene.exo_w2c, standing)
+    background = exo.full([0], standing)
+    length = max(1, CHUNK_PIXELS // max(exo.pixels, ego.pixels))
+    chunks = [list(range(begin, min(begin + length, spec.frames))) for begin in range(0, spec.frames, length)]
 
-    def render(frame: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        behind = exo.full(frame, scene.exo_w2c, standing) if spec.moving_light else background
-        return (_compact(exo, exo.over(frame, scene.exo_w2c, behind, moving, everything)),
-                _compact(ego, ego.full(frame, scene.ego_w2c[frame], seen_by_ego)))
+    def render(number: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        frames = chunks[number]
+        behind = exo.full(frames, standing) if spec.moving_light else background
+        return _compact(exo, exo.over(frames, behind, moving, everything)), _compact(ego, ego.full(frames, seen_by_ego))
 
     exo_views, ego_views = [], []
     progress(0, spec.frames, "synthetic take")
-    for frame, (exo_view, ego_view) in enumerate(map_frames(render, spec.frames, workers)):
+    for number, (exo_view, ego_view) in enumerate(map_chunks(render, len(chunks), workers)):
         exo_views.append(exo_view)
         ego_views.append(ego_view)
-        progress(frame + 1, spec.frames, "synthetic take")
+        for frame in chunks[number]:
+            progress(frame + 1, spec.frames, "synthetic take")
     return exo_views, ego_views
 
 
 def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(rgb uint8 [H, W, 3], ray depth [H, W], z depth [H, W], index int16 [H, W]); a miss has depth NaN."""
-    height, width = renderer.height, renderer.width
-    ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan)
-    depth = ray_depth * renderer.view_rays.rays[:, 2]
+    """(rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W], index int16 [F, H, W]); a miss has depth NaN."""
+    size = (-1, renderer.height, renderer.width)
+    ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
+    depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)
     rgb = (view.rgb * 255).round().clamp(0, 255).to(torch.uint8)
-    return (rgb.reshape(height, width, 3), ray_depth.reshape(height, width), depth.reshape(height, width),
-            view.index.to(torch.int16).reshape(height, width))
+    return rgb.reshape(*size, 3), ray_depth, depth, view.index.to(torch.int16).reshape(size)

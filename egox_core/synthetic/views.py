@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cameras import CameraModel, pixel_grid, pixel_rays, unproject
 from ..poses import camera_centre
-from .casting import Bounds, Tiling, first_hits, tile_picture, visible_tiles
+from .casting import Bounds, RayBundle, Tiling, first_hits, tile_picture, turned, visible_tiles
 from .scene import Scene
 from .shading import Hits, shade
 
@@ -47,7 +47,7 @@ class ViewRays:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One picture, flat over H * W stored pixels."""
+    """Pictures of F frames, flat over F * H * W stored pixels."""
 
     rgb: Tensor  # [N, 3] float32 0...1
     ray_depth: Tensor  # [N] float32 metres, infinite for a miss
@@ -56,94 +56,107 @@ class View:
 
 
 def outline(index: Tensor, normals: Tensor, height: int, width: int) -> Tensor:
-    """Pixels [H * W] bool with a 4-neighbour on another solid or on another face."""
-    ids, faces = index.reshape(height, width), normals.reshape(height, width, 3)
-    edge = torch.zeros(height, width, dtype=torch.bool)
-    right = (ids[:, 1:] != ids[:, :-1]) | ((faces[:, 1:] * faces[:, :-1]).sum(-1) < EDGE_COSINE)
-    down = (ids[1:] != ids[:-1]) | ((faces[1:] * faces[:-1]).sum(-1) < EDGE_COSINE)
-    edge[:, 1:] |= right
-    edge[:, :-1] |= right
-    edge[1:] |= down
-    edge[:-1] |= down
+    """Pixels [F * H * W] bool with a 4-neighbour on another solid or on another face."""
+    ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
+    edge = torch.zeros(ids.shape, dtype=torch.bool)
+    right = (ids[:, :, 1:] != ids[:, :, :-1]) | ((faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE)
+    down = (ids[:, 1:] != ids[:, :-1]) | ((faces[:, 1:] * faces[:, :-1]).sum(-1) < EDGE_COSINE)
+    edge[:, :, 1:] |= right
+    edge[:, :, :-1] |= right
+    edge[:, 1:] |= down
+    edge[:, :-1] |= down
     return edge.reshape(-1)
 
 
 class Renderer:
-    """Casts views of one scene; holds what stays the same from frame to frame."""
+    """Casts one camera's views of a scene, several frames at a time; holds what stays the same from frame to frame.
 
-    def __init__(self, scene: Scene, camera: CameraModel, neighbours: dict[int, tuple[int, ...]],
+    Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Frames go together so that small
+    pictures are not all overhead; one frame of a large picture is work enough.
+    """
+
+    def __init__(self, scene: Scene, camera: CameraModel, w2c: Tensor, neighbours: dict[int, tuple[int, ...]],
                  edge_samples: int) -> None:
+        """``w2c``: [3, 4] of a standing camera or [T, 3, 4], float64."""
         self.scene, self.neighbours, self.edge_samples = scene, neighbours, edge_samples
         self.view_rays = ViewRays.of(camera)
         self.width, self.height = camera.stored_size
+        self.w2c = w2c.expand(scene.frames, 3, 4)
         self._bounds: dict[tuple[int, ...], Bounds] = {}
 
-    def world(self, w2c: Tensor) -> tuple[Tensor, Tensor]:
-        """(rotation [3, 3] camera_from_world, camera centre [3]), float32."""
-        return w2c[:, :3].float(), camera_centre(w2c).float()
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
 
-    def visible(self, frame: int, w2c: Tensor, indices: list[int]) -> Tensor:
-        """Which tiles [len(indices), M] may see which of the solids."""
-        rotation, origin = self.world(w2c)
+    def visible(self, frames: list[int], indices: list[int]) -> Tensor:
+        """Which tiles [len(indices), F * M] may see which of the solids."""
         key = tuple(indices)
         if key not in self._bounds:
             self._bounds[key] = Bounds.of(self.scene.solids, indices)
-        tiling = self.view_rays.tiling
-        return visible_tiles(tiling, tiling.axes @ rotation, origin, self._bounds[key],
-                             self.scene.world_from_solid[frame])
+        w2c = self.w2c[frames]
+        return visible_tiles(self.view_rays.tiling, w2c[..., :3].float(), camera_centre(w2c).float(),
+                             self._bounds[key], self.scene.world_from_solid[frames])
 
-    def cast(self, frame: int, w2c: Tensor, indices: list[int], pixels: Tensor | None = None,
-             rays_cam: Tensor | None = None, shaded: bool = True, visible: Tensor | None = None) -> View:
-        """Cast the centre rays of all or some pixels (flat indices), or given rays of those pixels."""
-        view = self.view_rays
-        rotation, origin = self.world(w2c)
-        pick = slice(None) if pixels is None else pixels
-        rays = (view.rays[pick] if rays_cam is None else rays_cam) @ rotation
+    def cast(self, frames: list[int], indices: list[int], flat: Tensor | None = None, rays_cam: Tensor | None = None,
+             visible: Tensor | None = None) -> View:
+        """Cast the centre rays of all or some pixels (flat numbers), or given rays of those pixels."""
+        view, count = self.view_rays, self.pixels
+        w2c = self.w2c[frames]
+        rotation = w2c[..., :3].float()
         if visible is None:
-            visible = self.visible(frame, w2c, indices)
-        depth, index = first_hits(self.scene.solids, indices, self.scene.world_from_solid[frame], origin, rays,
-                                  view.tiling.of_pixel[pick], visible)
-        if not shaded:
-            empty = torch.zeros_like(rays)
-            return View(rgb=empty, ray_depth=depth, index=index, normals=empty)
-        hits = Hits(origin=origin, rays=rays, step_x=view.step_x[pick] @ rotation, step_y=view.step_y[pick] @ rotation,
-                    depth=depth, index=index)
-        rgb, normals = shade(self.scene, frame, hits, self.neighbours)
+            visible = self.visible(frames, indices)
+        if flat is None:
+            vectors = [(v @ rotation).reshape(-1, 3) for v in (view.rays, view.step_x, view.step_y)]
+            pixel = torch.arange(count).repeat(len(frames))
+            frame = torch.arange(len(frames)).repeat_interleave(count)
+        else:
+            pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
+            own = rotation[0] if len(frames) == 1 else rotation[frame]
+            rays = view.rays[pixel] if rays_cam is None else rays_cam
+            vectors = [turned(v, own) for v in (rays, view.step_x[pixel], view.step_y[pixel])]
+        bundle = RayBundle(rays=vectors[0], origin=camera_centre(w2c).float(),
+                           frame=None if len(frames) == 1 else frame, poses=self.scene.world_from_solid[frames])
+        tile_of_ray = view.tiling.of_pixel[pixel] + frame * len(view.tiling.axes)
+        depth, index = first_hits(self.scene.solids, indices, bundle, tile_of_ray, visible)
+        hits = Hits(bundle=bundle, frames=frames, step_x=vectors[1], step_y=vectors[2], depth=depth, index=index)
+        rgb, normals = shade(self.scene, hits, self.neighbours)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)
 
-    def smooth(self, frame: int, w2c: Tensor, indices: list[int], pixels: Tensor) -> Tensor:
-        """Colours [N, 3] of outline pixels (flat indices), averaged over sub-rays."""
-        if len(pixels) == 0:
+    def smooth(self, frames: list[int], indices: list[int], flat: Tensor) -> Tensor:
+        """Colours [N, 3] of outline pixels (flat numbers), averaged over sub-rays."""
+        if len(flat) == 0:
             return torch.zeros(0, 3)
-        visible = self.visible(frame, w2c, indices)
-        total = torch.zeros(len(pixels), 3)
-        for rays_cam in self.view_rays.offset(pixels, self.edge_samples):
-            total += self.cast(frame, w2c, indices, pixels, rays_cam, visible=visible).rgb
+        visible = self.visible(frames, indices)
+        total = torch.zeros(len(flat), 3)
+        for rays_cam in self.view_rays.offset(flat % self.pixels, self.edge_samples):
+            total += self.cast(frames, indices, flat, rays_cam, visible=visible).rgb
         return total / self.edge_samples**2
 
-    def full(self, frame: int, w2c: Tensor, indices: list[int]) -> View:
-        """The whole picture, outlines smoothed."""
-        view = self.cast(frame, w2c, indices)
+    def full(self, frames: list[int], indices: list[int]) -> View:
+        """Whole pictures, outlines smoothed."""
+        view = self.cast(frames, indices)
         if self.edge_samples > 1:
             edge = outline(view.index, view.normals, self.height, self.width).nonzero().squeeze(1)
-            view.rgb[edge] = self.smooth(frame, w2c, indices, edge)
+            view.rgb[edge] = self.smooth(frames, indices, edge)
         return view
 
-    def over(self, frame: int, w2c: Tensor, background: View, moving: list[int], everything: list[int]) -> View:
-        """The picture of a standing camera: moving solids over a background cast once."""
-        visible = self.visible(frame, w2c, moving)
-        pixels = visible.any(0)[self.view_rays.tiling.of_pixel].nonzero().squeeze(1)
-        front = self.cast(frame, w2c, moving, pixels, visible=visible)
-        nearer = front.ray_depth < background.ray_depth[pixels]
-        chosen = pixels[nearer]
-        rgb, depth = background.rgb.clone(), background.ray_depth.clone()
-        index, normals = background.index.clone(), background.normals.clone()
+    def over(self, frames: list[int], background: View, moving: list[int], everything: list[int]) -> View:
+        """Pictures of a standing camera: moving solids over the background, which is one picture or one a frame."""
+        visible = self.visible(frames, moving)
+        tiles = visible.any(0).reshape(len(frames), -1)
+        flat = tiles[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)
+        front = self.cast(frames, moving, flat, visible=visible)
+        repeats = len(frames) * self.pixels // len(background.index)
+        rgb, normals = background.rgb.repeat(repeats, 1), background.normals.repeat(repeats, 1)
+        depth, index = background.ray_depth.repeat(repeats), background.index.repeat(repeats)
+        nearer = front.ray_depth < depth[flat]
+        chosen = flat[nearer]
         rgb[chosen], depth[chosen] = front.rgb[nearer], front.ray_depth[nearer]
         index[chosen], normals[chosen] = front.index[nearer], front.normals[nearer]
         if self.edge_samples > 1 and len(chosen):
-            touched = torch.zeros(self.height, self.width, dtype=torch.bool)
-            touched.view(-1)[chosen] = True
-            grown = torch.nn.functional.max_pool2d(touched[None, None].float(), 3, 1, 1)[0, 0] > 0
-            edge = (outline(index, normals, self.height, self.width) & grown.reshape(-1)).nonzero().squeeze(1)
-            rgb[edge] = self.smooth(frame, w2c, everything, edge)
+            touched = torch.zeros(len(frames), 1, self.height, self.width)
+            touched.view(-1)[chosen] = 1.0
+            grown = torch.nn.functional.max_pool2d(touched, 3, 1, 1).reshape(-1) > 0
+            edge = (outline(index, normals, self.height, self.width) & grown).nonzero().squeeze(1)
+            rgb[edge] = self.smooth(frames, everything, edge)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)

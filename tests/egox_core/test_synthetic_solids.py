@@ -9,7 +9,7 @@ import torch
 from egox_core.cameras import CameraModel, pixel_rays
 from egox_core.poses import camera_centre
 from egox_core.synthetic import SyntheticSpec
-from egox_core.synthetic.casting import Bounds, first_hits, tile_picture, visible_tiles
+from egox_core.synthetic.casting import Bounds, RayBundle, first_hits, tile_picture, visible_tiles
 from egox_core.synthetic.layout import draw_layout
 from egox_core.synthetic.solids import distance, intersect, normals
 from egox_core.synthetic.textures import PIXEL_SIGMA, Material, albedo_at, draw_waves
@@ -59,32 +59,40 @@ def test_a_ray_that_starts_inside_meets_nothing() -> None:
         assert torch.isinf(intersect(kind, size, torch.zeros(3, dtype=torch.float64), rays)).all()
 
 
-def test_tiles_never_lose_a_hit() -> None:
-    """The culled cast is the plain one, which tries every solid on every ray."""
+@pytest.mark.parametrize("frames", [[1], [0, 1]])
+def test_tiles_never_lose_a_hit(frames: list[int]) -> None:
+    """The culled cast is the plain one, which tries every solid on every ray; so is that of several frames at once."""
     scene = draw_layout(SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)).scene
     indices = scene.indices(head=False)
-    for camera, w2c in ((scene.exo_camera, scene.exo_w2c), (scene.ego_camera, scene.ego_w2c[1])):
+    poses = scene.world_from_solid[frames]
+    for camera, w2c in ((scene.exo_camera, scene.exo_w2c.expand(2, 3, 4)), (scene.ego_camera, scene.ego_w2c)):
         rays_cam = pixel_rays(camera)[0]
         tiling = tile_picture(rays_cam)
-        rotation, origin = w2c[:, :3].float(), camera_centre(w2c).float()
-        rays = rays_cam.reshape(-1, 3) @ rotation
-        visible = visible_tiles(tiling, tiling.axes @ rotation, origin, Bounds.of(scene.solids, indices),
-                                scene.world_from_solid[1])
+        rotation, origin = w2c[frames][..., :3].float(), camera_centre(w2c[frames]).float()
+        rays = (rays_cam.reshape(-1, 3) @ rotation).reshape(-1, 3)
+        count = len(tiling.of_pixel)
+        frame = torch.arange(len(frames)).repeat_interleave(count)
+        visible = visible_tiles(tiling, rotation, origin, Bounds.of(scene.solids, indices), poses)
         assert visible.float().mean() < 0.5
-        pose = scene.world_from_solid[1]
-        fast = first_hits(scene.solids, indices, pose, origin, rays, tiling.of_pixel, visible)
-        plain = first_hits(scene.solids, indices, pose, origin, rays)
-        assert torch.equal(fast[1], plain[1])
-        # Only the order of float32 sums differs (matrix products of other lengths): a few last digits.
-        assert torch.allclose(fast[0], plain[0], rtol=1e-5, atol=1e-5)
+        together = RayBundle(rays=rays, origin=origin, frame=frame if len(frames) > 1 else None, poses=poses)
+        tile_of_ray = tiling.of_pixel.repeat(len(frames)) + frame * len(tiling.axes)
+        fast = first_hits(scene.solids, indices, together, tile_of_ray, visible)
+        alone = [first_hits(scene.solids, indices, RayBundle(
+            rays=rays[frame == f], origin=origin[[f]], frame=None, poses=poses[[f]])) for f in range(len(frames))]
+        assert (fast[1] == torch.cat([index for _, index in alone])).float().mean() > 0.9999
+        # Only the order of float32 sums differs (matrix products of other shapes): a few last digits.
+        close = torch.isclose(fast[0], torch.cat([depth for depth, _ in alone]), rtol=1e-5, atol=1e-5)
+        assert close.float().mean() > 0.9999
 
 
 def test_float32_hits_are_those_of_float64() -> None:
     scene = draw_layout(SyntheticSpec(seed=5, frames=1, exo_width=112, exo_height=64, ego_size=64)).scene
     rays = pixel_rays(scene.exo_camera, dtype=torch.float64)[0].reshape(-1, 3) @ scene.exo_w2c[:, :3]
-    origin, pose = camera_centre(scene.exo_w2c), scene.world_from_solid[0]
-    exact = first_hits(scene.solids, scene.indices(), pose.double(), origin, rays)
-    single = first_hits(scene.solids, scene.indices(), pose, origin.float(), rays.float())
+    double = RayBundle(rays=rays, origin=camera_centre(scene.exo_w2c)[None], frame=None,
+                       poses=scene.world_from_solid.double())
+    exact = first_hits(scene.solids, scene.indices(), double)
+    single = first_hits(scene.solids, scene.indices(), RayBundle(
+        rays=rays.float(), origin=double.origin.float(), frame=None, poses=scene.world_from_solid))
     same = exact[1] == single[1]
     assert same.float().mean() > 0.9995  # a ray within rounding of an outline may fall on either side
     off = (exact[0] - single[0].double()).abs()[same] / exact[0][same]
