@@ -160,11 +160,13 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
     Raises:
         EgoXInputError: the path does not reach over them.
     """
-    track = PoseTrack(w2c=trajectory.w2c.double(), moments=trajectory.times_s.double(), clock="seconds",
+    times = trajectory.times_s.double()
+    later = torch.cat((times.new_ones(1, dtype=torch.bool), times[1:] > times[:-1]))  # uneven videos repeat a frame
+    track = PoseTrack(w2c=trajectory.w2c.double()[later], moments=times[later], clock="seconds",
                       name=trajectory.source or "given")
     moved = replace(trajectory, w2c=poses_of_frames(track, frames), times_s=frames.times_s.double())
     if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:
-        exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses"))
+        exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses")[later])
         moved = replace(moved, exo_w2c=poses_of_frames(exo, frames))
     return moved
 

@@ -187,6 +187,8 @@ def test_own_format_round_trip(tmp_path: Path) -> None:
     half = read_trajectory(path, CAMERA, selection([0, 2, 4]))
     assert torch.allclose(half.w2c, before.w2c[[0, 2, 4]], atol=1e-12)
     assert torch.allclose(resample(before, selection([0, 2, 4])).w2c, half.w2c)
+    twice = resample(before, selection([0, 2, 2, 4]))
+    assert torch.allclose(resample(twice, selection([0, 2, 4])).w2c, half.w2c)
     content = json.loads(path.read_text(encoding="utf-8"))
     for broken, message in ((content | {"colour": 1}, "unknown .'colour'"), (content | {"version": 9}, "version 9"),
                             ({k: v for k, v in content.items() if k != "w2c"}, "missing keys .'w2c'"),

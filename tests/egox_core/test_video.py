@@ -136,6 +136,48 @@ def test_padding_is_black(clip: Path) -> None:
     assert frames[0, :20].max() == 0 and frames[0, 48].max() > 100
 
 
+def test_turned_pictures_are_shown_upright(tmp_path: Path) -> None:
+    """A phone's portrait video is stored lying down with a note how to turn it."""
+    path = tmp_path / "portrait.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV can't write a rotation")
+        stream.set_display_rotation(90)
+        for picture in numbered_frames(5, 48, 96).numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    info = probe_video(path)
+    frames = read_frames(path, info, select_frames(info, frame_count=5))
+    assert (info.width, info.height) == (48, 96) and frames.shape == (5, 96, 48, 3)
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        expected = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # as the host turns it
+    assert np.array_equal(frames[0].numpy(), expected) and frames[0, :, 24].float().std() > 30
+
+
+def test_uneven_time_stamps(tmp_path: Path) -> None:
+    """Frames are chosen by the moment they are shown, not by counting."""
+    path = tmp_path / "uneven.mkv"
+    ticks = [0, 50, 100, 150, 400, 450, 500, 550, 600, 650, 700, 750]  # ms; nothing for a quarter of a second
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = 80, 48, "yuv420p", Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for tick, picture in zip(ticks, numbered_frames(12).numpy(), strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = tick, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    info = probe_video(path)
+    assert [round(1000 * t) for t in info.times_s] == ticks
+    chosen = select_frames(info, frame_count=5, target_fps=10)
+    assert chosen.source_indices.tolist() == [0, 2, 3, 4, 4]  # 200 ms is nearest to 150, 300 and 400 to 400
+    assert grey(read_frames(path, info, chosen)) == [0, 2, 3, 4, 4]
+    assert chosen.times_s.tolist() == pytest.approx([0, 0.1, 0.15, 0.4, 0.4])
+
+
 def test_turned_and_stretched_pixels(tmp_path: Path) -> None:
     """A file whose pixels are twice as wide as high is shown twice as wide."""
     path = tmp_path / "anamorphic.mp4"
