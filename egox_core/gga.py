@@ -82,7 +82,7 @@ def gga_attention(
     for rows in _spans(t * h, chunk_bytes // (token_bytes * w_exo)):
         exo = rows_q[:, rows, :w_exo]
         rows_out[:, rows, :w_exo] = plain(exo.flatten(1, 2), k, v, heads).view(exo.shape)
-    chunk_queries = min(CHUNK_QUERIES, chunk_bytes // (token_bytes + bias_rows.bytes_a_row))
+    chunk_queries = min(CHUNK_QUERIES, (chunk_bytes - bias_rows.scratch_bytes) // (token_bytes + bias_rows.bytes_a_row))
     for rows in _spans(t * h, chunk_queries // w_ego):
         ego = rows_q[:, rows, w_exo:]
         queries = slice(rows.start * w_ego, rows.stop * w_ego)

@@ -6,7 +6,6 @@ Compiled on a GPU (half a minute at the first call); elsewhere torch runs it unc
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import torch
@@ -29,26 +28,22 @@ def flex_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, 
 
 def score_mod(bias_rows: BiasRows, queries: slice) -> Callable[..., Tensor]:
     """The function that FlexAttention calls for a score, with the directions bound to it."""
-    geometry, options = bias_rows.geometry, bias_rows.options
+    geometry = bias_rows.geometry
     directions = geometry.query_dirs.flatten(0, 1)[queries]
     keys = geometry.key_dirs
-    per_frame, first, lambda_g, mode = bias_rows.per_frame, queries.start, options.lambda_g, options.mode
-    known = (geometry.key_trust > 0).float()
-    trust = bias_rows.trust
+    per_frame, first, scale = bias_rows.per_frame, queries.start, bias_rows.scale
+    gain, offset = bias_rows.gain, bias_rows.offset
 
     def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         frame = (query + first) // per_frame
         cos = (directions[query, 0] * keys[frame, key, 0] + directions[query, 1] * keys[frame, key, 1]
                + directions[query, 2] * keys[frame, key, 2])
-        if mode == "released":
-            cos = torch.where(cos > 0, cos * lambda_g, cos) if lambda_g > 1 else cos * lambda_g
+        cos = torch.where(cos > 0, cos * scale, cos) if scale > 1 else cos * scale
         bias = torch.log((cos + 1) + LOG_FLOOR)
-        if mode == "paper":
-            bias = bias + known[key] * math.log(lambda_g)
-        elif mode == "power":
-            bias = bias * lambda_g
-        if trust is not None:
-            bias = bias * trust[key]
+        if gain is not None:
+            bias = bias * gain[key]
+        if offset is not None:
+            bias = bias + offset[key]
         return score + bias
 
     return biased

@@ -45,19 +45,22 @@ class BiasRows:
         device = geometry.key_dirs.device
         self._buffer: Tensor | None = None
         self._work_rows = max(1, WORK_BYTES.get(device.type, 2**24) // (4 * geometry.tokens))
-        self._fused = triton_bias_rows(device) if fused and options.mode == "released" else None
-        known = geometry.key_trust > 0
-        self._log_lambda = known.float() * math.log(options.lambda_g) if options.mode == "paper" else None
-        self.trust = None
-        if options.soft_trust and not geometry.all_or_nothing:
-            # Keys without geometry keep their (nearly zero) bias; scaling it by 0 would differ from the twin by 1e-6.
-            self.trust = torch.where(known, geometry.key_trust, torch.ones((), device=device))
+        self._fused = triton_bias_rows(device) if fused else None
+        # What is left after the logarithm is linear in it, key by key: gain * log + offset; None where trivial.
+        self.gain, self.offset = _linear_part(geometry, options)
+        self.scale = options.lambda_g if options.mode == "released" else 1.0
 
     @property
     def bytes_a_row(self) -> int:
         """Memory of one row beside the fixed scratch."""
         in_place = self.dtype == torch.float32
         return self.geometry.tokens * (4 if in_place else torch.finfo(self.dtype).bits // 8)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The fixed scratch: float32 is made in place, and the fused kernel needs none."""
+        without = self._fused is not None or self.dtype == torch.float32
+        return 0 if without else 4 * self._work_rows * self.geometry.tokens
 
     def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
         """Bias of these ego queries. Valid until the next call when the buffer is reused."""
@@ -72,8 +75,8 @@ class BiasRows:
 
     def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
-        if self._fused is not None and self.trust is None:
-            self._fused(queries, keys, self.options.lambda_g, out)
+        if self._fused is not None:
+            self._fused(queries, keys, self.scale, self.gain, self.offset, out)
             return
         scratch = None
         for start in range(0, len(out), self._work_rows):
@@ -87,23 +90,18 @@ class BiasRows:
             block.copy_(scratch[: len(block)])
 
     def _bias_block(self, queries: Tensor, keys: Tensor, out: Tensor) -> None:  # [n, 3], [N, 3], float32 [n, N]
-        lambda_g, mode = self.options.lambda_g, self.options.mode
-        x, y, z = keys.T
-        if mode == "released":
-            queries = queries * lambda_g
+        queries, (x, y, z) = queries * self.scale, keys.T
         # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine -1.
         torch.mul(queries[:, :1], x, out=out)
         out.addcmul_(queries[:, 1:2], y).addcmul_(queries[:, 2:], z)
-        if mode == "released" and lambda_g > 1:
-            # max(c, lambda c), which scales only positive cosines, is a leaky ReLU of lambda c with slope 1 / lambda.
-            leaky_relu_(out, 1 / lambda_g)
+        if self.scale > 1:
+            # max(c, scale c), which scales only positive cosines, is a leaky ReLU of scale c with slope 1 / scale.
+            leaky_relu_(out, 1 / self.scale)
         out.add_(1 + LOG_FLOOR).log_()
-        if self._log_lambda is not None:
-            out.add_(self._log_lambda)
-        elif mode == "power":
-            out.mul_(lambda_g)
-        if self.trust is not None:
-            out.mul_(self.trust)
+        if self.gain is not None:
+            out.mul_(self.gain)
+        if self.offset is not None:
+            out.add_(self.offset)
 
     def _rows(self, rows: int) -> Tensor:
         """[rows, tokens] with an aligned row stride."""
@@ -113,3 +111,21 @@ class BiasRows:
             held = torch.empty(rows, stride, dtype=self.dtype, device=self.geometry.key_dirs.device)
             self._buffer = held if self.reuse else None
         return held[:rows, : self.geometry.tokens]
+
+
+def _linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
+    """(gain, offset) [tokens] each: power's strength and trust multiply, paper's log lambda_g adds; None: 1 and 0.
+
+    Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and the twin keeps it.
+    """
+    known = geometry.key_trust > 0
+    gain = offset = None
+    if options.mode == "power":
+        gain = torch.full_like(geometry.key_trust, options.lambda_g)
+    elif options.mode == "paper":
+        offset = known * math.log(options.lambda_g)
+    if options.soft_trust and not geometry.all_or_nothing:
+        trust = torch.where(known, geometry.key_trust, torch.ones_like(geometry.key_trust))
+        gain = trust if gain is None else gain * trust
+        offset = None if offset is None else offset * trust
+    return gain, offset

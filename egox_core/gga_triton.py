@@ -1,4 +1,4 @@
-"""The bias rows of mode ``released`` as one Triton kernel, where Triton is installed; checked against torch when first
+"""Bias rows as one Triton kernel, where Triton is installed; checked against torch when first
 used. Several passes over float32 rows become one write in the model's dtype. Only a GPU gains from it; Triton's
 interpreter runs it on a CPU for tests (``TRITON_INTERPRET=1``).
 """
@@ -14,14 +14,17 @@ from torch import Tensor
 
 from .gga_bias import LOG_FLOOR
 
-FusedRows = Callable[[Tensor, Tensor, float, Tensor], None]
+FusedRows = Callable[[Tensor, Tensor, float, Tensor | None, Tensor | None, Tensor], None]
 BLOCK_ROWS, BLOCK_KEYS = 16, 128
 log = logging.getLogger(__name__)
 
 
 @functools.cache
 def load_kernel() -> FusedRows | None:
-    """``run(queries [n, 3], keys [N, 3], lambda_g, out [n, N])``, float32 directions; None without Triton."""
+    """``run(queries [n, 3], keys [N, 3], scale, gain [N], offset [N], out [n, N])``; None without Triton.
+
+    All float32 but ``out``; gain and offset may be None. As :meth:`gga_rows.BiasRows._bias_block`.
+    """
     try:
         import triton
         import triton.language as tl
@@ -29,8 +32,8 @@ def load_kernel() -> FusedRows | None:
         return None
 
     @triton.jit
-    def kernel(queries, keys, out, rows, tokens, row_stride, scale, floor,
-               block_rows: tl.constexpr, block_keys: tl.constexpr):
+    def kernel(queries, keys, gain, offset, out, rows, tokens, row_stride, scale, floor, has_gain: tl.constexpr,
+               has_offset: tl.constexpr, block_rows: tl.constexpr, block_keys: tl.constexpr):
         row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
         key = tl.program_id(0) * block_keys + tl.arange(0, block_keys)
         row_in, key_in = row < rows, key < tokens
@@ -45,14 +48,21 @@ def load_kernel() -> FusedRows | None:
         if scale > 1.0:
             scaled = tl.where(cos > 0, scaled, cos)
         bias = tl.log((scaled + 1.0) + floor)
+        if has_gain:
+            bias = bias * tl.load(gain + key, mask=key_in, other=0.0)[None, :]
+        if has_offset:
+            bias = bias + tl.load(offset + key, mask=key_in, other=0.0)[None, :]
         place = out + row.to(tl.int64)[:, None] * row_stride + key[None, :]
         tl.store(place, bias.to(out.dtype.element_ty), mask=row_in[:, None] & key_in[None, :])
 
-    def run(queries: Tensor, keys: Tensor, lambda_g: float, out: Tensor) -> None:
+    def run(queries: Tensor, keys: Tensor, scale: float, gain: Tensor | None, offset: Tensor | None,
+            out: Tensor) -> None:
         rows, tokens = out.shape
         grid = (triton.cdiv(tokens, BLOCK_KEYS), triton.cdiv(rows, BLOCK_ROWS))
-        kernel[grid](queries.contiguous(), keys.contiguous(), out, rows, tokens, out.stride(0), float(lambda_g),
-                     LOG_FLOOR, block_rows=BLOCK_ROWS, block_keys=BLOCK_KEYS)
+        kernel[grid](queries.contiguous(), keys.contiguous(), keys if gain is None else gain.contiguous(),
+                     keys if offset is None else offset.contiguous(), out, rows, tokens, out.stride(0), float(scale),
+                     LOG_FLOOR, has_gain=gain is not None, has_offset=offset is not None, block_rows=BLOCK_ROWS,
+                     block_keys=BLOCK_KEYS)
 
     return run
 
@@ -81,10 +91,12 @@ def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:
     queries, keys = (torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1).to(device)
                      for n in (BLOCK_ROWS + 3, BLOCK_KEYS + 5))
     cos = (queries[:, None] * keys).sum(-1)
+    gain, offset = torch.rand(2, len(keys), generator=generator).to(device)
     ours, torchs = [], []
-    for lambda_g in (0.5, 3.0):
+    for scale, more in ((0.5, (None, None)), (3.0, (None, None)), (1.0, (gain, offset))):
         out = torch.empty(len(queries), len(keys) + 3, device=device)[:, : len(keys)]
-        run(queries, keys, lambda_g, out)
+        run(queries, keys, scale, *more, out)
         ours.append(out.exp())
-        torchs.append(1 + LOG_FLOOR + (torch.where(cos > 0, cos * lambda_g, cos) if lambda_g > 1 else cos * lambda_g))
+        bias = torch.log((1 + torch.where(cos > 0, cos * scale, cos) if scale > 1 else 1 + cos * scale) + LOG_FLOOR)
+        torchs.append((bias if more[0] is None else bias * gain + offset).exp())
     return torch.cat(ours), torch.cat(torchs)
