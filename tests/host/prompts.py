@@ -7,7 +7,7 @@ from typing import Any
 
 from devtools.demo import DemoOptions, apply_options
 
-FRAMES, SIZE, STEPS = 9, 96, 2
+FRAMES, SIZE, STEPS = 9, 64, 2
 
 STANDIN_LOADERS = {
     "UNETLoader": (None, {"unet_name": "egox_standin_wan21_i2v.safetensors"}),
