@@ -8,6 +8,7 @@ distances of hands and room, would lie in the exo picture and not be turned away
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -109,8 +110,10 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     options = replace(options, max_edge=options.max_edge * max(1.0, FULL_HEIGHT / height))
     small = replace(path, w2c=path.w2c[index], times_s=path.times_s[index], exo_w2c=_at(path.exo_w2c, index),
                     camera=rescale(path.camera, EGO_SIZE, EGO_SIZE))
-    return torch.tensor([float(frame.coverage.double().mean()) for frame in iter_ego_prior(scene, small, options)],
-                        dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a camera that sees nothing is an answer here, not a mistake
+        shares = [float(frame.coverage.double().mean()) for frame in iter_ego_prior(scene, small, options)]
+    return torch.tensor(shares, dtype=torch.float64)
 
 
 def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
