@@ -137,6 +137,11 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
     _install(python, ["-r", str(host.root / "requirements.txt"), *TORCH_PINS], log, say, "the host's requirements")
     _install(python, ["-r", str(layout.repo / "requirements.txt"), *dev_requirements(layout), *TORCH_PINS], log, say,
              "the pack's requirements")
+    for package in extra_requirements(layout, "checks"):
+        try:  # never built here: that would take a compiler and many minutes
+            _install(python, ["--only-binary", package.partition(">=")[0], package, *TORCH_PINS], log, say, package)
+        except SetupError:
+            say(f"  {package} has no build for this machine: what needs it will be skipped by name")
     part = stamp.with_suffix(".part")
     part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     os.replace(part, stamp)
@@ -180,9 +185,14 @@ def explain_pip_failure(what: str, text: str, log: Path) -> str:
 
 
 def dev_requirements(layout: Layout) -> list[str]:
-    """The ``dev`` extra of pyproject.toml. Read by a pattern, since Python 3.10 has no TOML reader."""
+    """What the tests can't do without."""
+    return extra_requirements(layout, "dev")
+
+
+def extra_requirements(layout: Layout, name: str) -> list[str]:
+    """An extra of pyproject.toml. Read by a pattern, since Python 3.10 has no TOML reader."""
     text = (layout.repo / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r"^dev\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
+    found = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
     return re.findall(r"\"([^\"]+)\"", found.group(1)) if found else []
 
 
@@ -269,7 +279,8 @@ def _fingerprint(layout: Layout, host: Host) -> dict:
     digest = hashlib.sha256()
     for path in (host.root / "requirements.txt", layout.repo / "requirements.txt"):
         digest.update(path.read_bytes())
-    digest.update("\n".join([*TORCH_PINS, *dev_requirements(layout)]).encode())
+    extras = [*dev_requirements(layout), *extra_requirements(layout, "checks")]
+    digest.update("\n".join([*TORCH_PINS, *extras]).encode())
     return {"requirements": digest.hexdigest(), "torch_index": os.environ.get("EGOX_TORCH_INDEX", ""),
             "python": "{}.{}".format(*sys.version_info)}
 
