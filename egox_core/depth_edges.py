@@ -1,29 +1,100 @@
-"""Depth edges: where neighbouring pixels lie on different surfaces, and where one hangs in the air between two."""
+"""Depth edges: where neighbouring pixels lie on different surfaces, and which of them hang in the air between two."""
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
+
+OUTSIDE = float("nan")
 
 
 def depth_edge(depth_m: Tensor) -> Tensor:
     """Largest relative depth step from each pixel to its four neighbours.
 
-    A flying pixel (one that a depth model put between foreground and background) has a large step on every side; a
-    floor seen at a low angle has small ones. Invalid neighbours don't count: the border of what is known is no edge.
+    Invalid neighbours don't count: the border of what is known is no edge.
 
     Args:
-        depth_m: [..., H, W] z depth, NaN invalid.
+        depth_m: [H, W] z depth, NaN invalid.
 
     Returns:
-        [..., H, W] float32, |z - z'| / min(z, z'); 0 for a pixel without valid neighbours, NaN where invalid.
+        [H, W] float32, |z - z'| / min(z, z'); 0 for a pixel without valid neighbours, NaN where invalid.
     """
     edge = torch.zeros_like(depth_m)
-    for axis in (-1, -2):
+    for axis in (0, 1):
         here = depth_m.narrow(axis, 0, depth_m.shape[axis] - 1)
-        next_ = depth_m.narrow(axis, 1, depth_m.shape[axis] - 1)
-        step = ((next_ - here).abs() / torch.minimum(here, next_)).nan_to_num(0.0)
+        ahead = depth_m.narrow(axis, 1, depth_m.shape[axis] - 1)
+        step = ((ahead - here).abs() / torch.minimum(here, ahead)).nan_to_num(0.0)
         for start in (0, 1):
             side = edge.narrow(axis, start, depth_m.shape[axis] - 1)
             torch.maximum(side, step, out=side)
     return torch.where(torch.isfinite(depth_m), edge, torch.full_like(edge, float("nan")))
+
+
+def stray_step(depth_m: Tensor) -> Tensor:
+    """By how much a pixel hangs between two surfaces: what depth models and resizing leave at outlines.
+
+    A pixel on an object's rim has a large step on one side only; a floor seen at a low angle has equal steps for many
+    pixels in a row. A stray pixel has large steps of one sign on both sides, while the surface next to it, on one
+    side at least, is smooth. A pixel far from all its neighbours is stray, too.
+
+    Args:
+        depth_m: [H, W] z depth, NaN invalid.
+
+    Returns:
+        [H, W] float32, the smaller of the two relative steps; 0 where the pixel lies on a surface.
+    """
+    disparity = 1 / depth_m
+    stray = torch.zeros_like(depth_m)
+    alone = torch.full_like(depth_m, float("inf"))
+    for axis in (0, 1):
+        size = depth_m.shape[axis]
+        if size < 5:
+            continue
+        step = _padded(torch.diff(disparity, dim=axis), axis)  # step[i] = d[i] - d[i-1], NaN at the picture's border
+        before2, before, after, after2 = (step.narrow(axis, k, size) for k in range(4))
+        smaller = torch.minimum(before.abs(), after.abs())
+        smooth = torch.fmin(before2.abs(), after2.abs())
+        between = (before * after > 0) & (smaller > 3 * smooth)
+        stray = torch.maximum(stray, torch.where(between, smaller * depth_m, 0.0))
+        alone = torch.minimum(alone, torch.fmin(before.abs(), after.abs()).nan_to_num(0.0) * depth_m)
+    return torch.maximum(stray, alone.nan_to_num(0.0, posinf=0.0))
+
+
+def _padded(step: Tensor, axis: int) -> Tensor:
+    """[.., n-1, ..] -> [.., n+3, ..]: two unknown steps in front and behind."""
+    gap = torch.full_like(step.narrow(axis, 0, 1), OUTSIDE)
+    return torch.cat((gap, gap, step, gap, gap), dim=axis)
+
+
+def depth_noise(depth_m: Tensor) -> float:
+    """Relative standard deviation of independent noise of the pixels, from second differences of inverse depth.
+
+    Inverse depth of a plane is linear in the pixel, so that its second difference is noise alone; the median ignores
+    outlines.
+    """
+    disparity = 1 / depth_m
+    second = (disparity[:, 2:] + disparity[:, :-2] - 2 * disparity[:, 1:-1]) * depth_m[:, 1:-1]
+    second = second[torch.isfinite(second)].abs()
+    if second.numel() < 100:
+        return 0.0
+    return float(second[:: max(1, second.numel() // 100_000)].median()) / (0.6745 * 6 ** 0.5)
+
+
+def smooth_depth(depth_m: Tensor, noise: float) -> Tensor:
+    """Noise averaged away along surfaces, steps kept: a bilateral filter in log depth, as wide as the noise asks for.
+
+    Args:
+        depth_m: [H, W] z depth, NaN invalid (stays so).
+        noise: relative standard deviation, of :func:`depth_noise`; under 0.1 % the depth is returned as it is.
+    """
+    if noise < 1e-3:
+        return depth_m
+    log = depth_m.log()
+    valid = torch.isfinite(log)
+    # Invalid pixels stand just far enough away to weigh nothing: a huge value would coarsen the filter's table.
+    filler = float(log[valid].max()) + 12 * noise if bool(valid.any()) else 0.0
+    grid = torch.where(valid, log, torch.full_like(log, filler)).numpy().astype(np.float32)
+    smooth = cv2.bilateralFilter(grid, 9, 3 * noise, 2.5)
+    return torch.where(valid, torch.from_numpy(smooth).exp(), depth_m)

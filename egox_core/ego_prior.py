@@ -9,18 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cameras import inside_picture, pixel_rays, project
+from .cameras import pixel_rays
 from .errors import EgoXInputError
+from .point_drawing import draw_points
 from .poses import camera_centre, compose, invert, validate_w2c
 from .prior_options import PriorOptions
 from .prior_presets import prior_preset
 from .progress import Progress, no_progress
 from .scene_points import join, select
-from .splat import ScreenPoints, blank, splatter
 from .types import CameraModel, CameraTrajectory, EgoPrior, PointCloud, PointSet
-
-PICTURE_MARGIN_PX = 16.0
-"""Points this far outside the picture can still reach into it with their patch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,20 +98,17 @@ def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:
 
 def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions,
             progress: Progress) -> Iterator[PriorFrame]:
-    width, height = camera.stored_size
     rays, inside_lens = pixel_rays(camera)
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
-    draw = splatter(options.backend)
     background = torch.tensor(options.background)
     covered = 0
     for t in range(scene.frame_count):
         progress(t, scene.frame_count, "render the ego prior")
         points = _chosen(scene, t, ego_from_frame[t], options)
-        screen = screen_points(points, camera, ego_from_frame[t], options)
-        image = draw(screen, width, height, options.splat) if len(screen) else blank(width, height)
+        image = draw_points(points, camera, ego_from_frame[t], options)
         covered += int(image.coverage.sum())
         yield PriorFrame(rgb=torch.where(image.coverage[..., None], image.rgb, background), coverage=image.coverage,
-                         depth_m=image.ray_depth * ray_z)
+                         depth_m=image.depth if options.splat.depth_is_z else image.depth * ray_z)
     progress(scene.frame_count, scene.frame_count, "render the ego prior")
     if covered == 0:
         warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
@@ -130,7 +124,7 @@ def _chosen(scene: PointCloud, frame: int, ego_from_frame: Tensor, options: Prio
             moving = select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
         parts.append(moving)
     points = parts[0] if len(parts) == 1 else join(*parts)
-    keep = points.edge <= options.max_edge
+    keep = (points.edge <= options.max_edge) & (points.stray <= options.max_stray)
     if options.dynamic in ("without wearer", "without head"):
         centre = camera_centre(ego_from_frame).float()
         keep &= (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2
@@ -145,26 +139,3 @@ def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Te
     if float(distance[nearest]) > 2 * head_radius_m:
         return torch.zeros(len(moving), dtype=torch.bool)
     return moving.instance == moving.instance[nearest]
-
-
-def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> ScreenPoints:
-    """The points that the camera can see, projected, with the projections of their patches."""
-    rotation, shift = ego_from_frame[:, :3].float(), ego_from_frame[:, 3].float()
-    xyz = points.xyz @ rotation.T + shift
-    uv, valid = project(camera, xyz)
-    keep = valid & inside_picture(camera, uv, PICTURE_MARGIN_PX)
-    keep &= (xyz[:, 2] > options.near_m) & (xyz[:, 2] < options.far_m)
-    keep = keep.nonzero()[:, 0]
-    xyz, uv, steps = xyz[keep], uv[keep], rotation @ points.steps[keep]
-    ray_depth = xyz.norm(dim=-1)
-    axes, extent = [], torch.zeros_like(ray_depth)
-    if options.splat.style == "surface":
-        for axis in (0, 1):
-            ahead = xyz + steps[:, :, axis]
-            axes.append(project(camera, ahead)[0] - uv)
-            extent += (ahead.norm(dim=-1) - ray_depth).abs()
-        axes = torch.stack(axes, dim=-1)
-    else:
-        axes = torch.zeros(len(uv), 2, 2)
-    return ScreenPoints(uv=uv, ray_depth=ray_depth, rgb=points.rgb[keep].float() / 255, axes=axes, extent=extent)
-

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .depth_edges import depth_edge
 from .dynamic_mask import derive_dynamic, label_instances
 from .errors import EgoXInputError
 from .frame_store import drop_pages
@@ -31,7 +30,7 @@ class SceneOptions:
     """What moves: the depth's dynamic mask or, without one, a derived one (auto); the mask alone (mask); nothing
     (none: everything is fused as static)."""
     max_edge: float = 0.3
-    """Relative depth step to a neighbour from which a pixel is taken for one that hangs between two surfaces."""
+    """Relative depth step from which a pixel that hangs between two surfaces is left out; rendering filters finer."""
     tolerance: float = 0.04
     """Relative depth difference within which two samples of a pixel show the same surface."""
 
@@ -73,8 +72,7 @@ class FrameMovingPoints:
         depth_m = self._depth.depth_m[frame].float()
         if self._depth.sky is not None:
             mask = mask & ~self._depth.sky[frame].bool()
-        edge = depth_edge(depth_m)
-        return lift(depth_m, to_uint8(self._frames[frame]), mask & ~(edge > self._options.max_edge), edge, self._rays,
+        return lift(depth_m, to_uint8(self._frames[frame]), mask, self._rays, max_edge=self._options.max_edge,
                     frame_from_exo=frame_from_exo(self._depth.exo_w2c, frame), instance=label_instances(mask))
 
 
@@ -111,9 +109,8 @@ def build_scene(exo_frames: Tensor, depth: DepthVideo, options: SceneOptions = S
     rays = depth_rays(depth.camera)
     masked = _Masked(depth, options) if options.dynamic != "none" or depth.sky is not None else None
     background = fuse_static(exo_frames, depth.depth_m, masked, tolerance=options.tolerance, progress=progress)
-    edge = depth_edge(background.depth_m)
-    static = lift(background.depth_m, background.rgb, ~(edge > options.max_edge), edge, rays,
-                  frame_from_exo=frame_from_exo(depth.exo_w2c, 0))
+    static = lift(background.depth_m, background.rgb, torch.isfinite(background.depth_m), rays,
+                  max_edge=options.max_edge, frame_from_exo=frame_from_exo(depth.exo_w2c, 0))
     moving = FrameMovingPoints(exo_frames, depth, background, rays, options)
     release(exo_frames, depth)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",

@@ -24,8 +24,13 @@ class PriorOptions:
     backend: Backend = "torch"
     near_m: float = 0.05  # metres; nearer points (the camera's own housing, a hand on the lens) are left out
     far_m: float = 1000.0  # metres; farther points are left out
-    max_edge: float = 0.03  # relative depth step in the exo depth from which a point counts as hanging between surfaces
+    max_edge: float = 0.03  # points with a larger relative depth step to a neighbour in exo are left out
+    max_stray: float = 1.0  # points that hang between two surfaces by a larger relative step are left out
+    hide_unseen: bool = False  # style surface: draw nothing through the unseen sides of objects
     dynamic: Dynamic = "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
+    supersample: int = 1  # pictures are drawn this many times finer and averaged: smooth outlines
+    gap_reach: float = 0.0  # style surface: half a patch in samples for filling gaps between patches; 0: not filled
+    gap_px: float = 2.0  # half the widest gap that is filled, px of a picture 448 high
     head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
 
@@ -36,9 +41,14 @@ class PriorOptions:
         if not 0 < self.near_m < self.far_m:
             raise EgoXInputError("near and far bounds", got=f"near {self.near_m} m, far {self.far_m} m",
                                  expected="0 < near < far", fix="give near in metres below far")
-        if not self.max_edge > 0:
-            raise EgoXInputError("edge filter", got=self.max_edge, expected="a positive relative depth step",
+        if not (self.max_edge > 0 and self.max_stray > 0):
+            raise EgoXInputError("edge filter", got=(self.max_edge, self.max_stray),
+                                 expected="a positive relative depth step",
                                  fix="0.03 is usual; a large value switches the filter off")
+        if self.supersample not in (1, 2, 3, 4) or self.gap_reach < 0 or self.gap_px < 0:
+            raise EgoXInputError("prior drawing", got=f"supersample {self.supersample}, gap_reach {self.gap_reach}, "
+                                 f"gap_px {self.gap_px}", expected="supersample 1 to 4, the others 0 or more",
+                                 fix="take the preset's")
         if self.head_radius_m < 0:
             raise EgoXInputError("head radius", got=self.head_radius_m, expected="0 m or more", fix="0.25 m is usual")
         if len(self.background) != 3 or not all(0 <= c <= 1 for c in self.background):

@@ -5,9 +5,9 @@
 
 Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading towards their rim,
 the nearest 20 laid over each other front to back. ``surface`` takes each point as a patch of the surface it was
-sampled from: the patch's projection is an ellipse that reaches the neighbouring samples, so that a near floor has
-no gaps between its points and a far wall is not blurred; samples of the front surface are averaged, what lies behind
-is hidden.
+sampled from: the patch's projection is a parallelogram that reaches halfway to the neighbouring samples, so that a
+near floor has no gaps between its points and a far wall is not blurred; samples of the front surface are averaged,
+what lies behind is hidden.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class ScreenPoints:
     """Points as one camera sees them; all of them in front of it and inside its lens."""
 
     uv: Tensor  # [N, 2] float32, stored px
-    ray_depth: Tensor  # [N] float32, distance from the camera, metres, > 0; orders points along a ray in any lens
+    depth: Tensor  # [N] float32, metres, > 0: orders points along a ray; see :attr:`SplatOptions.depth_is_z`
     rgb: Tensor  # [N, 3] float32 0...1
     axes: Tensor  # [N, 2, 2] float32, px: columns are the picture's steps to the next sample (style surface)
-    extent: Tensor  # [N] float32, metres: how far ray_depth changes across the patch (style surface)
+    extent: Tensor  # [N] float32, metres: how far depth changes across the patch (style surface)
 
     def __len__(self) -> int:
         return self.uv.shape[0]
@@ -52,16 +52,21 @@ class SplatOptions:
     style: Literal["composite", "surface"] = "surface"
     radius_px: float = 5.0  # composite: radius of every disc
     points_per_pixel: int = 20  # composite: layers laid over each other
-    reach: float = 0.75  # surface: half axis of the ellipse in samples; 0.71 just covers a cell's corners
-    min_radius_px: float = 0.75  # surface: smallest half axis, so that points less than 1 px apart leave no gaps
-    max_radius_px: float = 14.0  # surface: largest half axis; sparser samples leave gaps, which is honest
-    depth_tolerance: float = 0.01  # surface: relative depth within which two samples belong to one surface
+    reach: float = 0.52  # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
+    min_size_px: float = 1.0  # surface: smallest side of a patch, px of any picture: denser points leave no gaps
+    max_size_px: float = 20.0  # surface: largest side; sparser samples leave gaps, which is honest
+    depth_tolerance: float = 0.003  # surface: relative depth within which two samples belong to one surface
+
+    @property
+    def depth_is_z(self) -> bool:
+        """Composite orders by z depth, as PyTorch3D does; surface by distance, which changes less across a fisheye."""
+        return self.style == "composite"
 
     def __post_init__(self) -> None:
         if self.style not in ("composite", "surface"):
             raise EgoXInputError("splat style", got=repr(self.style), expected="composite or surface",
                                  fix="choose one of them")
-        for name in ("radius_px", "reach", "min_radius_px", "max_radius_px", "depth_tolerance"):
+        for name in ("radius_px", "reach", "min_size_px", "max_size_px", "depth_tolerance"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise EgoXInputError(f"splat option {name}", got=value, expected="a positive number",
@@ -77,7 +82,7 @@ class SplatImage:
 
     rgb: Tensor  # [H, W, 3] float32 0...1, black where nothing landed
     coverage: Tensor  # [H, W] bool, exactly where something landed
-    ray_depth: Tensor  # [H, W] float32, metres, NaN where nothing landed
+    depth: Tensor  # [H, W] float32, metres, NaN where nothing landed
 
 
 Splatter = Callable[[ScreenPoints, int, int, SplatOptions], SplatImage]
@@ -123,33 +128,40 @@ def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatI
     """The picture of no points."""
     return SplatImage(rgb=torch.zeros(height, width, 3, device=device),
                       coverage=torch.zeros(height, width, dtype=torch.bool, device=device),
-                      ray_depth=torch.full((height, width), float("nan"), device=device))
+                      depth=torch.full((height, width), float("nan"), device=device))
 
 
-def conics(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[Tensor, Tensor]:
-    """Ellipses of style ``surface``: the pixel d away from a centre is inside where d' conic d <= 1.
+def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[Tensor, Tensor]:
+    """Patches of style ``surface``: the pixel at d from a centre is inside where |inverse d| <= reach, both parts.
 
-    The patch spans one sample to each side: its shape is reach^2 A A', A the projected steps, grown to at least
-    ``min_radius_px`` (pixels are no smaller) and cut at ``max_radius_px`` along its major axis.
+    A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline is overdrawn by
+    hardly more than the half sample that it may really reach. Its axes are stretched to at least ``min_size_px``, for
+    pixels are no smaller, and cut at ``max_size_px``; the directions stay.
 
     Args:
         scale: picture height / 448.
 
     Returns:
-        (conic [N, 3] as (xx, xy, yy), half [N, 2]: half size of the bounding box, px).
+        (inverse [N, 2, 2]: from px to samples, half [N, 2]: half size of the bounding box, px).
     """
-    a = points.axes * options.reach
-    xx = a[:, 0].square().sum(-1)
-    yy = a[:, 1].square().sum(-1)
+    # A little of the identity keeps patches that are seen edge-on invertible.
+    a = points.axes + 1e-3 * torch.eye(2, device=points.axes.device)
+    xx, yy = a[:, 0].square().sum(-1), a[:, 1].square().sum(-1)
     xy = (a[:, 0] * a[:, 1]).sum(-1)
-    # Eigenvalues of the 2x2 shape; both are clamped, the directions stay.
-    middle, half_gap = 0.5 * (xx + yy), torch.hypot(0.5 * (xx - yy), xy)
-    low, high = (options.min_radius_px * max(scale, 1.0)) ** 2, (options.max_radius_px * scale) ** 2
-    big = (middle + half_gap).clamp(low, max(high, low))
-    small = (middle - half_gap).clamp(low, max(high, low))
-    safe = half_gap.clamp_min(1e-12)
-    cos2, sin2 = torch.where(half_gap > 1e-9, 0.5 * (xx - yy) / safe, torch.ones_like(xx)), xy / safe
-    middle, half_gap = 0.5 * (big + small), 0.5 * (big - small)
-    xx, yy, xy = middle + half_gap * cos2, middle - half_gap * cos2, half_gap * sin2
-    det = (big * small).clamp_min(1e-12)
-    return torch.stack((yy / det, -xy / det, xx / det), dim=-1), torch.stack((xx.sqrt(), yy.sqrt()), dim=-1)
+    # Singular values and left singular directions of the axes, from A A'.
+    middle, gap = 0.5 * (xx + yy), torch.hypot(0.5 * (xx - yy), xy)
+    large = (middle + gap).sqrt()
+    det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
+    small = (det.abs() / large.clamp_min(1e-9)).clamp_min(1e-5)
+    half_angle = 0.5 * torch.atan2(xy, 0.5 * (xx - yy))
+    along = torch.stack((half_angle.cos(), half_angle.sin()), dim=-1)
+    low, high = options.min_size_px, max(options.max_size_px * scale, options.min_size_px)
+    stretch_large, stretch_small = large.clamp(low, high) / large, small.clamp(low, high) / small
+    # Stretched axes: F A with F = f_small 1 + (f_large - f_small) e e'.
+    outer = along[:, :, None] * along[:, None, :]
+    eye = torch.eye(2, device=a.device)
+    stretch = stretch_small[:, None, None] * eye + (stretch_large - stretch_small)[:, None, None] * outer
+    a = stretch @ a
+    det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
+    adjugate = torch.stack((a[:, 1, 1], -a[:, 0, 1], -a[:, 1, 0], a[:, 0, 0]), dim=-1).view(-1, 2, 2)
+    return adjugate / det[:, None, None], options.reach * a.abs().sum(-1)

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, conics
+from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, patches
 
 FAR = torch.iinfo(torch.int32).max
 PAIRS_AT_ONCE = 4_000_000
 """(point, pixel) pairs handled together: some 150 MB."""
-KERNEL_SHARPNESS = 2.0
-"""Weight exp(-sharpness q) at the ellipse coordinate q (0 centre, 1 rim): half a sample away a point still has 40 %."""
+KERNEL_SHARPNESS = 4.0
+"""Weight exp(-sharpness d^2) at the distance d in samples: half a sample away a point still has 37 %."""
 BOX_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Points are grouped by the half size of the box that their ellipse fits in; each group is one rectangular array."""
+"""Points are grouped by the half size of the box that their patch fits in; each group is one rectangular array."""
 
 
 def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
@@ -30,40 +30,39 @@ def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOpt
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
     """Two passes: the front depth of every pixel, then the mean of what lies on that front surface."""
     device, pixels = points.uv.device, height * width
-    conic, half = conics(points, options, height / REFERENCE_SIZE)
+    inverse, half = patches(points, options, height / REFERENCE_SIZE)
     front = torch.full((pixels + 1,), float("inf"), device=device)  # the last one takes what lies outside
     # All pairs are kept for the second pass where they are few enough (the rule), else made again.
     kept: list[tuple[Tensor, ...]] | None = []
-    for pair in _pairs(points, conic, half, width, height):
+    for pair in _pairs(points, inverse, half, options.reach, width, height):
         index, pixel, _ = pair
-        front.scatter_reduce_(0, pixel.flatten(), points.ray_depth[index][:, None].expand_as(pixel).flatten(), "amin")
+        front.scatter_reduce_(0, pixel.flatten(), points.depth[index][:, None].expand_as(pixel).flatten(), "amin")
         if kept is not None:
             kept.append(pair)
             if sum(p[1].numel() for p in kept) > 3 * PAIRS_AT_ONCE:
                 kept = None
-    behind = points.ray_depth + points.extent + options.depth_tolerance * points.ray_depth
+    # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
+    reach = points.depth - points.extent - options.depth_tolerance * points.depth
     sums = torch.zeros(5, pixels + 1, device=device)
-    for index, pixel, q in kept if kept is not None else _pairs(points, conic, half, width, height):
-        # A pair counts if the point is on the front surface: its own patch reaches to the front depth.
-        visible = points.ray_depth[index][:, None] - (behind - points.ray_depth)[index][:, None] <= front[pixel]
-        weight = torch.exp(-KERNEL_SHARPNESS * q) * visible
+    for index, pixel, q in kept if kept is not None else _pairs(points, inverse, half, options.reach, width, height):
+        weight = torch.exp(-KERNEL_SHARPNESS * q) * (reach[index][:, None] <= front[pixel])
         flat = pixel.flatten()
         sums[0].scatter_add_(0, flat, weight.flatten())
         for channel in range(3):
             sums[1 + channel].scatter_add_(0, flat, (weight * points.rgb[index, channel][:, None]).flatten())
-        sums[4].scatter_add_(0, flat, (weight * points.ray_depth[index][:, None]).flatten())
+        sums[4].scatter_add_(0, flat, (weight * points.depth[index][:, None]).flatten())
     sums = sums[:, :pixels].reshape(5, height, width)
-    coverage = torch.isfinite(front[:pixels]).reshape(height, width)
+    coverage = sums[0] > 0
     mean = sums[1:] / sums[0].clamp_min(1e-12)
     return SplatImage(rgb=torch.where(coverage[..., None], mean[:3].permute(1, 2, 0), 0.0).clamp(0, 1),
-                      coverage=coverage, ray_depth=torch.where(coverage, mean[3], float("nan")))
+                      coverage=coverage, depth=torch.where(coverage, mean[3], float("nan")))
 
 
-def _pairs(points: ScreenPoints, conic: Tensor, half: Tensor, width: int,
+def _pairs(points: ScreenPoints, inverse: Tensor, half: Tensor, reach: float, width: int,
            height: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(point index [n], pixel [n, k], ellipse coordinate q [n, k]) in groups of equal box size.
+    """(point index [n], pixel [n, k], squared distance in samples [n, k]) in groups of equal box size.
 
-    Pixels outside the ellipse or the picture are ``width * height``, an extra bin: selecting them away would cost
+    Pixels outside the patch or the picture are ``width * height``, an extra bin: selecting them away would cost
     more than adding them there.
     """
     device = points.uv.device
@@ -81,10 +80,11 @@ def _pairs(points: ScreenPoints, conic: Tensor, half: Tensor, width: int,
         for index in members.split(max(1, PAIRS_AT_ONCE // len(du))):
             u, v = centre[index, :1] + du, centre[index, 1:] + dv  # [n, k]
             x, y = u - points.uv[index, :1], v - points.uv[index, 1:]
-            c = conic[index]
-            q = (c[:, :1] * x + 2 * c[:, 1:2] * y) * x + c[:, 2:] * y * y
-            inside = (q <= 1) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            yield index, torch.where(inside, v * width + u, float(width * height)).long(), q
+            m = inverse[index]
+            a = m[:, 0, :1] * x + m[:, 0, 1:] * y
+            b = m[:, 1, :1] * x + m[:, 1, 1:] * y
+            inside = (a.abs() <= reach) & (b.abs() <= reach) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+            yield index, torch.where(inside, v * width + u, float(width * height)).long(), a * a + b * b
 
 
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
@@ -97,8 +97,8 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     radius = options.radius_px * height / REFERENCE_SIZE
     pad = int(radius + 1)
     # Ranks by depth fit in 32 bits and name the point at once.
-    order = points.ray_depth.argsort()
-    uv, rgb, z = points.uv[order], points.rgb[order], points.ray_depth[order]
+    order = points.depth.argsort(stable=True)
+    uv, rgb, z = points.uv[order], points.rgb[order], points.depth[order]
     wide = width + 2 * pad
     cell = uv.round().long() + pad
     near = (cell[:, 0] >= 0) & (cell[:, 0] < wide) & (cell[:, 1] >= 0) & (cell[:, 1] < height + 2 * pad)
@@ -107,9 +107,7 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     cells.scatter_reduce_(0, flat, torch.arange(len(uv), dtype=torch.int32, device=device), "amin")
     cells = cells[:-1].view(height + 2 * pad, wide)
 
-    reach = range(-pad, pad + 1)
-    # A centre is up to 0.71 px from its cell's middle: such cells can still reach the pixel.
-    offsets = [(dv, du) for dv in reach for du in reach if dv * dv + du * du <= (radius + 0.71) ** 2]
+    windows = _disc_windows(cells, uv, radius, pad, width, height)
     v, u = torch.meshgrid(torch.arange(height, device=device, dtype=uv.dtype),
                           torch.arange(width, device=device, dtype=uv.dtype), indexing="ij")
     out = torch.zeros(height, width, 3, device=device)
@@ -117,23 +115,49 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     depth = torch.full((height, width), float("nan"), device=device)
     coverage = torch.zeros(height, width, dtype=torch.bool, device=device)
     layer = torch.full((height, width), -1, dtype=torch.int32, device=device)
-    shifted, nearest, far = torch.empty_like(layer), torch.empty_like(layer), torch.full_like(layer, FAR)
+    # The nearest rank behind the last layer is the least window - layer - 1 in unsigned arithmetic; shifted by the
+    # least integer it is the least in signed arithmetic, which wraps alike: two passes a window instead of three.
+    least = torch.iinfo(torch.int32).min
+    ahead, nearest = torch.empty_like(layer), torch.empty_like(layer)
     for _ in range(options.points_per_pixel):
+        base = layer + 1 + least
         nearest.fill_(FAR)
-        for dv, du in offsets:
-            window = cells[pad + dv:pad + dv + height, pad + du:pad + du + width]
-            torch.where(window > layer, window, far, out=shifted)
-            torch.minimum(nearest, shifted, out=nearest)
-        found = nearest < FAR
+        for window in windows:
+            torch.sub(window, base, out=ahead)
+            torch.minimum(nearest, ahead, out=nearest)
+        nearest = nearest + base
+        found = (nearest > layer) & (nearest < len(uv))
         if not found.any():
             break
         index = torch.where(found, nearest, 0).long()
         off = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
-        hit = found & (off < radius * radius)
-        alpha = torch.where(hit, 1 - off / (radius * radius), 0.0)
+        alpha = torch.where(found, 1 - off / (radius * radius), 0.0).clamp_min(0)
         out += (left * alpha)[..., None] * rgb[index]
         left = left * (1 - alpha)
-        depth = torch.where(hit & ~coverage, z[index], depth)
-        coverage |= hit
-        layer = torch.where(found, nearest, far)
-    return SplatImage(rgb=out.clamp(0, 1), coverage=coverage, ray_depth=depth)
+        depth = torch.where(found & ~coverage, z[index], depth)
+        coverage |= found
+        layer = torch.where(found, nearest, FAR - 1).to(torch.int32)
+    return SplatImage(rgb=out.clamp(0, 1), coverage=coverage, depth=depth)
+
+
+def _disc_windows(cells: Tensor, uv: Tensor, radius: float, pad: int, width: int, height: int) -> list[Tensor]:
+    """For every offset in a disc, what the cell at that offset from each pixel holds: [height, width] int32 ranks.
+
+    A centre lies up to 0.71 px from its cell's middle: cells near the rim are tested point by point, once.
+    """
+    windows = []
+    v, u = torch.meshgrid(torch.arange(height, device=uv.device, dtype=uv.dtype),
+                          torch.arange(width, device=uv.device, dtype=uv.dtype), indexing="ij")
+    far = torch.full((height, width), FAR, dtype=cells.dtype, device=uv.device)
+    for dv in range(-pad, pad + 1):
+        for du in range(-pad, pad + 1):
+            distance = (dv * dv + du * du) ** 0.5
+            if distance >= radius + 0.71:
+                continue
+            window = cells[pad + dv:pad + dv + height, pad + du:pad + du + width]
+            if distance > radius - 0.71:
+                index = torch.where(window < FAR, window, 0).long()
+                off = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
+                window = torch.where(off < radius * radius, window, far)
+            windows.append(window)
+    return windows

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from .cameras import CameraModel, pixel_rays
+from .depth_edges import depth_edge, depth_noise, smooth_depth, stray_step
+from .object_backs import supposed_thickness
 from .poses import transform
 from .types import PointSet
 
@@ -27,6 +29,7 @@ def depth_steps(depth_m: Tensor, axis: int) -> Tensor:
     """Depth change to the next sample along ``axis``, taken from the side on which the surface goes on.
 
     At a depth edge one side belongs to another surface; the smaller of the two one-sided steps is the patch's own.
+    Where both agree, their mean halves the noise.
 
     Args:
         depth_m: [H, W] z depth, NaN invalid.
@@ -39,52 +42,58 @@ def depth_steps(depth_m: Tensor, axis: int) -> Tensor:
     gap = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
     forward = torch.cat((change, gap), dim=axis)
     backward = torch.cat((gap, change), dim=axis)
-    use_forward = torch.isnan(backward) | (forward.abs() <= backward.abs())
-    both = torch.isfinite(forward) & torch.isfinite(backward)
-    # On a smooth surface the mean halves the noise of the slope; where the sides disagree one of them jumps.
-    smooth = both & ((forward - backward).abs() <= forward.abs() + backward.abs()) & (forward * backward > 0)
-    smooth &= torch.maximum(forward.abs(), backward.abs()) <= 2 * torch.minimum(forward.abs(), backward.abs())
-    step = torch.where(use_forward, forward, backward)
-    return torch.where(smooth, 0.5 * (forward + backward), step).nan_to_num(0.0)
+    step = torch.where(torch.isnan(backward) | (forward.abs() <= backward.abs()), forward, backward)
+    low, high = torch.minimum(forward, backward), torch.maximum(forward, backward)
+    agree = (low * high > 0) & (torch.maximum(low.abs(), high.abs()) <= 2 * torch.minimum(low.abs(), high.abs()))
+    return torch.where(agree, 0.5 * (forward + backward), step).nan_to_num(0.0)
 
 
-def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, edge: Tensor, rays: Tensor, *,
-         frame_from_exo: Tensor | None = None, instance: Tensor | None = None) -> PointSet:
+def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from_exo: Tensor | None = None,
+         instance: Tensor | None = None, max_edge: float = float("inf")) -> PointSet:
     """Points of the pixels in ``keep``.
 
+    Depth noise is averaged along surfaces first (:func:`depth_edges.smooth_depth`), or patches would point anywhere.
+
     Args:
-        depth_m: [H, W] float32 z depth, metres, NaN invalid.
+        depth_m: [H, W] float32 z depth of the whole picture, metres, NaN invalid: outlines need the surroundings.
         rgb: [H, W, 3] uint8.
         keep: [H, W] bool; invalid depth is left out whatever it says.
-        edge: [H, W] float32 of :func:`depth_edges.depth_edge`.
         rays: [H, W, 3] of :func:`depth_rays`.
         frame_from_exo: [3, 4] float64 from the exo camera into the scene's frame; None: that frame is the scene's.
         instance: [H, W] int16 numbers of moving objects; None: all 0 (static).
+        max_edge: pixels that hang between surfaces by a larger relative step are left out.
     """
-    keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2])
+    noise = depth_noise(depth_m)
+    depth_m = smooth_depth(depth_m, noise)
+    edge, stray = depth_edge(depth_m), stray_step(depth_m)
+    # Noise that is left makes steps of its own everywhere; only what stands out of it is stray.
+    stray = torch.where(stray > 4 * noise, stray, 0.0)
+    keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
+    steps = torch.stack([_ray_steps(rays, axis) * depth_m[..., None] + rays * depth_steps(depth_m, axis)[..., None]
+                         for axis in (1, 0)], dim=-1)
+    thick = supposed_thickness(depth_m, steps, rays)
     rows, cols = keep.nonzero(as_tuple=True)
-    z = depth_m[rows, cols]
     ray = rays[rows, cols]
-    xyz = ray * z[:, None]
-    steps = torch.stack([_step(depth_m, rays, rows, cols, z, ray, axis) for axis in (1, 0)], dim=-1)
+    xyz, steps, back = ray * depth_m[rows, cols, None], steps[rows, cols], ray * thick[rows, cols, None]
     if frame_from_exo is not None:
-        # Subtracting in float64 keeps millimetres in worlds whose origin is kilometres away.
+        # float64 keeps millimetres in worlds whose origin is kilometres away.
         xyz = transform(frame_from_exo, xyz.double()).float()
-        steps = frame_from_exo[:, :3].float() @ steps
+        rotation = frame_from_exo[:, :3].float()
+        steps, back = rotation @ steps, back @ rotation.T
     number = torch.zeros_like(rows) if instance is None else instance[rows, cols]
-    return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols].float(),
-                    instance=number.to(torch.int16))
+    return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols], stray=stray[rows, cols],
+                    back=back, instance=number.to(torch.int16))
 
 
-def _step(depth_m: Tensor, rays: Tensor, rows: Tensor, cols: Tensor, z: Tensor, ray: Tensor, axis: int) -> Tensor:
-    """Along the surface to the next sample: ray' z + ray z' (product rule), [N, 3]."""
-    size = depth_m.shape[axis]
-    index = (rows, cols)[axis]
-    after, before = (index + 1).clamp_max(size - 1), (index - 1).clamp_min(0)
-    at = (lambda i: rays[i, cols]) if axis == 0 else (lambda i: rays[rows, i])
-    ray_step = (at(after) - at(before)) / (after - before).clamp_min(1)[:, None]
-    ray_step = ray_step.nan_to_num(0.0)
-    return ray_step * z[:, None] + ray * depth_steps(depth_m, axis)[rows, cols][:, None]
+def _ray_steps(rays: Tensor, axis: int) -> Tensor:
+    """Change of the ray to the next pixel along ``axis``, [H, W, 3]; central differences, one-sided at the border."""
+    size = rays.shape[axis]
+    if size < 2:
+        return torch.zeros_like(rays)
+    inner = 0.5 * (rays.narrow(axis, 2, size - 2) - rays.narrow(axis, 0, size - 2))
+    first = rays.narrow(axis, 1, 1) - rays.narrow(axis, 0, 1)
+    last = rays.narrow(axis, size - 1, 1) - rays.narrow(axis, size - 2, 1)
+    return torch.cat((first, inner, last), dim=axis).nan_to_num(0.0)
 
 
 def no_points(device: torch.device | str = "cpu") -> PointSet:
@@ -92,5 +101,6 @@ def no_points(device: torch.device | str = "cpu") -> PointSet:
     return PointSet(
         xyz=torch.empty(0, 3, device=device), rgb=torch.empty(0, 3, dtype=torch.uint8, device=device),
         steps=torch.empty(0, 3, 2, device=device), edge=torch.empty(0, device=device),
+        stray=torch.empty(0, device=device), back=torch.empty(0, 3, device=device),
         instance=torch.empty(0, dtype=torch.int16, device=device),
     )

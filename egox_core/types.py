@@ -79,6 +79,8 @@ class PointSet:
     rgb: Tensor  # [N, 3] uint8
     steps: Tensor  # [N, 3, 2] float32, metres: along the surface to the next sample rightwards and downwards in exo
     edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
+    stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
+    back: Tensor  # [N, 3] float32, metres: from the point to the supposed back of its object; 0: none is supposed
     instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
 
     def __len__(self) -> int:

@@ -90,7 +90,7 @@ def chosen_options(preset: str, dynamic: str, radius: float, edge_filter: float,
         raise EgoXInputError("point radius", got=f"{radius} px", expected="0 (the preset's) or more",
                              fix="give a radius in px of a picture 448 high")
     if radius:
-        name = "radius_px" if options.splat.style == "composite" else "max_radius_px"
+        name = "radius_px" if options.splat.style == "composite" else "max_size_px"
         options = replace(options, splat=replace(options.splat, **{name: radius}))
     if edge_filter:
         options = replace(options, max_edge=edge_filter)

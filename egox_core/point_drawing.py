@@ -1,0 +1,82 @@
+"""One picture of a set of points: projected, splatted, gaps filled, unseen sides respected, outlines smoothed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .cameras import inside_picture, project, rescale
+from .hole_fill import fill_gaps
+from .prior_options import PriorOptions
+from .splat import ScreenPoints, SplatImage, splatter
+from .types import CameraModel, PointSet
+from .unseen_sides import hide, split_sides
+
+MARGIN_PX = 16.0
+"""Points this far outside the picture can still reach into it with their patch."""
+
+
+def draw_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> SplatImage:
+    """The picture that ``camera`` takes of the points.
+
+    Args:
+        ego_from_frame: [3, 4] float64, from the points' frame to the ego camera's.
+
+    Returns:
+        A picture of the camera's stored size; ``depth`` as :attr:`splat.SplatOptions.depth_is_z` says.
+    """
+    finer = options.supersample
+    width, height = camera.stored_size
+    camera = rescale(camera, width * finer, height * finer) if finer > 1 else camera
+    size = camera.stored_size
+    draw = splatter(options.backend)
+    if options.hide_unseen:
+        points, unseen = split_sides(points, ego_from_frame)
+    screen = screen_points(points, camera, ego_from_frame, options)
+    image = draw(screen, *size, options.splat)
+    if options.gap_reach:
+        image = fill_gaps(image, draw(screen, *size, replace(options.splat, reach=options.gap_reach)),
+                          max(1, round(options.gap_px * size[1] / 448)))
+    if options.hide_unseen:
+        veil = screen_points(unseen, camera, ego_from_frame, options)
+        image = hide(image, draw(veil, *size, options.splat).depth)
+    return shrink(image, finer) if finer > 1 else image
+
+
+def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> ScreenPoints:
+    """The points that the camera can see, projected, with the projections of their patches."""
+    rotation, shift = ego_from_frame[:, :3].float(), ego_from_frame[:, 3].float()
+    xyz = points.xyz @ rotation.T + shift
+    uv, valid = project(camera, xyz)
+    keep = valid & inside_picture(camera, uv, MARGIN_PX)
+    keep &= (xyz[:, 2] > options.near_m) & (xyz[:, 2] < options.far_m)
+    keep = keep.nonzero()[:, 0]
+    xyz, uv, rgb = xyz[keep], uv[keep], points.rgb[keep].float() / 255
+    if options.splat.depth_is_z:
+        return ScreenPoints(uv=uv, depth=xyz[:, 2].contiguous(), rgb=rgb, axes=torch.zeros(len(uv), 2, 2),
+                            extent=torch.zeros(len(uv)))
+    steps = rotation @ points.steps[keep]
+    distance = xyz.norm(dim=-1)
+    axes, extent = [], torch.zeros_like(distance)
+    for axis in (0, 1):
+        ahead = xyz + steps[:, :, axis]
+        axes.append(project(camera, ahead)[0] - uv)
+        extent += (ahead.norm(dim=-1) - distance).abs()
+    return ScreenPoints(uv=uv, depth=distance, rgb=rgb, axes=torch.stack(axes, dim=-1), extent=extent)
+
+
+def shrink(image: SplatImage, factor: int) -> SplatImage:
+    """The picture averaged over blocks of ``factor`` x ``factor`` px; covered where half of the block is.
+
+    Depth is the nearest of the block, for a mean across an outline would hang between two surfaces.
+    """
+    height, width = (n // factor for n in image.coverage.shape)
+    blocks = (height, factor, width, factor)
+    number = image.coverage.view(blocks).sum((1, 3))
+    coverage = 2 * number >= factor * factor
+    rgb = torch.where(image.coverage[..., None], image.rgb, 0.0).view(*blocks, 3).sum((1, 3))
+    rgb = torch.where(coverage[..., None], rgb / number.clamp_min(1)[..., None], 0.0)
+    depth = image.depth.nan_to_num(nan=float("inf")).view(blocks).amin((1, 3))
+    return SplatImage(rgb=rgb, coverage=coverage, depth=torch.where(coverage, depth, float("nan")))

@@ -1,0 +1,75 @@
+"""The plain splatter: one point, one pixel at a time. Slow; it judges the fast one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, patches
+from .splat_torch import KERNEL_SHARPNESS
+
+
+def splat_reference(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
+    """See :func:`splat.splat`."""
+    draw = _composite if options.style == "composite" else _surface
+    return draw(points, width, height, options)
+
+
+def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
+    image = blank(width, height)
+    inverse, half = (t.tolist() for t in patches(points, options, height / REFERENCE_SIZE))
+    uv, depth, rgb, extent = (t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent))
+    inside: dict[tuple[int, int], list[tuple[int, float]]] = {}  # pixel -> (point, squared distance in samples)
+    for number, (u, v) in enumerate(uv):
+        (a_u, a_v), (b_u, b_v) = inverse[number]
+        for row in range(max(0, math.floor(v - half[number][1])), min(height, math.ceil(v + half[number][1]) + 1)):
+            for col in range(max(0, math.floor(u - half[number][0])), min(width, math.ceil(u + half[number][0]) + 1)):
+                a = a_u * (col - u) + a_v * (row - v)
+                b = b_u * (col - u) + b_v * (row - v)
+                if abs(a) <= options.reach and abs(b) <= options.reach:
+                    inside.setdefault((row, col), []).append((number, a * a + b * b))
+    for (row, col), found in inside.items():
+        front = min(depth[number] for number, _ in found)
+        total, colour, mean = 0.0, [0.0, 0.0, 0.0], 0.0
+        for number, squared in found:
+            if depth[number] - extent[number] - options.depth_tolerance * depth[number] > front:
+                continue  # behind the front surface
+            weight = math.exp(-KERNEL_SHARPNESS * squared)
+            total += weight
+            mean += weight * depth[number]
+            colour = [c + weight * x for c, x in zip(colour, rgb[number], strict=True)]
+        image.coverage[row, col] = True
+        image.depth[row, col] = mean / total
+        image.rgb[row, col] = torch.tensor([c / total for c in colour]).clamp(0, 1)
+    return image
+
+
+def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
+    image = blank(width, height)
+    radius = options.radius_px * height / REFERENCE_SIZE
+    uv, depth, rgb = points.uv.tolist(), points.depth.tolist(), points.rgb.tolist()
+    nearest: dict[tuple[int, int], int] = {}  # of the points whose centres share a pixel only the nearest takes part
+    for number, (u, v) in enumerate(uv):
+        cell = (round(v), round(u))  # halves to even, as torch rounds
+        if cell not in nearest or depth[number] < depth[nearest[cell]]:
+            nearest[cell] = number
+    hits: dict[tuple[int, int], list[tuple[float, int, float]]] = {}  # pixel -> (depth, point, squared distance)
+    for number in nearest.values():
+        u, v = uv[number]
+        for row in range(max(0, math.floor(v - radius)), min(height, math.ceil(v + radius) + 1)):
+            for col in range(max(0, math.floor(u - radius)), min(width, math.ceil(u + radius) + 1)):
+                squared = (col - u) ** 2 + (row - v) ** 2
+                if squared < radius * radius:
+                    hits.setdefault((row, col), []).append((depth[number], number, squared))
+    for (row, col), found in hits.items():
+        found.sort()
+        left, colour = 1.0, [0.0, 0.0, 0.0]
+        for _, number, squared in found[:options.points_per_pixel]:
+            alpha = 1 - squared / (radius * radius)
+            colour = [c + left * alpha * x for c, x in zip(colour, rgb[number], strict=True)]
+            left *= 1 - alpha
+        image.coverage[row, col] = True
+        image.depth[row, col] = found[0][0]
+        image.rgb[row, col] = torch.tensor(colour).clamp(0, 1)
+    return image

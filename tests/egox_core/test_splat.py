@@ -1,0 +1,152 @@
+"""The splatter: equal to its plain twin, exact where the answer is known, refused where it makes no sense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.hole_fill import fill_gaps
+from egox_core.splat import ScreenPoints, SplatImage, SplatOptions, has_pytorch3d, splat
+
+COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height of 56
+SURFACE = SplatOptions(style="surface", max_size_px=160.0)
+
+
+def points_on_two_planes(count: int = 3000, width: int = 64, height: int = 56) -> ScreenPoints:
+    """Points of a near patch on the left and a slanted plane behind, with patches of many shapes."""
+    generator = torch.Generator().manual_seed(3)
+    uv = torch.rand(count, 2, generator=generator) * torch.tensor([width + 20.0, height + 20.0]) - 10
+    near = uv[:, 0] < 24
+    depth = torch.where(near, torch.full((count,), 1.5), 3 + 0.02 * uv[:, 1])
+    axes = torch.randn(count, 2, 2, generator=generator) * 1.5
+    return ScreenPoints(uv=uv, depth=depth + 0.001 * torch.rand(count, generator=generator),
+                        rgb=torch.rand(count, 3, generator=generator), axes=axes, extent=torch.full((count,), 0.02))
+
+
+def one_point(u: float, v: float, depth: float = 2.0, size: float = 4.0) -> ScreenPoints:
+    return ScreenPoints(uv=torch.tensor([[u, v]]), depth=torch.tensor([depth]), rgb=torch.tensor([[1.0, 0.5, 0.25]]),
+                        axes=size * torch.eye(2)[None], extent=torch.zeros(1))
+
+
+def join(*parts: ScreenPoints) -> ScreenPoints:
+    return ScreenPoints(**{name: torch.cat([getattr(p, name) for p in parts]) for name in ScreenPoints.__slots__})
+
+
+@pytest.mark.parametrize("options", [COMPOSITE, replace(COMPOSITE, points_per_pixel=3), SURFACE,
+                                     replace(SURFACE, reach=0.9, depth_tolerance=0.02)])
+@pytest.mark.parametrize("count", [40, 3000])
+def test_torch_equals_reference(options: SplatOptions, count: int) -> None:
+    points = points_on_two_planes(count)
+    fast, plain = splat(points, 64, 56, options), splat(points, 64, 56, options, backend="reference")
+    # Both decide by the same float32 comparisons; a pixel exactly on a rim may fall either way by one rounding.
+    assert float(((fast.rgb - plain.rgb).abs().amax(-1) > 2 / 255).float().mean()) <= 0.005
+    both, any_ = (fast.coverage & plain.coverage).sum(), (fast.coverage | plain.coverage).sum()
+    assert both / any_ >= 0.999
+    agree = fast.coverage & plain.coverage
+    assert torch.allclose(fast.depth[agree], plain.depth[agree], atol=1e-3)
+    assert torch.equal(torch.isnan(fast.depth), ~fast.coverage)
+    assert float(fast.rgb[~fast.coverage].abs().sum()) == 0
+
+
+def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch) -> None:
+    from egox_core import splat_torch
+
+    points = points_on_two_planes()
+    whole = splat(points, 64, 56, SURFACE)
+    monkeypatch.setattr(splat_torch, "PAIRS_AT_ONCE", 500)
+    parts = splat(points, 64, 56, SURFACE)
+    assert torch.equal(whole.coverage, parts.coverage)
+    assert torch.allclose(whole.rgb, parts.rgb, atol=1e-5)  # sums in another order
+
+
+def test_a_patch_covers_exactly_its_pixels() -> None:
+    image = splat(one_point(10, 20, size=4.0), 64, 56, replace(SURFACE, reach=0.5))
+    rows, cols = image.coverage.nonzero(as_tuple=True)
+    assert (rows.min(), rows.max(), cols.min(), cols.max()) == (18, 22, 8, 12)
+    assert int(image.coverage.sum()) == 25
+    assert torch.allclose(image.rgb[20, 10], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
+    assert float(image.depth[20, 10]) == pytest.approx(2.0)
+
+
+def test_a_disc_fades_to_its_rim() -> None:
+    image = splat(one_point(30, 28), 64, 56, COMPOSITE)
+    assert torch.allclose(image.rgb[28, 33], (1 - 9 / 25) * torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
+    assert bool(image.coverage[28, 34]) and not bool(image.coverage[28, 35])
+
+
+@pytest.mark.parametrize("options", [COMPOSITE, SURFACE])
+def test_the_nearer_point_wins(options: SplatOptions) -> None:
+    far = replace(one_point(30, 28, depth=5.0), rgb=torch.tensor([[0.0, 0.0, 1.0]]))
+    image = splat(join(far, one_point(30, 28, depth=1.0)), 64, 56, options)
+    assert torch.allclose(image.rgb[28, 30], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
+    assert float(image.depth[28, 30]) == pytest.approx(1.0)
+
+
+def test_a_dense_surface_has_no_holes_and_a_sparse_one_keeps_them() -> None:
+    for spacing, holes in ((0.4, False), (1.0, False), (3.7, False), (40.0, True)):
+        steps = torch.arange(-5.0, 75.0, spacing)
+        v, u = torch.meshgrid(steps, steps, indexing="ij")
+        count = u.numel()
+        grid = ScreenPoints(uv=torch.stack((u, v), -1).view(-1, 2), depth=torch.ones(count), rgb=torch.ones(count, 3),
+                            axes=spacing * torch.eye(2).expand(count, 2, 2).clone(), extent=torch.zeros(count))
+        image = splat(grid, 64, 56, replace(SURFACE, max_size_px=100.0))
+        assert bool((~image.coverage).any()) == holes, spacing
+
+
+def test_no_points_give_black() -> None:
+    nothing = ScreenPoints(**{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__})
+    for backend in ("torch", "reference", *(["pytorch3d"] if has_pytorch3d() else [])):
+        image = splat(nothing, 8, 6, COMPOSITE, backend=backend)
+        assert image.rgb.shape == (6, 8, 3) and not image.coverage.any() and bool(torch.isnan(image.depth).all())
+
+
+def test_gaps_close_but_outlines_do_not_grow() -> None:
+    depth = torch.full((20, 20), 4.0)
+    depth[5:15, 5:15] = 2.0
+    depth[:, 10] = torch.where(depth[:, 10] == 2.0, 4.0, depth[:, 10])  # a crack of one column
+    tight = SplatImage(rgb=depth[..., None].expand(-1, -1, 3) / 4, coverage=torch.ones(20, 20, dtype=torch.bool),
+                       depth=depth)
+    grown = torch.full((20, 20), 4.0)
+    grown[3:17, 3:17] = 2.0
+    wide = SplatImage(rgb=grown[..., None].expand(-1, -1, 3) / 4, coverage=tight.coverage, depth=grown)
+    filled = fill_gaps(tight, wide, 2)
+    expected = torch.full((20, 20), 4.0)
+    expected[5:15, 5:15] = 2.0
+    assert torch.equal(filled.depth, expected)
+    assert torch.equal(filled.rgb[..., 0], expected / 4)
+
+
+def test_pytorch3d_draws_the_same() -> None:
+    if not has_pytorch3d():
+        pytest.skip("pytorch3d is not installed (package easypytorch3d)")
+    # A smooth picture: the torch twin keeps one point a pixel, which shows only in noise between neighbours.
+    steps = torch.arange(0.0, 64.0, 0.9)
+    v, u = torch.meshgrid(steps[:62], steps, indexing="ij")
+    count = u.numel()
+    points = ScreenPoints(uv=torch.stack((u, v), -1).view(-1, 2), depth=(3 - 0.01 * u).flatten(),
+                          rgb=torch.stack((u / 64, v / 64, 0.5 + 0.4 * (u / 9).sin()), -1).view(-1, 3),
+                          axes=torch.zeros(count, 2, 2), extent=torch.zeros(count))
+    fast, other = splat(points, 64, 56, COMPOSITE), splat(points, 64, 56, COMPOSITE, backend="pytorch3d")
+    both = fast.coverage & other.coverage
+    assert both.sum() / (fast.coverage | other.coverage).sum() >= 0.999
+    assert float(-10 * torch.log10((fast.rgb - other.rgb)[both].square().mean())) >= 25
+    with pytest.raises(EgoXInputError, match="style surface"):
+        splat(points, 64, 56, SURFACE, backend="pytorch3d")
+
+
+@pytest.mark.parametrize("changes", [{"radius_px": -1.0}, {"radius_px": 0.0}, {"radius_px": float("nan")},
+                                     {"reach": -0.5}, {"max_size_px": float("inf")}, {"points_per_pixel": 0},
+                                     {"style": "gaussian"}])
+def test_bad_options_are_refused(changes: dict) -> None:
+    with pytest.raises(EgoXInputError):
+        SplatOptions(**changes)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(TypeError):
+        SplatOptions(radius=5)
+    with pytest.raises(EgoXInputError, match="backend"):
+        splat(one_point(1, 1), 8, 8, SURFACE, backend="vulkan")
