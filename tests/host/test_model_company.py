@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,21 +152,27 @@ def compiled(model, backend: str):
     pytest.param("inductor", ("none", "guided", "plain", "weaker", "half", "none", "guided", "plain"),
                  marks=pytest.mark.slow),
 ])
-def test_torch_compile_never_takes_the_code_of_another_run(rig, backend: str, runs: tuple[str, ...]) -> None:
+def test_torch_compile_never_takes_the_code_of_another_run(pack, repo_root, tmp_path: Path, backend: str,
+                                                           runs: tuple[str, ...]) -> None:
     """The host's node drops the guards on transformer_options, where wrappers and overrides live."""
     import torch._dynamo
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
     counters.clear()
+    rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
+    form = replace(standins.WAN22_I2V, layers=1)  # tracing takes seconds a layer
+    standins.write(tmp_path / "one_layer.safetensors", *standins.transformer(form))
+    rig.model = model_rig.load_transformer(tmp_path / "one_layer.safetensors")
     models = {"plain": rig.model, "none": rig.patch(lambda_g=0.0), "guided": rig.patch(),
               "weaker": rig.patch(lambda_g=0.5), "half": rig.patch(start_percent=0.5)}
     for name in runs:
-        got, expected = (rig.ksample(model, steps=2, cfg=1.0) for model in (compiled(models[name], backend),
-                                                                            models[name]))
+        steps = 2 if name == "half" else 1
+        got, expected = (rig.ksample(model, steps=steps, cfg=1.0)
+                         for model in (compiled(models[name], backend), models[name]))
         # Compiled kernels sum in another order; float32. Choices differ by 0.1 and more.
         assert (got - expected).abs().max() < 1e-3, name
-    assert counters["stats"]["calls_captured"] > 200, "the transformer itself was compiled"
+    assert counters["stats"]["calls_captured"] > 100, "the transformer itself was compiled"
     torch._dynamo.reset()
 
 
