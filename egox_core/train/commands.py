@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import commands as data
+from ..metrics import commands as metrics
 from ..progress import Progress
 
 
@@ -83,6 +84,37 @@ def _inspect(chosen: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _generate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cache", type=Path, help="cache of the clips")
+    parser.add_argument("out", type=Path, help="folder for one mp4 a clip")
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--lora", type=Path, help="its metadata sets mask, rays and lambda_g")
+    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--shift", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own")
+    parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--fps", type=float, default=20.0)
+    data.add_engine_arguments(parser)
+
+
+def _generate(chosen: argparse.Namespace, progress: Progress) -> int:
+    from .generate import GenerateOptions, generate
+
+    options = GenerateOptions(**{k: getattr(chosen, k) for k in (
+        "base", "vae", "lora", "strength", "split", "steps", "shift", "seed", "mode", "lambda_g", "dtype", "device",
+        "fps")})
+    clips, made = generate(chosen.cache, chosen.out, options, engine=chosen.engine, workers=chosen.workers,
+                           progress=progress)
+    print(f"{clips} clips ({made} made now): {chosen.out}")
+    return 0
+
+
 COMMANDS: Mapping[str, Command] = {
     "prepare": Command(help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
                        add_arguments=data.prepare_arguments, run=data.run_prepare),
@@ -92,6 +124,10 @@ COMMANDS: Mapping[str, Command] = {
                      add_arguments=_train_arguments, run=_train),
     "export": Command(help="write a LoRA in released or native naming, or fused into its base",
                       add_arguments=_export_arguments, run=_export),
+    "generate": Command(help="ego videos for a whole cache, headless and resumable",
+                        add_arguments=_generate_arguments, run=_generate),
     "inspect": Command(help="print rank, alpha, targets, hash and training configuration of a LoRA file",
                        add_arguments=_inspect_arguments, run=_inspect),
+    "evaluate": Command(help="score generated ego videos against the true ones of a manifest",
+                        add_arguments=metrics.evaluate_arguments, run=metrics.run_evaluate),
 }

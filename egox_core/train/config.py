@@ -100,6 +100,7 @@ class MemoryConfig(_Strict):
     base_dtype: Literal["float32", "bfloat16", "float8", "int4"] = "bfloat16"
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     block_offload: bool = False
+    checkpoint_offload: bool = False  # the blocks' inputs wait on the CPU for their backward
 
 
 class CheckpointConfig(_Strict):

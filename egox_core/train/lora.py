@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -72,6 +73,10 @@ def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Par
     parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.data = parameter.data.float()
+    for module in model.modules():
+        # Under autocast a float32 copy of every input would be made (and a bfloat16 one of that be kept) for nothing.
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
     return parameters
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EgoXInputError
+from .checkpoint_offload import offload_checkpoints
 from .config import TrainConfig
 from .frozen_base import offload_blocks, store_base
 from .gga_processor import GgaScope, install_gga
@@ -29,7 +30,7 @@ class TrainableModel:
     scope: GgaScope
     base_hash: str
     compute_dtype: torch.dtype  # of latents and activations
-    autocast: bool  # all weights are trained in float32 while computing in bfloat16
+    autocast: bool  # what is trained stays float32 while computing in bfloat16
     lora: bool
 
     def tensors(self) -> dict[str, Tensor]:
@@ -81,10 +82,12 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     scope = install_gga(model)
     if memory.gradient_checkpointing:
         model.enable_gradient_checkpointing()
+    if memory.checkpoint_offload:
+        offload_checkpoints(model)
     if memory.block_offload:
         offload_blocks(model, device)
     return TrainableModel(model=model, parameters=parameters, scope=scope, base_hash=base_hash, compute_dtype=compute,
-                          autocast=not lora and compute != torch.float32, lora=lora)
+                          autocast=compute != torch.float32, lora=lora)
 
 
 def _transformer_folder(base: Path) -> Path:

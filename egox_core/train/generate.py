@@ -1,0 +1,152 @@
+"""``generate``: ego videos for a whole cache, for evaluation at scale; resumable, one file a clip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ..data.cache_store import CacheReader
+from ..data.engine import run_items
+from ..data.vae_encoder import VaeEncoder
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..safe_files import write_json
+from ..video_write import write_video
+from .cached_samples import CachedSamples, Item
+from .config import ConditioningConfig, TrainConfig, parse_config
+from .gga_processor import GgaScope, install_gga
+from .lora import fuse, read_lora
+from .sampling import sample_ego
+from .trainable_model import DTYPES
+from .wan_base import load_base
+from .weights_file import file_metadata, weights_hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions:
+    """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own metadata."""
+
+    base: Path
+    vae: Path
+    lora: Path | None = None
+    strength: float = 1.0
+    split: str = "validation"
+    steps: int = 50
+    shift: float = 3.0
+    seed: int = 1234
+    mode: str | None = None
+    lambda_g: float | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    fps: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ClipJob:
+    cache: Path
+    clip: str
+    out: Path
+    options: GenerateOptions
+    made_from: str
+
+
+def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = "local", workers: int = 1,
+             progress: Progress = no_progress) -> tuple[int, int]:
+    """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, made now).
+
+    A clip whose file was made from the same cache, weights and options is kept.
+
+    Raises:
+        EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others were made.
+    """
+    reader = CacheReader(cache)
+    clips = reader.clips(options.split)
+    if options.steps < 1 or options.strength != options.strength:
+        raise EgoXInputError("generate", got=f"steps {options.steps}, strength {options.strength}",
+                             expected="at least one step and a number", fix="correct them")
+    parts = {"options": {k: str(v) for k, v in asdict(options).items() if k not in ("base", "vae", "lora", "device")},
+             "base": weights_hash(options.base, "base model"), "vae": weights_hash(options.vae, "VAE"),
+             "lora": weights_hash(options.lora, "LoRA") if options.lora else "", "shards": dict(reader.index.shards)}
+    made_from = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    conditioning_of(options, reader)  # refuses a LoRA that doesn't fit this cache before anything is loaded
+    todo = [c for c in clips if not _made(out / f"{c}.json", out / f"{c}.mp4", made_from)]
+    jobs = [_ClipJob(cache=cache, clip=c, out=out, options=options, made_from=made_from) for c in todo]
+    failed, done = [], len(clips) - len(todo)
+    for index, _, error in run_items(_generate_clip, jobs, engine=engine, workers=workers):
+        done += 1
+        if error:
+            failed.append(f"{todo[index]}: {error}")
+        progress(done, len(clips), "clips generated")
+    if failed:
+        raise EgoXInputError("generate", got=f"{len(failed)} clips that failed; first: {failed[0]}",
+                             expected="all of them", fix="see the message; the others are done and will be kept")
+    return len(clips), len(todo)
+
+
+def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
+    """What the LoRA was trained with, what the cache holds, and what was asked for on top.
+
+    Raises:
+        EgoXInputError: the cache was made with other rays than the LoRA was trained with.
+    """
+    told = file_metadata(options.lora, "LoRA") if options.lora else {}
+    values = {k: told[f"egox.{k}"] for k in ("mode", "mask_mode", "gga_mode", "rays") if f"egox.{k}" in told}
+    if "egox.lambda_g" in told:
+        values["lambda_g"] = float(told["egox.lambda_g"])
+    if options.mode is not None:
+        values = {"mode": options.mode}
+    if options.lambda_g is not None:
+        values["lambda_g"] = options.lambda_g
+    made = reader.index.settings.get("rays")
+    if "rays" in values and made not in (None, values["rays"]):
+        raise EgoXInputError("cache setting rays", got=repr(made), expected=f"{values['rays']!r}, as the LoRA has it",
+                             fix="make a cache with --rays of the LoRA")
+    values["rays"] = made or values.get("rays")
+    return ConditioningConfig.model_validate(values)
+
+
+def _made(note: Path, video: Path, made_from: str) -> bool:
+    try:
+        return video.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == made_from
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+_MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder]] = {}
+
+
+def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEncoder]:
+    """Loaded once a process."""
+    key = repr(options)
+    if key not in _MODELS:
+        _MODELS.clear()
+        model = load_base(options.base, DTYPES[options.dtype])
+        if options.lora is not None:
+            fuse(model, read_lora(options.lora)[0], options.strength)
+        scope = install_gga(model)
+        _MODELS[key] = (model.to(options.device).eval(), scope, VaeEncoder(options.vae, options.device))
+    return _MODELS[key]
+
+
+def _generate_clip(job: _ClipJob) -> str:
+    options = job.options
+    model, scope, vae = _models(options)
+    samples = CachedSamples(_config_of(job), options.split)
+    conditioning = samples.config.conditioning
+    sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[options.dtype])
+    latent = sample_ego(model, scope, sample, conditioning, steps=options.steps, shift=options.shift, seed=options.seed)
+    write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), options.fps, threads=1)
+    write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.made_from})
+    return job.clip
+
+
+def _config_of(job: _ClipJob) -> TrainConfig:
+    reader = CacheReader(job.cache)
+    conditioning = conditioning_of(job.options, reader).model_dump()
+    conditioning["image_embedding"] = reader.index.settings.get("image_embedding")
+    return parse_config({"base": str(job.options.base), "cache": str(job.cache), "output": str(job.out), "steps": 1,
+                         "conditioning": conditioning})

@@ -1,0 +1,46 @@
+"""Sampling without the host: diffusers' Wan transformer, the authors' schedule, exo kept clean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..canvas import crop_ego, model_input
+from ..mask_modes import build_mask
+from ..progress import Progress, no_progress
+from ..released_sampling import make_scheduler, released_schedule
+from .config import ConditioningConfig
+from .gga_processor import GgaScope
+from .sample import TrainSample
+
+
+@torch.no_grad()
+def sample_ego(model, scope: GgaScope, sample: TrainSample, conditioning: ConditioningConfig, *, steps: int = 50,
+               shift: float = 3.0, seed: int = 1234, cfg: float = 1.0, negative: Tensor | None = None,
+               progress: Progress = no_progress) -> Tensor:  # [1, 16, t, h, w_ego] model space
+    """The ego latent of one clip by the released loop (UniPC, truncated timesteps; quirks 25, 30).
+
+    Args:
+        sample: on the model's device and dtype; its ``ego`` is not looked at beyond its size.
+        cfg: guidance scale; above 1 it needs ``negative``, the text embedding [1, tokens, dim] of the negative prompt.
+    """
+    t, h, w_exo, w_ego = sample.grid
+    sigmas, timesteps = released_schedule(steps, shift)
+    scheduler = make_scheduler(sigmas, (sigmas, timesteps))
+    device, dtype = sample.exo.device, sample.exo.dtype
+    # On the CPU, so that every device starts from the same noise.
+    latent = torch.randn(1, 16, t, h, w_ego, generator=torch.Generator().manual_seed(seed)).to(device)
+    mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
+    texts = [sample.text] if cfg == 1.0 or negative is None else [sample.text, negative]
+    for step, moment in enumerate(scheduler.timesteps):
+        packed = model_input(latent.to(dtype), sample.exo, mask, sample.exo, sample.cond_ego)
+        found = []
+        for text in texts:
+            with scope.active(sample.geometry, conditioning):
+                out = model(hidden_states=packed, timestep=moment[None].float().to(device), encoder_hidden_states=text,
+                            encoder_hidden_states_image=sample.image, return_dict=False)[0]
+            found.append(crop_ego(out, w_exo).float())
+        velocity = found[0] if len(found) == 1 else found[1] + cfg * (found[0] - found[1])
+        latent = scheduler.step(velocity, moment, latent, return_dict=False)[0]
+        progress(step + 1, steps, "sampling")
+    return latent

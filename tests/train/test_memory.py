@@ -1,0 +1,104 @@
+"""Memory options change nothing but memory; the memory model counts what the architecture has."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.train.cached_samples import CachedSamples, noise_for, sample_generator
+from egox_core.train.config import parse_config
+from egox_core.train.flow_loss import flow_loss
+from egox_core.train.memory_model import ModelSize, TrainSetting, block_weights, estimate, lora_weights, other_weights
+from egox_core.train.trainable_model import make_trainable
+
+
+def gradients(workplace, tiny, **memory) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and LoRA gradients of one fixed sample under some memory options."""
+    values = tiny.settings(workplace)
+    values["memory"] = {**values["memory"], **memory}
+    config = parse_config(values)
+    made = make_trainable(config, torch.device("cpu"))
+    # B starts at zero, which would hide A's gradients.
+    for number, parameter in enumerate(made.parameters):
+        with torch.no_grad():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+    samples = CachedSamples(config, "train")
+    sample = samples.load(samples.groups[0][0])
+    noise = noise_for(sample, sample_generator(0, 0, "noise"), False)
+    dtype = made.compute_dtype
+    with torch.autocast("cpu", dtype=dtype, enabled=made.autocast):
+        result = flow_loss(made.model, made.scope, sample.to("cpu", dtype), noise.to(dtype), torch.tensor([0.5]),
+                           config.conditioning)
+    result.loss.backward()
+    return float(result.loss.detach()), {n: p.grad.clone() for n, p in made.model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("memory", [
+    {"gradient_checkpointing": True}, {"block_offload": True}, {"checkpoint_offload": True},
+    {"block_offload": True, "checkpoint_offload": True},
+])
+def test_what_saves_memory_changes_no_gradient(workplace, tiny, memory):
+    loss, expected = gradients(workplace, tiny, gradient_checkpointing=False)
+    other, found = gradients(workplace, tiny, **memory)
+    assert other == loss and found.keys() == expected.keys() and len(found) == 2 * 10 * 2
+    for name, gradient in expected.items():
+        assert float(gradient.abs().max()) > 0
+        torch.testing.assert_close(found[name], gradient, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("memory", "bar"), [
+    ({"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}, 0.06), ({"base_dtype": "float8"}, 0.15)])
+def test_a_base_in_fewer_bits_gives_nearly_the_same_gradients(workplace, tiny, memory, bar):
+    if memory["base_dtype"] == "float8" and importlib.util.find_spec("torchao") is None:
+        pytest.skip("torchao is not installed (an optional package of the train extra)")
+    loss, expected = gradients(workplace, tiny)
+    other, found = gradients(workplace, tiny, **{"compute_dtype": "bfloat16", **memory})
+    assert other == pytest.approx(loss, rel=bar / 3)
+    ours, theirs = (torch.cat([g[n].float().flatten() for n in sorted(expected)]) for g in (found, expected))
+    # bfloat16 keeps 8 bits, e4m3 four: the direction must be the same, the last digits can't be.
+    assert float((ours - theirs).norm() / theirs.norm()) < bar
+    assert all(g.dtype == torch.float32 for g in found.values())
+
+
+@pytest.mark.parametrize(("memory", "match"), [
+    ({"block_offload": True, "gradient_checkpointing": False}, "gradient_checkpointing"),
+    ({"checkpoint_offload": True, "gradient_checkpointing": False}, "gradient_checkpointing"),
+])
+def test_options_that_need_each_other(workplace, tiny, memory, match):
+    with pytest.raises(EgoXInputError, match=match):
+        gradients(workplace, tiny, **memory)
+
+
+def test_the_model_counts_every_weight():
+    """Against diffusers' own 14B on the meta device: the sum of all its tensors."""
+    from diffusers import WanTransformer3DModel
+
+    size = ModelSize()
+    with torch.device("meta"):
+        model = WanTransformer3DModel(in_channels=36, out_channels=16, image_dim=1280, added_kv_proj_dim=5120)
+    total = sum(p.numel() for p in model.parameters())
+    counted = size.layers * block_weights(size) + other_weights(size)
+    assert abs(counted - total) / total < 1e-3 and 16.2e9 < total < 16.6e9
+    from egox_core.train.config import LoraSettings
+    from egox_core.train.lora import add_lora
+
+    with torch.device("meta"):
+        small = WanTransformer3DModel(in_channels=36, out_channels=16, num_layers=2)
+        parameters = add_lora(small, LoraSettings(rank=256), seed=0)
+    assert sum(p.numel() for p in parameters) * 20 == lora_weights(ModelSize(), TrainSetting())
+
+
+def test_predictions_go_the_right_way():
+    base = estimate(ModelSize(), TrainSetting()).total
+    for better in ({"base": "float8"}, {"base": "int4"}, {"block_offload": True}, {"checkpoint_offload": True},
+                   {"optimizer": "adamw8bit"}, {"optimizer": "adafactor"}, {"rank": 64}, {"shards": 8},
+                   {"tokens": 14014}):
+        assert estimate(ModelSize(), TrainSetting(**better)).total < base, better
+    for worse in ({"base": "float32"}, {"ema": True}, {"checkpointing": False}, {"batch": 2},
+                  {"targets": ("attn1", "attn2", "ffn")}):
+        assert estimate(ModelSize(), TrainSetting(**worse)).total > base, worse
+    with pytest.raises(EgoXInputError):
+        estimate(ModelSize(), TrainSetting(base="int3"))
