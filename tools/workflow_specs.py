@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from egox_core.prompt import DEFAULT_NEGATIVE
+
 from .workflow_graph import Graph, Node
 
 SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
 HUB = "https://huggingface.co/Comfy-Org"
 WAN = "Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
-
-NEGATIVE_PROMPT = (
-    "blurry, low quality, overexposed, static, distorted hands, extra fingers, deformed, watermark, subtitles, "
-    "third-person view"
-)
 
 DEMO_NOTE = """## EgoX demo: stand-in weights
 
@@ -125,7 +122,7 @@ def egox_basic(graph: Graph) -> None:
     positive = graph.add("CLIPTextEncode", (420, 760), (360, 120), title="Prompt (from the take)", clip=(clip, "CLIP"),
                          text=(stages["pose"], "prompt"))
     negative = graph.add("CLIPTextEncode", (420, 920), (360, 120), title="Negative prompt", clip=(clip, "CLIP"),
-                         text=NEGATIVE_PROMPT)
+                         text=DEFAULT_NEGATIVE)
     sampling(graph, stages, unet=unet, vae=vae, lora_name="egox_lora.safetensors", text=(positive, negative),
              prefix="egox_basic", steps=50, cfg=5.0, clip_vision=vision)
     depth_group(graph, stages)
