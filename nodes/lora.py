@@ -10,6 +10,7 @@ import comfy.lora
 import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.lora_keys import check_lora_fits, convert_lora, split_by_attention
@@ -87,14 +88,23 @@ def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: 
     patched = model.clone()
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     factors = {"self": self_attention, "cross": cross_attention, "other": 1.0}
-    taken: list[str] = []
-    for kind, tensors in split_by_attention(lora.tensors).items():
-        patches = comfy.lora.load_lora(tensors, keys, log_missing=False)
-        taken += patched.add_patches(patches, strength * factors[kind])
+
+    def add(tensors: dict[str, Tensor]) -> list[str]:
+        taken: list[str] = []
+        for kind, part in split_by_attention(tensors).items():
+            patches = comfy.lora.load_lora(part, keys, log_missing=False)
+            taken += patched.add_patches(patches, strength * factors[kind])
+        return taken
+
+    taken = add(lora.tensors)
+    # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only the host knows.
+    differences = add({key: state[key] for key in lora.unmatched})
     if not taken:
         raise EgoXInputError("LoRA", got=f"{path.name}, of which the host took nothing", expected="parts of this model",
                              fix="load the Wan model that this LoRA was made for")
     report = f"{path.name}: {lora.report}; {len(taken)} weights changed"
+    if differences:
+        report += f"; {len(differences)} more by names of the host (norms, biases)"
     if absent:
         report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
     for name in attach_lora_metadata(patched, metadata or {}):

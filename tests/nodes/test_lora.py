@@ -89,6 +89,20 @@ def test_alpha_scales(rig, released: Path, tmp_path: Path) -> None:
     assert max((v - whole[k]).abs().max() for k, v in weights_with(doubled).items()) < 1e-6
 
 
+def test_differences_of_step_distilled_loras_are_taken_too(rig, released: Path, tmp_path: Path) -> None:
+    """They hold low-rank pairs in native names, and whole differences of norms and biases."""
+    convert = model_rig.core(rig.pack, "lora_keys").convert_lora
+    state = dict(convert(load_file(released)).tensors)
+    state["diffusion_model.blocks.0.norm3.diff"] = torch.full((128,), 0.25)
+    state["diffusion_model.blocks.0.self_attn.q.diff_b"] = torch.full((128,), 0.5)
+    save_file(state, tmp_path / "distilled.safetensors")
+    patched, report = load(rig, tmp_path / "distilled.safetensors", 2.0)
+    assert "2 more by names of the host" in report
+    plain, weights = weights_with(rig.model), weights_with(patched)
+    assert (weights["blocks.0.norm3.weight"] - plain["blocks.0.norm3.weight"] - 0.5).abs().max() < 1e-6
+    assert (weights["blocks.0.self_attn.q.bias"] - plain["blocks.0.self_attn.q.bias"] - 1.0).abs().max() < 1e-6
+
+
 def refused(rig, words: str, path: Path) -> None:
     with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match=words):
         load(rig, path)
