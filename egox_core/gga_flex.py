@@ -31,7 +31,8 @@ def score_mod(bias_rows: BiasRows, queries: slice) -> Callable[..., Tensor]:
     geometry = bias_rows.geometry
     directions = geometry.query_dirs.flatten(0, 1)[queries]
     keys = geometry.key_dirs
-    per_frame, first, scale = bias_rows.per_frame, queries.start, bias_rows.scale
+    # The kernel adds in float32; the shift for half precision stays all the same, the softmax doesn't see it.
+    per_frame, first, scale, factor = bias_rows.per_frame, queries.start, bias_rows.scale, bias_rows.factor
     gain, offset = bias_rows.gain, bias_rows.offset
 
     def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def score_mod(bias_rows: BiasRows, queries: slice) -> Callable[..., Tensor]:
         cos = (directions[query, 0] * keys[frame, key, 0] + directions[query, 1] * keys[frame, key, 1]
                + directions[query, 2] * keys[frame, key, 2])
         cos = torch.where(cos > 0, cos * scale, cos) if scale > 1 else cos * scale
-        bias = torch.log((cos + 1) + LOG_FLOOR)
+        bias = torch.log(((cos + 1) + LOG_FLOOR) * factor)
         if gain is not None:
             bias = bias * gain[key]
         if offset is not None:

@@ -15,9 +15,9 @@ from .types import GgaGeometry
 
 ROW_ALIGNMENT = 16
 """GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16 covers every kernel."""
-WORK_BYTES = {"cpu": 2**19, "cuda": 2**24}
-"""Float32 scratch of a block. CPU: stays in a core's cache over all passes. CUDA: in the L2 cache, and large enough for
-the start of kernels not to dominate."""
+WORK_BYTES = {"cpu": 2**22, "cuda": 2**24}
+"""Float32 scratch of a block: small enough for a cache over all passes (CPU: L3, CUDA: L2), large enough for the start
+of each not to count. Smaller blocks on a CPU gain nothing and make threads of a busy machine wait for each other."""
 
 
 class BiasRows:
@@ -26,6 +26,9 @@ class BiasRows:
     The cosine's clamp to -1...1 is left out: no direction is longer than 1, and the 1e-7 that rounding adds to the
     product leaves 1 + cos + 1e-6 above zero. Making one is cheap and doesn't wait for a GPU; each attention call makes
     its own.
+
+    In half precision all of a row is shifted so that the largest bias is about 0, where such numbers are finest; the
+    softmax doesn't see it.
 
     Ego queries are counted over all frames: query = (frame * h + row) * w_ego + column.
     """
@@ -46,9 +49,14 @@ class BiasRows:
         self._buffer: Tensor | None = None
         self._work_rows = max(1, WORK_BYTES.get(device.type, 2**24) // (4 * geometry.tokens))
         self._fused = triton_bias_rows(device) if fused else None
+        self.scale = options.lambda_g if options.mode == "released" else 1.0
+        self.shift = _shift(options, dtype)
         # What is left after the logarithm is linear in it, key by key: gain * log + offset; None where trivial.
         self.gain, self.offset = _linear_part(geometry, options)
-        self.scale = options.lambda_g if options.mode == "released" else 1.0
+        # A shift of the logarithm itself is a factor inside it and costs nothing; of a scaled one it joins the offset.
+        self.factor = math.exp(-self.shift) if self.gain is None else 1.0
+        if self.gain is not None and self.shift:
+            self.offset = (0 if self.offset is None else self.offset) - torch.full_like(self.gain, self.shift)
 
     @property
     def bytes_a_row(self) -> int:
@@ -76,7 +84,7 @@ class BiasRows:
     def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
         if self._fused is not None:
-            self._fused(queries, keys, self.scale, self.gain, self.offset, out)
+            self._fused(queries, keys, self.scale, self.factor, self.gain, self.offset, out)
             return
         scratch = None
         for start in range(0, len(out), self._work_rows):
@@ -90,14 +98,14 @@ class BiasRows:
             block.copy_(scratch[: len(block)])
 
     def _bias_block(self, queries: Tensor, keys: Tensor, out: Tensor) -> None:  # [n, 3], [N, 3], float32 [n, N]
-        queries, (x, y, z) = queries * self.scale, keys.T
+        queries, (x, y, z) = queries * (self.scale * self.factor), keys.T
         # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine -1.
         torch.mul(queries[:, :1], x, out=out)
         out.addcmul_(queries[:, 1:2], y).addcmul_(queries[:, 2:], z)
         if self.scale > 1:
             # max(c, scale c), which scales only positive cosines, is a leaky ReLU of scale c with slope 1 / scale.
             leaky_relu_(out, 1 / self.scale)
-        out.add_(1 + LOG_FLOOR).log_()
+        out.add_((1 + LOG_FLOOR) * self.factor).log_()
         if self.gain is not None:
             out.mul_(self.gain)
         if self.offset is not None:
@@ -111,6 +119,16 @@ class BiasRows:
             held = torch.empty(rows, stride, dtype=self.dtype, device=self.geometry.key_dirs.device)
             self._buffer = held if self.reuse else None
         return held[:rows, : self.geometry.tokens]
+
+
+def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
+    """The largest bias there can be, as a number that ``dtype`` holds exactly: ego keys, at 0 - shift, lose nothing then
+    either. 0 in float32 and better, where rows are the bias itself."""
+    if dtype not in (torch.bfloat16, torch.float16):
+        return 0.0
+    largest = {"released": math.log(1 + options.lambda_g), "power": options.lambda_g * math.log(2),
+               "paper": max(0.0, math.log(2 * max(options.lambda_g, 1e-6)))}[options.mode]
+    return float(torch.tensor(largest).to(dtype))
 
 
 def _linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from .gga_bias import LOG_FLOOR
 
-FusedRows = Callable[[Tensor, Tensor, float, Tensor | None, Tensor | None, Tensor], None]
+FusedRows = Callable[[Tensor, Tensor, float, float, Tensor | None, Tensor | None, Tensor], None]
 BLOCK_ROWS, BLOCK_KEYS = 16, 128
 log = logging.getLogger(__name__)
 
 
 @functools.cache
 def load_kernel() -> FusedRows | None:
-    """``run(queries [n, 3], keys [N, 3], scale, gain [N], offset [N], out [n, N])``; None without Triton.
+    """``run(queries [n, 3], keys [N, 3], scale, factor, gain [N], offset [N], out [n, N])``; None without Triton.
 
     All float32 but ``out``; gain and offset may be None. As :meth:`gga_rows.BiasRows._bias_block`.
     """
@@ -32,7 +32,7 @@ def load_kernel() -> FusedRows | None:
         return None
 
     @triton.jit
-    def kernel(queries, keys, gain, offset, out, rows, tokens, row_stride, scale, floor, has_gain: tl.constexpr,
+    def kernel(queries, keys, gain, offset, out, rows, tokens, row_stride, scale, factor, floor, has_gain: tl.constexpr,
                has_offset: tl.constexpr, block_rows: tl.constexpr, block_keys: tl.constexpr):
         row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
         key = tl.program_id(0) * block_keys + tl.arange(0, block_keys)
@@ -47,7 +47,7 @@ def load_kernel() -> FusedRows | None:
         scaled = cos * scale
         if scale > 1.0:
             scaled = tl.where(cos > 0, scaled, cos)
-        bias = tl.log((scaled + 1.0) + floor)
+        bias = tl.log(((scaled + 1.0) + floor) * factor)
         if has_gain:
             bias = bias * tl.load(gain + key, mask=key_in, other=0.0)[None, :]
         if has_offset:
@@ -55,14 +55,14 @@ def load_kernel() -> FusedRows | None:
         place = out + row.to(tl.int64)[:, None] * row_stride + key[None, :]
         tl.store(place, bias.to(out.dtype.element_ty), mask=row_in[:, None] & key_in[None, :])
 
-    def run(queries: Tensor, keys: Tensor, scale: float, gain: Tensor | None, offset: Tensor | None,
+    def run(queries: Tensor, keys: Tensor, scale: float, factor: float, gain: Tensor | None, offset: Tensor | None,
             out: Tensor) -> None:
         rows, tokens = out.shape
         grid = (triton.cdiv(tokens, BLOCK_KEYS), triton.cdiv(rows, BLOCK_ROWS))
         kernel[grid](queries.contiguous(), keys.contiguous(), keys if gain is None else gain.contiguous(),
                      keys if offset is None else offset.contiguous(), out, rows, tokens, out.stride(0), float(scale),
-                     LOG_FLOOR, has_gain=gain is not None, has_offset=offset is not None, block_rows=BLOCK_ROWS,
-                     block_keys=BLOCK_KEYS)
+                     float(factor), LOG_FLOOR, has_gain=gain is not None, has_offset=offset is not None,
+                     block_rows=BLOCK_ROWS, block_keys=BLOCK_KEYS)
 
     return run
 
@@ -93,10 +93,11 @@ def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:
     cos = (queries[:, None] * keys).sum(-1)
     gain, offset = torch.rand(2, len(keys), generator=generator).to(device)
     ours, torchs = [], []
-    for scale, more in ((0.5, (None, None)), (3.0, (None, None)), (1.0, (gain, offset))):
+    for scale, factor, more in ((0.5, 1.0, (None, None)), (3.0, 0.25, (None, None)), (1.0, 1.0, (gain, offset))):
         out = torch.empty(len(queries), len(keys) + 3, device=device)[:, : len(keys)]
-        run(queries, keys, scale, *more, out)
+        run(queries, keys, scale, factor, *more, out)
         ours.append(out.exp())
-        bias = torch.log((1 + torch.where(cos > 0, cos * scale, cos) if scale > 1 else 1 + cos * scale) + LOG_FLOOR)
+        scaled = torch.where(cos > 0, cos * scale, cos) if scale > 1 else cos * scale
+        bias = torch.log(((1 + scaled) + LOG_FLOOR) * factor)
         torchs.append((bias if more[0] is None else bias * gain + offset).exp())
     return torch.cat(ours), torch.cat(torchs)

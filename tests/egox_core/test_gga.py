@@ -159,8 +159,8 @@ def test_bfloat16_is_as_exact_as_plain_bfloat16():
     ours = gga_attention(q, k, v, HEADS, geometry, options)
     ours = (ours - reference_attention(*exact, HEADS, geometry, options)).abs()
     plain = (plain_attention(q, k, v, HEADS) - plain_attention(*exact, HEADS)).abs()
-    # 1.5: the bias is rounded to bfloat16 like every other number (quirks 17).
-    assert ours.mean() <= 1.5 * plain.mean()
+    # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger numbers.
+    assert ours.mean() <= 1.2 * plain.mean()
 
 
 def test_a_part_of_the_frames_is_the_part_of_the_tables():
