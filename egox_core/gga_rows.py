@@ -122,8 +122,10 @@ class BiasRows:
 
 
 def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
-    """The largest bias there can be, as a number that ``dtype`` holds exactly: ego keys, at 0 - shift, lose nothing then
-    either. 0 in float32 and better, where rows are the bias itself."""
+    """The largest bias there can be, as a number that ``dtype`` holds exactly: ego keys, at 0 - shift, lose nothing.
+
+    0 in float32 and better, where rows are the bias itself.
+    """
     if dtype not in (torch.bfloat16, torch.float16):
         return 0.0
     largest = {"released": math.log(1 + options.lambda_g), "power": options.lambda_g * math.log(2),
