@@ -1,0 +1,154 @@
+"""All metrics of one clip: one picklable job in, one row out, kept on disk so that a restart goes on from there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..data.clip_files import PRIOR, TRUTH
+from ..data.manifest import ClipRecord
+from ..safe_files import write_json, write_whole
+from ..synthetic.frame_pool import single_threaded
+from .baselines import BASELINES
+from .clip_inputs import clip_files, content_hash, read_coverage, read_ego, read_exo
+from .flicker import temporal_flickering
+from .image import psnr, ssim_map
+from .mask_files import read_masks
+from .objects import ObjectMasks, object_rows
+from .prior_regions import region_rows, time_rows
+from .retrieval import thumbnail
+
+VERSION = 1  # raised when a metric changes its meaning
+GENERATED, TRUE = "generated", "truth"
+Values = dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSettings:
+    """What a row is made with, apart from its files."""
+
+    baselines: bool = True
+    lpips: Path | None = None
+    clip: Path | None = None
+    weights: Mapping[str, str] | None = None  # hashes of the two, for the fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowJob:
+    """One clip to evaluate."""
+
+    root: Path  # the manifest's folder
+    record: ClipRecord
+    videos: tuple[tuple[str, Path], ...]  # (method, folder), "generated" first
+    masks: Path | None
+    rows: Path  # folder that finished rows are kept in
+    settings: RowSettings
+    one_thread: bool = False  # several jobs run side by side
+
+
+def make_row(job: RowJob) -> dict[str, Any]:
+    """The clip's row: ``clip``, ``take``, ``metrics`` by method; ``kept`` says that it was there already.
+
+    Raises:
+        EgoXInputError: anything about this clip's files that doesn't fit.
+    """
+    files = clip_files(job.root, job.record, job.videos, job.masks)
+    made_from = _fingerprint(job, content_hash(files.used(job.settings.baselines)))
+    there = _finished(job, made_from)
+    if there is not None:
+        return {**there, "kept": True}
+    with single_threaded() if job.one_thread else contextlib.nullcontext():
+        row, thumbnails = _compute(job, files)
+    packed = io.BytesIO()
+    np.savez(packed, **thumbnails)
+    with write_whole(thumbnail_file(job.rows, job.record.clip)) as temporary:
+        temporary.write_bytes(packed.getvalue())
+    row = {**row, "fingerprint": made_from, "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest()}
+    write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
+    return {**row, "kept": False}
+
+
+def frame_metrics(generated: Tensor, truth: Tensor, coverage: Tensor | None = None,
+                  masks: ObjectMasks | None = None) -> Values:
+    """All weight-free metrics of one video against the true one ([T, H, W, 3] float 0...1, coverage [T, H, W] bool).
+
+    Raises:
+        EgoXInputError: shapes that don't fit, torchmetrics missing.
+    """
+    decibels, similarity = psnr(generated, truth), ssim_map(generated, truth)
+    values: Values = {"psnr": float(decibels.mean()), "ssim": float(similarity.mean()), **time_rows(decibels),
+                      "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None}
+    if coverage is not None:
+        values.update(region_rows(generated, truth, similarity, coverage))
+    if masks is not None:
+        values.update(object_rows(masks, generated, truth))
+    return values
+
+
+def thumbnail_file(rows: Path, clip: str) -> Path:
+    """Where a row's thumbnails lie."""
+    return rows / f"{clip}.npz"
+
+
+def _compute(job: RowJob, files) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    record = job.record
+    truth = read_ego(files.folder / TRUTH, record, "ground truth")
+    videos = {name: read_ego(file, record, f"{name} video") for name, file in files.videos}
+    prior = read_ego(files.folder / PRIOR, record, "prior")
+    coverage, source = read_coverage(files.folder, prior)
+    masks = None if files.masks is None else read_masks(files.masks, record.clip)
+    if job.settings.baselines:
+        exo = read_exo(files.folder, record)
+        videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
+    metrics, thumbnails = {}, {TRUE: thumbnail(truth)}
+    for name, frames in videos.items():
+        # Masks were tracked in the generated video: they say nothing about the others.
+        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None)
+        values.update(_weighted(frames, truth, job.settings))
+        metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
+        thumbnails[name] = thumbnail(frames)
+    true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
+    return ({"clip": record.clip, "take": record.take, "same_truth": f"{record.take}:{record.start}:{record.step}",
+             "truth": content_hash([files.folder / TRUTH])[0], "coverage_from": source,
+             "true_temporal_flickering": true_flicker, "metrics": metrics}, thumbnails)
+
+
+def _weighted(frames: Tensor, truth: Tensor, settings: RowSettings) -> Values:
+    from .perceptual import clip_of, lpips_of
+
+    values: Values = {}
+    if settings.lpips is not None:
+        values["lpips"] = float(lpips_of(settings.lpips)(frames, truth).mean())
+    if settings.clip is not None:
+        values["clip_i"] = float(clip_of(settings.clip)(frames, truth).mean())
+    return values
+
+
+def _fingerprint(job: RowJob, hashes: list[str]) -> str:
+    try:
+        library = version("torchmetrics")
+    except PackageNotFoundError:
+        library = ""
+    parts = [VERSION, library, job.record.model_dump(mode="json"), hashes, [name for name, _ in job.videos],
+             job.masks is not None, job.settings.baselines, dict(job.settings.weights or {})]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(job: RowJob, made_from: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads((job.rows / f"{job.record.clip}.json").read_text(encoding="utf-8"))
+        packed = thumbnail_file(job.rows, job.record.clip).read_bytes()
+    except (OSError, ValueError):
+        return None
+    whole = row.get("fingerprint") == made_from and row.get("thumbnails") == hashlib.sha256(packed).hexdigest()
+    return row if whole else None

@@ -1,0 +1,119 @@
+"""Every metric as data: its name in tables, its unit, which way is better, and what it needs.
+
+The first three families stand in the column order of the paper's Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["image", "object", "video", "prior", "time", "retrieval"]
+
+LPIPS_WEIGHTS = ("torchvision's AlexNet, alexnet-owt-7be5be79.pth from download.pytorch.org/models, "
+                 "through tools/convert_to_safetensors.py (the linear layers come with torchmetrics)")
+CLIP_WEIGHTS = "a CLIP folder as openai/clip-vit-base-patch32 on Hugging Face (config.json, model.safetensors)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One column."""
+
+    key: str
+    label: str
+    family: Family
+    better: Literal["higher", "lower", "neither"]
+    digits: int = 3
+    meaning: str = ""
+    needs: str = ""  # where the value is None without it
+
+    @property
+    def heading(self) -> str:
+        """The label with an arrow."""
+        return self.label + {"higher": " ↑", "lower": " ↓", "neither": ""}[self.better]
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(key="psnr", label="PSNR", family="image", better="higher", digits=2,
+           meaning="dB, mean over frames, 100 for equal frames"),
+    Metric(key="ssim", label="SSIM", family="image", better="higher",
+           meaning="Gaussian window of 11 px, mean over channels and frames"),
+    Metric(key="lpips", label="LPIPS", family="image", better="lower", meaning="AlexNet, mean over frames",
+           needs=f"--lpips FILE: {LPIPS_WEIGHTS}"),
+    Metric(key="clip_i", label="CLIP-I", family="image", better="higher",
+           meaning="cosine of CLIP image embeddings of the same frame, mean over frames",
+           needs=f"--clip FOLDER: {CLIP_WEIGHTS}"),
+    Metric(key="location_error", label="Location Err", family="object", better="lower",
+           meaning="distance of the largest outlines' mean points, share of the picture's diagonal", needs="--masks"),
+    Metric(key="iou", label="IoU", family="object", better="higher",
+           meaning="of masks; a mask missing in the generated video has 0", needs="--masks"),
+    Metric(key="contour_accuracy", label="Contour Acc", family="object", better="higher",
+           meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0", needs="--masks"),
+    Metric(key="temporal_flickering", label="Temporal Flickering", family="video", better="higher",
+           meaning="1 - mean absolute difference of following frames (values 0 to 1)"),
+    Metric(key="location_error_px", label="Location Err (px)", family="object", better="lower", digits=2,
+           meaning="the same in pixels of the evaluated picture", needs="--masks"),
+    Metric(key="location_error_box", label="Location Err (box)", family="object", better="lower",
+           meaning="distance of bounding boxes' centres, share of the diagonal: what the benchmark's script scores",
+           needs="--masks"),
+    Metric(key="contour_accuracy_registered", label="Contour Acc (registered)", family="object", better="higher",
+           meaning="after moving the generated mask's centroid onto the true one, as the benchmark's text says",
+           needs="--masks"),
+    Metric(key="visibility_accuracy", label="Visibility Acc", family="object", better="higher",
+           meaning="balanced accuracy of an object being there at all", needs="--masks"),
+    Metric(key="object_frames", label="Object frames", family="object", better="neither", digits=0,
+           meaning="frames times objects with a true mask", needs="--masks"),
+    Metric(key="missing_masks", label="Missing masks", family="object", better="lower", digits=0,
+           meaning="of those, without a mask in the generated video; left out of the location errors", needs="--masks"),
+    Metric(key="extra_masks", label="Extra masks", family="object", better="lower", digits=0,
+           meaning="masks in the generated video where the object isn't in the true one", needs="--masks"),
+    Metric(key="colours_right", label="Colours right", family="object", better="higher",
+           meaning="share of object frames (true mask at least 2 % of the picture) whose mean colour in the generated "
+                   "picture is nearer to the true object's than to its surroundings'", needs="--masks"),
+    Metric(key="coverage", label="Coverage", family="prior", better="neither",
+           meaning="share of the ego picture that the prior covers"),
+    Metric(key="psnr_inside", label="PSNR inside", family="prior", better="higher", digits=2,
+           meaning="dB over all covered pixels of the clip"),
+    Metric(key="psnr_outside", label="PSNR outside", family="prior", better="higher", digits=2,
+           meaning="dB over all pixels that the prior leaves open"),
+    Metric(key="ssim_inside", label="SSIM inside", family="prior", better="higher"),
+    Metric(key="ssim_outside", label="SSIM outside", family="prior", better="higher"),
+    Metric(key="psnr_inside_deep", label="inside, deep", family="prior", better="higher", digits=2,
+           meaning="PSNR, further than 1/32 of the picture's height from the coverage's edge"),
+    Metric(key="psnr_inside_edge", label="inside, edge", family="prior", better="higher", digits=2,
+           meaning="PSNR, up to 1/32 of the height from the edge"),
+    Metric(key="psnr_outside_edge", label="outside, edge", family="prior", better="higher", digits=2,
+           meaning="PSNR, up to 1/32 of the height from the edge"),
+    Metric(key="psnr_outside_near", label="outside, near", family="prior", better="higher", digits=2,
+           meaning="PSNR, from 1/32 to 1/8 of the height"),
+    Metric(key="psnr_outside_far", label="outside, far", family="prior", better="higher", digits=2,
+           meaning="PSNR, further than 1/8 of the height"),
+    Metric(key="psnr_begin", label="PSNR, first third", family="time", better="higher", digits=2),
+    Metric(key="psnr_middle", label="PSNR, second third", family="time", better="higher", digits=2),
+    Metric(key="psnr_end", label="PSNR, last third", family="time", better="higher", digits=2),
+    Metric(key="retrieval_hit", label="Retrieval", family="retrieval", better="higher",
+           meaning="1 where the true ego video is the nearest of all held-out ones (thumbnails, squared error)"),
+    Metric(key="retrieval_rank", label="Retrieval rank", family="retrieval", better="lower", digits=1,
+           meaning="place of the true video among all, 1 is the nearest"),
+)
+
+OF_OTHER_TOOLS: dict[str, str] = {
+    "FVD": "not part of this evaluator: run cd-fvd (I3D or VideoMAE weights) on the generated and true folders",
+    "Motion Smoothness": "not part of this evaluator: run vbench (AMT-S weights) on the generated folder",
+    "Dynamic Degree": "not part of this evaluator: run vbench (RAFT weights) on the generated folder",
+}
+"""Columns of the paper's table that need networks of their own; named in every report, so that none is missed."""
+
+
+def metric(key: str) -> Metric:
+    """The metric of this key. Raises KeyError."""
+    return _BY_KEY[key]
+
+
+def of_family(*families: Family) -> Sequence[Metric]:
+    """The metrics of these families, in table order."""
+    return [m for m in METRICS if m.family in families]
+
+
+_BY_KEY = {m.key: m for m in METRICS}

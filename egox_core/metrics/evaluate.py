@@ -1,0 +1,160 @@
+"""Evaluates a folder of generated ego videos over a manifest: rows, report, contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.engine import run_items
+from ..data.manifest import ClipRecord, read_manifest
+from ..data.splits import SPLITS
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..safe_files import read_json, write_json, write_whole
+from ..train.weights_file import weights_hash
+from .baselines import BASELINES
+from .bootstrap import SAMPLES
+from .clip_row import GENERATED, TRUE, RowJob, RowSettings, make_row, thumbnail_file
+from .contact_sheet import write_contact_sheet
+from .image import require_torchmetrics
+from .markdown import markdown_report
+from .report import FORMAT, build_report
+from .retrieval import retrieval_ranks
+
+REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """What to evaluate, beside the generated videos."""
+
+    masks: Path | None = None  # folder of <clip>.npz, see mask_files
+    also: tuple[tuple[str, Path], ...] = ()  # (name, folder): further videos of the same clips, as rows of their own
+    split: str = ""  # train | validation | test; "": all clips of the manifest
+    baselines: bool = True
+    lpips: Path | None = None
+    clip: Path | None = None
+    compare: Path | None = None  # report.json of another run
+    sheet_clips: int = 12  # 0: no contact sheet
+    samples: int = SAMPLES  # bootstrap
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOutcome:
+    """What a call did."""
+
+    report: dict[str, Any]
+    clips: int
+    kept: int  # rows that were there already
+    errors: Mapping[str, str]  # clip -> why it has no row
+
+
+def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOptions | None = None, *,
+             engine: str = "local", workers: int = 1, progress: Progress = no_progress) -> EvaluateOutcome:
+    """Evaluates ``generated``/<clip>.mp4 of every clip; writes report.json, report.md and contact_sheet.png to ``out``.
+
+    Finished rows stay in ``out``/rows and are taken as they are while their files and settings are the same, so a call
+    that was killed goes on, and gives the report that it would have given. A clip that can't be evaluated is named in
+    the report with the reason; the others are evaluated.
+
+    Raises:
+        EgoXInputError: nothing to evaluate, bad manifest, missing folders or weights, a report that can't be compared.
+    """
+    options = options or EvaluateOptions()
+    records = _records(manifest, options.split)
+    videos = ((GENERATED, generated), *options.also)
+    _check_folders(videos, options)
+    require_torchmetrics()
+    other = None if options.compare is None else _other_report(options.compare)
+    settings = RowSettings(baselines=options.baselines, lpips=options.lpips, clip=options.clip,
+                           weights=_weight_hashes(options))
+    jobs = [RowJob(root=manifest.parent, record=r, videos=videos, masks=options.masks, rows=out / ROWS,
+                   settings=settings, one_thread=workers > 1 or engine == "ray") for r in records]
+    rows, errors = [], {}
+    for done, (index, row, error) in enumerate(run_items(make_row, jobs, engine=engine, workers=workers), start=1):
+        if error:
+            errors[records[index].clip] = error
+        else:
+            rows.append(row)
+        progress(done, len(jobs), "evaluating clips")
+    rows.sort(key=lambda row: row["clip"])
+    kept = sum(row.pop("kept") for row in rows)
+    _add_retrieval(rows, out / ROWS)
+    report = build_report(rows, dict(sorted(errors.items())), options=_told(options), weights=settings.weights or {},
+                          with_masks=options.masks is not None, other=other, samples=options.samples,
+                          seed=options.seed)
+    write_json(out / REPORT, report)
+    with write_whole(out / TABLE) as temporary:
+        temporary.write_text(markdown_report(report), encoding="utf-8")
+    if options.sheet_clips > 0 and rows:
+        good = {row["clip"] for row in rows}
+        write_contact_sheet(out / SHEET, manifest.parent, [r for r in records if r.clip in good], generated,
+                            options.sheet_clips)
+    return EvaluateOutcome(report=report, clips=len(records), kept=kept, errors=errors)
+
+
+def _records(manifest: Path, split: str) -> list[ClipRecord]:
+    # Files are checked row by row, so that one missing file doesn't stop the others.
+    records = sorted(read_manifest(manifest, check_files=False), key=lambda r: r.clip)
+    if not split:
+        return records
+    if split not in SPLITS:
+        raise EgoXInputError("split", got=repr(split), expected=f"one of {', '.join(SPLITS)}", fix="choose one")
+    file = manifest.parent / "splits" / f"{split}.txt"
+    chosen = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
+    records = [r for r in records if r.clip in chosen]
+    if not records:
+        raise EgoXInputError("split", got=f"no clip of {split}", expected="at least one",
+                             fix="choose another split, or leave --split out")
+    return records
+
+
+def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions) -> None:
+    names = [name for name, _ in videos]
+    taken = {GENERATED, TRUE, *BASELINES}
+    if len(set(names)) < len(names) or any(n in taken or not n.strip() for n in names[1:]):
+        raise EgoXInputError("--also", got=", ".join(names[1:]), expected="names of their own",
+                             fix=f"don't use one twice, nor {', '.join(sorted(taken))}")
+    for what, folder in (*videos, *([("masks", options.masks)] if options.masks else [])):
+        if not folder.is_dir():
+            raise EgoXInputError(f"folder of {what}", got=f"{folder.name!r}, which is no folder",
+                                 expected="a folder with one file a clip", fix="check the path")
+
+
+def _weight_hashes(options: EvaluateOptions) -> dict[str, str]:
+    given = {"lpips": options.lpips, "clip": options.clip}
+    return {name: weights_hash(path, f"{name} weights") for name, path in given.items() if path is not None}
+
+
+def _other_report(file: Path) -> dict[str, Any]:
+    report = read_json(file, "report to compare with")
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise EgoXInputError("report to compare with", got=f"{file.name!r} of another kind", expected=FORMAT,
+                             fix="give the report.json of an evaluation")
+    return {**report, "name": file.resolve().parent.name}
+
+
+def _told(options: EvaluateOptions) -> dict[str, Any]:
+    """What the report says of the options; no paths, which mean nothing elsewhere."""
+    return {"split": options.split or "all", "baselines": options.baselines, "bootstrap_samples": options.samples,
+            "bootstrap_seed": options.seed}
+
+
+def _add_retrieval(rows: list[dict[str, Any]], folder: Path) -> None:
+    pictures = []
+    for row in rows:
+        with np.load(thumbnail_file(folder, row["clip"]), allow_pickle=False) as archive:
+            pictures.append({name: archive[name] for name in archive.files})
+    truths, same = [p[TRUE] for p in pictures], [row["same_truth"] for row in rows]
+    for method in rows[0]["metrics"] if rows else ():
+        ranks = retrieval_ranks([p[method] for p in pictures], truths, same)
+        for row, (rank, candidates) in zip(rows, ranks, strict=True):
+            alone = candidates < 2
+            row["metrics"][method]["retrieval_rank"] = None if alone else float(rank)
+            row["metrics"][method]["retrieval_hit"] = None if alone else float(rank == 1)
+            row["retrieval_candidates"] = candidates

@@ -1,0 +1,89 @@
+"""PSNR and SSIM of frames, by torchmetrics."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+
+PSNR_CAP_DB = 100.0
+"""Equal frames have no finite PSNR; JSON and means need one. Only frames that differ by one step of 255 in up to three
+of a 448x448 frame's 602,112 values lie above it.
+"""
+SMALLEST = 11
+"""Pixels a side: SSIM's window."""
+CHUNK = 8
+"""Frames at once: SSIM holds five filtered copies of each."""
+
+
+def require_torchmetrics() -> ModuleType:
+    """``torchmetrics.functional.image``.
+
+    Raises:
+        EgoXInputError: not installed.
+    """
+    try:
+        import torchmetrics.functional.image as functional
+    except ImportError as error:
+        raise EgoXInputError("evaluation", got="torchmetrics is not installed", expected="the evaluate extra",
+                             fix="pip install torchmetrics") from error
+    return functional
+
+
+def check_pair(generated: Tensor, truth: Tensor) -> None:
+    """Refuse what can't be compared frame by frame.
+
+    Raises:
+        EgoXInputError: other shapes, no [T, H, W, 3], pictures under 11 px.
+    """
+    if generated.shape != truth.shape or generated.ndim != 4 or generated.shape[-1] != 3:
+        raise EgoXInputError("frames to compare", got=f"{tuple(generated.shape)} and {tuple(truth.shape)}",
+                             expected="two videos of the same [frames, height, width, 3]",
+                             fix="generate as many frames, at the size of the true ego video")
+    if min(generated.shape[1:3]) < SMALLEST or not len(generated):
+        raise EgoXInputError("frames to compare", got=f"{tuple(generated.shape)}",
+                             expected=f"at least one frame of {SMALLEST}x{SMALLEST}", fix="use larger pictures")
+
+
+def psnr(generated: Tensor, truth: Tensor) -> Tensor:
+    """[T, H, W, 3] float 0...1 twice -> [T] dB a frame, at most PSNR_CAP_DB.
+
+    Raises:
+        EgoXInputError: see :func:`check_pair`; no torchmetrics.
+    """
+    check_pair(generated, truth)
+    values = require_torchmetrics().peak_signal_noise_ratio(
+        generated.double(), truth.double(), data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return values.clamp(max=PSNR_CAP_DB)
+
+
+def ssim_map(generated: Tensor, truth: Tensor) -> Tensor:
+    """[T, H, W, 3] float 0...1 twice -> [T, H, W] in -1...1: mean over channels; its mean is the frame's SSIM.
+
+    Raises:
+        EgoXInputError: see :func:`check_pair`; no torchmetrics.
+    """
+    check_pair(generated, truth)
+    functional = require_torchmetrics()
+    maps = []
+    for first in range(0, len(generated), CHUNK):
+        pair = [x[first : first + CHUNK].float().movedim(-1, 1).contiguous() for x in (generated, truth)]
+        _, full = functional.structural_similarity_index_measure(*pair, data_range=1.0, reduction="none",
+                                                                 return_full_image=True)
+        maps.append(full.double().mean(dim=1))
+    return torch.cat(maps)
+
+
+def region_psnr(generated: Tensor, truth: Tensor, region: Tensor) -> float | None:
+    """dB over all marked pixels of the clip together ([T, H, W] bool); None where nothing is marked.
+
+    Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as much as a full one.
+    """
+    count = int(region.sum())
+    if not count:
+        return None
+    error = float(((generated - truth).double().square().mean(dim=-1) * region).sum()) / count
+    return PSNR_CAP_DB if error <= 10 ** (-PSNR_CAP_DB / 10) else float(-10 * torch.log10(torch.tensor(error).double()))

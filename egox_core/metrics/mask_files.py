@@ -1,0 +1,78 @@
+"""Object masks of one clip from a file: ``<clip>.npz``.
+
+Arrays: ``clip`` (the clip's name), ``truth`` [N, T, H, W] and ``truth_ids`` [N] of the true ego video, ``generated``
+[M, T, H, W] and ``generated_ids`` [M] of the generated one; bool or 0/1 integers. Objects are matched by id, as a
+tracker gives them when both videos are tracked from one shared first mask.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import EgoXInputError
+from ..safe_files import open_zip, write_whole
+from .objects import ObjectMasks
+
+KEYS = ("clip", "truth", "truth_ids", "generated", "generated_ids")
+
+
+def write_masks(file: Path, clip: str, truth: np.ndarray, truth_ids: list[str], generated: np.ndarray,
+                generated_ids: list[str]) -> None:
+    """Write the masks of a clip, packed; shapes as said above."""
+    with write_whole(file) as temporary:
+        np.savez_compressed(temporary, clip=np.array(clip), truth=truth.astype(bool), truth_ids=np.array(truth_ids),
+                            generated=generated.astype(bool), generated_ids=np.array(generated_ids))
+
+
+def read_masks(file: Path, clip: str) -> ObjectMasks:
+    """The masks of ``clip``; an object that the generated video lacks has empty masks there, and the other way round.
+
+    Raises:
+        EgoXInputError: missing, unreadable, of another clip, inconsistent shapes, an id twice, no id in common.
+    """
+    what = f"masks {file.name}"
+    arrays = _read(file, what)
+    if str(arrays["clip"]) != clip:
+        raise EgoXInputError(what, got=f"masks of clip {str(arrays['clip'])!r}", expected=f"of {clip!r}",
+                             fix="give each clip its own masks")
+    sides = {}
+    for name in ("truth", "generated"):
+        masks, ids = arrays[name], [str(i) for i in arrays[f"{name}_ids"].reshape(-1)]
+        if masks.ndim != 4 or len(masks) != len(ids) or masks.dtype.kind not in "bui":
+            raise EgoXInputError(what, got=f"{name} {masks.shape} of {masks.dtype} with {len(ids)} ids",
+                                 expected="bool [N, T, H, W] with N ids", fix="write the masks again")
+        if len(set(ids)) < len(ids):
+            raise EgoXInputError(what, got=f"an id twice in {name}_ids", expected="each object once",
+                                 fix="join its masks")
+        sides[name] = dict(zip(ids, masks.astype(bool), strict=True))
+    truth, generated = sides["truth"], sides["generated"]
+    shapes = {m.shape for m in (*truth.values(), *generated.values())}
+    if len(shapes) > 1:
+        raise EgoXInputError(what, got=f"masks of {' and '.join(map(str, sorted(shapes)))}", expected="one size",
+                             fix="track both videos at the size of the true ego video")
+    if not truth or (generated and not truth.keys() & generated.keys()):
+        raise EgoXInputError(what, got=f"true objects {sorted(truth)}, generated {sorted(generated)}",
+                             expected="objects, with ids in common",
+                             fix="track both videos from one shared first mask, so that ids agree")
+    ids = tuple(sorted(truth.keys() | generated.keys()))
+    empty = np.zeros(next(iter(shapes)), bool)
+    return ObjectMasks(ids=ids, truth=np.stack([truth.get(i, empty) for i in ids]),
+                       generated=np.stack([generated.get(i, empty) for i in ids]))
+
+
+def _read(file: Path, what: str) -> dict[str, np.ndarray]:
+    with open_zip(file, what):
+        pass
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            missing = [k for k in KEYS if k not in archive]
+            if missing:
+                raise EgoXInputError(what, got=f"no {missing[0]}", expected=", ".join(KEYS), fix="write it again")
+            return {k: archive[k] for k in KEYS}
+    except EgoXInputError:
+        raise
+    except (ValueError, OSError, EOFError) as error:
+        raise EgoXInputError(what, got=f"arrays that can't be read ({error})", expected="a numpy .npz",
+                             fix="write it again") from error

@@ -1,0 +1,116 @@
+"""LPIPS and CLIP-I. Both need weights; a path to them is given, nothing is downloaded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..errors import EgoXInputError
+from ..train.weights_file import read_header
+from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
+from .image import check_pair
+
+BATCH = 8
+LPIPS_SMALLEST = 63
+"""Pixels a side that AlexNet's last layer needs."""
+
+
+class Lpips:
+    """LPIPS (AlexNet) of frame pairs: linear layers from torchmetrics, the network from a file.
+
+    Raises:
+        EgoXInputError: torchmetrics or torchvision missing, the file missing or of another model.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        try:
+            from torchmetrics.functional.image.lpips import _LPIPS
+        except ImportError as error:
+            raise EgoXInputError("LPIPS", got="torchmetrics is not installed", expected="the evaluate extra",
+                                 fix="pip install torchmetrics") from error
+        read_header(weights, "LPIPS weights")
+        # Most of the file is the classifier, which LPIPS has no use for.
+        features = {k: v for k, v in load_file(weights).items() if k.startswith("features.")}
+        self.model = _LPIPS(net="alex", pretrained=True, pnet_rand=True)
+        wanted = {k: k.split(".", 1)[1] for k in self.model.net.state_dict()}  # slice2.3.weight -> 3.weight
+        try:
+            self.model.net.load_state_dict({k: features[f"features.{short}"].float() for k, short in wanted.items()})
+        except (KeyError, RuntimeError) as error:
+            raise EgoXInputError("LPIPS weights", got=f"{weights.name!r} without {str(error).splitlines()[0]}",
+                                 expected="AlexNet of torchvision", fix=LPIPS_WEIGHTS) from error
+
+    @torch.no_grad()
+    def __call__(self, generated: Tensor, truth: Tensor) -> Tensor:
+        """[T, H, W, 3] float 0...1 twice -> [T], 0 for equal frames.
+
+        Raises:
+            EgoXInputError: see image.check_pair; pictures under 63 px.
+        """
+        check_pair(generated, truth)
+        if min(truth.shape[1:3]) < LPIPS_SMALLEST:
+            raise EgoXInputError("LPIPS", got=f"{truth.shape[2]}x{truth.shape[1]} px",
+                                 expected=f"at least {LPIPS_SMALLEST}x{LPIPS_SMALLEST}", fix="leave --lpips out")
+        pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
+        return torch.cat([self.model(a.float().movedim(-1, 1), b.float().movedim(-1, 1), normalize=True).flatten()
+                          for a, b in pairs])
+
+
+class ClipImage:
+    """CLIP-I: the cosine between CLIP's image embeddings of a generated and a true frame.
+
+    Raises:
+        EgoXInputError: transformers missing, no CLIP folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from transformers import CLIPVisionModelWithProjection
+        except ImportError as error:
+            raise EgoXInputError("CLIP-I", got="transformers is not installed", expected="the train extra",
+                                 fix="pip install transformers") from error
+        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+            raise EgoXInputError("CLIP-I", got=f"{folder.name!r} without config.json or .safetensors",
+                                 expected="a CLIP folder", fix=CLIP_WEIGHTS)
+        try:
+            self.model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True,
+                                                                       use_safetensors=True).eval()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise EgoXInputError("CLIP-I", got=str(error).splitlines()[0], expected="a CLIP model",
+                                 fix=CLIP_WEIGHTS) from error
+
+    @torch.no_grad()
+    def __call__(self, generated: Tensor, truth: Tensor) -> Tensor:
+        """[T, H, W, 3] float 0...1 twice -> [T] in -1...1."""
+        check_pair(generated, truth)
+        pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
+        return torch.cat([torch.nn.functional.cosine_similarity(self._embed(a), self._embed(b)) for a, b in pairs])
+
+    def _embed(self, frames: Tensor) -> Tensor:
+        """CLIP's own preparation: shortest side to the model's, centre crop, its mean and deviation."""
+        from ..data.vision_encoder import MEAN, STD
+
+        size = self.model.config.image_size
+        height, width = frames.shape[1:3]
+        scale = size / min(height, width)
+        resized = interpolate(frames.float().movedim(-1, 1), size=(round(height * scale), round(width * scale)),
+                              mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        top, left = (resized.shape[-2] - size) // 2, (resized.shape[-1] - size) // 2
+        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
+        return self.model((resized[..., top : top + size, left : left + size] - mean) / std).image_embeds
+
+
+@lru_cache(maxsize=1)
+def lpips_of(weights: Path) -> Lpips:
+    """The network of a file, read once a process."""
+    return Lpips(weights)
+
+
+@lru_cache(maxsize=1)
+def clip_of(folder: Path) -> ClipImage:
+    """The network of a folder, read once a process."""
+    return ClipImage(folder)
