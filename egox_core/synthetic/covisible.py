@@ -11,6 +11,7 @@ from torch import Tensor
 from ..cameras import inside_picture, project
 from ..poses import camera_centre
 from .casting import RayBundle, first_hits
+from .frame_pool import single_threaded
 from .solids import normals
 from .take import SyntheticTake
 from .views import ViewRays
@@ -38,6 +39,11 @@ def covisible(take: SyntheticTake, frame: int, max_incidence_deg: float = MAX_IN
     A pixel stands for its centre ray. Incidence angles are those between a ray and the surface normal, at both cameras.
     The head counts as a blocker for exo, as it does in the exo picture, though the ego camera looks through it.
     """
+    with single_threaded():
+        return _covisible(take, frame, max_incidence_deg)
+
+
+def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Covisible:
     scene = take.scene
     view = ViewRays.of(take.ego_camera)
     w2c = take.ego_w2c[frame]
