@@ -59,8 +59,9 @@ def gga_geometry(
     of the same aspect are sampled. Latents without valid depth get the zero vector (no preference) and trust 0.
 
     Raises:
-        EgoXInputError: frames not 4n+1, depth or trajectory shorter than the clip, depth narrower than the canvas'
-            aspect, released rays without K or for an ego picture that isn't square.
+        EgoXInputError: frames not 4n+1, depth that is not metric z depth or not of its camera's size, depth or
+            trajectory shorter than the clip, depth narrower than the canvas' aspect, released rays without K or for an
+            ego picture that isn't square.
     """
     options = options or GgaGeometryOptions()
     t = latent_frames(frames)
@@ -69,6 +70,13 @@ def gga_geometry(
     if h != h_ego:
         raise EgoXInputError("ego height", got=f"{ego_size[1]} px", expected=f"the exo height, {exo_size[1]} px",
                              fix="render the ego prior as high as the exo video")
+    if depth.kind != "metric z":
+        raise EgoXInputError("depth for the geometry", got=f"{depth.kind} depth", expected="metric z depth in metres",
+                             fix="put it through EgoX Depth Align with a metric depth")
+    height, width = depth.depth_m[0].shape
+    if depth.camera.stored_size != (width, height):
+        raise EgoXInputError("exo camera of the depth", got="{}x{} px".format(*depth.camera.stored_size),
+                             expected=f"the depth's {width}x{height}", fix="rescale the intrinsics to the depth map")
     _check_length("depth", len(depth.depth_m), frames)
     _check_length("ego trajectory", len(trajectory.w2c), frames)
     picked = torch.arange(t) * FRAMES_PER_LATENT

@@ -110,6 +110,10 @@ def test_short_trajectory_and_unknown_modes_are_refused():
     depth, trajectory = plain_scene()
     with pytest.raises(EgoXInputError, match="ego trajectory"):
         gga_geometry(depth, replace(trajectory, w2c=trajectory.w2c[:5]), EXACT, **SIZES)
+    with pytest.raises(EgoXInputError, match="metric z depth"):
+        gga_geometry(replace(depth, kind="disparity"), trajectory, EXACT, **SIZES)
+    with pytest.raises(EgoXInputError, match="exo camera of the depth"):
+        gga_geometry(replace(depth, depth_m=depth.depth_m[:, :, 2:]), trajectory, EXACT, **SIZES)
     with pytest.raises(EgoXInputError, match="meta.json"):
         gga_geometry(depth, trajectory, **SIZES)
     with pytest.raises(EgoXInputError, match="ray geometry"):
