@@ -73,11 +73,11 @@ def gga_geometry(
     if depth.kind != "metric z":
         raise EgoXInputError("depth for the geometry", got=f"{depth.kind} depth", expected="metric z depth in metres",
                              fix="put it through EgoX Depth Align with a metric depth")
+    _check_length("depth", len(depth.depth_m), frames)
     height, width = depth.depth_m[0].shape
     if depth.camera.stored_size != (width, height):
         raise EgoXInputError("exo camera of the depth", got="{}x{} px".format(*depth.camera.stored_size),
                              expected=f"the depth's {width}x{height}", fix="rescale the intrinsics to the depth map")
-    _check_length("depth", len(depth.depth_m), frames)
     _check_length("ego trajectory", len(trajectory.w2c), frames)
     picked = torch.arange(t) * FRAMES_PER_LATENT
     w2c = trajectory.w2c.detach().to("cpu", torch.float64)[picked]

@@ -64,6 +64,7 @@ def load_kernel() -> FusedRows | None:
                      float(factor), LOG_FLOOR, has_gain=gain is not None, has_offset=offset is not None,
                      block_rows=BLOCK_ROWS, block_keys=BLOCK_KEYS)
 
+    run.kernel = kernel  # for compiling it where no GPU is
     return run
 
 
