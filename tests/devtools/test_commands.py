@@ -100,6 +100,16 @@ def test_the_environment_reaches_modules_of_the_repository(tmp_path: Path) -> No
     assert without.run(["-c", "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"]) == 0
 
 
+def test_without_set_up_a_module_runs_even_where_no_host_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU machine without a network: benches that need torch only."""
+    for name in ("EGOX_HOST_DIR", "COMFYUI_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EGOX_NO_SETUP", "1")
+    found = commands.module_environment(Layout(tmp_path))
+    assert found.host is None and found.python == Path(sys.executable)
+    assert not list(tmp_path.iterdir()), "nothing was made"
+
+
 def test_ports() -> None:
     port = free_port()
     assert check_port(port) == port
