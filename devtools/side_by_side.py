@@ -72,7 +72,7 @@ def contact_sheet(clips: dict[str, np.ndarray], rows: int = SHEET_ROWS) -> np.nd
     """Some moments of the clips under each other, each clip a column under its name."""
     shown = min(len(clip) for clip in clips.values())
     chosen = np.linspace(0, shown - 1, min(rows, shown)).round().astype(int)
-    height = max(SHEET_HEIGHT, next(iter(clips.values())).shape[1])  # small clips are enlarged, for the names' sake
+    height = SHEET_HEIGHT  # small clips are enlarged, for the names' sake
     pictures = beside([clip[chosen] for clip in clips.values()], height)
     head, left = np.full((28, pictures.shape[2], 3), 32, np.uint8), 0
     for name, clip in clips.items():
