@@ -17,6 +17,32 @@ COLOUR_FLOOR = 30.0
 COLOUR_SIGMAS = 5.0
 MIN_AREA = 2e-4
 """Smallest moving object, as a share of the picture (70 px of 784x448): smaller ones are noise."""
+UNSTEADY_DEPTH = 0.001
+"""Least relative spread of depth over time that counts as swaying."""
+UNSTEADY_COLOUR = 3.0
+"""Least spread of colour over time, 0...255, that counts as swaying."""
+UNSTEADY_RATIO = 3.0
+"""How many times steadier the typical pixel must be: flicker of the whole picture is no motion."""
+
+
+def unsteady_pixels(background: StaticBackground) -> Tensor:
+    """Where no background was ever seen: something that sways in place hides it all the time.
+
+    The farthest depth there is the swaying object's own, so it spreads over time more than the typical pixel's does.
+
+    Returns:
+        [H, W] bool.
+    """
+    unsteady = torch.zeros_like(background.depth_m, dtype=torch.bool)
+    for spread, least in ((background.depth_spread, UNSTEADY_DEPTH), (background.rgb_spread, UNSTEADY_COLOUR)):
+        spread = torch.from_numpy(cv2.blur(spread.nan_to_num(0.0).numpy(), (5, 5)))
+        unsteady |= spread > max(least, UNSTEADY_RATIO * float(spread.median()))
+    grid = unsteady.numpy().astype(np.uint8)
+    # Outlines flicker one or two pixels wide; a body is broader. Flat parts of it change little: close over them.
+    size = max(5, 2 * round(grid.shape[0] / 448 * 3) + 1)
+    for operation, width in ((cv2.MORPH_OPEN, size), (cv2.MORPH_CLOSE, 2 * size + 1)):
+        grid = cv2.morphologyEx(grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+    return _large_parts(grid)
 
 
 def derive_dynamic(frame: Tensor, depth_m: Tensor, background: StaticBackground) -> Tensor:
@@ -34,9 +60,12 @@ def derive_dynamic(frame: Tensor, depth_m: Tensor, background: StaticBackground)
     limit = (DEPTH_SIGMAS * background.depth_spread.nan_to_num(0.0)).clamp_min(DEPTH_FLOOR)
     by_depth = nearer > limit
     colour = (to_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
-    colour = torch.from_numpy(cv2.blur(colour.numpy(), (3, 3)))
-    by_colour = colour > (COLOUR_SIGMAS * background.rgb_spread.nan_to_num(0.0)).clamp_min(COLOUR_FLOOR)
-    return clean_mask((by_depth | by_colour) & valid) & torch.isfinite(depth_m)
+    limit = (COLOUR_SIGMAS * background.rgb_spread.nan_to_num(0.0)).clamp_min(COLOUR_FLOOR)
+    # The mean around a pixel tells motion from noise; its own difference keeps the outline where it is.
+    by_colour = (torch.from_numpy(cv2.blur(colour.numpy(), (3, 3))) > limit) & (colour > 0.5 * limit)
+    moves = clean_mask((by_depth | by_colour) & valid)
+    # Where the background is nowhere known, whatever is seen hides it.
+    return (moves | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
 
 
 def clean_mask(mask: Tensor) -> Tensor:
@@ -45,6 +74,11 @@ def clean_mask(mask: Tensor) -> Tensor:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     grid = cv2.morphologyEx(grid, cv2.MORPH_OPEN, kernel)
     grid = cv2.morphologyEx(grid, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
+    return _large_parts(grid)
+
+
+def _large_parts(grid: np.ndarray) -> Tensor:
+    """Connected parts of at least ``MIN_AREA``; grid [H, W] uint8."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
     large[0] = False

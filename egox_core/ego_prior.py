@@ -16,8 +16,8 @@ from .poses import camera_centre, compose, invert, validate_w2c
 from .prior_options import PriorOptions
 from .prior_presets import prior_preset
 from .progress import Progress, no_progress
-from .scene_points import join, select
-from .types import CameraModel, CameraTrajectory, EgoPrior, PointCloud, PointSet
+from .scene_points import join, select, to_device
+from .types import CameraModel, CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,26 +100,29 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
             progress: Progress) -> Iterator[PriorFrame]:
     rays, inside_lens = pixel_rays(camera)
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
-    background = torch.tensor(options.background)
+    background, device = torch.tensor(options.background), options.torch_device()
+    static, ego_from_frame = to_device(scene.static, device), ego_from_frame.to(device)
     covered = 0
     for t in range(scene.frame_count):
         progress(t, scene.frame_count, "render the ego prior")
-        points = _chosen(scene, t, ego_from_frame[t], options)
+        points = _chosen(static, scene.moving, t, ego_from_frame[t], options)
         image = draw_points(points, camera, ego_from_frame[t], options)
-        covered += int(image.coverage.sum())
-        yield PriorFrame(rgb=torch.where(image.coverage[..., None], image.rgb, background), coverage=image.coverage,
-                         depth_m=image.depth if options.splat.depth_is_z else image.depth * ray_z)
+        coverage, depth = image.coverage.cpu(), image.depth.cpu()
+        covered += int(coverage.sum())
+        yield PriorFrame(rgb=torch.where(coverage[..., None], image.rgb.cpu(), background), coverage=coverage,
+                         depth_m=depth if options.splat.depth_is_z else depth * ray_z)
     progress(scene.frame_count, scene.frame_count, "render the ego prior")
     if covered == 0:
         warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
                       "behind everything, or looks away; check pose, world frame and depth scale", stacklevel=2)
 
 
-def _chosen(scene: PointCloud, frame: int, ego_from_frame: Tensor, options: PriorOptions) -> PointSet:
+def _chosen(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_frame: Tensor,
+            options: PriorOptions) -> PointSet:
     """Static and moving points of one frame, without those that the options leave out."""
-    parts = [scene.static]
+    parts = [static]
     if options.dynamic != "leave out":
-        moving = scene.moving[frame]
+        moving = to_device(moving_points[frame], static.xyz.device)
         if options.dynamic == "without wearer" and len(moving):
             moving = select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
         parts.append(moving)
@@ -137,5 +140,5 @@ def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Te
     nearest = int(distance.argmin())
     # Twice the head: exo sees only one side of it, and depth of a head against the sky is rough.
     if float(distance[nearest]) > 2 * head_radius_m:
-        return torch.zeros(len(moving), dtype=torch.bool)
+        return torch.zeros_like(moving.instance, dtype=torch.bool)
     return moving.instance == moving.instance[nearest]

@@ -55,8 +55,8 @@ def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor,
     keep = keep.nonzero()[:, 0]
     xyz, uv, rgb = xyz[keep], uv[keep], points.rgb[keep].float() / 255
     if options.splat.depth_is_z:
-        return ScreenPoints(uv=uv, depth=xyz[:, 2].contiguous(), rgb=rgb, axes=torch.zeros(len(uv), 2, 2),
-                            extent=torch.zeros(len(uv)))
+        return ScreenPoints(uv=uv, depth=xyz[:, 2].contiguous(), rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2),
+                            extent=uv.new_zeros(len(uv)))
     steps = rotation @ points.steps[keep]
     distance = xyz.norm(dim=-1)
     axes, extent = [], torch.zeros_like(distance)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .dynamic_mask import derive_dynamic, label_instances
+from .dynamic_mask import derive_dynamic, label_instances, unsteady_pixels
 from .errors import EgoXInputError
 from .frame_store import drop_pages
+from .moving_camera import fuse_moving, is_moving
 from .poses import invert, validate_w2c
 from .progress import Progress, no_progress
 from .static_background import StaticBackground, fuse_static, to_uint8
@@ -105,16 +106,25 @@ def build_scene(exo_frames: Tensor, depth: DepthVideo, options: SceneOptions = S
         EgoXInputError: sizes or counts that don't match, depth that is not metric, no valid depth, bad poses.
     """
     check_scene_input(exo_frames, depth)
-    frame_count = len(depth.depth_m)
-    rays = depth_rays(depth.camera)
     masked = _Masked(depth, options) if options.dynamic != "none" or depth.sky is not None else None
-    background = fuse_static(exo_frames, depth.depth_m, masked, tolerance=options.tolerance, progress=progress)
-    static = lift(background.depth_m, background.rgb, torch.isfinite(background.depth_m), rays,
-                  max_edge=options.max_edge, frame_from_exo=frame_from_exo(depth.exo_w2c, 0))
+    rays, background, notes = depth_rays(depth.camera), None, ()
+    if is_moving(depth.exo_w2c):
+        static = fuse_moving(exo_frames, depth.depth_m, depth.camera, depth.exo_w2c, masked,
+                             tolerance=options.tolerance, max_edge=options.max_edge, progress=progress)
+        if options.dynamic == "auto" and depth.dynamic is None:
+            notes = ("the exo camera moves and no dynamic mask is given: everything is taken for static; give a mask "
+                     "(a SAM3 track) of what moves",)
+    else:
+        background = fuse_static(exo_frames, depth.depth_m, masked, tolerance=options.tolerance, progress=progress)
+        if options.dynamic == "auto" and depth.dynamic is None:
+            unsteady = unsteady_pixels(background)
+            background = replace(background, depth_m=background.depth_m.masked_fill(unsteady, torch.nan))
+        static = lift(background.depth_m, background.rgb, torch.isfinite(background.depth_m), rays,
+                      max_edge=options.max_edge, frame_from_exo=frame_from_exo(depth.exo_w2c, 0))
     moving = FrameMovingPoints(exo_frames, depth, background, rays, options)
-    release(exo_frames, depth)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",
-                      frame_count=frame_count, exo_camera=depth.camera, exo_w2c=depth.exo_w2c, times_s=depth.times_s)
+                      frame_count=len(depth.depth_m), exo_camera=depth.camera, exo_w2c=depth.exo_w2c,
+                      times_s=depth.times_s, notes=notes)
 
 
 class _Masked:
@@ -149,6 +159,11 @@ def check_scene_input(exo_frames: Tensor, depth: DepthVideo) -> None:
         raise EgoXInputError("exo camera of the depth", got=f"a picture of {depth.camera.stored_size}",
                              expected=f"({width}, {height}), the size of the depth maps",
                              fix="rescale or crop the intrinsics together with the depth")
+    for name, mask in (("dynamic", depth.dynamic), ("sky", depth.sky)):
+        if mask is not None and (len(mask) < count or tuple(mask[0].shape) != (height, width)):
+            raise EgoXInputError(f"{name} mask of the depth", got=f"{len(mask)} masks of {tuple(mask[0].shape)}",
+                                 expected=f"{count} of ({height}, {width}), as the depth maps",
+                                 fix="make it from the exo video's frames")
     if depth.exo_w2c is not None:
         pose = validate_w2c(depth.exo_w2c, "exo extrinsics")
         if pose.ndim == 3 and len(pose) < count:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
+
 from .errors import EgoXInputError
 from .splat import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
+CPU = torch.device("cpu")
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "without head")
 
 
@@ -22,6 +25,7 @@ class PriorOptions:
 
     splat: SplatOptions = field(default_factory=SplatOptions)
     backend: Backend = "torch"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # where points are drawn; auto: a GPU if there is one
     near_m: float = 0.05  # metres; nearer points (the camera's own housing, a hand on the lens) are left out
     far_m: float = 1000.0  # metres; farther points are left out
     max_edge: float = 0.03  # points with a larger relative depth step to a neighbour in exo are left out
@@ -34,10 +38,17 @@ class PriorOptions:
     head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
 
+    def torch_device(self) -> torch.device:
+        """The device that ``device`` names; the plain twin draws on the CPU only."""
+        gpu = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
+        return torch.device("cuda", torch.cuda.current_device()) if gpu and self.backend != "reference" else CPU
+
     def __post_init__(self) -> None:
         if self.dynamic not in DYNAMIC_CHOICES:
             raise EgoXInputError("dynamic handling", got=repr(self.dynamic), expected=f"one of {DYNAMIC_CHOICES}",
                                  fix="choose one of them")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise EgoXInputError("device", got=repr(self.device), expected="auto, cpu or cuda", fix="auto is right")
         if not 0 < self.near_m < self.far_m:
             raise EgoXInputError("near and far bounds", got=f"near {self.near_m} m, far {self.far_m} m",
                                  expected="0 < near < far", fix="give near in metres below far")

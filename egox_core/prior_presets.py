@@ -9,8 +9,10 @@ from .prior_options import PriorOptions
 from .splat import SplatOptions
 
 PRIOR_PRESETS: Mapping[str, PriorOptions] = {
-    # What the authors' LoRA was trained on: fading discs of 5 px, the nearest 20 laid over each other.
-    "released": PriorOptions(splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20)),
+    # What the authors' LoRA was trained on: fading discs of 5 px, the nearest 20 laid over each other, nothing that
+    # moves (paper, section 3.1).
+    "released": PriorOptions(splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20),
+                             dynamic="leave out"),
     # Patches that follow depth and sampling density, cracks closed, outlines smoothed, nothing drawn through objects.
     "clean": PriorOptions(splat=SplatOptions(style="surface"), max_edge=100.0, max_stray=0.03, hide_unseen=True,
                           supersample=2, gap_reach=0.9, gap_px=2.0),

@@ -22,6 +22,13 @@ def join(first: PointSet, second: PointSet) -> PointSet:
     return PointSet(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in FIELDS})
 
 
+def to_device(points: PointSet, device: torch.device) -> PointSet:
+    """The points on a device; themselves where they are there already."""
+    if points.xyz.device == device:
+        return points
+    return PointSet(**{name: getattr(points, name).to(device) for name in FIELDS})
+
+
 def scene_points(scene: PointCloud, frame: int | None) -> PointSet:
     """The static points and, with a frame number, that frame's moving ones."""
     return scene.static if frame is None else join(scene.static, scene.moving[frame])

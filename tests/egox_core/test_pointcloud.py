@@ -1,0 +1,192 @@
+"""The scene: background fused over time, what moves kept apart, bad input refused before any work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from egox_core.cameras import CameraModel
+from egox_core.depth_edges import depth_edge, depth_noise, smooth_depth, stray_step
+from egox_core.dynamic_mask import derive_dynamic
+from egox_core.errors import EgoXInputError
+from egox_core.pointcloud import SceneOptions, build_scene
+from egox_core.poses import transform
+from egox_core.static_background import fuse_static, sample_frames
+from egox_core.synthetic import SyntheticSpec, make_take
+from egox_core.types import DepthVideo
+
+H, W, T = 48, 64, 12
+CAMERA = CameraModel(lens="pinhole", width=W, height=H, fx=60.0, fy=60.0, cx=31.5, cy=23.5)
+
+
+@pytest.fixture(scope="module")
+def take():
+    return make_take(SyntheticSpec(seed=1, frames=17, fps=7.0, exo_width=224, exo_height=128, ego_size=64))
+
+
+def wall_with_ball(noise: float = 0.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(frames [T, H, W, 3] uint8, depth [T, H, W], truly moving [T, H, W]): a slanted wall, a ball passing by."""
+    generator = torch.Generator().manual_seed(seed)
+    v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
+    wall = 4 + 0.01 * u
+    texture = torch.randint(60, 200, (H, W, 3), generator=generator, dtype=torch.uint8)
+    frames, depths, moving = [], [], []
+    for t in range(T):
+        ball = (u - 5 * t) ** 2 + (v - 24) ** 2 < 64
+        depth = torch.where(ball, torch.full_like(wall, 2.0), wall)
+        depths.append(depth * (1 + noise * torch.randn(H, W, generator=generator)))
+        frames.append(torch.where(ball[..., None], torch.tensor([250, 10, 10], dtype=torch.uint8), texture))
+        moving.append(ball)
+    return torch.stack(frames), torch.stack(depths), torch.stack(moving)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_the_background_is_what_lies_behind(noise: float) -> None:
+    frames, depth, _ = wall_with_ball(noise)
+    background = fuse_static(frames, depth)
+    wall = 4 + 0.01 * torch.arange(W).float().expand(H, W)
+    # The mean of 12 samples: noise / sqrt(12), and a little for the window's bias towards the far side.
+    assert float((background.depth_m / wall - 1).abs().mean()) <= (1e-6 if noise == 0 else 0.8 * noise)
+    texture = frames[-1].clone()
+    texture[:, 40:] = frames[0][:, 40:]
+    texture[:, :40] = frames[-1][:, :40]
+    assert float((background.rgb.float() - texture.float()).abs().max()) <= 2
+
+
+def test_a_masked_sample_is_never_background() -> None:
+    frames, depth, moving = wall_with_ball()
+    depth[:, 20:28, 28:36] = 2.0  # something that stands still in front, known by the mask in half of the frames
+    depth[T // 2:, 20:28, 28:36] = 4.3
+    moving[:T // 2, 20:28, 28:36] = True
+    background = fuse_static(frames, depth, moving)
+    assert torch.allclose(background.depth_m[22:26, 30:34], torch.tensor(4.3), atol=1e-3)
+    hidden = fuse_static(frames, depth, torch.ones(T, H, W, dtype=torch.bool))
+    assert bool(torch.isnan(hidden.depth_m).all())
+
+
+def test_invalid_depth_is_no_sample() -> None:
+    frames, depth, _ = wall_with_ball()
+    depth[:, 0, 0] = torch.nan
+    depth[:-1, 1, 1] = torch.nan
+    background = fuse_static(frames, depth)
+    assert bool(torch.isnan(background.depth_m[0, 0])) and float(background.depth_m[1, 1]) == pytest.approx(4.01)
+
+
+def test_long_clips_are_sampled_evenly() -> None:
+    chosen = sample_frames(480)
+    assert len(chosen) == 49 and chosen[0] == 0 and chosen[-1] == 479 and len(set(chosen)) == 49
+    assert sample_frames(5) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_what_moves_is_found(noise: float) -> None:
+    frames, depth, moving = wall_with_ball(noise)
+    background = fuse_static(frames, depth)
+    for t in (2, 6, 9):
+        found = derive_dynamic(frames[t], depth[t], background)
+        iou = (found & moving[t]).sum() / (found | moving[t]).sum()
+        assert iou >= 0.85, f"frame {t}: {float(iou):.2f}"
+
+
+def test_derived_mask_of_a_person_at_work(take) -> None:
+    """The bar of 0.7 is the issue's; a person's legs stay still under the table and can't be told from furniture."""
+    depth = replace(take.depth_video(), dynamic=None)
+    scene = build_scene(take.exo_rgb, depth)
+    masks = torch.stack([scene.moving.mask(t) for t in range(scene.frame_count)])
+    iou = (masks & take.exo_dynamic).sum() / (masks | take.exo_dynamic).sum()
+    assert iou >= 0.7, float(iou)
+
+
+def test_points_lie_where_depth_and_pose_say(take) -> None:
+    scene = build_scene(take.exo_rgb, take.depth_video())
+    assert scene.frame == "world" and scene.frame_count == 17
+    points = scene.moving[3]
+    mask = take.exo_dynamic[3] & torch.isfinite(take.exo_depth_m[3])
+    exo = transform(take.exo_w2c, points.xyz.double())
+    z = take.exo_depth_m[3][mask]
+    assert len(points) == int(mask.sum()) and torch.allclose(exo[:, 2].float(), z, rtol=1e-4)
+    assert torch.equal(points.rgb, take.exo_rgb[3][mask])
+    assert bool((points.instance > 0).all()) and bool((scene.static.instance == 0).all())
+    in_exo_frame = build_scene(take.exo_rgb, replace(take.depth_video(), exo_w2c=None))
+    assert in_exo_frame.frame == "exo"
+    moved = transform(take.exo_w2c, scene.static.xyz.double()).float()
+    assert torch.allclose(moved, in_exo_frame.static.xyz, atol=1e-4)
+
+
+def test_moving_nothing_or_by_mask_only(take) -> None:
+    still = build_scene(take.exo_rgb, take.depth_video(), SceneOptions(dynamic="none"))
+    assert len(still.moving[0]) == 0 and len(still.static) > 0.95 * 224 * 128
+    no_mask = build_scene(take.exo_rgb, replace(take.depth_video(), dynamic=None), SceneOptions(dynamic="mask"))
+    assert len(no_mask.moving[0]) == 0
+
+
+def test_sky_is_left_out(take) -> None:
+    sky = torch.zeros_like(take.exo_dynamic)
+    sky[:, :40] = True
+    scene = build_scene(take.exo_rgb, replace(take.depth_video(), sky=sky))
+    exo = transform(take.exo_w2c, torch.cat((scene.static.xyz, scene.moving[5].xyz)).double())
+    rows = exo[:, 1] / exo[:, 2] * take.exo_camera.fy + take.exo_camera.cy
+    assert float(rows.min()) > 39.4
+
+
+def test_a_moving_exo_camera_gives_one_world() -> None:
+    """A camera that slides past a slanted wall: the wall's points lie on it, and each part of it is there once."""
+    generator = torch.Generator().manual_seed(2)
+    v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
+    ray_x = (u - 31.5) / 60
+    shifts = torch.linspace(0, 1.2, T)
+    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(T, 1, 1)
+    w2c[:, 0, 3] = -shifts.double()
+    depth = torch.stack([(4 + 0.1 * s) / (1 - 0.1 * ray_x) for s in shifts])  # z = 4 + 0.1 x in the world
+    frames = torch.randint(0, 255, (T, H, W, 3), generator=generator, dtype=torch.uint8)
+    scene = build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA, exo_w2c=w2c))
+    xyz = scene.static.xyz
+    assert torch.allclose(xyz[:, 2], 4 + 0.1 * xyz[:, 0], atol=2e-3)
+    assert float(xyz[:, 0].max() - xyz[:, 0].min()) > 64 / 60 * 3.9 + 1.0  # wider than one picture
+    assert len(scene.static) < 1.7 * H * W, "parts seen by several frames must not be there several times"
+    assert any("mask" in note for note in scene.notes)
+
+
+def test_edges_strays_and_noise() -> None:
+    depth = torch.full((20, 30), 4.0)
+    depth[:, 15:] = 2.0
+    assert float(depth_edge(depth)[5, 14]) == pytest.approx(1.0) and float(depth_edge(depth)[5, 3]) == 0
+    assert float(stray_step(depth).max()) == 0, "a clean outline has no stray pixels"
+    depth[:, 14] = 2.8
+    assert bool((stray_step(depth)[3:-3, 14] > 0.2).all()) and float(stray_step(depth)[:, :13].max()) == 0
+    v, u = torch.meshgrid(torch.arange(60).float(), torch.arange(80).float(), indexing="ij")
+    floor = 1 / (0.1 + 0.01 * v)  # a floor at a low angle: steep, but smooth
+    assert float(stray_step(floor).max()) == 0
+    noisy = floor * (1 + 0.02 * torch.randn(60, 80, generator=torch.Generator().manual_seed(0)))
+    assert depth_noise(floor) < 1e-4 and depth_noise(noisy) == pytest.approx(0.02, rel=0.15)
+    table = 1 / (0.3 + 0.002 * v)
+    noisy = table * (1 + 0.02 * torch.randn(60, 80, generator=torch.Generator().manual_seed(1)))
+    assert float((smooth_depth(noisy, 0.02) / table - 1)[5:-5, 5:-5].std()) < 0.008
+    assert torch.equal(smooth_depth(table, 0.0), table)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (dict(kind="disparity"), "disparity.*expected metric z"),
+    (dict(kind="relative z"), "relative z.*Depth Align"),
+    (dict(depth_m=torch.full((T, H, W), torch.nan)), "no valid pixel"),
+    (dict(depth_m=torch.ones(T - 1, H, W)), "12 frames and 11 depth maps"),
+    (dict(depth_m=torch.ones(T, H, W + 2)), "size of the depth maps"),
+    (dict(camera=replace(CAMERA, width=W + 1)), "exo camera"),
+    (dict(exo_w2c=torch.ones(3, 4, dtype=torch.float64)), "rotation"),
+    (dict(exo_w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double()), "reflection"),
+    (dict(exo_w2c=torch.eye(3, 4, dtype=torch.float64).repeat(T - 1, 1, 1)), "11 poses for 12 frames"),
+    (dict(dynamic=torch.zeros(T, H, W + 2, dtype=torch.bool)), "dynamic mask"),
+    (dict(sky=torch.zeros(T - 2, H, W, dtype=torch.bool)), "sky mask"),
+])
+def test_bad_input_is_named(change: dict, message: str) -> None:
+    frames, depth, _ = wall_with_ball()
+    with pytest.raises(EgoXInputError, match=message):
+        build_scene(frames, replace(DepthVideo(depth_m=depth, camera=CAMERA), **change))
+
+
+@pytest.mark.parametrize("change", [dict(dynamic="some"), dict(max_edge=-1.0), dict(tolerance=0.0)])
+def test_bad_options_are_refused(change: dict) -> None:
+    with pytest.raises(EgoXInputError):
+        SceneOptions(**change)
