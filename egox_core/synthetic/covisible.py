@@ -51,7 +51,7 @@ def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Cov
     index = take.ego_index[frame].reshape(-1).long()
     hit = (index >= 0) & view.valid
     points = camera_centre(w2c).float() + ego_rays * take.ego_ray_depth_m[frame].reshape(-1, 1).nan_to_num()
-    exo_w2c = take.exo_w2c
+    exo_w2c = take.exo_w2c if take.exo_w2c.ndim == 2 else take.exo_w2c[frame]
     exo_uv, in_lens = project(take.exo_camera, (points.double() @ exo_w2c[:, :3].T + exo_w2c[:, 3]))
     chosen = (hit & in_lens & inside_picture(take.exo_camera, exo_uv)).nonzero().squeeze(1)
 

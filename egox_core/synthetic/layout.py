@@ -12,7 +12,7 @@ from .looks import draw_material
 from .parts import Part, placed, turn_z
 from .person import Person, draw_person
 from .prompts import write_prompt
-from .rig import draw_exo, ego_camera
+from .rig import carried, draw_exo, ego_camera
 from .room import Room, draw_room
 from .scene import Light, Scene
 from .solids import Solid
@@ -53,6 +53,8 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     centre = poses[..., 3] @ room_from_world
     world_from_solid = np.concatenate([rotation, centre[..., None]], axis=-1)
     ego_from_room = _right_turned(person.ego_from_body, turn.T)
+    if spec.exo_motion > 0:
+        exo_from_room = carried(streams["exo"], exo_from_room, target, times_s, spec.exo_motion)
     scene = Scene(
         solids=solids, world_from_solid=torch.from_numpy(world_from_solid).float(),
         light=_draw_light(streams["light"], spec, room, room_from_world, times_s), exo_camera=exo_camera,

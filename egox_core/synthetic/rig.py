@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..cameras import CameraModel, rescale
+from .curves import sway
 from .parts import Part
 from .solids import distance, intersect
 
@@ -31,6 +32,15 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarra
     c, s = np.cos(roll), np.sin(roll)
     rotation = np.stack([c * right + s * down, c * down - s * right, forward])
     return np.concatenate([rotation, -(rotation @ eye)[:, None]], axis=1)
+
+
+def carried(rng: np.random.Generator, camera_from_room: np.ndarray, target: np.ndarray, times_s: np.ndarray,
+            size_m: float) -> np.ndarray:
+    """Poses [T, 3, 4] of a hand-held camera that wanders at most ``size_m`` about a pose [3, 4], facing the target."""
+    eye = -camera_from_room[:, :3].T @ camera_from_room[:, 3]
+    path = np.stack([sway(rng, times_s, size=0.5 * size_m) for _ in range(3)], axis=-1)
+    path *= np.minimum(1.0, size_m / np.maximum(np.linalg.norm(path, axis=-1, keepdims=True), 1e-9))
+    return np.stack([look_at(eye + step, target) for step in path])
 
 
 def draw_exo(rng: np.random.Generator, width: int, height: int, *, low: Iterable[float], high: Iterable[float],

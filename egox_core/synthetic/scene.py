@@ -28,7 +28,7 @@ class Scene:
     world_from_solid: Tensor  # [T, S, 3, 4] float32
     light: Light
     exo_camera: CameraModel
-    exo_w2c: Tensor  # [3, 4] float64
+    exo_w2c: Tensor  # [3, 4] float64, or [T, 3, 4] where the camera is carried about
     ego_camera: CameraModel
     ego_w2c: Tensor  # [T, 3, 4] float64
 

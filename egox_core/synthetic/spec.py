@@ -41,6 +41,7 @@ class SyntheticSpec:
     posture: Posture = "any"
     table_objects: int | None = None  # things on the table besides what the hands hold; None: drawn, by clutter
     motion: float = 1.0  # scales the path of head and hands; 0: a still person
+    exo_motion: float = 0.0  # how far the exo camera is carried about, metres; 0: it stands, as in all released takes
     moving_light: bool = False  # the lamp wanders and flickers: for training only, since static pixels then change
     edge_samples: int = 2  # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
 
@@ -64,3 +65,6 @@ class SyntheticSpec:
                 "synthetic take", got=f"motion {self.motion}, table_objects {self.table_objects}, "
                 f"edge_samples {self.edge_samples}", expected="motion >= 0, table_objects >= 0, edge_samples 1...4",
                 fix="correct the numbers")
+        if not 0 <= self.exo_motion <= 0.15:
+            raise EgoXInputError("synthetic take: exo_motion", got=self.exo_motion, expected="0...0.15 m",
+                                 fix="the camera is kept that far off walls and furniture, not further")

@@ -39,7 +39,7 @@ class SyntheticTake:
     ego_dynamic: Tensor  # [T, S, S] bool
     exo_camera: CameraModel
     ego_camera: CameraModel
-    exo_w2c: Tensor  # [3, 4] float64
+    exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] with ``spec.exo_motion``
     ego_w2c: Tensor  # [T, 3, 4] float64
     times_s: Tensor  # [T] float64
 
@@ -91,13 +91,14 @@ def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress)
     ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, seen_by_ego = scene.indices(), scene.indices(head=False)
+    changes = spec.moving_light or spec.exo_motion > 0  # else one picture of what stands serves all frames
     background = exo.full([0], standing)
     length = max(1, CHUNK_PIXELS // max(exo.pixels, ego.pixels))
     chunks = [list(range(begin, min(begin + length, spec.frames))) for begin in range(0, spec.frames, length)]
 
     def render(number: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         frames = chunks[number]
-        behind = exo.full(frames, standing) if spec.moving_light else background
+        behind = exo.full(frames, standing) if changes else background
         return _compact(exo, exo.over(frames, behind, moving, everything)), _compact(ego, ego.full(frames, seen_by_ego))
 
     exo_views, ego_views = [], []

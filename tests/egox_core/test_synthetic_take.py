@@ -153,6 +153,18 @@ def test_moving_light_changes_static_pixels_but_no_geometry() -> None:
     assert torch.equal(lit.exo_depth_m[0][static], lit.exo_depth_m[2][static])
 
 
+def test_a_carried_exo_camera_is_exact_too() -> None:
+    carried = make_take(replace(SMALL, exo_motion=0.12, frames=3, fps=2.0))
+    centres = camera_centre(carried.exo_w2c)
+    assert carried.exo_w2c.shape == (3, 3, 4) and (centres[0] - centres[2]).norm() > 0.01
+    validate_w2c(carried.exo_w2c, "exo")
+    for frame in (0, 2):
+        masks = covisible(carried, frame)
+        looked_up = torch.from_numpy(cv2.remap(carried.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None,
+                                               cv2.INTER_LINEAR)).float() / 255
+        assert _psnr(looked_up[masks.static], carried.ego_rgb[frame][masks.static].float() / 255) > 25
+
+
 def test_outlines_are_smoothed() -> None:
     sharp = make_take(replace(SMALL, edge_samples=1, frames=1))
     smooth = make_take(replace(SMALL, frames=1))
@@ -182,7 +194,8 @@ def test_layouts_vary_and_exo_sees_the_hands() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 0}, {"exo_width": 8}, {"texture": "marble"}, {"fps": 0.0},
-                                   {"motion": -1.0}, {"edge_samples": 0}, {"clutter": "heaps"}, {"table_objects": -1}])
+                                   {"motion": -1.0}, {"edge_samples": 0}, {"clutter": "heaps"}, {"table_objects": -1},
+                                   {"exo_motion": 1.0}])
 def test_wrong_specs_are_refused(wrong: dict) -> None:
     with pytest.raises(EgoXInputError, match="expected .*Fix"):
         SyntheticSpec(**wrong)
