@@ -27,6 +27,12 @@ from .server import Server
 MODULES = {"prior": "egox_core.prior_cli", "fidelity": "benchmarks.fidelity"}
 """Sub-commands that are modules run inside the environment."""
 
+VARIABLES = """environment variables:
+  COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
+  EGOX_TORCH_INDEX  package index for another build of torch than the default one (its URL, as pytorch.org names it)
+  EGOX_NO_SETUP=1   install and fetch nothing: use what is there, or say what is missing
+"""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one sub-command; the exit code. Errors that the user can act on are shown without a traceback."""
@@ -55,7 +61,8 @@ def _unwind(*_: object) -> None:
 
 
 def _dispatch(given: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="run.py", description="EgoX for ComfyUI: demo, tests, server, benches.")
+    parser = argparse.ArgumentParser(prog="run.py", description="EgoX for ComfyUI: demo, tests, server, benches.",
+                                     epilog=VARIABLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="make an ego video through the real ComfyUI with stand-in weights")
     demo.add_argument("--take", type=Path, metavar="FOLDER", help="a take (exo.mp4, depth.npz, meta.json) instead of "

@@ -58,6 +58,14 @@ def test_wrong_calls_show_the_usage(call: list[str], capsys) -> None:
     assert ended.value.code == 2 and "usage: run.py" in capsys.readouterr().err
 
 
+def test_help_names_the_environment_variables(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        commands.main(["--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(name in said for name in ("COMFYUI_DIR", "EGOX_TORCH_INDEX", "EGOX_NO_SETUP", "demo", "test", "ui"))
+
+
 @pytest.mark.parametrize("call", [["bench"], ["bench", "no_such_bench"], ["bench", "../run"]])
 def test_bench_names_what_there_is(call: list[str], capsys) -> None:
     assert commands.main(call) == 1
@@ -77,6 +85,7 @@ class Recorder(Environment):
 @pytest.mark.parametrize(("call", "expected"), [
     (["prior", "--take", "x", "--all"], ["-m", "egox_core.prior_cli", "--take", "x", "--all"]),
     (["fidelity", "--json"], ["-m", "benchmarks.fidelity", "--json"]),
+    (["fidelity", "--help"], ["-m", "benchmarks.fidelity", "--help"]),
     (["bench", "some_bench", "--size", "64"], ["-m", "benchmarks.some_bench", "--size", "64"]),
 ])
 def test_modules_get_their_arguments_unchanged(call, expected, tmp_path: Path, monkeypatch) -> None:
