@@ -24,7 +24,8 @@ from .errors import SetupError
 from .layout import Layout
 from .server import Server
 
-MODULES = {"prior": "egox_core.prior_cli", "fidelity": "benchmarks.fidelity"}
+MODULES = {"prior": ("egox_core.prior_cli", "render the ego prior of a take, without a graph"),
+           "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code")}
 """Sub-commands that are modules run inside the environment."""
 
 VARIABLES = """environment variables:
@@ -77,8 +78,8 @@ def _dispatch(given: list[str]) -> int:
     commands.add_parser("test", help="ruff and pytest (further arguments go to pytest; --all: the slow ones too)",
                         add_help=False)
     commands.add_parser("bench", help="run one of benchmarks/", add_help=False)
-    for name, module in MODULES.items():
-        commands.add_parser(name, help=f"python -m {module}", add_help=False)
+    for name, (_, what) in MODULES.items():
+        commands.add_parser(name, help=what, add_help=False)
     args, rest = parser.parse_known_args(given)
     if rest and args.command in ("demo", "ui"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -95,7 +96,7 @@ def _dispatch(given: list[str]) -> int:
         return run_tests(layout, rest)
     if args.command == "bench":
         return run_bench(layout, rest)
-    return module_environment(layout).run(["-m", MODULES[args.command], *rest])
+    return module_environment(layout).run(["-m", MODULES[args.command][0], *rest])
 
 
 def run_ui(layout: Layout, port: int | None) -> int:
