@@ -15,6 +15,7 @@ from ..video import probe_video, read_frames
 from .manifest import ClipRecord
 
 EXO, DEPTH, META, TRUTH, PRIOR = "exo.mp4", "depth.npz", "meta.json", "ego_ground_truth.mp4", "ego_prior.mp4"
+COVERAGE = "coverage.npz"  # key ``coverage`` [T, H, W] bool, where the prior holds something; older sets lack it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

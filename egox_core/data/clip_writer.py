@@ -31,7 +31,7 @@ from ..undistort import undistort, undistorted_camera
 from ..video import VideoInfo, probe_video, read_frames
 from ..video_write import write_video
 from .captions import caption_for
-from .clip_files import DEPTH, EXO, META, PRIOR, TRUTH
+from .clip_files import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
 from .clip_windows import ClipWindow
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord
@@ -127,6 +127,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
     scene = build_scene(loaded.read_exo(), loaded.depth)
     prior = render_ego_prior(scene, loaded.trajectory, prior_preset(options.prior))
     write_video(folder / PRIOR, prior.rgb, fps, quality=options.quality, threads=1)
+    with write_whole(folder / COVERAGE) as temporary:
+        np.savez_compressed(temporary, coverage=prior.coverage.numpy())
     files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
     return ClipRecord(
         clip=job.name, take=take.name, layout=take.layout, exo_camera=job.view.name, folder=f"clips/{job.name}",

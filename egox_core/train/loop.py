@@ -23,6 +23,7 @@ from .flow_loss import flow_loss
 from .gga_processor import GgaScope
 from .optimizer import learning_rate, make_optimizer, set_learning_rate
 from .sample import collate
+from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
 from .step_log import StepLog, bucket_losses
 from .stop_request import StopRequest
 from .timesteps import draw_sigmas
@@ -56,9 +57,11 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     optimizer = make_optimizer(config.optimizer, made.parameters)
     model, optimizer = accelerator.prepare(made.model, optimizer,
                                            device_placement=[not config.memory.block_offload, True])
+    made.model = accelerator.unwrap_model(model)
+    made.parameters = [p for p in made.model.parameters() if p.requires_grad]  # FSDP2 puts new ones in their place
     ema = EMAModel(made.parameters, decay=config.ema_decay) if config.ema_decay else None
     if state is not None:
-        optimizer.load_state_dict(state.optimizer)
+        put_optimizer_state(made.model, optimizer, state.optimizer)
         if ema is not None and state.ema is not None:
             ema.load_state_dict(state.ema)
     run = _Run(config=config, accelerator=accelerator, samples=samples, made=made, model=model, optimizer=optimizer,
@@ -120,8 +123,9 @@ class _Run:
                     break
         if saved != step:
             self._save(step)
+        final = self._final_tensors()  # on all processes: each may hold a part
         if main:
-            write_results(config, self._final_tensors(), self.made, step)
+            write_results(config, final, self.made, step)
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
@@ -145,7 +149,8 @@ class _Run:
                 losses += gathered[:, 1].tolist()
                 accelerator.backward(result.loss)
                 if accelerator.sync_gradients:
-                    norm = float(accelerator.clip_grad_norm_(self.made.parameters, config.optimizer.max_grad_norm))
+                    norm = float(whole(accelerator.clip_grad_norm_(self.made.parameters,
+                                                                   config.optimizer.max_grad_norm)))
                     if not norm < float("inf"):
                         self._not_finite("gradient", ", ".join(sorted({i.clip for i, _ in items})), step)
                 self.optimizer.step()
@@ -181,17 +186,19 @@ class _Run:
                              f"is {kept[-1].name if kept else 'none'}")
 
     def _validate(self, step: int, log: StepLog) -> None:
-        if not self.accelerator.is_main_process:
+        if not self.accelerator.is_main_process and not is_sharded(self.made.model):
             return
         held_out = CachedSamples(self.config, "validation")
         items = [item for group in held_out.groups for item in group[: self.config.validation.clips]]
         model = self.accelerator.unwrap_model(self.model)
         found = validation_loss(model, self.scope, held_out, items, self.config.conditioning,
                                 device=self.accelerator.device, dtype=self.made.compute_dtype)
-        log.write(step, {"validation/loss": found.loss, "validation/zero": found.zero})
+        if self.accelerator.is_main_process:
+            log.write(step, {"validation/loss": found.loss, "validation/zero": found.zero})
 
     def _save(self, step: int) -> None:
-        state = TrainState(step=step, trainable=self.made.tensors(), optimizer=self.optimizer.state_dict(),
+        state = TrainState(step=step, trainable=self.made.tensors(),
+                           optimizer=optimizer_state(self.made.model, self.optimizer),
                            ema=None if self.ema is None else self.ema.state_dict(),
                            config=self.config.model_dump(mode="json"), base_hash=self.made.base_hash,
                            cache_hash=self.samples.content_hash)

@@ -20,6 +20,7 @@ from ..lora_keys import convert_lora
 from ..mask_modes import MASK_MODE_KEY
 from ..safe_files import write_whole
 from .config import LoraSettings, TrainConfig
+from .sharded import whole
 from .weights_file import read_header
 
 ADAPTER = "egox"
@@ -81,8 +82,8 @@ def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Par
 
 
 def lora_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """``blocks.0.attn1.to_q.lora_A.weight`` and so on, on the CPU."""
-    return {k: v.detach().cpu().contiguous() for k, v in
+    """``blocks.0.attn1.to_q.lora_A.weight`` and so on, whole and on the CPU."""
+    return {k: whole(v.detach()).cpu().contiguous() for k, v in
             get_peft_model_state_dict(model, adapter_name=ADAPTER).items()}
 
 

@@ -15,6 +15,7 @@ from .config import TrainConfig
 from .frozen_base import offload_blocks, store_base
 from .gga_processor import GgaScope, install_gga
 from .lora import add_lora, lora_tensors, put_lora_tensors
+from .sharded import whole
 from .wan_base import load_base
 from .weights_file import weights_hash
 
@@ -37,7 +38,7 @@ class TrainableModel:
         """The trained weights by name, on the CPU."""
         if self.lora:
             return lora_tensors(self.model)
-        return {k: v.detach().cpu().clone() for k, v in self.model.named_parameters() if v.requires_grad}
+        return {k: whole(v.detach()).cpu().clone() for k, v in self.model.named_parameters() if v.requires_grad}
 
     def put(self, tensors: Mapping[str, Tensor], what: str) -> None:
         """Loads :meth:`tensors` back. Raises EgoXInputError for those of another model."""

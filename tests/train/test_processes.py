@@ -105,3 +105,23 @@ def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplac
     assert len(one) == len(two) == 12 and one[0] != losses(workplace / "half")[0]
     # The same samples, noise and levels; sums are taken in another order.
     assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
+
+
+@pytest.mark.slow
+def test_spread_weights_train_to_the_same_lora(workplace, tiny):
+    """FSDP2 on gloo: two processes that hold half the weights each end where one process ends."""
+    config = write(workplace, "spread", {**tiny.settings(workplace), "optimizer": {"learning_rate": 1e-3}})
+    worker = str(Path(__file__).with_name("fsdp2_worker.py"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for launcher, name, count in (([], "one", 1), (["-m", "torch.distributed.run", "--nproc_per_node", "2",
+                                                     "--master_port", str(port)], "two", 2)):
+        done = subprocess.run([sys.executable, *launcher, worker, str(config), str(workplace / name), str(count)],
+                              env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    one, two = (load_file(workplace / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        # Adam divides by the gradient's own size, so sums in another order show at full step size where it is tiny.
+        torch.testing.assert_close(two[name], tensor, atol=2e-4, rtol=1e-3)

@@ -1,0 +1,48 @@
+"""Weights and optimizer state that lie spread over processes (FSDP2), gathered to whole tensors and spread again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a spread tensor (all processes must ask together); other tensors as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the model's weights are spread over processes."""
+    return any(isinstance(p, DTensor) for p in model.parameters())
+
+
+def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
+    """State as one process would have it; under FSDP2 whole tensors by name, on rank 0's CPU alone."""
+    if not is_sharded(model):
+        return optimizer.state_dict()
+    return get_optimizer_state_dict(model, _plain(optimizer),
+                                    options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
+    """Loads :func:`optimizer_state` back, under FSDP2 every process its part."""
+    if not is_sharded(model):
+        optimizer.load_state_dict(state)
+        return
+    # Rank 0 alone holds the whole state when it comes from optimizer_state, so it is rank 0's that is handed out.
+    given = dict(state) if torch.distributed.get_rank() == 0 else {}
+    set_optimizer_state_dict(model, _plain(optimizer), given,
+                             options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+
+
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    return getattr(optimizer, "optimizer", optimizer)
