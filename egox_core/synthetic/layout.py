@@ -35,7 +35,7 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     streams = {name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)}
     times_s = np.arange(spec.frames) / spec.fps
     workspace = draw_workspace(streams["workspace"], clutter=spec.clutter, posture=spec.posture,
-                               count=spec.table_objects)
+                               count=spec.table_objects, scale=spec.object_scale)
     person = _draw_moving_person(streams, spec, workspace, times_s)
     heading = float(streams["world"].uniform(-0.35, 0.35))
     room = draw_room(streams["room"], spec.clutter, keep_free=[(0.0, 0.0, 0.75), (*_turned(heading, 0.0, 0.7), 1.0)])
@@ -93,7 +93,7 @@ def _draw_moving_person(streams: dict[str, np.random.Generator], spec: Synthetic
                       axis=-1)
     gaze = base + 0.5 * spec.motion * follow * np.array([1.0, 0.5, 0.0]) + wander
     return draw_person(streams["person"], seated=workspace.seated, right_palm=palms[0], left_palm=palms[1], gaze=gaze,
-                       sway=body)
+                       sway=body, held_scale=spec.object_scale)
 
 
 def _solids(rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray,

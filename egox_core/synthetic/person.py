@@ -27,7 +27,7 @@ class Person:
 
 
 def draw_person(rng: np.random.Generator, *, seated: bool, right_palm: np.ndarray, left_palm: np.ndarray,
-                gaze: np.ndarray, sway: np.ndarray) -> Person:
+                gaze: np.ndarray, sway: np.ndarray, held_scale: float = 1.0) -> Person:
     """Pose the figure for T frames.
 
     Args:
@@ -50,7 +50,7 @@ def draw_person(rng: np.random.Generator, *, seated: bool, right_palm: np.ndarra
         centre = wrist + WRIST_TO_PALM_M * frame[..., 1]
         landmarks.append(centre[0])
         if side > 0 or rng.random() < 0.5:
-            name, part = _held(rng, side, centre, frame)
+            name, part = _held(rng, centre, frame, held_scale)
             parts.append(part)
             held.append((name, part.colour))
     head = chest + np.array([0.0, 0.05, 0.25])
@@ -130,15 +130,15 @@ def _arm(side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour,
     return parts, wrist, frame
 
 
-def _held(rng: np.random.Generator, side: float, palm: np.ndarray, frame: np.ndarray) -> tuple[str, Part]:
+def _held(rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float) -> tuple[str, Part]:
     """Something in the hand: under the palm, turning with it."""
     colour = THINGS[int(rng.integers(len(THINGS)))]
     if rng.random() < 0.5:
-        half = (rng.uniform(0.025, 0.035), rng.uniform(0.04, 0.06), rng.uniform(0.018, 0.026))
+        half = tuple(scale * rng.uniform(*span) for span in ((0.025, 0.035), (0.04, 0.06), (0.018, 0.026)))
         centre = palm + frame @ np.array([0.012, 0.05, -0.018 - half[2]])
         return "block", Part(name="held block", kind="box", size=half, group="held", colour=colour, look="print",
                              pose=np.concatenate([frame_rotation(frame), centre[..., None]], axis=-1))
-    radius, length = rng.uniform(0.024, 0.032), rng.uniform(0.05, 0.07)
+    radius, length = scale * rng.uniform(0.024, 0.032), scale * rng.uniform(0.05, 0.07)
     centre = palm + frame @ np.array([0.01, 0.05, -0.018 - radius])
     return "tube", Part(name="held tube", kind="cylinder", size=(radius, length, 0.0), group="held", colour=colour,
                         look="print", pose=along(frame[..., 0], centre))

@@ -40,6 +40,7 @@ class SyntheticSpec:
     clutter: Clutter = "normal"
     posture: Posture = "any"
     table_objects: int | None = None  # things on the table besides what the hands hold; None: drawn, by clutter
+    object_scale: float = 1.0  # of the things on the table and in the hands: larger ones are readable at 64...128 px
     motion: float = 1.0  # scales the path of head and hands; 0: a still person
     exo_motion: float = 0.0  # how far the exo camera is carried about, metres; 0: it stands, as in all released takes
     moving_light: bool = False  # the lamp wanders and flickers: for training only, since static pixels then change
@@ -65,6 +66,9 @@ class SyntheticSpec:
                 "synthetic take", got=f"motion {self.motion}, table_objects {self.table_objects}, "
                 f"edge_samples {self.edge_samples}", expected="motion >= 0, table_objects >= 0, edge_samples 1...4",
                 fix="correct the numbers")
+        if not 0.5 <= self.object_scale <= 2.5:
+            raise EgoXInputError("synthetic take: object_scale", got=self.object_scale, expected="0.5...2.5",
+                                 fix="1 is the size of everyday things")
         if not 0 <= self.exo_motion <= 0.15:
             raise EgoXInputError("synthetic take: exo_motion", got=self.exo_motion, expected="0...0.15 m",
                                  fix="the camera is kept that far off walls and furniture, not further")

@@ -24,7 +24,8 @@ class Workspace:
     objects: tuple[tuple[str, Colour], ...]  # what lies there, for the prompt
 
 
-def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, count: int | None) -> Workspace:
+def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, count: int | None,
+                   scale: float = 1.0) -> Workspace:
     """Draw table, stool and things; the things keep clear of each other and of the hands' zone."""
     seated = bool(rng.random() < 0.6) if posture == "any" else posture == "seated"
     height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
@@ -46,7 +47,7 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, coun
     colours = rng.permutation(len(THINGS))
     for number in range(wanted):
         own: Colour = THINGS[int(colours[number % len(THINGS)])]
-        name, things, radius = _thing(rng, own, height)
+        name, things, radius = _thing(rng, own, height, scale)
         for _attempt in range(30):
             x = rng.uniform(-width / 2 + radius, width / 2 - radius)
             y = rng.uniform(front + radius, front + depth - radius)
@@ -63,27 +64,28 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, coun
                      left_stops=left, objects=tuple(named))
 
 
-def _thing(rng: np.random.Generator, colour: Colour, z: float) -> tuple[str, list[Part], float]:
+def _thing(rng: np.random.Generator, colour: Colour, z: float, scale: float) -> tuple[str, list[Part], float]:
     """(name, parts about x = y = 0 standing at height z, radius of its footprint)."""
     kind = int(rng.integers(6))
     if kind == 0:
-        radius, tall = rng.uniform(0.038, 0.05), rng.uniform(0.09, 0.12)
-        handle = box("mug handle", (0.03, 0.015, 0.06), (radius + 0.012, 0, z + tall / 2), colour, "print", "object")
-        return "mug", [pillar("mug", radius, tall, (0, 0, z), colour, "print", "object"), handle], radius + 0.03
+        radius, tall = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)
+        handle = box("mug handle", (0.03 * scale, 0.015 * scale, 0.06 * scale),
+                     (radius + 0.012 * scale, 0, z + tall / 2), colour, "print", "object")
+        return "mug", [pillar("mug", radius, tall, (0, 0, z), colour, "print", "object"), handle], radius + scale * 0.03
     if kind == 1:
-        wide, deep, tall = rng.uniform(0.16, 0.24), rng.uniform(0.12, 0.17), rng.uniform(0.025, 0.05)
+        wide, deep, tall = (scale * rng.uniform(*span) for span in ((0.16, 0.24), (0.12, 0.17), (0.025, 0.05)))
         return "book", [box("book", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")], wide * 0.62
     if kind == 2:
-        radius, tall = rng.uniform(0.035, 0.045), rng.uniform(0.16, 0.2)
-        neck = pillar("bottle neck", radius * 0.4, 0.07, (0, 0, z + tall), colour, "paint", "object")
+        radius, tall = scale * rng.uniform(0.035, 0.045), scale * rng.uniform(0.16, 0.2)
+        neck = pillar("bottle neck", radius * 0.4, scale * 0.07, (0, 0, z + tall), colour, "paint", "object")
         return "bottle", [pillar("bottle", radius, tall, (0, 0, z), colour, "print", "object"), neck], radius
     if kind == 3:
-        radius = rng.uniform(0.05, 0.08)
+        radius = scale * rng.uniform(0.05, 0.08)
         return "ball", [ball("ball", radius, (0, 0, z + radius), colour, "print", "object")], radius
     if kind == 4:
-        radius = rng.uniform(0.09, 0.12)
+        radius = scale * rng.uniform(0.09, 0.12)
         return "plate", [pillar("plate", radius, 0.014, (0, 0, z), colour, "print", "object"),
                          pillar("plate rim", radius * 0.6, 0.018, (0, 0, z), tuple(0.7 * c for c in colour), "paint",
                                 "object")], radius
-    wide, deep, tall = rng.uniform(0.1, 0.2), rng.uniform(0.08, 0.14), rng.uniform(0.1, 0.2)
+    wide, deep, tall = (scale * rng.uniform(*span) for span in ((0.1, 0.2), (0.08, 0.14), (0.1, 0.2)))
     return "box", [box("carton", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")], wide * 0.65

@@ -165,6 +165,16 @@ def test_a_carried_exo_camera_is_exact_too() -> None:
         assert _psnr(looked_up[masks.static], carried.ego_rgb[frame][masks.static].float() / 255) > 25
 
 
+def test_larger_things_fill_more_of_the_ego_picture() -> None:
+    shares = []
+    for scale in (1.0, 2.0):
+        spec = replace(SMALL, seed=2, frames=1, object_scale=scale, table_objects=3, clutter="calm")
+        calm = make_take(spec)
+        things = calm.scene.group_table("object", "held")[calm.ego_index.long()]
+        shares.append(float(things.float().mean()))
+    assert shares[1] > 1.5 * shares[0]
+
+
 def test_outlines_are_smoothed() -> None:
     sharp = make_take(replace(SMALL, edge_samples=1, frames=1))
     smooth = make_take(replace(SMALL, frames=1))
@@ -195,7 +205,7 @@ def test_layouts_vary_and_exo_sees_the_hands() -> None:
 
 @pytest.mark.parametrize("wrong", [{"frames": 0}, {"exo_width": 8}, {"texture": "marble"}, {"fps": 0.0},
                                    {"motion": -1.0}, {"edge_samples": 0}, {"clutter": "heaps"}, {"table_objects": -1},
-                                   {"exo_motion": 1.0}])
+                                   {"exo_motion": 1.0}, {"object_scale": 9.0}])
 def test_wrong_specs_are_refused(wrong: dict) -> None:
     with pytest.raises(EgoXInputError, match="expected .*Fix"):
         SyntheticSpec(**wrong)
