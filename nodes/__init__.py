@@ -9,6 +9,7 @@ from .conditioning import EgoXConditioning
 from .decode_ego_half import EgoXDecodeEgoHalf
 from .depth_align import EgoXDepthAlign
 from .ego_pose_input import EgoXEgoPoseInput
+from .evaluate import EgoXEvaluate
 from .fuse_scenes import EgoXFuseScenes
 from .load_exo_video import EgoXLoadExoVideo
 from .lora import EgoXLoadLora
@@ -40,6 +41,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     EgoXReleasedSampling,
     EgoXWanSampler,
     EgoXDecodeEgoHalf,
+    EgoXEvaluate,
 )
 
 

@@ -10,16 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.clip_files import EXO, PRIOR, TRUTH
+from ..data.clip_files import COVERAGE, EXO, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
 from ..safe_files import open_zip, require_file
 from ..video import decode_frames, probe_video
 from .prior_regions import coverage_of_picture
 
-COVERAGE = "coverage.npz"
-"""Optional in a clip's folder, key ``coverage`` [T, H, W] bool: the renderer's own mask instead of the one read off the
-prior's picture."""
 FPS_TOLERANCE = 0.01
 
 
@@ -92,7 +89,7 @@ def _frames(file: Path, info, count: int) -> Tensor:
 
 
 def read_coverage(folder: Path, prior: Tensor) -> tuple[Tensor, str]:
-    """([T, H, W] bool, where it is from: "renderer" or "picture").
+    """([T, H, W] bool, where it is from: "renderer", or "picture" in sets made before coverage was kept).
 
     Raises:
         EgoXInputError: a coverage.npz that can't be read or doesn't fit the prior.

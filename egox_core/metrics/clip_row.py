@@ -22,15 +22,12 @@ from ..synthetic.frame_pool import single_threaded
 from .baselines import BASELINES
 from .clip_inputs import clip_files, content_hash, read_coverage, read_ego, read_exo
 from .flicker import temporal_flickering
-from .image import psnr, ssim_map
+from .frame_metrics import Values, frame_metrics
 from .mask_files import read_masks
-from .objects import ObjectMasks, object_rows
-from .prior_regions import region_rows, time_rows
 from .retrieval import thumbnail
 
 VERSION = 1  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
-Values = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,23 +73,6 @@ def make_row(job: RowJob) -> dict[str, Any]:
     row = {**row, "fingerprint": made_from, "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest()}
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
     return {**row, "kept": False}
-
-
-def frame_metrics(generated: Tensor, truth: Tensor, coverage: Tensor | None = None,
-                  masks: ObjectMasks | None = None) -> Values:
-    """All weight-free metrics of one video against the true one ([T, H, W, 3] float 0...1, coverage [T, H, W] bool).
-
-    Raises:
-        EgoXInputError: shapes that don't fit, torchmetrics missing.
-    """
-    decibels, similarity = psnr(generated, truth), ssim_map(generated, truth)
-    values: Values = {"psnr": float(decibels.mean()), "ssim": float(similarity.mean()), **time_rows(decibels),
-                      "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None}
-    if coverage is not None:
-        values.update(region_rows(generated, truth, similarity, coverage))
-    if masks is not None:
-        values.update(object_rows(masks, generated, truth))
-    return values
 
 
 def thumbnail_file(rows: Path, clip: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import torch
@@ -77,13 +78,21 @@ def ssim_map(generated: Tensor, truth: Tensor) -> Tensor:
     return torch.cat(maps)
 
 
-def region_psnr(generated: Tensor, truth: Tensor, region: Tensor) -> float | None:
-    """dB over all marked pixels of the clip together ([T, H, W] bool); None where nothing is marked.
+def squared_error(generated: Tensor, truth: Tensor) -> Tensor:
+    """[T, H, W, 3] float 0...1 twice -> [T, H, W] float64, mean over channels."""
+    return (generated - truth).square().double().mean(dim=-1)
+
+
+def region_psnr(error: Tensor, region: Tensor) -> float | None:
+    """dB over all marked pixels of the clip together; None where nothing is marked.
 
     Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as much as a full one.
+
+    Args:
+        error: [T, H, W] of :func:`squared_error`.
+        region: [T, H, W] bool.
     """
-    count = int(region.sum())
-    if not count:
+    if not bool(region.any()):
         return None
-    error = float(((generated - truth).double().square().mean(dim=-1) * region).sum()) / count
-    return PSNR_CAP_DB if error <= 10 ** (-PSNR_CAP_DB / 10) else float(-10 * torch.log10(torch.tensor(error).double()))
+    mean = float(error[region].mean())
+    return PSNR_CAP_DB if mean <= 10 ** (-PSNR_CAP_DB / 10) else -10 * math.log10(mean)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from .image import region_psnr
+from .image import region_psnr, squared_error
 
 EDGE, NEAR = 1 / 32, 1 / 8
 """Shares of the picture's height."""
 PRIOR_BLACK = 16 / 255
-"""A pixel of the prior's video counts as covered where its brightest channel is above this. Holes are black; the
-video's compression lifts them by a few steps and its dark seams are lost, a percent or so of the picture."""
+"""A pixel of the prior's video counts as covered where its brightest channel is above this. Holes are black,
+lifted by compression at their rims: 0.4 to 1.3 % of the picture too much on three synthetic takes of 128 px."""
 
 
 def coverage_of_picture(prior: Tensor) -> Tensor:
@@ -57,7 +57,8 @@ def region_rows(
         "psnr_outside_near": ~coverage & (distance > EDGE) & (distance <= NEAR),
         "psnr_outside_far": ~coverage & (distance > NEAR),
     }
-    rows = {name: region_psnr(generated, truth, region) for name, region in regions.items()}
+    error = squared_error(generated, truth)
+    rows = {name: region_psnr(error, region) for name, region in regions.items()}
     rows["ssim_inside"] = float(ssim[coverage].mean()) if bool(coverage.any()) else None
     rows["ssim_outside"] = float(ssim[~coverage].mean()) if bool((~coverage).any()) else None
     rows["coverage"] = float(coverage.double().mean())

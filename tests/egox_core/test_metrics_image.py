@@ -12,7 +12,14 @@ pytest.importorskip("torchmetrics")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.flicker import temporal_flickering  # noqa: E402
-from egox_core.metrics.image import PSNR_CAP_DB, psnr, region_psnr, require_torchmetrics, ssim_map  # noqa: E402
+from egox_core.metrics.image import (  # noqa: E402
+    PSNR_CAP_DB,
+    psnr,
+    region_psnr,
+    require_torchmetrics,
+    squared_error,
+    ssim_map,
+)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -31,7 +38,7 @@ def test_equal_frames_have_the_cap_and_full_similarity():
     video = noise(3, 24, 20)
     assert psnr(video, video).tolist() == [PSNR_CAP_DB] * 3
     assert float(ssim_map(video, video).min()) == pytest.approx(1, abs=1e-5)
-    assert region_psnr(video, video, torch.ones(3, 24, 20, dtype=torch.bool)) == PSNR_CAP_DB
+    assert region_psnr(squared_error(video, video), torch.ones(3, 24, 20, dtype=torch.bool)) == PSNR_CAP_DB
 
 
 def test_psnr_is_scikit_images():
@@ -74,8 +81,8 @@ def test_region_psnr_is_pooled_over_the_clip():
     generated[1, 8:] = 0.7
     region = torch.zeros(2, 16, 16, dtype=torch.bool)
     region[0, 0, :3] = region[1, 0, 0] = True
-    assert region_psnr(generated, truth, region) == pytest.approx(10 * np.log10(4), abs=1e-9)
-    assert region_psnr(generated, truth, torch.zeros_like(region)) is None
+    assert region_psnr(squared_error(generated, truth), region) == pytest.approx(10 * np.log10(4), abs=1e-9)
+    assert region_psnr(squared_error(generated, truth), torch.zeros_like(region)) is None
 
 
 def test_what_cannot_be_compared_is_refused():
