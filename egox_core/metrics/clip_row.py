@@ -37,7 +37,8 @@ class RowSettings:
     baselines: bool = True
     lpips: Path | None = None
     clip: Path | None = None
-    weights: Mapping[str, str] | None = None  # hashes of the two, for the fingerprint
+    raft: Path | None = None
+    weights: Mapping[str, str] | None = None  # hashes of them, for the fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def _compute(job: RowJob, files) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     for name, frames in videos.items():
         # Masks were tracked in the generated video: they say nothing about the others.
         values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None)
-        values.update(_weighted(frames, truth, job.settings))
+        values.update(_weighted(frames, truth, record.fps, job.settings))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
         thumbnails[name] = thumbnail(frames)
     true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
@@ -103,7 +104,8 @@ def _compute(job: RowJob, files) -> tuple[dict[str, Any], dict[str, np.ndarray]]
              "true_temporal_flickering": true_flicker, "metrics": metrics}, thumbnails)
 
 
-def _weighted(frames: Tensor, truth: Tensor, settings: RowSettings) -> Values:
+def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) -> Values:
+    from .motion import is_dynamic, raft_of, thinned
     from .perceptual import clip_of, lpips_of
 
     values: Values = {}
@@ -111,6 +113,9 @@ def _weighted(frames: Tensor, truth: Tensor, settings: RowSettings) -> Values:
         values["lpips"] = float(lpips_of(settings.lpips)(frames, truth).mean())
     if settings.clip is not None:
         values["clip_i"] = float(clip_of(settings.clip)(frames, truth).mean())
+    if settings.raft is not None:
+        few = thinned(frames, fps)
+        values["dynamic_degree"] = float(is_dynamic(raft_of(settings.raft)(few), len(few), min(few.shape[1:3])))
     return values
 
 

@@ -15,6 +15,9 @@ LPIPS_WEIGHTS = ("torchvision's AlexNet, alexnet-owt-7be5be79.pth from download.
                  "through tools/convert_to_safetensors.py (the linear layers come with torchmetrics)")
 CLIP_WEIGHTS = "a CLIP folder as openai/clip-vit-base-patch32 on Hugging Face (config.json, model.safetensors)"
 
+RAFT_WEIGHTS = ("torchvision's RAFT, raft_large_C_T_V1-22a6c225.pth from download.pytorch.org/models, through "
+                "tools/convert_to_safetensors.py")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
@@ -52,6 +55,8 @@ METRICS: tuple[Metric, ...] = (
            meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0", needs="--masks"),
     Metric(key="temporal_flickering", label="Temporal Flickering", family="video", better="higher",
            meaning="1 - mean absolute difference of following frames (values 0 to 1)"),
+    Metric(key="dynamic_degree", label="Dynamic Degree", family="video", better="higher",
+           meaning="share of clips that move, by vbench's rule over RAFT flow", needs=f"--raft FILE: {RAFT_WEIGHTS}"),
     Metric(key="location_error_px", label="Location Err (px)", family="object", better="lower", digits=2,
            meaning="the same in pixels of the evaluated picture", needs="--masks"),
     Metric(key="location_error_box", label="Location Err (box)", family="object", better="lower",
@@ -101,7 +106,6 @@ METRICS: tuple[Metric, ...] = (
 OF_OTHER_TOOLS: dict[str, str] = {
     "FVD": "not part of this evaluator: run cd-fvd (I3D or VideoMAE weights) on the generated and true folders",
     "Motion Smoothness": "not part of this evaluator: run vbench (AMT-S weights) on the generated folder",
-    "Dynamic Degree": "not part of this evaluator: run vbench (RAFT weights) on the generated folder",
 }
 """Columns of the paper's table that need networks of their own; named in every report, so that none is missed."""
 

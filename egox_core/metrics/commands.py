@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data.commands import add_engine_arguments
 from ..progress import Progress
-from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
+from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS, RAFT_WEIGHTS
 
 SOME_FAILED = 1
 
@@ -30,6 +30,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink")
     parser.add_argument("--lpips", type=Path, help=f"weights for LPIPS: {LPIPS_WEIGHTS}")
     parser.add_argument("--clip", type=Path, help=f"weights for CLIP-I: {CLIP_WEIGHTS}")
+    parser.add_argument("--raft", type=Path, help=f"weights for Dynamic Degree: {RAFT_WEIGHTS}")
     parser.add_argument("--compare", type=Path, help="report.json of another run, for paired differences")
     parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
@@ -43,8 +44,8 @@ def run_evaluate(chosen: argparse.Namespace, progress: Progress) -> int:
 
     options = EvaluateOptions(
         masks=chosen.masks, also=tuple(chosen.also), split=chosen.split, baselines=not chosen.no_baselines,
-        lpips=chosen.lpips, clip=chosen.clip, compare=chosen.compare, sheet_clips=chosen.sheet, samples=chosen.samples,
-        seed=chosen.seed)
+        lpips=chosen.lpips, clip=chosen.clip, raft=chosen.raft, compare=chosen.compare, sheet_clips=chosen.sheet,
+        samples=chosen.samples, seed=chosen.seed)
     outcome = evaluate(chosen.manifest, chosen.generated, chosen.out, options, engine=chosen.engine,
                        workers=chosen.workers, progress=progress)
     for clip, why in sorted(outcome.errors.items()):

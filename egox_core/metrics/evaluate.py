@@ -38,6 +38,7 @@ class EvaluateOptions:
     baselines: bool = True
     lpips: Path | None = None
     clip: Path | None = None
+    raft: Path | None = None
     compare: Path | None = None  # report.json of another run
     sheet_clips: int = 12  # 0: no contact sheet
     samples: int = SAMPLES  # bootstrap
@@ -71,7 +72,7 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     _check_folders(videos, options)
     require_torchmetrics()
     other = None if options.compare is None else _other_report(options.compare)
-    settings = RowSettings(baselines=options.baselines, lpips=options.lpips, clip=options.clip,
+    settings = RowSettings(baselines=options.baselines, lpips=options.lpips, clip=options.clip, raft=options.raft,
                            weights=_weight_hashes(options))
     jobs = [RowJob(root=manifest.parent, record=r, videos=videos, masks=options.masks, rows=out / ROWS,
                    settings=settings, one_thread=workers > 1 or engine == "ray") for r in records]
@@ -127,7 +128,7 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
 
 
 def _weight_hashes(options: EvaluateOptions) -> dict[str, str]:
-    given = {"lpips": options.lpips, "clip": options.clip}
+    given = {"lpips": options.lpips, "clip": options.clip, "raft": options.raft}
     return {name: weights_hash(path, f"{name} weights") for name, path in given.items() if path is not None}
 
 

@@ -9,7 +9,7 @@ from .clip_row import GENERATED
 from .columns import METRICS, OF_OTHER_TOOLS, Metric, metric, of_family
 
 PAPER = ("psnr", "ssim", "lpips", "clip_i", "location_error", "iou", "contour_accuracy", "FVD", "temporal_flickering",
-         "Motion Smoothness", "Dynamic Degree")
+         "Motion Smoothness", "dynamic_degree")
 ROW_COLUMNS = ("psnr", "ssim", "psnr_inside", "psnr_outside", "coverage", "location_error", "iou", "missing_masks",
                "temporal_flickering", "retrieval_rank")
 

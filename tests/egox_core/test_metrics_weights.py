@@ -10,6 +10,7 @@ pytest.importorskip("torchmetrics")
 pytest.importorskip("torchvision")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
+from egox_core.metrics.motion import RaftFlow, is_dynamic, thinned, top_mean  # noqa: E402
 from egox_core.metrics.perceptual import ClipImage, Lpips  # noqa: E402
 
 ALEXNET = {"0": (64, 3, 11), "3": (192, 64, 5), "6": (384, 192, 3), "8": (256, 384, 3), "10": (256, 256, 3)}
@@ -77,3 +78,34 @@ def test_clip_i_of_a_small_clip(tmp_path, pictures):
     assert clip(beside, wide).tolist() == pytest.approx([1, 1], abs=1e-5)
     with pytest.raises(EgoXInputError, match="CLIP folder"):
         ClipImage(tmp_path)
+
+
+def test_top_mean_is_that_of_the_largest_twentieth():
+    lengths = torch.zeros(10, 20)
+    lengths[0, :10] = torch.arange(1.0, 11)  # 200 values: the ten largest
+    assert top_mean(lengths) == 5.5
+
+
+def test_a_clip_is_dynamic_by_enough_moving_pairs():
+    motion = torch.tensor([3.1] * 4 + [2.9] * 11)  # threshold at 128 px: 3 px, in 4 of 16 frames
+    assert is_dynamic(motion, 16, 128) and not is_dynamic(motion, 16, 256)
+    assert not is_dynamic(motion[1:], 16, 128) and is_dynamic(motion[1:], 12, 128)
+    assert not is_dynamic(torch.tensor([]), 1, 128)
+    frames = torch.arange(49.0).view(49, 1, 1, 1)
+    assert thinned(frames, 30).flatten().tolist() == list(range(0, 49, 4)) and len(thinned(frames, 8)) == 49
+    assert len(thinned(frames, 2)) == 49
+
+
+def test_raft_takes_torchvisions_weights_alone(tmp_path):
+    from torchvision.models.optical_flow import raft_large
+
+    torch.manual_seed(0)
+    save_file({k: v.clone() for k, v in raft_large(weights=None).state_dict().items()}, tmp_path / "raft.safetensors")
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    flow = RaftFlow(tmp_path / "raft.safetensors")
+    motion = flow(torch.rand(2, 128, 130, 3, generator=torch.Generator().manual_seed(0)))
+    assert motion.shape == (1,) and bool(torch.isfinite(motion).all()) and float(motion) > 0
+    with pytest.raises(EgoXInputError, match="128x128"):
+        flow(torch.rand(2, 64, 64, 3))
+    with pytest.raises(EgoXInputError, match="another model"):
+        RaftFlow(tmp_path / "other.safetensors")
