@@ -20,6 +20,8 @@ STAGES: tuple[tuple[str, frozenset[str]], ...] = (
 )
 """The six stages and the node types that make each."""
 
+HEARTBEAT_S = 30.0
+
 
 def stage_of(node_type: str) -> int | None:
     """Number of the stage, from 1, that a node type belongs to; None for the host's own nodes."""
@@ -36,6 +38,7 @@ class ProgressBar:
         self.current: str | None = None
         self.began = 0.0
         self.width = 0
+        self.last_line = 0.0
 
     def on_event(self, event: Event) -> None:
         kind, data = event
@@ -72,7 +75,10 @@ class ProgressBar:
         self.current = None
 
     def _draw(self, value: float, most: float) -> None:
-        if not self.live or self.current is None:
+        if self.current is None:
+            return
+        if not self.live:
+            self._heartbeat(value, most)
             return
         fraction = min(value / most, 1.0) if most else 0.0
         total = max(len(self.prompt), 1)
@@ -84,6 +90,14 @@ class ProgressBar:
         self.out.write("\r" + text.ljust(self.width))
         self.out.flush()
         self.width = len(text)
+
+    def _heartbeat(self, value: float, most: float) -> None:
+        """In a log, where no bar can move: a line now and then, so that a long node is seen to live."""
+        now = time.monotonic()
+        if now - max(self.last_line, self.began) >= HEARTBEAT_S:
+            self.last_line = now
+            print(f"    ... {self._type(self.current)} {value:g}/{most:g}, {now - self.began:.0f} s", file=self.out,
+                  flush=True)
 
     def _clear(self) -> None:
         if self.live and self.width:

@@ -180,6 +180,18 @@ def test_progress_shows_each_node_once_and_stays_one_line(kind) -> None:
     assert ("3/17" in out.getvalue()) == (kind is Terminal), "no bar where nobody watches"
 
 
+def test_in_a_log_a_long_node_is_seen_to_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, clock = io.StringIO(), [100.0]
+    monkeypatch.setattr("devtools.progress_bar.time.monotonic", lambda: clock[0])
+    bar = ProgressBar(prompt(), out)
+    bar.on_event(("executing", {"node": "1"}))
+    for second in range(0, 70, 5):
+        clock[0] = 100.0 + second
+        bar.on_event(("progress_state", {"nodes": {"1": {"state": "running", "value": second, "max": 70}}}))
+    assert [line.split("...")[1].split(",")[0] for line in out.getvalue().splitlines()] == [
+        " EgoXLoadExoVideo 30/70", " EgoXLoadExoVideo 60/70"]
+
+
 def test_side_by_side(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     sizes = {"exo": (64, 112), "prior": (64, 64), "ego": (64, 64), "truth": (128, 128)}
