@@ -352,3 +352,54 @@ def test_the_encoder_gives_the_same_bytes_whatever_lies_in_memory(tmp_path):
         write_video(tmp_path / "a.mp4", frames, 20, quality=12, threads=1)
         seen.add(hashlib.sha256((tmp_path / "a.mp4").read_bytes()).hexdigest())
     assert len(seen) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process as POSIX does")
+def test_ray_gives_a_killed_workers_item_out_again(tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed (an optional extra)")
+    script = Path(__file__).with_name("ray_run.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(ROOT), str(script.parent), os.environ.get("PYTHONPATH")])), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment, capture_output=True, text=True,
+                          timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(next(x for x in done.stdout.splitlines() if x.startswith("FOUND ")).removeprefix("FOUND "))
+    assert (tmp_path / "died").exists()
+    assert [found[str(i)][0] for i in (0, 1, 2, 4, 5)] == [0, 1, 4, 16, 25] and "item" in found["3"][1]
+
+
+@pytest.mark.slow
+def test_ray_prepares_the_same_set(synthetic_takes, training_set, tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed (an optional extra)")
+    done = subprocess.run([sys.executable, str(ROOT / "train_egox.py"), "prepare", str(synthetic_takes), str(tmp_path),
+                           "--frames", "5", "--stride", "5", "--size", "64x32", "--validation", "0.5", "--test", "0",
+                           "--engine", "ray", "--workers", "2"], capture_output=True, text=True, timeout=400,
+                          env={**os.environ, "OMP_NUM_THREADS": "1",
+                               "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert hashes(tmp_path) == hashes(training_set)
+
+
+def test_a_depth_model_is_run_and_a_relative_one_refused(synthetic_takes, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    backbone = transformers.Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2,
+                                         image_size=56, patch_size=14, out_features=["stage1", "stage2"],
+                                         reshape_hidden_states=False)
+    for kind in ("metric", "relative"):
+        config = transformers.DepthAnythingConfig(
+            backbone_config=backbone, patch_size=14, reassemble_hidden_size=24, reassemble_factors=[2, 1],
+            neck_hidden_sizes=[8, 8], fusion_hidden_size=8, head_in_index=-1, head_hidden_size=8,
+            depth_estimation_type=kind, max_depth=20)
+        transformers.DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path / kind)
+    outcome = prepare(synthetic_takes, tmp_path / "set", replace(SMALL, depth="model", depth_model=tmp_path / "metric"),
+                      fractions={})
+    records = read_manifest(outcome.manifest)
+    assert outcome.clips == 4 and {r.depth for r in records} == {"model"}
+    depth = read_clip(tmp_path / "set", records[0]).take.depth.depth_m
+    assert bool((depth[torch.isfinite(depth)] > 0).all()) and float(torch.isfinite(depth).double().mean()) > 0.05
+    with pytest.raises(EgoXInputError, match="relative depth"):
+        prepare(synthetic_takes, tmp_path / "none", replace(SMALL, depth="model", depth_model=tmp_path / "relative"))
+    with pytest.raises(EgoXInputError, match="config.json"):
+        prepare(synthetic_takes, tmp_path / "none", replace(SMALL, depth="model", depth_model=tmp_path))

@@ -1,0 +1,75 @@
+"""Metric depth from a model that transformers can load (Depth Anything V2 metric, ZoeDepth, Depth Pro, ...)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..errors import EgoXInputError
+
+METRIC_TYPES = ("zoedepth", "depth_pro")  # always metric; Depth Anything says so in its configuration
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHORT_SIDE, PATCH = 518, 14
+FAR_M = 80.0
+
+_LOADED: dict[str, torch.nn.Module] = {}
+
+
+@torch.no_grad()
+def metric_depth(folder: Path, frames: Tensor) -> Tensor:
+    """z depth of every frame: [T, H, W, 3] uint8 -> [T, H, W] float32 metres, NaN beyond 80 m.
+
+    Each frame for itself: this depth may flicker. For a steady one run a video depth model and *Depth Align*, and give
+    the files with ``--depth-root``.
+
+    Raises:
+        EgoXInputError: no transformers, no such model, or one whose depth is not metric.
+    """
+    model = _load(folder)
+    height, width = frames.shape[1:3]
+    multiple = _multiple(model)
+    scale = SHORT_SIDE / min(height, width)
+    size = tuple(max(multiple, round(x * scale / multiple) * multiple) for x in (height, width))
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
+    out = []
+    for frame in frames:
+        picture = frame.permute(2, 0, 1)[None].float() / 255
+        picture = interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        depth = model(pixel_values=(picture - mean) / std).predicted_depth.float()
+        depth = depth.reshape(1, 1, *depth.shape[-2:])
+        out.append(interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)[0, 0])
+    depth = torch.stack(out)
+    return torch.where((depth > 0) & (depth < FAR_M), depth, torch.full_like(depth, math.nan))
+
+
+def _load(folder: Path) -> torch.nn.Module:
+    key = str(folder)
+    if key not in _LOADED:
+        try:
+            from transformers import AutoModelForDepthEstimation
+        except ImportError as error:
+            raise EgoXInputError("depth model", got="transformers is not installed", expected="the train extra",
+                                 fix="pip install transformers, or give depth files") from error
+        if not (folder / "config.json").is_file():
+            raise EgoXInputError("depth model", got=f"{folder.name!r} without config.json", expected="a model's folder",
+                                 fix="download a metric depth model, such as Depth Anything V2 Metric")
+        try:
+            model = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True).eval()
+        except (OSError, ValueError) as error:
+            raise EgoXInputError(f"depth model {folder.name}", got=str(error).splitlines()[0],
+                                 expected="a depth estimation model", fix="download it again") from error
+        if model.config.model_type not in METRIC_TYPES and getattr(
+                model.config, "depth_estimation_type", "relative") != "metric":
+            raise EgoXInputError(f"depth model {folder.name}", got="relative depth", expected="metric depth",
+                                 fix="use its metric variant; relative depth must go through Depth Align first")
+        _LOADED[key] = model
+    return _LOADED[key]
+
+
+def _multiple(model: torch.nn.Module) -> int:
+    backbone = getattr(model.config, "backbone_config", None)
+    return int(getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", None) or PATCH)
