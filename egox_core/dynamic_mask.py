@@ -17,6 +17,8 @@ COLOUR_FLOOR = 30.0
 COLOUR_SIGMAS = 5.0
 MIN_AREA = 2e-4
 """Smallest moving object, as a share of the picture (70 px of 784x448): smaller ones are noise."""
+MAX_HOLE = 0.01
+"""Largest hole in a swaying object that is counted in, as a share of the picture."""
 UNSTEADY_DEPTH = 0.001
 """Least relative spread of depth over time that counts as swaying."""
 UNSTEADY_COLOUR = 3.0
@@ -42,7 +44,7 @@ def unsteady_pixels(background: StaticBackground) -> Tensor:
     size = max(5, 2 * round(grid.shape[0] / 448 * 3) + 1)
     for operation, width in ((cv2.MORPH_OPEN, size), (cv2.MORPH_CLOSE, 2 * size + 1)):
         grid = cv2.morphologyEx(grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
-    return _large_parts(grid)
+    return _large_parts(_filled(grid))
 
 
 def derive_dynamic(frame: Tensor, depth_m: Tensor, background: StaticBackground) -> Tensor:
@@ -75,6 +77,17 @@ def clean_mask(mask: Tensor) -> Tensor:
     grid = cv2.morphologyEx(grid, cv2.MORPH_OPEN, kernel)
     grid = cv2.morphologyEx(grid, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
     return _large_parts(grid)
+
+
+def _filled(grid: np.ndarray) -> np.ndarray:
+    """Small holes filled: a plain patch of a moving body changes no more than a wall. grid [H, W] uint8."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - grid, connectivity=4)
+    height, width = grid.shape
+    left, top, right, bottom = stats[:, 0], stats[:, 1], stats[:, 0] + stats[:, 2], stats[:, 1] + stats[:, 3]
+    inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
+    hole = inside & (stats[:, cv2.CC_STAT_AREA] <= MAX_HOLE * grid.size)
+    hole[0] = False
+    return grid | hole[labels].astype(np.uint8)
 
 
 def _large_parts(grid: np.ndarray) -> Tensor:

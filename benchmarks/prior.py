@@ -1,0 +1,192 @@
+"""How good the prior is, against synthetic takes: their depth, poses, masks and ego pictures are exact.
+
+    python3 run.py bench prior [--seeds 0 1 2 3 4] [--frames 49] [--height 448] [--save]
+
+- Colours: PSNR on co-visible static and moving pixels (the ego ray's first hit is the exo ray's first hit, both
+  incidence angles under 75 degrees), with preset ``clean``; a pixel that the prior leaves empty counts as black.
+- Coverage against ray casting: precision and recall. What exo shows of the standing scene in any frame counts as
+  visible, for the scene is fused over the clip; moving surfaces count in their own frame.
+- Noise: the same with 2 % depth noise (independent, normal) and stray pixels (at outlines, three pixels wide, 30 % of
+  the depths are drawn anew between the two sides in every frame), for both presets.
+- Steadiness: mean absolute change of the prior from frame to frame on static co-visible pixels, after the earlier
+  frame was warped by the known motion; noisy depth, both presets.
+- The dynamic mask derived from depth and colour alone: IoU with the true one (the whole wearer and what is held).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from benchmarks._record import add_arguments, finish
+from egox_core.cameras import inside_picture, pixel_rays, project
+from egox_core.depth_edges import depth_edge
+from egox_core.ego_prior import iter_ego_prior
+from egox_core.pointcloud import build_scene
+from egox_core.poses import compose, invert, transform
+from egox_core.prior_options import PriorOptions
+from egox_core.prior_presets import prior_preset
+from egox_core.synthetic import Covisible, SyntheticSpec, SyntheticTake, covisible, make_take
+from egox_core.types import DepthVideo
+
+STATIC_BAR_DB, MOVING_BAR_DB = 30.0, 26.0
+PRECISION_BAR, RECALL_BAR = 0.97, 0.95
+MASK_BAR = 0.7
+STEADY_BAR = 0.5  # change of clean, as a share of released's
+NOISE, STRAY_SHARE, OUTLINE_STEP = 0.02, 0.3, 0.05
+
+
+def noisy_depth(take: SyntheticTake, seed: int) -> DepthVideo:
+    """The take's depth with noise and stray pixels; its mask stays the true one."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    maps = []
+    for depth in take.exo_depth_m:
+        wide = depth.nan_to_num(0)[None, None]
+        near, far = -torch.nn.functional.max_pool2d(-wide, 3, 1, 1)[0, 0], torch.nn.functional.max_pool2d(wide, 3, 1, 1)
+        outline = depth_edge(depth) > OUTLINE_STEP
+        stray = outline & (torch.rand(depth.shape, generator=generator) < STRAY_SHARE)
+        between = near + (far[0, 0] - near) * torch.rand(depth.shape, generator=generator)
+        noisy = depth * (1 + NOISE * torch.randn(depth.shape, generator=generator))
+        maps.append(torch.where(stray & (between > 0), between, noisy))
+    return replace(take.depth_video(), depth_m=torch.stack(maps))
+
+
+def visible_in_any_frame(take: SyntheticTake, frame: int, masks: Covisible, standing_m: Tensor) -> Tensor:
+    """[S, S] bool: visible now, or a standing surface that exo sees in some frame.
+
+    ``standing_m`` [H, W]: depth of the standing scene where it is seen at all, else 0. A point is that surface if its
+    depth is that of one of the nine pixels around, within 1 %.
+    """
+    rays, inside_lens = pixel_rays(take.ego_camera)
+    points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
+    exo_from_ego = compose(take.exo_w2c, invert(take.ego_w2c[frame]))
+    points = transform(exo_from_ego, points.reshape(-1, 3).double())
+    uv, valid = project(take.exo_camera, points)
+    valid &= inside_picture(take.exo_camera, uv) & (points[:, 2] > 0)
+    height, width = standing_m.shape
+    col, row = uv[:, 0].round().long().clamp(0, width - 1), uv[:, 1].round().long().clamp(0, height - 1)
+    z, same = points[:, 2].float(), torch.zeros_like(valid)
+    for dv in (-1, 0, 1):
+        for du in (-1, 0, 1):
+            there = standing_m[(row + dv).clamp(0, height - 1), (col + du).clamp(0, width - 1)]
+            same |= (there - z).abs() < 0.01 * z
+    seen = (valid & same & (standing_m[row, col] > 0)).reshape(inside_lens.shape)
+    return masks.visible | (seen & inside_lens & ~take.ego_dynamic[frame])
+
+
+def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """The frame before, as seen from ``frame`` if all stood still: (picture [S, S, 3], where it is known [S, S])."""
+    rays, _ = pixel_rays(take.ego_camera)
+    points = (rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]).reshape(-1, 3).double()
+    before_from_now = compose(take.ego_w2c[frame - 1], invert(take.ego_w2c[frame]))
+    uv, valid = project(take.ego_camera, transform(before_from_now, points))
+    size = picture.shape[0]
+    grid = (uv.float().reshape(1, size, size, 2) + 0.5) / size * 2 - 1
+    out = torch.nn.functional.grid_sample(picture.permute(2, 0, 1)[None], grid, align_corners=False)
+    return out[0].permute(1, 2, 0), (valid & inside_picture(take.ego_camera, uv, -1.0)).reshape(size, size)
+
+
+def measure(take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every: int) -> dict:
+    """Figures of one preset on one take, over every ``every``-th frame and its predecessor."""
+    scene = build_scene(take.exo_rgb, depth)
+    standing_m = take.exo_depth_m.masked_fill(take.exo_dynamic, 0.0).nan_to_num(0.0).amax(0)
+    error, count = {"static": 0.0, "moving": 0.0}, {"static": 0, "moving": 0}
+    covered = seen = hit = 0
+    change, changed, before, seconds = 0.0, 0, None, 0.0
+    start = time.process_time()
+    for t, frame in enumerate(iter_ego_prior(scene, take.trajectory(), options)):
+        seconds += time.process_time() - start
+        if t % every == 0:
+            masks, truth = covisible(take, t), take.ego_rgb[t].float() / 255
+            for name in error:
+                where = getattr(masks, name)
+                error[name] += float((frame.rgb[where] - truth[where]).double().square().sum())
+                count[name] += 3 * int(where.sum())
+            visible = visible_in_any_frame(take, t, masks, standing_m)
+            covered, seen = covered + int(frame.coverage.sum()), seen + int(visible.sum())
+            hit += int((frame.coverage & visible).sum())
+            if before is not None:
+                earlier, known = warped(take, t, before.rgb)
+                solid, _ = warped(take, t, before.coverage.float()[..., None].expand(-1, -1, 3))
+                where = masks.static & known & (solid[..., 0] > 0.999) & frame.coverage
+                change += float((frame.rgb - earlier)[where].abs().sum())
+                changed += 3 * int(where.sum())
+        before = frame if (t + 1) % every == 0 else None
+        start = time.process_time()
+    psnr = {name: float(-10 * torch.log10(torch.tensor(error[name] / max(count[name], 1)))) for name in error}
+    return {"psnr_static": psnr["static"], "psnr_moving": psnr["moving"], "precision": hit / max(covered, 1),
+            "recall": hit / max(seen, 1), "change": change / max(changed, 1), "cpu_seconds_a_frame":
+            round(seconds / scene.frame_count, 3)}
+
+
+def mask_iou(take: SyntheticTake) -> float:
+    """Of the derived dynamic mask, all frames together."""
+    scene = build_scene(take.exo_rgb, replace(take.depth_video(), dynamic=None))
+    both = either = 0
+    for t in range(scene.frame_count):
+        mask, truth = scene.moving.mask(t), take.exo_dynamic[t]
+        both, either = both + int((mask & truth).sum()), either + int((mask | truth).sum())
+    return both / max(either, 1)
+
+
+def measure_seed(spec: SyntheticSpec, every: int) -> dict:
+    take = make_take(spec)
+    keep = {name: replace(prior_preset(name), dynamic="keep") for name in ("clean", "released")}
+    rough = noisy_depth(take, spec.seed)
+    return {"seed": spec.seed, "exact": measure(take, take.depth_video(), keep["clean"], every),
+            "noisy_clean": measure(take, rough, keep["clean"], every),
+            "noisy_released": measure(take, rough, keep["released"], every), "mask_iou": mask_iou(take)}
+
+
+def failures(row: dict) -> list[str]:
+    """Bars that do not hold; a NaN fails too."""
+    exact, clean, released = row["exact"], row["noisy_clean"], row["noisy_released"]
+    checks = [
+        (exact["psnr_static"] >= STATIC_BAR_DB, f"static {exact['psnr_static']:.2f} dB, bar {STATIC_BAR_DB}"),
+        (exact["psnr_moving"] >= MOVING_BAR_DB, f"moving {exact['psnr_moving']:.2f} dB, bar {MOVING_BAR_DB}"),
+        (exact["precision"] >= PRECISION_BAR, f"precision {exact['precision']:.3f}, bar {PRECISION_BAR}"),
+        (exact["recall"] >= RECALL_BAR, f"recall {exact['recall']:.3f}, bar {RECALL_BAR}"),
+        (clean["psnr_static"] > released["psnr_static"], "with noise, clean does not beat released (static)"),
+        (clean["psnr_moving"] > released["psnr_moving"], "with noise, clean does not beat released (moving)"),
+        (clean["change"] <= STEADY_BAR * released["change"],
+         f"steadiness {clean['change'] / max(released['change'], 1e-9):.2f} of released's change, bar {STEADY_BAR}"),
+        (row["mask_iou"] >= MASK_BAR, f"derived mask IoU {row['mask_iou']:.2f}, bar {MASK_BAR}"),
+    ]
+    return [f"seed {row['seed']}: {text}" for holds, text in checks if not holds]
+
+
+def table(rows: list[dict]) -> str:
+    lines = [f"{'seed':>4} {'case':>15} {'static dB':>9} {'moving dB':>9} {'precision':>9} {'recall':>6} {'change':>8}"]
+    for row in rows:
+        for case in ("exact", "noisy_clean", "noisy_released"):
+            r = row[case]
+            lines.append(f"{row['seed']:>4} {case:>15} {r['psnr_static']:9.2f} {r['psnr_moving']:9.2f} "
+                         f"{r['precision']:9.3f} {r['recall']:6.3f} {r['change']:8.5f}")
+        lines.append(f"{row['seed']:>4} derived dynamic mask: IoU {row['mask_iou']:.3f}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--frames", type=int, default=49)
+    parser.add_argument("--height", type=int, default=448, help="of both pictures, px; exo is 7/4 as wide")
+    parser.add_argument("--every", type=int, default=4, help="frames between those that are compared")
+    add_arguments(parser)
+    args = parser.parse_args(arguments)
+    specs = [SyntheticSpec(seed=seed, frames=args.frames, exo_width=args.height * 7 // 4, exo_height=args.height,
+                           ego_size=args.height) for seed in args.seeds]
+    rows = [measure_seed(spec, args.every) for spec in specs]
+    failed = [line for row in rows for line in failures(row)]
+    finish("prior", {"frames": args.frames, "height": args.height, "takes": rows, "failed": failed}, args,
+           table(rows) + "\n" + ("\n".join(failed) if failed else "all bars hold"))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Build Scene, Render Ego Prior and Scene to Point Cloud as the host calls them."""
+
+from __future__ import annotations
+
+import io
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def take(pack: ModuleType, comfy_host):
+    from egox_pack.egox_core.synthetic import SyntheticSpec, make_take
+
+    return make_take(SyntheticSpec(seed=3, frames=5, fps=4.0, exo_width=128, exo_height=64, ego_size=64))
+
+
+@pytest.fixture(scope="module")
+def scene(take):
+    from egox_pack.nodes.build_scene import EgoXBuildScene
+
+    return EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto", 0.3).args[0]
+
+
+def render(take, **changes):
+    from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
+
+    inputs = dict(trajectory=take.trajectory(), size=64, preset="clean", dynamic="preset", radius=0.0,
+                  edge_filter=0.0, near=0.05, far=1000.0, background=0.0)
+    return EgoXRenderEgoPrior.execute(**{**inputs, **changes}).args
+
+
+@pytest.mark.parametrize("preset", ["released", "clean"])
+def test_render(take, scene, preset: str) -> None:
+    from egox_pack.egox_core.ego_prior import render_ego_prior
+    from egox_pack.egox_core.prior_presets import prior_preset
+
+    prior, coverage, preview, depth = render(take, scene=scene, preset=preset)
+    assert prior.shape == preview.shape == (5, 64, 64, 3) and coverage.shape == (5, 64, 64)
+    expected = render_ego_prior(scene, take.trajectory(), prior_preset(preset))
+    assert torch.equal(coverage.bool(), expected.coverage) and torch.allclose(prior, expected.rgb, atol=1e-5)
+    assert depth.kind == "metric z" and depth.camera.stored_size == (64, 64)
+    assert torch.equal(depth.valid, expected.coverage)
+    truth = take.ego_depth_m[2]
+    both = depth.valid[2] & torch.isfinite(truth)
+    assert float(((depth.depth_m[2] / truth)[both] - 1).abs().median()) < 0.05
+
+
+def test_images_and_depth_do_instead_of_a_scene(take, scene) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+
+    direct = render(take, exo_images=take.exo_frames(), depth=take.depth_video())
+    assert torch.equal(direct[1], render(take, scene=scene)[1])
+    with pytest.raises(EgoXInputError, match="neither a scene"):
+        render(take, exo_images=take.exo_frames())
+
+
+def test_widgets_override_the_preset(take, scene) -> None:
+    base = render(take, scene=scene, preset="released")[1].mean()
+    assert render(take, scene=scene, preset="released", radius=12.0)[1].mean() > base
+    assert render(take, scene=scene, preset="released", dynamic="keep")[1].mean() >= base
+    assert render(take, scene=scene, preset="released", near=500.0, far=900.0)[1].sum() == 0
+    grey = render(take, scene=scene, background=0.5)
+    assert torch.allclose(grey[0][grey[1] == 0], torch.tensor(0.5))
+    assert render(take, scene=scene, size=32)[0].shape == (5, 32, 32, 3)
+
+
+def test_host_masks_stand_in_for_the_depths_own(take) -> None:
+    from egox_pack.nodes.build_scene import EgoXBuildScene
+
+    nothing = torch.zeros(1, 64, 64)  # what the host's loaders give for "no mask"
+    still = torch.zeros(5, 64, 128)
+    still[:, :8, :8] = 1
+    frames, depth = take.exo_frames(), take.depth_video()
+    own = EgoXBuildScene.execute(frames, depth, "mask", 0.3, dynamic_mask=nothing).args[0]
+    masked = EgoXBuildScene.execute(frames, depth, "mask", 0.3, dynamic_mask=still, sky_mask=still).args[0]
+    assert len(own.moving[0]) == int((take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum())
+    assert len(masked.moving[0]) == 0 and len(masked.static) <= 64 * 128 - 64
+
+
+def test_point_cloud_is_a_ply_the_host_can_save(scene, tmp_path) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+    from egox_pack.egox_core.ply import read_ply
+    from egox_pack.nodes.scene_point_cloud import EgoXScenePointCloud
+
+    whole = EgoXScenePointCloud.execute(scene, 1, "y up").args[0]
+    assert whole.format == "ply"
+    path = tmp_path / "scene.ply"
+    whole.save_to(str(path))
+    xyz, _ = read_ply(io.BytesIO(path.read_bytes()))
+    assert len(xyz) == len(scene.static) + len(scene.moving[1])
+    static, _ = read_ply(EgoXScenePointCloud.execute(scene, -1, "y down").args[0].get_data())
+    assert torch.equal(torch.from_numpy(static.copy()), scene.static.xyz)
+    with pytest.raises(EgoXInputError, match="-1 to 4"):
+        EgoXScenePointCloud.execute(scene, 5, "y up")
+
+
+def test_progress_and_cancel_reach_the_host(take, scene, monkeypatch) -> None:
+    import comfy.model_management
+    import comfy.utils
+
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK",
+                        lambda value, total, preview, node_id=None: seen.append((value, total)))
+    render(take, scene=scene)
+    assert seen and seen[-1] == (5, 5)
+    comfy.model_management.interrupt_current_processing(True)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        render(take, scene=scene)
+    assert render(take, scene=scene)[0].shape[0] == 5, "the next prompt runs"
