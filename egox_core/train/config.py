@@ -111,7 +111,8 @@ class CheckpointConfig(_Strict):
 class ValidationConfig(_Strict):
     every: int = Field(default=500, ge=0)  # 0: never
     clips: int = Field(default=4, ge=1)
-    sample_steps: int = Field(default=0, ge=0)  # 0: loss only; else Euler steps of a sample with PSNR and SSIM
+    sample_steps: int = Field(default=0, ge=0)  # 0: loss only; else steps of samples with PSNR and SSIM
+    vae: Path | None = None  # decodes the samples
 
 
 class LogConfig(_Strict):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from .stop_request import StopRequest
 from .timesteps import draw_sigmas
 from .trainable_model import TrainableModel, make_trainable
 from .validation import validation_loss
+from .validation_samples import check_vae, validation_samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,10 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     """
     accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation,
                               mixed_precision="no")  # dtypes are the configuration's own, see trainable_model
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise EgoXInputError("accelerate configuration", got="DeepSpeed", expected="one process, DDP or FSDP2",
+                             fix="FSDP2 (configs/accelerate_fsdp2.yaml) spreads the same states as ZeRO-3")
+    check_vae(config)
     samples = CachedSamples(config, "train")
     made = make_trainable(config, accelerator.device)
     state = _resume_state(config, made, samples) if resume else None
@@ -193,8 +199,12 @@ class _Run:
         model = self.accelerator.unwrap_model(self.model)
         found = validation_loss(model, self.scope, held_out, items, self.config.conditioning,
                                 device=self.accelerator.device, dtype=self.made.compute_dtype)
+        values = {"validation/loss": found.loss, "validation/zero": found.zero}
+        if self.config.validation.sample_steps and self.config.task == "egox_lora":
+            values |= validation_samples(model, self.scope, held_out, items, self.config, step,
+                                         device=self.accelerator.device, dtype=self.made.compute_dtype)
         if self.accelerator.is_main_process:
-            log.write(step, {"validation/loss": found.loss, "validation/zero": found.zero})
+            log.write(step, values)
 
     def _save(self, step: int) -> None:
         state = TrainState(step=step, trainable=self.made.tensors(),

@@ -14,6 +14,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.train.checkpoints import checkpoint_folders
 from egox_core.train.config import parse_config
 from egox_core.train.loop import train
+from egox_core.video import probe_video
 
 
 class Killed(Exception):
@@ -69,6 +70,19 @@ def test_training_learns_and_keeps_the_last_n(workplace, tiny):
     assert len(validation) == 1 and validation[0]["step"] == 60
     assert [f.name for f in checkpoint_folders(workplace / "run")] == ["step-00000050", "step-00000060"]
     assert not list((workplace / "run" / "checkpoints").glob(".*"))
+
+
+def test_samples_on_the_way(workplace, tiny):
+    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed (the evaluate extra)")
+    vae = Path(__file__).resolve().parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+    values = tiny.settings(workplace, steps=2, validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(vae)})
+    train(parse_config(values))
+    (line,) = [line for line in curve(workplace / "run") if "validation/psnr" in line]
+    assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
+    (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
+    assert probe_video(video).frame_count == 5
+    with pytest.raises(EgoXInputError, match="validation.vae"):
+        train(parse_config(tiny.settings(workplace, validation={"every": 2, "sample_steps": 2})))
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
