@@ -1,0 +1,101 @@
+"""Every language has a text for all that the nodes show, and for nothing that they no longer show."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tools.make_locales import SOURCE, TRANSLATIONS, differences, leaves, locale_file, node_defs, read_locale
+from tools.node_schemas import node_schemas
+
+FIX = "run `python tools/make_locales.py`, then translate what it lists"
+
+
+@pytest.fixture(scope="module")
+def schemas(pack):
+    return node_schemas(pack)
+
+
+@pytest.fixture(scope="module")
+def english(schemas):
+    return node_defs(schemas)
+
+
+def test_the_layout_is_the_front_ends(english) -> None:
+    """Inputs by id, outputs by their place: spelled out for one node, so that a slip of the writer shows."""
+    patch = english["EgoXModelPatch"]
+    assert patch["display_name"] == "EgoX Model Patch"
+    assert patch["inputs"]["lambda_g"]["name"] == "λ_g"
+    assert patch["inputs"]["canvas"] == {"name": "canvas", "tooltip": "From EgoX Conditioning."}
+    assert [english["EgoXConditioning"]["outputs"][str(i)]["name"] for i in range(4)] == [
+        "positive", "negative", "latent", "canvas"]
+
+
+def test_english_is_what_the_nodes_say(english) -> None:
+    """An older English file would hide the nodes' own tooltips."""
+    assert read_locale(SOURCE) == english, FIX
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_a_translation_is_complete_and_not_stale(english, language: str) -> None:
+    assert locale_file(language).is_file()
+    missing, stale = differences(english, read_locale(language))
+    assert not missing, f"{FIX}: {missing}"
+    assert not stale, f"{FIX}: {stale}"
+
+
+def test_differences_are_found() -> None:
+    english = {"A": {"inputs": {"x": {"name": "x", "tooltip": "t"}}}}
+    other = {"A": {"inputs": {"x": {"name": "ㄱ", "tooltip": " "}, "y": {"name": "old"}}}}
+    assert differences(english, other) == (["A.inputs.x.tooltip"], ["A.inputs.y.name"])
+
+
+@pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
+def test_no_text_holds_the_front_ends_own_syntax(language: str) -> None:
+    """Names and descriptions are compiled as messages there: these characters would be read as links or variables."""
+    for key, text in leaves(read_locale(language)):
+        if not key.endswith(".tooltip"):
+            assert not set(text) & set("@{}|"), f"{language} {key}: {text!r}"
+
+
+@pytest.mark.parametrize(("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")])
+def test_sentences_are_in_their_language(language: str, letters: str) -> None:
+    """A tooltip left in English would pass for complete."""
+    for key, text in leaves(read_locale(language)):
+        if key.endswith((".tooltip", ".description")):
+            assert re.search(f"[{letters}]", text), f"{language} {key}: {text!r}"
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_choices_are_named_as_the_menu_names_them(schemas, language: str) -> None:
+    """The front end doesn't translate a menu's choices, so a tooltip must quote them as they are."""
+    checked = 0
+    texts = dict(leaves(read_locale(language)))
+    for schema in schemas:
+        for slot in schema.inputs:
+            key = f"{schema.id}.inputs.{slot.id}.tooltip"
+            for choice in slot.choices:
+                if re.search(rf"(?:^|\. ){re.escape(choice)}: ", slot.tooltip):
+                    assert choice in texts[key], f"{language} {key}: {choice!r}"
+                    checked += 1
+    assert checked > 30
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_numbers_and_symbols_survive_translation(english, language: str) -> None:
+    other = dict(leaves(read_locale(language)))
+    number = r"(?<![\w.])\d+(?:\.\d+)?"
+    for key, text in leaves(english):
+        for symbol in ("λ_g", "α", "β", "meta.json", "4n+1"):
+            assert (symbol in text) == (symbol in other[key]), f"{language} {key}: {symbol}"
+        missing = set(re.findall(number, text)) - set(re.findall(r"\d+(?:\.\d+)?", other[key]))
+        assert not missing, f"{language} {key}: {missing}"
+
+
+def test_files_are_plain_utf8_with_unix_line_ends() -> None:
+    for language in (SOURCE, *TRANSLATIONS):
+        raw = locale_file(language).read_bytes()
+        assert b"\r" not in raw and not raw.startswith(b"\xef\xbb\xbf") and raw.endswith(b"}\n")
+        assert json.loads(raw.decode("utf-8"))

@@ -1,0 +1,89 @@
+"""Write locales/en/nodeDefs.json from the nodes themselves, and say what the translations lack.
+
+    python tools/make_locales.py            # writes English, lists what to translate; exit code 1 if anything is
+    python tools/make_locales.py --check    # writes nothing
+
+The host serves ``locales/<language>/nodeDefs.json`` of every pack under ``/i18n``. Its front end looks texts up as
+``nodeDefs.<node>.inputs.<id>.name``; outputs are counted: ``outputs.0.name``. Choices of a menu are not translated
+there, so tooltips quote them as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
+
+SOURCE = "en"
+TRANSLATIONS = ("ko", "zh", "ja")
+
+
+def main() -> int:
+    """English written or compared, translations compared; how many things are to do decides the exit code."""
+    english = node_defs(pack_schemas())
+    path = locale_file(SOURCE)
+    before = read_locale(SOURCE)
+    if "--check" not in sys.argv[1:]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(english, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    to_do = [f"en {key}: English is new or changed, look at its translations"
+             for key, text in leaves(english) if dict(leaves(before)).get(key) != text]
+    for language in TRANSLATIONS:
+        missing, stale = differences(english, read_locale(language))
+        to_do += [f"{language} {key}: missing" for key in missing] + [f"{language} {key}: stale" for key in stale]
+    print("\n".join(to_do) or f"{len(english)} nodes, {', '.join(TRANSLATIONS)} are complete")
+    return 1 if to_do else 0
+
+
+def locale_file(language: str) -> Path:
+    return ROOT / "locales" / language / "nodeDefs.json"
+
+
+def read_locale(language: str) -> dict[str, Any]:
+    """A language's texts; empty where there is no file yet."""
+    path = locale_file(language)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def node_defs(schemas: Sequence[NodeSchema]) -> dict[str, Any]:
+    """The English texts in the front end's layout."""
+    return {
+        schema.id: {
+            "display_name": schema.display_name,
+            "description": schema.description,
+            "inputs": {slot.id: _slot_texts(slot) for slot in schema.inputs},
+            "outputs": {str(index): _slot_texts(slot) for index, slot in enumerate(schema.outputs)},
+        }
+        for schema in schemas
+    }
+
+
+def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Every text with its dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def differences(english: dict[str, Any], other: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Keys that the translation lacks (or leaves empty), and keys that English no longer has."""
+    wanted, there = dict(leaves(english)), dict(leaves(other))
+    return ([key for key in wanted if not str(there.get(key, "")).strip()],
+            [key for key in there if key not in wanted])
+
+
+def _slot_texts(slot: Slot) -> dict[str, str]:
+    return {"name": slot.label} | ({"tooltip": slot.tooltip} if slot.tooltip else {})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

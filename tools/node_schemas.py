@@ -1,0 +1,74 @@
+"""The nodes' schemas as plain data, for the tools that write what is said about them outside of Python."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from devtools.host import find_host  # noqa: E402  (the path comes first: the tools are run as scripts)
+from devtools.pack_in_process import import_host, load_pack  # noqa: E402
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One input or output as the front end knows it: outputs are told apart by their place, not by an id."""
+
+    id: str
+    label: str
+    socket: str  # INT, IMAGE, EGOX_DEPTH, ...
+    tooltip: str
+    optional: bool = False
+    advanced: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()  # of a menu
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSchema:
+    """What a node says about itself."""
+
+    id: str
+    display_name: str
+    description: str
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+
+
+def node_schemas(pack: ModuleType) -> list[NodeSchema]:
+    """All nodes of the imported pack, in the order in which it lists them."""
+    return [_node_schema(node.GET_SCHEMA()) for node in pack.nodes.NODES]
+
+
+def pack_schemas() -> list[NodeSchema]:
+    """As :func:`node_schemas`, with the host and the pack imported into this process.
+
+    Raises:
+        SystemExit: there is no host to import.
+    """
+    host = find_host()
+    if host is None:
+        sys.exit("needs ComfyUI: run `python3 run.py demo` once, or set COMFYUI_DIR")
+    with tempfile.TemporaryDirectory() as base:
+        import_host(host.root, Path(base))
+        return node_schemas(load_pack())
+
+
+def _node_schema(schema: Any) -> NodeSchema:
+    inputs = []
+    for entry in (part for declared in schema.inputs for part in declared.get_all()):
+        said = entry.as_dict()
+        inputs.append(Slot(id=entry.id, label=said.get("display_name") or entry.id, socket=entry.get_io_type(),
+                           tooltip=entry.tooltip or "", optional=bool(entry.optional),
+                           advanced=bool(said.get("advanced")), default=said.get("default"),
+                           choices=tuple(map(str, said.get("options") or ()))))
+    outputs = [Slot(id=out.display_name or out.id, label=out.display_name or out.id, socket=out.get_io_type(),
+                    tooltip=out.tooltip or "") for out in schema.outputs]
+    return NodeSchema(id=schema.node_id, display_name=schema.display_name, description=schema.description,
+                      inputs=tuple(inputs), outputs=tuple(outputs))
