@@ -2,11 +2,11 @@
 
     python3 run.py bench evaluation [--clips 64] [--save]
 
-Pictures come from two synthetic takes, mirrored, shifted and with channels exchanged, so that every clip has a true video of its
-own; the prior is the true picture inside a disc, the generated video the truth with a blurred other one mixed in. All
-metrics that need no weights, all five baselines, the contact sheet and the report are in the time, which is that of the
-documented command with two workers, interpreter start included. The second run has one process and is killed when a
-third of its rows lie on the disk; its report after the restart must be the first run's, byte for byte.
+Pictures come from two synthetic takes, mirrored, shifted and with channels exchanged, so that every clip has a true
+video of its own; the prior is the true picture inside a disc, the generated video the truth with a blurred other one
+mixed in. All metrics that need no weights, all five baselines, the contact sheet and the report are in the time, which
+is that of the documented command with two workers, interpreter start included. The second run has one process and is
+killed when a third of its rows lie on the disk; its report after the restart must be the first run's, byte for byte.
 """
 
 from __future__ import annotations

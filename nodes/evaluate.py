@@ -32,7 +32,8 @@ class EgoXEvaluate(io.ComfyNode):
                 io.Mask.Input("coverage", optional=True,
                               tooltip="From Render Ego Prior: quality inside and outside of it is told apart."),
                 io.Mask.Input("generated_mask", optional=True,
-                              tooltip="One object in the generated video, a mask a frame, as SAM3 Track to Mask gives it."),
+                              tooltip="One object in the generated video, a mask a frame, as SAM3 Track to Mask gives "
+                                      "it."),
                 io.Mask.Input("true_mask", optional=True,
                               tooltip="The same object in the true video, tracked from the same first mask."),
             ],

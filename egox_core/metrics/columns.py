@@ -15,6 +15,7 @@ LPIPS_WEIGHTS = ("torchvision's AlexNet, alexnet-owt-7be5be79.pth from download.
                  "through tools/convert_to_safetensors.py (the linear layers come with torchmetrics)")
 CLIP_WEIGHTS = "a CLIP folder as openai/clip-vit-base-patch32 on Hugging Face (config.json, model.safetensors)"
 
+MASKS = "--masks FOLDER, with masks of the true and of the generated videos"
 RAFT_WEIGHTS = ("torchvision's RAFT, raft_large_C_T_V1-22a6c225.pth from download.pytorch.org/models, through "
                 "tools/convert_to_safetensors.py")
 
@@ -48,34 +49,34 @@ METRICS: tuple[Metric, ...] = (
            meaning="cosine of CLIP image embeddings of the same frame, mean over frames",
            needs=f"--clip FOLDER: {CLIP_WEIGHTS}"),
     Metric(key="location_error", label="Location Err", family="object", better="lower",
-           meaning="distance of the largest outlines' mean points, share of the picture's diagonal", needs="--masks"),
+           meaning="distance of the largest outlines' mean points, share of the picture's diagonal", needs=MASKS),
     Metric(key="iou", label="IoU", family="object", better="higher",
-           meaning="of masks; a mask missing in the generated video has 0", needs="--masks"),
+           meaning="of masks; a mask missing in the generated video has 0", needs=MASKS),
     Metric(key="contour_accuracy", label="Contour Acc", family="object", better="higher",
-           meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0", needs="--masks"),
+           meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0", needs=MASKS),
     Metric(key="temporal_flickering", label="Temporal Flickering", family="video", better="higher",
            meaning="1 - mean absolute difference of following frames (values 0 to 1)"),
     Metric(key="dynamic_degree", label="Dynamic Degree", family="video", better="higher",
            meaning="share of clips that move, by vbench's rule over RAFT flow", needs=f"--raft FILE: {RAFT_WEIGHTS}"),
     Metric(key="location_error_px", label="Location Err (px)", family="object", better="lower", digits=2,
-           meaning="the same in pixels of the evaluated picture", needs="--masks"),
+           meaning="the same in pixels of the evaluated picture", needs=MASKS),
     Metric(key="location_error_box", label="Location Err (box)", family="object", better="lower",
            meaning="distance of bounding boxes' centres, share of the diagonal: what the benchmark's script scores",
-           needs="--masks"),
+           needs=MASKS),
     Metric(key="contour_accuracy_registered", label="Contour Acc (registered)", family="object", better="higher",
            meaning="after moving the generated mask's centroid onto the true one, as the benchmark's text says",
-           needs="--masks"),
+           needs=MASKS),
     Metric(key="visibility_accuracy", label="Visibility Acc", family="object", better="higher",
-           meaning="balanced accuracy of an object being there at all", needs="--masks"),
+           meaning="balanced accuracy of an object being there at all", needs=MASKS),
     Metric(key="object_frames", label="Object frames", family="object", better="neither", digits=0,
-           meaning="frames times objects with a true mask", needs="--masks"),
+           meaning="frames times objects with a true mask", needs=MASKS),
     Metric(key="missing_masks", label="Missing masks", family="object", better="lower", digits=0,
-           meaning="of those, without a mask in the generated video; left out of the location errors", needs="--masks"),
+           meaning="of those, without a mask in the generated video; left out of the location errors", needs=MASKS),
     Metric(key="extra_masks", label="Extra masks", family="object", better="lower", digits=0,
-           meaning="masks in the generated video where the object isn't in the true one", needs="--masks"),
+           meaning="masks in the generated video where the object isn't in the true one", needs=MASKS),
     Metric(key="colours_right", label="Colours right", family="object", better="higher",
            meaning="share of object frames (true mask at least 2 % of the picture) whose mean colour in the generated "
-                   "picture is nearer to the true object's than to its surroundings'", needs="--masks"),
+                   "picture is nearer to the true object's than to its surroundings'", needs=MASKS),
     Metric(key="coverage", label="Coverage", family="prior", better="neither",
            meaning="share of the ego picture that the prior covers"),
     Metric(key="psnr_inside", label="PSNR inside", family="prior", better="higher", digits=2,

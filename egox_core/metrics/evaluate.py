@@ -87,8 +87,7 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     kept = sum(row.pop("kept") for row in rows)
     _add_retrieval(rows, out / ROWS)
     report = build_report(rows, dict(sorted(errors.items())), options=_told(options), weights=settings.weights or {},
-                          with_masks=options.masks is not None, other=other, samples=options.samples,
-                          seed=options.seed)
+                          other=other, samples=options.samples, seed=options.seed)
     write_json(out / REPORT, report)
     with write_whole(out / TABLE) as temporary:
         temporary.write_text(markdown_report(report), encoding="utf-8")

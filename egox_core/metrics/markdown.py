@@ -26,7 +26,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
             lines += [f"## {title}", "", *_means_table(means, of_family(*families)), ""]
         objects = [m for m in of_family("object") if m.key not in PAPER and m.key in means[GENERATED]]
         if objects:
-            lines += ["## Objects", "", f"Matched {report['object_matching']}.", "",
+            lines += ["## Objects", "", f"Matching: {report['object_matching']}.", "",
                       *_means_table({GENERATED: means[GENERATED]}, objects), ""]
         if report["paired"]:
             lines += ["## Paired differences", "", *_means_table(report["paired"], _differing(report["paired"])), ""]

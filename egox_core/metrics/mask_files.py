@@ -2,7 +2,8 @@
 
 Arrays: ``clip`` (the clip's name), ``truth`` [N, T, H, W] and ``truth_ids`` [N] of the true ego video, ``generated``
 [M, T, H, W] and ``generated_ids`` [M] of the generated one; bool or 0/1 integers. Objects are matched by id, as a
-tracker gives them when both videos are tracked from one shared first mask.
+tracker gives them when both videos are tracked from one shared first mask. Without ``generated`` and
+``generated_ids`` only what the true masks alone tell is measured: whether the objects' colours are right.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from ..errors import EgoXInputError
 from ..safe_files import open_zip, write_whole
 from .objects import ObjectMasks
 
-KEYS = ("clip", "truth", "truth_ids", "generated", "generated_ids")
+TRUE_KEYS, GENERATED_KEYS = ("clip", "truth", "truth_ids"), ("generated", "generated_ids")
 
 
-def write_masks(file: Path, clip: str, truth: np.ndarray, truth_ids: list[str], generated: np.ndarray,
-                generated_ids: list[str]) -> None:
+def write_masks(file: Path, clip: str, truth: np.ndarray, truth_ids: list[str], generated: np.ndarray | None = None,
+                generated_ids: list[str] | None = None) -> None:
     """Write the masks of a clip, packed; shapes as said above."""
+    more = {} if generated is None else {"generated": generated.astype(bool),
+                                         "generated_ids": np.array(generated_ids or [], dtype=str)}
     with write_whole(file) as temporary:
         np.savez_compressed(temporary, clip=np.array(clip), truth=truth.astype(bool), truth_ids=np.array(truth_ids),
-                            generated=generated.astype(bool), generated_ids=np.array(generated_ids))
+                            **more)
 
 
 def read_masks(file: Path, clip: str) -> ObjectMasks:
@@ -38,7 +41,7 @@ def read_masks(file: Path, clip: str) -> ObjectMasks:
         raise EgoXInputError(what, got=f"masks of clip {str(arrays['clip'])!r}", expected=f"of {clip!r}",
                              fix="give each clip its own masks")
     sides = {}
-    for name in ("truth", "generated"):
+    for name in (n for n in ("truth", "generated") if n in arrays):
         masks, ids = arrays[name], [str(i) for i in arrays[f"{name}_ids"].reshape(-1)]
         if masks.ndim != 4 or len(masks) != len(ids) or masks.dtype.kind not in "bui":
             raise EgoXInputError(what, got=f"{name} {masks.shape} of {masks.dtype} with {len(ids)} ids",
@@ -47,7 +50,7 @@ def read_masks(file: Path, clip: str) -> ObjectMasks:
             raise EgoXInputError(what, got=f"an id twice in {name}_ids", expected="each object once",
                                  fix="join its masks")
         sides[name] = dict(zip(ids, masks.astype(bool), strict=True))
-    truth, generated = sides["truth"], sides["generated"]
+    truth, generated = sides["truth"], sides.get("generated", {})
     shapes = {m.shape for m in (*truth.values(), *generated.values())}
     if len(shapes) > 1:
         raise EgoXInputError(what, got=f"masks of {' and '.join(map(str, sorted(shapes)))}", expected="one size",
@@ -59,7 +62,7 @@ def read_masks(file: Path, clip: str) -> ObjectMasks:
     ids = tuple(sorted(truth.keys() | generated.keys()))
     empty = np.zeros(next(iter(shapes)), bool)
     return ObjectMasks(ids=ids, truth=np.stack([truth.get(i, empty) for i in ids]),
-                       generated=np.stack([generated.get(i, empty) for i in ids]))
+                       generated=np.stack([generated.get(i, empty) for i in ids]) if "generated" in sides else None)
 
 
 def _read(file: Path, what: str) -> dict[str, np.ndarray]:
@@ -67,10 +70,11 @@ def _read(file: Path, what: str) -> dict[str, np.ndarray]:
         pass
     try:
         with np.load(file, allow_pickle=False) as archive:
-            missing = [k for k in KEYS if k not in archive]
+            wanted = TRUE_KEYS + (GENERATED_KEYS if any(k in archive for k in GENERATED_KEYS) else ())
+            missing = [k for k in wanted if k not in archive]
             if missing:
-                raise EgoXInputError(what, got=f"no {missing[0]}", expected=", ".join(KEYS), fix="write it again")
-            return {k: archive[k] for k in KEYS}
+                raise EgoXInputError(what, got=f"no {missing[0]}", expected=", ".join(wanted), fix="write it again")
+            return {k: archive[k] for k in wanted}
     except EgoXInputError:
         raise
     except (ValueError, OSError, EOFError) as error:

@@ -33,7 +33,7 @@ class ObjectMasks:
 
     ids: tuple[str, ...]
     truth: np.ndarray  # [N, T, H, W] bool
-    generated: np.ndarray  # [N, T, H, W] bool
+    generated: np.ndarray | None  # [N, T, H, W] bool; None: nobody looked for them there
 
 
 def object_rows(
@@ -52,6 +52,9 @@ def object_rows(
     if masks.truth.shape[1:] != tuple(truth.shape[:3]):
         raise EgoXInputError("object masks", got=f"{masks.truth.shape[1:]} (frames, height, width)",
                              expected=tuple(truth.shape[:3]), fix="make them from this clip's own ego videos")
+    hits = colours_right(masks, generated, truth)
+    if masks.generated is None:
+        return {"object_frames": float(masks.truth.any(axis=(2, 3)).sum()), "colours_right": _mean(hits)}
     there, found = masks.truth.any(axis=(2, 3)), masks.generated.any(axis=(2, 3))
     overlaps, locations, boxes, contours, registered = [], [], [], [], []
     diagonal = float(np.hypot(*masks.truth.shape[2:]))
@@ -64,7 +67,6 @@ def object_rows(
             locations.append(location_error_px(true, guess))
             boxes.append(box_error_px(true, guess) / diagonal)
     location = _mean(locations)
-    hits = colours_right(masks, generated, truth)
     return {
         "location_error_px": location, "location_error": None if location is None else location / diagonal,
         "location_error_box": _mean(boxes), "iou": _mean(overlaps), "contour_accuracy": _mean(contours),

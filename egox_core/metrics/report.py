@@ -17,7 +17,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str, Any], weights: Mapping[str, str],
-                 with_masks: bool, other: Mapping[str, Any] | None, samples: int, seed: int) -> dict[str, Any]:
+                 other: Mapping[str, Any] | None, samples: int, seed: int) -> dict[str, Any]:
     """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a report with a name.
 
     Raises:
@@ -37,7 +37,7 @@ def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str,
         "format": FORMAT, "metrics_version": VERSION, "clips": len(rows), "takes": len(set(take_of.values())),
         "failed": len(errors), "options": dict(options), "weights": dict(weights), "versions": _versions(),
         "coverage_from": sorted({row["coverage_from"] for row in rows}),
-        "object_matching": "by id" if with_masks else "no masks given",
+        "object_matching": "by id" if "iou" in means.get(GENERATED, {}) else "no masks of the generated videos given",
         "not_computed": _not_computed(means.get(GENERATED, {})), "means": means, "paired": paired,
     }
     if other is not None:

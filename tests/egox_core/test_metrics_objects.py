@@ -127,6 +127,18 @@ def test_colours_are_right_where_they_are_the_objects_own():
     assert object_rows(small, truth, truth)["colours_right"] is None
 
 
+def test_true_masks_alone_tell_of_colours_and_of_nothing_else(tmp_path):
+    truth = torch.zeros(1, SIZE, SIZE, 3)
+    truth[:, torch.from_numpy(square(20, 20, 20))] = 1.0
+    write_masks(tmp_path / "clip.npz", "clip", square(20, 20, 20)[None, None], ["a"])
+    found = read_masks(tmp_path / "clip.npz", "clip")
+    assert object_rows(found, truth, truth) == {"object_frames": 1, "colours_right": 1}
+    assert object_rows(found, torch.zeros_like(truth), truth)["colours_right"] == 0
+    # Looked for and not found is another thing.
+    write_masks(tmp_path / "none.npz", "clip", square(20, 20, 20)[None, None], ["a"], np.zeros((0, 1, SIZE, SIZE)), [])
+    assert object_rows(read_masks(tmp_path / "none.npz", "clip"), truth, truth)["missing_masks"] == 1
+
+
 def test_mask_files_match_by_id(tmp_path):
     file = tmp_path / "clip.npz"
     two = np.stack([square(5, 5), square(30, 30)])[:, None]
