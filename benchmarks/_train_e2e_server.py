@@ -77,7 +77,7 @@ def sample_in_server(environment: Environment, work: Path, files: dict[str, Path
         version = server.client.version()
         log = server.log.read_text(encoding="utf-8", errors="replace")
     apart = float((videos[1.0].float() - videos[0.0].float()).abs().mean())
-    matched = next((line.strip() for line in log.splitlines() if "tensors matched" in line), "")
+    matched = next((line[line.index("LoRA "):].strip() for line in log.splitlines() if "tensors matched" in line), "")
     return {"comfyui": version, "frames": len(videos[1.0]), "difference_of_strength_1_and_0": round(apart, 3),
             "lora_report": matched}
 
