@@ -16,8 +16,9 @@ of a 448x448 frame's 602,112 values lie above it.
 """
 SMALLEST = 11
 """Pixels a side: SSIM's window."""
-CHUNK = 8
-"""Frames at once: SSIM holds five filtered copies of each."""
+CHUNK = 4
+"""Frames at once: SSIM holds five filtered copies of each; with twice as many the time at 128 px goes into memory pages
+(0.16 s of CPU a 17-frame clip instead of 0.11 s)."""
 
 
 def require_torchmetrics() -> ModuleType:
