@@ -11,6 +11,10 @@ from .object_backs import supposed_thickness
 from .poses import transform
 from .types import PointSet
 
+NOISE_GROWTH = 0.5
+"""Growth of a patch per depth noise that smoothing left, both as shares of the distance: a patch reaches to half of
+where its neighbour may stand. Exact depth has none and its patches stay as they are."""
+
 
 def depth_rays(camera: CameraModel, device: torch.device | str = "cpu") -> Tensor:
     """Rays of every stored pixel scaled to z = 1, so that ray x z depth is the point.
@@ -69,8 +73,12 @@ def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from
     # Noise that is left makes steps of its own everywhere; only what stands out of it is stray.
     stray = torch.where(stray > 4 * noise, stray, 0.0)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
-    steps = torch.stack([_ray_steps(rays, axis) * depth_m[..., None] + rays * depth_steps(depth_m, axis)[..., None]
-                         for axis in (1, 0)], dim=-1)
+    ray_steps = [_ray_steps(rays, axis) for axis in (1, 0)]
+    steps = torch.stack([ray_step * depth_m[..., None] + rays * depth_steps(depth_m, axis)[..., None]
+                         for ray_step, axis in zip(ray_steps, (1, 0), strict=True)], dim=-1)
+    # Neighbours that stand before or behind each other part when seen from aside; larger patches close the cracks.
+    spacing = float(ray_steps[0][ray_steps[0].abs().sum(-1) > 0].norm(dim=-1).median())
+    steps = steps * (1 + NOISE_GROWTH * depth_noise(depth_m) / max(spacing, 1e-6))
     thick = supposed_thickness(depth_m, steps, rays)
     rows, cols = keep.nonzero(as_tuple=True)
     ray = rays[rows, cols]
