@@ -49,6 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder without rights: whatever was finished is whole
+        print(f"error: {error}. What was finished before stays; mend this and start the same command again.",
+              file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"error: the package {error.name} is not installed. Install the train extra: pip install -e '.[train]'",
+              file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":  # workers of `prepare` and `cache` import this file anew

@@ -14,6 +14,7 @@ latent statistics; so the figures say that training works, and the decoded video
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -158,6 +159,10 @@ def main() -> int:
                         help="folder for everything it makes")
     add_arguments(parser)
     args = parser.parse_args()
+    missing = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"not installed: {', '.join(missing)}; pip install -e '.[train]'", file=sys.stderr)
+        return 2
     result = run(args.work, ROOT.parent / "shared")
     found = result["figures"]
     lines = [f"raw take: {result['raw']}",

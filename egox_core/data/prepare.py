@@ -92,6 +92,11 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
             if result.notes:
                 notes[name] = list(result.notes)
         progress(done, len(jobs), "takes prepared")
+    disk = [(what, why) for what, why in skipped if why.startswith("OSError: ")]
+    if disk:  # a set that lacks clips because of the disk must not look finished
+        raise EgoXInputError("prepare", got=f"{len(disk)} takes that could not be written; first {disk[0][0]}: "
+                             f"{disk[0][1]}", expected="room on the disk",
+                             fix="free some space and start again: the clips that are done are kept")
     if not records:
         raise EgoXInputError("prepare", got=f"no clip from {len(takes)} takes; first reason: {skipped[0][1]}",
                              expected="at least one clip", fix="see the reasons; fewer frames fit shorter takes")

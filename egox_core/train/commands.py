@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import commands as data
 from ..metrics import commands as metrics
-from ..progress import Progress
+from ..progress import Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,9 @@ def _train(chosen: argparse.Namespace, progress: Progress) -> int:
     if chosen.fresh and checkpoint_folders(Path(config.output)):
         raise EgoXInputError("output folder", got="checkpoints of an earlier run", expected="none (--fresh)",
                              fix="choose another folder, or leave --fresh out to go on")
-    outcome = train(config, progress=progress)
+    outcome = train(config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress)
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return 0
     print(f"{'finished' if outcome.finished else 'stopped and saved'} at step {outcome.step}, loss "
           f"{outcome.last_loss:.4f}: {config.output}")
     return 0

@@ -43,7 +43,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("more", [
     {}, {"ema_decay": 0.9, "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}, "gradient_accumulation": 2},
-    {"task": "base_i2v"},
+    {"task": "base_i2v"}, {"optimizer": {"name": "adafactor", "learning_rate": 1e-3, "warmup_steps": 0}},
 ])
 def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
     whole = parse_config(tiny.settings(workplace, output=str(workplace / "whole"), **more))

@@ -300,6 +300,21 @@ def test_killed_in_the_middle_ends_like_never_stopped(synthetic_takes, training_
     assert not list(clips.glob(".*"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
+def test_a_full_disk_is_named_and_loses_nothing(synthetic_takes, training_set, tmp_path):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # the kernel itself refuses larger files
+    try:
+        with pytest.raises(EgoXInputError, match="File too large|Errno 27"):
+            prepare(synthetic_takes, tmp_path, SMALL, fractions={"validation": 0.5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    prepare(synthetic_takes, tmp_path, SMALL, fractions={"validation": 0.5})
+    assert hashes(tmp_path) == hashes(training_set)
+
+
 # --- engines -----------------------------------------------------------------------------------------------------
 
 def dies_once(job: tuple[int, str]) -> int:
