@@ -89,7 +89,7 @@ def make_text_encoder(source: str, device: torch.device | str) -> TextEncoder:
     path = Path(source)
     if path.is_file() and len(read_header(path, f"text encoder {path.name}").keys() - {"__metadata__"}) == 1:
         return FixedText(path)
-    return UmT5Text(path, device)
+    return UmT5Text(path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16)
 
 
 def _umt5_folder(path: Path, dtype: torch.dtype):

@@ -37,7 +37,8 @@ class VisionEncoder:
         height, width = picture.shape[-2:]
         scale = self.size / min(height, width)
         size = (max(self.size, round(height * scale)), max(self.size, round(width * scale)))
-        picture = interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        picture = interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False)
+        picture = (picture.clamp(0, 1) * 255).round() / 255  # as the host and the released code hand it on: bytes
         top, left = (size[0] - self.size) // 2, (size[1] - self.size) // 2
         picture = picture[..., top : top + self.size, left : left + self.size]
         if twice_rescaled:

@@ -176,3 +176,59 @@ def test_text_from_a_file_or_zeros(tmp_path):
     with pytest.raises(EgoXInputError, match="umt5"):
         make_text_encoder(str(tmp_path / "two.safetensors"), "cpu")
     assert json.dumps(make_text_encoder("zeros:2x24", "cpu").hash)
+
+
+@pytest.mark.slow
+def test_text_and_vision_encoders_equal_the_hosts(comfy_host, tmp_path):
+    """ComfyUI's single files (stand-ins of their form) through transformers, against the host's own classes."""
+    import comfy.clip_vision
+    import comfy.sd
+    import comfy.utils
+    from safetensors import safe_open
+
+    from egox_core.data.vision_encoder import VisionEncoder
+
+    made = subprocess.run([sys.executable, str(ROOT / "tools" / "make_standin_models.py"), "--all", "--out",
+                           str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+
+    def configuration(file: Path) -> dict:
+        with safe_open(file, "pt") as stream:
+            return json.loads(stream.metadata()["config"])
+
+    (text_file,) = (tmp_path / "text_encoders").iterdir()
+    (vision_file,) = (tmp_path / "clip_vision").iterdir()
+    prompt = "[Exo view]\nA person at a table.\n\n[Ego view]\nBoth hands hold a cup."
+    host = comfy.sd.load_clip([str(text_file)], clip_type=comfy.sd.CLIPType.WAN,
+                              model_options={"umt5xxl_model_config": configuration(text_file), "dtype": torch.float32})
+    expected = host.encode_from_tokens(host.tokenize(prompt))[0].float()
+    ours = make_text_encoder(str(text_file), "cpu").encode(prompt)
+    assert torch.equal(ours.abs().sum(dim=1) > 0, expected.abs().sum(dim=1) > 0), "another number of tokens"
+    assert float((ours - expected).abs().max()) < 2e-2 * float(expected.abs().max())  # the file is half precision
+
+    vision = comfy.clip_vision.ClipVisionModel(configuration(vision_file))
+    vision.load_sd(comfy.utils.load_torch_file(str(vision_file)))
+    picture = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        seen = vision.encode_image(picture)["penultimate_hidden_states"][0].float()
+    found = VisionEncoder(vision_file).encode(picture)
+    # Resampling filters and half precision differ in the last digits of a byte.
+    assert float((found - seen).abs().mean()) < 5e-3 * float(seen.abs().max())
+
+
+@pytest.mark.slow
+def test_a_wan21_cache_with_every_image_embedding(training_set, comfy_host, tmp_path):
+    """Models with an image embedding: 257 tokens of 1280 for each mode, and the modes differ."""
+    made = subprocess.run([sys.executable, str(ROOT / "tools" / "make_standin_models.py"), "--all", "--out",
+                           str(tmp_path / "models")], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    (vision_file,) = (tmp_path / "models" / "clip_vision").iterdir()
+    clip = read_manifest(training_set / "manifest.jsonl")[0].clip
+    seen = {}
+    for mode in ("released", "exo+prior", "exo only", "trainer"):
+        build_cache(training_set / "manifest.jsonl", tmp_path / mode,
+                    settings(image_embedding=mode, clip_vision=vision_file, text="zeros:512x24"))
+        seen[mode] = CacheReader(tmp_path / mode).tensors(clip, ("image",))["image"]
+        assert seen[mode].shape == (257, 1280)
+    modes = list(seen)
+    assert all(not torch.allclose(seen[a], seen[b]) for i, a in enumerate(modes) for b in modes[i + 1:])
