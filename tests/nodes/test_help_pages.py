@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.make_help_tables import PAGES, with_tables
+from tools.make_help_slots import PAGES, with_slots
 from tools.node_schemas import node_schemas
 
-FIX = "run `python tools/make_help_tables.py`"
+FIX = "run `python tools/make_help_slots.py`"
 SECTIONS = ("Before and after", "Inputs", "Outputs", "Tips")
 
 
@@ -31,8 +31,8 @@ def section(page: str, heading: str) -> str:
     return found.group(1).strip()
 
 
-def first_cells(table: str) -> list[str]:
-    return re.findall(r"(?m)^\| `([^`]+)`", table)
+def listed(text: str) -> list[str]:
+    return re.findall(r"(?m)^- `([^`]+)`", text)
 
 
 def test_pages_lie_where_the_front_end_looks(repo_root: Path) -> None:
@@ -48,19 +48,19 @@ def test_every_node_has_a_page_and_no_page_is_left_over(schemas, pages) -> None:
 def test_a_page_names_every_input_and_output(schemas, pages) -> None:
     for schema in schemas:
         page = pages[schema.id]
-        assert first_cells(section(page, "Inputs")) == [slot.id for slot in schema.inputs], f"{schema.id}: {FIX}"
-        assert first_cells(section(page, "Outputs")) == [slot.id for slot in schema.outputs], f"{schema.id}: {FIX}"
+        assert listed(section(page, "Inputs")) == [slot.id for slot in schema.inputs], f"{schema.id}: {FIX}"
+        assert listed(section(page, "Outputs")) == [slot.id for slot in schema.outputs], f"{schema.id}: {FIX}"
 
 
-def test_tables_say_what_the_nodes_say(schemas, pages) -> None:
+def test_lists_say_what_the_nodes_say(schemas, pages) -> None:
     """Defaults, types and explanations too: a page that is behind would mislead."""
     for schema in schemas:
-        assert with_tables(pages[schema.id], schema) == pages[schema.id], f"{schema.id}: {FIX}"
+        assert with_slots(pages[schema.id], schema) == pages[schema.id], f"{schema.id}: {FIX}"
 
 
 def test_a_page_without_the_sections_is_refused(schemas) -> None:
     with pytest.raises(ValueError, match="no section 'Inputs'"):
-        with_tables("# A node\n\nWhat it does.\n", schemas[0])
+        with_slots("# A node\n\nWhat it does.\n", schemas[0])
 
 
 def test_a_page_says_what_the_node_does_and_where_it_stands(schemas, pages) -> None:
