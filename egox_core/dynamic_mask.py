@@ -17,7 +17,7 @@ COLOUR_FLOOR = 30.0
 COLOUR_SIGMAS = 5.0
 MIN_AREA = 2e-4
 """Smallest moving object, as a share of the picture (70 px of 784x448): smaller ones are noise."""
-MAX_HOLE = 0.01
+MAX_HOLE = 0.003
 """Largest hole in a swaying object that is counted in, as a share of the picture."""
 UNSTEADY_DEPTH = 0.001
 """Least relative spread of depth over time that counts as swaying."""

@@ -16,6 +16,8 @@ from .unseen_sides import hide, split_sides
 
 MARGIN_PX = 16.0
 """Points this far outside the picture can still reach into it with their patch."""
+SURE_SIGMAS = 3.0
+"""Samples of one surface differ in depth by their noise: up to this many standard deviations they are averaged."""
 
 
 def draw_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> SplatImage:
@@ -59,11 +61,11 @@ def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor,
                             extent=uv.new_zeros(len(uv)))
     steps = rotation @ points.steps[keep]
     distance = xyz.norm(dim=-1)
-    axes, extent = [], torch.zeros_like(distance)
+    axes, extent = [], SURE_SIGMAS * points.spread[keep] * distance
     for axis in (0, 1):
         ahead = xyz + steps[:, :, axis]
         axes.append(project(camera, ahead)[0] - uv)
-        extent += (ahead.norm(dim=-1) - distance).abs()
+        extent = extent + (ahead.norm(dim=-1) - distance).abs()
     return ScreenPoints(uv=uv, depth=distance, rgb=rgb, axes=torch.stack(axes, dim=-1), extent=extent)
 
 

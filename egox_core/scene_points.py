@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .types import PointCloud, PointSet
 
-FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "back", "instance")
+FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "spread", "back", "instance")
 
 
 def select(points: PointSet, keep: Tensor) -> PointSet:

@@ -14,6 +14,14 @@ from .types import PointSet
 NOISE_GROWTH = 0.5
 """Growth of a patch per depth noise that smoothing left, both as shares of the distance: a patch reaches to half of
 where its neighbour may stand. Exact depth has none and its patches stay as they are."""
+STRONG_NOISE = 0.01
+"""Relative noise that one smoothing leaves visible: it gets a second one."""
+SLOW_SHARE = 0.15
+"""Slow noise that smoothing leaves, as a share of the noise before."""
+SLOPE_NOISE = 1e-3
+"""Relative noise left after smoothing above which slopes are not believed beyond ``MAX_SLOPE``."""
+MAX_SLOPE = 2.0
+"""Depth change along a patch per its width: 63 degrees to the ray."""
 
 
 def depth_rays(camera: CameraModel, device: torch.device | str = "cpu") -> Tensor:
@@ -69,16 +77,23 @@ def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from
     """
     noise = depth_noise(depth_m)
     depth_m = smooth_depth(depth_m, noise)
+    if noise > STRONG_NOISE:
+        depth_m = smooth_depth(depth_m, 0.5 * noise)
     edge, stray = depth_edge(depth_m), stray_step(depth_m)
     # Noise that is left makes steps of its own everywhere; only what stands out of it is stray.
     stray = torch.where(stray > 4 * noise, stray, 0.0)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     ray_steps = [_ray_steps(rays, axis) for axis in (1, 0)]
-    steps = torch.stack([ray_step * depth_m[..., None] + rays * depth_steps(depth_m, axis)[..., None]
-                         for ray_step, axis in zip(ray_steps, (1, 0), strict=True)], dim=-1)
-    # Neighbours that stand before or behind each other part when seen from aside; larger patches close the cracks.
+    # Second differences don't see the slow part of what smoothing left; some 80 samples weigh in.
+    left = max(depth_noise(depth_m), SLOW_SHARE * noise)
     spacing = float(ray_steps[0][ray_steps[0].abs().sum(-1) > 0].norm(dim=-1).median())
-    steps = steps * (1 + NOISE_GROWTH * depth_noise(depth_m) / max(spacing, 1e-6))
+    # Rough depth makes slopes of its own, which would draw patches out along the ray.
+    steepest = depth_m * spacing * (MAX_SLOPE if left > SLOPE_NOISE else float("inf"))
+    slopes = [depth_steps(depth_m, axis).clamp(-steepest, steepest) for axis in (1, 0)]
+    steps = torch.stack([ray_step * depth_m[..., None] + rays * slope[..., None]
+                         for ray_step, slope in zip(ray_steps, slopes, strict=True)], dim=-1)
+    # Neighbours that stand before or behind each other part when seen from aside; larger patches close the cracks.
+    steps = steps * (1 + NOISE_GROWTH * left / max(spacing, 1e-6))
     thick = supposed_thickness(depth_m, steps, rays)
     rows, cols = keep.nonzero(as_tuple=True)
     ray = rays[rows, cols]
@@ -90,7 +105,7 @@ def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from
         steps, back = rotation @ steps, back @ rotation.T
     number = torch.zeros_like(rows) if instance is None else instance[rows, cols]
     return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols], stray=stray[rows, cols],
-                    back=back, instance=number.to(torch.int16))
+                    spread=torch.full_like(edge[rows, cols], left), back=back, instance=number.to(torch.int16))
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
@@ -109,6 +124,7 @@ def no_points(device: torch.device | str = "cpu") -> PointSet:
     return PointSet(
         xyz=torch.empty(0, 3, device=device), rgb=torch.empty(0, 3, dtype=torch.uint8, device=device),
         steps=torch.empty(0, 3, 2, device=device), edge=torch.empty(0, device=device),
-        stray=torch.empty(0, device=device), back=torch.empty(0, 3, device=device),
+        stray=torch.empty(0, device=device), spread=torch.empty(0, device=device),
+        back=torch.empty(0, 3, device=device),
         instance=torch.empty(0, dtype=torch.int16, device=device),
     )

@@ -80,6 +80,7 @@ class PointSet:
     steps: Tensor  # [N, 3, 2] float32, metres: along the surface to the next sample rightwards and downwards in exo
     edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
     stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
+    spread: Tensor  # [N] float32, relative standard deviation that the point's depth is thought to have
     back: Tensor  # [N, 3] float32, metres: from the point to the supposed back of its object; 0: none is supposed
     instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
 

@@ -16,6 +16,8 @@ from .types import PointSet
 
 FACING_AWAY = -0.1
 """Cosine of normal and viewing ray below which a patch is seen from behind; near 0 the depth's noise decides."""
+MAX_SPREAD = 5e-4
+"""Relative depth noise above which normals are too rough to tell a front from a back."""
 MARGIN = 0.02
 """Relative depth by which an unseen side must lie in front of a drawn surface to hide it."""
 
@@ -28,13 +30,14 @@ def split_sides(points: PointSet, ego_from_frame: Tensor) -> tuple[PointSet, Poi
     Args:
         ego_from_frame: [3, 4] float64, from the points' frame to the ego camera's.
     """
-    supposed = select(points, (points.back != 0).any(-1))
+    sure = points.spread < MAX_SPREAD
+    supposed = select(points, (points.back != 0).any(-1) & sure)
     supposed = replace(supposed, xyz=supposed.xyz + supposed.back)
     view = points.xyz - camera_centre(ego_from_frame).float()
     # Rightwards x downwards points away from the exo camera; where exo and ego see one side, from the ego camera too.
     normal = torch.linalg.cross(points.steps[..., 0], points.steps[..., 1])
     facing = (normal * view).sum(-1) / (normal.norm(dim=-1) * view.norm(dim=-1)).clamp_min(1e-12)
-    away = facing < FACING_AWAY
+    away = (facing < FACING_AWAY) & sure
     return select(points, ~away), join(supposed, select(points, away))
 
 
