@@ -38,7 +38,7 @@ def _span(seconds: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one subcommand; 0, or 2 for input that was refused."""
+    """Runs one subcommand; 0, 2 for input that was refused, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="train_egox.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -53,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}. What was finished before stays; mend this and start the same command again.",
               file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         print(f"error: the package {error.name} is not installed. Install the train extra: pip install -e '.[train]'",
               file=sys.stderr)
