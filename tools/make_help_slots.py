@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+if str(ROOT) not in sys.path:  # imported by tests it is there already, behind the host, whose `nodes` must win
+    sys.path.insert(0, str(ROOT))
 
 from tools.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
 

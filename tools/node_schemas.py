@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+if str(ROOT) not in sys.path:  # imported by tests it is there already, behind the host, whose `nodes` must win
+    sys.path.insert(0, str(ROOT))
 
 from devtools.host import find_host  # noqa: E402  (the path comes first: the tools are run as scripts)
 from devtools.pack_in_process import import_host, load_pack  # noqa: E402
