@@ -197,12 +197,11 @@ class _Run:
         held_out = CachedSamples(self.config, "validation")
         items = [item for group in held_out.groups for item in group[: self.config.validation.clips]]
         model = self.accelerator.unwrap_model(self.model)
-        found = validation_loss(model, self.scope, held_out, items, self.config.conditioning,
-                                device=self.accelerator.device, dtype=self.made.compute_dtype)
+        how = {"device": self.accelerator.device, "dtype": self.made.compute_dtype, "autocast": self.made.autocast}
+        found = validation_loss(model, self.scope, held_out, items, self.config.conditioning, **how)
         values = {"validation/loss": found.loss, "validation/zero": found.zero}
         if self.config.validation.sample_steps and self.config.task == "egox_lora":
-            values |= validation_samples(model, self.scope, held_out, items, self.config, step,
-                                         device=self.accelerator.device, dtype=self.made.compute_dtype)
+            values |= validation_samples(model, self.scope, held_out, items, self.config, step, **how)
         if self.accelerator.is_main_process:
             log.write(step, values)
 

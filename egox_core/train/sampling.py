@@ -17,11 +17,12 @@ from .sample import TrainSample
 @torch.no_grad()
 def sample_ego(model, scope: GgaScope, sample: TrainSample, conditioning: ConditioningConfig, *, steps: int = 50,
                shift: float = 3.0, seed: int = 1234, cfg: float = 1.0, negative: Tensor | None = None,
-               progress: Progress = no_progress) -> Tensor:  # [1, 16, t, h, w_ego] model space
+               autocast: bool = False, progress: Progress = no_progress) -> Tensor:  # [1, 16, t, h, w_ego] model space
     """The ego latent of one clip by the released loop (UniPC, truncated timesteps; quirks 25, 30).
 
     Args:
         sample: on the model's device and dtype; its ``ego`` is not looked at beyond its size.
+        autocast: for a model whose LoRA is float32 while it computes in ``sample``'s dtype.
         cfg: guidance scale; above 1 it needs ``negative``, the text embedding [1, tokens, dim] of the negative prompt.
     """
     t, h, w_exo, w_ego = sample.grid
@@ -36,7 +37,8 @@ def sample_ego(model, scope: GgaScope, sample: TrainSample, conditioning: Condit
         packed = model_input(latent.to(dtype), sample.exo, mask, sample.exo, sample.cond_ego)
         found = []
         for text in texts:
-            with scope.active(sample.geometry, conditioning):
+            # Around the model alone: the solver's own sums stay float32.
+            with scope.active(sample.geometry, conditioning), torch.autocast(device.type, dtype, enabled=autocast):
                 out = model(hidden_states=packed, timestep=moment[None].float().to(device), encoder_hidden_states=text,
                             encoder_hidden_states_image=sample.image, return_dict=False)[0]
             found.append(crop_ego(out, w_exo).float())

@@ -29,7 +29,8 @@ class ValidationLoss:
 @torch.no_grad()
 def validation_loss(model, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
                     conditioning: ConditioningConfig, *, levels: Sequence[float] = LEVELS, wrong_take: bool = False,
-                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> ValidationLoss:
+                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+                    autocast: bool = False) -> ValidationLoss:
     """Held-out loss. Leaves the model in the mode that it was in.
 
     Args:
@@ -49,8 +50,9 @@ def validation_loss(model, scope: GgaScope, samples: CachedSamples, items: Seque
         for level in levels:
             noise = noise_for(sample, sample_generator(VALIDATION_SEED, number, f"{level:g}"),
                               not conditioning.exo_clean)
-            result = flow_loss(model, scope, sample.to(device, dtype), noise.to(device, dtype),
-                               torch.tensor([level], device=device), conditioning)
+            with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
+                result = flow_loss(model, scope, sample.to(device, dtype), noise.to(device, dtype),
+                                   torch.tensor([level], device=device), conditioning)
             losses.append(float(result.loss))
             zero += float(result.target.square().mean())
         per_clip[sample.clips[0]] = sum(losses) / len(losses)

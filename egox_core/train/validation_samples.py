@@ -32,7 +32,8 @@ def check_vae(config: TrainConfig) -> None:
 
 
 def validation_samples(model, scope: GgaScope, samples: CachedSamples, items: Sequence[Item], config: TrainConfig,
-                       step: int, *, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+                       step: int, *, device: torch.device, dtype: torch.dtype,
+                       autocast: bool = False) -> dict[str, float]:
     """Samples each clip, writes ``samples/step-N/<clip>.mp4`` (sample left, truth right); mean PSNR and SSIM.
 
     Raises:
@@ -45,7 +46,7 @@ def validation_samples(model, scope: GgaScope, samples: CachedSamples, items: Se
     for item in items:
         sample = samples.load(item).to(device, dtype)
         latent = sample_ego(model, scope, sample, config.conditioning, steps=config.validation.sample_steps,
-                            shift=config.timesteps.shift or 1.0, seed=SEED)
+                            shift=config.timesteps.shift or 1.0, seed=SEED, autocast=autocast)
         made, truth = vae.decode(latent[0].cpu()), vae.decode(sample.ego[0].float().cpu())
         scores.append((float(psnr(made, truth).mean()), float(ssim_map(made, truth).mean())))
         file = Path(config.output) / "samples" / f"step-{step:08d}" / f"{item.clip}.mp4"
