@@ -32,7 +32,7 @@ def _square(lens: Lens, size: int, focal: float, centre: tuple[float, float], di
 
 CAMERA_PRESETS: Mapping[str, CameraPreset] = {
     "aria_released": CameraPreset(
-        camera=_square("opencv_fisheye", 448, 204.4, (224.2, 226.55), (0.0752, 0.017, 0.0, 0.0), quarter_turns=1),
+        camera=_square("opencv_fisheye", 448, 204.6, (224.0, 226.8), (0.076, 0.0172, 0.0, 0.0), quarter_turns=1),
         purpose="the wearer's camera as the released priors are drawn; the default for takes",
     ),
     "aria_meta": CameraPreset(

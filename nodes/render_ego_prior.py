@@ -79,6 +79,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         prior = render_ego_prior(scene, trajectory, options, progress=progress)
         coverage = prior.coverage.float()
         text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %"
+        if not bool(prior.coverage.any()):
+            text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
         return io.NodeOutput(prior.rgb, coverage, preview(prior), as_depth_video(prior), ui=ui.PreviewText(text))
 
 
