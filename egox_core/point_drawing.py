@@ -16,6 +16,8 @@ from .unseen_sides import hide, split_sides
 
 MARGIN_PX = 16.0
 """Points this far outside the picture can still reach into it with their patch."""
+MIN_Z_M = 1e-3
+"""Points this near to the plane through the lens, metres, have no z depth to speak of."""
 SURE_SIGMAS = 3.0
 """Samples of one surface differ in depth by their noise: up to this many standard deviations they are averaged."""
 
@@ -53,14 +55,15 @@ def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor,
     xyz = points.xyz @ rotation.T + shift
     uv, valid = project(camera, xyz)
     keep = valid & inside_picture(camera, uv, MARGIN_PX)
-    keep &= (xyz[:, 2] > options.near_m) & (xyz[:, 2] < options.far_m)
+    # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
+    distance = xyz.norm(dim=-1)
+    keep &= (distance > options.near_m) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
     keep = keep.nonzero()[:, 0]
-    xyz, uv, rgb = xyz[keep], uv[keep], points.rgb[keep].float() / 255
+    xyz, uv, distance, rgb = xyz[keep], uv[keep], distance[keep], points.rgb[keep].float() / 255
     if options.splat.depth_is_z:
         return ScreenPoints(uv=uv, depth=xyz[:, 2].contiguous(), rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2),
                             extent=uv.new_zeros(len(uv)))
     steps = rotation @ points.steps[keep]
-    distance = xyz.norm(dim=-1)
     axes, extent = [], SURE_SIGMAS * points.spread[keep] * distance
     for axis in (0, 1):
         ahead = xyz + steps[:, :, axis]

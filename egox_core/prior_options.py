@@ -26,8 +26,8 @@ class PriorOptions:
     splat: SplatOptions = field(default_factory=SplatOptions)
     backend: Backend = "torch"
     device: Literal["auto", "cpu", "cuda"] = "auto"  # where points are drawn; auto: a GPU if there is one
-    near_m: float = 0.05  # metres; nearer points (the camera's own housing, a hand on the lens) are left out
-    far_m: float = 1000.0  # metres; farther points are left out
+    near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
+    far_m: float = 1000.0  # distance in metres; farther points are left out
     max_edge: float = 0.03  # points with a larger relative depth step to a neighbour in exo are left out
     max_stray: float = 1.0  # points that hang between two surfaces by a larger relative step are left out
     hide_unseen: bool = False  # style surface: draw nothing through the unseen sides of objects

@@ -174,6 +174,14 @@ def test_near_far_and_background() -> None:
     assert torch.allclose(prior.rgb[~prior.coverage], torch.tensor([0.5, 0.25, 0.0]))
 
 
+def test_near_is_a_distance_not_a_z_depth() -> None:
+    """At 80 degrees a shoulder 0.25 m away has a z depth of 4 cm; it must not fall to the near bound."""
+    lens = replace(FISHEYE, distortion=(), fx=30.0, fy=30.0, quarter_turns=0)
+    shoulder = points_at([[0.246, 0.0, 0.043]])
+    shoulder = replace(shoulder, steps=0.03 * torch.eye(3)[None, :, 1:])
+    assert render_ego_prior(cloud(shoulder), trajectory(lens)).coverage.any()
+
+
 def test_a_camera_that_sees_nothing_warns() -> None:
     behind = cloud(points_at([[0.0, 0.0, -2.0], [0.1, 0.0, -1.0]]))
     with pytest.warns(UserWarning, match="inside or\\s+behind everything"):

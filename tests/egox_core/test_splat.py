@@ -62,6 +62,16 @@ def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch) -> Non
     assert torch.allclose(whole.rgb, parts.rgb, atol=1e-5)  # sums in another order
 
 
+def test_bands_of_rows_give_the_same_picture(monkeypatch) -> None:
+    from egox_core import splat_torch
+
+    points = points_on_two_planes()
+    whole = splat(points, 64, 56, COMPOSITE)
+    monkeypatch.setattr(splat_torch, "BAND_ROWS", 13)
+    parts = splat(points, 64, 56, COMPOSITE)
+    assert torch.equal(whole.rgb, parts.rgb) and torch.equal(whole.coverage, parts.coverage)
+
+
 def test_a_patch_covers_exactly_its_pixels() -> None:
     image = splat(one_point(10, 20, size=4.0), 64, 56, replace(SURFACE, reach=0.5))
     rows, cols = image.coverage.nonzero(as_tuple=True)
