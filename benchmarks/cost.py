@@ -54,16 +54,16 @@ class Cost:
     extra_mb: float  # of one guided attention call beside a plain one, directions included
 
 
-def measure(pack: ModuleType, size: RigSize) -> Cost:
+def measure(pack: ModuleType, size: RigSize, runs: int = RUNS, warm_up: int = WARM_UP) -> Cost:
     """Plain and guided take turns, so that other work on the machine disturbs both alike."""
     rig = random_rig(pack, REPO_ROOT / "models", size)
     models = {"plain": rig.patch(lambda_g=0.0), "guided": rig.patch()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for run in range(WARM_UP + RUNS):
+    for run in range(warm_up + runs):
         for name, model in models.items():
             start = time.perf_counter()
             rig.ksample(model, steps=1, cfg=1.0)
-            if run >= WARM_UP:
+            if run >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     peaks = {name: peak_tensor_bytes(lambda model=model: rig.ksample(model, steps=1, cfg=1.0), rig.model.load_device)
              for name, model in models.items()}
@@ -114,6 +114,7 @@ def table(costs: list[Cost]) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cost", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="sizes that take seconds, for tests")
+    parser.add_argument("--runs", type=int, default=RUNS, help="timed forwards of each kind and size")
     add_arguments(parser)
     args = parser.parse_args(argv)
     host = find_host()
@@ -122,7 +123,9 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as base:
         import_host(host.root, Path(base))
         pack = load_pack()
-        costs = [measure(pack, size) for size in (SMALL if args.small else FULL)]
+        # One warm-up is enough for the process, and costs seconds to half a minute at each size.
+        costs = [measure(pack, size, args.runs, WARM_UP if number == 0 else 0)
+                 for number, size in enumerate(SMALL if args.small else FULL)]
     rows = [asdict(cost) for cost in costs]
     passed = args.small or grows_at_most_linearly(costs)
     verdict = "" if args.small else ("\nwhat geometry adds to memory grows "
