@@ -9,6 +9,7 @@ from ..egox_core.camera_presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.cameras import rescale
 from ..egox_core.canvas import PIXELS_PER_LATENT, crop_ego
 from ..egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
+from .clip_preview import Stream, clip_fps, preview_ui
 from .host_progress import host_progress
 from .io_types import EgoXTrajectory
 from .vae_tiling import TILE_TOOLTIP, decode_video
@@ -46,16 +47,25 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 io.Float.Input("pinhole_fov", default=90.0, min=20.0, max=150.0, step=1.0,
                                tooltip="Field of view across the pinhole picture, degrees."),
                 io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True, tooltip=TILE_TOOLTIP),
+                io.Image.Input("exo_images", optional=True,
+                               tooltip="The exo video's frames, for the comparison shown on this node. They change "
+                                       "nothing in the result."),
+                io.Image.Input("prior", optional=True,
+                               tooltip="The ego prior, for the comparison shown on this node."),
+                io.Image.Input("ground_truth", optional=True,
+                               tooltip="The wearer's own video where there is one, for the comparison shown on this "
+                                       "node."),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
                 io.Mask.Output(display_name="circle", tooltip="1 inside the lens' circle (all 1 in a pinhole view)."),
             ],
+            has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
-    def execute(cls, latent, vae, camera, orientation, corners, view, pinhole_fov, tile_size,
-                trajectory=None) -> io.NodeOutput:
+    def execute(cls, latent, vae, camera, orientation, corners, view, pinhole_fov, tile_size, trajectory=None,
+                exo_images=None, prior=None, ground_truth=None) -> io.NodeOutput:
         samples = ego_half(latent["samples"])
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = trajectory.camera if camera == FROM_TRAJECTORY and trajectory is not None else preset_camera(
@@ -73,7 +83,13 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         mask = circle.float()[None].expand(len(frames), -1, -1)
         if orientation == "sensor":
             frames, mask = (sensor_orientation(x, lens.quarter_turns) for x in (frames, mask))
-        return io.NodeOutput(frames, mask)
+        clips = (("exo", "exo", exo_images), ("prior", "prior", prior), ("ego", "ego", frames),
+                 ("truth", "ground truth", ground_truth))
+        streams = [Stream(name=name, label=label, frames=clip[..., :3]) for name, label, clip in clips
+                   if clip is not None]
+        text = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"
+        fps = None if trajectory is None else clip_fps(trajectory.times_s)
+        return io.NodeOutput(frames, mask, ui=preview_ui("compare", streams, text=text, fps=fps))
 
 
 def ego_half(samples: torch.Tensor) -> torch.Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]

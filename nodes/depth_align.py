@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..egox_core.align_plot import plot_report
 from ..egox_core.align_report import AlignOptions
 from ..egox_core.cameras import CameraModel, rescale
 from ..egox_core.da3_depth import da3_depth
 from ..egox_core.depth_align import ADVICE
-from ..egox_core.depth_preview import depth_preview
+from ..egox_core.depth_preview import depth_preview, depth_scale
 from ..egox_core.depth_roles import align_sources
 from ..egox_core.depth_source import DepthSource, constant_plane, guessed_camera
 from ..egox_core.depth_trust import with_trust
@@ -24,6 +24,7 @@ from ..egox_core.take_camera import camera_of_size, check_same_take, file_source
 from ..egox_core.take_meta import TakeMeta, read_meta
 from ..egox_core.types import FrameSelection
 from .beside_video import DEPTH_NAME, META_NAME, beside_video
+from .clip_preview import Stream, clip_fps, preview_ui
 from .host_paths import fingerprint, resolve
 from .host_progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
@@ -131,6 +132,7 @@ class EgoXDepthAlign(io.ComfyNode):
                 io.Image.Output(display_name="plot", tooltip="α, β and the residual, frame by frame."),
                 io.String.Output(display_name="report", tooltip="What was fitted and assumed, in words."),
             ],
+            has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
@@ -179,7 +181,13 @@ class EgoXDepthAlign(io.ComfyNode):
                                       progress=progress)
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
         text = report.text()
-        return io.NodeOutput(depth, depth_preview(depth.depth_m), plot_report(report), text, ui=ui.PreviewText(text))
+        scale = depth_scale(depth.depth_m)
+        picture, plot = depth_preview(depth.depth_m, scale), plot_report(report)
+        shown = preview_ui("depth", [
+            Stream(name="depth", label="depth", frames=picture, legend=scale.legend()),
+            Stream(name="plot", label="α, β, residual", frames=plot, max_side=plot.shape[2]),
+        ], text=text, fps=clip_fps(depth.times_s), progress=progress)
+        return io.NodeOutput(depth, picture, plot, text, ui=shown)
 
 
 def _meta_beside(depth_file: str) -> Path | None:

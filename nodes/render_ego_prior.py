@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
+from torch import Tensor
 
 from ..egox_core.cameras import rescale
-from ..egox_core.depth_preview import depth_preview
+from ..egox_core.coverage_preview import coverage_preview, covered_share
+from ..egox_core.depth_preview import depth_preview, depth_scale
 from ..egox_core.ego_prior import render_ego_prior
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.pointcloud import build_scene
 from ..egox_core.prior_options import DYNAMIC_CHOICES, PriorOptions
 from ..egox_core.prior_presets import PRIOR_PRESETS, prior_preset
 from ..egox_core.types import DepthVideo, EgoPrior
+from .clip_preview import Stream, clip_fps, preview_ui
 from .host_progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 
@@ -63,6 +67,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Image.Output(display_name="depth_preview", tooltip="Its depth in colour, near is warm."),
                 EgoXDepth.Output(display_name="depth", tooltip="Its z depth in metres, with the ego camera."),
             ],
+            has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
@@ -81,7 +86,14 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %"
         if not bool(prior.coverage.any()):
             text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
-        return io.NodeOutput(prior.rgb, coverage, preview(prior), as_depth_video(prior), ui=ui.PreviewText(text))
+        depth_picture, legend = preview(prior)
+        shown = preview_ui("prior", [
+            Stream(name="prior", label="prior", frames=prior.rgb),
+            Stream(name="coverage", label="coverage", frames=coverage_preview(prior.rgb, prior.coverage)),
+            Stream(name="depth", label="depth", frames=depth_picture, legend=legend),
+        ], text=text, fps=clip_fps(trajectory.times_s), progress=progress,
+            curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)})
+        return io.NodeOutput(prior.rgb, coverage, depth_picture, as_depth_video(prior), ui=shown)
 
 
 def chosen_options(preset: str, dynamic: str, radius: float, edge_filter: float, near: float, far: float,
@@ -101,9 +113,12 @@ def chosen_options(preset: str, dynamic: str, radius: float, edge_filter: float,
     return replace(options, near_m=near, far_m=far, background=(background,) * 3)
 
 
-def preview(prior: EgoPrior):
-    """Its depth in colour; black where nothing at all was seen."""
-    return depth_preview(prior.depth_m) if bool(prior.coverage.any()) else prior.rgb * 0
+def preview(prior: EgoPrior) -> tuple[Tensor, dict[str, Any] | None]:
+    """Its depth in colour [T, H, W, 3] and the legend; black, without one, where nothing at all was seen."""
+    if not bool(prior.coverage.any()):
+        return prior.rgb * 0, None
+    scale = depth_scale(prior.depth_m)
+    return depth_preview(prior.depth_m, scale), scale.legend()
 
 
 def as_depth_video(prior: EgoPrior) -> DepthVideo:

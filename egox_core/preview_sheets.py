@@ -1,0 +1,96 @@
+"""A clip as a few contact sheets (JPEG), from which a browser draws any frame at once.
+
+Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no browser lacks the codec.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from .errors import EgoXInputError
+from .progress import Progress, no_progress
+
+MAX_FRAMES = 121
+"""Longer clips show every n-th frame: a preview is for looking, and a browser holds all its frames decoded."""
+MAX_SIDE = 448  # px, of a frame
+SHEET_PIXELS = 8_000_000  # of one sheet; larger ones decode with a visible pause
+QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheets:
+    """Frames 0, step, 2 step, ... of a clip; frame n of them lies in sheet n // (columns * rows), row by row."""
+
+    files: tuple[bytes, ...]  # JPEG
+    count: int  # frames in all sheets together
+    step: int
+    width: int  # px, of one frame
+    height: int
+    columns: int
+    rows: int  # of a full sheet; the last one may have fewer
+
+    def layout(self) -> dict[str, int]:
+        """What the page has to know beside the files."""
+        return {"count": self.count, "step": self.step, "width": self.width, "height": self.height,
+                "columns": self.columns, "rows": self.rows}
+
+
+def make_sheets(
+    frames: Tensor,  # [T, H, W, 3] 0...1
+    *,
+    max_frames: int = MAX_FRAMES,
+    max_side: int = MAX_SIDE,
+    quality: int = QUALITY,
+    progress: Progress = no_progress,
+) -> Sheets:
+    """Contact sheets of a clip, its frames no larger than ``max_side``, no more than ``max_frames`` of them.
+
+    Raises:
+        EgoXInputError: no frames, or another shape.
+    """
+    if frames.ndim != 4 or frames.shape[-1] < 3 or 0 in frames.shape:
+        raise EgoXInputError("frames to preview", got=f"shape {tuple(frames.shape)}", expected="[T, H, W, 3]",
+                             fix="connect pictures")
+    step = max(1, math.ceil(len(frames) / max_frames))
+    chosen = range(0, len(frames), step)
+    scale = min(1.0, max_side / max(frames.shape[1:3]))
+    height, width = (max(1, round(side * scale)) for side in frames.shape[1:3])
+    per_sheet = max(1, min(len(chosen), SHEET_PIXELS // (width * height)))
+    columns = math.ceil(math.sqrt(per_sheet * height / width))  # a sheet of about square shape
+    columns = min(columns, per_sheet)
+    rows = per_sheet // columns if len(chosen) > per_sheet else math.ceil(per_sheet / columns)
+    per_sheet = columns * rows
+    files = []
+    for first in range(0, len(chosen), per_sheet):
+        part = chosen[first:first + per_sheet]
+        sheet = np.zeros((math.ceil(len(part) / columns) * height, columns * width, 3), np.uint8)
+        for place, index in enumerate(part):
+            row, column = divmod(place, columns)
+            sheet[row * height:(row + 1) * height, column * width:(column + 1) * width] = _picture(frames[index], width,
+                                                                                                  height)
+            progress(first + place + 1, len(chosen), "preview")
+        files.append(encode_jpeg(sheet, quality))
+    return Sheets(files=tuple(files), count=len(chosen), step=step, width=width, height=height, columns=columns,
+                  rows=rows)
+
+
+def encode_jpeg(picture: np.ndarray, quality: int = QUALITY) -> bytes:  # [H, W, 3] uint8 RGB
+    """JPEG with full colour resolution: colour maps and thin coloured marks keep their colour."""
+    ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality,
+                                                         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+                                                         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
+    if not ok:
+        raise RuntimeError("OpenCV could not write a JPEG")
+    return data.tobytes()
+
+
+def _picture(frame: Tensor, width: int, height: int) -> np.ndarray:
+    picture = (frame[..., :3].detach().float().cpu().numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    if picture.shape[:2] == (height, width):
+        return picture
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)

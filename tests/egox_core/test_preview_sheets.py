@@ -1,0 +1,81 @@
+"""Contact sheets: every frame is where the layout says, no frame too large, long clips thinned."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core import preview_sheets
+from egox_core.colour_scale import colour_stops, colour_table, round_values
+from egox_core.coverage_preview import coverage_preview, covered_share
+from egox_core.depth_preview import depth_preview, depth_scale
+from egox_core.errors import EgoXInputError
+
+
+def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
+    """What a page draws for the number-th frame: the rule of ``web/js/previews_sheets.mjs``."""
+    per_sheet = sheets.columns * sheets.rows
+    sheet = cv2.imdecode(np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    row, column = divmod(number % per_sheet, sheets.columns)
+    return sheet[row * sheets.height:(row + 1) * sheets.height, column * sheets.width:(column + 1) * sheets.width]
+
+
+def flat_frames(count: int, height: int, width: int) -> torch.Tensor:
+    """Frame n is grey n / count all over."""
+    return (torch.arange(count) / count)[:, None, None, None].expand(count, height, width, 3)
+
+
+@pytest.mark.parametrize("count", [1, 5, 49])
+def test_every_frame_is_in_its_place(count: int, monkeypatch) -> None:
+    monkeypatch.setattr(preview_sheets, "SHEET_PIXELS", 20 * 32 * 48)  # several sheets, the last one not full
+    sheets = preview_sheets.make_sheets(flat_frames(count, 32, 48))
+    assert (sheets.count, sheets.step, sheets.width, sheets.height) == (count, 1, 48, 32)
+    for number in range(count):
+        picture = frame_of(sheets, number)
+        assert picture.shape == (32, 48, 3)
+        # JPEG of quality 90 moves a flat grey by 2 of 255 at most; neighbours differ by 5.
+        assert np.abs(picture.astype(int) - round(255 * number / count)).max() <= 2
+
+
+def test_long_and_large_clips_are_thinned_and_scaled() -> None:
+    sheets = preview_sheets.make_sheets(flat_frames(100, 40, 80), max_frames=30, max_side=40)
+    assert (sheets.step, sheets.count, sheets.width, sheets.height) == (4, 25, 40, 20)
+    assert abs(int(frame_of(sheets, 24)[5, 5, 0]) - round(255 * 96 / 100)) <= 2
+
+
+def test_no_frames_are_refused() -> None:
+    with pytest.raises(EgoXInputError, match="frames to preview"):
+        preview_sheets.make_sheets(torch.zeros(0, 4, 4, 3))
+
+
+def test_uncovered_is_marked_and_covered_is_not() -> None:
+    rgb, coverage = torch.rand(2, 16, 16, 3), torch.zeros(2, 16, 16, dtype=torch.bool)
+    coverage[0, :, :4] = True
+    marked = coverage_preview(rgb, coverage)
+    assert torch.equal(marked[0, :, :4], rgb[0, :, :4])
+    red, green, blue = marked[~coverage].unbind(-1)
+    assert bool((red > 2 * green).all() and (blue > 2 * green).all()), "magenta"
+    assert covered_share(coverage) == [25.0, 0.0]
+
+
+def test_legend_of_a_depth_says_where_its_metres_lie() -> None:
+    depth_m = torch.linspace(1.0, 8.0, 4096).reshape(1, 64, 64)
+    scale = depth_scale(depth_m)
+    picture = depth_preview(depth_m, scale)[0].reshape(-1, 3)
+    legend = scale.legend()
+    assert [tick["label"] for tick in legend["ticks"]] == ["2 m", "5 m"]
+    for tick, metres in zip(legend["ticks"], (2.0, 5.0), strict=True):
+        drawn = picture[int((depth_m.flatten() - metres).abs().argmin())].numpy()
+        # The pixel and the legend meet within one of 256 colours.
+        distance = np.abs(colour_table() - drawn).sum(1).argmin() - 255 * tick["at"]
+        assert abs(distance) <= 1.5
+    assert legend["colours"][0] == "#30123b" and legend["colours"] == colour_stops()
+
+
+def test_round_values_are_few_and_inside() -> None:
+    assert round_values(0.9, 11) == [1, 2, 5, 10]
+    assert round_values(3.1, 3.2) == [3.1, 3.2]
+    many = round_values(0.01, 1000)
+    assert len(many) <= 6 and min(many) >= 0.01 and max(many) <= 1000
