@@ -2,7 +2,7 @@
 """EgoX: the one front door. Needs nothing but Python itself.
 
     python3 run.py demo [--take FOLDER] [--frames N] [--size PX] [--steps N] [--keep-server]
-    python3 run.py test [--all] [pytest arguments]
+    python3 run.py test [--all] [--browser [--screenshots]] [pytest arguments]
     python3 run.py ui
     python3 run.py bench NAME [arguments]
     python3 run.py prior | fidelity [arguments]

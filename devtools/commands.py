@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .base_dir import make_base_dir, share_models
+from .browser import install_advice, prepare_browser
 from .demo import DemoOptions, run_demo, wait_for_ctrl_c
 from .environment import (
     Environment,
@@ -31,6 +32,7 @@ MODULES = {"prior": ("egox_core.prior_cli", "render the ego prior of a take, wit
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
   EGOX_TORCH_INDEX  package index for another build of torch than the default one (its URL, as pytorch.org names it)
+  EGOX_BROWSER      the Chromium, Chrome or Edge for the tests in a browser (default: the one that is found)
   EGOX_NO_SETUP=1   install and fetch nothing: use what is there, or say what is missing
 """
 
@@ -75,7 +77,8 @@ def _dispatch(given: list[str]) -> int:
     demo.add_argument("--port", type=int, help="port of the server (default: a free one)")
     ui = commands.add_parser("ui", help="start the server and print its address")
     ui.add_argument("--port", type=int, help="port of the server (default: a free one)")
-    commands.add_parser("test", help="ruff and pytest (further arguments go to pytest; --all: the slow ones too)",
+    commands.add_parser("test", help="ruff and pytest (further arguments go to pytest; --all: the slow ones "
+                        "too; --browser: only those in a browser; --screenshots: these remake docs/img)",
                         add_help=False)
     commands.add_parser("bench", help="run one of benchmarks/", add_help=False)
     for name, (_, what) in MODULES.items():
@@ -113,12 +116,20 @@ def run_ui(layout: Layout, port: int | None) -> int:
 
 
 def run_tests(layout: Layout, rest: list[str]) -> int:
-    """ruff, then pytest."""
+    """ruff, then pytest; with --browser only the tests in a browser, with --screenshots these also remake docs/img."""
     environment = prepare(layout)
     _need_dev(environment)
-    if "--all" in rest:
-        rest = [argument for argument in rest if argument != "--all"]
+    ours = {argument for argument in rest if argument in ("--all", "--browser", "--screenshots")}
+    rest = [argument for argument in rest if argument not in ours]
+    if "--all" in ours:
         os.environ["EGOX_TEST_ALL"] = "1"
+    if "--screenshots" in ours:
+        os.environ["EGOX_SCREENSHOTS"] = "1"
+    if "--browser" in ours:
+        rest = rest if any("tests/browser" in argument for argument in rest) else [*rest, "tests/browser"]
+    found = prepare_browser(layout.logs / "apt.log")
+    if found is None and "--browser" in ours:
+        raise SetupError(f"The tests in a browser need one: {install_advice()}.")
     print("ruff check", flush=True)
     code = environment.run(["-m", "ruff", "check", "."])
     if code:

@@ -1,0 +1,93 @@
+"""The real server and one browser for all tests in this folder. ``run.py test --browser`` runs only them."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.api_client import ApiClient
+from devtools.base_dir import make_base_dir
+from devtools.browser import find_browser, install_advice
+from devtools.comfy_page import ComfyPage, open_browser, read_workflow
+from devtools.environment import Environment
+from devtools.errors import SetupError
+from devtools.host import find_host
+from devtools.layout import Layout
+from devtools.server import Server
+
+
+@pytest.fixture(scope="session")
+def browser_file() -> Path:
+    """The browser's executable; the tests are skipped by name where there is none."""
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("needs Playwright: pip install playwright")
+    found = find_browser()
+    if found is None:
+        pytest.skip(f"needs a browser: {install_advice()}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser_server(browser_file: Path, host_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The host's own main.py. One thread: it shares the machine with the browser's software renderer."""
+    layout = Layout()
+    try:
+        environment = Environment(find_host(), Path(sys.executable), layout)
+    except SetupError as error:
+        pytest.fail(str(error))
+    packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
+    base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
+    made = subprocess.run([sys.executable, "tools/make_standin_models.py", "--all", "--out", str(base.models)],
+                          cwd=layout.repo, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(browser_file: Path) -> Iterator[Any]:
+    with open_browser(browser_file) as running:
+        yield running
+
+
+@pytest.fixture
+def browser_client(browser_server: Server) -> ApiClient:
+    assert browser_server.is_running(), browser_server.log_tail(60)
+    return browser_server.client
+
+
+@pytest.fixture
+def open_page(browser: Any, browser_client: ApiClient) -> Iterator[Callable[..., ComfyPage]]:
+    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready. At the test's end every page is held to its
+    promise: nothing asked outside the machine, no script failed."""
+    pages: list[ComfyPage] = []
+
+    def make(path: str = "/", **options: Any) -> ComfyPage:
+        pages.append(ComfyPage(browser, browser_client, **options))
+        return pages[-1].open(path)
+
+    try:
+        yield make
+        for page in pages:
+            page.check()
+    finally:
+        for page in pages:
+            page.close()
+
+
+@pytest.fixture(scope="session")
+def shipped(repo_root: Path) -> Callable[[str], dict[str, Any]]:
+    """``shipped(name)``: a workflow of ``workflows/`` as it is saved."""
+    return lambda name: copy.deepcopy(read_workflow(repo_root / "workflows" / f"{name}.json"))
+
+
+@pytest.fixture(scope="session")
+def browser_object_info(browser_server: Server) -> dict[str, Any]:
+    return browser_server.client.object_info()
