@@ -143,19 +143,25 @@ def balanced_accuracy(there: np.ndarray, found: np.ndarray) -> float | None:
 
 def colours_right(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> list[float]:
     """1 or 0 for each object frame of at least 2 % of the picture that has surroundings."""
+    hits = colour_hits(masks, generated, truth)
+    return hits[~np.isnan(hits)].tolist()
+
+
+def colour_hits(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> np.ndarray:
+    """[N, T] float: 1 where the object's mean colour inside its true mask is nearer to its own in the true picture than
+    to its surroundings' there, 0 where it isn't, NaN where the mask is under 2 % of the picture or fills it.
+    """
     pictures, shown = truth.double().cpu().numpy(), generated.double().cpu().numpy()
     height, width = masks.truth.shape[2:]
     size = 2 * max(1, round(RING * height)) + 1
-    hits = []
-    for frames in masks.truth:
-        for frame, mask in enumerate(frames):
-            if mask.sum() < MIN_OBJECT * height * width:
-                continue
-            ring = (cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0) & ~mask
-            if not ring.any():
-                continue
-            own, around, got = pictures[frame][mask].mean(0), pictures[frame][ring].mean(0), shown[frame][mask].mean(0)
-            hits.append(float(np.linalg.norm(got - own) < np.linalg.norm(got - around)))
+    hits = np.full(masks.truth.shape[:2], np.nan)
+    for number, frame in zip(*np.nonzero(masks.truth.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True):
+        mask = masks.truth[number, frame]
+        ring = (cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0) & ~mask
+        if not ring.any():
+            continue
+        own, around, got = pictures[frame][mask].mean(0), pictures[frame][ring].mean(0), shown[frame][mask].mean(0)
+        hits[number, frame] = float(np.linalg.norm(got - own) < np.linalg.norm(got - around))
     return hits
 
 

@@ -13,10 +13,14 @@ from ..cameras import CameraModel, intrinsics_matrix
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..video_write import QUALITY, write_video
+from .object_masks import take_objects
 from .take import SyntheticTake
 
+OBJECTS = "objects.npz"
 
-def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, progress: Progress = no_progress) -> None:
+
+def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, objects: bool = False,
+               progress: Progress = no_progress) -> None:
     """Write exo.mp4, ego_ground_truth.mp4, depth.npz and meta.json; each file is written whole or not at all.
 
     ``depth.npz`` holds float16 metres and the dynamic mask, packed by LZMA: with a standing camera most of a frame
@@ -25,13 +29,24 @@ def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, pro
 
     Args:
         quality: x264 constant rate factor of both videos.
+        objects: also write objects.npz: the things' masks in the ego picture, an id each, and what exo sees of them,
+            as the evaluator reads masks (``clip`` is the folder's name).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / "exo.mp4", take.exo_rgb, take.spec.fps, quality=quality, progress=progress)
     write_video(folder / "ego_ground_truth.mp4", take.ego_rgb, take.spec.fps, quality=quality, progress=progress)
     write_packed(folder / "depth.npz", depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy())
+    if objects:
+        write_objects(take, folder / OBJECTS, folder.resolve().name)
     write_json(folder / "meta.json", take_meta(take))
+
+
+def write_objects(take: SyntheticTake, file: Path, clip: str) -> None:
+    """The take's object masks under the evaluator's names (see metrics/mask_files.py), for the clip of this name."""
+    found = take_objects(take)
+    write_packed(file, clip=np.array(clip), truth=found.masks.numpy(), truth_ids=np.array(found.ids, dtype="U"),
+                 truth_seen=found.seen_share.numpy(), exo_pixels=found.exo_pixels.numpy())
 
 
 def take_meta(take: SyntheticTake) -> dict[str, object]:
@@ -61,7 +76,7 @@ def write_packed(path: Path, **arrays: np.ndarray) -> None:
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_LZMA
             with archive.open(member, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+                np.lib.format.write_array(stream, np.asarray(array, order="C"), allow_pickle=False)
 
 
 def _rows(matrix: Tensor) -> list:

@@ -1,0 +1,126 @@
+"""Held-out synthetic takes as the proof and the ablation use them: pictures, prior, coverage, geometry, objects.
+
+A sampler gets these clips as they are and returns videos; see :mod:`benchmarks._sampler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.ego_prior import render_ego_prior
+from egox_core.errors import EgoXInputError
+from egox_core.metrics.objects import MIN_OBJECT, ObjectMasks
+from egox_core.pointcloud import build_scene
+from egox_core.prior_presets import prior_preset
+from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
+from egox_core.synthetic.object_masks import TakeObjects, take_objects
+from egox_core.types import CameraTrajectory, DepthVideo
+
+SEEN_SHARE = 0.1
+"""An object counts as visible from exo in a frame where exo sees this share of its ego pixels' surface."""
+TRUTH_FILE, OBJECTS_FILE = "ego_ground_truth.mp4", "objects.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutClip:
+    """One take that no training saw. Pictures in stored (upright) orientation."""
+
+    name: str
+    exo: Tensor  # [T, h, w, 3] uint8
+    prior: Tensor  # [T, S, S, 3] uint8, holes black
+    coverage: Tensor  # [T, S, S] bool
+    truth: Tensor  # [T, S, S, 3] uint8
+    depth: DepthVideo  # of exo, as the pipeline takes it
+    trajectory: CameraTrajectory
+    prompt: str
+    objects: ObjectMasks  # true masks of all objects, matched by id
+    seen_share: np.ndarray  # [N, T] share of an object's ego pixels whose surface exo sees
+    preset: str = "clean"  # of the prior
+
+    @property
+    def judged(self) -> ObjectMasks:
+        """The objects' masks, emptied in frames in which exo doesn't see them."""
+        return replace(self.objects, truth=self.objects.truth & (self.seen_share >= SEEN_SHARE)[..., None, None])
+
+
+def clip_of_take(take: SyntheticTake, preset: str = "clean") -> HeldOutClip:
+    """The clip of a take as it was rendered: no video compression between."""
+    objects = take_objects(take, least_share=MIN_OBJECT)
+    blank = HeldOutClip(
+        name=f"seed {take.spec.seed}", exo=take.exo_rgb, prior=take.ego_rgb, coverage=take.ego_index >= 0,
+        truth=take.ego_rgb, depth=take.depth_video(), trajectory=take.trajectory(), prompt=take.prompt,
+        objects=masks_of(objects), seen_share=objects.seen_share.numpy(), preset=preset)
+    return with_prior(blank)
+
+
+def masks_of(objects: TakeObjects) -> ObjectMasks:
+    """As the evaluator takes them."""
+    return ObjectMasks(ids=objects.ids, truth=objects.masks.numpy(), generated=None)
+
+
+def with_prior(clip: HeldOutClip) -> HeldOutClip:
+    """The clip with the prior that its depth and path give, by the pack's own scene and renderer."""
+    scene = build_scene(clip.exo.float() / 255, clip.depth)
+    prior = render_ego_prior(scene, clip.trajectory, prior_preset(clip.preset))
+    return replace(clip, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8), coverage=prior.coverage)
+
+
+def clips_of_seeds(spec: SyntheticSpec, seeds: Sequence[int]) -> list[HeldOutClip]:
+    """A clip a seed, all else as in ``spec``."""
+    return [clip_of_take(make_take(replace(spec, seed=seed))) for seed in seeds]
+
+
+def clips_of_folder(folder: Path, preset: str = "clean") -> list[HeldOutClip]:
+    """A clip for every take folder with a ground truth below ``folder``, by name; the prior is rendered here.
+
+    Objects come from objects.npz, which ``write_take`` leaves beside the videos; without it there are none to judge.
+
+    Raises:
+        EgoXInputError: no such take, a take that can't be read, videos of other lengths.
+    """
+    from egox_core.frame_selection import select_frames
+    from egox_core.metrics.mask_files import read_seen_share
+    from egox_core.take import load_take
+    from egox_core.video import probe_video, read_frames
+
+    clips = []
+    for place in sorted(p.parent for p in folder.glob(f"*/{TRUTH_FILE}")):
+        take = load_take(place, frame_count=None)
+        info, size = probe_video(place / TRUTH_FILE), take.trajectory.camera.stored_size
+        truth = read_frames(place / TRUTH_FILE, info, select_frames(info, frame_count=len(take.depth.depth_m),
+                                                                    width=size[0], height=size[1]))
+        masks = ObjectMasks(ids=(), truth=np.zeros((0, *truth.shape[:3]), bool), generated=None)
+        share = np.zeros((0, len(truth)), np.float32)
+        if (place / OBJECTS_FILE).is_file():
+            masks, share = read_seen_share(place / OBJECTS_FILE)
+        clips.append(with_prior(HeldOutClip(
+            name=place.name, exo=take.read_exo(), prior=truth, coverage=torch.ones(truth.shape[:3], dtype=torch.bool),
+            truth=truth, depth=take.depth, trajectory=take.trajectory, prompt=take.prompt, objects=masks,
+            seen_share=share, preset=preset)))
+    if not clips:
+        raise EgoXInputError("held-out takes", got=f"no take with {TRUTH_FILE} in {folder.name!r}",
+                             expected="one folder a take", fix="write them with egox_core.synthetic.write_take")
+    return clips
+
+
+def with_exo_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
+    """Each clip with the next one's exo pictures; depth, path and prior stay its own."""
+    return [replace(clip, exo=other.exo) for clip, other in zip(clips, _next(clips), strict=True)]
+
+
+def with_prior_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
+    """Each clip with the next one's prior; exo, depth and path stay its own."""
+    return [replace(clip, prior=other.prior, coverage=other.coverage)
+            for clip, other in zip(clips, _next(clips), strict=True)]
+
+
+def _next(clips: Sequence[HeldOutClip]) -> Sequence[HeldOutClip]:
+    if len(clips) < 2:
+        raise EgoXInputError("held-out takes", got="one", expected="at least two", fix="a clip needs another's to swap")
+    return [*clips[1:], clips[0]]

@@ -1,0 +1,126 @@
+"""The contract between whoever samples the small model and the benches that judge it; finished videos are kept.
+
+A sampler is a Python module, named on the command line, with
+
+    generate(clips: Sequence[HeldOutClip], settings: SampleSettings) -> uint8 [N, T, S, S, 3]
+    through_vae(videos: uint8 [N, T, S, S, 3]) -> the same shape: encoded and decoded by the model's own VAE
+    fingerprint() -> str: changes with any of its weights
+
+and, where it can, ``held_out() -> Sequence[SyntheticSpec]`` (takes that no training saw) and ``facts() -> dict`` (what
+the record shall say of the model: stages, steps, compute). Videos may be numpy or torch; values are 0...255.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from benchmarks._held_out import HeldOutClip
+from egox_core.errors import EgoXInputError
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import write_whole
+
+DEFAULT_SAMPLER = "devtools.train_demo.sampler"
+NEEDED = ("generate", "through_vae", "fingerprint")
+BATCH = 8
+"""Clips that are asked for at once; a killed bench loses at most these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSettings:
+    """How a video is sampled. None means what the LoRA was trained with."""
+
+    lora: str = "full"  # which of the trained LoRAs: full | no_gga | no_prior | no_clean_latent; "@2": a second seed
+    strength: float = 1.0
+    steps: int = 10
+    cfg: float = 1.0
+    seed: int = 1234
+    lambda_g: float | None = None
+    gga_mode: str | None = None  # released | paper | power | off
+    rays: str | None = None  # released | exact | pinhole
+    trust: bool = True  # whether attention is told where depth is not to be believed
+
+
+Videos = list[np.ndarray]
+"""One a clip, [T, S, S, 3] uint8."""
+
+
+def load_sampler(name: str) -> ModuleType:
+    """The module of this name.
+
+    Raises:
+        EgoXInputError: it can't be imported, or lacks part of the contract.
+    """
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise EgoXInputError("sampler", got=f"{name!r}: {error}", expected="a Python module of this repository",
+                             fix="give --sampler MODULE; the contract stands in benchmarks/_sampler.py") from error
+    missing = [part for part in NEEDED if not callable(getattr(module, part, None))]
+    if missing:
+        raise EgoXInputError(f"sampler {name}", got=f"no {', '.join(missing)}", expected=", ".join(NEEDED),
+                             fix="see benchmarks/_sampler.py")
+    return module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoStore:
+    """Videos on the disk, a file a clip, valid for what they were made from."""
+
+    folder: Path
+    model: str  # the sampler's fingerprint
+
+    def generated(self, sampler: ModuleType, clips: Sequence[HeldOutClip], settings: SampleSettings, label: str,
+                  progress: Progress = no_progress) -> Videos:
+        """Sampled videos of the clips; those that are there already are read."""
+        keys = [_key(self.model, asdict(settings), *input_hashes(clip)) for clip in clips]
+        return self._filled(keys, clips, lambda some: sampler.generate(some, settings), label, progress)
+
+    def through_vae(self, sampler: ModuleType, videos: Videos, label: str, progress: Progress = no_progress) -> Videos:
+        """Each video once through the model's own VAE."""
+        keys = [_key(self.model, "vae", _digest(video)) for video in videos]
+        return self._filled(keys, videos, lambda some: sampler.through_vae(np.stack(some)), label, progress)
+
+    def _filled(self, keys: Sequence[str], inputs: Sequence, make: Callable, label: str, progress: Progress) -> Videos:
+        files = [self.folder / f"{key}.npy" for key in keys]
+        todo = [i for i, file in enumerate(files) if not file.is_file()]
+        progress(len(files) - len(todo), len(files), label)
+        for begin in range(0, len(todo), BATCH):
+            chosen = todo[begin : begin + BATCH]
+            made = np.asarray(make([inputs[i] for i in chosen]))
+            for i, video in zip(chosen, _checked(made, [inputs[i] for i in chosen], label), strict=True):
+                with write_whole(files[i]) as temporary, temporary.open("wb") as stream:
+                    np.save(stream, video)
+            progress(len(files) - len(todo) + begin + len(chosen), len(files), label)
+        return [np.load(file) for file in files]
+
+
+def input_hashes(clip: HeldOutClip) -> list[str]:
+    """Of all that a sampler may look at: pictures, prior, depth, path, prompt."""
+    extra = [clip.depth.trust] if clip.depth.trust is not None else []
+    return [clip.prompt, *(_digest(t.numpy()) for t in (clip.exo, clip.prior, clip.coverage, clip.depth.depth_m,
+                                                        clip.trajectory.w2c, *extra))]
+
+
+def _checked(made: np.ndarray, inputs: Sequence, label: str) -> np.ndarray:
+    first = inputs[0]
+    wanted = (len(inputs), *(first.truth.shape if isinstance(first, HeldOutClip) else first.shape))
+    if made.shape != wanted or made.dtype != np.uint8:
+        raise EgoXInputError(f"sampler, {label}", got=f"{made.dtype} {made.shape}", expected=f"uint8 {wanted}",
+                             fix="see the contract in benchmarks/_sampler.py")
+    return made
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,222 @@
+"""The bench of the small model: its figures are what they claim, its bars can fail, a stopped one goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchmetrics")
+
+from benchmarks._held_out import (  # noqa: E402
+    HeldOutClip,
+    clip_of_take,
+    clips_of_folder,
+    with_exo_of,
+    with_prior_of,
+)
+from benchmarks._sampler import SampleSettings, VideoStore, load_sampler  # noqa: E402
+from benchmarks._small_scores import (  # noqa: E402
+    BARS,
+    BASE,
+    MODEL,
+    TRUTH_VAE,
+    Bar,
+    judge,
+    mean_of,
+    score_method,
+    scores_of,
+    verdict,
+)
+from benchmarks.small_model import markdown, prove  # noqa: E402
+from egox_core.errors import EgoXInputError  # noqa: E402
+from egox_core.metrics.bootstrap import Estimate  # noqa: E402
+from egox_core.metrics.mask_files import read_masks  # noqa: E402
+from egox_core.metrics.objects import ObjectMasks  # noqa: E402
+from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402
+from egox_core.synthetic.object_masks import solids_of_objects, take_objects  # noqa: E402
+
+SPEC = SyntheticSpec(seed=1, frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain",
+                     clutter="calm", object_scale=2.0, edge_samples=1)
+
+
+@pytest.fixture(scope="module")
+def takes():
+    return [make_take(replace(SPEC, seed=seed)) for seed in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def clips(takes) -> list[HeldOutClip]:
+    return [clip_of_take(take) for take in takes]
+
+
+def test_objects_are_the_solids_of_their_names(takes) -> None:
+    for take in takes:
+        groups = solids_of_objects(take)
+        flat = [i for solids in groups.values() for i in solids]
+        assert sorted(flat) == [i for i, s in enumerate(take.scene.solids) if s.group in ("object", "held")]
+        found = take_objects(take)
+        for name, mask, pixels in zip(found.ids, found.masks, found.exo_pixels, strict=True):
+            own = torch.tensor(groups[name])
+            assert torch.equal(mask, torch.isin(take.ego_index.long(), own)) and bool(mask.any())
+            assert torch.equal(pixels, torch.isin(take.exo_index.long(), own).flatten(1).sum(1))
+        assert ((found.seen_share >= 0) & (found.seen_share <= 1)).all()
+        assert bool((found.seen_share[found.masks.flatten(2).sum(2) == 0] == 0).all())
+    names = {name for take in takes for name in solids_of_objects(take)}
+    assert "bottle 1" in names and not any("neck" in name for name in names)  # a bottle and its neck are one thing
+
+
+def test_a_clip_is_the_take_with_its_prior(takes, clips) -> None:
+    take, clip = takes[0], clips[0]
+    assert torch.equal(clip.truth, take.ego_rgb) and torch.equal(clip.exo, take.exo_rgb)
+    assert clip.prior.shape == clip.truth.shape and clip.prior.dtype == torch.uint8
+    assert 0.1 < clip.coverage.float().mean() < 0.9 and not clip.prior[~clip.coverage].any()
+    wrong_exo, wrong_prior = with_exo_of(clips), with_prior_of(clips)
+    assert wrong_exo[2].exo is clips[0].exo and wrong_exo[2].prior is clips[2].prior
+    assert wrong_prior[0].prior is clips[1].prior and wrong_prior[0].exo is clips[0].exo
+    with pytest.raises(EgoXInputError, match="at least two"):
+        with_exo_of(clips[:1])
+
+
+def flat_clip(clip: HeldOutClip) -> HeldOutClip:
+    """A grey picture with one red square that exo sees in the first two frames only; left half covered."""
+    truth = torch.full((5, 32, 32, 3), 100, dtype=torch.uint8)
+    mask = np.zeros((1, 5, 32, 32), bool)
+    mask[:, :, 8:16, 8:16] = True
+    truth[:, 8:16, 8:16] = torch.tensor([200, 0, 0], dtype=torch.uint8)
+    coverage = torch.zeros(5, 32, 32, dtype=torch.bool)
+    coverage[:, :, :16] = True
+    return replace(clip, truth=truth, prior=truth, coverage=coverage, seen_share=np.array([[0.5, 0.1, 0.09, 0, 0]]),
+                   objects=ObjectMasks(ids=("square",), truth=mask, generated=None))
+
+
+def test_scores_by_hand(clips) -> None:
+    clip = flat_clip(clips[0])
+    perfect = scores_of(clip.truth, clip)
+    assert perfect["psnr"] == 100 and perfect["ssim"] == pytest.approx(1)
+    assert (perfect["colours_right"], perfect["object_frames"], perfect["objects"]) == (1, 2, 1)
+    # 51 levels off on the right half: 14 dB there, nothing lost on the left, 3 dB more over all.
+    shifted = clip.truth.clone()
+    shifted[:, :, 16:] += 51
+    found = scores_of(shifted, clip)
+    assert found["psnr_outside"] == pytest.approx(20 * np.log10(5), abs=1e-4) and found["psnr_inside"] == 100
+    assert found["psnr"] == pytest.approx(20 * np.log10(5) + 10 * np.log10(2), abs=1e-4)
+    # The square is right in the first frame alone, of two that are judged.
+    faded = clip.truth.clone()
+    faded[1:, 8:16, 8:16] = 100
+    assert scores_of(faded, clip)["colours_right"] == 0.5 and scores_of(faded, clip)["objects_right"] == 1
+    faded[0, 8:16, 8:16] = 100
+    assert scores_of(faded, clip)["objects_right"] == 0
+
+
+def test_object_shares_weigh_every_frame_alike() -> None:
+    scores = {"colours_right": {"a": 1.0, "b": 0.0, "c": None}, "object_frames": {"a": 3.0, "b": 1.0, "c": 0.0}}
+    assert mean_of(scores, "colours_right").mean == 0.75
+
+
+def test_retrieval_needs_the_own_truth(clips) -> None:
+    right = score_method([c.truth for c in clips], clips)
+    assert list(right["retrieval_hit"].values()) == [1, 1, 1]
+    turned = score_method([clips[1].truth, clips[2].truth, clips[0].truth], clips)
+    assert sum(turned["retrieval_hit"].values()) == 0 and min(turned["retrieval_rank"].values()) > 1
+
+
+@pytest.mark.parametrize(("least", "mean", "low", "expected"), [
+    (2.0, 2.1, 0.1, "holds"), (2.0, 2.1, -0.1, "fails"), (2.0, 1.9, 1.0, "fails"),
+    (-2.0, -1.5, -1.9, "holds"), (-2.0, -1.5, -2.1, "fails"), (-2.0, 1.0, 0.5, "holds"), (0.0, 0.01, -0.01, "fails"),
+])
+def test_a_lead_must_be_sure_and_a_loss_bounded(least, mean, low, expected) -> None:
+    bar = Bar(name="x", metric="psnr", against="other", least=least)
+    assert verdict(bar, Estimate(mean=mean, low=low, high=mean + 1, clips=64, takes=64)) == expected
+
+
+def test_bars_are_paired() -> None:
+    """The differences are 2, 3 and 4: the mean is 3 however much the takes themselves differ."""
+    scores = {MODEL: {"psnr": {"a": 12.0, "b": 33.0, "c": 24.0}}, "shrink": {"psnr": {"a": 10.0, "b": 30.0, "c": 20.0}}}
+    told = judge(next(b for b in BARS if b.name == "PSNR over shrink"), scores)
+    assert told["mean"] == 3 and 2 <= told["low"] < 3 < told["high"] <= 4 and told["verdict"] == "holds"
+    assert judge(next(b for b in BARS if b.against == BASE), scores)["verdict"] == "not measured"
+
+
+class FakeSampler(SimpleNamespace):
+    """Nine tenths of the truth where exo and prior are the clip's own, grey otherwise; strength 0 is grey."""
+
+    def __init__(self, clips: list[HeldOutClip]) -> None:
+        super().__init__(calls=0, fail_at=None, own={c.name: c for c in clips})
+
+    def generate(self, clips, settings: SampleSettings) -> np.ndarray:
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise KeyboardInterrupt
+        return np.stack([self._one(clip, settings.strength) for clip in clips])
+
+    def _one(self, clip: HeldOutClip, strength: float) -> np.ndarray:
+        own = self.own[clip.name]
+        knows = strength > 0 and clip.exo is own.exo and clip.prior is own.prior
+        return (0.9 * clip.truth.numpy()).astype(np.uint8) if knows else np.full(clip.truth.shape, 128, np.uint8)
+
+    def through_vae(self, videos: np.ndarray) -> np.ndarray:
+        return videos // 2 * 2
+
+    def fingerprint(self) -> str:
+        return "fake"
+
+
+def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("benchmarks._sampler.BATCH", 2)
+    sampler, store = FakeSampler(clips), VideoStore(folder=tmp_path, model="fake")
+    sampler.fail_at = 4  # in the second method
+    with pytest.raises(KeyboardInterrupt):
+        prove(clips, sampler, SampleSettings(), store)
+    assert len(list(tmp_path.glob("*.npy"))) == 5  # three of the model, the first batch of strength 0
+    sampler.fail_at = None
+    result, videos = prove(clips, sampler, SampleSettings(), store)
+    assert sampler.calls == 4 + 1 + 2 + 2  # what was done is not done again
+    again, _ = prove(clips, sampler, SampleSettings(), store)
+    assert sampler.calls == 9 and again == result
+    verdicts = {bar["bar"]: bar["verdict"] for bar in result["bars"]}
+    assert set(verdicts.values()) == {"holds"}, result["bars"]
+    assert result["means"][TRUTH_VAE]["psnr"]["mean"] > 45
+    assert (videos[MODEL][0] == (0.9 * clips[0].truth.numpy()).astype(np.uint8)).all()
+    table = markdown({**result, "steps": 10})
+    assert "| PSNR over shrink | +0.8 |" in table and f"| {MODEL} |" in table
+
+    class Blind(FakeSampler):
+        def _one(self, clip, strength):
+            return np.full(clip.truth.shape, 90, np.uint8)
+
+    blind, _ = prove(clips, Blind(clips), SampleSettings(), replace(store, model="blind"), without=[BASE])
+    verdicts = {bar["bar"]: bar["verdict"] for bar in blind["bars"]}
+    assert verdicts["PSNR that another take's exo costs"] == "fails"
+    assert verdicts["retrieval among all held-out takes"] == "fails"
+    assert verdicts["PSNR over LoRA strength 0"] == "not measured"
+
+
+def test_a_sampler_that_breaks_the_contract_is_refused(clips, tmp_path: Path) -> None:
+    store = VideoStore(folder=tmp_path, model="x")
+    bad = SimpleNamespace(generate=lambda clips, settings: np.zeros((len(clips), 5, 32, 32, 3), np.float32))
+    with pytest.raises(EgoXInputError, match="float32"):
+        store.generated(bad, clips, SampleSettings(), "model")
+    assert list(tmp_path.glob("*.npy")) == []
+    for name in ("no_such_module", "json"):
+        with pytest.raises(EgoXInputError, match="sampler"):
+            load_sampler(name)
+
+
+def test_takes_from_files_carry_their_objects(takes, clips, tmp_path: Path) -> None:
+    write_take(takes[0], tmp_path / "one", quality=10, objects=True)
+    write_take(takes[1], tmp_path / "two", quality=10)
+    read = clips_of_folder(tmp_path)
+    assert [c.name for c in read] == ["one", "two"] and read[1].objects.ids == ()
+    assert read[0].objects.ids == clips[0].objects.ids
+    assert np.array_equal(read[0].objects.truth, clips[0].objects.truth)
+    big = clips[0].seen_share > 0  # a clip in memory casts only what can be judged
+    assert np.allclose(read[0].seen_share[big], clips[0].seen_share[big])
+    assert (read[0].coverage ^ clips[0].coverage).float().mean() < 0.02  # depth in half precision
+    assert read_masks(tmp_path / "one" / "objects.npz", "one").ids == tuple(sorted(clips[0].objects.ids))
+    with pytest.raises(EgoXInputError, match="no take"):
+        clips_of_folder(tmp_path / "one")
