@@ -11,6 +11,7 @@ from .depth_align import EgoXDepthAlign
 from .ego_pose_input import EgoXEgoPoseInput
 from .evaluate import EgoXEvaluate
 from .fuse_scenes import EgoXFuseScenes
+from .labelled_grid import EgoXLabelledGrid
 from .load_exo_video import EgoXLoadExoVideo
 from .lora import EgoXLoadLora
 from .model_patch import EgoXModelPatch
@@ -20,6 +21,7 @@ from .released_sampling import EgoXReleasedSampling
 from .render_ego_prior import EgoXRenderEgoPrior
 from .save_trajectory import EgoXSaveTrajectory
 from .scene_point_cloud import EgoXScenePointCloud
+from .sweep import EgoXSweep
 from .undistort_exo import EgoXUndistortExo
 from .wan_sampler import EgoXWanSampler
 
@@ -41,6 +43,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     EgoXReleasedSampling,
     EgoXWanSampler,
     EgoXDecodeEgoHalf,
+    EgoXSweep,
+    EgoXLabelledGrid,
     EgoXEvaluate,
 )
 

@@ -1,0 +1,61 @@
+"""Settings to try against each other: every λ_g with every LoRA strength."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .errors import EgoXInputError
+
+MAX_POINTS = 64
+"""More are refused: every one is a whole sampling run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPoint:
+    """One run of a sweep."""
+
+    lambda_g: float
+    strength: float  # of the LoRA
+
+    @property
+    def label(self) -> str:
+        return f"lambda_g {self.lambda_g:g}, LoRA {self.strength:g}"
+
+
+def read_numbers(text: str, what: str) -> tuple[float, ...]:
+    """Numbers parted by commas, semicolons or spaces, each once, in their order.
+
+    Raises:
+        EgoXInputError: none, or something that is no finite number.
+    """
+    numbers = []
+    for part in text.replace(",", " ").replace(";", " ").split():
+        try:
+            number = float(part)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise EgoXInputError(what, got=repr(part), expected="numbers parted by commas",
+                                 fix="write for instance 0, 1, 3")
+        numbers.append(number)
+    if not numbers:
+        raise EgoXInputError(what, got="nothing", expected="at least one number", fix="write for instance 0, 1, 3")
+    return tuple(dict.fromkeys(numbers))
+
+
+def sweep_points(lambdas: tuple[float, ...], strengths: tuple[float, ...]) -> tuple[SweepPoint, ...]:
+    """Every pair: a row for each strength, in it a column for each λ_g.
+
+    λ_g changes fastest, since another strength changes the model's weights, which takes far longer to set up.
+
+    Raises:
+        EgoXInputError: more than MAX_POINTS pairs, a negative λ_g.
+    """
+    count = len(lambdas) * len(strengths)
+    if count > MAX_POINTS:
+        raise EgoXInputError("sweep", got=f"{len(lambdas)} x {len(strengths)} = {count} runs",
+                             expected=f"at most {MAX_POINTS}", fix="try fewer values at a time")
+    if min(lambdas) < 0:
+        raise EgoXInputError("λ_g", got=f"{min(lambdas):g}", expected="0 or more", fix="0 switches the geometry off")
+    return tuple(SweepPoint(lambda_g=lambda_g, strength=strength) for strength in strengths for lambda_g in lambdas)

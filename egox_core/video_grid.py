@@ -1,0 +1,107 @@
+"""Several videos beside each other in one, each under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import EgoXInputError
+from .progress import Progress, no_progress
+
+INK, PAPER, GAP_GREY = 235, 32, 12
+GAP = 4
+"""Pixels between cells."""
+
+
+def labelled_grid(
+    videos: Sequence[Tensor],  # each [T, H, W, 3] 0...1; lengths and sizes may differ
+    labels: Sequence[str],  # one a video; missing ones stay empty
+    columns: int = 0,  # 0: as square as it gets
+    cell_height: int = 0,  # pixels of a picture in the grid; 0: as high as the highest video
+    progress: Progress = no_progress,
+) -> Tensor:
+    """One video of all.
+
+    A video that is shorter holds its last picture, one of another shape is fitted into its cell.
+
+    Returns:
+        [T, H, W, 3] float32, T that of the longest; H and W even, as encoders want them.
+
+    Raises:
+        EgoXInputError: no video, or something that is no video.
+    """
+    check_videos(videos)
+    highest = max(video.shape[1] for video in videos)
+    height = cell_height or highest
+    width = max(round(video.shape[2] * height / video.shape[1]) for video in videos)
+    columns = min(columns or int(np.ceil(np.sqrt(len(videos)))), len(videos))
+    rows = -(-len(videos) // columns)
+    strip = label_height(height)
+    cell = (strip + height, width)
+    frames = max(video.shape[0] for video in videos)
+    size = [rows * cell[0] + (rows - 1) * GAP, columns * cell[1] + (columns - 1) * GAP]
+    canvas = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), GAP_GREY, np.uint8)
+    result = torch.empty((frames, *canvas.shape), dtype=torch.float32)
+    names = [*labels, *[""] * len(videos)][:len(videos)]
+    for index, name in enumerate(names):
+        top, left = _corner(index, columns, cell)
+        canvas[top:top + strip, left:left + width] = label_strip(name, width, strip)
+    for t in range(frames):
+        for index, video in enumerate(videos):
+            top, left = _corner(index, columns, cell)
+            canvas[top + strip:top + strip + height, left:left + width] = _fitted(
+                video[min(t, video.shape[0] - 1)], width, height)
+        result[t] = torch.from_numpy(canvas).float() / 255.0
+        progress(t + 1, frames, "grid")
+    return result
+
+
+def check_videos(videos: Sequence[Tensor]) -> None:
+    """Refuse what is no list of videos."""
+    if not videos:
+        raise EgoXInputError("videos of the grid", got="none", expected="at least one", fix="connect videos")
+    for video in videos:
+        if video.ndim != 4 or video.shape[-1] < 3 or not video.shape[0]:
+            raise EgoXInputError("video of the grid", got=f"shape {list(video.shape)}", expected="[T, H, W, 3]",
+                                 fix="connect the pictures of a video")
+
+
+def label_height(picture_height: int) -> int:
+    """Height of the strip that holds a name."""
+    return max(16, round(picture_height * 0.07))
+
+
+def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height, width, 3] uint8
+    """A name in light letters, made smaller until it fits."""
+    strip = np.full((height, width, 3), PAPER, np.uint8)
+    # The letters that the drawing library has are plain ASCII.
+    text = name.replace("λ", "lambda").encode("ascii", "replace").decode("ascii")
+    scale = height / 34
+    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    if wide > width - 8:
+        scale *= (width - 8) / wide
+        (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    cv2.putText(strip, text, (4, (height + high) // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (INK,) * 3, 1, cv2.LINE_AA)
+    return strip
+
+
+def _corner(index: int, columns: int, cell: tuple[int, int]) -> tuple[int, int]:
+    return (index // columns) * (cell[0] + GAP), (index % columns) * (cell[1] + GAP)
+
+
+def _fitted(frame: Tensor, width: int, height: int) -> np.ndarray:  # [H, W, 3] 0...1 -> [height, width, 3] uint8
+    picture = (frame[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    factor = min(width / picture.shape[1], height / picture.shape[0])
+    size = (max(1, min(width, round(picture.shape[1] * factor))), max(1, min(height, round(picture.shape[0] * factor))))
+    if size != (picture.shape[1], picture.shape[0]):
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    if size == (width, height):
+        return picture
+    whole = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    whole[top:top + size[1], left:left + size[0]] = picture
+    return whole
