@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 from ..egox_core.canvas import check_canvas, crop_ego, latent_frames, latent_size
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.image_embedding import IMAGE_EMBEDDING_MODES, embedding_picture
+from ..egox_core.latent_colours import fit_latent_colours
 from ..egox_core.lora_settings import AUTO, resolve_auto
 from ..egox_core.mask_modes import MASK_MODES, build_mask
 from ..egox_core.types import Canvas
@@ -91,9 +92,11 @@ class EgoXConditioning(io.ComfyNode):
             image_embedding = "none"
 
         exo_images, prior = exo_images[..., :3], prior[..., :3]
+        exo_latent, prior_latent = (encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior))
         canvas = check_canvas(Canvas(
-            exo_latent=encode_video(vae, exo_images, tile_size),
-            prior_latent=encode_video(vae, prior, tile_size),
+            exo_latent=exo_latent,
+            prior_latent=prior_latent,
+            latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
             frames=frames,
             exo_size=(exo_images.shape[2], exo_images.shape[1]),
             ego_size=(prior.shape[2], prior.shape[1]),

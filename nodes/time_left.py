@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from comfy.patcher_extension import WrapperExecutor
-
-CALLBACK = 4  # place of the step callback among outer_sample's arguments after the noise
+from .step_listener import StepListener, running_server
 
 
-class TimeLeft:
-    """An OUTER_SAMPLE wrapper: listens to the step callback and tells the running node; changes no number."""
+class TimeLeft(StepListener):
+    """Tells the running node after each step how long the rest will take."""
 
-    def __init__(self, node_id: str | None) -> None:
-        self.node_id = node_id
-
-    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.node_id is None or len(args) <= CALLBACK:
-            return executor(noise, *args, **kwargs)
-        inner, started = args[CALLBACK], time.monotonic()
-
-        def callback(step: int, x0: Tensor, x: Tensor, total: int) -> None:
-            if inner is not None:
-                inner(step, x0, x, total)
-            self.tell(time_left_text(step + 1, total, time.monotonic() - started))
-
-        return executor(noise, *args[:CALLBACK], callback, *args[CALLBACK + 1:], **kwargs)
+    def after_step(self, done: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+        self.tell(time_left_text(done, total, elapsed_s))
 
     def tell(self, text: str) -> None:
-        """Show a line on the node. Without a server (tests, scripts) nobody is listening."""
-        from server import PromptServer
-
-        server = getattr(PromptServer, "instance", None)
+        """Show a line on the node."""
+        server = running_server()
         if server is not None:
             server.send_progress_text(text, self.node_id)
 

@@ -16,8 +16,10 @@ import nodes as host_nodes
 
 from ..egox_core.canvas import check_sampled_latent
 from ..egox_core.released_sampling import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
+from .clip_preview import clip_fps
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .io_types import EgoXCanvas
+from .live_preview import LivePreview
 from .lora_metadata import lora_metadata
 from .model_patch import KEY, patch_model
 from .picture_embedding import released_embedding
@@ -101,7 +103,9 @@ class EgoXWanSampler(io.ComfyNode):
                                      "negative": [values for _, values in negative]})
         (patched,) = ModelSamplingSD3().patch(patched, shift)
         node_id = cls.hidden.unique_id if cls.hidden else None
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, TimeLeft(node_id))
+        fps = None if trajectory is None else clip_fps(trajectory.times_s)
+        for listener in (TimeLeft(node_id), LivePreview(node_id, canvas.latent_colours, fps)):
+            patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
         if released is not None:
             out = sample_with(patched, *released, positive, negative, latent, seed, cfg, start_step, end_step,
                               add_noise, leftover_noise)

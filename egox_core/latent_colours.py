@@ -1,0 +1,47 @@
+"""Rough colours straight from a latent: what a picture looks like while it is still being sampled.
+
+The map is fitted on the clip's own two halves, whose pictures and latents are both known, so that it fits any VAE and
+costs no decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from .canvas import FRAMES_PER_LATENT
+
+RIDGE = 1e-3
+"""Share of a latent's variance by which directions that the clip hardly has are held back."""
+
+
+def fit_latent_colours(
+    pairs: Sequence[tuple[Tensor, Tensor]],  # (latent [1, 16, t, h, w], frames [T, H, W, 3] 0...1), T = 4 (t - 1) + 1
+) -> Tensor:  # [17, 3] float32: 16 rows for the channels, one for the offset
+    """Least squares from latents to the mean colour of the pixels that each stands for."""
+    latents = torch.cat([latent[0].detach().float().cpu().flatten(1).T for latent, _ in pairs])
+    colours = torch.cat([_latent_sized(frames, latent.shape[-3:]).flatten(0, 2) for latent, frames in pairs])
+    means = latents.double().mean(0), colours.double().mean(0)
+    x, y = latents.double() - means[0], colours.double() - means[1]
+    gram = x.T @ x
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    factors = torch.linalg.solve(gram + ridge + 1e-12 * torch.eye(len(gram), dtype=gram.dtype), x.T @ y)
+    return torch.cat((factors, (means[1] - means[0] @ factors)[None])).float()
+
+
+def latent_colours(latent: Tensor, factors: Tensor) -> Tensor:  # [16, t, h, w], [17, 3] -> [t, h, w, 3] 0...1
+    """The latent's rough picture, one frame a latent frame."""
+    flat = latent.detach().float().cpu().movedim(0, -1)
+    return (flat @ factors[:-1] + factors[-1]).clamp(0, 1)
+
+
+def _latent_sized(frames: Tensor, size: torch.Size) -> Tensor:  # -> [t, h, w, 3]
+    """Frames averaged over what each latent stands for: the first frame alone, then four at a time."""
+    t, h, w = size
+    small = interpolate(frames[..., :3].detach().float().cpu().movedim(-1, 1), size=(h, w), mode="area")
+    first, rest = small[:1], small[1:1 + FRAMES_PER_LATENT * (t - 1)]
+    grouped = rest.unflatten(0, (t - 1, FRAMES_PER_LATENT)).mean(1) if t > 1 else rest
+    return torch.cat((first, grouped)).movedim(1, -1)

@@ -1,0 +1,44 @@
+"""Listens to a sampler's steps without changing a number of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+CALLBACK = 4  # place of the step callback among outer_sample's arguments after the noise
+
+
+class StepListener:
+    """An OUTER_SAMPLE wrapper; subclasses say in :meth:`after_step` what they do with a step."""
+
+    def __init__(self, node_id: str | None) -> None:
+        self.node_id = node_id
+
+    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.node_id is None or len(args) <= CALLBACK:
+            return executor(noise, *args, **kwargs)
+        inner, started = args[CALLBACK], time.monotonic()
+        latent_format = executor.class_obj.model_patcher.get_model_object("latent_format")
+
+        def callback(step: int, x0: Tensor, x: Tensor, total: int) -> None:
+            if inner is not None:
+                inner(step, x0, x, total)
+            self.after_step(step + 1, total, time.monotonic() - started, x0, latent_format)
+
+        return executor(noise, *args[:CALLBACK], callback, *args[CALLBACK + 1:], **kwargs)
+
+    def after_step(self, done: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+        """``x0`` [B, 16, t, h, w]: what the model now thinks the clip is, in model space."""
+        raise NotImplementedError
+
+
+def running_server() -> Any | None:
+    """The host's server. Without one (tests, scripts) nobody is listening."""
+    from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)
