@@ -6,8 +6,9 @@ A sampler is a Python module, named on the command line, with
     through_vae(videos: uint8 [N, T, S, S, 3]) -> the same shape: encoded and decoded by the model's own VAE
     fingerprint() -> str: changes with any of its weights
 
-and, where it can, ``held_out() -> Sequence[SyntheticSpec]`` (takes that no training saw) and ``facts() -> dict`` (what
-the record shall say of the model: stages, steps, compute). Videos may be numpy or torch; values are 0...255.
+and, where it can, ``held_out() -> Sequence[SyntheticSpec]`` (takes that no training saw), ``loras() -> Sequence[str]``
+(names that ``settings.lora`` may have; without it "full" alone) and ``facts() -> dict`` (what the record shall say of
+the model: stages, steps, compute). :class:`benchmarks._wan_sampler.WanSampler` has all but the takes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -31,13 +33,14 @@ DEFAULT_SAMPLER = "devtools.train_demo.sampler"
 NEEDED = ("generate", "through_vae", "fingerprint")
 BATCH = 8
 """Clips that are asked for at once; a killed bench loses at most these."""
+FULL = "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSettings:
     """How a video is sampled. None means what the LoRA was trained with."""
 
-    lora: str = "full"  # which of the trained LoRAs: full | no_gga | no_prior | no_clean_latent; "@2": a second seed
+    lora: str = FULL  # which of the trained LoRAs: full | no_gga | no_prior | no_clean_latent; "@2": a second seed
     strength: float = 1.0
     steps: int = 10
     cfg: float = 1.0
@@ -45,11 +48,26 @@ class SampleSettings:
     lambda_g: float | None = None
     gga_mode: str | None = None  # released | paper | power | off
     rays: str | None = None  # released | exact | pinhole
-    trust: bool = True  # whether attention is told where depth is not to be believed
+    soft_trust: bool = False  # the bias is scaled by how far the depth behind a key is to be believed
 
 
 Videos = list[np.ndarray]
 """One a clip, [T, S, S, 3] uint8."""
+
+
+Sampler = Any
+"""A module or object that keeps the contract."""
+
+
+def lora_names(sampler: Sampler) -> tuple[str, ...]:
+    """The LoRAs that this sampler has."""
+    return tuple(sampler.loras()) if callable(getattr(sampler, "loras", None)) else (FULL,)
+
+
+def facts_of(sampler: Sampler) -> dict[str, Any]:
+    """What the sampler says of its model."""
+    told = sampler.facts() if callable(getattr(sampler, "facts", None)) else {}
+    return {"fingerprint": sampler.fingerprint(), **told}
 
 
 def load_sampler(name: str) -> ModuleType:
@@ -77,15 +95,15 @@ class VideoStore:
     folder: Path
     model: str  # the sampler's fingerprint
 
-    def generated(self, sampler: ModuleType, clips: Sequence[HeldOutClip], settings: SampleSettings, label: str,
+    def generated(self, sampler: Sampler, clips: Sequence[HeldOutClip], settings: SampleSettings, label: str,
                   progress: Progress = no_progress) -> Videos:
         """Sampled videos of the clips; those that are there already are read."""
-        keys = [_key(self.model, asdict(settings), *input_hashes(clip)) for clip in clips]
+        keys = [key_of(self.model, asdict(settings), *input_hashes(clip)) for clip in clips]
         return self._filled(keys, clips, lambda some: sampler.generate(some, settings), label, progress)
 
-    def through_vae(self, sampler: ModuleType, videos: Videos, label: str, progress: Progress = no_progress) -> Videos:
+    def through_vae(self, sampler: Sampler, videos: Videos, label: str, progress: Progress = no_progress) -> Videos:
         """Each video once through the model's own VAE."""
-        keys = [_key(self.model, "vae", _digest(video)) for video in videos]
+        keys = [key_of(self.model, "vae", _digest(video)) for video in videos]
         return self._filled(keys, videos, lambda some: sampler.through_vae(np.stack(some)), label, progress)
 
     def _filled(self, keys: Sequence[str], inputs: Sequence, make: Callable, label: str, progress: Progress) -> Videos:
@@ -122,5 +140,6 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _key(*parts: object) -> str:
+def key_of(*parts: object) -> str:
+    """A name for what is made from these."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

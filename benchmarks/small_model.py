@@ -16,17 +16,15 @@ measured". The exit code is 0 only where every bar holds.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from benchmarks._held_out import HeldOutClip, clips_of_folder, clips_of_seeds, with_exo_of, with_prior_of
+from benchmarks._bench_arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
+from benchmarks._held_out import HeldOutClip, with_exo_of, with_prior_of
 from benchmarks._record import RESULTS, add_arguments, finish
-from benchmarks._sampler import DEFAULT_SAMPLER, SampleSettings, VideoStore, load_sampler
+from benchmarks._sampler import Sampler, SampleSettings, VideoStore, facts_of
 from benchmarks._small_scores import (
     BARS,
     BASE,
@@ -42,20 +40,16 @@ from benchmarks._small_scores import (
     score_method,
 )
 from benchmarks._small_sheet import write_sheet
-from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
-from egox_core.synthetic import SyntheticSpec
 
-WORK = Path(__file__).resolve().parent.parent / "output" / "small_model"
-LEAST_TAKES = 64
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("retrieval_hit", "retrieval", 2), ("colours_right", "object frames", 2), ("objects_right", "objects", 2))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_take_arguments(parser)
+    add_take_arguments(parser, "small_model")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1234, help="of the sampling noise")
     parser.add_argument("--without", action="append", default=[], choices=(BASE, PRIOR_VAE, TRUTH_VAE, WRONG_EXO,
@@ -64,7 +58,7 @@ def main() -> int:
     parser.add_argument("--zoom", type=int, default=1, help="of the contact sheet")
     add_arguments(parser)
     args = parser.parse_args()
-    sampler = load_sampler(args.sampler)
+    sampler = sampler_of(args)
     clips = held_out_clips(args, sampler)
     settings = SampleSettings(steps=args.steps, seed=args.seed)
     store = VideoStore(folder=args.work / "videos", model=sampler.fingerprint())
@@ -72,7 +66,7 @@ def main() -> int:
     shown = {name: videos[name] for name in (BASE, MODEL) if name in videos}
     write_sheet(args.work / "contact_sheet.png", clips, shown, zoom=args.zoom)
     counted = [bar for bar in result["bars"] if args.gpu_trained or not bar["gpu_only"]]
-    result = {**result, "steps": args.steps, "cfg": 1.0, "model": facts(sampler),
+    result = {**result, "steps": args.steps, "cfg": 1.0, "model": facts_of(sampler),
               "passed": len(clips) >= LEAST_TAKES and all(bar["verdict"] == "holds" for bar in counted)}
     table = markdown(result)
     if args.save:
@@ -82,40 +76,7 @@ def main() -> int:
     return 0 if result["passed"] else 1
 
 
-def add_take_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where takes and videos come from and go to; the ablation asks for the same."""
-    parser.add_argument("--takes", type=Path, help="folder of take folders, as write_take leaves them")
-    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "COUNT"), help="instead: takes of these seeds")
-    parser.add_argument("--spec", type=Path, help="JSON of SyntheticSpec fields, for --seeds")
-    parser.add_argument("--count", type=int, help="only the first takes")
-    parser.add_argument("--sampler", default=DEFAULT_SAMPLER, help="module with generate(clips, settings)")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for videos and contact sheet")
-
-
-def held_out_clips(args: argparse.Namespace, sampler: ModuleType) -> list[HeldOutClip]:
-    """The clips that the arguments name.
-
-    Raises:
-        EgoXInputError: none named, and the sampler has none of its own; clips of several sizes.
-    """
-    if args.takes is not None:
-        clips = clips_of_folder(args.takes)[: args.count]
-    elif args.seeds is not None:
-        fields = json.loads(args.spec.read_text(encoding="utf-8")) if args.spec else {}
-        first, count = args.seeds
-        clips = clips_of_seeds(SyntheticSpec(**fields), range(first, first + (args.count or count)))
-    elif callable(getattr(sampler, "held_out", None)):
-        clips = [clips_of_seeds(spec, [spec.seed])[0] for spec in list(sampler.held_out())[: args.count]]
-    else:
-        raise EgoXInputError("held-out takes", got="none named", expected="--takes FOLDER or --seeds FIRST COUNT",
-                             fix="name takes that no training saw")
-    if len({(c.exo.shape, c.truth.shape) for c in clips}) > 1:
-        raise EgoXInputError("held-out takes", got="takes of several sizes or lengths", expected="one size",
-                             fix="swapping exo and prior between takes needs equal ones")
-    return clips
-
-
-def prove(clips: Sequence[HeldOutClip], sampler: ModuleType, settings: SampleSettings, store: VideoStore, *,
+def prove(clips: Sequence[HeldOutClip], sampler: Sampler, settings: SampleSettings, store: VideoStore, *,
           without: Sequence[str] = (), progress: Progress = no_progress) -> tuple[dict[str, Any], dict[str, list]]:
     """(means and bars, the videos by method)."""
     videos: dict[str, list[np.ndarray]] = {MODEL: store.generated(sampler, clips, settings, MODEL, progress)}
@@ -171,17 +132,6 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def _figure(estimate: Mapping[str, float], digits: int) -> str:
     return f"{estimate['mean']:.{digits}f} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
-
-
-def facts(sampler: ModuleType) -> dict[str, Any]:
-    """What the sampler says of its model."""
-    return {"fingerprint": sampler.fingerprint(), **(sampler.facts() if callable(getattr(sampler, "facts", None))
-                                                     else {})}
-
-
-def told(done: int, total: int, stage: str) -> None:
-    """Progress, a line each."""
-    print(f"[{done}/{total}] {stage}", flush=True)
 
 
 if __name__ == "__main__":

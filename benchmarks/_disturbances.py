@@ -1,0 +1,101 @@
+"""What goes wrong before the model sees it: depth, poses, trust; each makes prior and geometry from what is then left.
+
+Everything is drawn from the clip's own name, so that the same clip is disturbed alike in every row and every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks._held_out import HeldOutClip, with_prior
+from egox_core.depth_edges import depth_edge
+from egox_core.depth_trust import with_trust
+from egox_core.poses import compose
+
+OUTLINE_STEP, STRAY_SHARE = 0.05, 0.3
+PATCH_SHARE, PATCHES = 0.5, 8
+"""Missing depth: half the picture, in patches of an eighth of its height."""
+POSE_DEG, POSE_M = 5.0, 0.1
+
+Disturb = Callable[[HeldOutClip], HeldOutClip]
+
+
+def depth_noise(share: float) -> Disturb:
+    """Normal noise of this share of the depth in every pixel and frame, and stray depths at outlines, as depth models
+    leave them (30 % of the pixels there lie anywhere between the two sides)."""
+
+    def disturb(clip: HeldOutClip) -> HeldOutClip:
+        draw = _generator(clip, "depth noise")
+        maps = [_noisy(depth, share, draw) for depth in clip.depth.depth_m]
+        return with_prior(replace(clip, depth=replace(clip.depth, depth_m=torch.stack(maps))))
+
+    return disturb
+
+
+def _noisy(depth: Tensor, share: float, draw: torch.Generator) -> Tensor:
+    wide = depth.nan_to_num(0)[None, None]
+    near, far = (s * torch.nn.functional.max_pool2d(s * wide, 3, 1, 1)[0, 0] for s in (-1, 1))
+    stray = (depth_edge(depth) > OUTLINE_STEP) & (torch.rand(depth.shape, generator=draw) < STRAY_SHARE)
+    between = near + (far - near) * torch.rand(depth.shape, generator=draw)
+    noisy = depth * (1 + share * torch.randn(depth.shape, generator=draw)).clamp_min(0.1)
+    return torch.where(stray & (between > 0), between, noisy)
+
+
+def missing_patches(clip: HeldOutClip) -> HeldOutClip:
+    """Half of the depth picture unknown, in the same square patches all through the clip."""
+    height, width = clip.depth.depth_m.shape[1:]
+    draw = torch.rand(PATCHES, round(PATCHES * width / height), generator=_generator(clip, "patches"))
+    gone = torch.nn.functional.interpolate((draw < PATCH_SHARE).float()[None, None], size=(height, width))[0, 0] > 0.5
+    depth_m = torch.where(gone, torch.nan, clip.depth.depth_m)
+    return with_prior(replace(clip, depth=replace(clip.depth, depth_m=depth_m)))
+
+
+def no_depth(clip: HeldOutClip) -> HeldOutClip:
+    """No depth at all: an empty prior, and attention without geometry."""
+    depth = replace(clip.depth, depth_m=torch.full_like(clip.depth.depth_m, torch.nan))
+    return replace(clip, depth=depth, prior=torch.zeros_like(clip.prior), coverage=torch.zeros_like(clip.coverage))
+
+
+def pose_error(degrees: float = 0.0, metres: float = 0.0) -> Disturb:
+    """The ego path turned about one axis of the ego camera and shifted along one of its directions, both drawn anew for
+    each clip and the same in all its frames: an error of calibration."""
+
+    def disturb(clip: HeldOutClip) -> HeldOutClip:
+        draw = _generator(clip, "pose")
+        axis, way = (v / v.norm() for v in torch.randn(2, 3, generator=draw, dtype=torch.float64))
+        wrong_from_ego = torch.cat((turn(axis, degrees), (metres * way)[:, None]), dim=1)
+        w2c = torch.stack([compose(wrong_from_ego, pose) for pose in clip.trajectory.w2c])
+        return with_prior(replace(clip, trajectory=replace(clip.trajectory, w2c=w2c)))
+
+    return disturb
+
+
+def turn(axis: Tensor, degrees: float) -> Tensor:
+    """Rotation [3, 3] float64 about a unit axis [3]."""
+    x, y, z = axis.tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    return torch.linalg.matrix_exp(cross * float(np.radians(degrees)))
+
+
+def told_of_trust(clip: HeldOutClip) -> HeldOutClip:
+    """The clip with the trust map of its depth as it is; the prior stays."""
+    return replace(clip, depth=with_trust(clip.depth))
+
+
+DISTURBANCES: Mapping[str, Disturb] = {
+    "": lambda clip: clip,
+    "depth noise 2 %": depth_noise(0.02), "depth noise 10 %": depth_noise(0.10),
+    "half the depth missing": missing_patches, "no depth": no_depth,
+    "pose 5 degrees off": pose_error(degrees=POSE_DEG), "pose 10 cm off": pose_error(metres=POSE_M),
+}
+
+
+def _generator(clip: HeldOutClip, purpose: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{clip.name}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,0 +1,166 @@
+"""What each part is worth: the paper's Table 2 and Figure 8 on the small model, and what it can bear.
+
+    python3 run.py bench ablation --base FILE --vae FILE --lora FILE --lora no_gga=FILE --lora no_prior=FILE \\
+        --lora no_clean_latent=FILE --seeds FIRST COUNT --spec FILE [--groups parts attention ...] [--save]
+
+Parts: LoRAs trained from the same base with the same steps, without geometry-guided attention, without ego prior (its
+condition latent is a grey video's), without clean latent (exo noised alike). Attention: λ_g, modes and rays at
+inference. Strength of the LoRA. Robustness: noise in the depth, depth missing, poses off, a wrong λ_g; with and without
+the trust mask. Each row stands beside the full model on the same takes: 10 steps, no CFG, 95 % bootstrap intervals over
+takes. A row that is done is kept in ``--work``; a bench that was stopped goes on, within a row by clips.
+
+With the sampler's own takes and LoRAs (``--sampler``) no files need naming.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks._ablation_rows import GROUPS, Row, rows_of
+from benchmarks._bench_arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
+from benchmarks._disturbances import DISTURBANCES, told_of_trust
+from benchmarks._held_out import HeldOutClip
+from benchmarks._record import RESULTS, add_arguments, finish
+from benchmarks._sampler import FULL, Sampler, SampleSettings, VideoStore, facts_of, input_hashes, key_of, lora_names
+from benchmarks._small_scores import Scores, mean_of, score_method
+from egox_core.metrics.bootstrap import paired_difference
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import read_json, write_json, write_whole
+
+ROW_VERSION = 1  # raised when a disturbance or a score changes its meaning
+COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
+           ("retrieval_hit", "retrieval", 2), ("colours_right", "object frames", 2))
+DIFFERENCES = (("psnr", "Δ PSNR", 2), ("ssim", "Δ SSIM", 3), ("psnr_inside", "Δ inside", 2),
+               ("psnr_outside", "Δ outside", 2))
+TITLES = {"parts": "What each part is worth", "attention": "The attention at inference", "strength": "LoRA strength",
+          "robustness": "What it can bear"}
+NOTE = "ablation_note.md"
+"""Written by a person; it stands below the tables."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_take_arguments(parser, "ablation")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1234, help="of the sampling noise")
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--rows", nargs="+", help="only rows of these names (and those that they are compared with)")
+    parser.add_argument("--list", action="store_true", help="print the rows and stop")
+    parser.add_argument("--trained-by", action="append", default=[], metavar="COMMAND",
+                        help="a command that made the LoRAs, for the head of the table; may be given again")
+    add_arguments(parser)
+    args = parser.parse_args()
+    sampler = sampler_of(args)
+    rows = rows_of(lora_names(sampler), SampleSettings(steps=args.steps, seed=args.seed), args.groups)
+    rows = chosen_rows(rows, args.rows)
+    if args.list:
+        print("\n".join(f"{row.group}: {row.name}" for row in rows))
+        return 0
+    clips = held_out_clips(args, sampler)
+    scores = {row.name: score_row(row, clips, sampler, args.work, told) for row in rows}
+    result = {"takes": len(clips), "frames": len(clips[0].truth), "ego_px": clips[0].truth.shape[1],
+              "steps": args.steps, "cfg": 1.0, "model": facts_of(sampler),
+              "commands": [*args.trained_by, shlex.join(["python3", "run.py", "bench", "ablation", *_named(sys.argv)])],
+              "rows": [figures(row, scores) for row in rows]}
+    table = markdown(result)
+    if args.save:
+        note = RESULTS / NOTE
+        text = table + (f"\n{note.read_text(encoding='utf-8')}" if note.is_file() else "")
+        with write_whole(RESULTS / "ablation.md") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    finish("ablation", result, args, table)
+    return 0 if len(clips) >= LEAST_TAKES else 1
+
+
+def chosen_rows(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
+    """The named rows with all that they are compared with, in table order."""
+    if names is None:
+        return list(rows)
+    by_name = {row.name: row for row in rows}
+    wanted, queue = {FULL}, [name for name in names if name in by_name]
+    while queue:
+        name = queue.pop()
+        if name not in wanted:
+            wanted.add(name)
+            queue.append(by_name[name].against)
+    return [row for row in rows if row.name in wanted]
+
+
+def score_row(row: Row, clips: Sequence[HeldOutClip], sampler: Sampler, work: Path,
+              progress: Progress = no_progress) -> Scores:
+    """The scores of one row, from the disk where they are there."""
+    made_from = key_of(ROW_VERSION, sampler.fingerprint(), asdict(row.settings), row.disturbance,
+                       *(part for clip in clips for part in (clip.name, *input_hashes(clip))))
+    file = work / "rows" / f"{made_from}.json"
+    if file.is_file():
+        progress(len(clips), len(clips), f"{row.name} (kept)")
+        return read_json(file, "row of the ablation")["scores"]
+    store = VideoStore(folder=work / "videos", model=sampler.fingerprint())
+    disturbed = [DISTURBANCES[row.disturbance](clip) for clip in clips]
+    if row.settings.soft_trust:
+        disturbed = [told_of_trust(clip) for clip in disturbed]
+    scores = score_method(store.generated(sampler, disturbed, row.settings, row.name, progress), clips)
+    write_json(file, {"row": row.name, "settings": asdict(row.settings), "disturbance": row.disturbance,
+                      "scores": scores})
+    return scores
+
+
+def figures(row: Row, scores: Mapping[str, Scores]) -> dict[str, Any]:
+    """Means, and differences to what the row is compared with, each with its interval."""
+    own, other = scores[row.name], scores[row.against]
+    take_of = {clip: clip for clip in own["psnr"]}
+    differences = {} if row.name == row.against else {
+        key: paired_difference(own[key], other[key], take_of) for key, _, _ in DIFFERENCES}
+    return {"row": row.name, "group": row.group, "against": row.against, "settings": asdict(row.settings),
+            "disturbance": row.disturbance,
+            "means": {key: found.as_dict() for key, _, _ in COLUMNS if (found := mean_of(own, key)) is not None},
+            "differences": {key: found.as_dict() for key, found in differences.items() if found is not None}}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """A table a group, a row a setting."""
+    lines = ["# Ablation on the small model", "", "```", *result["commands"], "```", "",
+             f"{result['takes']} held-out takes, {result['frames']} frames, ego {result['ego_px']} px; "
+             f"{result['steps']} steps, no CFG. Means with 95 % bootstrap intervals over takes; Δ is the row minus "
+             "what it is compared with, on the same takes.", ""]
+    full = result["rows"][0]
+    for group, title in TITLES.items():
+        rows = [row for row in result["rows"] if row["group"] == group and row is not full]
+        if not rows:
+            continue
+        lines += [f"## {title}", "", "| | compared with | " + " | ".join(
+            label for _, label, _ in (*DIFFERENCES, *COLUMNS)) + " |", "| --- " * (2 + len(DIFFERENCES) + len(COLUMNS))
+            + "|"]
+        for row in (full, *rows):
+            cells = [*(_figure(row["differences"].get(key), digits, "+") for key, _, digits in DIFFERENCES),
+                     *(_figure(row["means"].get(key), digits) for key, _, digits in COLUMNS)]
+            lines.append(f"| {row['row']} | {'' if row is full else row['against']} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _figure(estimate: Mapping[str, float] | None, digits: int, sign: str = "") -> str:
+    if estimate is None:
+        return "–"
+    mean, low, high = (f"{estimate[key]:{sign}.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _named(arguments: Sequence[str]) -> list[str]:
+    """The command's arguments with files by their names: where they lay means nothing elsewhere."""
+    out = []
+    for text in arguments[1:]:
+        name, equals, value = text.partition("=")
+        path = Path(value if equals else text)
+        out.append((f"{name}=" if equals else "") + path.name if path.is_absolute() else text)
+    return out
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

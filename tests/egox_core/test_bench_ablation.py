@@ -1,0 +1,167 @@
+"""The ablation's bench: disturbances are what they say, rows are kept, the sampler is the trainer's own loop."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+for package in ("torchmetrics", "peft", "pydantic"):
+    pytest.importorskip(package)
+
+from benchmarks._ablation_rows import rows_of  # noqa: E402
+from benchmarks._disturbances import DISTURBANCES, POSE_DEG, POSE_M, told_of_trust  # noqa: E402
+from benchmarks._held_out import HeldOutClip, clip_of_take  # noqa: E402
+from benchmarks._sampler import FULL, SampleSettings  # noqa: E402
+from benchmarks._wan_sampler import WanSampler, sample_together  # noqa: E402
+from benchmarks.ablation import chosen_rows, figures, markdown, score_row  # noqa: E402
+from egox_core.errors import EgoXInputError  # noqa: E402
+from egox_core.poses import camera_centre  # noqa: E402
+from egox_core.synthetic import SyntheticSpec, make_take  # noqa: E402
+
+SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
+                     edge_samples=1)
+VAE = Path(__file__).resolve().parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+SETTINGS = SampleSettings(steps=2)
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[HeldOutClip]:
+    return [clip_of_take(make_take(replace(SPEC, seed=seed))) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    file = Path(__file__).resolve().parent.parent / "train" / "tiny_cache.py"
+    spec = importlib.util.spec_from_file_location("egox_tests_tiny_cache_for_bench", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def sampler(tiny, tmp_path_factory) -> WanSampler:
+    """A random base with LoRAs that two steps of training made, one as usual and one with a noised exo half."""
+    from egox_core.train.config import parse_config
+    from egox_core.train.loop import train
+
+    folder = tmp_path_factory.mktemp("models")
+    tiny.make_cache(folder / "cache")
+    tiny.make_base(folder / "base.safetensors")
+    files = {}
+    for name, conditioning in ((FULL, {"lambda_g": 2.0}), ("no_clean_latent", {"exo_clean": False}),
+                               ("no_prior", {"prior": "none"}), ("no_gga", {"gga_mode": "off"})):
+        settings = tiny.settings(folder, output=str(folder / name), steps=2, conditioning=conditioning)
+        train(parse_config(settings))
+        files[name] = folder / name / "lora.safetensors"
+    return WanSampler(base=folder / "base.safetensors", vae=VAE, loras=files)
+
+
+def test_a_disturbance_is_what_it_says_and_always_the_same(clips) -> None:
+    clip = clips[0]
+    for name, disturb in DISTURBANCES.items():
+        once, again = disturb(clip), disturb(clip)
+        assert torch.equal(once.prior, again.prior) and torch.equal(once.truth, clip.truth)
+        assert torch.equal(once.depth.depth_m.nan_to_num(-1), again.depth.depth_m.nan_to_num(-1))
+        assert (name == "") == torch.equal(once.prior, clip.prior), name
+    for share in (0.02, 0.1):
+        noisy = DISTURBANCES[f"depth noise {100 * share:.0f} %"](clip).depth.depth_m / clip.depth.depth_m - 1
+        middle = noisy.abs().median() / 0.6745  # of a normal distribution, unmoved by the strays at outlines
+        assert middle == pytest.approx(share, rel=0.15)
+    gone = DISTURBANCES["half the depth missing"](clip)
+    assert 0.3 < gone.depth.depth_m.isnan().float().mean() < 0.7
+    assert gone.coverage.float().mean() < clip.coverage.float().mean()
+    nothing = DISTURBANCES["no depth"](clip)
+    assert not nothing.coverage.any() and nothing.depth.depth_m.isnan().all()
+    turned, moved = (DISTURBANCES[n](clip).trajectory.w2c for n in ("pose 5 degrees off", "pose 10 cm off"))
+    between = turned[:, :, :3] @ clip.trajectory.w2c[:, :, :3].transpose(1, 2)
+    cosine = (between.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
+    assert torch.allclose(cosine.acos().rad2deg(), torch.full((5,), POSE_DEG, dtype=torch.float64), atol=1e-6)
+    centres = [torch.stack([camera_centre(p) for p in w2c]) for w2c in (turned, moved, clip.trajectory.w2c)]
+    assert torch.allclose(centres[0], centres[2]) and torch.equal(moved[:, :, :3], clip.trajectory.w2c[:, :, :3])
+    assert torch.allclose((centres[1] - centres[2]).norm(dim=1), torch.full((5,), POSE_M, dtype=torch.float64))
+    trusted = told_of_trust(clip)
+    assert trusted.depth.trust.min() < 0.5 and torch.equal(trusted.prior, clip.prior)
+
+
+def test_the_rows(clips) -> None:
+    rows = rows_of((FULL, "no_gga", "no_prior", "no_clean_latent", "full@2", "no_gga@2"), SETTINGS)
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names) and names[0] == FULL
+    for place, row in enumerate(rows):
+        assert row.against in names[:place] or row.name == FULL, row.name
+    second = next(row for row in rows if row.name == "without GGA, seed 2")
+    assert second.against == "full, seed 2" and second.settings.lora == "no_gga@2"
+    assert {"without GGA", "without ego prior", "without clean latent", "λ_g 10, trust mask"} <= set(names)
+    few = chosen_rows(rows, ["no depth, trust mask", "no such row"])
+    assert [row.name for row in few] == [FULL, "no depth", "no depth, trust mask"]
+    assert [row.name for row in rows_of((FULL,), SETTINGS, ["parts"])] == [FULL]
+
+
+def test_a_batch_is_its_clips_one_by_one_by_the_trainers_loop(sampler, clips) -> None:
+    from egox_core.train.sample import collate
+    from egox_core.train.sampling import sample_ego
+
+    conditioning = sampler.conditioning_of(SETTINGS)
+    assert (conditioning.lambda_g, conditioning.exo_clean, conditioning.prior) == (2.0, True, "prior")
+    model, scope = sampler._model(SETTINGS)
+    samples = [sampler._sample(clip, conditioning, model.config.text_dim) for clip in clips]
+    together = sample_together(model, scope, collate(samples), conditioning, SETTINGS)
+    for sample, latent in zip(samples, together, strict=True):
+        alone = sample_ego(model, scope, sample, conditioning, steps=2, seed=SETTINGS.seed)
+        assert torch.allclose(alone[0], latent, atol=1e-4)  # sums in another order in a batch of two
+
+
+def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
+    one = clips[:1]
+    changes = {"": {}, "strength": {"strength": 0.0}, "λ": {"lambda_g": 0.0}, "mode": {"gga_mode": "power"},
+               "rays": {"rays": "pinhole"}, "seed": {"seed": 5}, "exo": {"lora": "no_clean_latent"},
+               "prior": {"lora": "no_prior"}, "gga": {"lora": "no_gga"}}
+    made = {name: sampler.generate(one, replace(SETTINGS, **more)) for name, more in changes.items()}
+    for name, video in made.items():
+        assert video.shape == (1, 5, 32, 32, 3) and video.dtype == np.uint8
+        assert all(name == other or not np.array_equal(video, twin) for other, twin in made.items()), name
+    trusting = replace(SETTINGS, soft_trust=True)
+    assert not np.array_equal(made[""], sampler.generate([told_of_trust(clips[0])], trusting))
+    assert sampler.conditioning_of(replace(SETTINGS, lora="no_clean_latent")).exo_clean is False
+    assert sampler.conditioning_of(replace(SETTINGS, lora="no_prior")).prior == "none"
+    assert sampler.conditioning_of(replace(SETTINGS, lora="no_gga")).gga_mode == "off"
+    vae = sampler.through_vae(np.stack([clips[0].truth.numpy()]))
+    assert vae.shape == (1, 5, 32, 32, 3)
+    for settings, message in ((replace(SETTINGS, lora="other"), "LoRA"), (replace(SETTINGS, cfg=3.0), "cfg")):
+        with pytest.raises(EgoXInputError, match=message):
+            sampler.generate(one, settings)
+
+
+def test_rows_are_kept_and_compared(clips, tmp_path: Path) -> None:
+    calls = []
+
+    def generate(some, settings: SampleSettings) -> np.ndarray:
+        calls.append(settings)
+        grey = 0.5 if settings.lambda_g == 0 else 0.9
+        return np.stack([(grey * clip.truth.numpy()).astype(np.uint8) for clip in some])
+
+    fake = SimpleNamespace(generate=generate, fingerprint=lambda: "fake")
+    rows = chosen_rows(rows_of((FULL,), SETTINGS), ["λ_g 0", "half the depth missing", "half the depth missing, "
+                                                    "trust mask"])
+    scores = {row.name: score_row(row, clips, fake, tmp_path) for row in rows}
+    assert len(calls) == 4
+    assert {row.name: score_row(row, clips, fake, tmp_path) for row in rows} == scores and len(calls) == 4
+    # All rows of this sampler but λ_g 0 are the same video, and regions are always those of the true prior.
+    told = {row.name: figures(row, scores) for row in rows}
+    assert told[FULL]["differences"] == {} and told["λ_g 0"]["differences"]["psnr"]["high"] < -5
+    same = told["half the depth missing"]["differences"]
+    assert same["psnr"] == {**same["psnr"], "mean": 0.0, "low": 0.0, "high": 0.0} and same["psnr_inside"]["mean"] == 0
+    table = markdown({"takes": 2, "frames": 5, "ego_px": 32, "steps": 2, "commands": ["run"],
+                      "rows": list(told.values())})
+    assert "| λ_g 0 | full | -" in table and "## What it can bear" in table and "LoRA strength" not in table
+    other = SimpleNamespace(generate=generate, fingerprint=lambda: "others' weights")
+    score_row(rows[0], clips, other, tmp_path)
+    assert len(calls) == 5
