@@ -24,6 +24,13 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 """Inputs that may be ``auto``, and what they may become."""
 
 
+ABLATIONS: Mapping[str, tuple[str, str]] = {
+    "exo_clean": ("true", "the LoRA was trained with a noised exo half, which the nodes keep clean"),
+    "prior": ("prior", "the LoRA was trained without an ego prior"),
+}
+"""Metadata of comparison LoRAs: what every other LoRA has there, and what to say where it differs."""
+
+
 def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> str:
     """``auto`` becomes what the LoRA was trained with, where inference has that mode, else ``released``.
 
@@ -42,7 +49,7 @@ def contradictions(chosen: Mapping[str, str | float], metadata: Mapping[str, str
     ``chosen`` holds any of the inputs above and ``lambda_g``. λ_g of the released trainer's mode isn't held against the
     choice: it trains with 1 and infers with 3 (quirks 19).
     """
-    said = []
+    said = [sentence for key, (usual, sentence) in ABLATIONS.items() if metadata.get(PREFIX + key, usual) != usual]
     for name, value in chosen.items():
         trained = metadata.get(PREFIX + name)
         if trained is None or (name in CHOICES and trained not in CHOICES[name]):

@@ -72,6 +72,8 @@ class CachedSamples:
             return TrainSample(clips=(f"{item.clip}:{item.view}",), exo=latent[..., :0], ego=latent, cond_ego=condition,
                                text=text, image=None if image is None else _batch(image))
         prior = have["grey"] if self.config.conditioning.prior == "none" else have["prior"]
+        if self.config.conditioning.prior == "zero":
+            prior = torch.zeros_like(prior)
         image = have.get("image")
         return TrainSample(clips=(item.clip,), exo=_batch(have["exo"]), ego=_batch(have["ego"]), cond_ego=_batch(prior),
                            text=text, image=None if image is None else _batch(image),

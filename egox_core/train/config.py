@@ -41,8 +41,10 @@ class ConditioningConfig(_Strict):
     gga_mode: Literal["released", "paper", "power", "off"] | None = None
     lambda_g: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     rays: Literal["released", "exact", "pinhole", "trainer"] | None = None
-    exo_clean: bool = True  # False: the exo half is noised and learnt too (the ablation "without clean latent")
-    prior: Literal["prior", "none"] = "prior"  # none: the ablation without ego prior (condition latent of a grey video)
+    # The paper's ablations; gga_mode off is the third.
+    exo_clean: bool = True  # False, "without clean latent": the exo half is noised like the ego half
+    exo_loss: bool = False  # with exo_clean off: the exo half is learnt, and sampled, too
+    prior: Literal["prior", "none", "zero"] = "prior"  # none, zero: "without ego prior": latent of a grey video, zeros
 
     @model_validator(mode="before")
     @classmethod
@@ -59,6 +61,8 @@ class ConditioningConfig(_Strict):
     def _lambda_fits_mode(self) -> ConditioningConfig:
         if self.gga_mode == "paper" and self.lambda_g == 0:
             raise ValueError("lambda_g 0 would silence every exo key in gga_mode paper; use gga_mode off")
+        if self.exo_loss and self.exo_clean:
+            raise ValueError("exo_loss needs exo_clean false: a clean exo half has nothing to predict")
         return self
 
 
@@ -128,6 +132,7 @@ class TrainConfig(_Strict):
     base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
     cache: Path
     output: Path
+    init_lora: Path | None = None  # weights to start from, with a fresh optimizer; of the same base, rank and targets
     steps: int = Field(ge=1)
     batch_size: int = Field(default=1, ge=1)  # a process and micro-step
     gradient_accumulation: int = Field(default=1, ge=1)
@@ -154,6 +159,12 @@ class TrainConfig(_Strict):
         if isinstance(timesteps, Mapping) and timesteps.get("shift") is None and mode in MODE_DEFAULTS:
             values["timesteps"] = {**timesteps, "shift": MODE_DEFAULTS[mode]["shift"]}
         return values
+
+    @model_validator(mode="after")
+    def _only_a_lora_starts_from_one(self) -> TrainConfig:
+        if self.init_lora is not None and self.task != "egox_lora":
+            raise ValueError("init_lora is for task egox_lora; a base starts from `base`")
+        return self
 
 
 def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -51,8 +51,8 @@ def flow_loss(model, scope: GgaScope, sample: TrainSample, noise: Tensor, sigmas
               conditioning: ConditioningConfig) -> StepResult:
     """Loss of a batch. ``model`` is diffusers' Wan transformer whose self-attention reads ``scope``.
 
-    float32 mean squared error of the predicted velocity against noise - clean, unweighted. With ``exo_clean`` off the
-    exo half is predicted as well.
+    float32 mean squared error of the predicted velocity against noise - clean, unweighted; with ``exo_loss`` over the
+    whole canvas.
     """
     t, h, w_exo, w_ego = sample.grid
     batch = sample.ego.shape[0]
@@ -65,7 +65,7 @@ def flow_loss(model, scope: GgaScope, sample: TrainSample, noise: Tensor, sigmas
     prediction = crop_ego(output, w_exo).float()
     target = crop_ego(noise, noise.shape[-1] - w_ego).float() - sample.ego.float()
     error = (prediction - target).square().flatten(1).mean(dim=1)
-    if not conditioning.exo_clean and w_exo:
+    if conditioning.exo_loss and w_exo:
         exo_error = (output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())).square()
         share = w_ego / (w_exo + w_ego)
         error = share * error + (1 - share) * exo_error.flatten(1).mean(dim=1)

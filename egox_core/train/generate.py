@@ -25,6 +25,8 @@ from .trainable_model import DTYPES
 from .wan_base import load_base
 from .weights_file import file_metadata, weights_hash
 
+ABLATIONS = ("prior", "exo_clean", "exo_loss")  # a LoRA trained without something is sampled without it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateOptions:
@@ -94,11 +96,12 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.
     """
     told = file_metadata(options.lora, "LoRA") if options.lora else {}
-    values = {k: told[f"egox.{k}"] for k in ("mode", "mask_mode", "gga_mode", "rays") if f"egox.{k}" in told}
+    values = {k: told[f"egox.{k}"] for k in ("mode", "mask_mode", "gga_mode", "rays", *ABLATIONS)
+              if f"egox.{k}" in told}
     if "egox.lambda_g" in told:
         values["lambda_g"] = float(told["egox.lambda_g"])
     if options.mode is not None:
-        values = {"mode": options.mode}
+        values = {"mode": options.mode, **{k: v for k, v in values.items() if k in ABLATIONS}}
     if options.lambda_g is not None:
         values["lambda_g"] = options.lambda_g
     made = reader.index.settings.get("rays")

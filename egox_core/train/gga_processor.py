@@ -2,6 +2,7 @@
 
 The bias of one ego latent frame's queries is made, used and dropped again; the backward pass makes it once more. So
 neither direction holds the L x L map: at 28,028 tokens one frame's rows take 88 MB instead of 1.1 GB for all ego rows.
+Where the map of the whole batch is small (tiny models), it is made once a step and all blocks share it instead.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
-from ..gga_bias import bias_from_cosine, cosine_rows
+from ..gga_bias import bias_from_cosine, cosine_rows, dense_bias
 from ..gga_options import GgaOptions
 from ..types import GgaGeometry
 from .config import ConditioningConfig
+
+SHARED_BIAS_BYTES = 64 * 2**20
+"""A batch's whole bias up to this size (float32) is made once for all blocks: thousands of small kernels a step less.
+The released size (3.1 GB a clip) is far above it."""
 
 
 class GgaScope:
@@ -28,6 +33,7 @@ class GgaScope:
     def __init__(self) -> None:
         self.geometry: tuple[GgaGeometry, ...] = ()
         self.options = GgaOptions(mode="off")
+        self._shared: Tensor | None = None
 
     @contextmanager
     def active(self, geometry: Sequence[GgaGeometry | None], conditioning: ConditioningConfig) -> Iterator[None]:
@@ -43,7 +49,17 @@ class GgaScope:
                                  expected="all or none", fix="cache all clips with the same settings")
         self.geometry = known if options.biases else ()
         self.options = options
+        self._shared = None
         yield
+
+    def shared_bias(self, dtype: torch.dtype) -> Tensor | None:  # [B, 1, N, N], rows of exo queries 0
+        """The whole batch's bias where it is small, the same tensor for every block; None where it isn't."""
+        size = sum(4 * g.tokens**2 for g in self.geometry)
+        if not self.geometry or size > SHARED_BIAS_BYTES or len({g.grid for g in self.geometry}) > 1:
+            return None
+        if self._shared is None or self._shared.dtype != dtype:
+            self._shared = torch.stack([dense_bias(g, self.options) for g in self.geometry])[:, None].to(dtype)
+        return self._shared
 
 
 def gga_options(conditioning: ConditioningConfig) -> GgaOptions:
@@ -66,11 +82,15 @@ class GgaAttnProcessor(WanAttnProcessor):
         key = attn.norm_k(attn.to_k(hidden_states)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(hidden_states).unflatten(2, (attn.heads, -1))
         query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
-        out = torch.cat([
-            biased_attention(query[b : b + 1].transpose(1, 2), key[b : b + 1].transpose(1, 2),
-                             value[b : b + 1].transpose(1, 2), geometry, self.scope.options)
-            for b, geometry in enumerate(self.scope.geometry)
-        ])  # [B, heads, N, d]
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # [B, heads, N, d]
+        bias = self.scope.shared_bias(query.dtype)
+        if bias is not None:
+            _check_tokens(query, self.scope.geometry[0])
+            out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        else:
+            out = torch.cat([
+                biased_attention(query[b : b + 1], key[b : b + 1], value[b : b + 1], geometry, self.scope.options)
+                for b, geometry in enumerate(self.scope.geometry)])
         out = out.transpose(1, 2).flatten(2, 3).type_as(query)
         return attn.to_out[1](attn.to_out[0](out))
 
@@ -87,9 +107,7 @@ def biased_attention(
     Raises:
         EgoXInputError: geometry made for another number of tokens.
     """
-    if query.shape[2] != geometry.tokens:
-        raise EgoXInputError("GGA geometry", got=f"{geometry.tokens} tokens", expected=f"{query.shape[2]} tokens",
-                             fix="cache the clips at the size that is trained")
+    _check_tokens(query, geometry)
     t, h, w_exo, w_ego = geometry.grid
     by_frame = query.unflatten(2, (t, h, w_exo + w_ego))
     exo = by_frame[..., :w_exo, :].flatten(2, 4)
@@ -99,6 +117,12 @@ def biased_attention(
         ego = by_frame[:, :, frame, :, w_exo:].flatten(2, 3)
         ego_out.append(_recomputed(ego, key, value, geometry, frame, options).unflatten(2, (h, w_ego)))
     return torch.cat((exo_out, torch.stack(ego_out, dim=2)), dim=4).flatten(2, 4)
+
+
+def _check_tokens(query: Tensor, geometry: GgaGeometry) -> None:
+    if query.shape[2] != geometry.tokens:
+        raise EgoXInputError("GGA geometry", got=f"{geometry.tokens} tokens", expected=f"{query.shape[2]} tokens",
+                             fix="cache the clips at the size that is trained")
 
 
 def _recomputed(query, key, value, geometry, frame, options) -> Tensor:

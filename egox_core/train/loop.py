@@ -65,7 +65,7 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
                                            device_placement=[not config.memory.block_offload, True])
     made.model = accelerator.unwrap_model(model)
     made.parameters = [p for p in made.model.parameters() if p.requires_grad]  # FSDP2 puts new ones in their place
-    ema = EMAModel(made.parameters, decay=config.ema_decay) if config.ema_decay else None
+    ema = EMAModel(made.parameters, decay=config.ema_decay, foreach=True) if config.ema_decay else None
     if state is not None:
         put_optimizer_state(made.model, optimizer, state.optimizer)
         if ema is not None and state.ema is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from .config import LoraSettings, TrainConfig
 from .sharded import whole
 from .weights_file import read_header
 
+log = logging.getLogger(__name__)
 ADAPTER = "egox"
 TARGET_GROUPS: Mapping[str, tuple[str, ...]] = {
     # The released LoRA's eight matrices a block; the image projections stay as they are (quirks, key names).
@@ -104,17 +106,36 @@ def put_lora_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str)
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
 
 
+def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
+    """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run ended, in effect.
+
+    Raises:
+        EgoXInputError: no LoRA, or one of another model, rank or targets. Another base of the same shape is a warning.
+    """
+    tensors, metadata = read_lora(file)
+    known = metadata.get("egox.base_hash", base_hash)
+    if known != base_hash:
+        log.warning("init_lora %s was trained on %s (%s), not on this base (%s)", file.name,
+                    metadata.get("egox.base", "another base"), known, base_hash)
+    scale = settings.alpha / settings.rank  # read_lora has it inside B; these layers multiply it again
+    put_lora_tensors(model, {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()},
+                     f"init_lora {file.name}")
+
+
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
     """What *EgoX LoRA* and *EgoX Model Patch* read, and what ``inspect`` prints. All values are strings."""
     conditioning = config.conditioning
     settings = config.model_dump(mode="json")
     # A file that is passed on says which base and cache by name, not where they lay on the trainer's machine.
-    settings.update({key: Path(settings[key]).name for key in ("base", "cache", "output")})
+    paths = [key for key in ("base", "cache", "output", "init_lora") if settings[key]]
+    settings.update({key: Path(settings[key]).name for key in paths})
     return {
         "format": "pt", "egox.format": "egox-lora/1", MASK_MODE_KEY: str(conditioning.mask_mode),
         "egox.mode": conditioning.mode, "egox.gga_mode": str(conditioning.gga_mode),
         "egox.lambda_g": f"{conditioning.lambda_g:g}", "egox.rays": str(conditioning.rays),
-        "egox.image_embedding": str(conditioning.image_embedding), "egox.shift": f"{config.timesteps.shift:g}",
+        "egox.image_embedding": str(conditioning.image_embedding), "egox.prior": conditioning.prior,
+        "egox.exo_clean": str(conditioning.exo_clean).lower(), "egox.exo_loss": str(conditioning.exo_loss).lower(),
+        "egox.shift": f"{config.timesteps.shift:g}",
         "egox.rank": str(config.lora.rank), "egox.alpha": f"{config.lora.alpha:g}",
         "egox.targets": " ".join(target_modules(config.lora.targets)), "egox.base": config.base.name,
         "egox.base_hash": base_hash, "egox.steps": str(step), "egox.config": json.dumps(settings),

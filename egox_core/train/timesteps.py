@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -20,10 +22,15 @@ def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
 
     Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every digit.
     """
+    return _table(config.levels, config.shift or 1.0).clone()
+
+
+@lru_cache(maxsize=8)
+def _table(levels: int, shift: float) -> Tensor:
+    """Kept, since every sample draws from it."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=config.levels, shift=config.shift or 1.0)
-    return scheduler.sigmas[: config.levels].clone()
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift).sigmas[:levels].clone()
 
 
 def draw_sigmas(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:  # [count] float32

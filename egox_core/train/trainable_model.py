@@ -14,7 +14,7 @@ from .checkpoint_offload import offload_checkpoints
 from .config import TrainConfig
 from .frozen_base import offload_blocks, store_base
 from .gga_processor import GgaScope, install_gga
-from .lora import add_lora, lora_tensors, put_lora_tensors
+from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .sharded import whole
 from .wan_base import load_base
 from .weights_file import weights_hash
@@ -68,8 +68,6 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
                              expected="float32 when all weights are trained",
                              fix="set memory.base_dtype=float32 (compute_dtype may be bfloat16)")
     stored = DTYPES.get(memory.base_dtype, torch.bfloat16)
-    if lora and memory.base_dtype == "float32":
-        compute = torch.float32
     base = Path(config.base)
     model = load_base(base, stored)
     base_hash = weights_hash(base if base.is_file() else _transformer_folder(base), "base model")
@@ -77,6 +75,8 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         model.requires_grad_(False)
         store_base(model, memory.base_dtype, device)
         parameters = add_lora(model, config.lora, config.seed)
+        if config.init_lora is not None:
+            start_from_lora(model, config.init_lora, config.lora, base_hash)
     else:
         model.requires_grad_(True)
         parameters = list(model.parameters())

@@ -17,10 +17,11 @@ from egox_core.types import GgaGeometry
 
 pytest.importorskip("pydantic")
 
+from egox_core.train import gga_processor  # noqa: E402
 from egox_core.train.config import ConditioningConfig, TimestepConfig  # noqa: E402
 from egox_core.train.flow_loss import flow_loss, noised_input  # noqa: E402
 from egox_core.train.gga_processor import biased_attention, install_gga  # noqa: E402
-from egox_core.train.sample import TrainSample  # noqa: E402
+from egox_core.train.sample import TrainSample, collate  # noqa: E402
 from egox_core.train.timesteps import draw_sigmas, model_timesteps, sigma_table  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -41,6 +42,22 @@ def tiny_wan():
     weights = load_file(GOLDEN / "tiny_transformer.safetensors")
     model.load_state_dict({k.removeprefix("weights."): v for k, v in weights.items() if k.startswith("weights.")})
     return model
+
+
+def tiny_wan_of(dim: int):
+    """Random, without image embedding; its text is 24 wide."""
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel(num_attention_heads=2, attention_head_dim=dim // 2, in_channels=36, out_channels=16,
+                                 text_dim=24, freq_dim=32, ffn_dim=2 * dim, num_layers=2)
+
+
+def random_sample(seed: int) -> TrainSample:
+    """A clip of 2 latent frames, exo 4x6 and ego 4x4, with geometry."""
+    generator = torch.Generator().manual_seed(seed)
+    exo, ego, prior = (torch.randn(1, 16, 2, 4, w, generator=generator) for w in (6, 4, 4))
+    return TrainSample(clips=(f"c{seed}",), exo=exo, ego=ego, cond_ego=prior,
+                       text=torch.randn(1, 4, 24, generator=generator), geometry=(geometry_of(2, 2, 3, 2, seed),))
 
 
 def golden_geometry(vectors: torch.Tensor, rays: torch.Tensor) -> GgaGeometry:
@@ -122,6 +139,25 @@ def test_attention_and_its_gradients_equal_the_dense_reference(mode, lambda_g):
     for ours_x, dense_x in zip(ours, dense, strict=True):
         # against float64, so the bar of the issue (1e-4, float32) is met with room
         assert (ours_x.grad.double() - dense_x.grad).norm() / dense_x.grad.norm() < 1e-5
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+def test_a_small_batch_with_shared_bias_equals_clip_by_clip(monkeypatch, clips):
+    """Loss and gradients of the path that makes the bias once a step, against the one for large canvases."""
+    samples = [random_sample(seed) for seed in range(clips)]
+    noise = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
+    found = {}
+    for path, limit in (("shared", gga_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
+        monkeypatch.setattr(gga_processor, "SHARED_BIAS_BYTES", limit)
+        torch.manual_seed(0)
+        model = tiny_wan_of(dim=32)
+        scope = install_gga(model)
+        result = flow_loss(model, scope, collate(samples), noise, torch.full((clips,), 0.5), ConditioningConfig())
+        assert (scope.shared_bias(torch.float32) is not None) == (path == "shared")
+        result.loss.backward()
+        found[path] = result.per_clip, model.blocks[0].attn1.to_q.weight.grad
+    for ours, expected in zip(*found.values(), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)  # float32 sums in another order
 
 
 def test_backward_keeps_no_bias_map():

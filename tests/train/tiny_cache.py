@@ -45,13 +45,13 @@ def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: i
 
 
 def make_base(file: Path, *, dim: int = 32, heads: int = 2, layers: int = 2, text_dim: int = 24,
-              in_channels: int = 36) -> Path:
+              in_channels: int = 36, seed: int = 0) -> Path:
     """A random Wan transformer as a single ComfyUI file."""
     from diffusers import WanTransformer3DModel
 
     from egox_core.train.wan_base import save_native
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = WanTransformer3DModel(num_attention_heads=heads, attention_head_dim=dim // heads, in_channels=in_channels,
                                   out_channels=16, text_dim=text_dim, freq_dim=32, ffn_dim=2 * dim, num_layers=layers)
     save_native(model, file, {}, torch.float32)
