@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, camera_to_json, upright_camera
+from .cameras import CameraModel, camera_from_json, camera_to_json, upright_camera
 from .colmap_files import upright_poses
+from .errors import EgoXInputError
 from .lens_models import angle_limit, split_distortion
-from .poses import invert
+from .poses import invert, validate_w2c
 from .safe_files import write_json
 from .types import CameraTrajectory
 
@@ -61,3 +62,37 @@ def fisheye_fit(camera: CameraModel) -> list[float]:
     excess = sum(k * theta ** (2 * i + 3) for i, k in enumerate(radial)) if radial else np.zeros_like(theta)
     powers = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
     return np.linalg.lstsq(powers, excess, rcond=None)[0].tolist()
+
+
+def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor | None]:
+    """(camera, w2c [T, 3, 4] with OpenCV axes, times_s [T] or None) of a parsed transforms.json; the camera is upright.
+
+    Raises:
+        EgoXInputError: no frames, a matrix that is no pose, no focal length, an unknown lens.
+    """
+    frames = content.get("frames")
+    try:
+        matrices = torch.tensor([f["transform_matrix"] for f in frames], dtype=torch.float64)
+        times = [f.get("time") for f in frames]
+        if "egox_camera" in content:
+            camera = camera_from_json(content["egox_camera"], f"egox_camera of {name}")
+        else:
+            camera = _camera_of(content)
+        times_s = torch.tensor(times, dtype=torch.float64) if times and None not in times else None
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        raise EgoXInputError(f"transforms file {name}", got=f"{type(error).__name__}: {error}",
+                             expected="frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h",
+                             fix="export the camera again") from error
+    c2w = validate_w2c(matrices, f"transform_matrix of {name}")
+    flip = OPENGL_FROM_OPENCV
+    return camera, invert(torch.cat((flip @ c2w[..., :3] @ flip, flip @ c2w[..., 3:]), dim=-1)), times_s
+
+
+def _camera_of(content: dict) -> CameraModel:
+    width, height = int(content["w"]), int(content["h"])
+    fx = float(content.get("fl_x") or width / 2 / math.tan(float(content["camera_angle_x"]) / 2))
+    fisheye = content.get("camera_model") == "OPENCV_FISHEYE"
+    distortion = tuple(float(content.get(k, 0.0)) for k in ("k1", "k2", "k3", "k4")) if fisheye else ()
+    return CameraModel(lens="opencv_fisheye" if fisheye else "pinhole", width=width, height=height, fx=fx,
+                       fy=float(content.get("fl_y") or fx), cx=float(content.get("cx", width / 2)) - 0.5,
+                       cy=float(content.get("cy", height / 2)) - 0.5, distortion=distortion)

@@ -7,10 +7,17 @@ A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, s
 - ``yaw_deg``, ``pitch_deg``, ``roll_deg`` (from looking along the world's z: yaw rightwards, pitch upwards, roll
   clockwise).
 
-Positions and angles describe the upright picture; the camera's quarter turns are worked in here.
+Positions and angles describe the upright picture; the camera's quarter turns are worked in here. How the camera goes
+on from a keyframe to the next is the document's ``interpolation``, or the keyframe's own: ``spline`` (smooth),
+``linear`` or ``hold``; before the first keyframe and after the last one it stands still.
+
+This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/pose.mjs``.
 """
 
 from __future__ import annotations
+
+import math
+from typing import get_args
 
 import torch
 from scipy.spatial.transform import Rotation
@@ -19,20 +26,21 @@ from torch import Tensor
 from .cameras import CameraModel
 from .errors import EgoXInputError
 from .poses import compose, look_at, sensor_from_upright, validate_w2c
-from .trajectory import PoseTrack
+from .trajectory import Between, PoseTrack
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
 ANGLE_KEYS = frozenset({"yaw_deg", "pitch_deg", "roll_deg"})
-KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at"}
+KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "interpolation"}
+DEFAULT_UP = (0.0, -1.0, 0.0)
 
 
-def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes") -> tuple[PoseTrack, bool]:
-    """The track that keyframes describe, and whether the path between them is a smooth spline (default) or straight.
+def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes") -> PoseTrack:
+    """The track that keyframes describe.
 
     Args:
-        content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation": "spline|linear"}``;
-            ``up`` is the world's upward direction, default (0, -1, 0).
+        content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation":
+            "spline|linear|hold"}``; ``up`` is the world's upward direction, default (0, -1, 0); spline is the default.
 
     Raises:
         EgoXInputError: wrong or unknown keys, no keyframe, mixed clocks, times that do not rise, no rotation.
@@ -42,24 +50,23 @@ def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes"
         got = sorted(document) if isinstance(document, dict) else type(document).__name__
         raise EgoXInputError(name, got=got, expected=f"a list of keyframes, or an object with {sorted(DOCUMENT_KEYS)}",
                              fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]')
-    keyframes, interpolation = document["keyframes"], document.get("interpolation", "spline")
-    if interpolation not in ("spline", "linear"):
-        raise EgoXInputError(f"interpolation of {name}", got=repr(interpolation), expected="spline or linear",
-                             fix="choose one of the two")
+    keyframes = document["keyframes"]
+    common = _between(document.get("interpolation", "spline"), name)
     if not isinstance(keyframes, list) or not keyframes or not all(isinstance(k, dict) for k in keyframes):
         raise EgoXInputError(name, got="no list of objects", expected="at least one keyframe", fix="add a keyframe")
-    up = _vector(document.get("up", [0.0, -1.0, 0.0]), f"up of {name}")
+    between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
+    up = _vector(document.get("up", DEFAULT_UP), f"up of {name}")
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     clocks = {next(iter(MOMENT_KEYS & k.keys()), None) for k in keyframes}
     if len(keyframes) == 1:
-        return constant_track(poses[0], name), False
+        return constant_track(poses[0], name)
     if len(clocks) != 1 or None in clocks:
         raise EgoXInputError(name, got=f"moments given as {sorted(str(c) for c in clocks)}",
                              expected="time_s in all keyframes, or frame in all", fix="use one of them throughout")
     clock = clocks.pop()
     moments = torch.stack([_vector([k[clock]], f"{clock} of {name} {i}", 1) for i, k in enumerate(keyframes)])[:, 0]
-    track = PoseTrack(w2c=poses, moments=moments, clock="index" if clock == "frame" else "seconds", name=name)
-    return track, interpolation == "spline"
+    return PoseTrack(w2c=poses, moments=moments, clock="index" if clock == "frame" else "seconds", name=name,
+                     between=between[:-1], ends_hold=True)
 
 
 def constant_track(w2c: Tensor, name: str = "constant pose") -> PoseTrack:
@@ -68,18 +75,28 @@ def constant_track(w2c: Tensor, name: str = "constant pose") -> PoseTrack:
                      name=name, constant=True)
 
 
-def upright_pose(position, yaw_deg: float, pitch_deg: float, roll_deg: float, up=(0.0, -1.0, 0.0)) -> Tensor:
+def upright_pose(position, yaw_deg: float, pitch_deg: float, roll_deg: float, up=DEFAULT_UP) -> Tensor:
     """w2c [3, 4] of an upright camera. With the default ``up`` the angles turn from the world's own axes (a level exo
     camera); with another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
-    position, up = torch.as_tensor(position, dtype=torch.float64), torch.as_tensor(up, dtype=torch.float64)
-    up = up / up.norm().clamp_min(1e-12)
-    ahead = torch.tensor((0.0, 0, 1) if abs(float(up[2])) < 0.9 else (0.0, 1, 0), dtype=torch.float64)
-    ahead = ahead - (ahead @ up) * up
-    level = look_at(position, position + ahead, up)[:, :3]
+    position = torch.as_tensor(position, dtype=torch.float64)
     # Intrinsic rotations about the camera's own down, right and forward axes.
     turn = Rotation.from_euler("YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True).as_matrix()
-    rotation = torch.from_numpy(turn).T @ level
+    rotation = torch.from_numpy(turn).T @ _level_rotation(up)
     return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
+
+
+def pose_angles(upright_w2c: Tensor, up=DEFAULT_UP) -> tuple[float, float, float]:
+    """(yaw, pitch, roll) in degrees of an upright pose [3, 4]: the inverse of :func:`upright_pose`."""
+    turn = _level_rotation(up) @ upright_w2c[:, :3].double().T
+    # Written out, since scipy warns of the gimbal lock straight up and down: there yaw takes all of the turn.
+    level = math.hypot(float(turn[0, 2]), float(turn[2, 2]))
+    pitch = math.atan2(-float(turn[1, 2]), level)
+    if level < 1e-9:
+        yaw, roll = math.atan2(-float(turn[2, 0]), float(turn[0, 0])), 0.0
+    else:
+        yaw = math.atan2(float(turn[0, 2]), float(turn[2, 2]))
+        roll = math.atan2(float(turn[1, 0]), float(turn[1, 1]))
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
 def sensor_pose(upright_w2c: Tensor, camera: CameraModel) -> Tensor:
@@ -88,11 +105,32 @@ def sensor_pose(upright_w2c: Tensor, camera: CameraModel) -> Tensor:
     return compose(turn, upright_w2c)
 
 
+def upright_from_sensor(w2c: Tensor, camera: CameraModel) -> Tensor:
+    """The inverse of :func:`sensor_pose`, for poses [..., 3, 4]."""
+    turn = torch.cat((sensor_from_upright(camera.quarter_turns).T, torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
+    return compose(turn, w2c.double())
+
+
+def _level_rotation(up) -> Tensor:
+    """Rotation [3, 3] camera_from_world of the upright camera whose angles are all 0."""
+    up = torch.as_tensor(up, dtype=torch.float64)
+    up = up / up.norm().clamp_min(1e-12)
+    ahead = torch.tensor((0.0, 0, 1) if abs(float(up[2])) < 0.9 else (0.0, 1, 0), dtype=torch.float64)
+    return look_at(torch.zeros(3), ahead - (ahead @ up) * up, up)[:, :3]
+
+
+def _between(value: object, name: str) -> Between:
+    if value not in get_args(Between):
+        raise EgoXInputError(f"interpolation of {name}", got=repr(value)[:40],
+                             expected="spline, linear or hold", fix="choose one of them")
+    return value
+
+
 def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
     unknown = keyframe.keys() - KEYFRAME_KEYS
     ways = [{"w2c"} <= keyframe.keys(), {"position", "look_at"} <= keyframe.keys(),
             "position" in keyframe and "look_at" not in keyframe and bool(ANGLE_KEYS & keyframe.keys())]
-    if unknown or sum(ways) != 1 or (ways[0] and keyframe.keys() - MOMENT_KEYS - {"w2c"}):
+    if unknown or sum(ways) != 1 or (ways[0] and keyframe.keys() - MOMENT_KEYS - {"w2c", "interpolation"}):
         raise EgoXInputError(name, got=f"keys {sorted(keyframe)}",
                              expected="w2c; or position with look_at; or position with yaw_deg, pitch_deg, roll_deg",
                              fix="correct the keyframe's keys")

@@ -6,6 +6,7 @@ camera between two others lies between them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +22,8 @@ from .poses import camera_centre, compose, sensor_from_upright, validate_w2c
 from .types import CameraTrajectory, FrameSelection
 
 Clock = Literal["index", "seconds"]
+Between = Literal["spline", "linear", "hold"]
+"""How a camera goes from one pose to the next: on a smooth curve, straight, or not at all until the next one."""
 UNTIMED_FPS = 30.0
 """Frames a second assumed for poses that are numbered and not timed, where no video says otherwise."""
 
@@ -34,6 +37,8 @@ class PoseTrack:
     clock: Clock
     name: str  # for messages
     constant: bool = False  # one pose that holds for all time
+    between: Between | tuple[Between, ...] = "spline"  # from each pose to the next: one for all, or N - 1
+    ends_hold: bool = False  # the first pose holds before it, the last one after it; else such frames are refused
 
     def __post_init__(self) -> None:
         if self.moments.shape != self.w2c.shape[:1] or not torch.isfinite(self.moments).all():
@@ -42,6 +47,9 @@ class PoseTrack:
         if (self.moments[1:] <= self.moments[:-1]).any():
             raise EgoXInputError(f"times of {self.name}", got="times that do not rise", expected="each later than the "
                                  "last", fix="sort the poses by time and drop repeated ones")
+        if not isinstance(self.between, str) and len(self.between) != len(self.w2c) - 1:
+            raise EgoXInputError(f"interpolation of {self.name}", got=f"{len(self.between)} for {len(self.w2c)} poses",
+                                 expected="one less than poses", fix="give one for each gap between two poses")
 
 
 def numbered_track(w2c: Tensor, name: str) -> PoseTrack:
@@ -52,14 +60,18 @@ def numbered_track(w2c: Tensor, name: str) -> PoseTrack:
     return PoseTrack(w2c=w2c, moments=torch.arange(len(w2c), dtype=torch.float64), clock="index", name=name)
 
 
-def interpolate_poses(w2c: Tensor, moments: Tensor, wanted: Tensor, smooth: bool = True) -> Tensor:
-    """Poses at other moments: rotations by slerp, centres by a cubic spline (``smooth``) or straight lines.
+def interpolate_poses(w2c: Tensor, moments: Tensor, wanted: Tensor,
+                      between: Between | Sequence[Between] = "spline") -> Tensor:
+    """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or held.
 
     A wanted moment that has a pose gets it bit for bit: released poses carry few digits and are not renormalised.
+    The page's editor has the same in ``web/js/editor/track.mjs``; a test holds the two together.
 
     Args:
         w2c: [N, 3, 4] at ``moments`` [N], rising.
-        wanted: [M], inside the given span; the ends are held just outside it.
+        wanted: [M]; outside the given span the end poses hold.
+        between: one for the whole path, or one for each of the N - 1 gaps. The spline runs through all poses, also
+            where single gaps are linear or held.
 
     Returns:
         [M, 3, 4] float64.
@@ -72,15 +84,21 @@ def interpolate_poses(w2c: Tensor, moments: Tensor, wanted: Tensor, smooth: bool
         return w2c.double()[near]
     times = moments.double().numpy()
     at = np.clip(wanted.double().numpy(), times[0], times[-1])
+    last = np.searchsorted(times, at, side="right") - 1  # the pose before, or at, each moment
+    gaps = np.asarray([between] * (len(w2c) - 1) if isinstance(between, str) else list(between))
+    mode = gaps[last.clip(max=len(gaps) - 1)]
     centres = camera_centre(w2c.double()).numpy()
-    if smooth and len(w2c) > 2:
-        # Three poses define a parabola (not-a-knot would ask for four), two a line.
-        centre = CubicSpline(times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural")(at)
-    else:
-        centre = np.stack([np.interp(at, times, centres[:, i]) for i in range(3)], axis=-1)
+    centre = np.stack([np.interp(at, times, centres[:, i]) for i in range(3)], axis=-1)
+    if "spline" in gaps and len(w2c) > 2:
+        # Not-a-knot would ask for four poses.
+        curve = CubicSpline(times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural")(at)
+        centre = np.where((mode == "spline")[:, None], curve, centre)
     turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
-    between = _w2c(Slerp(times, turns)(at), centre)
-    return torch.where(given[:, None, None], w2c.double()[near], between)
+    moved = _w2c(Slerp(times, turns)(at), centre)
+    # The ends hold bit for bit, too.
+    held = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
+    moved = torch.where(held[:, None, None], w2c.double()[torch.from_numpy(last)], moved)
+    return torch.where(given[:, None, None], w2c.double()[near], moved)
 
 
 def smooth_poses(w2c: Tensor, sigma_frames: float) -> Tensor:
@@ -107,38 +125,46 @@ def smooth_poses(w2c: Tensor, sigma_frames: float) -> Tensor:
     return _w2c(Rotation.concatenate(new_turns), new_centres)
 
 
-def poses_of_frames(track: PoseTrack, frames: FrameSelection, smooth: bool = True) -> Tensor:
+def poses_of_frames(track: PoseTrack, frames: FrameSelection) -> Tensor:
     """The track's poses at the chosen frames, [T, 3, 4]: by source index where numbered, else by time.
 
     Raises:
-        EgoXInputError: the track ends before the last chosen frame, or begins after the first.
+        EgoXInputError: the track ends before the last chosen frame, or begins after the first, and its ends don't hold.
     """
     wanted = frames.source_indices.double() if track.clock == "index" else frames.times_s.double()
     unit = "" if track.clock == "index" else " s"
     # Timed tracks may end within half a source frame: time stamps are rounded differently by every writer.
     slack = 1e-9 if track.clock == "index" else 0.5 / frames.source_fps
     first, last = float(track.moments[0]), float(track.moments[-1])
-    if not track.constant and (float(wanted.max()) > last + slack or float(wanted.min()) < first - slack):
+    outside = float(wanted.max()) > last + slack or float(wanted.min()) < first - slack
+    if outside and not track.constant and not track.ends_hold:
         raise EgoXInputError(
             f"trajectory {track.name}",
             got=f"poses for {'frames' if track.clock == 'index' else 'times'} {first:g} to {last:g}{unit}",
             expected=f"poses for {float(wanted.min()):g} to {float(wanted.max()):g}{unit}, the frames in use",
             fix="use fewer frames or an earlier start, or a longer trajectory")
-    return interpolate_poses(track.w2c, track.moments, wanted, smooth)
+    return interpolate_poses(track.w2c, track.moments, wanted, track.between)
 
 
 def trajectory_from_track(track: PoseTrack, camera: CameraModel, frames: FrameSelection | None = None, *,
-                          count: int | None = None, smooth: bool = True, **known) -> CameraTrajectory:
+                          count: int | None = None, clip_times_s: Tensor | None = None, **known) -> CameraTrajectory:
     """The ego trajectory of the chosen frames; without a selection the track's own poses, cut after ``count``.
 
+    A track whose ends hold (keyframes) is not cut but taken at ``count`` frames.
+
     Args:
+        clip_times_s: [count] float64, seconds: the times of those frames, where they are known.
         known: further fields of CameraTrajectory (prompt, exo_w2c, …).
 
     Raises:
         EgoXInputError: track shorter than the frames in use.
     """
     if frames is not None:
-        w2c, times = poses_of_frames(track, frames, smooth), frames.times_s.double()
+        w2c, times = poses_of_frames(track, frames), frames.times_s.double()
+    elif track.ends_hold and count is not None:
+        number = torch.arange(count, dtype=torch.float64)
+        times = number / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
+        w2c = interpolate_poses(track.w2c, track.moments, number if track.clock == "index" else times, track.between)
     else:
         if count is not None and len(track.w2c) < count and not track.constant:
             raise EgoXInputError(f"trajectory {track.name}", got=f"{len(track.w2c)} poses",

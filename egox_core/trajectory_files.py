@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .blender_files import read_blender
 from .cameras import CameraModel, camera_from_json, camera_to_json
 from .colmap_files import read_colmap
 from .errors import EgoXInputError
@@ -25,7 +26,8 @@ OPTIONAL_KEYS = frozenset({"prompt", "source", "exo_w2c", "exo_camera", "meta_in
 
 def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | None = None, *, entry: str = "",
                     count: int | None = None) -> CameraTrajectory:
-    """The ego trajectory in a file: the released meta.json (both forms), our own JSON, keyframes, or COLMAP's text.
+    """The ego trajectory in a file: the released meta.json (both forms), our own JSON, keyframes,
+    Blender's transforms.json, or COLMAP's text.
 
     COLMAP's images.txt is read with the cameras.txt beside it; its n-th picture is source frame n, upright, in
     COLMAP's own world and scale.
@@ -47,8 +49,12 @@ def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | No
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return parse_trajectory(content, path.name, frames, count=count)
     if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
-        track, smooth = keyframe_track(content, camera, path.name)
-        return trajectory_from_track(track, camera, frames, count=count, smooth=smooth)
+        return trajectory_from_track(keyframe_track(content, camera, path.name), camera, frames, count=count)
+    if isinstance(content, dict) and isinstance(content.get("frames"), list):
+        own_camera, poses, times = read_blender(content, path.name)
+        track = numbered_track(poses, path.name) if times is None or len(poses) == 1 else \
+            PoseTrack(w2c=poses, moments=times, clock="seconds", name=path.name)
+        return trajectory_from_track(track, own_camera, frames, count=count)
     return meta_trajectory(parse_meta(content, path, entry), camera, frames, count=count)
 
 

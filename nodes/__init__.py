@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
+from server import PromptServer
 
 from .build_scene import EgoXBuildScene
 from .conditioning import EgoXConditioning
@@ -21,6 +22,7 @@ from .released_sampling import EgoXReleasedSampling
 from .render_ego_prior import EgoXRenderEgoPrior
 from .save_trajectory import EgoXSaveTrajectory
 from .scene_point_cloud import EgoXScenePointCloud
+from .scene_routes import register as register_scene_routes
 from .sweep import EgoXSweep
 from .undistort_exo import EgoXUndistortExo
 from .wan_sampler import EgoXWanSampler
@@ -51,6 +53,10 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 
 class EgoXExtension(ComfyExtension):
     """What the host asks for the pack's nodes."""
+
+    async def on_load(self) -> None:
+        if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
+            register_scene_routes(PromptServer.instance.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

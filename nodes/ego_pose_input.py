@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..egox_core.camera_presets import CAMERA_PRESETS, preset_camera
-from ..egox_core.cameras import CameraModel, Lens, rescale
+from ..egox_core.cameras import rescale
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.safe_files import parse_json
@@ -18,10 +18,11 @@ from ..egox_core.types import FrameSelection
 from .beside_video import META_NAME, beside_video
 from .host_paths import fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
+from .pose_camera import AUTO, CUSTOM, DEFAULT_PRESET, chosen_camera
+from .pose_editor_data import editor_data
+from .scene_store import SCENES
 
-AUTO, CUSTOM = "auto", "custom"
 BESIDE = "meta.json beside the video"
-DEFAULT_PRESET = "aria_released"
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
   {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
@@ -97,6 +98,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 EgoXTrajectory.Output(display_name="trajectory", tooltip="The ego camera over time."),
                 io.String.Output(display_name="prompt", tooltip="The take's prompt, where the file holds one."),
             ],
+            hidden=[io.Hidden.unique_id],
+            # So that the pose editor can run this node alone to see the scene, without the rest of the graph.
+            is_output_node=True,
         )
 
     @classmethod
@@ -105,7 +109,10 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
-        return fingerprint(file) if source == "file" and isinstance(file, str) and file != BESIDE else ""
+        # A page that asked for a scene which was dropped meanwhile has the node run again.
+        renewed = SCENES.renewals(str(cls.hidden.unique_id)) if cls.hidden is not None else 0
+        changed = fingerprint(file) if source == "file" and isinstance(file, str) and file != BESIDE else ""
+        return f"{changed}|{renewed}" if renewed else changed
 
     @classmethod
     def execute(cls, source, file, entry, camera, size, smooth_s, x, y, z, yaw, pitch, roll, keyframes, lens, focal,
@@ -122,16 +129,18 @@ class EgoXEgoPoseInput(io.ComfyNode):
         else:
             if source == "constant":
                 pose = upright_pose(torch.tensor((x, y, z)), yaw, pitch, roll)
-                track, smooth = constant_track(sensor_pose(pose, drawn_with)), False
+                track = constant_track(sensor_pose(pose, drawn_with))
             else:
-                track, smooth = keyframe_track(parse_json(keyframes, "keyframes"), drawn_with)
-            trajectory = trajectory_from_track(track, drawn_with, frames, count=count, smooth=smooth,
+                track = keyframe_track(parse_json(keyframes, "keyframes"), drawn_with)
+            trajectory = trajectory_from_track(track, drawn_with, frames, count=count,
+                                               clip_times_s=None if scene is None else scene.times_s,
                                                exo_w2c=None if scene is None else scene.exo_w2c,
                                                exo_camera=None if scene is None else scene.exo_camera)
         trajectory = with_camera(trajectory, chosen or rescale(trajectory.camera, size, size))
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
-        return io.NodeOutput(trajectory, trajectory.prompt)
+        return io.NodeOutput(trajectory, trajectory.prompt,
+                             ui={"egox_pose": [editor_data(trajectory, frames, scene, exo_images)]})
 
 
 def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
@@ -149,21 +158,3 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
             expected="a take's meta.json, or poses from another source",
             fix="choose a file, or set source to constant or keyframes; connect 'frames' from Load Exo Video")
     return path
-
-
-def chosen_camera(name: str, size: int, lens: Lens, focal: float, centre_x: float,
-                  centre_y: float) -> CameraModel | None:
-    """The ego camera that the user asked for; None for "auto".
-
-    Raises:
-        EgoXInputError: a centre outside the picture, unknown preset.
-    """
-    if name == AUTO:
-        return None
-    if name != CUSTOM:
-        return preset_camera(name, size)
-    if not (0 <= centre_x < size and 0 <= centre_y < size):
-        raise EgoXInputError("custom camera", got=f"centre ({centre_x:g}, {centre_y:g})",
-                             expected=f"inside the {size}x{size} picture", fix="give the principal point at this size")
-    return CameraModel(lens=lens, width=size, height=size, fx=focal, fy=focal, cx=centre_x, cy=centre_y,
-                       quarter_turns=1 if lens == "aria_fisheye" else 0)

@@ -57,7 +57,7 @@ def test_interpolation_is_exact_at_the_poses_and_close_between() -> None:
     assert (camera_centre(between) - camera_centre(truth)).norm(dim=-1).max() < 1e-5
     turn = Rotation.from_matrix((between[:, :, :3] @ truth[:, :, :3].transpose(1, 2)).numpy()).magnitude()
     assert turn.max() < 2e-3  # slerp turns evenly between two poses, the circle does not quite
-    straight = interpolate_poses(poses, times, torch.tensor([0.5], dtype=torch.float64), smooth=False)
+    straight = interpolate_poses(poses, times, torch.tensor([0.5], dtype=torch.float64), "linear")
     assert torch.allclose(camera_centre(straight)[0], camera_centre(poses[:2]).mean(0))
     for count in (1, 2, 3):
         few = interpolate_poses(poses[:count], times[:count], times[:count])
@@ -205,14 +205,12 @@ def test_keyframes() -> None:
         {"time_s": 1, "position": [1, 0, 1], "yaw_deg": 0, "pitch_deg": 0, "roll_deg": 0},
         {"time_s": 2, "w2c": sensor_pose(look_at((2.0, 0, 1), (2.0, 0, 3)), CAMERA).tolist()},
     ], "interpolation": "linear"}
-    track, smooth = keyframe_track(content, CAMERA)
-    assert not smooth
-    path = trajectory_from_track(track, CAMERA, selection([0, 10, 20, 30, 40]), smooth=smooth)
+    path = trajectory_from_track(keyframe_track(content, CAMERA), CAMERA, selection([0, 10, 20, 30, 40]))
     assert torch.allclose(camera_centre(path.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64))
     # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
     rays = pixel_rays(CAMERA, torch.float64)[0] @ invert(path.w2c[0])[:, :3].T
     assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
-    constant, _ = keyframe_track([content["keyframes"][0]], CAMERA)
+    constant = keyframe_track([content["keyframes"][0]], CAMERA)
     assert trajectory_from_track(constant, CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
 
 
@@ -237,7 +235,7 @@ def test_angles_turn_the_upright_way() -> None:
      "throughout"),
     ([{"time_s": 1, "position": [0, 0, 0], "yaw_deg": 0}, {"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0}], "rise"),
     ({"keyframes": [{"time_s": 0, "w2c": [[1]]}]}, "shape"),
-    ({"keyframes": [], "interpolation": "jump"}, "spline or linear"),
+    ({"keyframes": [], "interpolation": "jump"}, "spline, linear or hold"),
 ])
 def test_bad_keyframes_are_refused(content, message: str) -> None:
     with pytest.raises(EgoXInputError, match=message):

@@ -1,0 +1,81 @@
+"""One pose of the ego prior, small and at once: what the pose editor shows while the camera is moved.
+
+Drawn like the released prior (fading discs), with fewer layers; points are thinned once and kept in random order, so
+that any first part of them is an even thinning of the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cameras import inside_picture, project, rescale
+from .point_drawing import MARGIN_PX, MIN_Z_M
+from .prior_presets import prior_preset
+from .splat import ScreenPoints, SplatOptions
+from .splat_torch import splat_torch
+from .types import CameraModel, PointSet
+
+MAX_POINTS = 300_000
+LAYERS = 6
+"""Of the 20 that the released preset lays over each other; the rest lies behind what hardly lets light through."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoarsePoints:
+    """Points with their colours, in random order."""
+
+    xyz: Tensor  # [N, 3] float32, metres, scene frame
+    rgb: Tensor  # [N, 3] uint8
+
+    def __len__(self) -> int:
+        return self.xyz.shape[0]
+
+    def packed(self) -> bytes:
+        """xyz as little-endian float32, all of them, then rgb as uint8."""
+        return self.xyz.numpy().astype("<f4", copy=False).tobytes() + self.rgb.numpy().tobytes()
+
+
+def coarse_points(points: PointSet, most: int = MAX_POINTS, released_edges: bool = True) -> CoarsePoints:
+    """At most ``most`` of the points, evenly thinned; without those that the released preset leaves out as edges."""
+    keep = torch.ones(len(points), dtype=torch.bool)
+    if released_edges:
+        options = prior_preset("released")
+        keep = (points.edge <= options.max_edge) & (points.stray <= options.max_stray)
+    index = keep.nonzero()[:, 0]
+    # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
+    order = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:most]
+    index = index[order]
+    return CoarsePoints(xyz=points.xyz[index].float().contiguous(), rgb=points.rgb[index].contiguous())
+
+
+def joined(first: CoarsePoints, second: CoarsePoints) -> CoarsePoints:
+    """Both, the first ones first."""
+    return CoarsePoints(xyz=torch.cat((first.xyz, second.xyz)), rgb=torch.cat((first.rgb, second.rgb)))
+
+
+@torch.inference_mode()
+def coarse_prior(points: CoarsePoints, camera: CameraModel, ego_from_scene: Tensor, size: int = 224,
+                 layers: int = LAYERS) -> tuple[Tensor, float]:
+    """The picture [size, size, 3] uint8 that the camera takes of the points, and the share of it that is covered.
+
+    Args:
+        ego_from_scene: [3, 4] float64.
+    """
+    camera = rescale(camera, size, size)
+    options = prior_preset("released")
+    rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
+    xyz = points.xyz @ rotation.T + shift
+    # Half of the points are behind the camera in most poses: they are dropped before the lens is worked out.
+    distance = xyz.square().sum(-1)
+    keep = ((xyz[:, 2] > MIN_Z_M) & (distance > options.near_m ** 2) & (distance < options.far_m ** 2)).nonzero()[:, 0]
+    xyz = xyz[keep]
+    uv, valid = project(camera, xyz)
+    inside = (valid & inside_picture(camera, uv, MARGIN_PX)).nonzero()[:, 0]
+    uv, z, rgb = uv[inside], xyz[inside, 2], points.rgb[keep[inside]].float() / 255
+    screen = ScreenPoints(uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv)))
+    drawn = splat_torch(screen, size, size, SplatOptions(style="composite", radius_px=options.splat.radius_px,
+                                                         points_per_pixel=layers))
+    return (drawn.rgb * 255).round().to(torch.uint8), float(drawn.coverage.float().mean())

@@ -1,0 +1,217 @@
+"""Ego paths in and out of the pose editor: any of the files that the pack reads or writes, as bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .blender_files import write_blender
+from .cameras import CameraModel, camera_to_json, intrinsics_matrix
+from .colmap_files import write_colmap
+from .ego_prior import ego_from_scene
+from .errors import EgoXInputError
+from .keyframe_fit import fit_keyframes, fitted_error
+from .keyframes import DEFAULT_UP, keyframe_track, pose_angles, upright_from_sensor
+from .poses import camera_centre
+from .trajectory import UNTIMED_FPS, PoseTrack, interpolate_poses, trajectory_from_track, with_camera
+from .trajectory_files import read_trajectory, write_trajectory
+from .types import CameraTrajectory, FrameSelection, PointCloud
+
+MAX_FILES = 4
+MAX_NAME = 120
+KEYFRAMES, TRAJECTORY, META, COLMAP, BLENDER = "keyframes", "trajectory", "meta", "colmap", "blender"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipMoments:
+    """The frames of the clip in use, as the editor knows them."""
+
+    indices: Tensor  # [T] float64, of the source video
+    times_s: Tensor  # [T] float64
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def selection(self) -> FrameSelection:
+        """As a selection of frames; its sizes are not known here and not used for poses."""
+        step = float(self.times_s[-1] - self.times_s[0]) / max(1, len(self) - 1)
+        fps = 1 / step if step > 0 else UNTIMED_FPS
+        return FrameSelection(source_indices=self.indices.long(), times_s=self.times_s, source_fps=fps, fps=fps,
+                              source_size=(1, 1), size=(1, 1), resize="crop")
+
+
+def clip_moments(indices: object, times_s: object, most: int = 20_000) -> ClipMoments:
+    """Checked moments of a clip.
+
+    Raises:
+        EgoXInputError: no numbers, different lengths, too many, not rising.
+    """
+    try:
+        numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EgoXInputError("moments of the clip", got="no lists of numbers", expected="indices and times_s",
+                             fix="send one of each a frame") from error
+    shapes = {tuple(n.shape) for n in numbers}
+    if len(shapes) != 1 or numbers[0].ndim != 1 or not 1 <= len(numbers[0]) <= most \
+            or not all(torch.isfinite(n).all() and (n[1:] >= n[:-1]).all() for n in numbers):
+        raise EgoXInputError("moments of the clip", got=f"shapes {sorted(shapes)}",
+                             expected=f"1 to {most} finite, rising numbers, as many indices as times",
+                             fix="send one of each a frame")
+    return ClipMoments(indices=numbers[0], times_s=numbers[1])
+
+
+def keyframes_of_path(upright_w2c: Tensor, clip: ClipMoments, up=DEFAULT_UP, tolerance_m: float = 0.005,
+                      tolerance_deg: float = 0.5) -> tuple[dict, str]:
+    """A keyframe document (clock: source frames) for a path [T, 3, 4] of a clip, and a sentence on how close it is."""
+    index = clip.indices
+    distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[:, 0]
+    w2c, index = upright_w2c.double()[distinct], index[distinct]
+    still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
+    if still:
+        w2c, index = w2c[:1], index[:1]
+    chosen = fit_keyframes(w2c, index, tolerance_m, tolerance_deg)
+    off_m, off_deg = fitted_error(w2c, index, chosen) if len(w2c) > 1 else (0.0, 0.0)
+    keyframes = []
+    for i in chosen:
+        yaw, pitch, roll = pose_angles(w2c[i], up)
+        keyframes.append({"frame": int(index[i]), "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
+                          "yaw_deg": round(yaw, 5), "pitch_deg": round(pitch, 5), "roll_deg": round(roll, 5)})
+    document = {"up": [float(v) for v in up], "interpolation": "spline", "keyframes": keyframes}
+    note = f"{len(upright_w2c)} poses as {len(chosen)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
+    return document, note
+
+
+def import_path(files: Mapping[str, str], camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None,
+                up=DEFAULT_UP, entry: str = "") -> tuple[dict, str]:
+    """A keyframe document from what a file holds, given as ``{name: text}`` (COLMAP: images.txt and cameras.txt).
+
+    Poses come into the scene's frame; without a scene they keep the file's world.
+
+    Raises:
+        EgoXInputError: names that are no plain file names, an unknown form, a path shorter than the clip.
+    """
+    for name in files:
+        if not name or len(name) > MAX_NAME or Path(name).name != name or "\\" in name or name in (".", ".."):
+            raise EgoXInputError("file to import", got=repr(name)[:60], expected="a plain file name",
+                                 fix="choose the file itself")
+    if not 1 <= len(files) <= MAX_FILES:
+        raise EgoXInputError("files to import", got=len(files), expected=f"1 to {MAX_FILES}", fix="choose one path")
+    with tempfile.TemporaryDirectory(prefix="egox_") as folder:
+        paths = [Path(folder, name) for name in files]
+        for path, text in zip(paths, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+        main = next((p for p in paths if p.name == "images.txt"), paths[0])
+        return import_file(main, camera, clip, scene, up, entry)
+
+
+def import_file(path: Path, camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None, up=DEFAULT_UP,
+                entry: str = "") -> tuple[dict, str]:
+    """The same for a file on this machine."""
+    content = _keyframe_document(path)
+    if content is not None:
+        keyframe_track(content, camera, path.name)
+        return content, f"{len(content['keyframes'])} keyframes"
+    trajectory = with_camera(read_trajectory(path, camera, clip.selection(), entry=entry), camera)
+    poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
+    count = min(len(poses), len(clip))
+    cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
+    document, note = keyframes_of_path(upright_from_sensor(poses[:count], camera), cut, up)
+    if scene is None and trajectory.exo_w2c is not None:
+        note += "; no scene is loaded, so the poses are in the file's own world"
+    return document, note
+
+
+def _keyframe_document(path: Path) -> dict | None:
+    if path.suffix.lower() != ".json":
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None  # the reader says what is wrong with it
+    if isinstance(content, list):
+        content = {"keyframes": content}
+    return content if isinstance(content, dict) and isinstance(content.get("keyframes"), list) else None
+
+
+def trajectory_of_keyframes(document: object, camera: CameraModel, clip: ClipMoments,
+                            scene: PointCloud | None = None) -> CameraTrajectory:
+    """What the node makes of the document in this clip."""
+    return trajectory_from_track(keyframe_track(document, camera), camera, clip.selection(), source="pose editor",
+                                 exo_w2c=None if scene is None else scene.exo_w2c,
+                                 exo_camera=None if scene is None else scene.exo_camera)
+
+
+def export_path(form: str, document: object, camera: CameraModel, clip: ClipMoments,
+                scene: PointCloud | None = None, prompt: str = "") -> tuple[str, bytes]:
+    """(file name, content) of a keyframe document in a file form; COLMAP's three files come as a zip.
+
+    Raises:
+        EgoXInputError: unknown form, a bad document.
+    """
+    if form not in EXPORTS:
+        raise EgoXInputError("form of the export", got=repr(form)[:40], expected=f"one of {sorted(EXPORTS)}",
+                             fix="choose one of them")
+    trajectory = trajectory_of_keyframes(document, camera, clip, scene)
+    name, write = EXPORTS[form]
+    with tempfile.TemporaryDirectory(prefix="egox_") as folder:
+        place = Path(folder, name)
+        write(place, trajectory, document, clip, prompt)
+        if place.is_file():
+            return name, place.read_bytes()
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(place.iterdir()):
+                archive.write(file, file.name)
+        return f"{name}.zip", packed.getvalue()
+
+
+def released_meta(trajectory: CameraTrajectory, document: object, clip: ClipMoments, prompt: str) -> dict:
+    """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame 0 of the video."""
+    numbers = torch.arange(int(clip.indices[-1]) + 1, dtype=torch.float64)
+    track = keyframe_track(document, trajectory.camera)
+    wanted = numbers if track.clock == "index" else _times_of(numbers, clip)
+    poses = interpolate_poses(track.w2c, track.moments, wanted, track.between)
+    content: dict[str, object] = {
+        "prompt": prompt, "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
+        "ego_extrinsics": poses.tolist(), "ego_camera": camera_to_json(trajectory.camera),
+    }
+    if trajectory.exo_camera is not None:
+        exo = torch.eye(3, 4, dtype=torch.float64) if trajectory.exo_w2c is None else trajectory.exo_w2c
+        if exo.ndim == 3:
+            exo_track = PoseTrack(w2c=exo, moments=torch.unique(clip.indices)[:len(exo)], clock="index", name="exo",
+                                  ends_hold=True)
+            exo = interpolate_poses(exo_track.w2c, exo_track.moments, numbers)
+        content |= {"camera_intrinsics": intrinsics_matrix(trajectory.exo_camera).tolist(),
+                    "camera_extrinsics": exo.tolist(), "exo_camera": camera_to_json(trajectory.exo_camera)}
+    return content
+
+
+def _times_of(numbers: Tensor, clip: ClipMoments) -> Tensor:
+    """Times of source frames, the clip's own rate carried on to both sides."""
+    if len(clip) < 2 or float(clip.indices[-1]) == float(clip.indices[0]):
+        return numbers / UNTIMED_FPS
+    rate = (clip.times_s[-1] - clip.times_s[0]) / (clip.indices[-1] - clip.indices[0])
+    return clip.times_s[0] + (numbers - clip.indices[0]) * rate
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+Writer = Callable[[Path, CameraTrajectory, object, ClipMoments, str], None]
+EXPORTS: Mapping[str, tuple[str, Writer]] = {
+    KEYFRAMES: ("egox_keyframes.json", lambda path, _, document, *__: _write_json(path, document)),
+    TRAJECTORY: ("egox_trajectory.json", lambda path, trajectory, *_: write_trajectory(path, trajectory)),
+    META: ("meta.json", lambda path, trajectory, document, clip, prompt:
+           _write_json(path, released_meta(trajectory, document, clip, prompt))),
+    COLMAP: ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory)),
+    BLENDER: ("transforms.json", lambda path, trajectory, *_: write_blender(path, trajectory)),
+}

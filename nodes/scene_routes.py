@@ -1,0 +1,265 @@
+"""What the page's pose editor asks the server: points, pictures, a coarse prior of one pose, picks, files of paths.
+
+All routes are POST with a JSON object, answered to the server's own page only. 400: a malformed request, 403: another
+page asks, 410: the scene of the token is gone, 413: too large; each with ``{"reason": …}``. Work is done on one thread
+beside the event loop, and never on a GPU, so that a running prompt keeps its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from aiohttp import web
+
+from ..egox_core.cameras import CameraModel, camera_from_json, camera_to_json, upright_camera
+from ..egox_core.coarse_prior import MAX_POINTS, coarse_prior, joined
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.lens_outline import lens_outline
+from ..egox_core.path_exchange import (
+    ClipMoments,
+    clip_moments,
+    export_path,
+    import_file,
+    import_path,
+    keyframes_of_path,
+)
+from ..egox_core.pixel_pick import pick_point
+from ..egox_core.poses import validate_w2c
+from .host_paths import resolve
+from .pose_camera import camera_of_widgets
+from .same_origin import is_same_origin, number, read_body, refuse, whole_number
+from .scene_store import SCENES, HeldScene, jpeg
+
+PREFIX = "/egox/pose_editor"
+SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
+PRIOR_SIZES = (64, 512)
+VIEWS_REMEMBERED = 64
+WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
+Handler = Callable[[dict], Awaitable[web.StreamResponse]]
+
+
+class Gone(Exception):
+    """The token's scene is not held."""
+
+
+class Latest:
+    """The newest request of every view: an older one that still waits is not worth drawing."""
+
+    def __init__(self) -> None:
+        self._newest: OrderedDict[str, int] = OrderedDict()
+
+    def note(self, view: str, count: int) -> None:
+        self._newest[view] = max(count, self._newest.pop(view, 0))
+        if len(self._newest) > VIEWS_REMEMBERED:
+            self._newest.popitem(last=False)
+
+    def is_late(self, view: str, count: int) -> bool:
+        return count < self._newest.get(view, 0)
+
+
+LATEST = Latest()
+
+
+def guarded(limit: int) -> Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
+    """A handler of a JSON body as a route's handler: who may ask, how much, and what a failure answers."""
+
+    def wrap(handler: Handler):
+        @functools.wraps(handler)
+        async def route(request: web.Request) -> web.StreamResponse:
+            if not is_same_origin(request):
+                return refuse(403, "these addresses answer the server's own page only")
+            try:
+                return await handler(await read_body(request, limit))
+            except EgoXInputError as error:
+                return refuse(400, str(error))
+            except Gone:
+                return refuse(410, "the scene is no longer held: run the graph again")
+            except web.HTTPRequestEntityTooLarge:
+                return refuse(413, f"at most {limit} bytes")
+
+        return route
+
+    return wrap
+
+
+async def beside(function: Callable, *arguments):
+    """Run on the editor's thread."""
+    return await asyncio.get_running_loop().run_in_executor(WORKER, function, *arguments)
+
+
+@guarded(SMALL_BODY)
+async def cloud(body: dict) -> web.Response:
+    """Points as bytes: float32 xyz of all, then uint8 rgb. ``part``: static, or moving with ``frame``."""
+    held = held_scene(body)
+    part = body.get("part", "static")
+    if part not in ("static", "moving"):
+        raise EgoXInputError("part", got=repr(part)[:40], expected="static or moving", fix="send one of them")
+    most = whole_number(body, "most", 1, MAX_POINTS, MAX_POINTS)
+    frame = whole_number(body, "frame", 0, held.frames - 1, 0)
+    points = held.static if part == "static" else await beside(held.moving, frame)
+    if len(points) > most:
+        points = type(points)(xyz=points.xyz[:most].contiguous(), rgb=points.rgb[:most].contiguous())
+    return web.Response(body=await beside(points.packed), content_type="application/octet-stream",
+                        headers={"X-EgoX-Points": str(len(points)), "Cache-Control": "no-store"})
+
+
+@guarded(SMALL_BODY)
+async def prior(body: dict) -> web.Response:
+    """JPEG of the ego prior at one pose ``w2c`` (upright camera axes). 204: a newer request of this ``view`` waits."""
+    held, camera = held_scene(body), upright_camera(lens(body))
+    pose = validate_w2c(body.get("w2c"), "w2c")
+    if pose.ndim != 2:
+        raise EgoXInputError("w2c", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)", fix="send one pose")
+    size = whole_number(body, "size", *PRIOR_SIZES, 224)
+    frame = whole_number(body, "frame", 0, held.frames - 1, 0)
+    view, count = str(body.get("view", ""))[:64], whole_number(body, "count", 0, 2**53, 0)
+    LATEST.note(view, count)
+    done = await beside(_draw, held, camera, pose, size, frame, body.get("moving") is True, view, count)
+    if done is None:
+        return web.Response(status=204)
+    picture, coverage = done
+    return web.Response(body=picture, content_type="image/jpeg",
+                        headers={"X-EgoX-Coverage": f"{coverage:.4f}", "Cache-Control": "no-store"})
+
+
+def _draw(held: HeldScene, camera: CameraModel, pose, size: int, frame: int, moving: bool, view: str,
+          count: int) -> tuple[bytes, float] | None:
+    if LATEST.is_late(view, count):
+        return None
+    points = joined(held.static, held.moving(frame)) if moving else held.static
+    rgb, coverage = coarse_prior(points, camera, pose, size)
+    return jpeg(rgb), coverage
+
+
+@guarded(SMALL_BODY)
+async def exo_frame(body: dict) -> web.Response:
+    """JPEG of an exo frame."""
+    held = held_scene(body)
+    picture = await beside(held.picture, whole_number(body, "frame", 0, held.frames - 1, 0))
+    if picture is None:
+        return refuse(404, "no exo frames are connected to the node")
+    return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+@guarded(SMALL_BODY)
+async def pick(body: dict) -> web.Response:
+    """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture)."""
+    held = held_scene(body)
+    frame = whole_number(body, "frame", 0, held.frames - 1, 0)
+    camera = held.scene.exo_camera
+    width, height = camera.stored_size
+    pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
+    found = await beside(_pick, held, frame, pixel)
+    if found is None:
+        return refuse(404, "no depth is known there: click on something that the cloud shows")
+    return web.json_response({"point": found.point.tolist(), "depth_m": found.depth_m, "off_px": found.off_px})
+
+
+def _pick(held: HeldScene, frame: int, pixel: tuple[float, float]):
+    points = joined(held.static, held.moving(frame))
+    return pick_point(points, held.scene.exo_camera, held.exo_from_scene(frame), pixel)
+
+
+@guarded(SMALL_BODY)
+async def camera(body: dict) -> web.Response:
+    """The ego camera that the node's widgets stand for, and the rim of its picture as rays in upright axes."""
+    model = camera_of_widgets(body)
+    outline = await beside(lens_outline, model)
+    return web.json_response({"camera": camera_to_json(model), "quarter_turns": model.quarter_turns % 4,
+                              "outline": [[round(v, 5) for v in ray] for ray in outline.tolist()]})
+
+
+@guarded(FILE_BODY)
+async def import_keyframes(body: dict) -> web.Response:
+    """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from upright ``poses``."""
+    model, clip, up = lens(body), moments(body), body.get("up", [0.0, -1.0, 0.0])
+    held = held_scene(body) if body.get("token") is not None else None
+    scene = None if held is None else held.scene
+    entry = str(body.get("entry", ""))
+    if isinstance(body.get("file"), str):
+        document, note = await beside(import_file, resolve(body["file"], "trajectory file"), model, clip, scene, up,
+                                      entry)
+    elif body.get("poses") is not None:
+        poses = validate_w2c(body["poses"], "poses")
+        if poses.ndim != 3 or len(poses) != len(clip):
+            raise EgoXInputError("poses", got=f"shape {tuple(poses.shape)}", expected=f"({len(clip)}, 3, 4)",
+                                 fix="send one pose a frame")
+        document, note = await beside(keyframes_of_path, poses, clip, up)
+    else:
+        texts = body.get("texts")
+        if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+            raise EgoXInputError("texts", got=type(texts).__name__, expected="file names with their texts",
+                                 fix="send texts, file or poses")
+        document, note = await beside(import_path, texts, model, clip, scene, up, entry)
+    return web.json_response({"document": document, "note": note})
+
+
+@guarded(FILE_BODY)
+async def export_keyframes(body: dict) -> web.Response:
+    """A keyframe ``document`` as a file of some ``form``, for the page to save."""
+    held = held_scene(body) if body.get("token") is not None else None
+    scene = None if held is None else held.scene
+    name, content = await beside(export_path, str(body.get("form", "")), body.get("document"), lens(body),
+                                 moments(body), scene, str(body.get("prompt", "")))
+    return web.Response(body=content, content_type="application/octet-stream",
+                        headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"})
+
+
+@guarded(SMALL_BODY)
+async def renew(body: dict) -> web.Response:
+    """The page found a node's scene gone: the node's next run holds it again instead of coming from the cache."""
+    node = body.get("node")
+    if not isinstance(node, str) or not 0 < len(node) <= 100:
+        raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
+    SCENES.renew(node)
+    return web.json_response({"renewals": SCENES.renewals(node)})
+
+
+def held_scene(body: dict) -> HeldScene:
+    """The scene of the request's token.
+
+    Raises:
+        Gone: it is not held.
+        EgoXInputError: no token was sent.
+    """
+    if not isinstance(body.get("token"), str):
+        raise EgoXInputError("token", got=repr(body.get("token"))[:40], expected="the node's token", fix="send it")
+    held = SCENES.get(body["token"])
+    if held is None:
+        raise Gone
+    return held
+
+
+def lens(body: dict) -> CameraModel:
+    """The request's ego camera.
+
+    Raises:
+        EgoXInputError: no camera, or one of absurd size.
+    """
+    model = camera_from_json(body.get("camera"), "camera")
+    if max(model.stored_size) > 8192:
+        raise EgoXInputError("camera", got=f"{model.stored_size} px", expected="at most 8192 px a side", fix="scale it")
+    return model
+
+
+def moments(body: dict) -> ClipMoments:
+    """The request's frames in use."""
+    return clip_moments(body.get("indices"), body.get("times_s"))
+
+
+ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+    "cloud": cloud, "prior": prior, "exo_frame": exo_frame, "pick": pick, "camera": camera,
+    "import": import_keyframes, "export": export_keyframes, "renew": renew,
+}
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add the routes to the host's."""
+    for name, handler in ROUTES.items():
+        routes.post(f"{PREFIX}/{name}")(handler)
+    logging.debug("EgoX: pose editor at %s", PREFIX)

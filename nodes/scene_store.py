@@ -1,0 +1,173 @@
+"""Scenes that the page's pose editor may look at: the last few, under tokens that can't be guessed."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+
+import cv2
+import psutil
+import torch
+from torch import Tensor
+
+from ..egox_core.coarse_prior import CoarsePoints, coarse_points
+from ..egox_core.scene_points import select
+from ..egox_core.types import PointCloud
+
+MAX_SCENES = 4
+MIN_CAP_BYTES = 2 * 2**30
+MOVING_AT_ONCE = 100_000
+"""Moving points of one frame that are kept; a person fills some 30,000 px of a released exo frame."""
+FRAMES_REMEMBERED = 8
+PICTURE_QUALITY = 85
+
+
+@lru_cache(maxsize=1)
+def cap_bytes() -> int:
+    """What all scenes together may hold: a quarter of the machine's memory, at least 2 GB (four usual clips)."""
+    return max(MIN_CAP_BYTES, psutil.virtual_memory().total // 4)
+
+
+@dataclass(slots=True, kw_only=True)
+class HeldScene:
+    """One scene with its exo frames, as a node was given them."""
+
+    token: str
+    scene: PointCloud
+    images: Tensor | None  # [T, H, W, 3] float32 0...1
+    static: CoarsePoints
+    bytes_held: int
+    whole: bool  # False: moving points and pictures were let go, since they are too large to keep
+    _moving: OrderedDict[int, CoarsePoints] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def frames(self) -> int:
+        return self.scene.frame_count
+
+    def moving(self, frame: int) -> CoarsePoints:
+        """Moving points of one frame; the last few are remembered."""
+        with self._lock:
+            if frame not in self._moving:
+                points = self.scene.moving[frame]
+                self._moving[frame] = coarse_points(points, MOVING_AT_ONCE)
+                if len(self._moving) > FRAMES_REMEMBERED:
+                    self._moving.popitem(last=False)
+            self._moving.move_to_end(frame)
+            return self._moving[frame]
+
+    def picture(self, frame: int) -> bytes | None:
+        """The exo frame as JPEG; None where there are none."""
+        if self.images is None or not len(self.images):
+            return None
+        rgb = self.images[min(frame, len(self.images) - 1), ..., :3]
+        return jpeg((rgb.clamp(0, 1) * 255).round().to(torch.uint8))
+
+    def exo_from_scene(self, frame: int) -> Tensor:
+        """[3, 4] float64 of one frame."""
+        pose = self.scene.exo_w2c
+        if self.scene.frame == "exo" or pose is None:
+            return torch.eye(3, 4, dtype=torch.float64)
+        return (pose[min(frame, len(pose) - 1)] if pose.ndim == 3 else pose).double()
+
+
+class SceneStore:
+    """The last scenes, least recently used dropped; safe to use from several threads."""
+
+    def __init__(self, most: int = MAX_SCENES, cap: int | None = None) -> None:
+        self._most, self._cap = most, cap
+        self._held: OrderedDict[str, HeldScene] = OrderedDict()
+        self._renewals: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def put(self, scene: PointCloud, images: Tensor | None) -> HeldScene:
+        """Hold a scene and give it a token; the same scene and frames keep the token that they have."""
+        with self._lock:
+            for held in self._held.values():
+                if held.scene is scene and (held.images is images or not held.whole):
+                    self._held.move_to_end(held.token)
+                    return held
+        held = _hold(scene, images, self._cap or cap_bytes())
+        with self._lock:
+            self._held[held.token] = held
+            while len(self._held) > 1 and (len(self._held) > self._most or self._size() > (self._cap or cap_bytes())):
+                self._held.popitem(last=False)
+        return held
+
+    def get(self, token: object) -> HeldScene | None:
+        """The scene of a token; None where it is unknown or was dropped."""
+        with self._lock:
+            held = self._held.get(token) if isinstance(token, str) else None
+            if held is not None:
+                self._held.move_to_end(held.token)
+            return held
+
+    def renew(self, node_id: str) -> None:
+        """A page found this node's scene dropped: the node's next run must hold it again, and not come from the
+        host's cache."""
+        with self._lock:
+            if len(self._renewals) > 1000:
+                self._renewals.clear()
+            self._renewals[node_id] = self._renewals.get(node_id, 0) + 1
+
+    def renewals(self, node_id: str) -> int:
+        """How often :meth:`renew` was called for a node."""
+        return self._renewals.get(node_id, 0)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _size(self) -> int:
+        return sum(held.bytes_held for held in self._held.values())
+
+
+SCENES = SceneStore()
+
+
+def _hold(scene: PointCloud, images: Tensor | None, cap: int) -> HeldScene:
+    static = coarse_points(scene.static)
+    size = held_bytes((scene, images, static))
+    whole = size <= cap
+    if not whole:
+        size = held_bytes(static)
+        images = None
+    return HeldScene(token=secrets.token_urlsafe(24), scene=scene if whole else _thin_scene(scene), images=images,
+                     static=static, bytes_held=size, whole=whole)
+
+
+def _thin_scene(scene: PointCloud) -> PointCloud:
+    """The scene's cameras and times, without its points."""
+    none = select(scene.static, torch.zeros(0, dtype=torch.int64))
+    return replace(scene, static=none, moving=(none,) * scene.frame_count)
+
+
+def held_bytes(thing: object, seen: set[int] | None = None) -> int:
+    """Bytes of all tensors that a payload holds on to, each storage once."""
+    seen = set() if seen is None else seen
+    if isinstance(thing, Tensor):
+        storage = thing.untyped_storage()
+        if storage.data_ptr() in seen:
+            return 0
+        seen.add(storage.data_ptr())
+        return storage.nbytes()
+    if id(thing) in seen or isinstance(thing, (str, bytes, int, float, type(None))):
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, (list, tuple)):
+        return sum(held_bytes(part, seen) for part in thing)
+    if isinstance(thing, dict):
+        return sum(held_bytes(part, seen) for part in thing.values())
+    names = [f.name for f in fields(thing)] if is_dataclass(thing) else list(getattr(thing, "__dict__", ()))
+    return sum(held_bytes(getattr(thing, name), seen) for name in names)
+
+
+def jpeg(rgb: Tensor, quality: int = PICTURE_QUALITY) -> bytes:
+    """A picture [H, W, 3] uint8 as JPEG."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2BGR),
+                              [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise RuntimeError("the picture could not be coded")
+    return data.tobytes()
