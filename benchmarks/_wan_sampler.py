@@ -32,6 +32,7 @@ from egox_core.train.config import ConditioningConfig
 from egox_core.train.gga_processor import GgaScope, install_gga
 from egox_core.train.lora import fuse, read_lora
 from egox_core.train.sample import TrainSample, collate
+from egox_core.train.sampling import exo_half
 from egox_core.train.wan_base import load_base
 from egox_core.train.weights_file import file_metadata, weights_hash
 
@@ -104,7 +105,7 @@ class WanSampler:
             return ConditioningConfig.model_validate({"image_embedding": "none"})
         told = file_metadata(self.files[settings.lora], "LoRA")
         trained = json.loads(told.get("egox.config", "{}")).get("conditioning", {})
-        values: dict[str, Any] = {k: trained[k] for k in ("exo_clean", "prior") if k in trained}
+        values: dict[str, Any] = {k: trained[k] for k in ("exo_clean", "exo_loss", "prior") if k in trained}
         values |= {k: told[f"egox.{k}"] for k in TOLD if f"egox.{k}" in told}
         if "egox.lambda_g" in told:
             values["lambda_g"] = float(told["egox.lambda_g"])
@@ -130,6 +131,8 @@ class WanSampler:
             geometry = gga_geometry(clip.depth, clip.trajectory, GgaGeometryOptions(rays=conditioning.rays),
                                     frames=frames, exo_size=(width, height), ego_size=(ego[1], ego[0]))
         condition = self._encode(prior)[None]
+        if conditioning.prior == "zero":
+            condition = torch.zeros_like(condition)
         return TrainSample(clips=(clip.name,), exo=self._encode(clip.exo)[None], ego=torch.zeros_like(condition),
                            cond_ego=condition, text=text[None], geometry=(geometry,))
 
@@ -148,8 +151,7 @@ def sample_together(model: torch.nn.Module, scope: GgaScope, sample: TrainSample
                     settings: SampleSettings) -> Tensor:  # [B, 16, t, h, w_ego] model space
     """The released loop (UniPC, truncated timesteps) on a batch; every clip starts from the noise of ``settings.seed``.
 
-    A LoRA trained with a noised exo half gets one here too: the whole canvas is sampled, the clean exo being told by
-    the condition channels alone.
+    A LoRA trained with a noised exo half gets one here too (:func:`exo_half`).
 
     Raises:
         EgoXInputError: guidance, which needs an embedding of the negative prompt.
@@ -161,16 +163,18 @@ def sample_together(model: torch.nn.Module, scope: GgaScope, sample: TrainSample
     sigmas, timesteps = released_schedule(settings.steps, SHIFT)
     scheduler = make_scheduler(sigmas, (sigmas, timesteps))
     noise = torch.randn(1, sample.ego.shape[1], t, h, width, generator=torch.Generator().manual_seed(settings.seed))
-    latent = noise.expand(len(sample.clips), -1, -1, -1, -1).clone()
+    noise = noise.expand(len(sample.clips), -1, -1, -1, -1)
+    latent = noise.clone() if conditioning.exo_loss else crop_ego(noise, width - w_ego).clone()
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).expand(len(latent), -1, -1, -1, -1)
-    for moment in scheduler.timesteps:
-        exo = sample.exo if conditioning.exo_clean else latent[..., :w_exo]
-        packed = model_input(crop_ego(latent, width - w_ego), exo, mask, sample.exo, sample.cond_ego)
+    for step, moment in enumerate(scheduler.timesteps):
+        exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
+        packed = model_input(crop_ego(latent, latent.shape[-1] - w_ego), exo, mask, sample.exo, sample.cond_ego)
         with scope.active(sample.geometry, conditioning), _trust(scope, settings.soft_trust):
             velocity = model(hidden_states=packed, timestep=moment[None].float().expand(len(latent)),
                              encoder_hidden_states=sample.text, return_dict=False)[0].float()
-        latent = scheduler.step(crop_ego(velocity, w_exo + w_ego - width), moment, latent, return_dict=False)[0]
-    return crop_ego(latent, width - w_ego)
+        velocity = crop_ego(velocity, w_exo + w_ego - latent.shape[-1])
+        latent = scheduler.step(velocity, moment, latent, return_dict=False)[0]
+    return crop_ego(latent, latent.shape[-1] - w_ego)
 
 
 @contextmanager

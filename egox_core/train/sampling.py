@@ -39,7 +39,7 @@ def sample_ego(model, scope: GgaScope, sample: TrainSample, conditioning: Condit
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
     texts = [sample.text] if cfg == 1.0 or negative is None else [sample.text, negative]
     for step, moment in enumerate(scheduler.timesteps):
-        exo = _exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
+        exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
         ego = crop_ego(latent, latent.shape[-1] - w_ego).to(dtype)
         packed = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
         found = []
@@ -55,7 +55,13 @@ def sample_ego(model, scope: GgaScope, sample: TrainSample, conditioning: Condit
     return crop_ego(latent, latent.shape[-1] - w_ego)
 
 
-def _exo_half(clean: Tensor, noise: Tensor, latent: Tensor, sigma: float, conditioning: ConditioningConfig) -> Tensor:
+def exo_half(clean: Tensor, noise: Tensor, latent: Tensor, sigma: float, conditioning: ConditioningConfig) -> Tensor:
+    """What the model sees of exo at this level, as the LoRA was trained: [B, 16, t, h, w_exo].
+
+    Args:
+        noise: first noise, of the whole canvas where ``exo_clean`` is off.
+        latent: where the sampling stands; of the whole canvas with ``exo_loss``.
+    """
     w_exo = clean.shape[-1]
     if conditioning.exo_clean:
         return clean
