@@ -26,13 +26,16 @@ def colour_stops(count: int = STOPS) -> list[str]:
 
 
 def round_values(low: float, high: float, most: int = 6) -> list[float]:
-    """Values of 1, 2 or 5 times a power of ten between two positive ends, ``most`` of them at most, well spread.
+    """Values such as 1, 2 or 5 times a power of ten between two positive ends, ``most`` of them at most, well spread.
 
     For scales on which equal ratios matter (depth); where fewer than two fit, the ends themselves.
     """
     low, high = min(low, high), max(low, high)
-    found = [m * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for m in (1, 2, 5)
-             if low <= m * 10.0**e <= high]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for multiples in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [m * 10.0**e for e in decades for m in multiples if low <= m * 10.0**e <= high]
+        if len(found) >= 4:
+            break
     if len(found) < 2:
         return [low, high]
     while len(found) > most:

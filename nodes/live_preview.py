@@ -32,17 +32,17 @@ class LivePreview(StepListener):
         server = running_server()
         if server is None or server.client_id is None:
             return
-        server.send_sync(EVENT, {"node": self.node_id, "preview": self.preview(done, total, x0, latent_format)},
+        server.send_sync(EVENT, {"node": self.node_id, "preview": self.preview(x0, latent_format)},
                          server.client_id)
 
-    def preview(self, done: int, total: int, x0: Tensor, latent_format: Any) -> dict[str, Any]:
+    def preview(self, x0: Tensor, latent_format: Any) -> dict[str, Any]:
         """As :func:`clip_preview.preview_ui` puts it, the pictures inside the message: they live for one step."""
         sheets = make_sheets(self.colours(x0, latent_format))
         files = [{"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")} for data in sheets.files]
         stream = {"name": "ego", "label": "ego", **sheets.layout(), "files": files, "legend": None, "pick": None,
                   "source": [sheets.width, sheets.height]}
         return {"kind": "live", "fps": self.fps / FRAMES_PER_LATENT, "frames": sheets.count, "streams": [stream],
-                "curve": None, "mark": None, "text": f"{done} / {total}"}
+                "curve": None, "mark": None, "text": ""}
 
     def colours(self, x0: Tensor, latent_format: Any) -> Tensor:  # [B, 16, t, h, w] -> [t, h, w, 3]
         """The first clip of the batch."""

@@ -1,0 +1,104 @@
+// Drawing on the stage: pictures with their names, the wipe, legends, the crosshair, the curve over the timeline.
+import { LEGEND_HEIGHT } from "./previews_layout.mjs";
+
+const FONT = "11px sans-serif";
+
+export function drawPicture(context, clip, number, [x, y, w, h]) {
+  const [image, sx, sy, sw, sh] = clip.frame(number);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, sx, sy, sw, sh, x, y, w, h);
+}
+
+// White on dark, so that it reads on any picture and in any theme.
+export function drawLabel(context, label, x, y, align = "left") {
+  context.font = FONT;
+  const width = context.measureText(label).width + 10;
+  const left = align === "right" ? x - width : x;
+  context.fillStyle = "rgba(0, 0, 0, 0.66)";
+  context.beginPath();
+  context.roundRect(left, y, width, 17, 4);
+  context.fill();
+  context.fillStyle = "#fff";
+  context.textAlign = "left";
+  context.textBaseline = "middle";
+  context.fillText(label, left + 5, y + 9);
+}
+
+// The right picture right of the place `at` (0...1 of the box), the left one left of it.
+export function drawWipe(context, left, right, number, boxes, stage, at) {
+  const [x, y, w, h] = stage;
+  const edge = x + w * at;
+  for (const [clip, box, from, to] of [[left, boxes[0], x, edge], [right, boxes[1], edge, x + w]]) {
+    context.save();
+    context.beginPath();
+    context.rect(from, y, to - from, h);
+    context.clip();
+    drawPicture(context, clip, number, box);
+    context.restore();
+  }
+  context.fillStyle = "rgba(0, 0, 0, 0.6)";
+  context.fillRect(edge - 2, y, 4, h);
+  context.fillStyle = "#fff";
+  context.fillRect(edge - 1, y, 2, h);
+}
+
+export function drawLegend(context, legend, [x, y, w], ink) {
+  const left = x + 14;
+  const width = w - 28;
+  const gradient = context.createLinearGradient(left, 0, left + width, 0);
+  legend.colours.forEach((colour, i) => gradient.addColorStop(i / (legend.colours.length - 1), colour));
+  context.fillStyle = gradient;
+  context.fillRect(left, y + 3, width, 7);
+  context.font = FONT;
+  context.fillStyle = ink;
+  context.strokeStyle = ink;
+  context.textBaseline = "top";
+  context.textAlign = "center";
+  let last = null;
+  // Nearest first: where labels would touch, the farther one is left out.
+  for (const tick of [...legend.ticks].sort((a, b) => b.at - a.at)) {
+    const place = left + width * tick.at;
+    const half = context.measureText(tick.label).width / 2;
+    const centre = Math.min(Math.max(place, x + half), x + w - half);
+    if (last !== null && centre + half + 4 > last) continue;
+    last = centre - half;
+    context.fillRect(place - 0.5, y + 3, 1, 10);
+    context.fillText(tick.label, centre, y + 14);
+  }
+  return LEGEND_HEIGHT;
+}
+
+export function drawMark(context, mark, clip, [x, y, w, h]) {
+  const px = x + ((mark.x + 0.5) / clip.source[0]) * w;
+  const py = y + ((mark.y + 0.5) / clip.source[1]) * h;
+  for (const [colour, width] of [["rgba(0, 0, 0, 0.75)", 3.5], ["#fff", 1.5]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.beginPath();
+    context.arc(px, py, 6, 0, 2 * Math.PI);
+    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      context.moveTo(px + 4 * dx, py + 4 * dy);
+      context.lineTo(px + 11 * dx, py + 11 * dy);
+    }
+    context.stroke();
+  }
+}
+
+// The curve fills the strip's height from 0 to its largest value (percent: to 100).
+export function drawCurve(context, curve, width, height, ink, accent, number, count) {
+  const top = curve.unit === "%" ? 100 : Math.max(...curve.values, 1e-9);
+  context.clearRect(0, 0, width, height);
+  const at = (i) => [(i / Math.max(curve.values.length - 1, 1)) * width,
+                     height - 1 - (curve.values[i] / top) * (height - 2)];
+  context.beginPath();
+  context.moveTo(0, height);
+  curve.values.forEach((_, i) => context.lineTo(...at(i)));
+  context.lineTo(width, height);
+  context.closePath();
+  context.globalAlpha = 0.35;
+  context.fillStyle = accent;
+  context.fill();
+  context.globalAlpha = 1;
+  context.fillStyle = ink;
+  context.fillRect((number / Math.max(count - 1, 1)) * width - 0.5, 0, 1, height);
+}

@@ -1,0 +1,146 @@
+// The preview's elements and what hands and keys do to them.
+import { addStyle } from "./previews_style.mjs";
+
+const SIDE = "side";
+const WIPE = "wipe";
+const WIPE_STEP = 0.02;
+
+export function buildElements(preview, { say }) {
+  addStyle();
+  const root = make("div", "egox-preview", { tabIndex: -1 });
+  const bar = make("div", "egox-preview-bar");
+  const view = make("select", "egox-preview-view", { title: say("view") });
+  const left = make("select", "egox-preview-left", { title: say("left") });
+  const right = make("select", "egox-preview-right", { title: say("right") });
+  bar.append(view, left, right);
+
+  const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
+  const canvas = make("canvas", "egox-preview-canvas");
+  const wipe = make("div", "egox-preview-wipe", { tabIndex: 0, role: "slider", ariaLabel: say("wipeHandle"),
+                                                  ariaValueMin: "0", ariaValueMax: "100" });
+  const message = make("div", "egox-preview-message");
+  stage.append(canvas, wipe, message);
+
+  const time = make("div", "egox-preview-time");
+  const play = make("button", "egox-preview-play", { type: "button" });
+  const trackBox = make("div", "egox-preview-track");
+  const track = make("canvas", "egox-preview-curve");
+  const frame = make("input", "egox-preview-frame", { type: "range", min: 0, step: 1, value: 0,
+                                                      ariaLabel: say("frame") });
+  trackBox.append(track, frame);
+  const now = make("output", "egox-preview-now");
+  time.append(play, trackBox, now);
+  const note = make("div", "egox-preview-note");
+  root.append(bar, stage, time, note);
+
+  view.onchange = () => preview.choose(view.value);
+  left.onchange = right.onchange = () => {
+    preview.pair = [left.value, right.value];
+    preview.draw();
+  };
+  play.onclick = () => preview.toggle();
+  frame.oninput = () => {
+    preview.stop();
+    preview.seek(Number(frame.value));
+  };
+  listen(preview, root, stage, wipe);
+
+  return {
+    root, stage, canvas, track, message, note,
+    refreshBar() {
+      bar.hidden = preview.views().length < 2;
+      const names = preview.clips.map((clip) => clip.name);
+      const label = (name) => ([SIDE, WIPE].includes(name) ? say(name) : preview.label(preview.clip(name)));
+      fill(view, preview.views(), label, preview.view);
+      const wiping = preview.clips.length > 0 && preview.view === WIPE;
+      for (const [select, chosen] of [[left, preview.pair?.[0]], [right, preview.pair?.[1]]]) {
+        select.hidden = !wiping;
+        if (wiping) fill(select, names, label, chosen);
+      }
+      wipe.hidden = !wiping;
+      track.hidden = !preview.curve;
+    },
+    refreshTime() {
+      const count = preview.clips.length ? preview.count : 1;
+      time.hidden = count < 2;
+      play.textContent = preview.timer ? "⏸" : "▶";
+      play.title = play.ariaLabel = say(preview.timer ? "pause" : "play");
+      frame.max = count - 1;
+      frame.value = preview.number;
+      const source = preview.number * preview.step;
+      frame.title = say("of", { frame: source, count });
+      const value = preview.curve?.values[source];
+      now.textContent = `${source} / ${(count - 1) * preview.step}`
+        + (value === undefined ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${preview.curve.unit}`);
+    },
+    placeWipe(x, at) {
+      wipe.style.left = `${x}px`;
+      wipe.ariaValueNow = String(Math.round(100 * at));
+    },
+  };
+}
+
+function listen(preview, root, stage, wipe) {
+  // The canvas below would pan, select and delete nodes on what is meant for the preview.
+  for (const kind of ["pointerdown", "pointermove", "pointerup", "click", "dblclick", "contextmenu"])
+    root.addEventListener(kind, (event) => event.stopPropagation());
+
+  const point = (event) => {
+    // The classic canvas scales its widgets: a rectangle on the page is larger or smaller than the element's own px.
+    const box = stage.getBoundingClientRect();
+    preview.pointAt((event.clientX - box.left) * (stage.clientWidth / box.width),
+                    (event.clientY - box.top) * (stage.clientHeight / box.height));
+  };
+  let dragging = false;
+  stage.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    (event.target === wipe ? wipe : stage).focus({ preventScroll: true });
+    stage.setPointerCapture(event.pointerId);
+    dragging = true;
+    point(event);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    if (dragging && preview.view === WIPE) point(event);
+  });
+  for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, () => (dragging = false));
+
+  root.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    if (!onKey(preview, event, event.target === wipe)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+}
+
+// Whether the key meant something here.
+function onKey(preview, { key, target }, onWipe) {
+  const steps = { ArrowLeft: -1, ArrowRight: 1 };
+  if (onWipe && key in steps) preview.setWipe(preview.wipeAt + WIPE_STEP * steps[key]);
+  else if (key in steps) {
+    preview.stop();
+    preview.seek(preview.number + steps[key]);
+  } else if (key === "Home") preview.seek(0);
+  else if (key === "End") preview.seek(preview.count - 1);
+  else if (key === " " && target.tagName !== "BUTTON") preview.toggle();
+  else if (key === "s" && preview.views().includes(SIDE)) preview.choose(SIDE);
+  else if (key === "w" && preview.views().includes(WIPE)) preview.choose(WIPE);
+  else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
+  else return false;
+  return true;
+}
+
+function fill(select, names, label, chosen) {
+  select.replaceChildren(...names.map((name) => new Option(label(name), name)));
+  select.value = chosen;
+}
+
+function make(tag, name, properties = {}) {
+  const element = document.createElement(tag);
+  element.className = name;
+  element.dataset.testid = name;
+  for (const [key, value] of Object.entries(properties)) {
+    if (key === "role") element.setAttribute("role", value);
+    else element[key] = value;
+  }
+  return element;
+}

@@ -1,0 +1,48 @@
+// Where pictures go on the stage. Pure functions of sizes: nothing here draws.
+
+export const LEGEND_HEIGHT = 26;
+const GAP = 4;
+
+// The largest rectangle of a picture's shape within a box, centred: [x, y, width, height].
+export function contain(width, height, [x, y, w, h]) {
+  const scale = Math.max(Math.min(w / width, h / height), 0);
+  const size = [width * scale, height * scale];
+  return [x + (w - size[0]) / 2, y + (h - size[1]) / 2, ...size];
+}
+
+// Boxes for clips side by side, in the number of rows that shows them largest.
+export function sideBySide(clips, [x, y, w, h]) {
+  let best = null;
+  for (let rows = 1; rows <= clips.length; rows += 1) {
+    const lines = split(clips, rows);
+    const heights = lines.map((line) => {
+      const aspect = line.reduce((sum, clip) => sum + clip.width / clip.height, 0);
+      return (w - GAP * (line.length - 1)) / aspect;
+    });
+    const room = h - GAP * (lines.length - 1);
+    const needed = heights.reduce((sum, height) => sum + height, 0);
+    const scale = Math.min(1, room / needed);
+    const area = lines.reduce((sum, line, i) => sum + line.reduce(
+      (s, clip) => s + (clip.width / clip.height) * (heights[i] * scale) ** 2, 0), 0);
+    if (!best || area > best.area) best = { area, lines, heights: heights.map((height) => height * scale) };
+  }
+  const boxes = [];
+  let top = y + (h - best.heights.reduce((sum, height) => sum + height, 0) - GAP * (best.lines.length - 1)) / 2;
+  best.lines.forEach((line, i) => {
+    const widths = line.map((clip) => (clip.width / clip.height) * best.heights[i]);
+    let left = x + (w - widths.reduce((sum, width) => sum + width, 0) - GAP * (line.length - 1)) / 2;
+    line.forEach((clip, j) => {
+      boxes.push({ clip, box: [left, top, widths[j], best.heights[i]] });
+      left += widths[j] + GAP;
+    });
+    top += best.heights[i] + GAP;
+  });
+  return boxes;
+}
+
+function split(clips, rows) {
+  const perRow = Math.ceil(clips.length / rows);
+  const lines = [];
+  for (let i = 0; i < clips.length; i += perRow) lines.push(clips.slice(i, i + perRow));
+  return lines;
+}

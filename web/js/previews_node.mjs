@@ -1,0 +1,70 @@
+// Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
+import { Preview } from "./previews_player.mjs";
+import { text } from "./previews_texts.mjs";
+
+export const KEY = "egox_preview"; // of the node's result, as nodes/clip_preview.py writes it
+const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
+// px, the whole widget: pictures side by side need more room than one
+const MIN_HEIGHT = { EgoXDepthAlign: 270, EgoXWanSampler: 240 };
+const OTHER_MIN_HEIGHT = 320;
+const MIN_WIDTH = 340;
+
+export function attachPreview(app, api, node, empty) {
+  const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+  const preview = new Preview({
+    say: (key, values) => text(language, key, values),
+    url: (file) => file.data ?? api.apiURL(`/view?${new URLSearchParams(file)}`),
+    zoom: () => app.canvas?.ds?.scale ?? 1,
+    empty,
+    view: () => node.properties?.[VIEW],
+    onView: (view) => (node.properties[VIEW] = view),
+    onPick: (values) => setWidgets(app, node, values),
+  });
+  node.egoxPreview = preview;
+  const minHeight = MIN_HEIGHT[node.constructor.comfyClass] ?? OTHER_MIN_HEIGHT;
+  preview.element.style.minHeight = `${minHeight - 20}px`; // what Vue nodes go by; 20: the classic widget's margins
+  const widget = node.addDOMWidget(KEY, "egoxPreview", preview.element, {
+    serialize: false,
+    hideOnZoom: false, // pictures are what one zooms out to look at
+    getMinHeight: () => minHeight,
+  });
+  widget.serialize = false; // neither in the saved workflow nor in the prompt
+  node.setSize([Math.max(node.size[0], MIN_WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
+
+  const { onExecuted, onRemoved } = node;
+  node.onExecuted = function (output) {
+    onExecuted?.apply(this, arguments);
+    showOutput(this, output);
+  };
+  node.onRemoved = function () {
+    onRemoved?.apply(this, arguments);
+    preview.close();
+  };
+}
+
+export function showOutput(node, output) {
+  const found = output?.[KEY]?.[0];
+  if (found) node.egoxPreview?.show(found);
+}
+
+export function findNode(app, id) {
+  // "5:3" is node 3 inside the subgraph of node 5.
+  let graph = app.rootGraph ?? app.graph;
+  let node = null;
+  for (const part of String(id ?? "").split(":")) {
+    node = graph?.getNodeById?.(Number(part)) ?? graph?.getNodeById?.(part);
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+function setWidgets(app, node, values) {
+  for (const [name, value] of Object.entries(values)) {
+    const widget = node.widgets?.find((w) => w.name === name);
+    if (!widget) continue;
+    widget.value = value;
+    widget.callback?.(value, app.canvas, node);
+  }
+  app.graph?.change?.();
+  node.setDirtyCanvas?.(true, true);
+}

@@ -1,0 +1,259 @@
+// One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of nodes or the host.
+import { buildElements } from "./previews_elements.mjs";
+import { drawCurve, drawLabel, drawLegend, drawMark, drawPicture, drawWipe } from "./previews_draw.mjs";
+import { contain, LEGEND_HEIGHT, sideBySide } from "./previews_layout.mjs";
+import { loadClips } from "./previews_sheets.mjs";
+
+const SIDE = "side";
+const WIPE = "wipe";
+
+export class Preview {
+  // host: say(key, values) -> text; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
+  // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from.
+  constructor(host) {
+    this.host = host;
+    this.clips = [];
+    this.number = 0; // shown frame, counted in the sheets
+    this.wipeAt = 0.5;
+    this.boxes = [];
+    this.turn = 0; // of what show() was asked for last
+    this.parts = buildElements(this, host);
+    this.element = this.parts.root;
+    this.resize = new ResizeObserver(() => this.draw());
+    this.resize.observe(this.parts.stage);
+    this.say(host.say(host.empty));
+    this.refresh();
+  }
+
+  close() {
+    this.stop();
+    this.resize.disconnect();
+  }
+
+  get count() {
+    return Math.max(1, ...this.clips.map((clip) => clip.count));
+  }
+
+  get step() {
+    return this.clips.reduce((step, clip) => Math.max(step, clip.step), 1);
+  }
+
+  get view() {
+    const names = this.views();
+    return names.includes(this.chosen) ? this.chosen : names[0];
+  }
+
+  // Names of the views that there are for these clips, the default first.
+  views() {
+    const names = this.clips.map((clip) => clip.name);
+    const moving = this.clips.filter((clip) => !clip.still || this.count === 1);
+    if (moving.length < 2) return names;
+    return this.kind === "compare" ? [SIDE, WIPE, ...names] : [...names, SIDE, WIPE];
+  }
+
+  // Takes what nodes/clip_preview.py (or the live preview) sent. The last call wins; the old pictures stay until the
+  // new ones can be drawn.
+  async show(preview) {
+    const turn = ++this.turn;
+    if (!this.clips.length) this.say(this.host.say("loading"));
+    let clips;
+    try {
+      clips = await loadClips(preview.streams, this.host.url);
+    } catch {
+      if (turn === this.turn) this.fail();
+      return;
+    }
+    if (turn !== this.turn) return;
+    Object.assign(this, { clips, kind: preview.kind, fps: preview.fps, curve: preview.curve, mark: preview.mark });
+    this.chosen ??= this.host.view();
+    this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
+    this.setPair(preview);
+    this.parts.note.textContent = preview.text ?? "";
+    this.say("");
+    this.refresh();
+    if (preview.kind === "live" && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.play();
+  }
+
+  fail() {
+    this.stop();
+    this.clips = [];
+    this.parts.note.textContent = "";
+    this.say(this.host.say("gone"));
+    this.refresh();
+  }
+
+  // The wipe's two pictures: the result beside the truth, else beside what it was made from.
+  setPair() {
+    const names = this.clips.filter((clip) => !clip.still || this.count === 1).map((clip) => clip.name);
+    const known = (name) => names.includes(name);
+    if (this.pair && this.pair.every(known)) return;
+    const pairs = [["ego", "truth"], ["prior", "ego"], ["exo", "ego"], ["prior", "coverage"]];
+    this.pair = pairs.find((pair) => pair.every(known)) ?? [names[0], names[1] ?? names[0]];
+  }
+
+  say(message) {
+    this.parts.message.textContent = message;
+    this.parts.message.hidden = !message;
+  }
+
+  label(clip) {
+    return this.host.say(clip.name) ?? clip.label;
+  }
+
+  clip(name) {
+    return this.clips.find((clip) => clip.name === name);
+  }
+
+  choose(view) {
+    this.chosen = view;
+    this.host.onView(view);
+    this.refresh();
+  }
+
+  // -- time
+
+  seek(number) {
+    this.number = Math.min(Math.max(number, 0), this.count - 1);
+    this.refreshTime();
+    this.draw();
+  }
+
+  play() {
+    if (this.timer || this.count < 2) return;
+    const started = performance.now();
+    const first = this.number === this.count - 1 ? 0 : this.number;
+    const rate = this.fps / this.step / 1000;
+    const tick = () => {
+      this.timer = requestAnimationFrame(tick);
+      if (!this.element.isConnected) return;
+      const number = Math.floor(first + (performance.now() - started) * rate) % this.count;
+      if (number !== this.number) this.seek(number);
+    };
+    this.timer = requestAnimationFrame(tick);
+    this.refreshTime();
+  }
+
+  stop() {
+    if (this.timer) cancelAnimationFrame(this.timer);
+    this.timer = null;
+    if (this.parts) this.refreshTime();
+  }
+
+  toggle() {
+    if (this.timer) this.stop();
+    else this.play();
+  }
+
+  // -- drawing
+
+  refresh() {
+    this.parts.refreshBar(this);
+    this.refreshTime();
+    this.draw();
+  }
+
+  refreshTime() {
+    this.parts.refreshTime(this);
+    if (this.curve && this.clips.length) this.drawTrack();
+  }
+
+  draw() {
+    const prepared = fit(this.parts.canvas, this.host.zoom());
+    if (!prepared) return;
+    const { context, width, height } = prepared;
+    context.clearRect(0, 0, width, height);
+    this.boxes = [];
+    if (!this.clips.length) return;
+    if (this.view === WIPE) this.drawWiped(context, [0, 0, width, height]);
+    else if (this.view === SIDE) this.drawSide(context, [0, 0, width, height]);
+    else this.drawOne(context, this.clip(this.view), [0, 0, width, height]);
+    const ego = this.boxes.find(({ clip }) => clip.pick);
+    if (ego && this.mark && Math.round(this.mark.frame / this.step) === this.number)
+      drawMark(context, this.mark, ego.clip, ego.box);
+  }
+
+  drawOne(context, clip, [x, y, width, height]) {
+    const legend = clip.legend ? LEGEND_HEIGHT : 0;
+    const box = contain(clip.width, clip.height, [x, y, width, height - legend]);
+    drawPicture(context, clip, this.number, box);
+    if (legend) drawLegend(context, clip.legend, [x, height - legend, width], this.ink());
+    if (clip.pick) drawLabel(context, this.host.say("pick"), box[0] + 4, box[1] + 4);
+    this.boxes.push({ clip, box });
+  }
+
+  drawSide(context, [x, y, width, height]) {
+    const clips = this.clips.filter((clip) => !clip.still || this.count === 1);
+    const legend = clips.find((clip) => clip.legend)?.legend;
+    const room = legend ? LEGEND_HEIGHT : 0;
+    this.boxes = sideBySide(clips, [x, y, width, height - room]);
+    for (const { clip, box } of this.boxes) {
+      drawPicture(context, clip, this.number, box);
+      drawLabel(context, this.label(clip), box[0] + 4, box[1] + 4);
+    }
+    if (legend) drawLegend(context, legend, [x, height - room, width], this.ink());
+  }
+
+  drawWiped(context, stage) {
+    const pair = this.pair.map((name) => this.clip(name));
+    const boxes = pair.map((clip) => contain(clip.width, clip.height, stage));
+    // The wipe runs over what the pictures cover, not over the empty sides of the stage.
+    const left = Math.min(boxes[0][0], boxes[1][0]);
+    const right = Math.max(...boxes.map(([x, , w]) => x + w));
+    this.wiped = [left, Math.min(boxes[0][1], boxes[1][1]), right - left, Math.max(boxes[0][3], boxes[1][3])];
+    drawWipe(context, ...pair, this.number, boxes, this.wiped, this.wipeAt);
+    drawLabel(context, this.label(pair[0]), left + 4, this.wiped[1] + 4);
+    drawLabel(context, this.label(pair[1]), right - 4, this.wiped[1] + 4, "right");
+    this.parts.placeWipe(left + this.wiped[2] * this.wipeAt, this.wipeAt);
+  }
+
+  drawTrack() {
+    const prepared = fit(this.parts.track, this.host.zoom());
+    if (!prepared) return;
+    const accent = getComputedStyle(this.element).getPropertyValue("--p-primary-color").trim() || "#4a9eff";
+    drawCurve(prepared.context, this.curve, prepared.width, prepared.height, this.ink(), accent, this.number,
+              this.count);
+  }
+
+  ink() {
+    return getComputedStyle(this.element).color;
+  }
+
+  // -- pointer
+
+  // Stage coordinates in, px of the canvas' own units.
+  pointAt(x, y) {
+    if (this.view === WIPE && this.wiped) {
+      this.setWipe((x - this.wiped[0]) / this.wiped[2]);
+      return;
+    }
+    const hit = this.boxes.find(({ clip, box: [left, top, w, h] }) =>
+      clip.pick && x >= left && x < left + w && y >= top && y < top + h);
+    if (hit) this.pick(hit.clip, (x - hit.box[0]) / hit.box[2], (y - hit.box[1]) / hit.box[3]);
+  }
+
+  pick(clip, u, v) {
+    const [width, height] = clip.source;
+    const frame = this.number * clip.step;
+    this.mark = { x: Math.floor(u * width), y: Math.floor(v * height), frame };
+    this.host.onPick({ [clip.pick.x]: this.mark.x, [clip.pick.y]: this.mark.y, [clip.pick.frame]: frame });
+    this.draw();
+  }
+
+  setWipe(at) {
+    this.wipeAt = Math.min(Math.max(at, 0), 1);
+    this.draw();
+  }
+}
+
+// Sizes a canvas for its place and zoom; null while it isn't shown.
+function fit(canvas, zoom) {
+  const width = canvas.clientWidth;
+  const height = canvas.clientHeight;
+  if (!width || !height) return null;
+  const ratio = (window.devicePixelRatio || 1) * Math.min(Math.max(zoom, 1), 2);
+  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
+  const context = canvas.getContext("2d");
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return { context, width, height };
+}

@@ -1,0 +1,41 @@
+// The preview's looks, in the page's own colours, so that every theme fits.
+
+const STYLE = `
+.egox-preview { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; box-sizing: border-box;
+  font: 12px/1.3 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
+.egox-preview:focus, .egox-preview-stage:focus { outline: none; }
+.egox-preview-stage:focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); outline-offset: -2px; }
+.egox-preview-bar { display: flex; gap: 4px; align-items: center; flex: none; min-width: 0; }
+.egox-preview [hidden] { display: none !important; }
+.egox-preview select, .egox-preview button { font: inherit; color: inherit; background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
+  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; padding: 2px 6px; height: 24px; min-width: 0;
+  cursor: pointer; }
+.egox-preview select { flex: 1 1 0; text-overflow: ellipsis; }
+.egox-preview select.egox-preview-view { flex: 1.4 1 0; }
+.egox-preview button { flex: none; width: 30px; padding: 0; }
+.egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
+.egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px; background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
+  border-radius: 4px; overflow: hidden; touch-action: none; }
+.egox-preview-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
+.egox-preview-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
+  text-align: center; padding: 12px; color: var(--descrip-text, #999); }
+.egox-preview-wipe { position: absolute; top: 0; bottom: 0; width: 25px; margin-left: -12px; cursor: ew-resize; }
+.egox-preview-wipe::after { content: ""; position: absolute; left: 4px; top: 50%; width: 13px; height: 13px;
+  margin-top: -8px; border-radius: 50%; border: 2px solid #fff; background: rgba(0, 0, 0, 0.55); }
+.egox-preview-time { display: flex; gap: 6px; align-items: center; flex: none; }
+.egox-preview-track { position: relative; flex: 1 1 auto; min-width: 40px; display: flex; flex-direction: column; }
+.egox-preview-track canvas { width: 100%; height: 18px; display: block; }
+.egox-preview-track input { width: 100%; margin: 0; height: 16px; accent-color: var(--p-primary-color, #4a9eff); }
+.egox-preview-now { flex: none; min-width: 56px; text-align: right; font-variant-numeric: tabular-nums;
+  white-space: pre-line; }
+.egox-preview-note { flex: none; max-height: 48px; overflow-y: auto; color: var(--descrip-text, #999);
+  white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
+`;
+
+export function addStyle() {
+  if (document.getElementById("egox-preview-style")) return;
+  const element = document.createElement("style");
+  element.id = "egox-preview-style";
+  element.textContent = STYLE;
+  document.head.append(element);
+}
