@@ -5,7 +5,7 @@
     python3 run.py test [--all] [--browser [--screenshots]] [pytest arguments]
     python3 run.py ui
     python3 run.py bench NAME [arguments]
-    python3 run.py prior | fidelity [arguments]
+    python3 run.py prior | fidelity | train-demo [arguments]
 """
 
 import sys

@@ -20,27 +20,10 @@ from devtools.workflow import to_prompt
 from egox_core.frame_selection import select_frames
 from egox_core.video import probe_video, read_frames
 
-LOTUS = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from comfy.cli_args import args
-args.cpu = True
-from comfy_extras.nodes_lotus import LotusConditioning
-from safetensors.torch import save_file
-save_file({"embedding": LotusConditioning.execute().result[0][0][0].float().cpu().contiguous()}, sys.argv[2])
-"""
-
 
 def host_environment() -> Environment:
     """The host that tests and demo use, under this Python. Raises SetupError where there is none."""
     return Environment(find_host(), Path(sys.executable), Layout())
-
-
-def save_text_embedding(environment: Environment, file: Path) -> None:
-    """What the stock node of the demo's graph gives as text, so that training and sampling share it."""
-    code = environment.run(["-c", LOTUS, str(environment.host.root), str(file)])
-    if code or not file.is_file():
-        raise RuntimeError("the host's LotusConditioning could not be run")
 
 
 def sample_in_server(environment: Environment, work: Path, files: dict[str, Path], take: Path, *, frames: int,

@@ -28,7 +28,8 @@ import yaml
 
 from benchmarks._record import add_arguments, finish
 from benchmarks._train_e2e_data import HEIGHT, WIDTH, calibrate_vae, write_takes
-from benchmarks._train_e2e_server import host_environment, sample_in_server, save_text_embedding
+from benchmarks._train_e2e_server import host_environment, sample_in_server
+from devtools.train_demo.lotus import save_text_embedding
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDIN_VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"

@@ -1,0 +1,64 @@
+"""``run.py train-demo``: trains the small model that ships, stage by stage, in slices of any length.
+
+    python3 run.py train-demo [--stage NAME ...] [--work FOLDER] [--threads N] [--workers N] [--device cpu|cuda]
+
+SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. Stages may run side by side in two calls: the VAE
+takes clips as they are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from devtools.environment import Environment
+from devtools.errors import SetupError
+from devtools.host import find_host
+from devtools.layout import Layout
+
+from .card import write_card
+from .files import WorkFiles
+from .settings import DemoTraining
+from .stages import STAGES, StageContext, work_folder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="run.py train-demo", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", action="append", choices=tuple(STAGES), help="only this one (again for more)")
+    parser.add_argument("--work", type=Path, help="folder for everything that doesn't ship (default: "
+                        ".egox/train_demo)")
+    parser.add_argument("--out", type=Path, help="folder for the weights (default: models/demo)")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as torch has them")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw clips")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    layout = Layout()
+    work = work_folder(args.work, layout.state)
+    files = WorkFiles(work) if args.out is None else WorkFiles(work, args.out)
+    context = StageContext(files=files, training=DemoTraining(), environment=_host(layout), device=args.device,
+                           workers=args.workers, tell=lambda text: print(text, flush=True))
+    for name in args.stage or STAGES:
+        print(f"stage {name}", flush=True)
+        if not STAGES[name](context):
+            print(f"stage {name} stopped and saved; the same command goes on", flush=True)
+            return 0
+        write_card(files, context.training)
+    return 0
+
+
+def _host(layout: Layout) -> Environment | None:
+    try:
+        host = find_host()
+    except SetupError:
+        host = None
+    return None if host is None else Environment(host, Path(sys.executable), layout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Clips of synthetic takes, with ego prior and GGA directions, in shards on the disk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.ego_prior import render_ego_prior
+from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+from egox_core.pointcloud import build_scene
+from egox_core.prior_presets import prior_preset
+from egox_core.safe_files import read_json, write_json, write_whole
+from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
+from egox_core.types import GgaGeometry
+
+from .settings import FIRST_SEED, MOST_CLIPS, ClipSettings, Split
+
+CLIPS_A_SHARD = 16
+VIDEOS = ("exo", "ego", "prior")
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoClip:
+    """One clip as it is trained on."""
+
+    seed: int
+    exo: Tensor  # [T, H, W, 3] uint8
+    ego: Tensor  # [T, S, S, 3] uint8
+    prior: Tensor  # [T, S, S, 3] uint8
+    coverage: Tensor  # [T, S, S] bool
+    geometry: GgaGeometry
+
+
+def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
+    """The scene of a seed; its object size and amount of motion are drawn from the settings' ranges."""
+    draw = np.random.default_rng(seed)
+    return SyntheticSpec(
+        seed=seed, frames=settings.frames, exo_width=settings.exo_width, exo_height=settings.size,
+        ego_size=settings.size, fps=settings.fps, texture="plain", clutter="calm",
+        object_scale=float(draw.uniform(*settings.object_scale)), motion=float(draw.uniform(*settings.motion)))
+
+
+def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTake]:
+    """A clip with everything that was true of it, from exact depth and poses."""
+    take = make_take(clip_spec(seed, settings))
+    trajectory, depth = take.trajectory(), take.depth_video()
+    prior = render_ego_prior(build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset))
+    geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays=settings.rays), frames=settings.frames,
+                            exo_size=(settings.exo_width, settings.size), ego_size=(settings.size, settings.size))
+    return DemoClip(seed=seed, exo=take.exo_rgb, ego=take.ego_rgb, coverage=prior.coverage, geometry=geometry,
+                    prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8)), take
+
+
+def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *, workers: int = 1,
+               wanted: Callable[[], bool] = lambda: True, tell: Callable[[int, int], None] = lambda d, n: None) -> bool:
+    """Makes the shards that are missing; False where ``wanted`` said to stop before all were there.
+
+    Raises:
+        ValueError: the folder holds clips of other settings, or more clips than the split has seeds.
+    """
+    if count > MOST_CLIPS[split]:
+        raise ValueError(f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer")
+    told = {**asdict(settings)}
+    if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != _plain(told):
+        raise ValueError(f"{folder} holds clips of other settings; remove it, or work in another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SETTINGS_FILE, _plain(told))
+    shards = [(folder / f"{split}-{n:05d}.npz", FIRST_SEED[split] + n * CLIPS_A_SHARD,
+               min(CLIPS_A_SHARD, count - n * CLIPS_A_SHARD)) for n in range(-(-count // CLIPS_A_SHARD))]
+    todo = [s for s in shards if not s[0].is_file()]
+    done = len(shards) - len(todo)
+    # Spawned: forking a process that has torch threads can hang, and Windows knows nothing else.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(_make_shard, file, seed, number, settings) for file, seed, number in todo}
+        for finished in as_completed(waiting):
+            finished.result()
+            done += 1
+            tell(done, len(shards))
+            if not wanted():
+                pool.shutdown(cancel_futures=True)
+                return done == len(shards)
+    return True
+
+
+def read_shard(file: Path) -> list[DemoClip]:
+    """The clips of one shard."""
+    with np.load(file) as held:
+        content = {name: torch.from_numpy(held[name]) for name in held.files}
+    grid = tuple(content["grid"].tolist())
+    return [DemoClip(
+        seed=int(content["seed"][i]), exo=content["exo"][i], ego=content["ego"][i], prior=content["prior"][i],
+        coverage=content["coverage"][i],
+        geometry=GgaGeometry(query_dirs=content["query_dirs"][i], key_dirs=content["key_dirs"][i],
+                             key_trust=content["key_trust"][i], grid=grid, rays=str(content["rays"])
+                             if "rays" in content else "exact"))
+        for i in range(len(content["seed"]))]
+
+
+def shard_files(folder: Path, split: Split) -> list[Path]:
+    """The shards that are there, in order."""
+    return sorted(folder.glob(f"{split}-*.npz"))
+
+
+def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings) -> None:
+    torch.set_num_threads(1)
+    clips = []
+    for seed in range(first_seed, first_seed + number):
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            sys.exit("the process that wanted these clips is gone")
+        clips.append(draw_clip(seed, settings)[0])
+    content = {name: torch.stack([getattr(c, name) for c in clips]).numpy() for name in (*VIDEOS, "coverage")}
+    for name in ("query_dirs", "key_dirs", "key_trust"):
+        content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
+    with write_whole(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, seed=np.array([c.seed for c in clips]), grid=np.array(clips[0].geometry.grid), **content)
+
+
+def _plain(settings: dict) -> dict:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -1,0 +1,122 @@
+"""The clips as the trainer's cache: latents of the finished VAE, the fixed text, GGA directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from egox_core.data.cache_store import (
+    CacheEntry,
+    CacheIndex,
+    fingerprint,
+    shard_fingerprint,
+    shard_name,
+    stored,
+    write_index,
+    write_shard,
+)
+from egox_core.data.clip_files import first_frame_then_grey
+from egox_core.data.vae_encoder import VaeEncoder
+from egox_core.train.weights_file import weights_hash
+from egox_core.wan_latents import normalise_latent
+
+from .clips import DemoClip, read_shard, shard_files
+from .settings import ClipSettings
+from .vae_model import encode, whole_clips
+
+VERSION = 1
+DTYPE = torch.bfloat16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentSettings:
+    """Which latents: ``views`` for the base (single views), else what EgoX needs."""
+
+    views: bool
+    variants: int = 1  # of each training clip: its own colours, then others
+    most_clips: int | None = None  # of the training split
+
+
+class LatentMaker:
+    """Encodes shards of clips with one VAE."""
+
+    def __init__(self, vae: Path, text: Path, clips: ClipSettings, device: str = "cpu") -> None:
+        self.device, self.clips = torch.device(device), clips
+        self.model = whole_clips(VaeEncoder(vae, device).model)
+        self.models = {"vae": weights_hash(vae, "VAE"), "text": weights_hash(text, "text embedding")}
+        self.text = load_file(text)["embedding"]
+        self.grey = self.encode([torch.full((clips.frames, clips.size, clips.size, 3), 128, dtype=torch.uint8)])[0]
+
+    @torch.no_grad()
+    def encode(self, videos: list[Tensor]) -> Tensor:
+        """[T, H, W, 3] uint8 each -> [B, 16, t, h, w] in model space."""
+        batch = torch.stack(videos).movedim(-1, 1).float().to(self.device) / 127.5 - 1
+        batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            raw = encode(self.model, batch)
+        return normalise_latent(raw.float()).cpu()
+
+    def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
+        """What the cache holds of each clip."""
+        videos = {name: [_recoloured(getattr(c, name), c.seed, variant) for c in clips]
+                  for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
+        if views:
+            videos |= {f"{name}_first": [first_frame_then_grey(v) for v in videos[name]] for name in ("exo", "ego")}
+        latents = {name: self.encode(given) for name, given in videos.items()}
+        out = []
+        for i, clip in enumerate(clips):
+            held = {name: stored(found[i], DTYPE) for name, found in latents.items()}
+            held["text"] = stored(self.text, DTYPE)
+            if not views:
+                geometry = clip.geometry
+                held |= {"grey": stored(self.grey, DTYPE), "query_dirs": stored(geometry.query_dirs, torch.float32),
+                         "key_dirs": stored(geometry.key_dirs, torch.float32),
+                         "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
+            out.append(held)
+        return out
+
+
+def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: LatentSettings, *,
+                 wanted: Callable[[], bool] = lambda: True,
+                 tell: Callable[[int, int], None] = lambda done, count: None) -> bool:
+    """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it. Fitting shards stay."""
+    jobs = []
+    for split in ("train", "validation"):
+        files = shard_files(clips, split)
+        if split == "train" and settings.most_clips is not None:
+            files = files[: -(-settings.most_clips // 16)]
+        jobs += [(split, f, v) for v in range(settings.variants if split == "train" else 1) for f in files]
+    told = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
+    shards, entries = {}, []
+    for number, (split, file, variant) in enumerate(jobs):
+        with np.load(file) as held:
+            seeds = held["seed"].tolist()
+        made_from = fingerprint({"version": VERSION, "models": maker.models, "settings": told, "seeds": seeds,
+                                 "variant": variant, "clips": repr(maker.clips)})
+        name = shard_name(number)
+        names = [f"{seed:06d}v{variant}" for seed in seeds]
+        if shard_fingerprint(folder / name) != made_from:
+            if not wanted():
+                return False
+            found = maker.tensors(read_shard(file), variant, settings.views)
+            write_shard(folder / name, {f"{clip}/{k}": t for clip, held in zip(names, found, strict=True)
+                                        for k, t in held.items()}, made_from)
+        shards[name] = made_from
+        entries += [CacheEntry(clip=clip, take=clip.split("v")[0], split=split, shard=name) for clip in names]
+        tell(number + 1, len(jobs))
+    write_index(folder, CacheIndex(settings=told, models=maker.models, shards=shards, entries=tuple(entries)))
+    return True
+
+
+def _recoloured(video: Tensor, seed: int, variant: int) -> Tensor:
+    """Variant 0 as it is, others with the colour channels exchanged: the same for all videos of a clip."""
+    if variant == 0:
+        return video
+    others = [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    return video[..., list(others[(seed + variant - 1) % len(others)])]

@@ -1,0 +1,84 @@
+"""What the small model is: sizes, seeds and steps, in one place that the model card is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+
+FIRST_SEED: Mapping[str, int] = {"train": 100_000, "validation": 900_000, "test": 950_000}
+"""Scene seeds of a split run on from here; the splits share none."""
+
+MOST_CLIPS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 50_000}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSettings:
+    """The clips: calm, plainly coloured rooms, chosen by what a linear code of the VAE's size could keep of them."""
+
+    size: int = 80  # px, ego, square; exo is as high
+    exo_width: int = 144  # px
+    frames: int = 9
+    fps: float = 8.0
+    object_scale: tuple[float, float] = (1.5, 2.3)  # drawn for each clip
+    motion: tuple[float, float] = (0.4, 1.2)  # drawn for each clip
+    preset: str = "clean"  # of the ego prior
+    rays: str = "exact"  # of the GGA directions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeSettings:
+    """Wan's VAE, narrow."""
+
+    dim: int = 16
+    skeleton_steps: int = 1500  # of the steps, with its convolutions of residual branches left out
+    steps: int = 4500
+    batch: int = 4  # pieces of crop x crop px
+    crop: int = 64
+    learning_rate: float = 1.5e-3
+    latent_noise: float = 0.1  # of a latent channel's spread; a decoder that has seen noise forgives the sampler's
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerSettings:
+    """Wan 2.2 image-to-video, narrow: 36 channels in, no image embedding."""
+
+    heads: int = 4
+    head_dim: int = 64
+    layers: int = 8
+    ffn: int = 1024
+    text_dim: int = 1024  # LotusConditioning's, so that no text encoder has to ship
+    base_steps: int = 3000
+    base_batch: int = 16
+    base_rate: float = 1e-3
+    lora_steps: int = 6000
+    lora_batch: int = 16
+    lora_rate: float = 2e-3
+    lora_rank: int = 32
+    lambda_g: float = 3.0
+    seed: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoTraining:
+    """All of it."""
+
+    clips: ClipSettings = ClipSettings()
+    vae: VaeSettings = VaeSettings()
+    transformer: TransformerSettings = TransformerSettings()
+    train_clips: int = 2000
+    validation_clips: int = 64
+    test_clips: int = 64
+    base_clips: int = 1000  # of the training clips, for the base's single views
+    colour_variants: int = 2  # of each training clip, for the LoRA
+    ablation_steps: int = 1500
+    ablation_seeds: int = 1  # two where a GPU is at hand
+
+    def clips_of(self, split: Split) -> int:
+        return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}[split]
+
+    def as_dict(self) -> dict:
+        return asdict(self)

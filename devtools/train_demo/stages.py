@@ -1,0 +1,138 @@
+"""The stages in their order. Each goes on where it stopped, and is done when its record lies beside the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devtools.environment import Environment
+from egox_core.safe_files import read_json, write_json
+from egox_core.train.stop_request import StopRequest
+
+from .clips import make_clips
+from .files import WorkFiles
+from .lotus import save_text_embedding
+from .settings import DemoTraining
+from .transformer import ABLATIONS, base_values, lora_values, ship_base, ship_lora, train, untrained
+from .vae_train import train_vae
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """What every stage works with."""
+
+    files: WorkFiles
+    training: DemoTraining
+    environment: Environment | None  # the host, for the text embedding alone
+    device: str = "cpu"
+    workers: int = 1
+    tell: Callable[[str], None] = print
+
+
+Stage = Callable[[StageContext], bool]
+"""True where the stage is done, False where a signal stopped it."""
+
+
+def clips(context: StageContext) -> bool:
+    """Draws all clips; the VAE may begin when the first are there."""
+    training, files = context.training, context.files
+    with StopRequest() as stop:
+        for split in ("validation", "train", "test"):
+            if not make_clips(files.clips, split, training.clips_of(split), training.clips, workers=context.workers,
+                              wanted=lambda: not stop.asked,
+                              tell=lambda done, of, split=split: context.tell(f"clips, {split}: {done}/{of} shards")):
+                return False
+    return True
+
+
+def vae(context: StageContext) -> bool:
+    """Trains the VAE."""
+    files = context.files
+    if files.vae.is_file() and read_record(files, "vae"):
+        return True
+    record = train_vae(files.work / "vae", files.clips, context.training.vae, files.vae, context.device, context.tell)
+    return _done(files, "vae", record)
+
+
+def base(context: StageContext) -> bool:
+    """Trains the base on single views."""
+    files, training = context.files, context.training
+    if files.base.is_file() and read_record(files, "base"):
+        return True
+    if not _latents(context, views=True):
+        return False
+    untrained(files.work / "untrained.safetensors", training.transformer)
+    record = train(files, "base", base_values(files, training))
+    if record is not None:
+        ship_base(files, record)
+    return _done(files, "base", record)
+
+
+def lora(context: StageContext) -> bool:
+    """Trains the EgoX LoRA that ships."""
+    files, training = context.files, context.training
+    if not _latents(context, views=False):
+        return False
+    chosen = training.transformer
+    record = train(files, "lora", lora_values(files, training, {}, chosen.lora_steps, chosen.seed))
+    if record is not None:
+        ship_lora(files.run("lora"), files.lora)
+    return _done(files, "lora", record)
+
+
+def ablations(context: StageContext) -> bool:
+    """Trains the LoRAs of the paper's Table 2: same base, same steps, ``ablation_seeds`` seeds. They do not ship."""
+    files, training = context.files, context.training
+    if not _latents(context, views=False):
+        return False
+    for number in range(training.ablation_seeds):
+        for name, changes in ABLATIONS.items():
+            run = f"{name.replace(' ', '_')}-{number}"
+            if (files.run(run) / "egox_lora.safetensors").is_file():
+                continue
+            record = train(files, run, lora_values(files, training, changes, training.ablation_steps, number))
+            if record is None:
+                return False
+            ship_lora(files.run(run), files.run(run) / "egox_lora.safetensors")
+            write_json(files.run(run) / "record.json", record)
+    return True
+
+
+STAGES: Mapping[str, Stage] = {"clips": clips, "vae": vae, "base": base, "lora": lora, "ablations": ablations}
+
+
+def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
+    """What a finished stage wrote down."""
+    file = files.records / f"{stage}.json"
+    return read_json(file, "stage record") if file.is_file() else None
+
+
+def _latents(context: StageContext, views: bool) -> bool:
+    from .latents import LatentMaker, LatentSettings, make_latents
+
+    files, training = context.files, context.training
+    if (files.cache(views) / "index.json").is_file():
+        return True
+    if not files.text.is_file():
+        save_text_embedding(context.environment, files.text)
+    maker = LatentMaker(files.vae, files.text, training.clips, context.device)
+    settings = (LatentSettings(views=True, most_clips=training.base_clips) if views
+                else LatentSettings(views=False, variants=training.colour_variants))
+    with StopRequest() as stop:
+        return make_latents(files.clips, files.cache(views), maker, settings, wanted=lambda: not stop.asked,
+                            tell=lambda done, of: context.tell(f"latents: {done}/{of} shards"))
+
+
+def _done(files: WorkFiles, stage: str, record: Mapping[str, Any] | None) -> bool:
+    if record is None:
+        return False
+    write_json(files.records / f"{stage}.json", json.loads(json.dumps(dict(record), default=str)))
+    return True
+
+
+def work_folder(given: Path | None, state: Path) -> Path:
+    """Where the training works unless told otherwise."""
+    return given if given is not None else state / "train_demo"

@@ -1,0 +1,114 @@
+"""The base and the LoRA, both trained by ``train_egox.py``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import train_egox
+from egox_core.safe_files import write_whole
+from egox_core.train.export import export
+from egox_core.train.wan_base import save_native
+
+from .files import WorkFiles
+from .settings import DemoTraining, TransformerSettings
+
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "full": {},
+    "without GGA": {"gga_mode": "off"},
+    "without ego prior": {"prior": "none"},
+    "without clean latent": {"exo_clean": False},
+}
+"""The paper's Table 2, as changes to the training's ``conditioning``."""
+
+
+def untrained(file: Path, settings: TransformerSettings) -> None:
+    """The base before its first step: Wan's own class and start."""
+    from diffusers import WanTransformer3DModel
+
+    if file.is_file():
+        return
+    torch.manual_seed(settings.seed)
+    model = WanTransformer3DModel(
+        num_attention_heads=settings.heads, attention_head_dim=settings.head_dim, in_channels=36, out_channels=16,
+        text_dim=settings.text_dim, freq_dim=256, ffn_dim=settings.ffn, num_layers=settings.layers)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_native(model, file, {}, torch.float32)
+
+
+def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """One run of the trainer; its record, or None where a signal stopped it (the same call goes on)."""
+    folder = files.run(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    config, clock = folder / "asked.yaml", folder / "seconds.json"
+    config.write_text(yaml.safe_dump({**values, "output": str(folder)}), encoding="utf-8")
+    spent = json.loads(clock.read_text(encoding="utf-8")) if clock.is_file() else 0.0
+    started = time.monotonic()
+    code = train_egox.main(["train", "--config", str(config)])
+    spent += time.monotonic() - started
+    clock.write_text(json.dumps(spent), encoding="utf-8")
+    if code:
+        raise SystemExit(code)
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    step = max(line["step"] for line in log)
+    if step < values["steps"]:
+        return None
+    losses = [line["loss"] for line in log if "loss" in line]
+    return {"stage": name, "steps": step, "seconds": round(spent), "batch": values["batch_size"],
+            "loss, last tenth": round(sum(losses[-len(losses) // 10:]) / max(1, len(losses[-len(losses) // 10:])), 4),
+            "validation": [{k: v for k, v in line.items() if k == "step" or k.startswith("validation")}
+                           for line in log if any(k.startswith("validation") for k in line)][-1:]}
+
+
+def base_values(files: WorkFiles, training: DemoTraining) -> dict[str, Any]:
+    """All weights, plain image-to-video on single views."""
+    chosen = training.transformer
+    return {**_common(chosen.seed), "task": "base_i2v", "base": str(files.work / "untrained.safetensors"),
+            "cache": str(files.cache(views=True)), "steps": chosen.base_steps, "batch_size": chosen.base_batch,
+            "memory": {"base_dtype": "float32", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
+            "optimizer": _optimizer(chosen.base_rate)}
+
+
+def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, Any], steps: int,
+                seed: int) -> dict[str, Any]:
+    """The EgoX LoRA on the base that ships."""
+    chosen = training.transformer
+    conditioning = {"mode": "released", "image_embedding": "none", "rays": training.clips.rays,
+                    "lambda_g": chosen.lambda_g, **changes}
+    return {**_common(seed), "task": "egox_lora", "base": str(files.base), "cache": str(files.cache(views=False)),
+            "steps": steps, "batch_size": chosen.lora_batch, "conditioning": conditioning,
+            "lora": {"rank": chosen.lora_rank, "alpha": chosen.lora_rank, "targets": ["attn1", "attn2", "ffn"]},
+            "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
+            "optimizer": _optimizer(chosen.lora_rate)}
+
+
+def _common(seed: int) -> dict[str, Any]:
+    return {"seed": seed, "ema_decay": 0.995, "checkpoint": {"every": 100, "keep": 1},
+            "validation": {"every": 250, "clips": 16}, "log": {"every": 10}}
+
+
+def _optimizer(rate: float) -> dict[str, Any]:
+    return {"learning_rate": rate, "warmup_steps": 100, "weight_decay": 0.01, "final_factor": 0.05}
+
+
+def ship_base(files: WorkFiles, record: Mapping[str, Any]) -> None:
+    """The base in float16, in ComfyUI's naming."""
+    source = files.run("base") / "base.safetensors"
+    with safe_open(source, "pt") as stream:
+        told = dict(stream.metadata())
+    weights = {k: v.half() for k, v in load_file(source).items()}
+    with write_whole(files.base) as temporary:
+        save_file(weights, temporary, metadata={**told, "egox.stage": json.dumps(dict(record))})
+
+
+def ship_lora(run: Path, target: Path) -> None:
+    """The LoRA in float16, in the naming that stock loaders take too."""
+    export(run / "lora.safetensors", target, "native", dtype=torch.float16)

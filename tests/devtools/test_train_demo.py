@@ -1,0 +1,160 @@
+"""The small model's training, at sizes that take seconds: what it must get right before hours are spent on it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from devtools.train_demo.clip_pool import ClipPool
+from devtools.train_demo.clips import clip_spec, draw_clip, make_clips, read_shard, shard_files
+from devtools.train_demo.files import WorkFiles
+from devtools.train_demo.settings import FIRST_SEED, MOST_CLIPS, ClipSettings, DemoTraining, VaeSettings
+from egox_core.data.vae_encoder import VaeEncoder
+from egox_core.wan_latents import LATENT_MEAN, LATENT_STD
+
+pytest.importorskip("diffusers")
+pytest.importorskip("accelerate")
+pytest.importorskip("peft")
+
+from devtools.train_demo import stages, transformer  # noqa: E402
+from devtools.train_demo.card import write_card  # noqa: E402
+from devtools.train_demo.vae_model import decode, encode, new_vae, save_vae, whiten, whole_clips  # noqa: E402
+from devtools.train_demo.vae_train import train_vae  # noqa: E402
+
+TINY = ClipSettings(size=32, exo_width=64, frames=5)
+TINY_VAE = VaeSettings(dim=4, skeleton_steps=4, steps=8, batch=2, crop=32)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Two shards of training clips and one of validation."""
+    folder = tmp_path_factory.mktemp("clips")
+    for split, count in (("train", 3), ("validation", 2)):
+        assert make_clips(folder, split, count, TINY)
+    return folder
+
+
+def loosened(model: torch.nn.Module) -> torch.nn.Module:
+    """Branches that start at zero would hide what is wrong with them."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.dim() > 1 and not parameter.any():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+    return model
+
+
+def test_splits_share_no_scene():
+    ranges = sorted((FIRST_SEED[s], FIRST_SEED[s] + MOST_CLIPS[s]) for s in FIRST_SEED)
+    assert all(before[1] <= after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+
+
+def test_clips_are_what_their_seed_says(clips):
+    held = read_shard(shard_files(clips, "train")[0])
+    assert [c.seed for c in held] == [100_000, 100_001, 100_002]
+    again, take = draw_clip(100_001, TINY)
+    assert torch.equal(again.ego, held[1].ego) and torch.equal(again.prior, held[1].prior)
+    assert torch.equal(again.geometry.key_dirs.float(), held[1].geometry.key_dirs)
+    assert take.spec == clip_spec(100_001, TINY) and again.ego.shape == (5, 32, 32, 3)
+    assert not again.prior[~again.coverage].any() and again.coverage.any()
+
+
+def test_a_folder_of_other_clips_is_refused(clips):
+    with pytest.raises(ValueError, match="other settings"):
+        make_clips(clips, "train", 1, replace(TINY, fps=4.0))
+
+
+def test_pieces_come_from_new_shards_too(clips):
+    pool = ClipPool(clips)
+    assert pool.look() == 3
+    pieces = pool.pieces(5, 16, np.random.default_rng(1))
+    assert pieces.shape == (5, 3, 5, 16, 16) and float(pieces.abs().max()) <= 1
+
+
+def test_whole_clips_equal_the_chunks_of_the_host():
+    """float32 sums in another order: 1e-5 of values near 1."""
+    pieces = loosened(new_vae(4, 1))
+    whole = whole_clips(loosened(new_vae(4, 1)))
+    video = torch.rand(1, 3, 9, 32, 48) * 2 - 1
+    with torch.no_grad():
+        latent = pieces.encode(video).latent_dist.mode()
+        assert torch.allclose(encode(whole, video), latent, atol=1e-5)
+        # The model's own decoder clamps.
+        assert torch.allclose(decode(whole, latent).clamp(-1, 1), pieces.decode(latent).sample, atol=1e-5)
+
+
+def test_whitening_changes_latents_but_no_picture(tmp_path):
+    model = whole_clips(loosened(new_vae(4, 1)))
+    video = torch.rand(6, 3, 5, 32, 32) * 2 - 1
+    with torch.no_grad():
+        before = decode(model, encode(model, video))
+        raw = encode(model, video).movedim(1, -1).flatten(0, -2)
+        whiten(model, raw)
+        after = encode(model, video)
+        assert torch.allclose(decode(model, after), before, atol=1e-4)
+    found = after.movedim(1, -1).flatten(0, -2)
+    assert torch.allclose(found.mean(0), torch.tensor(LATENT_MEAN), atol=1e-2)
+    assert torch.allclose(found.std(0), torch.tensor(LATENT_STD), rtol=0.02)
+    save_vae(model, tmp_path / "vae.safetensors", {"format": "pt"})
+    encoder = VaeEncoder(tmp_path / "vae.safetensors")  # the names are those of the host's files
+    frames = (video[0].movedim(0, -1) + 1) / 2
+    # float16 weights: a part in two thousand of each.
+    found = encoder.decode(encoder.encode(frames)) * 2 - 1
+    assert float((found - before[0].movedim(0, -1).clamp(-1, 1)).abs().max()) < 0.05
+
+
+def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(clips, tmp_path, monkeypatch):
+    whole = train_vae(tmp_path / "whole", clips, TINY_VAE, tmp_path / "whole.safetensors", tell=lambda _: None)
+    from devtools.train_demo import vae_train
+
+    step = vae_train._Run.one_step
+    taken = []
+
+    def stop_after_three(run):
+        step(run)
+        taken.append(run.step)
+        if len(taken) == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(vae_train._Run, "one_step", stop_after_three)
+    out = tmp_path / "parts.safetensors"
+    assert train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None) is None
+    assert taken == [1, 2, 3] and not out.exists()
+    assert train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None)["psnr"] == whole["psnr"]
+    ours, theirs = load_file(out), load_file(tmp_path / "whole.safetensors")
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypatch):
+    """VAE, latents, base, LoRA and card, end to end, a few steps each."""
+    training = DemoTraining(
+        clips=TINY, vae=TINY_VAE, train_clips=3, validation_clips=2, test_clips=1, base_clips=3,
+        transformer=replace(DemoTraining().transformer, heads=2, layers=1, ffn=64, base_steps=3, base_batch=2,
+                            lora_steps=3, lora_batch=2, lora_rank=4))
+    files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
+    files.text.parent.mkdir(parents=True)
+    save_file({"embedding": torch.randn(2, 1024)}, files.text)  # the host's own needs the host: tests/host has it
+    context = stages.StageContext(files=files, training=training, environment=None, tell=lambda _: None)
+    started = threading.active_count()
+    for name in ("clips", "vae", "base", "lora"):
+        assert stages.STAGES[name](context), name
+        write_card(files, training)
+    assert threading.active_count() <= started + 1
+    text = files.card.read_text(encoding="utf-8")
+    assert "Not finished" not in text and "steps 3" in text
+    assert load_file(files.base)["patch_embedding.weight"].dtype == torch.float16
+    lora = load_file(files.lora)
+    assert any(k.startswith("diffusion_model.blocks.0.ffn") for k in lora)
+    assert any(v.any() for k, v in lora.items() if "lora_B" in k or "lora_up" in k)
+    record = json.loads((files.records / "lora.json").read_text(encoding="utf-8"))
+    assert record["steps"] == 3 and record["validation"] == []
+    before = time.time()
+    assert stages.STAGES["base"](context) and time.time() - before < 2  # done stages are left alone
+    assert set(transformer.ABLATIONS) == {"full", "without GGA", "without ego prior", "without clean latent"}
