@@ -35,7 +35,7 @@ class VaeSettings:
     dim: int = 16
     skeleton_steps: int = 1500  # of the steps, with its convolutions of residual branches left out
     steps: int = 4500
-    batch: int = 4  # pieces of crop x crop px
+    batch: int = 2  # pieces of crop x crop px
     crop: int = 64
     learning_rate: float = 1.5e-3
     latent_noise: float = 0.1  # of a latent channel's spread; a decoder that has seen noise forgives the sampler's

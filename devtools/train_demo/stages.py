@@ -90,7 +90,7 @@ def ablations(context: StageContext) -> bool:
         return False
     for number in range(training.ablation_seeds):
         for name, changes in ABLATIONS.items():
-            run = f"{name.replace(' ', '_')}-{number}"
+            run = f"ablation/{name}" + (f"@{number + 1}" if number else "")
             if (files.run(run) / "egox_lora.safetensors").is_file():
                 continue
             record = train(files, run, lora_values(files, training, changes, training.ablation_steps, number))

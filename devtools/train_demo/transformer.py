@@ -23,9 +23,9 @@ from .settings import DemoTraining, TransformerSettings
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
-    "without GGA": {"gga_mode": "off"},
-    "without ego prior": {"prior": "none"},
-    "without clean latent": {"exo_clean": False},
+    "no_gga": {"gga_mode": "off"},
+    "no_prior": {"prior": "none"},
+    "no_clean_latent": {"exo_clean": False},
 }
 """The paper's Table 2, as changes to the training's ``conditioning``."""
 

@@ -157,4 +157,4 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     assert record["steps"] == 3 and record["validation"] == []
     before = time.time()
     assert stages.STAGES["base"](context) and time.time() - before < 2  # done stages are left alone
-    assert set(transformer.ABLATIONS) == {"full", "without GGA", "without ego prior", "without clean latent"}
+    assert set(transformer.ABLATIONS) == {"full", "no_gga", "no_prior", "no_clean_latent"}

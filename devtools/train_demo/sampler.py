@@ -1,0 +1,69 @@
+"""The small model that ships, for the benches that judge it (contract: benchmarks/_sampler.py)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._held_out import HeldOutClip
+from benchmarks._sampler import SampleSettings
+from benchmarks._wan_sampler import WanSampler
+from devtools.environment import Environment
+from devtools.errors import SetupError
+from devtools.host import find_host
+from devtools.layout import Layout
+from egox_core.synthetic import SyntheticSpec
+
+from .clips import clip_spec
+from .files import WorkFiles
+from .lotus import save_text_embedding
+from .settings import FIRST_SEED, DemoTraining
+from .stages import read_record, work_folder
+
+
+def generate(clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarray:
+    """[N, T, S, S, 3] uint8."""
+    return _sampler().generate(clips, settings)
+
+
+def through_vae(videos: Sequence[np.ndarray]) -> np.ndarray:
+    """[N, T, S, S, 3] uint8, encoded and decoded by the model's own VAE."""
+    return _sampler().through_vae(videos)
+
+
+def fingerprint() -> str:
+    """Changes with any weight."""
+    return _sampler().fingerprint()
+
+
+def facts() -> dict[str, Any]:
+    """Hashes and the stages' records."""
+    stages = {name: read_record(_files(), name) for name in ("vae", "base", "lora")}
+    return {**_sampler().facts(), "stages": stages}
+
+
+def held_out() -> Sequence[SyntheticSpec]:
+    """The test scenes: no training and no validation saw their seeds."""
+    training = DemoTraining()
+    return [clip_spec(FIRST_SEED["test"] + number, training.clips) for number in range(training.test_clips)]
+
+
+def _files() -> WorkFiles:
+    return WorkFiles(work_folder(None, Layout().state))
+
+
+@lru_cache(maxsize=1)
+def _sampler() -> WanSampler:
+    files = _files()
+    missing = [f.name for f in (files.base, files.vae, files.lora) if not f.is_file()]
+    if missing:
+        raise SetupError(f"The small model lacks {', '.join(missing)}; python3 run.py train-demo makes them.")
+    if not files.text.is_file():
+        host = find_host()
+        save_text_embedding(None if host is None else Environment(host, Path(sys.executable), Layout()), files.text)
+    return WanSampler(files.base, files.vae, {"full": files.lora}, str(files.text))
