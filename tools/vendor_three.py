@@ -1,0 +1,89 @@
+"""Bundle the parts of three.js that the page uses: `tools/vendor_three.py` (needs npm), `--check` (needs nothing).
+
+The host offers extensions no three.js, and users may be offline, so that nothing can come from elsewhere at run time.
+Versions, the names that are used, and the hashes of the result stand in ``three_bundle.json``; the same versions give
+the same bytes. The result is `web/js/vendor/three.mjs` (a name that the host does not import by itself) and a licence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+DATA = REPO / "tools" / "three_bundle.json"
+TARGET = REPO / "web" / "js" / "vendor"
+BUNDLE, LICENCE = "three.mjs", "three.LICENSE.txt"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Bundle, or check; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only compare the files with their recorded hashes")
+    args = parser.parse_args(arguments)
+    data = json.loads(DATA.read_text(encoding="utf-8"))
+    if not args.check:
+        bundle(data)
+        data["files"] = {name: sha256(TARGET / name) for name in (BUNDLE, LICENCE)}
+        DATA.write_text(written(data), encoding="utf-8", newline="\n")
+    wrong = differing(data)
+    for name in wrong:
+        print(f"{name} is not the recorded file", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def bundle(data: dict) -> None:
+    """Fetch the pinned packages by npm into a temporary folder and bundle what is named into the target folder."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SystemExit("npm is not installed: it comes with Node.js")
+    with tempfile.TemporaryDirectory(prefix="egox_three_") as name:
+        folder = Path(name)
+        (folder / "package.json").write_text(json.dumps({"private": True, "dependencies": data["packages"]}), "utf-8")
+        subprocess.run([npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True)
+        (folder / "entry.mjs").write_text(entry(data), encoding="utf-8")
+        TARGET.mkdir(parents=True, exist_ok=True)
+        esbuild = folder / "node_modules" / ".bin" / ("esbuild.cmd" if os.name == "nt" else "esbuild")
+        subprocess.run([str(esbuild), "entry.mjs", "--bundle", "--minify", "--format=esm", "--legal-comments=inline",
+                        "--target=es2022", f"--outfile={TARGET / BUNDLE}"], cwd=folder, check=True)
+        shutil.copyfile(folder / "node_modules" / "three" / "LICENSE", TARGET / LICENCE)
+
+
+def entry(data: dict) -> str:
+    """The module that is bundled: everything else of the library is left out."""
+    lines = [f'export {{ {", ".join(data["core"])} }} from "three";']
+    lines += [f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def differing(data: dict) -> list[str]:
+    """Vendored files that are missing or not the recorded ones."""
+    return [name for name, digest in data["files"].items()
+            if not (TARGET / name).is_file() or sha256(TARGET / name) != digest]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def written(data: dict) -> str:
+    """The data file, its list of names wrapped by hand."""
+    names, lines = json.dumps(data["core"])[1:-1].split(", "), [""]
+    for name in names:
+        if len(lines[-1]) + len(name) > 112:
+            lines.append("")
+        lines[-1] += ("" if not lines[-1] else " ") + name + ","
+    core = "\n".join("  " + line for line in lines).rstrip(",")
+    return (f'{{\n "packages": {json.dumps(data["packages"])},\n "core": [\n{core}\n ],\n'
+            f' "addons": {json.dumps(data["addons"])},\n "files": {json.dumps(data["files"], indent=1)}\n}}\n')
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+// The coloured cloud: the static points and those that move in the frame that is looked at. The server sends them in
+// random order, so that any first part of them is an even thinning: while something moves, only as many are drawn as
+// the machine manages smoothly; at rest all of them.
+import { BufferAttribute, BufferGeometry, Group, Points, PointsMaterial } from "../vendor/three.mjs";
+
+const GOAL_MS = 45; // of a frame while moving: some 20 frames a second
+const LEAST = 4000;
+
+export class CloudPoints {
+  constructor() {
+    this.object = new Group();
+    this.material = new PointsMaterial({ size: 2, sizeAttenuation: false, vertexColors: true });
+    this.parts = { static: this.make(), moving: this.make() };
+    this.budget = 60000; // points while moving; learnt from the frames' times
+    this.fast = false;
+  }
+
+  make() {
+    const points = new Points(new BufferGeometry(), this.material);
+    points.frustumCulled = false;
+    points.count = 0;
+    this.object.add(points);
+    return points;
+  }
+
+  set(part, { xyz, rgb, count }) {
+    const points = this.parts[part];
+    points.geometry.dispose();
+    points.geometry = new BufferGeometry();
+    points.geometry.setAttribute("position", new BufferAttribute(xyz, 3));
+    points.geometry.setAttribute("color", new BufferAttribute(rgb, 3, true));
+    points.count = count;
+    this.thin(this.fast);
+  }
+
+  clear() {
+    for (const part of ["static", "moving"]) this.set(part, { xyz: new Float32Array(0), rgb: new Uint8Array(0), count: 0 });
+  }
+
+  get count() {
+    return this.parts.static.count + (this.parts.moving.visible ? this.parts.moving.count : 0);
+  }
+
+  showMoving(on) {
+    this.parts.moving.visible = on;
+  }
+
+  thin(fast) {
+    this.fast = fast;
+    const share = fast ? Math.min(1, this.budget / Math.max(1, this.count)) : 1;
+    for (const points of Object.values(this.parts)) points.geometry.setDrawRange(0, Math.ceil(points.count * share));
+    return share;
+  }
+
+  // How long a thinned frame took: more points next time, or fewer.
+  learn(milliseconds) {
+    const factor = Math.min(1.3, Math.max(0.5, GOAL_MS / Math.max(1, milliseconds)));
+    this.budget = Math.min(400000, Math.max(LEAST, this.budget * factor));
+  }
+
+  // The front point within reach of a place on the screen: project(x, y, z) gives [px, py, depth] or null.
+  nearest(px, py, matrix, width, height, reach = 9) {
+    let best = null;
+    const m = matrix.elements;
+    for (const points of Object.values(this.parts)) {
+      if (!points.visible || !points.count) continue;
+      const xyz = points.geometry.getAttribute("position").array;
+      for (let i = 0; i < xyz.length; i += 3) {
+        const [x, y, z] = [xyz[i], xyz[i + 1], xyz[i + 2]];
+        const w = m[3] * x + m[7] * y + m[11] * z + m[15];
+        if (w <= 0) continue;
+        const sx = (((m[0] * x + m[4] * y + m[8] * z + m[12]) / w) * 0.5 + 0.5) * width;
+        const sy = (0.5 - ((m[1] * x + m[5] * y + m[9] * z + m[13]) / w) * 0.5) * height;
+        const off = Math.max(Math.abs(sx - px), Math.abs(sy - py));
+        if (off > reach) continue;
+        // A point a little farther from the click must be clearly in front to win.
+        const score = w * (1 + 0.02 * off);
+        if (!best || score < best.score) best = { score, point: [x, y, z] };
+      }
+    }
+    return best?.point ?? null;
+  }
+}

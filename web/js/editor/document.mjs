@@ -1,0 +1,95 @@
+// The node's value: a keyframe document as egox_core/keyframes.py reads it, in and out of text.
+// In memory: { up, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }] }, never changed in place.
+import { DEFAULT_UP, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";
+import { MODES, Track } from "./track.mjs";
+
+const ANGLES = ["yaw_deg", "pitch_deg", "roll_deg"];
+const KNOWN = new Set(["frame", "time_s", "position", "look_at", "w2c", "interpolation", ...ANGLES]);
+
+export class DocumentError extends Error {}
+
+// clip gives a lone keyframe without a moment its place; quarterTurns belongs to the camera that w2c is meant for.
+export function parseDocument(text, clip, quarterTurns = 0) {
+  let content;
+  try {
+    content = typeof text === "string" ? JSON.parse(text) : text;
+  } catch (error) {
+    throw new DocumentError(error.message);
+  }
+  if (Array.isArray(content)) content = { keyframes: content };
+  const list = content?.keyframes;
+  if (!Array.isArray(list) || !list.length || list.some((k) => !k || typeof k !== "object" || Array.isArray(k)))
+    throw new DocumentError("no list of keyframes");
+  const up = content.up === undefined ? [...DEFAULT_UP] : numbers(content.up, 3, "up");
+  if (Math.hypot(...up) < 1e-9) throw new DocumentError("up has no direction");
+  const mode = checkedMode(content.interpolation ?? "spline");
+  const clock = "time_s" in list[0] ? "time_s" : "frame";
+  const keys = list.map((item, i) => parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone: list.length === 1 }));
+  for (let i = 1; i < keys.length; i++)
+    if (!(keys[i].moment > keys[i - 1].moment)) throw new DocumentError(`keyframe ${i} is not later than the one before`);
+  return { up, mode, clock, keys };
+}
+
+function parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone }) {
+  const unknown = Object.keys(item).find((key) => !KNOWN.has(key));
+  if (unknown) throw new DocumentError(`keyframe ${i}: unknown key ${unknown}`);
+  if (!(clock in item) && !alone) throw new DocumentError(`keyframe ${i} has no ${clock}`);
+  const moment = clock in item ? numbers([item[clock]], 1, `${clock} of keyframe ${i}`)[0] : clip.momentAt(0, clock);
+  return { moment, pose: parsePose(item, i, up, quarterTurns), mode: checkedMode(item.interpolation ?? mode) };
+}
+
+function parsePose(item, i, up, quarterTurns) {
+  if (item.w2c) {
+    if (!Array.isArray(item.w2c) || item.w2c.length < 3) throw new DocumentError(`w2c of keyframe ${i} is no pose`);
+    return fromW2c(item.w2c.slice(0, 3).map((row) => numbers(row, 4, `w2c of keyframe ${i}`)), quarterTurns);
+  }
+  const position = numbers(item.position, 3, `position of keyframe ${i}`);
+  const [yaw, pitch, roll] = ANGLES.map((key) => numbers([item[key] ?? 0], 1, `${key} of keyframe ${i}`)[0]);
+  if (!item.look_at) {
+    if (!ANGLES.some((key) => key in item)) throw new DocumentError(`keyframe ${i} says not where it looks`);
+    return fromAngles(position, yaw, pitch, roll, up);
+  }
+  const pose = lookAt(position, numbers(item.look_at, 3, `look_at of keyframe ${i}`), up, roll);
+  if (!pose) throw new DocumentError(`look_at of keyframe ${i} is straight above or below it, or at it`);
+  return pose;
+}
+
+function numbers(values, count, what) {
+  if (!Array.isArray(values) || values.length !== count || !values.every((v) => Number.isFinite(v)))
+    throw new DocumentError(`${what}: ${count} number(s) expected`);
+  return [...values];
+}
+
+function checkedMode(mode) {
+  if (!MODES.includes(mode)) throw new DocumentError(`interpolation ${JSON.stringify(mode)} is none of ${MODES.join(", ")}`);
+  return mode;
+}
+
+const round = (value, digits) => {
+  const rounded = Number(value.toFixed(digits));
+  return Object.is(rounded, -0) ? 0 : rounded;
+};
+
+// A document as plain JSON: one keyframe a line, so that it can also be read and edited by hand.
+export function writeDocument({ up, mode, clock, keys }) {
+  const head = [];
+  if (up.some((v, i) => v !== DEFAULT_UP[i])) head.push(`"up": ${JSON.stringify(up)}`);
+  head.push(`"interpolation": ${JSON.stringify(mode)}`);
+  const lines = keys.map((key) => `  ${JSON.stringify(writeKey(key, up, mode, clock)).replace(/([:,])(?=["[\d-])/g, "$1 ")}`);
+  return `{${head.join(", ")}, "keyframes": [\n${lines.join(",\n")}\n]}`;
+}
+
+function writeKey(key, up, mode, clock) {
+  const angles = toAngles(key.pose.turn, up);
+  const written = { [clock]: key.moment, position: key.pose.position.map((v) => round(v, 6)) };
+  ANGLES.forEach((name, i) => (written[name] = round(angles[i], 5)));
+  if (key.mode !== mode) written.interpolation = key.mode;
+  return written;
+}
+
+export const trackOf = (content) => new Track(content.keys);
+
+// One pose, standing still: where every path begins.
+export function stillDocument(pose, clip, up = DEFAULT_UP) {
+  return { up: [...up], mode: "spline", clock: "frame", keys: [{ moment: clip.momentAt(0, "frame"), pose, mode: "spline" }] };
+}

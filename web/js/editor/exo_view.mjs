@@ -1,0 +1,131 @@
+// The exo frame: two clicks place the head and say where it looks; the server knows the depth under a click.
+import { LatestOnly, SceneGone } from "./server.mjs";
+import { button, make } from "./elements.mjs";
+import { apply } from "./pose.mjs";
+
+export class ExoView {
+  // wishes: { onPlace(point), onAim(point), onGone() }
+  constructor(server, say, wishes) {
+    this.server = server;
+    this.say = say;
+    this.wishes = wishes;
+    this.canvas = make("canvas", "egox-ed-exo", { width: 16, height: 9, "data-testid": "egox-exo", role: "img",
+                                                  "aria-label": say("exoLabel") });
+    this.message = make("div", "egox-ed-message");
+    this.note = make("div", "egox-ed-note", { "data-testid": "egox-exo-note" });
+    this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin());
+    this.element = make("section", "egox-ed-panel", { "aria-label": say("exo") },
+      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.place),
+      make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message), this.note);
+    this.step = null; // null, "place" or "aim"
+    this.canvas.addEventListener("click", (event) => this.click(event));
+    this.latest = new LatestOnly((frame) => this.ask(frame));
+    this.latest.onError = (error) => {
+      if (error instanceof SceneGone) wishes.onGone();
+      else this.tell(error.message);
+    };
+    this.setScene(null);
+  }
+
+  // scene: what the node told of it, or null
+  setScene(scene) {
+    this.scene = scene;
+    this.shown = null;
+    this.place.disabled = !scene;
+    this.begin(null);
+    if (!scene) this.tell(this.say("exoEmpty"));
+    else if (!scene.pictures) this.tell(this.say("exoNoPictures"));
+    if (!scene) return;
+    [this.canvas.width, this.canvas.height] = scene.exo_size;
+    this.canvas.parentElement.style.aspectRatio = `${scene.exo_size[0]} / ${scene.exo_size[1]}`;
+  }
+
+  begin(step = this.step ? null : "place") {
+    this.step = step;
+    this.place.classList.toggle("egox-ed-on", step !== null);
+    this.place.setAttribute("aria-pressed", String(step !== null));
+    this.canvas.style.cursor = step ? "crosshair" : "";
+    this.note.textContent = step ? this.say(step === "place" ? "clickHead" : "clickTarget") : "";
+  }
+
+  show(frame, poses, pose) {
+    Object.assign(this, { frame, poses, pose });
+    if (!this.scene) return;
+    if (this.scene.pictures && this.shown !== frame) this.latest.want(frame);
+    else this.draw();
+  }
+
+  async ask(frame) {
+    if (!this.scene || this.closed) return;
+    const picture = await this.server.picture("exo_frame", { token: this.scene.token, frame: Math.min(frame, this.scene.frames - 1) });
+    this.image?.close();
+    this.image = await createImageBitmap(picture.blob);
+    this.shown = frame;
+    this.message.hidden = true;
+    this.draw();
+  }
+
+  draw() {
+    const context = this.canvas.getContext("2d");
+    const { width, height } = this.canvas;
+    context.clearRect(0, 0, width, height);
+    if (this.image && this.scene.pictures) context.drawImage(this.image, 0, 0, width, height);
+    const line = width / 260;
+    context.lineWidth = line;
+    context.strokeStyle = "#35c26b";
+    context.beginPath();
+    let open = false;
+    for (const pose of this.poses ?? []) {
+      const at = this.pixel(pose.position);
+      if (at && open) context.lineTo(...at);
+      else if (at) context.moveTo(...at);
+      open = at !== null;
+    }
+    context.stroke();
+    const at = this.pose && this.pixel(this.pose.position);
+    if (!at) return;
+    context.strokeStyle = "#ffb000";
+    context.beginPath();
+    context.arc(...at, line * 4, 0, 7);
+    context.stroke();
+  }
+
+  // Where a scene point lies in the exo picture; null behind it, or where the lens is not a plain pinhole.
+  pixel(point) {
+    const { exo_camera: camera, exo_from_scene: poses } = this.scene;
+    if (camera.lens !== "pinhole" || camera.quarter_turns % 4) return null;
+    const pose = poses[Math.min(this.frame, poses.length - 1)];
+    const seen = apply(pose.map((row) => row.slice(0, 3)), point).map((v, i) => v + pose[i][3]);
+    if (seen[2] < 0.02) return null;
+    return [(seen[0] / seen[2]) * camera.fx + camera.cx, (seen[1] / seen[2]) * camera.fy + camera.cy];
+  }
+
+  async click(event) {
+    if (!this.scene || !this.step) return;
+    const box = this.canvas.getBoundingClientRect();
+    const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
+    try {
+      const { point } = await this.server.json("pick", {
+        token: this.scene.token, frame: Math.min(this.frame, this.scene.frames - 1),
+        u: share(event.clientX, box.left, box.width), v: share(event.clientY, box.top, box.height),
+      });
+      const placing = this.step === "place";
+      this.begin(placing ? "aim" : null);
+      if (placing) this.wishes.onPlace(point);
+      else this.wishes.onAim(point);
+    } catch (error) {
+      if (error instanceof SceneGone) this.wishes.onGone();
+      else this.note.textContent = error.message;
+    }
+  }
+
+  tell(text) {
+    this.message.hidden = false;
+    this.message.textContent = text;
+  }
+
+  close() {
+    this.closed = true;
+    this.image?.close();
+  }
+}

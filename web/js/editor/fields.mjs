@@ -1,0 +1,58 @@
+// The pose of the current frame as numbers, and the world's upward axis.
+import { make, select } from "./elements.mjs";
+import { fromAngles, toAngles } from "./pose.mjs";
+
+const PLACES = ["x", "y", "z"];
+const TURNS = ["yaw", "pitch", "roll"];
+const AXES = { "0,-1,0": "−y", "0,1,0": "+y", "0,0,1": "+z", "0,0,-1": "−z", "1,0,0": "+x", "-1,0,0": "−x" };
+
+export class Fields {
+  constructor(state, say) {
+    this.state = state;
+    this.inputs = {};
+    const field = (name, unit, step) => {
+      const input = make("input", "egox-ed-number", { type: "number", step, title: say(`${name}Help`), "aria-label": say(`${name}Help`),
+                                                      "data-testid": `egox-${name}` });
+      input.addEventListener("change", () => this.apply());
+      this.inputs[name] = input;
+      return make("label", "egox-ed-field", {}, make("span", "", {}, name), input, make("span", "egox-ed-unit", {}, unit));
+    };
+    this.up = select("egox-up", say("upHelp"), Object.entries(AXES), (axis) => state.setUp(axis.split(",").map(Number)));
+    this.element = make("section", "egox-ed-fields", { "aria-label": say("fields") },
+      ...PLACES.map((name) => field(name, "m", "0.01")), ...TURNS.map((name) => field(name, "°", "1")),
+      make("label", "egox-ed-field", {}, make("span", "", {}, say("up")), this.up));
+    state.on(() => this.show());
+    this.show();
+  }
+
+  show() {
+    const { position, turn } = this.state.poseAt();
+    const angles = toAngles(turn, this.state.content.up);
+    const values = [...position.map((v) => v.toFixed(3)), ...angles.map((v) => v.toFixed(2))];
+    [...PLACES, ...TURNS].forEach((name, i) => {
+      const input = this.inputs[name];
+      input.dataset.shown = values[i];
+      if (document.activeElement !== input) input.value = values[i];
+    });
+    const axis = this.state.content.up.join(",");
+    if (!(axis in AXES) && !this.up.querySelector(`option[value="${axis}"]`))
+      this.up.append(make("option", "", { value: axis }, this.state.content.up.map((v) => v.toFixed(2)).join(" ")));
+    this.up.value = axis;
+  }
+
+  // Only what was typed counts: the other numbers keep their hidden digits.
+  apply() {
+    const { position, turn } = this.state.poseAt();
+    const angles = toAngles(turn, this.state.content.up);
+    const read = (name, old) => {
+      const input = this.inputs[name];
+      const value = Number(input.value);
+      return input.value.trim() === "" || !Number.isFinite(value) || input.value === input.dataset.shown ? old : value;
+    };
+    const place = PLACES.map((name, i) => read(name, position[i]));
+    const turns = TURNS.map((name, i) => read(name, angles[i]));
+    this.state.setPose(fromAngles(place, ...turns, this.state.content.up));
+    document.activeElement?.blur?.();
+    this.show();
+  }
+}

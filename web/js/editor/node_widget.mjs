@@ -1,0 +1,143 @@
+// What stands on the node: a button that opens the editor and a line that says what it holds. The value is the node's
+// own `keyframes` text, so that a workflow holds everything and runs without a page.
+import { DocumentError, parseDocument } from "./document.mjs";
+import { Clip } from "./clip.mjs";
+import { Server } from "./server.mjs";
+import { addStyle } from "./style.mjs";
+import { button, make } from "./elements.mjs";
+import { sayer } from "./texts.mjs";
+
+export const NODE = "EgoXEgoPoseInput";
+export const KEY = "egox_pose"; // of the node's result, as nodes/pose_editor_data.py makes it
+const HEIGHT = 64; // px
+const CAMERA_WIDGETS = ["camera", "size", "lens", "focal", "centre_x", "centre_y"];
+
+export function attachEditor(app, api, node) {
+  addStyle();
+  const say = sayer(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en");
+  const note = make("div", "egox-ed-node-note", { "data-testid": "egox-node-note" });
+  const open = button("egox-open", say("open"), say("open"), () => openEditor(app, api, node, say));
+  const element = make("div", "egox-ed-node", { tabIndex: -1, "data-capture-wheel": "true" }, open, note);
+  element.style.minHeight = `${HEIGHT - 12}px`;
+  // In Vue nodes a press would else start to move the node, and its release never arrive.
+  open.addEventListener("pointerdown", (event) => event.stopPropagation());
+  const widget = node.addDOMWidget("egox_pose_editor", "egoxPoseEditor", element, {
+    serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT,
+  });
+  widget.serialize = false; // neither in the saved workflow nor in the prompt
+  node.egoxPose = { note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
+  node.setSize([Math.max(node.size[0], 320), Math.max(node.size[1], node.computeSize()[1])]);
+  node.egoxPose.note();
+
+  const { onExecuted, onRemoved, onConfigure } = node;
+  node.onExecuted = function (output) {
+    onExecuted?.apply(this, arguments);
+    showResult(this, output);
+  };
+  node.onConfigure = function () {
+    onConfigure?.apply(this, arguments);
+    this.egoxPose.note();
+  };
+  node.onRemoved = function () {
+    onRemoved?.apply(this, arguments);
+    this.egoxPose.editor?.close();
+  };
+  for (const name of ["keyframes", "source"]) {
+    const changed = find(node, name);
+    if (!changed) continue;
+    const { callback } = changed;
+    changed.callback = function () {
+      callback?.apply(this, arguments);
+      node.egoxPose.note();
+    };
+  }
+}
+
+export function showResult(node, output) {
+  const data = output?.[KEY]?.[0];
+  if (!data || !node.egoxPose) return;
+  if (node.egoxPose.data === data) return;
+  node.egoxPose.data = data;
+  node.egoxPose.note();
+  node.egoxPose.editor?.setData(data);
+}
+
+export async function openEditor(app, api, node, say) {
+  if (node.egoxPose.editor) return node.egoxPose.editor;
+  // three.js is fetched when the editor is first opened, not at every page load.
+  const { PoseEditor } = await import("./editor.mjs");
+  const holder = node.egoxPose;
+  holder.editor ??= new PoseEditor(hostOf(app, api, node), new Server(api), say);
+  return holder.editor;
+}
+
+// What the editor may know of the node and the page.
+function hostOf(app, api, node) {
+  const holder = node.egoxPose;
+  return {
+    data: () => holder.data,
+    text: () => find(node, "keyframes")?.value ?? "",
+    source: () => find(node, "source")?.value ?? "keyframes",
+    smoothing: () => Number(find(node, "smooth_s")?.value ?? 0),
+    isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
+    nodeId: () => String(node.id),
+    cameraWidgets: () => Object.fromEntries(CAMERA_WIDGETS.map((name) => [name, find(node, name)?.value])),
+    quarterTurns: () => holder.turns ?? (find(node, "camera")?.value === "pinhole" ? 0 : 1),
+    rememberTurns: (turns) => (holder.turns = turns),
+    write: (text) => {
+      setWidget(app, node, "keyframes", text);
+      setWidget(app, node, "source", "keyframes");
+      app.graph?.change?.();
+      app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+    },
+    run: () => run(app, api, node),
+    onClose: () => {
+      holder.editor = null;
+      holder.note();
+      node.setDirtyCanvas?.(true, true);
+    },
+  };
+}
+
+// Run this node and what leads to it. Gives a reason where that failed.
+function run(app, api, node) {
+  return new Promise((resolve) => {
+    const watched = { execution_success: () => end(null), execution_error: (e) => end(e.detail?.exception_message ?? "error"),
+                      execution_interrupted: () => end("interrupted") };
+    const end = (reason) => {
+      for (const [kind, listener] of Object.entries(watched)) api.removeEventListener(kind, listener);
+      resolve(reason);
+    };
+    for (const [kind, listener] of Object.entries(watched)) api.addEventListener(kind, listener);
+    const inRoot = !app.rootGraph || node.graph === app.rootGraph;
+    Promise.resolve(app.queuePrompt(0, 1, inRoot ? [String(node.id)] : undefined)).then(
+      (queued) => queued === false && end(app.lastNodeErrors ? "the graph has errors" : "the graph could not be queued"),
+      (error) => end(error.message));
+  });
+}
+
+function noteOf(node, say) {
+  const source = find(node, "source")?.value;
+  if (source !== "keyframes") return say("nodeOther", { source });
+  try {
+    const count = parseDocument(find(node, "keyframes")?.value ?? "", Clip.standard()).keys.length;
+    const scene = node.egoxPose?.data?.scene;
+    if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() });
+    return `${say("nodeKeys", { count })}. ${say("nodeEmpty")}`;
+  } catch (error) {
+    if (!(error instanceof DocumentError)) throw error;
+    return say("nodeBad", { reason: error.message });
+  }
+}
+
+function find(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
+function setWidget(app, node, name, value) {
+  const widget = find(node, name);
+  if (!widget || widget.value === value) return;
+  widget.value = value;
+  widget.callback?.(value, app.canvas, node);
+  node.setDirtyCanvas?.(true, true);
+}

@@ -1,0 +1,9 @@
+// The editor's words in the page's language; what a language lacks is said in English.
+import en from "./texts_en.mjs";
+
+const TEXTS = { en };
+
+export function sayer(language) {
+  const texts = TEXTS[String(language).split("-")[0]] ?? en;
+  return (key, values = {}) => (texts[key] ?? en[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}

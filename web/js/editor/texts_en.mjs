@@ -1,0 +1,61 @@
+// What the editor says, in English. {names} are filled in.
+export default {
+  open: "Open pose editor", title: "Ego pose editor", close: "Close (Esc)", done: "Done",
+  undo: "Undo (Ctrl+Z)", redo: "Redo (Ctrl+Y)", help: "Keys (?)",
+  nodeEmpty: "Run the graph once to see the scene in the editor.",
+  nodeReady: "{count} keyframes, scene of {points} points",
+  nodeKeys: "{count} keyframes", nodeOther: "Path from: {source}",
+  nodeBad: "The keyframes can't be read: {reason}",
+  // three-dimensional view
+  view: "Scene", move: "Move", turn: "Turn", look: "Look through", snap: "Snap", aim: "Look at", focus: "Frame all",
+  moveHelp: "Move the camera by its arrows (G)", turnHelp: "Turn the camera by its rings (R)",
+  lookHelp: "Look through the camera: drag to turn the head, wheel or W A S D Q E to move (L)",
+  snapHelp: "Click on a point: the camera goes there (S)", aimHelp: "Click on a point: the camera looks at it (T)",
+  focusHelp: "See the whole scene (F)", movingPoints: "moving points", movingPointsHelp: "Show what moves in this frame",
+  hintOrbit: "Drag to orbit, right drag or two fingers to pan, wheel or pinch to zoom.",
+  hintLook: "Drag to turn the head. Wheel, W A S D to move, Q E down and up; Shift for small steps.",
+  hintSnap: "Click on a point of the cloud: the camera goes there.",
+  hintAim: "Click on a point of the cloud: the camera looks at it.",
+  noPoint: "No point there.",
+  // no scene
+  emptyTitle: "No scene yet",
+  emptyConnect: "Connect ‘scene’ from Build Scene (and ‘exo_images’) to this node, then load it here. A path can be made "
+    + "without it, by numbers and files.",
+  emptyRun: "The node is connected. Loading runs this node and what leads to it, not the rest of the graph.",
+  load: "Load scene", loading: "Loading the scene …", running: "Running …",
+  gone: "The server no longer holds this scene (it keeps the last four). Run the graph again.",
+  runFailed: "The run failed: {reason}", subgraph: "Run the graph to load the scene.",
+  notWhole: "The clip is too large to be kept for the editor: its moving points and pictures are left out.",
+  foreign: "The node takes its path from ‘{source}’ (grey line). Editing makes keyframes of it.",
+  takeOver: "Edit this path", badText: "The node's keyframes can't be read ({reason}). The first change replaces them.",
+  baseNote: "‘base’ is connected: the run uses that path, not these keyframes.",
+  smoothNote: "The node also smooths the path by {seconds} s (smooth_s).",
+  // side views
+  prior: "Ego prior, coarse", priorLabel: "What the ego camera sees of the cloud", priorEmpty: "The prior of the current pose appears here.",
+  moving: "moving", movingHelp: "Draw moving points too (the released prior leaves them out)",
+  covered: "{percent} % covered", coveredNone: "The camera sees no point: is it inside or behind everything?",
+  exo: "Exo frame", exoLabel: "The exo frame of the current moment", exoEmpty: "The exo frame appears here.",
+  exoNoPictures: "Connect ‘exo_images’ to see the frame; clicks work without it, too.",
+  placeHead: "Place head", placeHeadHelp: "Two clicks in the picture: where the head is, then what it looks at (H)",
+  clickHead: "Click on the head of the person who sees.", clickTarget: "Now click on what they look at.",
+  // timeline
+  timeline: "Timeline", frame: "Frame", frameOf: "{frame} / {last} · {seconds} s", play: "Play (space)",
+  previousKey: "Previous keyframe (,)", nextKey: "Next keyframe (.)",
+  addKey: "Add key", addKeyHelp: "A keyframe here, from the path as it is (K)",
+  deleteKey: "Delete", deleteKeyHelp: "Delete this frame's keyframe (Del)",
+  copy: "Copy", copyHelp: "Copy this frame's pose (Ctrl+C)", paste: "Paste", pasteHelp: "Put the copied pose into this frame (Ctrl+V)",
+  spline: "smooth", linear: "linear", hold: "hold", modeHelp: "How the camera goes on from a keyframe to the next",
+  modeAll: "all", modeAllHelp: "The choice goes for all keyframes, else for the one before this frame",
+  keyTitle: "Keyframe at frame {frame}, {mode}. Drag to move.",
+  outside: "{count} keyframe(s) lie outside the clip.",
+  // numbers
+  fields: "Pose in numbers", xHelp: "x, metres", yHelp: "y, metres", zHelp: "z, metres", yawHelp: "yaw, degrees to the right",
+  pitchHelp: "pitch, degrees up", rollHelp: "roll, degrees clockwise", up: "up", upHelp: "The world's upward axis: what yaw, pitch and roll are counted from",
+  // files
+  import: "Import", importHelp: "A path from files: this pack's JSON, meta.json, transforms.json, or COLMAP's images.txt with cameras.txt",
+  export: "Export …", exportHelp: "Save the path as a file", form_keyframes: "keyframes JSON", form_trajectory: "trajectory JSON",
+  form_meta: "meta.json (released form)", form_colmap: "COLMAP text (zip)", form_blender: "Blender / NeRF transforms.json",
+  tooLarge: "The files are larger than {size} MB.",
+  keys: "G move · R turn · L look through · S snap · T look at · F frame all · H place head · K add keyframe · Del delete · "
+    + "arrows step · , . keyframes · space play · Ctrl+Z undo · Ctrl+C, Ctrl+V copy a pose · Esc close",
+};

@@ -1,0 +1,198 @@
+// The clip as a line: the frame that is looked at, the keyframes as handles that can be dragged, play, and what to do
+// with keyframes.
+import { button, dragging, make, select } from "./elements.mjs";
+import { MODES } from "./track.mjs";
+
+export class Timeline {
+  constructor(state, say) {
+    this.state = state;
+    this.say = say;
+    this.chosen = 0; // the keyframe that delete, copy and the mode act on
+    this.handles = make("div", "egox-ed-keys");
+    this.ruler = make("canvas", "egox-ed-ruler");
+    this.cursor = make("div", "egox-ed-cursor");
+    this.track = make("div", "egox-ed-track", { tabIndex: 0, role: "slider", "aria-label": say("frame"), "data-testid": "egox-track",
+                                                "aria-valuemin": "0" }, this.ruler, this.handles, this.cursor);
+    this.now = make("output", "egox-ed-now", { "data-testid": "egox-frame" });
+    this.play = button("egox-play", "▶", say("play"), () => this.toggle());
+    this.mode = select("egox-mode", say("modeHelp"), MODES.map((mode) => [mode, say(mode)]), (mode) => this.setMode(mode));
+    this.add = button("egox-key-add", say("addKey"), say("addKeyHelp"), () => state.addKey());
+    this.remove = button("egox-key-delete", say("deleteKey"), say("deleteKeyHelp"), () => state.deleteKey());
+    this.copy = button("egox-key-copy", say("copy"), say("copyHelp"), () => state.copy());
+    this.paste = button("egox-key-paste", say("paste"), say("pasteHelp"), () => state.paste());
+    const previous = button("egox-key-previous", "⏮", say("previousKey"), () => this.jump(-1));
+    const next = button("egox-key-next", "⏭", say("nextKey"), () => this.jump(1));
+    this.every = make("input", "", { type: "checkbox", "data-testid": "egox-mode-all", checked: true, onchange: () => this.show() });
+    this.element = make("section", "egox-ed-timeline", { "aria-label": say("timeline") },
+      make("div", "egox-ed-row", {}, previous, this.play, next, this.now,
+        make("span", "egox-ed-gap"), this.add, this.remove, this.copy, this.paste, this.mode,
+        make("label", "egox-ed-check", { title: say("modeAllHelp") }, this.every, say("modeAll"))),
+      this.track);
+    dragging(this.track, { start: (event) => this.seek(event), move: (event) => this.seek(event) });
+    this.track.addEventListener("keydown", (event) => this.key(event));
+    this.outside = make("div", "egox-ed-hint", { hidden: true });
+    this.element.append(this.outside);
+    state.on(() => this.show());
+    this.resizing = new ResizeObserver(() => this.show());
+    this.resizing.observe(this.track);
+    this.show();
+  }
+
+  frameAt(event) {
+    const box = this.track.getBoundingClientRect();
+    return ((event.clientX - box.left - PAD) / Math.max(1, box.width - 2 * PAD)) * (this.state.clip.count - 1);
+  }
+
+  seek(event) {
+    this.state.setFrame(this.frameAt(event));
+  }
+
+  place(frame) {
+    const last = Math.max(1, this.state.clip.count - 1);
+    return `calc(${PAD}px + (100% - ${2 * PAD}px) * ${frame / last})`;
+  }
+
+  show() {
+    const { state } = this;
+    const { keys, clock } = state.content;
+    const last = state.clip.count - 1;
+    const at = state.keyAt();
+    this.now.textContent = this.say("frameOf", { frame: state.frame, last, seconds: (state.clip.times[state.frame] - state.clip.times[0]).toFixed(2) });
+    this.track.setAttribute("aria-valuemax", last);
+    this.track.setAttribute("aria-valuenow", state.frame);
+    this.cursor.style.left = this.place(state.frame);
+    while (this.handles.children.length > keys.length) this.handles.lastChild.remove();
+    while (this.handles.children.length < keys.length) this.handles.append(this.makeHandle(this.handles.children.length));
+    let outside = 0;
+    keys.forEach((key, i) => {
+      const handle = this.handles.children[i];
+      const inside = state.clip.contains(key.moment, clock);
+      outside += inside ? 0 : 1;
+      handle.hidden = !inside;
+      handle.style.left = this.place(state.frameOfKey(i));
+      handle.classList.toggle("egox-ed-now-key", i === at);
+      handle.dataset.mode = key.mode;
+      handle.title = this.say("keyTitle", { frame: Math.round(state.frameOfKey(i)), mode: this.say(key.mode) });
+      handle.setAttribute("aria-label", handle.title);
+    });
+    this.outside.hidden = !outside;
+    this.outside.textContent = outside ? this.say("outside", { count: outside }) : "";
+    this.remove.disabled = at < 0 || keys.length < 2;
+    this.add.disabled = at >= 0;
+    this.paste.disabled = !state.copied;
+    const modes = new Set(keys.map((key) => key.mode));
+    this.mode.value = this.every.checked ? (modes.size === 1 ? [...modes][0] : "") : keys[this.segment()].mode;
+    this.draw();
+  }
+
+  // The keyframe from which the path runs on at the current frame.
+  segment() {
+    const { keys } = this.state.content;
+    const moment = this.state.momentAt(this.state.frame);
+    let i = 0;
+    while (i + 1 < keys.length && keys[i + 1].moment <= moment + 1e-9) i++;
+    return i;
+  }
+
+  setMode(mode) {
+    this.state.setMode(mode, this.every.checked ? null : this.segment());
+  }
+
+  draw() {
+    const { ruler } = this;
+    const { width, height } = this.track.getBoundingClientRect();
+    const dpr = window.devicePixelRatio || 1;
+    if (width < 2) return;
+    [ruler.width, ruler.height] = [width * dpr, height * dpr];
+    const context = ruler.getContext("2d");
+    context.scale(dpr, dpr);
+    const last = Math.max(1, this.state.clip.count - 1);
+    const each = (width - 2 * PAD) / last;
+    const step = [1, 2, 4, 5, 8, 10, 20, 50, 100, 200, 500, 1000, 5000].find((s) => s * each >= 38) ?? last;
+    const colors = getComputedStyle(this.element);
+    context.strokeStyle = context.fillStyle = colors.color;
+    context.font = "10px sans-serif";
+    context.textAlign = "center";
+    for (let frame = 0; frame <= last; frame++) {
+      const labelled = frame % step === 0;
+      if (!labelled && each < 3) continue;
+      const x = Math.round(PAD + frame * each) + 0.5;
+      context.globalAlpha = labelled ? 0.7 : 0.25;
+      context.beginPath();
+      context.moveTo(x, height - (labelled ? 10 : 5));
+      context.lineTo(x, height);
+      context.stroke();
+      if (labelled) context.fillText(String(frame), x, 11);
+    }
+  }
+
+  makeHandle(i) {
+    const handle = make("button", "egox-ed-key", { type: "button", "data-testid": `egox-key-${i}` });
+    dragging(handle, {
+      start: (event) => {
+        event.stopPropagation();
+        this.state.setFrame(this.state.frameOfKey(i));
+        this.state.begin();
+      },
+      move: (event) => {
+        const frame = Math.round(this.frameAt(event));
+        this.state.moveKey(i, frame);
+        this.state.setFrame(this.state.frameOfKey(i));
+      },
+      end: () => this.state.end(),
+    });
+    handle.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.state.moveKey(i, Math.round(this.state.frameOfKey(i)) + by);
+      this.state.setFrame(this.state.frameOfKey(i));
+    });
+    return handle;
+  }
+
+  key(event) {
+    const to = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -1e9, End: 1e9 }[event.key];
+    if (!to) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.state.setFrame(this.state.frame + to);
+  }
+
+  jump(direction) {
+    const { state } = this;
+    const frames = state.content.keys.map((_, i) => Math.round(state.frameOfKey(i)));
+    const ahead = frames.filter((frame) => (frame - state.frame) * direction > 0);
+    if (ahead.length) state.setFrame(direction > 0 ? Math.min(...ahead) : Math.max(...ahead));
+  }
+
+  toggle() {
+    if (this.playing) return this.stop();
+    const { state } = this;
+    const begun = performance.now();
+    const from = state.frame >= state.clip.count - 1 ? 0 : state.frame;
+    const rate = state.clip.count > 1 ? (state.clip.count - 1) / Math.max(state.clip.seconds, 1e-3) : 30;
+    this.play.textContent = "⏸";
+    const step = () => {
+      const frame = from + ((performance.now() - begun) / 1000) * rate;
+      state.setFrame(Math.floor(frame));
+      if (frame >= state.clip.count - 1) return this.stop();
+      this.playing = requestAnimationFrame(step);
+    };
+    this.playing = requestAnimationFrame(step);
+  }
+
+  stop() {
+    cancelAnimationFrame(this.playing);
+    this.playing = null;
+    this.play.textContent = "▶";
+  }
+
+  close() {
+    this.stop();
+    this.resizing.disconnect();
+  }
+}
+
+const PAD = 14; // px at both ends of the track: handles at the ends are seen whole
