@@ -15,16 +15,12 @@ from torch import Tensor
 
 from egox_core.ego_prior import render_ego_prior
 from egox_core.errors import EgoXInputError
-from egox_core.metrics.objects import MIN_OBJECT, ObjectMasks
+from egox_core.metrics.objects import MIN_OBJECT, SEEN_SHARE, ObjectMasks
 from egox_core.pointcloud import build_scene
 from egox_core.prior_presets import prior_preset
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
 from egox_core.synthetic.object_masks import TakeObjects, take_objects
 from egox_core.types import CameraTrajectory, DepthVideo
-
-SEEN_SHARE = 0.1
-"""An object counts as visible from exo in a frame where exo sees this share of its ego pixels' surface."""
-TRUTH_FILE, OBJECTS_FILE = "ego_ground_truth.mp4", "objects.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +35,13 @@ class HeldOutClip:
     depth: DepthVideo  # of exo, as the pipeline takes it
     trajectory: CameraTrajectory
     prompt: str
-    objects: ObjectMasks  # true masks of all objects, matched by id
-    seen_share: np.ndarray  # [N, T] share of an object's ego pixels whose surface exo sees
+    objects: ObjectMasks  # true masks of all objects, and what exo sees of each
     preset: str = "clean"  # of the prior
 
     @property
     def judged(self) -> ObjectMasks:
         """The objects' masks, emptied in frames in which exo doesn't see them."""
-        return replace(self.objects, truth=self.objects.truth & (self.seen_share >= SEEN_SHARE)[..., None, None])
+        return replace(self.objects, truth=self.objects.truth & (self.objects.seen >= SEEN_SHARE)[..., None, None])
 
 
 def clip_of_take(take: SyntheticTake, preset: str = "clean") -> HeldOutClip:
@@ -55,13 +50,14 @@ def clip_of_take(take: SyntheticTake, preset: str = "clean") -> HeldOutClip:
     blank = HeldOutClip(
         name=f"seed {take.spec.seed}", exo=take.exo_rgb, prior=take.ego_rgb, coverage=take.ego_index >= 0,
         truth=take.ego_rgb, depth=take.depth_video(), trajectory=take.trajectory(), prompt=take.prompt,
-        objects=masks_of(objects), seen_share=objects.seen_share.numpy(), preset=preset)
+        objects=masks_of(objects), preset=preset)
     return with_prior(blank)
 
 
 def masks_of(objects: TakeObjects) -> ObjectMasks:
     """As the evaluator takes them."""
-    return ObjectMasks(ids=objects.ids, truth=objects.masks.numpy(), generated=None)
+    return ObjectMasks(ids=objects.ids, truth=objects.masks.numpy(), generated=None,
+                       seen=objects.seen_share.numpy())
 
 
 def with_prior(clip: HeldOutClip) -> HeldOutClip:
@@ -84,27 +80,28 @@ def clips_of_folder(folder: Path, preset: str = "clean") -> list[HeldOutClip]:
     Raises:
         EgoXInputError: no such take, a take that can't be read, videos of other lengths.
     """
+    from egox_core.data.clip_files import OBJECTS, TRUTH
     from egox_core.frame_selection import select_frames
-    from egox_core.metrics.mask_files import read_seen_share
+    from egox_core.metrics.mask_files import read_masks
     from egox_core.take import load_take
     from egox_core.video import probe_video, read_frames
 
     clips = []
-    for place in sorted(p.parent for p in folder.glob(f"*/{TRUTH_FILE}")):
+    for place in sorted(p.parent for p in folder.glob(f"*/{TRUTH}")):
         take = load_take(place, frame_count=None)
-        info, size = probe_video(place / TRUTH_FILE), take.trajectory.camera.stored_size
-        truth = read_frames(place / TRUTH_FILE, info, select_frames(info, frame_count=len(take.depth.depth_m),
+        info, size = probe_video(place / TRUTH), take.trajectory.camera.stored_size
+        truth = read_frames(place / TRUTH, info, select_frames(info, frame_count=len(take.depth.depth_m),
                                                                     width=size[0], height=size[1]))
-        masks = ObjectMasks(ids=(), truth=np.zeros((0, *truth.shape[:3]), bool), generated=None)
-        share = np.zeros((0, len(truth)), np.float32)
-        if (place / OBJECTS_FILE).is_file():
-            masks, share = read_seen_share(place / OBJECTS_FILE)
+        masks = ObjectMasks(ids=(), truth=np.zeros((0, *truth.shape[:3]), bool), generated=None,
+                            seen=np.zeros((0, len(truth)), np.float32))
+        if (place / OBJECTS).is_file():
+            masks = read_masks(place / OBJECTS, None)
         clips.append(with_prior(HeldOutClip(
             name=place.name, exo=take.read_exo(), prior=truth, coverage=torch.ones(truth.shape[:3], dtype=torch.bool),
             truth=truth, depth=take.depth, trajectory=take.trajectory, prompt=take.prompt, objects=masks,
-            seen_share=share, preset=preset)))
+            preset=preset)))
     if not clips:
-        raise EgoXInputError("held-out takes", got=f"no take with {TRUTH_FILE} in {folder.name!r}",
+        raise EgoXInputError("held-out takes", got=f"no take with {TRUTH} in {folder.name!r}",
                              expected="one folder a take", fix="write them with egox_core.synthetic.write_take")
     return clips
 

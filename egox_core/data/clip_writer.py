@@ -31,10 +31,11 @@ from ..undistort import undistort, undistorted_camera
 from ..video import VideoInfo, probe_video, read_frames
 from ..video_write import write_video
 from .captions import caption_for
-from .clip_files import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
+from .clip_files import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
 from .clip_windows import ClipWindow
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord
+from .object_files import carry_objects, objects_of
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
@@ -62,6 +63,8 @@ class ClipJob:
         used = self.take.ego_w2c[self.window.indices]
         sizes = [p.stat().st_size if p is not None and p.is_file() else 0
                  for p in (self.view.video, self.take.ego_video, self.view.depth)]
+        objects = objects_of(self.take.ego_video)
+        sizes += [objects.stat().st_size] if objects is not None else []
         parts = [self.options.content(), [self.window.start, self.window.frames, self.window.step], sizes,
                  camera_to_json(self.view.camera), self.view.w2c.tolist(),
                  hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
@@ -117,6 +120,9 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
         truth = _selection(probe_video(take.ego_video), job.window, ego_size)
         write_video(folder / TRUTH, read_frames(take.ego_video, probe_video(take.ego_video), truth), fps,
                     quality=options.quality, threads=1)
+    objects = objects_of(take.ego_video)
+    if objects is not None:
+        carry_objects(objects, folder / OBJECTS, job.name, job.window.indices, options.ego_size)
     prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
     depth_m, dynamic, depth_kind = _depth(job, info, camera, frames)
     with write_whole(folder / DEPTH) as temporary:

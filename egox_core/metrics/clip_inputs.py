@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.clip_files import COVERAGE, EXO, PRIOR, TRUTH
+from ..data.clip_files import COVERAGE, EXO, OBJECTS, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
 from ..safe_files import open_zip, require_file
@@ -32,7 +32,7 @@ class ClipFiles:
     def used(self, with_exo: bool) -> list[Path]:
         """All files that the row follows from."""
         names = [TRUTH, PRIOR, *([EXO] if with_exo else [])]
-        more = [p for p in (self.folder / COVERAGE, self.masks) if p is not None and p.is_file()]
+        more = [p for p in (self.folder / COVERAGE, self.masks or self.folder / OBJECTS) if p.is_file()]
         return [*(self.folder / name for name in names), *(file for _, file in self.videos), *more]
 
 

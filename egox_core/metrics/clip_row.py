@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..data.clip_files import PRIOR, TRUTH
+from ..data.clip_files import OBJECTS, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..safe_files import write_json, write_whole
 from ..synthetic.frame_pool import single_threaded
 from .baselines import BASELINES
-from .clip_inputs import clip_files, content_hash, read_coverage, read_ego, read_exo
+from .clip_inputs import ClipFiles, clip_files, content_hash, read_coverage, read_ego, read_exo
 from .flicker import temporal_flickering
 from .frame_metrics import Values, frame_metrics
 from .mask_files import read_masks
+from .objects import ObjectMasks, check_sizes
 from .retrieval import thumbnail
 
-VERSION = 1  # raised when a metric changes its meaning
+VERSION = 2  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
+FEATURES = "features of "
+"""Beside a video's thumbnail: what FVD compares, under this and the video's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,9 @@ class RowSettings:
     lpips: Path | None = None
     clip: Path | None = None
     raft: Path | None = None
+    amt: Path | None = None
+    fvd: Path | None = None
+    dino: Path | None = None
     weights: Mapping[str, str] | None = None  # hashes of them, for the fingerprint
 
 
@@ -81,27 +87,47 @@ def thumbnail_file(rows: Path, clip: str) -> Path:
     return rows / f"{clip}.npz"
 
 
-def _compute(job: RowJob, files) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _compute(job: RowJob, files: ClipFiles) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     record = job.record
     truth = read_ego(files.folder / TRUTH, record, "ground truth")
     videos = {name: read_ego(file, record, f"{name} video") for name, file in files.videos}
     prior = read_ego(files.folder / PRIOR, record, "prior")
     coverage, source = read_coverage(files.folder, prior)
-    masks = None if files.masks is None else read_masks(files.masks, record.clip)
+    masks = _masks(job, files, videos[GENERATED], truth)
     if job.settings.baselines:
         exo = read_exo(files.folder, record)
         videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
-    metrics, thumbnails = {}, {TRUE: thumbnail(truth)}
+    metrics, kept = {}, {TRUE: thumbnail(truth)}
+    # Masks were tracked in the generated video: of the others only the true ones tell something.
+    of_others = None if masks is None else replace(masks, generated=None)
     for name, frames in videos.items():
-        # Masks were tracked in the generated video: they say nothing about the others.
-        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None)
+        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else of_others)
         values.update(_weighted(frames, truth, record.fps, job.settings))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
-        thumbnails[name] = thumbnail(frames)
+        kept[name] = thumbnail(frames)
+    if job.settings.fvd is not None:
+        from .fvd import features_of
+
+        for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
+            kept[FEATURES + name] = features_of(job.settings.fvd)(frames)
     true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
     return ({"clip": record.clip, "take": record.take, "same_truth": f"{record.take}:{record.start}:{record.step}",
              "truth": content_hash([files.folder / TRUTH])[0], "coverage_from": source,
-             "true_temporal_flickering": true_flicker, "metrics": metrics}, thumbnails)
+             "true_temporal_flickering": true_flicker, "metrics": metrics}, kept)
+
+
+def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor) -> ObjectMasks | None:
+    """The given masks, else what the clip's own folder holds of the true ones."""
+    if files.masks is None:
+        own = files.folder / OBJECTS
+        return read_masks(own, None) if own.is_file() else None
+    masks = read_masks(files.masks, job.record.clip, by_id=job.settings.dino is None)
+    if job.settings.dino is None or masks.generated is None:
+        return masks
+    from .dino_matching import dino_of, match_by_looks
+
+    check_sizes(masks, truth)
+    return match_by_looks(masks, generated, truth, dino_of(job.settings.dino))
 
 
 def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) -> Values:
@@ -113,6 +139,10 @@ def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) 
         values["lpips"] = float(lpips_of(settings.lpips)(frames, truth).mean())
     if settings.clip is not None:
         values["clip_i"] = float(clip_of(settings.clip)(frames, truth).mean())
+    if settings.amt is not None:
+        from .smoothness import amt_of, motion_smoothness
+
+        values["motion_smoothness"] = motion_smoothness(frames, amt_of(settings.amt))
     if settings.raft is not None:
         few = thinned(frames, fps)
         values["dynamic_degree"] = float(is_dynamic(raft_of(settings.raft)(few), len(few), min(few.shape[1:3])))

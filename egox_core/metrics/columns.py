@@ -16,8 +16,14 @@ LPIPS_WEIGHTS = ("torchvision's AlexNet, alexnet-owt-7be5be79.pth from download.
 CLIP_WEIGHTS = "a CLIP folder as openai/clip-vit-base-patch32 on Hugging Face (config.json, model.safetensors)"
 
 MASKS = "--masks FOLDER, with masks of the true and of the generated videos"
+TRUE_MASKS = "masks of the true videos (--masks FOLDER, or objects.npz in the clips' folders)"
 RAFT_WEIGHTS = ("torchvision's RAFT, raft_large_C_T_V1-22a6c225.pth from download.pytorch.org/models, through "
                 "tools/convert_to_safetensors.py")
+FVD_WEIGHTS = ("cd-fvd's I3D, i3d_pretrained_400.pt from github.com/songweige/TATS (tats/fvd), through "
+               "tools/convert_to_safetensors.py")
+AMT_WEIGHTS = ("vbench's AMT-S, amt-s.pth from lalala125/AMT on Hugging Face, through "
+               "tools/convert_to_safetensors.py; and its code: pip install --no-deps vbench")
+DINO_WEIGHTS = "a DINOv2 folder as facebook/dinov2-base on Hugging Face (config.json, model.safetensors)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,9 @@ METRICS: tuple[Metric, ...] = (
            meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0", needs=MASKS),
     Metric(key="temporal_flickering", label="Temporal Flickering", family="video", better="higher",
            meaning="1 - mean absolute difference of following frames (values 0 to 1)"),
+    Metric(key="motion_smoothness", label="Motion Smoothness", family="video", better="higher",
+           meaning="1 - mean absolute difference of every second frame to its neighbours' interpolation by AMT-S",
+           needs=f"--amt FILE: {AMT_WEIGHTS}"),
     Metric(key="dynamic_degree", label="Dynamic Degree", family="video", better="higher",
            meaning="share of clips that move, by vbench's rule over RAFT flow", needs=f"--raft FILE: {RAFT_WEIGHTS}"),
     Metric(key="location_error_px", label="Location Err (px)", family="object", better="lower", digits=2,
@@ -76,7 +85,12 @@ METRICS: tuple[Metric, ...] = (
            meaning="masks in the generated video where the object isn't in the true one", needs=MASKS),
     Metric(key="colours_right", label="Colours right", family="object", better="higher",
            meaning="share of object frames (true mask at least 2 % of the picture) whose mean colour in the generated "
-                   "picture is nearer to the true object's than to its surroundings'", needs=MASKS),
+                   "picture is nearer to the true object's than to its surroundings'", needs=TRUE_MASKS),
+    Metric(key="colours_right_seen", label="Colours right, seen from exo", family="object", better="higher",
+           meaning="the same, of object frames of which exo sees a tenth of the object's ego pixels",
+           needs=f"{TRUE_MASKS}, as synthetic takes have them"),
+    Metric(key="colour_frames", label="Colour frames", family="object", better="neither", digits=0,
+           meaning="object frames that Colours right judges", needs=TRUE_MASKS),
     Metric(key="coverage", label="Coverage", family="prior", better="neither",
            meaning="share of the ego picture that the prior covers"),
     Metric(key="psnr_inside", label="PSNR inside", family="prior", better="higher", digits=2,
@@ -104,11 +118,10 @@ METRICS: tuple[Metric, ...] = (
            meaning="place of the true video among all, 1 is the nearest"),
 )
 
-OF_OTHER_TOOLS: dict[str, str] = {
-    "FVD": "not part of this evaluator: run cd-fvd (I3D or VideoMAE weights) on the generated and true folders",
-    "Motion Smoothness": "not part of this evaluator: run vbench (AMT-S weights) on the generated folder",
-}
-"""Columns of the paper's table that need networks of their own; named in every report, so that none is missed."""
+FVD_LABEL = "FVD"
+FVD_MEANING = ("Fréchet distance of I3D features (cd-fvd) between all generated and all true videos; a figure of the "
+               "whole set, comparable between sets of the same clips only")
+FVD_NEEDS = f"--fvd FILE: {FVD_WEIGHTS}"
 
 
 def metric(key: str) -> Metric:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data.commands import add_engine_arguments
 from ..progress import Progress
-from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS, RAFT_WEIGHTS
+from .columns import AMT_WEIGHTS, CLIP_WEIGHTS, DINO_WEIGHTS, FVD_WEIGHTS, LPIPS_WEIGHTS, RAFT_WEIGHTS
 
 SOME_FAILED = 1
 
@@ -31,6 +31,9 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lpips", type=Path, help=f"weights for LPIPS: {LPIPS_WEIGHTS}")
     parser.add_argument("--clip", type=Path, help=f"weights for CLIP-I: {CLIP_WEIGHTS}")
     parser.add_argument("--raft", type=Path, help=f"weights for Dynamic Degree: {RAFT_WEIGHTS}")
+    parser.add_argument("--amt", type=Path, help=f"weights for Motion Smoothness: {AMT_WEIGHTS}")
+    parser.add_argument("--fvd", type=Path, help=f"weights for FVD: {FVD_WEIGHTS}")
+    parser.add_argument("--dino", type=Path, help=f"matches objects by looks, not by id: {DINO_WEIGHTS}")
     parser.add_argument("--compare", type=Path, help="report.json of another run, for paired differences")
     parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
@@ -42,10 +45,10 @@ def run_evaluate(chosen: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips could not be evaluated (the report names them)."""
     from .evaluate import REPORT, TABLE, EvaluateOptions, evaluate
 
+    weights = {name: getattr(chosen, name) for name in ("lpips", "clip", "raft", "amt", "fvd", "dino")}
     options = EvaluateOptions(
         masks=chosen.masks, also=tuple(chosen.also), split=chosen.split, baselines=not chosen.no_baselines,
-        lpips=chosen.lpips, clip=chosen.clip, raft=chosen.raft, compare=chosen.compare, sheet_clips=chosen.sheet,
-        samples=chosen.samples, seed=chosen.seed)
+        compare=chosen.compare, sheet_clips=chosen.sheet, samples=chosen.samples, seed=chosen.seed, **weights)
     outcome = evaluate(chosen.manifest, chosen.generated, chosen.out, options, engine=chosen.engine,
                        workers=chosen.workers, progress=progress)
     for clip, why in sorted(outcome.errors.items()):

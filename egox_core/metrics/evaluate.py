@@ -18,7 +18,7 @@ from ..safe_files import read_json, write_json, write_whole
 from ..train.weights_file import weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
-from .clip_row import GENERATED, TRUE, RowJob, RowSettings, make_row, thumbnail_file
+from .clip_row import FEATURES, GENERATED, TRUE, RowJob, RowSettings, make_row, thumbnail_file
 from .contact_sheet import write_contact_sheet
 from .image import require_torchmetrics
 from .markdown import markdown_report
@@ -39,6 +39,9 @@ class EvaluateOptions:
     lpips: Path | None = None
     clip: Path | None = None
     raft: Path | None = None
+    amt: Path | None = None
+    fvd: Path | None = None
+    dino: Path | None = None  # matches objects instead of their ids
     compare: Path | None = None  # report.json of another run
     sheet_clips: int = 12  # 0: no contact sheet
     samples: int = SAMPLES  # bootstrap
@@ -73,7 +76,7 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     require_torchmetrics()
     other = None if options.compare is None else _other_report(options.compare)
     settings = RowSettings(baselines=options.baselines, lpips=options.lpips, clip=options.clip, raft=options.raft,
-                           weights=_weight_hashes(options))
+                           amt=options.amt, fvd=options.fvd, dino=options.dino, weights=_weight_hashes(options))
     jobs = [RowJob(root=manifest.parent, record=r, videos=videos, masks=options.masks, rows=out / ROWS,
                    settings=settings, one_thread=workers > 1 or engine == "ray") for r in records]
     rows, errors = [], {}
@@ -85,9 +88,11 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
         progress(done, len(jobs), "evaluating clips")
     rows.sort(key=lambda row: row["clip"])
     kept = sum(row.pop("kept") for row in rows)
-    _add_retrieval(rows, out / ROWS)
+    kept_arrays = _kept_arrays(rows, out / ROWS)
+    _add_retrieval(rows, kept_arrays)
     report = build_report(rows, dict(sorted(errors.items())), options=_told(options), weights=settings.weights or {},
-                          other=other, samples=options.samples, seed=options.seed)
+                          other=other, fvd=_fvd(kept_arrays, [name for name, _ in videos], options.fvd),
+                          samples=options.samples, seed=options.seed)
     write_json(out / REPORT, report)
     with write_whole(out / TABLE) as temporary:
         temporary.write_text(markdown_report(report), encoding="utf-8")
@@ -127,7 +132,7 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
 
 
 def _weight_hashes(options: EvaluateOptions) -> dict[str, str]:
-    given = {"lpips": options.lpips, "clip": options.clip, "raft": options.raft}
+    given = {name: getattr(options, name) for name in ("lpips", "clip", "raft", "amt", "fvd", "dino")}
     return {name: weights_hash(path, f"{name} weights") for name, path in given.items() if path is not None}
 
 
@@ -145,11 +150,25 @@ def _told(options: EvaluateOptions) -> dict[str, Any]:
             "bootstrap_seed": options.seed}
 
 
-def _add_retrieval(rows: list[dict[str, Any]], folder: Path) -> None:
-    pictures = []
+def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.ndarray]]:
+    kept = []
     for row in rows:
         with np.load(thumbnail_file(folder, row["clip"]), allow_pickle=False) as archive:
-            pictures.append({name: archive[name] for name in archive.files})
+            kept.append({name: archive[name] for name in archive.files})
+    return kept
+
+
+def _fvd(kept: list[dict[str, np.ndarray]], methods: Sequence[str], asked: Path | None) -> dict[str, float]:
+    """Of each method whose videos were given; the baselines' would take as long again for each."""
+    if asked is None or len(kept) < 2:
+        return {}
+    from .fvd import frechet_distance
+
+    true = [arrays[FEATURES + TRUE] for arrays in kept]
+    return {name: round(frechet_distance([arrays[FEATURES + name] for arrays in kept], true), 4) for name in methods}
+
+
+def _add_retrieval(rows: list[dict[str, Any]], pictures: list[dict[str, np.ndarray]]) -> None:
     truths, same = [p[TRUE] for p in pictures], [row["same_truth"] for row in rows]
     for method in rows[0]["metrics"] if rows else ():
         ranks = retrieval_ranks([p[method] for p in pictures], truths, same)

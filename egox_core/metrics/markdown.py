@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .clip_row import GENERATED
-from .columns import METRICS, OF_OTHER_TOOLS, Metric, metric, of_family
+from .columns import FVD_LABEL, FVD_MEANING, METRICS, Metric, metric, of_family
 
-PAPER = ("psnr", "ssim", "lpips", "clip_i", "location_error", "iou", "contour_accuracy", "FVD", "temporal_flickering",
-         "Motion Smoothness", "dynamic_degree")
+PAPER = ("psnr", "ssim", "lpips", "clip_i", "location_error", "iou", "contour_accuracy", FVD_LABEL,
+         "temporal_flickering", "motion_smoothness", "dynamic_degree")
 ROW_COLUMNS = ("psnr", "ssim", "psnr_inside", "psnr_outside", "coverage", "location_error", "iou", "missing_masks",
                "temporal_flickering", "retrieval_rank")
 
@@ -20,14 +20,14 @@ def markdown_report(report: Mapping[str, Any]) -> str:
              "Means with 95 % bootstrap intervals over takes.", ""]
     if report["clips"]:
         means = report["means"]
-        lines += ["## In the paper's columns", "", *_paper_table(means), ""]
+        lines += ["## In the paper's columns", "", *_paper_table(means, report["fvd"]), ""]
         for title, families in (("Inside and outside the prior's coverage", ("prior",)), ("Over time", ("time",)),
                                 ("Retrieval", ("retrieval",))):
             lines += [f"## {title}", "", *_means_table(means, of_family(*families)), ""]
         objects = [m for m in of_family("object") if m.key not in PAPER and m.key in means[GENERATED]]
         if objects:
             lines += ["## Objects", "", f"Matching: {report['object_matching']}.", "",
-                      *_means_table({GENERATED: means[GENERATED]}, objects), ""]
+                      *_means_table(means, objects), ""]
         if report["paired"]:
             lines += ["## Paired differences", "", *_means_table(report["paired"], _differing(report["paired"])), ""]
         if "compared_with" in report:
@@ -38,15 +38,17 @@ def markdown_report(report: Mapping[str, Any]) -> str:
     if report["errors"]:
         lines += ["## Not evaluated", "", *(f"- `{clip}`: {why}" for clip, why in report["errors"].items()), ""]
     lines += ["## Not computed", "", *(f"- {name}: {why}" for name, why in report["not_computed"].items()), "",
-              "## What the columns mean", "", *(f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning), "",
+              "## What the columns mean", "", *(f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning),
+              f"- {FVD_LABEL}: {FVD_MEANING}", "",
               f"Coverage taken from: {', '.join(report['coverage_from']) or '–'}. Versions: "
               + ", ".join(f"{k} {v}" for k, v in report["versions"].items()) + ".", ""]
     return "\n".join(lines)
 
 
-def _paper_table(means: Mapping[str, Any]) -> list[str]:
-    headings = [name if name in OF_OTHER_TOOLS else metric(name).heading for name in PAPER]
-    body = [[method, *("–" if name in OF_OTHER_TOOLS else _interval(values.get(name), metric(name))
+def _paper_table(means: Mapping[str, Any], fvd: Mapping[str, float]) -> list[str]:
+    headings = [f"{FVD_LABEL} ↓" if name == FVD_LABEL else metric(name).heading for name in PAPER]
+    distances = {method: f"{value:.1f}" for method, value in fvd.items()}
+    body = [[method, *(distances.get(method, "–") if name == FVD_LABEL else _interval(values.get(name), metric(name))
                        for name in PAPER)] for method, values in means.items()]
     return _table(["", *headings], body)
 

@@ -9,6 +9,7 @@ tracker gives them when both videos are tracked from one shared first mask. With
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,69 +34,83 @@ def write_masks(file: Path, clip: str, truth: np.ndarray, truth_ids: list[str], 
                             truth_ids=np.array(truth_ids, dtype=str), **more)
 
 
-def read_masks(file: Path, clip: str) -> ObjectMasks:
-    """The masks of ``clip``; an object that the generated video lacks has empty masks there, and the other way round.
+def read_masks(file: Path, clip: str | None, *, by_id: bool = True) -> ObjectMasks:
+    """The masks of ``clip`` (None: of whatever clip they are); an object that the generated video lacks has empty masks
+    there, and the other way round.
+
+    Args:
+        by_id: False leaves the generated masks as they are, in their own order: something else will match them.
 
     Raises:
         EgoXInputError: missing, unreadable, of another clip, inconsistent shapes, an id twice, no id in common.
     """
     what = f"masks {file.name}"
     arrays = _read(file, what)
-    if str(arrays["clip"]) != clip:
+    if clip is not None and str(arrays["clip"]) != clip:
         raise EgoXInputError(what, got=f"masks of clip {str(arrays['clip'])!r}", expected=f"of {clip!r}",
                              fix="give each clip its own masks")
-    sides = {}
-    for name in (n for n in ("truth", "generated") if n in arrays):
-        masks, ids = arrays[name], [str(i) for i in arrays[f"{name}_ids"].reshape(-1)]
-        if masks.ndim != 4 or len(masks) != len(ids) or masks.dtype.kind not in "bui":
-            raise EgoXInputError(what, got=f"{name} {masks.shape} of {masks.dtype} with {len(ids)} ids",
-                                 expected="bool [N, T, H, W] with N ids", fix="write the masks again")
-        if len(set(ids)) < len(ids):
-            raise EgoXInputError(what, got=f"an id twice in {name}_ids", expected="each object once",
-                                 fix="join its masks")
-        sides[name] = dict(zip(ids, masks.astype(bool), strict=True))
-    truth, generated = sides["truth"], sides.get("generated", {})
+    truth = _side(arrays, "truth", what)
+    generated = _side(arrays, "generated", what) if "generated" in arrays else {}
     shapes = {m.shape for m in (*truth.values(), *generated.values())}
     if len(shapes) > 1:
         raise EgoXInputError(what, got=f"masks of {' and '.join(map(str, sorted(shapes)))}", expected="one size",
                              fix="track both videos at the size of the true ego video")
-    if not truth or (generated and not truth.keys() & generated.keys()):
+    if "generated" not in arrays:
+        ids = tuple(sorted(truth))
+        return ObjectMasks(ids=ids, truth=_stack(truth, ids, arrays["truth"].shape[1:]), generated=None,
+                           seen=_seen(arrays, ids, what))
+    if not truth or (by_id and generated and not truth.keys() & generated.keys()):
         raise EgoXInputError(what, got=f"true objects {sorted(truth)}, generated {sorted(generated)}",
                              expected="objects, with ids in common",
-                             fix="track both videos from one shared first mask, so that ids agree")
+                             fix="track both videos from one shared first mask, so that ids agree, or give --dino")
+    shape = arrays["truth"].shape[1:]
+    if not by_id:
+        ids = tuple(sorted(truth))
+        return ObjectMasks(ids=ids, truth=_stack(truth, ids, shape), generated=_stack(generated, generated, shape),
+                           seen=_seen(arrays, ids, what))
     ids = tuple(sorted(truth.keys() | generated.keys()))
-    empty = np.zeros(next(iter(shapes)), bool)
-    return ObjectMasks(ids=ids, truth=np.stack([truth.get(i, empty) for i in ids]),
-                       generated=np.stack([generated.get(i, empty) for i in ids]) if "generated" in sides else None)
+    return ObjectMasks(ids=ids, truth=_stack(truth, ids, shape), generated=_stack(generated, ids, shape),
+                       seen=_seen(arrays, ids, what))
 
 
-def read_seen_share(file: Path) -> tuple[ObjectMasks, np.ndarray]:
-    """The true masks of a synthetic take's own file and the share [N, T] of each that exo sees, in the same order.
-
-    Raises:
-        EgoXInputError: see :func:`read_masks`; no such shares.
-    """
-    what = f"masks {file.name}"
-    arrays = _read(file, what, (*TRUE_KEYS, SEEN))
-    masks, seen = arrays["truth"], arrays[SEEN]
-    if masks.ndim != 4 or masks.dtype.kind not in "bui" or seen.shape != masks.shape[:2] \
-            or len(arrays["truth_ids"]) != len(masks):
-        raise EgoXInputError(what, got=f"truth {masks.shape} of {masks.dtype}, {SEEN} {seen.shape}",
-                             expected="bool [N, T, H, W] and [N, T]", fix="write the take again")
-    ids = tuple(str(i) for i in arrays["truth_ids"])
-    return ObjectMasks(ids=ids, truth=masks.astype(bool), generated=None), seen.astype(np.float32)
+def _side(arrays: Mapping[str, np.ndarray], name: str, what: str) -> dict[str, np.ndarray]:
+    masks, ids = arrays[name], [str(i) for i in arrays[f"{name}_ids"].reshape(-1)]
+    if masks.ndim != 4 or len(masks) != len(ids) or masks.dtype.kind not in "bui":
+        raise EgoXInputError(what, got=f"{name} {masks.shape} of {masks.dtype} with {len(ids)} ids",
+                             expected="bool [N, T, H, W] with N ids", fix="write the masks again")
+    if len(set(ids)) < len(ids):
+        raise EgoXInputError(what, got=f"an id twice in {name}_ids", expected="each object once", fix="join its masks")
+    return dict(zip(ids, masks.astype(bool), strict=True))
 
 
-def _read(file: Path, what: str, keys: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+def _stack(masks: Mapping[str, np.ndarray], ids: Iterable[str], shape: tuple[int, ...]) -> np.ndarray:
+    empty = np.zeros(shape, bool)
+    found = [masks.get(i, empty) for i in ids]
+    return np.stack(found) if found else np.zeros((0, *shape), bool)
+
+
+def _seen(arrays: Mapping[str, np.ndarray], ids: tuple[str, ...], what: str) -> np.ndarray | None:
+    if SEEN not in arrays:
+        return None
+    seen, names = arrays[SEEN], [str(i) for i in arrays["truth_ids"].reshape(-1)]
+    if seen.shape != arrays["truth"].shape[:2] or seen.dtype.kind not in "fiu":
+        raise EgoXInputError(what, got=f"{SEEN} {seen.shape} of {seen.dtype}", expected=arrays["truth"].shape[:2],
+                             fix="write the take again")
+    by_name = dict(zip(names, seen.astype(np.float32), strict=True))
+    nothing = np.zeros(seen.shape[1], np.float32)
+    return np.stack([by_name.get(i, nothing) for i in ids]) if ids else np.zeros((0, seen.shape[1]), np.float32)
+
+
+def _read(file: Path, what: str) -> dict[str, np.ndarray]:
     with open_zip(file, what):
         pass
     try:
         with np.load(file, allow_pickle=False) as archive:
-            wanted = keys or TRUE_KEYS + (GENERATED_KEYS if any(k in archive for k in GENERATED_KEYS) else ())
+            wanted = TRUE_KEYS + (GENERATED_KEYS if any(k in archive for k in GENERATED_KEYS) else ())
             missing = [k for k in wanted if k not in archive]
             if missing:
                 raise EgoXInputError(what, got=f"no {missing[0]}", expected=", ".join(wanted), fix="write it again")
-            return {k: archive[k] for k in wanted}
+            return {k: archive[k] for k in (*wanted, *([SEEN] if SEEN in archive else []))}
     except EgoXInputError:
         raise
     except (ValueError, OSError, EOFError) as error:

@@ -23,6 +23,8 @@ BOUND = 0.008
 """Boundaries may lie apart by this share of the diagonal, rounded up to whole pixels."""
 MIN_OBJECT = 0.02
 """Share of the picture from which an object's colour is judged."""
+SEEN_SHARE = 0.1
+"""An object counts as visible from exo in a frame where exo sees this share of its ego pixels' surface."""
 RING = 0.04
 """Width of an object's surroundings, share of the picture's height."""
 
@@ -34,6 +36,7 @@ class ObjectMasks:
     ids: tuple[str, ...]
     truth: np.ndarray  # [N, T, H, W] bool
     generated: np.ndarray | None  # [N, T, H, W] bool; None: nobody looked for them there
+    seen: np.ndarray | None = None  # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
 
 
 def object_rows(
@@ -49,12 +52,10 @@ def object_rows(
     Raises:
         EgoXInputError: masks of another size or length than the videos.
     """
-    if masks.truth.shape[1:] != tuple(truth.shape[:3]):
-        raise EgoXInputError("object masks", got=f"{masks.truth.shape[1:]} (frames, height, width)",
-                             expected=tuple(truth.shape[:3]), fix="make them from this clip's own ego videos")
-    hits = colours_right(masks, generated, truth)
+    check_sizes(masks, truth)
+    colours = colour_rows(masks, generated, truth)
     if masks.generated is None:
-        return {"object_frames": float(masks.truth.any(axis=(2, 3)).sum()), "colours_right": _mean(hits)}
+        return {"object_frames": float(masks.truth.any(axis=(2, 3)).sum()), **colours}
     there, found = masks.truth.any(axis=(2, 3)), masks.generated.any(axis=(2, 3))
     overlaps, locations, boxes, contours, registered = [], [], [], [], []
     diagonal = float(np.hypot(*masks.truth.shape[2:]))
@@ -72,8 +73,15 @@ def object_rows(
         "location_error_box": _mean(boxes), "iou": _mean(overlaps), "contour_accuracy": _mean(contours),
         "contour_accuracy_registered": _mean(registered), "visibility_accuracy": balanced_accuracy(there, found),
         "object_frames": float(there.sum()), "missing_masks": float((there & ~found).sum()),
-        "extra_masks": float((~there & found).sum()), "colours_right": _mean(hits),
+        "extra_masks": float((~there & found).sum()), **colours,
     }
+
+
+def check_sizes(masks: ObjectMasks, truth: Tensor) -> None:
+    """Refuse masks that aren't of this video. Raises EgoXInputError."""
+    if masks.truth.shape[1:] != tuple(truth.shape[:3]):
+        raise EgoXInputError("object masks", got=f"{masks.truth.shape[1:]} (frames, height, width)",
+                             expected=tuple(truth.shape[:3]), fix="make them from this clip's own ego videos")
 
 
 def iou(true: np.ndarray, guess: np.ndarray) -> float:
@@ -141,10 +149,14 @@ def balanced_accuracy(there: np.ndarray, found: np.ndarray) -> float | None:
     return _mean(shares)
 
 
-def colours_right(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> list[float]:
-    """1 or 0 for each object frame of at least 2 % of the picture that has surroundings."""
+def colour_rows(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> dict[str, float | None]:
+    """Share of object frames whose colour is the object's own: of all that are judged, and of those seen from exo."""
     hits = colour_hits(masks, generated, truth)
-    return hits[~np.isnan(hits)].tolist()
+    judged = ~np.isnan(hits)
+    rows = {"colours_right": _mean(hits[judged].tolist()), "colour_frames": float(judged.sum())}
+    if masks.seen is not None:
+        rows["colours_right_seen"] = _mean(hits[judged & (masks.seen >= SEEN_SHARE)].tolist())
+    return rows
 
 
 def colour_hits(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import EgoXInputError
 from .bootstrap import bootstrap_mean, paired_difference
 from .clip_row import GENERATED, VERSION
-from .columns import METRICS, OF_OTHER_TOOLS
+from .columns import FVD_LABEL, FVD_NEEDS, METRICS
 
 FORMAT = "egox-evaluation/1"
 LIBRARIES = ("torch", "torchmetrics", "numpy")
@@ -17,8 +17,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str, Any], weights: Mapping[str, str],
-                 other: Mapping[str, Any] | None, samples: int, seed: int) -> dict[str, Any]:
-    """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a report with a name.
+                 other: Mapping[str, Any] | None, fvd: Mapping[str, float] | None = None, samples: int,
+                 seed: int) -> dict[str, Any]:
+    """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a report with a name;
+    ``fvd``: of each method, where there are weights.
 
     Raises:
         EgoXInputError: ``other`` has no clip in common.
@@ -37,8 +39,9 @@ def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str,
         "format": FORMAT, "metrics_version": VERSION, "clips": len(rows), "takes": len(set(take_of.values())),
         "failed": len(errors), "options": dict(options), "weights": dict(weights), "versions": _versions(),
         "coverage_from": sorted({row["coverage_from"] for row in rows}),
-        "object_matching": "by id" if "iou" in means.get(GENERATED, {}) else "no masks of the generated videos given",
-        "not_computed": _not_computed(means.get(GENERATED, {})), "means": means, "paired": paired,
+        "object_matching": _matching(means.get(GENERATED, {}), weights),
+        "not_computed": _not_computed(means.get(GENERATED, {}), fvd), "fvd": dict(fvd or {}), "means": means,
+        "paired": paired,
     }
     if other is not None:
         compared, clips = compare_rows(rows, other["rows"], samples=samples, seed=seed)
@@ -78,9 +81,15 @@ def _known(estimates: Mapping[str, Any]) -> dict[str, Any]:
     return {key: estimate.as_dict() for key, estimate in estimates.items() if estimate is not None}
 
 
-def _not_computed(means: Mapping[str, Any]) -> dict[str, str]:
+def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
+    if "iou" not in means:
+        return "no masks of the generated videos given"
+    return f"by DINO features (weights {weights['dino']})" if "dino" in weights else "by id"
+
+
+def _not_computed(means: Mapping[str, Any], fvd: Mapping[str, float] | None) -> dict[str, str]:
     missing = {m.label: f"needs {m.needs}" for m in METRICS if m.needs and m.key not in means}
-    return {**missing, **OF_OTHER_TOOLS}
+    return missing if fvd else {**missing, FVD_LABEL: f"needs {FVD_NEEDS}"}
 
 
 def _versions() -> dict[str, str]:

@@ -88,7 +88,8 @@ def test_report_holds_what_was_put_in(place):
     assert generated["location_error"]["mean"] == pytest.approx(3 / diagonal, abs=1e-6)
     assert generated["missing_masks"]["mean"] == 0 and "iou" not in means["shrink"]
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
-    assert {"LPIPS", "CLIP-I", "FVD", "Motion Smoothness", "Dynamic Degree"} == set(report["not_computed"])
+    assert set(report["not_computed"]) == {"LPIPS", "CLIP-I", "FVD", "Motion Smoothness", "Dynamic Degree",
+                                           "Colours right, seen from exo"}
     table = (place / "out" / TABLE).read_text(encoding="utf-8")
     heading = next(line for line in table.splitlines() if line.startswith("|"))
     assert [h.strip(" ↑↓") for h in heading.strip("|").split("|")] == [
@@ -210,6 +211,26 @@ def test_further_methods_stand_in_the_same_tables(place):
             run(place, options=EvaluateOptions(also=also))
 
 
+def test_objects_that_lie_in_the_clips_folder_are_judged_for_all_methods(place):
+    mask = np.zeros((1, FRAMES, SIZE, SIZE), bool)
+    mask[:, :, 4:12, 4:12] = True
+    for name in CLIPS:
+        write_masks(place / "clips" / name / "objects.npz", "take", mask, ["cup"], truth_seen=np.ones((1, FRAMES)))
+        shutil.copy(place / "clips" / name / "ego_ground_truth.mp4", place / "generated" / f"{name}.mp4")
+    outcome = run(place)
+    means = outcome.report["means"]
+    assert means["generated"]["colours_right_seen"]["mean"] == means["generated"]["colours_right"]["mean"] == 1
+    assert means["generated"]["colour_frames"]["mean"] == FRAMES and "iou" not in means["generated"]
+    assert means["exo mean colour"]["colours_right"]["mean"] < 1  # one colour everywhere
+    assert "| shrink | 5 [5, 5] |" in (place / "out" / TABLE).read_text(encoding="utf-8").split("## Objects")[1]
+    write_masks(place / "clips" / "b" / "objects.npz", "take", mask[..., :16], ["cup"])
+    again = run(place)
+    assert again.kept == 3 and "object masks" in again.errors["b"]
+    # Masks that are given come first.
+    given = run(place, options=EvaluateOptions(masks=place / "masks", samples=200, sheet_clips=0))
+    assert not given.errors and given.report["means"]["generated"]["iou"]["mean"] > 0
+
+
 def test_split_and_missing_manifest(place):
     (place / "splits").mkdir()
     (place / "splits" / "test.txt").write_text("b\nd\n", encoding="utf-8")
@@ -243,3 +264,30 @@ def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
     assert "not evaluated: c: " in told and "3 of 4 clips evaluated (3 kept" in told
     assert train_egox.main([*command, "--masks", str(place / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
+
+
+def test_a_synthetic_takes_objects_reach_the_report(tmp_path):
+    from egox_core.data.prepare import prepare
+    from egox_core.data.prepare_options import PrepareOptions
+    from egox_core.synthetic import SyntheticSpec, make_take, write_take
+
+    spec = SyntheticSpec(seed=1, frames=FRAMES, fps=FPS, exo_width=2 * SIZE, exo_height=SIZE, ego_size=SIZE,
+                         texture="plain", clutter="calm", edge_samples=1, object_scale=2.5)
+    write_take(make_take(spec), tmp_path / "takes" / "one", objects=True)
+    options = PrepareOptions(frames=FRAMES, stride=FRAMES, exo_size=(2 * SIZE, SIZE), ego_size=SIZE, prior="clean")
+    prepare(tmp_path / "takes", tmp_path / "set", options, layout="take")
+    (clip,) = (tmp_path / "set" / "clips").iterdir()
+    (tmp_path / "generated").mkdir()
+    shutil.copy(clip / "ego_ground_truth.mp4", tmp_path / "generated" / f"{clip.name}.mp4")
+    report = evaluate(tmp_path / "set" / "manifest.jsonl", tmp_path / "generated", tmp_path / "out", FAST).report
+    means = report["means"]
+    assert report["failed"] == 0 and report["coverage_from"] == ["renderer"]
+    assert means["generated"]["colours_right"]["mean"] == 1 and means["generated"]["colour_frames"]["mean"] >= 1
+    assert means["exo mean colour"]["colours_right"]["mean"] < 1
+    assert read_clip_masks(clip).seen.max() > 0
+
+
+def read_clip_masks(clip: Path):
+    from egox_core.metrics.mask_files import read_masks
+
+    return read_masks(clip / "objects.npz", clip.name)

@@ -132,11 +132,39 @@ def test_true_masks_alone_tell_of_colours_and_of_nothing_else(tmp_path):
     truth[:, torch.from_numpy(square(20, 20, 20))] = 1.0
     write_masks(tmp_path / "clip.npz", "clip", square(20, 20, 20)[None, None], ["a"])
     found = read_masks(tmp_path / "clip.npz", "clip")
-    assert object_rows(found, truth, truth) == {"object_frames": 1, "colours_right": 1}
+    assert object_rows(found, truth, truth) == {"object_frames": 1, "colours_right": 1, "colour_frames": 1}
     assert object_rows(found, torch.zeros_like(truth), truth)["colours_right"] == 0
     # Looked for and not found is another thing.
     write_masks(tmp_path / "none.npz", "clip", square(20, 20, 20)[None, None], ["a"], np.zeros((0, 1, SIZE, SIZE)), [])
     assert object_rows(read_masks(tmp_path / "none.npz", "clip"), truth, truth)["missing_masks"] == 1
+
+
+def test_colours_of_what_exo_sees_are_told_apart(tmp_path):
+    truth = torch.zeros(2, SIZE, SIZE, 3)
+    there = square(20, 20, 20)
+    truth[:, torch.from_numpy(there)] = 1.0
+    generated = truth.clone()
+    generated[1] = 0
+    share = np.array([[0.1, 0.05]])
+    write_masks(tmp_path / "clip.npz", "clip", np.stack([there, there])[None], ["a"], truth_seen=share)
+    found = read_masks(tmp_path / "clip.npz", None)
+    rows = object_rows(found, generated, truth)
+    assert (rows["colours_right"], rows["colours_right_seen"], rows["colour_frames"]) == (0.5, 1, 2)
+    write_masks(tmp_path / "odd.npz", "clip", np.stack([there, there])[None], ["a"], truth_seen=share[:, :1])
+    with pytest.raises(EgoXInputError, match="truth_seen"):
+        read_masks(tmp_path / "odd.npz", "clip")
+    write_masks(tmp_path / "none.npz", "clip", np.zeros((0, 2, SIZE, SIZE)), [], truth_seen=share[:0])
+    empty = object_rows(read_masks(tmp_path / "none.npz", "clip"), generated, truth)
+    assert empty["object_frames"] == 0 and empty["colours_right"] is None and empty["colours_right_seen"] is None
+
+
+def test_masks_that_something_else_matches_stay_as_they_are(tmp_path):
+    one, two = (square(r, r)[None, None] for r in (5, 30))
+    write_masks(tmp_path / "clip.npz", "clip", one, ["cup"], np.concatenate([two, one]), ["1", "2"])
+    with pytest.raises(EgoXInputError, match="ids in common"):
+        read_masks(tmp_path / "clip.npz", "clip")
+    found = read_masks(tmp_path / "clip.npz", "clip", by_id=False)
+    assert found.ids == ("cup",) and found.truth.shape[0] == 1 and (found.generated == np.concatenate([two, one])).all()
 
 
 def test_mask_files_match_by_id(tmp_path):
@@ -170,3 +198,20 @@ def test_mask_files_that_do_not_fit_are_refused(tmp_path):
     write_masks(tmp_path / "fits.npz", "clip", one, ["a"], one, ["a"])
     with pytest.raises(EgoXInputError, match="object masks"):
         object_rows(read_masks(tmp_path / "fits.npz", "clip"), grey(2), grey(2))
+
+
+def test_a_clip_carries_the_masks_of_its_own_frames(tmp_path):
+    from egox_core.data.object_files import carry_objects, objects_of
+
+    early, late = np.zeros((2, 6, 20, 20), bool)
+    early[:2, 4:8, 4:8] = late[3:, 10:16, 10:16] = True
+    share = np.arange(12).reshape(2, 6) / 12
+    write_masks(tmp_path / "objects.npz", "take", np.stack([early, late]), ["early", "late"], truth_seen=share)
+    assert objects_of(tmp_path / "ego.mp4") == tmp_path / "objects.npz" and objects_of(None) is None
+    carry_objects(tmp_path / "objects.npz", tmp_path / "clip.npz", "clip", torch.tensor([2, 4]), 10)
+    found = read_masks(tmp_path / "clip.npz", "clip")
+    assert found.ids == ("late",) and found.truth.shape == (1, 2, 10, 10)
+    assert np.argwhere(found.truth[0, 1]).min(0).tolist() == [5, 5] and found.truth[0, 1].sum() == 9
+    assert not found.truth[0, 0].any() and found.seen == pytest.approx(share[1:, [2, 4]])
+    with pytest.raises(EgoXInputError, match="at least 7 frames"):
+        carry_objects(tmp_path / "objects.npz", tmp_path / "clip.npz", "clip", torch.tensor([6]), 10)

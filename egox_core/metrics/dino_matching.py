@@ -1,0 +1,98 @@
+"""Matches objects of the generated video to those of the true one by what they look like: DINOv2 features."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..errors import EgoXInputError
+from .columns import DINO_WEIGHTS
+from .objects import ObjectMasks
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIDE_PATCHES = 16
+"""Patches of the picture's shorter side at least: small pictures are enlarged, so that an object has patches at all."""
+FRAMES = 8
+"""Frames of each video that are looked at, spread over it."""
+
+
+class DinoFeatures:
+    """Patch features of DINOv2 from a transformers folder.
+
+    Raises:
+        EgoXInputError: transformers missing, no DINOv2 folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from transformers import Dinov2Model
+        except ImportError as error:
+            raise EgoXInputError("DINO matching", got="transformers is not installed", expected="the train extra",
+                                 fix="pip install transformers") from error
+        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+            raise EgoXInputError("DINO matching", got=f"{folder.name!r} without config.json or .safetensors",
+                                 expected="a DINOv2 folder", fix=DINO_WEIGHTS)
+        try:
+            self.model = Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise EgoXInputError("DINO matching", got=str(error).splitlines()[0], expected="a DINOv2 model",
+                                 fix=DINO_WEIGHTS) from error
+
+    @torch.no_grad()
+    def __call__(self, frames: Tensor) -> Tensor:
+        """[T, H, W, 3] float 0...1 -> [T, h, w, d] features of patches."""
+        patch = self.model.config.patch_size
+        height, width = frames.shape[1:3]
+        scale = max(1.0, SIDE_PATCHES * patch / min(height, width))
+        rows, columns = (max(1, round(n * scale / patch)) for n in (height, width))
+        pictures = interpolate(frames.float().movedim(-1, 1), size=(rows * patch, columns * patch), mode="bicubic",
+                               antialias=True, align_corners=False).clamp(0, 1)
+        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
+        found = [self.model(one[None]).last_hidden_state[0, 1:] for one in (pictures - mean) / std]
+        return torch.stack(found).unflatten(1, (rows, columns))
+
+
+def looks(masks: np.ndarray, features: Tensor) -> np.ndarray:
+    """One unit vector [N, d] an object: the mean feature of its patches over all frames; zero where it has none.
+
+    Args:
+        masks: [N, T, H, W] bool; features: [T, h, w, d]. A patch counts by the share of it that the mask covers.
+    """
+    size = features.shape[2::-1][:2]  # (w, h)
+    vectors = np.zeros((len(masks), features.shape[-1]))
+    values = features.double().numpy()
+    for number, frames in enumerate(masks):
+        small = np.stack([cv2.resize(f.astype(np.float32), size, interpolation=cv2.INTER_AREA) for f in frames])
+        total = (small[..., None] * values).sum(axis=(0, 1, 2))
+        length = np.linalg.norm(total)
+        vectors[number] = total / length if length > 0 and small.any() else 0
+    return vectors
+
+
+def match_by_looks(masks: ObjectMasks, generated: Tensor, truth: Tensor, dino: DinoFeatures) -> ObjectMasks:
+    """The same true objects with the generated masks that look most like each: the assignment with the greatest sum of
+    cosines. True objects that are left over get empty masks; generated ones that are left over are dropped.
+
+    ``masks.truth`` [N, ...] and ``masks.generated`` [M, ...] need not correspond.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    picked = np.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().astype(int)
+    true, made = (looks(side[:, picked], dino(frames[picked]))
+                  for side, frames in ((masks.truth, truth), (masks.generated, generated)))
+    matched = np.zeros_like(masks.truth)
+    for own, other in zip(*linear_sum_assignment(-(true @ made.T)), strict=True):
+        matched[own] = masks.generated[other]
+    return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched, seen=masks.seen)
+
+
+@lru_cache(maxsize=1)
+def dino_of(folder: Path) -> DinoFeatures:
+    """The network of a folder, read once a process."""
+    return DinoFeatures(folder)
