@@ -76,6 +76,7 @@ def _dispatch(given: list[str]) -> int:
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps")
     demo.add_argument("--keep-server", action="store_true", help="leave the server running until Ctrl-C")
     demo.add_argument("--port", type=int, help="port of the server (default: a free one)")
+    demo.add_argument("--stand-in", action="store_true", help="random weights, as a take of your own always gets them")
     ui = commands.add_parser("ui", help="start the server and print its address")
     ui.add_argument("--port", type=int, help="port of the server (default: a free one)")
     commands.add_parser("test", help="ruff and pytest (further arguments go to pytest; --all: the slow ones "
@@ -90,7 +91,8 @@ def _dispatch(given: list[str]) -> int:
     layout = Layout()
     if args.command == "demo":
         take = args.take.absolute() if args.take else None
-        options = DemoOptions(take, args.frames, args.size, args.steps, args.keep_server, args.port)
+        options = DemoOptions(take, args.frames, args.size, args.steps, args.keep_server, args.port,
+                              args.stand_in)
         return run_demo(prepare(layout), options)
     if args.command == "ui":
         return run_ui(layout, args.port)

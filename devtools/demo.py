@@ -25,6 +25,13 @@ FULL_SIZE, FULL_FRAMES = 448, 49
 
 TAKE_FILES = ("exo.mp4", "depth.npz", "meta.json")
 
+STANDINS = {
+    "UNETLoader": ("unet_name", "egox_standin_wan22_i2v.safetensors"),
+    "VAELoader": ("vae_name", "egox_standin_wan_vae.safetensors"),
+    "EgoXLoadLora": ("lora_name", "egox_standin_lora_wan22.safetensors"),
+}
+"""Node type -> its file input, and the stand-in for it."""
+
 
 @dataclass(frozen=True)
 class DemoOptions:
@@ -36,6 +43,8 @@ class DemoOptions:
     steps: int | None = None
     keep_server: bool = False
     port: int | None = None
+    stand_in: bool = False
+    """Random weights of the same form. A take of one's own always gets them: the small model knows drawn rooms only."""
 
 
 def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str], None] = print) -> int:
@@ -57,6 +66,8 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
             f"log in {server.log})")
         workflow = json.loads((layout.repo / "workflows" / "egox_demo.json").read_text(encoding="utf-8"))
         prompt = apply_options(to_prompt(workflow, client.object_info()), options, staged)
+        if options.stand_in or staged:
+            prompt = use_standins(prompt)
         outcome = _run(client, prompt, server)
         check_stages(prompt, outcome)
         results = collect(outcome, prompt, base, layout)
@@ -146,6 +157,13 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
         _set(prompt, "EgoXEgoPoseInput", "source", "file")
         _set(prompt, "EgoXEgoPoseInput", "file", f"{staged}/meta.json")
         _set(prompt, "EgoXEgoPoseInput", "camera", "auto")
+    return prompt
+
+
+def use_standins(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Put the stand-in weights into every loader of a demo graph."""
+    for kind, (name, file) in STANDINS.items():
+        _set(prompt, kind, name, file)
     return prompt
 
 

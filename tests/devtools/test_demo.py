@@ -20,6 +20,7 @@ from devtools.demo import (
     find_exo,
     stage_take,
     standins,
+    use_standins,
 )
 from devtools.errors import SetupError
 from devtools.layout import Layout
@@ -63,6 +64,16 @@ def test_a_take_runs_at_full_size() -> None:
     assert made["2"]["inputs"] == {"depth_file": "take_x/depth.npz", "camera_file": ""}
     assert made["3"]["inputs"] == {"source": "file", "file": "take_x/meta.json", "camera": "auto", "size": 448}
     assert made["4"]["inputs"]["size"] == 448
+
+
+def test_standins_take_the_place_of_any_weights() -> None:
+    trained = prompt()
+    trained["8"]["inputs"]["unet_name"] = "egox_demo_wan22_i2v.safetensors"
+    trained["10"] = {"class_type": "VAELoader", "inputs": {"vae_name": "egox_demo_vae.safetensors"}}
+    trained["11"] = {"class_type": "EgoXLoadLora", "inputs": {"lora_name": "egox_demo_lora.safetensors"}}
+    assert standins(trained) == []
+    assert standins(use_standins(trained)) == [
+        "egox_standin_lora_wan22.safetensors", "egox_standin_wan22_i2v.safetensors", "egox_standin_wan_vae.safetensors"]
 
 
 def test_a_changed_graph_is_told() -> None:
