@@ -5,6 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
+from .attention_capture import EgoXAttentionCapture
+from .attention_view import EgoXAttentionView
 from .build_scene import EgoXBuildScene
 from .conditioning import EgoXConditioning
 from .decode_ego_half import EgoXDecodeEgoHalf
@@ -45,6 +47,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     EgoXReleasedSampling,
     EgoXWanSampler,
     EgoXDecodeEgoHalf,
+    EgoXAttentionCapture,
+    EgoXAttentionView,
     EgoXSweep,
     EgoXLabelledGrid,
     EgoXEvaluate,

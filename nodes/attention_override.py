@@ -45,6 +45,10 @@ class GeometryGuidance:
         return AttentionOverride(self._for_call(x.device, frames), self.options, self.backend,
                                  transformer_options.get(OVERRIDE), others)
 
+    def acts(self, transformer_options: dict[str, Any], block: int) -> bool:
+        """Whether the geometry guides this block in this step."""
+        return self.options.covers_block(block) and self._in_range(transformer_options)
+
     def _for_call(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
         """The directions of these frames on this device (a model spread over GPUs calls on several), made once."""
         key = (device, None if frames is None else tuple(frames))

@@ -32,6 +32,7 @@ class Stream:
     legend: dict[str, Any] | None = None  # colours (low to high) and ticks ({at 0...1, label})
     pick: dict[str, str] | None = None  # widgets that a click sets: x, y (px of the frames), frame
     max_side: int | None = None  # px, of a shown frame
+    every: int = 1  # frames of the clip for each of these
 
 
 def preview_ui(
@@ -71,5 +72,6 @@ def _written(stream: Stream, progress: Progress) -> dict[str, Any]:
         path = folder / f"{name}_{number}.jpg"
         path.write_bytes(data)
         files.append({"filename": path.name, "subfolder": SUBFOLDER, "type": "temp"})
-    return {"name": stream.name, "label": stream.label, **sheets.layout(), "files": files, "legend": stream.legend,
-            "pick": stream.pick, "source": [int(stream.frames.shape[2]), int(stream.frames.shape[1])]}
+    return {"name": stream.name, "label": stream.label, **sheets.layout(), "step": sheets.step * stream.every,
+            "files": files, "legend": stream.legend, "pick": stream.pick,
+            "source": [int(stream.frames.shape[2]), int(stream.frames.shape[1])]}

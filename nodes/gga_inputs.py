@@ -32,7 +32,8 @@ def gga_inputs() -> list[io.Input]:
         io.Float.Input("lambda_g", display_name="λ_g", default=DEFAULT_LAMBDA["released"], min=0.0, max=100.0,
                        step=0.05,
                        tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
-                               "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1."),
+                               "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
+                               "choosing a mode on the canvas sets its start value while this one is untouched."),
         io.Combo.Input("gga_mode", options=[AUTO, *GGA_MODES], default="released",
                        tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
                                "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry. auto: from the "

@@ -67,7 +67,8 @@ def test_every_input_and_output_is_explained(schemas) -> None:
 
 
 def test_custom_sockets_are_ours(schemas) -> None:
-    known = {"EGOX_DEPTH", "EGOX_TRAJECTORY", "EGOX_SCENE", "EGOX_CANVAS", "EGOX_FRAMES"}
+    known = {"EGOX_DEPTH", "EGOX_TRAJECTORY", "EGOX_SCENE", "EGOX_CANVAS", "EGOX_FRAMES",
+             "EGOX_ATTENTION"}
     for _, schema in schemas:
         for slot in [*schema.inputs, *schema.outputs]:
             kind = slot.get_io_type() if hasattr(slot, "get_io_type") else slot.io_type

@@ -1,0 +1,132 @@
+"""Rows of the real attention, for looking at: one query against all keys, never the whole map.
+
+A row is softmax(q.k / sqrt(d) + bias) of the tensors that the model's own attention got; times the values it is what
+the model computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .canvas import FRAMES_PER_LATENT
+from .errors import EgoXInputError
+from .gga_options import GgaOptions
+from .gga_rows import BiasRows
+from .progress import Progress, no_progress
+from .types import GgaGeometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionRecord:
+    """Queries and keys of one self-attention call, of one clip, as the model's attention got them (normed, rotated).
+
+    Holds all keys and the ego queries, so that any pixel can be looked at afterwards: 0.4 GB for the 14B model at the
+    released size, on the CPU.
+    """
+
+    q_ego: Tensor  # [t * h * w_ego, heads * d], in the model's dtype
+    k: Tensor  # [tokens, heads * d]
+    heads: int
+    grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
+    block: int
+    blocks: int
+    step: int
+    steps: int
+    sigma: float
+    geometry: GgaGeometry | None  # None: the model is patched without geometry
+    options: GgaOptions | None
+    guided: bool  # whether the geometry acted in this call
+    latent_frames: tuple[int, ...]  # of the clip; all of them, or those of a context window
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether there is a geometry to compare with."""
+        return self.geometry is not None and self.options is not None and self.options.biases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionRows:
+    """Attention of some queries, mean over heads; each row sums to 1."""
+
+    without: Tensor  # [n, tokens] float32, plain
+    guided: Tensor | None  # [n, tokens] float32, with the geometry's bias; None where there is no geometry
+    weight: Tensor | None  # [n, tokens] float32, g = 1 + cos; NaN where a key has no geometry
+
+
+def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
+    """The query of an ego pixel (stored, upright orientation) in a video frame: (place of the latent frame, row,
+    column), counted as in :class:`AttentionRecord`.
+
+    Raises:
+        EgoXInputError: outside the picture or the clip, or in a frame that the captured context window didn't hold.
+    """
+    _, h, _, w_ego = record.grid
+    side = 16  # px of a token: 8 px a latent, 2 latents
+    for name, value, size in (("ego pixel x", x, w_ego * side), ("ego pixel y", y, h * side)):
+        if not 0 <= value < size:
+            raise EgoXInputError(name, got=value, expected=f"0 to {size - 1}",
+                                 fix="choose a pixel of the ego picture (click into it on the node)")
+    if frame < 0:
+        raise EgoXInputError("frame", got=frame, expected="0 or more", fix="choose a frame of the clip")
+    latent = math.ceil(frame / FRAMES_PER_LATENT)
+    if latent not in record.latent_frames:
+        first, last = (FRAMES_PER_LATENT * n for n in (record.latent_frames[0], record.latent_frames[-1]))
+        raise EgoXInputError("frame", got=frame, expected=f"{max(0, first - FRAMES_PER_LATENT + 1)} to {last}",
+                             fix="choose a frame of the clip (with context windows: of the first window)")
+    return (record.latent_frames.index(latent) * h + y // side) * w_ego + x // side
+
+
+def attention_rows(
+    record: AttentionRecord,
+    queries: Sequence[int],  # as ego_query counts them
+    head: int | None = None,  # None: the mean over all
+    progress: Progress = no_progress,
+) -> AttentionRows:
+    """Attention of a few ego queries, with and without the bias, head by head: memory of ``queries`` rows.
+
+    Raises:
+        EgoXInputError: no such head.
+    """
+    if head is not None and not 0 <= head < record.heads:
+        raise EgoXInputError("attention head", got=head, expected=f"0 to {record.heads - 1}, or all",
+                             fix="choose a head of this model")
+    chosen = range(record.heads) if head is None else range(head, head + 1)
+    index = torch.as_tensor(list(queries), dtype=torch.int64)
+    size = record.k.shape[1] // record.heads
+    bias = weight = None
+    if record.has_bias:
+        rows = BiasRows(record.geometry, record.options, torch.float32, reuse=False, fused=False)
+        bias = torch.cat([rows(slice(q, q + 1)) for q in index.tolist()])
+        first, end = record.options.head_range(record.heads)
+    if record.geometry is not None:
+        weight = torch.stack([_weight(record.geometry, q) for q in index.tolist()])
+    without = torch.zeros(len(index), record.k.shape[0])
+    guided = None if bias is None else torch.zeros_like(without)
+    for done, number in enumerate(chosen, 1):
+        part = slice(number * size, (number + 1) * size)
+        scores = record.q_ego[index, part].float() @ record.k[:, part].float().T / math.sqrt(size)
+        without += scores.softmax(-1)
+        if guided is not None:
+            guided += (scores + bias if first <= number < end else scores).softmax(-1)
+        progress(done, len(chosen), "attention")
+    return AttentionRows(without=without / len(chosen), guided=None if guided is None else guided / len(chosen),
+                         weight=weight)
+
+
+def exo_part(row: Tensor, grid: tuple[int, int, int, int]) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]
+    """The exo keys of rows over all tokens."""
+    t, h, w_exo, w_ego = grid
+    return row.unflatten(-1, (t, h, w_exo + w_ego))[..., :w_exo]
+
+
+def _weight(geometry: GgaGeometry, query: int) -> Tensor:  # [tokens]
+    """g = 1 + cos of one ego query, before any strength."""
+    _, h, _, w_ego = geometry.grid
+    frame, place = divmod(query, h * w_ego)
+    cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, place]).clamp(-1, 1)
+    return torch.where(geometry.key_trust > 0, 1 + cos, torch.nan)

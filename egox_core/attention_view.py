@@ -1,0 +1,158 @@
+"""Pictures of attention: heat over the exo frame, with legends, beside the ego frame (the paper's Figure 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .attention_rows import AttentionRecord, AttentionRows, exo_part
+from .canvas import FRAMES_PER_LATENT
+from .colour_scale import colour_table
+
+MIN_TILE = 480  # px of width: smaller pictures are enlarged, or the labels would not fit
+TITLE, LEGEND, GAP = 30, 34, 8  # px
+BACKGROUND, INK, FAINT = (24, 24, 27), (235, 235, 235), (150, 150, 155)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+TOP_QUANTILE = 0.995
+"""Attention above this quantile of both maps has the warmest colour: a few tokens may hold most of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heat:
+    """One map over the exo frame."""
+
+    title: str  # ASCII, the font's reach
+    values: np.ndarray  # [h, w_exo] float, NaN where there is none
+    low: float
+    high: float
+    unit: str
+
+
+def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frames: Sequence[int]) -> list[Heat]:
+    """The maps of one query (the ``place``-th of ``rows``): g, attention with geometry, attention without.
+
+    Over several key frames g is their mean, attention their sum. Attention is told in multiples of an even spread over
+    all tokens of so many frames.
+    """
+    frames = list(key_frames)
+    even = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3]) / len(frames)
+    found = []
+    if rows.weight is not None:
+        weight = exo_part(rows.weight[place], record.grid)[frames].nanmean(0).numpy()
+        found.append(Heat(title="geometry weight g = 1 + cos", values=weight, low=0.0, high=2.0, unit=""))
+    named = [("attention without GGA", rows.without, not record.guided)]
+    if rows.guided is not None:
+        strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
+        named.insert(0, (f"attention with GGA ({strength})", rows.guided, record.guided))
+    maps = [even * exo_part(row[place], record.grid)[frames].sum(0).numpy() for _, row, _ in named]
+    high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
+    for (title, _, acted), values in zip(named, maps, strict=True):
+        title += " - as in the model" if acted else ""
+        found.append(Heat(title=title, values=values, low=0.0, high=high, unit="x"))
+    return found
+
+
+def exo_share(row: Tensor, grid: tuple[int, int, int, int]) -> float:  # [tokens] -> 0...1
+    """How much of a row's attention goes to the exo half."""
+    return float(exo_part(row, grid).sum())
+
+
+def attention_grid(
+    exo: Tensor,  # [H, W, 3] 0...1
+    ego: Tensor,  # [H, W_ego, 3] 0...1, upright
+    pixel: tuple[int, int],  # (x, y) in the ego picture
+    maps: Sequence[Heat],
+    caption: str,  # ASCII, of the ego picture
+) -> Tensor:  # [H', W', 3] float32 0...1
+    """Ego frame with the pixel marked, then each map over the exo frame, two a row."""
+    scale = max(1.0, MIN_TILE / exo.shape[1])
+    width, height = round(exo.shape[1] * scale), round(exo.shape[0] * scale)
+    exo_picture, ego_picture = (_bytes(picture, scale) for picture in (exo, ego))
+    tiles = [_tile(caption, _centred(_marked(ego_picture, pixel, scale), width, height), None)]
+    tiles += [_tile(heat.title, _overlay(exo_picture, heat), heat) for heat in maps]
+    tile_height = TITLE + height + LEGEND
+    rows = -(-len(tiles) // 2)
+    canvas = np.full((GAP + rows * (tile_height + GAP), 3 * GAP + 2 * width, 3), BACKGROUND, np.uint8)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, 2)
+        top, left = GAP + row * (tile_height + GAP), GAP + column * (width + GAP)
+        canvas[top:top + tile.shape[0], left:left + width] = tile
+    even = canvas[:canvas.shape[0] // 2 * 2, :canvas.shape[1] // 2 * 2]  # video codecs need even sides
+    return torch.from_numpy(even).float() / 255
+
+
+def frame_of_latent(latent_frame: int) -> int:
+    """The video frame whose pose and picture stand for a latent frame."""
+    return FRAMES_PER_LATENT * latent_frame
+
+
+def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
+    """The picture in grey under the map's colours, which grow denser with the value; tokens without one stay grey."""
+    height, width = picture.shape[:2]
+    known = np.isfinite(heat.values)
+    share = np.clip((np.where(known, heat.values, heat.low) - heat.low) / (heat.high - heat.low), 0, 1)
+    share = cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    there = cv2.resize(known.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+    colour = 255 * colour_table()[np.clip(share * 255, 0, 255).astype(np.uint8)]
+    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.float32)
+    opacity = ((0.35 + 0.45 * share) * there)[..., None]
+    return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
+
+
+def _tile(title: str, picture: np.ndarray, heat: Heat | None) -> np.ndarray:
+    height, width = picture.shape[:2]
+    tile = np.full((TITLE + height + LEGEND, width, 3), BACKGROUND, np.uint8)
+    tile[TITLE:TITLE + height] = picture
+    _text(tile, title, (2, 20), width - 4, INK)
+    if heat is not None:
+        _legend(tile[TITLE + height:], heat)
+    return tile
+
+
+def _legend(strip: np.ndarray, heat: Heat) -> None:
+    left, right = 10, strip.shape[1] - 10
+    table = (255 * colour_table()).round().astype(np.uint8)
+    strip[5:13, left:right] = table[np.linspace(0, 255, right - left).round().astype(int)][None]
+    for share in (0.0, 0.5, 1.0):
+        text = f"{heat.low + share * (heat.high - heat.low):.3g}{heat.unit}"
+        if share == 0.5 and heat.unit:
+            text += " of an even spread"
+        (wide, _), _ = cv2.getTextSize(text, FONT, 0.42, 1)
+        x = min(max(round(left + share * (right - left) - wide / 2), left), right - wide)
+        cv2.putText(strip, text, (x, 28), FONT, 0.42, FAINT, 1, cv2.LINE_AA)
+
+
+def _marked(picture: np.ndarray, pixel: tuple[int, int], scale: float) -> np.ndarray:
+    centre = tuple(round((value + 0.5) * scale) for value in pixel)
+    radius = max(5, picture.shape[0] // 40)
+    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 2)):
+        cv2.circle(picture, centre, radius, colour, thickness, cv2.LINE_AA)
+        cv2.drawMarker(picture, centre, colour, cv2.MARKER_CROSS, 4 * radius, max(1, thickness - 1), cv2.LINE_AA)
+    return picture
+
+
+def _centred(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    tile = np.full((height, width, 3), BACKGROUND, np.uint8)
+    left = max(0, (width - picture.shape[1]) // 2)
+    part = picture[:height, :width]
+    tile[:part.shape[0], left:left + part.shape[1]] = part
+    return tile
+
+
+def _bytes(picture: Tensor, scale: float) -> np.ndarray:
+    data = (picture[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    if scale == 1.0:
+        return np.ascontiguousarray(data)
+    return cv2.resize(data, (round(data.shape[1] * scale), round(data.shape[0] * scale)),
+                      interpolation=cv2.INTER_LINEAR)
+
+
+def _text(canvas: np.ndarray, text: str, at: tuple[int, int], room: int, colour: tuple[int, int, int]) -> None:
+    size = 0.52
+    (wide, _), _ = cv2.getTextSize(text, FONT, size, 1)
+    cv2.putText(canvas, text, at, FONT, size * min(1.0, room / max(wide, 1)), colour, 1, cv2.LINE_AA)

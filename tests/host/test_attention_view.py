@@ -1,0 +1,205 @@
+"""EgoX Attention Capture and View on the real host: rows equal those of the full attention matrix of the model."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from devtools import model_rig
+
+STEPS, BLOCK = 3, 1
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models")
+
+
+def capture(rig, model, step: int = 1, block: int = BLOCK):
+    return rig.nodes("attention_capture").EgoXAttentionCapture.execute(model, step, block).result
+
+
+def view(rig, attention, **changes):
+    exo, prior = model_rig.clip_pictures(rig.size)
+    inputs = {"exo_images": exo, "ego_images": prior, "ego_x": 20, "ego_y": 9, "frame": 5, "all_frames": False,
+              "exo_frames": "same frame", "head": -1, **changes}
+    return rig.nodes("attention_view").EgoXAttentionView.execute(attention, **inputs)
+
+
+@pytest.fixture
+def calls(rig, monkeypatch) -> list[dict]:
+    """Every guided self-attention call of a run: what went in, and what the model got out."""
+    override, seen = rig.nodes("attention_override"), []
+    inner = override.gga_attention
+
+    def spy(q, k, v, heads, geometry, options, **kwargs):
+        out = inner(q, k, v, heads, geometry, options, **kwargs)
+        seen.append({"q": q.clone(), "k": k.clone(), "v": v.clone(), "heads": heads, "out": out.clone()})
+        return out
+
+    monkeypatch.setattr(override, "gga_attention", spy)
+    return seen
+
+
+def full_matrix(call: dict, row: int, bias: torch.Tensor | None) -> torch.Tensor:
+    """[heads, tokens, tokens]: the whole attention of one clip, the plain way."""
+    q, k = (call[name][row].double().unflatten(-1, (call["heads"], -1)).transpose(0, 1) for name in "qk")
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return (scores if bias is None else scores + bias).softmax(-1)
+
+
+def test_rows_are_those_of_the_full_matrix(rig, calls) -> None:
+    model, attention = capture(rig, rig.patch())
+    rig.ksample(model, steps=STEPS)
+    record = attention.record
+    assert (record.step, record.steps, record.block, record.blocks, record.guided) == (1, STEPS, BLOCK, 2, True)
+    # Two blocks a step; cond and uncond of equal length are stacked, uncond first (HOST facts).
+    call = calls[1 * 2 + BLOCK]
+    assert call["q"].shape[0] == 2
+    core = {name: model_rig.core(rig.pack, name) for name in ("attention_rows", "gga_bias")}
+    bias = core["gga_bias"].dense_bias(record.geometry, record.options, torch.float64)
+    guided, plain = full_matrix(call, 1, bias), full_matrix(call, 1, None)
+    t, h, w_exo, w_ego = record.grid
+    ego = torch.arange(record.k.shape[0]).view(t * h, w_exo + w_ego)[:, w_exo:].flatten()
+    rows = core["attention_rows"].attention_rows(record, range(len(ego)))
+    # Float32 sums of 36 terms against float64 ones.
+    assert torch.allclose(rows.guided.double(), guided.mean(0)[ego], atol=1e-6)
+    assert torch.allclose(rows.without.double(), plain.mean(0)[ego], atol=1e-6)
+    assert float((rows.guided - rows.without).abs().max()) > 1e-3, "the geometry must show"
+    # A head's row times the values is what the model itself computed there.
+    for head in range(record.heads):
+        row = core["attention_rows"].attention_rows(record, range(len(ego)), head).guided
+        size = call["v"].shape[-1] // call["heads"]
+        part = slice(head * size, (head + 1) * size)
+        # The model's own attention runs in its dtype.
+        assert torch.allclose(row @ call["v"][1, :, part].float(), call["out"][1, ego, part].float(), atol=2e-3)
+
+
+def test_the_weight_is_one_plus_the_cosine(rig) -> None:
+    model, attention = capture(rig, rig.patch())
+    rig.ksample(model, steps=STEPS)
+    record, gga = attention.record, model_rig.core(rig.pack, "gga_bias")
+    rows = model_rig.core(rig.pack, "attention_rows")
+    query = rows.ego_query(record, 20, 9, 5)  # 5: the third latent frame; token row 0, column 1
+    t, h, w_exo, w_ego = record.grid
+    assert query == (2 * h + 0) * w_ego + 1
+    found = rows.exo_part(rows.attention_rows(record, [query]).weight[0], record.grid)
+    expected = 1 + rows.exo_part(gga.cosine_rows(record.geometry, 2)[1], record.grid)
+    assert torch.allclose(found, expected, atol=1e-6) and found.shape == (t, h, w_exo)
+
+
+def test_it_changes_nothing_and_sees_the_same_from_any_place(rig) -> None:
+    plain = rig.ksample(rig.patch(), steps=STEPS)
+    after, seen_after = capture(rig, rig.patch())
+    before, seen_before = capture(rig, rig.model)
+    assert torch.equal(rig.ksample(after, steps=STEPS), plain)
+    assert torch.equal(rig.ksample(rig.patch(before), steps=STEPS), plain)
+    assert torch.equal(rig.wan_sample(before, sampler="released", steps=STEPS), rig.wan_sample(steps=STEPS))
+    in_sampler = seen_before.record
+    rig.ksample(rig.patch(before), steps=STEPS)
+    assert torch.equal(seen_before.record.k, seen_after.record.k)
+    assert torch.equal(seen_before.record.q_ego, seen_after.record.q_ego)
+    assert in_sampler.step == 1 and in_sampler.guided and not torch.equal(in_sampler.k, seen_after.record.k)
+
+
+def test_steps_and_blocks_are_told_apart(rig) -> None:
+    records = {}
+    for step, block in ((0, 0), (1, 0), (-1, 0), (0, -1)):
+        model, attention = capture(rig, rig.patch(), step, block)
+        rig.ksample(model, steps=STEPS)
+        records[step, block] = attention.record
+    assert [(r.step, r.block) for r in records.values()] == [(0, 0), (1, 0), (2, 0), (0, 1)]
+    sigmas = [records[step, 0].sigma for step in (0, 1, -1)]
+    assert sigmas == sorted(sigmas, reverse=True) and len(set(sigmas)) == 3
+
+
+def test_prompts_of_unequal_length_and_batches(rig) -> None:
+    """Two calls a step instead of one; two clips a batch: always the first clip under the positive prompt."""
+    model, attention = capture(rig, rig.patch())
+    rig.ksample(model, steps=STEPS)
+    expected = attention.record
+    long = [[torch.cat((rig.negative[0][0], rig.negative[0][0]), dim=1), rig.negative[0][1]]]
+    rig.ksample(model, steps=STEPS, negative=long, cfg=1.0 + 1e-9)
+    # Another CFG path to the same step: close, and of the positive prompt's shape.
+    assert attention.record.q_ego.shape == expected.q_ego.shape
+    twice = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
+    rig.ksample(model, steps=STEPS, latent=twice)
+    assert attention.record.k.shape == expected.k.shape
+    # The first of a batch has the noise of a single one; batched kernels round otherwise.
+    assert torch.allclose(attention.record.k.float(), expected.k.float(), atol=5e-3)
+
+
+def test_without_geometry_there_is_one_map(rig) -> None:
+    model, attention = capture(rig, rig.patch(lambda_g=0.0))
+    rig.ksample(model, steps=STEPS)
+    assert attention.record.geometry is None
+    out = view(rig, attention)
+    assert "nothing to compare with" in out.result[1]
+    outside, seen = capture(rig, rig.patch(end_percent=0.0), step=2)
+    rig.ksample(outside, steps=STEPS)
+    assert not seen.record.guided and seen.record.has_bias
+    assert "does not act" in view(rig, seen).result[1]
+
+
+def test_the_view_shows_it(rig) -> None:
+    model, attention = capture(rig, rig.patch())
+    rig.ksample(model, steps=STEPS)
+    out = view(rig, attention)
+    picture, text = out.result
+    assert picture.shape[0] == 1 and picture.shape[1] % 2 == 0 and picture.shape[2] >= 2 * 480
+    assert text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
+    preview = out.ui["egox_preview"][0]
+    assert [stream["name"] for stream in preview["streams"]] == ["attention", "ego"]
+    assert preview["mark"] == {"x": 20, "y": 9, "frame": 5}
+    assert preview["streams"][1]["pick"] == {"x": "ego_x", "y": "ego_y", "frame": "frame"}
+    every = view(rig, attention, all_frames=True, exo_frames="all frames")
+    assert every.result[0].shape[0] == 3 and every.ui["egox_preview"][0]["streams"][1]["step"] == 4
+    assert not torch.equal(view(rig, attention, ego_x=0).result[0], picture), "another pixel looks elsewhere"
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"ego_x": 32}, "ego pixel x"), ({"ego_y": 40}, "ego pixel y"), ({"frame": 9}, "frame"), ({"head": 2}, "head"),
+    ({"exo_images": torch.zeros(9, 32, 48, 3)}, "exo_images"),
+    ({"exo_images": torch.zeros(5, 32, 64, 3)}, "frame"),
+])
+def test_the_view_refuses_what_is_not_there(rig, changes, match) -> None:
+    errors = model_rig.core(rig.pack, "errors")
+    model, attention = capture(rig, rig.patch())
+    rig.ksample(model, steps=2)
+    with pytest.raises(errors.EgoXInputError, match=match):
+        view(rig, attention, **changes)
+
+
+def test_the_capture_refuses_what_is_not_there(rig) -> None:
+    error = model_rig.core(rig.pack, "errors").EgoXInputError
+    for block in (2, -3):
+        with pytest.raises(error, match="block"):
+            capture(rig, rig.patch(), block=block)
+    model, attention = capture(rig, rig.patch(), step=3)
+    with pytest.raises(error, match="nothing"):
+        view(rig, attention)
+    with pytest.raises(error, match="sampling step"):
+        rig.ksample(model, steps=STEPS)
+    unpatched, _ = capture(rig, rig.model)
+    with pytest.raises(error, match="without the EgoX canvas"):
+        rig.ksample(unpatched, steps=STEPS)
+
+
+def test_a_context_window_shows_its_own_frames(pack, repo_root) -> None:
+    from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
+
+    with torch.inference_mode():
+        rig = model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=25))
+    model, attention = capture(rig, rig.patch())
+    model = WanContextWindowsManualNode.execute(model, context_length=13, context_overlap=4,
+                                                context_schedule="standard_static", context_stride=1,
+                                                closed_loop=False, fuse_method="pyramid", freenoise=False)[0]
+    rig.ksample(model, steps=2)
+    record = attention.record
+    assert record.latent_frames == (0, 1, 2, 3) and record.grid[0] == 4 == record.geometry.grid[0]
+    assert view(rig, attention, frame=12).result[0].shape[0] == 1
+    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match="of the first window"):
+        view(rig, attention, frame=13)
