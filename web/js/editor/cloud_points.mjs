@@ -3,7 +3,7 @@
 // the machine manages smoothly; at rest all of them.
 import { BufferAttribute, BufferGeometry, Group, Points, PointsMaterial } from "../vendor/three.mjs";
 
-const GOAL_MS = 45; // of a frame while moving: some 20 frames a second
+export const GOAL_MS = 35; // of drawing a frame while moving: some 20 frames a second with what else there is to do
 const LEAST = 4000;
 
 export class CloudPoints {

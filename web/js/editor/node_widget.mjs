@@ -68,7 +68,23 @@ export async function openEditor(app, api, node, say) {
   const { PoseEditor } = await import("./editor.mjs");
   const holder = node.egoxPose;
   holder.editor ??= new PoseEditor(hostOf(app, api, node), new Server(api), say);
+  holder.release = holdPage(app);
   return holder.editor;
+}
+
+// While the editor lies over the page, the page's graph is not drawn (it would take half of a small machine's time), and
+// its Ctrl+Z, which listens before anything else and would undo the graph beneath, is told what it asks: that an editor
+// is open.
+function holdPage(app) {
+  const { canvas } = app;
+  const page = app.constructor;
+  const before = page.maskeditor_is_opended;
+  page.maskeditor_is_opended = () => true;
+  if (canvas) canvas.pause_rendering = true;
+  return () => {
+    page.maskeditor_is_opended = before;
+    if (canvas) canvas.pause_rendering = false;
+  };
 }
 
 // What the editor may know of the node and the page.
@@ -88,11 +104,14 @@ function hostOf(app, api, node) {
       setWidget(app, node, "keyframes", text);
       setWidget(app, node, "source", "keyframes");
       app.graph?.change?.();
-      app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+      const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+      if (tracker?.captureCanvasState) tracker.captureCanvasState();
+      else tracker?.checkState?.();
     },
     run: () => run(app, api, node),
     onClose: () => {
       holder.editor = null;
+      holder.release?.();
       holder.note();
       node.setDirtyCanvas?.(true, true);
     },

@@ -4,11 +4,12 @@ import {
   Color, Matrix4, Object3D, OrbitControls, PerspectiveCamera, Points, PointsMaterial, BufferGeometry, Scene,
   TransformControls, Vector3, WebGLRenderer, Float32BufferAttribute,
 } from "../vendor/three.mjs";
-import { CloudPoints } from "./cloud_points.mjs";
+import { CloudPoints, GOAL_MS } from "./cloud_points.mjs";
 import { EgoMark, ExoMark, PathMark } from "./camera_marks.mjs";
 import { LookThrough } from "./look_through.mjs";
 
 const REST_MS = 220; // without a movement for so long the view is at rest
+const PAUSE_MS = 1000; // a longer one between two frames was the hand's
 const CLICK_PX = 5;
 
 export class SceneView {
@@ -34,7 +35,8 @@ export class SceneView {
     this.handle = new Object3D();
     this.scene.add(this.cloud.object, this.ego.object, this.path.object, this.exo.object, this.ghost.object, this.mark,
                    this.handle);
-    this.times = []; // of frames while moving, ms: the bench reads them
+    this.times = []; // of frames while moving, ms, from one to the next and of the drawing alone: the bench reads them
+    this.onePixel = new Uint8Array(4);
     this.tool = "move";
     this.up = [0, -1, 0];
     this.makeControls();
@@ -124,7 +126,7 @@ export class SceneView {
     // A little behind, above and beside the exo camera: its own place would show no depth.
     const ahead = middle.map((v, i) => (v - centre[i]) / Math.max(apart, 1e-6));
     const side = new Vector3(...ahead).cross(new Vector3(...this.up)).normalize().multiplyScalar(apart * 0.35);
-    this.camera.position.set(...centre.map((v, i) => v - ahead[i] * apart * 0.15 + this.up[i] * apart * 0.3)).add(side);
+    this.camera.position.set(...centre.map((v, i) => v - ahead[i] * apart * 0.35 + this.up[i] * apart * 0.25)).add(side);
     this.orbit.target.set(...middle);
     this.orbit.update();
     this.draw();
@@ -199,21 +201,17 @@ export class SceneView {
       this.last = null;
       return;
     }
-    // On the software renderer the work is done after render() returns: what counts is the time from frame to frame.
-    if (this.last && start - this.last < 1000) {
-      this.times.push(start - this.last);
+    // Reading a pixel waits until the picture is really drawn (render() only hands the work on): so the time of a frame
+    // is known, and no queue of frames builds up behind the hand.
+    const gl = this.renderer.getContext();
+    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, this.onePixel);
+    const drawn = performance.now() - start;
+    if (share < 1 || drawn > GOAL_MS) this.cloud.learn(drawn);
+    if (this.last && start - this.last < PAUSE_MS) {
+      this.times.push({ frame: start - this.last, drawn });
       if (this.times.length > 600) this.times.shift();
-      if (this.drawnInARow > 1) this.learn(start - this.last, share);
-      this.drawnInARow = (this.drawnInARow ?? 0) + 1;
-    } else {
-      this.drawnInARow = 0;
     }
     this.last = start;
-  }
-
-  learn(milliseconds, share) {
-    // Pauses of the hand are no slow frames: only frames in close order teach, and a full cloud needs no more points.
-    if (milliseconds < 400 && !(share >= 1 && milliseconds < 45)) this.cloud.learn(milliseconds);
   }
 
   resize() {

@@ -4,12 +4,11 @@ const STYLE = `
   font: 12px/1.35 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .egox-ed-node .egox-ed-button { width: 100%; height: 30px; flex: none; }
 .egox-ed-node-note { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; text-align: center; }
-.egox-ed-back { position: fixed; inset: 0; z-index: 3000; background: rgba(0, 0, 0, 0.55); display: flex; padding: 12px;
+.egox-ed-back { position: fixed; inset: 0; z-index: 3000; background: var(--comfy-menu-bg, #222); display: flex;
   box-sizing: border-box; }
 .egox-ed { flex: 1; min-width: 0; display: grid; grid-template-columns: minmax(0, 1fr) 320px; gap: 8px; padding: 8px;
-  grid-template-rows: auto minmax(0, 1fr) auto; box-sizing: border-box; border-radius: 8px; overflow: hidden;
-  background: var(--comfy-menu-bg, #222); color: var(--input-text, #ddd); font: 13px/1.35 sans-serif;
-  border: 1px solid var(--border-color, #4e4e4e); }
+  grid-template-rows: auto minmax(0, 1fr) auto; box-sizing: border-box; overflow: hidden;
+  background: var(--comfy-menu-bg, #222); color: var(--input-text, #ddd); font: 13px/1.35 sans-serif; }
 .egox-ed [hidden] { display: none !important; }
 .egox-ed:focus { outline: none; }
 .egox-ed-head { grid-column: 1 / -1; display: flex; gap: 6px; align-items: center; flex-wrap: wrap; }
@@ -73,8 +72,7 @@ const STYLE = `
 .egox-ed-files { display: inline-flex; gap: 6px; }
 .egox-ed-status { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; flex: 0 1 auto; }
 @media (max-width: 860px) {
-  .egox-ed-back { padding: 0; }
-  .egox-ed { grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(240px, 1fr) auto auto; overflow-y: auto; border-radius: 0; }
+  .egox-ed { grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(240px, 1fr) auto auto; overflow-y: auto; }
   .egox-ed-side { flex-direction: row; overflow: visible; }
   .egox-ed-side > .egox-ed-panel { flex: 1 1 0; min-width: 0; }
 }

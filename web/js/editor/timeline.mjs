@@ -20,8 +20,8 @@ export class Timeline {
     this.remove = button("egox-key-delete", say("deleteKey"), say("deleteKeyHelp"), () => state.deleteKey());
     this.copy = button("egox-key-copy", say("copy"), say("copyHelp"), () => state.copy());
     this.paste = button("egox-key-paste", say("paste"), say("pasteHelp"), () => state.paste());
-    const previous = button("egox-key-previous", "⏮", say("previousKey"), () => this.jump(-1));
-    const next = button("egox-key-next", "⏭", say("nextKey"), () => this.jump(1));
+    const previous = button("egox-key-previous", "◂◆", say("previousKey"), () => this.jump(-1));
+    const next = button("egox-key-next", "◆▸", say("nextKey"), () => this.jump(1));
     this.every = make("input", "", { type: "checkbox", "data-testid": "egox-mode-all", checked: true, onchange: () => this.show() });
     this.element = make("section", "egox-ed-timeline", { "aria-label": say("timeline") },
       make("div", "egox-ed-row", {}, previous, this.play, next, this.now,
@@ -173,7 +173,7 @@ export class Timeline {
     const begun = performance.now();
     const from = state.frame >= state.clip.count - 1 ? 0 : state.frame;
     const rate = state.clip.count > 1 ? (state.clip.count - 1) / Math.max(state.clip.seconds, 1e-3) : 30;
-    this.play.textContent = "⏸";
+    this.play.textContent = "❚❚";
     const step = () => {
       const frame = from + ((performance.now() - begun) / 1000) * rate;
       state.setFrame(Math.floor(frame));
