@@ -64,7 +64,7 @@ def main() -> int:
     store = VideoStore(folder=args.work / "videos", model=sampler.fingerprint())
     result, videos = prove(clips, sampler, settings, store, without=args.without, progress=told)
     shown = {name: videos[name] for name in (BASE, MODEL) if name in videos}
-    write_sheet(args.work / "contact_sheet.png", clips, shown, zoom=args.zoom)
+    write_sheet(args.work / "contact_sheet.png", clips, shown, zoom=args.zoom, judged=MODEL)
     counted = [bar for bar in result["bars"] if args.gpu_trained or not bar["gpu_only"]]
     result = {**result, "steps": args.steps, "cfg": 1.0, "model": facts_of(sampler),
               "passed": len(clips) >= LEAST_TAKES and all(bar["verdict"] == "holds" for bar in counted)}

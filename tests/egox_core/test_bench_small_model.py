@@ -32,6 +32,7 @@ from benchmarks._small_scores import (  # noqa: E402
     scores_of,
     verdict,
 )
+from benchmarks._small_sheet import write_sheet  # noqa: E402
 from benchmarks.small_model import markdown, prove  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.bootstrap import Estimate  # noqa: E402
@@ -206,6 +207,25 @@ def test_a_sampler_that_breaks_the_contract_is_refused(clips, tmp_path: Path) ->
     for name in ("no_such_module", "json"):
         with pytest.raises(EgoXInputError, match="sampler"):
             load_sampler(name)
+
+
+def test_the_sheet_shows_what_was_judged(clips, tmp_path: Path) -> None:
+    import cv2
+
+    clip = flat_clip(clips[0])
+    faded = clip.truth.numpy().copy()
+    faded[0, 8:16, 8:16] = 100
+    write_sheet(tmp_path / "sheet.png", [clip], {MODEL: [faded]}, judged=MODEL, zoom=2)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
+    exo, ego = 2 * 64 + 2, 2 * 32 + 2
+    assert sheet.shape == (14 + 3 * ego, exo + 4 * ego, 3)
+    model, truth, objects = (sheet[14:, exo + n * ego : exo + (n + 1) * ego] for n in (1, 2, 3))
+    first = slice(0, 64, 2)
+    assert np.array_equal(model[first, :64:2], faded[0]) and np.array_equal(truth[first, :64:2], clip.truth[0].numpy())
+    square = objects[first, :64:2][8:16, 8:16]
+    assert (square[0] == (230, 50, 50)).all() and (square[4, 4] == (200, 0, 0)).all()  # wrong here, in its true colour
+    last = objects[2 * ego : 2 * ego + 64 : 2, :64:2]
+    assert (last[8:16, 8:16] == (60, 0, 0)).all()  # exo doesn't see it any more: it is not judged
 
 
 def test_takes_from_files_carry_their_objects(takes, clips, tmp_path: Path) -> None:
