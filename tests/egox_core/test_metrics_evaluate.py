@@ -231,6 +231,27 @@ def test_objects_that_lie_in_the_clips_folder_are_judged_for_all_methods(place):
     assert not given.errors and given.report["means"]["generated"]["iou"]["mean"] > 0
 
 
+def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
+    """With another feature than I3D's (the mean colour): what is tested is the way from rows to report."""
+    from safetensors.torch import save_file
+
+    import egox_core.metrics.fvd as fvd
+
+    save_file({"any": torch.zeros(1)}, place / "weights.safetensors")
+    monkeypatch.setattr(fvd, "features_of", lambda weights: lambda frames: frames.mean((0, 1, 2)).numpy())
+    options = EvaluateOptions(fvd=place / "weights.safetensors", also=(("truth itself", place / "same"),), samples=200,
+                              sheet_clips=0)
+    (place / "same").mkdir()
+    for name in CLIPS:
+        shutil.copy(place / "clips" / name / "ego_ground_truth.mp4", place / "same" / f"{name}.mp4")
+    report = run(place, options=options).report
+    assert set(report["fvd"]) == {"generated", "truth itself"} and report["fvd"]["truth itself"] == 0
+    assert report["fvd"]["generated"] > 0 and "FVD" not in report["not_computed"] and "fvd" in report["weights"]
+    assert f"| {report['fvd']['generated']:.1f} |" in (place / "out" / TABLE).read_text(encoding="utf-8")
+    assert run(place, options=options).report == report
+    assert run(place).report["fvd"] == {}  # rows without features are others
+
+
 def test_split_and_missing_manifest(place):
     (place / "splits").mkdir()
     (place / "splits" / "test.txt").write_text("b\nd\n", encoding="utf-8")
