@@ -8,7 +8,7 @@ from torch import Tensor
 from ..egox_core.cameras import camera_to_json
 from ..egox_core.ego_prior import ego_from_scene
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.keyframes import DEFAULT_UP, upright_from_sensor
+from ..egox_core.keyframes import upright_from_sensor
 from ..egox_core.trajectory import UNTIMED_FPS
 from ..egox_core.types import CameraTrajectory, FrameSelection, PointCloud
 from .scene_store import SCENES
@@ -21,7 +21,7 @@ def editor_data(trajectory: CameraTrajectory, frames: FrameSelection | None, sce
                 exo_images: Tensor | None) -> dict:
     """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene is held.
 
-    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward axis.
+    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward direction.
     """
     count = len(trajectory.w2c)
     indices, times_s = clip_of(trajectory, frames, scene)
@@ -35,7 +35,6 @@ def editor_data(trajectory: CameraTrajectory, frames: FrameSelection | None, sce
             data["note"] = str(error)
             poses = None
         data["scene"] = scene_data(scene, exo_images)
-        data["up"] = up_axis(scene)
     data["path"] = None if poses is None else rounded(upright_from_sensor(poses, trajectory.camera))
     return data
 
@@ -57,23 +56,10 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:
     camera = scene.exo_camera
     exo = torch.eye(3, 4)[None] if scene.exo_w2c is None else scene.exo_w2c.reshape(-1, 3, 4)
     return {"token": held.token, "frames": scene.frame_count, "points": len(held.static), "frame": scene.frame,
-            "pictures": held.images is not None, "whole": held.whole,
+            "pictures": held.images is not None, "whole": held.whole, "up": list(held.up),
             "exo_from_scene": rounded(exo if float((exo - exo[:1]).abs().max()) > 1e-6 else exo[:1]),
             "exo_camera": camera_to_json(camera), "exo_size": list(camera.stored_size),
             "notes": list(scene.notes)}
-
-
-def up_axis(scene: PointCloud) -> list[float]:
-    """The axis of the scene's frame that is nearest to the exo camera's upward direction: cameras stand upright."""
-    if scene.frame == "exo" or scene.exo_w2c is None:
-        return list(DEFAULT_UP)
-    turns = scene.exo_camera.quarter_turns
-    pose = scene.exo_w2c.reshape(-1, 3, 4)[0]
-    if turns:
-        pose = upright_from_sensor(pose, scene.exo_camera)
-    up = -pose[1, :3]  # the camera's y runs down
-    axis = int(up.abs().argmax())
-    return [float(up[axis].sign()) if i == axis else 0.0 for i in range(3)]
 
 
 def rounded(poses: Tensor) -> list:

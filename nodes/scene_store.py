@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..egox_core.coarse_prior import CoarsePoints, coarse_points
 from ..egox_core.scene_points import select
+from ..egox_core.scene_up import scene_up
 from ..egox_core.types import PointCloud
 
 MAX_SCENES = 4
@@ -39,6 +40,7 @@ class HeldScene:
     scene: PointCloud
     images: Tensor | None  # [T, H, W, 3] float32 0...1
     static: CoarsePoints
+    up: tuple[float, float, float]  # unit, scene frame
     bytes_held: int
     whole: bool  # False: moving points and pictures were let go, since they are too large to keep
     _moving: OrderedDict[int, CoarsePoints] = field(default_factory=OrderedDict)
@@ -135,7 +137,8 @@ def _hold(scene: PointCloud, images: Tensor | None, cap: int) -> HeldScene:
         size = held_bytes(static)
         images = None
     return HeldScene(token=secrets.token_urlsafe(24), scene=scene if whole else _thin_scene(scene), images=images,
-                     static=static, bytes_held=size, whole=whole)
+                     static=static, up=tuple(round(v, 4) for v in scene_up(scene).tolist()), bytes_held=size,
+                     whole=whole)
 
 
 def _thin_scene(scene: PointCloud) -> PointCloud:

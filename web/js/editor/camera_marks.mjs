@@ -1,7 +1,16 @@
 // What is drawn of cameras: the ego camera's frustum with the rim of its lens, its path and keyframes, the exo camera.
 import {
-  BufferGeometry, Float32BufferAttribute, Group, Line, LineBasicMaterial, LineSegments, Mesh, MeshBasicMaterial, Points,
-  PointsMaterial, SphereGeometry,
+  BufferGeometry,
+  Float32BufferAttribute,
+  Group,
+  Line,
+  LineBasicMaterial,
+  LineSegments,
+  Mesh,
+  MeshBasicMaterial,
+  Points,
+  PointsMaterial,
+  SphereGeometry,
 } from "../vendor/three.mjs";
 import { apply, matrix, transpose } from "./pose.mjs";
 
@@ -19,7 +28,12 @@ export class EgoMark {
     this.rim = new LineSegments(new BufferGeometry(), lineMaterial(EGO));
     this.ball = new Mesh(new SphereGeometry(0.02, 12, 8), new MeshBasicMaterial({ color: EGO }));
     this.object.add(this.rim, this.ball);
-    this.setOutline([[-0.5, -0.5, 0.7], [0.5, -0.5, 0.7], [0.5, 0.5, 0.7], [-0.5, 0.5, 0.7]]);
+    this.setOutline([
+      [-0.5, -0.5, 0.7],
+      [0.5, -0.5, 0.7],
+      [0.5, 0.5, 0.7],
+      [-0.5, 0.5, 0.7],
+    ]);
   }
 
   // Unit rays around the lens' rim, upright camera axes; the first points at the middle of the upper edge.
@@ -55,13 +69,21 @@ export class PathMark {
 
   // Poses of all frames, and of the keyframes.
   set(poses, keys) {
-    setPositions(this.line, poses.map((pose) => pose.position));
-    setPositions(this.keys, keys.map((pose) => pose.position));
+    setPositions(
+      this.line,
+      poses.map((pose) => pose.position),
+    );
+    setPositions(
+      this.keys,
+      keys.map((pose) => pose.position),
+    );
     const step = Math.max(1, Math.round(poses.length / 24)); // where it looks, every now and then
-    const looks = poses.filter((_, i) => i % step === 0).flatMap(({ position, turn }) => {
-      const ahead = matrix(turn).map((row) => row[2] * 0.08);
-      return [position, position.map((v, i) => v + ahead[i])];
-    });
+    const looks = poses
+      .filter((_, i) => i % step === 0)
+      .flatMap(({ position, turn }) => {
+        const ahead = matrix(turn).map((row) => row[2] * 0.08);
+        return [position, position.map((v, i) => v + ahead[i])];
+      });
     setPositions(this.looks, looks);
   }
 }
@@ -77,7 +99,10 @@ export class ExoMark {
   // exoFromScene: 3x4; camera: the server's camera_to_json of a camera that is not turned, or any other for a rough box.
   set(exoFromScene, camera) {
     const rotation = transpose(exoFromScene.map((row) => row.slice(0, 3)));
-    const place = apply(rotation, exoFromScene.map((row) => -row[3]));
+    const place = apply(
+      rotation,
+      exoFromScene.map((row) => -row[3]),
+    );
     const depth = 0.4;
     const corner = (u, v) => {
       const ray = [((u - camera.cx) / camera.fx) * depth, ((v - camera.cy) / camera.fy) * depth, depth];

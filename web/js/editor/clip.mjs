@@ -9,7 +9,10 @@ export class Clip {
   // What stands in until a run has told more: the released length.
   static standard(count = 49, fps = 30) {
     const numbers = Array.from({ length: count }, (_, i) => i);
-    return new Clip(numbers, numbers.map((i) => i / fps));
+    return new Clip(
+      numbers,
+      numbers.map((i) => i / fps),
+    );
   }
 
   get count() {

@@ -34,7 +34,8 @@ export class CloudPoints {
   }
 
   clear() {
-    for (const part of ["static", "moving"]) this.set(part, { xyz: new Float32Array(0), rgb: new Uint8Array(0), count: 0 });
+    for (const part of ["static", "moving"])
+      this.set(part, { xyz: new Float32Array(0), rgb: new Uint8Array(0), count: 0 });
   }
 
   get count() {

@@ -1,5 +1,6 @@
 // The node's value: a keyframe document as egox_core/keyframes.py reads it, in and out of text.
-// In memory: { up, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }] }, never changed in place.
+// In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }] }, never changed in place;
+// upGiven: the text says what up is (else the scene may).
 import { DEFAULT_UP, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";
 import { MODES, Track } from "./track.mjs";
 
@@ -24,10 +25,13 @@ export function parseDocument(text, clip, quarterTurns = 0) {
   if (Math.hypot(...up) < 1e-9) throw new DocumentError("up has no direction");
   const mode = checkedMode(content.interpolation ?? "spline");
   const clock = "time_s" in list[0] ? "time_s" : "frame";
-  const keys = list.map((item, i) => parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone: list.length === 1 }));
+  const keys = list.map((item, i) =>
+    parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone: list.length === 1 }),
+  );
   for (let i = 1; i < keys.length; i++)
-    if (!(keys[i].moment > keys[i - 1].moment)) throw new DocumentError(`keyframe ${i} is not later than the one before`);
-  return { up, mode, clock, keys };
+    if (!(keys[i].moment > keys[i - 1].moment))
+      throw new DocumentError(`keyframe ${i} is not later than the one before`);
+  return { up, upGiven: content.up !== undefined, mode, clock, keys };
 }
 
 function parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone }) {
@@ -41,7 +45,10 @@ function parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone }) {
 function parsePose(item, i, up, quarterTurns) {
   if (item.w2c) {
     if (!Array.isArray(item.w2c) || item.w2c.length < 3) throw new DocumentError(`w2c of keyframe ${i} is no pose`);
-    return fromW2c(item.w2c.slice(0, 3).map((row) => numbers(row, 4, `w2c of keyframe ${i}`)), quarterTurns);
+    return fromW2c(
+      item.w2c.slice(0, 3).map((row) => numbers(row, 4, `w2c of keyframe ${i}`)),
+      quarterTurns,
+    );
   }
   const position = numbers(item.position, 3, `position of keyframe ${i}`);
   const [yaw, pitch, roll] = ANGLES.map((key) => numbers([item[key] ?? 0], 1, `${key} of keyframe ${i}`)[0]);
@@ -61,7 +68,8 @@ function numbers(values, count, what) {
 }
 
 function checkedMode(mode) {
-  if (!MODES.includes(mode)) throw new DocumentError(`interpolation ${JSON.stringify(mode)} is none of ${MODES.join(", ")}`);
+  if (!MODES.includes(mode))
+    throw new DocumentError(`interpolation ${JSON.stringify(mode)} is none of ${MODES.join(", ")}`);
   return mode;
 }
 
@@ -75,7 +83,9 @@ export function writeDocument({ up, mode, clock, keys }) {
   const head = [];
   if (up.some((v, i) => v !== DEFAULT_UP[i])) head.push(`"up": ${JSON.stringify(up)}`);
   head.push(`"interpolation": ${JSON.stringify(mode)}`);
-  const lines = keys.map((key) => `  ${JSON.stringify(writeKey(key, up, mode, clock)).replace(/([:,])(?=["[\d-])/g, "$1 ")}`);
+  const lines = keys.map(
+    (key) => `  ${JSON.stringify(writeKey(key, up, mode, clock)).replace(/([:,])(?=["[\d-])/g, "$1 ")}`,
+  );
   return `{${head.join(", ")}, "keyframes": [\n${lines.join(",\n")}\n]}`;
 }
 
@@ -91,5 +101,11 @@ export const trackOf = (content) => new Track(content.keys);
 
 // One pose, standing still: where every path begins.
 export function stillDocument(pose, clip, up = DEFAULT_UP) {
-  return { up: [...up], mode: "spline", clock: "frame", keys: [{ moment: clip.momentAt(0, "frame"), pose, mode: "spline" }] };
+  return {
+    up: [...up],
+    upGiven: true,
+    mode: "spline",
+    clock: "frame",
+    keys: [{ moment: clip.momentAt(0, "frame"), pose, mode: "spline" }],
+  };
 }

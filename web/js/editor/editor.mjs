@@ -1,20 +1,14 @@
 // The editor: its parts put together over the page, and what one tells the other.
 import { Clip } from "./clip.mjs";
-import { DocumentError, parseDocument } from "./document.mjs";
+import { DocumentError, parseDocument, stillDocument } from "./document.mjs";
 import { EditorState } from "./state.mjs";
-import { ExoView } from "./exo_view.mjs";
-import { Fields } from "./fields.mjs";
-import { Files } from "./files.mjs";
-import { SceneGone } from "./server.mjs";
 import { SceneView } from "./scene_view.mjs";
-import { SideView } from "./side_view.mjs";
-import { Timeline } from "./timeline.mjs";
 import { addStyle } from "./style.mjs";
+import { ScenePart } from "./scene_part.mjs";
 import { button, make } from "./elements.mjs";
-import { handleKey } from "./shortcuts.mjs";
-import { fromW2c, lookAt } from "./pose.mjs";
+import { buildLayout } from "./layout.mjs";
+import { fromAngles, fromW2c, lookAt } from "./pose.mjs";
 
-const TOOLS = ["move", "turn", "look", "snap", "aim"];
 const HINTS = { move: "hintOrbit", turn: "hintOrbit", look: "hintLook", snap: "hintSnap", aim: "hintAim" };
 
 export class PoseEditor {
@@ -25,7 +19,11 @@ export class PoseEditor {
     const data = host.data();
     const clip = clipOf(data);
     this.state = new EditorState(this.readDocument(clip), clip);
-    this.build();
+    Object.assign(this, buildLayout(this));
+    document.body.append(this.back);
+    this.view = this.makeView();
+    this.scene = new ScenePart(this);
+    this.root.focus();
     this.state.on((kind) => this.follow(kind));
     this.chooseTool("move");
     this.setTheme();
@@ -36,7 +34,9 @@ export class PoseEditor {
   readDocument(clip) {
     const { text } = this.host;
     try {
-      return parseDocument(text(), clip, this.camera?.quarter_turns ?? this.host.quarterTurns());
+      const content = parseDocument(text(), clip, this.host.quarterTurns());
+      // The example shows how to write keyframes; nobody wants its second one in a path of their own.
+      return this.host.isExample() ? { ...content, keys: content.keys.slice(0, 1) } : content;
     } catch (error) {
       if (!(error instanceof DocumentError)) throw error;
       this.fault = error.message;
@@ -44,51 +44,20 @@ export class PoseEditor {
     }
   }
 
-  build() {
-    const { say, state } = this;
-    const canvas = make("canvas", "", { tabIndex: 0, "data-testid": "egox-view", "aria-label": say("view") });
-    this.hint = make("div", "egox-ed-hint", { "data-testid": "egox-hint" });
-    this.tools = Object.fromEntries(TOOLS.map((tool) => [tool, button(`egox-tool-${tool}`, say(tool), say(`${tool}Help`), () => this.chooseTool(tool))]));
-    this.movingPoints = make("input", "", { type: "checkbox", checked: true, "data-testid": "egox-moving", onchange: () => this.showMoving() });
-    this.banner = make("div", "egox-ed-banner", { hidden: true, role: "status", "data-testid": "egox-banner" });
-    this.empty = make("div", "egox-ed-empty", { hidden: true, "data-testid": "egox-empty" });
-    this.main = make("section", "egox-ed-main", { "aria-label": say("view") }, canvas,
-      make("div", "egox-ed-tools", { role: "toolbar" }, ...Object.values(this.tools),
-        button("egox-frame-all", say("focus"), say("focusHelp"), () => this.frameAll()),
-        make("label", "egox-ed-check", { title: say("movingPointsHelp") }, this.movingPoints, say("movingPoints"))),
-      this.hint, this.banner, this.empty);
-    this.undoButton = button("egox-undo", "↶", say("undo"), () => state.undo());
-    this.redoButton = button("egox-redo", "↷", say("redo"), () => state.redo());
-    this.status = make("span", "egox-ed-status", { role: "status", "data-testid": "egox-status" });
-    this.files = new Files(this.server, say, () => this.context(), (content) => this.takeDocument(content), (text) => this.tell(text));
-    this.timeline = new Timeline(state, say);
-    this.fields = new Fields(state, say);
-    this.side = new SideView(this.server, say, () => this.sceneGone());
-    this.exo = new ExoView(this.server, say, {
-      onPlace: (point) => this.placeAt(point), onAim: (point) => this.aimAt(point), onGone: () => this.sceneGone(),
-    });
-    this.root = make("div", "egox-ed", { tabIndex: -1, role: "dialog", "aria-modal": "true", "aria-label": say("title"), "data-testid": "egox-editor" },
-      make("header", "egox-ed-head", {}, make("h2", "", {}, say("title")), this.undoButton, this.redoButton, this.files.element, this.status,
-        make("span", "egox-ed-gap"), button("egox-load", say("load"), say("emptyRun"), () => this.load()),
-        button("egox-help", "?", say("help"), () => this.tellKeys()), button("egox-close", say("done"), say("close"), () => this.close())),
-      this.main, make("aside", "egox-ed-side", {}, this.side.element, this.exo.element),
-      make("footer", "egox-ed-foot", {}, this.timeline.element, this.fields.element));
-    this.back = make("div", "egox-ed-back", { "data-testid": "egox-editor-back" }, this.root);
-    // The page's own shortcuts (and its canvas) must not see what is meant for the editor.
-    for (const kind of ["keydown", "keyup", "pointerdown", "pointerup", "wheel", "contextmenu", "copy", "paste", "dragover", "drop"])
-      this.back.addEventListener(kind, (event) => event.stopPropagation());
-    this.back.addEventListener("contextmenu", (event) => event.preventDefault());
-    this.root.addEventListener("keydown", (event) => handleKey(this, event));
-    document.body.append(this.back);
-    this.view = new SceneView(canvas, {
-      onGrab: () => state.begin(), onPose: (pose) => state.setPose(pose), onRelease: () => state.end(),
+  makeView() {
+    const { state } = this;
+    return new SceneView(this.canvas, {
+      onGrab: () => state.begin(),
+      onPose: (pose) => state.setPose(pose),
+      onRelease: () => state.end(),
       onPick: (point, tool) => (tool === "snap" ? this.placeAt(point) : this.aimAt(point)),
     });
-    this.root.focus();
   }
 
   setTheme() {
-    const back = getComputedStyle(this.root).backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0];
+    const back = getComputedStyle(this.root)
+      .backgroundColor.match(/[\d.]+/g)
+      ?.map(Number) ?? [0, 0, 0];
     const light = back[0] + back[1] + back[2] > 380;
     this.view.setTheme(light ? "#e6e8eb" : "#15171a");
   }
@@ -96,19 +65,17 @@ export class PoseEditor {
   // -- what the node told of its run
 
   setData(data) {
-    const before = this.data?.scene?.token;
     this.data = data;
-    this.running = false;
     if (data) this.state.setClip(clipOf(data));
-    const scene = data?.scene ?? null;
-    this.exo.setScene(scene);
-    this.view.exo.object.visible = scene !== null;
-    if (data?.up && this.fault) this.state.content = { ...this.state.content, up: data.up };
-    const ghost = data?.path && this.host.source() !== "keyframes";
-    this.view.ghost.object.visible = Boolean(ghost);
-    if (ghost) this.view.ghost.set(data.path.map((w2c) => fromW2c(w2c)), []);
-    if (scene && scene.token !== before) this.loadCloud();
-    else this.showScene();
+    if (data?.scene) this.state.learnUp(data.scene.up);
+    const other = data?.path && this.host.source() !== "keyframes";
+    this.view.ghost.object.visible = Boolean(other);
+    if (other)
+      this.view.ghost.set(
+        data.path.map((w2c) => fromW2c(w2c)),
+        [],
+      );
+    this.scene.set(data?.scene ?? null);
     this.showBanner();
     this.follow("clip");
   }
@@ -118,105 +85,40 @@ export class PoseEditor {
       this.camera = await this.server.json("camera", this.host.cameraWidgets());
       this.view.ego.setOutline(this.camera.outline);
       this.host.rememberTurns(this.camera.quarter_turns);
-      this.showScene();
+      this.scene.show();
       this.view.draw();
     } catch (error) {
       this.tell(error.message);
     }
   }
 
-  showScene() {
-    const scene = this.data?.scene ?? null;
-    const ready = scene && this.camera && !this.gone;
-    this.side.setScene(ready ? { token: scene.token, camera: this.camera.camera, frames: scene.frames } : null);
-    this.showEmpty();
-  }
-
-  async loadCloud() {
-    const { scene } = this.data;
-    this.gone = false;
-    this.movingFrame = null;
-    this.tell(this.say("loading"));
-    try {
-      this.view.cloud.set("static", await this.server.cloud({ token: scene.token, part: "static" }));
-      this.view.exo.set(scene.exo_from_scene[0], scene.exo_camera);
-      this.frameAll();
-      this.tell(scene.whole ? scene.notes.join(" ") : this.say("notWhole"));
-    } catch (error) {
-      this.failed(error);
-    }
-    this.showScene();
-    this.follow("frame");
-  }
-
-  async showMoving() {
-    const { cloud } = this.view;
-    cloud.showMoving(this.movingPoints.checked);
-    this.view.draw();
-    const scene = this.data?.scene;
-    const { frame } = this.state;
-    if (!scene || this.gone || !this.movingPoints.checked || this.movingFrame === frame || this.movingAsked) return;
-    this.movingAsked = true;
-    try {
-      cloud.set("moving", await this.server.cloud({ token: scene.token, part: "moving", frame: Math.min(frame, scene.frames - 1) }));
-      this.movingFrame = frame;
-    } catch (error) {
-      this.failed(error);
-    }
-    this.movingAsked = false;
-    this.view.draw();
-    if (this.state.frame !== frame && !this.closed) this.showMoving();
-  }
-
-  failed(error) {
-    if (error instanceof SceneGone) this.sceneGone();
-    else this.tell(error.message);
-  }
-
-  // The server no longer has it: only a run brings it back, and that run may not come from the host's cache.
-  sceneGone() {
-    if (this.gone) return;
-    this.gone = true;
-    this.view.cloud.clear();
-    this.exo.setScene(null);
-    this.showScene();
-    this.server.json("renew", { node: this.host.nodeId() }).catch((error) => this.tell(error.message));
-  }
-
-  async load() {
-    this.running = true;
-    this.showEmpty();
-    this.tell(this.say("running"));
-    const failure = await this.host.run();
-    this.running = false;
-    if (failure) this.tell(this.say("runFailed", { reason: failure }));
-    else this.tell("");
-    if (!this.closed) this.showEmpty();
-  }
-
-  showEmpty() {
-    const scene = this.data?.scene;
-    this.empty.hidden = Boolean(scene) && !this.gone;
-    if (this.empty.hidden) return;
-    const linked = this.host.isLinked("scene");
-    const words = this.running ? "running" : this.gone ? "gone" : linked ? "emptyRun" : "emptyConnect";
-    this.empty.replaceChildren(make("b", "", {}, this.say("emptyTitle")), make("p", "", {}, this.say(words)));
-    if (linked && !this.running) this.empty.append(button("egox-load-empty", this.say("load"), this.say("emptyRun"), () => this.load()));
-  }
-
   showBanner() {
     const source = this.host.source();
     const parts = [];
     if (this.fault) parts.push(this.say("badText", { reason: this.fault }));
-    if (source !== "keyframes" && !this.data?.path) parts.push(this.say("foreign", { source }));
-    if (source !== "keyframes" && this.data?.path) {
+    if (source !== "keyframes") {
       parts.push(this.say("foreign", { source }));
-      parts.push(button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.files.take({ poses: this.data.path })));
-    }
+      if (this.otherPath())
+        parts.push(button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.takeOver()));
+    } else if (this.host.isExample() && this.scene.known && !this.fault) parts.push(this.say("start"));
     if (this.host.isLinked("base")) parts.push(this.say("baseNote"));
     if (this.host.smoothing() > 0) parts.push(this.say("smoothNote", { seconds: this.host.smoothing() }));
     this.banner.hidden = !parts.length;
     this.banner.replaceChildren(...parts.map((part) => (typeof part === "string" ? make("span", "", {}, part) : part)));
+  }
+
+  // Where else the node has its path from: the last run's path, a file of the host's, or one standing pose.
+  otherPath() {
+    if (this.data?.path?.length === this.state.clip.count) return { poses: this.data.path };
+    if (this.host.source() === "file" && this.host.file()) return { file: this.host.file(), entry: this.host.entry() };
+    return this.host.source() === "constant" ? { still: this.host.constant() } : null;
+  }
+
+  takeOver() {
+    const { still, ...other } = this.otherPath();
+    if (!still) return this.files.take(other);
+    const [x, y, z, yaw, pitch, roll] = still;
+    this.state.replace(stillDocument(fromAngles([x, y, z], yaw, pitch, roll), this.state.clip));
   }
 
   // -- changes
@@ -227,13 +129,16 @@ export class PoseEditor {
     const pose = state.poseAt();
     if (kind !== "frame") {
       this.poses = Array.from({ length: state.clip.count }, (_, frame) => state.poseAt(frame));
-      view.path.set(this.poses, state.content.keys.map((key) => key.pose));
+      view.path.set(
+        this.poses,
+        state.content.keys.map((key) => key.pose),
+      );
       view.setUp(state.content.up);
     }
     view.setPose(pose);
     this.side.show(pose, state.frame);
     this.exo.show(state.frame, this.poses, pose);
-    if (kind === "frame" || kind === "clip") this.showMoving();
+    if (kind === "frame" || kind === "clip") this.scene.showMoving();
     this.undoButton.disabled = !state.undoable.length;
     this.redoButton.disabled = !state.redoable.length;
     if (kind === "commit") {
@@ -276,18 +181,20 @@ export class PoseEditor {
   // What the server needs to read or write a path.
   context() {
     const { clip, content, text } = this.state;
-    const token = this.gone ? undefined : this.data?.scene?.token;
-    return { camera: this.camera?.camera, indices: clip.indices, times_s: clip.times, token, up: this.data?.up ?? content.up,
-             prompt: this.data?.prompt ?? "", document: JSON.parse(text) };
+    return {
+      camera: this.camera?.camera,
+      indices: clip.indices,
+      times_s: clip.times,
+      token: this.scene.token,
+      up: content.up,
+      prompt: this.data?.prompt ?? "",
+      document: JSON.parse(text),
+    };
   }
 
   tell(text) {
     this.status.textContent = text;
     this.status.title = text;
-  }
-
-  tellKeys() {
-    this.tell(this.say("keys"));
   }
 
   close() {

@@ -13,7 +13,12 @@ export function make(tag, className = "", attributes = {}, ...children) {
 }
 
 export function button(id, label, title, onclick, className = "") {
-  return make("button", `egox-ed-button ${className}`, { type: "button", title, "aria-label": title, "data-testid": id, onclick }, label);
+  return make(
+    "button",
+    `egox-ed-button ${className}`,
+    { type: "button", title, "aria-label": title, "data-testid": id, onclick },
+    label,
+  );
 }
 
 export function select(id, title, options, onchange) {

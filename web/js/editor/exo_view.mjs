@@ -9,14 +9,24 @@ export class ExoView {
     this.server = server;
     this.say = say;
     this.wishes = wishes;
-    this.canvas = make("canvas", "egox-ed-exo", { width: 16, height: 9, "data-testid": "egox-exo", role: "img",
-                                                  "aria-label": say("exoLabel") });
+    this.canvas = make("canvas", "egox-ed-exo", {
+      width: 16,
+      height: 9,
+      "data-testid": "egox-exo",
+      role: "img",
+      "aria-label": say("exoLabel"),
+    });
     this.message = make("div", "egox-ed-message");
     this.note = make("div", "egox-ed-note", { "data-testid": "egox-exo-note" });
     this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin());
-    this.element = make("section", "egox-ed-panel", { "aria-label": say("exo") },
+    this.element = make(
+      "section",
+      "egox-ed-panel",
+      { "aria-label": say("exo") },
       make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.place),
-      make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message), this.note);
+      make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
+      this.note,
+    );
     this.step = null; // null, "place" or "aim"
     this.canvas.addEventListener("click", (event) => this.click(event));
     this.latest = new LatestOnly((frame) => this.ask(frame));
@@ -57,7 +67,10 @@ export class ExoView {
 
   async ask(frame) {
     if (!this.scene || this.closed) return;
-    const picture = await this.server.picture("exo_frame", { token: this.scene.token, frame: Math.min(frame, this.scene.frames - 1) });
+    const picture = await this.server.picture("exo_frame", {
+      token: this.scene.token,
+      frame: Math.min(frame, this.scene.frames - 1),
+    });
     this.image?.close();
     this.image = await createImageBitmap(picture.blob);
     this.shown = frame;
@@ -95,7 +108,10 @@ export class ExoView {
     const { exo_camera: camera, exo_from_scene: poses } = this.scene;
     if (camera.lens !== "pinhole" || camera.quarter_turns % 4) return null;
     const pose = poses[Math.min(this.frame, poses.length - 1)];
-    const seen = apply(pose.map((row) => row.slice(0, 3)), point).map((v, i) => v + pose[i][3]);
+    const seen = apply(
+      pose.map((row) => row.slice(0, 3)),
+      point,
+    ).map((v, i) => v + pose[i][3]);
     if (seen[2] < 0.02) return null;
     return [(seen[0] / seen[2]) * camera.fx + camera.cx, (seen[1] / seen[2]) * camera.fy + camera.cy];
   }
@@ -106,8 +122,10 @@ export class ExoView {
     const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
     try {
       const { point } = await this.server.json("pick", {
-        token: this.scene.token, frame: Math.min(this.frame, this.scene.frames - 1),
-        u: share(event.clientX, box.left, box.width), v: share(event.clientY, box.top, box.height),
+        token: this.scene.token,
+        frame: Math.min(this.frame, this.scene.frames - 1),
+        u: share(event.clientX, box.left, box.width),
+        v: share(event.clientY, box.top, box.height),
       });
       const placing = this.step === "place";
       this.begin(placing ? "aim" : null);

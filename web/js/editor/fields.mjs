@@ -11,16 +11,35 @@ export class Fields {
     this.state = state;
     this.inputs = {};
     const field = (name, unit, step) => {
-      const input = make("input", "egox-ed-number", { type: "number", step, title: say(`${name}Help`), "aria-label": say(`${name}Help`),
-                                                      "data-testid": `egox-${name}` });
+      const input = make("input", "egox-ed-number", {
+        type: "number",
+        step,
+        title: say(`${name}Help`),
+        "aria-label": say(`${name}Help`),
+        "data-testid": `egox-${name}`,
+      });
       input.addEventListener("change", () => this.apply());
       this.inputs[name] = input;
-      return make("label", "egox-ed-field", {}, make("span", "", {}, name), input, make("span", "egox-ed-unit", {}, unit));
+      return make(
+        "label",
+        "egox-ed-field",
+        {},
+        make("span", "", {}, name),
+        input,
+        make("span", "egox-ed-unit", {}, unit),
+      );
     };
-    this.up = select("egox-up", say("upHelp"), Object.entries(AXES), (axis) => state.setUp(axis.split(",").map(Number)));
-    this.element = make("section", "egox-ed-fields", { "aria-label": say("fields") },
-      ...PLACES.map((name) => field(name, "m", "0.01")), ...TURNS.map((name) => field(name, "°", "1")),
-      make("label", "egox-ed-field", {}, make("span", "", {}, say("up")), this.up));
+    this.up = select("egox-up", say("upHelp"), Object.entries(AXES), (axis) =>
+      state.setUp(axis.split(",").map(Number)),
+    );
+    this.element = make(
+      "section",
+      "egox-ed-fields",
+      { "aria-label": say("fields") },
+      ...PLACES.map((name) => field(name, "m", "0.01")),
+      ...TURNS.map((name) => field(name, "°", "1")),
+      make("label", "egox-ed-field", {}, make("span", "", {}, say("up")), this.up),
+    );
     state.on(() => this.show());
     this.show();
   }
@@ -35,7 +54,7 @@ export class Fields {
       if (document.activeElement !== input) input.value = values[i];
     });
     const axis = this.state.content.up.join(",");
-    if (!(axis in AXES) && !this.up.querySelector(`option[value="${axis}"]`))
+    if (![...this.up.options].some((option) => option.value === axis))
       this.up.append(make("option", "", { value: axis }, this.state.content.up.map((v) => v.toFixed(2)).join(" ")));
     this.up.value = axis;
   }

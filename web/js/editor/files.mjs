@@ -8,18 +8,35 @@ export class Files {
   // context(): { camera, indices, times_s, token, up, prompt, document }, as the server wants it
   constructor(server, say, context, onDocument, tell) {
     Object.assign(this, { server, say, context, onDocument, tell });
-    this.input = make("input", "", { type: "file", accept: ".json,.txt", multiple: true, hidden: true, "data-testid": "egox-import-file" });
+    this.input = make("input", "", {
+      type: "file",
+      accept: ".json,.txt",
+      multiple: true,
+      hidden: true,
+      "data-testid": "egox-import-file",
+    });
     this.input.addEventListener("change", () => this.read([...this.input.files]));
-    this.export = select("egox-export", say("exportHelp"), [["", say("export")], ...FORMS.map((form) => [form, say(`form_${form}`)])],
-                         (form) => this.write(form));
-    this.element = make("span", "egox-ed-files", {}, this.input,
-      button("egox-import", say("import"), say("importHelp"), () => this.input.click()), this.export);
+    this.export = select(
+      "egox-export",
+      say("exportHelp"),
+      [["", say("export")], ...FORMS.map((form) => [form, say(`form_${form}`)])],
+      (form) => this.write(form),
+    );
+    this.element = make(
+      "span",
+      "egox-ed-files",
+      {},
+      this.input,
+      button("egox-import", say("import"), say("importHelp"), () => this.input.click()),
+      this.export,
+    );
   }
 
   async read(files) {
     this.input.value = "";
     if (!files.length) return;
-    if (files.reduce((sum, file) => sum + file.size, 0) > MOST_MB * 2 ** 20) return this.tell(this.say("tooLarge", { size: MOST_MB }));
+    if (files.reduce((sum, file) => sum + file.size, 0) > MOST_MB * 2 ** 20)
+      return this.tell(this.say("tooLarge", { size: MOST_MB }));
     const texts = Object.fromEntries(await Promise.all(files.map(async (file) => [file.name, await file.text()])));
     await this.take({ texts });
   }

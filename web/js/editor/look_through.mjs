@@ -27,8 +27,12 @@ export class LookThrough {
     const { camera, orbit } = this.view;
     this.on = on;
     if (on) {
-      this.before = { position: camera.position.clone(), turn: camera.quaternion.clone(), target: orbit.target.clone(),
-                      field: camera.fov };
+      this.before = {
+        position: camera.position.clone(),
+        turn: camera.quaternion.clone(),
+        target: orbit.target.clone(),
+        field: camera.fov,
+      };
       camera.fov = FIELD_DEG;
       this.follow(this.view.handlePose());
     } else {

@@ -22,7 +22,10 @@ export function attachEditor(app, api, node) {
   // In Vue nodes a press would else start to move the node, and its release never arrive.
   open.addEventListener("pointerdown", (event) => event.stopPropagation());
   const widget = node.addDOMWidget("egox_pose_editor", "egoxPoseEditor", element, {
-    serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT,
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => HEIGHT,
+    getMaxHeight: () => HEIGHT,
   });
   widget.serialize = false; // neither in the saved workflow nor in the prompt
   node.egoxPose = { note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
@@ -94,6 +97,12 @@ function hostOf(app, api, node) {
     data: () => holder.data,
     text: () => find(node, "keyframes")?.value ?? "",
     source: () => find(node, "source")?.value ?? "keyframes",
+    // A file of the host's; the one beside the video is not known by name here.
+    file: () =>
+      find(node, "file")?.options?.values?.indexOf?.(find(node, "file").value) > 0 ? find(node, "file").value : null,
+    entry: () => find(node, "entry")?.value ?? "",
+    constant: () => ["x", "y", "z", "yaw", "pitch", "roll"].map((name) => Number(find(node, name)?.value ?? 0)),
+    isExample: () => find(node, "keyframes")?.value === exampleOf(node),
     smoothing: () => Number(find(node, "smooth_s")?.value ?? 0),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => String(node.id),
@@ -121,8 +130,11 @@ function hostOf(app, api, node) {
 // Run this node and what leads to it. Gives a reason where that failed.
 function run(app, api, node) {
   return new Promise((resolve) => {
-    const watched = { execution_success: () => end(null), execution_error: (e) => end(e.detail?.exception_message ?? "error"),
-                      execution_interrupted: () => end("interrupted") };
+    const watched = {
+      execution_success: () => end(null),
+      execution_error: (e) => end(e.detail?.exception_message ?? "error"),
+      execution_interrupted: () => end("interrupted"),
+    };
     const end = (reason) => {
       for (const [kind, listener] of Object.entries(watched)) api.removeEventListener(kind, listener);
       resolve(reason);
@@ -130,8 +142,10 @@ function run(app, api, node) {
     for (const [kind, listener] of Object.entries(watched)) api.addEventListener(kind, listener);
     const inRoot = !app.rootGraph || node.graph === app.rootGraph;
     Promise.resolve(app.queuePrompt(0, 1, inRoot ? [String(node.id)] : undefined)).then(
-      (queued) => queued === false && end(app.lastNodeErrors ? "the graph has errors" : "the graph could not be queued"),
-      (error) => end(error.message));
+      (queued) =>
+        queued === false && end(app.lastNodeErrors ? "the graph has errors" : "the graph could not be queued"),
+      (error) => end(error.message),
+    );
   });
 }
 
@@ -147,6 +161,12 @@ function noteOf(node, say) {
     if (!(error instanceof DocumentError)) throw error;
     return say("nodeBad", { reason: error.message });
   }
+}
+
+// What the node's text holds until somebody writes something.
+function exampleOf(node) {
+  const { required, optional } = node.constructor.nodeData?.input ?? {};
+  return (required?.keyframes ?? optional?.keyframes)?.[1]?.default;
 }
 
 function find(node, name) {

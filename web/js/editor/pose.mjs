@@ -9,9 +9,7 @@ export const add = (a, b) => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
 export const sub = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
 export const scale = (a, s) => [a[0] * s, a[1] * s, a[2] * s];
 export const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-export const cross = (a, b) => [
-  a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0],
-];
+export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 export const length = (a) => Math.hypot(a[0], a[1], a[2]);
 export const unit = (a) => scale(a, 1 / Math.max(length(a), 1e-12));
 
@@ -46,7 +44,8 @@ function eulerMatrix(yawDeg, pitchDeg, rollDeg) {
 }
 
 export const transpose = (m) => [0, 1, 2].map((i) => [m[0][i], m[1][i], m[2][i]]);
-export const multiply = (a, b) => a.map((row) => [0, 1, 2].map((j) => row[0] * b[0][j] + row[1] * b[1][j] + row[2] * b[2][j]));
+export const multiply = (a, b) =>
+  a.map((row) => [0, 1, 2].map((j) => row[0] * b[0][j] + row[1] * b[1][j] + row[2] * b[2][j]));
 export const apply = (m, v) => [dot(m[0], v), dot(m[1], v), dot(m[2], v)];
 
 // Shepperd's way: the largest of the four parts is found first, so that no square root is near 0.
@@ -99,15 +98,33 @@ export function lookAt(position, target, up = DEFAULT_UP, rollDeg = 0) {
 
 // Of a sensor that is turned against the stored, upright picture by quarter turns: see sensor_from_upright.
 function uprightFromSensor(quarterTurns) {
-  let m = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
-  for (let i = 0; i < quarterTurns % 4; i++) m = multiply([[0, -1, 0], [1, 0, 0], [0, 0, 1]], m);
+  let m = [
+    [1, 0, 0],
+    [0, 1, 0],
+    [0, 0, 1],
+  ];
+  for (let i = 0; i < quarterTurns % 4; i++)
+    m = multiply(
+      [
+        [0, -1, 0],
+        [1, 0, 0],
+        [0, 0, 1],
+      ],
+      m,
+    );
   return m;
 }
 
 export function fromW2c(w2c, quarterTurns = 0) {
   const turned = uprightFromSensor(quarterTurns);
-  const rotation = multiply(turned, w2c.map((row) => row.slice(0, 3)));
-  const shift = apply(turned, w2c.map((row) => row[3]));
+  const rotation = multiply(
+    turned,
+    w2c.map((row) => row.slice(0, 3)),
+  );
+  const shift = apply(
+    turned,
+    w2c.map((row) => row[3]),
+  );
   const worldFromCamera = transpose(rotation);
   return { position: scale(apply(worldFromCamera, shift), -1), turn: quaternion(worldFromCamera) };
 }

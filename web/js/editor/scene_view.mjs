@@ -1,8 +1,19 @@
 // The three-dimensional view: orbit, pan, zoom, gizmos on the ego camera, looking through it, and clicks on points.
 // Drawn when something changed, never in a loop.
 import {
-  Color, Matrix4, Object3D, OrbitControls, PerspectiveCamera, Points, PointsMaterial, BufferGeometry, Scene,
-  TransformControls, Vector3, WebGLRenderer, Float32BufferAttribute,
+  Color,
+  Matrix4,
+  Object3D,
+  OrbitControls,
+  PerspectiveCamera,
+  Points,
+  PointsMaterial,
+  BufferGeometry,
+  Scene,
+  TransformControls,
+  Vector3,
+  WebGLRenderer,
+  Float32BufferAttribute,
 } from "../vendor/three.mjs";
 import { CloudPoints, GOAL_MS } from "./cloud_points.mjs";
 import { EgoMark, ExoMark, PathMark } from "./camera_marks.mjs";
@@ -29,12 +40,21 @@ export class SceneView {
     this.ghost.line.material.color.set(0x888888);
     this.ghost.looks.material.color.set(0x888888);
     this.ghost.object.visible = false;
-    this.mark = new Points(new BufferGeometry().setAttribute("position", new Float32BufferAttribute([0, 0, 0], 3)),
-                           new PointsMaterial({ color: 0xff4060, size: 10, sizeAttenuation: false, depthTest: false }));
+    this.mark = new Points(
+      new BufferGeometry().setAttribute("position", new Float32BufferAttribute([0, 0, 0], 3)),
+      new PointsMaterial({ color: 0xff4060, size: 10, sizeAttenuation: false, depthTest: false }),
+    );
     this.mark.visible = false;
     this.handle = new Object3D();
-    this.scene.add(this.cloud.object, this.ego.object, this.path.object, this.exo.object, this.ghost.object, this.mark,
-                   this.handle);
+    this.scene.add(
+      this.cloud.object,
+      this.ego.object,
+      this.path.object,
+      this.exo.object,
+      this.ghost.object,
+      this.mark,
+      this.handle,
+    );
     this.times = []; // of frames while moving, ms, from one to the next and of the drawing alone: the bench reads them
     this.onePixel = new Uint8Array(4);
     this.tool = "move";
@@ -125,8 +145,13 @@ export class SceneView {
     const apart = Math.hypot(...middle.map((v, i) => v - centre[i]));
     // A little behind, above and beside the exo camera: its own place would show no depth.
     const ahead = middle.map((v, i) => (v - centre[i]) / Math.max(apart, 1e-6));
-    const side = new Vector3(...ahead).cross(new Vector3(...this.up)).normalize().multiplyScalar(apart * 0.35);
-    this.camera.position.set(...centre.map((v, i) => v - ahead[i] * apart * 0.35 + this.up[i] * apart * 0.25)).add(side);
+    const side = new Vector3(...ahead)
+      .cross(new Vector3(...this.up))
+      .normalize()
+      .multiplyScalar(apart * 0.35);
+    this.camera.position
+      .set(...centre.map((v, i) => v - ahead[i] * apart * 0.35 + this.up[i] * apart * 0.25))
+      .add(side);
     this.orbit.target.set(...middle);
     this.orbit.update();
     this.draw();
@@ -155,13 +180,20 @@ export class SceneView {
   // A click is a press and a release at one place; a drag turns the view.
   watchClicks() {
     let start = null;
-    this.canvas.addEventListener("pointerdown", (event) => (start = event.isPrimary ? [event.clientX, event.clientY] : null));
+    this.canvas.addEventListener(
+      "pointerdown",
+      (event) => (start = event.isPrimary ? [event.clientX, event.clientY] : null),
+    );
     this.canvas.addEventListener("pointerup", (event) => {
       const still = start && Math.hypot(event.clientX - start[0], event.clientY - start[1]) < CLICK_PX;
       start = null;
       if (!still || (this.tool !== "snap" && this.tool !== "aim")) return;
       const box = this.canvas.getBoundingClientRect();
-      const point = this.pointAt(event.clientX - box.left, event.clientY - box.top, event.pointerType === "touch" ? 22 : 9);
+      const point = this.pointAt(
+        event.clientX - box.left,
+        event.clientY - box.top,
+        event.pointerType === "touch" ? 22 : 9,
+      );
       this.showMark(point);
       if (point) this.wishes.onPick(point, this.tool);
     });

@@ -13,7 +13,10 @@ export class Server {
 
   async post(name, body, signal) {
     const answer = await this.api.fetchApi(PREFIX + name, {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+      signal,
     });
     if (answer.ok) return answer;
     let reason = `${answer.status} ${answer.statusText}`;

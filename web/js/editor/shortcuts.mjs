@@ -12,7 +12,12 @@ export function handleKey(editor, event) {
   if (typing) return;
   const done = () => event.preventDefault();
   if (control) {
-    const action = { z: () => (event.shiftKey ? state.redo() : state.undo()), y: () => state.redo(), c: () => state.copy(), v: () => state.paste() }[key];
+    const action = {
+      z: () => (event.shiftKey ? state.redo() : state.undo()),
+      y: () => state.redo(),
+      c: () => state.copy(),
+      v: () => state.paste(),
+    }[key];
     if (!action) return;
     done();
     action();
@@ -23,10 +28,19 @@ export function handleKey(editor, event) {
   if (view.look.key(key, event.shiftKey)) return done();
   if (key === " " && event.target.tagName === "BUTTON") return; // space presses the button
   const actions = {
-    " ": () => timeline.toggle(), k: () => state.addKey(), Delete: () => state.deleteKey(), Backspace: () => state.deleteKey(),
-    f: () => editor.frameAll(), h: () => editor.exo.scene && editor.exo.begin(), "?": () => editor.tellKeys(),
-    ",": () => timeline.jump(-1), ".": () => timeline.jump(1), Home: () => state.setFrame(0), End: () => state.setFrame(1e9),
-    ArrowLeft: () => state.setFrame(state.frame - 1), ArrowRight: () => state.setFrame(state.frame + 1),
+    " ": () => timeline.toggle(),
+    k: () => state.addKey(),
+    Delete: () => state.deleteKey(),
+    Backspace: () => state.deleteKey(),
+    f: () => editor.frameAll(),
+    h: () => editor.exo.scene && editor.exo.begin(),
+    "?": () => editor.tell(editor.say("keys")),
+    ",": () => timeline.jump(-1),
+    ".": () => timeline.jump(1),
+    Home: () => state.setFrame(0),
+    End: () => state.setFrame(1e9),
+    ArrowLeft: () => state.setFrame(state.frame - 1),
+    ArrowRight: () => state.setFrame(state.frame + 1),
     Escape: () => (editor.exo.step ? editor.exo.begin(null) : editor.close()),
   };
   if (key in TOOLS) editor.chooseTool(view.tool === TOOLS[key] ? "move" : TOOLS[key]);
@@ -37,7 +51,9 @@ export function handleKey(editor, event) {
 
 // A dialog keeps the focus: after the last element comes the first.
 function keepInside({ root }, event) {
-  const all = [...root.querySelectorAll("button, select, input, [tabindex='0']")].filter((e) => !e.disabled && e.offsetParent !== null);
+  const all = [...root.querySelectorAll("button, select, input, [tabindex='0']")].filter(
+    (e) => !e.disabled && e.offsetParent !== null,
+  );
   const [first, last] = [all[0], all.at(-1)];
   if (event.shiftKey && (document.activeElement === first || document.activeElement === root)) last?.focus();
   else if (!event.shiftKey && document.activeElement === last) first?.focus();

@@ -10,15 +10,34 @@ export class SideView {
   constructor(server, say, onGone) {
     this.server = server;
     this.say = say;
-    this.canvas = make("canvas", "egox-ed-prior", { width: SIZE, height: SIZE, "data-testid": "egox-prior", role: "img",
-                                                    "aria-label": say("priorLabel") });
+    this.canvas = make("canvas", "egox-ed-prior", {
+      width: SIZE,
+      height: SIZE,
+      "data-testid": "egox-prior",
+      role: "img",
+      "aria-label": say("priorLabel"),
+    });
     this.message = make("div", "egox-ed-message");
     this.note = make("div", "egox-ed-note", { "data-testid": "egox-prior-note" });
-    this.moving = make("input", "", { type: "checkbox", "data-testid": "egox-prior-moving", onchange: () => this.again() });
-    this.element = make("section", "egox-ed-panel", { "aria-label": say("prior") },
-      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("prior")),
-        make("label", "egox-ed-check", { title: say("movingHelp") }, this.moving, say("moving"))),
-      make("div", "egox-ed-picture", {}, this.canvas, this.message), this.note);
+    this.moving = make("input", "", {
+      type: "checkbox",
+      "data-testid": "egox-prior-moving",
+      onchange: () => this.again(),
+    });
+    this.element = make(
+      "section",
+      "egox-ed-panel",
+      { "aria-label": say("prior") },
+      make(
+        "div",
+        "egox-ed-panel-head",
+        {},
+        make("b", "", {}, say("prior")),
+        make("label", "egox-ed-check", { title: say("movingHelp") }, this.moving, say("moving")),
+      ),
+      make("div", "egox-ed-picture", {}, this.canvas, this.message),
+      this.note,
+    );
     this.view = Math.random().toString(36).slice(2);
     this.count = 0;
     this.times = [];
@@ -50,7 +69,13 @@ export class SideView {
     if (!this.scene || this.closed) return;
     const { token, camera, frames } = this.scene;
     const picture = await this.server.picture("prior", {
-      token, camera, w2c: toW2c(pose), frame: Math.min(frame, frames - 1), size: SIZE, moving: this.moving.checked, view: this.view,
+      token,
+      camera,
+      w2c: toW2c(pose),
+      frame: Math.min(frame, frames - 1),
+      size: SIZE,
+      moving: this.moving.checked,
+      view: this.view,
       count: ++this.count,
     });
     if (!picture || this.closed) return;
@@ -61,7 +86,9 @@ export class SideView {
     this.times.push(performance.now());
     if (this.times.length > RATE_OF) this.times.shift();
     this.canvas.dataset.count = this.count;
-    this.note.textContent = this.say(picture.coverage > 0 ? "covered" : "coveredNone", { percent: Math.round(100 * picture.coverage) });
+    this.note.textContent = this.say(picture.coverage > 0 ? "covered" : "coveredNone", {
+      percent: Math.round(100 * picture.coverage),
+    });
   }
 
   // Pictures a second lately; 0 where too few or long ago.

@@ -163,7 +163,14 @@ export class EditorState {
   }
 
   setUp(up) {
-    this.change({ ...this.content, up });
+    this.change({ ...this.content, up, upGiven: true });
+  }
+
+  // What up is, where the document doesn't say: the poses stay, only the numbers that are shown change. No step to undo.
+  learnUp(up) {
+    if (this.content.upGiven || this.start !== null) return;
+    this.content = { ...this.content, up: [...up] };
+    this.tell("content");
   }
 
   replace(content) {

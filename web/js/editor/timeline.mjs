@@ -7,27 +7,59 @@ export class Timeline {
   constructor(state, say) {
     this.state = state;
     this.say = say;
-    this.chosen = 0; // the keyframe that delete, copy and the mode act on
     this.handles = make("div", "egox-ed-keys");
     this.ruler = make("canvas", "egox-ed-ruler");
     this.cursor = make("div", "egox-ed-cursor");
-    this.track = make("div", "egox-ed-track", { tabIndex: 0, role: "slider", "aria-label": say("frame"), "data-testid": "egox-track",
-                                                "aria-valuemin": "0" }, this.ruler, this.handles, this.cursor);
+    this.track = make(
+      "div",
+      "egox-ed-track",
+      { tabIndex: 0, role: "slider", "aria-label": say("frame"), "data-testid": "egox-track", "aria-valuemin": "0" },
+      this.ruler,
+      this.handles,
+      this.cursor,
+    );
     this.now = make("output", "egox-ed-now", { "data-testid": "egox-frame" });
     this.play = button("egox-play", "▶", say("play"), () => this.toggle());
-    this.mode = select("egox-mode", say("modeHelp"), MODES.map((mode) => [mode, say(mode)]), (mode) => this.setMode(mode));
+    this.mode = select(
+      "egox-mode",
+      say("modeHelp"),
+      MODES.map((mode) => [mode, say(mode)]),
+      (mode) => this.setMode(mode),
+    );
     this.add = button("egox-key-add", say("addKey"), say("addKeyHelp"), () => state.addKey());
     this.remove = button("egox-key-delete", say("deleteKey"), say("deleteKeyHelp"), () => state.deleteKey());
     this.copy = button("egox-key-copy", say("copy"), say("copyHelp"), () => state.copy());
     this.paste = button("egox-key-paste", say("paste"), say("pasteHelp"), () => state.paste());
     const previous = button("egox-key-previous", "◂◆", say("previousKey"), () => this.jump(-1));
     const next = button("egox-key-next", "◆▸", say("nextKey"), () => this.jump(1));
-    this.every = make("input", "", { type: "checkbox", "data-testid": "egox-mode-all", checked: true, onchange: () => this.show() });
-    this.element = make("section", "egox-ed-timeline", { "aria-label": say("timeline") },
-      make("div", "egox-ed-row", {}, previous, this.play, next, this.now,
-        make("span", "egox-ed-gap"), this.add, this.remove, this.copy, this.paste, this.mode,
-        make("label", "egox-ed-check", { title: say("modeAllHelp") }, this.every, say("modeAll"))),
-      this.track);
+    this.every = make("input", "", {
+      type: "checkbox",
+      "data-testid": "egox-mode-all",
+      checked: true,
+      onchange: () => this.show(),
+    });
+    this.element = make(
+      "section",
+      "egox-ed-timeline",
+      { "aria-label": say("timeline") },
+      make(
+        "div",
+        "egox-ed-row",
+        {},
+        previous,
+        this.play,
+        next,
+        this.now,
+        make("span", "egox-ed-gap"),
+        this.add,
+        this.remove,
+        this.copy,
+        this.paste,
+        this.mode,
+        make("label", "egox-ed-check", { title: say("modeAllHelp") }, this.every, say("modeAll")),
+      ),
+      this.track,
+    );
     dragging(this.track, { start: (event) => this.seek(event), move: (event) => this.seek(event) });
     this.track.addEventListener("keydown", (event) => this.key(event));
     this.outside = make("div", "egox-ed-hint", { hidden: true });
@@ -57,12 +89,17 @@ export class Timeline {
     const { keys, clock } = state.content;
     const last = state.clip.count - 1;
     const at = state.keyAt();
-    this.now.textContent = this.say("frameOf", { frame: state.frame, last, seconds: (state.clip.times[state.frame] - state.clip.times[0]).toFixed(2) });
+    this.now.textContent = this.say("frameOf", {
+      frame: state.frame,
+      last,
+      seconds: (state.clip.times[state.frame] - state.clip.times[0]).toFixed(2),
+    });
     this.track.setAttribute("aria-valuemax", last);
     this.track.setAttribute("aria-valuenow", state.frame);
     this.cursor.style.left = this.place(state.frame);
     while (this.handles.children.length > keys.length) this.handles.lastChild.remove();
-    while (this.handles.children.length < keys.length) this.handles.append(this.makeHandle(this.handles.children.length));
+    while (this.handles.children.length < keys.length)
+      this.handles.append(this.makeHandle(this.handles.children.length));
     let outside = 0;
     keys.forEach((key, i) => {
       const handle = this.handles.children[i];

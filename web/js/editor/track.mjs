@@ -11,7 +11,12 @@ export class Track {
     this.moments = keys.map((key) => key.moment);
     const curved = keys.length > 2 && keys.slice(0, -1).some((key) => key.mode === "spline");
     this.slopes = curved
-      ? [0, 1, 2].map((axis) => splineSlopes(this.moments, keys.map((key) => key.pose.position[axis])))
+      ? [0, 1, 2].map((axis) =>
+          splineSlopes(
+            this.moments,
+            keys.map((key) => key.pose.position[axis]),
+          ),
+        )
       : null;
   }
 
@@ -81,7 +86,8 @@ export function slerp(a, b, share) {
   const sin = Math.hypot(...a.map((v, i) => sign * b[i] - cos * v));
   const angle = Math.atan2(sin, cos);
   // Nearly the same rotation: the chord is the arc.
-  const [wa, wb] = sin < 1e-12 ? [1 - share, share] : [Math.sin((1 - share) * angle) / sin, Math.sin(share * angle) / sin];
+  const [wa, wb] =
+    sin < 1e-12 ? [1 - share, share] : [Math.sin((1 - share) * angle) / sin, Math.sin(share * angle) / sin];
   const q = a.map((v, i) => wa * v + sign * wb * b[i]);
   const size = Math.hypot(...q);
   return q.map((v) => v / size);
