@@ -109,14 +109,16 @@ def test_a_batch_is_its_clips_one_by_one_by_the_trainers_loop(sampler, clips) ->
     from egox_core.train.sample import collate
     from egox_core.train.sampling import sample_ego
 
-    conditioning = sampler.conditioning_of(SETTINGS)
-    assert (conditioning.lambda_g, conditioning.exo_clean, conditioning.prior) == (2.0, True, "prior")
+    own = sampler.conditioning_of(SETTINGS)
+    assert (own.lambda_g, own.exo_clean, own.prior) == (2.0, True, "prior")
     model, scope = sampler._model(SETTINGS)
-    samples = [sampler._sample(clip, conditioning, model.config.text_dim) for clip in clips]
-    together = sample_together(model, scope, collate(samples), conditioning, SETTINGS)
-    for sample, latent in zip(samples, together, strict=True):
-        alone = sample_ego(model, scope, sample, conditioning, steps=2, seed=SETTINGS.seed)
-        assert torch.allclose(alone[0], latent, atol=1e-4)  # sums in another order in a batch of two
+    samples = [sampler._sample(clip, own, model.config.text_dim) for clip in clips]
+    for more in ({}, {"exo_clean": False}, {"exo_clean": False, "exo_loss": True}):
+        conditioning = own.model_copy(update=more)
+        together = sample_together(model, scope, collate(samples), conditioning, SETTINGS)
+        for sample, latent in zip(samples, together, strict=True):
+            alone = sample_ego(model, scope, sample, conditioning, steps=2, seed=SETTINGS.seed)
+            assert torch.allclose(alone[0], latent, atol=1e-4)  # sums in another order in a batch of two
 
 
 def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
