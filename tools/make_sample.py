@@ -1,7 +1,8 @@
-"""Make the shipped sample: a synthetic take in the take layout, under 3 MB, licence-free because it is drawn here.
+"""Make the shipped samples: synthetic takes in the take layout, licence-free because they are drawn here.
 
-    python tools/make_sample.py                        # into sample/synthetic_room, the one that ships
-    python tools/make_sample.py --out DIR --seed 33    # another room
+    python tools/make_sample.py synthetic_room                 # detailed enough for the geometry
+    python tools/make_sample.py calm_room                      # the small model's: its first test scene
+    python tools/make_sample.py synthetic_room --out DIR --seed 33    # another room
 
 The same spec gives the same arrays on one machine; the videos' bytes also depend on the encoder's version.
 """
@@ -10,37 +11,60 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402  (the script is run by its path)
+from devtools.train_demo.clips import clip_spec  # noqa: E402  (the script is run by its path)
+from devtools.train_demo.settings import FIRST_SEED, ClipSettings  # noqa: E402
+from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402
+from egox_core.video_write import QUALITY  # noqa: E402
 
-FOLDER = ROOT / "sample" / "synthetic_room"
 LIMIT_BYTES = 3_000_000
+FINER = 3  # the small model's sample is drawn this many times finer than the model works, so that one can see it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    spec: SyntheticSpec
+    quality: int = QUALITY  # x264 rate factor
+
+
+def samples() -> Mapping[str, Sample]:
+    """The takes under sample/, by folder."""
+    clips = ClipSettings()
+    first = clip_spec(FIRST_SEED["test"], clips)
+    return {
+        "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
+        # What is shrunk to a few pixels must not bring its blocks along: stored finer than usual.
+        "calm_room": Sample(quality=12, spec=replace(
+            first, exo_width=FINER * clips.exo_width, exo_height=FINER * clips.size, ego_size=FINER * clips.size)),
+    }
 
 
 def main() -> int:
+    known = samples()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--seed", type=int, default=44)
-    parser.add_argument("--frames", type=int, default=49)
-    parser.add_argument("--height", type=int, default=448, help="of both pictures, px; exo is 7/4 as wide")
-    parser.add_argument("--texture", default="soft", choices=("plain", "soft", "detailed"))
+    parser.add_argument("name", choices=tuple(known))
+    parser.add_argument("--out", type=Path, help="instead of its place under sample/")
+    parser.add_argument("--seed", type=int, help="another room")
     options = parser.parse_args()
-    spec = SyntheticSpec(seed=options.seed, frames=options.frames, exo_width=options.height * 7 // 4,
-                         exo_height=options.height, ego_size=options.height, texture=options.texture)
+    sample = known[options.name]
+    spec = sample.spec if options.seed is None else replace(sample.spec, seed=options.seed)
+    folder = options.out or ROOT / "sample" / options.name
 
     def show(done: int, total: int, stage: str) -> None:
         print(f"\r{stage}: {done}/{total}", end="", flush=True)
 
-    write_take(make_take(spec, show), options.out)
-    sizes = {path.name: path.stat().st_size for path in sorted(options.out.iterdir())}
+    write_take(make_take(spec, show), folder, quality=sample.quality)
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     print()
     for name, size in sizes.items():
         print(f"{name:24s} {size / 1000:8.0f} kB")
-    print(f"{'together':24s} {sum(sizes.values()) / 1000:8.0f} kB in {options.out}")
+    print(f"{'together':24s} {sum(sizes.values()) / 1000:8.0f} kB in {folder}")
     if sum(sizes.values()) > LIMIT_BYTES:
         print(f"more than the sample's limit of {LIMIT_BYTES / 1e6:.0f} MB: draw it smaller", file=sys.stderr)
         return 1
