@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .attention_rows import AttentionRecord, AttentionRows, exo_part
 from .canvas import FRAMES_PER_LATENT
-from .colour_scale import colour_table
+from .colour_scale import colour_stops, colour_table
 
 MIN_TILE = 480  # px of width: smaller pictures are enlarged, or the labels would not fit
 TITLE, LEGEND, GAP = 30, 34, 8  # px
@@ -26,11 +27,20 @@ TOP_QUANTILE = 0.995
 class Heat:
     """One map over the exo frame."""
 
+    name: str  # weight | guided | plain
     title: str  # ASCII, the font's reach
     values: np.ndarray  # [h, w_exo] float, NaN where there is none
     low: float
     high: float
     unit: str
+
+    def legend(self) -> dict[str, Any]:
+        """Colours from low to high, and what their ends and middle stand for."""
+        return {"colours": colour_stops(), "ticks": [{"at": at, "label": self.tick(at)} for at in (0.0, 0.5, 1.0)]}
+
+    def tick(self, at: float) -> str:
+        """The value at a share of the scale."""
+        return f"{self.low + at * (self.high - self.low):.3g}{self.unit}"
 
 
 def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frames: Sequence[int]) -> list[Heat]:
@@ -44,17 +54,23 @@ def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frames: 
     found = []
     if rows.weight is not None:
         weight = exo_part(rows.weight[place], record.grid)[frames].nanmean(0).numpy()
-        found.append(Heat(title="geometry weight g = 1 + cos", values=weight, low=0.0, high=2.0, unit=""))
-    named = [("attention without GGA", rows.without, not record.guided)]
+        found.append(Heat(name="weight", title="geometry weight g = 1 + cos", values=weight, low=0.0, high=2.0,
+                          unit=""))
+    named = [("plain", "attention without GGA", rows.without, not record.guided)]
     if rows.guided is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
-        named.insert(0, (f"attention with GGA ({strength})", rows.guided, record.guided))
-    maps = [even * exo_part(row[place], record.grid)[frames].sum(0).numpy() for _, row, _ in named]
+        named.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, record.guided))
+    maps = [even * exo_part(row[place], record.grid)[frames].sum(0).numpy() for *_, row, _ in named]
     high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
-    for (title, _, acted), values in zip(named, maps, strict=True):
+    for (name, title, _, acted), values in zip(named, maps, strict=True):
         title += " - as in the model" if acted else ""
-        found.append(Heat(title=title, values=values, low=0.0, high=high, unit="x"))
+        found.append(Heat(name=name, title=title, values=values, low=0.0, high=high, unit="x"))
     return found
+
+
+def heat_picture(exo: Tensor, heat: Heat) -> Tensor:  # [H, W, 3] 0...1 -> [H, W, 3]
+    """One map over the exo frame, without title and legend."""
+    return torch.from_numpy(_overlay(_bytes(exo, 1.0), heat)).float() / 255
 
 
 def exo_share(row: Tensor, grid: tuple[int, int, int, int]) -> float:  # [tokens] -> 0...1
@@ -119,7 +135,7 @@ def _legend(strip: np.ndarray, heat: Heat) -> None:
     table = (255 * colour_table()).round().astype(np.uint8)
     strip[5:13, left:right] = table[np.linspace(0, 255, right - left).round().astype(int)][None]
     for share in (0.0, 0.5, 1.0):
-        text = f"{heat.low + share * (heat.high - heat.low):.3g}{heat.unit}"
+        text = heat.tick(share)
         if share == 0.5 and heat.unit:
             text += " of an even spread"
         (wide, _), _ = cv2.getTextSize(text, FONT, 0.42, 1)

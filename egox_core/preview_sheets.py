@@ -22,6 +22,11 @@ SHEET_PIXELS = 8_000_000  # of one sheet; larger ones decode with a visible paus
 QUALITY = 90
 
 
+def common_step(longest: int) -> int:
+    """By how many frames clips that are shown together go on, so that the longest has ``MAX_FRAMES`` at most."""
+    return max(1, math.ceil(longest / MAX_FRAMES))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheets:
     """Frames 0, step, 2 step, ... of a clip; frame n of them lies in sheet n // (columns * rows), row by row."""
@@ -43,12 +48,12 @@ class Sheets:
 def make_sheets(
     frames: Tensor,  # [T, H, W, 3] 0...1
     *,
-    max_frames: int = MAX_FRAMES,
+    step: int = 1,  # every so many frames is shown
     max_side: int = MAX_SIDE,
     quality: int = QUALITY,
     progress: Progress = no_progress,
 ) -> Sheets:
-    """Contact sheets of a clip, its frames no larger than ``max_side``, no more than ``max_frames`` of them.
+    """Contact sheets of a clip, its frames no larger than ``max_side``.
 
     Raises:
         EgoXInputError: no frames, or another shape.
@@ -56,7 +61,6 @@ def make_sheets(
     if frames.ndim != 4 or frames.shape[-1] < 3 or 0 in frames.shape:
         raise EgoXInputError("frames to preview", got=f"shape {tuple(frames.shape)}", expected="[T, H, W, 3]",
                              fix="connect pictures")
-    step = max(1, math.ceil(len(frames) / max_frames))
     chosen = range(0, len(frames), step)
     scale = min(1.0, max_side / max(frames.shape[1:3]))
     height, width = (max(1, round(side * scale)) for side in frames.shape[1:3])

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.attention_rows import AttentionRecord, AttentionRows, attention_rows, ego_query
-from ..egox_core.attention_view import attention_grid, exo_share, frame_of_latent, heats
+from ..egox_core.attention_view import attention_grid, exo_share, frame_of_latent, heat_picture, heats
 from ..egox_core.canvas import FRAMES_PER_LATENT
 from ..egox_core.errors import EgoXInputError
 from .clip_preview import Stream, preview_ui
@@ -72,17 +72,23 @@ class EgoXAttentionView(io.ComfyNode):
         progress = host_progress()
         rows = attention_rows(record, queries, None if head == ALL_HEADS else head, progress)
         per_frame = record.grid[1] * record.grid[3]
-        views = []
+        views, maps = [], {}
         for place, (at, query) in enumerate(zip(shown, queries, strict=True)):
             keys = range(record.grid[0]) if exo_frames == ALL_FRAMES else [query // per_frame]
             caption = f"ego frame {at}, pixel {ego_x}, {ego_y}"
-            views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y),
-                                        heats(record, rows, place, keys), caption))
+            found = heats(record, rows, place, keys)
+            views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y), found, caption))
+            for heat in found:
+                maps.setdefault(heat.name, []).append((heat_picture(exo_images[at], heat), heat.legend()))
             progress(place + 1, len(shown), "attention view")
         view, text = torch.stack(views), report(record, rows, head)
         ego = ego_images[shown, ..., :3] if all_frames else ego_images[..., :3]
-        streams = [Stream(name="attention", label="attention", frames=view, max_side=max(view.shape[1:3])),
-                   Stream(name="ego", label="ego", frames=ego, pick=PICK, every=FRAMES_PER_LATENT if all_frames else 1)]
+        every = FRAMES_PER_LATENT if all_frames else 1
+        streams = [Stream(name="ego", label="ego", frames=ego, pick=PICK, every=every)]
+        for name, drawn in maps.items():
+            # Each frame has its own scale of attention; the legend is the first one's where they are played.
+            streams.append(Stream(name=name, label=name, frames=torch.stack([picture for picture, _ in drawn]),
+                                  legend=drawn[0][1], max_side=max(exo_images.shape[1:3]), every=every))
         mark = {"x": ego_x, "y": ego_y, "frame": shown[0]}
         return io.NodeOutput(view, text, ui=preview_ui("attention", streams, text=text, mark=mark))
 

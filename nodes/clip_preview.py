@@ -14,7 +14,7 @@ from typing import Any
 import folder_paths
 from torch import Tensor
 
-from ..egox_core.preview_sheets import make_sheets
+from ..egox_core.preview_sheets import common_step, make_sheets
 from ..egox_core.progress import Progress, no_progress
 
 KEY = "egox_preview"
@@ -47,7 +47,8 @@ def preview_ui(
 ) -> dict[str, Any]:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
     frames = max((len(stream.frames) for stream in streams), default=0)
-    shown = [_written(stream, progress) for stream in streams]
+    step = common_step(frames)
+    shown = [_written(stream, step, progress) for stream in streams]
     preview = {"kind": kind, "fps": float(fps or DEFAULT_FPS), "frames": frames, "streams": shown, "curve": curve,
                "mark": mark, "text": text}
     return {"text": (text,), KEY: [preview]}
@@ -61,9 +62,9 @@ def clip_fps(times_s: Tensor | None) -> float | None:
     return (len(times_s) - 1) / span if span > 0 else None
 
 
-def _written(stream: Stream, progress: Progress) -> dict[str, Any]:
+def _written(stream: Stream, step: int, progress: Progress) -> dict[str, Any]:
     size = {} if stream.max_side is None else {"max_side": stream.max_side}
-    sheets = make_sheets(stream.frames, progress=progress, **size)
+    sheets = make_sheets(stream.frames, step=step, progress=progress, **size)
     folder = Path(folder_paths.get_temp_directory()) / SUBFOLDER
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{stream.name}_{uuid.uuid4().hex}"

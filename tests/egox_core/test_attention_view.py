@@ -82,7 +82,8 @@ def test_the_picture_is_warm_where_the_attention_is() -> None:
     exo, ego = torch.full((480, 800, 3), 0.5), torch.full((480, 480, 3), 0.5)
     values = np.zeros((3, 5))
     values[1, 3], values[0, 0] = 1.0, np.nan
-    grid = attention_grid(exo, ego, (100, 50), [Heat(title="a", values=values, low=0, high=1, unit="x")] * 2, "ego")
+    heat = Heat(name="plain", title="a", values=values, low=0, high=1, unit="x")
+    grid = attention_grid(exo, ego, (100, 50), [heat] * 2, "ego")
     assert grid.shape[0] % 2 == 0 and grid.shape[1] % 2 == 0
     top, left = GAP + TITLE, 2 * GAP + 800
     heat = grid[top:top + 480, left:left + 800]

@@ -40,9 +40,13 @@ def test_every_frame_is_in_its_place(count: int, monkeypatch) -> None:
 
 
 def test_long_and_large_clips_are_thinned_and_scaled() -> None:
-    sheets = preview_sheets.make_sheets(flat_frames(100, 40, 80), max_frames=30, max_side=40)
+    sheets = preview_sheets.make_sheets(flat_frames(100, 40, 80), step=4, max_side=40)
     assert (sheets.step, sheets.count, sheets.width, sheets.height) == (4, 25, 40, 20)
     assert abs(int(frame_of(sheets, 24)[5, 5, 0]) - round(255 * 96 / 100)) <= 2
+
+
+def test_no_more_frames_than_a_page_can_hold() -> None:
+    assert [preview_sheets.common_step(frames) for frames in (1, 49, 121, 122, 480)] == [1, 1, 1, 2, 4]
 
 
 def test_no_frames_are_refused() -> None:

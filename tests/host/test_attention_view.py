@@ -152,11 +152,11 @@ def test_the_view_shows_it(rig) -> None:
     assert picture.shape[0] == 1 and picture.shape[1] % 2 == 0 and picture.shape[2] >= 2 * 480
     assert text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
     preview = out.ui["egox_preview"][0]
-    assert [stream["name"] for stream in preview["streams"]] == ["attention", "ego"]
+    assert [stream["name"] for stream in preview["streams"]] == ["ego", "weight", "guided", "plain"]
     assert preview["mark"] == {"x": 20, "y": 9, "frame": 5}
-    assert preview["streams"][1]["pick"] == {"x": "ego_x", "y": "ego_y", "frame": "frame"}
+    assert preview["streams"][0]["pick"] == {"x": "ego_x", "y": "ego_y", "frame": "frame"}
     every = view(rig, attention, all_frames=True, exo_frames="all frames")
-    assert every.result[0].shape[0] == 3 and every.ui["egox_preview"][0]["streams"][1]["step"] == 4
+    assert every.result[0].shape[0] == 3 and every.ui["egox_preview"][0]["streams"][0]["step"] == 4
     assert not torch.equal(view(rig, attention, ego_x=0).result[0], picture), "another pixel looks elsewhere"
 
 

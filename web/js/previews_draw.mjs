@@ -68,6 +68,13 @@ export function drawLegend(context, legend, [x, y, w], ink) {
   return LEGEND_HEIGHT;
 }
 
+// On the lower edge of a picture, white on dark.
+export function drawLegendOver(context, legend, [x, y, w, h]) {
+  context.fillStyle = "rgba(0, 0, 0, 0.66)";
+  context.fillRect(x, y + h - LEGEND_HEIGHT, w, LEGEND_HEIGHT);
+  drawLegend(context, legend, [x, y + h - LEGEND_HEIGHT, w], "#fff");
+}
+
 export function drawMark(context, mark, clip, [x, y, w, h]) {
   const px = x + ((mark.x + 0.5) / clip.source[0]) * w;
   const py = y + ((mark.y + 0.5) / clip.source[1]) * h;

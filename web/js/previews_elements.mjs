@@ -40,8 +40,9 @@ export function buildElements(preview, { say }) {
   };
   play.onclick = () => preview.toggle();
   frame.oninput = () => {
+    const number = Number(frame.value); // stopping writes the old frame into the slider
     preview.stop();
-    preview.seek(Number(frame.value));
+    preview.seek(number);
   };
   listen(preview, root, stage, wipe);
 

@@ -1,11 +1,12 @@
 // One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of nodes or the host.
 import { buildElements } from "./previews_elements.mjs";
-import { drawCurve, drawLabel, drawLegend, drawMark, drawPicture, drawWipe } from "./previews_draw.mjs";
+import { drawCurve, drawLabel, drawLegend, drawLegendOver, drawMark, drawPicture, drawWipe } from "./previews_draw.mjs";
 import { contain, LEGEND_HEIGHT, sideBySide } from "./previews_layout.mjs";
 import { loadClips } from "./previews_sheets.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
+const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 
 export class Preview {
   // host: say(key, values) -> text; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
@@ -46,9 +47,13 @@ export class Preview {
   // Names of the views that there are for these clips, the default first.
   views() {
     const names = this.clips.map((clip) => clip.name);
-    const moving = this.clips.filter((clip) => !clip.still || this.count === 1);
-    if (moving.length < 2) return names;
-    return this.kind === "compare" ? [SIDE, WIPE, ...names] : [...names, SIDE, WIPE];
+    if (this.comparable().length < 2) return names;
+    return this.kind === "prior" ? [...names, SIDE, WIPE] : [SIDE, WIPE, ...names];
+  }
+
+  // Clips that show the same scene: not the plot beside a depth.
+  comparable() {
+    return this.clips.filter((clip) => !clip.still || this.count === 1 || this.kind === "attention");
   }
 
   // Takes what nodes/clip_preview.py (or the live preview) sent. The last call wins; the old pictures stay until the
@@ -84,10 +89,10 @@ export class Preview {
 
   // The wipe's two pictures: the result beside the truth, else beside what it was made from.
   setPair() {
-    const names = this.clips.filter((clip) => !clip.still || this.count === 1).map((clip) => clip.name);
+    const names = this.comparable().map((clip) => clip.name);
     const known = (name) => names.includes(name);
     if (this.pair && this.pair.every(known)) return;
-    const pairs = [["ego", "truth"], ["prior", "ego"], ["exo", "ego"], ["prior", "coverage"]];
+    const pairs = [["guided", "plain"], ["ego", "truth"], ["prior", "ego"], ["exo", "ego"], ["prior", "coverage"]];
     this.pair = pairs.find((pair) => pair.every(known)) ?? [names[0], names[1] ?? names[0]];
   }
 
@@ -182,15 +187,12 @@ export class Preview {
   }
 
   drawSide(context, [x, y, width, height]) {
-    const clips = this.clips.filter((clip) => !clip.still || this.count === 1);
-    const legend = clips.find((clip) => clip.legend)?.legend;
-    const room = legend ? LEGEND_HEIGHT : 0;
-    this.boxes = sideBySide(clips, [x, y, width, height - room]);
+    this.boxes = sideBySide(this.comparable(), [x, y, width, height]);
     for (const { clip, box } of this.boxes) {
       drawPicture(context, clip, this.number, box);
-      drawLabel(context, this.label(clip), box[0] + 4, box[1] + 4);
+      drawLabel(context, this.label(clip) + (clip.pick ? `: ${this.host.say("pick")}` : ""), box[0] + 4, box[1] + 4);
+      if (clip.legend && box[2] >= LEGEND_MIN_WIDTH) drawLegendOver(context, clip.legend, box);
     }
-    if (legend) drawLegend(context, legend, [x, height - room, width], this.ink());
   }
 
   drawWiped(context, stage) {

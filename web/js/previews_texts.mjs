@@ -11,8 +11,8 @@ const TEXTS = {
     emptyLive: "While sampling, the ego video appears here in rough colours.",
     emptyCompare: "Run the graph: the ego video appears here. Connect exo_images, prior and ground_truth to compare.",
     emptyAttention: "Run the graph: attention appears here. Click in the ego picture to choose another pixel.",
-    pick: "click to choose the pixel", exo: "exo", prior: "prior", ego: "ego", truth: "ground truth",
-    coverage: "coverage", depth: "depth", plot: "α, β, residual", attention: "attention",
+    pick: "click a pixel", exo: "exo", prior: "prior", ego: "ego", truth: "ground truth",
+    coverage: "coverage", depth: "depth", plot: "α, β, residual", weight: "g = 1 + cos", guided: "with GGA", plain: "without GGA",
   },
   ko: {
     view: "보기", side: "나란히", wipe: "와이프", left: "와이프 왼쪽", right: "와이프 오른쪽",
@@ -24,8 +24,8 @@ const TEXTS = {
     emptyLive: "샘플링하는 동안 ego 비디오가 대략적인 색으로 여기에 나타납니다.",
     emptyCompare: "그래프를 실행하면 ego 비디오가 나타납니다. 비교하려면 exo_images, prior, ground_truth를 연결하세요.",
     emptyAttention: "그래프를 실행하면 어텐션이 나타납니다. ego 그림을 클릭해 다른 픽셀을 고르세요.",
-    pick: "클릭해서 픽셀 선택", exo: "exo", prior: "프라이어", ego: "ego", truth: "정답", coverage: "커버리지",
-    depth: "깊이", plot: "α, β, 잔차", attention: "어텐션",
+    pick: "픽셀 클릭", exo: "exo", prior: "프라이어", ego: "ego", truth: "정답", coverage: "커버리지",
+    depth: "깊이", plot: "α, β, 잔차", weight: "g = 1 + cos", guided: "GGA 있음", plain: "GGA 없음",
   },
   zh: {
     view: "视图", side: "并排", wipe: "划像", left: "划像左侧", right: "划像右侧", play: "播放（空格）", pause: "暂停（空格）",
@@ -36,8 +36,8 @@ const TEXTS = {
     emptyLive: "采样时，此处以粗略颜色显示 ego 视频。",
     emptyCompare: "运行后，此处显示 ego 视频。连接 exo_images、prior 和 ground_truth 即可对比。",
     emptyAttention: "运行后，此处显示注意力。在 ego 画面中点击可另选像素。",
-    pick: "点击选择像素", exo: "exo", prior: "先验", ego: "ego", truth: "真值", coverage: "覆盖", depth: "深度",
-    plot: "α、β、残差", attention: "注意力",
+    pick: "点击选像素", exo: "exo", prior: "先验", ego: "ego", truth: "真值", coverage: "覆盖", depth: "深度",
+    plot: "α、β、残差", weight: "g = 1 + cos", guided: "有 GGA", plain: "无 GGA",
   },
   ja: {
     view: "表示", side: "並べる", wipe: "ワイプ", left: "ワイプの左", right: "ワイプの右", play: "再生（スペース）",
@@ -49,8 +49,8 @@ const TEXTS = {
     emptyLive: "サンプリング中、ego 動画がおおまかな色でここに表示されます。",
     emptyCompare: "実行すると ego 動画が表示されます。比べるには exo_images、prior、ground_truth をつないでください。",
     emptyAttention: "実行するとアテンションが表示されます。ego 画像をクリックすると別の画素を選べます。",
-    pick: "クリックで画素を選択", exo: "exo", prior: "プライア", ego: "ego", truth: "正解", coverage: "被覆",
-    depth: "深度", plot: "α、β、残差", attention: "アテンション",
+    pick: "画素をクリック", exo: "exo", prior: "プライア", ego: "ego", truth: "正解", coverage: "被覆",
+    depth: "深度", plot: "α、β、残差", weight: "g = 1 + cos", guided: "GGA あり", plain: "GGA なし",
   },
 };
 
