@@ -81,9 +81,9 @@ def keyframes_of_path(upright_w2c: Tensor, clip: ClipMoments, up=DEFAULT_UP, tol
     off_m, off_deg = fitted_error(w2c, index, chosen) if len(w2c) > 1 else (0.0, 0.0)
     keyframes = []
     for i in chosen:
-        yaw, pitch, roll = pose_angles(w2c[i], up)
+        yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
         keyframes.append({"frame": int(index[i]), "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
-                          "yaw_deg": round(yaw, 5), "pitch_deg": round(pitch, 5), "roll_deg": round(roll, 5)})
+                          "yaw_deg": yaw, "pitch_deg": pitch, "roll_deg": roll})
     document = {"up": [float(v) for v in up], "interpolation": "spline", "keyframes": keyframes}
     note = f"{len(upright_w2c)} poses as {len(chosen)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
     return document, note
