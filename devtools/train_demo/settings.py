@@ -34,7 +34,7 @@ class VaeSettings:
 
     dim: int = 16
     skeleton_steps: int = 1500  # of the steps, with its convolutions of residual branches left out
-    steps: int = 4500
+    steps: int = 3500
     batch: int = 2  # pieces of crop x crop px
     crop: int = 64
     learning_rate: float = 1.5e-3
@@ -51,7 +51,7 @@ class TransformerSettings:
     layers: int = 8
     ffn: int = 1024
     text_dim: int = 1024  # LotusConditioning's, so that no text encoder has to ship
-    base_steps: int = 3000
+    base_steps: int = 1200
     base_batch: int = 16
     base_rate: float = 1e-3
     lora_steps: int = 6000
@@ -72,7 +72,7 @@ class DemoTraining:
     train_clips: int = 2000
     validation_clips: int = 64
     test_clips: int = 64
-    base_clips: int = 1000  # of the training clips, for the base's single views
+    base_clips: int = 640  # of the training clips, for the base's single views
     colour_variants: int = 2  # of each training clip, for the LoRA
     ablation_steps: int = 1500
     ablation_seeds: int = 1  # two where a GPU is at hand
