@@ -16,7 +16,6 @@ from egox_core.data.cache_store import (
     CacheIndex,
     fingerprint,
     shard_fingerprint,
-    shard_name,
     stored,
     write_index,
     write_shard,
@@ -99,7 +98,7 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
             seeds = held["seed"].tolist()
         made_from = fingerprint({"version": VERSION, "models": maker.models, "settings": told, "seeds": seeds,
                                  "variant": variant, "clips": repr(maker.clips)})
-        name = shard_name(number)
+        name = f"{file.stem}-v{variant}.safetensors"  # so that clips drawn later leave these as they are
         names = [f"{seed:06d}v{variant}" for seed in seeds]
         if shard_fingerprint(folder / name) != made_from:
             if not wanted():
