@@ -1,0 +1,232 @@
+"""The pose editor's routes on the real server: what they answer, to whom, and what they refuse."""
+
+from __future__ import annotations
+
+import copy
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from devtools.api_client import ApiClient
+from tests.host.prompts import id_of, small
+
+FRAMES = 5
+NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(client: ApiClient, name: str, body: Any, **headers: str) -> Answer:
+    """As the server's own page asks, unless the headers say otherwise (an empty one is left out)."""
+    host = client.address.split("//")[1]
+    sent = {"Content-Type": "application/json", "Origin": f"http://{host}"} | {k.replace("_", "-"): v for k, v
+                                                                               in headers.items()}
+    data = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8")
+    request = urllib.request.Request(f"{client.address}/egox/pose_editor/{name}", data,
+                                     {k: v for k, v in sent.items() if v}, method="POST")
+    try:
+        with DIRECT.open(request, timeout=60) as answer:
+            return Answer(answer.status, answer.read(), dict(answer.headers))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read(), dict(error.headers))
+
+
+def graph(load_workflow, **pose: Any) -> dict[str, Any]:
+    """The part of the demo that leads to the pose node, which runs alone."""
+    prompt = small(load_workflow("egox_demo"), frames=FRAMES, size=96)
+    prompt = {k: n for k, n in prompt.items() if n["class_type"] in NEEDED}
+    prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= pose
+    return prompt
+
+
+def run(client: ApiClient, prompt: dict[str, Any]) -> dict[str, Any]:
+    outcome = client.run(prompt)
+    assert outcome.status == "success", outcome.error_text
+    return outcome.outputs[id_of(prompt, "EgoXEgoPoseInput")]["egox_pose"][0]
+
+
+@pytest.fixture(scope="module")
+def told(server, load_workflow) -> dict[str, Any]:
+    return run(server.client, graph(load_workflow))
+
+
+@pytest.fixture(scope="module")
+def camera(server, load_workflow) -> dict[str, Any]:
+    prompt = graph(load_workflow)
+    widgets = prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"]
+    return ask(server.client, "camera", widgets).json()
+
+
+def test_the_node_tells_the_page_what_it_needs(told: dict[str, Any], client: ApiClient, load_workflow) -> None:
+    scene = told["scene"]
+    assert len(scene["token"]) >= 32 and scene["frames"] == told["frames"] == FRAMES == len(told["path"])
+    assert len(told["indices"]) == len(told["times_s"]) == FRAMES and scene["pictures"] and scene["whole"]
+    assert scene["up"] == [0, 0, 1] and np.array(told["path"]).shape == (FRAMES, 3, 4)
+    # The same scene keeps its token, in a run that comes from the cache and in one with another path.
+    assert run(client, graph(load_workflow))["scene"]["token"] == scene["token"]
+    moved = run(client, graph(load_workflow, source="constant", z=1.0))
+    assert moved["scene"]["token"] == scene["token"] and moved["path"] != told["path"]
+
+
+def test_cloud(client: ApiClient, told: dict[str, Any]) -> None:
+    token, count = told["scene"]["token"], told["scene"]["points"]
+    whole = ask(client, "cloud", {"token": token})
+    assert whole.status == 200 and len(whole.body) == 15 * count and int(whole.headers["X-EgoX-Points"]) == count
+    xyz = np.frombuffer(whole.body[:12 * count], "<f4").reshape(-1, 3)
+    assert np.isfinite(xyz).all() and xyz.std(0).min() > 0.1
+    part = ask(client, "cloud", {"token": token, "most": 100})
+    assert part.body[:1200] == whole.body[:1200] and len(part.body) == 1500
+    moving = ask(client, "cloud", {"token": token, "part": "moving", "frame": 2})
+    assert moving.status == 200 and 0 < len(moving.body) and len(moving.body) % 15 == 0
+
+
+def picture(answer: Answer) -> np.ndarray:
+    assert answer.status == 200 and answer.headers["Content-Type"] == "image/jpeg", answer.body[:300]
+    return cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_prior_and_exo_frame(client: ApiClient, told: dict[str, Any], camera: dict[str, Any]) -> None:
+    body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0]}
+    first = ask(client, "prior", body)
+    assert picture(first).shape == (224, 224, 3) and float(first.headers["X-EgoX-Coverage"]) > 0.3
+    again = picture(ask(client, "prior", body | {"size": 64, "moving": True, "frame": 3}))
+    assert again.shape == (64, 64, 3)
+    turned = [[-v for v in row] if i != 1 else row for i, row in enumerate(told["path"][0])]  # by 180 degrees
+    assert np.abs(picture(ask(client, "prior", body | {"w2c": turned})).astype(int) - picture(first)).mean() > 5
+    exo = picture(ask(client, "exo_frame", {"token": told["scene"]["token"], "frame": 1}))
+    assert list(exo.shape[1::-1]) == told["scene"]["exo_size"] and exo.std() > 10
+
+
+def test_late_requests_are_dropped(client: ApiClient, told: dict[str, Any], camera: dict[str, Any]) -> None:
+    body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0], "view": "late"}
+    assert ask(client, "prior", body | {"count": 5}).status == 200
+    assert ask(client, "prior", body | {"count": 4}).status == 204
+    assert ask(client, "prior", body | {"count": 4, "view": "another"}).status == 200
+
+
+def test_pick(client: ApiClient, told: dict[str, Any]) -> None:
+    body = {"token": told["scene"]["token"], "frame": 0}
+    found = ask(client, "pick", body | {"u": 0.5, "v": 0.8}).json()
+    pose = np.array(told["scene"]["exo_from_scene"][0])
+    seen = pose[:, :3] @ found["point"] + pose[:, 3]
+    lens = told["scene"]["exo_camera"]
+    u = (seen[0] / seen[2] * lens["fx"] + lens["cx"] + 0.5) / lens["width"]
+    assert u == pytest.approx(0.5, abs=0.01) and seen[2] == pytest.approx(found["depth_m"], rel=1e-3)
+    assert ask(client, "pick", body | {"u": 1.5, "v": 0.5}).status == 400
+
+
+def test_camera_of_the_widgets(camera: dict[str, Any], client: ApiClient) -> None:
+    assert camera["quarter_turns"] == 1 and len(camera["outline"]) == 64
+    custom = {"camera": "custom", "size": 64, "lens": "pinhole", "focal": 32.0, "centre_x": 31.5, "centre_y": 31.5}
+    assert ask(client, "camera", custom).json()["camera"]["lens"] == "pinhole"
+    assert ask(client, "camera", custom | {"centre_x": 640}).status == 400
+    assert ask(client, "camera", custom | {"size": "wide"}).status == 400
+
+
+@pytest.mark.parametrize("form", ["keyframes", "trajectory", "meta", "blender", "colmap"])
+def test_export_and_import(client: ApiClient, told: dict[str, Any], camera: dict[str, Any], form: str) -> None:
+    common = {"token": told["scene"]["token"], "camera": camera["camera"], "indices": told["indices"],
+              "times_s": told["times_s"], "up": told["scene"]["up"]}
+    made = ask(client, "import", common | {"poses": told["path"]}).json()
+    assert "keyframes" in made["note"]
+    out = ask(client, "export", common | {"document": made["document"], "form": form})
+    assert out.status == 200 and "attachment" in out.headers["Content-Disposition"]
+    if form == "colmap":
+        assert out.body[:2] == b"PK"
+        return
+    back = ask(client, "import", common | {"texts": {"path.json": out.body.decode("utf-8")}}).json()
+    first, again = (d["document"]["keyframes"][0] for d in (made, back))
+    assert again["position"] == pytest.approx(first["position"], abs=1e-3)
+    assert again["yaw_deg"] == pytest.approx(first["yaw_deg"], abs=0.01)
+
+
+def test_a_path_outside_the_hosts_folders_is_refused(client: ApiClient, told: dict[str, Any],
+                                                     camera: dict[str, Any], server_base) -> None:
+    common = {"camera": camera["camera"], "indices": told["indices"], "times_s": told["times_s"]}
+    path = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])
+    (server_base.root / "secret.json").write_text(path, encoding="utf-8")
+    (server_base.input / "mine.json").write_text(path, encoding="utf-8")
+    assert ask(client, "import", common | {"file": "mine.json"}).json()["document"]["keyframes"][0]["position"][2] == 7
+    for name in ("../secret.json", str(server_base.root / "secret.json"), "/etc/passwd", "input/../../secret.json"):
+        answer = ask(client, "import", common | {"file": name})
+        assert answer.status == 400 and "position" not in answer.json()["reason"], name
+    for name in ("../x.json", "a/b.json", ""):
+        assert ask(client, "import", common | {"texts": {name: "{}"}}).status == 400
+
+
+def test_only_the_servers_own_page_is_answered(client: ApiClient, told: dict[str, Any]) -> None:
+    body, host = {"token": told["scene"]["token"], "most": 10}, client.address.split("//")[1]
+    allowed = [{}, {"Sec_Fetch_Site": "same-origin", "Origin": ""}]
+    refused = [{"Origin": ""}, {"Origin": "http://evil.example"}, {"Origin": "null"},
+               {"Origin": f"http://evil.{host}"}, {"Sec_Fetch_Site": "same-site"},
+               {"Sec_Fetch_Site": "none", "Origin": ""}, {"Sec_Fetch_Site": "cross-site", "Origin": ""},
+               {"Origin": "http://127.0.0.1:1"}]
+    for headers in allowed:
+        assert ask(client, "cloud", body, **headers).status == 200, headers
+    for headers in refused:
+        answer = ask(client, "cloud", body, **headers)
+        assert answer.status == 403 and len(answer.body) < 200, headers
+    with pytest.raises(urllib.error.HTTPError) as info:
+        DIRECT.open(f"{client.address}/egox/pose_editor/cloud", timeout=20)
+    assert info.value.code in (404, 405)
+
+
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("cloud", {"token": 3}, "token"), ("cloud", {"part": "all"}, "part"), ("cloud", {"most": 10**9}, "most"),
+    ("cloud", {"frame": FRAMES, "part": "moving"}, "frame"), ("cloud", {"frame": True}, "frame"),
+    ("prior", {"size": 4096}, "size"), ("prior", {"w2c": [[1]]}, "w2c"), ("prior", {"w2c": None}, "w2c"),
+    ("prior", {"w2c": [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0]]}, "rotation"),
+    ("prior", {"camera": {"lens": "none"}}, "camera"), ("prior", {"count": "x"}, "count"),
+    ("pick", {"u": "left", "v": 0}, "u"), ("import", {"texts": {"x.json": "{"}}, "JSON"),
+    ("import", {"texts": {"x.json": 3}}, "texts"), ("import", {"indices": "x"}, "moments"),
+    ("export", {"form": "exe"}, "form"), ("export", {"form": "keyframes", "document": {"keyframes": []}}, "keyframe"),
+    ("renew", {"node": ""}, "node"),
+])
+def test_a_malformed_body_is_refused_with_a_reason(client: ApiClient, told: dict[str, Any], camera: dict[str, Any],
+                                                   name: str, change: dict[str, Any], message: str) -> None:
+    body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0],
+            "indices": told["indices"], "times_s": told["times_s"]} | change
+    answer = ask(client, name, body)
+    assert answer.status == 400 and message in answer.json()["reason"], answer.body[:400]
+
+
+def test_what_is_no_json_or_too_large_is_refused(client: ApiClient) -> None:
+    for body in (b"", b"[1]", b"\xff\xfe", b"{", b"[" * 100_000):
+        answer = ask(client, "cloud", body)
+        assert answer.status == 400 and "JSON" in answer.json()["reason"]
+    assert ask(client, "cloud", b" " * 300_000).status == 413
+
+
+def test_an_old_token_is_gone_and_a_run_brings_the_scene_back(client: ApiClient, load_workflow) -> None:
+    """Four scenes are kept; the least recently used goes. A page that says so gets a new one although the host has
+    the node's result in its cache."""
+    first = run(client, graph(load_workflow))
+    tokens = [first["scene"]["token"]]
+    for start in (3, 6, 9, 12):
+        prompt = graph(load_workflow)
+        prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"]["start_frame"] = start
+        tokens.append(run(client, prompt)["scene"]["token"])
+    assert len(set(tokens)) == 5
+    answers = [ask(client, "cloud", {"token": t, "most": 10}) for t in tokens]
+    assert [a.status for a in answers] == [410, 200, 200, 200, 200]
+    assert "run the graph again" in answers[0].json()["reason"]
+    assert ask(client, "cloud", {"token": "x" * 32}).status == 410
+    prompt = graph(load_workflow)
+    assert ask(client, "renew", {"node": id_of(prompt, "EgoXEgoPoseInput")}).status == 200
+    again = run(client, copy.deepcopy(prompt))["scene"]["token"]
+    assert again != tokens[0] and ask(client, "cloud", {"token": again, "most": 10}).status == 200

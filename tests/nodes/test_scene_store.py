@@ -1,0 +1,101 @@
+"""Scenes that are held for the page: how many, how large, and under which tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def scene(pack: ModuleType):
+    from egox_pack.egox_core.cameras import CameraModel
+    from egox_pack.egox_core.pointcloud import build_scene
+    from egox_pack.egox_core.types import DepthVideo
+
+    camera = CameraModel(lens="pinhole", width=32, height=24, fx=30, fy=30, cx=15.5, cy=11.5)
+    depth = torch.full((5, 24, 32), 2.0)
+    depth[:, 8:12, 8:14] = 1.0
+    dynamic = torch.zeros(5, 24, 32, dtype=torch.bool)
+    dynamic[:, 8:12, 8:14] = True
+    frames = torch.rand(5, 24, 32, 3, generator=torch.Generator().manual_seed(0))
+    return build_scene(frames, DepthVideo(depth_m=depth, camera=camera, dynamic=dynamic)), frames
+
+
+def store(pack: ModuleType, **options):
+    from egox_pack.nodes.scene_store import SceneStore
+
+    return SceneStore(**options)
+
+
+def copies(scene, count: int) -> list:
+    return [replace(scene, notes=(str(i),)) for i in range(count)]
+
+
+def test_the_least_recently_used_goes(pack: ModuleType, scene) -> None:
+    held = store(pack)
+    tokens = [held.put(one, scene[1]).token for one in copies(scene[0], 4)]
+    assert len(set(tokens)) == 4 and all(len(t) >= 32 for t in tokens)
+    assert held.get(tokens[0]) is not None  # used: the second is now the oldest
+    fifth = held.put(copies(scene[0], 1)[0], scene[1]).token
+    assert held.get(tokens[1]) is None and len(held) == 4
+    assert all(held.get(t) is not None for t in (tokens[0], tokens[2], tokens[3], fifth))
+    assert held.get(None) is None and held.get(3) is None and held.get("") is None
+
+
+def test_the_same_scene_keeps_its_token(pack: ModuleType, scene) -> None:
+    held = store(pack)
+    first = held.put(*scene)
+    assert held.put(*scene) is first and len(held) == 1
+    assert held.put(scene[0], None).token != first.token
+
+
+def test_their_bytes_are_capped(pack: ModuleType, scene) -> None:
+    from egox_pack.nodes.scene_store import held_bytes
+
+    size = store(pack).put(*scene).bytes_held
+    assert size == held_bytes((scene[0], scene[1])) + 15 * len(store(pack).put(*scene).static)
+    size = store(pack).put(scene[0], scene[1].clone()).bytes_held
+    held = store(pack, cap=int(2.5 * size))
+    tokens = [held.put(one, scene[1].clone()).token for one in copies(scene[0], 3)]
+    assert [held.get(t) is not None for t in tokens] == [False, True, True]
+
+
+def test_what_is_too_large_is_held_without_its_clip(pack: ModuleType, scene) -> None:
+    held = store(pack, cap=20_000).put(*scene)
+    assert not held.whole and held.images is None and held.picture(0) is None
+    assert len(held.static) > 0 and len(held.moving(2)) == 0 and held.frames == 5
+    assert held.bytes_held == 15 * len(held.static)
+
+
+def test_moving_points_and_pictures(pack: ModuleType, scene) -> None:
+    held = store(pack).put(*scene)
+    assert len(held.moving(0)) > 0 and held.moving(0) is held.moving(0)
+    for frame in range(5):
+        held.moving(frame)
+    assert held.picture(0)[:2] == b"\xff\xd8" and held.picture(99) == held.picture(4)
+    assert held.exo_from_scene(0).tolist() == torch.eye(3, 4).tolist()
+
+
+def test_renewals_change_the_nodes_fingerprint(pack: ModuleType, scene) -> None:
+    held = store(pack)
+    assert held.renewals("5") == 0
+    held.renew("5")
+    held.renew("5")
+    assert held.renewals("5") == 2 and held.renewals("6") == 0
+
+
+def test_a_page_of_another_origin(pack: ModuleType) -> None:
+    from aiohttp.test_utils import make_mocked_request
+    from egox_pack.nodes.same_origin import is_same_origin
+
+    def asked(**headers: str) -> bool:
+        return is_same_origin(make_mocked_request("POST", "/", headers={k.replace("_", "-"): v
+                                                                        for k, v in headers.items()}))
+
+    assert asked(Host="box:8188", Origin="http://box:8188") and asked(Host="BOX:8188", Origin="http://box:8188")
+    assert asked(Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin")  # a proxy with its own name
+    assert not asked(Host="box:8188", Origin="http://box:8189") and not asked(Host="box:8188")
+    assert not asked(Host="box:8188", Origin="http://box:8188", Sec_Fetch_Site="cross-site")
