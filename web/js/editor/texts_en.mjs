@@ -32,7 +32,6 @@ export default {
   hintLook: "Drag to turn the head. Wheel, W A S D to move, Q E down and up; Shift for small steps.",
   hintSnap: "Click on a point of the cloud: the camera goes there.",
   hintAim: "Click on a point of the cloud: the camera looks at it.",
-  noPoint: "No point there.",
   // no scene
   emptyTitle: "No scene yet",
   emptyConnect:
@@ -44,7 +43,6 @@ export default {
   running: "Running …",
   gone: "The server no longer holds this scene (it keeps the last four). Run the graph again.",
   runFailed: "The run failed: {reason}",
-  subgraph: "Run the graph to load the scene.",
   notWhole: "The clip is too large to be kept for the editor: its moving points and pictures are left out.",
   foreign: "The node takes its path from ‘{source}’ (grey line). Editing makes keyframes of it.",
   start: "To begin: press ‘Place head’, click on the head in the exo frame, then on what it looks at.",
