@@ -55,6 +55,14 @@ def beside(clips: list[np.ndarray], height: int) -> np.ndarray:
     return np.stack(rows)
 
 
+def psnr(video: np.ndarray, truth: np.ndarray) -> float:
+    """dB over all frames that both have; the truth is scaled to the video's size."""
+    height, width = video.shape[1:3]
+    errors = [np.square(frame.astype(np.float64) - cv2.resize(true, (width, height), interpolation=cv2.INTER_AREA))
+              for frame, true in zip(video, truth, strict=False)]
+    return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-12)))
+
+
 def write_video(path: Path, frames: np.ndarray, rate: Fraction) -> None:
     """H.264 with square pixels; the file appears when it is complete."""
     part = path.with_name(f".part-{path.name}")
@@ -96,7 +104,10 @@ def main(arguments: list[str] | None = None) -> int:
     clips = {"exo": read_frames(args.exo, args.start, len(ego), step), "prior": prior,
              f"ego {args.label}".strip(): ego}
     if args.truth is not None:
-        clips["ego ground truth"] = read_frames(args.truth, args.start, len(ego), step)
+        truth = read_frames(args.truth, args.start, len(ego), step)
+        clips["ego ground truth"] = truth
+        if not args.label:
+            print(f"The ego video against the truth: PSNR {psnr(ego, truth):.2f} dB", flush=True)
     height = ego.shape[1]
     joined = beside(list(clips.values()), height)
     write_video(args.out / "side_by_side.mp4", joined, frame_rate(args.ego))

@@ -49,7 +49,8 @@ class LatentMaker:
         self.device, self.clips = torch.device(device), clips
         self.model = whole_clips(VaeEncoder(vae, device).model)
         self.models = {"vae": weights_hash(vae, "VAE"), "text": weights_hash(text, "text embedding")}
-        self.text = load_file(text)["embedding"]
+        embedding = load_file(text)["embedding"]
+        self.text = embedding.reshape(-1, embedding.shape[-1])  # the host's has a batch axis
         self.grey = self.encode([torch.full((clips.frames, clips.size, clips.size, 3), 128, dtype=torch.uint8)])[0]
 
     @torch.no_grad()

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from devtools.environment import Environment
+from devtools.errors import SetupError
+from devtools.layout import Layout
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.stop_request import StopRequest
 
@@ -101,7 +103,25 @@ def ablations(context: StageContext) -> bool:
     return True
 
 
-STAGES: Mapping[str, Stage] = {"clips": clips, "vae": vae, "base": base, "lora": lora, "ablations": ablations}
+def demo(context: StageContext) -> bool:
+    """Runs the demo's graph with what was trained, and keeps its figure: a test holds later versions to it."""
+    files, layout = context.files, Layout()
+    environment = context.environment
+    if environment is None:
+        raise SetupError("The demo needs a ComfyUI, and there is none here.")
+    if environment.run(["run.py", "demo"]):
+        raise SetupError("The demo failed; its figure stays as it was.")
+    from devtools.side_by_side import psnr, read_frames
+
+    truth = read_frames(layout.repo / "sample" / "calm_room" / "ego_ground_truth.mp4")
+    found = psnr(read_frames(layout.output / "egox_demo" / "ego.mp4"), truth)
+    write_json(files.records / "demo.json", {"take": "sample/calm_room", "psnr": round(found, 2)})
+    context.tell(f"PSNR {found:.2f} dB")
+    return True
+
+
+STAGES: Mapping[str, Stage] = {"clips": clips, "vae": vae, "base": base, "lora": lora, "demo": demo,
+                               "ablations": ablations}
 
 
 def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:

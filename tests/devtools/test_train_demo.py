@@ -140,7 +140,7 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
                             lora_steps=3, lora_batch=2, lora_rank=4))
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
     files.text.parent.mkdir(parents=True)
-    save_file({"embedding": torch.randn(2, 1024)}, files.text)  # the host's own needs the host: tests/host has it
+    save_file({"embedding": torch.randn(1, 2, 1024)}, files.text)  # the host's own needs the host: tests/host has it
     context = stages.StageContext(files=files, training=training, environment=None, tell=lambda _: None)
     started = threading.active_count()
     for name in ("clips", "vae", "base", "lora"):
