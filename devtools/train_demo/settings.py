@@ -54,7 +54,7 @@ class TransformerSettings:
     base_steps: int = 1200
     base_batch: int = 16
     base_rate: float = 1e-3
-    lora_steps: int = 6000
+    lora_steps: int = 3000
     lora_batch: int = 16
     lora_rate: float = 2e-3
     lora_rank: int = 32
@@ -69,7 +69,7 @@ class DemoTraining:
     clips: ClipSettings = ClipSettings()
     vae: VaeSettings = VaeSettings()
     transformer: TransformerSettings = TransformerSettings()
-    train_clips: int = 2000
+    train_clips: int = 1696
     validation_clips: int = 64
     test_clips: int = 64
     base_clips: int = 640  # of the training clips, for the base's single views
