@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .nan_median import median_over_frames
+
 OUTSIDE = float("nan")
 
 
@@ -80,6 +82,26 @@ def depth_noise(depth_m: Tensor) -> float:
     if second.numel() < 100:
         return 0.0
     return float(second[:: max(1, second.numel() // 100_000)].median()) / (0.6745 * 6 ** 0.5)
+
+
+def median_within(depth_m: Tensor, keep: Tensor, reach: int = 2) -> Tensor:
+    """Median depth around each pixel over the pixels of ``keep`` alone: stray pixels at an outline are the fewer ones.
+
+    Args:
+        depth_m: [H, W] z depth, NaN invalid.
+        keep: [H, W] bool, one object or several that don't touch.
+
+    Returns:
+        [H, W]; NaN outside ``keep`` and where the depth was invalid.
+    """
+    inside = torch.where(keep & torch.isfinite(depth_m), depth_m, torch.nan)
+    rows, cols = torch.isfinite(inside).nonzero(as_tuple=True)
+    wide = torch.nn.functional.pad(inside, (reach,) * 4, value=float("nan"))
+    size = 2 * reach + 1
+    around = torch.stack([wide[rows + dv, cols + du] for dv in range(size) for du in range(size)])
+    out = torch.full_like(depth_m, float("nan"))
+    out[rows, cols] = torch.from_numpy(median_over_frames(around.numpy()))
+    return out
 
 
 def smooth_depth(depth_m: Tensor, noise: float) -> Tensor:

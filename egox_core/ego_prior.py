@@ -128,6 +128,8 @@ def _chosen(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_
         parts.append(moving)
     points = parts[0] if len(parts) == 1 else join(*parts)
     keep = (points.edge <= options.max_edge) & (points.stray <= options.max_stray)
+    if options.coarse:
+        keep &= points.coarse
     if options.dynamic in ("without wearer", "without head"):
         centre = camera_centre(ego_from_frame).float()
         keep &= (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2

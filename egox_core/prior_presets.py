@@ -10,12 +10,13 @@ from .splat import SplatOptions
 
 PRIOR_PRESETS: Mapping[str, PriorOptions] = {
     # What the authors' LoRA was trained on: fading discs of 5 px, the nearest 20 laid over each other, nothing that
-    # moves (paper, section 3.1).
+    # moves (paper, section 3.1), one point for every second pixel each way: a floor close by shows as stripes.
     "released": PriorOptions(splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20),
-                             dynamic="leave out"),
+                             dynamic="leave out", coarse=True),
     # Patches that follow depth and sampling density, cracks closed, outlines smoothed, nothing drawn through objects.
+    # The wearer's head, which the ego camera sits in, is left out: no camera sees the face that it is mounted on.
     "clean": PriorOptions(splat=SplatOptions(style="surface"), max_edge=100.0, max_stray=0.03, hide_unseen=True,
-                          supersample=2, gap_reach=0.9, gap_px=2.0),
+                          dynamic="without head", head_radius_m=0.18, supersample=2, gap_reach=0.9, gap_px=2.0),
 }
 
 

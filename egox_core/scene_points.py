@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .types import PointCloud, PointSet
 
-FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "spread", "back", "instance")
+FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "spread", "back", "instance", "coarse")
 
 
 def select(points: PointSet, keep: Tensor) -> PointSet:

@@ -6,8 +6,9 @@
 Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading towards their rim,
 the nearest 20 laid over each other front to back. ``surface`` takes each point as a patch of the surface it was
 sampled from: the patch's projection is a parallelogram that reaches halfway to the neighbouring samples, so that a
-near floor has no gaps between its points and a far wall is not blurred; samples of the front surface are averaged,
-what lies behind is hidden.
+near floor has no gaps between its points and a far wall is not blurred; what lies behind the front surface is hidden.
+Its colour is interpolated between the samples around, as a picture's is between its pixels: patches of one colour each
+would make every edge of a patch an edge of the picture, which crawls as the camera moves.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class SplatOptions:
     radius_px: float = 5.0  # composite: radius of every disc
     points_per_pixel: int = 20  # composite: layers laid over each other
     reach: float = 0.52  # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
+    blend: float = 1.0  # surface: how far a sample's colour reaches, in samples (1: interpolated linearly)
     min_size_px: float = 1.0  # surface: smallest side of a patch, px of any picture: denser points leave no gaps
     max_size_px: float = 20.0  # surface: largest side; sparser samples leave gaps, which is honest
     depth_tolerance: float = 0.003  # surface: relative depth within which two samples belong to one surface
@@ -66,7 +68,7 @@ class SplatOptions:
         if self.style not in ("composite", "surface"):
             raise EgoXInputError("splat style", got=repr(self.style), expected="composite or surface",
                                  fix="choose one of them")
-        for name in ("radius_px", "reach", "min_size_px", "max_size_px", "depth_tolerance"):
+        for name in ("radius_px", "reach", "blend", "min_size_px", "max_size_px", "depth_tolerance"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise EgoXInputError(f"splat option {name}", got=value, expected="a positive number",
@@ -132,7 +134,8 @@ def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatI
 
 
 def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[Tensor, Tensor]:
-    """Patches of style ``surface``: the pixel at d from a centre is inside where |inverse d| <= reach, both parts.
+    """Patches of style ``surface``: the pixel at d from a centre is covered where |inverse d| <= reach, both parts, and
+    takes the point's colour where |inverse d| <= blend (:func:`blend_reach`).
 
     A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline is overdrawn by
     hardly more than the half sample that it may really reach. Its axes are stretched to at least ``min_size_px``, for
@@ -142,7 +145,7 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
         scale: picture height / 448.
 
     Returns:
-        (inverse [N, 2, 2]: from px to samples, half [N, 2]: half size of the bounding box, px).
+        (inverse [N, 2, 2]: from px to samples, half [N, 2]: half size of the box around all that it colours, px).
     """
     # A little of the identity keeps patches that are seen edge-on invertible.
     a = points.axes + 1e-3 * torch.eye(2, device=points.axes.device)
@@ -164,4 +167,9 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
     a = stretch @ a
     det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
     adjugate = torch.stack((a[:, 1, 1], -a[:, 0, 1], -a[:, 1, 0], a[:, 0, 0]), dim=-1).view(-1, 2, 2)
-    return adjugate / det[:, None, None], options.reach * a.abs().sum(-1)
+    return adjugate / det[:, None, None], blend_reach(options) * a.abs().sum(-1)
+
+
+def blend_reach(options: SplatOptions) -> float:
+    """How far a sample's colour reaches, in samples: never less than its patch."""
+    return max(options.blend, options.reach)

@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, patches
-from .splat_torch import KERNEL_SHARPNESS
+from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
+from .splat_torch import MIN_WEIGHT
 
 
 def splat_reference(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
@@ -20,22 +20,26 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
     image = blank(width, height)
     inverse, half = (t.tolist() for t in patches(points, options, height / REFERENCE_SIZE))
     uv, depth, rgb, extent = (t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent))
-    inside: dict[tuple[int, int], list[tuple[int, float]]] = {}  # pixel -> (point, squared distance in samples)
+    reach = blend_reach(options)
+    inside: dict[tuple[int, int], list[tuple[int, float, bool]]] = {}  # pixel -> (point, weight, covered by its patch)
     for number, (u, v) in enumerate(uv):
         (a_u, a_v), (b_u, b_v) = inverse[number]
         for row in range(max(0, math.floor(v - half[number][1])), min(height, math.ceil(v + half[number][1]) + 1)):
             for col in range(max(0, math.floor(u - half[number][0])), min(width, math.ceil(u + half[number][0]) + 1)):
-                a = a_u * (col - u) + a_v * (row - v)
-                b = b_u * (col - u) + b_v * (row - v)
-                if abs(a) <= options.reach and abs(b) <= options.reach:
-                    inside.setdefault((row, col), []).append((number, a * a + b * b))
+                a = abs(a_u * (col - u) + a_v * (row - v))
+                b = abs(b_u * (col - u) + b_v * (row - v))
+                if max(a, b) <= reach:
+                    weight = max(1 - a / options.blend, MIN_WEIGHT) * max(1 - b / options.blend, MIN_WEIGHT)
+                    inside.setdefault((row, col), []).append((number, weight, max(a, b) <= options.reach))
     for (row, col), found in inside.items():
-        front = min(depth[number] for number, _ in found)
+        front = min((depth[number] for number, _, covers in found if covers), default=math.inf)
+        if math.isinf(front):
+            continue  # only colours reach here, no patch
         total, colour, mean = 0.0, [0.0, 0.0, 0.0], 0.0
-        for number, squared in found:
-            if depth[number] - extent[number] - options.depth_tolerance * depth[number] > front:
-                continue  # behind the front surface
-            weight = math.exp(-KERNEL_SHARPNESS * squared)
+        for number, weight, covers in found:
+            slack = extent[number] + options.depth_tolerance * depth[number]
+            if depth[number] - slack > front or (depth[number] + slack < front and not covers):
+                continue  # behind or before the front surface
             total += weight
             mean += weight * depth[number]
             colour = [c + weight * x for c, x in zip(colour, rgb[number], strict=True)]

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, patches
+from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
 
 FAR = torch.iinfo(torch.int32).max
 PAIRS_AT_ONCE = 4_000_000
 """(point, pixel) pairs handled together: some 150 MB."""
 BAND_ROWS = 56
 """Rows of style composite drawn together on a CPU: its arrays then stay in a core's cache. A GPU takes all at once."""
-KERNEL_SHARPNESS = 4.0
-"""Weight exp(-sharpness d^2) at the distance d in samples: half a sample away a point still has 37 %."""
+MIN_WEIGHT = 0.01
+"""Least weight of a sample within its own reach, so that a pixel covered by one far corner of a patch has a colour."""
 BOX_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Points are grouped by the half size of the box that their patch fits in; each group is one rectangular array."""
 
@@ -30,44 +30,50 @@ def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOpt
 
 
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """Two passes: the front depth of every pixel, then the mean of what lies on that front surface."""
+    """Two passes: the front depth of every pixel, then the mean of the samples around on that front surface."""
     device, pixels = points.uv.device, height * width
-    inverse, half = patches(points, options, height / REFERENCE_SIZE)
     front = torch.full((pixels + 1,), float("inf"), device=device)  # the last one takes what lies outside
     # All pairs are kept for the second pass where they are few enough (the rule), else made again.
     kept: list[tuple[Tensor, ...]] | None = []
-    for pair in _pairs(points, inverse, half, options.reach, width, height):
-        index, pixel, _ = pair
-        front.scatter_reduce_(0, pixel.flatten(), points.depth[index][:, None].expand_as(pixel).flatten(), "amin")
+    for group in _pairs(points, options, width, height):
+        index, pixel, inside, _ = group
+        covered = torch.where(inside, pixel, pixels).flatten()
+        front.scatter_reduce_(0, covered, points.depth[index][:, None].expand_as(pixel).flatten(), "amin")
         if kept is not None:
-            kept.append(pair)
-            if sum(p[1].numel() for p in kept) > 3 * PAIRS_AT_ONCE:
+            kept.append(group)
+            if sum(g[1].numel() for g in kept) > 3 * PAIRS_AT_ONCE:
                 kept = None
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
-    reach = points.depth - points.extent - options.depth_tolerance * points.depth
+    slack = points.extent + options.depth_tolerance * points.depth
+    near, far = points.depth - slack, points.depth + slack
     sums = torch.zeros(5, pixels + 1, device=device)
-    for index, pixel, q in kept if kept is not None else _pairs(points, inverse, half, options.reach, width, height):
-        weight = torch.exp(-KERNEL_SHARPNESS * q) * (reach[index][:, None] <= front[pixel])
-        flat = pixel.flatten()
+    for index, pixel, inside, weight in kept if kept is not None else _pairs(points, options, width, height):
+        there = front[pixel]
+        # A covered pixel's front is no farther than the patch that covers it: that one always counts.
+        on_front = (near[index][:, None] <= there) & (inside | (there <= far[index][:, None]))
+        weight, flat = weight * on_front, pixel.flatten()
         sums[0].scatter_add_(0, flat, weight.flatten())
         for channel in range(3):
             sums[1 + channel].scatter_add_(0, flat, (weight * points.rgb[index, channel][:, None]).flatten())
         sums[4].scatter_add_(0, flat, (weight * points.depth[index][:, None]).flatten())
     sums = sums[:, :pixels].reshape(5, height, width)
-    coverage = sums[0] > 0
+    coverage = torch.isfinite(front[:pixels]).view(height, width)
     mean = sums[1:] / sums[0].clamp_min(1e-12)
     return SplatImage(rgb=torch.where(coverage[..., None], mean[:3].permute(1, 2, 0), 0.0).clamp(0, 1),
                       coverage=coverage, depth=torch.where(coverage, mean[3], float("nan")))
 
 
-def _pairs(points: ScreenPoints, inverse: Tensor, half: Tensor, reach: float, width: int,
-           height: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(point index [n], pixel [n, k], squared distance in samples [n, k]) in groups of equal box size.
+def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
+           height: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """(point [n], pixel [n, k], whether the patch covers it [n, k], weight of the point's colour [n, k]) in groups of
+    equal box size.
 
-    Pixels outside the patch or the picture are ``width * height``, an extra bin: selecting them away would cost
+    Pixels beyond the colour's reach or the picture are ``width * height``, an extra bin: selecting them away would cost
     more than adding them there.
     """
     device = points.uv.device
+    inverse, half = patches(points, options, height / REFERENCE_SIZE)
+    reach = blend_reach(options)
     centre = points.uv.round()
     # Rounding moves the centre by at most half a pixel.
     need = half.amax(-1) + 0.5
@@ -83,10 +89,17 @@ def _pairs(points: ScreenPoints, inverse: Tensor, half: Tensor, reach: float, wi
             u, v = centre[index, :1] + du, centre[index, 1:] + dv  # [n, k]
             x, y = u - points.uv[index, :1], v - points.uv[index, 1:]
             m = inverse[index]
-            a = m[:, 0, :1] * x + m[:, 0, 1:] * y
-            b = m[:, 1, :1] * x + m[:, 1, 1:] * y
-            inside = (a.abs() <= reach) & (b.abs() <= reach) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            yield index, torch.where(inside, v * width + u, float(width * height)).long(), a * a + b * b
+            a = (m[:, 0, :1] * x + m[:, 0, 1:] * y).abs_()
+            b = (m[:, 1, :1] * x + m[:, 1, 1:] * y).abs_()
+            far = torch.maximum(a, b)
+            seen = (far <= reach) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+            yield (index, torch.where(seen, v * width + u, float(width * height)).long(), far <= options.reach,
+                   tent(a, options.blend) * tent(b, options.blend))
+
+
+def tent(distance: Tensor, blend: float) -> Tensor:
+    """Weight of a sample at a distance in samples: 1 on it, 0 from ``blend`` on; never quite 0 within its patch."""
+    return (1 - distance / blend).clamp_min(MIN_WEIGHT)
 
 
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:

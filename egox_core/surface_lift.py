@@ -6,22 +6,26 @@ import torch
 from torch import Tensor
 
 from .cameras import CameraModel, pixel_rays
-from .depth_edges import depth_edge, depth_noise, smooth_depth, stray_step
+from .depth_edges import depth_edge, depth_noise, median_within, smooth_depth, stray_step
 from .object_backs import supposed_thickness
 from .poses import transform
+from .splat import REFERENCE_SIZE
 from .types import PointSet
 
 NOISE_GROWTH = 0.5
 """Growth of a patch per depth noise that smoothing left, both as shares of the distance: a patch reaches to half of
 where its neighbour may stand. Exact depth has none and its patches stay as they are."""
 STRONG_NOISE = 0.01
-"""Relative noise that one smoothing leaves visible: it gets a second one."""
+"""Relative noise that one smoothing leaves visible: a median takes stray pixels out before, a second one follows."""
 SLOW_SHARE = 0.15
 """Slow noise that smoothing leaves, as a share of the noise before."""
 SLOPE_NOISE = 1e-3
 """Relative noise left after smoothing above which slopes are not believed beyond ``MAX_SLOPE``."""
 MAX_SLOPE = 2.0
 """Depth change along a patch per its width: 63 degrees to the ray."""
+
+COARSE_STRIDE = 2
+"""The released renderer takes every second sample each way of a picture 448 high."""
 
 
 def depth_rays(camera: CameraModel, device: torch.device | str = "cpu") -> Tensor:
@@ -76,6 +80,9 @@ def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from
         max_edge: pixels that hang between surfaces by a larger relative step are left out.
     """
     noise = depth_noise(depth_m)
+    if noise > STRONG_NOISE:
+        # So rough a depth doesn't part a hand from the table by itself; the mask does.
+        depth_m = median_within(depth_m, keep)
     depth_m = smooth_depth(depth_m, noise)
     if noise > STRONG_NOISE:
         depth_m = smooth_depth(depth_m, 0.5 * noise)
@@ -103,9 +110,11 @@ def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from
         xyz = transform(frame_from_exo, xyz.double()).float()
         rotation = frame_from_exo[:, :3].float()
         steps, back = rotation @ steps, back @ rotation.T
+    stride = max(1, round(COARSE_STRIDE * depth_m.shape[0] / REFERENCE_SIZE))
     number = torch.zeros_like(rows) if instance is None else instance[rows, cols]
     return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols], stray=stray[rows, cols],
-                    spread=torch.full_like(edge[rows, cols], left), back=back, instance=number.to(torch.int16))
+                    spread=torch.full_like(edge[rows, cols], left), back=back, instance=number.to(torch.int16),
+                    coarse=(rows % stride == 0) & (cols % stride == 0))
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
@@ -127,4 +136,5 @@ def no_points(device: torch.device | str = "cpu") -> PointSet:
         stray=torch.empty(0, device=device), spread=torch.empty(0, device=device),
         back=torch.empty(0, 3, device=device),
         instance=torch.empty(0, dtype=torch.int16, device=device),
+        coarse=torch.empty(0, dtype=torch.bool, device=device),
     )

@@ -83,6 +83,7 @@ class PointSet:
     spread: Tensor  # [N] float32, relative standard deviation that the point's depth is thought to have
     back: Tensor  # [N, 3] float32, metres: from the point to the supposed back of its object; 0: none is supposed
     instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
+    coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way at 448 px
 
     def __len__(self) -> int:
         return self.xyz.shape[0]

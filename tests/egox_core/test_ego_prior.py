@@ -16,7 +16,7 @@ from egox_core.poses import camera_centre, compose, invert
 from egox_core.prior_options import PriorOptions
 from egox_core.prior_presets import PRIOR_PRESETS, prior_preset
 from egox_core.scene_points import scene_points, select
-from egox_core.surface_lift import no_points
+from egox_core.surface_lift import depth_rays, lift, no_points
 from egox_core.synthetic import SyntheticSpec, covisible, make_take
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 
@@ -52,7 +52,7 @@ def points_at(xyz: list[list[float]]) -> PointSet:
     return PointSet(xyz=torch.tensor(xyz), rgb=torch.full((count, 3), 200, dtype=torch.uint8),
                     steps=0.06 * torch.eye(3)[None, :, :2].repeat(count, 1, 1), edge=torch.zeros(count),
                     stray=torch.zeros(count), spread=torch.zeros(count), back=torch.zeros(count, 3),
-                    instance=torch.zeros(count, dtype=torch.int16))
+                    instance=torch.zeros(count, dtype=torch.int16), coarse=torch.ones(count, dtype=torch.bool))
 
 
 def cloud(points: PointSet, frames: int = 1, **changes) -> PointCloud:
@@ -250,3 +250,25 @@ def test_a_smaller_picture_shows_the_same(take, scene) -> None:
     halved = large.coverage.float().view(5, 112, 2, 112, 2).mean((2, 4)) > 0.5
     assert float((small.coverage & halved).sum() / (small.coverage | halved).sum()) > 0.93
     assert len(scene_points(scene, 1)) == len(scene.static) + len(scene.moving[1])
+
+
+def test_released_takes_every_second_sample_each_way() -> None:
+    depth = torch.full((448, 20), 2.0)
+    camera = CameraModel(lens="pinhole", width=20, height=448, fx=300.0, fy=300.0, cx=9.5, cy=223.5)
+    rays = depth_rays(camera)
+    points = lift(depth, torch.zeros(448, 20, 3, dtype=torch.uint8), torch.ones(448, 20, dtype=torch.bool), rays)
+    assert int(points.coarse.sum()) == 224 * 10 and bool(points.coarse[0]) and not points.coarse[1:20:2].any()
+    small = lift(depth[:128], torch.zeros(128, 20, 3, dtype=torch.uint8), torch.ones(128, 20, dtype=torch.bool),
+                 rays[:128])
+    assert bool(small.coarse.all()), "a picture of 128 px is coarser than that already"
+    assert prior_preset("released").coarse and not prior_preset("clean").coarse
+
+
+def test_clean_leaves_out_the_head_that_the_camera_sits_in() -> None:
+    """The face's inner side would hide everything, the ego camera being behind it."""
+    wall = points_at([[x / 20, y / 20, 3.0] for x in range(-20, 21) for y in range(-20, 21)])
+    head = replace(points_at([[x / 100, y / 100, 0.12] for x in range(-5, 6) for y in range(-5, 6)]),
+                   rgb=torch.full((121, 3), 20, dtype=torch.uint8))
+    both = PointSet(**{n: torch.cat((getattr(head, n), getattr(wall, n))) for n in PointSet.__slots__})
+    prior = render_ego_prior(cloud(both), trajectory(CAMERAS[3]))
+    assert bool(prior.coverage[0, 40, 48]) and float(prior.rgb[0, 40, 48].mean()) > 0.7
