@@ -64,7 +64,8 @@ class EgoXAttentionView(io.ComfyNode):
         if record is None:
             raise EgoXInputError("captured attention", got="nothing", expected="a block of a sampled step",
                                  fix="connect the model of EgoX Attention Capture to the sampler whose video is "
-                                     "connected to ego_images")
+                                     "connected to ego_images; if it is, ComfyUI dropped the capture to save memory: "
+                                     "change the seed and run again")
         check_pictures(record, exo_images, ego_images)
         shown = [frame_of_latent(n) for n in record.latent_frames] if all_frames else [frame]
         queries = [ego_query(record, ego_x, ego_y, at) for at in shown]

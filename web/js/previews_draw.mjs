@@ -2,6 +2,7 @@
 import { LEGEND_HEIGHT } from "./previews_layout.mjs";
 
 const FONT = "11px sans-serif";
+const PADDING = 10; // px, of a label
 
 export function drawPicture(context, clip, number, [x, y, w, h]) {
   const [image, sx, sy, sw, sh] = clip.frame(number);
@@ -9,10 +10,16 @@ export function drawPicture(context, clip, number, [x, y, w, h]) {
   context.drawImage(image, sx, sy, sw, sh, x, y, w, h);
 }
 
+// The first of the labels that is no wider than this, else the last.
+export function fitting(context, labels, width) {
+  context.font = FONT;
+  return labels.find((label) => context.measureText(label).width + PADDING <= width) ?? labels.at(-1);
+}
+
 // White on dark, so that it reads on any picture and in any theme.
 export function drawLabel(context, label, x, y, align = "left") {
   context.font = FONT;
-  const width = context.measureText(label).width + 10;
+  const width = context.measureText(label).width + PADDING;
   const left = align === "right" ? x - width : x;
   context.fillStyle = "rgba(0, 0, 0, 0.66)";
   context.beginPath();

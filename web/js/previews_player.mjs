@@ -1,12 +1,13 @@
 // One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of nodes or the host.
 import { buildElements } from "./previews_elements.mjs";
-import { drawCurve, drawLabel, drawLegend, drawLegendOver, drawMark, drawPicture, drawWipe } from "./previews_draw.mjs";
+import * as drawing from "./previews_draw.mjs";
 import { contain, LEGEND_HEIGHT, sideBySide } from "./previews_layout.mjs";
 import { loadClips } from "./previews_sheets.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
+const LEGEND_MIN_HEIGHT = 80;
 
 export class Preview {
   // host: say(key, values) -> text; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
@@ -174,24 +175,27 @@ export class Preview {
     else this.drawOne(context, this.clip(this.view), [0, 0, width, height]);
     const ego = this.boxes.find(({ clip }) => clip.pick);
     if (ego && this.mark && Math.round(this.mark.frame / this.step) === this.number)
-      drawMark(context, this.mark, ego.clip, ego.box);
+      drawing.drawMark(context, this.mark, ego.clip, ego.box);
   }
 
   drawOne(context, clip, [x, y, width, height]) {
     const legend = clip.legend ? LEGEND_HEIGHT : 0;
     const box = contain(clip.width, clip.height, [x, y, width, height - legend]);
-    drawPicture(context, clip, this.number, box);
-    if (legend) drawLegend(context, clip.legend, [x, height - legend, width], this.ink());
-    if (clip.pick) drawLabel(context, this.host.say("pick"), box[0] + 4, box[1] + 4);
+    drawing.drawPicture(context, clip, this.number, box);
+    if (legend) drawing.drawLegend(context, clip.legend, [x, height - legend, width], this.ink());
+    if (clip.pick) drawing.drawLabel(context, this.host.say("pick"), box[0] + 4, box[1] + 4);
     this.boxes.push({ clip, box });
   }
 
   drawSide(context, [x, y, width, height]) {
     this.boxes = sideBySide(this.comparable(), [x, y, width, height]);
     for (const { clip, box } of this.boxes) {
-      drawPicture(context, clip, this.number, box);
-      drawLabel(context, this.label(clip) + (clip.pick ? `: ${this.host.say("pick")}` : ""), box[0] + 4, box[1] + 4);
-      if (clip.legend && box[2] >= LEGEND_MIN_WIDTH) drawLegendOver(context, clip.legend, box);
+      drawing.drawPicture(context, clip, this.number, box);
+      const labels = clip.pick ? [`${this.label(clip)}: ${this.host.say("pick")}`] : [];
+      const label = drawing.fitting(context, [...labels, this.label(clip)], box[2] - 8);
+      drawing.drawLabel(context, label, box[0] + 4, box[1] + 4);
+      const roomy = box[2] >= LEGEND_MIN_WIDTH && box[3] >= LEGEND_MIN_HEIGHT;
+      if (clip.legend && roomy) drawing.drawLegendOver(context, clip.legend, box);
     }
   }
 
@@ -202,9 +206,9 @@ export class Preview {
     const left = Math.min(boxes[0][0], boxes[1][0]);
     const right = Math.max(...boxes.map(([x, , w]) => x + w));
     this.wiped = [left, Math.min(boxes[0][1], boxes[1][1]), right - left, Math.max(boxes[0][3], boxes[1][3])];
-    drawWipe(context, ...pair, this.number, boxes, this.wiped, this.wipeAt);
-    drawLabel(context, this.label(pair[0]), left + 4, this.wiped[1] + 4);
-    drawLabel(context, this.label(pair[1]), right - 4, this.wiped[1] + 4, "right");
+    drawing.drawWipe(context, ...pair, this.number, boxes, this.wiped, this.wipeAt);
+    drawing.drawLabel(context, this.label(pair[0]), left + 4, this.wiped[1] + 4);
+    drawing.drawLabel(context, this.label(pair[1]), right - 4, this.wiped[1] + 4, "right");
     this.parts.placeWipe(left + this.wiped[2] * this.wipeAt, this.wipeAt);
   }
 
@@ -212,7 +216,7 @@ export class Preview {
     const prepared = fit(this.parts.track, this.host.zoom());
     if (!prepared) return;
     const accent = getComputedStyle(this.element).getPropertyValue("--p-primary-color").trim() || "#4a9eff";
-    drawCurve(prepared.context, this.curve, prepared.width, prepared.height, this.ink(), accent, this.number,
+    drawing.drawCurve(prepared.context, this.curve, prepared.width, prepared.height, this.ink(), accent, this.number,
               this.count);
   }
 

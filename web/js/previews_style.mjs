@@ -8,7 +8,7 @@ const STYLE = `
 .egox-preview-bar { display: flex; gap: 4px; align-items: center; flex: none; min-width: 0; }
 .egox-preview [hidden] { display: none !important; }
 .egox-preview select, .egox-preview button { font: inherit; color: inherit; background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
-  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; padding: 2px 6px; height: 24px; min-width: 0;
+  border: 1px solid var(--component-node-border, var(--border-color, #4e4e4e)); border-radius: 4px; padding: 2px 6px; height: 24px; min-width: 0;
   cursor: pointer; }
 .egox-preview select { flex: 1 1 0; text-overflow: ellipsis; }
 .egox-preview select.egox-preview-view { flex: 1.4 1 0; }

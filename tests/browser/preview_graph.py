@@ -1,0 +1,80 @@
+"""The demo with everything connected that the previews show: comparison, ground truth, attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from devtools.comfy_page import ComfyPage
+
+NODES = ("EgoXDepthAlign", "EgoXRenderEgoPrior", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXAttentionView")
+
+_CONNECT = """() => {
+  const by = (type) => app.graph.nodes.find((node) => node.type === type);
+  const link = (from, output, to, input) => from.connect(
+    from.outputs.findIndex((slot) => slot.name === output), to, to.inputs.findIndex((slot) => slot.name === input));
+  const add = (type, below) => {
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = [below.pos[0], 3000];
+    return node;
+  };
+  const video = by('EgoXLoadExoVideo'), prior = by('EgoXRenderEgoPrior'), sampler = by('EgoXWanSampler');
+  const decode = by('EgoXDecodeEgoHalf');
+  link(video, 'exo_images', decode, 'exo_images');
+  link(prior, 'prior', decode, 'prior');
+  link(prior, 'prior', decode, 'ground_truth');  // stands for it: what is shown, not what it is
+  const capture = add('EgoXAttentionCapture', sampler), view = add('EgoXAttentionView', decode);
+  const slot = sampler.inputs.findIndex((input) => input.name === 'model');
+  const before = app.graph.links.get(sampler.inputs[slot].link);
+  app.graph.getNodeById(before.origin_id).connect(before.origin_slot, capture, 0);
+  capture.connect(0, sampler, slot);
+  link(capture, 'attention', view, 'attention');
+  link(video, 'exo_images', view, 'exo_images');
+  link(decode, 'ego', view, 'ego_images');
+  for (const name of ['ego_x', 'ego_y']) view.widgets.find((widget) => widget.name === name).value = 60;
+  return app.graph.nodes.length;
+}"""
+
+# What one preview shows: its state, and how lively the picture on its stage is.
+_STATE = """(type) => {
+  const preview = app.graph.nodes.find((node) => node.type === type).egoxPreview;
+  const canvas = preview.parts.canvas, box = preview.element.getBoundingClientRect();
+  const data = canvas.width && canvas.height
+    ? canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data : [];
+  let sum = 0, squares = 0, hash = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const value = data[i] + data[i + 1] + data[i + 2];
+    sum += value; squares += value * value;
+    hash = (hash * 31 + value + data[i] * 7) | 0;
+  }
+  const n = Math.max(data.length / 4, 1);
+  const inside = (name) => {
+    const part = preview.element.querySelector(`[data-testid="${name}"]`).getBoundingClientRect();
+    return part.width > 0 && part.left >= box.left - 1 && part.right <= box.right + 1 && part.bottom <= box.bottom + 1;
+  };
+  return {
+    streams: preview.clips.map((clip) => clip.name), view: preview.view, views: preview.views(),
+    frame: preview.number, count: preview.count, message: preview.parts.message.textContent,
+    note: preview.parts.note.textContent, wipe: preview.wipeAt, mark: preview.mark,
+    deviation: Math.sqrt(Math.max(squares / n - (sum / n) ** 2, 0)), hash,
+    shown: [box.width, box.height], cut: ['egox-preview-stage', 'egox-preview-time'].filter((name) => !inside(name)),
+  };
+}"""
+
+
+def connect_everything(page: ComfyPage) -> None:
+    page.evaluate(_CONNECT)
+    page.settle()
+
+
+def state(page: ComfyPage, node: str) -> dict[str, Any]:
+    """What the preview of the one node of a type shows now."""
+    page.settle(2)
+    return page.evaluate(_STATE, node)
+
+
+def part(page: ComfyPage, node: str, name: str):
+    """An element of a preview, by its test id, for clicks and keys."""
+    page.evaluate("(type) => { for (const node of app.graph.nodes) if (node.egoxPreview) "
+                  "node.egoxPreview.element.dataset.node = node.type; }", node)
+    return page.page.locator(f'.egox-preview[data-node="{node}"] [data-testid="{name}"]')

@@ -1,0 +1,169 @@
+"""The previews on the nodes, by hand: they appear after a run, scrub, wipe, take keys and clicks, and come back."""
+
+from __future__ import annotations
+
+import pytest
+
+from .preview_graph import NODES, connect_everything, part, state
+from .small_graph import FRAMES, HEIGHT, make_small
+
+STREAMS = {
+    "EgoXDepthAlign": ["depth", "plot"],
+    "EgoXRenderEgoPrior": ["prior", "coverage", "depth"],
+    "EgoXDecodeEgoHalf": ["exo", "prior", "ego", "truth"],
+    "EgoXAttentionView": ["ego", "weight", "guided", "plain"],
+    "EgoXWanSampler": ["ego"],
+}
+
+
+def run_everything(page, shipped) -> None:
+    page.load(shipped("egox_demo"))
+    make_small(page)
+    connect_everything(page)
+    page.queue()
+    page.wait_for_run()
+    page.page.wait_for_function(
+        "(types) => types.every((type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.clips.length)",
+        arg=[name for name in NODES if name != "EgoXWanSampler"], timeout=20_000)
+
+
+def look_at(page, node: str) -> None:
+    page.show(page.node_bounds(node))
+    page.settle(6)
+
+
+@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
+def test_previews_show_and_obey(open_page, shipped, vue_nodes: bool) -> None:
+    page = open_page(vue_nodes=vue_nodes, theme="light" if vue_nodes else "dark")
+    page.load(shipped("egox_demo"))
+    empty = state(page, "EgoXRenderEgoPrior")
+    assert "Run the graph" in empty["message"] and empty["streams"] == []
+    run_everything(page, shipped)
+    for node in NODES:
+        if node == "EgoXWanSampler" and vue_nodes:
+            continue  # the same seed was sampled before: nothing runs, nothing is live
+        look_at(page, node)
+        seen = state(page, node)
+        assert seen["streams"] == STREAMS[node] and not seen["message"], node
+        assert seen["deviation"] > 5, f"{node}: an empty stage"
+        assert min(seen["shown"]) > 100 and not seen["cut"], f"{node}: cut off {seen['cut']}"
+
+    scrub_and_wipe(page)
+    pick_a_pixel(page)
+    follow_the_mode(page)
+    saved = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXDecodeEgoHalf")
+    assert saved["properties"]["egox_preview_view"] == "ego", "a saved workflow opens as it was left"
+    widgets = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXRenderEgoPrior")["widgets_values"]
+    assert len(widgets) == 8, "the preview is no value of the workflow"
+
+
+def scrub_and_wipe(page) -> None:
+    """By keys, by the slider, by dragging."""
+    node = "EgoXDecodeEgoHalf"
+    look_at(page, node)
+    first = state(page, node)
+    assert first["view"] == "side" and first["count"] == FRAMES
+    stage = part(page, node, "egox-preview-stage")
+    stage.click(position={"x": 10, "y": 10})
+    page.page.keyboard.press("ArrowRight")
+    second = state(page, node)
+    assert second["frame"] == 1 and second["hash"] != first["hash"]
+    page.page.keyboard.press("End")
+    assert state(page, node)["frame"] == FRAMES - 1
+    part(page, node, "egox-preview-frame").fill("2")
+    assert state(page, node)["frame"] == 2
+    page.page.keyboard.press("w")
+    wiped = state(page, node)
+    assert wiped["view"] == "wipe"
+    box = stage.bounding_box()
+    page.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + box["width"] * 0.62, box["y"] + box["height"] / 2, steps=4)
+    page.page.mouse.up()
+    moved = state(page, node)
+    assert moved["wipe"] > 0.55 and moved["hash"] != wiped["hash"]
+    part(page, node, "egox-preview-wipe").focus()
+    page.page.keyboard.press("ArrowLeft")
+    assert state(page, node)["wipe"] == pytest.approx(moved["wipe"] - 0.02)
+    part(page, node, "egox-preview-view").select_option("ego")
+    assert state(page, node)["view"] == "ego"
+    # Playing goes on by itself and stops.
+    play = part(page, node, "egox-preview-play")
+    play.click()
+    page.page.wait_for_function("(first) => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview"
+                                ".number !== first", arg=state(page, node)["frame"], timeout=60_000)
+    play.click()
+    assert page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview.timer") is None
+
+
+def pick_a_pixel(page) -> None:
+    """A click into the ego picture sets the widgets; the next run shows that pixel, from the same sampling."""
+    node = "EgoXAttentionView"
+    look_at(page, node)
+    part(page, node, "egox-preview-view").select_option("ego")
+    stage = part(page, node, "egox-preview-stage")
+    box = stage.bounding_box()
+    side = min(box["width"], box["height"])
+    # A quarter of the picture's side from its middle, to the left and upwards.
+    stage.click(position={"x": box["width"] / 2 - side / 4, "y": box["height"] / 2 - side / 4})
+    mark = state(page, node)["mark"]
+    assert mark["x"] == pytest.approx(HEIGHT / 4, abs=4) and mark["y"] == pytest.approx(HEIGHT / 4, abs=4)
+    inputs = next(n["inputs"] for n in page.to_prompt().values() if n["class_type"] == node)
+    assert (inputs["ego_x"], inputs["ego_y"], inputs["frame"]) == (mark["x"], mark["y"], mark["frame"])
+    part(page, node, "egox-preview-view").select_option("guided")
+    before = state(page, node)["hash"]
+    page.queue()
+    events = page.wait_for_run()
+    ran = [event["data"]["node"] for event in events if event["kind"] == "executed"]
+    assert ran, "the view ran"
+    for _ in range(60):  # the new pictures have to be fetched and decoded
+        if state(page, node)["hash"] != before:
+            return
+        page.page.wait_for_timeout(500)
+    raise AssertionError("another pixel looks the same")
+
+
+def follow_the_mode(page) -> None:
+    """λ_g starts where the mode starts, until the user says otherwise."""
+    value = ("() => app.graph.nodes.find((n) => n.type === 'EgoXWanSampler')"
+             ".widgets.find((w) => w.name === 'lambda_g').value")
+    for mode, expected in (("paper", 1), ("off", 1), ("released", 3), ("power", 1), ("released", 3)):
+        page.set_widget("EgoXWanSampler", "gga_mode", mode)
+        assert page.evaluate(value) == expected, mode
+    page.set_widget("EgoXWanSampler", "lambda_g", 2.5)
+    page.set_widget("EgoXWanSampler", "gga_mode", "paper")
+    assert page.evaluate(value) == 2.5, "what the user has set stays"
+
+
+def test_a_cached_run_shows_its_previews_again(open_page, shipped) -> None:
+    """A page opened anew knows no results; the run is cached on the server, and the previews come all the same."""
+    run_everything(open_page(), shipped)
+    page = open_page()
+    run_everything(page, shipped)
+    assert any(event["kind"] == "execution_cached" and event["data"]["nodes"] for event in
+               page.evaluate("() => window.egoxSeen"))
+    look_at(page, "EgoXRenderEgoPrior")
+    assert state(page, "EgoXRenderEgoPrior")["deviation"] > 5
+
+
+def test_a_preview_whose_files_are_gone_says_so(open_page, shipped) -> None:
+    page = open_page()
+    page.page.route("**/api/view?*subfolder=egox*", lambda route: route.fulfill(status=404))
+    page.load(shipped("egox_demo"))
+    make_small(page)
+    page.queue()
+    page.wait_for_run()
+    page.page.wait_for_timeout(500)
+    assert "files are gone" in state(page, "EgoXRenderEgoPrior")["message"]
+
+
+def test_the_modes_start_values_are_the_cores(repo_root) -> None:
+    import json
+    import re
+
+    from egox_core.gga_options import DEFAULT_LAMBDA
+
+    script = (repo_root / "web" / "js" / "lambda_default.js").read_text(encoding="utf-8")
+    written = re.search(r"DEFAULTS = (\{[^}]*\})", script).group(1)
+    values = json.loads(re.sub(r"(\w+):", r'"\1":', written))
+    assert values == {mode: DEFAULT_LAMBDA[mode] for mode in values} and set(values) == {"released", "paper", "power"}
