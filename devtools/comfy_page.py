@@ -29,6 +29,8 @@ SETTINGS = {
     # Text is drawn at every zoom: a picture of a whole graph is not much use without it.
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
     "LiteGraph.Canvas.MaximumFps": 20,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
 }
 
 _LISTEN = """() => {
@@ -106,7 +108,7 @@ class ComfyPage:
 
     def __init__(self, browser: Any, client: ApiClient, *, size: tuple[int, int] = (1600, 1000), theme: str = "dark",
                  vue_nodes: bool = False, touch: bool = False) -> None:
-        self.client, self.address = client, client.address
+        self.client, self.address, self.vue_nodes = client, client.address, vue_nodes
         self.outside: list[str] = []
         self.faults: list[str] = []
         self.said: list[str] = []
@@ -195,6 +197,13 @@ class ComfyPage:
         if not count:
             raise PageError(f"no node of type {kind} with a widget {name}")
 
+    def open_templates(self, pack: str) -> None:
+        """The template chooser, at the cards of a pack."""
+        self.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
+        self.page.get_by_text(pack, exact=True).first.click(timeout=30_000)
+        self.page.wait_for_selector('[data-testid^="template-workflow-"]', timeout=30_000)
+        self.settle()
+
     # -- running
 
     def queue(self) -> None:
@@ -252,10 +261,13 @@ class ComfyPage:
                            [name, value])
         self.settle(10)
 
+    def graph_bounds(self) -> tuple[float, float, float, float]:
+        """(x, y, width, height) of all nodes and groups, in the graph's own units."""
+        return tuple(self.page.evaluate(_BOUNDS))
+
     def show(self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0) -> float:
         """Pan and zoom so that a part of the graph (x, y, width, height; all of it) fills the page; the zoom."""
-        box = list(bounds) if bounds is not None else self.page.evaluate(_BOUNDS)
-        scale = self.page.evaluate(_SHOW, [*box, margin])
+        scale = self.page.evaluate(_SHOW, [*(bounds or self.graph_bounds()), margin])
         self.settle(6)
         return scale
 

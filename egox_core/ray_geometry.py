@@ -15,8 +15,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .camera_presets import ARIA_DISTORTION
-from .cameras import CameraModel, unproject
+from .camera_presets import ARIA_DISTORTION, CAMERA_PRESETS
+from .cameras import CameraModel, intrinsics_matrix, unproject
 from .errors import EgoXInputError
 from .types import CameraTrajectory
 
@@ -39,7 +39,7 @@ def ego_rays(mode: str, trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
         [h, w, 3] float64, unit length, frame of the unturned ego camera; zero where the lens sees nothing.
 
     Raises:
-        EgoXInputError: unknown mode, no K in the trajectory, ego not square (``released``).
+        EgoXInputError: unknown mode, ego not square (``released``).
     """
     if mode == "released":
         return _released_rays(trajectory, h, w)
@@ -87,11 +87,8 @@ def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
     if h != w:
         raise EgoXInputError("ego size for released rays", got=f"{w}x{h} latents", expected="a square ego picture",
                              fix="use a square ego picture, or the ray geometry exact")
-    if trajectory.meta_intrinsics is None:
-        raise EgoXInputError("ego intrinsics for released rays", got="a trajectory without ego_intrinsics",
-                             expected="K of meta.json", fix="load a meta.json, or use the ray geometry exact")
     # float32 constants in the released code; its distortion numbers are stored at full precision and rounded here.
-    k = trajectory.meta_intrinsics.to("cpu", torch.float64) * (w / released_k_picture_px(trajectory))
+    k = released_intrinsics(trajectory) * (w / released_k_picture_px(trajectory))
     distortion = tuple(torch.tensor(ARIA_DISTORTION, dtype=torch.float32).double().tolist())
     row, col = torch.meshgrid(torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij")
     xy = undistort_as_released(torch.stack((col, row), dim=-1), k, distortion)
@@ -100,13 +97,20 @@ def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
     return torch.rot90(rays, -RELEASED_QUARTER_TURNS, dims=(0, 1))
 
 
+def released_intrinsics(trajectory: CameraTrajectory) -> Tensor:  # [3, 3] float64
+    """K of ``meta.json``; that of every released take where the path was made by hand and no file gave one."""
+    if trajectory.meta_intrinsics is None:
+        return intrinsics_matrix(CAMERA_PRESETS["aria_meta"].camera).to("cpu", torch.float64)
+    return trajectory.meta_intrinsics.to("cpu", torch.float64)
+
+
 def released_k_picture_px(trajectory: CameraTrajectory) -> int:
-    """Width of the picture that ``meta_intrinsics`` is applied to.
+    """Width of the picture that :func:`released_intrinsics` are applied to.
 
     The released takes carry the K of a 512 px image and the code applies it to 448 px all the same; that is kept, and
     scaled for other sizes. A K that fits the trajectory's own camera (2 cx + 1 is its width) is taken at that width.
     """
-    own = 2 * float(trajectory.meta_intrinsics[0, 2]) + 1
+    own = 2 * float(released_intrinsics(trajectory)[0, 2]) + 1
     width = trajectory.camera.width
     return width if abs(own - width) <= SAME_PICTURE * width else RELEASED_PICTURE_PX
 

@@ -22,6 +22,7 @@ from .prompt import EgoXPrompt
 from .rank_exo_cameras import EgoXRankExoCameras
 from .released_sampling import EgoXReleasedSampling
 from .render_ego_prior import EgoXRenderEgoPrior
+from .sample_route import register as register_sample_route
 from .save_trajectory import EgoXSaveTrajectory
 from .scene_point_cloud import EgoXScenePointCloud
 from .scene_routes import register as register_scene_routes
@@ -61,6 +62,7 @@ class EgoXExtension(ComfyExtension):
     async def on_load(self) -> None:
         if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
             register_scene_routes(PromptServer.instance.routes)
+            register_sample_route(PromptServer.instance.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tools.standin_shapes import (  # noqa: E402  (the script is also run by its path)
+    WAN21_FUN_CONTROL,
     WAN21_I2V,
+    WAN21_VACE,
     WAN22_I2V,
     Shapes,
     TransformerForm,
@@ -47,6 +49,8 @@ SHIPPED = {
 }
 TESTS_ONLY = {
     "transformer_img_emb": Path("diffusion_models/egox_standin_wan21_i2v.safetensors"),
+    "vace": Path("diffusion_models/egox_standin_wan21_vace.safetensors"),
+    "fun_control": Path("diffusion_models/egox_standin_wan21_fun_control.safetensors"),
     "lora_img_emb": Path("loras/egox_standin_lora_wan21.safetensors"),
     "text": Path("text_encoders/egox_standin_umt5.safetensors"),
     "clip_vision": Path("clip_vision/egox_standin_clip_vision.safetensors"),
@@ -137,8 +141,10 @@ def make_shipped(out: Path, seed: int = SEED) -> None:
 
 
 def make_tests_only(out: Path, seed: int = SEED) -> None:
-    """The form of Wan 2.1 I2V, with the text and picture encoders that it needs; no stock loader reads those two."""
+    """The forms of Wan 2.1 I2V, VACE and Fun Control; the text and picture encoders, which no stock loader reads."""
     write(out / TESTS_ONLY["transformer_img_emb"], *transformer(WAN21_I2V, seed + 1))
+    write(out / TESTS_ONLY["vace"], *transformer(WAN21_VACE, seed + 2))
+    write(out / TESTS_ONLY["fun_control"], *transformer(WAN21_FUN_CONTROL, seed + 3))
     lora = random_tensors(lora_shapes(WAN21_I2V, LORA_RANK), seed + 1)
     write(out / TESTS_ONLY["lora_img_emb"], lora, {"format": "pt"})
     text = random_tensors(umt5_shapes(UMT5_CONFIG["vocab_size"]), seed)

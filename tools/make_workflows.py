@@ -1,43 +1,111 @@
-"""Write the shipped workflows from one description of the graph.
+"""Write the shipped workflows from one description of each graph.
 
-    python3 run.py ui            # in one terminal: the host, with the pack
-    python3 tools/make_workflows.py http://127.0.0.1:8188
+    python3 tools/make_workflows.py             # all of them
+    python3 tools/make_workflows.py egox_fast   # some
+    python3 tools/make_workflows.py --measure   # first look in a browser how high each node is (nodes have changed)
 
-``egox_demo`` and ``egox_basic`` are the same graph with other loaders and text conditioning; describing it once is what
-keeps them together. Widget order, socket types and defaults come from the running host's ``/object_info``, so that what
-is written is what its front end would have saved.
+It starts the host with the pack. Widget order, socket types and defaults come from its ``/object_info``, so that what
+is written is what its front end would have saved. Node heights come from ``tools/node_heights.json``: the larger of
+those in which the front end's two renderings draw a node, so that nothing overlaps in either.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import urllib.request
+import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.workflow_graph import Graph  # noqa: E402  (the path comes first: this file is run as a script)
+from devtools.base_dir import make_base_dir  # noqa: E402  (the path comes first: this file is run as a script)
+from devtools.browser import find_browser, install_advice  # noqa: E402
+from devtools.comfy_page import ComfyPage, open_browser  # noqa: E402
+from devtools.environment import Environment  # noqa: E402
+from devtools.host import find_host  # noqa: E402
+from devtools.layout import Layout  # noqa: E402
+from devtools.server import Server  # noqa: E402
+from devtools.workflow import NOTES  # noqa: E402
+from tools.workflow_graph import Graph  # noqa: E402
+from tools.workflow_layout import arrange  # noqa: E402
 from tools.workflow_specs import SPECS  # noqa: E402
 
+HEIGHTS = ROOT / "tools" / "node_heights.json"
 
-def main() -> None:
-    """Ask the host what its nodes look like, then write every workflow."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    with urllib.request.urlopen(f"{sys.argv[1].rstrip('/')}/object_info", timeout=60) as response:
-        object_info = json.load(response)
-    for name, describe in SPECS.items():
-        graph = Graph(object_info)
-        describe(graph)
-        # A fixed id a name: writing the same graph twice must give the same file.
-        saved = graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}")))
+# In the newer rendering a node may be higher than what is saved for it: the page's own boxes tell.
+MEASURE = """() => [...app.graph.nodes].map((node) => {
+  const box = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+  const title = 30;
+  return [node.type, Math.max(node.size[1], box ? box.height / app.canvas.ds.scale - title : 0)];
+})"""
+
+
+def main(arguments: list[str]) -> int:
+    names = [name for name in arguments if name != "--measure"] or list(SPECS)
+    unknown = sorted(set(names) - set(SPECS))
+    if unknown:
+        sys.exit(f"no workflow {', '.join(unknown)}; there are {', '.join(SPECS)}")
+    layout = Layout()
+    host = find_host(layout)
+    if host is None:
+        sys.exit("there is no ComfyUI here: run `python3 run.py demo` once, or set COMFYUI_DIR")
+    with tempfile.TemporaryDirectory() as folder:
+        base = make_base_dir(Path(folder), layout)
+        environment = Environment(host, Path(sys.executable), layout)
+        with Server(environment, base, Path(folder) / "server.log", variables={"OMP_NUM_THREADS": "1"}) as server:
+            object_info = server.client.object_info()
+            if "--measure" in arguments:
+                text = json.dumps(measured_heights(server, object_info), indent=1, sort_keys=True)
+                HEIGHTS.write_text(text + "\n", encoding="utf-8", newline="\n")
+    heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
+    for name in names:
+        saved = described(name, object_info, heights)
         path = ROOT / "workflows" / f"{name}.json"
         path.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
         print(f"{path.relative_to(ROOT)}: {len(saved['nodes'])} nodes, {len(saved['links'])} links")
+    return 0
+
+
+def described(name: str, object_info: dict[str, Any], heights: dict[str, float]) -> dict[str, Any]:
+    """One workflow as it ships.
+
+    Raises:
+        KeyError: a node type whose height is not known: run with ``--measure``.
+    """
+    graph = Graph(object_info)
+    rows = SPECS[name](graph)
+    arrange(graph, rows, {node.number: heights[node.kind] for node in graph.nodes if node.kind not in NOTES})
+    # A fixed id a name: writing the same graph twice must give the same file.
+    return graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}")))
+
+
+def measured_heights(server: Server, object_info: dict[str, Any]) -> dict[str, float]:
+    """Node type -> how high it is drawn, classic or newer rendering, whichever is more."""
+    browser_file = find_browser()
+    if browser_file is None:
+        sys.exit(f"node heights are read off a browser: {install_advice()}")
+    heights: dict[str, float] = {}
+    with open_browser(browser_file) as browser:
+        for vue_nodes in (False, True):
+            page = ComfyPage(browser, server.client, vue_nodes=vue_nodes).open()
+            for describe in SPECS.values():
+                graph = Graph(object_info)
+                rows = describe(graph)
+                for node in graph.nodes:
+                    node.wanted = (node.wanted[0], 10)  # as high as it must be, not as we would like it
+                arrange(graph, rows)
+                page.load(graph.to_json("measured"))
+                page.show()
+                page.page.wait_for_timeout(1500)
+                for kind, height in page.evaluate(MEASURE):
+                    if kind not in NOTES:
+                        heights[kind] = max(heights.get(kind, 0.0), round(height))
+            page.close()
+    return heights
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

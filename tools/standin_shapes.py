@@ -26,11 +26,17 @@ class TransformerForm:
     text_dim: int = 4096
     image_embedding: bool = True
     in_channels: int = 36
+    vace_channels: int = 0
+    """Above 0: a Wan VACE, with one block for its control video (32 latent and 64 mask channels: 96)."""
 
 
 WAN21_I2V = TransformerForm()
 WAN22_I2V = TransformerForm(heads=2, text_dim=1024, image_embedding=False)
 """1024 wide text, because the demo's conditioning comes from the host's LotusConditioning, which needs no file."""
+
+WAN21_VACE = TransformerForm(image_embedding=False, in_channels=LATENT_CHANNELS, vace_channels=96)
+WAN21_FUN_CONTROL = TransformerForm(in_channels=3 * LATENT_CHANNELS)
+"""The two that a workflow compares EgoX with."""
 
 
 def _linear(shapes: Shapes, name: str, out_features: int, in_features: int, bias: bool = True) -> None:
@@ -55,7 +61,8 @@ def transformer_shapes(form: TransformerForm) -> Shapes:
     _linear(shapes, "time_embedding.0", form.dim, 256)
     _linear(shapes, "time_embedding.2", form.dim, form.dim)
     _linear(shapes, "time_projection.1", 6 * form.dim, form.dim)
-    for block in (f"blocks.{i}" for i in range(form.layers)):
+    vace_blocks = ["vace_blocks.0"] if form.vace_channels else []
+    for block in [f"blocks.{i}" for i in range(form.layers)] + vace_blocks:
         shapes[f"{block}.modulation"] = (1, 6, form.dim)
         _norm(shapes, f"{block}.norm3", form.dim)
         for attention in ("self_attn", "cross_attn"):
@@ -69,6 +76,11 @@ def transformer_shapes(form: TransformerForm) -> Shapes:
             shapes[f"{block}.cross_attn.norm_k_img.weight"] = (form.dim,)
         _linear(shapes, f"{block}.ffn.0", form.ffn_dim, form.dim)
         _linear(shapes, f"{block}.ffn.2", form.dim, form.ffn_dim)
+    if form.vace_channels:
+        shapes["vace_patch_embedding.weight"] = (form.dim, form.vace_channels, 1, 2, 2)
+        shapes["vace_patch_embedding.bias"] = (form.dim,)
+        for projection in ("before_proj", "after_proj"):
+            _linear(shapes, f"vace_blocks.0.{projection}", form.dim, form.dim)
     shapes["head.modulation"] = (1, 2, form.dim)
     _linear(shapes, "head.head", 4 * LATENT_CHANNELS, form.dim)
     if form.image_embedding:

@@ -25,6 +25,8 @@ class Node:
         self.number, self.kind, self.info = number, kind, info
         self.pos: tuple[int, int] = (0, 0)
         self.size: tuple[int, int] = (320, 120)
+        self.wanted: tuple[int, int] = (320, 60)
+        """What the description asks for at least; the front end's own size may be larger."""
         self.title, self.mode, self.color = "", 0, ""
         self.values: dict[str, Any] = {}
         self.sources: dict[str, tuple[Node, str]] = {}
@@ -50,12 +52,16 @@ class Graph:
         self.groups: list[dict[str, Any]] = []
         self.models: dict[int, list[dict[str, str]]] = {}
 
-    def add(self, kind: str, pos: tuple[int, int], size: tuple[int, int] = (320, 120), *, title: str = "",
-            bypassed: bool = False, models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
-        """Add a node. An input is a widget value or ``(node, output name)``; unknown names are refused."""
+    def add(self, kind: str, wide: int = 320, high: int = 60, *, title: str = "", bypassed: bool = False,
+            models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
+        """Add a node. An input is a widget value or ``(node, output name)``; unknown names are refused.
+
+        ``wide`` and ``high`` are what it needs at least: room for text, or for a picture that comes with the run.
+        """
         info = None if kind in NOTES else self.object_info[kind]
         node = Node(len(self.nodes) + 1, kind, info)
-        node.pos, node.size, node.title, node.mode = pos, size, title, BYPASSED if bypassed else 0
+        node.size = node.wanted = (wide, high)
+        node.title, node.mode = title, BYPASSED if bypassed else 0
         known = {name for name, _ in node.inputs()} | ({"text"} if info is None else set())
         for name, value in inputs.items():
             if name not in known and not any(name.startswith(f"{k}.") for k in known):
@@ -88,7 +94,7 @@ class Graph:
 
     def _node_json(self, node: Node, links: list[list[Any]], outgoing: dict[tuple[int, int], list[int]]) -> dict:
         sockets, values, uploads = [], [], []
-        for name, spec in node.inputs():
+        for name, spec in grown_inputs(node):
             entry: dict[str, Any] = {"name": name, "type": spec_kind(spec), "link": None}
             shown = is_widget(name, spec, {})
             if shown:
@@ -118,6 +124,19 @@ class Graph:
         if node.title:
             saved["title"] = node.title
         return saved
+
+
+def grown_inputs(node: Node) -> list[tuple[str, Any]]:
+    """The inputs, an input that grows (``inputs.input0``, ``inputs.input1``, ...) as its used ones and a free one."""
+    found: list[tuple[str, Any]] = []
+    for name, spec in node.inputs():
+        if spec_kind(spec) != "COMFY_AUTOGROW_V3":
+            found.append((name, spec))
+            continue
+        used = sum(source.startswith(f"{name}.") for source in node.sources)
+        template = spec_options(spec)["template"]
+        found += [(f"{name}.{template['prefix']}{index}", ("*", {})) for index in range(used + 1)]
+    return found
 
 
 def widget_values(node: Node, name: str, spec: Any) -> list[Any]:

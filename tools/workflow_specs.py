@@ -1,148 +1,253 @@
-"""The shipped workflows, described. What two of them have in common stands here once."""
+"""The shipped workflows, described. What they have in common stands in ``workflow_parts``, what they say in
+``workflow_notes``. Each returns the rows of its layout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from egox_core.prompt import DEFAULT_NEGATIVE
-
+from . import workflow_notes as notes
 from .workflow_graph import Graph, Node
+from .workflow_layout import Block
+from .workflow_parts import (
+    DISTILLED,
+    Loaders,
+    Rows,
+    add_conditioning,
+    add_lora,
+    add_sampler,
+    distilled_link,
+    geometry,
+    geometry_blocks,
+    hub_link,
+    model_link,
+    note,
+    real_loaders,
+    sampled,
+    save,
+)
 
-SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
-HUB = "https://huggingface.co/Comfy-Org"
-WAN = "Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+DEPTH_COLOR = "#88A"
 
-DEMO_NOTE = """## EgoX demo: stand-in weights
-
-One third-person video in, the first-person video of what that person saw out. Every stage here is the real one; only
-the **weights are stand-ins** (a tiny untrained transformer and VAE that come with the pack), so the ego video is noise.
-The prior is real: it is what the exo camera's points look like from the person's eyes.
-
-Press **Run**. For real weights open `egox_basic`.
-"""
-
-BASIC_NOTE = """## EgoX
-
-1. **Load the weights** (see the links in the loader nodes, and the README): Wan 2.1 I2V 14B, its VAE, UMT5, CLIP
-   vision H, and the EgoX LoRA as `models/loras/egox_lora.safetensors`.
-2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
-3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) on *Wan EgoX Sampler* and the strength on *EgoX LoRA*.
-
-The seed of *Wan EgoX Sampler* is what counts; `noise_seed` of *EgoX Conditioning* is for graphs of separate nodes.
-"""
-
-DEPTH_NOTE = """## For your own video
-
-1. Choose the video in *Load Exo Video* (a fixed camera, 49 frames or more, the whole person in view).
-2. Put a MoGe model and a Depth Anything 3 model (Small or Base) into `models/geometry_estimation`, choose them here,
-   and **un-bypass this group** (select it, Ctrl+B).
-3. *Ego Pose Input*: give the take's `meta.json`, or choose `keyframes` and type the head's path.
-4. Write the prompt in two sections, `[Exo view]` and `[Ego view]`, into the text node.
-"""
-
-
-def model_link(name: str, folder: str, repository: str = "") -> list[dict[str, str]]:
-    """What the editor needs to offer a missing model for download."""
-    place = f"{repository}/resolve/main" if repository else WAN
-    return [{"name": name, "url": f"{HUB}/{place}/{folder}/{name}", "directory": folder}]
+# The sample's own path at its first, middle and last frame, for a graph whose poses are set by hand.
+SAMPLE_KEYFRAMES = """{"up": [0, 0, 1], "interpolation": "spline", "keyframes": [
+  {"frame": 0, "position": [0.191, -0.085, 1.200], "look_at": [0.808, -0.593, 0.599]},
+  {"frame": 24, "position": [0.196, -0.093, 1.224], "look_at": [0.895, -0.593, 0.713]},
+  {"frame": 48, "position": [0.182, -0.135, 1.220], "look_at": [0.649, -0.906, 0.786]}
+]}"""
+SAMPLE_EXO = ("A computer-drawn room with light blue walls and a grey floor. A person in a green shirt sits at a brown "
+              "table and moves blocks with both hands. The camera and everything else stay still.")
+SAMPLE_EGO = ("From the person's eyes the view goes down over the brown table with books, a ball, mugs and a plate. "
+              "Both forearms in green sleeves reach in from below and move blocks from place to place.")
 
 
-def geometry(graph: Graph) -> dict[str, Node]:
-    """Stages 1 to 4: exo video, depth, pose, scene, prior."""
-    load = graph.add("EgoXLoadExoVideo", (0, 120), (360, 300), file=SAMPLE_VIDEO)
-    # Depth and poses are not named: they are found beside the video, so that choosing another video is one step, and
-    # a video without them is refused instead of being run with the sample's.
-    depth = graph.add("EgoXDepthAlign", (420, 120), (360, 420), frames=(load, "frames"))
-    scene = graph.add("EgoXBuildScene", (840, 120), (340, 180), exo_images=(load, "exo_images"), depth=(depth, "depth"))
-    pose = graph.add("EgoXEgoPoseInput", (840, 360), (340, 300), frames=(load, "frames"), scene=(scene, "scene"),
-                     exo_images=(load, "exo_images"))
-    prior = graph.add("EgoXRenderEgoPrior", (1240, 120), (340, 300), trajectory=(pose, "trajectory"),
-                      scene=(scene, "scene"))
-    graph.group("1  Exo video", (-20, 40, 400, 520))
-    graph.group("2  Depth", (400, 40, 400, 520))
-    graph.group("3, 4  Pose, scene, ego prior", (820, 40, 780, 640))
-    return {"load": load, "depth": depth, "scene": scene, "pose": pose, "prior": prior}
-
-
-def sampling(graph: Graph, stages: dict[str, Node], *, unet: Node, vae: Node, lora_name: str, text: tuple[Node, Node],
-             prefix: str, steps: int, cfg: float, clip_vision: Node | None = None) -> None:
-    """Stages 5 and 6: conditioning, LoRA, sampling, decoding, saving."""
-    positive, negative = text
-    output = {"positive": positive.info["output_name"][0], "negative": negative.info["output_name"][0]}
-    lora = graph.add("EgoXLoadLora", (420, 1080), (360, 160), model=(unet, "MODEL"), lora_name=lora_name)
-    vision = {} if clip_vision is None else {"clip_vision": (clip_vision, "CLIP_VISION")}
-    conditioning = graph.add(
-        "EgoXConditioning", (840, 760), (360, 360), positive=(positive, output["positive"]),
-        negative=(negative, output["negative"]), vae=(vae, "VAE"), exo_images=(stages["load"], "exo_images"),
-        prior=(stages["prior"], "prior"), model=(lora, "model"), **vision)
-    sampler = graph.add(
-        "EgoXWanSampler", (1240, 760), (360, 560), model=(lora, "model"), positive=(conditioning, "positive"),
-        negative=(conditioning, "negative"), latent=(conditioning, "latent"), canvas=(conditioning, "canvas"),
-        depth=(stages["depth"], "depth"), trajectory=(stages["pose"], "trajectory"), seed=1234, steps=steps, cfg=cfg)
-    decode = graph.add("EgoXDecodeEgoHalf", (1660, 760), (340, 260), latent=(sampler, "latent"), vae=(vae, "VAE"),
-                       trajectory=(stages["pose"], "trajectory"))
-    for name, source, audio, top in (("prior", (stages["prior"], "prior"), {}, 120),
-                                     ("ego", (decode, "ego"), {"audio": (stages["load"], "audio")}, 760)):
-        video = graph.add("CreateVideo", (2060, top), (280, 120), images=source, fps=(stages["load"], "fps"), **audio)
-        graph.add("SaveVideo", (2380, top), (480, 420), title=f"Save {name}", video=(video, "VIDEO"),
-                  filename_prefix=f"{prefix}/{name}", format="mp4", codec="h264")
-    graph.group("5  Conditioning, LoRA, sampling", (400, 680, 1220, 680))
-    graph.group("6  Ego video", (1640, 680, 1240, 540))
-
-
-def egox_demo(graph: Graph) -> None:
+def egox_demo(graph: Graph) -> Rows:
     """Everything from this pack: stand-in weights, conditioning from a stock node that needs no file."""
-    graph.add("MarkdownNote", (-440, 120), (380, 300), title="Read me", text=DEMO_NOTE)
-    stages = geometry(graph)
-    stages["load"].values.update(width=448, height=256)
+    read_me = note(graph, "Read me", notes.DEMO, high=300)
+    stages = geometry(graph, width=448, height=256)
     stages["prior"].values.update(size=256)
-    unet = graph.add("UNETLoader", (0, 760), (360, 110), unet_name="egox_standin_wan22_i2v.safetensors",
+    unet = graph.add("UNETLoader", 380, unet_name="egox_standin_wan22_i2v.safetensors",
                      title="Load Diffusion Model (stand-in)")
-    vae = graph.add("VAELoader", (0, 920), (360, 80), vae_name="egox_standin_wan_vae.safetensors",
-                    title="Load VAE (stand-in)")
-    positive = graph.add("LotusConditioning", (420, 760), (360, 60), title="Positive (no text encoder needed)")
-    negative = graph.add("LotusConditioning", (420, 880), (360, 60), title="Negative (no text encoder needed)")
-    sampling(graph, stages, unet=unet, vae=vae, lora_name="egox_standin_lora_wan22.safetensors",
-             text=(positive, negative), prefix="egox_demo", steps=10, cfg=1.0)
+    vae = graph.add("VAELoader", 380, vae_name="egox_standin_wan_vae.safetensors", title="Load VAE (stand-in)")
+    positive = graph.add("LotusConditioning", 360, title="Positive (no text encoder needed)")
+    negative = graph.add("LotusConditioning", 360, title="Negative (no text encoder needed)")
+    loaders = Loaders(unet, vae, positive, negative, column=[unet, vae])
+    lora = add_lora(graph, (unet, "MODEL"), "egox_standin_lora_wan22.safetensors")
+    _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0)
+    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("Weights (stand-in), LoRA, prompt", [loaders.column, [lora, positive, negative]]), *row]]
 
 
-def egox_basic(graph: Graph) -> None:
+def egox_basic(graph: Graph) -> Rows:
     """The real weights through the stock loaders, and a bypassed group of depth models for one's own video."""
-    graph.add("MarkdownNote", (-440, 120), (380, 420), title="Read me", text=BASIC_NOTE)
+    read_me = note(graph, "Read me", notes.BASIC, high=640)
     stages = geometry(graph)
-    unet_name, vae_name = "wan2.1_i2v_480p_14B_fp8_e4m3fn.safetensors", "wan_2.1_vae.safetensors"
-    text_name, vision_name = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
-    unet = graph.add("UNETLoader", (0, 760), (360, 110), unet_name=unet_name,
-                     models=model_link(unet_name, "diffusion_models"))
-    vae = graph.add("VAELoader", (0, 920), (360, 80), vae_name=vae_name, models=model_link(vae_name, "vae"))
-    clip = graph.add("CLIPLoader", (0, 1060), (360, 130), clip_name=text_name, type="wan",
-                     models=model_link(text_name, "text_encoders"))
-    vision = graph.add("CLIPVisionLoader", (0, 1250), (360, 80), clip_name=vision_name,
-                       models=model_link(vision_name, "clip_vision"))
-    positive = graph.add("CLIPTextEncode", (420, 760), (360, 120), title="Prompt (from the take)", clip=(clip, "CLIP"),
-                         text=(stages["pose"], "prompt"))
-    negative = graph.add("CLIPTextEncode", (420, 920), (360, 120), title="Negative prompt", clip=(clip, "CLIP"),
-                         text=DEFAULT_NEGATIVE)
-    sampling(graph, stages, unet=unet, vae=vae, lora_name="egox_lora.safetensors", text=(positive, negative),
-             prefix="egox_basic", steps=50, cfg=5.0, clip_vision=vision)
-    depth_group(graph, stages)
+    loaders = real_loaders(graph, stages["pose"])
+    loaders.positive.title = "Prompt (from the take)"
+    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    _, row = sampled(graph, stages, loaders, lora, prefix="egox_basic", steps=50, cfg=5.0)
+    own = note(graph, "For your own video", notes.DEPTH, high=360)
+    depth = depth_models(graph, stages, bypassed=True)
+    return [[Block("", [[own]]), Block("Depth of your own video (un-bypass: Ctrl+B)", depth, DEPTH_COLOR)],
+            [Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]), *row]]
 
 
-def depth_group(graph: Graph, stages: dict[str, Node]) -> None:
-    """The host's depth models, bypassed until somebody has a video of their own."""
+def depth_models(graph: Graph, stages: dict[str, Node], *, bypassed: bool = False) -> list[list[Node]]:
+    """The host's depth models on the exo frames: MoGe for the metres, Depth Anything 3 for steadiness."""
     images = (stages["load"], "exo_images")
-    graph.add("MarkdownNote", (-440, -620), (380, 400), title="For your own video", text=DEPTH_NOTE)
     moge_name, da3_name = "moge_2_vitl_normal_fp16.safetensors", "depth_anything_3_base.safetensors"
-    moge = graph.add("LoadMoGeModel", (0, -600), (340, 80), bypassed=True, model_name=moge_name,
-                     models=model_link(moge_name, "geometry_estimation", "MoGe"))
-    moge_run = graph.add("MoGeInference", (0, -460), (340, 220), bypassed=True, moge_model=(moge, "MOGE_MODEL"),
-                         image=images)
-    da3 = graph.add("LoadDA3Model", (420, -600), (340, 110), bypassed=True,
-                    model_name=da3_name, models=model_link(da3_name, "geometry_estimation", "Depth-Anything-3"))
-    da3_run = graph.add("DA3Inference", (420, -430), (340, 240), bypassed=True, da3_model=(da3, "DA3_MODEL"),
-                        image=images, mode="multiview")
+    moge = graph.add("LoadMoGeModel", 360, bypassed=bypassed, model_name=moge_name,
+                     models=hub_link(moge_name, "geometry_estimation", "MoGe"))
+    moge_run = graph.add("MoGeInference", 340, bypassed=bypassed, moge_model=(moge, "MOGE_MODEL"), image=images)
+    da3 = graph.add("LoadDA3Model", 360, bypassed=bypassed, model_name=da3_name,
+                    models=hub_link(da3_name, "geometry_estimation", "Depth-Anything-3"))
+    da3_run = graph.add("DA3Inference", 340, bypassed=bypassed, da3_model=(da3, "DA3_MODEL"), image=images,
+                        mode="multiview")
     stages["depth"].sources.update(moge_geometry=(moge_run, "moge_geometry"), da3_geometry=(da3_run, "da3_geometry"))
-    graph.group("Depth of your own video (un-bypass: Ctrl+B)", (-20, -680, 800, 520), color="#88A")
+    return [[moge, da3], [moge_run], [da3_run]]
 
 
-SPECS: dict[str, Callable[[Graph], None]] = {"egox_demo": egox_demo, "egox_basic": egox_basic}
+def egox_from_any_video(graph: Graph) -> Rows:
+    """Nothing but a video: depth and motion from the host's models, the head placed by hand."""
+    read_me = note(graph, "Any video of your own", notes.ANY_VIDEO, high=640)
+    limits = note(graph, "Good to know", notes.ANY_VIDEO_LIMITS, high=420)
+    stages = geometry(graph)
+    stages["pose"].values.update(source="keyframes", keyframes=SAMPLE_KEYFRAMES)
+    depth = depth_models(graph, stages)
+    sam_name = "sam3.1_multiplex_fp16.safetensors"
+    sam = graph.add("CheckpointLoaderSimple", 360, title="Load SAM3", ckpt_name=sam_name,
+                    models=hub_link(sam_name, "checkpoints", "sam3.1"))
+    words = graph.add("CLIPTextEncode", 360, 90, title="What moves", clip=(sam, "CLIP"), text="person")
+    track = graph.add("SAM3_VideoTrack", 340, images=(stages["load"], "exo_images"), model=(sam, "MODEL"),
+                      conditioning=(words, "CONDITIONING"))
+    mask = graph.add("SAM3_TrackToMask", 340, track_data=(track, "track_data"))
+    stages["depth"].sources["dynamic_mask"] = stages["scene"].sources["dynamic_mask"] = (mask, "masks")
+    prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO)
+    loaders = real_loaders(graph, prompt, output="positive", negative=(prompt, "negative"))
+    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    _, row = sampled(graph, stages, loaders, lora, prefix="egox_from_any_video", steps=50, cfg=5.0)
+    return [[Block("", [[limits]]), Block("Depth: MoGe and Depth Anything 3", depth, DEPTH_COLOR),
+             Block("What moves: SAM3", [[sam, words], [track, mask]], DEPTH_COLOR)],
+            [Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("Weights, LoRA, prompt", [loaders.column, [prompt],
+                                             [lora, loaders.positive, loaders.negative]]), *row]]
+
+
+def egox_low_vram(graph: Graph) -> Rows:
+    """egox_basic with the stock loaders' ways to save memory."""
+    read_me = note(graph, "Little memory", notes.LOW_VRAM, high=560)
+    gguf = note(graph, "GGUF", notes.GGUF, high=300)
+    stages = geometry(graph)
+    loaders = real_loaders(graph, stages["pose"], weight_dtype="fp8_e4m3fn", device="cpu")
+    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    _, row = sampled(graph, stages, loaders, lora, prefix="egox_low_vram", tile_size=256, steps=50, cfg=5.0)
+    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("", [[gguf]]),
+             Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]), *row]]
+
+
+def egox_fast(graph: Graph) -> Rows:
+    """A step-distilled LoRA on top: few steps, CFG 1."""
+    read_me = note(graph, "6 steps", notes.FAST, high=620)
+    stages = geometry(graph)
+    loaders = real_loaders(graph, stages["pose"])
+    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    distilled = add_lora(graph, (lora, "model"), DISTILLED, title="EgoX LoRA: step-distilled", models=distilled_link())
+    _, row = sampled(graph, stages, loaders, distilled, prefix="egox_fast", steps=6, cfg=1.0, sampler="euler",
+                     scheduler="simple", shift=5.0)
+    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("Weights, two LoRAs, prompt",
+                   [loaders.column, [lora, distilled, loaders.positive, loaders.negative]]), *row]]
+
+
+def egox_compare_lambda(graph: Graph) -> Rows:
+    """λ_g and LoRA strength against each other, by the host's own list execution."""
+    read_me = note(graph, "λ_g and LoRA strength", notes.LAMBDA, high=420)
+    stages = geometry(graph)
+    loaders = real_loaders(graph, stages["pose"])
+    sweep = graph.add("EgoXSweep", 360, 260, lambda_g="0, 1, 3", strength="0.5, 1")
+    lora = add_lora(graph, (loaders.unet, "MODEL"), strength=(sweep, "strength"))
+    # Before the LoRA: behind it the host would encode the videos once for every strength.
+    conditioning = add_conditioning(graph, stages, loaders, (loaders.unet, "MODEL"))
+    sampler = add_sampler(graph, stages, conditioning, (lora, "model"), steps=20, cfg=5.0,
+                          lambda_g=(sweep, "λ_g"))
+    decode = graph.add("EgoXDecodeEgoHalf", 360, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
+                       trajectory=(stages["pose"], "trajectory"))
+    grid = graph.add("EgoXLabelledGrid", 360, videos=(decode, "ego"), labels=(sweep, "label"),
+                     columns=(sweep, "columns"), cell_height=256)
+    saved = save(graph, stages, (grid, "grid"), "egox_compare_lambda", "grid", wide=760, high=620)
+    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("Weights, prompt", [loaders.column, [loaders.positive, loaders.negative]]),
+             Block("The sweep", [[sweep, lora]], "#8A8"),
+             Block("5  Conditioning, sampling", [[conditioning], [sampler]]),
+             Block("6  Every pair beside the others", [[decode, grid], saved], "#8A8")]]
+
+
+def egox_compare_baselines(graph: Graph) -> Rows:
+    """EgoX, the host's VACE and Fun Control on one prior, and the prior itself."""
+    read_me = note(graph, "The same prior, four ways", notes.BASELINES, high=560)
+    stages = geometry(graph)
+    loaders = real_loaders(graph, stages["pose"])
+    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
+    sampler = add_sampler(graph, stages, conditioning, (lora, "model"), steps=50, cfg=5.0)
+    decode = graph.add("EgoXDecodeEgoHalf", 360, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
+                       trajectory=(stages["pose"], "trajectory"))
+    prior, exo = (stages["prior"], "prior"), (stages["load"], "exo_images")
+    size = graph.add("GetImageSize", 300, image=prior, title="Size of the prior")
+    sized = {"width": (size, "width"), "height": (size, "height"), "length": (size, "batch_size")}
+    vace, vace_column = baseline_loader(graph, "wan2.1_vace_14B_fp16.safetensors")
+    holes = graph.add("InvertMask", 300, mask=(stages["prior"], "coverage"), title="The prior's holes")
+    to_vace = graph.add("WanVaceToVideo", 340, vae=(loaders.vae, "VAE"), control_video=prior, reference_image=exo,
+                        control_masks=(holes, "MASK"), **loaders.text(), **sized)
+    vace_run = baseline_sampler(graph, vace, to_vace)
+    trim = graph.add("TrimVideoLatent", 300, samples=(vace_run, "LATENT"), trim_amount=(to_vace, "trim_latent"))
+    vace_video = graph.add("VAEDecode", 300, samples=(trim, "LATENT"), vae=(loaders.vae, "VAE"))
+    fun, fun_column = baseline_loader(graph, "wan2.1_fun_control_1.3B_bf16.safetensors")
+    seen = graph.add("ImageFromBatch", 300, image=exo, title="First exo frame")
+    vision = graph.add("CLIPVisionEncode", 300, clip_vision=(loaders.vision, "CLIP_VISION"), image=(seen, "IMAGE"),
+                       crop="center")
+    to_fun = graph.add("WanFunControlToVideo", 340, vae=(loaders.vae, "VAE"), control_video=prior,
+                       clip_vision_output=(vision, "CLIP_VISION_OUTPUT"), **loaders.text(), **sized)
+    fun_run = baseline_sampler(graph, fun, to_fun)
+    fun_video = graph.add("VAEDecode", 300, samples=(fun_run, "LATENT"), vae=(loaders.vae, "VAE"))
+    gathered = graph.add("CreateList", 300, title="The four videos", **{
+        "inputs.input0": prior, "inputs.input1": (decode, "ego"), "inputs.input2": (vace_video, "IMAGE"),
+        "inputs.input3": (fun_video, "IMAGE")})
+    grid = graph.add("EgoXLabelledGrid", 360, videos=(gathered, "list"), columns=2,
+                     labels="Prior only\nEgoX\nWan VACE\nWan Fun Control")
+    saved = save(graph, stages, (grid, "grid"), "egox_compare_baselines", "grid", wide=560, high=640)
+    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]),
+             Block("EgoX", [[conditioning], [sampler], [decode]])],
+            [Block("Wan VACE", [[*vace_column, size, holes], [to_vace], [vace_run], [trim, vace_video]], "#A88"),
+             Block("Wan Fun Control", [[*fun_column, seen, vision], [to_fun], [fun_run], [fun_video]], "#8A8"),
+             Block("Beside each other", [[gathered, grid], saved])]]
+
+
+def egox_attention(graph: Graph) -> Rows:
+    """What an ego pixel looks at in the exo video, with geometry and without."""
+    read_me = note(graph, "What does it look at?", notes.ATTENTION, high=520)
+    stages = geometry(graph)
+    loaders = real_loaders(graph, stages["pose"])
+    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    capture = graph.add("EgoXAttentionCapture", 360, model=(lora, "model"))
+    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
+    sampler = add_sampler(graph, stages, conditioning, (capture, "model"), steps=20, cfg=5.0)
+    decode = graph.add("EgoXDecodeEgoHalf", 380, 420, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
+                       trajectory=(stages["pose"], "trajectory"))
+    view = graph.add("EgoXAttentionView", 560, 760, attention=(capture, "attention"),
+                     exo_images=(stages["load"], "exo_images"), ego_images=(decode, "ego"))
+    saved = save(graph, stages, (view, "view"), "egox_attention", "view")
+    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
+            [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]),
+             Block("5  Conditioning, sampling", [[conditioning, capture], [sampler]]),
+             Block("6  Ego video", [[decode]]),
+             Block("Where an ego pixel looks", [[view], saved], "#8A8")]]
+
+
+def baseline_loader(graph: Graph, name: str) -> tuple[tuple[Node, str], list[Node]]:
+    """A transformer of the host's own kinds, with the flow shift of its template."""
+    unet = graph.add("UNETLoader", 360, unet_name=name, models=model_link(name, "diffusion_models"))
+    shifted = graph.add("ModelSamplingSD3", 360, model=(unet, "MODEL"), shift=8.0)
+    return (shifted, "MODEL"), [unet, shifted]
+
+
+def baseline_sampler(graph: Graph, model: tuple[Node, str], prepared: Node, **values: Any) -> Node:
+    given = {"positive": (prepared, "positive"), "negative": (prepared, "negative"),
+             "latent_image": (prepared, "latent")}
+    return graph.add("KSampler", 340, model=model, seed=1234, steps=20, cfg=6.0, sampler_name="uni_pc",
+                     scheduler="simple", **given, **values)
+
+
+SPECS: dict[str, Callable[[Graph], Rows]] = {
+    "egox_demo": egox_demo,
+    "egox_basic": egox_basic,
+    "egox_from_any_video": egox_from_any_video,
+    "egox_low_vram": egox_low_vram,
+    "egox_fast": egox_fast,
+    "egox_compare_lambda": egox_compare_lambda,
+    "egox_compare_baselines": egox_compare_baselines,
+    "egox_attention": egox_attention,
+}

@@ -114,8 +114,6 @@ def test_short_trajectory_and_unknown_modes_are_refused():
         gga_geometry(replace(depth, kind="disparity"), trajectory, EXACT, **SIZES)
     with pytest.raises(EgoXInputError, match="exo camera of the depth"):
         gga_geometry(replace(depth, depth_m=depth.depth_m[:, :, 2:]), trajectory, EXACT, **SIZES)
-    with pytest.raises(EgoXInputError, match="meta.json"):
-        gga_geometry(depth, trajectory, **SIZES)
     with pytest.raises(EgoXInputError, match="ray geometry"):
         GgaGeometryOptions(rays="true")
     with pytest.raises(EgoXInputError, match="pooling"):

@@ -77,7 +77,12 @@ def test_released_rays_scale_with_the_canvas():
 def test_refusals():
     with pytest.raises(EgoXInputError, match="square"):
         ego_rays("released", trajectory(), 56, 48)
-    with pytest.raises(EgoXInputError, match="meta.json"):
-        ego_rays("released", trajectory(k=None), 56, 56)
     with pytest.raises(EgoXInputError, match="ray geometry"):
         ego_rays("best", trajectory(), 56, 56)
+
+
+def test_a_path_made_by_hand_has_the_released_takes_k():
+    """The pose editor's paths come from no meta.json; they are for the same LoRA, so they get the same rays."""
+    for size in (448, 256):
+        by_hand, of_a_take = (ego_rays("released", trajectory(size=size, k=k), 8, 8) for k in (None, RELEASED_K))
+        assert torch.equal(by_hand, of_a_take)

@@ -81,3 +81,15 @@ def test_wan21_form_has_an_image_embedding(comfy_host, remade: Path, caplog: pyt
                               model_options={"umt5xxl_model_config": dict(standins.UMT5_CONFIG)})
     (encoded, _), = clip.encode_from_tokens_scheduled(clip.tokenize("a person pours tea"))
     assert encoded.shape == (1, 512, 4096) and encoded.isfinite().all()
+
+
+@pytest.mark.parametrize(("what", "kind", "channels"), [("vace", "WAN21_Vace", 16), ("fun_control", "WAN21", 48)])
+def test_forms_of_the_baselines(comfy_host, remade: Path, caplog: pytest.LogCaptureFixture, what: str, kind: str,
+                                channels: int) -> None:
+    import comfy.sd
+
+    with caplog.at_level(logging.WARNING):
+        model = comfy.sd.load_diffusion_model(str(remade / standins.TESTS_ONLY[what]))
+    assert not [r for r in caplog.records if "unet" in r.getMessage()], "missing or unexpected keys"
+    assert type(model.model).__name__ == kind
+    assert model.get_model_object("diffusion_model").in_dim == channels

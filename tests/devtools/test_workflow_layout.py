@@ -1,0 +1,81 @@
+"""Where the shipped workflows' nodes stand, and their thumbnails."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from devtools.thumbnails import SIDE, fill, save_jpeg, thumbnail, words
+from tools.workflow_graph import Graph
+from tools.workflow_layout import Block, arrange
+
+INFO = {"Load": {"input": {"required": {"file": ["STRING", {"default": "x"}]}}, "output": ["IMAGE"],
+                 "output_name": ["image"]},
+        "List": {"input": {"required": {"inputs": ["COMFY_AUTOGROW_V3", {"template": {"prefix": "input"}}]}},
+                 "output": ["*"], "output_name": ["list"]}}
+
+
+def graph_of(count: int) -> Graph:
+    graph = Graph(INFO)
+    for _ in range(count):
+        graph.add("Load", 200, 100)
+    return graph
+
+
+def test_blocks_stand_apart_and_hold_their_nodes() -> None:
+    graph = graph_of(4)
+    one, two, three, four = graph.nodes
+    arrange(graph, [[Block("a", [[one, two]]), Block("b", [[three]])], [Block("", [[four]])]], {2: 400.0})
+    assert two.size == (200, 400) and one.size == (200, 100), "what is drawn higher gets its room"
+    assert one.pos[1] + one.size[1] < two.pos[1] - 30 and four.pos[1] > two.pos[1] + 400
+    (a, b) = graph.groups
+    assert [a["title"], b["title"]] == ["a", "b"], "a block without a title has no frame"
+    assert a["bounding"][0] + a["bounding"][2] < b["bounding"][0] and a["bounding"][3] == b["bounding"][3]
+    x, y, w, h = a["bounding"]
+    assert x <= one.pos[0] and two.pos[1] + two.size[1] <= y + h and one.pos[0] + 200 <= x + w
+
+
+def test_no_node_is_forgotten_or_placed_twice() -> None:
+    graph = graph_of(2)
+    with pytest.raises(ValueError, match=r"nodes \[2\] stand in no block"):
+        arrange(graph, [[Block("a", [[graph.nodes[0]]])]])
+    with pytest.raises(ValueError, match="two blocks"):
+        arrange(graph, [[Block("a", [graph.nodes, [graph.nodes[0]]])]])
+
+
+def test_an_input_that_grows() -> None:
+    graph = graph_of(2)
+    gathered = graph.add("List", **{f"inputs.input{i}": (node, "image") for i, node in enumerate(graph.nodes[:2])})
+    arrange(graph, [[Block("a", [graph.nodes])]])
+    saved = graph.to_json("id")
+    slots = saved["nodes"][gathered.number - 1]["inputs"]
+    assert [slot["name"] for slot in slots] == ["inputs.input0", "inputs.input1", "inputs.input2"]
+    assert [slot["link"] for slot in slots] == [1, 2, None]
+
+
+def tile(value: int, height: int = 90, width: int = 160) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_a_thumbnail_is_square_and_full() -> None:
+    picture = thumbnail([[("", tile(200))], [("", tile(100)), ("", tile(50))]], "caption", [1.0, 1.0])
+    assert picture.shape == (SIDE, SIDE, 3)
+    assert picture[60, 256, 0] == 200 and picture[300, 100, 0] == 100 and picture[300, 400, 0] == 50
+    assert picture[SIDE - 30:].max() > 200, "the caption"
+    assert thumbnail([[("a name that is far too long for its tile " * 3, tile(0))]])[:40].max() > 100
+
+
+def test_tiles_are_cut_not_stretched() -> None:
+    round_thing = np.zeros((100, 300, 3), np.uint8)
+    cv2.circle(round_thing, (150, 50), 40, (255, 255, 255), -1)
+    filled = fill(round_thing, 200, 200)
+    rows, columns = np.nonzero(filled[..., 0] > 128)
+    assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
+    assert words("one\ntwo").std() > 10
+
+
+def test_saved_whole(tmp_path) -> None:
+    save_jpeg(tmp_path / "x.jpg", tile(120))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
+    assert abs(int(cv2.imread(str(tmp_path / "x.jpg"))[40, 40, 0]) - 120) < 3

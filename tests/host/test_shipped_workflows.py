@@ -1,0 +1,221 @@
+"""Every workflow that ships: sound as a file, tidy, and run through the real server with stand-in weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from devtools.api_client import ApiClient
+from devtools.base_dir import BaseDir
+from devtools.gguf_file import write_gguf
+from devtools.workflow import BYPASSED, NOTES, to_prompt
+from tools import make_standin_models as standins
+
+from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, with_standins
+from .prompts import small as smaller
+from .test_workflows import frames_of, saved_videos
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+UNTRIED = "Not run"
+FRAMES, STEPS = 5, 1  # that a graph runs is the question here, not what it makes
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def small(prompt: dict[str, Any]) -> dict[str, Any]:
+    return smaller(prompt, frames=FRAMES, steps=STEPS)
+
+
+def check_run(client: ApiClient, prompt: dict[str, Any], base: BaseDir, videos: set[str]) -> dict[str, np.ndarray]:
+    """Run it; name -> frames of what was saved."""
+    outcome = client.run(prompt, timeout=600)
+    assert outcome.status == "success", outcome.error_text
+    saved = {name: frames_of(path) for name, path in saved_videos(outcome, prompt, base).items()}
+    assert set(saved) == videos
+    for name, frames in saved.items():
+        assert len(frames) == FRAMES and frames.std() > 3, f"{name}: {frames.shape}, one flat colour or too short"
+    return saved
+
+
+def boxes(saved: dict[str, Any]) -> list[tuple[str, float, float, float, float]]:
+    """(who, left, top, right, bottom) of every node, with its title bar."""
+    return [(f"{node['id']} {node['type']}", node["pos"][0], node["pos"][1] - 30, node["pos"][0] + node["size"][0],
+             node["pos"][1] + node["size"][1]) for node in saved["nodes"]]
+
+
+def test_the_ones_that_were_promised() -> None:
+    assert set(NAMES) >= {"egox_demo", "egox_basic", "egox_from_any_video", "egox_low_vram", "egox_fast",
+                          "egox_compare_lambda", "egox_compare_baselines", "egox_attention"}
+    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", name) for name in NAMES), "the host opens templates by such names only"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_is_sound(name: str, object_info: dict[str, Any]) -> None:
+    saved = read(name)
+    prompt = to_prompt(saved, object_info)
+    for node_id, node in prompt.items():
+        info = object_info[node["class_type"]]["input"]
+        missing = [key for key, spec in info.get("required", {}).items()
+                   if key not in node["inputs"] and spec[0] != "COMFY_AUTOGROW_V3"]
+        assert not missing, f"{node_id} {node['class_type']} lacks {missing}"
+    for link, origin, origin_slot, target, target_slot, kind in saved["links"]:
+        source = next(node for node in saved["nodes"] if node["id"] == origin)["outputs"][origin_slot]
+        sink = next(node for node in saved["nodes"] if node["id"] == target)["inputs"][target_slot]
+        assert link in source["links"] and sink["link"] == link
+        free = {"*", "COMFY_MATCHTYPE_V3"}  # of lists, which take anything
+        assert free & {source["type"], sink["type"]} or kind == source["type"] == sink["type"], link
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_tidy(name: str) -> None:
+    saved = read(name)
+    for one, other in combinations(boxes(saved), 2):
+        apart = one[3] <= other[1] or other[3] <= one[1] or one[4] <= other[2] or other[4] <= one[2]
+        assert apart, f"{one[0]} lies over {other[0]}"
+    frames = [group["bounding"] for group in saved["groups"]]
+    for who, left, top, right, bottom in boxes(saved):
+        inside = [left >= x and top >= y and right <= x + w and bottom <= y + h for x, y, w, h in frames]
+        apart = [right <= x or left >= x + w or bottom <= y or top >= y + h for x, y, w, h in frames]
+        assert sum(inside) + sum(apart) == len(frames), f"{who} sticks out of a group"
+        assert sum(inside) == (0 if who.split()[1] in NOTES else 1), f"{who} stands in {sum(inside)} groups"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notes_explain_it(name: str) -> None:
+    saved = read(name)
+    text = "\n".join(node["widgets_values"][0] for node in saved["nodes"] if node["type"] in NOTES)
+    assert len(text) > 300 and "**Run**" in text
+    real = [node for node in saved["nodes"] if (node.get("properties") or {}).get("models")]
+    assert bool(real) == (UNTRIED in text), "what could not be run here is said where real weights are asked for"
+    for node in real:
+        for model in node["properties"]["models"]:
+            assert model["name"] in node["widgets_values"], "the link belongs to the file that is chosen"
+            assert model["url"].endswith("/" + model["name"]) and model["url"].startswith("https://huggingface.co/")
+            assert model["directory"]
+    with_lora = any("egox_lora.safetensors" in (node["widgets_values"] or []) for node in saved["nodes"])
+    assert not with_lora or "egox_lora.safetensors" in text or "as in `egox_basic`" in text
+
+
+def test_few_steps_without_guidance() -> None:
+    """egox_fast: what the step-distilled LoRA wants."""
+    sampler = next(node for node in read("egox_fast")["nodes"] if node["type"] == "EgoXWanSampler")
+    seed, _, steps, cfg, solver = sampler["widgets_values"][:5]
+    assert 4 <= steps <= 8 and cfg == 1.0 and solver != "released"
+
+
+def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Stand-ins of the form that each loader's file has."""
+    forms = {"vace": standins.TESTS_ONLY["vace"].name, "fun_control": standins.TESTS_ONLY["fun_control"].name}
+    wanted = {node_id: form for node_id, node in prompt.items() for word, form in forms.items()
+              if node["class_type"] == "UNETLoader" and word in node["inputs"]["unet_name"]}
+    prompt = with_standins(prompt)
+    for node_id, form in wanted.items():
+        prompt[node_id]["inputs"]["unet_name"] = form
+    for node in prompt.values():
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = STEPS
+    return prompt
+
+
+@pytest.mark.parametrize("name", ["egox_low_vram", "egox_fast"])
+def test_it_runs(client: ApiClient, load_workflow, server_base: BaseDir, name: str) -> None:
+    prompt = with_standins(small(load_workflow(name)))
+    check_run(client, prompt, server_base, {"ego", "prior"})
+
+
+def test_low_vram_with_one_node_swapped_for_gguf(client: ApiClient, load_workflow, shared_dir: Path,
+                                                 server_base: BaseDir) -> None:
+    """What the note says: another loader, connected to EgoX LoRA; nothing else is touched."""
+    pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
+    tensors, _ = standins.transformer(standins.WAN21_I2V, standins.SEED + 1)
+    write_gguf(server_base.models / "diffusion_models" / "low_vram-Q8_0.gguf", tensors)
+    prompt = with_standins(small(load_workflow("egox_low_vram")))
+    loader = id_of(prompt, "UNETLoader")
+    assert of_type(prompt, "EgoXLoadLora")["model"] == [loader, 0]
+    prompt[loader] = {"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": "low_vram-Q8_0.gguf"}}
+    check_run(client, prompt, server_base, {"ego", "prior"})
+
+
+def test_any_video_without_the_models_of_its_geometry(client: ApiClient, object_info, server_base: BaseDir) -> None:
+    """MoGe, Depth Anything 3 and SAM3 can't be had here: bypassed, the depth comes from beside the sample's video."""
+    saved = read("egox_from_any_video")
+    for node in saved["nodes"]:
+        if re.match("LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple", node["type"]):
+            node["mode"] = BYPASSED
+    prompt = with_standins(small(to_prompt(saved, object_info)))
+    prompt = {node_id: node for node_id, node in prompt.items() if node["_meta"]["title"] != "What moves"}
+    assert of_type(prompt, "EgoXEgoPoseInput")["source"] == "keyframes"
+    check_run(client, prompt, server_base, {"ego", "prior"})
+
+
+def test_the_sweep_makes_one_grid(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
+    prompt = with_standins(small(load_workflow("egox_compare_lambda")))
+    of_type(prompt, "EgoXSweep").update(lambda_g="0, 3", strength="0, 1")
+    of_type(prompt, "EgoXLabelledGrid")["cell_height"] = SIZE
+    frames = check_run(client, prompt, server_base, {"grid"})["grid"].astype(float)
+    assert frames.shape[2] == 2 * SIZE + 4
+    strip = (frames.shape[1] - 4) // 2 - SIZE
+    cells = [frames[:, row * (SIZE + strip + 4) + strip:][:, :SIZE, column * (SIZE + 4):][:, :, :SIZE]
+             for row in (0, 1) for column in (0, 1)]
+    for one, other in combinations(range(4), 2):
+        difference = abs(cells[one] - cells[other]).mean()
+        assert difference > 0.5, f"cells {one} and {other} are alike: a value did not arrive"
+
+
+def test_the_sweep_encodes_the_videos_once(client: ApiClient, load_workflow) -> None:
+    prompt = load_workflow("egox_compare_lambda")
+    conditioning = of_type(prompt, "EgoXConditioning")
+    before: set[str] = set()
+    waiting = [link[0] for link in conditioning.values() if isinstance(link, list)]
+    while waiting:
+        before.add(node_id := waiting.pop())
+        waiting += [link[0] for link in prompt[node_id]["inputs"].values() if isinstance(link, list)]
+    assert id_of(prompt, "EgoXSweep") not in before
+
+
+def test_the_baselines_beside_each_other(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
+    prompt = with_baselines(small(load_workflow("egox_compare_baselines")))
+    frames = check_run(client, prompt, server_base, {"grid"})["grid"]
+    assert frames.shape[2] == 2 * SIZE + 4
+    for row in (0, 1):
+        for column in (0, 1):
+            half = frames.shape[1] // 2
+            assert frames[:, row * half + 20:][:, :SIZE - 4, column * (SIZE + 4):][:, :, :SIZE].std() > 3
+
+
+def test_attention_is_drawn(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
+    prompt = with_standins(small(load_workflow("egox_attention")))
+    of_type(prompt, "EgoXAttentionCapture").update(step=0, block=0)
+    of_type(prompt, "EgoXAttentionView").update(ego_x=30, ego_y=30, frame=0)
+    outcome = client.run(prompt, timeout=600)
+    assert outcome.status == "success", outcome.error_text
+    (view,) = saved_videos(outcome, prompt, server_base).values()
+    assert frames_of(view).std() > 3
+
+
+def test_every_loader_has_a_stand_in() -> None:
+    """A new workflow with another loader is not run in silence with a file that nobody has."""
+    loaders = {node["type"] for name in NAMES for node in read(name)["nodes"]
+               if (node.get("properties") or {}).get("models") and node.get("mode") != BYPASSED}
+    geometry = {"LoadMoGeModel", "LoadDA3Model", "CheckpointLoaderSimple"}
+    assert loaders <= set(STANDIN_LOADERS) | geometry
+
+
+def test_the_description_is_what_ships(object_info: dict[str, Any]) -> None:
+    """The files are made by tools/make_workflows.py."""
+    from tools.make_workflows import HEIGHTS, described
+    from tools.workflow_specs import SPECS
+
+    assert sorted(SPECS) == NAMES
+    heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
+    for name in NAMES:
+        assert described(name, object_info, heights) == read(name), f"{name}: run tools/make_workflows.py"

@@ -1,0 +1,168 @@
+"""What the shipped workflows say on their canvas: the steps, the model links, and what could not be tried."""
+
+from __future__ import annotations
+
+HUB = "https://huggingface.co/Comfy-Org"
+WAN = f"{HUB}/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+KIJAI = "https://huggingface.co/Kijai/WanVideo_comfy/resolve/main"
+
+UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with small stand-ins of the same form.*"
+
+WEIGHTS = f"""| file | folder |
+|---|---|
+| [wan2.1_i2v_480p_14B_fp8_e4m3fn]({WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp8_e4m3fn.safetensors) | `diffusion_models` |
+| [umt5_xxl_fp8_e4m3fn_scaled]({WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors) | `text_encoders` |
+| [wan_2.1_vae]({WAN}/vae/wan_2.1_vae.safetensors) | `vae` |
+| [clip_vision_h]({WAN}/clip_vision/clip_vision_h.safetensors) | `clip_vision` |
+| the EgoX authors' LoRA as `egox_lora.safetensors` (from their repository, `DAVIAN-Robotics/EgoX`) | `loras` |
+"""  # noqa: E501  (a row of a table is one line)
+
+DEMO = """## EgoX demo: stand-in weights
+
+One third-person video in, the first-person video of what that person saw out. Every stage here is the real one; only
+the **weights are stand-ins** (a tiny untrained transformer and VAE that come with the pack), so the ego video is noise.
+The prior is real: it is what the exo camera's points look like from the person's eyes.
+
+Press **Run**. For real weights open `egox_basic`.
+"""
+
+BASIC = f"""## EgoX
+
+1. **Load the weights** into these folders of `models`:
+
+{WEIGHTS}
+2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
+3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) on *Wan EgoX Sampler* and the strength on *EgoX LoRA*.
+
+The seed of *Wan EgoX Sampler* is what counts; `noise_seed` of *EgoX Conditioning* is for graphs of separate nodes.
+
+{UNTRIED}
+"""
+
+DEPTH = f"""## For your own video
+
+1. Choose the video in *Load Exo Video* (a fixed camera, 49 frames or more, the whole person in view).
+2. Put [a MoGe model]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors) and
+   [Depth Anything 3 Base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors)
+   into `models/geometry_estimation`, choose them here, and **un-bypass this group** (select it, Ctrl+B).
+3. *Ego Pose Input*: give the take's `meta.json`, or place the head in its pose editor.
+4. Write the prompt in two sections, `[Exo view]` and `[Ego view]`, into the text node.
+"""
+
+ANY_VIDEO = f"""## Any video of your own
+
+1. **Weights** as in `egox_basic`, and for the geometry:
+
+| file | folder |
+|---|---|
+| [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors) | `geometry_estimation` |
+| [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors) | `geometry_estimation` |
+| [sam3.1_multiplex_fp16]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors) | `checkpoints` |
+
+2. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and the table in view.
+3. **Open the pose editor** on *Ego Pose Input* and press *Load scene*: MoGe gives the scale, Depth Anything 3 the
+   steadiness, SAM3 tells what moves.
+4. **Place head**: click on the head in the exo frame, then on what it looks at; again wherever the head has moved.
+5. **Write** what the exo camera sees and what the person sees into *EgoX Prompt*, and press **Run**.
+"""  # noqa: E501
+
+ANY_VIDEO_LIMITS = f"""### Good to know
+
+- Only the wearer and what they hold should be tracked by SAM3; the words to look for stand in the text node beside it.
+- No SAM3? Bypass its group: *Build Scene* then tells what moves from depth and colour.
+- One depth model is enough. MoGe alone flickers a little, Depth Anything 3 alone has no metres.
+- The keyframes here belong to the synthetic take that the graph opens with; set your own for another video.
+
+{UNTRIED} *MoGe, Depth Anything 3 and SAM3 were not run either, for want of their weights.*
+"""
+
+LOW_VRAM = f"""## EgoX on a card with little memory
+
+The same graph as `egox_basic`, with the stock loaders' ways to save memory:
+
+- the transformer in **fp8** (`weight_dtype`), the text encoder on the **CPU**,
+- the VAE in **tiles** (`tile_size` of *EgoX Conditioning* and *Decode Ego Half*),
+- ComfyUI offloads what does not fit by itself (`--lowvram`, `--reserve-vram` help it).
+
+{WEIGHTS}
+Press **Run**: it opens with the pack's synthetic take.
+
+{UNTRIED} *How much memory it takes on which card is not measured yet.*
+"""
+
+GGUF = """### Quantised weights (GGUF)
+
+Below fp8, use a GGUF file of Wan 2.1 I2V 14B 480p (Q4 to Q8):
+
+1. Install the pack **ComfyUI-GGUF**.
+2. **Swap one node**: in place of *Load Diffusion Model* put *Unet Loader (GGUF)* and connect its `MODEL` to the `model`
+   of *EgoX LoRA*. Everything behind it stays.
+
+EgoX LoRA, the patch and the sampler work on what that loader returns; that is tested with small weights.
+"""
+
+FAST = f"""## EgoX in 6 steps
+
+A **step-distilled LoRA** beside the EgoX LoRA: 4 to 8 steps instead of 50, and CFG 1 instead of 5, so each step is
+half the work: about a 16th of the time of `egox_basic`.
+
+1. Weights as below, and
+   [lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16]({KIJAI}/Lightx2v/lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors)
+   into `loras`.
+2. Press **Run**. The negative prompt has no effect at CFG 1.
+
+{WEIGHTS}
+{UNTRIED} *How the distilled LoRA and the EgoX LoRA get along with real weights remains to be seen: try strengths
+between 0.6 and 1 for both, 4 to 8 steps, and shift 3 to 8.*
+"""  # noqa: E501
+
+LAMBDA = f"""## What do λ_g and LoRA strength do?
+
+*EgoX Sweep* makes every pair of the values that you type, and the host runs *EgoX LoRA*, the sampler and the decoder
+once for each. One video comes out: a column for each λ_g, a row for each strength.
+
+- Every pair is a whole sampling run: 3 λ_g and 2 strengths are 6. **Try with fewer steps first.**
+- λ_g 0 is the plain model without geometry, 3 is what the authors use. Strength 1 is what they use.
+- All runs share one seed, prior and conditioning; *EgoX Conditioning* runs once, since it sits before the sweep.
+
+Weights as in `egox_basic`. Type the values, press **Run**.
+
+{UNTRIED}
+"""
+
+BASELINES = f"""## The same prior, four ways
+
+| | what sees the prior | what sees the exo video |
+|---|---|---|
+| **Prior** | nobody: holes stay black | nobody |
+| **EgoX** | Wan I2V with the EgoX LoRA | the whole exo video, guided by geometry |
+| **VACE** | Wan VACE, holes as mask | its first frame as reference |
+| **Fun Control** | Wan Fun Control as control video | its first frame through CLIP vision |
+
+Weights as in `egox_basic`, and two more; then press **Run**. VACE and Fun Control are the host's own nodes, with the
+settings of the host's templates.
+
+| file | folder |
+|---|---|
+| [wan2.1_vace_14B_fp16]({WAN}/diffusion_models/wan2.1_vace_14B_fp16.safetensors) (or the 1.3B) | `diffusion_models` |
+| [wan2.1_fun_control_1.3B_bf16]({WAN}/diffusion_models/wan2.1_fun_control_1.3B_bf16.safetensors) | `diffusion_models` |
+
+The models differ in size (14B, 14B, 1.3B), so this shows kinds of conditioning, not a ranking.
+
+{UNTRIED}
+"""
+
+ATTENTION = f"""## What does an ego pixel look at?
+
+For one pixel of the ego video, drawn over the exo frame (the paper's Figure 7):
+
+- **g**, the geometry's weight: which exo pixels lie in the direction of that ego pixel,
+- the model's real **attention with the geometry**, and **without** it.
+
+1. Weights as in `egox_basic`. Press **Run**: *EgoX Attention Capture* keeps the queries and keys of one block in one
+   step while the video is sampled (its `step` and `block` choose which).
+2. **Click into the ego picture** on *EgoX Attention View* and press **Run** again: another pixel needs no new sampling.
+3. `all_frames` follows the pixel through the whole clip, and *Save view* makes a video of it.
+
+{UNTRIED}
+"""

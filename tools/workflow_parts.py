@@ -1,0 +1,139 @@
+"""Parts that several shipped workflows have in common: loaders, geometry, sampling, saving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from egox_core.prompt import DEFAULT_NEGATIVE
+
+from .workflow_graph import Graph, Node
+from .workflow_layout import Block
+from .workflow_notes import HUB, KIJAI, WAN
+
+SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
+UNET, VAE = "wan2.1_i2v_480p_14B_fp8_e4m3fn.safetensors", "wan_2.1_vae.safetensors"
+TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
+LORA = "egox_lora.safetensors"
+DISTILLED = "lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"
+
+Rows = list[list[Block]]
+
+
+@dataclass
+class Loaders:
+    """The nodes that read weights, and the text conditioning that comes of them."""
+
+    unet: Node
+    vae: Node
+    positive: Node
+    negative: Node
+    clip: Node | None = None
+    vision: Node | None = None
+    column: list[Node] = field(default_factory=list)
+
+    def text(self) -> dict[str, tuple[Node, str]]:
+        return {"positive": (self.positive, self.positive.info["output_name"][0]),
+                "negative": (self.negative, self.negative.info["output_name"][0])}
+
+
+def model_link(name: str, folder: str, place: str = WAN) -> list[dict[str, str]]:
+    """What the editor needs to offer a missing model for download."""
+    return [{"name": name, "url": f"{place}/{folder}/{name}", "directory": folder}]
+
+
+def hub_link(name: str, folder: str, repository: str) -> list[dict[str, str]]:
+    return model_link(name, folder, f"{HUB}/{repository}/resolve/main")
+
+
+def distilled_link() -> list[dict[str, str]]:
+    return [{"name": DISTILLED, "url": f"{KIJAI}/Lightx2v/{DISTILLED}", "directory": "loras"}]
+
+
+def note(graph: Graph, title: str, text: str, wide: int = 420, high: int = 420) -> Node:
+    return graph.add("MarkdownNote", wide, high, title=title, text=text)
+
+
+def geometry(graph: Graph, **load: Any) -> dict[str, Node]:
+    """Stages 1 to 4: exo video, depth, pose, scene, prior."""
+    loaded = graph.add("EgoXLoadExoVideo", 360, 300, file=SAMPLE_VIDEO, **load)
+    # Depth and poses are not named: they are found beside the video, so that choosing another video is one step, and
+    # a video without them is refused instead of being run with the sample's.
+    depth = graph.add("EgoXDepthAlign", 380, frames=(loaded, "frames"))
+    scene = graph.add("EgoXBuildScene", 340, exo_images=(loaded, "exo_images"), depth=(depth, "depth"))
+    pose = graph.add("EgoXEgoPoseInput", 420, frames=(loaded, "frames"), scene=(scene, "scene"),
+                     exo_images=(loaded, "exo_images"))
+    prior = graph.add("EgoXRenderEgoPrior", 380, 420, trajectory=(pose, "trajectory"), scene=(scene, "scene"))
+    return {"load": loaded, "depth": depth, "scene": scene, "pose": pose, "prior": prior}
+
+
+def geometry_blocks(stages: dict[str, Node]) -> list[Block]:
+    return [Block("1  Exo video", [[stages["load"]]]), Block("2  Depth", [[stages["depth"]]]),
+            Block("3, 4  Scene, pose, ego prior", [[stages["scene"]], [stages["pose"]], [stages["prior"]]])]
+
+
+def real_loaders(graph: Graph, text: Node, *, output: str = "prompt", weight_dtype: str = "default",
+                 device: str = "default", negative: Any = DEFAULT_NEGATIVE) -> Loaders:
+    """The stock loaders with the real weights; ``text`` gives the prompt at ``output``."""
+    unet = graph.add("UNETLoader", 380, unet_name=UNET, weight_dtype=weight_dtype,
+                     models=model_link(UNET, "diffusion_models"))
+    vae = graph.add("VAELoader", 380, vae_name=VAE, models=model_link(VAE, "vae"))
+    clip = graph.add("CLIPLoader", 380, clip_name=TEXT, type="wan", device=device,
+                     models=model_link(TEXT, "text_encoders"))
+    vision = graph.add("CLIPVisionLoader", 380, clip_name=VISION, models=model_link(VISION, "clip_vision"))
+    positive = graph.add("CLIPTextEncode", 360, 120, title="Prompt", clip=(clip, "CLIP"), text=(text, output))
+    below = graph.add("CLIPTextEncode", 360, 160, title="Negative prompt", clip=(clip, "CLIP"), text=negative)
+    return Loaders(unet, vae, positive, below, clip, vision, [unet, vae, clip, vision])
+
+
+def add_lora(graph: Graph, model: tuple[Node, str], name: str = LORA, **values: Any) -> Node:
+    return graph.add("EgoXLoadLora", 360, lora_name=name, model=model, **values)
+
+
+def add_conditioning(graph: Graph, stages: dict[str, Node], loaders: Loaders, model: tuple[Node, str],
+                     **values: Any) -> Node:
+    vision = {} if loaders.vision is None else {"clip_vision": (loaders.vision, "CLIP_VISION")}
+    return graph.add("EgoXConditioning", 380, vae=(loaders.vae, "VAE"), exo_images=(stages["load"], "exo_images"),
+                     prior=(stages["prior"], "prior"), model=model, **loaders.text(), **vision, **values)
+
+
+def add_sampler(graph: Graph, stages: dict[str, Node], conditioning: Node, model: tuple[Node, str],
+                **values: Any) -> Node:
+    given = {name: (conditioning, name) for name in ("positive", "negative", "latent", "canvas")}
+    return graph.add("EgoXWanSampler", 380, model=model, depth=(stages["depth"], "depth"),
+                     trajectory=(stages["pose"], "trajectory"), **given, **{"seed": 1234, **values})
+
+
+def add_decode(graph: Graph, stages: dict[str, Node], loaders: Loaders, sampler: Node, **values: Any) -> Node:
+    return graph.add("EgoXDecodeEgoHalf", 380, 420, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
+                     trajectory=(stages["pose"], "trajectory"), **comparison(graph, stages), **values)
+
+
+def comparison(graph: Graph, stages: dict[str, Node]) -> dict[str, tuple[Node, str]]:
+    """What Decode Ego Half shows beside the ego video, where it can."""
+    known = {name for name, _ in Node(0, "EgoXDecodeEgoHalf", graph.object_info["EgoXDecodeEgoHalf"]).inputs()}
+    offered = {"exo_images": (stages["load"], "exo_images"), "prior": (stages["prior"], "prior")}
+    return {name: source for name, source in offered.items() if name in known}
+
+
+def save(graph: Graph, stages: dict[str, Node], images: tuple[Node, str], prefix: str, name: str, *,
+         audio: bool = False, wide: int = 460, high: int = 440) -> list[Node]:
+    """A video of pictures, saved."""
+    sound = {"audio": (stages["load"], "audio")} if audio else {}
+    video = graph.add("CreateVideo", wide, images=images, fps=(stages["load"], "fps"), **sound)
+    saved = graph.add("SaveVideo", wide, high, title=f"Save {name}", video=(video, "VIDEO"),
+                      filename_prefix=f"{prefix}/{name}", format="mp4", codec="h264")
+    return [video, saved]
+
+
+def sampled(graph: Graph, stages: dict[str, Node], loaders: Loaders, lora: Node, *, prefix: str,
+            tile_size: int = 0, **sampler_values: Any) -> tuple[Node, list[Block]]:
+    """Stages 5 and 6 as most graphs have them: the decoder, and the blocks of their row."""
+    tiles = {"tile_size": tile_size} if tile_size else {}
+    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"), **tiles)
+    sampler = add_sampler(graph, stages, conditioning, (lora, "model"), **sampler_values)
+    decode = add_decode(graph, stages, loaders, sampler, **tiles)
+    prior = save(graph, stages, (stages["prior"], "prior"), prefix, "prior")
+    ego = save(graph, stages, (decode, "ego"), prefix, "ego", audio=True)
+    return decode, [Block("5  Conditioning, sampling", [[conditioning], [sampler]]),
+                    Block("6  Ego video", [[decode], ego]), Block("The prior, saved", [prior])]

@@ -1,0 +1,22 @@
+// Load Exo Video shows the chosen video; the pack's own samples don't lie in the host's input folder, which is all that
+// its /view reads, so their address is turned to a route of the pack.
+import { app } from "../../scripts/app.js";
+
+function sampleOf(route) {
+  if (typeof route !== "string" || !route.startsWith("/view?")) return null;
+  const asked = new URLSearchParams(route.slice("/view?".length));
+  const folder = asked.get("subfolder") ?? "";
+  const file = folder ? `${folder}/${asked.get("filename")}` : asked.get("filename") ?? "";
+  return asked.get("type") === "input" && file.startsWith("sample/") && /\.(mp4|webm|mov|mkv)$/i.test(file) ? file : null;
+}
+
+app.registerExtension({
+  name: "EgoX.SampleVideo",
+  setup() {
+    const apiURL = app.api.apiURL;
+    app.api.apiURL = function (route) {
+      const file = sampleOf(route);
+      return apiURL.call(this, file === null ? route : `/egox/sample_video?file=${encodeURIComponent(file)}`);
+    };
+  },
+});
