@@ -1,7 +1,7 @@
 """One pose of the ego prior, small and at once: what the pose editor shows while the camera is moved.
 
 Drawn like the released prior (fading discs), with fewer layers; points are thinned once and kept in random order, so
-that any first part of them is an even thinning of the whole.
+that any first part of them is an even thinning of the whole. Those that the released renderer takes come first.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ LAYERS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoarsePoints:
-    """Points with their colours, in random order."""
+    """Points with their colours, in random order, the released renderer's first."""
 
     xyz: Tensor  # [N, 3] float32, metres, scene frame
     rgb: Tensor  # [N, 3] uint8
+    released: int  # the first so many are those that the released renderer takes
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
+
+    def first(self, count: int) -> CoarsePoints:
+        """The first so many."""
+        return CoarsePoints(xyz=self.xyz[:count], rgb=self.rgb[:count], released=min(self.released, count))
 
     def packed(self) -> bytes:
         """xyz as little-endian float32, all of them, then rgb as uint8."""
@@ -46,14 +51,18 @@ def coarse_points(points: PointSet, most: int = MAX_POINTS, released_edges: bool
         keep = (points.edge <= options.max_edge) & (points.stray <= options.max_stray)
     index = keep.nonzero()[:, 0]
     # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
-    order = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:most]
-    index = index[order]
-    return CoarsePoints(xyz=points.xyz[index].float().contiguous(), rgb=points.rgb[index].contiguous())
+    index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
+    taken = points.coarse[index]
+    index = torch.cat((index[taken], index[~taken]))[:most]
+    return CoarsePoints(xyz=points.xyz[index].float().contiguous(), rgb=points.rgb[index].contiguous(),
+                        released=min(int(taken.sum()), most))
 
 
 def joined(first: CoarsePoints, second: CoarsePoints) -> CoarsePoints:
     """Both, the first ones first."""
-    return CoarsePoints(xyz=torch.cat((first.xyz, second.xyz)), rgb=torch.cat((first.rgb, second.rgb)))
+    released = first.released + (second.released if first.released == len(first) else 0)
+    return CoarsePoints(xyz=torch.cat((first.xyz, second.xyz)), rgb=torch.cat((first.rgb, second.rgb)),
+                        released=released)
 
 
 @torch.inference_mode()

@@ -139,8 +139,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
         trajectory = with_camera(trajectory, chosen or rescale(trajectory.camera, size, size))
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
+        node = str(cls.hidden.unique_id) if cls.hidden is not None else ""
         return io.NodeOutput(trajectory, trajectory.prompt,
-                             ui={"egox_pose": [editor_data(trajectory, frames, scene, exo_images)]})
+                             ui={"egox_pose": [editor_data(trajectory, frames, scene, exo_images, node)]})
 
 
 def trajectory_file(file: str, frames: FrameSelection | None) -> Path:

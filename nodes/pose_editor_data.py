@@ -18,14 +18,15 @@ DIGITS = 6
 
 
 def editor_data(trajectory: CameraTrajectory, frames: FrameSelection | None, scene: PointCloud | None,
-                exo_images: Tensor | None) -> dict:
+                exo_images: Tensor | None, node: str = "") -> dict:
     """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene is held.
 
-    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward direction.
+    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``node`` the id
+    that a run knows the node by (in a sub-graph not the page's own number); ``up`` the scene's upward direction.
     """
     count = len(trajectory.w2c)
     indices, times_s = clip_of(trajectory, frames, scene)
-    data = {"frames": count, "indices": indices, "times_s": times_s, "prompt": trajectory.prompt,
+    data = {"frames": count, "indices": indices, "times_s": times_s, "prompt": trajectory.prompt, "node": node,
             "camera": camera_to_json(trajectory.camera), "scene": None}
     poses = trajectory.w2c
     if scene is not None:

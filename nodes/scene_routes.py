@@ -103,14 +103,17 @@ async def cloud(body: dict) -> web.Response:
     frame = whole_number(body, "frame", 0, held.frames - 1, 0)
     points = held.static if part == "static" else await beside(held.moving, frame)
     if len(points) > most:
-        points = type(points)(xyz=points.xyz[:most].contiguous(), rgb=points.rgb[:most].contiguous())
+        points = points.first(most)
     return web.Response(body=await beside(points.packed), content_type="application/octet-stream",
                         headers={"X-EgoX-Points": str(len(points)), "Cache-Control": "no-store"})
 
 
 @guarded(SMALL_BODY)
 async def prior(body: dict) -> web.Response:
-    """JPEG of the ego prior at one pose ``w2c`` (upright camera axes). 204: a newer request of this ``view`` waits."""
+    """JPEG of the ego prior at one pose ``w2c`` (upright camera axes). 204: a newer request of this ``view`` waits.
+
+    ``moving``: with the frame's moving points. ``dense``: all points, not only those that the released renderer takes.
+    """
     held, camera = held_scene(body), upright_camera(lens(body))
     pose = validate_w2c(body.get("w2c"), "w2c")
     if pose.ndim != 2:
@@ -119,7 +122,9 @@ async def prior(body: dict) -> web.Response:
     frame = whole_number(body, "frame", 0, held.frames - 1, 0)
     view, count = str(body.get("view", ""))[:64], whole_number(body, "count", 0, 2**53, 0)
     LATEST.note(view, count)
-    done = await beside(_draw, held, camera, pose, size, frame, body.get("moving") is True, view, count)
+    draw = functools.partial(_draw, held, camera, pose, size, frame, moving=body.get("moving") is True,
+                             dense=body.get("dense") is True)
+    done = await beside(lambda: None if LATEST.is_late(view, count) else draw())
     if done is None:
         return web.Response(status=204)
     picture, coverage = done
@@ -127,11 +132,10 @@ async def prior(body: dict) -> web.Response:
                         headers={"X-EgoX-Coverage": f"{coverage:.4f}", "Cache-Control": "no-store"})
 
 
-def _draw(held: HeldScene, camera: CameraModel, pose, size: int, frame: int, moving: bool, view: str,
-          count: int) -> tuple[bytes, float] | None:
-    if LATEST.is_late(view, count):
-        return None
-    points = joined(held.static, held.moving(frame)) if moving else held.static
+def _draw(held: HeldScene, camera: CameraModel, pose, size: int, frame: int, *, moving: bool,
+          dense: bool) -> tuple[bytes, float]:
+    parts = [held.static, held.moving(frame)] if moving else [held.static]
+    points = functools.reduce(joined, (part if dense else part.first(part.released) for part in parts))
     rgb, coverage = coarse_prior(points, camera, pose, size)
     return jpeg(rgb), coverage
 

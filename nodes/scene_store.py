@@ -19,7 +19,8 @@ from ..egox_core.scene_up import scene_up
 from ..egox_core.types import PointCloud
 
 MAX_SCENES = 4
-MIN_CAP_BYTES = 2 * 2**30
+MOST_BYTES = 2 * 2**30
+"""Of all scenes together: a usual clip (49 frames of 784 x 448 with depth) has some 300 MB."""
 MOVING_AT_ONCE = 100_000
 """Moving points of one frame that are kept; a person fills some 30,000 px of a released exo frame."""
 FRAMES_REMEMBERED = 8
@@ -28,8 +29,8 @@ PICTURE_QUALITY = 85
 
 @lru_cache(maxsize=1)
 def cap_bytes() -> int:
-    """What all scenes together may hold: a quarter of the machine's memory, at least 2 GB (four usual clips)."""
-    return max(MIN_CAP_BYTES, psutil.virtual_memory().total // 4)
+    """What all scenes together may hold: less where the machine has little, for a model must fit beside them."""
+    return min(MOST_BYTES, psutil.virtual_memory().total // 8)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -54,6 +54,9 @@ def test_the_coarse_picture_is_the_released_prior_made_small() -> None:
     path = CameraTrajectory(w2c=sensor_pose(pose, EGO).expand(5, 3, 4), camera=EGO,
                             times_s=torch.arange(5, dtype=torch.float64))
     full = render_ego_prior(scene, path, replace(prior_preset("released"), device="cpu"))
+    every = coarse_points(replace(scene.static, coarse=torch.arange(len(scene.static)) % 4 == 0), 5000)
+    assert every.released == 5000 == len(every)  # the released renderer's come first
+    points = points.first(points.released)
     picture, coverage = coarse_prior(points, EGO, sensor_pose(pose, EGO), size=64)
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(float(full.coverage[0].float().mean()), abs=0.01)
     # Fewer layers are laid over each other: where discs are dense nothing changes by more than a few grey levels.

@@ -7,6 +7,7 @@ import { addStyle } from "./style.mjs";
 import { ScenePart } from "./scene_part.mjs";
 import { button, make } from "./elements.mjs";
 import { buildLayout } from "./layout.mjs";
+import { handleKey } from "./shortcuts.mjs";
 import { fromAngles, fromW2c, lookAt } from "./pose.mjs";
 
 const HINTS = { move: "hintOrbit", turn: "hintOrbit", look: "hintLook", snap: "hintSnap", aim: "hintAim" };
@@ -24,6 +25,14 @@ export class PoseEditor {
     this.view = this.makeView();
     this.scene = new ScenePart(this);
     this.root.focus();
+    // A button that is switched off while it has the focus loses it to the page: its keys must not reach the graph there.
+    this.strayKey = (event) => {
+      if (this.back.contains(event.target)) return;
+      event.stopImmediatePropagation();
+      this.root.focus();
+      handleKey(this, event);
+    };
+    window.addEventListener("keydown", this.strayKey, true);
     this.state.on((kind) => this.follow(kind));
     this.chooseTool("move");
     this.setTheme();
@@ -201,6 +210,7 @@ export class PoseEditor {
     if (this.closed) return;
     this.state.end();
     this.closed = true;
+    window.removeEventListener("keydown", this.strayKey, true);
     for (const part of [this.view, this.timeline, this.side, this.exo]) part.close();
     this.back.remove();
     this.host.onClose();

@@ -105,7 +105,7 @@ function hostOf(app, api, node) {
     isExample: () => find(node, "keyframes")?.value === exampleOf(node),
     smoothing: () => Number(find(node, "smooth_s")?.value ?? 0),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
-    nodeId: () => String(node.id),
+    nodeId: () => holder.data?.node || String(node.id),
     cameraWidgets: () => Object.fromEntries(CAMERA_WIDGETS.map((name) => [name, find(node, name)?.value])),
     quarterTurns: () => holder.turns ?? (find(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
@@ -140,8 +140,10 @@ function run(app, api, node) {
       resolve(reason);
     };
     for (const [kind, listener] of Object.entries(watched)) api.addEventListener(kind, listener);
+    // In a sub-graph only a run tells under which id the node runs.
     const inRoot = !app.rootGraph || node.graph === app.rootGraph;
-    Promise.resolve(app.queuePrompt(0, 1, inRoot ? [String(node.id)] : undefined)).then(
+    const target = node.egoxPose.data?.node || (inRoot ? String(node.id) : null);
+    Promise.resolve(app.queuePrompt(0, 1, target ? [target] : undefined)).then(
       (queued) =>
         queued === false && end(app.lastNodeErrors ? "the graph has errors" : "the graph could not be queued"),
       (error) => end(error.message),

@@ -24,6 +24,11 @@ export class SideView {
       "data-testid": "egox-prior-moving",
       onchange: () => this.again(),
     });
+    this.dense = make("input", "", {
+      type: "checkbox",
+      "data-testid": "egox-prior-dense",
+      onchange: () => this.again(),
+    });
     this.element = make(
       "section",
       "egox-ed-panel",
@@ -33,6 +38,8 @@ export class SideView {
         "egox-ed-panel-head",
         {},
         make("b", "", {}, say("prior")),
+        make("span", "egox-ed-gap"),
+        make("label", "egox-ed-check", { title: say("denseHelp") }, this.dense, say("dense")),
         make("label", "egox-ed-check", { title: say("movingHelp") }, this.moving, say("moving")),
       ),
       make("div", "egox-ed-picture", {}, this.canvas, this.message),
@@ -75,6 +82,7 @@ export class SideView {
       frame: Math.min(frame, frames - 1),
       size: SIZE,
       moving: this.moving.checked,
+      dense: this.dense.checked,
       view: this.view,
       count: ++this.count,
     });

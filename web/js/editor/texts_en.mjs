@@ -55,6 +55,8 @@ export default {
   priorLabel: "What the ego camera sees of the cloud",
   priorEmpty: "The prior of the current pose appears here.",
   moving: "moving",
+  dense: "dense",
+  denseHelp: "Draw every point, as preset clean does; else those that the released prior takes",
   movingHelp: "Draw moving points too (the released prior leaves them out)",
   covered: "{percent} % covered",
   coveredNone: "The camera sees no point: is it inside or behind everything?",

@@ -51,6 +51,8 @@ export default {
   priorLabel: "ego カメラから見た点群",
   priorEmpty: "今のポーズのプライアがここに表示されます。",
   moving: "動き",
+  dense: "密に",
+  denseHelp: "clean プリセットのようにすべての点を描く。外すと公開されたプライアが使う点だけ",
   movingHelp: "動く点も描く（公開されたプライアにはありません）",
   covered: "被覆 {percent} %",
   coveredNone: "カメラに見える点がありません。何かの中か後ろにありませんか。",

@@ -51,6 +51,8 @@ export default {
   priorLabel: "ego 카메라가 점구름에서 보는 것",
   priorEmpty: "현재 포즈의 프라이어가 여기에 나타납니다.",
   moving: "움직임",
+  dense: "촘촘히",
+  denseHelp: "clean 프리셋처럼 모든 점을 그리기. 끄면 공개된 프라이어가 쓰는 점만",
   movingHelp: "움직이는 점도 그리기(공개된 프라이어에는 없음)",
   covered: "{percent} % 덮임",
   coveredNone: "카메라에 보이는 점이 없습니다. 무언가의 안이나 뒤에 있나요?",

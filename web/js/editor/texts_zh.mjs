@@ -51,6 +51,8 @@ export default {
   priorLabel: "ego 相机看到的点云",
   priorEmpty: "当前姿态的先验会显示在这里。",
   moving: "运动",
+  dense: "密集",
+  denseHelp: "像 clean 预设那样画所有点；否则只画发布的先验所用的点",
   movingHelp: "也画运动点（发布的先验不含）",
   covered: "覆盖 {percent} %",
   coveredNone: "相机看不到任何点：是否在物体内部或背后？",
