@@ -1,0 +1,58 @@
+// Run by node --test, from tests/web/test_preview_modules.py: the previews' parts that need no page.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { contain, sideBySide } from "../../web/js/previews_layout.mjs";
+import { Clip } from "../../web/js/previews_sheets.mjs";
+import { text } from "../../web/js/previews_texts.mjs";
+
+const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
+
+test("frames lie in their sheets row by row, and short clips stay on their last frame", () => {
+  const clip = new Clip({ count: 8, columns: 3, rows: 2, width: 10, height: 5 }, ["first", "second"]);
+  assert.deepEqual(clip.frame(0), ["first", 0, 0, 10, 5]);
+  assert.deepEqual(clip.frame(5), ["first", 20, 5, 10, 5]);
+  assert.deepEqual(clip.frame(7), ["second", 10, 0, 10, 5]);
+  assert.deepEqual(clip.frame(30), clip.frame(7));
+  assert.equal(clip.still, false);
+});
+
+test("a picture is contained in its box, centred", () => {
+  assert.deepEqual(contain(200, 100, [10, 20, 100, 100]), [10, 45, 100, 50]);
+  assert.deepEqual(contain(100, 200, [0, 0, 100, 100]), [25, 0, 50, 100]);
+});
+
+test("side by side: nothing overlaps, nothing leaves the stage, shapes are kept", () => {
+  const wide = { width: 784, height: 448 };
+  const square = { width: 448, height: 448 };
+  for (const clips of [[wide, square], [wide, square, square, square], [square, wide, wide, wide], [square]]) {
+    for (const stage of [[0, 0, 400, 200], [0, 0, 320, 320], [5, 7, 200, 900]]) {
+      const placed = sideBySide(clips, stage);
+      assert.equal(placed.length, clips.length);
+      placed.forEach(({ clip, box: [x, y, w, h] }, i) => {
+        close(w / h, clip.width / clip.height);
+        assert.ok(x >= stage[0] - 1e-6 && x + w <= stage[0] + stage[2] + 1e-6);
+        assert.ok(y >= stage[1] - 1e-6 && y + h <= stage[1] + stage[3] + 1e-6);
+        for (const { box: [x2, y2, w2, h2] } of placed.slice(i + 1))
+          assert.ok(x + w <= x2 + 1e-6 || x2 + w2 <= x + 1e-6 || y + h <= y2 + 1e-6 || y2 + h2 <= y + 1e-6);
+      });
+    }
+  }
+});
+
+test("side by side uses the stage: two squares stand above each other on a high one", () => {
+  const square = { width: 1, height: 1 };
+  const [first, second] = sideBySide([square, square], [0, 0, 100, 400]);
+  close(first.box[2], 100);
+  assert.ok(second.box[1] > first.box[1]);
+});
+
+test("every language says everything, and what is missing comes in English", () => {
+  for (const language of ["en", "ko", "zh", "ja", "zh-TW", "fr"]) {
+    assert.match(text(language, "of", { frame: 3, count: 5 }), /3.*5|5.*3/);
+    for (const key of ["view", "gone", "emptyPrior", "emptyCompare", "emptyLive", "emptyDepth", "emptyAttention", "pick"])
+      assert.ok(text(language, key), `${language}: ${key}`);
+  }
+  assert.equal(text("fr", "wipe"), "wipe");
+  assert.notEqual(text("ja", "wipe"), "wipe");
+  assert.equal(text("en", "no such stream"), undefined);
+});
