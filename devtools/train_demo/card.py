@@ -45,7 +45,8 @@ def write_card(files: WorkFiles, training: DemoTraining) -> None:
         record = files.records / f"{stage}.json"
         if record.is_file():
             held = json.loads(record.read_text(encoding="utf-8"))
-            lines.append("  " + "; ".join(f"{k} {v}" for k, v in held.items() if k not in ("stage", "settings")))
+            for part in held.get("rounds", [held]):
+                lines.append("  " + "; ".join(f"{k} {v}" for k, v in part.items() if k not in ("stage", "settings")))
         else:
             lines.append("  Not finished yet.")
     lines += ["", f"Settings: `{json.dumps(training.as_dict(), ensure_ascii=False)}`", "",

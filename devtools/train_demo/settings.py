@@ -54,7 +54,7 @@ class TransformerSettings:
     base_steps: int = 1200
     base_batch: int = 16
     base_rate: float = 1e-3
-    lora_steps: int = 3000
+    lora_rounds: tuple[int, ...] = (3000,)  # steps of each; a round begins with the weights of the one before
     lora_batch: int = 16
     lora_rate: float = 2e-3
     lora_rank: int = 32
@@ -73,7 +73,7 @@ class DemoTraining:
     validation_clips: int = 64
     test_clips: int = 64
     base_clips: int = 640  # of the training clips, for the base's single views
-    colour_variants: int = 2  # of each training clip, for the LoRA
+    colour_variants: int = 1  # of each training clip, for the LoRA
     ablation_steps: int = 1500
     ablation_seeds: int = 1  # two where a GPU is at hand
 

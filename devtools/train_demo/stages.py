@@ -74,15 +74,26 @@ def base(context: StageContext) -> bool:
 
 
 def lora(context: StageContext) -> bool:
-    """Trains the EgoX LoRA that ships."""
+    """Trains the EgoX LoRA that ships, in rounds: each starts from the weights of the one before, with a fresh
+    optimizer and a short warm-up, so that training can go on wherever the weights are."""
     files, training = context.files, context.training
-    if not _latents(context, views=False):
-        return False
     chosen = training.transformer
-    record = train(files, "lora", lora_values(files, training, {}, chosen.lora_steps, chosen.seed))
-    if record is not None:
-        ship_lora(files.run("lora"), files.lora)
-    return _done(files, "lora", record)
+    done = read_record(files, "lora")
+    rounds = list(done["rounds"]) if done is not None and files.lora.is_file() else []
+    for number in range(len(rounds), len(chosen.lora_rounds)):
+        if not _latents(context, views=False):
+            return False
+        values = lora_values(files, training, {}, chosen.lora_rounds[number], chosen.seed + number)
+        if number:
+            values["init_lora"] = str(files.lora)
+        name = f"lora-{number + 1}"
+        record = train(files, name, values)
+        if record is None:
+            return False
+        ship_lora(files.run(name), files.lora)
+        rounds.append(record)
+        _done(files, "lora", {"stage": "lora", "rounds": rounds})
+    return True
 
 
 def ablations(context: StageContext) -> bool:

@@ -137,7 +137,7 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     training = DemoTraining(
         clips=TINY, vae=TINY_VAE, train_clips=3, validation_clips=2, test_clips=1, base_clips=3,
         transformer=replace(DemoTraining().transformer, heads=2, layers=1, ffn=64, base_steps=3, base_batch=2,
-                            lora_steps=3, lora_batch=2, lora_rank=4))
+                            lora_rounds=(3, 2), lora_batch=2, lora_rank=4))
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
     files.text.parent.mkdir(parents=True)
     save_file({"embedding": torch.randn(1, 2, 1024)}, files.text)  # the host's own needs the host: tests/host has it
@@ -154,7 +154,9 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     assert any(k.startswith("diffusion_model.blocks.0.ffn") for k in lora)
     assert any(v.any() for k, v in lora.items() if "lora_B" in k or "lora_up" in k)
     record = json.loads((files.records / "lora.json").read_text(encoding="utf-8"))
-    assert record["steps"] == 3 and record["validation"] == []
+    assert [part["steps"] for part in record["rounds"]] == [3, 2]
+    asked = (files.run("lora-2") / "asked.yaml").read_text(encoding="utf-8")
+    assert f"init_lora: {files.lora}" in asked, "the second round starts from the first one's weights"
     before = time.time()
     assert stages.STAGES["base"](context) and time.time() - before < 2  # done stages are left alone
     assert set(transformer.ABLATIONS) == {"full", "no_gga", "no_prior", "no_clean_latent"}
