@@ -27,6 +27,8 @@ from .types import CameraTrajectory, FrameSelection, PointCloud
 
 MAX_FILES = 4
 MAX_NAME = 120
+MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
+"""Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30 a second)."""
 KEYFRAMES, TRAJECTORY, META, COLMAP, BLENDER = "keyframes", "trajectory", "meta", "colmap", "blender"
 
 
@@ -48,11 +50,11 @@ class ClipMoments:
                               source_size=(1, 1), size=(1, 1), resize="crop")
 
 
-def clip_moments(indices: object, times_s: object, most: int = 20_000) -> ClipMoments:
+def clip_moments(indices: object, times_s: object) -> ClipMoments:
     """Checked moments of a clip.
 
     Raises:
-        EgoXInputError: no numbers, different lengths, too many, not rising.
+        EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or beyond all reason.
     """
     try:
         numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
@@ -60,11 +62,12 @@ def clip_moments(indices: object, times_s: object, most: int = 20_000) -> ClipMo
         raise EgoXInputError("moments of the clip", got="no lists of numbers", expected="indices and times_s",
                              fix="send one of each a frame") from error
     shapes = {tuple(n.shape) for n in numbers}
-    if len(shapes) != 1 or numbers[0].ndim != 1 or not 1 <= len(numbers[0]) <= most \
-            or not all(torch.isfinite(n).all() and (n[1:] >= n[:-1]).all() for n in numbers):
+    if len(shapes) != 1 or numbers[0].ndim != 1 or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES \
+            or not all(torch.isfinite(n).all() and (n[1:] >= n[:-1]).all() for n in numbers) \
+            or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES:
         raise EgoXInputError("moments of the clip", got=f"shapes {sorted(shapes)}",
-                             expected=f"1 to {most} finite, rising numbers, as many indices as times",
-                             fix="send one of each a frame")
+                             expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
+                             f"{MAX_SOURCE_FRAMES - 1}) as times", fix="send one of each a frame")
     return ClipMoments(indices=numbers[0], times_s=numbers[1])
 
 

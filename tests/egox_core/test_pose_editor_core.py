@@ -146,7 +146,8 @@ def test_imports_are_refused_with_a_reason() -> None:
             import_path(files, EGO, CLIP)
     with pytest.raises(EgoXInputError, match="form"):
         export_path("fbx", DOCUMENT, EGO, CLIP)
-    for moments in (([], []), ([0, 1], [0]), ([1, 0], [0, 1]), ("x", [0]), ([0], [float("nan")])):
+    for moments in (([], []), ([0, 1], [0]), ([1, 0], [0, 1]), ("x", [0]), ([0], [float("nan")]), ([-1], [0]),
+                    ([10**12], [0])):
         with pytest.raises(EgoXInputError, match="moments"):
             clip_moments(*moments)
 
