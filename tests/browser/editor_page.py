@@ -1,0 +1,115 @@
+"""The pose editor on an open page: the graph that feeds it, and its controls by their test ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from devtools.comfy_page import ComfyPage
+
+NODE = "EgoXEgoPoseInput"
+NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRenderEgoPrior")
+
+
+def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
+    """The part of egox_demo that leads to the prior: nothing is sampled."""
+    nodes = [n for n in demo["nodes"] if n["type"] in NEEDED]
+    ids = {n["id"] for n in nodes}
+    links = [link for link in demo["links"] if link[1] in ids and link[3] in ids]
+    kept = {link[0] for link in links}
+    for node in nodes:
+        for slot in node.get("inputs", []):
+            slot["link"] = slot.get("link") if slot.get("link") in kept else None
+        for slot in node.get("outputs", []):
+            slot["links"] = [i for i in slot.get("links") or [] if i in kept]
+    return demo | {"nodes": nodes, "links": links, "groups": []}
+
+
+class EditorPage:
+    """Hands and eyes on the editor."""
+
+    def __init__(self, page: ComfyPage) -> None:
+        self.page, self.hands = page, page.page
+
+    def at(self, name: str) -> Any:
+        return self.hands.get_by_test_id(f"egox-{name}")
+
+    def open(self, *, load: bool) -> EditorPage:
+        """By the node's own button; ``load``: press "Load scene" and wait for points and the first coarse prior."""
+        self.page.show(self.page.node_bounds(NODE))
+        self.at("open").first.click()
+        self.hands.wait_for_selector("[data-testid=egox-editor]", timeout=60_000)
+        if load:
+            self.at("load-empty").click(timeout=60_000)
+            self.wait_for_scene()
+        return self
+
+    def wait_for_scene(self) -> None:
+        self.hands.wait_for_function("() => document.querySelector('[data-testid=egox-empty]').hidden && "
+                                     f"{self.script('view.cloud.count')} > 1000", timeout=180_000)
+        self.wait_until_seen()
+
+    def close(self) -> None:
+        self.at("close").click()
+        self.hands.wait_for_selector("[data-testid=egox-editor]", state="detached")
+
+    @staticmethod
+    def script(what: str) -> str:
+        return f"app.graph.nodes.find((n) => n.type === '{NODE}').egoxPose.editor.{what}"
+
+    def ask(self, what: str) -> Any:
+        return self.hands.evaluate(f"() => {self.script(what)}")
+
+    def wait_until_seen(self) -> None:
+        """Until the coarse prior is that of the pose in the editor: nothing is asked for and nothing on its way."""
+        self.hands.wait_for_function(f"() => {self.script('side.latest')}.wish === null && "
+                                     f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0",
+                                     timeout=60_000)
+
+    def prior(self) -> np.ndarray:
+        """[224, 224, 3] float: the coarse prior that is shown."""
+        self.wait_until_seen()
+        rgba = self.hands.evaluate("() => { const c = document.querySelector('[data-testid=egox-prior]'); "
+                                   "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }")
+        return np.array(rgba, dtype=np.float64).reshape(224, 224, 4)[..., :3]
+
+    def keyframes(self) -> str:
+        """The node's own value."""
+        return self.hands.evaluate(f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
+                                   ".widgets.find((w) => w.name === 'keyframes').value")
+
+    def wait_for_change(self, before: str) -> None:
+        """Until the node's value is another one."""
+        self.hands.wait_for_function(f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
+                                     ".widgets.find((w) => w.name === 'keyframes').value !== old", arg=before,
+                                     timeout=60_000)
+
+    def go_to_frame(self, frame: int) -> None:
+        self.at("track").focus()
+        self.hands.keyboard.press("Home")
+        for _ in range(frame):
+            self.hands.keyboard.press("ArrowRight")
+        assert self.ask("state.frame") == frame
+
+    def type_into(self, name: str, value: float) -> None:
+        self.at(name).fill(str(value))
+        self.hands.keyboard.press("Enter")
+
+    def drag(self, start: tuple[float, float], by: tuple[float, float], steps: int = 8) -> None:
+        self.hands.mouse.move(*start)
+        self.hands.mouse.down()
+        for i in range(1, steps + 1):
+            self.hands.mouse.move(start[0] + by[0] * i / steps, start[1] + by[1] * i / steps)
+        self.hands.mouse.up()
+
+    def drag_key(self, i: int, frames: int) -> None:
+        """Drag a keyframe's mark along the timeline."""
+        box, track = self.at(f"key-{i}").bounding_box(), self.at("track").bounding_box()
+        each = (track["width"] - 28) / (self.ask("state.clip.count") - 1)
+        self.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (frames * each, 0))
+
+    def in_box(self, name: str, x: float, y: float) -> tuple[float, float]:
+        """A place inside a control, by shares of its size."""
+        box = self.at(name).bounding_box()
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]

@@ -1,0 +1,198 @@
+"""The pose editor by hand: a scene, a path made, changed, undone, saved, loaded again, and what a run makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from egox_core.camera_presets import preset_camera
+from egox_core.ego_prior import render_ego_prior
+from egox_core.pointcloud import build_scene
+from egox_core.prior_presets import prior_preset
+from egox_core.take import load_take
+from egox_core.trajectory_files import read_trajectory
+from tests.browser.editor_page import NODE, EditorPage, editor_graph
+from tests.browser.small_graph import HEIGHT, WIDTH
+
+FRAMES = 9
+CUT_OFF = """() => {
+  const controls = ':is(button, select, input, canvas, output)';
+  const seen = [...document.querySelectorAll(`[data-testid=egox-editor] ${controls}`)].filter(
+    (e) => e.offsetParent !== null && getComputedStyle(e).visibility !== 'hidden' && e.getBoundingClientRect().width);
+  const cut = seen.filter((e) => {
+    const box = e.getBoundingClientRect();
+    const outside = box.left < -1 || box.top < -1 || box.right > innerWidth + 1 || box.bottom > innerHeight + 1;
+    return outside || (e.tagName === 'BUTTON' && e.scrollWidth > e.clientWidth + 1);
+  });
+  return cut.map((e) => e.dataset.testid ?? e.tagName);
+}"""
+"""Controls that reach out of the page, or whose words don't fit."""
+
+
+def differ(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).mean())
+
+
+def start(open_page, shipped, **options) -> EditorPage:
+    page = open_page(size=(1400, 900), **options)
+    page.load(editor_graph(shipped("egox_demo")))
+    for kind, name, value in (("EgoXLoadExoVideo", "frame_count", FRAMES), ("EgoXLoadExoVideo", "height", HEIGHT),
+                              ("EgoXLoadExoVideo", "width", WIDTH), (NODE, "size", HEIGHT),
+                              ("EgoXRenderEgoPrior", "size", HEIGHT)):
+        page.set_widget(kind, name, value)
+    return EditorPage(page)
+
+
+def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, shipped, browser_server, repo_root: Path,
+                                                           tmp_path: Path) -> None:
+    editor = start(open_page, shipped)
+    page, hands = editor.page, editor.hands
+    page.set_widget(NODE, "source", "keyframes")
+    editor.open(load=True)
+    assert editor.ask("view.cloud.count") > 10_000 and not hands.evaluate(CUT_OFF)
+
+    # The head by two clicks in the exo picture, then a second keyframe by numbers.
+    editor.at("place").click()
+    for x, y in ((0.6, 0.25), (0.4, 0.65)):
+        before = editor.keyframes()
+        hands.mouse.click(*editor.in_box("exo", x, y))
+        editor.wait_for_change(before)
+    first = editor.prior()
+    assert first.std() > 10, "the coarse prior shows something"
+    editor.go_to_frame(FRAMES - 1)
+    editor.type_into("z", 1.6)
+    editor.type_into("yaw", json.loads(editor.keyframes())["keyframes"][0]["yaw_deg"] + 40)
+    document = json.loads(editor.keyframes())
+    assert [k["frame"] if "frame" in k else k["time_s"] for k in document["keyframes"]][0] == 0
+    assert len(document["keyframes"]) == 2 and document["up"] == [0, 0, 1]
+    assert differ(editor.prior(), first) > 5, "the side view follows"
+
+    # A keyframe is dragged: the frame between is passed at another pose, and undo brings the old one back.
+    editor.go_to_frame(3)
+    text, seen = editor.keyframes(), editor.prior()
+    editor.drag_key(1, -3)
+    assert editor.ask("state.frameOfKey(1)") == FRAMES - 4
+    dragged = editor.keyframes()
+    assert dragged != text
+    editor.go_to_frame(3)
+    assert differ(editor.prior(), seen) > 2
+    hands.keyboard.press("Control+z")
+    assert editor.keyframes() == text and differ(editor.prior(), seen) < 0.01
+    hands.keyboard.press("Control+Shift+z")
+    assert editor.keyframes() == dragged
+
+    # Looking through the camera: a drag turns the head of this frame, as one step to undo.
+    editor.at("tool-look").click()
+    editor.drag(editor.in_box("view", 0.5, 0.5), (90, 25))
+    hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} === 3")
+    assert differ(editor.prior(), seen) > 2
+    looked = editor.keyframes()
+    editor.at("undo").click()
+    assert editor.keyframes() == dragged
+    editor.at("redo").click()
+    assert editor.keyframes() == looked
+    editor.at("tool-move").click()
+    with hands.expect_download() as download:
+        editor.at("export").select_option("trajectory")
+    exported = tmp_path / "exported.json"
+    download.value.save_as(exported)
+    assert browser_server.is_running()
+    editor.close()
+    assert hands.evaluate("() => app.canvas.pause_rendering") is False
+
+    # Saved and loaded again it is the same path, and that is what a run renders.
+    saved = page.saved()
+    page.load(saved)
+    assert editor.keyframes() == looked
+    editor.open(load=False)
+    assert json.loads(editor.ask("state.text")) == json.loads(looked)
+    editor.close()
+    names = render_in_page(page)
+    rendered = [np.asarray(Image.open(browser_server.base.output / name)).astype(np.float64) for name in names]
+    truth = headless_prior(repo_root, exported)
+    assert len(rendered) == FRAMES == len(truth)
+    for picture, expected in zip(rendered, truth, strict=True):
+        psnr = 10 * np.log10(255**2 / max(np.mean((picture - expected) ** 2), 1e-9))
+        assert psnr >= 40, psnr
+    assert differ(rendered[0], rendered[-1]) > 3, "the path moves"
+
+
+def render_in_page(page) -> list[str]:
+    """Save the prior's frames by the host's own node, by the queue button; the files' names."""
+    page.evaluate("""() => {
+      const node = LiteGraph.createNode('SaveImage');
+      app.graph.add(node);
+      app.graph.nodes.find((n) => n.type === 'EgoXRenderEgoPrior').connect(0, node, 0);
+      node.widgets.find((w) => w.name === 'filename_prefix').value = 'editor/prior';
+    }""")
+    page.queue()
+    page.wait_for_run()
+    images = page.wait_for_node("SaveImage")["images"]
+    return [f"{image['subfolder']}/{image['filename']}" for image in images]
+
+
+def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
+    """[T, H, W, 3] 0...255: the sample's prior along the exported path, by the core alone."""
+    take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES, size=(WIDTH, HEIGHT), ego_size=HEIGHT)
+    path = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
+    scene = build_scene(take.read_exo(), take.depth)
+    with torch.inference_mode():
+        prior = render_ego_prior(scene, path, prior_preset("released"))
+    return (prior.rgb * 255).clamp(0, 255).numpy().astype(np.uint8).astype(np.float64)
+
+
+@pytest.mark.parametrize(("vue_nodes", "theme"), [(False, "light"), (True, "dark")], ids=["classic light", "vue dark"])
+def test_without_a_scene_it_says_what_to_do(open_page, shipped, vue_nodes: bool, theme: str) -> None:
+    editor = start(open_page, shipped, vue_nodes=vue_nodes, theme=theme)
+    hands = editor.hands
+    assert "Path from: file" in editor.at("node-note").first.inner_text()
+    editor.open(load=False)
+    assert "Load scene" in editor.at("empty").inner_text() and not hands.evaluate(CUT_OFF)
+    assert "file" in editor.at("banner").inner_text()
+    hands.keyboard.press("Escape")
+    hands.wait_for_selector("[data-testid=egox-editor]", state="detached")
+    hands.evaluate(f"() => {{ const n = app.graph.nodes.find((n) => n.type === '{NODE}'); "
+                   "n.disconnectInput(n.inputs.findIndex((i) => i.name === 'scene')); }")
+    editor.open(load=False)
+    assert "Build Scene" in editor.at("empty").inner_text() and editor.at("load-empty").count() == 0
+    # A path can be made without a scene.
+    editor.type_into("x", 0.5)
+    assert json.loads(editor.keyframes())["keyframes"][0]["position"][0] == 0.5
+    assert editor.hands.evaluate(f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
+                                 ".widgets.find((w) => w.name === 'source').value") == "keyframes"
+    editor.close()
+
+
+def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, shipped, browser_client) -> None:
+    editor = start(open_page, shipped)
+    editor.open(load=True)
+    # What the node told is of a server that has since dropped the scene.
+    editor.hands.evaluate(f"() => {{ {editor.script('scene.known')}.token = 'x'.repeat(32); "
+                          f"{editor.script('side.scene')}.token = 'x'.repeat(32); {editor.script('side')}.again(); }}")
+    editor.hands.wait_for_selector("[data-testid=egox-load-empty]", timeout=30_000)
+    assert "Run the graph again" in editor.at("empty").inner_text()
+    editor.at("load-empty").click()
+    editor.wait_for_scene()
+    # The path of the file is taken over as keyframes.
+    editor.at("take-over").click()
+    editor.hands.wait_for_function(f"() => {editor.script('state.undoable.length')} === 1", timeout=30_000)
+    assert len(json.loads(editor.keyframes())["keyframes"]) >= 2
+
+
+def test_touch_and_a_narrow_page(open_page, shipped) -> None:
+    editor = start(open_page, shipped, touch=True)
+    editor.open(load=True)
+    editor.hands.set_viewport_size({"width": 700, "height": 1000})
+    editor.page.settle(10)
+    assert not editor.hands.evaluate(CUT_OFF)
+    editor.at("tool-look").tap()
+    before = editor.ask("state.text")
+    editor.hands.touchscreen.tap(*editor.in_box("track", 0.5, 0.6))
+    assert editor.ask("state.frame") == (FRAMES - 1) // 2
+    editor.at("key-add").tap()
+    assert editor.ask("state.text") != before
