@@ -22,6 +22,8 @@ from devtools.host import find_host
 from devtools.layout import Layout
 from devtools.server import Server
 
+from .placeholder_weights import place_weights
+
 
 @pytest.fixture(scope="session")
 def browser_file() -> Path:
@@ -47,6 +49,7 @@ def browser_server(browser_file: Path, host_root: Path, tmp_path_factory: pytest
     made = subprocess.run([sys.executable, "tools/make_standin_models.py", "--all", "--out", str(base.models)],
                           cwd=layout.repo, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
+    place_weights(base.models, map(read_workflow, sorted((layout.repo / "workflows").glob("*.json"))))
     with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}) as running:
         yield running
 

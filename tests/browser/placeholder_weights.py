@@ -1,0 +1,26 @@
+"""Empty files under the names of the real weights, so that the page's menus hold what the workflows choose.
+
+Nothing reads them: these tests load graphs, and run only those whose stand-ins are real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+FOLDERS = {"EgoXLoadLora": "loras"}
+
+
+def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
+    """One empty file for each model that a workflow names."""
+    for saved in workflows:
+        for node in saved["nodes"]:
+            named = [(m["directory"], m["name"]) for m in (node.get("properties") or {}).get("models", [])]
+            if node["type"] in FOLDERS:
+                named.append((FOLDERS[node["type"]], node["widgets_values"][0]))
+            for folder, name in named:
+                path = models / folder / name
+                if "standin" not in name and not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.touch()

@@ -1,0 +1,125 @@
+"""Remakes docs/img and the thumbnails: ``python3 run.py test --browser --screenshots``. Skipped otherwise.
+
+Every picture shows the synthetic sample only. Dark pictures are of the classic nodes, light ones of the newer nodes, so
+that both renderings are seen. Each picture has to be looked at before it is committed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devtools.comfy_page import ComfyPage
+from devtools.thumbnails import save_jpeg
+from devtools.workflow import to_prompt
+
+from .preview_graph import connect_everything, part
+from .test_workflows_in_page import NAMES, PACK
+from .thumbnail_runs import make_thumbnails
+
+pytestmark = pytest.mark.skipif(os.environ.get("EGOX_SCREENSHOTS") != "1",
+                                reason="remakes docs/img: python3 run.py test --browser --screenshots")
+
+IMG = Path(__file__).resolve().parent.parent.parent / "docs" / "img"
+WORKFLOWS = IMG.parent.parent / "workflows"
+LIMIT = 4_000_000
+LOOKS = [pytest.param("dark", False, id="dark"), pytest.param("light", True, id="light")]
+WIDE = (2400, 1500)
+PREVIEWS = {"depth": ("EgoXDepthAlign", None), "prior": ("EgoXRenderEgoPrior", None),
+            "ego": ("EgoXDecodeEgoHalf", None), "attention": ("EgoXAttentionView", None)}
+RUN_S = 1800.0
+
+
+def run(page: ComfyPage) -> None:
+    page.queue()
+    page.wait_for_run(RUN_S)
+    page.page.wait_for_timeout(3000)  # previews are fetched, and "Job completed" goes away
+
+
+def picture_of_graph(page: ComfyPage, name: str, theme: str) -> None:
+    bounds = page.graph_bounds()
+    page.show(bounds)
+    page.page.wait_for_timeout(1500)
+    page.save_picture(IMG / f"workflow_{name}_{theme}.jpg", page.on_page(bounds), width=1900, quality=66)
+
+
+@pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
+def test_workflows(open_page, shipped, theme: str, vue_nodes: bool) -> None:
+    page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE)
+    for name in NAMES:
+        if name != "egox_demo":
+            page.load(shipped(name))
+            picture_of_graph(page, name, theme)
+
+
+@pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
+def test_demo_previews_and_editor(open_page, shipped, theme: str, vue_nodes: bool) -> None:
+    page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE)
+    page.load(shipped("egox_demo"))
+    run(page)
+    picture_of_graph(page, "egox_demo", theme)
+    connect_everything(page)
+    size = page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
+                         ".widgets.find((w) => w.name === 'height').value")
+    for name in ("ego_x", "ego_y"):
+        page.set_widget("EgoXAttentionView", name, size // 2)
+    run(page)
+    for name, (node, view) in PREVIEWS.items():
+        if view:
+            part(page, node, "egox-preview-view").select_option(view)
+        bounds = page.node_bounds(node)
+        page.show(bounds)
+        page.page.wait_for_timeout(1200)
+        page.save_picture(IMG / f"preview_{name}_{theme}.jpg", page.on_page(bounds), width=620, quality=76)
+    bounds = page.node_bounds("EgoXEgoPoseInput")
+    page.show(bounds)
+    page.page.set_viewport_size({"width": 1500, "height": 900})
+    page.settle(10)
+    page.show(bounds)
+    page.page.get_by_test_id("egox-open").first.click()
+    page.page.wait_for_selector('[data-testid="egox-editor"]', timeout=30_000)
+    page.page.wait_for_timeout(6000)  # points, exo picture and the coarse prior are fetched
+    page.save_picture(IMG / f"editor_{theme}.jpg", width=1300, quality=78)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_template_cards(open_page, theme: str) -> None:
+    page = open_page(theme=theme, size=(1500, 900))
+    page.open_templates(PACK)
+    page.page.wait_for_timeout(2500)
+    page.save_picture(IMG / f"templates_{theme}.jpg", width=1200, quality=78)
+
+
+def test_tutorial_steps(open_page, shipped) -> None:
+    """The pictures of docs/tutorial.md that no other picture shows."""
+    page = open_page(size=(1500, 900))
+    page.load(shipped("egox_demo"))
+    run(page)
+    nodes = ("EgoXLoadExoVideo", "EgoXEgoPoseInput", "EgoXWanSampler")
+    for node in nodes:
+        bounds = page.node_bounds(node)
+        page.show(bounds)
+        page.page.wait_for_timeout(800)
+        page.save_picture(IMG / f"tutorial_{node.removeprefix('EgoX').lower()}.jpg", page.on_page(bounds), width=560,
+                          quality=78)
+    page.show(page.graph_bounds())
+    page.page.wait_for_timeout(800)
+    page.save_picture(IMG / "tutorial_page.jpg", width=1300, quality=74)
+
+
+def test_thumbnails(browser_client, browser_server, browser_object_info, shipped) -> None:
+    """One a workflow, from runs through the server."""
+    prompts = {name: to_prompt(shipped(name), browser_object_info) for name in NAMES}
+    made = make_thumbnails(browser_client, browser_server.base, prompts)
+    assert made.keys() == set(NAMES)
+    for name, picture in made.items():
+        assert picture.shape[0] == picture.shape[1] and picture.std() > 20, name
+        save_jpeg(WORKFLOWS / f"{name}.jpg", np.ascontiguousarray(picture))
+
+
+def test_pictures_stay_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in IMG.iterdir() if path.is_file()}
+    assert sum(sizes.values()) < LIMIT, sorted(sizes.items(), key=lambda entry: -entry[1])[:8]

@@ -1,0 +1,93 @@
+"""What the thumbnails show: the shipped graphs run on the server, with the demo's weights where theirs are real."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from devtools.api_client import ApiClient
+from devtools.base_dir import BaseDir
+from devtools.side_by_side import read_frames
+from devtools.thumbnails import Tile, thumbnail, words
+from egox_core.depth_preview import depth_preview
+from egox_core.take import load_take
+
+Prompt = dict[str, Any]
+DEMO_KINDS = ("UNETLoader", "VAELoader", "EgoXLoadLora", "EgoXLoadExoVideo")
+SIZES = ("width", "height", "size")
+
+
+def with_demo_weights(prompt: Prompt, demo: Prompt) -> Prompt:
+    """A graph of real weights, with the loaders, text conditioning and sizes of the demo."""
+    prompt = copy.deepcopy(prompt)
+    values = {kind: next(n["inputs"] for n in demo.values() if n["class_type"] == kind)
+              for kind in (*DEMO_KINDS, "EgoXWanSampler", "EgoXRenderEgoPrior")}
+    text = next(n for n in demo.values() if n["class_type"] == "LotusConditioning")
+    gone = {node_id for node_id, node in prompt.items() if node["class_type"] in ("CLIPLoader", "CLIPVisionLoader")}
+    for node_id, node in list(prompt.items()):
+        kind, inputs = node["class_type"], node["inputs"]
+        if node_id in gone:
+            del prompt[node_id]
+        elif kind == "CLIPTextEncode":
+            node.update(class_type=text["class_type"], inputs=dict(text["inputs"]))
+        elif kind in values:
+            own = {name: value for name, value in inputs.items() if isinstance(value, list)}
+            kept = {name: inputs[name] for name in ("strength", "lambda_g") if name in inputs}
+            inputs.update({k: v for k, v in values[kind].items() if not isinstance(v, list)} | kept | own)
+        node["inputs"] = {name: value for name, value in node["inputs"].items()
+                          if not (isinstance(value, list) and value[0] in gone)}
+    return prompt
+
+
+def run(client: ApiClient, base: BaseDir, prompt: Prompt) -> dict[str, np.ndarray]:
+    """Name of each saved video -> its frames."""
+    outcome = client.run(prompt, timeout=3600)
+    if outcome.status != "success":
+        raise RuntimeError(outcome.error_text)
+    found = {}
+    for node_id, output in outcome.outputs.items():
+        prefix = prompt[node_id]["inputs"].get("filename_prefix")
+        for entry in output.get("images", []) if prefix else []:
+            found[Path(prefix).name] = read_frames(base.output / entry["subfolder"] / entry["filename"])
+    return found
+
+
+def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]) -> dict[str, np.ndarray]:
+    """Workflow -> its thumbnail."""
+    demo = prompts["egox_demo"]
+    videos = run(client, base, demo)
+    load = next(n["inputs"] for n in demo.values() if n["class_type"] == "EgoXLoadExoVideo")
+    take = load_take(Path(__file__).resolve().parent.parent.parent / Path(load["file"]).parent)
+    exo = (take.exo_frames(range(load["start_frame"], load["start_frame"] + load["frame_count"])) * 255).byte().numpy()
+    depth = (depth_preview(take.depth.depth_m[:1]) * 255).byte().numpy()[0]
+    middle = len(exo) // 2
+    seen: dict[str, Tile] = {
+        "exo": ("exo video", exo[middle]), "depth": ("depth", depth), "prior": ("ego prior", videos["prior"][middle]),
+        "ego": ("ego video", videos["ego"][middle]), "later": ("ego video", videos["ego"][-1])}
+    grid = run(client, base, with_demo_weights(prompts["egox_compare_lambda"], demo))["grid"]
+    attention = with_demo_weights(prompts["egox_attention"], demo)
+    half = load["height"] // 2
+    for node in attention.values():
+        if node["class_type"] == "EgoXAttentionView":
+            node["inputs"].update(ego_x=half, ego_y=half, frame=0)
+    view = run(client, base, attention)["view"]
+    wide_over_two = [1.0, 1.15]
+    return {
+        "egox_demo": thumbnail([[seen["exo"]], [seen["prior"], seen["ego"]]], "EgoX demo", wide_over_two),
+        "egox_basic": thumbnail([[seen["exo"]], [seen["prior"], seen["later"]]], "exo video in, ego video out",
+                                wide_over_two),
+        "egox_from_any_video": thumbnail([[seen["exo"], seen["depth"]], [seen["prior"], seen["ego"]]],
+                                         "any video: MoGe, DA3, SAM3"),
+        "egox_low_vram": thumbnail([[seen["exo"]], [seen["ego"], ("", words("fp8\ntiles\nGGUF"))]], "little memory",
+                                   wide_over_two),
+        "egox_fast": thumbnail([[seen["exo"]], [seen["ego"], ("", words("4-8\nsteps"))]], "step-distilled LoRA",
+                               wide_over_two),
+        "egox_compare_lambda": thumbnail([[("", grid[len(grid) // 2])]], "lambda_g x LoRA strength"),
+        "egox_compare_baselines": thumbnail([[seen["prior"], ("EgoX", seen["ego"][1])],
+                                             [("", words("Wan\nVACE")), ("", words("Wan\nFun\nControl"))]],
+                                            "the same prior, four ways"),
+        "egox_attention": thumbnail([[("", view[0])]], "what an ego pixel looks at"),
+    }
