@@ -13,8 +13,9 @@
   the static co-visible pixels, which both are meant to show, and on all co-visible ones; ``released`` leaves out what
   moves, so that its figure for moving pixels is no contest.
 - Steadiness: mean absolute change from frame to frame on static co-visible pixels, after the earlier frame was warped
-  by the known motion (bicubic); exact depth, both presets, all takes together. Judged are the pixels ``inside``: both
-  frames cover them and no outline is within 3 px, for a pixel that mixes two surfaces has two motions. ``change`` is
+  by the known motion (bicubic); exact depth, both presets, all takes together. Judged are the pixels ``inside``: no
+  outline of a surface or of what either frame covers is within 3 px, for a pixel that mixes two surfaces has two
+  motions, and the warp reads the pixels around. ``change`` is
   over all co-visible static pixels, outlines and flickering holes with them, ``floor`` and ``floor_inside`` are what
   the true frames change under the same warp: sharp texture changes by being resampled alone, so that no sharp prior
   falls below the floor, which at outlines is near the change of ``released``'s wide discs. With noisy depth the same
@@ -146,9 +147,10 @@ def measure(take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every
             hit_now += int((frame.coverage & masks.visible).sum())
             if before is not None:
                 truth_before = take.ego_rgb[t - 1].float() / 255
-                earlier, known = warped(take, t, torch.cat((before.rgb, truth_before, before.coverage[..., None]), -1))
+                drawn = away_from_outlines(before.coverage, 3) & before.coverage
+                earlier, known = warped(take, t, torch.cat((before.rgb, truth_before, drawn[..., None]), -1))
                 everywhere = masks.static & known
-                inside = everywhere & frame.coverage & (earlier[..., 6] > 0.999)
+                inside = everywhere & frame.coverage & away_from_outlines(frame.coverage, 3) & (earlier[..., 6] > 0.9)
                 inside &= away_from_outlines(take.ego_index[t], 3)
                 for name, now, then in (("change", frame.rgb, earlier[..., :3]), ("floor", truth, earlier[..., 3:6])):
                     for where, suffix in ((everywhere, ""), (inside, "_inside")):

@@ -18,6 +18,9 @@ MAX_RADIUS_M = 0.06
 """Arms, hands, bottles, legs of furniture. For wider things the guess is worth less than what it hides wrongly: bodies
 are flatter than they are broad, tables and walls have nothing behind them that exo sees."""
 MAX_THICKNESS_M = 0.2
+CERTAIN_SHARE = 0.7
+"""Of the supposed thickness: a mug is flatter on top than a ball, and what a back hides wrongly (a black hole in a
+table that exo shows) costs more than what it leaves."""
 OUTLINE_STEP = 0.02
 """Relative depth step to what lies behind that makes an outline, unless the surface itself is as steep."""
 
@@ -54,7 +57,7 @@ def supposed_thickness(depth_m: Tensor, steps: Tensor, rays: Tensor) -> Tensor:
     length = rays.norm(dim=-1)
     cosine = ((normal * rays).sum(-1) / (normal.norm(dim=-1) * length).clamp_min(1e-12)).clamp(0, 1)
     chord = 2 * (rim_m * (2 * radius_m - rim_m)).clamp_min(0).sqrt()
-    thick = torch.minimum(2 * radius_m * cosine, chord).clamp_max(MAX_THICKNESS_M) / length
+    thick = CERTAIN_SHARE * torch.minimum(2 * radius_m * cosine, chord).clamp_max(MAX_THICKNESS_M) / length
     return torch.where((radius_m > 0) & (radius_m < MAX_RADIUS_M), thick, 0.0).nan_to_num(0.0)
 
 
