@@ -34,6 +34,11 @@ from tools.workflow_layout import arrange  # noqa: E402
 from tools.workflow_specs import SPECS  # noqa: E402
 
 HEIGHTS = ROOT / "tools" / "node_heights.json"
+SAYS_SOMETHING = frozenset({"EgoXDepthAlign", "EgoXBuildScene", "EgoXRenderEgoPrior", "EgoXLoadLora",
+                            "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXSweep",
+                            "EgoXAttentionView"})
+SAYING = 70
+"""Room for the lines that a run leaves on such a node."""
 
 # In the newer rendering a node may be higher than what is saved for it: the page's own boxes tell.
 MEASURE = """() => [...app.graph.nodes].map((node) => {
@@ -77,7 +82,8 @@ def described(name: str, object_info: dict[str, Any], heights: dict[str, float])
     """
     graph = Graph(object_info)
     rows = SPECS[name](graph)
-    arrange(graph, rows, {node.number: heights[node.kind] for node in graph.nodes if node.kind not in NOTES})
+    arrange(graph, rows, {node.number: heights[node.kind] + SAYING * (node.kind in SAYS_SOMETHING)
+                          for node in graph.nodes if node.kind not in NOTES})
     # A fixed id a name: writing the same graph twice must give the same file.
     return graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}")))
 

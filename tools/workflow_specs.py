@@ -10,6 +10,7 @@ from . import workflow_notes as notes
 from .workflow_graph import Graph, Node
 from .workflow_layout import Block
 from .workflow_parts import (
+    CALM_VIDEO,
     DISTILLED,
     Loaders,
     Rows,
@@ -27,7 +28,7 @@ from .workflow_parts import (
     save,
 )
 
-DEPTH_COLOR = "#88A"
+DEPTH_COLOR, STUDY_COLOR, VACE_COLOR = "#5a5aa0", "#3f7f4f", "#a05050"
 
 # The sample's own path at its first, middle and last frame, for a graph whose poses are set by hand.
 SAMPLE_KEYFRAMES = """{"up": [0, 0, 1], "interpolation": "spline", "keyframes": [
@@ -42,20 +43,20 @@ SAMPLE_EGO = ("From the person's eyes the view goes down over the brown table wi
 
 
 def egox_demo(graph: Graph) -> Rows:
-    """Everything from this pack: stand-in weights, conditioning from a stock node that needs no file."""
-    read_me = note(graph, "Read me", notes.DEMO, high=300)
-    stages = geometry(graph, width=448, height=256)
-    stages["prior"].values.update(size=256)
-    unet = graph.add("UNETLoader", 380, unet_name="egox_standin_wan22_i2v.safetensors",
-                     title="Load Diffusion Model (stand-in)")
-    vae = graph.add("VAELoader", 380, vae_name="egox_standin_wan_vae.safetensors", title="Load VAE (stand-in)")
+    """Everything from this pack: the small model at its own size, conditioning from a stock node that needs no file."""
+    read_me = note(graph, "Read me", notes.DEMO, high=420)
+    stages = geometry(graph, CALM_VIDEO, width=144, height=80, frame_count=9)
+    stages["prior"].values.update(size=80, preset="clean")
+    unet = graph.add("UNETLoader", 380, unet_name="egox_demo_wan22_i2v.safetensors",
+                     title="Load Diffusion Model (small model)")
+    vae = graph.add("VAELoader", 380, vae_name="egox_demo_vae.safetensors", title="Load VAE (small model)")
     positive = graph.add("LotusConditioning", 360, title="Positive (no text encoder needed)")
     negative = graph.add("LotusConditioning", 360, title="Negative (no text encoder needed)")
     loaders = Loaders(unet, vae, positive, negative, column=[unet, vae])
-    lora = add_lora(graph, (unet, "MODEL"), "egox_standin_lora_wan22.safetensors")
-    _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0)
+    lora = add_lora(graph, (unet, "MODEL"), "egox_demo_lora.safetensors")
+    _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0, rays="auto")
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights (stand-in), LoRA, prompt", [loaders.column, [lora, positive, negative]]), *row]]
+            [Block("Weights (small model), LoRA, prompt", [loaders.column, [lora, positive, negative]]), *row]]
 
 
 def egox_basic(graph: Graph) -> Rows:
@@ -159,9 +160,9 @@ def egox_compare_lambda(graph: Graph) -> Rows:
     saved = save(graph, stages, (grid, "grid"), "egox_compare_lambda", "grid", wide=760, high=620)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("Weights, prompt", [loaders.column, [loaders.positive, loaders.negative]]),
-             Block("The sweep", [[sweep, lora]], "#8A8"),
+             Block("The sweep", [[sweep, lora]], STUDY_COLOR),
              Block("5  Conditioning, sampling", [[conditioning], [sampler]]),
-             Block("6  Every pair beside the others", [[decode, grid], saved], "#8A8")]]
+             Block("6  Every pair beside the others", [[decode, grid], saved], STUDY_COLOR)]]
 
 
 def egox_compare_baselines(graph: Graph) -> Rows:
@@ -201,8 +202,8 @@ def egox_compare_baselines(graph: Graph) -> Rows:
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]),
              Block("EgoX", [[conditioning], [sampler], [decode]])],
-            [Block("Wan VACE", [[*vace_column, size, holes], [to_vace], [vace_run], [trim, vace_video]], "#A88"),
-             Block("Wan Fun Control", [[*fun_column, seen, vision], [to_fun], [fun_run], [fun_video]], "#8A8"),
+            [Block("Wan VACE", [[*vace_column, size, holes], [to_vace], [vace_run], [trim, vace_video]], VACE_COLOR),
+             Block("Wan Fun Control", [[*fun_column, seen, vision], [to_fun], [fun_run], [fun_video]], STUDY_COLOR),
              Block("Beside each other", [[gathered, grid], saved])]]
 
 
@@ -224,7 +225,7 @@ def egox_attention(graph: Graph) -> Rows:
             [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]),
              Block("5  Conditioning, sampling", [[conditioning, capture], [sampler]]),
              Block("6  Ego video", [[decode]]),
-             Block("Where an ego pixel looks", [[view], saved], "#8A8")]]
+             Block("Where an ego pixel looks", [[view], saved], STUDY_COLOR)]]
 
 
 def baseline_loader(graph: Graph, name: str) -> tuple[tuple[Node, str], list[Node]]:

@@ -1,5 +1,6 @@
 """Remakes docs/img and the thumbnails: ``python3 run.py test --browser --screenshots``. Skipped otherwise.
 
+With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out; never commit those.
 Every picture shows the synthetic sample only. Dark pictures are of the classic nodes, light ones of the newer nodes, so
 that both renderings are seen. Each picture has to be looked at before it is committed.
 """
@@ -17,10 +18,12 @@ from devtools.thumbnails import save_jpeg
 from devtools.workflow import to_prompt
 
 from .preview_graph import connect_everything, part
+from .small_graph import HEIGHT, make_small, small_prompt
 from .test_workflows_in_page import NAMES, PACK
 from .thumbnail_runs import make_thumbnails
 
-pytestmark = pytest.mark.skipif(os.environ.get("EGOX_SCREENSHOTS") != "1",
+SMALL = os.environ.get("EGOX_SCREENSHOTS") == "small"
+pytestmark = pytest.mark.skipif(os.environ.get("EGOX_SCREENSHOTS") not in ("1", "small"),
                                 reason="remakes docs/img: python3 run.py test --browser --screenshots")
 
 IMG = Path(__file__).resolve().parent.parent.parent / "docs" / "img"
@@ -34,6 +37,8 @@ RUN_S = 1800.0
 
 
 def run(page: ComfyPage) -> None:
+    if SMALL:
+        make_small(page)
     page.queue()
     page.wait_for_run(RUN_S)
     page.page.wait_for_timeout(3000)  # previews are fetched, and "Job completed" goes away
@@ -62,8 +67,8 @@ def test_demo_previews_and_editor(open_page, shipped, theme: str, vue_nodes: boo
     run(page)
     picture_of_graph(page, "egox_demo", theme)
     connect_everything(page)
-    size = page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
-                         ".widgets.find((w) => w.name === 'height').value")
+    size = HEIGHT if SMALL else page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
+                                              ".widgets.find((w) => w.name === 'height').value")
     for name in ("ego_x", "ego_y"):
         page.set_widget("EgoXAttentionView", name, size // 2)
     run(page)
@@ -113,6 +118,8 @@ def test_tutorial_steps(open_page, shipped) -> None:
 def test_thumbnails(browser_client, browser_server, browser_object_info, shipped) -> None:
     """One a workflow, from runs through the server."""
     prompts = {name: to_prompt(shipped(name), browser_object_info) for name in NAMES}
+    if SMALL:
+        prompts = {name: small_prompt(prompt) for name, prompt in prompts.items()}
     made = make_thumbnails(browser_client, browser_server.base, prompts)
     assert made.keys() == set(NAMES)
     for name, picture in made.items():

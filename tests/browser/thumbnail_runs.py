@@ -60,8 +60,9 @@ def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]
     demo = prompts["egox_demo"]
     videos = run(client, base, demo)
     load = next(n["inputs"] for n in demo.values() if n["class_type"] == "EgoXLoadExoVideo")
-    take = load_take(Path(__file__).resolve().parent.parent.parent / Path(load["file"]).parent)
-    exo = (take.exo_frames(range(load["start_frame"], load["start_frame"] + load["frame_count"])) * 255).byte().numpy()
+    folder = Path(__file__).resolve().parent.parent.parent / Path(load["file"]).parent
+    take = load_take(folder, start_frame=load["start_frame"], frame_count=load["frame_count"])
+    exo = take.read_exo().numpy()
     depth = (depth_preview(take.depth.depth_m[:1]) * 255).byte().numpy()[0]
     middle = len(exo) // 2
     seen: dict[str, Tile] = {
