@@ -139,7 +139,9 @@ export class Timeline {
     const { ruler } = this;
     const { width, height } = this.track.getBoundingClientRect();
     const dpr = window.devicePixelRatio || 1;
-    if (width < 2) return;
+    const known = [width, height, dpr, this.state.clip.count].join();
+    if (width < 2 || known === this.drawn) return; // while a pose is dragged nothing of it changes
+    this.drawn = known;
     [ruler.width, ruler.height] = [width * dpr, height * dpr];
     const context = ruler.getContext("2d");
     context.scale(dpr, dpr);
