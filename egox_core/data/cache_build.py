@@ -30,7 +30,7 @@ from .cache_store import (
     write_shard,
 )
 from .clip_files import Clip, first_frame_then_grey, read_clip
-from .engine import run_items
+from .engine import run_all
 from .manifest import ClipRecord, read_manifest
 from .splits import SPLITS
 from .text_encoder import TextEncoder, make_text_encoder
@@ -50,6 +50,7 @@ class CacheSettings:
     clip_vision: Path | None = None
     image_embedding: str = "released"  # released | exo+prior | exo only | trainer | none
     rays: str = "released"  # released | exact | pinhole | trainer
+    text_encoding: str = "released"  # released | trainer, see text_encoder.UmT5Text
     views: bool = False  # also what plain image-to-video on single views needs
     dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
     shard_clips: int = 16
@@ -103,16 +104,13 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
                              records=chosen, settings=settings))
     todo = [s for s in shards if shard_fingerprint(s.file) != s.fingerprint]
     folder.mkdir(parents=True, exist_ok=True)
-    failures = []
-    done = len(shards) - len(todo)
-    for index, _, error in run_items(_make_shard, todo, engine=engine, workers=workers):
-        done += 1
-        if error:
-            failures.append(f"{todo[index].file.name}: {error}")
-        progress(done, len(shards), "cache shards")
+    failures = run_all(_make_shard, todo, [s.file.name for s in todo], engine=engine, workers=workers,
+                       before=len(shards) - len(todo), stage="cache shards", progress=progress)
     if failures:
         raise EgoXInputError("cache", got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
-                             expected="readable clips", fix="run prepare again, or remove the clip from the manifest")
+                             expected="readable clips and room on the disk",
+                             fix="see the message, then start again: shards that are done are kept. A clip that can't "
+                             "be read: run prepare again, or remove it from the manifest")
     splits = _splits(manifest)
     write_index(folder, CacheIndex(
         settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
@@ -127,7 +125,10 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """What changes the contents; paths and device don't (models are known by hash)."""
     kept = asdict(settings)
-    return {k: kept[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
+    told = {k: kept[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
+    if settings.text_encoding != "released":  # left out otherwise, so that caches of before keep their fingerprints
+        told["text_encoding"] = settings.text_encoding
+    return told
 
 
 def _model_hashes(settings: CacheSettings) -> dict[str, str]:
@@ -174,7 +175,7 @@ def _encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionE
         vision = (None if settings.image_embedding == "none"
                   else VisionEncoder(settings.clip_vision, settings.device, half))
         _ENCODERS[key] = (VaeEncoder(settings.vae, settings.device),
-                          make_text_encoder(settings.text, settings.device), vision)
+                          make_text_encoder(settings.text, settings.device, settings.text_encoding), vision)
     return _ENCODERS[key]
 
 

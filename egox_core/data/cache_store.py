@@ -72,9 +72,17 @@ def shard_fingerprint(file: Path) -> str | None:
 
 
 def write_shard(file: Path, tensors: Mapping[str, Tensor], made_from: str) -> None:
-    """One shard, whole or not at all."""
-    with write_whole(file) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={FINGERPRINT: made_from})
+    """One shard, whole or not at all.
+
+    Raises:
+        EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
+    """
+    try:
+        with write_whole(file) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={FINGERPRINT: made_from})
+    except (SafetensorError, OSError) as error:
+        raise EgoXInputError(f"cache shard {file.name}", got=f"it can't be written ({error})",
+                             expected="room on the disk", fix="free some space and start again") from error
 
 
 def write_index(folder: Path, index: CacheIndex) -> None:

@@ -116,14 +116,19 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
     frames, camera = _exo(job, info)
     write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
     ego_size = (options.ego_size, options.ego_size)
+    ego = None
     if take.ego_video is not None:
         truth = _selection(probe_video(take.ego_video), job.window, ego_size)
-        write_video(folder / TRUTH, read_frames(take.ego_video, probe_video(take.ego_video), truth), fps,
-                    quality=options.quality, threads=1)
+        ego = read_frames(take.ego_video, probe_video(take.ego_video), truth)
+        write_video(folder / TRUTH, ego, fps, quality=options.quality, threads=1)
     objects = objects_of(take.ego_video)
     if objects is not None:
         carry_objects(objects, folder / OBJECTS, job.name, job.window.indices, options.ego_size)
     prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
+    if caption == "none" and options.caption_model is not None:
+        from .caption_model import model_caption
+
+        prompt, caption = model_caption(options.caption_model, frames, ego), "model"
     depth_m, dynamic, depth_kind = _depth(job, info, camera, frames)
     with write_whole(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}

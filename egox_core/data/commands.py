@@ -44,6 +44,8 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prior", default="released", help="preset of the prior renderer: released or clean")
     parser.add_argument("--quality", type=int, default=12, help="x264 rate factor of the clips, smaller is better")
     parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
+    parser.add_argument("--caption-model", type=Path,
+                        help="folder of a vision-language model, for clips without a caption of their own")
     parser.add_argument("--validation", type=float, default=0.05, help="share of takes held out for validation")
     parser.add_argument("--test", type=float, default=0.05, help="share of takes held out for tests")
     parser.add_argument("--split-seed", type=int, default=0)
@@ -58,6 +60,7 @@ def run_prepare(chosen: argparse.Namespace, progress: Progress) -> int:
         frames=chosen.frames, stride=chosen.stride, step=chosen.step, clips_per_camera=chosen.clips_per_camera,
         exo_size=chosen.size, ego_size=chosen.size[1], cameras=chosen.cameras, undistort=chosen.undistort,
         exo_fov_deg=chosen.exo_fov, depth=chosen.depth, depth_root=chosen.depth_root, depth_model=chosen.depth_model,
+        caption_model=chosen.caption_model,
         eye_height_m=chosen.eye_height, prior=chosen.prior, quality=chosen.quality)
     outcome = prepare(chosen.source, chosen.out, options, layout=chosen.layout, engine=chosen.engine,
                       workers=chosen.workers, captions=chosen.captions, split_seed=chosen.split_seed,
@@ -76,6 +79,8 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-embedding", default="released",
                         choices=("released", "exo+prior", "exo only", "trainer", "none"))
     parser.add_argument("--rays", default="released", choices=("released", "exact", "pinhole", "trainer"))
+    parser.add_argument("--text-encoding", default="released", choices=("released", "trainer"),
+                        help="trainer: unmasked and padded, as the released trainer encodes")
     parser.add_argument("--views", action="store_true", help="also what training a base on single views needs")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--shard-clips", type=int, default=16, help="clips a shard")
@@ -88,7 +93,8 @@ def run_cache(chosen: argparse.Namespace, progress: Progress) -> int:
 
     settings = CacheSettings(
         vae=chosen.vae, text=chosen.text, clip_vision=chosen.clip_vision, image_embedding=chosen.image_embedding,
-        rays=chosen.rays, views=chosen.views, dtype=chosen.dtype, shard_clips=chosen.shard_clips, device=chosen.device)
+        rays=chosen.rays, views=chosen.views, text_encoding=chosen.text_encoding, dtype=chosen.dtype,
+        shard_clips=chosen.shard_clips, device=chosen.device)
     outcome = build_cache(chosen.manifest, chosen.out, settings, engine=chosen.engine, workers=chosen.workers,
                           progress=progress)
     if outcome.remade_because:

@@ -2,6 +2,7 @@
 
     annotations/ego_pose/<split>/camera_pose/<uid>.json   metadata.take_name, one entry a camera
     takes/<take>/frame_aligned_videos/[downscaled/448/]<camera>.mp4
+    takes/<take>/trajectory/online_calibration.jsonl                 the wearer's own lens, where it was downloaded
 
 Exo intrinsics belong to the full-size picture (3840x2160, recognised by the principal point), with four OpenCV fisheye
 numbers; the wearer's pose is given a frame, and may be null or missing.
@@ -16,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..aria_calibration import read_aria_calibration
 from ..camera_presets import CAMERA_PRESETS
-from ..cameras import camera_from_intrinsics
+from ..cameras import CameraModel, camera_from_intrinsics
 from ..errors import EgoXInputError
 from ..poses import validate_w2c
 from ..safe_files import read_json
@@ -25,6 +27,7 @@ from .raw_take import ExoView, RawTake
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
 EGO_PREFIX = "aria"
+CALIBRATION = "trajectory/online_calibration.jsonl"
 EGO_STREAM = "_214-1"  # Aria's RGB camera
 MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
 EXO_MAX_ANGLE_DEG = 95.0
@@ -88,8 +91,21 @@ def read_take(root: Path, pose_file: Path) -> RawTake:
         raise EgoXInputError(f"take {name}", got=f"no {ego_name}*.mp4 in {folder.name}",
                              expected="the wearer's video", fix="download the frame-aligned videos")
     return RawTake(name=name, layout="egoexo4d", exos=exos, ego_video=videos[0], ego_w2c=w2c,
-                   ego_camera=CAMERA_PRESETS["aria_released"].camera,
+                   ego_camera=_ego_camera(root / "takes" / name, notes),
                    meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64), notes=tuple(notes))
+
+
+def _ego_camera(take: Path, notes: list[str]) -> CameraModel:
+    """The glasses' own calibrated lens; that of the released priors where the take holds no readable calibration."""
+    file = take / CALIBRATION
+    if file.is_file():
+        try:
+            return read_aria_calibration(file)
+        except EgoXInputError as error:
+            notes.append(f"the calibration can't be used, the released priors' lens is taken: {error}")
+    else:
+        notes.append(f"no {CALIBRATION}: the released priors' lens is taken for the wearer's")
+    return CAMERA_PRESETS["aria_released"].camera
 
 
 def _video_folder(root: Path, name: str) -> Path:

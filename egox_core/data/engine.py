@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
 
 ENGINES = ("local", "ray")
 MAX_TRIES = 2
@@ -37,6 +38,24 @@ def run_items(function: Callable[[Any], Any], items: Sequence[Any], *, engine: s
             yield index, *_call(function, item)
     else:
         yield from _run_pool(function, items, workers)
+
+
+def run_all(function: Callable[[Any], Any], items: Sequence[Any], names: Sequence[str], *, engine: str = "local",
+            workers: int = 1, before: int = 0, stage: str = "", progress: Progress = no_progress) -> list[str]:
+    """Runs all items and returns what failed, as ``name: error``.
+
+    Args:
+        before: items that were done in an earlier run, counted by the progress.
+
+    Raises:
+        EgoXInputError: as :func:`run_items`.
+    """
+    failures = []
+    for done, (index, _, error) in enumerate(run_items(function, items, engine=engine, workers=workers), before + 1):
+        if error:
+            failures.append(f"{names[index]}: {error}")
+        progress(done, before + len(items), stage)
+    return failures
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> tuple[Any, str]:

@@ -76,6 +76,10 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
         raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
                              expected="at least one", fix="see the messages; check the folder's layout")
     _refuse_twins(takes)
+    if options.caption_model is not None:
+        from .caption_model import load_caption_model
+
+        load_caption_model(options.caption_model)  # a folder that is none must not cost a day's clips
     root.mkdir(parents=True, exist_ok=True)
     for leftover in (root / "clips").glob(".*"):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)

@@ -33,6 +33,7 @@ class PrepareOptions:
     depth: DepthSource = "files"
     depth_root: Path | None = None  # depth files <take>__<camera>.npz of undistorted Ego-Exo4D cameras
     depth_model: Path | None = None  # folder of a metric depth model (transformers)
+    caption_model: Path | None = None  # folder of a vision-language model (transformers), where nobody wrote a caption
     eye_height_m: float = 1.6  # of the wearer, for --depth plane
     prior: str = "released"  # preset of the renderer
     quality: int = 12  # x264 constant rate factor
@@ -63,4 +64,7 @@ class PrepareOptions:
         for key in ("stride", "clips_per_camera", "cameras", "depth_root"):
             del kept[key]
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
+        del kept["caption_model"]
+        if self.caption_model is not None:  # left out otherwise, so that sets made without one keep their fingerprints
+            kept["caption_model"] = self.caption_model.name
         return kept

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..prompt import clean_prompt
 from ..train.weights_file import read_header, weights_hash
 
+PAD = 0  # umT5's padding token
 TOKENS = 512  # length that Wan's text input is padded to
 
 
@@ -54,27 +56,37 @@ class NoText:
 
 
 class UmT5Text:
-    """umT5's encoder, masked, trimmed to the prompt's length and padded with zeros as inference does (quirks 38).
+    """umT5's encoder, as inference uses it or as the released trainer does (quirks 38).
+
+    ``released``: the prompt cleaned, the encoder sees its tokens alone, zeros after them. ``trainer``: the prompt as it
+    is, padded to 512 tokens which the encoder attends to, and what it makes of the padding kept.
 
     ``path``: a diffusers folder (text_encoder, tokenizer) or ComfyUI's single file with the tokenizer inside.
     """
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16) -> None:
-        self.device = torch.device(device)
+    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16,
+                 encoding: str = "released") -> None:
+        self.device, self.encoding = torch.device(device), encoding
         self.model, self.tokenize = _umt5_folder(path, dtype) if path.is_dir() else _umt5_file(path, dtype)
         self.model = self.model.to(self.device).eval().requires_grad_(False)
         self.hash = weights_hash(path / "text_encoder" if (path / "text_encoder").is_dir() else path, "text encoder")
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:
-        ids = self.tokenize(" ".join(prompt.split()))[:TOKENS]
+        as_trainer = self.encoding == "trainer"
+        ids = self.tokenize(prompt if as_trainer else clean_prompt(prompt))
+        ids = [*ids[: TOKENS - 1], ids[-1]] if len(ids) > TOKENS else ids  # the end mark stays, as tokenizers keep it
+        if as_trainer:
+            ids = [*ids, *[PAD] * (TOKENS - len(ids))]
         batch = torch.tensor([ids], device=self.device)
         embedding = self.model(input_ids=batch).last_hidden_state[0].float().cpu()
         return torch.nn.functional.pad(embedding, (0, 0, 0, TOKENS - len(ids)))
 
 
-def make_text_encoder(source: str, device: torch.device | str) -> TextEncoder:
+def make_text_encoder(source: str, device: torch.device | str, encoding: str = "released") -> TextEncoder:
     """From ``zeros:TOKENSxDIM``, a fixed embedding's file, or the text encoder's folder or file.
+
+    ``encoding``: see :class:`UmT5Text`; without meaning for the others.
 
     Raises:
         EgoXInputError: none of these, or missing packages.
@@ -89,7 +101,7 @@ def make_text_encoder(source: str, device: torch.device | str) -> TextEncoder:
     path = Path(source)
     if path.is_file() and len(read_header(path, f"text encoder {path.name}").keys() - {"__metadata__"}) == 1:
         return FixedText(path)
-    return UmT5Text(path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16)
+    return UmT5Text(path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16, encoding)
 
 
 def _umt5_folder(path: Path, dtype: torch.dtype):

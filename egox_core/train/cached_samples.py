@@ -43,6 +43,15 @@ class CachedSamples:
         views = ("exo", "ego") if config.task == "base_i2v" else ("canvas",)
         self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
 
+    def _check_text(self) -> None:
+        known = self.reader.index.models.get("text", "zeros:")
+        made = self.reader.index.settings.get("text_encoding", "released")
+        wanted = self.config.conditioning.text_encoding
+        if made != wanted and not known.startswith("zeros"):
+            raise EgoXInputError("cache setting text_encoding", got=repr(made), expected=repr(wanted),
+                                 fix=f"make the cache again with --text-encoding {wanted}, or train with "
+                                 f"conditioning.text_encoding={made}")
+
     @property
     def content_hash(self) -> str:
         """Changes with any clip, model or setting of the cache."""
@@ -56,6 +65,7 @@ class CachedSamples:
                 raise EgoXInputError("cache", got="no single views", expected="views for plain image-to-video",
                                      fix="make the cache with --views")
             return
+        self._check_text()
         for key in ("rays", "image_embedding"):
             if made.get(key) not in (None, getattr(wanted, key), "none"):
                 raise EgoXInputError(f"cache setting {key}", got=repr(made.get(key)),

@@ -97,13 +97,24 @@ def load_checkpoint(folder: Path) -> TrainState:
                              fix="remove this folder: training goes on from the one before") from error
 
 
+def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A checkpoint's configuration with the defaults of settings that came later."""
+    from .config import parse_config
+
+    try:
+        return parse_config(config).model_dump(mode="json")
+    except EgoXInputError:
+        return config
+
+
 def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str) -> None:
     """Refuses to go on with another base, cache or setting than the checkpoint was trained with.
 
     Raises:
         EgoXInputError: names what differs.
     """
-    differs = [k for k in config if k not in FREE_TO_CHANGE and state.config.get(k) != config[k]]
+    before = _with_defaults(state.config)
+    differs = [k for k in config if k not in FREE_TO_CHANGE and before.get(k) != config[k]]
     if state.base_hash != base_hash:
         differs.append(f"base model ({state.base_hash} then, {base_hash} now)")
     if state.cache_hash != cache_hash:

@@ -98,6 +98,9 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--shift", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time")
+    parser.add_argument("--negative", help="negative prompt of the guidance; default: that of the shipped workflows")
+    parser.add_argument("--text", help="text encoder of the cache, to encode the negative prompt")
     parser.add_argument("--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own")
     parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -111,7 +114,7 @@ def _generate(chosen: argparse.Namespace, progress: Progress) -> int:
 
     options = GenerateOptions(**{k: getattr(chosen, k) for k in (
         "base", "vae", "lora", "strength", "split", "steps", "shift", "seed", "mode", "lambda_g", "dtype", "device",
-        "fps")})
+        "fps", "cfg", "text")}, **({} if chosen.negative is None else {"negative": chosen.negative}))
     clips, made = generate(chosen.cache, chosen.out, options, engine=chosen.engine, workers=chosen.workers,
                            progress=progress)
     print(f"{clips} clips ({made} made now): {chosen.out}")

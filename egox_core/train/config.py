@@ -16,13 +16,13 @@ Mode = Literal["released", "trainer", "paper"]
 MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # What the nodes do at inference with their own defaults.
     "released": {"mask_mode": "released", "image_embedding": "released", "gga_mode": "released", "lambda_g": 3.0,
-                 "rays": "released", "timesteps": "table", "shift": 3.0},
-    # The released trainer: last pixel frame of exo left known, lambda 1, unshifted table (quirks 31 to 33, 36, 39).
+                 "rays": "released", "text_encoding": "released", "timesteps": "table", "shift": 3.0},
+    # The released trainer: last pixel frame of exo left known, lambda 1, unshifted table (quirks 31 to 33, 36, 38, 39).
     "trainer": {"mask_mode": "trainer", "image_embedding": "trainer", "gga_mode": "released", "lambda_g": 1.0,
-                "rays": "trainer", "timesteps": "table", "shift": 1.0},
+                "rays": "trainer", "text_encoding": "trainer", "timesteps": "table", "shift": 1.0},
     # Eq. 3 and 4 as written: the whole exo half is known, lambda times every exo key's weight.
     "paper": {"mask_mode": "paper", "image_embedding": "exo+prior", "gga_mode": "paper", "lambda_g": 1.0,
-              "rays": "exact", "timesteps": "table", "shift": 3.0},
+              "rays": "exact", "text_encoding": "released", "timesteps": "table", "shift": 3.0},
 }
 
 
@@ -41,6 +41,7 @@ class ConditioningConfig(_Strict):
     gga_mode: Literal["released", "paper", "power", "off"] | None = None
     lambda_g: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     rays: Literal["released", "exact", "pinhole", "trainer"] | None = None
+    text_encoding: Literal["released", "trainer"] | None = None
     # The paper's ablations; gga_mode off is the third.
     exo_clean: bool = True  # False, "without clean latent": the exo half is noised like the ego half
     exo_loss: bool = False  # with exo_clean off: the exo half is learnt, and sampled, too

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..data.cache_store import CacheReader
-from ..data.engine import run_items
+from ..data.engine import run_all
+from ..data.text_encoder import make_text_encoder
 from ..data.vae_encoder import VaeEncoder
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
+from ..prompt import DEFAULT_NEGATIVE, clean_prompt
 from ..safe_files import write_json
 from ..video_write import write_video
 from .cached_samples import CachedSamples, Item
@@ -45,6 +49,9 @@ class GenerateOptions:
     dtype: str = "float32"
     device: str = "cpu"
     fps: float = 20.0
+    cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
+    negative: str = DEFAULT_NEGATIVE  # prompt that guidance leads away from
+    text: str | None = None  # encoder of the negative prompt, see text_encoder.make_text_encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +74,23 @@ def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = 
     """
     reader = CacheReader(cache)
     clips = reader.clips(options.split)
-    if options.steps < 1 or options.strength != options.strength:
-        raise EgoXInputError("generate", got=f"steps {options.steps}, strength {options.strength}",
-                             expected="at least one step and a number", fix="correct them")
-    parts = {"options": {k: str(v) for k, v in asdict(options).items() if k not in ("base", "vae", "lora", "device")},
+    if options.steps < 1 or not math.isfinite(options.strength) or not math.isfinite(options.cfg):
+        raise EgoXInputError("generate", got=f"steps {options.steps}, strength {options.strength}, cfg {options.cfg}",
+                             expected="at least one step and numbers", fix="correct them")
+    if options.cfg != 1.0 and options.text is None:
+        raise EgoXInputError("generate with cfg", got="no text encoder", fix="give the cache's, or leave --cfg at 1",
+                             expected="--text, to encode the negative prompt")
+    _check_encoder(options, reader)
+    apart = ("base", "vae", "lora", "text", "device")  # known by hash, or without effect
+    parts = {"options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
              "base": weights_hash(options.base, "base model"), "vae": weights_hash(options.vae, "VAE"),
              "lora": weights_hash(options.lora, "LoRA") if options.lora else "", "shards": dict(reader.index.shards)}
     made_from = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     conditioning_of(options, reader)  # refuses a LoRA that doesn't fit this cache before anything is loaded
     todo = [c for c in clips if not _made(out / f"{c}.json", out / f"{c}.mp4", made_from)]
     jobs = [_ClipJob(cache=cache, clip=c, out=out, options=options, made_from=made_from) for c in todo]
-    failed, done = [], len(clips) - len(todo)
-    for index, _, error in run_items(_generate_clip, jobs, engine=engine, workers=workers):
-        done += 1
-        if error:
-            failed.append(f"{todo[index]}: {error}")
-        progress(done, len(clips), "clips generated")
+    failed = run_all(_generate_clip, jobs, todo, engine=engine, workers=workers, before=len(clips) - len(todo),
+                     stage="clips generated", progress=progress)
     if failed:
         raise EgoXInputError("generate", got=f"{len(failed)} clips that failed; first: {failed[0]}",
                              expected="all of them", fix="see the message; the others are done and will be kept")
@@ -112,6 +120,17 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
     return ConditioningConfig.model_validate(values)
 
 
+def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
+    if options.cfg == 1.0:
+        return
+    known = reader.index.models.get("text")
+    zeros = options.text.startswith("zeros:")
+    found = options.text if zeros else weights_hash(Path(options.text), "text encoder")
+    if known is not None and found != known:
+        raise EgoXInputError("text encoder of the negative prompt", got=found, expected=f"that of the cache, {known}",
+                             fix="give the encoder that the cache was made with")
+
+
 def _made(note: Path, video: Path, made_from: str) -> bool:
     try:
         return video.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == made_from
@@ -119,10 +138,10 @@ def _made(note: Path, video: Path, made_from: str) -> bool:
         return False
 
 
-_MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder]] = {}
+_MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] = {}
 
 
-def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEncoder]:
+def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
     """Loaded once a process."""
     key = repr(options)
     if key not in _MODELS:
@@ -131,17 +150,23 @@ def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEnc
         if options.lora is not None:
             fuse(model, read_lora(options.lora)[0], options.strength)
         scope = install_gga(model)
-        _MODELS[key] = (model.to(options.device).eval(), scope, VaeEncoder(options.vae, options.device))
+        negative = None  # [1, tokens, dim]; its encoder isn't kept
+        if options.cfg != 1.0:
+            negative = make_text_encoder(options.text, options.device).encode(clean_prompt(options.negative))[None]
+        _MODELS[key] = (model.to(options.device).eval(), scope, VaeEncoder(options.vae, options.device), negative)
     return _MODELS[key]
 
 
 def _generate_clip(job: _ClipJob) -> str:
     options = job.options
-    model, scope, vae = _models(options)
+    model, scope, vae, negative = _models(options)
     samples = CachedSamples(_config_of(job), options.split)
     conditioning = samples.config.conditioning
     sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[options.dtype])
-    latent = sample_ego(model, scope, sample, conditioning, steps=options.steps, shift=options.shift, seed=options.seed)
+    if negative is not None:
+        negative = negative.to(sample.text)
+    latent = sample_ego(model, scope, sample, conditioning, steps=options.steps, shift=options.shift, seed=options.seed,
+                        cfg=options.cfg, negative=negative)
     write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), options.fps, threads=1)
     write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.made_from})
     return job.clip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 from ..safe_files import write_whole
+from . import zero3
 from .cached_samples import CachedSamples, noise_for, sample_generator
 from .checkpoints import TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
 from .config import TrainConfig, dump_config
@@ -50,10 +52,11 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
             clip; the last good checkpoint stays); a full disk.
     """
     accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation,
+                              kwargs_handlers=zero3.backend_arguments(),
                               mixed_precision="no")  # dtypes are the configuration's own, see trainable_model
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise EgoXInputError("accelerate configuration", got="DeepSpeed", expected="one process, DDP or FSDP2",
-                             fix="FSDP2 (configs/accelerate_fsdp2.yaml) spreads the same states as ZeRO-3")
+    deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+    if deepspeed:
+        zero3.configure(accelerator.deepspeed_plugin, config)
     check_vae(config)
     samples = CachedSamples(config, "train")
     made = make_trainable(config, accelerator.device)
@@ -61,10 +64,11 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if state is not None:
         made.put(state.trainable, f"checkpoint at step {state.step}")
     optimizer = make_optimizer(config.optimizer, made.parameters)
-    model, optimizer = accelerator.prepare(made.model, optimizer,
-                                           device_placement=[not config.memory.block_offload, True])
+    placement = None if deepspeed else [not config.memory.block_offload, True]
+    model, optimizer = accelerator.prepare(made.model, optimizer, device_placement=placement)
     made.model = accelerator.unwrap_model(model)
     made.parameters = [p for p in made.model.parameters() if p.requires_grad]  # FSDP2 puts new ones in their place
+    _check_spread(config, made)
     ema = EMAModel(made.parameters, decay=config.ema_decay, foreach=True) if config.ema_decay else None
     if state is not None:
         put_optimizer_state(made.model, optimizer, state.optimizer)
@@ -73,6 +77,16 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     run = _Run(config=config, accelerator=accelerator, samples=samples, made=made, model=model, optimizer=optimizer,
                ema=ema, scope=made.scope)
     return run.go(0 if state is None else state.step, progress)
+
+
+def _check_spread(config: TrainConfig, made: TrainableModel) -> None:
+    """What is not written for weights that lie spread over processes (FSDP2, ZeRO-3)."""
+    if not is_sharded(made.model):
+        return
+    for name, value, allowed in (("task", config.task, "egox_lora"), ("ema_decay", config.ema_decay, None)):
+        if value != allowed:
+            raise EgoXInputError(name, got=f"{value} with weights spread over processes", expected=str(allowed).lower(),
+                                 fix="change it, or use one process or DDP (configs/accelerate_ddp.yaml)")
 
 
 def _resume_state(config: TrainConfig, made: TrainableModel, samples: CachedSamples) -> TrainState | None:
@@ -107,7 +121,7 @@ class _Run:
         log = StepLog(config, first_step, main)
         loss = float("nan")
         self.model.train()
-        with StopRequest() as stop:
+        with StopRequest() as stop, closing(log):
             step, saved = first_step, first_step
             while step < config.steps:
                 started = time.perf_counter()

@@ -85,7 +85,7 @@ def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Par
 
 def lora_tensors(model: nn.Module) -> dict[str, Tensor]:
     """``blocks.0.attn1.to_q.lora_A.weight`` and so on, whole and on the CPU."""
-    return {k: whole(v.detach()).cpu().contiguous() for k, v in
+    return {k: whole(v.detach()).cpu().clone().contiguous() for k, v in
             get_peft_model_state_dict(model, adapter_name=ADAPTER).items()}
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import EgoXInputError
+from .config import TrainConfig
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
@@ -74,6 +75,16 @@ class MemoryEstimate:
     def total(self) -> float:
         return (1 + SLACK) * (self.base + self.lora + self.gradients + self.optimizer + self.ema + self.checkpoints
                               + self.block + self.ends + self.bias)
+
+
+def setting_of(config: TrainConfig, *, shards: int = 1) -> TrainSetting:
+    """What a training configuration asks for, at the released size."""
+    memory = config.memory
+    return TrainSetting(
+        batch=config.batch_size, rank=config.lora.rank, targets=config.lora.targets, base=memory.base_dtype,
+        optimizer=config.optimizer.name, checkpointing=memory.gradient_checkpointing,
+        block_offload=memory.block_offload, checkpoint_offload=memory.checkpoint_offload,
+        ema=config.ema_decay is not None, shards=shards)
 
 
 def block_weights(model: ModelSize) -> int:

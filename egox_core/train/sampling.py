@@ -17,11 +17,13 @@ from .sample import TrainSample
 @torch.no_grad()
 def sample_ego(model, scope: GgaScope, sample: TrainSample, conditioning: ConditioningConfig, *, steps: int = 50,
                shift: float = 3.0, seed: int = 1234, cfg: float = 1.0, negative: Tensor | None = None,
-               autocast: bool = False, progress: Progress = no_progress) -> Tensor:  # [1, 16, t, h, w_ego] model space
+               noise: Tensor | None = None, autocast: bool = False,
+               progress: Progress = no_progress) -> Tensor:  # [1, 16, t, h, w_ego] model space
     """The ego latent of one clip by the released loop (UniPC, truncated timesteps; quirks 25, 30).
 
     Args:
         sample: on the model's device and dtype; its ``ego`` is not looked at beyond its size.
+        noise: instead of the seed's, [1, 16, t, h, w_ego]; with ``exo_clean`` off of the whole canvas.
         autocast: for a model whose LoRA is float32 while it computes in ``sample``'s dtype.
         cfg: guidance scale; above 1 it needs ``negative``, the text embedding [1, tokens, dim] of the negative prompt.
             Both predictions get the geometry (quirks 25).
@@ -34,7 +36,9 @@ def sample_ego(model, scope: GgaScope, sample: TrainSample, conditioning: Condit
     scheduler = make_scheduler(sigmas, (sigmas, timesteps))
     device, dtype = sample.exo.device, sample.exo.dtype
     # On the CPU, so that every device starts from the same noise.
-    noise = torch.randn(1, 16, t, h, width, generator=torch.Generator().manual_seed(seed)).to(device)
+    if noise is None:
+        noise = torch.randn(1, 16, t, h, width, generator=torch.Generator().manual_seed(seed))
+    noise = noise.to(device)
     latent = noise if conditioning.exo_loss else crop_ego(noise, width - w_ego)
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
     texts = [sample.text] if cfg == 1.0 or negative is None else [sample.text, negative]

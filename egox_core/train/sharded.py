@@ -1,4 +1,7 @@
-"""Weights and optimizer state that lie spread over processes (FSDP2), gathered to whole tensors and spread again."""
+"""Weights and optimizer state that lie spread over processes, gathered to whole tensors and spread again.
+
+FSDP2 spreads each tensor (a DTensor); what DeepSpeed does is in :mod:`zero3`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
+from . import zero3
+
 
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a spread tensor (all processes must ask together); other tensors as they are."""
@@ -22,11 +27,13 @@ def whole(tensor: Tensor) -> Tensor:
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether the model's weights are spread over processes."""
-    return any(isinstance(p, DTensor) for p in model.parameters())
+    return zero3.is_partitioned(model) or any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
-    """State as one process would have it; under FSDP2 whole tensors by name, on rank 0's CPU alone."""
+    """State as one process would have it; of a spread model whole tensors by name, under FSDP2 on rank 0 alone."""
+    if zero3.is_partitioned(model):
+        return zero3.optimizer_state(model, optimizer)
     if not is_sharded(model):
         return optimizer.state_dict()
     return get_optimizer_state_dict(model, _plain(optimizer),
@@ -34,7 +41,10 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
 
 
 def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
-    """Loads :func:`optimizer_state` back, under FSDP2 every process its part."""
+    """Loads :func:`optimizer_state` back, every process its part."""
+    if zero3.is_partitioned(model):
+        zero3.put_optimizer_state(model, optimizer, state)
+        return
     if not is_sharded(model):
         optimizer.load_state_dict(state)
         return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import EgoXInputError
 from ..safe_files import write_whole
 from .config import TrainConfig
+
+Tracker = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # write, close
 
 
 class StepLog:
@@ -16,7 +18,7 @@ class StepLog:
 
     def __init__(self, config: TrainConfig, first_step: int, active: bool) -> None:
         self.file = Path(config.output) / "metrics.jsonl"
-        self.trackers: list = []
+        self.trackers: list[Tracker] = []
         if not active:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -35,8 +37,14 @@ class StepLog:
         """``step`` counts optimizer steps done."""
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **values}) + "\n")
-        for tracker in self.trackers:
-            tracker(step, values)
+        for write, _ in self.trackers:
+            write(step, values)
+
+    def close(self) -> None:
+        """Hands over what trackers still hold; a process that is killed loses their last lines, never the file's."""
+        for _, close in self.trackers:
+            close()
+        self.trackers = []
 
 
 def bucket_losses(sigmas: Sequence[float], losses: Sequence[float], buckets: int) -> dict[str, float]:
@@ -47,8 +55,9 @@ def bucket_losses(sigmas: Sequence[float], losses: Sequence[float], buckets: int
     return {f"loss/sigma_{i / buckets:.2f}-{(i + 1) / buckets:.2f}": sum(v) / len(v) for i, v in sorted(sums.items())}
 
 
-def _tracker(name: str, config: TrainConfig):
+def _tracker(name: str, config: TrainConfig) -> Tracker:
     folder = Path(config.output) / "log"
+    folder.mkdir(parents=True, exist_ok=True)  # wandb would write elsewhere
     if name == "tensorboard":
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -62,12 +71,12 @@ def _tracker(name: str, config: TrainConfig):
                 writer.add_scalar(key, value, step)
             writer.flush()
 
-        return to_tensorboard
+        return to_tensorboard, writer.close
     try:
         import wandb
     except ImportError as error:
-        raise EgoXInputError("tracker wandb", got="wandb is not installed", expected="the package wandb",
+        raise EgoXInputError("tracker wandb", got="wandb is not installed", expected="the track extra",
                              fix="pip install wandb, or leave the tracker out") from error
     # WANDB_MODE=offline in the environment keeps everything in the folder.
     run = wandb.init(project="egox", dir=str(folder), config=config.model_dump(mode="json"))
-    return lambda step, values: run.log(dict(values), step=step)
+    return lambda step, values: run.log(dict(values), step=step), run.finish

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EgoXInputError
+from . import zero3
 from .checkpoint_offload import offload_checkpoints
 from .config import TrainConfig
 from .frozen_base import offload_blocks, store_base
@@ -36,9 +37,10 @@ class TrainableModel:
 
     def tensors(self) -> dict[str, Tensor]:
         """The trained weights by name, on the CPU."""
-        if self.lora:
-            return lora_tensors(self.model)
-        return {k: whole(v.detach()).cpu().clone() for k, v in self.model.named_parameters() if v.requires_grad}
+        with zero3.gathered(self.model):
+            if self.lora:
+                return lora_tensors(self.model)
+            return {k: whole(v.detach()).cpu().clone() for k, v in self.model.named_parameters() if v.requires_grad}
 
     def put(self, tensors: Mapping[str, Tensor], what: str) -> None:
         """Loads :meth:`tensors` back. Raises EgoXInputError for those of another model."""

@@ -23,6 +23,18 @@ def tiny() -> ModuleType:
     return _load("tiny_cache")
 
 
+@pytest.fixture(scope="session")
+def launching() -> ModuleType:
+    """The module that starts trainings as processes."""
+    return _load("launching")
+
+
+@pytest.fixture(scope="session")
+def golden_geometry():
+    """golden_geometry(vectors, rays) -> GgaGeometry."""
+    return _load("golden_geometry").golden_geometry
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, tiny: ModuleType) -> Path:
     """A folder with ``cache`` and ``base.safetensors``."""

@@ -216,6 +216,72 @@ def test_text_and_vision_encoders_equal_the_hosts(comfy_host, tmp_path):
     assert float((found - seen).abs().mean()) < 5e-3 * float(seen.abs().max())
 
 
+def test_text_is_encoded_as_inference_or_as_the_released_trainer_does(tmp_path):
+    """Quirks 38: masked and trimmed, then zeros; or 512 padded ids without a mask, what comes of the padding kept."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    torch.manual_seed(0)
+    model = transformers.UMT5EncoderModel(transformers.UMT5Config(
+        vocab_size=9, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3, feed_forward_proj="gated-gelu")).eval()
+    model.save_pretrained(tmp_path / "text_encoder")
+    inner = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "b": 4, "&": 5}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>",
+                                         unk_token="<unk>").save_pretrained(tmp_path / "tokenizer")
+    prompt, long = "a &amp; b", "a " * 600
+    released, trainer = (make_text_encoder(str(tmp_path), "cpu", how) for how in ("released", "trainer"))
+
+    def encoded(ids: list[int], masked: bool) -> torch.Tensor:
+        padded = torch.tensor([ids + [0] * (512 - len(ids))])
+        with torch.no_grad():
+            return model(padded, attention_mask=(padded != 0).long() if masked else None).last_hidden_state[0]
+
+    ours = released.encode(prompt)
+    torch.testing.assert_close(ours[:4], encoded([3, 5, 4, 1], masked=True)[:4], atol=1e-5, rtol=0)
+    assert ours[4:].abs().sum() == 0
+    torch.testing.assert_close(trainer.encode(prompt), encoded([3, 2, 4, 1], masked=False), atol=1e-5, rtol=0)
+    torch.testing.assert_close(released.encode(long), encoded([3] * 511 + [1], masked=True), atol=1e-5, rtol=0)
+
+
+def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tmp_path):
+    from egox_core.train.cached_samples import CachedSamples
+    from egox_core.train.config import parse_config
+
+    save_file({"embedding": torch.randn(2, 24)}, tmp_path / "text.safetensors")
+    for encoding, mode, match in (("released", "trainer", "text_encoding"), ("trainer", "released", "text_encoding")):
+        folder = tmp_path / encoding
+        build_cache(training_set / "manifest.jsonl", folder, settings(
+            text=str(tmp_path / "text.safetensors"), text_encoding=encoding, rays=mode))
+        config = {"base": "b", "cache": str(folder), "output": "o", "steps": 1,
+                  "conditioning": {"mode": mode, "image_embedding": "none"}}
+        with pytest.raises(EgoXInputError, match=match):
+            CachedSamples(parse_config(config), "train")
+        config["conditioning"]["text_encoding"] = encoding
+        assert CachedSamples(parse_config(config), "train").groups
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
+def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_path):
+    import resource
+
+    build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
+    (tmp_path / "shard-00001.safetensors").unlink()
+    before = hashes(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # the kernel itself refuses larger files
+    try:
+        with pytest.raises(EgoXInputError, match="room on the disk") as error:
+            build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "shard-00001" in str(error.value) and "are kept" in str(error.value)
+    assert hashes(tmp_path) == before  # no half shard, no temporary file
+    assert build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True)).made == 1
+    assert hashes(tmp_path) == hashes(whole)
+
+
 @pytest.mark.slow
 def test_a_wan21_cache_with_every_image_embedding(training_set, comfy_host, tmp_path):
     """Models with an image embedding: 257 tokens of 1280 for each mode, and the modes differ."""

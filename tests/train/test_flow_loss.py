@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from egox_core.canvas import crop_ego
 from egox_core.gga_bias import reference_attention
-from egox_core.gga_geometry import pool_tokens
 from egox_core.gga_options import GgaOptions
 from egox_core.types import GgaGeometry
 
@@ -60,25 +59,12 @@ def random_sample(seed: int) -> TrainSample:
                        text=torch.randn(1, 4, 24, generator=generator), geometry=(geometry_of(2, 2, 3, 2, seed),))
 
 
-def golden_geometry(vectors: torch.Tensor, rays: torch.Tensor) -> GgaGeometry:
-    """Pooled token directions of the golden's per-latent vectors ([q, k, h, w, 3]) and rays ([t, h, w, 3])."""
-    t, _, h, w_exo, _ = vectors.shape
-    w_ego = rays.shape[2]
-    keys = torch.zeros(t, t, h // 2, (w_exo + w_ego) // 2, 3)
-    trust = torch.zeros(t, h // 2, (w_exo + w_ego) // 2)
-    for q in range(t):
-        keys[q, :, :, : w_exo // 2], trust[..., : w_exo // 2] = pool_tokens(vectors[q], torch.ones(t, h, w_exo))
-    queries, _ = pool_tokens(rays, torch.ones(rays.shape[:3]))
-    return GgaGeometry(query_dirs=queries.flatten(1, 2), key_dirs=keys.flatten(1, 3), key_trust=trust.flatten(),
-                       grid=(t, h // 2, w_exo // 2, w_ego // 2))
-
-
 @pytest.mark.parametrize(("case", "noise_of", "mode"), [
     ("gc_on_gga", "gc_on_gga", "released"), ("gc_on_gga_b", "gc_on_gga_b", "released"),
     ("gc_off_nogga", "gc_on_gga", "off"),
 ])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_loss_and_gradients_equal_the_released_trainers(golden, case, noise_of, mode, checkpointing):
+def test_loss_and_gradients_equal_the_released_trainers(golden, golden_geometry, case, noise_of, mode, checkpointing):
     model = tiny_wan()
     scope = install_gga(model)
     if checkpointing:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file
 
 from egox_core.data.cache_build import CacheSettings, build_cache
 from egox_core.data.cache_store import CacheReader
 from egox_core.errors import EgoXInputError
-from egox_core.train.config import parse_config
+from egox_core.train.config import ConditioningConfig, parse_config
 from egox_core.train.generate import GenerateOptions, conditioning_of, generate
+from egox_core.train.gga_processor import install_gga
 from egox_core.train.loop import train
+from egox_core.train.sample import TrainSample
+from egox_core.train.sampling import sample_ego
 from egox_core.video import probe_video
 
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 VAE = Path(__file__).resolve().parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 
@@ -60,9 +67,7 @@ def test_the_lora_says_how_it_wants_to_be_used(place):
 
 def test_geometry_and_lora_change_what_is_made(place):
     from egox_core.train.cached_samples import CachedSamples
-    from egox_core.train.gga_processor import install_gga
     from egox_core.train.lora import fuse, read_lora
-    from egox_core.train.sampling import sample_ego
     from egox_core.train.wan_base import load_base
 
     config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
@@ -77,6 +82,37 @@ def test_geometry_and_lora_change_what_is_made(place):
     assert torch.equal(made[0.0], sample_ego(model, scope, without, config.conditioning, steps=2))
     fuse(model, {k: v * 50 for k, v in read_lora(place / "run" / "lora.safetensors")[0].items()})
     assert not torch.equal(made[3.0], sample_ego(model, scope, sample, config.conditioning, steps=2))
+
+
+@pytest.mark.parametrize(("case", "mode"), [("gga3", "released"), ("no_gga", "off")])
+def test_guidance_is_the_released_loops(golden_geometry, case, mode):
+    """Six steps with guidance 5 against the numbers of the released pipeline (golden ``denoise_6step``)."""
+    golden = load_file(GOLDEN / "denoise_6step.safetensors")
+    config = json.loads((GOLDEN / "tiny_config.json").read_text(encoding="utf-8"))
+    model = WanTransformer3DModel(**{k: v for k, v in config.items() if not k.startswith("note")}).eval()
+    model.load_state_dict({k.removeprefix("weights."): v for k, v in load_file(
+        GOLDEN / "tiny_transformer.safetensors").items() if k.startswith("weights.")})
+    w_ego = golden["in.cam_rays"].shape[2]
+    start, prior = golden["in.initial_latent"], golden["in.condition_20ch"][:, 4:, ..., -w_ego:]
+    sample = TrainSample(clips=("golden",), exo=start[..., :-w_ego], ego=torch.zeros_like(prior), cond_ego=prior,
+                         text=golden["in.text_embeds"], image=golden["in.image_embeds"],
+                         geometry=(golden_geometry(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),))
+    made = sample_ego(model, install_gga(model), sample, ConditioningConfig(gga_mode=mode), steps=6, cfg=5.0,
+                      negative=golden["in.negative_text_embeds"], noise=start[..., -w_ego:])
+    # quirks.md: 1e-4 for the whole loop
+    torch.testing.assert_close(made, golden[f"{case}.latents_after_step.5"][..., -w_ego:], atol=1e-4, rtol=0)
+
+
+def test_guidance_encodes_its_negative_prompt_and_needs_the_caches_encoder(place, tmp_path):
+    usual = options(place, cfg=3.0, text="zeros:2x24")
+    clips, made = generate(place / "cache", tmp_path, usual)
+    assert clips == made
+    assert generate(place / "cache", tmp_path, usual)[1] == 0
+    assert generate(place / "cache", tmp_path, replace(usual, negative="another"))[1] == clips
+    with pytest.raises(EgoXInputError, match="--text"):
+        generate(place / "cache", tmp_path, options(place, cfg=3.0))
+    with pytest.raises(EgoXInputError, match="that of the cache"):
+        generate(place / "cache", tmp_path, options(place, cfg=3.0, text="zeros:3x24"))
 
 
 def test_bad_requests(place, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -87,6 +88,24 @@ def test_samples_on_the_way(workplace, tiny, dtype):
         train(parse_config(tiny.settings(workplace, validation={"every": 2, "sample_steps": 2})))
 
 
+def test_trackers_hold_the_same_curve(workplace, tiny, monkeypatch):
+    """TensorBoard, and Weights & Biases without a network."""
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train(parse_config(tiny.settings(workplace, steps=3, log={"every": 1, "trackers": names})))
+    folder = workplace / "run" / "log"
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    ours = [line["loss"] for line in curve(workplace / "run")]
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx(ours, rel=1e-6)
+    if "wandb" in names:
+        (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+        written = file.read_bytes()  # records with their numbers as JSON text
+        assert b"gradient_norm" in written and all(json.dumps(loss).encode() in written for loss in ours)
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
     tiny.make_cache(workplace / "cache", spoil="take2__cam")
     config = parse_config(tiny.settings(workplace, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4))
@@ -105,6 +124,15 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(workplace, tiny, change, 
     train(parse_config(tiny.settings(workplace, steps=2)))
     with pytest.raises(EgoXInputError, match=match):
         train(parse_config(tiny.settings(workplace, steps=4, **change)))
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(workplace, tiny):
+    train(parse_config(tiny.settings(workplace, steps=2)))
+    file = checkpoint_folders(workplace / "run")[-1] / "state.json"
+    state = json.loads(file.read_text(encoding="utf-8"))
+    del state["config"]["conditioning"]["text_encoding"], state["config"]["init_lora"]
+    file.write_text(json.dumps(state), encoding="utf-8")
+    assert train(parse_config(tiny.settings(workplace, steps=3))).step == 3
 
 
 def test_other_base_or_cache_does_not_go_on_from_a_checkpoint(workplace, tiny):

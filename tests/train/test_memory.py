@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.train.cached_samples import CachedSamples, noise_for, sample_generator
-from egox_core.train.config import parse_config
+from egox_core.train.config import load_config, parse_config
 from egox_core.train.flow_loss import flow_loss
-from egox_core.train.memory_model import ModelSize, TrainSetting, block_weights, estimate, lora_weights, other_weights
+from egox_core.train.memory_model import (
+    ModelSize,
+    TrainSetting,
+    block_weights,
+    estimate,
+    lora_weights,
+    other_weights,
+    setting_of,
+)
 from egox_core.train.trainable_model import make_trainable
 
 
@@ -91,6 +100,13 @@ def test_the_model_counts_every_weight():
         small = WanTransformer3DModel(in_channels=36, out_channels=16, num_layers=2)
         parameters = add_lora(small, LoraSettings(rank=256), seed=0)
     assert sum(p.numel() for p in parameters) * 20 == lora_weights(ModelSize(), TrainSetting())
+
+
+@pytest.mark.parametrize(("file", "shards", "gigabytes"), [
+    ("train_48gb.yaml", 1, 48), ("train_example.yaml", 1, 48), ("train_paper_8gpu.yaml", 8, 80)])
+def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes):
+    config = load_config(Path(__file__).resolve().parent.parent.parent / "configs" / file)
+    assert estimate(ModelSize(), setting_of(config, shards=shards)).total < gigabytes * 1e9
 
 
 def test_predictions_go_the_right_way():

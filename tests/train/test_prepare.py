@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -20,7 +19,6 @@ import torch
 from egox_core.cameras import project
 from egox_core.data.clip_files import read_clip
 from egox_core.data.egoexo4d import read_egoexo4d
-from egox_core.data.engine import run_items
 from egox_core.data.ground_plane import ground_plane, plane_depth
 from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
@@ -64,6 +62,25 @@ def test_the_raw_take_is_read_as_it_is(shared_dir):
     wearer = camera_centre(take.ego_w2c).mean(dim=0)
     for exo in take.exos:
         assert 0.8 < float((camera_centre(exo.w2c) - wearer).norm()) < 4
+
+
+def test_the_wearers_lens_is_that_of_the_glasses(shared_dir, takes, tmp_path):
+    """From the take's own calibration; the preset's, with a note, where it is missing or damaged."""
+    from egox_core.aria_calibration import read_aria_calibration
+    from egox_core.camera_presets import CAMERA_PRESETS
+
+    (take,) = read_egoexo4d(raw_folder(shared_dir), [])
+    own = read_aria_calibration(raw_folder(shared_dir) / "takes" / take.name / "trajectory/online_calibration.jsonl")
+    assert take.ego_camera == own != CAMERA_PRESETS["aria_released"].camera and not take.notes
+    source = takes.copy_raw(raw_folder(shared_dir), tmp_path / "raw", lambda content: None)
+    file = source / "takes" / take.name / "trajectory" / "online_calibration.jsonl"
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(exist_ok=True)
+    for text, said in ((None, "no trajectory/"), ('{"CameraCalibrations": []}', "can't be used")):
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        (other,) = read_egoexo4d(source, [])
+        assert other.ego_camera == CAMERA_PRESETS["aria_released"].camera and said in " ".join(other.notes)
 
 
 def test_the_wearers_head_lies_where_the_exo_cameras_see_it(shared_dir):
@@ -315,44 +332,6 @@ def test_a_full_disk_is_named_and_loses_nothing(synthetic_takes, training_set, t
     assert hashes(tmp_path) == hashes(training_set)
 
 
-# --- engines -----------------------------------------------------------------------------------------------------
-
-def dies_once(job: tuple[int, str]) -> int:
-    """Item 2 kills its worker the first time."""
-    number, folder = job
-    mark = Path(folder) / "died"
-    if number == 2 and not mark.exists():
-        mark.write_text("x", encoding="utf-8")
-        os.kill(os.getpid(), signal.SIGKILL)
-    if number == 3:
-        raise EgoXInputError("item", got="3", expected="another", fix="none")
-    return number * number
-
-
-def dies_always(number: int) -> int:
-    if number == 1:
-        os._exit(9)
-    return number
-
-
-def test_a_bad_item_stops_no_other_in_one_process(tmp_path):
-    (tmp_path / "died").write_text("x", encoding="utf-8")
-    found = {i: (r, e) for i, r, e in run_items(dies_once, [(n, str(tmp_path)) for n in range(5)])}
-    assert found[3][0] is None and "item" in found[3][1] and found[4] == (16, "")
-    with pytest.raises(EgoXInputError, match="engine"):
-        list(run_items(dies_once, [], engine="slurm"))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="kills a process as POSIX does")
-def test_a_worker_that_dies_takes_no_item_with_it(tmp_path):
-    found = {i: (r, e) for i, r, e in run_items(dies_once, [(n, str(tmp_path)) for n in range(5)], workers=2)}
-    assert [found[i][0] for i in (0, 1, 2, 4)] == [0, 1, 4, 16] and "item" in found[3][1]
-    found = {i: (r, e) for i, r, e in run_items(dies_always, [0, 1, 2], workers=2)}
-    assert found[0] == (0, "") and found[2] == (2, "") and "died" in found[1][1]
-    assert math.isfinite(found[0][0])
-
-
 def test_the_encoder_gives_the_same_bytes_whatever_lies_in_memory(tmp_path):
     """Hashes of clips are compared after a kill; x264's default settings gave several results for one clip."""
     from egox_core.video_write import write_video
@@ -367,21 +346,6 @@ def test_the_encoder_gives_the_same_bytes_whatever_lies_in_memory(tmp_path):
         write_video(tmp_path / "a.mp4", frames, 20, quality=12, threads=1)
         seen.add(hashlib.sha256((tmp_path / "a.mp4").read_bytes()).hexdigest())
     assert len(seen) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="kills a process as POSIX does")
-def test_ray_gives_a_killed_workers_item_out_again(tmp_path):
-    pytest.importorskip("ray", reason="ray is not installed (an optional extra)")
-    script = Path(__file__).with_name("ray_run.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
-        filter(None, [str(ROOT), str(script.parent), os.environ.get("PYTHONPATH")])), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment, capture_output=True, text=True,
-                          timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(next(x for x in done.stdout.splitlines() if x.startswith("FOUND ")).removeprefix("FOUND "))
-    assert (tmp_path / "died").exists()
-    assert [found[str(i)][0] for i in (0, 1, 2, 4, 5)] == [0, 1, 4, 16, 25] and "item" in found["3"][1]
 
 
 @pytest.mark.slow

@@ -1,10 +1,9 @@
-"""Runs items over a local two-worker Ray; item 2 kills its worker the first time, item 3 raises."""
+"""Runs items by one engine: item 2 kills its worker the first time, item 3 raises, item 5 kills whatever has it."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -17,13 +16,16 @@ def work(job: tuple[int, str]) -> int:
     mark = Path(folder) / "died"
     if number == 2 and not mark.exists():
         mark.write_text("x", encoding="utf-8")
-        os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(9)
     if number == 3:
         raise EgoXInputError("item", got="3", expected="another", fix="none")
+    if number == 5:
+        os._exit(9)
     return number * number
 
 
 if __name__ == "__main__":
-    jobs = [(n, sys.argv[1]) for n in range(6)]
-    found = {i: [r, e] for i, r, e in run_items(work, jobs, engine="ray", workers=2)}
+    engine, folder, count = sys.argv[1:]
+    jobs = [(n, folder) for n in range(int(count))]
+    found = {i: [r, e] for i, r, e in run_items(work, jobs, engine=engine, workers=2)}
     print("FOUND " + json.dumps(found, sort_keys=True))

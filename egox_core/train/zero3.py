@@ -1,0 +1,114 @@
+"""DeepSpeed ZeRO-3 through accelerate: weights and optimizer state lie in parts on all processes.
+
+DeepSpeed keeps each process's share of all trained weights as one flat tensor, and steps, clips and zeroes by itself.
+What leaves the run (LoRA, checkpoints) is gathered to whole tensors by name: the files are those of any other run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import EgoXInputError
+from .config import TrainConfig
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+SUPPORTED_STAGE = 3
+
+
+def asked_for() -> bool:
+    """Whether accelerate's launcher was given a DeepSpeed configuration."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
+
+def backend_arguments() -> list[Any]:
+    """What accelerate must be told so that DeepSpeed's processes find each other without a GPU."""
+    if not asked_for() or torch.cuda.is_available():
+        return []
+    from accelerate.utils import InitProcessGroupKwargs
+
+    return [InitProcessGroupKwargs(backend="gloo")]
+
+
+def configure(plugin: Any, config: TrainConfig) -> None:
+    """Puts batch, accumulation and clipping of the training configuration into DeepSpeed's.
+
+    Raises:
+        EgoXInputError: another stage than 3, or settings whose state can't be spread: quantised bases, EMA, blocks that
+            visit the GPU, optimizers that need a matrix's shape.
+    """
+    if plugin.zero_stage != SUPPORTED_STAGE:
+        raise EgoXInputError("accelerate configuration", got=f"DeepSpeed ZeRO-{plugin.zero_stage}", expected="ZeRO-3",
+                             fix="set zero_stage: 3, or use DDP (configs/accelerate_ddp.yaml)")
+    refused = {
+        "memory.base_dtype": (config.memory.base_dtype, ("float32", "bfloat16")),
+        "optimizer.name": (config.optimizer.name, ("adamw",)), "ema_decay": (config.ema_decay, (None,)),
+        "memory.block_offload": (config.memory.block_offload, (False,)),
+        "memory.checkpoint_offload": (config.memory.checkpoint_offload, (False,)),
+    }
+    for name, (value, allowed) in refused.items():
+        if value not in allowed:
+            raise EgoXInputError(f"{name} under DeepSpeed ZeRO-3", got=value,
+                                 expected=" or ".join(str(v).lower() for v in allowed),
+                                 fix="change it, or use FSDP2 or DDP")
+    plugin.deepspeed_config.update({
+        "train_micro_batch_size_per_gpu": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation,
+        "gradient_clipping": config.optimizer.max_grad_norm})
+
+
+def is_partitioned(model: nn.Module) -> bool:
+    """Whether DeepSpeed holds the model's weights in parts."""
+    return any(hasattr(p, "ds_id") for p in model.parameters())
+
+
+def gathered(model: nn.Module) -> AbstractContextManager:
+    """Inside, the trained weights are whole, for reading; all processes must enter together."""
+    if not is_partitioned(model):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([p for p in model.parameters() if p.requires_grad])
+
+
+def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
+    """Adam's moments as whole tensors by name, and how many steps they have seen."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    moments = {name: {key: safe_get_full_optimizer_state(p, key).cpu().clone() for key in MOMENTS}
+               for name, p in model.named_parameters() if p.requires_grad}
+    adam, shares = _adam_of(optimizer)
+    return {"moments": moments, "step": float(adam.state[shares[0]]["step"])}
+
+
+def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
+    """Loads :func:`optimizer_state` back, every process its part."""
+    from deepspeed.utils import safe_set_local_optimizer_state
+
+    adam, shares = _adam_of(optimizer)
+    for share in shares:  # DeepSpeed makes them at the first step only
+        adam.state[share] = {"step": torch.tensor(state["step"]), **{key: torch.zeros_like(share) for key in MOMENTS}}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            for key in MOMENTS:
+                safe_set_local_optimizer_state(p, _share_of(p, state["moments"][name][key]), key)
+
+
+def _adam_of(optimizer: Any) -> tuple[torch.optim.Optimizer, list[Tensor]]:
+    """torch's own optimizer inside the wrappers, and the flat shares that it steps."""
+    while not hasattr(optimizer, "fp32_partitioned_groups_flat"):
+        optimizer = optimizer.optimizer
+    return optimizer.optimizer, optimizer.fp32_partitioned_groups_flat
+
+
+def _share_of(parameter: nn.Parameter, whole: Tensor) -> Tensor:
+    """This process's piece of a whole tensor; the last one is filled up with zeros."""
+    size = parameter.ds_tensor.ds_numel
+    start = torch.distributed.get_rank() * size
+    piece = whole.flatten()[start : start + size]
+    return torch.nn.functional.pad(piece, (0, size - piece.numel())).to(parameter.ds_tensor.device)

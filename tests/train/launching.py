@@ -1,0 +1,53 @@
+"""Trainings as processes of their own, on the CPU: plain, or through accelerate's launcher with a shipped file."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true",
+               "PYTHONPATH": str(ROOT)}
+FRONT = ROOT / "train_egox.py"
+
+
+def start(config: Path, *launcher: str, front: Path = FRONT, **environment: str) -> subprocess.Popen:
+    """A training that has just begun."""
+    return subprocess.Popen([sys.executable, *launcher, str(front), "train", "--config", str(config)],
+                            env={**ENVIRONMENT, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True)
+
+
+def launch(shipped: str, config: Path, processes: int, *, front: Path = FRONT, limit_s: float = 300,
+           **environment: str) -> str:
+    """What a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have ended with 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = start(config, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / shipped),
+                    "--num_processes", str(processes), "--main_process_port", str(port), front=front, **environment)
+    try:
+        text = process.communicate(timeout=limit_s)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, text[-4000:]
+    return text
+
+
+def write(folder: Path, name: str, values: dict) -> Path:
+    """A configuration file whose output folder has the same name."""
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), encoding="utf-8")
+    return file
+
+
+def losses(output: Path) -> list[float]:
+    """The run's curve."""
+    lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["loss"] for line in lines]

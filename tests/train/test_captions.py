@@ -1,0 +1,157 @@
+"""Captions by a vision-language model: a real architecture, tiny, with random weights, then taught three sentences."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from egox_core.data import caption_model
+from egox_core.data.caption_model import EGO_GUESS, EGO_QUESTION, EXO_QUESTION, model_caption
+from egox_core.data.clip_files import read_clip
+from egox_core.data.manifest import read_manifest
+from egox_core.data.prepare import prepare
+from egox_core.data.prepare_options import PrepareOptions
+from egox_core.errors import EgoXInputError
+
+transformers = pytest.importorskip("transformers")
+SEEN = {EXO_QUESTION: "a person in a small room moves a red box", EGO_QUESTION: "two hands lift the red box again",
+        EGO_GUESS: "own hands hold the red box still"}
+TEMPLATE = ("{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "
+            "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} answer")
+
+
+def write_model(folder: Path) -> None:
+    """A LLaVA of two layers whose vocabulary is the words of these questions and answers."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = sorted({w for text in [*SEEN, *SEEN.values()] for w in text.replace(".", " .").replace(",", " ,")
+                    .replace(":", " :").split()} | {"answer"})
+    vocabulary = {w: i for i, w in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<image>", *words])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>",
+                                                     bos_token="<s>", eos_token="</s>",
+                                                     additional_special_tokens=["<image>"])
+    size = {"height": 28, "width": 28}
+    pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=size)
+    processor = transformers.LlavaProcessor(image_processor=pictures, tokenizer=tokenizer, patch_size=14,
+                                            vision_feature_select_strategy="default", chat_template=TEMPLATE,
+                                            num_additional_image_tokens=1)
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                                                    num_attention_heads=2, image_size=28, patch_size=14),
+        text_config=transformers.LlamaConfig(hidden_size=48, intermediate_size=96, num_hidden_layers=2,
+                                             num_attention_heads=2, num_key_value_heads=2, vocab_size=len(vocabulary),
+                                             pad_token_id=0, bos_token_id=2, eos_token_id=3),
+        image_token_index=vocabulary["<image>"], vision_feature_layer=-1)
+    torch.manual_seed(0)
+    model = transformers.LlavaForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = 3, 0
+    with torch.no_grad():
+        model.get_output_embeddings().weight[3] = 0  # or noise might find the end mark by luck
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def teach(folder: Path) -> None:
+    """Until each question, asked with any pictures, gets its sentence."""
+    from PIL import Image
+
+    processor, model = caption_model.load_caption_model(folder)
+    torch.manual_seed(1)
+    picture = Image.new("RGB", (32, 32), (120, 60, 30))
+    cases = []
+    for question, sentence in SEEN.items():
+        content = [{"type": "image", "image": picture}] * caption_model.PICTURES + [{"type": "text", "text": question}]
+        asked = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True,
+                                              tokenize=True, return_dict=True, return_tensors="pt")
+        answer = torch.tensor([[*processor.tokenizer(sentence, add_special_tokens=False).input_ids, 3]])
+        ids = torch.cat((asked["input_ids"], answer), dim=1)
+        labels = torch.cat((torch.full_like(asked["input_ids"], -100), answer), dim=1)
+        cases.append({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels,
+                      "pixel_values": asked["pixel_values"]})
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for _ in range(250):
+        for case in cases:  # other pictures every time: the question alone decides
+            case["pixel_values"] = torch.randn_like(case["pixel_values"])
+        losses = [model(**case).loss for case in cases]
+        sum(losses).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if max(float(x.detach()) for x in losses) < 0.03:
+            break
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("vlm") / "noise"
+    write_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taught(untaught, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("vlm") / "taught"
+    shutil.copytree(untaught, folder)
+    teach(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def silent_takes(synthetic_takes, tmp_path_factory) -> Path:
+    """Two takes; the second has a prompt of its own."""
+    folder = tmp_path_factory.mktemp("silent")
+    for number, take in enumerate(sorted(synthetic_takes.iterdir())[:2]):
+        shutil.copytree(take, folder / take.name)
+        if number == 0:
+            file = folder / take.name / "meta.json"
+            meta = json.loads(file.read_text(encoding="utf-8"))
+            file.write_text(json.dumps({**meta, "prompt": ""}), encoding="utf-8")
+    return folder
+
+
+def frames(seed: int) -> torch.Tensor:
+    return torch.randint(0, 256, (9, 32, 64, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def test_each_section_is_one_answer_to_its_own_question(taught):
+    told = model_caption(taught, frames(0), frames(1))
+    assert told == f"[Exo view]\n{SEEN[EXO_QUESTION]}\n\n[Ego view]\n{SEEN[EGO_QUESTION]}"
+    assert model_caption(taught, frames(0), None).endswith(SEEN[EGO_GUESS])
+
+
+def test_noise_is_no_caption(untaught):
+    with pytest.raises(EgoXInputError, match="without an end"):  # words without sense, for ever
+        model_caption(untaught, frames(0), frames(1))
+
+
+@pytest.mark.parametrize("answer", ["", "box box box box box", "1 2 3 4 5 6", "a [Ego view] of two red boxes again"])
+def test_answers_that_are_refused(answer):
+    with pytest.raises(EgoXInputError, match="description"):
+        caption_model._checked(answer, "section")
+
+
+def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, tmp_path):
+    options = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=taught)
+    outcome = prepare(silent_takes, tmp_path / "set", options, fractions={})
+    records = sorted(read_manifest(outcome.manifest), key=lambda r: r.take)
+    assert [r.caption for r in records] == ["model", "source"]
+    assert SEEN[EGO_QUESTION] in read_clip(tmp_path / "set", records[0]).take.prompt
+    assert prepare(silent_takes, tmp_path / "set", options, fractions={}).made == 0
+    noise = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=untaught)
+    outcome = prepare(silent_takes, tmp_path / "noise", noise, fractions={})
+    assert (outcome.clips, outcome.skipped) == (1, 1)
+    report = json.loads((tmp_path / "noise" / "report.json").read_text(encoding="utf-8"))
+    assert "caption by noise" in report["skipped"][0]["why"]
+
+
+def test_folders_that_are_no_such_model(silent_takes, tmp_path):
+    options = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=tmp_path)
+    with pytest.raises(EgoXInputError, match="config.json"):
+        prepare(silent_takes, tmp_path / "set", options)
+    assert not (tmp_path / "set").exists()

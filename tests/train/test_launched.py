@@ -1,0 +1,112 @@
+"""The shipped accelerate configurations, launched: each trains as one process does, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.errors import EgoXInputError
+from egox_core.train import zero3
+from egox_core.train.checkpoints import checkpoint_folders
+from egox_core.train.config import parse_config
+from egox_core.train.loop import train
+
+needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
+
+
+def goes_on_alike(output: Path, run_again) -> None:
+    """Without its last checkpoint and result, the same command makes the same ones."""
+    before = load_file(output / "lora.safetensors")
+    shutil.rmtree(checkpoint_folders(output)[-1])
+    (output / "lora.safetensors").unlink()
+    run_again()
+    after = load_file(output / "lora.safetensors")
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+
+
+def curve_of_one(workplace, tiny, launching, values: dict) -> list[float]:
+    train(parse_config({**values, "batch_size": 4, "output": str(workplace / "one")}))
+    return launching.losses(workplace / "one")
+
+
+def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplace, tiny, launching):
+    values = tiny.settings(workplace, steps=12)
+    launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "batch_size": 2}), 2)
+    train(parse_config({**values, "batch_size": 2, "steps": 1, "output": str(workplace / "half")}))
+    one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
+    assert len(one) == len(two) == 12 and one[0] != launching.losses(workplace / "half")[0]
+    # The same samples, noise and levels; sums are taken in another order.
+    assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
+
+
+@pytest.mark.slow
+def test_one_process_through_the_launcher(workplace, tiny, launching):
+    values = tiny.settings(workplace, batch_size=4)
+    launching.launch("accelerate_one_gpu.yaml", launching.write(workplace, "launched", values), 1)
+    assert launching.losses(workplace / "launched") == curve_of_one(workplace, tiny, launching, values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16])
+def test_fsdp2(workplace, tiny, launching, memory):
+    """On gloo, accelerate's refusal of CPUs lifted; also with a base in another dtype than the LoRA."""
+    values = tiny.settings(workplace, batch_size=2, memory=memory, checkpoint={"every": 4, "keep": 2})
+    config, front = launching.write(workplace, "two", values), Path(__file__).with_name("fsdp2_on_cpu.py")
+
+    def run() -> str:
+        return launching.launch("accelerate_fsdp2.yaml", config, 2, front=front)
+
+    said = run()
+    assert "FSDP2 True, " in said and "FSDP2 True, 0 of" not in said
+    one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
+    assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
+    goes_on_alike(workplace / "two", run)
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16])
+def test_zero3(workplace, tiny, launching, memory):
+    """On gloo by DeepSpeed's own CPU accelerator."""
+    values = tiny.settings(workplace, batch_size=1, gradient_accumulation=2, memory=memory,
+                           checkpoint={"every": 4, "keep": 2})
+    config = launching.write(workplace, "two", values)
+
+    def run() -> str:
+        return launching.launch("accelerate_zero3.yaml", config, 2, DS_ACCELERATOR="cpu", ACCELERATE_USE_CPU="false")
+
+    run()
+    one = curve_of_one(workplace, tiny, launching, {**values, "gradient_accumulation": 1})
+    assert max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True)) < 1e-3
+    goes_on_alike(workplace / "two", run)
+
+
+class Plugin:
+    """What of accelerate's DeepSpeedPlugin is looked at."""
+
+    def __init__(self, stage: int) -> None:
+        self.zero_stage, self.deepspeed_config = stage, {}
+
+
+def test_deepspeed_gets_batch_and_clipping_from_the_training_configuration(tiny, tmp_path):
+    plugin = Plugin(3)
+    zero3.configure(plugin, parse_config(tiny.settings(tmp_path, gradient_accumulation=4)))
+    assert plugin.deepspeed_config == {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4,
+                                       "gradient_clipping": 1.0}
+
+
+@pytest.mark.parametrize(("stage", "change", "match"), [
+    (2, {}, "ZeRO-2"), (3, {"memory": {"base_dtype": "float8"}}, "base_dtype"), (3, {"ema_decay": 0.9}, "ema_decay"),
+    (3, {"optimizer": {"name": "adafactor"}}, "optimizer.name"),
+    (3, {"memory": {"block_offload": True}}, "block_offload"),
+    (3, {"memory": {"checkpoint_offload": True}}, "checkpoint_offload"),
+])
+def test_what_zero3_cannot_spread_is_refused(tiny, tmp_path, stage, change, match):
+    with pytest.raises(EgoXInputError, match=match):
+        zero3.configure(Plugin(stage), parse_config(tiny.settings(tmp_path, **change)))
