@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -20,11 +23,7 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
 
     Frames without a fit of their own are marked on the axis. Labels are plain ASCII, the font's reach.
     """
-    panels = (
-        ("alpha", report.alpha, report.fit_alpha),
-        ("beta [1/m]", report.beta, report.fit_beta),
-        ("residual [% of 1/D]", 100 * report.relative_residual, 100 * report.fit_residual / report.mean_inverse),
-    )
+    panels = _panels(report)
     height = TITLE + len(panels) * (PANEL + GAP)
     canvas = np.full((height, WIDTH, 3), BACKGROUND, np.uint8)
     title = f"Depth Align: {len(report.alpha)} frames, {report.mode}"
@@ -37,6 +36,24 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
         _panel(canvas, TITLE + index * (PANEL + GAP), name, applied.numpy(), fit.numpy(),
                [frame for frame, _ in report.reported_frames])
     return torch.from_numpy(canvas).float()[None] / 255
+
+
+def report_curves(report: AlignReport) -> list[dict[str, Any]]:
+    """The panels as numbers, for a page that draws them itself: label, and values a frame, None where there is none."""
+    return [{"label": name, "applied": _listed(applied), "fit": _listed(fit)}
+            for name, applied, fit in _panels(report)]
+
+
+def _panels(report: AlignReport) -> tuple[tuple[str, Tensor, Tensor], ...]:
+    return (
+        ("alpha", report.alpha, report.fit_alpha),
+        ("beta [1/m]", report.beta, report.fit_beta),
+        ("residual [% of 1/D]", 100 * report.relative_residual, 100 * report.fit_residual / report.mean_inverse),
+    )
+
+
+def _listed(values: Tensor) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _panel(canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np.ndarray, marked: list[int]) -> None:

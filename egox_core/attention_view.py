@@ -40,7 +40,7 @@ class Heat:
 
     def tick(self, at: float) -> str:
         """The value at a share of the scale."""
-        return f"{self.low + at * (self.high - self.low):.3g}{self.unit}"
+        return f"{self.low + at * (self.high - self.low):.2g}{self.unit}"
 
 
 def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frames: Sequence[int]) -> list[Heat]:

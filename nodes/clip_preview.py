@@ -43,6 +43,7 @@ def preview_ui(
     fps: float | None = None,
     curve: dict[str, Any] | None = None,  # label, unit, values: one a frame, drawn over the timeline
     mark: dict[str, Any] | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
+    plots: Sequence[dict[str, Any]] = (),  # label, applied and fit (values a frame, None: none): a view of curves
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -50,7 +51,7 @@ def preview_ui(
     step = common_step(frames)
     shown = [_written(stream, step, progress) for stream in streams]
     preview = {"kind": kind, "fps": float(fps or DEFAULT_FPS), "frames": frames, "streams": shown, "curve": curve,
-               "mark": mark, "text": text}
+               "mark": mark, "plots": list(plots), "text": text}
     return {"text": (text,), KEY: [preview]}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..egox_core.align_plot import plot_report
+from ..egox_core.align_plot import plot_report, report_curves
 from ..egox_core.align_report import AlignOptions
 from ..egox_core.cameras import CameraModel, rescale
 from ..egox_core.da3_depth import da3_depth
@@ -183,10 +183,8 @@ class EgoXDepthAlign(io.ComfyNode):
         text = report.text()
         scale = depth_scale(depth.depth_m)
         picture, plot = depth_preview(depth.depth_m, scale), plot_report(report)
-        shown = preview_ui("depth", [
-            Stream(name="depth", label="depth", frames=picture, legend=scale.legend()),
-            Stream(name="plot", label="α, β, residual", frames=plot, max_side=plot.shape[2]),
-        ], text=text, fps=clip_fps(depth.times_s), progress=progress)
+        shown = preview_ui("depth", [Stream(name="depth", label="depth", frames=picture, legend=scale.legend())],
+                           text=text, fps=clip_fps(depth.times_s), plots=report_curves(report), progress=progress)
         return io.NodeOutput(depth, picture, plot, text, ui=shown)
 
 

@@ -42,7 +42,7 @@ class LivePreview(StepListener):
         stream = {"name": "ego", "label": "ego", **sheets.layout(), "files": files, "legend": None, "pick": None,
                   "source": [sheets.width, sheets.height]}
         return {"kind": "live", "fps": self.fps / FRAMES_PER_LATENT, "frames": sheets.count, "streams": [stream],
-                "curve": None, "mark": None, "text": ""}
+                "curve": None, "mark": None, "plots": [], "text": ""}
 
     def colours(self, x0: Tensor, latent_format: Any) -> Tensor:  # [B, 16, t, h, w] -> [t, h, w, 3]
         """The first clip of the batch."""

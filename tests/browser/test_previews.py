@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 from .preview_graph import NODES, connect_everything, part, state
 from .small_graph import FRAMES, HEIGHT, make_small
 
 STREAMS = {
-    "EgoXDepthAlign": ["depth", "plot"],
+    "EgoXDepthAlign": ["depth"],
     "EgoXRenderEgoPrior": ["prior", "coverage", "depth"],
     "EgoXDecodeEgoHalf": ["exo", "prior", "ego", "truth"],
     "EgoXAttentionView": ["ego", "weight", "guided", "plain"],
@@ -148,7 +151,7 @@ def test_a_cached_run_shows_its_previews_again(open_page, shipped) -> None:
 
 def test_a_preview_whose_files_are_gone_says_so(open_page, shipped) -> None:
     page = open_page()
-    page.page.route("**/api/view?*subfolder=egox*", lambda route: route.fulfill(status=404))
+    page.page.route(re.compile(r"/view\?.*subfolder=egox"), lambda route: route.fulfill(status=404))
     page.load(shipped("egox_demo"))
     make_small(page)
     page.queue()
@@ -158,9 +161,6 @@ def test_a_preview_whose_files_are_gone_says_so(open_page, shipped) -> None:
 
 
 def test_the_modes_start_values_are_the_cores(repo_root) -> None:
-    import json
-    import re
-
     from egox_core.gga_options import DEFAULT_LAMBDA
 
     script = (repo_root / "web" / "js" / "lambda_default.js").read_text(encoding="utf-8")

@@ -12,7 +12,8 @@ export function buildElements(preview, { say }) {
   const view = make("select", "egox-preview-view", { title: say("view") });
   const left = make("select", "egox-preview-left", { title: say("left") });
   const right = make("select", "egox-preview-right", { title: say("right") });
-  bar.append(view, left, right);
+  const item = make("select", "egox-preview-item", { title: say("item") });
+  bar.append(item, view, left, right);
 
   const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
   const canvas = make("canvas", "egox-preview-canvas");
@@ -33,6 +34,7 @@ export function buildElements(preview, { say }) {
   const note = make("div", "egox-preview-note");
   root.append(bar, stage, time, note);
 
+  item.onchange = () => preview.chooseItem(Number(item.value));
   view.onchange = () => preview.choose(view.value);
   left.onchange = right.onchange = () => {
     preview.pair = [left.value, right.value];
@@ -49,9 +51,12 @@ export function buildElements(preview, { say }) {
   return {
     root, stage, canvas, track, message, note,
     refreshBar() {
-      bar.hidden = preview.views().length < 2;
+      const items = preview.items.map((_, i) => String(i));
+      bar.hidden = preview.views().length < 2 && items.length < 2;
+      item.hidden = items.length < 2;
+      fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.item));
       const names = preview.clips.map((clip) => clip.name);
-      const label = (name) => ([SIDE, WIPE].includes(name) ? say(name) : preview.label(preview.clip(name)));
+      const label = (name) => (preview.clip(name) ? preview.label(preview.clip(name)) : say(name));
       fill(view, preview.views(), label, preview.view);
       const wiping = preview.clips.length > 0 && preview.view === WIPE;
       for (const [select, chosen] of [[left, preview.pair?.[0]], [right, preview.pair?.[1]]]) {

@@ -5,7 +5,7 @@ import { text } from "./previews_texts.mjs";
 export const KEY = "egox_preview"; // of the node's result, as nodes/clip_preview.py writes it
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
-const MIN_HEIGHT = { EgoXDepthAlign: 270, EgoXWanSampler: 240, EgoXAttentionView: 440 };
+const MIN_HEIGHT = { EgoXDepthAlign: 340, EgoXWanSampler: 240, EgoXAttentionView: 440 };
 const OTHER_MIN_HEIGHT = 320;
 const MIN_WIDTH = 340;
 
@@ -43,8 +43,8 @@ export function attachPreview(app, api, node, empty) {
 }
 
 export function showOutput(node, output) {
-  const found = output?.[KEY]?.[0];
-  if (found) node.egoxPreview?.show(found);
+  const found = output?.[KEY];
+  if (found?.length) node.egoxPreview?.showAll(found);
 }
 
 export function findNode(app, id) {

@@ -2,10 +2,12 @@
 import { buildElements } from "./previews_elements.mjs";
 import * as drawing from "./previews_draw.mjs";
 import { contain, LEGEND_HEIGHT, sideBySide } from "./previews_layout.mjs";
+import { drawPlots } from "./previews_plot.mjs";
 import { loadClips } from "./previews_sheets.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
+const PLOT = "plot";
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 const LEGEND_MIN_HEIGHT = 80;
 
@@ -18,6 +20,7 @@ export class Preview {
     this.number = 0; // shown frame, counted in the sheets
     this.wipeAt = 0.5;
     this.boxes = [];
+    this.items = []; // previews of one run: a node that got a list runs once for each of its items
     this.turn = 0; // of what show() was asked for last
     this.parts = buildElements(this, host);
     this.element = this.parts.root;
@@ -48,13 +51,21 @@ export class Preview {
   // Names of the views that there are for these clips, the default first.
   views() {
     const names = this.clips.map((clip) => clip.name);
-    if (this.comparable().length < 2) return names;
+    if (this.plots?.length) names.push(PLOT);
+    if (this.clips.length < 2) return names;
     return this.kind === "prior" ? [...names, SIDE, WIPE] : [SIDE, WIPE, ...names];
   }
 
-  // Clips that show the same scene: not the plot beside a depth.
-  comparable() {
-    return this.clips.filter((clip) => !clip.still || this.count === 1 || this.kind === "attention");
+  // One preview for each item that the node ran with; the one that was looked at stays, while there are as many.
+  showAll(previews) {
+    if (previews.length !== this.items.length) this.item = 0;
+    this.items = previews;
+    return this.show(previews[this.item]);
+  }
+
+  chooseItem(item) {
+    this.item = item;
+    return this.show(this.items[item]);
   }
 
   // Takes what nodes/clip_preview.py (or the live preview) sent. The last call wins; the old pictures stay until the
@@ -70,7 +81,8 @@ export class Preview {
       return;
     }
     if (turn !== this.turn) return;
-    Object.assign(this, { clips, kind: preview.kind, fps: preview.fps, curve: preview.curve, mark: preview.mark });
+    Object.assign(this, { clips, kind: preview.kind, fps: preview.fps, curve: preview.curve, mark: preview.mark,
+                          plots: preview.plots });
     this.chosen ??= this.host.view();
     this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
     this.setPair(preview);
@@ -90,7 +102,7 @@ export class Preview {
 
   // The wipe's two pictures: the result beside the truth, else beside what it was made from.
   setPair() {
-    const names = this.comparable().map((clip) => clip.name);
+    const names = this.clips.map((clip) => clip.name);
     const known = (name) => names.includes(name);
     if (this.pair && this.pair.every(known)) return;
     const pairs = [["guided", "plain"], ["ego", "truth"], ["prior", "ego"], ["exo", "ego"], ["prior", "coverage"]];
@@ -171,6 +183,8 @@ export class Preview {
     this.boxes = [];
     if (!this.clips.length) return;
     if (this.view === WIPE) this.drawWiped(context, [0, 0, width, height]);
+    else if (this.view === PLOT)
+      drawPlots(context, this.plots, this.number * this.step, [0, 0, width, height], this.ink(), this.accent());
     else if (this.view === SIDE) this.drawSide(context, [0, 0, width, height]);
     else this.drawOne(context, this.clip(this.view), [0, 0, width, height]);
     const ego = this.boxes.find(({ clip }) => clip.pick);
@@ -188,7 +202,7 @@ export class Preview {
   }
 
   drawSide(context, [x, y, width, height]) {
-    this.boxes = sideBySide(this.comparable(), [x, y, width, height]);
+    this.boxes = sideBySide(this.clips, [x, y, width, height]);
     for (const { clip, box } of this.boxes) {
       drawing.drawPicture(context, clip, this.number, box);
       const labels = clip.pick ? [`${this.label(clip)}: ${this.host.say("pick")}`] : [];
@@ -215,9 +229,13 @@ export class Preview {
   drawTrack() {
     const prepared = fit(this.parts.track, this.host.zoom());
     if (!prepared) return;
-    const accent = getComputedStyle(this.element).getPropertyValue("--p-primary-color").trim() || "#4a9eff";
+    const accent = this.accent();
     drawing.drawCurve(prepared.context, this.curve, prepared.width, prepared.height, this.ink(), accent, this.number,
               this.count);
+  }
+
+  accent() {
+    return getComputedStyle(this.element).getPropertyValue("--p-primary-color").trim() || "#4a9eff";
   }
 
   ink() {

@@ -7,14 +7,18 @@ const STYLE = `
 .egox-preview-stage:focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); outline-offset: -2px; }
 .egox-preview-bar { display: flex; gap: 4px; align-items: center; flex: none; min-width: 0; }
 .egox-preview [hidden] { display: none !important; }
-.egox-preview select, .egox-preview button { font: inherit; color: inherit; background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
-  border: 1px solid var(--component-node-border, var(--border-color, #4e4e4e)); border-radius: 4px; padding: 2px 6px; height: 24px; min-width: 0;
+.egox-preview select, .egox-preview button { font: inherit; color: inherit;
+  background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
+  border: 1px solid var(--component-node-border, var(--border-color, #4e4e4e)); border-radius: 4px; padding: 2px 6px;
+  height: 24px; min-width: 0;
   cursor: pointer; }
 .egox-preview select { flex: 1 1 0; text-overflow: ellipsis; }
+.egox-preview select.egox-preview-item { flex: 0 1 64px; }
 .egox-preview select.egox-preview-view { flex: 1.4 1 0; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
 .egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
-.egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px; background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
+.egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;
+  background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   border-radius: 4px; overflow: hidden; touch-action: none; }
 .egox-preview-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .egox-preview-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;

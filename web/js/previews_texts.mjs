@@ -2,7 +2,7 @@
 
 const TEXTS = {
   en: {
-    view: "View", side: "side by side", wipe: "wipe", left: "Left of the wipe", right: "Right of the wipe",
+    view: "View", item: "Item of the list", side: "side by side", wipe: "wipe", left: "Left of the wipe", right: "Right of the wipe",
     play: "Play (space)", pause: "Pause (space)", frame: "Frame", of: "frame {frame} of {count}",
     wipeHandle: "Wipe", stage: "Preview. Space plays, arrow keys step, s side by side, w wipe, digits one picture.",
     loading: "Loading …", gone: "The preview's files are gone (the server was restarted). Run the graph again.",
@@ -15,7 +15,7 @@ const TEXTS = {
     coverage: "coverage", depth: "depth", plot: "α, β, residual", weight: "g = 1 + cos", guided: "with GGA", plain: "without GGA",
   },
   ko: {
-    view: "보기", side: "나란히", wipe: "와이프", left: "와이프 왼쪽", right: "와이프 오른쪽",
+    view: "보기", item: "목록의 항목", side: "나란히", wipe: "와이프", left: "와이프 왼쪽", right: "와이프 오른쪽",
     play: "재생 (스페이스)", pause: "일시정지 (스페이스)", frame: "프레임", of: "{count}개 중 프레임 {frame}",
     wipeHandle: "와이프", stage: "미리보기. 스페이스 재생, 화살표로 한 프레임씩, s 나란히, w 와이프, 숫자 한 그림.",
     loading: "불러오는 중 …", gone: "미리보기 파일이 없습니다(서버가 다시 시작됨). 그래프를 다시 실행하세요.",
@@ -28,7 +28,7 @@ const TEXTS = {
     depth: "깊이", plot: "α, β, 잔차", weight: "g = 1 + cos", guided: "GGA 있음", plain: "GGA 없음",
   },
   zh: {
-    view: "视图", side: "并排", wipe: "划像", left: "划像左侧", right: "划像右侧", play: "播放（空格）", pause: "暂停（空格）",
+    view: "视图", item: "列表中的项", side: "并排", wipe: "划像", left: "划像左侧", right: "划像右侧", play: "播放（空格）", pause: "暂停（空格）",
     frame: "帧", of: "第 {frame} 帧，共 {count} 帧", wipeHandle: "划像",
     stage: "预览。空格播放，方向键逐帧，s 并排，w 划像，数字键看单幅。",
     loading: "载入中 …", gone: "预览文件已不在（服务器重启过）。请再次运行。",
@@ -40,7 +40,7 @@ const TEXTS = {
     plot: "α、β、残差", weight: "g = 1 + cos", guided: "有 GGA", plain: "无 GGA",
   },
   ja: {
-    view: "表示", side: "並べる", wipe: "ワイプ", left: "ワイプの左", right: "ワイプの右", play: "再生（スペース）",
+    view: "表示", item: "リストの項目", side: "並べる", wipe: "ワイプ", left: "ワイプの左", right: "ワイプの右", play: "再生（スペース）",
     pause: "一時停止（スペース）", frame: "フレーム", of: "フレーム {frame} / {count}", wipeHandle: "ワイプ",
     stage: "プレビュー。スペースで再生、矢印でコマ送り、s で並べる、w でワイプ、数字で一枚表示。",
     loading: "読み込み中 …", gone: "プレビューのファイルがありません（サーバーが再起動されました）。もう一度実行してください。",
