@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+PACK_MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 FOLDERS = {"EgoXLoadLora": "loras"}
 
 
 def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
-    """One empty file for each model that a workflow names."""
+    """One empty file for each model that a workflow names and the pack does not bring."""
+    brought = {path.name for path in PACK_MODELS.rglob("*.safetensors")}
     for saved in workflows:
         for node in saved["nodes"]:
             named = [(m["directory"], m["name"]) for m in (node.get("properties") or {}).get("models", [])]
@@ -21,6 +23,6 @@ def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
                 named.append((FOLDERS[node["type"]], node["widgets_values"][0]))
             for folder, name in named:
                 path = models / folder / name
-                if "standin" not in name and not path.exists():
+                if name not in brought and not name.startswith("egox_demo") and not path.exists():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.touch()

@@ -17,7 +17,7 @@ from devtools.comfy_page import ComfyPage
 from devtools.thumbnails import save_jpeg
 from devtools.workflow import to_prompt
 
-from .preview_graph import connect_everything, part
+from .preview_graph import connect_everything
 from .small_graph import HEIGHT, make_small, small_prompt
 from .test_workflows_in_page import NAMES, PACK
 from .thumbnail_runs import make_thumbnails
@@ -31,8 +31,8 @@ WORKFLOWS = IMG.parent.parent / "workflows"
 LIMIT = 4_000_000
 LOOKS = [pytest.param("dark", False, id="dark"), pytest.param("light", True, id="light")]
 WIDE = (2400, 1500)
-PREVIEWS = {"depth": ("EgoXDepthAlign", None), "prior": ("EgoXRenderEgoPrior", None),
-            "ego": ("EgoXDecodeEgoHalf", None), "attention": ("EgoXAttentionView", None)}
+PREVIEWS = {"depth": "EgoXDepthAlign", "prior": "EgoXRenderEgoPrior", "ego": "EgoXDecodeEgoHalf",
+            "attention": "EgoXAttentionView"}
 RUN_S = 1800.0
 
 
@@ -42,6 +42,30 @@ def run(page: ComfyPage) -> None:
     page.queue()
     page.wait_for_run(RUN_S)
     page.page.wait_for_timeout(3000)  # previews are fetched, and "Job completed" goes away
+
+
+# The take's own truth, in place of what stands for it in the tests.
+TRUTH = """() => {
+  const load = app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo');
+  const decode = app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf');
+  const truth = LiteGraph.createNode('EgoXLoadExoVideo');
+  app.graph.add(truth);
+  truth.pos = [decode.pos[0] + 500, 3000];
+  const value = (node, name) => node.widgets.find((widget) => widget.name === name);
+  value(truth, 'file').value = value(load, 'file').value.replace('exo.mp4', 'ego_ground_truth.mp4');
+  for (const name of ['start_frame', 'frame_count', 'target_fps', 'height'])
+    value(truth, name).value = value(load, name).value;
+  value(truth, 'width').value = value(load, 'height').value;
+  truth.connect(0, decode, decode.inputs.findIndex((slot) => slot.name === 'ground_truth'));
+}"""
+
+
+def picture_of_node(page: ComfyPage, node: str, name: str, width: int) -> None:
+    x, y, w, h = page.node_bounds(node)
+    bounds = (x, y - 28, w, h + 28)  # the badge stands above the title
+    page.show(bounds)
+    page.page.wait_for_timeout(1200)
+    page.save_picture(IMG / f"{name}.jpg", page.on_page(bounds), width=width, quality=76)
 
 
 def picture_of_graph(page: ComfyPage, name: str, theme: str) -> None:
@@ -67,18 +91,14 @@ def test_demo_previews_and_editor(open_page, shipped, theme: str, vue_nodes: boo
     run(page)
     picture_of_graph(page, "egox_demo", theme)
     connect_everything(page)
+    page.evaluate(TRUTH)
     size = HEIGHT if SMALL else page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
                                               ".widgets.find((w) => w.name === 'height').value")
     for name in ("ego_x", "ego_y"):
         page.set_widget("EgoXAttentionView", name, size // 2)
     run(page)
-    for name, (node, view) in PREVIEWS.items():
-        if view:
-            part(page, node, "egox-preview-view").select_option(view)
-        bounds = page.node_bounds(node)
-        page.show(bounds)
-        page.page.wait_for_timeout(1200)
-        page.save_picture(IMG / f"preview_{name}_{theme}.jpg", page.on_page(bounds), width=620, quality=76)
+    for name, node in PREVIEWS.items():
+        picture_of_node(page, node, f"preview_{name}_{theme}", 560)
     bounds = page.node_bounds("EgoXEgoPoseInput")
     page.show(bounds)
     page.page.set_viewport_size({"width": 1500, "height": 900})
@@ -86,6 +106,7 @@ def test_demo_previews_and_editor(open_page, shipped, theme: str, vue_nodes: boo
     page.show(bounds)
     page.page.get_by_test_id("egox-open").first.click()
     page.page.wait_for_selector('[data-testid="egox-editor"]', timeout=30_000)
+    page.page.get_by_role("button", name="Edit this path").click(timeout=30_000)  # the take's, as keyframes
     page.page.wait_for_timeout(6000)  # points, exo picture and the coarse prior are fetched
     page.save_picture(IMG / f"editor_{theme}.jpg", width=1300, quality=78)
 
@@ -103,16 +124,8 @@ def test_tutorial_steps(open_page, shipped) -> None:
     page = open_page(size=(1500, 900))
     page.load(shipped("egox_demo"))
     run(page)
-    nodes = ("EgoXLoadExoVideo", "EgoXEgoPoseInput", "EgoXWanSampler")
-    for node in nodes:
-        bounds = page.node_bounds(node)
-        page.show(bounds)
-        page.page.wait_for_timeout(800)
-        page.save_picture(IMG / f"tutorial_{node.removeprefix('EgoX').lower()}.jpg", page.on_page(bounds), width=560,
-                          quality=78)
-    page.show(page.graph_bounds())
-    page.page.wait_for_timeout(800)
-    page.save_picture(IMG / "tutorial_page.jpg", width=1300, quality=74)
+    for node in ("EgoXLoadExoVideo", "EgoXWanSampler"):
+        picture_of_node(page, node, f"tutorial_{node.removeprefix('EgoX').lower()}", 520)
 
 
 def test_thumbnails(browser_client, browser_server, browser_object_info, shipped) -> None:
