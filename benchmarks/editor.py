@@ -57,7 +57,8 @@ def graph(layout: Layout) -> dict[str, Any]:
 def open_editor(page: ComfyPage, layout: Layout) -> dict[str, Any]:
     """The editor with its scene; what the node told of it."""
     page.load(graph(layout))
-    for name, value in (("frame_count", FRAMES), ("width", WIDTH), ("height", HEIGHT)):
+    for name, value in (("file", "sample/synthetic_room/exo.mp4"), ("start_frame", 0), ("target_fps", 0.0),
+                        ("frame_count", FRAMES), ("width", WIDTH), ("height", HEIGHT)):
         page.set_widget("EgoXLoadExoVideo", name, value)
     page.show(page.node_bounds(NODE))
     page.page.get_by_test_id("egox-open").first.click()

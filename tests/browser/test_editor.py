@@ -41,9 +41,13 @@ def differ(a: np.ndarray, b: np.ndarray) -> float:
 def start(open_page, shipped, **options) -> EditorPage:
     page = open_page(size=(1400, 900), **options)
     page.load(editor_graph(shipped("egox_demo")))
-    for kind, name, value in (("EgoXLoadExoVideo", "frame_count", FRAMES), ("EgoXLoadExoVideo", "height", HEIGHT),
-                              ("EgoXLoadExoVideo", "width", WIDTH), (NODE, "size", HEIGHT),
-                              ("EgoXRenderEgoPrior", "size", HEIGHT)):
+    # Whatever the demo itself is made for: the sample's own rate and the released prior.
+    for kind, name, value in (("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4"),
+                              ("EgoXLoadExoVideo", "start_frame", 0), ("EgoXLoadExoVideo", "target_fps", 0.0),
+                              ("EgoXLoadExoVideo", "frame_count", FRAMES), ("EgoXLoadExoVideo", "height", HEIGHT),
+                              ("EgoXLoadExoVideo", "width", WIDTH), (NODE, "size", HEIGHT), (NODE, "source", "file"),
+                              ("EgoXRenderEgoPrior", "size", HEIGHT), ("EgoXRenderEgoPrior", "preset", "released"),
+                              ("EgoXRenderEgoPrior", "dynamic", "preset")):
         page.set_widget(kind, name, value)
     return EditorPage(page)
 

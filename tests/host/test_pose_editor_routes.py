@@ -50,6 +50,8 @@ def graph(load_workflow, **pose: Any) -> dict[str, Any]:
     """The part of the demo that leads to the pose node, which runs alone."""
     prompt = small(load_workflow("egox_demo"), frames=FRAMES, size=96)
     prompt = {k: n for k, n in prompt.items() if n["class_type"] in NEEDED}
+    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {"file": "sample/synthetic_room/exo.mp4", "start_frame": 0,
+                                                            "target_fps": 0.0}
     prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= pose
     return prompt
 
