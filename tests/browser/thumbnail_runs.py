@@ -11,7 +11,7 @@ import numpy as np
 from devtools.api_client import ApiClient
 from devtools.base_dir import BaseDir
 from devtools.side_by_side import read_frames
-from devtools.thumbnails import Tile, thumbnail, words
+from devtools.thumbnails import Tile, thumbnail, whole, words
 from egox_core.depth_preview import depth_preview
 from egox_core.take import load_take
 
@@ -86,9 +86,9 @@ def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]
                                    wide_over_two),
         "egox_fast": thumbnail([[seen["exo"]], [seen["ego"], ("", words("4-8\nsteps"))]], "step-distilled LoRA",
                                wide_over_two),
-        "egox_compare_lambda": thumbnail([[("", grid[len(grid) // 2])]], "lambda_g x LoRA strength"),
+        "egox_compare_lambda": thumbnail([[("", whole(grid[len(grid) // 2]))]], "lambda_g x LoRA strength"),
         "egox_compare_baselines": thumbnail([[seen["prior"], ("EgoX", seen["ego"][1])],
                                              [("", words("Wan\nVACE")), ("", words("Wan\nFun\nControl"))]],
                                             "the same prior, four ways"),
-        "egox_attention": thumbnail([[("", view[0])]], "what an ego pixel looks at"),
+        "egox_attention": thumbnail([[("", whole(view[0]))]], "what an ego pixel looks at"),
     }
