@@ -175,6 +175,9 @@ def test_without_a_scene_it_says_what_to_do(open_page, shipped, vue_nodes: bool,
 def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, shipped, browser_client) -> None:
     editor = start(open_page, shipped)
     editor.open(load=True)
+    # Where no keyframes were written it begins with the file's path, and leaves the node's value alone.
+    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    assert "look_at" in editor.keyframes() and editor.prior().std() > 10
     # What the node told is of a server that has since dropped the scene.
     editor.hands.evaluate(f"() => {{ {editor.script('scene.known')}.token = 'x'.repeat(32); "
                           f"{editor.script('side.scene')}.token = 'x'.repeat(32); {editor.script('side')}.again(); }}")

@@ -87,6 +87,22 @@ export class PoseEditor {
     this.scene.set(data?.scene ?? null);
     this.showBanner();
     this.follow("clip");
+    this.showOtherPath();
+  }
+
+  // Where nobody has written keyframes yet, the editor begins with the path that the node has from elsewhere.
+  async showOtherPath() {
+    const { data, host, state } = this;
+    const wanted = host.source() !== "keyframes" && host.isExample() && data?.path?.length === state.clip.count;
+    if (!wanted || !this.camera || state.undoable.length) return;
+    try {
+      const body = { ...this.context(), up: data.scene?.up ?? state.content.up, poses: data.path };
+      const { document: content } = await this.server.json("import", body);
+      const nothingDone = !state.undoable.length && state.start === null;
+      if (!this.closed && nothingDone) state.show(parseDocument(content, state.clip, this.camera.quarter_turns));
+    } catch (error) {
+      this.scene.failed(error);
+    }
   }
 
   async askCamera() {
@@ -96,6 +112,7 @@ export class PoseEditor {
       this.host.rememberTurns(this.camera.quarter_turns);
       this.scene.show();
       this.view.draw();
+      this.showOtherPath();
     } catch (error) {
       this.tell(error.message);
     }

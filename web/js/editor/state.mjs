@@ -162,6 +162,12 @@ export class EditorState {
     return this.change({ ...this.content, mode, keys: this.content.keys.map((key) => ({ ...key, mode })) });
   }
 
+  // Another document to begin with: no change of the node's value, no step to undo.
+  show(content) {
+    this.content = content;
+    this.tell("content");
+  }
+
   setUp(up) {
     this.change({ ...this.content, up, upGiven: true });
   }
