@@ -17,13 +17,16 @@ WEIGHTS = f"""| file | folder |
 | the EgoX authors' LoRA as `egox_lora.safetensors` (from their repository, `DAVIAN-Robotics/EgoX`) | `loras` |
 """  # noqa: E501  (a row of a table is one line)
 
-DEMO = """## EgoX demo: stand-in weights
+DEMO = """## EgoX demo: the small model
 
-One third-person video in, the first-person video of what that person saw out. Every stage here is the real one; only
-the **weights are stand-ins** (a tiny untrained transformer and VAE that come with the pack), so the ego video is noise.
-The prior is real: it is what the exo camera's points look like from the person's eyes.
+One third-person video in, the first-person video of what that person saw out. Press **Run**: every stage is the real
+one, and the weights come with the pack (`models/demo`, about 30 MB): an EgoX of the same architecture, trained from
+nothing on computer-drawn rooms, 9 frames at 80 x 80. The room here is one that it never saw in training.
 
-Press **Run**. For real weights open `egox_basic`.
+Try it: **λ_g** on *Wan EgoX Sampler* (3 as trained, 0 = no geometry), **strength** on *EgoX LoRA* (0 = the base, which
+knows nothing of exo videos), the head's path on *Ego Pose Input*.
+
+It knows drawn rooms only. For real footage open `egox_basic`.
 """
 
 BASIC = f"""## EgoX

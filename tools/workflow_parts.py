@@ -12,6 +12,7 @@ from .workflow_layout import Block
 from .workflow_notes import HUB, KIJAI, WAN
 
 SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
+CALM_VIDEO = "sample/calm_room/exo.mp4"
 UNET, VAE = "wan2.1_i2v_480p_14B_fp8_e4m3fn.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
 LORA = "egox_lora.safetensors"
@@ -54,9 +55,9 @@ def note(graph: Graph, title: str, text: str, wide: int = 420, high: int = 420) 
     return graph.add("MarkdownNote", wide, high, title=title, text=text)
 
 
-def geometry(graph: Graph, **load: Any) -> dict[str, Node]:
+def geometry(graph: Graph, video: str = SAMPLE_VIDEO, **load: Any) -> dict[str, Node]:
     """Stages 1 to 4: exo video, depth, pose, scene, prior."""
-    loaded = graph.add("EgoXLoadExoVideo", 360, 300, file=SAMPLE_VIDEO, **load)
+    loaded = graph.add("EgoXLoadExoVideo", 360, 300, file=video, **load)
     # Depth and poses are not named: they are found beside the video, so that choosing another video is one step, and
     # a video without them is refused instead of being run with the sample's.
     depth = graph.add("EgoXDepthAlign", 380, frames=(loaded, "frames"))
