@@ -28,7 +28,7 @@ from .workflow_parts import (
     save,
 )
 
-DEPTH_COLOR, STUDY_COLOR, VACE_COLOR = "#5a5aa0", "#3f7f4f", "#a05050"
+DEPTH_COLOR, STUDY_COLOR, VACE_COLOR = "#7a7ad0", "#4f9f5f", "#c06060"
 
 # The sample's own path at its first, middle and last frame, for a graph whose poses are set by hand.
 SAMPLE_KEYFRAMES = """{"up": [0, 0, 1], "interpolation": "spline", "keyframes": [

@@ -113,7 +113,7 @@ def test_demo_previews_and_editor(open_page, shipped, theme: str, vue_nodes: boo
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_template_cards(open_page, theme: str) -> None:
-    page = open_page(theme=theme, size=(1500, 900))
+    page = open_page(theme=theme, size=(1700, 1150))  # so that no card is cut off
     page.open_templates(PACK)
     page.page.wait_for_timeout(2500)
     page.save_picture(IMG / f"templates_{theme}.jpg", width=1200, quality=78)
