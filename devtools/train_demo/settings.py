@@ -51,10 +51,10 @@ class TransformerSettings:
     layers: int = 8
     ffn: int = 1024
     text_dim: int = 1024  # LotusConditioning's, so that no text encoder has to ship
-    base_steps: int = 1200
+    base_steps: int = 1000
     base_batch: int = 16
     base_rate: float = 1e-3
-    lora_rounds: tuple[int, ...] = (3000,)  # steps of each; a round begins with the weights of the one before
+    lora_rounds: tuple[int, ...] = (1200,)  # steps of each; a round begins with the weights of the one before
     lora_batch: int = 16
     lora_rate: float = 2e-3
     lora_rank: int = 32

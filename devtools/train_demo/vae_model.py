@@ -22,6 +22,9 @@ from egox_core.safe_files import write_whole
 from egox_core.wan_latents import CHANNELS, LATENT_MEAN, LATENT_STD
 from tools.standin_shapes import vae_shapes
 
+LEAST_WEIGHT = 3e-3
+"""Of the largest: directions that show less count as much as this, or float16 weights could not undo the change."""
+
 
 def new_vae(dim: int, seed: int) -> AutoencoderKLWan:
     """The network with weights that let the picture through from the first step.
@@ -93,17 +96,38 @@ def _resample(layer: WanResample, x: Tensor, feat_cache: None = None, feat_idx: 
 
 
 @torch.no_grad()
-def whiten(model: AutoencoderKLWan, raw: Tensor) -> None:
-    """Changes the 1x1x1 convolutions on both sides of the latent so that ``raw`` ([N, 16] samples) would have had Wan's
-    mean and spread, without correlation; what is decoded stays the same.
+def picture_weights(model: AutoencoderKLWan, raw: Tensor, step: float = 0.2, seed: int = 0) -> Tensor:
+    """[16, 16]: what a small change of a latent costs in the picture, ``change @ weights @ change``, over clips ``raw``
+    ([B, 16, t, h, w]); the changes are noise of ``step`` times each channel's spread."""
+    spread = raw.std(dim=(0, 2, 3, 4)).clamp_min(1e-6)
+    noise = torch.randn(raw[:, :1].shape, generator=torch.Generator().manual_seed(seed)).to(raw)
+    drawn, changes = decode(model, raw), []
+    for channel in range(CHANNELS):
+        moved = raw.clone()
+        moved[:, channel : channel + 1] += step * spread[channel] * noise
+        changes.append(((decode(model, moved) - drawn) / (step * spread[channel])).flatten())
+    found = torch.stack(changes).double()
+    return found @ found.T / found.shape[1]
 
-    The host subtracts and divides by fixed numbers, and a diffusion model is at its best on latents of unit spread.
+
+@torch.no_grad()
+def settle_latents(model: AutoencoderKLWan, raw: Tensor, weights: Tensor) -> None:
+    """Changes the 1x1x1 convolutions on both sides of the latent, so that ``raw`` ([N, 16] samples) would have had
+    Wan's mean and spread in every channel, and so that an error costs the same in the picture whatever its direction
+    (``weights``: :func:`picture_weights`). What is decoded stays the same.
+
+    The host subtracts and divides by fixed numbers, which asks for unit spread. Left to itself the latent has
+    directions that hardly show; a diffusion model would spend most of its effort on them.
     """
     raw = raw.double()
     mean = raw.mean(dim=0)
-    values, vectors = torch.linalg.eigh(torch.cov((raw - mean).T))
+    values, vectors = torch.linalg.eigh(weights.double().cpu())
+    root = vectors @ torch.diag(values.clamp_min(values.max() * LEAST_WEIGHT).sqrt()) @ vectors.T
+    found, turned = torch.linalg.eigh(root @ torch.cov((raw - mean).T) @ root)
+    # Turned so that all channels share all directions alike: then each has the same spread.
+    forward = _hadamard(CHANNELS) @ turned.T @ root / found.mean().sqrt()
     spread, centre = torch.tensor(LATENT_STD, dtype=torch.float64), torch.tensor(LATENT_MEAN, dtype=torch.float64)
-    forward = torch.diag(spread) @ vectors @ torch.diag(values.clamp_min(1e-12).rsqrt()) @ vectors.T
+    forward = torch.diag(spread) @ forward
     back = torch.linalg.inv(forward)
     into, out = model.quant_conv, model.post_quant_conv
     weight, bias = into.weight.double()[:CHANNELS], into.bias.double()[:CHANNELS]
@@ -113,6 +137,14 @@ def whiten(model: AutoencoderKLWan, raw: Tensor) -> None:
     changed = torch.einsum("oiabc,ij->ojabc", weight, back)
     out.bias.copy_((bias + weight[..., 0, 0, 0] @ mean - changed[..., 0, 0, 0] @ centre).float())
     out.weight.copy_(changed.float())
+
+
+def _hadamard(size: int) -> Tensor:
+    """Orthogonal, every entry of the same size; ``size`` a power of two."""
+    out = torch.ones(1, 1, dtype=torch.float64)
+    while len(out) < size:
+        out = torch.cat((torch.cat((out, out), 1), torch.cat((out, -out), 1))) / 2**0.5
+    return out
 
 
 def save_vae(model: AutoencoderKLWan, file: Path, metadata: Mapping[str, str]) -> None:

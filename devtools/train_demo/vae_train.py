@@ -22,7 +22,7 @@ from egox_core.train.stop_request import StopRequest
 from .clip_pool import ClipPool
 from .clips import read_shard, shard_files
 from .settings import VaeSettings
-from .vae_model import decode, encode, new_vae, save_vae, whiten, whole_clips
+from .vae_model import decode, encode, new_vae, picture_weights, save_vae, settle_latents, whole_clips
 
 SAVE_SECONDS = 180.0
 LOOK_STEPS = 50
@@ -153,14 +153,14 @@ class _Run:
         self.ema.copy_to(self.model.parameters())
         self.pool.look()
         draw = np.random.default_rng(self.settings.seed)
-        raw = torch.cat([encode(self.model, self.pool.pieces(16, self.settings.crop, draw).to(self.device)).float()
-                         .movedim(1, -1).flatten(0, -2).cpu() for _ in range(12)])
-        before = self.psnr_now()
+        latents = [encode(self.model, self.pool.pieces(16, self.settings.crop, draw).to(self.device)).float()
+                   for _ in range(12)]
+        before, weights = self.psnr_now(), picture_weights(self.model, latents[0])
         self.model.cpu()
-        whiten(self.model, raw)
+        settle_latents(self.model, torch.cat([x.movedim(1, -1).flatten(0, -2).cpu() for x in latents]), weights)
         self.model.to(self.device)
         record = {"stage": "vae", "steps": self.step, "seconds": round(self.seconds), "device": self.device.type,
-                  "settings": repr(self.settings), "psnr": self.psnr_now(), "psnr before whitening": before}
+                  "settings": repr(self.settings), "psnr": before, "psnr, latents settled": self.psnr_now()}
         save_vae(self.model, out, {"format": "pt", "egox.stage": json.dumps(record)})
         return record
 
