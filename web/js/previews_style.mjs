@@ -32,7 +32,7 @@ const STYLE = `
 .egox-preview-track input { width: 100%; margin: 0; height: 16px; accent-color: var(--p-primary-color, #4a9eff); }
 .egox-preview-now { flex: none; min-width: 56px; text-align: right; font-variant-numeric: tabular-nums;
   white-space: pre-line; }
-.egox-preview-note { flex: none; max-height: 64px; overflow-y: auto; color: var(--descrip-text, #999);
+.egox-preview-note { flex: none; max-height: 80px; overflow-y: auto; color: var(--descrip-text, #999);
   white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
 `;
 
