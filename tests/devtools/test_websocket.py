@@ -7,6 +7,7 @@ import hashlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -91,6 +92,10 @@ def test_fragments_are_joined_with_a_ping_between(serve) -> None:
 
     with WebSocket(serve(talk)) as client:
         assert client.receive(timeout=10) == "one message"
+        for _ in range(200):  # the answer is on its way to the other thread
+            if answered:
+                break
+            time.sleep(0.05)
     assert answered == [(0xA, b"alive?")]
 
 

@@ -16,6 +16,9 @@ from .prompts import id_of, small
 STAGE_NODES = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput", "EgoXBuildScene", "EgoXRenderEgoPrior",
                "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf")
 
+PREVIEWS = {"EgoXDepthAlign": {"depth"}, "EgoXRenderEgoPrior": {"prior", "coverage", "depth"}}
+"""Clips that a finished stage shows on its node, by the first part of their files' names in temp/egox."""
+
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -54,7 +57,10 @@ def test_cancel_during(client: ApiClient, prompt, server_base: BaseDir, kind: st
     new = files(server_base.output) - before[0]
     # What other nodes finished before the cancel may stay; the cancelled stage and what follows left nothing.
     assert all("prior" in name for name in new) and len(new) <= len(after_prior), new
-    assert not {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
+    finished = STAGE_NODES[: STAGE_NODES.index(kind)]
+    shown = {name for stage in finished for name in PREVIEWS.get(stage, ())}
+    made = {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
+    assert {name.removeprefix("egox/").split("_")[0] for name in made} <= shown, made
     assert not [name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")]
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from devtools.train_demo.files import BASE_FILE, VAE_FILE
 from tools import make_standin_models as standins
 
 
@@ -30,8 +31,10 @@ def test_committed_files_are_what_the_script_makes(what: str, remade: Path, repo
 
 
 def test_committed_files_are_small(repo_root: Path) -> None:
-    sizes = [path.stat().st_size for path in (repo_root / "models").rglob("*.safetensors")]
+    sizes = [path.stat().st_size for path in (repo_root / "models").rglob("egox_standin*.safetensors")]
     assert sizes and sum(sizes) < 10_000_000
+    trained = [path.stat().st_size for path in (repo_root / "models" / "demo").rglob("*.safetensors")]
+    assert len(trained) == 3 and sum(trained) < 40_000_000
 
 
 def test_stock_loaders_take_the_shipped_models(pack, repo_root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -43,9 +46,15 @@ def test_stock_loaders_take_the_shipped_models(pack, repo_root: Path, caplog: py
     folders.add_model_folders()
     assert {kind: folder_paths.get_folder_paths(kind) for kind in folders.KINDS} == before, "twice adds nothing"
     for kind in folders.KINDS:
-        assert Path(before[kind][-1]) == repo_root / "models" / kind, "the pack comes after the user's own folders"
+        ours = [repo_root / "models" / kind, repo_root / "models" / "demo" / kind]
+        assert [Path(folder) for folder in before[kind][-2:]] == ours, "the pack comes after the user's own folders"
 
     import nodes as host_nodes
+
+    with caplog.at_level(logging.WARNING):
+        (model,) = host_nodes.UNETLoader().load_unet(BASE_FILE, "default")
+        host_nodes.VAELoader().load_vae(VAE_FILE)
+    assert model.get_model_object("diffusion_model").in_dim == 36
 
     with caplog.at_level(logging.WARNING):
         (model,) = host_nodes.UNETLoader().load_unet(standins.SHIPPED["transformer"].name, "default")

@@ -7,8 +7,10 @@ from typing import Any
 
 LOADERS = frozenset({"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader"})
 TEXT = frozenset({"LotusConditioning", "CLIPTextEncode"})
-FREE = frozenset({"width", "height", "size", "steps", "cfg", "seed", "lora_name", "filename_prefix", "frame_count"})
-"""Values that may differ: the demo is smaller and shorter, and its weights have other names."""
+FREE = frozenset({"width", "height", "size", "steps", "cfg", "seed", "lora_name", "filename_prefix", "frame_count",
+                  "file", "preset", "rays"})
+"""Values that may differ: the demo is smaller and shorter, of another sample, and its weights have other names and were
+trained on other priors and rays."""
 
 
 def role(prompt: dict[str, Any], node_id: str) -> str:
@@ -48,7 +50,7 @@ def test_the_demo_needs_no_file_from_elsewhere(load_workflow, repo_root) -> None
     shipped = {path.name for path in (repo_root / "models").rglob("*.safetensors")}
     values = {value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)}
     assert {value for value in values if value.endswith(".safetensors")} <= shipped
-    assert sum(path.stat().st_size for path in (repo_root / "models").rglob("*.safetensors")) < 10e6
+    assert sum(path.stat().st_size for path in (repo_root / "models").rglob("*.safetensors")) < 50e6
 
 
 def test_basic_uses_the_stock_loaders(load_workflow) -> None:
