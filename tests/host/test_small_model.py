@@ -1,0 +1,52 @@
+"""The small model that ships: egox_demo as it is, through the stock loaders, on the take whose figure is on record."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from devtools.api_client import ApiClient
+from devtools.base_dir import BaseDir
+from devtools.demo import standins
+from devtools.side_by_side import psnr, read_frames
+from devtools.train_demo.files import WorkFiles
+
+from .prompts import of_type
+from .test_workflows import saved_videos
+
+SLACK_DB = 0.5
+
+
+@pytest.fixture(scope="module")
+def record(repo_root: Path) -> dict:
+    """What the demo gave when the weights were made: ``run.py train-demo --stage demo``."""
+    return json.loads((WorkFiles(repo_root).records / "demo.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def truth(repo_root: Path):
+    return read_frames(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")
+
+
+def ego_of(client: ApiClient, prompt: dict, base: BaseDir):
+    outcome = client.run(prompt, timeout=300)
+    assert outcome.status == "success", outcome.error_text
+    return read_frames(saved_videos(outcome, prompt, base)["ego"])
+
+
+def test_the_demo_is_as_good_as_on_record(client: ApiClient, load_workflow, server_base, record, truth) -> None:
+    prompt = load_workflow("egox_demo")
+    assert standins(prompt) == []
+    ego = ego_of(client, prompt, server_base)
+    found = psnr(ego, truth)
+    assert found >= record["psnr"] - SLACK_DB, f"PSNR {found:.2f} dB; on record {record['psnr']:.2f}"
+
+
+def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(client: ApiClient, load_workflow, server_base, record,
+                                                            truth) -> None:
+    prompt = copy.deepcopy(load_workflow("egox_demo"))
+    of_type(prompt, "EgoXLoadLora")["strength"] = 0.0
+    assert psnr(ego_of(client, prompt, server_base), truth) < record["psnr"] - 3
