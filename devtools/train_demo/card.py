@@ -24,8 +24,9 @@ def write_card(files: WorkFiles, training: DemoTraining) -> None:
         "# The small EgoX",
         "",
         "A complete EgoX of a few megabytes: the architecture of the real one, trained from nothing on synthetic rooms "
-        "by `python3 run.py train-demo`. It turns the exo video of such a room into the ego video, on a laptop, in "
-        "seconds. It knows nothing of real footage: for that, use the 14B weights (README of the repository).",
+        "by `python3 run.py train-demo`, to turn the exo video of such a room into the ego video, on a laptop, in "
+        "seconds. It knows nothing of real footage: for that, use the 14B weights (README of the repository). How far "
+        "its training has come stands under each stage; what comes out is measured by `run.py bench small_model`.",
         "",
         f"- `{files.vae.name}`: Wan VAE, {training.vae.dim} channels",
         f"- `{files.base.name}`: Wan 2.2 image-to-video class, 36 channels in, dim {form.heads * form.head_dim}, "
