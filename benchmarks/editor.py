@@ -28,6 +28,7 @@ from devtools.environment import Environment
 from devtools.host import find_host
 from devtools.layout import Layout
 from devtools.server import Server
+from devtools.workflow import part_of
 
 from ._record import add_arguments, finish
 
@@ -42,16 +43,7 @@ EDITOR = f"app.graph.nodes.find((n) => n.type === '{NODE}').egoxPose.editor"
 def graph(layout: Layout) -> dict[str, Any]:
     """The part of egox_demo that leads to the pose node, at the released size."""
     saved = read_workflow(layout.repo / "workflows" / "egox_demo.json")
-    nodes = [n for n in saved["nodes"] if n["type"] in NEEDED]
-    ids = {n["id"] for n in nodes}
-    links = [link for link in saved["links"] if link[1] in ids and link[3] in ids]
-    kept = {link[0] for link in links}
-    for node in nodes:
-        for slot in node.get("inputs", []):
-            slot["link"] = slot.get("link") if slot.get("link") in kept else None
-        for slot in node.get("outputs", []):
-            slot["links"] = [i for i in slot.get("links") or [] if i in kept]
-    return saved | {"nodes": nodes, "links": links, "groups": []}
+    return part_of(saved, NEEDED)
 
 
 def open_editor(page: ComfyPage, layout: Layout) -> dict[str, Any]:

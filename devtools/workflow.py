@@ -8,7 +8,7 @@ version 1.47.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from .errors import SetupError
@@ -195,3 +195,17 @@ def _agree(one: Any, other: Any) -> bool:
     if one in ("*", "", None) or other in ("*", "", None):
         return True
     return bool(set(str(one).split(",")) & set(str(other).split(",")))
+
+
+def part_of(saved: dict[str, Any], kinds: Container[str]) -> dict[str, Any]:
+    """The nodes of these types with the links among them, as a workflow of its own; ``saved``'s slots are changed."""
+    nodes = [n for n in saved["nodes"] if n["type"] in kinds]
+    ids = {n["id"] for n in nodes}
+    links = [link for link in saved["links"] if link[1] in ids and link[3] in ids]
+    kept = {link[0] for link in links}
+    for node in nodes:
+        for slot in node.get("inputs", []):
+            slot["link"] = slot.get("link") if slot.get("link") in kept else None
+        for slot in node.get("outputs", []):
+            slot["links"] = [i for i in slot.get("links") or [] if i in kept]
+    return saved | {"nodes": nodes, "links": links, "groups": []}

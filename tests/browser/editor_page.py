@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from devtools.comfy_page import ComfyPage
+from devtools.workflow import part_of
 
 NODE = "EgoXEgoPoseInput"
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRenderEgoPrior")
@@ -14,16 +15,7 @@ NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRen
 
 def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
     """The part of egox_demo that leads to the prior: nothing is sampled."""
-    nodes = [n for n in demo["nodes"] if n["type"] in NEEDED]
-    ids = {n["id"] for n in nodes}
-    links = [link for link in demo["links"] if link[1] in ids and link[3] in ids]
-    kept = {link[0] for link in links}
-    for node in nodes:
-        for slot in node.get("inputs", []):
-            slot["link"] = slot.get("link") if slot.get("link") in kept else None
-        for slot in node.get("outputs", []):
-            slot["links"] = [i for i in slot.get("links") or [] if i in kept]
-    return demo | {"nodes": nodes, "links": links, "groups": []}
+    return part_of(demo, NEEDED)
 
 
 class EditorPage:
