@@ -48,6 +48,7 @@ class SampleSettings:
     lambda_g: float | None = None
     gga_mode: str | None = None  # released | paper | power | off
     rays: str | None = None  # released | exact | pinhole
+    shift: float | None = None  # of the flow schedule
     soft_trust: bool = False  # the bias is scaled by how far the depth behind a key is to be believed
 
 

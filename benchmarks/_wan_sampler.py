@@ -38,7 +38,7 @@ from egox_core.train.weights_file import file_metadata, weights_hash
 
 TOLD = ("mode", "mask_mode", "gga_mode", "rays")
 GREY = 128
-SHIFT = 3.0
+SHIFT = 3.0  # where a LoRA doesn't say which it was trained with
 
 
 class WanSampler:
@@ -87,6 +87,7 @@ class WanSampler:
             EgoXInputError: a LoRA that this sampler hasn't, settings that don't fit.
         """
         conditioning = self.conditioning_of(settings)
+        settings = replace(settings, shift=settings.shift or self._trained_shift(settings.lora))
         model, scope = self._model(settings)
         sample = collate([self._sample(clip, conditioning, model.config.text_dim) for clip in clips])
         latents = sample_together(model, scope, sample, conditioning, settings)
@@ -112,6 +113,10 @@ class WanSampler:
         asked = {"lambda_g": settings.lambda_g, "gga_mode": settings.gga_mode, "rays": settings.rays}
         values |= {k: v for k, v in asked.items() if v is not None}
         return ConditioningConfig.model_validate({**values, "image_embedding": "none"})
+
+    def _trained_shift(self, lora: str) -> float:
+        told = file_metadata(self.files[lora], "LoRA") if lora in self.files else {}
+        return float(told.get("egox.shift", SHIFT))
 
     def _model(self, settings: SampleSettings) -> tuple[torch.nn.Module, GgaScope]:
         key = (settings.lora, settings.strength if self.files else 0.0)
@@ -160,7 +165,7 @@ def sample_together(model: torch.nn.Module, scope: GgaScope, sample: TrainSample
         raise EgoXInputError("cfg", got=settings.cfg, expected=1.0, fix="this sampler knows no negative prompt")
     t, h, w_exo, w_ego = sample.grid
     width = w_ego if conditioning.exo_clean else w_exo + w_ego
-    sigmas, timesteps = released_schedule(settings.steps, SHIFT)
+    sigmas, timesteps = released_schedule(settings.steps, settings.shift or SHIFT)
     scheduler = make_scheduler(sigmas, (sigmas, timesteps))
     noise = torch.randn(1, sample.ego.shape[1], t, h, width, generator=torch.Generator().manual_seed(settings.seed))
     noise = noise.expand(len(sample.clips), -1, -1, -1, -1)

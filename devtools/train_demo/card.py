@@ -31,7 +31,7 @@ def write_card(files: WorkFiles, training: DemoTraining) -> None:
         f"- `{files.vae.name}`: Wan VAE, {training.vae.dim} channels",
         f"- `{files.base.name}`: Wan 2.2 image-to-video class, 36 channels in, dim {form.heads * form.head_dim}, "
         f"{form.layers} layers, {form.heads} heads, ffn {form.ffn}; no text is read (LotusConditioning's constant)",
-        f"- `{files.lora.name}`: rank {form.lora_rank} on attention and feed-forward",
+        f"- `{files.lora.name}`: rank {form.lora_rounds[-1].rank} on attention and feed-forward",
         "",
         f"Clips: {clips.frames} frames at {clips.fps:g} frames/s, exo {clips.exo_width}x{clips.size}, ego "
         f"{clips.size}x{clips.size}; prior preset `{clips.preset}`, rays `{clips.rays}`, λ_g {form.lambda_g:g}. Seeds "

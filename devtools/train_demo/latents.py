@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from egox_core.data.cache_store import (
 from egox_core.data.clip_files import first_frame_then_grey
 from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.train.weights_file import weights_hash
+from egox_core.types import GgaGeometry
 from egox_core.wan_latents import normalise_latent
 
 from .clips import DemoClip, read_shard, shard_files
@@ -34,11 +35,25 @@ DTYPE = torch.bfloat16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """Another clip from the same drawing: seen in a mirror, in other colours, or both."""
+
+    mirrored: bool
+    recoloured: bool
+
+
+VARIANTS = (Variant(mirrored=False, recoloured=False), Variant(mirrored=True, recoloured=True),
+            Variant(mirrored=False, recoloured=True), Variant(mirrored=True, recoloured=False))
+RECOLOURINGS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+"""Orders of the colour channels; which one is taken follows from the clip's seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatentSettings:
     """Which latents: ``views`` for the base (single views), else what EgoX needs."""
 
     views: bool
-    variants: int = 1  # of each training clip: its own colours, then others
+    variants: int = 1  # of each training clip: as it is, then as VARIANTS has it
     most_clips: int | None = None  # of the training split
 
 
@@ -64,7 +79,8 @@ class LatentMaker:
 
     def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
         """What the cache holds of each clip."""
-        videos = {name: [_recoloured(getattr(c, name), c.seed, variant) for c in clips]
+        chosen = VARIANTS[variant]
+        videos = {name: [_changed(getattr(c, name), c.seed + variant, chosen) for c in clips]
                   for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
         if views:
             videos |= {f"{name}_first": [first_frame_then_grey(v) for v in videos[name]] for name in ("exo", "ego")}
@@ -74,7 +90,7 @@ class LatentMaker:
             held = {name: stored(found[i], DTYPE) for name, found in latents.items()}
             held["text"] = stored(self.text, DTYPE)
             if not views:
-                geometry = clip.geometry
+                geometry = mirrored(clip.geometry) if chosen.mirrored else clip.geometry
                 held |= {"grey": stored(self.grey, DTYPE), "query_dirs": stored(geometry.query_dirs, torch.float32),
                          "key_dirs": stored(geometry.key_dirs, torch.float32),
                          "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
@@ -114,9 +130,23 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
     return True
 
 
-def _recoloured(video: Tensor, seed: int, variant: int) -> Tensor:
-    """Variant 0 as it is, others with the colour channels exchanged: the same for all videos of a clip."""
-    if variant == 0:
-        return video
-    others = [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    return video[..., list(others[(seed + variant - 1) % len(others)])]
+def mirrored(geometry: GgaGeometry) -> GgaGeometry:
+    """The directions of the clip whose videos are mirrored: the tokens of each half in the opposite order.
+
+    The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles alone.
+    """
+    t, h, w_exo, w_ego = geometry.grid
+    order = torch.arange(t * h * (w_exo + w_ego)).reshape(t, h, w_exo + w_ego)
+    order = torch.cat([order[..., :w_exo].flip(-1), order[..., w_exo:].flip(-1)], -1).flatten()
+    queries = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
+    return replace(geometry, query_dirs=queries, key_dirs=geometry.key_dirs[:, order],
+                   key_trust=geometry.key_trust[order])
+
+
+def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:
+    """[T, H, W, 3], the same change for all videos of a clip."""
+    if variant.mirrored:
+        video = video.flip(-2)
+    if variant.recoloured:
+        video = video[..., list(RECOLOURINGS[draw % len(RECOLOURINGS)])]
+    return video

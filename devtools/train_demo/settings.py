@@ -43,6 +43,15 @@ class VaeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoraRound:
+    """A part of the LoRA's training, which begins with the weights of the part before."""
+
+    steps: int
+    rank: int
+    shift: float  # of the noise levels that are drawn; the last round's is the one to sample with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerSettings:
     """Wan 2.2 image-to-video, narrow: 36 channels in, no image embedding."""
 
@@ -54,10 +63,10 @@ class TransformerSettings:
     base_steps: int = 1000
     base_batch: int = 16
     base_rate: float = 1e-3
-    lora_rounds: tuple[int, ...] = (1200,)  # steps of each; a round begins with the weights of the one before
+    lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=1200, rank=32, shift=3.0),
+                                          LoraRound(steps=4000, rank=64, shift=30.0))
     lora_batch: int = 16
     lora_rate: float = 2e-3
-    lora_rank: int = 32
     lambda_g: float = 3.0
     seed: int = 2
 
@@ -73,8 +82,8 @@ class DemoTraining:
     validation_clips: int = 64
     test_clips: int = 64
     base_clips: int = 640  # of the training clips, for the base's single views
-    colour_variants: int = 1  # of each training clip, for the LoRA
-    ablation_steps: int = 1500
+    clip_variants: int = 2  # of each training clip, for the LoRA: as it is, mirrored, recoloured
+    ablation_steps: int = 600
     ablation_seeds: int = 1  # two where a GPU is at hand
 
     def clips_of(self, split: Split) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,8 @@ def ablations(context: StageContext) -> bool:
             run = f"ablation/{name}" + (f"@{number + 1}" if number else "")
             if (files.run(run) / "egox_lora.safetensors").is_file():
                 continue
-            record = train(files, run, lora_values(files, training, changes, training.ablation_steps, number))
+            part = replace(training.transformer.lora_rounds[-1], steps=training.ablation_steps)
+            record = train(files, run, lora_values(files, training, changes, part, number))
             if record is None:
                 return False
             ship_lora(files.run(run), files.run(run) / "egox_lora.safetensors")
@@ -151,7 +152,7 @@ def _latents(context: StageContext, views: bool) -> bool:
         save_text_embedding(context.environment, files.text)
     maker = LatentMaker(files.vae, files.text, training.clips, context.device)
     settings = (LatentSettings(views=True, most_clips=training.base_clips) if views
-                else LatentSettings(views=False, variants=training.colour_variants))
+                else LatentSettings(views=False, variants=training.clip_variants))
     with StopRequest() as stop:
         return make_latents(files.clips, files.cache(views), maker, settings, wanted=lambda: not stop.asked,
                             tell=lambda done, of: context.tell(f"latents: {done}/{of} shards"))

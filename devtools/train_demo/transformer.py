@@ -19,7 +19,7 @@ from egox_core.train.export import export
 from egox_core.train.wan_base import save_native
 
 from .files import WorkFiles
-from .settings import DemoTraining, TransformerSettings
+from .settings import DemoTraining, LoraRound, TransformerSettings
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
@@ -77,15 +77,16 @@ def base_values(files: WorkFiles, training: DemoTraining) -> dict[str, Any]:
             "optimizer": _optimizer(chosen.base_rate)}
 
 
-def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, Any], steps: int,
+def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, Any], part: LoraRound,
                 seed: int) -> dict[str, Any]:
     """The EgoX LoRA on the base that ships."""
     chosen = training.transformer
     conditioning = {"mode": "released", "image_embedding": "none", "rays": training.clips.rays,
                     "lambda_g": chosen.lambda_g, **changes}
     return {**_common(seed), "task": "egox_lora", "base": str(files.base), "cache": str(files.cache(views=False)),
-            "steps": steps, "batch_size": chosen.lora_batch, "conditioning": conditioning,
-            "lora": {"rank": chosen.lora_rank, "alpha": chosen.lora_rank, "targets": ["attn1", "attn2", "ffn"]},
+            "steps": part.steps, "batch_size": chosen.lora_batch, "conditioning": conditioning,
+            "timesteps": {"shift": part.shift},
+            "lora": {"rank": part.rank, "alpha": part.rank, "targets": ["attn1", "attn2", "ffn"]},
             "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
             "optimizer": _optimizer(chosen.lora_rate)}
 

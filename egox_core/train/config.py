@@ -133,7 +133,7 @@ class TrainConfig(_Strict):
     base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
     cache: Path
     output: Path
-    init_lora: Path | None = None  # weights to start from, with a fresh optimizer; of the same base, rank and targets
+    init_lora: Path | None = None  # weights to start from, optimizer fresh: same base and targets, rank no higher
     steps: int = Field(ge=1)
     batch_size: int = Field(default=1, ge=1)  # a process and micro-step
     gradient_accumulation: int = Field(default=1, ge=1)

@@ -109,8 +109,11 @@ def put_lora_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str)
 def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
     """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run ended, in effect.
 
+    A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without effect.
+
     Raises:
-        EgoXInputError: no LoRA, or one of another model, rank or targets. Another base of the same shape is a warning.
+        EgoXInputError: no LoRA, or one of another model, higher rank or other targets. Another base of the same shape
+            is a warning.
     """
     tensors, metadata = read_lora(file)
     known = metadata.get("egox.base_hash", base_hash)
@@ -118,8 +121,20 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
         log.warning("init_lora %s was trained on %s (%s), not on this base (%s)", file.name,
                     metadata.get("egox.base", "another base"), known, base_hash)
     scale = settings.alpha / settings.rank  # read_lora has it inside B; these layers multiply it again
-    put_lora_tensors(model, {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()},
+    given = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
+    fresh = lora_tensors(model)  # its B is zero
+    put_lora_tensors(model, {k: _widened(v, fresh[k]) if k in fresh else v for k, v in given.items()},
                      f"init_lora {file.name}")
+
+
+def _widened(given: Tensor, fresh: Tensor) -> Tensor:
+    """``given`` in the first rows (of an A) or columns (of a B) of ``fresh``, where it is smaller in that alone."""
+    if any(have > wanted for have, wanted in zip(given.shape, fresh.shape, strict=True)) or (
+            sum(have < wanted for have, wanted in zip(given.shape, fresh.shape, strict=True)) != 1):
+        return given  # the same, or not to be made to fit: the caller says so
+    out = fresh.clone()
+    out[tuple(slice(size) for size in given.shape)] = given
+    return out
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:

@@ -16,15 +16,24 @@ from safetensors.torch import load_file, save_file
 from devtools.train_demo.clip_pool import ClipPool
 from devtools.train_demo.clips import clip_spec, draw_clip, make_clips, read_shard, shard_files
 from devtools.train_demo.files import WorkFiles
-from devtools.train_demo.settings import FIRST_SEED, MOST_CLIPS, ClipSettings, DemoTraining, VaeSettings
+from devtools.train_demo.settings import (
+    FIRST_SEED,
+    MOST_CLIPS,
+    ClipSettings,
+    DemoTraining,
+    LoraRound,
+    VaeSettings,
+)
 from egox_core.data.vae_encoder import VaeEncoder
+from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+from egox_core.synthetic import make_take
 from egox_core.wan_latents import LATENT_MEAN, LATENT_STD
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
-from devtools.train_demo import stages, transformer  # noqa: E402
+from devtools.train_demo import latents, stages, transformer  # noqa: E402
 from devtools.train_demo.card import write_card  # noqa: E402
 from devtools.train_demo.vae_model import (  # noqa: E402
     decode,
@@ -123,6 +132,30 @@ def test_settled_latents_cost_the_same_in_every_direction_and_draw_the_same_pict
     assert float((found - before[0].movedim(0, -1).clamp(-1, 1)).abs().max()) < 0.05
 
 
+def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
+    """Against the geometry of a scene that is really mirrored: depth, both cameras and the path."""
+    take = make_take(clip_spec(100_003, TINY))
+    depth, path, options = take.depth_video(), take.trajectory(), GgaGeometryOptions(rays="exact")
+    sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
+    assert path.camera.quarter_turns == 1 and not path.camera.distortion
+    across = torch.diag(torch.tensor([-1.0, 1, 1])).double()  # exo pictures, and the world
+    on_sensor = torch.diag(torch.tensor([1.0, -1, 1])).double()  # the ego picture is stored turned
+    world = torch.block_diag(across, torch.ones(1, 1).double())
+    exo, ego = depth.camera, path.camera  # pixel centres lie on whole numbers
+    there = gga_geometry(
+        replace(depth, depth_m=depth.depth_m.flip(-1), exo_w2c=across @ depth.exo_w2c @ world,
+                camera=replace(exo, cx=exo.width - 1 - exo.cx)),
+        replace(path, w2c=on_sensor @ path.w2c @ world, camera=replace(ego, cy=ego.height - 1 - ego.cy)),
+        options, **sizes)
+    ours = latents.mirrored(gga_geometry(depth, path, options, **sizes))
+
+    def angles(geometry):
+        return geometry.query_dirs @ geometry.key_dirs.transpose(1, 2)
+
+    assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(ours.key_trust, there.key_trust)
+    assert not torch.allclose(angles(ours), angles(latents.mirrored(ours)), atol=0.1)
+
+
 def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(clips, tmp_path, monkeypatch):
     whole = train_vae(tmp_path / "whole", clips, TINY_VAE, tmp_path / "whole.safetensors", tell=lambda _: None)
     from devtools.train_demo import vae_train
@@ -150,7 +183,8 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     training = DemoTraining(
         clips=TINY, vae=TINY_VAE, train_clips=3, validation_clips=2, test_clips=1, base_clips=3,
         transformer=replace(DemoTraining().transformer, heads=2, layers=1, ffn=64, base_steps=3, base_batch=2,
-                            lora_rounds=(3, 2), lora_batch=2, lora_rank=4))
+                            lora_rounds=(LoraRound(steps=3, rank=2, shift=3.0), LoraRound(steps=2, rank=4, shift=20.0)),
+                            lora_batch=2))
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
     files.text.parent.mkdir(parents=True)
     save_file({"embedding": torch.randn(1, 2, 1024)}, files.text)  # the host's own needs the host: tests/host has it

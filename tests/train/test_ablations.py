@@ -116,11 +116,24 @@ def test_a_later_run_starts_from_a_lora_with_a_fresh_optimizer(workplace, tiny):
         train(parse_config({**later, "steps": 3, "init_lora": None}))
 
 
+def test_a_higher_rank_starts_with_the_effect_of_the_lower_one(workplace, tiny):
+    values, file = first_run(workplace, tiny)
+    wider = {**values, "output": str(workplace / "wider"), "init_lora": str(file),
+             "lora": {"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]}}
+    start = make_trainable(parse_config(wider), torch.device("cpu")).tensors()
+    before = read_lora(file)[0]
+    for name in (k for k in before if ".lora_A." in k):
+        other = name.replace(".lora_A.", ".lora_B.")
+        assert start[name].shape[0] == 8 and start[name].abs().amax(dim=1).gt(0).all()
+        # read_lora has alpha / rank inside B; the wider LoRA's is 1.
+        assert torch.allclose(start[other] @ start[name], before[other].float() @ before[name].float(), atol=1e-6)
+
+
 def test_a_lora_of_another_model_or_rank_is_no_start(workplace, tiny, caplog):
     values, file = first_run(workplace, tiny, steps=1)
     later = {**values, "output": str(workplace / "later"), "init_lora": str(file)}
     with pytest.raises(EgoXInputError, match="lora.safetensors"):
-        train(parse_config({**later, "lora": {"rank": 8, "targets": ["attn1", "ffn"]}}))
+        train(parse_config({**later, "lora": {"rank": 2, "targets": ["attn1", "ffn"]}}))
     with pytest.raises(EgoXInputError, match="not there"):
         train(parse_config({**later, "init_lora": str(workplace / "none.safetensors")}))
     with pytest.raises(EgoXInputError, match="init_lora"):
