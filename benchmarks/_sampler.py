@@ -38,7 +38,7 @@ FULL = "full"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSettings:
-    """How a video is sampled. None means what the LoRA was trained with."""
+    """How a video is sampled. None means what the LoRA was trained with (``shift``: the sampler's own)."""
 
     lora: str = FULL  # which of the trained LoRAs: full | no_gga | no_prior | no_clean_latent; "@2": a second seed
     strength: float = 1.0
@@ -48,7 +48,7 @@ class SampleSettings:
     lambda_g: float | None = None
     gga_mode: str | None = None  # released | paper | power | off
     rays: str | None = None  # released | exact | pinhole
-    shift: float | None = None  # of the flow schedule
+    shift: float | None = None
     soft_trust: bool = False  # the bias is scaled by how far the depth behind a key is to be believed
 
 

@@ -38,7 +38,7 @@ from egox_core.train.weights_file import file_metadata, weights_hash
 
 TOLD = ("mode", "mask_mode", "gga_mode", "rays")
 GREY = 128
-SHIFT = 3.0  # where a LoRA doesn't say which it was trained with
+SHIFT = 3.0  # of the flow schedule, as the released inference
 
 
 class WanSampler:
@@ -47,15 +47,18 @@ class WanSampler:
     Args:
         loras: name -> file; "full" is the one that all others are compared with.
         text: see :func:`make_text_encoder`; None: one row of zeros as wide as the model wants.
+        shift: of the flow schedule, where the settings name none.
 
     Raises:
         EgoXInputError: files that aren't what they should be.
     """
 
-    def __init__(self, base: Path, vae: Path, loras: Mapping[str, Path], text: str | None = None) -> None:
-        self.base, self.files = base, dict(loras)
+    def __init__(self, base: Path, vae: Path, loras: Mapping[str, Path], text: str | None = None,
+                 shift: float = SHIFT) -> None:
+        self.base, self.files, self.shift = base, dict(loras), shift
         self.vae = VaeEncoder(vae)
         self.parts = {"base": weights_hash(base, "base model"), "vae": self.vae.hash, "text": text or "zeros",
+                      "shift": shift,
                       **{f"lora {name}": weights_hash(file, "LoRA") for name, file in self.files.items()}}
         self.text = None if text is None else make_text_encoder(text, "cpu")
         self._latents: dict[str, Tensor] = {}
@@ -87,7 +90,7 @@ class WanSampler:
             EgoXInputError: a LoRA that this sampler hasn't, settings that don't fit.
         """
         conditioning = self.conditioning_of(settings)
-        settings = replace(settings, shift=settings.shift or self._trained_shift(settings.lora))
+        settings = replace(settings, shift=settings.shift or self.shift)
         model, scope = self._model(settings)
         sample = collate([self._sample(clip, conditioning, model.config.text_dim) for clip in clips])
         latents = sample_together(model, scope, sample, conditioning, settings)
@@ -113,10 +116,6 @@ class WanSampler:
         asked = {"lambda_g": settings.lambda_g, "gga_mode": settings.gga_mode, "rays": settings.rays}
         values |= {k: v for k, v in asked.items() if v is not None}
         return ConditioningConfig.model_validate({**values, "image_embedding": "none"})
-
-    def _trained_shift(self, lora: str) -> float:
-        told = file_metadata(self.files[lora], "LoRA") if lora in self.files else {}
-        return float(told.get("egox.shift", SHIFT))
 
     def _model(self, settings: SampleSettings) -> tuple[torch.nn.Module, GgaScope]:
         key = (settings.lora, settings.strength if self.files else 0.0)

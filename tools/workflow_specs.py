@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from devtools.train_demo.settings import DemoTraining
+
 from . import workflow_notes as notes
 from .workflow_graph import Graph, Node
 from .workflow_layout import Block
@@ -54,7 +56,8 @@ def egox_demo(graph: Graph) -> Rows:
     negative = graph.add("LotusConditioning", 360, title="Negative (no text encoder needed)")
     loaders = Loaders(unet, vae, positive, negative, column=[unet, vae])
     lora = add_lora(graph, (unet, "MODEL"), "egox_demo_lora.safetensors")
-    _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0, rays="auto")
+    _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0, rays="auto",
+                     shift=DemoTraining().transformer.lora_rounds[-1].shift)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("Weights (small model), LoRA, prompt", [loaders.column, [lora, positive, negative]]), *row]]
 

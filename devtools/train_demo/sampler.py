@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._held_out import HeldOutClip
-from benchmarks._sampler import SampleSettings
+from benchmarks._sampler import FULL, SampleSettings
 from benchmarks._wan_sampler import WanSampler
 from devtools.environment import Environment
 from devtools.errors import SetupError
@@ -23,7 +23,8 @@ from .clips import clip_spec
 from .files import WorkFiles
 from .lotus import save_text_embedding
 from .settings import FIRST_SEED, DemoTraining
-from .stages import read_record, work_folder
+from .stages import ablation_lora, read_record, work_folder
+from .transformer import ABLATIONS
 
 
 def generate(clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarray:
@@ -47,6 +48,11 @@ def facts() -> dict[str, Any]:
     return {**_sampler().facts(), "stages": stages}
 
 
+def loras() -> Sequence[str]:
+    """The LoRA that ships ("full"), and those of the ablation, "@" and the number of their seed after each."""
+    return tuple(_loras())
+
+
 def held_out() -> Sequence[SyntheticSpec]:
     """The test scenes: no training and no validation saw their seeds."""
     training = DemoTraining()
@@ -55,6 +61,13 @@ def held_out() -> Sequence[SyntheticSpec]:
 
 def _files() -> WorkFiles:
     return WorkFiles(work_folder(None, Layout().state))
+
+
+def _loras() -> dict[str, Path]:
+    files = _files()
+    trained = {f"{name}@{number}": ablation_lora(files, name, number)
+               for number in range(1, DemoTraining().ablation_seeds + 1) for name in ABLATIONS}
+    return {FULL: files.lora, **{name: file for name, file in trained.items() if file.is_file()}}
 
 
 @lru_cache(maxsize=1)
@@ -66,4 +79,5 @@ def _sampler() -> WanSampler:
     if not files.text.is_file():
         host = find_host()
         save_text_embedding(None if host is None else Environment(host, Path(sys.executable), Layout()), files.text)
-    return WanSampler(files.base, files.vae, {"full": files.lora}, str(files.text))
+    return WanSampler(files.base, files.vae, _loras(), str(files.text),
+                      DemoTraining().transformer.lora_rounds[-1].shift)

@@ -83,7 +83,7 @@ class DemoTraining:
     test_clips: int = 64
     base_clips: int = 640  # of the training clips, for the base's single views
     clip_variants: int = 2  # of each training clip, for the LoRA: as it is, mirrored, recoloured
-    ablation_steps: int = 600
+    ablation_steps: int = 500
     ablation_seeds: int = 1  # two where a GPU is at hand
 
     def clips_of(self, split: Split) -> int:

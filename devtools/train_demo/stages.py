@@ -103,16 +103,22 @@ def ablations(context: StageContext) -> bool:
         return False
     for number in range(training.ablation_seeds):
         for name, changes in ABLATIONS.items():
-            run = f"ablation/{name}" + (f"@{number + 1}" if number else "")
-            if (files.run(run) / "egox_lora.safetensors").is_file():
+            target = ablation_lora(files, name, number + 1)
+            if target.is_file():
                 continue
+            run = f"ablation/{name}@{number + 1}"
             part = replace(training.transformer.lora_rounds[-1], steps=training.ablation_steps)
             record = train(files, run, lora_values(files, training, changes, part, number))
             if record is None:
                 return False
-            ship_lora(files.run(run), files.run(run) / "egox_lora.safetensors")
             write_json(files.run(run) / "record.json", record)
+            ship_lora(files.run(run), target)
     return True
+
+
+def ablation_lora(files: WorkFiles, name: str, seed: int) -> Path:
+    """Where the LoRA of this row of ``ABLATIONS`` lies; seeds count from 1."""
+    return files.run(f"ablation/{name}@{seed}") / "egox_lora.safetensors"
 
 
 def demo(context: StageContext) -> bool:

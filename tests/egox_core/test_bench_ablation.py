@@ -124,7 +124,8 @@ def test_a_batch_is_its_clips_one_by_one_by_the_trainers_loop(sampler, clips) ->
 def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
     one = clips[:1]
     changes = {"": {}, "strength": {"strength": 0.0}, "λ": {"lambda_g": 0.0}, "mode": {"gga_mode": "power"},
-               "rays": {"rays": "pinhole"}, "seed": {"seed": 5}, "exo": {"lora": "no_clean_latent"},
+               "rays": {"rays": "pinhole"}, "seed": {"seed": 5}, "shift": {"shift": 20.0},
+               "exo": {"lora": "no_clean_latent"},
                "prior": {"lora": "no_prior"}, "gga": {"lora": "no_gga"}}
     made = {name: sampler.generate(one, replace(SETTINGS, **more)) for name, more in changes.items()}
     for name, video in made.items():
