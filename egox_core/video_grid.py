@@ -81,11 +81,13 @@ def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height
     # The letters that the drawing library has are plain ASCII.
     text = name.replace("λ", "lambda").encode("ascii", "replace").decode("ascii")
     scale = height / 34
-    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    if wide > width - 8:
-        scale *= (width - 8) / wide
-        (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    cv2.putText(strip, text, (4, (height + high) // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (INK,) * 3, 1, cv2.LINE_AA)
+    (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    while wide > width - 8 and scale > 0.05:  # in steps: OpenCV 5 rounds letters to whole sizes
+        scale *= min(0.97, (width - 8) / wide)
+        (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    # Letters such as p and g reach below the line on which they stand: the whole of them is centred.
+    line = (height + high - below) // 2
+    cv2.putText(strip, text, (4, line), cv2.FONT_HERSHEY_SIMPLEX, scale, (INK,) * 3, 1, cv2.LINE_AA)
     return strip
 
 
