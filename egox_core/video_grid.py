@@ -81,13 +81,13 @@ def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height
     # The letters that the drawing library has are plain ASCII.
     text = name.replace("λ", "lambda").encode("ascii", "replace").decode("ascii")
     scale = height / 34
-    (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    while wide > width - 8 and scale > 0.05:  # in steps: OpenCV 5 rounds letters to whole sizes
-        scale *= min(0.97, (width - 8) / wide)
-        (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    # Letters such as p and g reach below the line on which they stand: the whole of them is centred.
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    while (wide := cv2.getTextSize(text, font, scale, 1)[0][0]) > width - 8 and scale > 0.05:
+        scale *= min(0.97, (width - 8) / wide)  # in steps: OpenCV 5 rounds letters to whole sizes
+    # Letters such as g reach below the line on which they stand; every name stands on the same line.
+    (_, high), below = cv2.getTextSize("Ag", font, scale, 1)
     line = (height + high - below) // 2
-    cv2.putText(strip, text, (4, line), cv2.FONT_HERSHEY_SIMPLEX, scale, (INK,) * 3, 1, cv2.LINE_AA)
+    cv2.putText(strip, text, (4, line), font, scale, (INK,) * 3, 1, cv2.LINE_AA)
     return strip
 
 
