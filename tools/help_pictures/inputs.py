@@ -1,0 +1,72 @@
+"""Pictures of the nodes that bring something in: video, lens, prompt, choice of camera."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+
+from egox_core.cameras import CameraModel, rescale
+from egox_core.exo_cameras import ExoCandidate, rank_exo_cameras
+from egox_core.frame_selection import select_frames, source_rectangle
+from egox_core.undistort import undistort, undistorted_camera
+from egox_core.video import fit_picture
+
+from .room import NOW, Room
+from .sheet import as_bytes, sheet
+
+PHONE = (400, 300)
+ACTION_CAMERA = CameraModel(lens="opencv_fisheye", width=448, height=256, fx=150.0, fy=150.0, cx=223.5, cy=127.5,
+                            distortion=(0.04, -0.01, 0.0, 0.0))
+
+
+def load_exo_video(room: Room) -> np.ndarray:
+    """A 4:3 video made 7:4, cropped and padded; and the frames that are taken at a lower rate."""
+    own = room.take.depth.camera
+    camera = replace(rescale(own, *PHONE), fx=330.0, fy=330.0)
+    source = as_bytes(room.seen_from(room.take.depth.exo_w2c, camera).rgb)
+    info = replace(room.take.video, width=PHONE[0], height=PHONE[1])
+    made = {}
+    marked = source.copy()
+    for resize in ("crop", "pad"):
+        selection = select_frames(info, frame_count=49, resize=resize, width=784, height=448)
+        rectangle = source_rectangle(selection)
+        made[resize] = fit_picture(source, rectangle, selection.size)
+        if resize == "crop":
+            left, top, width, height = rectangle
+            cv2.rectangle(marked, (left + 1, top + 1), (left + width - 2, top + height - 2), (255, 190, 60), 2)
+    frames = [(f"frame {int(n)}", room.exo[place]) for place, n in enumerate(room.take.frames.source_indices)][::6]
+    return sheet([("the source video (4:3)", marked)], [("crop", made["crop"]), ("pad", made["pad"])], frames)
+
+
+def undistort_exo(room: Room) -> np.ndarray:
+    """A fisheye's picture, and the two pinhole cameras that the node can make of it."""
+    rgb = room.seen_from(room.take.depth.exo_w2c, ACTION_CAMERA).rgb
+    made = {keep: undistort(rgb[None], ACTION_CAMERA, undistorted_camera(ACTION_CAMERA, keep))[0][0]
+            for keep in ("inside", "all")}
+    return sheet([("fisheye, as filmed", rgb)], [("keep: inside", made["inside"]), ("keep: all", made["all"])])
+
+
+def rank_exo_cameras_(room: Room) -> np.ndarray:
+    """Three exo cameras of one moment, by what each could show of the wearer's view."""
+    path, rows = room.trajectory_now(), []
+    for turn, higher in ((0.0, 0.0), (40.0, 0.0), (110.0, -0.3)):
+        pose = room.exo_pose(turn, away=0.9, higher_m=higher) if turn else room.take.depth.exo_w2c
+        seen = room.seen_from(pose)
+        # Every camera's own file tells the same ego path, in one world.
+        own = replace(path, exo_w2c=pose, exo_camera=seen.depth.camera)
+        candidate = ExoCandidate(name=f"{turn:g}", camera=seen.depth.camera, trajectory=own, exo_w2c=pose,
+                                 depth=seen.depth)
+        share = rank_exo_cameras([candidate], frames=1)[0].coverage
+        rows.append((share, seen.rgb, room.prior_of(seen.scene, path=own).rgb[0]))
+    rows.sort(key=lambda row: -row[0])
+    return sheet(*([(f"exo camera, rank {rank}", exo), (f"shows {share:.0%}", prior)]
+                   for rank, (share, exo, prior) in enumerate(rows, 1)))
+
+
+def prompt(room: Room) -> np.ndarray:
+    """The two pictures that the prompt's two sections describe."""
+    return sheet([("exo_view: what this camera sees", room.exo[NOW])],
+                 [("ego_view: what the wearer sees and does", torch.as_tensor(room.truth[NOW]))])

@@ -1,0 +1,110 @@
+"""Pictures of the nodes about the point cloud, and of those about the path through it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.pointcloud import build_scene
+from egox_core.poses import camera_centre
+from egox_core.scene_fusion import fuse_scenes
+from egox_core.scene_points import join
+from egox_core.types import PointSet
+
+from .outside import EGO_INK, EXO_INK, Outlook
+from .room import NOW, Room
+from .sheet import sheet
+
+WIDE = (520, 306)
+
+
+def aside(room: Room, turn_deg: float = 48.0, higher_m: float = 0.8, away: float = 1.35) -> Outlook:
+    """A place beside and above the exo camera, which it has in view as well as the table."""
+    place = camera_centre(room.exo_pose(turn_deg, away=away, higher_m=higher_m))
+    middle = 0.7 * room.table + 0.3 * camera_centre(room.take.depth.exo_w2c)
+    return Outlook.at(place, middle, WIDE, view_deg=66.0)
+
+
+def above(room: Room, size: tuple[int, int] = WIDE, height_m: float = 5.2) -> Outlook:
+    """Straight down, the way from exo camera to wearer running across the picture."""
+    exo, table = camera_centre(room.take.depth.exo_w2c), room.table
+    middle = 0.5 * (exo + table)
+    along = (table - exo) * torch.tensor([1.0, 1.0, 0.0])
+    upward = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), along)
+    return Outlook.at(middle * torch.tensor([1.0, 1.0, 0.0]) + torch.tensor([0.0, 0.0, height_m]),
+                      middle * torch.tensor([1.0, 1.0, 0.0]), size, up=upward, view_deg=52.0)
+
+
+def points_now(room: Room) -> PointSet:
+    return join(room.scene.static, room.scene.moving[NOW])
+
+
+def build_scene_(room: Room) -> np.ndarray:
+    """From aside: all points of a moment, and the background that the whole clip gave."""
+    place = aside(room)
+    whole, still = place.points(points_now(room)), place.points(room.scene.static)
+    place.frustum(whole, room.take.depth.exo_w2c, room.take.depth.camera, EXO_INK)
+    return sheet([("exo frame", room.exo[NOW]), ("background alone", still)],
+                 [("the points of this moment, from aside", whole)])
+
+
+def scene_point_cloud(room: Room) -> np.ndarray:
+    """From above: the room with the right focal length, and with two wrong ones."""
+    tiles, own = [], room.take.depth
+    for name, factor in (("the focal length is right", 1.0), ("too short: too wide", 0.6),
+                         ("too long: too narrow", 1.8)):
+        camera = replace(own.camera, fx=own.camera.fx * factor, fy=own.camera.fy * factor)
+        scene = build_scene(room.exo, replace(own, camera=camera))
+        place = above(room)
+        picture = place.points(scene.static, below_m=2.0)
+        place.frustum(picture, own.exo_w2c, camera, EXO_INK)
+        tiles.append((name, picture))
+    return sheet(tiles[:1], tiles[1:])
+
+
+def fuse_scenes_(room: Room) -> np.ndarray:
+    """Two exo cameras, the prior of each, and the prior of both."""
+    first, second = room.seen_from(room.take.depth.exo_w2c), room.seen_from(room.exo_pose(-80.0, away=0.9))
+    path = room.trajectory_now()
+    both = fuse_scenes([first.scene, second.scene])
+    priors = [room.prior_of(scene, path=path).rgb[0] for scene in (first.scene, second.scene, both)]
+    return sheet([("exo camera 1", first.rgb), ("exo camera 2", second.rgb)],
+                 [("prior of 1", priors[0]), ("prior of 2", priors[1])],
+                 [("prior of both", priors[2]), ("the true view", room.truth[NOW])])
+
+
+def path_into(picture: np.ndarray, place: Outlook, room: Room, every: int = 3) -> np.ndarray:
+    """Exo camera and the ego camera's way, with its looks at some moments."""
+    depth, path = room.take.depth, room.trajectory
+    place.frustum(picture, depth.exo_w2c, depth.camera, EXO_INK, length_m=0.5)
+    for w2c in path.w2c[::every]:
+        place.gaze(picture, w2c, EGO_INK)
+    place.line(picture, room.head, EGO_INK, 2)
+    return picture
+
+
+def ego_pose_input(room: Room) -> np.ndarray:
+    """The path from above, and what the camera sees along it."""
+    place = above(room, height_m=4.6)
+    picture = path_into(place.points(points_now(room), below_m=2.0), place, room)
+    shown = (0, NOW, len(room.trajectory.w2c) - 1)
+    seen = [(f"{float(room.trajectory.times_s[t]):.1f} s", prior_at(room, t)) for t in shown]
+    return sheet([("from above: exo orange, path of the head blue", picture)], seen)
+
+
+def save_trajectory(room: Room) -> np.ndarray:
+    """Cameras in the scene, as a 3D program shows them."""
+    place = aside(room, turn_deg=55.0, higher_m=0.5)
+    picture = path_into(place.points(points_now(room)), place, room, every=4)
+    return sheet([("exo orange, ego path blue: both are saved", picture)])
+
+
+def prior_at(room: Room, frame: int) -> Tensor:
+    path, when = room.trajectory, slice(frame, frame + 1)
+    scene = replace(room.scene, moving=[room.scene.moving[frame]], frame_count=1, times_s=None)
+    return room.prior_of(scene, path=replace(path, w2c=path.w2c[when], times_s=path.times_s[when])).rgb[0]
+
+
