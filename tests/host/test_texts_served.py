@@ -1,4 +1,4 @@
-"""Translations and help pages reach the front end: the server hands them out at the addresses that it asks for."""
+"""Translations, help pages and their pictures reach the front end: the server hands them out where it asks for them."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def test_help_pages_are_served(client: ApiClient, object_info) -> None:
             # The front end takes an HTML answer for its own fallback page and shows no help.
             assert "text/html" not in answer.headers.get("Content-Type", "")
             assert answer.read().decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), node
+
+
+def test_help_pictures_are_served_as_pictures(client: ApiClient) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for node in read_locale(SOURCE):
+        with direct.open(f"{client.address}/extensions/{PACK_NAME}/docs/img/{node}.webp", timeout=20) as answer:
+            data = answer.read()
+            assert answer.headers.get("Content-Type") == "image/webp", node
+            assert data[:4] == b"RIFF" and data[8:12] == b"WEBP", node
