@@ -39,9 +39,9 @@ def depth_align(room: Room) -> np.ndarray:
            for name, depth_m in (("metric depth", metric.depth_m), ("aligned", aligned.depth_m))}
     low, high = (int(n) for n in (scale.flatten().argmin(), scale.flatten().argmax()))
     return sheet(
-        [("exo frame", room.exo[NOW]), ("aligned: metres", shown(aligned.depth_m[NOW]))],
-        [("metric, a frame", shown(metric.depth_m[low])), ("another: flickers", shown(metric.depth_m[high]))],
-        [("video: steady, no scale", depth_preview(video.depth_m[NOW:NOW + 1])[0]),
+        [("exo frame", room.exo[NOW]),
          ("what moves: left out", room.exo[NOW] * torch.where(moves[NOW], 1.0, 0.25)[..., None])],
+        [("in: metric, a frame", shown(metric.depth_m[low])), ("another: flickers", shown(metric.depth_m[high]))],
+        [("in: video, no scale", depth_preview(video.depth_m[NOW:NOW + 1])[0]),
+         ("out: steady metres", shown(aligned.depth_m[NOW]))],
         [("", curves(off, "scale, % off, over the frames", (-15, 0, 15)))])
-

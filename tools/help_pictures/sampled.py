@@ -24,7 +24,7 @@ from .small_model import STEPS, SmallModel
 NOW = 4  # of 9 frames; latent frames stand for 0, 4 and 8
 PIXEL = (40, 46)  # (x, y) of the 80 px ego picture
 LARGE = 400  # px, what views are made of the small picture at
-SMALL = 144  # px, a cell whose name is still readable when two of them fill the sheet
+SMALL = 96  # px, a cell whose name can still be read when two of them fill the sheet
 
 
 def load_lora(model: SmallModel) -> np.ndarray:
