@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..model_folder import open_model_folder
 from .captions import EGO_SECTION, EXO_SECTION, check_caption
 
 PICTURES = 4  # evenly over the clip, shown in order
@@ -79,20 +80,10 @@ def load_caption_model(folder: Path) -> tuple[Any, Any]:
     """
     key = str(folder)
     if key not in _LOADED:
-        try:
-            from transformers import AutoModelForImageTextToText, AutoProcessor
-        except ImportError as error:
-            raise EgoXInputError("caption model", got="transformers is not installed", expected="the train extra",
-                                 fix="pip install transformers, or give --captions FILE") from error
-        if not (folder / "config.json").is_file():
-            raise EgoXInputError("caption model", got=f"{folder.name!r} without config.json",
-                                 expected="a model's folder", fix="download one, such as Qwen2.5-VL")
-        try:
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
-        except (OSError, ValueError, ImportError) as error:
-            raise EgoXInputError(f"caption model {folder.name}", got=str(error).splitlines()[0],
-                                 expected="an image-text-to-text model", fix="download it again") from error
+        processor, model = open_model_folder(
+            folder, "AutoProcessor", "AutoModelForImageTextToText", what="caption model",
+            expected="the folder of an image-text-to-text model", where="download one, such as Qwen2.5-VL",
+            instead=", or give --captions FILE", dtype="auto")
         if not getattr(processor, "chat_template", None):
             raise EgoXInputError(f"caption model {folder.name}", got="no chat template",
                                  expected="an instruction model", fix="use the instruct or chat variant")

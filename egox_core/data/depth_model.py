@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError
+from ..model_folder import open_model_folder
 
 METRIC_TYPES = ("zoedepth", "depth_pro")  # always metric; Depth Anything says so in its configuration
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -49,19 +50,9 @@ def metric_depth(folder: Path, frames: Tensor) -> Tensor:
 def _load(folder: Path) -> torch.nn.Module:
     key = str(folder)
     if key not in _LOADED:
-        try:
-            from transformers import AutoModelForDepthEstimation
-        except ImportError as error:
-            raise EgoXInputError("depth model", got="transformers is not installed", expected="the train extra",
-                                 fix="pip install transformers, or give depth files") from error
-        if not (folder / "config.json").is_file():
-            raise EgoXInputError("depth model", got=f"{folder.name!r} without config.json", expected="a model's folder",
-                                 fix="download a metric depth model, such as Depth Anything V2 Metric")
-        try:
-            model = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True).eval()
-        except (OSError, ValueError) as error:
-            raise EgoXInputError(f"depth model {folder.name}", got=str(error).splitlines()[0],
-                                 expected="a depth estimation model", fix="download it again") from error
+        (model,) = open_model_folder(
+            folder, "AutoModelForDepthEstimation", what="depth model", expected="a depth estimation model",
+            where="download a metric depth model, such as Depth Anything V2 Metric", instead=", or give depth files")
         if model.config.model_type not in METRIC_TYPES and getattr(
                 model.config, "depth_estimation_type", "relative") != "metric":
             raise EgoXInputError(f"depth model {folder.name}", got="relative depth", expected="metric depth",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import EgoXInputError
+from ..model_folder import open_model_folder
 from .columns import DINO_WEIGHTS
 from .objects import ObjectMasks
 
@@ -30,19 +30,8 @@ class DinoFeatures:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from transformers import Dinov2Model
-        except ImportError as error:
-            raise EgoXInputError("DINO matching", got="transformers is not installed", expected="the train extra",
-                                 fix="pip install transformers") from error
-        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-            raise EgoXInputError("DINO matching", got=f"{folder.name!r} without config.json or .safetensors",
-                                 expected="a DINOv2 folder", fix=DINO_WEIGHTS)
-        try:
-            self.model = Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise EgoXInputError("DINO matching", got=str(error).splitlines()[0], expected="a DINOv2 model",
-                                 fix=DINO_WEIGHTS) from error
+        (self.model,) = open_model_folder(folder, "Dinov2Model", what="DINO matching", expected="a DINOv2 folder",
+                                          where=DINO_WEIGHTS)
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError
+from ..model_folder import open_model_folder
 from ..train.weights_file import read_header
 from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
 from .image import check_pair
@@ -68,20 +69,8 @@ class ClipImage:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from transformers import CLIPVisionModelWithProjection
-        except ImportError as error:
-            raise EgoXInputError("CLIP-I", got="transformers is not installed", expected="the train extra",
-                                 fix="pip install transformers") from error
-        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-            raise EgoXInputError("CLIP-I", got=f"{folder.name!r} without config.json or .safetensors",
-                                 expected="a CLIP folder", fix=CLIP_WEIGHTS)
-        try:
-            self.model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True,
-                                                                       use_safetensors=True).eval()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise EgoXInputError("CLIP-I", got=str(error).splitlines()[0], expected="a CLIP model",
-                                 fix=CLIP_WEIGHTS) from error
+        (self.model,) = open_model_folder(folder, "CLIPVisionModelWithProjection", what="CLIP-I",
+                                          expected="a CLIP folder", where=CLIP_WEIGHTS)
 
     @torch.no_grad()
     def __call__(self, generated: Tensor, truth: Tensor) -> Tensor:
