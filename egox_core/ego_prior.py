@@ -18,6 +18,7 @@ from .prior_presets import prior_preset
 from .progress import Progress, no_progress
 from .scene_points import join, select, to_device
 from .types import CameraModel, CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
+from .unseen_sides import ExoSight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +103,12 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
     background, device = torch.tensor(options.background), options.torch_device()
     static, ego_from_frame = to_device(scene.static, device), ego_from_frame.to(device)
+    hidden = None if scene.hidden is None else to_device(scene.hidden, device)
     covered = 0
     for t in range(scene.frame_count):
         progress(t, scene.frame_count, "render the ego prior")
         points = _chosen(static, scene.moving, t, ego_from_frame[t], options)
-        image = draw_points(points, camera, ego_from_frame[t], options)
+        image = draw_points(points, camera, ego_from_frame[t], options, hidden, _exo_sight(scene, t))
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
         covered += int(coverage.sum())
         yield PriorFrame(rgb=torch.where(coverage[..., None], image.rgb.cpu(), background), coverage=coverage,
@@ -115,6 +117,16 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
     if covered == 0:
         warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
                       "behind everything, or looks away; check pose, world frame and depth scale", stacklevel=2)
+
+
+def _exo_sight(scene: PointCloud, frame: int) -> ExoSight | None:
+    """The exo camera of a frame; None for a scene fused from several, of which each saw its own part."""
+    if scene.cameras > 1:
+        return None
+    if scene.exo_w2c is None:
+        return ExoSight(camera=scene.exo_camera, exo_from_frame=torch.eye(4, dtype=torch.float64)[:3])
+    return ExoSight(camera=scene.exo_camera,
+                    exo_from_frame=scene.exo_w2c[frame] if scene.exo_w2c.ndim == 3 else scene.exo_w2c)
 
 
 def _chosen(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_frame: Tensor,

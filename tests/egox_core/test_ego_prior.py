@@ -52,6 +52,7 @@ def points_at(xyz: list[list[float]]) -> PointSet:
     return PointSet(xyz=torch.tensor(xyz), rgb=torch.full((count, 3), 200, dtype=torch.uint8),
                     steps=0.06 * torch.eye(3)[None, :, :2].repeat(count, 1, 1), edge=torch.zeros(count),
                     stray=torch.zeros(count), spread=torch.zeros(count), back=torch.zeros(count, 3),
+                    back_steps=torch.zeros(count, 3, 2),
                     instance=torch.zeros(count, dtype=torch.int16), coarse=torch.ones(count, dtype=torch.bool))
 
 
