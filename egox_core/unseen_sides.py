@@ -21,10 +21,10 @@ MAX_SPREAD = 5e-4
 """Relative depth noise above which normals are too rough to tell a front from a back."""
 MARGIN = 0.02
 """Relative depth by which an unseen side must lie in front of a drawn surface to hide it."""
-THICKER = 1.3
+THICKER = 1.35
 """Moving things may be so much thicker than supposed: what exo doesn't see just then is not drawn through that either.
 It is known from other frames only, and nothing that exo shows of this moment is lost with it."""
-SMALLEST_PX = 1.5
+SMALLEST_PX = 1.0
 """Half the size of the least patch that is hidden, px of a picture 448 high: smaller ones are noise."""
 CRACK_PX, WIDE_CRACK_PX = 1.0, 2.0
 """Half the widest crack between the patches of unseen sides that is closed, px of a picture 448 high."""
