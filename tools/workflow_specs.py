@@ -57,7 +57,7 @@ def egox_demo(graph: Graph) -> Rows:
     loaders = Loaders(unet, vae, positive, negative, column=[unet, vae])
     lora = add_lora(graph, (unet, "MODEL"), "egox_demo_lora.safetensors")
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0, rays="auto",
-                     shift=DemoTraining().transformer.lora_rounds[-1].shift)
+                     shift=DemoTraining().transformer.sample_shift)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("Weights (small model), LoRA, prompt", [loaders.column, [lora, positive, negative]]), *row]]
 

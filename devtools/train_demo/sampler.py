@@ -80,4 +80,4 @@ def _sampler() -> WanSampler:
         host = find_host()
         save_text_embedding(None if host is None else Environment(host, Path(sys.executable), Layout()), files.text)
     return WanSampler(files.base, files.vae, _loras(), str(files.text),
-                      DemoTraining().transformer.lora_rounds[-1].shift)
+                      DemoTraining().transformer.sample_shift)

@@ -13,12 +13,14 @@ from devtools.errors import SetupError
 from devtools.layout import Layout
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.stop_request import StopRequest
+from egox_core.train.weights_file import weights_hash
 
 from .clips import make_clips
 from .files import WorkFiles
 from .lotus import save_text_embedding
 from .settings import DemoTraining
 from .transformer import ABLATIONS, base_values, lora_values, ship_base, ship_lora, train, untrained
+from .vae_revive import revive_vae
 from .vae_train import train_vae
 
 
@@ -51,12 +53,23 @@ def clips(context: StageContext) -> bool:
 
 
 def vae(context: StageContext) -> bool:
-    """Trains the VAE."""
-    files = context.files
-    if files.vae.is_file() and read_record(files, "vae"):
-        return True
-    record = train_vae(files.work / "vae", files.clips, context.training.vae, files.vae, context.device, context.tell)
-    return _done(files, "vae", record)
+    """Trains the VAE, then wakes the directions of its latent that fell asleep."""
+    files, chosen = context.files, context.training.vae
+    done = read_record(files, "vae") if files.vae.is_file() else None
+    rounds = list(done["rounds"]) if done is not None else []
+    if not rounds:
+        record = train_vae(files.work / "vae", files.clips, chosen, files.vae, context.device, context.tell)
+        if record is None:
+            return False
+        rounds.append(record)
+        _done(files, "vae", {"stage": "vae", "rounds": rounds})
+    if len(rounds) < 2:
+        record = revive_vae(files.work / "vae_woken", files.clips, chosen, files.vae, context.device, context.tell)
+        if record is None:
+            return False
+        rounds.append(record)
+        _done(files, "vae", {"stage": "vae", "rounds": rounds})
+    return True
 
 
 def base(context: StageContext) -> bool:
@@ -148,11 +161,19 @@ def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
     return read_json(file, "stage record") if file.is_file() else None
 
 
+def _fits(files: WorkFiles, views: bool) -> bool:
+    """Whether the latents are there, and those of this VAE."""
+    index = files.cache(views) / "index.json"
+    if not index.is_file():
+        return False
+    return read_json(index, "index of the latents")["models"]["vae"] == weights_hash(files.vae, "VAE")
+
+
 def _latents(context: StageContext, views: bool) -> bool:
     from .latents import LatentMaker, LatentSettings, make_latents
 
     files, training = context.files, context.training
-    if (files.cache(views) / "index.json").is_file():
+    if _fits(files, views):
         return True
     if not files.text.is_file():
         save_text_embedding(context.environment, files.text)

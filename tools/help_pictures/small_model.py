@@ -89,7 +89,7 @@ class SmallModel:
     @property
     def defaults(self) -> dict[str, Any]:
         """The demo's settings: its model is sampled with the shift that it was trained with last."""
-        return {"steps": STEPS, "shift": DemoTraining().transformer.lora_rounds[-1].shift}
+        return {"steps": STEPS, "shift": DemoTraining().transformer.sample_shift}
 
     @cached_property
     def sampler(self) -> CapturingSampler:
