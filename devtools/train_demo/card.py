@@ -11,8 +11,7 @@ from .settings import FIRST_SEED, DemoTraining
 
 STAGE_TEXT = {
     "vae": "**VAE**: Wan 2.1's class, {dim} channels wide; its linear skeleton first, then all of it, on pieces of "
-           "ego, exo and prior pictures; then given Wan's latent statistics, and directions of the latent that had "
-           "fallen asleep woken.",
+           "ego, exo and prior pictures; then given Wan's latent statistics.",
     "base": "**Base**: plain image-to-video on single views (exo alone, ego alone), all weights.",
     "lora": "**LoRA**: EgoX, by `train_egox.py`: exo clean, loss on the ego half, geometry-guided attention on.",
 }

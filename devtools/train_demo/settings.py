@@ -38,8 +38,6 @@ class VaeSettings:
     batch: int = 2  # pieces of crop x crop px
     crop: int = 64
     learning_rate: float = 1.5e-3
-    revive_steps: int = 1200  # after that, for directions of the latent that fell asleep
-    revive_rate: float = 1.5e-3
     latent_noise: float = 0.1  # of a latent channel's spread; a decoder that has seen noise forgives the sampler's
     seed: int = 1
 
@@ -66,8 +64,7 @@ class TransformerSettings:
     base_batch: int = 16
     base_rate: float = 1e-3
     lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=1200, rank=32, shift=3.0),
-                                          LoraRound(steps=4000, rank=64, shift=30.0),
-                                          LoraRound(steps=3000, rank=64, shift=30.0))
+                                          LoraRound(steps=4000, rank=64, shift=30.0))
     sample_shift: float = 60.0  # ten steps of it: nearly all of them settle what is where
     lora_batch: int = 16
     lora_rate: float = 2e-3

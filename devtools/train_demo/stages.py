@@ -20,7 +20,6 @@ from .files import WorkFiles
 from .lotus import save_text_embedding
 from .settings import DemoTraining
 from .transformer import ABLATIONS, base_values, lora_values, ship_base, ship_lora, train, untrained
-from .vae_revive import revive_vae
 from .vae_train import train_vae
 
 
@@ -53,23 +52,12 @@ def clips(context: StageContext) -> bool:
 
 
 def vae(context: StageContext) -> bool:
-    """Trains the VAE, then wakes the directions of its latent that fell asleep."""
-    files, chosen = context.files, context.training.vae
-    done = read_record(files, "vae") if files.vae.is_file() else None
-    rounds = list(done["rounds"]) if done is not None else []
-    if not rounds:
-        record = train_vae(files.work / "vae", files.clips, chosen, files.vae, context.device, context.tell)
-        if record is None:
-            return False
-        rounds.append(record)
-        _done(files, "vae", {"stage": "vae", "rounds": rounds})
-    if len(rounds) < 2:
-        record = revive_vae(files.work / "vae_woken", files.clips, chosen, files.vae, context.device, context.tell)
-        if record is None:
-            return False
-        rounds.append(record)
-        _done(files, "vae", {"stage": "vae", "rounds": rounds})
-    return True
+    """Trains the VAE."""
+    files = context.files
+    if files.vae.is_file() and read_record(files, "vae"):
+        return True
+    record = train_vae(files.work / "vae", files.clips, context.training.vae, files.vae, context.device, context.tell)
+    return _done(files, "vae", record)
 
 
 def base(context: StageContext) -> bool:

@@ -35,24 +35,23 @@ L1_SHARE = 0.1
 def train_vae(folder: Path, clips: Path, settings: VaeSettings, out: Path, device: str = "cpu",
               tell: Callable[[str], None] = print) -> dict[str, Any] | None:
     """Trains up to the last step and writes ``out``; its record, or None where it was stopped before (and saved)."""
-    return VaeRun(folder, clips, settings, torch.device(device), tell).train(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(folder, clips, settings, torch.device(device), tell)
+    with StopRequest() as stop:
+        while run.step < settings.steps and not stop.asked:
+            run.one_step()
+        run.save()
+        if run.step < settings.steps:
+            return None
+    return run.finish(out)
 
 
-def picture_loss(drawn: Tensor, video: Tensor) -> Tensor:
-    """Squared error, and a little absolute error, which lets outlines be sharp."""
-    error = drawn - video
-    return error.square().mean() + L1_SHARE * error.abs().mean()
-
-
-class VaeRun:
-    """One training, from its state on the disk or from :meth:`start`."""
-
+class _Run:
     def __init__(self, folder: Path, clips: Path, settings: VaeSettings, device: torch.device,
                  tell: Callable[[str], None]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.state_file, self.log = folder / "vae_state.pt", folder / "vae_log.jsonl"
         self.settings, self.device, self.tell = settings, device, tell
-        self.model = self.start().to(device)
+        self.model = whole_clips(new_vae(settings.dim, settings.seed)).to(device)
         for layer in self.model.modules():  # the layout in which a CPU convolves twice as fast
             if isinstance(layer, nn.Conv3d | nn.Conv2d):
                 last = torch.channels_last_3d if isinstance(layer, nn.Conv3d) else torch.channels_last
@@ -60,7 +59,6 @@ class VaeRun:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99),
                                            weight_decay=0.0)
         self.ema = EMAModel(self.model.parameters(), decay=0.999)
-        self.steps = settings.steps
         self.step, self.seconds = 0, 0.0
         if self.state_file.is_file():
             self._load()
@@ -68,29 +66,23 @@ class VaeRun:
         self.validation = [c for f in shard_files(clips, "validation")[:1] for c in read_shard(f)]
         self.saved = time.monotonic()
 
-    def train(self, out: Path) -> dict[str, Any] | None:
-        """Up to the last step; the record, or None where a signal stopped it."""
-        with StopRequest() as stop:
-            while self.step < self.steps and not stop.asked:
-                self.one_step()
-            self.save()
-            if self.step < self.steps:
-                return None
-        return self.finish(out)
-
     def one_step(self) -> None:
         settings, started = self.settings, time.monotonic()
         if self.step % LOOK_STEPS == 0 or not self.pool.videos["ego"]:
             while not self.pool.look():
                 time.sleep(5)  # the first clips are still being drawn
-        rate = settings.learning_rate * _factor(self.step, self.steps)
+        rate = settings.learning_rate * _factor(self.step, settings.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         draw = np.random.default_rng((settings.seed, self.step))
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
         video = self.pool.pieces(settings.batch, settings.crop, draw).to(self.device)
         video = video.contiguous(memory_format=torch.channels_last_3d)
-        loss = self.loss(video)
+        with torch.autocast(self.device.type, torch.bfloat16), self._skeleton(self.step < settings.skeleton_steps):
+            raw = encode(self.model, video)
+            drawn = decode(self.model, raw + settings.latent_noise * noise_like(raw)).float()
+        error = drawn - video
+        loss = error.square().mean() + L1_SHARE * error.abs().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -98,22 +90,10 @@ class VaeRun:
         self.ema.step(self.model.parameters())
         self.step += 1
         self.seconds += time.monotonic() - started
-        if self.step % CHECK_STEPS == 0 or self.step == self.steps:
+        if self.step % CHECK_STEPS == 0 or self.step == settings.steps:
             self._check(loss.item())
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
-
-    def start(self) -> nn.Module:
-        """The network before the first step."""
-        return whole_clips(new_vae(self.settings.dim, self.settings.seed))
-
-    def loss(self, video: Tensor) -> Tensor:
-        """Of one batch [B, 3, T, H, W]."""
-        with torch.autocast(self.device.type, torch.bfloat16), self._skeleton(self.step < self.settings.skeleton_steps):
-            raw = encode(self.model, video)
-            spread = raw.detach().float().std(dim=(0, 2, 3, 4), keepdim=True)
-            drawn = decode(self.model, raw + self.settings.latent_noise * spread * torch.randn_like(raw)).float()
-        return picture_loss(drawn, video)
 
     @contextmanager
     def _skeleton(self, on: bool) -> Iterator[None]:
@@ -187,6 +167,17 @@ class VaeRun:
         with torch.no_grad():
             return {name: round(_psnr(self.model, torch.stack([getattr(c, name) for c in self.validation]),
                                       self.device), 3) for name in ("ego", "exo", "prior")}
+
+
+@torch.no_grad()
+def noise_like(raw: Tensor) -> Tensor:
+    """Noise [B, 16, t, h, w] with the spread of ``raw`` in every direction, not channel by channel: what little two
+    channels differ in must not drown in what they share, or those directions fall asleep."""
+    with torch.autocast(raw.device.type, enabled=False):
+        flat = raw.float().movedim(1, 0).flatten(1)
+        spread, directions = torch.linalg.eigh(torch.cov(flat))
+        noise = directions * spread.clamp_min(0).sqrt() @ torch.randn_like(flat)
+    return noise.reshape(raw.shape[1], raw.shape[0], *raw.shape[2:]).movedim(0, 1).to(raw.dtype)
 
 
 def _shortcut(layer: WanResidualBlock) -> Callable[..., Tensor]:

@@ -16,7 +16,7 @@ SPEC = SyntheticSpec(seed=1, frames=9, fps=7.0, exo_width=224, exo_height=128, e
 def test_figures_of_a_small_take() -> None:
     row = measure_seed(SPEC, every=4)
     exact, clean, released = row["exact"], row["noisy_clean"], row["noisy_released"]
-    assert exact["psnr_static"] > 26 and exact["psnr_moving"] > 17  # a quarter of the size that the bars are for
+    assert exact["psnr_static"] > 25 and exact["psnr_moving"] > 17  # a quarter of the size that the bars are for
     assert exact["recall"] >= 0.93 and exact["precision"] >= 0.8
     assert exact["psnr_static"] > clean["psnr_static"] and clean["psnr_moving"] > released["psnr_moving"]
     assert exact["precision"] >= exact["precision_now"]  # the standing scene counts in whichever frame exo saw it

@@ -8,9 +8,9 @@ from typing import Any
 LOADERS = frozenset({"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader"})
 TEXT = frozenset({"LotusConditioning", "CLIPTextEncode"})
 FREE = frozenset({"width", "height", "size", "steps", "cfg", "seed", "lora_name", "filename_prefix", "frame_count",
-                  "file", "preset", "rays"})
+                  "file", "preset", "rays", "shift"})
 """Values that may differ: the demo is smaller and shorter, of another sample, and its weights have other names and were
-trained on other priors and rays."""
+trained on other priors, rays and noise levels."""
 
 
 def role(prompt: dict[str, Any], node_id: str) -> str:
