@@ -31,6 +31,7 @@ SETTINGS = {
     "LiteGraph.Canvas.MaximumFps": 20,
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
+    "Comfy.RightSidePanel.IsOpen": False,  # a help page that was opened before leaves it open
 }
 
 _LISTEN = """() => {
