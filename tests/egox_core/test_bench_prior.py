@@ -17,7 +17,7 @@ def test_figures_of_a_small_take() -> None:
     row = measure_seed(SPEC, every=4)
     exact, clean, released = row["exact"], row["noisy_clean"], row["noisy_released"]
     assert exact["psnr_static"] > 25 and exact["psnr_moving"] > 17  # a quarter of the size that the bars are for
-    assert exact["recall"] >= 0.93 and exact["precision"] >= 0.8
+    assert exact["recall"] >= 0.9 and exact["precision"] >= 0.8
     assert exact["psnr_static"] > clean["psnr_static"] and clean["psnr_moving"] > released["psnr_moving"]
     assert exact["precision"] >= exact["precision_now"]  # the standing scene counts in whichever frame exo saw it
     assert 0 < exact["change_inside"] < exact["change"] < 0.05 and row["mask_iou"] > 0.5
