@@ -22,8 +22,8 @@ from egox_core.safe_files import write_whole
 from egox_core.wan_latents import CHANNELS, LATENT_MEAN, LATENT_STD
 from tools.standin_shapes import vae_shapes
 
-EVEN = 0.8
-"""Gain of that part of a new convolution which treats all mixtures of channels alike."""
+RANDOM = 0.25
+"""Gain of the random part of a new convolution, beside the part that hands channels on with gain 1."""
 LEAST_WEIGHT = 3e-3
 """Of the largest: directions that show less count as much as this, or float16 weights could not undo the change."""
 
@@ -31,17 +31,16 @@ LEAST_WEIGHT = 3e-3
 def new_vae(dim: int, seed: int) -> AutoencoderKLWan:
     """The network with weights that let the picture through from the first step.
 
-    Every convolution has gain 1 and no bias, residual branches and the attention add nothing yet, and the convolutions
-    over time pass frames on or average them. With torch's own start such a network sits at a grey picture for hundreds
-    of steps. Part of each convolution turns the channels of a pixel without weighing them (an orthogonal matrix):
-    chained random ones alone hand on one mixture of colours a hundred times fainter than another, and training hardly
-    ever found the faint one.
+    Every convolution hands channel on to channel, beside a random part, and has no bias; residual branches and the
+    attention add nothing yet, and the convolutions over time pass frames on or average them: a small blurred copy of
+    the picture gets through, roughly in its colours. With torch's own start such a network sits at a grey picture for
+    hundreds of steps; with random convolutions alone its skeleton is at 20.8 dB after 1,500 steps, with this 23.9.
     """
     torch.manual_seed(seed)
     model = AutoencoderKLWan(base_dim=dim)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Conv3d):
-            nn.init.normal_(layer.weight, std=(1 - EVEN**2) ** 0.5 * layer.weight[0].numel() ** -0.5)
+            nn.init.normal_(layer.weight, std=RANDOM * layer.weight[0].numel() ** -0.5)
             _pass_channels(layer.weight)
             nn.init.zeros_(layer.bias)
     for layer in model.modules():
@@ -56,11 +55,10 @@ def new_vae(dim: int, seed: int) -> AutoencoderKLWan:
 
 @torch.no_grad()
 def _pass_channels(weight: Tensor) -> None:
-    """Adds the even part to [out, in, (time,) height, width]: this frame's pixel in the middle."""
-    out, given = weight.shape[:2]
-    turn = nn.init.orthogonal_(torch.empty(out, given)) * max(1.0, out / given) ** 0.5
+    """Adds the channels of this frame's pixel in the middle to [out, in, (time,) height, width]."""
+    channels = torch.arange(min(weight.shape[:2]))
     middle = weight[:, :, -1] if weight.dim() == 5 else weight
-    middle[..., middle.shape[-2] // 2, middle.shape[-1] // 2] += EVEN * turn
+    middle[channels, channels, middle.shape[-2] // 2, middle.shape[-1] // 2] += 1
 
 
 def _pass_time(conv: WanCausalConv3d, mode: str) -> None:

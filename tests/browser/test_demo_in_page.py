@@ -17,13 +17,19 @@ SEEN = """async (name) => {
   const canvas = document.createElement('canvas');
   canvas.width = video.videoWidth; canvas.height = video.videoHeight;
   const context = canvas.getContext('2d');
-  context.drawImage(video, 0, 0);
-  const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
-  let sum = 0, squares = 0;
-  for (let i = 0; i < data.length; i += 4) { sum += data[i]; squares += data[i] * data[i]; }
-  const n = data.length / 4, box = video.getBoundingClientRect();
+  const spread = () => {
+    context.drawImage(video, 0, 0);
+    const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+    let sum = 0, squares = 0;
+    for (let i = 0; i < data.length; i += 4) { sum += data[i]; squares += data[i] * data[i]; }
+    const n = data.length / 4;
+    return Math.sqrt(squares / n - (sum / n) ** 2);
+  };
+  // A busy software renderer has a frame's data some time before it has the frame.
+  for (let tries = 0; tries < 100 && spread() < 1; tries++) await new Promise((done) => setTimeout(done, 100));
+  const box = video.getBoundingClientRect();
   return { width: video.videoWidth, height: video.videoHeight, seconds: video.duration,
-           deviation: Math.sqrt(squares / n - (sum / n) ** 2), shown: box.width * box.height };
+           deviation: spread(), shown: box.width * box.height };
 }"""
 
 

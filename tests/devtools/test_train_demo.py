@@ -95,19 +95,16 @@ def test_pieces_come_from_new_shards_too(clips):
     assert pieces.shape == (5, 3, 5, 16, 16) and float(pieces.abs().max()) <= 1
 
 
-def test_a_new_vae_hands_on_every_mixture_of_colours():
-    """From the picture to the latent and from the latent to the picture, the faintest one at least a tenth as strong as
-    the strongest: chained plain random convolutions keep a hundredth of it, which training hardly ever found."""
+def test_a_new_vae_draws_a_copy_in_its_own_colours():
+    """Roughly, beside what the random parts add; random convolutions alone would draw any colour as any other."""
     for seed in (1, 2, 3):
         model = whole_clips(new_vae(16, seed))
+        colours = torch.cat((torch.eye(3), 1 - torch.eye(3))) - 0.5
         with torch.no_grad():
-            into = [encode(model, torch.full((1, 1, 5, 32, 32), 0.5) * colour.view(1, 3, 1, 1, 1))[..., -1, 2, 2]
-                    for colour in torch.eye(3)]
-            zero = torch.zeros(1, 16, 2, 4, 4)
-            out = [decode(model, zero + channel.view(1, 16, 1, 1, 1))[..., -1, 16, 16] for channel in torch.eye(16)]
-        for found in (torch.cat(into), torch.cat(out)):
-            strengths = torch.linalg.svdvals(found)
-            assert strengths[2] > 0.1 * strengths[0]
+            drawn = torch.stack([decode(model, encode(model, c.view(1, 3, 1, 1, 1).expand(1, 3, 5, 32, 32)))
+                                 for c in colours])[:, 0, :, -1, 8:24, 8:24].mean((-1, -2))
+        alike = torch.nn.functional.cosine_similarity(drawn, colours)
+        assert float(alike.min()) > 0.3 and float(alike.mean()) > 0.5, alike
 
 
 def test_noise_has_the_spread_of_what_it_is_added_to():
