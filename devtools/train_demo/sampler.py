@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from .lotus import save_text_embedding
 from .settings import FIRST_SEED, DemoTraining
 from .stages import ablation_lora, read_record, work_folder
 from .transformer import ABLATIONS
+
+Sampler = TypeVar("Sampler", bound=WanSampler)
 
 
 def generate(clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarray:
@@ -70,8 +72,12 @@ def _loras() -> dict[str, Path]:
     return {FULL: files.lora, **{name: file for name, file in trained.items() if file.is_file()}}
 
 
-@lru_cache(maxsize=1)
-def _sampler() -> WanSampler:
+def open_sampler(kind: type[Sampler], loras: Mapping[str, Path]) -> Sampler:
+    """The files that ship and these LoRAs in a sampler of this kind, with the flow shift that they are sampled with.
+
+    Raises:
+        SetupError: the small model isn't there.
+    """
     files = _files()
     missing = [f.name for f in (files.base, files.vae, files.lora) if not f.is_file()]
     if missing:
@@ -79,5 +85,9 @@ def _sampler() -> WanSampler:
     if not files.text.is_file():
         host = find_host()
         save_text_embedding(None if host is None else Environment(host, Path(sys.executable), Layout()), files.text)
-    return WanSampler(files.base, files.vae, _loras(), str(files.text),
-                      DemoTraining().transformer.sample_shift)
+    return kind(files.base, files.vae, loras, str(files.text), DemoTraining().transformer.sample_shift)
+
+
+@lru_cache(maxsize=1)
+def _sampler() -> WanSampler:
+    return open_sampler(WanSampler, _loras())

@@ -76,8 +76,16 @@ class Room:
 
     def trajectory_now(self) -> CameraTrajectory:
         """The ego camera at ``NOW`` alone."""
-        path, now = self.trajectory, slice(NOW, NOW + 1)
-        return replace(path, w2c=path.w2c[now], times_s=path.times_s[now])
+        return self.trajectory_at(NOW)
+
+    def trajectory_at(self, frame: int) -> CameraTrajectory:
+        """The ego camera at one frame alone."""
+        path, when = self.trajectory, slice(frame, frame + 1)
+        return replace(path, w2c=path.w2c[when], times_s=path.times_s[when])
+
+    def scene_at(self, frame: int) -> PointCloud:
+        """The whole clip's background with the moving points of one frame alone."""
+        return replace(self.scene, moving=[self.scene.moving[frame]], frame_count=1, times_s=None)
 
     def prior(self, preset: str) -> EgoPrior:
         """The prior of ``NOW``: a clip of one frame."""
@@ -89,8 +97,8 @@ class Room:
 
     @cached_property
     def scene_now(self) -> PointCloud:
-        """The whole clip's background with the moving points of ``NOW`` alone."""
-        return replace(self.scene, moving=[self.scene.moving[NOW]], frame_count=1, times_s=None)
+        """:meth:`scene_at` of ``NOW``, made once."""
+        return self.scene_at(NOW)
 
     # -- further cameras
 

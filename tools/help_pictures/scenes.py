@@ -103,8 +103,4 @@ def save_trajectory(room: Room) -> np.ndarray:
 
 
 def prior_at(room: Room, frame: int) -> Tensor:
-    path, when = room.trajectory, slice(frame, frame + 1)
-    scene = replace(room.scene, moving=[room.scene.moving[frame]], frame_count=1, times_s=None)
-    return room.prior_of(scene, path=replace(path, w2c=path.w2c[when], times_s=path.times_s[when])).rgb[0]
-
-
+    return room.prior_of(room.scene_at(frame), path=room.trajectory_at(frame)).rgb[0]

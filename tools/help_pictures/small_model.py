@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks._held_out import HeldOutClip, clip_of_take
-from benchmarks._sampler import SampleSettings
+from benchmarks._sampler import FULL, SampleSettings
 from benchmarks._wan_sampler import WanSampler
-from devtools.environment import Environment
-from devtools.host import find_host
 from devtools.layout import Layout
 from devtools.train_demo.clips import clip_spec
 from devtools.train_demo.files import WorkFiles
-from devtools.train_demo.lotus import save_text_embedding
+from devtools.train_demo.sampler import open_sampler
 from devtools.train_demo.settings import FIRST_SEED, DemoTraining
 from devtools.train_demo.stages import work_folder
 from egox_core.attention_rows import AttentionRecord
@@ -88,16 +84,12 @@ class SmallModel:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The demo's settings: its model is sampled with the shift that it was trained with last."""
-        return {"steps": STEPS, "shift": DemoTraining().transformer.sample_shift}
+        """The demo's settings; the shift is the sampler's own."""
+        return {"steps": STEPS}
 
     @cached_property
     def sampler(self) -> CapturingSampler:
-        files = WorkFiles(work_folder(None, Layout().state))
-        if not files.text.is_file():
-            host = find_host()
-            save_text_embedding(None if host is None else Environment(host, Path(sys.executable), Layout()), files.text)
-        return CapturingSampler(files.base, files.vae, {"full": files.lora}, str(files.text))
+        return open_sampler(CapturingSampler, {FULL: WorkFiles(work_folder(None, Layout().state)).lora})
 
     def ego(self, **settings: Any) -> Tensor:  # [T, S, S, 3] uint8
         """The ego video; ``settings`` as :class:`SampleSettings` has them."""
