@@ -63,8 +63,7 @@ class TransformerSettings:
     base_steps: int = 1000
     base_batch: int = 16
     base_rate: float = 1e-3
-    lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=1200, rank=32, shift=3.0),
-                                          LoraRound(steps=4000, rank=64, shift=30.0))
+    lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=3200, rank=64, shift=30.0),)
     sample_shift: float = 60.0  # ten steps of it: nearly all of them settle what is where
     lora_batch: int = 16
     lora_rate: float = 2e-3

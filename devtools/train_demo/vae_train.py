@@ -22,7 +22,7 @@ from egox_core.train.stop_request import StopRequest
 from .clip_pool import ClipPool
 from .clips import read_shard, shard_files
 from .settings import VaeSettings
-from .vae_model import decode, encode, new_vae, picture_weights, save_vae, settle_latents, whole_clips
+from .vae_model import cell_colours, decode, encode, new_vae, picture_weights, save_vae, settle_latents, whole_clips
 
 SAVE_SECONDS = 180.0
 LOOK_STEPS = 50
@@ -82,7 +82,7 @@ class _Run:
             raw = encode(self.model, video)
             drawn = decode(self.model, raw + settings.latent_noise * noise_like(raw)).float()
         error = drawn - video
-        loss = error.square().mean() + L1_SHARE * error.abs().mean()
+        loss = error.square().mean() + L1_SHARE * error.abs().mean() + cell_colours(error).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
