@@ -63,7 +63,8 @@ class TransformerSettings:
     base_steps: int = 1000
     base_batch: int = 16
     base_rate: float = 1e-3
-    lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=3200, rank=64, shift=30.0),)
+    lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=2400, rank=64, shift=30.0),
+                                          LoraRound(steps=4000, rank=64, shift=30.0))
     sample_shift: float = 60.0  # ten steps of it: nearly all of them settle what is where
     lora_batch: int = 16
     lora_rate: float = 2e-3
@@ -83,7 +84,7 @@ class DemoTraining:
     test_clips: int = 64
     base_clips: int = 640  # of the training clips, for the base's single views
     clip_variants: int = 2  # of each training clip, for the LoRA: as it is, mirrored, recoloured
-    ablation_steps: int = 500
+    ablation_steps: int = 300
     ablation_seeds: int = 1  # two where a GPU is at hand
 
     def clips_of(self, split: Split) -> int:
