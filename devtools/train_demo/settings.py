@@ -43,6 +43,14 @@ class VaeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRound:
+    """A part of the base's training, which begins with the weights of the part before."""
+
+    steps: int
+    shift: float  # of the noise levels that are drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoraRound:
     """A part of the LoRA's training, which begins with the weights of the part before."""
 
@@ -60,7 +68,7 @@ class TransformerSettings:
     layers: int = 8
     ffn: int = 1024
     text_dim: int = 1024  # LotusConditioning's, so that no text encoder has to ship
-    base_steps: int = 1000
+    base_rounds: tuple[BaseRound, ...] = (BaseRound(steps=1000, shift=3.0), BaseRound(steps=4000, shift=10.0))
     base_batch: int = 16
     base_rate: float = 1e-3
     lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=2400, rank=64, shift=30.0),
@@ -82,7 +90,7 @@ class DemoTraining:
     train_clips: int = 1696
     validation_clips: int = 64
     test_clips: int = 64
-    base_clips: int = 640  # of the training clips, for the base's single views
+    base_clips: int = 1696  # of the training clips, for the base's single views
     clip_variants: int = 2  # of each training clip, for the LoRA: as it is, mirrored, recoloured
     ablation_steps: int = 300
     ablation_seeds: int = 1  # two where a GPU is at hand

@@ -61,17 +61,25 @@ def vae(context: StageContext) -> bool:
 
 
 def base(context: StageContext) -> bool:
-    """Trains the base on single views."""
+    """Trains the base on single views, in rounds like the LoRA's."""
     files, training = context.files, context.training
-    if files.base.is_file() and read_record(files, "base"):
-        return True
-    if not _latents(context, views=True):
-        return False
-    untrained(files.work / "untrained.safetensors", training.transformer)
-    record = train(files, "base", base_values(files, training))
-    if record is not None:
-        ship_base(files, record)
-    return _done(files, "base", record)
+    chosen = training.transformer
+    rounds = _rounds(files, "base", files.base)
+    for number in range(len(rounds), len(chosen.base_rounds)):
+        if not _latents(context, views=True):
+            return False
+        start = files.base if number else files.work / "untrained.safetensors"
+        if not number:
+            untrained(start, chosen)
+        name = f"base-{number + 1}"
+        record = train(files, name, base_values(files, training, start, chosen.base_rounds[number],
+                                                chosen.seed + number))
+        if record is None:
+            return False
+        ship_base(files.run(name), files.base, record)
+        rounds.append(record)
+        _done(files, "base", {"stage": "base", "rounds": rounds})
+    return True
 
 
 def lora(context: StageContext) -> bool:
@@ -79,8 +87,7 @@ def lora(context: StageContext) -> bool:
     optimizer and a short warm-up, so that training can go on wherever the weights are."""
     files, training = context.files, context.training
     chosen = training.transformer
-    done = read_record(files, "lora")
-    rounds = list(done["rounds"]) if done is not None and files.lora.is_file() else []
+    rounds = _rounds(files, "lora", files.lora)
     for number in range(len(rounds), len(chosen.lora_rounds)):
         if not _latents(context, views=False):
             return False
@@ -147,6 +154,12 @@ def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
     """What a finished stage wrote down."""
     file = files.records / f"{stage}.json"
     return read_json(file, "stage record") if file.is_file() else None
+
+
+def _rounds(files: WorkFiles, stage: str, weights: Path) -> list[dict[str, Any]]:
+    """The records of the rounds that are done."""
+    done = read_record(files, stage)
+    return list(done["rounds"]) if done is not None and weights.is_file() else []
 
 
 def _fits(files: WorkFiles, views: bool) -> bool:

@@ -19,7 +19,7 @@ from egox_core.train.export import export
 from egox_core.train.wan_base import save_native
 
 from .files import WorkFiles
-from .settings import DemoTraining, LoraRound, TransformerSettings
+from .settings import BaseRound, DemoTraining, LoraRound, TransformerSettings
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
@@ -68,11 +68,11 @@ def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, A
                            for line in log if any(k.startswith("validation") for k in line)][-1:]}
 
 
-def base_values(files: WorkFiles, training: DemoTraining) -> dict[str, Any]:
-    """All weights, plain image-to-video on single views."""
+def base_values(files: WorkFiles, training: DemoTraining, start: Path, part: BaseRound, seed: int) -> dict[str, Any]:
+    """All weights, plain image-to-video on single views, from those of ``start``."""
     chosen = training.transformer
-    return {**_common(chosen.seed), "task": "base_i2v", "base": str(files.work / "untrained.safetensors"),
-            "cache": str(files.cache(views=True)), "steps": chosen.base_steps, "batch_size": chosen.base_batch,
+    return {**_common(seed), "task": "base_i2v", "base": str(start), "timesteps": {"shift": part.shift},
+            "cache": str(files.cache(views=True)), "steps": part.steps, "batch_size": chosen.base_batch,
             "memory": {"base_dtype": "float32", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
             "optimizer": _optimizer(chosen.base_rate)}
 
@@ -100,13 +100,13 @@ def _optimizer(rate: float) -> dict[str, Any]:
     return {"learning_rate": rate, "warmup_steps": 100, "weight_decay": 0.01, "final_factor": 0.05}
 
 
-def ship_base(files: WorkFiles, record: Mapping[str, Any]) -> None:
+def ship_base(run: Path, target: Path, record: Mapping[str, Any]) -> None:
     """The base in float16, in ComfyUI's naming."""
-    source = files.run("base") / "base.safetensors"
+    source = run / "base.safetensors"
     with safe_open(source, "pt") as stream:
         told = dict(stream.metadata())
     weights = {k: v.half() for k, v in load_file(source).items()}
-    with write_whole(files.base) as temporary:
+    with write_whole(target) as temporary:
         save_file(weights, temporary, metadata={**told, "egox.stage": json.dumps(dict(record))})
 
 

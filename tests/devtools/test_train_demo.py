@@ -19,6 +19,7 @@ from devtools.train_demo.files import WorkFiles
 from devtools.train_demo.settings import (
     FIRST_SEED,
     MOST_CLIPS,
+    BaseRound,
     ClipSettings,
     DemoTraining,
     LoraRound,
@@ -212,7 +213,8 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     """VAE, latents, base, LoRA and card, end to end, a few steps each."""
     training = DemoTraining(
         clips=TINY, vae=TINY_VAE, train_clips=3, validation_clips=2, test_clips=1, base_clips=3,
-        transformer=replace(DemoTraining().transformer, heads=2, layers=1, ffn=64, base_steps=3, base_batch=2,
+        transformer=replace(DemoTraining().transformer, heads=2, layers=1, ffn=64, base_batch=2,
+                            base_rounds=(BaseRound(steps=3, shift=3.0), BaseRound(steps=2, shift=10.0)),
                             lora_rounds=(LoraRound(steps=3, rank=2, shift=3.0), LoraRound(steps=2, rank=4, shift=20.0)),
                             lora_batch=2))
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
@@ -232,6 +234,10 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     assert any(v.any() for k, v in lora.items() if "lora_B" in k or "lora_up" in k)
     record = json.loads((files.records / "lora.json").read_text(encoding="utf-8"))
     assert [part["steps"] for part in record["rounds"]] == [3, 2]
+    record = json.loads((files.records / "base.json").read_text(encoding="utf-8"))
+    assert [part["steps"] for part in record["rounds"]] == [3, 2]
+    asked = (files.run("base-2") / "asked.yaml").read_text(encoding="utf-8")
+    assert f"base: {files.base}" in asked and "shift: 10.0" in asked
     asked = (files.run("lora-2") / "asked.yaml").read_text(encoding="utf-8")
     assert f"init_lora: {files.lora}" in asked, "the second round starts from the first one's weights"
     before = time.time()
