@@ -12,7 +12,7 @@ from torch import Tensor
 from .cameras import pixel_rays
 from .errors import EgoXInputError
 from .point_drawing import draw_points
-from .poses import camera_centre, compose, invert, validate_w2c
+from .poses import camera_centre, compose, invert, pose_of_frame, validate_w2c
 from .prior_options import PriorOptions
 from .prior_presets import prior_preset
 from .progress import Progress, no_progress
@@ -125,8 +125,7 @@ def _exo_sight(scene: PointCloud, frame: int) -> ExoSight | None:
         return None
     if scene.exo_w2c is None:
         return ExoSight(camera=scene.exo_camera, exo_from_frame=torch.eye(4, dtype=torch.float64)[:3])
-    return ExoSight(camera=scene.exo_camera,
-                    exo_from_frame=scene.exo_w2c[frame] if scene.exo_w2c.ndim == 3 else scene.exo_w2c)
+    return ExoSight(camera=scene.exo_camera, exo_from_frame=pose_of_frame(scene.exo_w2c, frame))
 
 
 def _chosen(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_frame: Tensor,

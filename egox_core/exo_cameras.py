@@ -20,7 +20,7 @@ from .cameras import CameraModel, inside_picture, pixel_rays, project, rescale
 from .ego_prior import iter_ego_prior
 from .errors import EgoXInputError
 from .pointcloud import SceneOptions, build_scene
-from .poses import compose, invert, transform
+from .poses import compose, invert, pose_of_frame, transform
 from .prior_presets import prior_preset
 from .progress import Progress, no_progress
 from .types import CameraTrajectory, DepthVideo
@@ -123,7 +123,7 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     near, far = (math.cos(math.radians(a)) for a in FACING_DEG)
     shares = []
     for t in frames:
-        exo_from_world = None if candidate.exo_w2c is None else _one(candidate.exo_w2c, t).double()
+        exo_from_world = None if candidate.exo_w2c is None else pose_of_frame(candidate.exo_w2c, t).double()
         exo_from_ego = invert(candidate.trajectory.w2c[t].double())
         exo_from_ego = exo_from_ego if exo_from_world is None else compose(exo_from_world, exo_from_ego)
         seen = torch.zeros(len(rays), dtype=torch.float64)
@@ -140,10 +140,6 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
 
 def _spread(count: int, frames: int) -> list[int]:
     return sorted({round(i * (count - 1) / max(frames - 1, 1)) for i in range(min(frames, count))})
-
-
-def _one(w2c: Tensor, frame: int) -> Tensor:
-    return w2c[frame] if w2c.ndim == 3 else w2c
 
 
 def _at(w2c: Tensor | None, index: Tensor) -> Tensor | None:

@@ -14,7 +14,7 @@ from .errors import EgoXInputError
 from .frame_store import drop_pages
 from .hidden_planes import find_planes, hidden_parts
 from .moving_camera import fuse_moving, is_moving
-from .poses import invert, validate_w2c
+from .poses import invert, pose_of_frame, validate_w2c
 from .progress import Progress, no_progress
 from .static_background import StaticBackground, fuse_static, to_uint8
 from .surface_lift import depth_rays, lift, no_points
@@ -89,7 +89,7 @@ def frame_from_exo(exo_w2c: Tensor | None, frame: int) -> Tensor | None:
     """[3, 4] float64 from the exo camera of one frame to the scene's frame; None: they are the same."""
     if exo_w2c is None:
         return None
-    return invert(exo_w2c[frame] if exo_w2c.ndim == 3 else exo_w2c)
+    return invert(pose_of_frame(exo_w2c, frame))
 
 
 def build_scene(exo_frames: Tensor, depth: DepthVideo, options: SceneOptions = SceneOptions(), *,  # noqa: B008 frozen

@@ -54,6 +54,11 @@ def validate_w2c(w2c, name: str) -> Tensor:
     return pose
 
 
+def pose_of_frame(w2c: Tensor, frame: int) -> Tensor:
+    """[3, 4] of one frame, from [T, 3, 4] or from the one pose [3, 4] of a camera that stands still."""
+    return w2c[frame] if w2c.ndim == 3 else w2c
+
+
 def invert(target_from_source: Tensor) -> Tensor:
     """source_from_target of rigid transforms [..., 3, 4]."""
     rotation = target_from_source[..., :3].transpose(-1, -2)
