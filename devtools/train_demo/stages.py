@@ -64,22 +64,14 @@ def base(context: StageContext) -> bool:
     """Trains the base on single views, in rounds like the LoRA's."""
     files, training = context.files, context.training
     chosen = training.transformer
-    rounds = _rounds(files, "base", files.base)
-    for number in range(len(rounds), len(chosen.base_rounds)):
-        if not _latents(context, views=True):
-            return False
+
+    def values(number: int) -> dict[str, Any]:
         start = files.base if number else files.work / "untrained.safetensors"
         if not number:
             untrained(start, chosen)
-        name = f"base-{number + 1}"
-        record = train(files, name, base_values(files, training, start, chosen.base_rounds[number],
-                                                chosen.seed + number))
-        if record is None:
-            return False
-        ship_base(files.run(name), files.base, record)
-        rounds.append(record)
-        _done(files, "base", {"stage": "base", "rounds": rounds})
-    return True
+        return base_values(files, training, start, chosen.base_rounds[number], chosen.seed + number)
+
+    return _train_rounds(context, "base", files.base, len(chosen.base_rounds), values, ship_base, views=True)
 
 
 def lora(context: StageContext) -> bool:
@@ -87,21 +79,13 @@ def lora(context: StageContext) -> bool:
     optimizer and a short warm-up, so that training can go on wherever the weights are."""
     files, training = context.files, context.training
     chosen = training.transformer
-    rounds = _rounds(files, "lora", files.lora)
-    for number in range(len(rounds), len(chosen.lora_rounds)):
-        if not _latents(context, views=False):
-            return False
-        values = lora_values(files, training, {}, chosen.lora_rounds[number], chosen.seed + number)
-        if number:
-            values["init_lora"] = str(files.lora)
-        name = f"lora-{number + 1}"
-        record = train(files, name, values)
-        if record is None:
-            return False
-        ship_lora(files.run(name), files.lora)
-        rounds.append(record)
-        _done(files, "lora", {"stage": "lora", "rounds": rounds})
-    return True
+
+    def values(number: int) -> dict[str, Any]:
+        asked = lora_values(files, training, {}, chosen.lora_rounds[number], chosen.seed + number)
+        return {**asked, "init_lora": str(files.lora)} if number else asked
+
+    return _train_rounds(context, "lora", files.lora, len(chosen.lora_rounds), values,
+                         lambda run, target, record: ship_lora(run, target), views=False)
 
 
 def ablations(context: StageContext) -> bool:
@@ -156,10 +140,23 @@ def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
     return read_json(file, "stage record") if file.is_file() else None
 
 
-def _rounds(files: WorkFiles, stage: str, weights: Path) -> list[dict[str, Any]]:
-    """The records of the rounds that are done."""
-    done = read_record(files, stage)
-    return list(done["rounds"]) if done is not None and weights.is_file() else []
+def _train_rounds(context: StageContext, stage: str, weights: Path, count: int,
+                  values: Callable[[int], Mapping[str, Any]],
+                  ship: Callable[[Path, Path, Mapping[str, Any]], None], *, views: bool) -> bool:
+    """The rounds that aren't done yet; ``values`` of a round is asked for when the weights before it are there."""
+    files, done = context.files, read_record(context.files, stage)
+    rounds = list(done["rounds"]) if done is not None and weights.is_file() else []
+    for number in range(len(rounds), count):
+        if not _latents(context, views=views):
+            return False
+        name = f"{stage}-{number + 1}"
+        record = train(files, name, values(number))
+        if record is None:
+            return False
+        ship(files.run(name), weights, record)
+        rounds.append(record)
+        _done(files, stage, {"stage": stage, "rounds": rounds})
+    return True
 
 
 def _fits(files: WorkFiles, views: bool) -> bool:
