@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks._held_out import HeldOutClip, clips_of_folder, clips_of_seeds
 from benchmarks._sampler import DEFAULT_SAMPLER, FULL, Sampler, load_sampler
 from egox_core.errors import EgoXInputError
+from egox_core.prior_presets import PRIOR_PRESETS
 from egox_core.synthetic import SyntheticSpec
 
 WORK = Path(__file__).resolve().parent.parent / "output"
@@ -21,6 +22,7 @@ def add_take_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "COUNT"), help="instead: takes of these seeds")
     parser.add_argument("--spec", type=Path, help="JSON of SyntheticSpec fields, for --seeds")
     parser.add_argument("--count", type=int, help="only the first takes")
+    parser.add_argument("--preset", choices=list(PRIOR_PRESETS), help="of the prior; the sampler's own unless given")
     parser.add_argument("--sampler", default=DEFAULT_SAMPLER, help="module with generate(clips, settings) and so on")
     parser.add_argument("--base", type=Path, help="instead of a sampler: the model's file, with --vae and --lora")
     parser.add_argument("--vae", type=Path)
@@ -57,14 +59,15 @@ def held_out_clips(args: argparse.Namespace, sampler: Sampler) -> list[HeldOutCl
     Raises:
         EgoXInputError: none named, and the sampler has none of its own; clips of several sizes.
     """
+    preset = args.preset or getattr(sampler, "PRIOR_PRESET", "clean")
     if args.takes is not None:
-        clips = clips_of_folder(args.takes)[: args.count]
+        clips = clips_of_folder(args.takes, preset)[: args.count]
     elif args.seeds is not None:
         fields = json.loads(args.spec.read_text(encoding="utf-8")) if args.spec else {}
         first, count = args.seeds
-        clips = clips_of_seeds(SyntheticSpec(**fields), range(first, first + (args.count or count)))
+        clips = clips_of_seeds(SyntheticSpec(**fields), range(first, first + (args.count or count)), preset)
     elif callable(getattr(sampler, "held_out", None)):
-        clips = [clips_of_seeds(spec, [spec.seed])[0] for spec in list(sampler.held_out())[: args.count]]
+        clips = [clips_of_seeds(spec, [spec.seed], preset)[0] for spec in list(sampler.held_out())[: args.count]]
     else:
         raise EgoXInputError("held-out takes", got="none named", expected="--takes FOLDER or --seeds FIRST COUNT",
                              fix="name takes that no training saw")

@@ -67,9 +67,9 @@ def with_prior(clip: HeldOutClip) -> HeldOutClip:
     return replace(clip, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8), coverage=prior.coverage)
 
 
-def clips_of_seeds(spec: SyntheticSpec, seeds: Sequence[int]) -> list[HeldOutClip]:
+def clips_of_seeds(spec: SyntheticSpec, seeds: Sequence[int], preset: str = "clean") -> list[HeldOutClip]:
     """A clip a seed, all else as in ``spec``."""
-    return [clip_of_take(make_take(replace(spec, seed=seed))) for seed in seeds]
+    return [clip_of_take(make_take(replace(spec, seed=seed)), preset) for seed in seeds]
 
 
 def clips_of_folder(folder: Path, preset: str = "clean") -> list[HeldOutClip]:

@@ -8,7 +8,8 @@ A sampler is a Python module, named on the command line, with
 
 and, where it can, ``held_out() -> Sequence[SyntheticSpec]`` (takes that no training saw), ``loras() -> Sequence[str]``
 (names that ``settings.lora`` may have; without it "full" alone) and ``facts() -> dict`` (what the record shall say of
-the model: stages, steps, compute). :class:`benchmarks._wan_sampler.WanSampler` has all but the takes.
+the model: stages, steps, compute), and ``PRIOR_PRESET``, the preset of the priors that it knows (without it
+"clean"). :class:`benchmarks._wan_sampler.WanSampler` has all but the takes.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .cameras import pixel_rays
 from .errors import EgoXInputError
+from .inpaint import fade_holes
 from .point_drawing import draw_points
 from .poses import camera_centre, compose, invert, pose_of_frame, validate_w2c
 from .prior_options import PriorOptions
@@ -111,12 +112,24 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
         image = draw_points(points, camera, ego_from_frame[t], options, hidden, _exo_sight(scene, t))
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
         covered += int(coverage.sum())
-        yield PriorFrame(rgb=torch.where(coverage[..., None], image.rgb.cpu(), background), coverage=coverage,
+        rgb = torch.where(coverage[..., None], image.rgb.cpu(), background)
+        if options.holes == "fade":
+            rgb = torch.where(coverage[..., None], rgb, _faded(rgb, coverage, options.background))
+        yield PriorFrame(rgb=rgb, coverage=coverage,
                          depth_m=depth if options.splat.depth_is_z else depth * ray_z)
     progress(scene.frame_count, scene.frame_count, "render the ego prior")
     if covered == 0:
         warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
                       "behind everything, or looks away; check pose, world frame and depth scale", stacklevel=2)
+
+
+def _faded(
+    rgb: Tensor,  # [H, W, 3] float 0...1
+    coverage: Tensor,  # [H, W] bool
+    background: tuple[float, float, float],
+) -> Tensor:  # [H, W, 3] float 0...1
+    picture = (rgb * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return torch.from_numpy(fade_holes(picture, coverage.numpy(), background)).float() / 255
 
 
 def _exo_sight(scene: PointCloud, frame: int) -> ExoSight | None:

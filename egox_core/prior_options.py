@@ -11,6 +11,8 @@ from .errors import EgoXInputError
 from .splat import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
+Holes = Literal["background", "fade"]
+HOLE_CHOICES: tuple[Holes, ...] = ("background", "fade")
 CPU = torch.device("cpu")
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "without head")
 
@@ -38,6 +40,7 @@ class PriorOptions:
     gap_px: float = 2.0  # half the widest gap that is filled, px of a picture 448 high
     head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
+    holes: Holes = "background"  # where nothing landed; "fade": what surrounds it, fading into the background
 
     def torch_device(self) -> torch.device:
         """The device that ``device`` names; the plain twin draws on the CPU only."""
@@ -47,6 +50,9 @@ class PriorOptions:
     def __post_init__(self) -> None:
         if self.dynamic not in DYNAMIC_CHOICES:
             raise EgoXInputError("dynamic handling", got=repr(self.dynamic), expected=f"one of {DYNAMIC_CHOICES}",
+                                 fix="choose one of them")
+        if self.holes not in HOLE_CHOICES:
+            raise EgoXInputError("holes", got=repr(self.holes), expected=f"one of {HOLE_CHOICES}",
                                  fix="choose one of them")
         if self.device not in ("auto", "cpu", "cuda"):
             raise EgoXInputError("device", got=repr(self.device), expected="auto, cpu or cuda", fix="auto is right")

@@ -41,7 +41,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-root", type=Path, help="depth files <take>__<camera>.npz of undistorted cameras")
     parser.add_argument("--depth-model", type=Path, help="folder of a metric depth model")
     parser.add_argument("--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane")
-    parser.add_argument("--prior", default="released", help="preset of the prior renderer: released or clean")
+    parser.add_argument("--prior", default="released", help="preset of the prior renderer: released, clean or faded")
     parser.add_argument("--quality", type=int, default=12, help="x264 rate factor of the clips, smaller is better")
     parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
     parser.add_argument("--caption-model", type=Path,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..inpaint import inpaint_holes
 from ..video import resize_picture
 
-TELEA_RADIUS_PX = 3.0
 SHRINK = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""
 
@@ -26,14 +25,9 @@ def prior_alone(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
 
 def prior_telea(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
     """The prior, holes filled frame by frame by Telea's inpainting; a frame without coverage stays black."""
-    frames = []
-    for picture, covered in zip((prior * 255).round().to(torch.uint8).cpu().numpy(), coverage.cpu().numpy(),
-                                strict=True):
-        if not covered.any():
-            frames.append(np.zeros_like(picture))
-            continue
-        frames.append(cv2.inpaint(np.ascontiguousarray(picture), (~covered).astype(np.uint8), TELEA_RADIUS_PX,
-                                  cv2.INPAINT_TELEA))
+    pictures = (prior * 255).round().to(torch.uint8).cpu().numpy()
+    frames = [inpaint_holes(picture, covered)
+              for picture, covered in zip(pictures, coverage.cpu().numpy(), strict=True)]
     return torch.from_numpy(np.stack(frames)).float() / 255
 
 

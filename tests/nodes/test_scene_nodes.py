@@ -31,7 +31,7 @@ def render(take, **changes):
     return EgoXRenderEgoPrior.execute(**{**inputs, **changes}).args
 
 
-@pytest.mark.parametrize("preset", ["released", "clean"])
+@pytest.mark.parametrize("preset", ["released", "clean", "faded"])
 def test_render(take, scene, preset: str) -> None:
     from egox_pack.egox_core.ego_prior import render_ego_prior
     from egox_pack.egox_core.prior_presets import prior_preset

@@ -1,0 +1,40 @@
+"""Holes of a picture, painted from what surrounds them.
+
+Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has it.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+TELEA_RADIUS_PX = 3.0
+FADE = (0.025, 0.125)
+"""Distances from what is covered, as shares of the picture's height, at which :func:`fade_holes` begins and ends."""
+
+
+def inpaint_holes(
+    picture: np.ndarray,  # [H, W, 3] uint8
+    coverage: np.ndarray,  # [H, W] bool
+) -> np.ndarray:  # [H, W, 3] uint8
+    """The picture with what isn't covered painted; covered pixels stay as they are. Black where nothing is covered."""
+    if not coverage.any():
+        return np.zeros_like(picture)
+    return cv2.inpaint(np.ascontiguousarray(picture), (~coverage).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
+
+
+def fade_holes(
+    picture: np.ndarray,  # [H, W, 3] uint8
+    coverage: np.ndarray,  # [H, W] bool
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),  # 0...1
+) -> np.ndarray:  # [H, W, 3] uint8
+    """The picture with holes that begin as :func:`inpaint_holes` paints them and fade into the background: no hard edge
+    for a VAE to smear over its neighbours, and what is a hole stays plain to see. Covered pixels stay as they are."""
+    hole = (~coverage).astype(np.uint8)
+    if not coverage.any():
+        return np.broadcast_to(np.float32(background) * 255, picture.shape).round().astype(np.uint8)
+    distance = cv2.distanceTransform(hole, cv2.DIST_L2, 5)[..., None]
+    begin, end = (share * len(picture) for share in FADE)
+    kept = np.clip((end - distance) / (end - begin), 0, 1)
+    painted = kept * inpaint_holes(picture, coverage) + (1 - kept) * np.float32(background) * 255
+    return np.where(coverage[..., None], picture, painted.round().astype(np.uint8))
