@@ -48,7 +48,7 @@ def egox_demo(graph: Graph) -> Rows:
     """Everything from this pack: the small model at its own size, conditioning from a stock node that needs no file."""
     read_me = note(graph, "Read me", notes.DEMO, high=420)
     stages = geometry(graph, CALM_VIDEO, width=144, height=80, frame_count=9)
-    stages["prior"].values.update(size=80, preset="clean")
+    stages["prior"].values.update(size=80, preset="faded")
     unet = graph.add("UNETLoader", 380, unet_name="egox_demo_wan22_i2v.safetensors",
                      title="Load Diffusion Model (small model)")
     vae = graph.add("VAELoader", 380, vae_name="egox_demo_vae.safetensors", title="Load VAE (small model)")

@@ -22,6 +22,7 @@ from egox_core.data.cache_store import (
 )
 from egox_core.data.clip_files import first_frame_then_grey
 from egox_core.data.vae_encoder import VaeEncoder
+from egox_core.inpaint import fade_holes
 from egox_core.train.weights_file import weights_hash
 from egox_core.types import GgaGeometry
 from egox_core.wan_latents import normalise_latent
@@ -60,8 +61,9 @@ class LatentSettings:
 class LatentMaker:
     """Encodes shards of clips with one VAE."""
 
-    def __init__(self, vae: Path, text: Path, clips: ClipSettings, device: str = "cpu") -> None:
-        self.device, self.clips = torch.device(device), clips
+    def __init__(self, vae: Path, text: Path, clips: ClipSettings, device: str = "cpu", *,
+                 fade_holes: bool = False) -> None:
+        self.device, self.clips, self.fade_holes = torch.device(device), clips, fade_holes
         self.model = whole_clips(VaeEncoder(vae, device).model)
         self.models = {"vae": weights_hash(vae, "VAE"), "text": weights_hash(text, "text embedding")}
         embedding = load_file(text)["embedding"]
@@ -80,6 +82,8 @@ class LatentMaker:
     def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
         """What the cache holds of each clip."""
         chosen = VARIANTS[variant]
+        if self.fade_holes and not views:
+            clips = [replace(clip, prior=_faded(clip)) for clip in clips]
         videos = {name: [_changed(getattr(c, name), c.seed + variant, chosen) for c in clips]
                   for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
         if views:
@@ -109,6 +113,8 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
             files = files[: -(-settings.most_clips // 16)]
         jobs += [(split, f, v) for v in range(settings.variants if split == "train" else 1) for f in files]
     told = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
+    if not settings.views:
+        told["holes"] = "fade" if maker.fade_holes else "background"
     shards, entries = {}, []
     for number, (split, file, variant) in enumerate(jobs):
         with np.load(file) as held:
@@ -141,6 +147,12 @@ def mirrored(geometry: GgaGeometry) -> GgaGeometry:
     queries = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
     return replace(geometry, query_dirs=queries, key_dirs=geometry.key_dirs[:, order],
                    key_trust=geometry.key_trust[order])
+
+
+def _faded(clip: DemoClip) -> Tensor:
+    """[T, S, S, 3] uint8: the prior as preset ``faded`` gives it."""
+    pairs = zip(clip.prior.numpy(), clip.coverage.numpy(), strict=True)
+    return torch.from_numpy(np.stack([fade_holes(picture, covered) for picture, covered in pairs]))
 
 
 def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:

@@ -27,6 +27,7 @@ from .stages import ablation_lora, read_record, work_folder
 from .transformer import ABLATIONS
 
 Sampler = TypeVar("Sampler", bound=WanSampler)
+PRIOR_PRESET = DemoTraining().transformer.preset
 
 
 def generate(clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 from devtools.environment import Environment
 from devtools.errors import SetupError
 from devtools.layout import Layout
+from egox_core.prior_presets import prior_preset
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.stop_request import StopRequest
 from egox_core.train.weights_file import weights_hash
@@ -175,7 +176,8 @@ def _latents(context: StageContext, views: bool) -> bool:
         return True
     if not files.text.is_file():
         save_text_embedding(context.environment, files.text)
-    maker = LatentMaker(files.vae, files.text, training.clips, context.device)
+    maker = LatentMaker(files.vae, files.text, training.clips, context.device,
+                        fade_holes=prior_preset(training.transformer.preset).holes == "fade")
     settings = (LatentSettings(views=True, most_clips=training.base_clips) if views
                 else LatentSettings(views=False, variants=training.clip_variants))
     with StopRequest() as stop:

@@ -80,7 +80,8 @@ class SmallModel:
     @cached_property
     def clip(self) -> HeldOutClip:
         """The scene of sample/calm_room at the model's own size, as it was drawn."""
-        return clip_of_take(make_take(clip_spec(FIRST_SEED["test"], DemoTraining().clips)))
+        training = DemoTraining()
+        return clip_of_take(make_take(clip_spec(FIRST_SEED["test"], training.clips)), training.transformer.preset)
 
     @property
     def defaults(self) -> dict[str, Any]:
