@@ -83,7 +83,7 @@ class LatentMaker:
         """What the cache holds of each clip."""
         chosen = VARIANTS[variant]
         if self.fade_holes and not views:
-            clips = [replace(clip, prior=_faded(clip)) for clip in clips]
+            clips = [replace(clip, prior=faded(clip)) for clip in clips]
         videos = {name: [_changed(getattr(c, name), c.seed + variant, chosen) for c in clips]
                   for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
         if views:
@@ -149,7 +149,7 @@ def mirrored(geometry: GgaGeometry) -> GgaGeometry:
                    key_trust=geometry.key_trust[order])
 
 
-def _faded(clip: DemoClip) -> Tensor:
+def faded(clip: DemoClip) -> Tensor:
     """[T, S, S, 3] uint8: the prior as preset ``faded`` gives it."""
     pairs = zip(clip.prior.numpy(), clip.coverage.numpy(), strict=True)
     return torch.from_numpy(np.stack([fade_holes(picture, covered) for picture, covered in pairs]))

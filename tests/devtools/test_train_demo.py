@@ -163,6 +163,13 @@ def test_settled_latents_cost_the_same_in_every_direction_and_draw_the_same_pict
     assert float((found - before[0].movedim(0, -1).clamp(-1, 1)).abs().max()) < 0.05
 
 
+def test_a_clip_drawn_clean_fades_into_what_the_demo_renders():
+    seed = FIRST_SEED["train"] + 7
+    clean, faded = (draw_clip(seed, replace(TINY, preset=preset))[0] for preset in ("clean", "faded"))
+    assert torch.equal(latents.faded(clean), faded.prior)
+    assert not torch.equal(clean.prior, faded.prior)
+
+
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     """Against the geometry of a scene that is really mirrored: depth, both cameras and the path."""
     take = make_take(clip_spec(100_003, TINY))
