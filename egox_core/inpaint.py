@@ -30,11 +30,8 @@ def fade_holes(
 ) -> np.ndarray:  # [H, W, 3] uint8
     """The picture with holes that begin as :func:`inpaint_holes` paints them and fade into the background: no hard edge
     for a VAE to smear over its neighbours, and what is a hole stays plain to see. Covered pixels stay as they are."""
-    hole = (~coverage).astype(np.uint8)
-    if not coverage.any():
-        return np.broadcast_to(np.float32(background) * 255, picture.shape).round().astype(np.uint8)
-    distance = cv2.distanceTransform(hole, cv2.DIST_L2, 5)[..., None]
+    distance = cv2.distanceTransform((~coverage).astype(np.uint8), cv2.DIST_L2, 5)[..., None]  # 0 where covered
     begin, end = (share * len(picture) for share in FADE)
-    kept = np.clip((end - distance) / (end - begin), 0, 1)
+    kept = np.minimum((end - np.minimum(distance, end)) / (end - begin), 1)
     painted = kept * inpaint_holes(picture, coverage) + (1 - kept) * np.float32(background) * 255
-    return np.where(coverage[..., None], picture, painted.round().astype(np.uint8))
+    return painted.round().astype(np.uint8)
