@@ -44,7 +44,7 @@ class EgoXReleasedSampling(io.ComfyNode):
             inputs=[
                 io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999, tooltip="Sampling steps; the authors use "
                                                                                       "50."),
-                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=100.0, step=0.01,
+                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01,
                                tooltip=SHIFT_TOOLTIP),
             ],
             outputs=[

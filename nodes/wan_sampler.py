@@ -69,7 +69,7 @@ class EgoXWanSampler(io.ComfyNode):
                                        "its uni_pc is another solver."),
                 io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
                                tooltip="How sigmas are spread, for the host's samplers; released has its own table."),
-                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=100.0, step=0.01,
+                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01,
                                tooltip=SHIFT_TOOLTIP),
                 *gga_inputs(),
                 io.Int.Input("start_step", default=0, min=0, max=LAST_STEP, advanced=True,

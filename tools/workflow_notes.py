@@ -24,8 +24,9 @@ one, and the weights come with the pack (`models/demo`, about 30 MB): an EgoX of
 nothing on computer-drawn rooms, 9 frames at 80 x 80. The room here is one that it never saw in training.
 
 Try it: **λ_g** on *Wan EgoX Sampler* (3 as trained, 0 = no geometry), **strength** on *EgoX LoRA* (0 = the base, which
-knows nothing of exo videos), the head's path on *Ego Pose Input*. **shift** is 60 for this model: nine of
-the ten steps settle what is where. Lower values commit earlier to details and err more often; the real model has 3.
+knows nothing of exo videos), the head's path on *Ego Pose Input*. **shift** is 600 for this model: all
+steps look at nearly pure noise and draw the mean of what the model holds possible, which is soft but nearest to the
+truth. At 30 it commits to more detail and errs more often; the real model has 3.
 
 It knows drawn rooms only. For real footage open `egox_basic`.
 """

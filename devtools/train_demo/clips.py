@@ -110,6 +110,11 @@ def shard_files(folder: Path, split: Split) -> list[Path]:
     return sorted(folder.glob(f"{split}-*.npz"))
 
 
+def shard_number(file: Path) -> int:
+    """Which one of its split."""
+    return int(file.stem.rpartition("-")[2])
+
+
 def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings) -> None:
     torch.set_num_threads(1)
     clips = []

@@ -48,8 +48,9 @@ class WorkFiles:
         """One JSON a finished stage."""
         return self.shipped / "stages"
 
-    def cache(self, views: bool) -> Path:
-        return self.work / ("latents_base" if views else "latents_lora")
+    def cache(self, name: str) -> Path:
+        """Latents: ``base``, a round of the LoRA, or ``ablation``."""
+        return self.work / f"latents_{name}"
 
     def run(self, name: str) -> Path:
         """Output folder of a training: ``base``, ``lora`` or an ablation's name."""

@@ -27,7 +27,7 @@ from egox_core.train.weights_file import weights_hash
 from egox_core.types import GgaGeometry
 from egox_core.wan_latents import normalise_latent
 
-from .clips import DemoClip, read_shard, shard_files
+from .clips import CLIPS_A_SHARD, DemoClip, read_shard, shard_files, shard_number
 from .settings import ClipSettings
 from .vae_model import encode, whole_clips
 
@@ -54,8 +54,8 @@ class LatentSettings:
     """Which latents: ``views`` for the base (single views), else what EgoX needs."""
 
     views: bool
+    clips: tuple[int, int]  # of the training split, from and to, in whole shards
     variants: int = 1  # of each training clip: as it is, then as VARIANTS has it
-    most_clips: int | None = None  # of the training split
 
 
 class LatentMaker:
@@ -109,8 +109,8 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
     jobs = []
     for split in ("train", "validation"):
         files = shard_files(clips, split)
-        if split == "train" and settings.most_clips is not None:
-            files = files[: -(-settings.most_clips // 16)]
+        if split == "train":
+            files = [f for f in files if shard_number(f) * CLIPS_A_SHARD in range(*settings.clips)]
         jobs += [(split, f, v) for v in range(settings.variants if split == "train" else 1) for f in files]
     told = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:

@@ -57,6 +57,8 @@ class LoraRound:
     steps: int
     rank: int
     shift: float  # of the noise levels that are drawn
+    clips: tuple[int, int]  # of the training clips, from and to
+    variants: int  # of each clip: as it is, mirrored, recoloured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,9 @@ class TransformerSettings:
     base_rounds: tuple[BaseRound, ...] = (BaseRound(steps=1000, shift=3.0), BaseRound(steps=4000, shift=10.0))
     base_batch: int = 16
     base_rate: float = 1e-3
-    lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=4000, rank=64, shift=30.0),)
-    sample_shift: float = 60.0  # ten steps of it: nearly all of them settle what is where
+    lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=4000, rank=64, shift=30.0, clips=(0, 1664), variants=4),)
+    ablation: LoraRound = LoraRound(steps=300, rank=64, shift=30.0, clips=(1664, 2224), variants=2)
+    sample_shift: float = 600.0  # nearly one step from pure noise; lower ones lose in every figure of validation
     lora_batch: int = 16
     lora_rate: float = 2e-3
     lambda_g: float = 3.0
@@ -87,12 +90,10 @@ class DemoTraining:
     clips: ClipSettings = ClipSettings()
     vae: VaeSettings = VaeSettings()
     transformer: TransformerSettings = TransformerSettings()
-    train_clips: int = 1664
+    train_clips: int = 2224
     validation_clips: int = 16
     test_clips: int = 64
     base_clips: int = 1664  # of the training clips, for the base's single views
-    clip_variants: int = 4  # of each training clip, for the LoRA: as it is, mirrored, recoloured
-    ablation_steps: int = 300
     ablation_seeds: int = 1  # two where a GPU is at hand
 
     def clips_of(self, split: Split) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from egox_core.train.weights_file import weights_hash
 
 from .clips import make_clips
 from .files import WorkFiles
+from .latents import LatentMaker, LatentSettings, make_latents
 from .lotus import save_text_embedding
-from .settings import DemoTraining
+from .settings import DemoTraining, LoraRound
 from .transformer import ABLATIONS, base_values, lora_values, ship_base, ship_lora, train, untrained
 from .vae_train import train_vae
 
@@ -72,7 +73,9 @@ def base(context: StageContext) -> bool:
             untrained(start, chosen)
         return base_values(files, training, start, chosen.base_rounds[number], chosen.seed + number)
 
-    return _train_rounds(context, "base", files.base, len(chosen.base_rounds), values, ship_base, views=True)
+    views = LatentSettings(views=True, clips=(0, training.base_clips))
+    return _train_rounds(context, "base", files.base, len(chosen.base_rounds), values, ship_base,
+                         lambda _: _latents(context, "base", views))
 
 
 def lora(context: StageContext) -> bool:
@@ -82,17 +85,20 @@ def lora(context: StageContext) -> bool:
     chosen = training.transformer
 
     def values(number: int) -> dict[str, Any]:
-        asked = lora_values(files, training, {}, chosen.lora_rounds[number], chosen.seed + number)
+        asked = lora_values(files, training, {}, chosen.lora_rounds[number], files.cache(f"lora-{number + 1}"),
+                            chosen.seed + number)
         return {**asked, "init_lora": str(files.lora)} if number else asked
 
     return _train_rounds(context, "lora", files.lora, len(chosen.lora_rounds), values,
-                         lambda run, target, record: ship_lora(run, target), views=False)
+                         lambda run, target, record: ship_lora(run, target),
+                         lambda number: _lora_latents(context, f"lora-{number + 1}", chosen.lora_rounds[number]))
 
 
 def ablations(context: StageContext) -> bool:
     """Trains the LoRAs of the paper's Table 2: same base, same steps, ``ablation_seeds`` seeds. They do not ship."""
     files, training = context.files, context.training
-    if not _latents(context, views=False):
+    part = training.transformer.ablation
+    if not _lora_latents(context, "ablation", part):
         return False
     for number in range(training.ablation_seeds):
         for name, changes in ABLATIONS.items():
@@ -100,8 +106,7 @@ def ablations(context: StageContext) -> bool:
             if target.is_file():
                 continue
             run = f"ablation/{name}@{number + 1}"
-            part = replace(training.transformer.lora_rounds[-1], steps=training.ablation_steps)
-            record = train(files, run, lora_values(files, training, changes, part, number))
+            record = train(files, run, lora_values(files, training, changes, part, files.cache("ablation"), number))
             if record is None:
                 return False
             write_json(files.run(run) / "record.json", record)
@@ -143,12 +148,12 @@ def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
 
 def _train_rounds(context: StageContext, stage: str, weights: Path, count: int,
                   values: Callable[[int], Mapping[str, Any]],
-                  ship: Callable[[Path, Path, Mapping[str, Any]], None], *, views: bool) -> bool:
+                  ship: Callable[[Path, Path, Mapping[str, Any]], None], latents: Callable[[int], bool]) -> bool:
     """The rounds that aren't done yet; ``values`` of a round is asked for when the weights before it are there."""
     files, done = context.files, read_record(context.files, stage)
     rounds = list(done["rounds"]) if done is not None and weights.is_file() else []
     for number in range(len(rounds), count):
-        if not _latents(context, views=views):
+        if not latents(number):
             return False
         name = f"{stage}-{number + 1}"
         record = train(files, name, values(number))
@@ -160,28 +165,28 @@ def _train_rounds(context: StageContext, stage: str, weights: Path, count: int,
     return True
 
 
-def _fits(files: WorkFiles, views: bool) -> bool:
+def _fits(files: WorkFiles, name: str) -> bool:
     """Whether the latents are there, and those of this VAE."""
-    index = files.cache(views) / "index.json"
+    index = files.cache(name) / "index.json"
     if not index.is_file():
         return False
     return read_json(index, "index of the latents")["models"]["vae"] == weights_hash(files.vae, "VAE")
 
 
-def _latents(context: StageContext, views: bool) -> bool:
-    from .latents import LatentMaker, LatentSettings, make_latents
+def _lora_latents(context: StageContext, name: str, part: LoraRound) -> bool:
+    return _latents(context, name, LatentSettings(views=False, clips=part.clips, variants=part.variants))
 
+
+def _latents(context: StageContext, name: str, settings: LatentSettings) -> bool:
     files, training = context.files, context.training
-    if _fits(files, views):
+    if _fits(files, name):
         return True
     if not files.text.is_file():
         save_text_embedding(context.environment, files.text)
     maker = LatentMaker(files.vae, files.text, training.clips, context.device,
                         fade_holes=prior_preset(training.transformer.preset).holes == "fade")
-    settings = (LatentSettings(views=True, most_clips=training.base_clips) if views
-                else LatentSettings(views=False, variants=training.clip_variants))
     with StopRequest() as stop:
-        return make_latents(files.clips, files.cache(views), maker, settings, wanted=lambda: not stop.asked,
+        return make_latents(files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.asked,
                             tell=lambda done, of: context.tell(f"latents: {done}/{of} shards"))
 
 

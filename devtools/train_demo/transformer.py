@@ -72,18 +72,18 @@ def base_values(files: WorkFiles, training: DemoTraining, start: Path, part: Bas
     """All weights, plain image-to-video on single views, from those of ``start``."""
     chosen = training.transformer
     return {**_common(seed), "task": "base_i2v", "base": str(start), "timesteps": {"shift": part.shift},
-            "cache": str(files.cache(views=True)), "steps": part.steps, "batch_size": chosen.base_batch,
+            "cache": str(files.cache("base")), "steps": part.steps, "batch_size": chosen.base_batch,
             "memory": {"base_dtype": "float32", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
             "optimizer": _optimizer(chosen.base_rate)}
 
 
 def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, Any], part: LoraRound,
-                seed: int) -> dict[str, Any]:
+                cache: Path, seed: int) -> dict[str, Any]:
     """The EgoX LoRA on the base that ships."""
     chosen = training.transformer
     conditioning = {"mode": "released", "image_embedding": "none", "rays": training.clips.rays,
                     "lambda_g": chosen.lambda_g, **changes}
-    return {**_common(seed), "task": "egox_lora", "base": str(files.base), "cache": str(files.cache(views=False)),
+    return {**_common(seed), "task": "egox_lora", "base": str(files.base), "cache": str(cache),
             "steps": part.steps, "batch_size": chosen.lora_batch, "conditioning": conditioning,
             "timesteps": {"shift": part.shift},
             "lora": {"rank": part.rank, "alpha": part.rank, "targets": ["attn1", "attn2", "ffn"]},
