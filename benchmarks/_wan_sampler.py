@@ -77,7 +77,7 @@ class WanSampler:
             metadata = file_metadata(file, "LoRA")
             told[name] = {k.removeprefix("egox."): v for k, v in metadata.items()
                           if k.startswith("egox.") and k != "egox.config"}
-        return {"weights": self.parts, "loras": told}
+        return {"weights": {**self.parts, "text": Path(self.parts["text"]).name}, "loras": told}
 
     def through_vae(self, videos: Sequence[np.ndarray]) -> np.ndarray:
         """[N, T, S, S, 3] uint8 -> the same, encoded and decoded."""
