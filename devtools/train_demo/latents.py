@@ -22,6 +22,7 @@ from egox_core.data.cache_store import (
 )
 from egox_core.data.clip_files import first_frame_then_grey
 from egox_core.data.vae_encoder import VaeEncoder
+from egox_core.errors import EgoXInputError
 from egox_core.inpaint import fade_holes
 from egox_core.train.weights_file import weights_hash
 from egox_core.types import GgaGeometry
@@ -105,12 +106,21 @@ class LatentMaker:
 def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: LatentSettings, *,
                  wanted: Callable[[], bool] = lambda: True,
                  tell: Callable[[int, int], None] = lambda done, count: None) -> bool:
-    """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it. Fitting shards stay."""
+    """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it. Fitting shards stay.
+
+    Raises:
+        EgoXInputError: training clips that the settings name aren't drawn yet.
+    """
+    wished = range(*settings.clips, CLIPS_A_SHARD)
     jobs = []
     for split in ("train", "validation"):
         files = shard_files(clips, split)
         if split == "train":
-            files = [f for f in files if shard_number(f) * CLIPS_A_SHARD in range(*settings.clips)]
+            files = [f for f in files if shard_number(f) * CLIPS_A_SHARD in wished]
+            if len(files) < len(wished):
+                raise EgoXInputError("training clips", got=f"{len(files)} of {len(wished)} shards in {clips.name!r}",
+                                     expected=f"clips {settings.clips[0]} to {settings.clips[1]}",
+                                     fix="draw them: python3 run.py train-demo --stage clips")
         jobs += [(split, f, v) for v in range(settings.variants if split == "train" else 1) for f in files]
     told = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:

@@ -26,6 +26,7 @@ from devtools.train_demo.settings import (
     VaeSettings,
 )
 from egox_core.data.vae_encoder import VaeEncoder
+from egox_core.errors import EgoXInputError
 from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import make_take
 from egox_core.wan_latents import LATENT_MEAN, LATENT_STD
@@ -56,7 +57,7 @@ TINY_VAE = VaeSettings(dim=4, skeleton_steps=4, steps=8, batch=2, crop=32)
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Two shards of training clips and one of validation."""
+    """A shard of training clips and one of validation."""
     folder = tmp_path_factory.mktemp("clips")
     for split, count in (("train", 3), ("validation", 2)):
         assert make_clips(folder, split, count, TINY)
@@ -168,6 +169,13 @@ def test_a_clip_drawn_clean_fades_into_what_the_demo_renders():
     clean, faded = (draw_clip(seed, replace(TINY, preset=preset))[0] for preset in ("clean", "faded"))
     assert torch.equal(latents.faded(clean), faded.prior)
     assert not torch.equal(clean.prior, faded.prior)
+
+
+def test_latents_of_clips_that_are_not_drawn_yet_are_refused(clips, tmp_path):
+    asked = latents.LatentSettings(views=False, clips=(0, 40))
+    with pytest.raises(EgoXInputError, match="(?s)1 of 3 shards.*--stage clips"):
+        latents.make_latents(clips, tmp_path / "latents", None, asked)
+    assert not (tmp_path / "latents").exists()
 
 
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
