@@ -57,10 +57,10 @@ class WanSampler:
                  shift: float = SHIFT) -> None:
         self.base, self.files, self.shift = base, dict(loras), shift
         self.vae = VaeEncoder(vae)
-        self.parts = {"base": weights_hash(base, "base model"), "vae": self.vae.hash, "text": text or "zeros",
-                      "shift": shift,
-                      **{f"lora {name}": weights_hash(file, "LoRA") for name, file in self.files.items()}}
         self.text = None if text is None else make_text_encoder(text, "cpu")
+        self.parts = {"base": weights_hash(base, "base model"), "vae": self.vae.hash,
+                      "text": "zeros" if self.text is None else self.text.hash, "shift": shift,
+                      **{f"lora {name}": weights_hash(file, "LoRA") for name, file in self.files.items()}}
         self._latents: dict[str, Tensor] = {}
         self._fused: tuple[tuple[str, float], torch.nn.Module, GgaScope] | None = None
 
@@ -77,7 +77,7 @@ class WanSampler:
             metadata = file_metadata(file, "LoRA")
             told[name] = {k.removeprefix("egox."): v for k, v in metadata.items()
                           if k.startswith("egox.") and k != "egox.config"}
-        return {"weights": {**self.parts, "text": Path(self.parts["text"]).name}, "loras": told}
+        return {"weights": self.parts, "loras": told}
 
     def through_vae(self, videos: Sequence[np.ndarray]) -> np.ndarray:
         """[N, T, S, S, 3] uint8 -> the same, encoded and decoded."""
