@@ -26,7 +26,7 @@ nothing on computer-drawn rooms, 9 frames at 80 x 80. The room here is one that 
 Try it: **λ_g** on *Wan EgoX Sampler* (3 as trained, 0 = no geometry), **strength** on *EgoX LoRA* (0 = the base, which
 knows nothing of exo videos), the head's path on *Ego Pose Input*. **shift** is 600 for this model: all
 steps look at nearly pure noise and draw the mean of what the model holds possible, which is soft but nearest to the
-truth. At 30 it commits to more detail and errs more often; the real model has 3.
+truth (one step draws the same as ten). At 30 it commits to more detail and errs more often; the real model has 3.
 
 It knows drawn rooms only. For real footage open `egox_basic`.
 """
