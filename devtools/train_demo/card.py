@@ -34,8 +34,9 @@ def write_card(files: WorkFiles, training: DemoTraining) -> None:
         f"- `{files.lora.name}`: rank {form.lora_rounds[-1].rank} on attention and feed-forward",
         "",
         f"Clips: {clips.frames} frames at {clips.fps:g} frames/s, exo {clips.exo_width}x{clips.size}, ego "
-        f"{clips.size}x{clips.size}; prior preset `{form.preset}`, rays `{clips.rays}`, λ_g {form.lambda_g:g}; "
-        f"sampled at flow shift {form.sample_shift:g}, where the first step settles nearly everything. Seeds of training, validation and test scenes run on from {FIRST_SEED['train']}, {FIRST_SEED['validation']} and "
+        f"{clips.size}x{clips.size}; prior preset `{form.preset}`, rays `{clips.rays}`, λ_g {form.lambda_g:g}; sampled "
+        f"at flow shift {form.sample_shift:g}, where the first step settles nearly everything. Seeds of training, "
+        f"validation and test scenes run on from {FIRST_SEED['train']}, {FIRST_SEED['validation']} and "
         f"{FIRST_SEED['test']}: none is shared.",
         "",
         "## Stages",
