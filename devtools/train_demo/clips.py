@@ -74,7 +74,7 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
         raise ValueError(f"{folder} holds clips of other settings; remove it, or work in another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SETTINGS_FILE, _plain(told))
-    shards = [(folder / f"{split}-{n:05d}.npz", FIRST_SEED[split] + n * CLIPS_A_SHARD,
+    shards = [(shard_file(folder, split, n), FIRST_SEED[split] + n * CLIPS_A_SHARD,
                min(CLIPS_A_SHARD, count - n * CLIPS_A_SHARD)) for n in range(-(-count // CLIPS_A_SHARD))]
     todo = [s for s in shards if not s[0].is_file()]
     done = len(shards) - len(todo)
@@ -110,9 +110,9 @@ def shard_files(folder: Path, split: Split) -> list[Path]:
     return sorted(folder.glob(f"{split}-*.npz"))
 
 
-def shard_number(file: Path) -> int:
-    """Which one of its split."""
-    return int(file.stem.rpartition("-")[2])
+def shard_file(folder: Path, split: Split, number: int) -> Path:
+    """Where a shard lies, drawn or not."""
+    return folder / f"{split}-{number:05d}.npz"
 
 
 def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings) -> None:

@@ -28,7 +28,7 @@ from egox_core.train.weights_file import weights_hash
 from egox_core.types import GgaGeometry
 from egox_core.wan_latents import normalise_latent
 
-from .clips import CLIPS_A_SHARD, DemoClip, read_shard, shard_files, shard_number
+from .clips import CLIPS_A_SHARD, DemoClip, read_shard, shard_file, shard_files
 from .settings import ClipSettings
 from .vae_model import encode, whole_clips
 
@@ -111,17 +111,15 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
     Raises:
         EgoXInputError: training clips that the settings name aren't drawn yet.
     """
-    wished = range(*settings.clips, CLIPS_A_SHARD)
-    jobs = []
-    for split in ("train", "validation"):
-        files = shard_files(clips, split)
-        if split == "train":
-            files = [f for f in files if shard_number(f) * CLIPS_A_SHARD in wished]
-            if len(files) < len(wished):
-                raise EgoXInputError("training clips", got=f"{len(files)} of {len(wished)} shards in {clips.name!r}",
-                                     expected=f"clips {settings.clips[0]} to {settings.clips[1]}",
-                                     fix="draw them: python3 run.py train-demo --stage clips")
-        jobs += [(split, f, v) for v in range(settings.variants if split == "train" else 1) for f in files]
+    first, last = settings.clips
+    files = [shard_file(clips, "train", clip // CLIPS_A_SHARD) for clip in range(first, last, CLIPS_A_SHARD)]
+    drawn = sum(file.is_file() for file in files)
+    if drawn < len(files):
+        raise EgoXInputError("training clips", got=f"{drawn} of {len(files)} shards in {clips.name!r}",
+                             expected=f"clips {first} to {last}",
+                             fix="draw them: python3 run.py train-demo --stage clips")
+    jobs = [("train", file, variant) for variant in range(settings.variants) for file in files]
+    jobs += [("validation", file, 0) for file in shard_files(clips, "validation")]
     told = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:
         told["holes"] = "fade" if maker.fade_holes else "background"
