@@ -190,6 +190,7 @@ test("every language says everything that English says, with the same gaps to fi
   const gaps = (text) => [...text.matchAll(/\{\w+\}/g)].map(String).sort();
   for (const [language, texts] of Object.entries(TEXTS)) {
     assert.deepEqual(Object.keys(texts).sort(), Object.keys(TEXTS.en).sort(), language);
-    for (const [key, text] of Object.entries(texts)) assert.deepEqual(gaps(text), gaps(TEXTS.en[key]), `${language} ${key}`);
+    for (const [key, text] of Object.entries(texts))
+      assert.deepEqual(gaps(text), gaps(TEXTS.en[key]), `${language} ${key}`);
   }
 });

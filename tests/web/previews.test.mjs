@@ -26,14 +26,20 @@ test("side by side: nothing overlaps, nothing leaves the stage, shapes are kept"
   const wide = { width: 784, height: 448 };
   const square = { width: 448, height: 448 };
   for (const clips of [[wide, square], [wide, square, square, square], [square, wide, wide, wide], [square]]) {
-    for (const stage of [[0, 0, 400, 200], [0, 0, 320, 320], [5, 7, 200, 900]]) {
+    for (const stage of [
+      [0, 0, 400, 200],
+      [0, 0, 320, 320],
+      [5, 7, 200, 900],
+    ]) {
       const placed = sideBySide(clips, stage);
       assert.equal(placed.length, clips.length);
       placed.forEach(({ clip, box: [x, y, w, h] }, i) => {
         close(w / h, clip.width / clip.height);
         assert.ok(x >= stage[0] - 1e-6 && x + w <= stage[0] + stage[2] + 1e-6);
         assert.ok(y >= stage[1] - 1e-6 && y + h <= stage[1] + stage[3] + 1e-6);
-        for (const { box: [x2, y2, w2, h2] } of placed.slice(i + 1))
+        for (const {
+          box: [x2, y2, w2, h2],
+        } of placed.slice(i + 1))
           assert.ok(x + w <= x2 + 1e-6 || x2 + w2 <= x + 1e-6 || y + h <= y2 + 1e-6 || y2 + h2 <= y + 1e-6);
       });
     }
@@ -58,7 +64,16 @@ test("a plot's scale holds all values, and a constant stays flat", () => {
 test("every language says everything, and what is missing comes in English", () => {
   for (const language of ["en", "ko", "zh", "ja", "zh-TW", "fr"]) {
     assert.match(text(language, "of", { frame: 3, count: 5 }), /3.*5|5.*3/);
-    for (const key of ["view", "gone", "emptyPrior", "emptyCompare", "emptyLive", "emptyDepth", "emptyAttention", "pick"])
+    for (const key of [
+      "view",
+      "gone",
+      "emptyPrior",
+      "emptyCompare",
+      "emptyLive",
+      "emptyDepth",
+      "emptyAttention",
+      "pick",
+    ])
       assert.ok(text(language, key), `${language}: ${key}`);
   }
   assert.equal(text("fr", "wipe"), "wipe");

@@ -35,7 +35,10 @@ export function drawLabel(context, label, x, y, align = "left") {
 export function drawWipe(context, left, right, number, boxes, stage, at) {
   const [x, y, w, h] = stage;
   const edge = x + w * at;
-  for (const [clip, box, from, to] of [[left, boxes[0], x, edge], [right, boxes[1], edge, x + w]]) {
+  for (const [clip, box, from, to] of [
+    [left, boxes[0], x, edge],
+    [right, boxes[1], edge, x + w],
+  ]) {
     context.save();
     context.beginPath();
     context.rect(from, y, to - from, h);
@@ -85,12 +88,20 @@ export function drawLegendOver(context, legend, [x, y, w, h]) {
 export function drawMark(context, mark, clip, [x, y, w, h]) {
   const px = x + ((mark.x + 0.5) / clip.source[0]) * w;
   const py = y + ((mark.y + 0.5) / clip.source[1]) * h;
-  for (const [colour, width] of [["rgba(0, 0, 0, 0.75)", 3.5], ["#fff", 1.5]]) {
+  for (const [colour, width] of [
+    ["rgba(0, 0, 0, 0.75)", 3.5],
+    ["#fff", 1.5],
+  ]) {
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.beginPath();
     context.arc(px, py, 6, 0, 2 * Math.PI);
-    for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+    for (const [dx, dy] of [
+      [1, 0],
+      [-1, 0],
+      [0, 1],
+      [0, -1],
+    ]) {
       context.moveTo(px + 4 * dx, py + 4 * dy);
       context.lineTo(px + 11 * dx, py + 11 * dy);
     }
@@ -102,8 +113,10 @@ export function drawMark(context, mark, clip, [x, y, w, h]) {
 export function drawCurve(context, curve, width, height, ink, accent, number, count) {
   const top = curve.unit === "%" ? 100 : Math.max(...curve.values, 1e-9);
   context.clearRect(0, 0, width, height);
-  const at = (i) => [(i / Math.max(curve.values.length - 1, 1)) * width,
-                     height - 1 - (curve.values[i] / top) * (height - 2)];
+  const at = (i) => [
+    (i / Math.max(curve.values.length - 1, 1)) * width,
+    height - 1 - (curve.values[i] / top) * (height - 2),
+  ];
   context.beginPath();
   context.moveTo(0, height);
   curve.values.forEach((_, i) => context.lineTo(...at(i)));

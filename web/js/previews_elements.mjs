@@ -17,8 +17,13 @@ export function buildElements(preview, { say }) {
 
   const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
   const canvas = make("canvas", "egox-preview-canvas");
-  const wipe = make("div", "egox-preview-wipe", { tabIndex: 0, role: "slider", ariaLabel: say("wipeHandle"),
-                                                  ariaValueMin: "0", ariaValueMax: "100" });
+  const wipe = make("div", "egox-preview-wipe", {
+    tabIndex: 0,
+    role: "slider",
+    ariaLabel: say("wipeHandle"),
+    ariaValueMin: "0",
+    ariaValueMax: "100",
+  });
   const message = make("div", "egox-preview-message");
   stage.append(canvas, wipe, message);
 
@@ -26,8 +31,13 @@ export function buildElements(preview, { say }) {
   const play = make("button", "egox-preview-play", { type: "button" });
   const trackBox = make("div", "egox-preview-track");
   const track = make("canvas", "egox-preview-curve");
-  const frame = make("input", "egox-preview-frame", { type: "range", min: 0, step: 1, value: 0,
-                                                      ariaLabel: say("frame") });
+  const frame = make("input", "egox-preview-frame", {
+    type: "range",
+    min: 0,
+    step: 1,
+    value: 0,
+    ariaLabel: say("frame"),
+  });
   trackBox.append(track, frame);
   const now = make("output", "egox-preview-now");
   time.append(play, trackBox, now);
@@ -49,7 +59,12 @@ export function buildElements(preview, { say }) {
   listen(preview, root, stage, wipe);
 
   return {
-    root, stage, canvas, track, message, note,
+    root,
+    stage,
+    canvas,
+    track,
+    message,
+    note,
     refreshBar() {
       const items = preview.items.map((_, i) => String(i));
       bar.hidden = preview.views().length < 2 && items.length < 2;
@@ -59,7 +74,10 @@ export function buildElements(preview, { say }) {
       const label = (name) => (preview.clip(name) ? preview.label(preview.clip(name)) : say(name));
       fill(view, preview.views(), label, preview.view);
       const wiping = preview.clips.length > 0 && preview.view === WIPE;
-      for (const [select, chosen] of [[left, preview.pair?.[0]], [right, preview.pair?.[1]]]) {
+      for (const [select, chosen] of [
+        [left, preview.pair?.[0]],
+        [right, preview.pair?.[1]],
+      ]) {
         select.hidden = !wiping;
         if (wiping) fill(select, names, label, chosen);
       }
@@ -76,8 +94,9 @@ export function buildElements(preview, { say }) {
       const source = preview.number * preview.step;
       frame.title = say("of", { frame: source, count });
       const value = preview.curve?.values[source];
-      now.textContent = `${source} / ${(count - 1) * preview.step}`
-        + (value === undefined ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${preview.curve.unit}`);
+      now.textContent =
+        `${source} / ${(count - 1) * preview.step}` +
+        (value === undefined ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${preview.curve.unit}`);
     },
     placeWipe(x, at) {
       wipe.style.left = `${x}px`;
@@ -94,8 +113,10 @@ function listen(preview, root, stage, wipe) {
   const point = (event) => {
     // The classic canvas scales its widgets: a rectangle on the page is larger or smaller than the element's own px.
     const box = stage.getBoundingClientRect();
-    preview.pointAt((event.clientX - box.left) * (stage.clientWidth / box.width),
-                    (event.clientY - box.top) * (stage.clientHeight / box.height));
+    preview.pointAt(
+      (event.clientX - box.left) * (stage.clientWidth / box.width),
+      (event.clientY - box.top) * (stage.clientHeight / box.height),
+    );
   };
   let dragging = false;
   stage.addEventListener("pointerdown", (event) => {

@@ -22,8 +22,10 @@ export function sideBySide(clips, [x, y, w, h]) {
     const room = h - GAP * (lines.length - 1);
     const needed = heights.reduce((sum, height) => sum + height, 0);
     const scale = Math.min(1, room / needed);
-    const area = lines.reduce((sum, line, i) => sum + line.reduce(
-      (s, clip) => s + (clip.width / clip.height) * (heights[i] * scale) ** 2, 0), 0);
+    const area = lines.reduce(
+      (sum, line, i) => sum + line.reduce((s, clip) => s + (clip.width / clip.height) * (heights[i] * scale) ** 2, 0),
+      0,
+    );
     if (!best || area > best.area) best = { area, lines, heights: heights.map((height) => height * scale) };
   }
   const boxes = [];

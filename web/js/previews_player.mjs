@@ -81,8 +81,14 @@ export class Preview {
       return;
     }
     if (turn !== this.turn) return;
-    Object.assign(this, { clips, kind: preview.kind, fps: preview.fps, curve: preview.curve, mark: preview.mark,
-                          plots: preview.plots });
+    Object.assign(this, {
+      clips,
+      kind: preview.kind,
+      fps: preview.fps,
+      curve: preview.curve,
+      mark: preview.mark,
+      plots: preview.plots,
+    });
     this.chosen ??= this.host.view();
     this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
     this.setPair(preview);
@@ -105,7 +111,13 @@ export class Preview {
     const names = this.clips.map((clip) => clip.name);
     const known = (name) => names.includes(name);
     if (this.pair && this.pair.every(known)) return;
-    const pairs = [["guided", "plain"], ["ego", "truth"], ["prior", "ego"], ["exo", "ego"], ["prior", "coverage"]];
+    const pairs = [
+      ["guided", "plain"],
+      ["ego", "truth"],
+      ["prior", "ego"],
+      ["exo", "ego"],
+      ["prior", "coverage"],
+    ];
     this.pair = pairs.find((pair) => pair.every(known)) ?? [names[0], names[1] ?? names[0]];
   }
 
@@ -230,8 +242,16 @@ export class Preview {
     const prepared = fit(this.parts.track, this.host.zoom());
     if (!prepared) return;
     const accent = this.accent();
-    drawing.drawCurve(prepared.context, this.curve, prepared.width, prepared.height, this.ink(), accent, this.number,
-              this.count);
+    drawing.drawCurve(
+      prepared.context,
+      this.curve,
+      prepared.width,
+      prepared.height,
+      this.ink(),
+      accent,
+      this.number,
+      this.count,
+    );
   }
 
   accent() {
@@ -250,8 +270,9 @@ export class Preview {
       this.setWipe((x - this.wiped[0]) / this.wiped[2]);
       return;
     }
-    const hit = this.boxes.find(({ clip, box: [left, top, w, h] }) =>
-      clip.pick && x >= left && x < left + w && y >= top && y < top + h);
+    const hit = this.boxes.find(
+      ({ clip, box: [left, top, w, h] }) => clip.pick && x >= left && x < left + w && y >= top && y < top + h,
+    );
     if (hit) this.pick(hit.clip, (x - hit.box[0]) / hit.box[2], (y - hit.box[1]) / hit.box[3]);
   }
 

@@ -35,7 +35,10 @@ function drawPanel(context, plot, frame, [x, y, w, h], ink, accent) {
   context.fillRect(at(frame, low)[0] - 0.5, y, 1, h);
   context.globalAlpha = 1;
   context.textAlign = "right";
-  for (const [value, baseline] of [[high, "top"], [low, "bottom"]]) {
+  for (const [value, baseline] of [
+    [high, "top"],
+    [low, "bottom"],
+  ]) {
     context.textBaseline = baseline;
     context.fillText(String(Number(value.toPrecision(4))), x - 4, baseline === "top" ? y : y + h);
   }
@@ -43,7 +46,10 @@ function drawPanel(context, plot, frame, [x, y, w, h], ink, accent) {
   context.textBaseline = "bottom";
   const now = plot.applied[frame] ?? null;
   context.fillText(plot.label + (now === null ? "" : `: ${Number(now.toPrecision(4))}`), x, y - 2);
-  for (const [values, width, alpha] of [[plot.fit, 1, 0.7], [plot.applied, 2, 1]]) {
+  for (const [values, width, alpha] of [
+    [plot.fit, 1, 0.7],
+    [plot.applied, 2, 1],
+  ]) {
     context.strokeStyle = width === 1 ? ink : accent;
     context.lineWidth = width;
     context.globalAlpha = alpha;

@@ -15,20 +15,29 @@ export class Clip {
     const place = Math.min(Math.max(number, 0), this.count - 1);
     const perSheet = this.columns * this.rows;
     const within = place % perSheet;
-    return [this.images[Math.floor(place / perSheet)], (within % this.columns) * this.width,
-            Math.floor(within / this.columns) * this.height, this.width, this.height];
+    return [
+      this.images[Math.floor(place / perSheet)],
+      (within % this.columns) * this.width,
+      Math.floor(within / this.columns) * this.height,
+      this.width,
+      this.height,
+    ];
   }
 }
 
 // All sheets of all streams, decoded, so that scrubbing never waits. Rejects where a file is gone.
 export async function loadClips(streams, url) {
-  return Promise.all(streams.map(async (stream) => {
-    const images = await Promise.all(stream.files.map(async (file) => {
-      const image = new Image();
-      image.src = url(file);
-      await image.decode();
-      return image;
-    }));
-    return new Clip(stream, images);
-  }));
+  return Promise.all(
+    streams.map(async (stream) => {
+      const images = await Promise.all(
+        stream.files.map(async (file) => {
+          const image = new Image();
+          image.src = url(file);
+          await image.decode();
+          return image;
+        }),
+      );
+      return new Clip(stream, images);
+    }),
+  );
 }

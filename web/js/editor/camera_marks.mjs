@@ -96,7 +96,7 @@ export class ExoMark {
     this.object.add(this.lines);
   }
 
-  // exoFromScene: 3x4; camera: the server's camera_to_json of a camera that is not turned, or any other for a rough box.
+  // exoFromScene: 3x4; camera: the server's camera_to_json of a camera that is not turned (any other: a rough box).
   set(exoFromScene, camera) {
     const rotation = transpose(exoFromScene.map((row) => row.slice(0, 3)));
     const place = apply(

@@ -25,7 +25,7 @@ export class PoseEditor {
     this.view = this.makeView();
     this.scene = new ScenePart(this);
     this.root.focus();
-    // A button that is switched off while it has the focus loses it to the page: its keys must not reach the graph there.
+    // A button that is switched off while it has the focus loses it to the page: its keys must not reach the graph.
     this.strayKey = (event) => {
       if (this.back.contains(event.target)) return;
       event.stopImmediatePropagation();

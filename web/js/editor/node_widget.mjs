@@ -75,9 +75,9 @@ export async function openEditor(app, api, node, say) {
   return holder.editor;
 }
 
-// While the editor lies over the page, the page's graph is not drawn (it would take half of a small machine's time), and
-// its Ctrl+Z, which listens before anything else and would undo the graph beneath, is told what it asks: that an editor
-// is open.
+// While the editor lies over the page, the page's graph is not drawn (it would take half of a small machine's time).
+// Its Ctrl+Z listens before anything else and would undo the graph beneath; it asks whether an editor is open, and is
+// told so.
 function holdPage(app) {
   const { canvas } = app;
   const page = app.constructor;

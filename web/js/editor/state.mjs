@@ -1,4 +1,4 @@
-// What is being edited: the keyframe document, the frame that is looked at, the chosen keyframe, and what can be undone.
+// What is being edited: the keyframe document, the frame that is looked at, the copied pose, and what can be undone.
 import { trackOf, writeDocument } from "./document.mjs";
 
 const UNDO_STEPS = 200;
@@ -172,7 +172,7 @@ export class EditorState {
     this.change({ ...this.content, up, upGiven: true });
   }
 
-  // What up is, where the document doesn't say: the poses stay, only the numbers that are shown change. No step to undo.
+  // What up is, where the document doesn't say: the poses stay, only the numbers that are shown change. Not undoable.
   learnUp(up) {
     if (this.content.upGiven || this.start !== null) return;
     this.content = { ...this.content, up: [...up] };

@@ -14,31 +14,36 @@ const STYLE = `
 .egox-ed-head { grid-column: 1 / -1; display: flex; gap: 6px; align-items: center; flex-wrap: wrap; }
 .egox-ed-head h2 { font: 600 15px/1.3 sans-serif; margin: 0 8px 0 2px; }
 .egox-ed-gap { flex: 1; }
-.egox-ed-button, .egox-ed-select, .egox-ed-number { font: inherit; color: inherit; background: var(--comfy-input-bg, #333);
-  border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px; height: 28px; padding: 0 9px; box-sizing: border-box; }
+.egox-ed-button, .egox-ed-select, .egox-ed-number { font: inherit; color: inherit;
+  background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px;
+  height: 28px; padding: 0 9px; box-sizing: border-box; }
 .egox-ed-button { cursor: pointer; white-space: nowrap; }
 .egox-ed-button:hover:not(:disabled) { border-color: var(--p-primary-color, #4a9eff); }
 .egox-ed-button:disabled { opacity: 0.4; cursor: default; }
-.egox-ed-button.egox-ed-on { background: var(--p-primary-color, #2f6fbf); border-color: var(--p-primary-color, #2f6fbf); color: #fff; }
+.egox-ed-button.egox-ed-on { background: var(--p-primary-color, #2f6fbf); border-color: var(--p-primary-color, #2f6fbf);
+  color: #fff; }
 .egox-ed-select { padding: 0 4px; max-width: 150px; }
-.egox-ed :is(button, select, input, [tabindex]):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); outline-offset: 1px; }
+.egox-ed :is(button, select, input, [tabindex]):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff);
+  outline-offset: 1px; }
 .egox-ed-check { display: inline-flex; gap: 4px; align-items: center; cursor: pointer; white-space: nowrap; }
 .egox-ed-check input { margin: 0; accent-color: var(--p-primary-color, #4a9eff); }
 .egox-ed-main { position: relative; min-height: 0; border-radius: 6px; overflow: hidden; }
 .egox-ed-main > canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; touch-action: none; }
 .egox-ed-main > canvas:focus-visible { outline-offset: -2px; }
-.egox-ed-tools { position: absolute; left: 8px; top: 8px; right: 8px; display: flex; gap: 4px; flex-wrap: wrap; pointer-events: none; }
+.egox-ed-tools { position: absolute; left: 8px; top: 8px; right: 8px; display: flex; gap: 4px; flex-wrap: wrap;
+  pointer-events: none; }
 .egox-ed-tools > * { pointer-events: auto; }
-.egox-ed-tools .egox-ed-check { background: var(--comfy-input-bg, #333); border-radius: 5px; padding: 0 8px; height: 28px; }
+.egox-ed-tools .egox-ed-check { background: var(--comfy-input-bg, #333); border-radius: 5px; padding: 0 8px;
+  height: 28px; }
 .egox-ed-hint { color: var(--descrip-text, #999); font-size: 12px; }
 .egox-ed-main > .egox-ed-hint { position: absolute; left: 10px; bottom: 6px; right: 10px; pointer-events: none;
   color: var(--input-text, #ddd); opacity: 0.75; }
-.egox-ed-banner { position: absolute; left: 50%; transform: translateX(-50%); top: 48px; max-width: min(560px, 92%); padding: 8px 12px;
-  background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #4e4e4e); border-radius: 6px; display: flex;
-  gap: 10px; align-items: center; box-sizing: border-box; }
-.egox-ed-empty { position: absolute; left: 50%; top: 50%; transform: translate(-50%, -50%); width: min(430px, 90%); text-align: center;
-  padding: 16px; background: var(--comfy-menu-bg, #222); border: 1px solid var(--border-color, #4e4e4e); border-radius: 8px;
-  box-sizing: border-box; }
+.egox-ed-banner { position: absolute; left: 50%; transform: translateX(-50%); top: 48px; max-width: min(560px, 92%);
+  padding: 8px 12px; background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #4e4e4e);
+  border-radius: 6px; display: flex; gap: 10px; align-items: center; box-sizing: border-box; }
+.egox-ed-empty { position: absolute; left: 50%; top: 50%; transform: translate(-50%, -50%); width: min(430px, 90%);
+  text-align: center; padding: 16px; background: var(--comfy-menu-bg, #222);
+  border: 1px solid var(--border-color, #4e4e4e); border-radius: 8px; box-sizing: border-box; }
 .egox-ed-empty b { display: block; margin-bottom: 6px; font-size: 15px; }
 .egox-ed-empty p { margin: 0 0 10px; }
 .egox-ed-side { display: flex; flex-direction: column; gap: 8px; min-height: 0; overflow-y: auto; }
@@ -47,32 +52,35 @@ const STYLE = `
 .egox-ed-picture { position: relative; background: #000; border-radius: 6px; overflow: hidden; aspect-ratio: 1; }
 .egox-ed-picture canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
 .egox-ed-picture-exo { aspect-ratio: 16 / 9; }
-.egox-ed-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center; text-align: center;
-  padding: 14px; color: #bbb; pointer-events: none; }
+.egox-ed-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
+  text-align: center; padding: 14px; color: #bbb; pointer-events: none; }
 .egox-ed-note { color: var(--descrip-text, #999); font-size: 12px; min-height: 16px; }
 .egox-ed-foot { grid-column: 1 / -1; display: flex; flex-direction: column; gap: 6px; min-width: 0; }
 .egox-ed-row, .egox-ed-fields { display: flex; gap: 6px; align-items: center; flex-wrap: wrap; }
 .egox-ed-now { font-variant-numeric: tabular-nums; min-width: 118px; }
-.egox-ed-track { position: relative; height: 44px; margin-top: 6px; border-radius: 6px; background: var(--comfy-input-bg, #333);
-  touch-action: none; cursor: pointer; user-select: none; }
+.egox-ed-track { position: relative; height: 44px; margin-top: 6px; border-radius: 6px;
+  background: var(--comfy-input-bg, #333); touch-action: none; cursor: pointer; user-select: none; }
 .egox-ed-ruler { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
-.egox-ed-cursor { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: var(--p-primary-color, #4a9eff);
-  pointer-events: none; }
+.egox-ed-cursor { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px;
+  background: var(--p-primary-color, #4a9eff); pointer-events: none; }
 .egox-ed-keys { position: absolute; inset: 0; pointer-events: none; }
 .egox-ed-key { position: absolute; top: 50%; width: 26px; height: 30px; margin: -13px 0 0 -13px; padding: 0; border: 0;
   background: none; pointer-events: auto; cursor: ew-resize; touch-action: none; }
-.egox-ed-key::after { content: ""; position: absolute; left: 7px; top: 9px; width: 12px; height: 12px; box-sizing: border-box;
-  background: #ffb000; border: 1px solid #5a3d00; transform: rotate(45deg); }
-.egox-ed-key[data-mode="linear"]::after { border-radius: 0; background: linear-gradient(45deg, #ffb000 50%, #fff2cc 50%); }
+.egox-ed-key::after { content: ""; position: absolute; left: 7px; top: 9px; width: 12px; height: 12px;
+  box-sizing: border-box; background: #ffb000; border: 1px solid #5a3d00; transform: rotate(45deg); }
+.egox-ed-key[data-mode="linear"]::after { border-radius: 0;
+  background: linear-gradient(45deg, #ffb000 50%, #fff2cc 50%); }
 .egox-ed-key[data-mode="hold"]::after { transform: none; }
 .egox-ed-key.egox-ed-now-key::after { box-shadow: 0 0 0 2px var(--p-primary-color, #4a9eff); }
 .egox-ed-field { display: inline-flex; gap: 4px; align-items: center; }
 .egox-ed-number { width: 84px; padding: 0 4px; font-variant-numeric: tabular-nums; }
 .egox-ed-unit { color: var(--descrip-text, #999); }
 .egox-ed-files { display: inline-flex; gap: 6px; }
-.egox-ed-status { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; flex: 0 1 auto; }
+.egox-ed-status { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  min-width: 0; flex: 0 1 auto; }
 @media (max-width: 860px) {
-  .egox-ed { grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(240px, 1fr) auto auto; overflow-y: auto; }
+  .egox-ed { grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(240px, 1fr) auto auto;
+    overflow-y: auto; }
   .egox-ed-side { flex-direction: row; overflow: visible; }
   .egox-ed-side > .egox-ed-panel { flex: 1 1 0; min-width: 0; }
 }

@@ -114,6 +114,7 @@ export default {
   form_blender: "Blender / NeRF transforms.json",
   tooLarge: "The files are larger than {size} MB.",
   keys:
-    "G move · R turn · L look through · S snap · T look at · F frame all · H place head · K add keyframe · Del delete · " +
-    "arrows step · , . keyframes · space play · Ctrl+Z undo · Ctrl+C, Ctrl+V copy a pose · Esc close",
+    "G move · R turn · L look through · S snap · T look at · F frame all · H place head · K add keyframe · " +
+    "Del delete · arrows step · , . keyframes · space play · Ctrl+Z undo · Ctrl+C, Ctrl+V copy a pose · " +
+    "Esc close",
 };

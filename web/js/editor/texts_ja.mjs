@@ -105,5 +105,8 @@ export default {
   form_colmap: "COLMAP テキスト (zip)",
   form_blender: "Blender / NeRF transforms.json",
   tooLarge: "ファイルが {size} MB を超えています。",
-  keys: "G 移動 · R 回転 · L のぞく · S 吸着 · T 見る · F 全体 · H 頭を置く · K 追加 · Del 削除 · 矢印でコマ送り · , . キーフレーム · スペース再生 · Ctrl+Z 元に戻す · Ctrl+C、Ctrl+V ポーズをコピー · Esc 閉じる",
+  keys:
+    "G 移動 · R 回転 · L のぞく · S 吸着 · T 見る · F 全体 · H 頭を置く · K 追加 · Del 削除 · " +
+    "矢印でコマ送り · , . キーフレーム · スペース再生 · Ctrl+Z 元に戻す · Ctrl+C、Ctrl+V ポーズをコピー · " +
+    "Esc 閉じる",
 };

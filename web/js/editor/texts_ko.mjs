@@ -105,5 +105,7 @@ export default {
   form_colmap: "COLMAP 텍스트 (zip)",
   form_blender: "Blender / NeRF transforms.json",
   tooLarge: "파일이 {size} MB보다 큽니다.",
-  keys: "G 이동 · R 회전 · L 들여다보기 · S 붙이기 · T 바라보기 · F 전체 · H 머리 놓기 · K 키 추가 · Del 삭제 · 화살표 한 프레임씩 · , . 키프레임 · 스페이스 재생 · Ctrl+Z 취소 · Ctrl+C, Ctrl+V 포즈 복사 · Esc 닫기",
+  keys:
+    "G 이동 · R 회전 · L 들여다보기 · S 붙이기 · T 바라보기 · F 전체 · H 머리 놓기 · K 키 추가 · Del 삭제 · " +
+    "화살표 한 프레임씩 · , . 키프레임 · 스페이스 재생 · Ctrl+Z 취소 · Ctrl+C, Ctrl+V 포즈 복사 · Esc 닫기",
 };

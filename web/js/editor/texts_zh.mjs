@@ -105,5 +105,7 @@ export default {
   form_colmap: "COLMAP 文本 (zip)",
   form_blender: "Blender / NeRF transforms.json",
   tooLarge: "文件大于 {size} MB。",
-  keys: "G 移动 · R 旋转 · L 透过相机 · S 吸附 · T 看向 · F 全部 · H 放置头部 · K 添加 · Del 删除 · 方向键逐帧 · , . 关键帧 · 空格播放 · Ctrl+Z 撤销 · Ctrl+C、Ctrl+V 复制姿态 · Esc 关闭",
+  keys:
+    "G 移动 · R 旋转 · L 透过相机 · S 吸附 · T 看向 · F 全部 · H 放置头部 · K 添加 · Del 删除 · 方向键逐帧 · " +
+    ", . 关键帧 · 空格播放 · Ctrl+Z 撤销 · Ctrl+C、Ctrl+V 复制姿态 · Esc 关闭",
 };
