@@ -15,7 +15,7 @@ from egox_core.errors import EgoXInputError
 
 
 def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
-    """What a page draws for the number-th frame: the rule of ``web/js/previews_sheets.mjs``."""
+    """What a page draws for the number-th frame: the rule of ``web/js/previews/sheets.mjs``."""
     per_sheet = sheets.columns * sheets.rows
     sheet = cv2.imdecode(np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     row, column = divmod(number % per_sheet, sheets.columns)

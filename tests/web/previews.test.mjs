@@ -1,10 +1,10 @@
 // Run by node --test, from tests/web/test_preview_modules.py: the previews' parts that need no page.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { contain, sideBySide } from "../../web/js/previews_layout.mjs";
-import { scaleOf } from "../../web/js/previews_plot.mjs";
-import { Clip } from "../../web/js/previews_sheets.mjs";
-import { text } from "../../web/js/previews_texts.mjs";
+import { contain, sideBySide } from "../../web/js/previews/layout.mjs";
+import { scaleOf } from "../../web/js/previews/plot.mjs";
+import { Clip } from "../../web/js/previews/sheets.mjs";
+import { text } from "../../web/js/previews/texts.mjs";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
 

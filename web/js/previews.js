@@ -1,10 +1,10 @@
 // Previews on the nodes: registration only, the work is in the modules (the host imports every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { attachPreview, findNode, showOutput } from "./previews_node.mjs";
+import { attachPreview, findNode, showOutput } from "./previews/node.mjs";
 
 const NODES = {
-  // node -> what the empty preview says (a key of previews_texts.mjs)
+  // node -> what the empty preview says (a key of previews/texts.mjs)
   EgoXDepthAlign: "emptyDepth",
   EgoXRenderEgoPrior: "emptyPrior",
   EgoXWanSampler: "emptyLive",

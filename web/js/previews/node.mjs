@@ -1,6 +1,6 @@
 // Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
-import { Preview } from "./previews_player.mjs";
-import { text } from "./previews_texts.mjs";
+import { Preview } from "./player.mjs";
+import { text } from "./texts.mjs";
 
 export const KEY = "egox_preview"; // of the node's result, as nodes/clip_preview.py writes it
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left

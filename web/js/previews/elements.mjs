@@ -1,5 +1,5 @@
 // The preview's elements and what hands and keys do to them.
-import { addStyle } from "./previews_style.mjs";
+import { addStyle } from "./style.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";

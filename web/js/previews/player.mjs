@@ -1,9 +1,9 @@
 // One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of nodes or the host.
-import { buildElements } from "./previews_elements.mjs";
-import * as drawing from "./previews_draw.mjs";
-import { contain, LEGEND_HEIGHT, sideBySide } from "./previews_layout.mjs";
-import { drawPlots } from "./previews_plot.mjs";
-import { loadClips } from "./previews_sheets.mjs";
+import { buildElements } from "./elements.mjs";
+import * as drawing from "./draw.mjs";
+import { contain, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
+import { drawPlots } from "./plot.mjs";
+import { loadClips } from "./sheets.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";

@@ -1,5 +1,5 @@
 // Drawing on the stage: pictures with their names, the wipe, legends, the crosshair, the curve over the timeline.
-import { LEGEND_HEIGHT } from "./previews_layout.mjs";
+import { LEGEND_HEIGHT } from "./layout.mjs";
 
 const FONT = "11px sans-serif";
 const PADDING = 10; // px, of a label
