@@ -11,7 +11,7 @@ Positions and angles describe the upright picture; the camera's quarter turns ar
 on from a keyframe to the next is the document's ``interpolation``, or the keyframe's own: ``spline`` (smooth),
 ``linear`` or ``hold``; before the first keyframe and after the last one it stands still.
 
-This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/pose.mjs``.
+This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/model/pose.mjs``.
 """
 
 from __future__ import annotations

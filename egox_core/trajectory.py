@@ -65,7 +65,7 @@ def interpolate_poses(w2c: Tensor, moments: Tensor, wanted: Tensor,
     """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or held.
 
     A wanted moment that has a pose gets it bit for bit: released poses carry few digits and are not renormalised.
-    The page's editor has the same in ``web/js/editor/track.mjs``; a test holds the two together.
+    The page's editor has the same in ``web/js/editor/model/track.mjs``; a test holds the two together.
 
     Args:
         w2c: [N, 3, 4] at ``moments`` [N], rising.

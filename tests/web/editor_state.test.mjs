@@ -1,13 +1,13 @@
 // Run by node --test, from tests/web/test_editor_modules.py: the editor's parts that need no page.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Clip } from "../../web/js/editor/clip.mjs";
-import { DocumentError, parseDocument, stillDocument, writeDocument } from "../../web/js/editor/document.mjs";
+import { FrameClock } from "../../web/js/editor/model/frame_clock.mjs";
+import { DocumentError, parseDocument, stillDocument, writeDocument } from "../../web/js/editor/model/document.mjs";
 import { LatestOnly } from "../../web/js/editor/server.mjs";
-import { EditorState } from "../../web/js/editor/state.mjs";
-import { fromAngles, fromW2c, lookAt, toAngles, toW2c } from "../../web/js/editor/pose.mjs";
+import { EditorState } from "../../web/js/editor/model/state.mjs";
+import { fromAngles, fromW2c, lookAt, toAngles, toW2c } from "../../web/js/editor/model/pose.mjs";
 
-const clip = Clip.standard(49, 30);
+const clip = FrameClock.standard(49, 30);
 const key = (frame, x, more = {}) => ({ frame, position: [x, 0, 1], yaw_deg: 0, ...more });
 const stateOf = (...keys) => new EditorState(parseDocument(keys, clip), clip);
 const frames = (state) => state.content.keys.map((k) => k.moment);
@@ -144,7 +144,7 @@ test("copies are poses", () => {
 
 test("another clip keeps keyframes at their moments", () => {
   const state = stateOf(key(0, 0), key(10, 1), key(40, 2));
-  state.setClip(new Clip([8, 10, 12, 14], [0.4, 0.5, 0.6, 0.7]));
+  state.setClip(new FrameClock([8, 10, 12, 14], [0.4, 0.5, 0.6, 0.7]));
   assert.equal(state.frameOfKey(1), 1);
   assert.equal(state.keyAt(1), 1);
   assert.equal(state.keyAt(0), -1); // the first keyframe lies before the clip

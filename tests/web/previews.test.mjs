@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { contain, sideBySide } from "../../web/js/previews/layout.mjs";
 import { scaleOf } from "../../web/js/previews/plot.mjs";
-import { Clip } from "../../web/js/previews/sheets.mjs";
+import { SheetClip } from "../../web/js/previews/sheets.mjs";
 import { text } from "../../web/js/previews/texts.mjs";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
 
 test("frames lie in their sheets row by row, and short clips stay on their last frame", () => {
-  const clip = new Clip({ count: 8, columns: 3, rows: 2, width: 10, height: 5 }, ["first", "second"]);
+  const clip = new SheetClip({ count: 8, columns: 3, rows: 2, width: 10, height: 5 }, ["first", "second"]);
   assert.deepEqual(clip.frame(0), ["first", 0, 0, 10, 5]);
   assert.deepEqual(clip.frame(5), ["first", 20, 5, 10, 5]);
   assert.deepEqual(clip.frame(7), ["second", 10, 0, 10, 5]);

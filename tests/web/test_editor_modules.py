@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,8 @@ from egox_core.keyframes import keyframe_track, pose_angles, sensor_pose, uprigh
 from egox_core.trajectory import interpolate_poses
 
 HERE = Path(__file__).resolve().parent
+JS = HERE.parent.parent / "web" / "js"
+HOST = {"../../scripts/app.js", "../../scripts/api.js"}  # served by the host, above the pack's folder
 CAMERAS = {0: preset_camera("pinhole", 64), 1: preset_camera("aria_released", 64)}
 
 
@@ -102,7 +105,27 @@ def test_vendored_three_is_the_recorded_one() -> None:
     assert not differing(data)
     text = (TARGET / BUNDLE).read_text(encoding="utf-8")
     assert "http" + "s://cdn" not in text and 'from"three"' not in text and "SPDX-License-Identifier: MIT" in text
-    used = {name for module in (HERE.parent.parent / "web" / "js" / "editor").glob("*.mjs")
-            for block in module.read_text(encoding="utf-8").split('} from "../vendor/three.mjs"')[:-1]
+    used = {name for module in (JS / "editor").rglob("*.mjs")
+            for block in module.read_text(encoding="utf-8").split('} from "../../vendor/three.mjs"')[:-1]
             for name in block.rsplit("import {", 1)[1].replace(",", " ").split()}
-    assert used <= {*data["core"], *data["addons"]}
+    assert {"Scene", "OrbitControls"} <= used <= {*data["core"], *data["addons"]}
+
+
+def imports(module: Path) -> set[str]:
+    """What a module names in ``from "..."`` and ``import("...")``."""
+    return set(re.findall(r'(?:from |import\()"([^"]+)"', module.read_text(encoding="utf-8")))
+
+
+def test_the_model_needs_no_page() -> None:
+    modules = sorted((JS / "editor" / "model").glob("*.mjs"))
+    assert len(modules) == 5
+    for module in modules:
+        assert all(name.startswith("./") for name in imports(module)), f"{module.name} reaches out of the model"
+
+
+def test_every_import_is_there() -> None:
+    scripts = [path for path in JS.rglob("*") if path.suffix in (".js", ".mjs") and "vendor" not in path.parts]
+    named = {(path, name) for path in scripts for name in imports(path)}
+    assert len(named) > 60
+    for path, name in named:
+        assert name in HOST or (path.parent / name).is_file(), f"{path.relative_to(JS)}: {name}"

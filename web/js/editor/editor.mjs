@@ -1,14 +1,14 @@
 // The editor: its parts put together over the page, and what one tells the other.
-import { Clip } from "./clip.mjs";
-import { DocumentError, parseDocument, stillDocument } from "./document.mjs";
-import { EditorState } from "./state.mjs";
-import { SceneView } from "./scene_view.mjs";
-import { addStyle } from "./style.mjs";
-import { ScenePart } from "./scene_part.mjs";
-import { button, make } from "./elements.mjs";
-import { buildLayout } from "./layout.mjs";
-import { handleKey } from "./shortcuts.mjs";
-import { fromAngles, fromW2c, lookAt } from "./pose.mjs";
+import { FrameClock } from "./model/frame_clock.mjs";
+import { DocumentError, parseDocument, stillDocument } from "./model/document.mjs";
+import { EditorState } from "./model/state.mjs";
+import { SceneView } from "./view/scene_view.mjs";
+import { addStyle } from "./view/style.mjs";
+import { ScenePart } from "./view/scene_part.mjs";
+import { button, make } from "./view/elements.mjs";
+import { buildLayout } from "./view/layout.mjs";
+import { handleKey } from "./view/shortcuts.mjs";
+import { fromAngles, fromW2c, lookAt } from "./model/pose.mjs";
 
 const HINTS = { move: "hintOrbit", turn: "hintOrbit", look: "hintLook", snap: "hintSnap", aim: "hintAim" };
 
@@ -18,7 +18,7 @@ export class PoseEditor {
     Object.assign(this, { host, server, say });
     addStyle();
     const data = host.data();
-    const clip = clipOf(data);
+    const clip = clockOf(data);
     this.state = new EditorState(this.readDocument(clip), clip);
     Object.assign(this, buildLayout(this));
     document.body.append(this.back);
@@ -75,7 +75,7 @@ export class PoseEditor {
 
   setData(data) {
     this.data = data;
-    if (data) this.state.setClip(clipOf(data));
+    if (data) this.state.setClip(clockOf(data));
     if (data?.scene) this.state.learnUp(data.scene.up);
     const other = data?.path && this.host.source() !== "keyframes";
     this.view.ghost.object.visible = Boolean(other);
@@ -234,6 +234,6 @@ export class PoseEditor {
   }
 }
 
-function clipOf(data) {
-  return data ? new Clip(data.indices, data.times_s) : Clip.standard();
+function clockOf(data) {
+  return data ? new FrameClock(data.indices, data.times_s) : FrameClock.standard();
 }

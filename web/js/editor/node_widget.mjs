@@ -1,10 +1,10 @@
 // What stands on the node: a button that opens the editor and a line that says what it holds. The value is the node's
 // own `keyframes` text, so that a workflow holds everything and runs without a page.
-import { DocumentError, parseDocument } from "./document.mjs";
-import { Clip } from "./clip.mjs";
+import { DocumentError, parseDocument } from "./model/document.mjs";
+import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
-import { addStyle } from "./style.mjs";
-import { button, make } from "./elements.mjs";
+import { addStyle } from "./view/style.mjs";
+import { button, make } from "./view/elements.mjs";
 import { sayer } from "./texts.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
@@ -155,7 +155,7 @@ function noteOf(node, say) {
   const source = find(node, "source")?.value;
   if (source !== "keyframes") return say("nodeOther", { source });
   try {
-    const count = parseDocument(find(node, "keyframes")?.value ?? "", Clip.standard()).keys.length;
+    const count = parseDocument(find(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
     const scene = node.egoxPose?.data?.scene;
     if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() });
     return `${say("nodeKeys", { count })}. ${say("nodeEmpty")}`;

@@ -1,6 +1,6 @@
 // Clips as contact sheets: which part of which picture is frame n. The rule is egox_core/preview_sheets.py's.
 
-export class Clip {
+export class SheetClip {
   constructor(stream, images) {
     Object.assign(this, stream);
     this.images = images;
@@ -37,7 +37,7 @@ export async function loadClips(streams, url) {
           return image;
         }),
       );
-      return new Clip(stream, images);
+      return new SheetClip(stream, images);
     }),
   );
 }

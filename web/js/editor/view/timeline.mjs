@@ -1,7 +1,7 @@
 // The clip as a line: the frame that is looked at, the keyframes as handles that can be dragged, play, and what to do
 // with keyframes.
 import { button, dragging, make, select } from "./elements.mjs";
-import { MODES } from "./track.mjs";
+import { MODES } from "../model/track.mjs";
 
 export class Timeline {
   constructor(state, say) {

@@ -11,8 +11,8 @@ import {
   Points,
   PointsMaterial,
   SphereGeometry,
-} from "../vendor/three.mjs";
-import { apply, matrix, transpose } from "./pose.mjs";
+} from "../../vendor/three.mjs";
+import { apply, matrix, transpose } from "../model/pose.mjs";
 
 const EGO = 0xffb000;
 const EXO = 0x4aa3ff;

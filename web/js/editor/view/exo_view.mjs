@@ -1,7 +1,7 @@
 // The exo frame: two clicks place the head and say where it looks; the server knows the depth under a click.
-import { LatestOnly, SceneGone } from "./server.mjs";
+import { LatestOnly, SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
-import { apply } from "./pose.mjs";
+import { apply } from "../model/pose.mjs";
 
 export class ExoView {
   // wishes: { onPlace(point), onAim(point), onGone() }

@@ -1,6 +1,6 @@
 // The pose of the current frame as numbers, and the world's upward axis.
 import { make, select } from "./elements.mjs";
-import { fromAngles, toAngles } from "./pose.mjs";
+import { fromAngles, toAngles } from "../model/pose.mjs";
 
 const PLACES = ["x", "y", "z"];
 const TURNS = ["yaw", "pitch", "roll"];

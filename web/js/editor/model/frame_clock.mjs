@@ -1,6 +1,6 @@
 // The frames in use: frame i of the clip is the source video's frame indices[i], at times_s[i]. Keyframes count either.
 
-export class Clip {
+export class FrameClock {
   constructor(indices, times) {
     this.indices = indices;
     this.times = times;
@@ -9,7 +9,7 @@ export class Clip {
   // What stands in until a run has told more: the released length.
   static standard(count = 49, fps = 30) {
     const numbers = Array.from({ length: count }, (_, i) => i);
-    return new Clip(
+    return new FrameClock(
       numbers,
       numbers.map((i) => i / fps),
     );

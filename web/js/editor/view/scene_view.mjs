@@ -14,7 +14,7 @@ import {
   Vector3,
   WebGLRenderer,
   Float32BufferAttribute,
-} from "../vendor/three.mjs";
+} from "../../vendor/three.mjs";
 import { CloudPoints, GOAL_MS } from "./cloud_points.mjs";
 import { EgoMark, ExoMark, PathMark } from "./camera_marks.mjs";
 import { LookThrough } from "./look_through.mjs";

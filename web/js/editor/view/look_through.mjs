@@ -1,6 +1,6 @@
 // Looking through the ego camera: dragging turns the head, the wheel and W A S D Q E move it. Every change is the
 // camera's own, so that it lands in the keyframe of the frame.
-import { Quaternion, Vector3 } from "../vendor/three.mjs";
+import { Quaternion, Vector3 } from "../../vendor/three.mjs";
 
 // three.js cameras look along -z with y up, ours along z with y down.
 const THREE_FROM_CV = new Quaternion(1, 0, 0, 0);

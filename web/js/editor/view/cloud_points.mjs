@@ -1,7 +1,7 @@
 // The coloured cloud: the static points and those that move in the frame that is looked at. The server sends them in
 // random order, so that any first part of them is an even thinning: while something moves, only as many are drawn as
 // the machine manages smoothly; at rest all of them.
-import { BufferAttribute, BufferGeometry, Group, Points, PointsMaterial } from "../vendor/three.mjs";
+import { BufferAttribute, BufferGeometry, Group, Points, PointsMaterial } from "../../vendor/three.mjs";
 
 export const GOAL_MS = 35; // of drawing a frame while moving: some 20 frames a second with what else there is to do
 const LEAST = 4000;

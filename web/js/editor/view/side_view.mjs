@@ -1,7 +1,7 @@
 // The coarse prior of the current pose, live: the server draws one pose at a time, and only the newest wish counts.
-import { LatestOnly, SceneGone } from "./server.mjs";
+import { LatestOnly, SceneGone } from "../server.mjs";
 import { make } from "./elements.mjs";
-import { toW2c } from "./pose.mjs";
+import { toW2c } from "../model/pose.mjs";
 
 export const SIZE = 224;
 const RATE_OF = 12; // frames that the shown rate is taken over

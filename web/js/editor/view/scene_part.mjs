@@ -1,5 +1,5 @@
 // The scene of the node's last run: fetched from the server, shown, and asked for again where the server let it go.
-import { SceneGone } from "./server.mjs";
+import { SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
 
 export class ScenePart {
