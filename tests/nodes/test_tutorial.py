@@ -44,6 +44,6 @@ def test_names_are_real(tutorial: str, repo_root: Path, pack) -> None:
 
 
 def test_the_editors_words_are_the_editors(tutorial: str, repo_root: Path) -> None:
-    said = (repo_root / "web" / "js" / "editor" / "texts_en.mjs").read_text(encoding="utf-8")
+    said = (repo_root / "web" / "js" / "editor" / "texts" / "en.mjs").read_text(encoding="utf-8")
     for words in ("Open pose editor", "Load scene", "Place head", "Done", "Look through", "Move", "Turn"):
         assert words.lower() in tutorial.lower().replace("**", "") and words.lower() in said.lower(), words

@@ -4,7 +4,6 @@ import test from "node:test";
 import { contain, sideBySide } from "../../web/js/previews/layout.mjs";
 import { scaleOf } from "../../web/js/previews/plot.mjs";
 import { SheetClip } from "../../web/js/previews/sheets.mjs";
-import { text } from "../../web/js/previews/texts.mjs";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
 
@@ -59,24 +58,4 @@ test("a plot's scale holds all values, and a constant stays flat", () => {
   const [from, to] = scaleOf({ applied: [2, 2.0000001], fit: [] });
   assert.ok(to - from > 1e-3 && from < 2 && to > 2);
   assert.deepEqual(scaleOf({ applied: [null], fit: [null] }), [0, 1]);
-});
-
-test("every language says everything, and what is missing comes in English", () => {
-  for (const language of ["en", "ko", "zh", "ja", "zh-TW", "fr"]) {
-    assert.match(text(language, "of", { frame: 3, count: 5 }), /3.*5|5.*3/);
-    for (const key of [
-      "view",
-      "gone",
-      "emptyPrior",
-      "emptyCompare",
-      "emptyLive",
-      "emptyDepth",
-      "emptyAttention",
-      "pick",
-    ])
-      assert.ok(text(language, key), `${language}: ${key}`);
-  }
-  assert.equal(text("fr", "wipe"), "wipe");
-  assert.notEqual(text("ja", "wipe"), "wipe");
-  assert.equal(text("en", "no such stream"), undefined);
 });

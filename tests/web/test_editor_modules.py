@@ -6,11 +6,8 @@ import json
 import math
 import random
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
 import torch
 
 from egox_core.camera_presets import preset_camera
@@ -23,23 +20,8 @@ HOST = {"../../scripts/app.js", "../../scripts/api.js"}  # served by the host, a
 CAMERAS = {0: preset_camera("pinhole", 64), 1: preset_camera("aria_released", 64)}
 
 
-@pytest.fixture(scope="module")
-def node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("needs Node.js (node), which runs the page's modules outside a page")
-    return found
-
-
-def run(node: str, *arguments: str) -> str:
-    done = subprocess.run([node, *arguments], cwd=HERE, capture_output=True, text=True, encoding="utf-8", timeout=120)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return done.stdout
-
-
-def test_the_modules_own_tests(node: str) -> None:
-    out = run(node, "--test", "--test-reporter=tap", "editor_state.test.mjs")
-    assert "# fail 0" in out and int(out.split("# pass ")[1].split()[0]) >= 10, out
+def test_the_modules_own_tests(run_node_tests) -> None:
+    assert run_node_tests("editor_state.test.mjs") >= 10
 
 
 def documents() -> list[dict]:
@@ -76,10 +58,10 @@ def documents() -> list[dict]:
     return cases
 
 
-def test_the_page_and_a_run_go_the_same_way(node: str, tmp_path: Path) -> None:
+def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path: Path) -> None:
     cases = documents()
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
-    results = json.loads(run(node, "evaluate_tracks.mjs", str(tmp_path / "cases.json")))
+    results = json.loads(run_node("evaluate_tracks.mjs", str(tmp_path / "cases.json")))
     for case, result in zip(cases, results, strict=True):
         camera = CAMERAS[case["quarter_turns"]]
         wanted = torch.tensor(case["wanted"], dtype=torch.float64)

@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { attachPreview, findNode, showOutput } from "./previews/node.mjs";
 
 const NODES = {
-  // node -> what the empty preview says (a key of previews/texts.mjs)
+  // node -> what the empty preview says (a key of previews/texts/en.mjs)
   EgoXDepthAlign: "emptyDepth",
   EgoXRenderEgoPrior: "emptyPrior",
   EgoXWanSampler: "emptyLive",

@@ -5,7 +5,8 @@ import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
 import { addStyle } from "./view/style.mjs";
 import { button, make } from "./view/elements.mjs";
-import { sayer } from "./texts.mjs";
+import { TEXTS } from "./texts/all.mjs";
+import { languageOf, sayer } from "../sayer.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
 export const KEY = "egox_pose"; // of the node's result, as nodes/pose_editor_data.py makes it
@@ -14,7 +15,7 @@ const CAMERA_WIDGETS = ["camera", "size", "lens", "focal", "centre_x", "centre_y
 
 export function attachEditor(app, api, node) {
   addStyle();
-  const say = sayer(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en");
+  const say = sayer(TEXTS, languageOf(app));
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-node-note" });
   const open = button("egox-open", say("open"), say("open"), () => openEditor(app, api, node, say));
   const element = make("div", "egox-ed-node", { tabIndex: -1, "data-capture-wheel": "true" }, open, note);

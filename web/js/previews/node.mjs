@@ -1,6 +1,7 @@
 // Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
 import { Preview } from "./player.mjs";
-import { text } from "./texts.mjs";
+import { TEXTS } from "./texts/all.mjs";
+import { languageOf, sayer } from "../sayer.mjs";
 
 export const KEY = "egox_preview"; // of the node's result, as nodes/clip_preview.py writes it
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
@@ -10,9 +11,8 @@ const OTHER_MIN_HEIGHT = 320;
 const MIN_WIDTH = 340;
 
 export function attachPreview(app, api, node, empty) {
-  const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
   const preview = new Preview({
-    say: (key, values) => text(language, key, values),
+    say: sayer(TEXTS, languageOf(app)),
     url: (file) => file.data ?? api.apiURL(`/view?${new URLSearchParams(file)}`),
     zoom: () => app.canvas?.ds?.scale ?? 1,
     empty,

@@ -12,7 +12,7 @@ const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 const LEGEND_MIN_HEIGHT = 80;
 
 export class Preview {
-  // host: say(key, values) -> text; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
+  // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
   // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from.
   constructor(host) {
     this.host = host;
@@ -127,7 +127,7 @@ export class Preview {
   }
 
   label(clip) {
-    return this.host.say(clip.name) ?? clip.label;
+    return this.host.say(clip.name, {}, clip.label);
   }
 
   clip(name) {
