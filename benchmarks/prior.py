@@ -2,6 +2,8 @@
 
     python3 run.py bench prior [--seeds 0 1 2 3 4] [--frames 49] [--height 448] [--save]
 
+Colours and steadiness have bars, the rest is reported.
+
 - Colours: PSNR on co-visible static and moving pixels (the ego ray's first hit is the exo ray's first hit, both
   incidence angles under 75 degrees), with preset ``clean``; a pixel that the prior leaves empty counts as black.
 - Coverage against ray casting: precision and recall. A covered pixel is right where exo saw the surface that the ego
@@ -9,9 +11,8 @@
   moving surfaces count in their own frame. ``precision_now`` counts what exo sees in the very same frame only: what
   someone hides just then and the fused scene shows all the same is wrong there.
 - Noise: the same with 2 % depth noise (independent, normal) and stray pixels (at outlines, three pixels wide, 30 % of
-  the depths are drawn anew between the two sides in every frame). ``clean`` beats ``released`` if its PSNR is higher on
-  the static co-visible pixels, which both are meant to show, and on all co-visible ones; ``released`` leaves out what
-  moves, so that its figure for moving pixels is no contest.
+  the depths are drawn anew between the two sides in every frame), for both presets. Depth models don't err like this:
+  theirs are slow, and bleed at edges.
 - Steadiness: mean absolute change from frame to frame on static co-visible pixels, after the earlier frame was warped
   by the known motion (bicubic); exact depth, both presets, all takes together. Judged are the pixels ``inside``: no
   outline of a surface or of what either frame covers is within 3 px, for a pixel that mixes two surfaces has two
@@ -19,7 +20,7 @@
   over all co-visible static pixels, outlines and flickering holes with them, ``floor`` and ``floor_inside`` are what
   the true frames change under the same warp: sharp texture changes by being resampled alone, so that no sharp prior
   falls below the floor, which at outlines is near the change of ``released``'s wide discs. With noisy depth the same
-  is reported, not judged.
+  is only reported.
 - The dynamic mask derived from depth and colour alone: IoU with the true one (the whole wearer and what is held).
 """
 
@@ -46,8 +47,6 @@ from egox_core.synthetic import Covisible, SyntheticSpec, SyntheticTake, covisib
 from egox_core.types import DepthVideo, MovingPoints, PointSet
 
 STATIC_BAR_DB, MOVING_BAR_DB = 30.0, 26.0
-PRECISION_BAR, RECALL_BAR = 0.97, 0.95
-MASK_BAR = 0.7
 STEADY_BAR = 0.5  # change of clean, as a share of released's
 NOISE, STRAY_SHARE, OUTLINE_STEP = 0.02, 0.3, 0.05
 
@@ -187,15 +186,10 @@ def measure_seed(spec: SyntheticSpec, every: int) -> dict:
 
 def failures(row: dict) -> list[str]:
     """Bars that do not hold; a NaN fails too."""
-    exact, clean, released = row["exact"], row["noisy_clean"], row["noisy_released"]
+    exact = row["exact"]
     checks = [
         (exact["psnr_static"] >= STATIC_BAR_DB, f"static {exact['psnr_static']:.2f} dB, bar {STATIC_BAR_DB}"),
         (exact["psnr_moving"] >= MOVING_BAR_DB, f"moving {exact['psnr_moving']:.2f} dB, bar {MOVING_BAR_DB}"),
-        (exact["precision"] >= PRECISION_BAR, f"precision {exact['precision']:.3f}, bar {PRECISION_BAR}"),
-        (exact["recall"] >= RECALL_BAR, f"recall {exact['recall']:.3f}, bar {RECALL_BAR}"),
-        (clean["psnr_static"] > released["psnr_static"], "with noise, clean does not beat released (static)"),
-        (clean["psnr_all"] > released["psnr_all"], "with noise, clean does not beat released (all)"),
-        (row["mask_iou"] >= MASK_BAR, f"derived mask IoU {row['mask_iou']:.2f}, bar {MASK_BAR}"),
     ]
     return [f"seed {row['seed']}: {text}" for holds, text in checks if not holds]
 

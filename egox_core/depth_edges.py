@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
-
-from .nan_median import median_over_frames
 
 OUTSIDE = float("nan")
 
@@ -68,55 +64,3 @@ def _padded(step: Tensor, axis: int) -> Tensor:
     """[.., n-1, ..] -> [.., n+3, ..]: two unknown steps in front and behind."""
     gap = torch.full_like(step.narrow(axis, 0, 1), OUTSIDE)
     return torch.cat((gap, gap, step, gap, gap), dim=axis)
-
-
-def depth_noise(depth_m: Tensor) -> float:
-    """Relative standard deviation of independent noise of the pixels, from second differences of inverse depth.
-
-    Inverse depth of a plane is linear in the pixel, so that its second difference is noise alone; the median ignores
-    outlines.
-    """
-    disparity = 1 / depth_m
-    second = (disparity[:, 2:] + disparity[:, :-2] - 2 * disparity[:, 1:-1]) * depth_m[:, 1:-1]
-    second = second[torch.isfinite(second)].abs()
-    if second.numel() < 100:
-        return 0.0
-    return float(second[:: max(1, second.numel() // 100_000)].median()) / (0.6745 * 6 ** 0.5)
-
-
-def median_within(depth_m: Tensor, keep: Tensor, reach: int = 2) -> Tensor:
-    """Median depth around each pixel over the pixels of ``keep`` alone: stray pixels at an outline are the fewer ones.
-
-    Args:
-        depth_m: [H, W] z depth, NaN invalid.
-        keep: [H, W] bool, one object or several that don't touch.
-
-    Returns:
-        [H, W]; NaN outside ``keep`` and where the depth was invalid.
-    """
-    inside = torch.where(keep & torch.isfinite(depth_m), depth_m, torch.nan)
-    rows, cols = torch.isfinite(inside).nonzero(as_tuple=True)
-    wide = torch.nn.functional.pad(inside, (reach,) * 4, value=float("nan"))
-    size = 2 * reach + 1
-    around = torch.stack([wide[rows + dv, cols + du] for dv in range(size) for du in range(size)])
-    out = torch.full_like(depth_m, float("nan"))
-    out[rows, cols] = torch.from_numpy(median_over_frames(around.numpy()))
-    return out
-
-
-def smooth_depth(depth_m: Tensor, noise: float) -> Tensor:
-    """Noise averaged away along surfaces, steps kept: a bilateral filter in log depth, as wide as the noise asks for.
-
-    Args:
-        depth_m: [H, W] z depth, NaN invalid (stays so).
-        noise: relative standard deviation, of :func:`depth_noise`; under 0.1 % the depth is returned as it is.
-    """
-    if noise < 1e-3:
-        return depth_m
-    log = depth_m.log()
-    valid = torch.isfinite(log)
-    # Invalid pixels stand just far enough away to weigh nothing: a huge value would coarsen the filter's table.
-    filler = float(log[valid].max()) + 12 * noise if bool(valid.any()) else 0.0
-    grid = torch.where(valid, log, torch.full_like(log, filler)).numpy().astype(np.float32)
-    smooth = cv2.bilateralFilter(grid, 9, 3 * noise, 2.5)
-    return torch.where(valid, torch.from_numpy(smooth).exp(), depth_m)

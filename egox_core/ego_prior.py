@@ -13,13 +13,12 @@ from .cameras import pixel_rays
 from .errors import EgoXInputError
 from .inpaint import fade_holes
 from .point_drawing import draw_points
-from .poses import camera_centre, compose, invert, pose_of_frame, validate_w2c
+from .poses import camera_centre, compose, invert, validate_w2c
 from .prior_options import PriorOptions
 from .prior_presets import prior_preset
 from .progress import Progress, no_progress
 from .scene_points import join, select, to_device
 from .types import CameraModel, CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
-from .unseen_sides import ExoSight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +103,11 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
     background, device = torch.tensor(options.background), options.torch_device()
     static, ego_from_frame = to_device(scene.static, device), ego_from_frame.to(device)
-    hidden = None if scene.hidden is None else to_device(scene.hidden, device)
     covered = 0
     for t in range(scene.frame_count):
         progress(t, scene.frame_count, "render the ego prior")
         points = _chosen(static, scene.moving, t, ego_from_frame[t], options)
-        image = draw_points(points, camera, ego_from_frame[t], options, hidden, _exo_sight(scene, t))
+        image = draw_points(points, camera, ego_from_frame[t], options)
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
         covered += int(coverage.sum())
         rgb = torch.where(coverage[..., None], image.rgb.cpu(), background)
@@ -130,15 +128,6 @@ def _faded(
 ) -> Tensor:  # [H, W, 3] float 0...1
     picture = (rgb * 255).round().clamp(0, 255).to(torch.uint8).numpy()
     return torch.from_numpy(fade_holes(picture, coverage.numpy(), background)).float() / 255
-
-
-def _exo_sight(scene: PointCloud, frame: int) -> ExoSight | None:
-    """The exo camera of a frame; None for a scene fused from several, of which each saw its own part."""
-    if scene.cameras > 1:
-        return None
-    if scene.exo_w2c is None:
-        return ExoSight(camera=scene.exo_camera, exo_from_frame=torch.eye(4, dtype=torch.float64)[:3])
-    return ExoSight(camera=scene.exo_camera, exo_from_frame=pose_of_frame(scene.exo_w2c, frame))
 
 
 def _chosen(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_frame: Tensor,

@@ -1,4 +1,4 @@
-"""One picture of a set of points: projected, splatted, gaps filled, unseen sides respected, outlines smoothed."""
+"""One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
 
 from __future__ import annotations
 
@@ -7,40 +7,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .cameras import inside_picture, project, rescale, unproject
+from .cameras import inside_picture, project, rescale
 from .hole_fill import fill_gaps
-from .poses import invert
 from .prior_options import PriorOptions
-from .scene_points import join, select
 from .splat import ScreenPoints, SplatImage, splatter
 from .types import CameraModel, PointSet
-from .unseen_sides import (
-    CRACK_PX,
-    THICKER,
-    WIDE_CRACK_PX,
-    ExoSight,
-    hidden_by,
-    split_sides,
-    supposed_backs,
-    without,
-)
 
 MARGIN_PX = 16.0
 """Points this far outside the picture can still reach into it with their patch."""
 MIN_Z_M = 1e-3
 """Points this near to the plane through the lens, metres, have no z depth to speak of."""
-SURE_SIGMAS = 3.0
-"""Samples of one surface differ in depth by their noise: up to this many standard deviations they are averaged."""
 
 
-def draw_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions,
-                standing: PointSet | None = None, exo: ExoSight | None = None) -> SplatImage:
+def draw_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> SplatImage:
     """The picture that ``camera`` takes of the points.
 
     Args:
         ego_from_frame: [3, 4] float64, from the points' frame to the ego camera's.
-        standing: surfaces that are not drawn but hide what is behind them, with ``hide_unseen``; None: none.
-        exo: the exo camera of this frame, if there is one that saw all points.
 
     Returns:
         A picture of the camera's stored size; ``depth`` as :attr:`splat.SplatOptions.depth_is_z` says.
@@ -50,28 +33,11 @@ def draw_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, o
     camera = rescale(camera, width * finer, height * finer) if finer > 1 else camera
     size = camera.stored_size
     draw = splatter(options.backend)
-    everything = points
-    if options.hide_unseen:
-        points, unseen = split_sides(points, ego_from_frame)
     screen = screen_points(points, camera, ego_from_frame, options)
     image = draw(screen, *size, options.splat)
     if options.gap_reach:
         image = fill_gaps(image, draw(screen, *size, replace(options.splat, reach=options.gap_reach)),
                           max(1, round(options.gap_px * size[1] / 448)))
-    if options.hide_unseen:
-        def veil(sides: PointSet) -> Tensor:
-            return draw(screen_points(sides, camera, ego_from_frame, options), *size, options.splat).depth
-
-        hidden = hidden_by(image, veil(unseen if standing is None else join(unseen, standing)), CRACK_PX)
-        moving = select(everything, everything.instance != 0)
-        if exo is not None and len(moving):
-            doubted = hidden_by(image, veil(supposed_backs(moving, THICKER)), WIDE_CRACK_PX) & ~hidden
-            rays = unproject(camera, doubted.nonzero().flip(-1).float())[0]
-            spots = rays * image.depth[doubted][:, None]
-            frame_from_ego = invert(ego_from_frame)
-            spots = spots @ frame_from_ego[:, :3].float().T + frame_from_ego[:, 3].float()
-            hidden[doubted] = exo.behind(spots, moving.xyz)
-        image = without(image, hidden)
     return shrink(image, finer) if finer > 1 else image
 
 
@@ -90,7 +56,7 @@ def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor,
         return ScreenPoints(uv=uv, depth=xyz[:, 2].contiguous(), rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2),
                             extent=uv.new_zeros(len(uv)))
     steps = rotation @ points.steps[keep]
-    axes, extent = [], SURE_SIGMAS * points.spread[keep] * distance
+    axes, extent = [], torch.zeros_like(distance)
     for axis in (0, 1):
         ahead = xyz + steps[:, :, axis]
         axes.append(project(camera, ahead)[0] - uv)

@@ -12,7 +12,6 @@ from torch import Tensor
 from .dynamic_mask import derive_dynamic, label_instances, unsteady_pixels
 from .errors import EgoXInputError
 from .frame_store import drop_pages
-from .hidden_planes import find_planes, hidden_parts
 from .moving_camera import fuse_moving, is_moving
 from .poses import invert, pose_of_frame, validate_w2c
 from .progress import Progress, no_progress
@@ -108,7 +107,7 @@ def build_scene(exo_frames: Tensor, depth: DepthVideo, options: SceneOptions = S
     """
     check_scene_input(exo_frames, depth)
     masked = _Masked(depth, options) if options.dynamic != "none" or depth.sky is not None else None
-    rays, background, hidden, notes = depth_rays(depth.camera), None, None, ()
+    rays, background, notes = depth_rays(depth.camera), None, ()
     if is_moving(depth.exo_w2c):
         static = fuse_moving(exo_frames, depth.depth_m, depth.camera, depth.exo_w2c, masked,
                              tolerance=options.tolerance, max_edge=options.max_edge, progress=progress)
@@ -120,15 +119,12 @@ def build_scene(exo_frames: Tensor, depth: DepthVideo, options: SceneOptions = S
         if options.dynamic == "auto" and depth.dynamic is None:
             unsteady = unsteady_pixels(background)
             background = replace(background, depth_m=background.depth_m.masked_fill(unsteady, torch.nan))
-        planes, place = find_planes(background.depth_m, rays), frame_from_exo(depth.exo_w2c, 0)
-        flat = torch.stack([plane.members for plane in planes]).any(0) if planes else None
         static = lift(background.depth_m, background.rgb, torch.isfinite(background.depth_m), rays,
-                      max_edge=options.max_edge, frame_from_exo=place, flat=flat)
-        hidden = hidden_parts(planes, background.depth_m, rays, place)
+                      max_edge=options.max_edge, frame_from_exo=frame_from_exo(depth.exo_w2c, 0))
     moving = FrameMovingPoints(exo_frames, depth, background, rays, options)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",
                       frame_count=len(depth.depth_m), exo_camera=depth.camera, exo_w2c=depth.exo_w2c,
-                      times_s=depth.times_s, hidden=hidden, notes=notes)
+                      times_s=depth.times_s, notes=notes)
 
 
 class _Masked:

@@ -33,7 +33,6 @@ class PriorOptions:
     max_edge: float = 0.03  # points with a larger relative depth step to a neighbour in exo are left out
     max_stray: float = 1.0  # points that hang between two surfaces by a larger relative step are left out
     coarse: bool = False  # only the samples that the released renderer takes: every second each way at 448 px
-    hide_unseen: bool = False  # style surface: draw nothing through the unseen sides of objects
     dynamic: Dynamic = "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
     supersample: int = 1  # pictures are drawn this many times finer and averaged: smooth outlines
     gap_reach: float = 0.0  # style surface: half a patch in samples for filling gaps between patches; 0: not filled

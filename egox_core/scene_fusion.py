@@ -57,14 +57,11 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
             raise EgoXInputError(f"scene {place + 1}", got="frames at other times than scene 1",
                                  expected="cameras in step within half a frame",
                                  fix="choose start frames that show the same moment")
-    static, hidden = scenes[0].static, scenes[0].hidden
+    static = first.static
     for scene in scenes[1:]:
         static = join(static, scene.static)
-        if scene.hidden is not None:
-            hidden = scene.hidden if hidden is None else join(hidden, scene.hidden)
     notes = tuple(dict.fromkeys(note for scene in scenes for note in scene.notes))
-    return replace(first, static=static, hidden=hidden, cameras=sum(scene.cameras for scene in scenes),
-                   moving=FusedMovingPoints([scene.moving for scene in scenes]),
+    return replace(first, static=static, moving=FusedMovingPoints([scene.moving for scene in scenes]),
                    notes=(f"fused from {len(scenes)} exo cameras", *notes))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .types import PointCloud, PointSet
 
-FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "spread", "back", "back_steps", "instance", "coarse")
+FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "instance", "coarse")
 
 
 def select(points: PointSet, keep: Tensor) -> PointSet:

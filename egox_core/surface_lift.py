@@ -6,23 +6,10 @@ import torch
 from torch import Tensor
 
 from .cameras import CameraModel, pixel_rays
-from .depth_edges import depth_edge, depth_noise, median_within, smooth_depth, stray_step
-from .object_backs import LIMB, THING, supposed_thickness
+from .depth_edges import depth_edge, stray_step
 from .poses import transform
 from .splat import REFERENCE_SIZE
 from .types import PointSet
-
-NOISE_GROWTH = 0.5
-"""Growth of a patch per depth noise that smoothing left, both as shares of the distance: a patch reaches to half of
-where its neighbour may stand. Exact depth has none and its patches stay as they are."""
-STRONG_NOISE = 0.01
-"""Relative noise that one smoothing leaves visible: a median takes stray pixels out before, a second one follows."""
-SLOW_SHARE = 0.15
-"""Slow noise that smoothing leaves, as a share of the noise before."""
-SLOPE_NOISE = 1e-3
-"""Relative noise left after smoothing above which slopes are not believed beyond ``MAX_SLOPE``."""
-MAX_SLOPE = 2.0
-"""Depth change along a patch per its width: 63 degrees to the ray."""
 
 COARSE_STRIDE = 2
 """The released renderer takes every second sample each way of a picture 448 high."""
@@ -64,72 +51,42 @@ def depth_steps(depth_m: Tensor, axis: int) -> Tensor:
     return torch.where(agree, 0.5 * (forward + backward), step).nan_to_num(0.0)
 
 
-def surface_steps(depth_m: Tensor, rays: Tensor, steepest: Tensor | float = float("inf")) -> Tensor:
+def surface_steps(depth_m: Tensor, rays: Tensor) -> Tensor:
     """[H, W, 3, 2] metres: along the surface to the next sample rightwards and downwards, exo frame.
 
     Args:
         depth_m: [H, W] z depth, NaN invalid.
         rays: [H, W, 3] of :func:`depth_rays`.
-        steepest: largest depth change from sample to sample that is believed, metres.
     """
-    steepest = torch.as_tensor(steepest)
-    return torch.stack([_ray_steps(rays, axis) * depth_m[..., None]
-                        + rays * depth_steps(depth_m, axis).clamp(-steepest, steepest)[..., None]
+    return torch.stack([_ray_steps(rays, axis) * depth_m[..., None] + rays * depth_steps(depth_m, axis)[..., None]
                         for axis in (1, 0)], dim=-1)
 
 
 def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from_exo: Tensor | None = None,
-         instance: Tensor | None = None, max_edge: float = float("inf"), flat: Tensor | None = None) -> PointSet:
+         instance: Tensor | None = None, max_edge: float = float("inf")) -> PointSet:
     """Points of the pixels in ``keep``.
 
-    Depth noise is averaged along surfaces first (:func:`depth_edges.smooth_depth`), or patches would point anywhere.
-
     Args:
-        depth_m: [H, W] float32 z depth of the whole picture, metres, NaN invalid: outlines need the surroundings.
+        depth_m: [H, W] float32 z depth of the whole picture, metres, NaN invalid: edges need the surroundings.
         rgb: [H, W, 3] uint8.
         keep: [H, W] bool; invalid depth is left out whatever it says.
         rays: [H, W, 3] of :func:`depth_rays`.
         frame_from_exo: [3, 4] float64 from the exo camera into the scene's frame; None: that frame is the scene's.
         instance: [H, W] int16 numbers of moving objects; None: all 0 (static).
         max_edge: pixels that hang between surfaces by a larger relative step are left out.
-        flat: [H, W] bool, parts of large planes, which have no back; None: none.
     """
-    noise = depth_noise(depth_m)
-    if noise > STRONG_NOISE:
-        # So rough a depth doesn't part a hand from the table by itself; the mask does.
-        depth_m = median_within(depth_m, keep)
-    depth_m = smooth_depth(depth_m, noise)
-    if noise > STRONG_NOISE:
-        depth_m = smooth_depth(depth_m, 0.5 * noise)
     edge, stray = depth_edge(depth_m), stray_step(depth_m)
-    # Noise that is left makes steps of its own everywhere; only what stands out of it is stray.
-    stray = torch.where(stray > 4 * noise, stray, 0.0)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
-    ray_step = _ray_steps(rays, 1)
-    # Second differences don't see the slow part of what smoothing left; some 80 samples weigh in.
-    left = max(depth_noise(depth_m), SLOW_SHARE * noise)
-    spacing = float(ray_step[ray_step.abs().sum(-1) > 0].norm(dim=-1).median())
-    # Rough depth makes slopes of its own, which would draw patches out along the ray.
-    steps = surface_steps(depth_m, rays, depth_m * spacing * (MAX_SLOPE if left > SLOPE_NOISE else float("inf")))
-    # Neighbours that stand before or behind each other part when seen from aside; larger patches close the cracks.
-    steps = steps * (1 + NOISE_GROWTH * left / max(spacing, 1e-6))
-    thick = supposed_thickness(depth_m, steps, rays, THING if instance is None else LIMB, flat)
     rows, cols = keep.nonzero(as_tuple=True)
-    ray = rays[rows, cols]
-    xyz, steps, back = ray * depth_m[rows, cols, None], steps[rows, cols], ray * thick[rows, cols, None]
-    slopes = torch.stack([_ray_steps(thick[..., None], axis)[rows, cols, 0] for axis in (1, 0)], dim=-1)
-    back_steps = steps * (1 + (thick / depth_m)[rows, cols, None, None]) + ray[..., None] * slopes[:, None]
+    xyz, steps = rays[rows, cols] * depth_m[rows, cols, None], surface_steps(depth_m, rays)[rows, cols]
     if frame_from_exo is not None:
         # float64 keeps millimetres in worlds whose origin is kilometres away.
         xyz = transform(frame_from_exo, xyz.double()).float()
-        rotation = frame_from_exo[:, :3].float()
-        steps, back, back_steps = rotation @ steps, back @ rotation.T, rotation @ back_steps
+        steps = frame_from_exo[:, :3].float() @ steps
     stride = max(1, round(COARSE_STRIDE * depth_m.shape[0] / REFERENCE_SIZE))
     number = torch.zeros_like(rows) if instance is None else instance[rows, cols]
     return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols], stray=stray[rows, cols],
-                    spread=torch.full_like(edge[rows, cols], left), back=back,
-                    back_steps=back_steps, instance=number.to(torch.int16),
-                    coarse=(rows % stride == 0) & (cols % stride == 0))
+                    instance=number.to(torch.int16), coarse=(rows % stride == 0) & (cols % stride == 0))
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
@@ -148,8 +105,6 @@ def no_points(device: torch.device | str = "cpu") -> PointSet:
     return PointSet(
         xyz=torch.empty(0, 3, device=device), rgb=torch.empty(0, 3, dtype=torch.uint8, device=device),
         steps=torch.empty(0, 3, 2, device=device), edge=torch.empty(0, device=device),
-        stray=torch.empty(0, device=device), spread=torch.empty(0, device=device),
-        back=torch.empty(0, 3, device=device), back_steps=torch.empty(0, 3, 2, device=device),
-        instance=torch.empty(0, dtype=torch.int16, device=device),
+        stray=torch.empty(0, device=device), instance=torch.empty(0, dtype=torch.int16, device=device),
         coarse=torch.empty(0, dtype=torch.bool, device=device),
     )

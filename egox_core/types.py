@@ -80,9 +80,6 @@ class PointSet:
     steps: Tensor  # [N, 3, 2] float32, metres: along the surface to the next sample rightwards and downwards in exo
     edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
     stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
-    spread: Tensor  # [N] float32, relative standard deviation that the point's depth is thought to have
-    back: Tensor  # [N, 3] float32, metres: from the point to the supposed back of its object; 0: none is supposed
-    back_steps: Tensor  # [N, 3, 2] float32, metres: as ``steps``, of that back; meaningless where ``back`` is 0
     instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
     coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way at 448 px
 
@@ -111,8 +108,6 @@ class PointCloud:
     exo_camera: CameraModel  # of the depth maps that the points came from
     exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
     times_s: Tensor | None = None  # [T] float64, seconds
-    hidden: PointSet | None = None  # standing surfaces that exo doesn't see but that must be there; never drawn
-    cameras: int = 1  # exo cameras that the points came from; ``exo_camera`` is the first of them
     notes: tuple[str, ...] = ()  # what the user should know of the building, for the node and the report
 
 

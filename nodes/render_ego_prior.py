@@ -45,8 +45,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                              tooltip="Side of the square ego picture, px: the exo video's height."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
                                tooltip="released: fading discs, as the authors' LoRA was trained on. clean: patches "
-                                       "that follow depth and sampling, sharper and without gaps. faded: clean, with "
-                                       "holes that fade to black, as the small model was trained on."),
+                                       "that follow depth and sampling, sharper and without gaps. faded: for the "
+                                       "small model of the demo only."),
                 io.Combo.Input("dynamic", options=[PRESET, *DYNAMIC_CHOICES], default=PRESET,
                                tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
                                        "or leave out the wearer's body or head, in which the camera sits."),

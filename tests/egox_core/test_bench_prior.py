@@ -22,8 +22,13 @@ def test_figures_of_a_small_take() -> None:
     assert exact["precision"] >= exact["precision_now"]  # the standing scene counts in whichever frame exo saw it
     assert 0 < exact["change_inside"] < exact["change"] < 0.05 and row["mask_iou"] > 0.5
     assert steadiness([row]) == pytest.approx(exact["change_inside"] / row["exact_released"]["change_inside"])
-    broken = {**row, "exact": {**exact, "psnr_static": float("nan")}, "mask_iou": 0.1}
-    assert any("static nan" in line for line in failures(broken)) and any("mask" in line for line in failures(broken))
+    good = {**row, "exact": {**exact, "psnr_static": 30.0, "psnr_moving": 26.0}}
+    assert failures(good) == []
+    for name in ("static", "moving"):
+        broken = {**good, "exact": {**good["exact"], f"psnr_{name}": float("nan")}}
+        assert [f"{name} nan" in line for line in failures(broken)] == [True]
+    reported = {**good, "exact": {**good["exact"], "precision": 0.1, "recall": 0.1}, "mask_iou": 0.1}
+    assert failures(reported) == [], "what is only reported has no bar"
 
 
 def test_the_known_motion_undoes_itself() -> None:

@@ -51,8 +51,7 @@ def points_at(xyz: list[list[float]]) -> PointSet:
     count = len(xyz)
     return PointSet(xyz=torch.tensor(xyz), rgb=torch.full((count, 3), 200, dtype=torch.uint8),
                     steps=0.06 * torch.eye(3)[None, :, :2].repeat(count, 1, 1), edge=torch.zeros(count),
-                    stray=torch.zeros(count), spread=torch.zeros(count), back=torch.zeros(count, 3),
-                    back_steps=torch.zeros(count, 3, 2),
+                    stray=torch.zeros(count),
                     instance=torch.zeros(count, dtype=torch.int16), coarse=torch.ones(count, dtype=torch.bool))
 
 
@@ -152,7 +151,7 @@ def test_cancel_passes_through(take, scene) -> None:
 
 
 def test_dynamic_handling(take, scene) -> None:
-    path, draw = take.trajectory(), replace(prior_preset("clean"), supersample=1, hide_unseen=False)
+    path, draw = take.trajectory(), replace(prior_preset("clean"), supersample=1)
     shown = {choice: render_ego_prior(scene, path, replace(draw, dynamic=choice)).coverage.float().mean()
              for choice in ("keep", "leave out", "without wearer", "without head")}
     assert shown["keep"] >= shown["without head"] > shown["leave out"]
@@ -189,25 +188,6 @@ def test_a_camera_that_sees_nothing_warns() -> None:
     with pytest.warns(UserWarning, match="inside or\\s+behind everything"):
         prior = render_ego_prior(behind, trajectory(CAMERAS[-1]))
     assert not prior.coverage.any()
-
-
-def test_unseen_sides_hide_what_is_behind() -> None:
-    """A box's front seen from behind is unknown, not see-through: the wall behind it must not be drawn there."""
-    grid = torch.linspace(-0.3, 0.3, 121)
-    v, u = torch.meshgrid(grid, grid, indexing="ij")
-    front = points_at(torch.stack((u, v, torch.full_like(u, 2.0)), -1).view(-1, 3).tolist())
-    wall = points_at(torch.stack((3 * u, 3 * v, torch.full_like(u, 4.0)), -1).view(-1, 3).tolist())
-    front = replace(front, steps=front.steps / 10)
-    wall = replace(wall, steps=wall.steps / 3)
-    # Seen from the front both face the camera; a mirrored step turns the near one's back to it.
-    away = replace(front, steps=front.steps * torch.tensor([-1.0, 1.0]))
-    draw = replace(prior_preset("clean"), supersample=1)
-    for near, hidden in ((front, False), (away, True)):
-        both = PointSet(**{n: torch.cat((getattr(near, n), getattr(wall, n))) for n in PointSet.__slots__})
-        prior = render_ego_prior(cloud(both), trajectory(CAMERAS[-1]), draw)
-        middle = prior.coverage[0, 38:42, 46:50]
-        assert bool((~middle).all()) if hidden else bool(middle.all())
-        assert bool(prior.coverage[0, 40, 36]), "the wall beside it stays"
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -49,8 +49,8 @@ class Outlook:
         if below_m is not None:
             points = select(points, points.xyz[:, 2] < below_m)
         clean = prior_preset("clean")
-        options: PriorOptions = replace(clean, hide_unseen=False, supersample=1, max_stray=0.05, gap_reach=1.5,
-                                        gap_px=6.0, device="cpu")
+        options: PriorOptions = replace(clean, supersample=1, max_stray=0.05, gap_reach=1.5, gap_px=6.0,
+                                        device="cpu")
         drawn = draw_points(points, self.camera, self.w2c, options)
         ground = torch.tensor(GROUND).expand_as(drawn.rgb)
         return as_bytes(torch.where(drawn.coverage[..., None], drawn.rgb, ground))
