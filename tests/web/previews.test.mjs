@@ -13,7 +13,6 @@ test("frames lie in their sheets row by row, and short clips stay on their last 
   assert.deepEqual(clip.frame(5), ["first", 20, 5, 10, 5]);
   assert.deepEqual(clip.frame(7), ["second", 10, 0, 10, 5]);
   assert.deepEqual(clip.frame(30), clip.frame(7));
-  assert.equal(clip.still, false);
 });
 
 test("a picture is contained in its box, centred", () => {

@@ -1,41 +1,69 @@
 // The editor: its parts put together over the page, and what one tells the other.
-import { FrameClock } from "./model/frame_clock.mjs";
 import { DocumentError, parseDocument, stillDocument } from "./model/document.mjs";
-import { EditorState } from "./model/state.mjs";
-import { SceneView } from "./view/scene_view.mjs";
-import { addStyle } from "./view/style.mjs";
-import { ScenePart } from "./view/scene_part.mjs";
-import { button, make } from "./view/elements.mjs";
-import { buildLayout } from "./view/layout.mjs";
-import { handleKey } from "./view/shortcuts.mjs";
+import { FrameClock } from "./model/frame_clock.mjs";
 import { fromAngles, fromW2c, lookAt } from "./model/pose.mjs";
-
-const HINTS = { move: "hintOrbit", turn: "hintOrbit", look: "hintLook", snap: "hintSnap", aim: "hintAim" };
+import { EditorState } from "./model/state.mjs";
+import { button } from "./view/elements.mjs";
+import { ExoView } from "./view/exo_view.mjs";
+import { Fields } from "./view/fields.mjs";
+import { Files } from "./view/files.mjs";
+import { Layout } from "./view/layout.mjs";
+import { ScenePart } from "./view/scene_part.mjs";
+import { SceneView } from "./view/scene_view.mjs";
+import { handleKey } from "./view/shortcuts.mjs";
+import { SideView } from "./view/side_view.mjs";
+import { addStyle } from "./view/style.mjs";
+import { Timeline } from "./view/timeline.mjs";
 
 export class PoseEditor {
   // host: what the node and the page offer, see node_widget.mjs
   constructor(host, server, say) {
-    Object.assign(this, { host, server, say });
     addStyle();
     const data = host.data();
     const clip = clockOf(data);
+    this.host = host;
+    this.server = server;
+    this.say = say;
+    this.data = null; // what the node told of its run
+    this.camera = null; // the ego camera, as the server answered
+    this.fault = null; // why the node's text can't be read
+    this.poses = []; // of every frame
+    this.closed = false;
     this.state = new EditorState(this.readDocument(clip), clip);
-    Object.assign(this, buildLayout(this));
-    document.body.append(this.back);
+    this.timeline = new Timeline(this.state, say);
+    this.fields = new Fields(this.state, say);
+    this.files = this.makeFiles();
+    this.side = new SideView(server, say, () => this.scene.forget());
+    this.exo = new ExoView(server, say, {
+      onPlace: (point) => this.placeAt(point),
+      onAim: (point) => this.aimAt(point),
+      onGone: () => this.scene.forget(),
+    });
+    this.wishes = this.makeWishes();
+    const { state, timeline, fields, files, side, exo } = this;
+    this.layout = new Layout(say, { timeline, fields, files, side, exo }, this.wishes);
+    document.body.append(this.layout.back);
     this.view = this.makeView();
-    this.scene = new ScenePart(this);
-    this.root.focus();
+    this.scene = new ScenePart(
+      { host, server, say, state },
+      { layout: this.layout, view: this.view, side, exo },
+      {
+        onPoints: () => this.frameAll(),
+        onFetched: () => this.follow("frame"),
+      },
+    );
     // A button that is switched off while it has the focus loses it to the page: its keys must not reach the graph.
     this.strayKey = (event) => {
-      if (this.back.contains(event.target)) return;
+      if (this.layout.back.contains(event.target)) return;
       event.stopImmediatePropagation();
-      this.root.focus();
-      handleKey(this, event);
+      this.layout.root.focus();
+      this.wishes.onKey(event);
     };
+    this.layout.root.focus();
     window.addEventListener("keydown", this.strayKey, true);
     this.state.on((kind) => this.follow(kind));
     this.chooseTool("move");
-    this.setTheme();
+    this.view.setTheme(this.layout.light ? "#e6e8eb" : "#15171a");
     this.setData(data);
     this.askCamera();
   }
@@ -53,22 +81,43 @@ export class PoseEditor {
     }
   }
 
+  makeFiles() {
+    return new Files(
+      this.server,
+      this.say,
+      () => this.context(),
+      (content) => this.takeDocument(content),
+      (text) => this.layout.tell(text),
+    );
+  }
+
+  // What the toolbar, the head and the keys ask for.
+  makeWishes() {
+    const { state, timeline, exo } = this;
+    return {
+      onTool: (tool) => this.chooseTool(tool),
+      onFrameAll: () => this.frameAll(),
+      onMoving: () => this.scene.showMoving(),
+      onUndo: () => state.undo(),
+      onRedo: () => state.redo(),
+      onLoad: () => this.scene.load(),
+      onHelp: () => this.layout.tell(this.say("keys")),
+      onClose: () => this.close(),
+      onKey: (event) => {
+        const { view, layout } = this;
+        handleKey(event, { state, timeline, view, exo, layout }, this.wishes);
+      },
+    };
+  }
+
   makeView() {
     const { state } = this;
-    return new SceneView(this.canvas, {
+    return new SceneView(this.layout.canvas, {
       onGrab: () => state.begin(),
       onPose: (pose) => state.setPose(pose),
       onRelease: () => state.end(),
       onPick: (point, tool) => (tool === "snap" ? this.placeAt(point) : this.aimAt(point)),
     });
-  }
-
-  setTheme() {
-    const back = getComputedStyle(this.root)
-      .backgroundColor.match(/[\d.]+/g)
-      ?.map(Number) ?? [0, 0, 0];
-    const light = back[0] + back[1] + back[2] > 380;
-    this.view.setTheme(light ? "#e6e8eb" : "#15171a");
   }
 
   // -- what the node told of its run
@@ -110,27 +159,26 @@ export class PoseEditor {
       this.camera = await this.server.json("camera", this.host.cameraWidgets());
       this.view.ego.setOutline(this.camera.outline);
       this.host.rememberTurns(this.camera.quarter_turns);
-      this.scene.show();
+      this.scene.setCamera(this.camera);
       this.view.draw();
       this.showOtherPath();
     } catch (error) {
-      this.tell(error.message);
+      this.layout.tell(error.message);
     }
   }
 
   showBanner() {
     const source = this.host.source();
-    const parts = [];
-    if (this.fault) parts.push(this.say("badText", { reason: this.fault }));
+    const lines = [];
+    if (this.fault) lines.push(this.say("badText", { reason: this.fault }));
     if (source !== "keyframes") {
-      parts.push(this.say("foreign", { source }));
+      lines.push(this.say("foreign", { source }));
       if (this.otherPath())
-        parts.push(button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.takeOver()));
-    } else if (this.host.isExample() && this.scene.known && !this.fault) parts.push(this.say("start"));
-    if (this.host.isLinked("base")) parts.push(this.say("baseNote"));
-    if (this.host.smoothing() > 0) parts.push(this.say("smoothNote", { seconds: this.host.smoothing() }));
-    this.banner.hidden = !parts.length;
-    this.banner.replaceChildren(...parts.map((part) => (typeof part === "string" ? make("span", "", {}, part) : part)));
+        lines.push(button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.takeOver()));
+    } else if (this.host.isExample() && this.scene.known && !this.fault) lines.push(this.say("start"));
+    if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
+    if (this.host.smoothing() > 0) lines.push(this.say("smoothNote", { seconds: this.host.smoothing() }));
+    this.layout.showBanner(lines);
   }
 
   // Where else the node has its path from: the last run's path, a file of the host's, or one standing pose.
@@ -165,8 +213,7 @@ export class PoseEditor {
     this.side.show(pose, state.frame);
     this.exo.show(state.frame, this.poses, pose);
     if (kind === "frame" || kind === "clip") this.scene.showMoving();
-    this.undoButton.disabled = !state.undoable.length;
-    this.redoButton.disabled = !state.redoable.length;
+    this.layout.showSteps(state.undoable, state.redoable);
     if (kind === "commit") {
       this.fault = null;
       this.host.write(state.text);
@@ -192,11 +239,7 @@ export class PoseEditor {
 
   chooseTool(tool) {
     this.view.setTool(tool);
-    for (const [name, element] of Object.entries(this.tools)) {
-      element.classList.toggle("egox-ed-on", name === tool);
-      element.setAttribute("aria-pressed", String(name === tool));
-    }
-    this.hint.textContent = this.say(HINTS[tool]);
+    this.layout.showTool(tool);
   }
 
   frameAll() {
@@ -218,18 +261,13 @@ export class PoseEditor {
     };
   }
 
-  tell(text) {
-    this.status.textContent = text;
-    this.status.title = text;
-  }
-
   close() {
     if (this.closed) return;
     this.state.end();
     this.closed = true;
     window.removeEventListener("keydown", this.strayKey, true);
-    for (const part of [this.view, this.timeline, this.side, this.exo]) part.close();
-    this.back.remove();
+    for (const part of [this.view, this.scene, this.timeline, this.side, this.exo]) part.close();
+    this.layout.back.remove();
     this.host.onClose();
   }
 }

@@ -74,12 +74,12 @@ export function buildElements(preview, { say }) {
       const label = (name) => (preview.clip(name) ? preview.label(preview.clip(name)) : say(name));
       fill(view, preview.views(), label, preview.view);
       const wiping = preview.clips.length > 0 && preview.view === WIPE;
-      for (const [select, chosen] of [
+      for (const [select, name] of [
         [left, preview.pair?.[0]],
         [right, preview.pair?.[1]],
       ]) {
         select.hidden = !wiping;
-        if (wiping) fill(select, names, label, chosen);
+        if (wiping) fill(select, names, label, name);
       }
       wipe.hidden = !wiping;
       track.hidden = !preview.curve;
@@ -156,9 +156,9 @@ function onKey(preview, { key, target }, onWipe) {
   return true;
 }
 
-function fill(select, names, label, chosen) {
+function fill(select, names, label, value) {
   select.replaceChildren(...names.map((name) => new Option(label(name), name)));
-  select.value = chosen;
+  select.value = value;
 }
 
 function make(tag, name, properties = {}) {

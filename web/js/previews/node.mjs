@@ -43,8 +43,8 @@ export function attachPreview(app, api, node, empty) {
 }
 
 export function showOutput(node, output) {
-  const found = output?.[KEY];
-  if (found?.length) node.egoxPreview?.showAll(found);
+  const previews = output?.[KEY];
+  if (previews?.length) node.egoxPreview?.showAll(previews);
 }
 
 export function findNode(app, id) {

@@ -16,11 +16,21 @@ export class Preview {
   // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from.
   constructor(host) {
     this.host = host;
-    this.clips = [];
-    this.number = 0; // shown frame, counted in the sheets
-    this.wipeAt = 0.5;
-    this.boxes = [];
     this.items = []; // previews of one run: a node that got a list runs once for each of its items
+    this.item = 0; // which of them is looked at
+    this.clips = [];
+    this.kind = null;
+    this.fps = null;
+    this.curve = null; // over the timeline, { values, unit }
+    this.mark = null; // the picked pixel, { x, y, frame }
+    this.plots = null;
+    this.number = 0; // shown frame, counted in the sheets
+    this.choice = null; // the user's view
+    this.pair = null; // names of the wipe's two pictures
+    this.wipeAt = 0.5;
+    this.wiped = null; // the box that the wipe runs over
+    this.boxes = []; // where the clips were drawn, { clip, box }
+    this.timer = null; // the animation frame of the next step, while it plays
     this.turn = 0; // of what show() was asked for last
     this.parts = buildElements(this, host);
     this.element = this.parts.root;
@@ -45,7 +55,7 @@ export class Preview {
 
   get view() {
     const names = this.views();
-    return names.includes(this.chosen) ? this.chosen : names[0];
+    return names.includes(this.choice) ? this.choice : names[0];
   }
 
   // Names of the views that there are for these clips, the default first.
@@ -81,17 +91,15 @@ export class Preview {
       return;
     }
     if (turn !== this.turn) return;
-    Object.assign(this, {
-      clips,
-      kind: preview.kind,
-      fps: preview.fps,
-      curve: preview.curve,
-      mark: preview.mark,
-      plots: preview.plots,
-    });
-    this.chosen ??= this.host.view();
+    this.clips = clips;
+    this.kind = preview.kind;
+    this.fps = preview.fps;
+    this.curve = preview.curve;
+    this.mark = preview.mark;
+    this.plots = preview.plots;
+    this.choice ??= this.host.view();
     this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
-    this.setPair(preview);
+    this.setPair();
     this.parts.note.textContent = preview.text ?? "";
     this.say("");
     this.refresh();
@@ -135,7 +143,7 @@ export class Preview {
   }
 
   choose(view) {
-    this.chosen = view;
+    this.choice = view;
     this.host.onView(view);
     this.refresh();
   }
@@ -177,13 +185,13 @@ export class Preview {
   // -- drawing
 
   refresh() {
-    this.parts.refreshBar(this);
+    this.parts.refreshBar();
     this.refreshTime();
     this.draw();
   }
 
   refreshTime() {
-    this.parts.refreshTime(this);
+    this.parts.refreshTime();
     if (this.curve && this.clips.length) this.drawTrack();
   }
 

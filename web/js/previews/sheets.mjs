@@ -1,13 +1,20 @@
 // Clips as contact sheets: which part of which picture is frame n. The rule is egox_core/preview_sheets.py's.
 
 export class SheetClip {
+  // stream: as nodes/clip_preview.py writes it; images: its sheets, decoded.
   constructor(stream, images) {
-    Object.assign(this, stream);
+    this.name = stream.name;
+    this.label = stream.label;
+    this.count = stream.count; // of frames in the sheets
+    this.step = stream.step; // from one of them to the next, in frames of the video
+    this.width = stream.width; // px, of a frame in a sheet
+    this.height = stream.height;
+    this.columns = stream.columns; // of a sheet
+    this.rows = stream.rows;
+    this.source = stream.source; // [width, height] of the video, px
+    this.legend = stream.legend; // { colours, ticks } or null
+    this.pick = stream.pick; // which widgets take a click, { x, y, frame }, or null
     this.images = images;
-  }
-
-  get still() {
-    return this.count === 1;
   }
 
   // Source rectangle of a shown frame: [image, x, y, width, height]. Shorter clips stay on their last frame.

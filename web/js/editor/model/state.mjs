@@ -13,12 +13,13 @@ export class EditorState {
     this.undoable = [];
     this.redoable = [];
     this.listeners = new Set();
+    this.path = { content: null, track: null }; // the track of the content that was asked about last
     this.start = null; // the document before a drag that is still going on
   }
 
   get track() {
-    if (this.trackOf !== this.content) [this.trackOf, this.madeTrack] = [this.content, trackOf(this.content)];
-    return this.madeTrack;
+    if (this.path.content !== this.content) this.path = { content: this.content, track: trackOf(this.content) };
+    return this.path.track;
   }
 
   get text() {

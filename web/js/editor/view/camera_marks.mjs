@@ -90,6 +90,7 @@ export class PathMark {
 
 export class ExoMark {
   constructor() {
+    this.place = null; // [3], once it is set
     this.object = new Group();
     this.lines = new LineSegments(new BufferGeometry(), lineMaterial(EXO));
     this.lines.frustumCulled = false;

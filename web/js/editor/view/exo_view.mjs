@@ -27,7 +27,14 @@ export class ExoView {
       make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
       this.note,
     );
+    this.scene = null; // what the node told of it
     this.step = null; // null, "place" or "aim"
+    this.frame = 0;
+    this.poses = []; // of every frame
+    this.pose = null; // of this frame
+    this.image = null;
+    this.shown = null; // the frame of the image
+    this.closed = false;
     this.canvas.addEventListener("click", (event) => this.click(event));
     this.latest = new LatestOnly((frame) => this.ask(frame));
     this.latest.onError = (error) => {
@@ -59,7 +66,9 @@ export class ExoView {
   }
 
   show(frame, poses, pose) {
-    Object.assign(this, { frame, poses, pose });
+    this.frame = frame;
+    this.poses = poses;
+    this.pose = pose;
     if (!this.scene) return;
     if (this.scene.pictures && this.shown !== frame) this.latest.want(frame);
     else this.draw();
@@ -88,7 +97,7 @@ export class ExoView {
     context.strokeStyle = "#35c26b";
     context.beginPath();
     let open = false;
-    for (const pose of this.poses ?? []) {
+    for (const pose of this.poses) {
       const at = this.pixel(pose.position);
       if (at && open) context.lineTo(...at);
       else if (at) context.moveTo(...at);

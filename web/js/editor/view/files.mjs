@@ -7,7 +7,11 @@ const MOST_MB = 24;
 export class Files {
   // context(): { camera, indices, times_s, token, up, prompt, document }, as the server wants it
   constructor(server, say, context, onDocument, tell) {
-    Object.assign(this, { server, say, context, onDocument, tell });
+    this.server = server;
+    this.say = say;
+    this.context = context;
+    this.onDocument = onDocument;
+    this.tell = tell;
     this.input = make("input", "", {
       type: "file",
       accept: ".json,.txt",

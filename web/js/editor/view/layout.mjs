@@ -1,13 +1,8 @@
-// The editor's elements, put together; what they do stands with the parts.
-import { ExoView } from "./exo_view.mjs";
-import { Fields } from "./fields.mjs";
-import { Files } from "./files.mjs";
-import { SideView } from "./side_view.mjs";
-import { Timeline } from "./timeline.mjs";
+// The editor's elements, put together; what they do stands with the parts and in the wishes.
 import { button, make } from "./elements.mjs";
-import { handleKey } from "./shortcuts.mjs";
 
 const TOOLS = ["move", "turn", "look", "snap", "aim"];
+const HINTS = { move: "hintOrbit", turn: "hintOrbit", look: "hintLook", snap: "hintSnap", aim: "hintAim" };
 const KEPT = [
   "keydown",
   "keyup",
@@ -21,98 +16,108 @@ const KEPT = [
   "drop",
 ];
 
-export function buildLayout(editor) {
-  const { say, state, server } = editor;
-  const canvas = make("canvas", "", { tabIndex: 0, "data-testid": "egox-view", "aria-label": say("view") });
-  const hint = make("div", "egox-ed-hint", { "data-testid": "egox-hint" });
-  const tools = Object.fromEntries(
-    TOOLS.map((tool) => [
-      tool,
-      button(`egox-tool-${tool}`, say(tool), say(`${tool}Help`), () => editor.chooseTool(tool)),
-    ]),
-  );
-  const movingPoints = make("input", "", {
-    type: "checkbox",
-    checked: true,
-    "data-testid": "egox-moving",
-    onchange: () => editor.scene.showMoving(),
-  });
-  const banner = make("div", "egox-ed-banner", { hidden: true, role: "status", "data-testid": "egox-banner" });
-  const empty = make("div", "egox-ed-empty", { hidden: true, "data-testid": "egox-empty" });
-  const bar = make(
-    "div",
-    "egox-ed-tools",
-    { role: "toolbar" },
-    ...Object.values(tools),
-    button("egox-frame-all", say("focus"), say("focusHelp"), () => editor.frameAll()),
-    make("label", "egox-ed-check", { title: say("movingPointsHelp") }, movingPoints, say("movingPoints")),
-  );
-  const main = make("section", "egox-ed-main", { "aria-label": say("view") }, canvas, bar, hint, banner, empty);
+export class Layout {
+  // parts: those that bring elements of their own, { timeline, fields, files, side, exo }.
+  // wishes: { onTool(tool), onFrameAll(), onMoving(), onUndo(), onRedo(), onLoad(), onHelp(), onClose(), onKey(event) }
+  constructor(say, parts, wishes) {
+    this.say = say;
+    this.canvas = make("canvas", "", { tabIndex: 0, "data-testid": "egox-view", "aria-label": say("view") });
+    this.hint = make("div", "egox-ed-hint", { "data-testid": "egox-hint" });
+    this.tools = Object.fromEntries(
+      TOOLS.map((tool) => [
+        tool,
+        button(`egox-tool-${tool}`, say(tool), say(`${tool}Help`), () => wishes.onTool(tool)),
+      ]),
+    );
+    this.movingPoints = make("input", "", {
+      type: "checkbox",
+      checked: true,
+      "data-testid": "egox-moving",
+      onchange: () => wishes.onMoving(),
+    });
+    this.banner = make("div", "egox-ed-banner", { hidden: true, role: "status", "data-testid": "egox-banner" });
+    this.empty = make("div", "egox-ed-empty", { hidden: true, "data-testid": "egox-empty" });
+    this.undo = button("egox-undo", "↶", say("undo"), () => wishes.onUndo());
+    this.redo = button("egox-redo", "↷", say("redo"), () => wishes.onRedo());
+    this.status = make("span", "egox-ed-status", { role: "status", "data-testid": "egox-status" });
+    this.root = make(
+      "div",
+      "egox-ed",
+      { tabIndex: -1, role: "dialog", "aria-modal": "true", "aria-label": say("title"), "data-testid": "egox-editor" },
+      this.makeHead(parts.files, wishes),
+      this.makeMain(wishes),
+      make("aside", "egox-ed-side", {}, parts.side.element, parts.exo.element),
+      make("footer", "egox-ed-foot", {}, parts.timeline.element, parts.fields.element),
+    );
+    this.back = make("div", "egox-ed-back", { "data-testid": "egox-editor-back" }, this.root);
+    // The page's own shortcuts (and its canvas) must not see what is meant for the editor.
+    for (const kind of KEPT) this.back.addEventListener(kind, (event) => event.stopPropagation());
+    this.back.addEventListener("contextmenu", (event) => event.preventDefault());
+    this.root.addEventListener("keydown", (event) => wishes.onKey(event));
+  }
 
-  const undoButton = button("egox-undo", "↶", say("undo"), () => state.undo());
-  const redoButton = button("egox-redo", "↷", say("redo"), () => state.redo());
-  const status = make("span", "egox-ed-status", { role: "status", "data-testid": "egox-status" });
-  const files = new Files(
-    server,
-    say,
-    () => editor.context(),
-    (content) => editor.takeDocument(content),
-    (text) => editor.tell(text),
-  );
-  const head = make(
-    "header",
-    "egox-ed-head",
-    {},
-    make("h2", "", {}, say("title")),
-    undoButton,
-    redoButton,
-    files.element,
-    status,
-    make("span", "egox-ed-gap"),
-    button("egox-load", say("load"), say("emptyRun"), () => editor.scene.load()),
-    button("egox-help", "?", say("help"), () => editor.tell(say("keys"))),
-    button("egox-close", say("done"), say("close"), () => editor.close()),
-  );
+  makeHead(files, wishes) {
+    const { say } = this;
+    return make(
+      "header",
+      "egox-ed-head",
+      {},
+      make("h2", "", {}, say("title")),
+      this.undo,
+      this.redo,
+      files.element,
+      this.status,
+      make("span", "egox-ed-gap"),
+      button("egox-load", say("load"), say("emptyRun"), () => wishes.onLoad()),
+      button("egox-help", "?", say("help"), () => wishes.onHelp()),
+      button("egox-close", say("done"), say("close"), () => wishes.onClose()),
+    );
+  }
 
-  const timeline = new Timeline(state, say);
-  const fields = new Fields(state, say);
-  const gone = () => editor.scene.isGone();
-  const side = new SideView(server, say, gone);
-  const exo = new ExoView(server, say, {
-    onPlace: (point) => editor.placeAt(point),
-    onAim: (point) => editor.aimAt(point),
-    onGone: gone,
-  });
-  const root = make(
-    "div",
-    "egox-ed",
-    { tabIndex: -1, role: "dialog", "aria-modal": "true", "aria-label": say("title"), "data-testid": "egox-editor" },
-    head,
-    main,
-    make("aside", "egox-ed-side", {}, side.element, exo.element),
-    make("footer", "egox-ed-foot", {}, timeline.element, fields.element),
-  );
-  const back = make("div", "egox-ed-back", { "data-testid": "egox-editor-back" }, root);
-  // The page's own shortcuts (and its canvas) must not see what is meant for the editor.
-  for (const kind of KEPT) back.addEventListener(kind, (event) => event.stopPropagation());
-  back.addEventListener("contextmenu", (event) => event.preventDefault());
-  root.addEventListener("keydown", (event) => handleKey(editor, event));
-  return {
-    canvas,
-    hint,
-    tools,
-    movingPoints,
-    banner,
-    empty,
-    undoButton,
-    redoButton,
-    status,
-    files,
-    timeline,
-    fields,
-    side,
-    exo,
-    root,
-    back,
-  };
+  makeMain(wishes) {
+    const { say } = this;
+    const bar = make(
+      "div",
+      "egox-ed-tools",
+      { role: "toolbar" },
+      ...Object.values(this.tools),
+      button("egox-frame-all", say("focus"), say("focusHelp"), () => wishes.onFrameAll()),
+      make("label", "egox-ed-check", { title: say("movingPointsHelp") }, this.movingPoints, say("movingPoints")),
+    );
+    const content = [this.canvas, bar, this.hint, this.banner, this.empty];
+    return make("section", "egox-ed-main", { "aria-label": say("view") }, ...content);
+  }
+
+  // Whether the page's theme gives the editor a light ground.
+  get light() {
+    const ground = getComputedStyle(this.root)
+      .backgroundColor.match(/[\d.]+/g)
+      ?.map(Number) ?? [0, 0, 0];
+    return ground[0] + ground[1] + ground[2] > 380;
+  }
+
+  tell(text) {
+    this.status.textContent = text;
+    this.status.title = text;
+  }
+
+  showTool(tool) {
+    for (const [name, element] of Object.entries(this.tools)) {
+      element.classList.toggle("egox-ed-on", name === tool);
+      element.setAttribute("aria-pressed", String(name === tool));
+    }
+    this.hint.textContent = this.say(HINTS[tool]);
+  }
+
+  // What there is to undo and to redo.
+  showSteps(undoable, redoable) {
+    this.undo.disabled = !undoable.length;
+    this.redo.disabled = !redoable.length;
+  }
+
+  // lines: texts and elements; none hides the banner.
+  showBanner(lines) {
+    this.banner.hidden = !lines.length;
+    this.banner.replaceChildren(...lines.map((line) => (typeof line === "string" ? make("span", "", {}, line) : line)));
+  }
 }

@@ -13,6 +13,8 @@ export class LookThrough {
   constructor(view) {
     this.view = view;
     this.on = false;
+    this.before = null; // the view that it came from
+    this.from = null; // where the hand was last, px
     this.abort = new AbortController();
     const options = { signal: this.abort.signal };
     const { canvas } = view;

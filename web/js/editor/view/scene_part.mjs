@@ -3,22 +3,40 @@ import { SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
 
 export class ScenePart {
-  constructor(editor) {
-    this.editor = editor;
+  // parts: those that show it, { layout, view, side, exo }.
+  // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed }
+  constructor({ host, server, say, state }, { layout, view, side, exo }, wishes) {
+    this.host = host;
+    this.server = server;
+    this.say = say;
+    this.state = state;
+    this.layout = layout;
+    this.view = view;
+    this.side = side;
+    this.exo = exo;
+    this.wishes = wishes;
     this.known = null; // what the node told of it
+    this.camera = null; // the ego camera, as the server answered
     this.gone = false;
     this.running = false;
+    this.movingFrame = null; // the frame whose moving points are shown
+    this.movingAsked = false;
+    this.closed = false;
   }
 
   set(known) {
-    const { editor } = this;
     const before = this.known?.token;
     this.known = known;
     this.running = false;
-    editor.exo.setScene(known);
-    editor.view.exo.object.visible = known !== null;
+    this.exo.setScene(known);
+    this.view.exo.object.visible = known !== null;
     if (known && (known.token !== before || this.gone)) this.fetch();
     else this.show();
+  }
+
+  setCamera(camera) {
+    this.camera = camera;
+    this.show();
   }
 
   get token() {
@@ -27,92 +45,95 @@ export class ScenePart {
 
   // The side view needs the camera, too; without a scene the middle of the view says what to do.
   show() {
-    const { editor, known } = this;
-    const ready = known && editor.camera && !this.gone;
-    editor.side.setScene(ready ? { token: known.token, camera: editor.camera.camera, frames: known.frames } : null);
+    const { known, camera } = this;
+    const ready = known && camera && !this.gone;
+    this.side.setScene(ready ? { token: known.token, camera: camera.camera, frames: known.frames } : null);
     this.showEmpty();
   }
 
   async fetch() {
-    const { editor, known } = this;
-    const { view, server, say } = editor;
+    const { known, layout, view, say } = this;
     this.gone = false;
     this.movingFrame = null;
-    editor.tell(say("loading"));
+    layout.tell(say("loading"));
     try {
-      view.cloud.set("static", await server.cloud({ token: known.token, part: "static" }));
-      if (editor.closed) return;
+      view.cloud.set("static", await this.server.cloud({ token: known.token, part: "static" }));
+      if (this.closed) return;
       view.exo.set(known.exo_from_scene[0], known.exo_camera);
-      editor.frameAll();
-      editor.tell(known.whole ? known.notes.join(" ") : say("notWhole"));
+      this.wishes.onPoints();
+      layout.tell(known.whole ? known.notes.join(" ") : say("notWhole"));
     } catch (error) {
       this.failed(error);
     }
     this.show();
-    editor.follow("frame");
+    this.wishes.onFetched();
   }
 
   async showMoving() {
-    const { editor, known } = this;
-    const { cloud } = editor.view;
-    const { frame } = editor.state;
-    const on = editor.movingPoints.checked;
-    cloud.showMoving(on);
-    editor.view.draw();
+    const { known, view } = this;
+    const { frame } = this.state;
+    const on = this.layout.movingPoints.checked;
+    view.cloud.showMoving(on);
+    view.draw();
     if (!known || this.gone || !on || this.movingFrame === frame || this.movingAsked) return;
     this.movingAsked = true;
     try {
       const body = { token: known.token, part: "moving", frame: Math.min(frame, known.frames - 1) };
-      cloud.set("moving", await editor.server.cloud(body));
+      view.cloud.set("moving", await this.server.cloud(body));
       this.movingFrame = frame;
     } catch (error) {
       this.failed(error);
     }
     this.movingAsked = false;
-    if (editor.closed) return;
-    editor.view.draw();
-    if (editor.state.frame !== frame) this.showMoving(); // the frame went on meanwhile
+    if (this.closed) return;
+    view.draw();
+    if (this.state.frame !== frame) this.showMoving(); // the frame went on meanwhile
   }
 
   failed(error) {
-    if (this.editor.closed) return;
-    if (error instanceof SceneGone) this.isGone();
-    else this.editor.tell(error.message);
+    if (this.closed) return;
+    if (error instanceof SceneGone) this.forget();
+    else this.layout.tell(error.message);
   }
 
   // The server no longer has it: only a run brings it back, and that run may not come from the host's cache.
-  isGone() {
-    const { editor } = this;
-    if (this.gone || editor.closed) return;
+  forget() {
+    if (this.gone || this.closed) return;
+    const { layout, view } = this;
     this.gone = true;
-    editor.tell("");
-    editor.view.cloud.clear();
-    editor.exo.setScene(null);
+    layout.tell("");
+    view.cloud.clear();
+    this.exo.setScene(null);
     this.show();
-    editor.view.draw();
-    editor.server.json("renew", { node: editor.host.nodeId() }).catch((error) => editor.tell(error.message));
+    view.draw();
+    this.server.json("renew", { node: this.host.nodeId() }).catch((error) => layout.tell(error.message));
   }
 
   async load() {
-    const { editor } = this;
+    const { layout, say } = this;
     this.running = true;
     this.showEmpty();
-    editor.tell(editor.say("running"));
-    const failure = await editor.host.run();
+    layout.tell(say("running"));
+    const failure = await this.host.run();
     this.running = false;
-    if (editor.closed) return;
-    editor.tell(failure ? editor.say("runFailed", { reason: failure }) : "");
+    if (this.closed) return;
+    layout.tell(failure ? say("runFailed", { reason: failure }) : "");
     this.showEmpty();
   }
 
   showEmpty() {
-    const { empty, host, say } = this.editor;
+    const { say } = this;
+    const { empty } = this.layout;
     empty.hidden = Boolean(this.known) && !this.gone;
     if (empty.hidden) return;
-    const linked = host.isLinked("scene");
+    const linked = this.host.isLinked("scene");
     const words = this.running ? "running" : this.gone ? "gone" : linked ? "emptyRun" : "emptyConnect";
     empty.replaceChildren(make("b", "", {}, say("emptyTitle")), make("p", "", {}, say(words)));
     if (linked && !this.running)
       empty.append(button("egox-load-empty", say("load"), say("emptyRun"), () => this.load()));
+  }
+
+  close() {
+    this.closed = true;
   }
 }

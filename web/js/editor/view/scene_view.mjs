@@ -59,6 +59,13 @@ export class SceneView {
     this.onePixel = new Uint8Array(4);
     this.tool = "move";
     this.up = [0, -1, 0];
+    this.moving = false;
+    this.resting = null; // the timer that ends a movement
+    this.asked = null; // the animation frame in which it will be drawn
+    this.last = null; // when the last frame of a movement was drawn, ms
+    this.closed = false;
+    this.orbit = null;
+    this.gizmo = null;
     this.makeControls();
     this.look = new LookThrough(this);
     this.watchClicks();
@@ -226,7 +233,7 @@ export class SceneView {
 
   drawNow() {
     if (this.closed) return;
-    const share = this.cloud.thin(this.moving === true);
+    const share = this.cloud.thin(this.moving);
     const start = performance.now();
     this.renderer.render(this.scene, this.camera);
     if (!this.moving) {

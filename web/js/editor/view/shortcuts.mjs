@@ -2,12 +2,12 @@
 
 const TOOLS = { g: "move", r: "turn", l: "look", s: "snap", t: "aim" };
 
-export function handleKey(editor, event) {
-  const { state, timeline, view } = editor;
+// parts: what the keys work on, { state, timeline, view, exo, layout }; wishes: as Layout has them.
+export function handleKey(event, { state, timeline, view, exo, layout }, wishes) {
   const typing = event.target.matches?.("input:not([type=checkbox]), select, textarea");
   const control = event.ctrlKey || event.metaKey;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (key === "Tab") return keepInside(editor, event);
+  if (key === "Tab") return keepInside(layout.root, event);
   if (typing && key === "Escape") return event.target.blur();
   if (typing) return;
   const done = () => event.preventDefault();
@@ -32,25 +32,25 @@ export function handleKey(editor, event) {
     k: () => state.addKey(),
     Delete: () => state.deleteKey(),
     Backspace: () => state.deleteKey(),
-    f: () => editor.frameAll(),
-    h: () => editor.exo.scene && editor.exo.begin(),
-    "?": () => editor.tell(editor.say("keys")),
+    f: () => wishes.onFrameAll(),
+    h: () => exo.scene && exo.begin(),
+    "?": () => wishes.onHelp(),
     ",": () => timeline.jump(-1),
     ".": () => timeline.jump(1),
     Home: () => state.setFrame(0),
     End: () => state.setFrame(1e9),
     ArrowLeft: () => state.setFrame(state.frame - 1),
     ArrowRight: () => state.setFrame(state.frame + 1),
-    Escape: () => (editor.exo.step ? editor.exo.begin(null) : editor.close()),
+    Escape: () => (exo.step ? exo.begin(null) : wishes.onClose()),
   };
-  if (key in TOOLS) editor.chooseTool(view.tool === TOOLS[key] ? "move" : TOOLS[key]);
+  if (key in TOOLS) wishes.onTool(view.tool === TOOLS[key] ? "move" : TOOLS[key]);
   else if (actions[key]) actions[key]();
   else return;
   done();
 }
 
 // A dialog keeps the focus: after the last element comes the first.
-function keepInside({ root }, event) {
+function keepInside(root, event) {
   const all = [...root.querySelectorAll("button, select, input, [tabindex='0']")].filter(
     (e) => !e.disabled && e.offsetParent !== null,
   );

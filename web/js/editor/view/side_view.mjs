@@ -46,8 +46,11 @@ export class SideView {
       this.note,
     );
     this.view = Math.random().toString(36).slice(2);
-    this.count = 0;
-    this.times = [];
+    this.scene = null; // { token, camera, frames }
+    this.wish = null; // { pose, frame }
+    this.count = 0; // of what was asked for
+    this.times = []; // when the last pictures came, ms
+    this.closed = false;
     this.latest = new LatestOnly((wish) => this.ask(wish));
     this.latest.onError = (error) => {
       if (error instanceof SceneGone) onGone();
@@ -56,7 +59,7 @@ export class SideView {
     this.tell(say("priorEmpty"));
   }
 
-  // scene: { token, camera } or null
+  // scene: { token, camera, frames } or null
   setScene(scene) {
     this.scene = scene;
     if (!scene) this.tell(this.say("priorEmpty"));

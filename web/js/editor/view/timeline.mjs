@@ -7,6 +7,8 @@ export class Timeline {
   constructor(state, say) {
     this.state = state;
     this.say = say;
+    this.playing = null; // the animation frame of the next step
+    this.drawn = null; // what the ruler was drawn for
     this.handles = make("div", "egox-ed-keys");
     this.ruler = make("canvas", "egox-ed-ruler");
     this.cursor = make("div", "egox-ed-cursor");
