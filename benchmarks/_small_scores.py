@@ -23,12 +23,12 @@ TELEA, RESIZED, MEAN, SHRINK = "prior + Telea", "exo resized", "exo mean colour"
 
 Scores = Mapping[str, Mapping[str, float | None]]
 """Metric -> clip -> value; None where there was nothing to measure."""
-Verdict = Literal["holds", "fails", "not measured"]
+Verdict = Literal["holds", "fails", "reported", "not measured"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """``model`` minus ``against`` (or the value itself) in ``metric`` must be at least ``least``.
+    """``model`` minus ``against`` (or the value itself) in ``metric`` must be at least ``least``, if that is given.
 
     A lead must also have its whole interval above zero; of a loss that is allowed the whole interval must be allowed.
     """
@@ -36,26 +36,24 @@ class Bar:
     name: str
     metric: str
     against: str | None
-    least: float
-    gpu_only: bool = False  # asked for only where the model was trained on a GPU
+    least: float | None = None  # None: reported, not judged
 
 
 BARS: tuple[Bar, ...] = (
-    Bar(name="PSNR over prior + Telea", metric="psnr", against=TELEA, least=2.0),
-    Bar(name="PSNR over exo resized", metric="psnr", against=RESIZED, least=2.8),
-    Bar(name="PSNR over exo mean colour", metric="psnr", against=MEAN, least=1.2),
-    Bar(name="PSNR over shrink", metric="psnr", against=SHRINK, least=0.8),
-    Bar(name="PSNR over LoRA strength 0", metric="psnr", against=BASE, least=3.0),
-    Bar(name="outside the coverage, PSNR over prior + Telea", metric="psnr_outside", against=TELEA, least=3.0),
-    Bar(name="inside the coverage, PSNR against the prior through the VAE", metric="psnr_inside", against=PRIOR_VAE,
-        least=-2.0),
-    Bar(name="PSNR over shrink (GPU)", metric="psnr", against=SHRINK, least=1.5, gpu_only=True),
-    Bar(name="SSIM over prior + Telea (GPU)", metric="ssim", against=TELEA, least=0.0, gpu_only=True),
-    Bar(name="PSNR that another take's exo costs", metric="psnr", against=WRONG_EXO, least=1.5),
-    Bar(name="PSNR that another take's prior costs", metric="psnr", against=WRONG_PRIOR, least=1.5),
+    Bar(name="PSNR over shrink", metric="psnr", against=SHRINK, least=2.0),
     Bar(name="retrieval among all held-out takes", metric="retrieval_hit", against=None, least=0.9),
-    Bar(name="objects whose colour is their own", metric="colours_right", against=None, least=0.7),
+    Bar(name="PSNR over prior + Telea", metric="psnr", against=TELEA),
+    Bar(name="PSNR over exo resized", metric="psnr", against=RESIZED),
+    Bar(name="PSNR over exo mean colour", metric="psnr", against=MEAN),
+    Bar(name="PSNR over LoRA strength 0", metric="psnr", against=BASE),
+    Bar(name="outside the coverage, PSNR over prior + Telea", metric="psnr_outside", against=TELEA),
+    Bar(name="inside the coverage, PSNR against the prior through the VAE", metric="psnr_inside", against=PRIOR_VAE),
+    Bar(name="SSIM over prior + Telea", metric="ssim", against=TELEA),
+    Bar(name="PSNR that another take's exo costs", metric="psnr", against=WRONG_EXO),
+    Bar(name="PSNR that another take's prior costs", metric="psnr", against=WRONG_PRIOR),
+    Bar(name="objects whose colour is their own", metric="colours_right", against=None),
 )
+"""The first two are judged; the others say how far it leads where, and what it makes of a wrong input."""
 
 
 def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float | None]:
@@ -113,8 +111,7 @@ def mean_of(scores: Scores, metric: str) -> Estimate | None:
 
 def judge(bar: Bar, scores: Mapping[str, Scores]) -> dict[str, Any]:
     """A bar's figure with its interval, and whether it holds."""
-    told: dict[str, Any] = {"bar": bar.name, "metric": bar.metric, "against": bar.against, "least": bar.least,
-                            "gpu_only": bar.gpu_only}
+    told: dict[str, Any] = {"bar": bar.name, "metric": bar.metric, "against": bar.against, "least": bar.least}
     found = None
     if bar.against is None:
         found = mean_of(scores[MODEL], bar.metric)
@@ -128,6 +125,8 @@ def judge(bar: Bar, scores: Mapping[str, Scores]) -> dict[str, Any]:
 
 def verdict(bar: Bar, found: Estimate) -> Verdict:
     """See :class:`Bar`; of a share (no ``against``) only the mean counts."""
+    if bar.least is None:
+        return "reported"
     if bar.against is None:
         return "holds" if found.mean >= bar.least else "fails"
     return "holds" if found.mean >= bar.least and found.low > min(bar.least, 0.0) else "fails"

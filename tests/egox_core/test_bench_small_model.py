@@ -130,6 +130,7 @@ def test_retrieval_needs_the_own_truth(clips) -> None:
 @pytest.mark.parametrize(("least", "mean", "low", "expected"), [
     (2.0, 2.1, 0.1, "holds"), (2.0, 2.1, -0.1, "fails"), (2.0, 1.9, 1.0, "fails"),
     (-2.0, -1.5, -1.9, "holds"), (-2.0, -1.5, -2.1, "fails"), (-2.0, 1.0, 0.5, "holds"), (0.0, 0.01, -0.01, "fails"),
+    (None, -9.0, -9.9, "reported"),
 ])
 def test_a_lead_must_be_sure_and_a_loss_bounded(least, mean, low, expected) -> None:
     bar = Bar(name="x", metric="psnr", against="other", least=least)
@@ -181,11 +182,13 @@ def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> 
     again, _ = prove(clips, sampler, SampleSettings(), store)
     assert sampler.calls == 9 and again == result
     verdicts = {bar["bar"]: bar["verdict"] for bar in result["bars"]}
-    assert set(verdicts.values()) == {"holds"}, result["bars"]
+    judged = ["PSNR over shrink", "retrieval among all held-out takes"]
+    assert [name for name, told in verdicts.items() if told == "holds"] == judged, result["bars"]
+    assert {told for name, told in verdicts.items() if name not in judged} == {"reported"}
     assert result["means"][TRUTH_VAE]["psnr"]["mean"] > 45
     assert (videos[MODEL][0] == (0.9 * clips[0].truth.numpy()).astype(np.uint8)).all()
     table = markdown({**result, "steps": 10})
-    assert "| PSNR over shrink | +0.8 |" in table and f"| {MODEL} |" in table
+    assert "| PSNR over shrink | +2 |" in table and "| PSNR over exo resized | – |" in table and f"| {MODEL} |" in table
 
     class Blind(FakeSampler):
         def _one(self, clip, strength):
@@ -193,7 +196,9 @@ def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> 
 
     blind, _ = prove(clips, Blind(clips), SampleSettings(), replace(store, model="blind"), without=[BASE])
     verdicts = {bar["bar"]: bar["verdict"] for bar in blind["bars"]}
-    assert verdicts["PSNR that another take's exo costs"] == "fails"
+    costs = {bar["bar"]: bar for bar in blind["bars"]}["PSNR that another take's exo costs"]
+    assert costs["verdict"] == "reported" and costs["mean"] == 0, "it looks at nothing"
+    assert verdicts["PSNR over shrink"] == "fails"
     assert verdicts["retrieval among all held-out takes"] == "fails"
     assert verdicts["PSNR over LoRA strength 0"] == "not measured"
 
