@@ -107,13 +107,13 @@ test("keyframes move between their neighbours only", () => {
 
 test("a drag is one step to undo, and undo and redo go all the way", () => {
   const state = stateOf(key(0, 0), key(10, 1));
-  const told = [];
-  state.on((kind) => told.push(kind));
+  const kinds = [];
+  state.on((kind) => kinds.push(kind));
   const texts = [state.text];
   state.begin();
   for (let frame = 11; frame < 20; frame++) state.moveKey(1, frame);
   state.end();
-  assert.equal(told.filter((kind) => kind === "commit").length, 1);
+  assert.equal(kinds.filter((kind) => kind === "commit").length, 1);
   texts.push(state.text);
   state.setMode("hold");
   texts.push(state.text);
