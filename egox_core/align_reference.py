@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .align_fit import FrameFit
+from .align_fit import SCALE_FLOOR, TUKEY, FrameFit
 from .align_report import AlignOptions, AlignReport
-from .align_robust import SCALE_FLOOR, TUKEY, WEAK_INSTRUMENT
 from .depth_align import make_report
 from .progress import Progress, no_progress
 from .types import DepthVideo
@@ -74,27 +73,18 @@ def _least_squares(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> Frame
 
 
 def _robust(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
-    zx, zy = _neighbours(x), _neighbours(y)
-    keep = _gate(zx, options) & _gate(zy, options) & np.isfinite(x) & np.isfinite(y)
-    if np.corrcoef(zx[keep], x[keep])[0, 1] < WEAK_INSTRUMENT:
-        raise NotImplementedError("the twin covers depth maps whose neighbouring pixels are alike")
-    x, y, z = x[keep], y[keep], zx[keep]
-    (alpha, beta), *_ = np.linalg.lstsq(np.stack([z, np.ones_like(z)], axis=1), zy[keep], rcond=None)
-    design, instrument = np.stack([x, np.ones_like(x)], axis=1), np.stack([z, np.ones_like(z)], axis=1)
+    start = _least_squares(x, y, options)
+    alpha, beta = start.alpha, start.beta
+    valid = np.isfinite(x) & np.isfinite(y)
+    x, y = x[valid], y[valid]
+    design = np.stack([x, np.ones_like(x)], axis=1)
     for _ in range(60):  # far past convergence
-        relative = (y - alpha * x - beta) / np.abs(alpha * z + beta)
-        scale = max(1.4826 * np.median(np.abs(relative)), SCALE_FLOOR)
-        w = np.clip(1 - (relative / (TUKEY * scale)) ** 2, 0, None) ** 2
-        weighted = instrument * w[:, None]
+        residual = y - alpha * x - beta
+        scale = max(1.4826 * np.median(np.abs(residual)), SCALE_FLOOR * start.mean_y)
+        w = np.clip(1 - (residual / (TUKEY * scale)) ** 2, 0, None) ** 2
+        weighted = design * w[:, None]
         alpha, beta = np.linalg.solve(weighted.T @ design, weighted.T @ y)
     return _summary(x, y, w, alpha, beta)
-
-
-def _neighbours(values: np.ndarray) -> np.ndarray:
-    around = np.stack([np.roll(values, 1, 0), np.roll(values, -1, 0), np.roll(values, 1, 1), np.roll(values, -1, 1)])
-    out = np.median(around, axis=0)  # of four: the mean of the middle two; NaN beside NaN
-    out[0], out[-1], out[:, 0], out[:, -1] = np.nan, np.nan, np.nan, np.nan
-    return out
 
 
 def _summary(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float, beta: float) -> FrameFit:
@@ -103,4 +93,4 @@ def _summary(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float, beta: fl
         alpha=float(alpha), beta=float(beta),
         residual=float(np.average((y - alpha * x - beta) ** 2, weights=w)) ** 0.5,
         mean_x=float(mean_x), mean_y=float(mean_y), var_x=float(np.average((x - mean_x) ** 2, weights=w)),
-        cov_xy=float(np.average((x - mean_x) * (y - mean_y), weights=w)), used=int(np.count_nonzero(w)))
+        used=int(np.count_nonzero(w)))

@@ -22,7 +22,8 @@ class AlignOptions:
     """
 
     mode: AlignMode = "least squares"
-    low_quantile: float = 0.10  # pixels count where both depths lie inside their own quantile range of the frame
+    # Pixels count where both depths lie inside their own quantile range of the frame; robust: for its first line only.
+    low_quantile: float = 0.10
     high_quantile: float = 0.90
     momentum: float = 0.99  # state = momentum * state + (1 - momentum) * fit of the frame; 0: every frame on its own
     min_inverse_depth: float = 1e-3  # 1/m, so nothing lies further than 1000 m

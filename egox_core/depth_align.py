@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .align_fit import FloatArray, FrameFit, fit_least_squares, quantile_range, sample_step
+from .align_fit import FloatArray, FrameFit, fit_least_squares, fit_robust, quantile_range, sample_step
 from .align_report import AlignOptions, AlignReport
-from .align_robust import fit_robust
 from .depth_kind import check_order
 from .errors import EgoXInputError
 from .nan_median import median_over_frames
@@ -74,8 +73,8 @@ def align_depth(
         return fit_frame(metric_m[t], values[t], None if hidden is None else hidden[t], disparity, options)
 
     fits, reasons = [], []
-    for t, (found, why) in enumerate(_side_by_side(fit, count)):
-        fits.append(found)
+    for t, (frame_fit, why) in enumerate(_side_by_side(fit, count)):
+        fits.append(frame_fit)
         reasons.append(why)
         progress(t + 1, 2 * count, "fitting depth")
     states = momentum_states(fits, options.momentum)
@@ -91,7 +90,7 @@ def align_depth(
         if sky is not None:
             aligned[t].masked_fill_(sky[t].cpu(), float("nan"))
         progress(count + t + 1, 2 * count, "aligning depth")
-    used_share = [0.0 if found is None else found.used / metric_m[0].size for found in fits]
+    used_share = [0.0 if one is None else one.used / metric_m[0].size for one in fits]
     report = make_report(fits, reasons, used_share, states, options)
     result = replace(metric, depth_m=aligned, kind="metric z", dynamic=dynamic, sky=sky,
                      trust=_least_trust(metric.trust, video.trust),
@@ -121,10 +120,9 @@ def fit_frame(
     if share < options.min_valid_share or xs.size < 16:
         return None, f"only {100 * share:.1f} % of the pixels are static and valid in both depths"
     low, high = options.low_quantile, options.high_quantile
-    if options.mode == "robust":
-        fit = fit_robust(x, y, low, high)
-    else:
-        fit = fit_least_squares(x, y, quantile_range(xs, low, high), quantile_range(ys, low, high))
+    fit = fit_least_squares(x, y, quantile_range(xs, low, high), quantile_range(ys, low, high))
+    if fit is not None and options.mode == "robust":
+        fit = fit_robust(x, y, xs, ys, fit)
     if fit is None:
         return None, "no depth variation on the static pixels, so scale and shift can't be told apart"
     if not fit.alpha > 0:

@@ -82,8 +82,8 @@ class EgoXDepthAlign(io.ComfyNode):
                 io.Mask.Input("sky_mask", optional=True,
                               tooltip="Sky: left out of the fit, invalid in the result. One frame holds for all."),
                 io.Combo.Input("mode", options=["least squares", "robust"], default=default.mode,
-                               tooltip="least squares: as the paper. robust: for depths with outliers or noise; also "
-                                       "free of the bias that noise in the video depth brings."),
+                               tooltip="least squares: as the paper. robust: for depths that disagree in places; what "
+                                       "lies far off the line does not count. Takes up to five times as long."),
                 io.Float.Input("momentum", default=default.momentum, min=0.0, max=1.0, step=0.001, round=0.0001,
                                tooltip="How much of α and β is kept from frame to frame. 0: every frame on its own."),
                 io.Combo.Input("depth_image_bright", options=["near", "far"], default="near",

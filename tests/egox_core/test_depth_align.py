@@ -28,7 +28,8 @@ def test_recovers_alpha_and_beta(case, mode):
     aligned, report = align_depth(metric, video, options=AlignOptions(mode=mode))
     bar = bar_of(case, mode)
     if bar is not None:
-        assert max(errors(report, case)) <= bar
+        worst = errors(report, case)
+        assert worst[0] <= bar[0] and worst[1] <= bar[1]
     assert aligned.kind == "metric z" and not report.reported_frames
     if not case.noise_in:
         torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
@@ -38,26 +39,29 @@ def test_recovers_alpha_and_beta(case, mode):
 @pytest.mark.parametrize("case", [AlignCase(), AlignCase(noise_in="b"), AlignCase(noise_in="m", outliers_in="m")],
                          ids=["clean", "noise", "outliers"])
 def test_equals_its_plain_twin(case, mode):
-    # Small enough that the quantile sample is the whole frame; what differs is single against double precision in the
-    # inverse depths, which moves a few pixels across a gate, and that the robust twin iterates to the very end (the
-    # fast path's last two steps use the sample's scale): 1e-3 of a parameter is a tenth of the noise bar's margin.
+    # Small enough that the samples are the whole frame; what differs is single against double precision in the inverse
+    # depths, which moves a few pixels across a gate, and that the robust twin iterates to the very end, whereas the
+    # fast path stops where α changes by less than 1e-4; at a convergence rate of up to 0.8 that leaves 4e-4 to go.
+    # β is the smaller term, so the same tilt is a larger share of it.
     metric, video = make_case(case, frames=3, height=112, width=196)
     metric = replace(metric, dynamic=torch.zeros_like(metric.depth_m, dtype=torch.bool))
     metric.dynamic[:, 20:60, 30:90] = True
     options = AlignOptions(mode=mode, momentum=0.5)
     fast, fast_report = align_depth(metric, video, options=options)
     plain, plain_report = align_depth_reference(metric, video, options=options)
-    for name, rtol in (("alpha", 1e-3), ("beta", 4e-3), ("residual", 5e-3), ("used_share", 0.03)):
+    for name, rtol in (("alpha", 5e-4), ("beta", 2e-3), ("residual", 5e-3), ("used_share", 3e-3)):
         a, b = getattr(fast_report, name), getattr(plain_report, name)
         torch.testing.assert_close(a, b, rtol=rtol, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}")
     torch.testing.assert_close(fast.depth_m, plain.depth_m, rtol=1e-3, atol=0)
 
 
-def test_subsampled_quantiles_move_the_fit_less_than_its_noise():
-    # At 351,232 px the fast path takes its quantiles from every second row and column, the twin from all pixels.
-    metric, video = make_case(AlignCase(noise_in="b"), frames=2, height=448, width=784)
-    _, fast = align_depth(metric, video)
-    _, plain = align_depth_reference(metric, video)
+@pytest.mark.parametrize("mode", MODES)
+def test_samples_move_the_fit_less_than_its_noise(mode):
+    # At 351,232 px the fast path takes its quantiles and the robust iterations from a sample, the twin from all pixels.
+    metric, video = make_case(AlignCase(noise_in="b"), frames=1, height=448, width=784)
+    options = AlignOptions(mode=mode)
+    _, fast = align_depth(metric, video, options=options)
+    _, plain = align_depth_reference(metric, video, options=options)
     torch.testing.assert_close(fast.fit_alpha, plain.fit_alpha, rtol=5e-4, atol=0)
     torch.testing.assert_close(fast.fit_beta, plain.fit_beta, rtol=5e-3, atol=0)
 
@@ -219,7 +223,7 @@ def test_progress_reaches_its_total():
     assert seen == [(i, 6) for i in range(1, 7)]
 
 
-def test_spatially_incoherent_maps_fall_back_to_the_pixels_own_values():
+def test_robust_needs_no_spatial_coherence():
     generator = torch.Generator().manual_seed(1)
     metric, video = make_case(AlignCase(), **SIZE)
     depth = 1 + 9 * torch.rand(metric.depth_m.shape, generator=generator)
@@ -231,6 +235,17 @@ def test_spatially_incoherent_maps_fall_back_to_the_pixels_own_values():
     _, report = align_depth(replace(metric, depth_m=noisy), replace(video, depth_m=values),
                             options=AlignOptions(mode="robust"))
     assert max(errors(report, truth)) < 5e-3
+
+
+def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
+    # Next to zero depth is a huge inverse depth: a lever that no quantile range holds back in this mode.
+    case = AlignCase(noise_in="b")
+    metric, video = make_case(case, **SIZE)
+    video.depth_m[:, 10:12, 10:20] = 1e-3
+    metric.depth_m[:, 30:32, 10:20] = 1e-3
+    _, report = align_depth(metric, video, options=AlignOptions(mode="robust"))
+    alpha, beta = errors(report, case)
+    assert alpha <= 0.01 and beta <= 0.04
 
 
 def test_a_depth_video_keeps_its_time_and_indices():
