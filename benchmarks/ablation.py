@@ -26,9 +26,9 @@ from benchmarks._ablation_rows import GROUPS, Row, rows_of
 from benchmarks._bench_arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
 from benchmarks._disturbances import DISTURBANCES, told_of_trust
 from benchmarks._held_out import HeldOutClip
-from benchmarks._record import RESULTS, add_arguments, finish
 from benchmarks._sampler import FULL, Sampler, SampleSettings, VideoStore, facts_of, input_hashes, key_of, lora_names
 from benchmarks._small_scores import Scores, mean_of, score_method
+from benchmarks.support.record import RESULTS, add_arguments, finish
 from egox_core.metrics.bootstrap import paired_difference
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json, write_whole

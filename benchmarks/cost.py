@@ -22,8 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._live_memory import peak_tensor_bytes
-from benchmarks._record import add_arguments, finish
+from benchmarks.support.record import add_arguments, finish, peak_tensor_bytes
 from devtools.errors import SetupError
 from devtools.host import find_host
 from devtools.layout import REPO_ROOT

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._record import add_arguments, finish
+from benchmarks.support.record import add_arguments, finish
 from egox_core.ego_prior import render_ego_prior
 from egox_core.pointcloud import build_scene
 from egox_core.prior_presets import PRIOR_PRESETS, prior_preset

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks._record import add_arguments, finish, peak_extra_mb
+from benchmarks.support.record import add_arguments, finish, peak_extra_mb
 from egox_core.align_report import AlignOptions, AlignReport
 from egox_core.cameras import CameraModel
 from egox_core.depth_align import align_depth

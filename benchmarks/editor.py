@@ -30,7 +30,7 @@ from devtools.layout import Layout
 from devtools.server import Server
 from devtools.workflow import part_of
 
-from ._record import add_arguments, finish
+from .support.record import add_arguments, finish
 
 POINTS, FRAMES, WIDTH, HEIGHT = 300_000, 5, 784, 448
 ROUTE_CALLS, ROUTE_WARM, ROUTE_BAR_MS = 50, 5, 100.0

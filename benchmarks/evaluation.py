@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from benchmarks._record import add_arguments, finish
+from benchmarks.support.record import add_arguments, finish
 from egox_core.data.clip_files import EXO, PRIOR, TRUTH
 from egox_core.data.manifest import ClipRecord, write_manifest
 from egox_core.synthetic import SyntheticSpec, make_take

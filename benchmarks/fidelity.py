@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks._fidelity_check import Check
-from benchmarks._record import add_arguments, finish
+from benchmarks.support.fidelity_core import Check
+from benchmarks.support.record import add_arguments, finish
 from devtools.errors import SetupError
 from devtools.host import find_host
 from devtools.layout import REPO_ROOT
@@ -29,15 +29,15 @@ TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 
 def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
     """Every comparison; those of takes only where their numbers are."""
-    from benchmarks import _fidelity_core, _fidelity_model
+    from benchmarks.support import fidelity_core, fidelity_model
 
     of_pack = partial(core, pack)
     if take_goldens is not None:
-        yield from _fidelity_core.geometry_checks(of_pack, take_goldens)
-    yield from _fidelity_core.packing_checks(of_pack)
-    yield from _fidelity_core.schedule_checks(of_pack)
-    yield from _fidelity_core.lora_delta_checks(of_pack)
-    yield from _fidelity_model.model_checks(pack)
+        yield from fidelity_core.geometry_checks(of_pack, take_goldens)
+    yield from fidelity_core.packing_checks(of_pack)
+    yield from fidelity_core.schedule_checks(of_pack)
+    yield from fidelity_core.lora_delta_checks(of_pack)
+    yield from fidelity_model.model_checks(pack)
 
 
 def table(checks: list[Check]) -> str:

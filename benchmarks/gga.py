@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks._live_memory import peak_tensor_bytes
-from benchmarks._record import add_arguments, finish
+from benchmarks.support.record import add_arguments, finish, peak_tensor_bytes
 from egox_core.gga import gga_attention, plain_attention
 from egox_core.gga_backends import BACKENDS, backend_choices
 from egox_core.gga_bias import bias_from_cosine

@@ -34,8 +34,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks._record import add_arguments, finish
 from benchmarks.covisible import away_from_outlines
+from benchmarks.support.record import add_arguments, finish
 from egox_core.cameras import inside_picture, pixel_rays, project
 from egox_core.depth_edges import depth_edge
 from egox_core.ego_prior import iter_ego_prior

@@ -22,7 +22,8 @@ from types import ModuleType
 
 import torch
 
-from benchmarks._record import add_arguments, finish
+from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.sample14b_worker import RESULT, SCHEMES, WEIGHTS
 from devtools.errors import SetupError
 from devtools.host import find_host
 from devtools.layout import REPO_ROOT
@@ -30,11 +31,8 @@ from devtools.model_rig import core
 from devtools.pack_in_process import import_host, load_pack
 from devtools.wan_shapes import CLIPS, SIZES, forward_flops, parameter_bytes, released_lora, wan_model
 
-SCHEMES = ("plain", "ours", "released")
-WEIGHTS = {"bfloat16": torch.bfloat16, "float8": torch.float8_e4m3fn, "float32": torch.float32}
 CAPS_GB = (None, 24, 16)
 GEOMETRY_BAR, FLOP_BAR = 1.08, 1.35
-RESULT = "EGOX_RESULT "
 
 
 def memory_account(pack: ModuleType) -> dict[str, int]:
@@ -58,7 +56,7 @@ def memory_account(pack: ModuleType) -> dict[str, int]:
 
 def worker_command(size: str, weights: str, cap_gb: float | None, steps: int) -> list[str]:
     given = {"size": size, "weights": weights, "cap_gb": cap_gb, "steps": steps}
-    return [sys.executable, "-m", "benchmarks._sample14b_worker", json.dumps(given)]
+    return [sys.executable, "-m", "benchmarks.support.sample14b_worker", json.dumps(given)]
 
 
 def run_worker(size: str, weights: str, cap_gb: float | None, steps: int) -> dict[str, object]:
@@ -144,7 +142,6 @@ def main() -> int:
         result["passed"] = bool(bars) and all(bars) and bool(fits)
     finish("sample14b" if args.size == "14b" else "sample14b_small", result, args, table(result))
     return 0 if all("failed" not in run for run in runs) else 1
-
 
 if __name__ == "__main__":
     sys.exit(main())

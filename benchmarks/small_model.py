@@ -24,7 +24,6 @@ import numpy as np
 
 from benchmarks._bench_arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
 from benchmarks._held_out import HeldOutClip, with_exo_of, with_prior_of
-from benchmarks._record import RESULTS, add_arguments, finish
 from benchmarks._sampler import Sampler, SampleSettings, VideoStore, facts_of
 from benchmarks._small_scores import (
     BARS,
@@ -41,6 +40,7 @@ from benchmarks._small_scores import (
     score_method,
 )
 from benchmarks._small_sheet import write_sheet
+from benchmarks.support.record import RESULTS, add_arguments, finish
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
 

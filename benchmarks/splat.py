@@ -18,8 +18,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks._record import add_arguments, finish
 from benchmarks.depth_align import room_depth
+from benchmarks.support.record import add_arguments, finish
 from egox_core.camera_presets import preset_camera
 from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError

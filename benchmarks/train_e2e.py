@@ -26,9 +26,8 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks._record import add_arguments, finish
-from benchmarks._train_e2e_data import HEIGHT, WIDTH, calibrate_vae, write_takes
-from benchmarks._train_e2e_server import host_environment, sample_in_server
+from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.train_e2e import HEIGHT, WIDTH, calibrate_vae, host_environment, sample_in_server, write_takes
 from devtools.train_demo.lotus import save_text_embedding
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,8 +15,7 @@ from dataclasses import asdict
 
 import torch
 
-from benchmarks._record import add_arguments, finish
-from egox_core.train.memory_model import (
+from benchmarks.support.memory_model import (
     ModelSize,
     TrainSetting,
     block_weights,
@@ -24,6 +23,7 @@ from egox_core.train.memory_model import (
     lora_weights,
     other_weights,
 )
+from benchmarks.support.record import add_arguments, finish
 
 SETTINGS = {
     "bf16 base": TrainSetting(),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks._record import add_arguments, finish
+from benchmarks.support.record import add_arguments, finish
 from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, shard_name, write_index, write_shard
 from egox_core.train.cached_samples import CachedSamples, noise_for, sample_generator
 from egox_core.train.config import TrainConfig, parse_config

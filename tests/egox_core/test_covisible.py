@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import _record
 from benchmarks import covisible as bench
+from benchmarks.support import record as _record
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take
 from egox_core.types import EgoPrior
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from benchmarks import _fidelity_core as fidelity
+from benchmarks.support import fidelity_core as fidelity
 
 
 def core(name: str) -> ModuleType:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks import gga as bench_gga
-from benchmarks._live_memory import peak_tensor_bytes
+from benchmarks.support.record import peak_tensor_bytes
 from egox_core.errors import EgoXInputError
 from egox_core.gga import gga_attention, plain_attention
 from egox_core.gga_bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention

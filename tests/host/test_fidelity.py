@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import _fidelity_model as fidelity
+from benchmarks.support import fidelity_model as fidelity
 from devtools.golden_model import golden, golden_model
 
 

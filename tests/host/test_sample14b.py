@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks import _sample14b_worker as worker
 from benchmarks import sample14b
+from benchmarks.support import sample14b_worker as worker
 from devtools import wan_shapes
 from devtools.model_rig import core
 

@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from egox_core.errors import EgoXInputError
-from egox_core.train.cached_samples import CachedSamples, noise_for, sample_generator
-from egox_core.train.config import load_config, parse_config
-from egox_core.train.flow_loss import flow_loss
-from egox_core.train.memory_model import (
+from benchmarks.support.memory_model import (
     ModelSize,
     TrainSetting,
     block_weights,
@@ -21,6 +17,10 @@ from egox_core.train.memory_model import (
     other_weights,
     setting_of,
 )
+from egox_core.errors import EgoXInputError
+from egox_core.train.cached_samples import CachedSamples, noise_for, sample_generator
+from egox_core.train.config import load_config, parse_config
+from egox_core.train.flow_loss import flow_loss
 from egox_core.train.trainable_model import make_trainable
 
 

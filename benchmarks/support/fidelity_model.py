@@ -16,8 +16,7 @@ from torch import Tensor
 from devtools.golden_model import golden, golden_model, part
 from devtools.model_rig import core
 
-from ._fidelity_check import Check
-from ._fidelity_core import worst
+from .fidelity_core import Check, worst
 
 KEY = "egox_fidelity"
 STEPS, CFG, FLOW_SHIFT = 6, 5.0, 3.0

@@ -1,4 +1,10 @@
-"""What every benchmark result is kept with: machine, versions, date; and the peak memory of a piece of work."""
+"""What every benchmark result is kept with: machine, versions, date; and the peak memory of a piece of work.
+
+Peak memory of tensors during a piece of work: the allocator's on a GPU, counted by storage on a CPU.
+
+The CPU's resident size jumps with the allocator's whims; what is counted here is every storage that an operation made
+and that was still alive, so figures repeat to the byte. A kernel's inner scratch memory is not seen on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ import json
 import os
 import platform
 import threading
+import weakref
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def machine() -> dict[str, Any]:
@@ -86,3 +95,47 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+class _LiveStorages(TorchDispatchMode):
+    """Adds up storages as operations return them, and takes them off as they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {storage._cdata for storage in _storages((args, kwargs))}
+        out = func(*args, **(kwargs or {}))
+        for storage in _storages(out):
+            if storage._cdata not in given and storage._cdata not in self.sizes:
+                self._enter(storage)
+        return out
+
+    def _enter(self, storage: torch.UntypedStorage) -> None:
+        self.sizes[storage._cdata] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._leave, storage._cdata).atexit = False
+
+    def _leave(self, key: int) -> None:
+        self.now -= self.sizes.pop(key, 0)
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def peak_tensor_bytes(work: Callable[[], Any], device: torch.device) -> int:
+    """Bytes of tensors alive at the worst moment of ``work``, beyond those alive before it; its result counts."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with _LiveStorages() as live:
+        work()
+    return live.peak

@@ -1,9 +1,13 @@
-"""Fidelity of what needs no host: rays, directions, bias, packing, schedules, LoRA deltas."""
+"""Fidelity of what needs no host: rays, directions, bias, packing, schedules, LoRA deltas.
+
+One comparison with a golden number.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +16,25 @@ from torch import Tensor
 
 from devtools.golden_model import golden, part
 
-from ._fidelity_check import Check
-
 Core = Callable[[str], ModuleType]
 """A module of ``egox_core`` by its name, under whichever package it was imported."""
 TAKES = ("sfu_covid", "joker")
 LAMBDAS = (0.5, 1.0, 3.0)
 FRAMES, COLUMNS, EXO_COLUMNS, EGO_COLUMNS, TOKENS_A_FRAME = 13, 77, 49, 28, 2156
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was compared, the largest difference found, and the largest that is allowed."""
+
+    name: str
+    difference: float
+    bound: float
+
+    @property
+    def passed(self) -> bool:
+        """False for NaN too."""
+        return self.difference <= self.bound
 
 
 def worst(ours: Tensor, theirs: Tensor) -> float:
