@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .canvas import FRAMES_PER_LATENT
 from .errors import EgoXInputError
 from .gga_options import GgaOptions
 from .gga_rows import BiasRows
 from .progress import Progress, no_progress
+from .sizes import FRAMES_PER_LATENT
 from .types import GgaGeometry
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .attention_rows import AttentionRecord, AttentionRows, exo_part
-from .canvas import FRAMES_PER_LATENT
 from .colour_scale import colour_stops, colour_table
+from .sizes import FRAMES_PER_LATENT
 
 MIN_TILE = 480  # px of width: smaller pictures are enlarged, or the labels would not fit
 TITLE, LEGEND, GAP = 30, 34, 8  # px

@@ -10,32 +10,9 @@ import torch
 from torch import Tensor
 
 from .errors import EgoXInputError
-from .mask_modes import MASK_CHANNELS, MASK_MODES
+from .mask_modes import MASK_MODES
+from .sizes import CHANNELS, MODEL_CHANNELS, latent_frames, latent_size
 from .types import Canvas
-from .wan_latents import CHANNELS
-
-MODEL_CHANNELS = CHANNELS + MASK_CHANNELS + CHANNELS
-PIXELS_PER_LATENT = 8
-FRAMES_PER_LATENT = 4
-PIXEL_STEP = 16  # a token is 2 latents wide; an odd latent width would let a token straddle the seam
-
-
-def latent_frames(frames: int) -> int:
-    """Latent frames of a clip. Raises EgoXInputError unless ``frames`` is 4n+1."""
-    if frames < 1 or (frames - 1) % FRAMES_PER_LATENT:
-        nearest = max(0, round((frames - 1) / FRAMES_PER_LATENT)) * FRAMES_PER_LATENT + 1
-        raise EgoXInputError("frame count", got=frames, expected="4n+1 frames (1, 5, ..., 49, ...)",
-                             fix=f"use {nearest} frames")
-    return (frames - 1) // FRAMES_PER_LATENT + 1
-
-
-def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
-    """(w, h) in latents of a picture in px. Raises EgoXInputError unless both are multiples of 16."""
-    if width < PIXEL_STEP or height < PIXEL_STEP or width % PIXEL_STEP or height % PIXEL_STEP:
-        near = tuple(max(PIXEL_STEP, round(x / PIXEL_STEP) * PIXEL_STEP) for x in (width, height))
-        raise EgoXInputError(what, got=f"{width}x{height} px", expected=f"multiples of {PIXEL_STEP} px",
-                             fix=f"use {near[0]}x{near[1]}")
-    return width // PIXELS_PER_LATENT, height // PIXELS_PER_LATENT
 
 
 def model_input(

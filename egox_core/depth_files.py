@@ -15,9 +15,8 @@ from .errors import EgoXInputError
 from .frame_store import FrameStore
 from .poses import validate_w2c
 from .progress import Progress, no_progress
-from .take_meta import TakeMeta
 from .trajectory import numbered_track, poses_of_frames
-from .types import DepthKind, DepthVideo, FrameSelection
+from .types import DepthKind, DepthVideo, FrameSelection, TakeMeta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

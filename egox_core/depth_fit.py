@@ -15,8 +15,7 @@ import numpy as np
 from .cameras import CameraModel, camera_from_intrinsics, rescale
 from .errors import EgoXInputError
 from .frame_selection import source_rectangle
-from .take_meta import TakeMeta
-from .types import FrameSelection
+from .types import FrameSelection, TakeMeta
 
 ASPECT_TOLERANCE = 0.005
 SAME_EDGE = 1.05

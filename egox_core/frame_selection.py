@@ -12,34 +12,11 @@ import torch
 
 from .cameras import CameraModel, crop, rescale
 from .errors import EgoXInputError
+from .sizes import latent_frames, latent_size
 from .types import FrameSelection
 from .video import VideoInfo
 
-SIZE_STEP = 16
 """Pixels: a token is 2 latents of 8 px, and the exo half must end on a token."""
-
-
-def check_frame_count(count: int) -> None:
-    """Refuse frame counts other than 4n+1: the VAE packs four frames after the first.
-
-    Raises:
-        EgoXInputError: with the nearest count that fits.
-    """
-    if count < 1 or count % 4 != 1:
-        near = max(1, 4 * round((count - 1) / 4) + 1)
-        raise EgoXInputError("frame count", got=count, expected="4n+1 (…, 45, 49, 53, …)", fix=f"use {near}")
-
-
-def check_size(width: int, height: int) -> None:
-    """Refuse sizes that are no multiple of 16.
-
-    Raises:
-        EgoXInputError: with the nearest size that fits.
-    """
-    if width < SIZE_STEP or height < SIZE_STEP or width % SIZE_STEP or height % SIZE_STEP:
-        near = [max(SIZE_STEP, SIZE_STEP * round(x / SIZE_STEP)) for x in (width, height)]
-        raise EgoXInputError("video size", got=f"{width}x{height}", expected="width and height multiples of 16",
-                             fix=f"use {near[0]}x{near[1]}")
 
 
 def select_frames(info: VideoInfo, *, start_frame: int = 0, frame_count: int = 49, target_fps: float = 0.0,
@@ -53,9 +30,9 @@ def select_frames(info: VideoInfo, *, start_frame: int = 0, frame_count: int = 4
         EgoXInputError: count not 4n+1, size no multiple of 16, start outside, rate above the source's, video too short
             (offering the nearest count that fits).
     """
-    check_frame_count(frame_count)
+    latent_frames(frame_count)
     width, height = (info.width, info.height) if width is None or height is None else (width, height)
-    check_size(width, height)
+    latent_size(width, height, "video size")
     if resize not in ("crop", "pad"):
         raise EgoXInputError("resize", got=repr(resize), expected="crop or pad", fix="choose one of the two")
     if not 0 <= start_frame < info.frame_count:

@@ -14,15 +14,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from .cameras import pixel_rays
-from .canvas import FRAMES_PER_LATENT, PIXELS_PER_LATENT, latent_frames, latent_size
 from .errors import EgoXInputError
 from .progress import Progress, no_progress
 from .ray_geometry import RAY_MODES, ego_rays, world_rays
+from .sizes import FRAMES_PER_LATENT, PATCH, PIXELS_PER_LATENT, latent_frames, latent_size
 from .types import CameraTrajectory, DepthVideo, GgaGeometry
 
 ASPECT_TOLERANCE = 0.005
 POOLINGS = ("released", "unit")
-PATCH = 2  # latents a side of a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .canvas import FRAMES_PER_LATENT
+from .sizes import FRAMES_PER_LATENT
 
 RIDGE = 1e-3
 """Share of a latent's variance by which directions that the clip hardly has are held back."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .errors import EgoXInputError
+from .sizes import MASK_CHANNELS
 
-MASK_CHANNELS = 4  # one for each pixel frame that a latent frame stands for
 MASK_MODES = ("released", "paper", "trainer")
 MASK_MODE_KEY = "egox.mask_mode"
 """Key in a LoRA file's metadata, written by our trainer; read by :mod:`lora_settings`."""

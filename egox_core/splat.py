@@ -24,7 +24,6 @@ from torch import Tensor
 from .errors import EgoXInputError
 
 Backend = Literal["torch", "reference", "pytorch3d"]
-REFERENCE_SIZE = 448
 """Picture height that radii in px are given for; they scale with the picture."""
 
 
@@ -85,7 +84,6 @@ class SplatImage:
     rgb: Tensor  # [H, W, 3] float32 0...1, black where nothing landed
     coverage: Tensor  # [H, W] bool, exactly where something landed
     depth: Tensor  # [H, W] float32, metres, NaN where nothing landed
-
 
 Splatter = Callable[[ScreenPoints, int, int, SplatOptions], SplatImage]
 

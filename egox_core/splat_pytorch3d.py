@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 
 from .errors import EgoXInputError
-from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank
+from .sizes import REFERENCE_SIZE
+from .splat import ScreenPoints, SplatImage, SplatOptions, blank
 
 
 def splat_pytorch3d(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:

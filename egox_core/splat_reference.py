@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
+from .sizes import REFERENCE_SIZE
+from .splat import ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
 from .splat_torch import MIN_WEIGHT
 
 

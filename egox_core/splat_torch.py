@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .splat import REFERENCE_SIZE, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
+from .sizes import REFERENCE_SIZE
+from .splat import ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
 
 FAR = torch.iinfo(torch.int32).max
 PAIRS_AT_ONCE = 4_000_000

@@ -8,7 +8,7 @@ from torch import Tensor
 from .cameras import CameraModel, pixel_rays
 from .depth_edges import depth_edge, stray_step
 from .poses import transform
-from .splat import REFERENCE_SIZE
+from .sizes import REFERENCE_SIZE
 from .types import PointSet
 
 COARSE_STRIDE = 2

@@ -14,9 +14,8 @@ from .depth_source import DepthSource, guessed_camera, z_from_ray_depth
 from .errors import EgoXInputError
 from .poses import validate_w2c
 from .progress import Progress, no_progress
-from .take_meta import TakeMeta
 from .trajectory import numbered_track, poses_of_frames
-from .types import DepthKind, FrameSelection
+from .types import DepthKind, FrameSelection, TakeMeta
 
 META_NAME = "meta.json"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import torch
@@ -12,33 +11,10 @@ from .cameras import CameraModel, camera_from_intrinsics, camera_from_json
 from .errors import EgoXInputError
 from .poses import validate_w2c
 from .safe_files import read_json
+from .types import TakeMeta
 
 LIST_KEY = "test_datasets"
 ENTRY_KEYS = frozenset({"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakeMeta:
-    """What a meta.json says of one take. All poses are w2c, one world for both cameras."""
-
-    name: str  # for messages
-    prompt: str
-    camera_intrinsics: Tensor | None  # [3, 3] float64, exo K, of a picture that it is centred in
-    camera_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, exo_from_world
-    ego_intrinsics: Tensor | None  # [3, 3] float64
-    ego_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
-    exact_exo_camera: CameraModel | None = None  # our extensions: the true cameras with their sizes, where known
-    ego_camera: CameraModel | None = None
-    exo_path: str = ""  # as written, never opened
-
-    @property
-    def exo_camera(self) -> CameraModel | None:
-        """The exo camera: the exact one, else K in the picture that it is centred in."""
-        k = self.camera_intrinsics
-        if self.exact_exo_camera is not None or k is None:
-            return self.exact_exo_camera
-        size = max(1, round(2 * float(k[0, 2]))), max(1, round(2 * float(k[1, 2])))
-        return camera_from_intrinsics(k, *size, name=f"camera_intrinsics of {self.name}")
 
 
 def read_meta(path: Path, entry: str = "") -> TakeMeta:

@@ -14,9 +14,9 @@ from .errors import EgoXInputError
 from .keyframes import keyframe_track
 from .poses import validate_w2c
 from .safe_files import read_json, write_json
-from .take_meta import TakeMeta, parse_meta
+from .take_meta import parse_meta
 from .trajectory import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
-from .types import CameraTrajectory, FrameSelection
+from .types import CameraTrajectory, FrameSelection, TakeMeta
 
 FORMAT = "egox_trajectory"
 VERSION = 1

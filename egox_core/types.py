@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel
+from .cameras import CameraModel, camera_from_intrinsics
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
 MaskMode = Literal["released", "paper", "trainer"]
@@ -188,3 +189,37 @@ class GgaGeometry:
         return replace(self, query_dirs=self.query_dirs[index], key_dirs=keys,
                        key_trust=self.key_trust.unflatten(0, (t, per_frame))[index].flatten(),
                        grid=(len(latent_frames), h, w_exo, w_ego))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeMeta:
+    """What a meta.json says of one take. All poses are w2c, one world for both cameras."""
+
+    name: str  # for messages
+    prompt: str
+    camera_intrinsics: Tensor | None  # [3, 3] float64, exo K, of a picture that it is centred in
+    camera_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, exo_from_world
+    ego_intrinsics: Tensor | None  # [3, 3] float64
+    ego_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
+    exact_exo_camera: CameraModel | None = None  # our extensions: the true cameras with their sizes, where known
+    ego_camera: CameraModel | None = None
+    exo_path: str = ""  # as written, never opened
+
+    @property
+    def exo_camera(self) -> CameraModel | None:
+        """The exo camera: the exact one, else K in the picture that it is centred in."""
+        k = self.camera_intrinsics
+        if self.exact_exo_camera is not None or k is None:
+            return self.exact_exo_camera
+        size = max(1, round(2 * float(k[0, 2]))), max(1, round(2 * float(k[1, 2])))
+        return camera_from_intrinsics(k, *size, name=f"camera_intrinsics of {self.name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectMasks:
+    """Masks of the same objects in the true and in the generated ego video, matched by id."""
+
+    ids: tuple[str, ...]
+    truth: np.ndarray  # [N, T, H, W] bool
+    generated: np.ndarray | None  # [N, T, H, W] bool; None: nobody looked for them there
+    seen: np.ndarray | None = None  # [N, T] share of an object's true pixels whose surface exo sees; None: unknown

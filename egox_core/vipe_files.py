@@ -14,7 +14,7 @@ from torch import Tensor
 from .errors import EgoXInputError
 from .poses import invert, validate_w2c
 from .safe_files import open_zip, read_npy_header
-from .take_meta import TakeMeta
+from .types import TakeMeta
 
 STILL_M, STILL_RAD = 0.01, 0.002
 """Metres and radians: a camera that moves less over the clip stood still, as EgoX expects; SLAM jitters by as much."""

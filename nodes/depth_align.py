@@ -21,8 +21,8 @@ from ..egox_core.image_depth import image_depth
 from ..egox_core.moge_depth import moge_depth
 from ..egox_core.progress import Progress
 from ..egox_core.take_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
-from ..egox_core.take_meta import TakeMeta, read_meta
-from ..egox_core.types import FrameSelection
+from ..egox_core.take_meta import read_meta
+from ..egox_core.types import FrameSelection, TakeMeta
 from .beside_video import DEPTH_NAME, META_NAME, beside_video
 from .clip_preview import Stream, clip_fps, preview_ui
 from .host_paths import fingerprint, resolve

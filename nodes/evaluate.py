@@ -11,7 +11,7 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.metrics.columns import METRICS
 from ..egox_core.metrics.frame_metrics import frame_metrics
 from ..egox_core.metrics.image import check_pair
-from ..egox_core.metrics.objects import ObjectMasks
+from ..egox_core.types import ObjectMasks
 
 
 class EgoXEvaluate(io.ComfyNode):

@@ -8,8 +8,9 @@ from pathlib import Path
 from comfy_api.latest import InputImpl, io
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.frame_selection import check_frame_count, check_size, select_frames
+from ..egox_core.frame_selection import select_frames
 from ..egox_core.held_video import held_info, pick_frames, trim_sound
+from ..egox_core.sizes import latent_frames, latent_size
 from ..egox_core.types import FrameSelection
 from ..egox_core.video import VIDEO_SUFFIXES, VideoInfo, VideoSource, probe_video, read_frames
 from ..egox_core.video_audio import Sound, read_sound
@@ -67,9 +68,9 @@ class EgoXLoadExoVideo(io.ComfyNode):
         # it plays no part.
         try:
             if frame_count is not None:
-                check_frame_count(frame_count)
+                latent_frames(frame_count)
             if width is not None and height is not None:
-                check_size(width, height)
+                latent_size(width, height, "video size")
         except EgoXInputError as error:
             return str(error)
         return True

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from egox_core.safe_files import write_whole
-from egox_core.wan_latents import CHANNELS, LATENT_MEAN, LATENT_STD
+from egox_core.sizes import CHANNELS
+from egox_core.wan_latents import LATENT_MEAN, LATENT_STD
 from tools.standin_shapes import vae_shapes
 
 RANDOM = 0.25

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..canvas import FRAMES_PER_LATENT
 from ..errors import EgoXInputError
 from ..gga_geometry import GgaGeometryOptions, gga_geometry
 from ..image_embedding import embedding_picture
+from ..parallel import run_all
 from ..progress import Progress, no_progress
+from ..sizes import FRAMES_PER_LATENT
 from ..train.weights_file import weights_hash
 from ..types import GgaGeometry
 from ..wan_latents import denormalise_latent
@@ -30,7 +31,6 @@ from .cache_store import (
     write_shard,
 )
 from .clip_files import Clip, first_frame_then_grey, read_clip
-from .engine import run_all
 from .manifest import ClipRecord, read_manifest
 from .splits import SPLITS
 from .text_encoder import TextEncoder, make_text_encoder

@@ -25,8 +25,7 @@ from ..pointcloud import build_scene
 from ..prior_presets import prior_preset
 from ..safe_files import write_json, write_whole
 from ..take import load_take
-from ..take_meta import TakeMeta
-from ..types import FrameSelection
+from ..types import FrameSelection, TakeMeta
 from ..undistort import undistort, undistorted_camera
 from ..video import VideoInfo, probe_video, read_frames
 from ..video_write import write_video

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..parallel import ENGINES
 from ..progress import Progress
-from .engine import ENGINES
 
 
 def _size(text: str) -> tuple[int, int]:

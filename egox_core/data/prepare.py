@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import EgoXInputError
 from ..exo_cameras import ExoCandidate, rank_exo_cameras
+from ..parallel import run_items
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..types import CameraTrajectory
@@ -18,7 +19,6 @@ from .captions import read_captions
 from .clip_windows import clip_windows, longest_known
 from .clip_writer import ClipJob, make_clip
 from .contact_sheet import write_contact_sheet
-from .engine import run_items
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
 from .manifest import ClipRecord, write_manifest
 from .prepare_options import PrepareOptions

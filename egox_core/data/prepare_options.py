@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import EgoXInputError
-from ..frame_selection import check_frame_count, check_size
 from ..prior_presets import prior_preset
+from ..sizes import latent_frames, latent_size
 
 DepthSource = Literal["files", "plane", "model"]
 
@@ -39,9 +39,9 @@ class PrepareOptions:
     quality: int = 12  # x264 constant rate factor
 
     def __post_init__(self) -> None:
-        check_frame_count(self.frames)
-        check_size(*self.exo_size)
-        check_size(self.ego_size, self.ego_size)
+        latent_frames(self.frames)
+        latent_size(*self.exo_size, "exo size")
+        latent_size(self.ego_size, self.ego_size, "ego size")
         prior_preset(self.prior)
         if self.ego_size != self.exo_size[1]:
             raise EgoXInputError("ego size", got=self.ego_size, expected=f"the exo height, {self.exo_size[1]}",

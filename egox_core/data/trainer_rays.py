@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..gga_geometry import PATCH, pool_tokens
+from ..gga_geometry import pool_tokens
 from ..ray_geometry import released_k_picture_px
+from ..sizes import PATCH
 from ..types import CameraTrajectory, GgaGeometry
 
 

@@ -17,14 +17,15 @@ from torch import Tensor
 
 from ..data.clip_files import OBJECTS, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
+from ..parallel import single_threaded
 from ..safe_files import write_json, write_whole
-from ..synthetic.frame_pool import single_threaded
+from ..types import ObjectMasks
 from .baselines import BASELINES
 from .clip_inputs import ClipFiles, clip_files, content_hash, read_coverage, read_ego, read_exo
 from .flicker import temporal_flickering
 from .frame_metrics import Values, frame_metrics
 from .mask_files import read_masks
-from .objects import ObjectMasks, check_sizes
+from .objects import check_sizes
 from .retrieval import thumbnail
 
 VERSION = 2  # raised when a metric changes its meaning

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..model_folder import open_model_folder
+from ..types import ObjectMasks
 from .columns import DINO_WEIGHTS
-from .objects import ObjectMasks
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE_PATCHES = 16

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..data.engine import run_items
 from ..data.manifest import ClipRecord, read_manifest
 from ..data.splits import SPLITS
 from ..errors import EgoXInputError
+from ..parallel import run_items
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, write_json, write_whole
 from ..train.weights_file import weights_hash

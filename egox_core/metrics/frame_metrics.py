@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..types import ObjectMasks
 from .flicker import temporal_flickering
 from .image import psnr, ssim_map
-from .objects import ObjectMasks, object_rows
+from .objects import object_rows
 from .prior_regions import region_rows, time_rows
 
 Values = dict[str, float | None]

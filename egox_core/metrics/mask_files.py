@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import EgoXInputError
 from ..safe_files import open_zip, write_whole
-from .objects import ObjectMasks
+from ..types import ObjectMasks
 
 TRUE_KEYS, GENERATED_KEYS = ("clip", "truth", "truth_ids"), ("generated", "generated_ids")
 SEEN = "truth_seen"

@@ -11,13 +11,12 @@ The script works at a longest side of 480 px; here the evaluated picture's own p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..types import ObjectMasks
 
 BOUND = 0.008
 """Boundaries may lie apart by this share of the diagonal, rounded up to whole pixels."""
@@ -27,16 +26,6 @@ SEEN_SHARE = 0.1
 """An object counts as visible from exo in a frame where exo sees this share of its ego pixels' surface."""
 RING = 0.04
 """Width of an object's surroundings, share of the picture's height."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectMasks:
-    """Masks of the same objects in the true and in the generated ego video, matched by id."""
-
-    ids: tuple[str, ...]
-    truth: np.ndarray  # [N, T, H, W] bool
-    generated: np.ndarray | None  # [N, T, H, W] bool; None: nobody looked for them there
-    seen: np.ndarray | None = None  # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
 
 
 def object_rows(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..cameras import inside_picture, project
+from ..parallel import single_threaded
 from ..poses import camera_centre
 from .casting import RayBundle, first_hits
-from .frame_pool import single_threaded
 from .solids import normals
 from .take import SyntheticTake
 from .views import ViewRays

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraModel, intrinsics_matrix
+from ..parallel import map_chunks, single_threaded
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, DepthVideo
-from .frame_pool import map_chunks, single_threaded
 from .layout import draw_layout
 from .scene import Scene
 from .shading import crease_neighbours

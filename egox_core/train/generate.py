@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..data.cache_store import CacheReader
-from ..data.engine import run_all
 from ..data.text_encoder import make_text_encoder
 from ..data.vae_encoder import VaeEncoder
 from ..errors import EgoXInputError
+from ..parallel import run_all
 from ..progress import Progress, no_progress
 from ..prompt import DEFAULT_NEGATIVE, clean_prompt
 from ..safe_files import write_json

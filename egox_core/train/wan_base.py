@@ -13,10 +13,10 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..canvas import MODEL_CHANNELS
 from ..errors import EgoXInputError
 from ..lora_keys import convert_transformer
 from ..safe_files import write_whole
+from ..sizes import MODEL_CHANNELS
 from .weights_file import file_metadata, read_header
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata

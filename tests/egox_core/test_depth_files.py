@@ -19,8 +19,7 @@ from egox_core.depth_valid import mark_invalid
 from egox_core.errors import EgoXInputError
 from egox_core.frame_selection import camera_of_frames
 from egox_core.frame_store import FrameStore, drop_pages
-from egox_core.take_meta import TakeMeta
-from egox_core.types import FrameSelection
+from egox_core.types import FrameSelection, TakeMeta
 
 COUNT, HEIGHT, WIDTH = 12, 48, 84
 

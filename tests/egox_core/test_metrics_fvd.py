@@ -11,8 +11,8 @@ pytest.importorskip("torchmetrics")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.fvd import VideoFeatures, frechet_distance  # noqa: E402
-from egox_core.metrics.objects import ObjectMasks  # noqa: E402
 from egox_core.metrics.smoothness import AmtBetween, motion_smoothness  # noqa: E402
+from egox_core.types import ObjectMasks  # noqa: E402
 
 
 def test_frechet_distance_of_known_sets():

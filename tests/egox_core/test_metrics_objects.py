@@ -9,7 +9,6 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.metrics.mask_files import read_masks, write_masks
 from egox_core.metrics.objects import (
-    ObjectMasks,
     boundary,
     box_error_px,
     contour_accuracy,
@@ -18,6 +17,7 @@ from egox_core.metrics.objects import (
     moved_onto,
     object_rows,
 )
+from egox_core.types import ObjectMasks
 
 SIZE = 60
 

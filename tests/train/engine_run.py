@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from egox_core.data.engine import run_items
 from egox_core.errors import EgoXInputError
+from egox_core.parallel import run_items
 
 
 def work(job: tuple[int, str]) -> int:

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from egox_core.canvas import FRAMES_PER_LATENT
 from egox_core.data.cache_build import CacheSettings, build_cache, clip_geometry
 from egox_core.data.cache_store import CacheReader
 from egox_core.data.clip_files import read_clip
@@ -25,6 +24,7 @@ from egox_core.data.trainer_rays import trainer_rays
 from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
 from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+from egox_core.sizes import FRAMES_PER_LATENT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from egox_core.data.engine import run_all, run_items
 from egox_core.errors import EgoXInputError
+from egox_core.parallel import run_all, run_items
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = Path(__file__).with_name("engine_run.py")
