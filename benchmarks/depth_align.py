@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.support.record import add_arguments, finish, peak_extra_mb
 from egox_core.align_report import AlignOptions, AlignReport
-from egox_core.cameras import CameraModel
+from egox_core.cameras.model import CameraModel
 from egox_core.depth_align import align_depth
 from egox_core.types import DepthVideo
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from benchmarks.depth_align import room_depth
 from benchmarks.support.record import add_arguments, finish
-from egox_core.camera_presets import preset_camera
-from egox_core.cameras import CameraModel
+from egox_core.cameras.model import CameraModel
+from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.point_drawing import draw_points, screen_points
 from egox_core.prior_options import PriorOptions

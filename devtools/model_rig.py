@@ -125,7 +125,7 @@ def clip_pictures(size: RigSize, seed: int = 0) -> tuple[torch.Tensor, torch.Ten
 
 def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     """A slanted floor seen by the exo camera, and an ego camera that walks along it: DepthVideo, CameraTrajectory."""
-    types, cameras, presets = core(pack, "types"), core(pack, "cameras"), core(pack, "camera_presets")
+    types, cameras, presets = core(pack, "types"), core(pack, "cameras.model"), core(pack, "cameras.presets")
     exo_camera = cameras.CameraModel(lens="pinhole", width=size.exo_width, height=size.height, fx=0.8 * size.exo_width,
                                      fy=0.8 * size.exo_width, cx=(size.exo_width - 1) / 2, cy=(size.height - 1) / 2)
     rows = torch.linspace(4.0, 2.0, size.height)[None, :, None]

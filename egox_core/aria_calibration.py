@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .cameras import CameraModel, rescale
+from .cameras.model import CameraModel, rescale
 from .errors import EgoXInputError
 from .safe_files import parse_json, require_file
 

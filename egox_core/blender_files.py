@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, camera_from_json, camera_to_json, upright_camera
+from .cameras.lenses import angle_limit, split_distortion
+from .cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
 from .colmap_files import upright_poses
 from .errors import EgoXInputError
-from .lens_models import angle_limit, split_distortion
 from .poses import invert, validate_w2c
 from .safe_files import write_json
 from .types import CameraTrajectory

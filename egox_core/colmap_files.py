@@ -13,7 +13,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from .cameras import CameraModel, upright_camera
+from .cameras.model import CameraModel, upright_camera
 from .errors import EgoXInputError
 from .poses import compose, invert, sensor_from_upright, validate_w2c
 from .safe_files import require_file, write_whole

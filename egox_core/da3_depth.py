@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel
+from .cameras.model import CameraModel
 from .depth_source import DepthSource, clean_depth, guessed_camera, median_camera
 from .errors import EgoXInputError
 from .types import DepthVideo

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .cameras import CameraModel, camera_from_intrinsics, rescale
+from .cameras.model import CameraModel, camera_from_intrinsics, rescale
 from .errors import EgoXInputError
 from .frame_selection import source_rectangle
 from .types import FrameSelection, TakeMeta

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .align_report import AlignOptions, AlignReport
-from .cameras import CameraModel
+from .cameras.model import CameraModel
 from .depth_align import ADVICE, MISSING_METRIC, align_depth
 from .depth_kind import scale_notes
 from .depth_size import fit_depth_size

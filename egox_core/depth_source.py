@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, pixel_rays
+from .cameras.model import CameraModel, pixel_rays
 from .depth_valid import check_valid_shares
 from .errors import EgoXInputError
 from .types import DepthVideo

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cameras import pixel_rays
+from .cameras.model import CameraModel, pixel_rays
 from .errors import EgoXInputError
 from .inpaint import fade_holes
 from .point_drawing import draw_points
@@ -18,7 +18,7 @@ from .prior_options import PriorOptions
 from .prior_presets import prior_preset
 from .progress import Progress, no_progress
 from .scene_points import join, select, to_device
-from .types import CameraModel, CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
+from .types import CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from .cameras import CameraModel, pixel_grid, pixel_rays, project
+from .cameras.model import CameraModel, pixel_grid, pixel_rays, project
 from .errors import EgoXInputError
 from .progress import Progress, no_progress
 

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, inside_picture, pixel_rays, project, rescale
+from .cameras.model import CameraModel, inside_picture, pixel_rays, project, rescale
 from .ego_prior import iter_ego_prior
 from .errors import EgoXInputError
 from .pointcloud import SceneOptions, build_scene

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from .cameras import CameraModel, crop, rescale
+from .cameras.model import CameraModel, crop, rescale
 from .errors import EgoXInputError
 from .sizes import latent_frames, latent_size
 from .types import FrameSelection

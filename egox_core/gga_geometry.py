@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from .cameras import pixel_rays
+from .cameras.model import pixel_rays
 from .errors import EgoXInputError
 from .progress import Progress, no_progress
 from .ray_geometry import RAY_MODES, ego_rays, world_rays

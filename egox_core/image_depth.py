@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from .cameras import CameraModel
+from .cameras.model import CameraModel
 from .depth_source import DepthSource, clean_depth, guessed_camera
 from .errors import EgoXInputError
 from .types import DepthVideo

@@ -23,7 +23,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from .cameras import CameraModel
+from .cameras.model import CameraModel
 from .errors import EgoXInputError
 from .poses import compose, look_at, sensor_from_upright, validate_w2c
 from .trajectory import Between, PoseTrack

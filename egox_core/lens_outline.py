@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, unproject, upright_camera
+from .cameras.model import CameraModel, unproject, upright_camera
 
 
 def lens_outline(camera: CameraModel, samples: int = 64) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, inside_picture, project
+from .cameras.model import CameraModel, inside_picture, project
 from .poses import invert
 from .progress import Progress, no_progress
 from .scene_points import join, select

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .blender_files import write_blender
-from .cameras import CameraModel, camera_to_json, intrinsics_matrix
+from .cameras.model import CameraModel, camera_to_json, intrinsics_matrix
 from .colmap_files import write_colmap
 from .ego_prior import ego_from_scene
 from .errors import EgoXInputError

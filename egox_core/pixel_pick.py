@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cameras import project, unproject
+from .cameras.model import CameraModel, project, unproject
 from .coarse_prior import CoarsePoints
 from .poses import invert, transform
-from .types import CameraModel
 
 REACH_PX = 12.0
 """How far from the click a point may lie; a thinned cloud of a 784 x 448 picture has one within 2 px on surfaces."""

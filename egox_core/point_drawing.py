@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .cameras import inside_picture, project, rescale
+from .cameras.model import CameraModel, inside_picture, project, rescale
 from .hole_fill import fill_gaps
 from .prior_options import PriorOptions
 from .splat import ScreenPoints, SplatImage, splatter
-from .types import CameraModel, PointSet
+from .types import PointSet
 
 MARGIN_PX = 16.0
 """Points this far outside the picture can still reach into it with their patch."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .camera_presets import CAMERA_PRESETS
+from .cameras.presets import CAMERA_PRESETS
 from .ego_prior import PriorFrame, iter_ego_prior
 from .errors import EgoXInputError
 from .frame_store import FrameStore

@@ -15,8 +15,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .camera_presets import ARIA_DISTORTION, CAMERA_PRESETS
-from .cameras import CameraModel, intrinsics_matrix, unproject
+from .cameras.model import CameraModel, intrinsics_matrix, unproject
+from .cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
 from .errors import EgoXInputError
 from .types import CameraTrajectory
 

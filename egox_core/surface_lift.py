@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, pixel_rays
+from .cameras.model import CameraModel, pixel_rays
 from .depth_edges import depth_edge, stray_step
 from .poses import transform
 from .sizes import REFERENCE_SIZE

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from .camera_presets import preset_camera
+from .cameras.presets import preset_camera
 from .depth_files import DepthFileReport, load_depth_file
 from .errors import EgoXInputError
 from .frame_selection import select_frames

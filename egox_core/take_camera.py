@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .cameras import CameraModel, crop
+from .cameras.model import CameraModel, crop
 from .depth_files import load_depth_file
 from .depth_fit import depth_camera, depth_window, window_camera
 from .depth_readers import open_depth

@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, camera_from_intrinsics, camera_from_json
+from .cameras.model import CameraModel, camera_from_intrinsics, camera_from_json
 from .errors import EgoXInputError
 from .poses import validate_w2c
 from .safe_files import read_json

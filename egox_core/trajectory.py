@@ -16,7 +16,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
-from .cameras import CameraModel
+from .cameras.model import CameraModel
 from .errors import EgoXInputError
 from .poses import camera_centre, compose, sensor_from_upright, validate_w2c
 from .types import CameraTrajectory, FrameSelection

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .blender_files import read_blender
-from .cameras import CameraModel, camera_from_json, camera_to_json
+from .cameras.model import CameraModel, camera_from_json, camera_to_json
 from .colmap_files import read_colmap
 from .errors import EgoXInputError
 from .keyframes import keyframe_track

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, camera_from_intrinsics
+from .cameras.model import CameraModel, camera_from_intrinsics
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
 MaskMode = Literal["released", "paper", "trainer"]

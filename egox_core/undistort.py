@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .cameras import CameraModel, crop, inside_picture, pixel_rays, project, rescale
+from .cameras.model import CameraModel, crop, inside_picture, pixel_rays, project, rescale
 from .ego_view import reproject
 from .errors import EgoXInputError
 from .progress import Progress, no_progress

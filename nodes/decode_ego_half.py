@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.camera_presets import CAMERA_PRESETS, preset_camera
-from ..egox_core.cameras import rescale
+from ..egox_core.cameras.model import rescale
+from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.canvas import crop_ego
 from ..egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
 from ..egox_core.sizes import PIXELS_PER_LATENT

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..egox_core.align_plot import plot_report, report_curves
 from ..egox_core.align_report import AlignOptions
-from ..egox_core.cameras import CameraModel, rescale
+from ..egox_core.cameras.model import CameraModel, rescale
 from ..egox_core.da3_depth import da3_depth
 from ..egox_core.depth_align import ADVICE
 from ..egox_core.depth_preview import depth_preview, depth_scale

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.camera_presets import CAMERA_PRESETS, preset_camera
-from ..egox_core.cameras import rescale
+from ..egox_core.cameras.model import rescale
+from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.safe_files import parse_json

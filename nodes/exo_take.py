@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..egox_core.camera_presets import preset_camera
+from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.depth_files import load_depth_file
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.exo_cameras import ExoCandidate

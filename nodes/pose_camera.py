@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
-from ..egox_core.camera_presets import preset_camera
-from ..egox_core.cameras import CameraModel, Lens
+from ..egox_core.cameras.model import CameraModel, Lens
+from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.errors import EgoXInputError
 
 AUTO, CUSTOM = "auto", "custom"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..egox_core.cameras import camera_to_json
+from ..egox_core.cameras.model import camera_to_json
 from ..egox_core.ego_prior import ego_from_scene
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.keyframes import upright_from_sensor

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..egox_core.cameras import rescale
+from ..egox_core.cameras.model import rescale
 from ..egox_core.coverage_preview import coverage_preview, covered_share
 from ..egox_core.depth_preview import depth_preview, depth_scale
 from ..egox_core.ego_prior import render_ego_prior

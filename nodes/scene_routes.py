@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from ..egox_core.cameras import CameraModel, camera_from_json, camera_to_json, upright_camera
+from ..egox_core.cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
 from ..egox_core.coarse_prior import MAX_POINTS, coarse_prior, joined
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.lens_outline import lens_outline

@@ -44,7 +44,7 @@ def worst(ours: Tensor, theirs: Tensor) -> float:
 
 def golden_take(core: Core, tensors: dict[str, Tensor]) -> tuple[object, object]:
     """DepthVideo and CameraTrajectory of what the released code consumed (depth only where it sampled it)."""
-    types, cameras, presets = core("types"), core("cameras"), core("camera_presets")
+    types, cameras, presets = core("types"), core("cameras.model"), core("cameras.presets")
     height, width = tensors["in_depth_hw"].tolist()
     fx, fy, cx, cy = tensors["mid_exo_fx_fy_cx_cy"].tolist()
     depth_m = torch.full((49, height, width), float("nan"))

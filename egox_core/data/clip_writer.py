@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, camera_to_json, intrinsics_matrix, rescale
+from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..depth_files import load_depth_file
 from ..ego_prior import render_ego_prior
 from ..errors import EgoXInputError

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..aria_calibration import read_aria_calibration
-from ..camera_presets import CAMERA_PRESETS
-from ..cameras import CameraModel, camera_from_intrinsics
+from ..cameras.model import CameraModel, camera_from_intrinsics
+from ..cameras.presets import CAMERA_PRESETS
 from ..errors import EgoXInputError
 from ..poses import validate_w2c
 from ..safe_files import read_json

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, inside_picture, pixel_grid, pixel_rays, project, unproject
+from ..cameras.model import CameraModel, inside_picture, pixel_grid, pixel_rays, project, unproject
 from ..errors import EgoXInputError
 from ..poses import camera_centre, sensor_from_upright, transform
 from .raw_take import RawTake

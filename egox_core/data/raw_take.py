@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras.model import CameraModel
 
 SourceLayout = Literal["egoexo4d", "released", "take"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..camera_presets import preset_camera
+from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..poses import validate_w2c
 from ..safe_files import read_json

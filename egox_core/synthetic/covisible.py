@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import inside_picture, project
+from ..cameras.model import inside_picture, project
 from ..parallel import single_threaded
 from ..poses import camera_centre
 from .casting import RayBundle, first_hits

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from ..cameras import CameraModel, rescale
+from ..cameras.model import CameraModel, rescale
 from .curves import sway
 from .parts import Part
 from .solids import distance, intersect

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras.model import CameraModel
 from .solids import Solid
 
 

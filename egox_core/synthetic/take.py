@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, intrinsics_matrix
+from ..cameras.model import CameraModel, intrinsics_matrix
 from ..parallel import map_chunks, single_threaded
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, DepthVideo

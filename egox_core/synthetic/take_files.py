@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..cameras import CameraModel, intrinsics_matrix
+from ..cameras.model import CameraModel, intrinsics_matrix
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..video_write import QUALITY, write_video

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from egox_core.camera_presets import preset_camera
+from egox_core.cameras.presets import preset_camera
 from egox_core.ego_prior import render_ego_prior
 from egox_core.pointcloud import build_scene
 from egox_core.prior_presets import prior_preset

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.camera_presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
-from egox_core.cameras import (
+from egox_core.cameras.model import (
     CameraModel,
     camera_from_intrinsics,
     camera_from_json,
@@ -26,6 +25,7 @@ from egox_core.cameras import (
     unproject,
     upright_camera,
 )
+from egox_core.cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.poses import sensor_from_upright
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from egox_core.aria_calibration import read_aria_calibration
-from egox_core.camera_presets import preset_camera
-from egox_core.cameras import pixel_rays, project
+from egox_core.cameras.model import pixel_rays, project
+from egox_core.cameras.presets import preset_camera
 from egox_core.colmap_files import write_colmap
 from egox_core.errors import EgoXInputError
 from egox_core.poses import invert, look_at

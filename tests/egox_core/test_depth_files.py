@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, project, unproject
+from egox_core.cameras.model import CameraModel, project, unproject
 from egox_core.depth_files import load_depth_file
 from egox_core.depth_fit import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from egox_core.depth_readers import open_depth

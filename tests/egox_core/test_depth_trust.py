@@ -7,7 +7,7 @@ import statistics
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras.model import CameraModel
 from egox_core.depth_trust import FLOOR, TrustOptions, bend, depth_trust, with_trust
 from egox_core.errors import EgoXInputError
 from egox_core.nan_median import median_over_frames

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, project, rescale
+from egox_core.cameras.model import CameraModel, project, rescale
 from egox_core.ego_prior import iter_ego_prior, render_ego_prior
 from egox_core.errors import EgoXInputError
 from egox_core.pointcloud import build_scene

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from egox_core.camera_presets import preset_camera
-from egox_core.cameras import pixel_grid, pixel_rays, project
+from egox_core.cameras.model import pixel_grid, pixel_rays, project
+from egox_core.cameras.presets import preset_camera
 from egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
 from egox_core.errors import EgoXInputError
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.camera_presets import preset_camera
-from egox_core.cameras import CameraModel
+from egox_core.cameras.model import CameraModel
+from egox_core.cameras.presets import preset_camera
 from egox_core.ego_prior import render_ego_prior
 from egox_core.errors import EgoXInputError
 from egox_core.exo_cameras import ExoCandidate, rank_exo_cameras

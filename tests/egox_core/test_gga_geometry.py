@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.camera_presets import preset_camera
-from egox_core.cameras import CameraModel
+from egox_core.cameras.model import CameraModel
+from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.gga_geometry import GgaGeometryOptions, exo_points, gga_geometry
 from egox_core.types import CameraTrajectory, DepthVideo

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, project
+from egox_core.cameras.model import CameraModel, project
 from egox_core.da3_depth import confidence_trust, da3_depth, metric_scale
 from egox_core.depth_preview import depth_preview
 from egox_core.depth_size import fit_depth_size

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from egox_core.camera_presets import preset_camera
-from egox_core.cameras import CameraModel, project, upright_camera
+from egox_core.cameras.model import CameraModel, project, upright_camera
+from egox_core.cameras.presets import preset_camera
 from egox_core.coarse_prior import coarse_points, coarse_prior, joined
 from egox_core.ego_prior import render_ego_prior
 from egox_core.errors import EgoXInputError

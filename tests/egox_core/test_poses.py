@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras import CameraModel, pixel_rays
+from egox_core.cameras.model import CameraModel, pixel_rays
 from egox_core.errors import EgoXInputError
 from egox_core.poses import camera_centre, compose, invert, look_at, sensor_from_upright, transform, validate_w2c
 

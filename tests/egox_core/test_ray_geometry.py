@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.camera_presets import ARIA_DISTORTION, preset_camera
-from egox_core.cameras import pixel_rays
+from egox_core.cameras.model import pixel_rays
+from egox_core.cameras.presets import ARIA_DISTORTION, preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.ray_geometry import ego_rays, released_k_picture_px, undistort_as_released
 from egox_core.types import CameraTrajectory

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, pixel_rays
+from egox_core.cameras.model import CameraModel, pixel_rays
 from egox_core.poses import camera_centre
 from egox_core.synthetic import SyntheticSpec
 from egox_core.synthetic.casting import Bounds, RayBundle, first_hits, tile_picture, visible_tiles

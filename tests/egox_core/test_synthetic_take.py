@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import inside_picture, pixel_rays, project
+from egox_core.cameras.model import inside_picture, pixel_rays, project
 from egox_core.errors import EgoXInputError
 from egox_core.poses import camera_centre, transform, validate_w2c
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take, write_take

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.camera_presets import preset_camera
+from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import write_json
 from egox_core.take import load_take

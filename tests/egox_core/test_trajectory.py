@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.camera_presets import preset_camera
-from egox_core.cameras import camera_to_json, pixel_rays
+from egox_core.cameras.model import camera_to_json, pixel_rays
+from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.poses import camera_centre, invert, look_at

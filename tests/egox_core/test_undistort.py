@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, intrinsics_matrix, pixel_rays, project
+from egox_core.cameras.model import CameraModel, intrinsics_matrix, pixel_rays, project
 from egox_core.errors import EgoXInputError
 from egox_core.undistort import seen_by, undistort, undistorted_camera
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras import CameraModel, crop, project, rescale, unproject
+from egox_core.cameras.model import CameraModel, crop, project, rescale, unproject
 from egox_core.errors import EgoXInputError
 from egox_core.frame_selection import camera_of_frames, select_frames, source_rectangle
 from egox_core.video import decode_frames, probe_video, read_frames

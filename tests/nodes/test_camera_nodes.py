@@ -70,7 +70,7 @@ def test_fusing(pack: ModuleType, takes: Path) -> None:
 
 
 def test_undistorting(pack: ModuleType) -> None:
-    from egox_pack.egox_core.cameras import camera_from_json
+    from egox_pack.egox_core.cameras.model import camera_from_json
     from egox_pack.egox_core.errors import EgoXInputError
     from egox_pack.nodes.undistort_exo import EgoXUndistortExo, calibrated_camera
 

@@ -101,7 +101,7 @@ def test_moge_v2(pack, moge_payload) -> None:
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
     torch.testing.assert_close(depth.depth_m, moge_payload["points"][..., 2].float())  # z depth, no ray length
-    assert_projects_like(camera, core(pack, "cameras").project, moge_payload["points"][0])
+    assert_projects_like(camera, core(pack, "cameras.model").project, moge_payload["points"][0])
     assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
     plain = {key: value for key, value in moge_payload.items() if key != "normal"}  # a v2 without a normal head
     assert core(pack, "moge_depth").moge_depth(plain).depth.kind == "relative z"
@@ -112,7 +112,7 @@ def test_moge_v1_and_its_mask(pack, pictures) -> None:
     assert "normal" not in payload
     source = core(pack, "moge_depth").moge_depth(payload)
     assert source.depth.kind == "relative z" and torch.equal(source.depth.sky, ~payload["mask"])
-    assert_projects_like(source.depth.camera, core(pack, "cameras").project, payload["points"][0])
+    assert_projects_like(source.depth.camera, core(pack, "cameras.model").project, payload["points"][0])
 
 
 def da3_model(metric: bool, pictures):

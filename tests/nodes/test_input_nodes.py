@@ -110,7 +110,7 @@ def test_poses_follow_the_loaded_frames(pack: ModuleType, meta: list) -> None:
 
 
 def test_cameras(pack: ModuleType, meta: list) -> None:
-    from egox_pack.egox_core.camera_presets import preset_camera
+    from egox_pack.egox_core.cameras.presets import preset_camera
 
     assert pose_node(pack)[0].camera == preset_camera("aria_released", 48)
     assert pose_node(pack, camera="aria_meta")[0].camera == preset_camera("aria_meta", 48)

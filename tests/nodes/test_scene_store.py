@@ -11,7 +11,7 @@ import torch
 
 @pytest.fixture(scope="module")
 def scene(pack: ModuleType):
-    from egox_pack.egox_core.cameras import CameraModel
+    from egox_pack.egox_core.cameras.model import CameraModel
     from egox_pack.egox_core.pointcloud import build_scene
     from egox_pack.egox_core.types import DepthVideo
 

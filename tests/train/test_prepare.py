@@ -16,7 +16,7 @@ import cv2
 import pytest
 import torch
 
-from egox_core.cameras import project
+from egox_core.cameras.model import project
 from egox_core.data.clip_files import read_clip
 from egox_core.data.egoexo4d import read_egoexo4d
 from egox_core.data.ground_plane import ground_plane, plane_depth
@@ -67,7 +67,7 @@ def test_the_raw_take_is_read_as_it_is(shared_dir):
 def test_the_wearers_lens_is_that_of_the_glasses(shared_dir, takes, tmp_path):
     """From the take's own calibration; the preset's, with a note, where it is missing or damaged."""
     from egox_core.aria_calibration import read_aria_calibration
-    from egox_core.camera_presets import CAMERA_PRESETS
+    from egox_core.cameras.presets import CAMERA_PRESETS
 
     (take,) = read_egoexo4d(raw_folder(shared_dir), [])
     own = read_aria_calibration(raw_folder(shared_dir) / "takes" / take.name / "trajectory/online_calibration.jsonl")
@@ -98,7 +98,7 @@ def test_the_plane_is_the_floor(shared_dir):
     assert plane.up.tolist() == [0, 0, 1]
     heights = camera_centre(take.ego_w2c) @ plane.up - plane.height
     assert 1.5 < float(heights.median()) < 1.7
-    from egox_core.cameras import CameraModel, pixel_rays
+    from egox_core.cameras.model import CameraModel, pixel_rays
 
     camera = CameraModel(lens="pinhole", width=64, height=48, fx=40, fy=40, cx=31.5, cy=23.5)
     depth = plane_depth(plane, camera, take.exos[0].w2c)
@@ -130,7 +130,7 @@ def test_the_raw_take_is_prepared_with_all_its_cameras(shared_dir, tmp_path):
 
 def test_undistortion_makes_straight_lines_straight(shared_dir):
     """A line of the world stays a line in the undistorted picture, and bends in the fisheye one."""
-    from egox_core.cameras import rescale
+    from egox_core.cameras.model import rescale
     from egox_core.undistort import undistorted_camera
 
     (take,) = read_egoexo4d(raw_folder(shared_dir), [])

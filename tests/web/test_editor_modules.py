@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from egox_core.camera_presets import preset_camera
+from egox_core.cameras.presets import preset_camera
 from egox_core.keyframes import keyframe_track, pose_angles, sensor_pose, upright_from_sensor, upright_pose
 from egox_core.trajectory import interpolate_poses
 

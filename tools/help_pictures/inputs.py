@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from egox_core.cameras import CameraModel, rescale
+from egox_core.cameras.model import CameraModel, rescale
 from egox_core.exo_cameras import ExoCandidate, rank_exo_cameras
 from egox_core.frame_selection import select_frames, source_rectangle
 from egox_core.undistort import undistort, undistorted_camera

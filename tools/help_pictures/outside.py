@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, project, unproject
+from egox_core.cameras.model import CameraModel, project, unproject
 from egox_core.point_drawing import draw_points
 from egox_core.poses import camera_centre, invert, look_at, transform
 from egox_core.prior_options import PriorOptions

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, rescale
+from egox_core.cameras.model import CameraModel, rescale
 from egox_core.ego_prior import render_ego_prior
 from egox_core.frame_selection import select_frames
 from egox_core.pointcloud import build_scene

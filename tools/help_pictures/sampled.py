@@ -10,7 +10,7 @@ from torch import Tensor
 
 from egox_core.attention_rows import attention_rows, ego_query
 from egox_core.attention_view import Heat, heat_picture, heats
-from egox_core.cameras import rescale
+from egox_core.cameras.model import rescale
 from egox_core.coverage_preview import coverage_preview
 from egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
 from egox_core.metrics.frame_metrics import frame_metrics

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .cameras import CameraModel, Lens, rescale
-from .errors import EgoXInputError
+from ..errors import EgoXInputError
+from .model import CameraModel, Lens, rescale
 
 ARIA_DISTORTION = (
     -0.02340373583137989, 0.09388021379709244, -0.06088035926222801, 0.0053304750472307205, 0.003342868760228157,

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .lens_models import project_fisheye, project_pinhole, unproject_fisheye, unproject_pinhole
+from ..errors import EgoXInputError
+from .lenses import project_fisheye, project_pinhole, unproject_fisheye, unproject_pinhole
 
 Lens = Literal["pinhole", "opencv_fisheye", "aria_fisheye"]
 Convention = Literal["half_pixel", "integer"]
