@@ -7,8 +7,8 @@ import argparse
 import sys
 import time
 
+from egox_core.cli.train import COMMANDS
 from egox_core.errors import EgoXInputError
-from egox_core.train.commands import COMMANDS
 
 
 class ProgressLine:

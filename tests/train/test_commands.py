@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from egox_core.train.commands import COMMANDS
+from egox_core.cli.train import COMMANDS
 from egox_core.train.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -53,8 +53,8 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_prepare(chosen: argparse.Namespace, progress: Progress) -> int:
-    from .prepare import REPORT, prepare
-    from .prepare_options import PrepareOptions
+    from ..data.prepare import REPORT, prepare
+    from ..data.prepare_options import PrepareOptions
 
     options = PrepareOptions(
         frames=chosen.frames, stride=chosen.stride, step=chosen.step, clips_per_camera=chosen.clips_per_camera,
@@ -89,7 +89,7 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_cache(chosen: argparse.Namespace, progress: Progress) -> int:
-    from .cache_build import CacheSettings, build_cache
+    from ..data.cache_build import CacheSettings, build_cache
 
     settings = CacheSettings(
         vae=chosen.vae, text=chosen.text, clip_vision=chosen.clip_vision, image_embedding=chosen.image_embedding,

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data import commands as data
-from ..metrics import commands as metrics
 from ..progress import Progress, no_progress
+from . import data as data
+from . import evaluate as metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +32,14 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(chosen: argparse.Namespace, progress: Progress) -> int:
-    from .config import dump_config, load_config, parse_config
+    from ..train.config import dump_config, load_config, parse_config
 
     if chosen.print_defaults:
         print(dump_config(parse_config({"base": "BASE", "cache": "CACHE", "output": "OUTPUT", "steps": 1000})))
         return 0
     from ..errors import EgoXInputError
-    from .checkpoints import checkpoint_folders
-    from .loop import train
+    from ..train.checkpoints import checkpoint_folders
+    from ..train.loop import train
 
     config = load_config(chosen.config, chosen.overrides)
     if chosen.fresh and checkpoint_folders(Path(config.output)):
@@ -66,7 +66,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _export(chosen: argparse.Namespace, progress: Progress) -> int:
     import torch
 
-    from .export import export
+    from ..train.export import export
 
     export(chosen.source, chosen.file, chosen.form, base=chosen.base, strength=chosen.strength,
            dtype=getattr(torch, chosen.dtype))
@@ -80,7 +80,7 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(chosen: argparse.Namespace, progress: Progress) -> int:
-    from .export import inspect
+    from ..train.export import inspect
 
     found = inspect(chosen.file)
     print(json.dumps(found, indent=1) if chosen.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
@@ -110,7 +110,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(chosen: argparse.Namespace, progress: Progress) -> int:
-    from .generate import GenerateOptions, generate
+    from ..train.generate import GenerateOptions, generate
 
     options = GenerateOptions(**{k: getattr(chosen, k) for k in (
         "base", "vae", "lora", "strength", "split", "steps", "shift", "seed", "mode", "lambda_g", "dtype", "device",

@@ -2,6 +2,8 @@
 
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the same functions as
 the nodes.
+
+How much memory this process has used at most.
 """
 
 from __future__ import annotations
@@ -13,26 +15,43 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras.presets import CAMERA_PRESETS
-from .ego_prior import PriorFrame, iter_ego_prior
-from .errors import EgoXInputError
-from .frame_store import FrameStore
-from .peak_memory import peak_memory_bytes
-from .ply import write_ply
-from .pointcloud import build_scene
-from .prior_options import DYNAMIC_CHOICES
-from .prior_presets import PRIOR_PRESETS, prior_preset
-from .safe_files import write_json, write_whole
-from .scene_points import scene_points
-from .splat import has_pytorch3d
-from .take import load_take
-from .video_write import write_video
+from ..cameras.presets import CAMERA_PRESETS
+from ..ego_prior import PriorFrame, iter_ego_prior
+from ..errors import EgoXInputError
+from ..frame_store import FrameStore
+from ..ply import write_ply
+from ..pointcloud import build_scene
+from ..prior_options import DYNAMIC_CHOICES
+from ..prior_presets import PRIOR_PRESETS, prior_preset
+from ..safe_files import write_json, write_whole
+from ..scene_points import scene_points
+from ..splat import has_pytorch3d
+from ..take import load_take
+from ..video_write import write_video
+
+
+def peak_memory_bytes() -> int | None:
+    """Peak resident memory of the process in bytes; None where the system can't say.
+
+    Pages of files mapped into memory count while they are resident, though the system may drop them at any time.
+    """
+    if find_spec("resource") is not None:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(peak if sys.platform == "darwin" else peak * 1024)
+    if find_spec("psutil") is not None:  # Windows; the host brings it
+        import psutil
+
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0)) or None
+    return None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,7 +149,6 @@ class Bar:
             return
         end = "\n" if done >= total else ""
         print(f"\r{stage}: {done}/{total}   ", end=end, file=sys.stderr, flush=True)
-
 
 if __name__ == "__main__":
     raise SystemExit(main())

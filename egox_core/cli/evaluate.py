@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..data.commands import add_engine_arguments
+from ..metrics.columns import AMT_WEIGHTS, CLIP_WEIGHTS, DINO_WEIGHTS, FVD_WEIGHTS, LPIPS_WEIGHTS, RAFT_WEIGHTS
 from ..progress import Progress
-from .columns import AMT_WEIGHTS, CLIP_WEIGHTS, DINO_WEIGHTS, FVD_WEIGHTS, LPIPS_WEIGHTS, RAFT_WEIGHTS
+from .data import add_engine_arguments
 
 SOME_FAILED = 1
 
@@ -43,7 +43,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(chosen: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips could not be evaluated (the report names them)."""
-    from .evaluate import REPORT, TABLE, EvaluateOptions, evaluate
+    from ..metrics.evaluate import REPORT, TABLE, EvaluateOptions, evaluate
 
     weights = {name: getattr(chosen, name) for name in ("lpips", "clip", "raft", "amt", "fvd", "dino")}
     options = EvaluateOptions(
