@@ -31,8 +31,7 @@ from .cache_store import (
     write_shard,
 )
 from .clip_files import Clip, first_frame_then_grey, read_clip
-from .manifest import ClipRecord, read_manifest
-from .splits import SPLITS
+from .manifest import SPLITS, ClipRecord, read_manifest
 from .text_encoder import TextEncoder, make_text_encoder
 from .trainer_rays import with_trainer_rays
 from .vae_encoder import VaeEncoder

@@ -1,17 +1,36 @@
-"""Prompts with the two sections that the model was trained with: ``[Exo view]`` and ``[Ego view]``."""
+"""Prompts with the two sections that the model was trained with: ``[Exo view]`` and ``[Ego view]``.
+
+Captions by a local vision-language model: one question a section, the section marks written by us.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..model_folder import open_model_folder
 from ..safe_files import read_json
 
 EXO_SECTION, EGO_SECTION = "[Exo view]", "[Ego view]"
 PLAIN_PROMPT = (f"{EXO_SECTION}\nA fixed camera watches a person at work.\n\n"
                 f"{EGO_SECTION}\nThe same moment through that person's own eyes.")
 """Used, and marked ``caption: none`` in the manifest, where nobody wrote a caption."""
+PICTURES = 4  # evenly over the clip, shown in order
+ANSWER_TOKENS = 256  # three sentences take half of it; a model that doesn't understand finds no end
+MIN_WORDS = 4  # different ones
+EXO_QUESTION = ("These pictures are moments, in order, of a video from a fixed camera. Describe in two or three plain "
+                "sentences the place, the person and what the person does.")
+EGO_QUESTION = ("These pictures are moments, in order, of a video from a camera on a person's head. Describe in two or "
+                "three plain sentences what the person sees: own hands, objects, and what happens to them.")
+EGO_GUESS = ("These pictures are moments, in order, of a video from a fixed camera. Describe in two or three plain "
+             "sentences what the person in it sees at these moments: own hands, objects, and what happens to them.")
+_LOADED: dict[str, tuple[Any, Any]] = {}
 
 
 def check_caption(prompt: str, what: str) -> str:
@@ -49,3 +68,68 @@ def caption_for(clip: str, take: str, captions: Mapping[str, str], own: str) -> 
     if own:
         return check_caption(own, f"prompt of {take}"), "source"
     return PLAIN_PROMPT, "none"
+
+
+def model_caption(folder: Path, exo: Tensor, ego: Tensor | None) -> str:
+    """A prompt with both sections; the wearer's is told from ``ego`` where there is one, else guessed from ``exo``.
+
+    Args:
+        exo, ego: [T, H, W, 3] uint8, of the same moments.
+
+    Raises:
+        EgoXInputError: no transformers, no such model, or an answer that is no description.
+    """
+    answers = (_answer(folder, exo, EXO_QUESTION), _answer(folder, exo, EGO_GUESS) if ego is None
+               else _answer(folder, ego, EGO_QUESTION))
+    exo_text, ego_text = (_checked(a, f"{section} by {folder.name}")
+                          for a, section in zip(answers, (EXO_SECTION, EGO_SECTION), strict=True))
+    return check_caption(f"{EXO_SECTION}\n{exo_text}\n\n{EGO_SECTION}\n{ego_text}", f"caption by {folder.name}")
+
+
+@torch.no_grad()
+def _answer(folder: Path, frames: Tensor, question: str) -> str:
+    from PIL import Image
+
+    processor, model = load_caption_model(folder)
+    chosen = torch.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().long()
+    content = [{"type": "image", "image": Image.fromarray(frames[i].numpy())} for i in chosen.tolist()]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": [*content, {"type": "text", "text": question}]}], add_generation_prompt=True,
+        tokenize=True, return_dict=True, return_tensors="pt").to(model.device)
+    made = model.generate(**inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False)
+    answer = made[0, inputs["input_ids"].shape[1]:]
+    text = processor.batch_decode(answer[None], skip_special_tokens=True)[0]
+    ends = model.generation_config.eos_token_id
+    if int(answer[-1]) not in (ends if isinstance(ends, list) else [ends]):
+        raise EgoXInputError(f"caption by {folder.name}", got=f"{text[:80]!r}... without an end",
+                             expected=f"a description of less than {ANSWER_TOKENS} tokens",
+                             fix="use a larger vision-language model, or --captions FILE")
+    return text
+
+
+def _checked(answer: str, what: str) -> str:
+    text = " ".join(answer.split())
+    words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
+    if len(words) < MIN_WORDS or EXO_SECTION.lower() in text.lower() or EGO_SECTION.lower() in text.lower():
+        raise EgoXInputError(what, got=repr(text[:80]), expected=f"a description of {MIN_WORDS} words or more, "
+                             "without section marks", fix="use a larger vision-language model, or --captions FILE")
+    return text
+
+
+def load_caption_model(folder: Path) -> tuple[Any, Any]:
+    """(processor, model), loaded once a process; on the GPU where there is one.
+
+    Raises:
+        EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat template.
+    """
+    key = str(folder)
+    if key not in _LOADED:
+        processor, model = open_model_folder(
+            folder, "AutoProcessor", "AutoModelForImageTextToText", what="caption model",
+            expected="the folder of an image-text-to-text model", where="download one, such as Qwen2.5-VL",
+            instead=", or give --captions FILE", dtype="auto")
+        if not getattr(processor, "chat_template", None):
+            raise EgoXInputError(f"caption model {folder.name}", got="no chat template",
+                                 expected="an instruction model", fix="use the instruct or chat variant")
+        _LOADED[key] = processor, model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return _LOADED[key]

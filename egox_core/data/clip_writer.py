@@ -30,11 +30,10 @@ from ..undistort import undistort, undistorted_camera
 from ..video import VideoInfo, probe_video, read_frames
 from ..video_write import write_video
 from .captions import caption_for
-from .clip_files import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
-from .clip_windows import ClipWindow
+from .clip_files import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH, ClipWindow
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord
-from .object_files import carry_objects, objects_of
+from .object_masks import carry_objects, objects_of
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
@@ -125,7 +124,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
         carry_objects(objects, folder / OBJECTS, job.name, job.window.indices, options.ego_size)
     prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
     if caption == "none" and options.caption_model is not None:
-        from .caption_model import model_caption
+        from .captions import model_caption
 
         prompt, caption = model_caption(options.caption_model, frames, ego), "model"
     depth_m, dynamic, depth_kind = _depth(job, info, camera, frames)

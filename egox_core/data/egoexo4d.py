@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..aria_calibration import read_aria_calibration
 from ..cameras.model import CameraModel, camera_from_intrinsics
 from ..cameras.presets import CAMERA_PRESETS
 from ..errors import EgoXInputError
 from ..poses import validate_w2c
 from ..safe_files import read_json
+from .aria import read_aria_calibration
 from .raw_take import ExoView, RawTake
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")

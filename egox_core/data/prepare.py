@@ -16,15 +16,14 @@ from ..safe_files import write_json, write_whole
 from ..types import CameraTrajectory
 from ..video import probe_video
 from .captions import read_captions
-from .clip_windows import clip_windows, longest_known
+from .clip_files import clip_windows, longest_known
 from .clip_writer import ClipJob, make_clip
 from .contact_sheet import write_contact_sheet
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
-from .manifest import ClipRecord, write_manifest
+from .manifest import ClipRecord, check_fractions, split_lists, write_manifest
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 from .sources import list_takes
-from .splits import check_fractions, split_lists
 
 MANIFEST, REPORT, SHEET = "manifest.jsonl", "report.json", "contact_sheet.png"
 
@@ -77,7 +76,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
                              expected="at least one", fix="see the messages; check the folder's layout")
     _refuse_twins(takes)
     if options.caption_model is not None:
-        from .caption_model import load_caption_model
+        from .captions import load_caption_model
 
         load_caption_model(options.caption_model)  # a folder that is none must not cost a day's clips
     root.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..data.clip_files import OBJECTS, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
+from ..data.object_masks import read_masks
 from ..parallel import single_threaded
 from ..safe_files import write_json, write_whole
 from ..types import ObjectMasks
@@ -24,7 +25,6 @@ from .baselines import BASELINES
 from .clip_inputs import ClipFiles, clip_files, content_hash, read_coverage, read_ego, read_exo
 from .flicker import temporal_flickering
 from .frame_metrics import Values, frame_metrics
-from .mask_files import read_masks
 from .objects import check_sizes
 from .retrieval import thumbnail
 

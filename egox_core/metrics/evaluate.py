@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.manifest import ClipRecord, read_manifest
-from ..data.splits import SPLITS
+from ..data.manifest import SPLITS, ClipRecord, read_manifest
 from ..errors import EgoXInputError
 from ..parallel import run_items
 from ..progress import Progress, no_progress

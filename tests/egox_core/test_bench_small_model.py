@@ -34,9 +34,9 @@ from benchmarks._small_scores import (  # noqa: E402
 )
 from benchmarks._small_sheet import write_sheet  # noqa: E402
 from benchmarks.small_model import markdown, prove  # noqa: E402
+from egox_core.data.object_masks import read_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.bootstrap import Estimate  # noqa: E402
-from egox_core.metrics.mask_files import read_masks  # noqa: E402
 from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402
 from egox_core.synthetic.object_masks import solids_of_objects, take_objects  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.aria_calibration import read_aria_calibration
 from egox_core.cameras.model import pixel_rays, project
 from egox_core.cameras.presets import preset_camera
 from egox_core.colmap_files import write_colmap
+from egox_core.data.aria import read_aria_calibration
 from egox_core.errors import EgoXInputError
 from egox_core.poses import invert, look_at
 from egox_core.take_meta import read_meta

@@ -8,9 +8,8 @@ import torch
 pytest.importorskip("pydantic")
 
 from egox_core.data.captions import PLAIN_PROMPT, caption_for, check_caption  # noqa: E402
-from egox_core.data.clip_windows import clip_windows, longest_known  # noqa: E402
-from egox_core.data.manifest import ClipRecord, read_manifest, write_manifest  # noqa: E402
-from egox_core.data.splits import check_fractions, split_lists, split_of  # noqa: E402
+from egox_core.data.clip_files import clip_windows, longest_known  # noqa: E402
+from egox_core.data.manifest import ClipRecord, check_fractions, read_manifest, split_lists, split_of, write_manifest  # noqa: E402  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 
 

@@ -16,9 +16,9 @@ pytest.importorskip("pydantic")
 import cv2  # noqa: E402
 
 from egox_core.data.manifest import ClipRecord, write_manifest  # noqa: E402
+from egox_core.data.object_masks import write_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, EvaluateOptions, evaluate  # noqa: E402
-from egox_core.metrics.mask_files import write_masks  # noqa: E402
 from egox_core.video_write import write_video  # noqa: E402
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
@@ -309,6 +309,6 @@ def test_a_synthetic_takes_objects_reach_the_report(tmp_path):
 
 
 def read_clip_masks(clip: Path):
-    from egox_core.metrics.mask_files import read_masks
+    from egox_core.data.object_masks import read_masks
 
     return read_masks(clip / "objects.npz", clip.name)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.data.object_masks import read_masks, write_masks
 from egox_core.errors import EgoXInputError
-from egox_core.metrics.mask_files import read_masks, write_masks
 from egox_core.metrics.objects import (
     boundary,
     box_error_px,
@@ -201,7 +201,7 @@ def test_mask_files_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_a_clip_carries_the_masks_of_its_own_frames(tmp_path):
-    from egox_core.data.object_files import carry_objects, objects_of
+    from egox_core.data.object_masks import carry_objects, objects_of
 
     early, late = np.zeros((2, 6, 20, 20), bool)
     early[:2, 4:8, 4:8] = late[3:, 10:16, 10:16] = True

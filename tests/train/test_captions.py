@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from egox_core.data import caption_model
-from egox_core.data.caption_model import EGO_GUESS, EGO_QUESTION, EXO_QUESTION, model_caption
+from egox_core.data import captions
+from egox_core.data.captions import EGO_GUESS, EGO_QUESTION, EXO_QUESTION, model_caption
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
@@ -61,12 +61,12 @@ def teach(folder: Path) -> None:
     """Until each question, asked with any pictures, gets its sentence."""
     from PIL import Image
 
-    processor, model = caption_model.load_caption_model(folder)
+    processor, model = captions.load_caption_model(folder)
     torch.manual_seed(1)
     picture = Image.new("RGB", (32, 32), (120, 60, 30))
     cases = []
     for question, sentence in SEEN.items():
-        content = [{"type": "image", "image": picture}] * caption_model.PICTURES + [{"type": "text", "text": question}]
+        content = [{"type": "image", "image": picture}] * captions.PICTURES + [{"type": "text", "text": question}]
         asked = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True,
                                               tokenize=True, return_dict=True, return_tensors="pt")
         answer = torch.tensor([[*processor.tokenizer(sentence, add_special_tokens=False).input_ids, 3]])
@@ -133,7 +133,7 @@ def test_noise_is_no_caption(untaught):
 @pytest.mark.parametrize("answer", ["", "box box box box box", "1 2 3 4 5 6", "a [Ego view] of two red boxes again"])
 def test_answers_that_are_refused(answer):
     with pytest.raises(EgoXInputError, match="description"):
-        caption_model._checked(answer, "section")
+        captions._checked(answer, "section")
 
 
 def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, tmp_path):

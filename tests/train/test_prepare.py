@@ -66,8 +66,8 @@ def test_the_raw_take_is_read_as_it_is(shared_dir):
 
 def test_the_wearers_lens_is_that_of_the_glasses(shared_dir, takes, tmp_path):
     """From the take's own calibration; the preset's, with a note, where it is missing or damaged."""
-    from egox_core.aria_calibration import read_aria_calibration
     from egox_core.cameras.presets import CAMERA_PRESETS
+    from egox_core.data.aria import read_aria_calibration
 
     (take,) = read_egoexo4d(raw_folder(shared_dir), [])
     own = read_aria_calibration(raw_folder(shared_dir) / "takes" / take.name / "trajectory/online_calibration.jsonl")

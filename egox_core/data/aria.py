@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .cameras.model import CameraModel, rescale
-from .errors import EgoXInputError
-from .safe_files import parse_json, require_file
+from ..cameras.model import CameraModel, rescale
+from ..errors import EgoXInputError
+from ..safe_files import parse_json, require_file
 
 SENSOR_SIZES = {"camera-rgb": ((1408, 1408), (2880, 2880)), "camera-slam-left": ((640, 480),),
                 "camera-slam-right": ((640, 480),)}
