@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.record import add_arguments, finish, peak_extra_mb
-from egox_core.align_report import AlignOptions, AlignReport
 from egox_core.cameras.model import CameraModel
-from egox_core.depth_align import align_depth
+from egox_core.depth.align import align_depth
+from egox_core.depth.report import AlignOptions, AlignReport
 from egox_core.types import DepthVideo
 
 MODES = ("least squares", "robust")

@@ -37,7 +37,7 @@ from torch import Tensor
 from benchmarks.covisible import away_from_outlines
 from benchmarks.support.record import add_arguments, finish
 from egox_core.cameras.model import inside_picture, pixel_rays, project
-from egox_core.depth_edges import depth_edge
+from egox_core.depth.edges import depth_edge
 from egox_core.ego_prior import iter_ego_prior
 from egox_core.pointcloud import build_scene
 from egox_core.poses import compose, invert, transform

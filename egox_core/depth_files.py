@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .depth_fit import depth_camera, depth_window, fit_depth, fit_mask, window_camera
+from .depth.resample import depth_camera, depth_window, fit_depth, fit_mask, window_camera
+from .depth.valid import check_valid_shares
 from .depth_readers import open_depth
-from .depth_valid import check_valid_shares
 from .errors import EgoXInputError
 from .frame_store import FrameStore
 from .poses import validate_w2c

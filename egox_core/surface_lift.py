@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .cameras.model import CameraModel, pixel_rays
-from .depth_edges import depth_edge, stray_step
+from .depth.edges import depth_edge, stray_step
 from .poses import transform
 from .sizes import REFERENCE_SIZE
 from .types import PointSet

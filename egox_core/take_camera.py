@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from .cameras.model import CameraModel, crop
+from .depth.resample import depth_camera, depth_window, window_camera
+from .depth.sources import DepthSource, guessed_camera, z_from_ray_depth
 from .depth_files import load_depth_file
-from .depth_fit import depth_camera, depth_window, window_camera
 from .depth_readers import open_depth
-from .depth_source import DepthSource, guessed_camera, z_from_ray_depth
 from .errors import EgoXInputError
 from .poses import validate_w2c
 from .progress import Progress, no_progress

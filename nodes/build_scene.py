@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io, ui
 
-from ..egox_core.host_mask import fit_mask
+from ..egox_core.depth.resample import fit_host_mask
 from ..egox_core.pointcloud import MOVING_CHOICES, SceneOptions, build_scene
 from ..egox_core.types import DepthVideo
 from .host_progress import host_progress
@@ -54,7 +54,7 @@ def with_masks(depth: DepthVideo, dynamic_mask, sky_mask) -> DepthVideo:
     """The depth with the host's masks in place of its own; an empty or missing one leaves it as it is."""
     frames, height, width = depth.depth_m.shape
     for name, mask in (("dynamic", dynamic_mask), ("sky", sky_mask)):
-        fitted = None if mask is None else fit_mask(mask, frames, height, width, f"{name} mask")
+        fitted = None if mask is None else fit_host_mask(mask, frames, height, width, f"{name} mask")
         if fitted is not None:
             depth = replace(depth, **{name: fitted})
     return depth

@@ -8,17 +8,16 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..egox_core.align_plot import plot_report, report_curves
-from ..egox_core.align_report import AlignOptions
 from ..egox_core.cameras.model import CameraModel, rescale
-from ..egox_core.da3_depth import da3_depth
-from ..egox_core.depth_align import ADVICE
+from ..egox_core.depth.align import ADVICE
+from ..egox_core.depth.da3 import da3_depth
+from ..egox_core.depth.moge import moge_depth
+from ..egox_core.depth.report import AlignOptions
+from ..egox_core.depth.roles import align_sources
+from ..egox_core.depth.sources import DepthSource, constant_plane, guessed_camera, image_depth
+from ..egox_core.depth.trust import with_trust
 from ..egox_core.depth_preview import depth_preview, depth_scale
-from ..egox_core.depth_roles import align_sources
-from ..egox_core.depth_source import DepthSource, constant_plane, guessed_camera
-from ..egox_core.depth_trust import with_trust
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.image_depth import image_depth
-from ..egox_core.moge_depth import moge_depth
 from ..egox_core.progress import Progress
 from ..egox_core.take_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
 from ..egox_core.take_meta import read_meta

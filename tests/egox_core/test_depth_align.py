@@ -10,9 +10,9 @@ import torch
 
 from benchmarks import depth_align as benchmark
 from benchmarks.depth_align import AlignCase, bar_of, errors, make_case
-from egox_core.align_reference import align_depth_reference
-from egox_core.align_report import AlignOptions
-from egox_core.depth_align import align_depth, smooth_in_time
+from egox_core.depth.align import align_depth, smooth_in_time
+from egox_core.depth.reference import align_depth_reference
+from egox_core.depth.report import AlignOptions
 from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
 

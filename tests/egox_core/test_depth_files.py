@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, project, unproject
+from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
+from egox_core.depth.valid import mark_invalid
 from egox_core.depth_files import load_depth_file
-from egox_core.depth_fit import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from egox_core.depth_readers import open_depth
-from egox_core.depth_valid import mark_invalid
 from egox_core.errors import EgoXInputError
 from egox_core.frame_selection import camera_of_frames
 from egox_core.frame_store import FrameStore, drop_pages

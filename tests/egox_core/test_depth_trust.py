@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.depth_trust import FLOOR, TrustOptions, bend, depth_trust, with_trust
+from egox_core.depth.trust import FLOOR, TrustOptions, bend, depth_trust, with_trust
+from egox_core.depth.valid import median_over_frames
 from egox_core.errors import EgoXInputError
-from egox_core.nan_median import median_over_frames
 from egox_core.types import DepthVideo
 
 T, H, W = 5, 40, 60

@@ -8,14 +8,12 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, project
-from egox_core.da3_depth import confidence_trust, da3_depth, metric_scale
+from egox_core.depth.da3 import confidence_trust, da3_depth, metric_scale
+from egox_core.depth.moge import moge_depth
+from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
+from egox_core.depth.sources import clean_depth, constant_plane, cut_frames, guessed_camera, image_depth
 from egox_core.depth_preview import depth_preview
-from egox_core.depth_size import fit_depth_size
-from egox_core.depth_source import clean_depth, constant_plane, cut_frames, guessed_camera
 from egox_core.errors import EgoXInputError
-from egox_core.host_mask import fit_mask, mask_share
-from egox_core.image_depth import image_depth
-from egox_core.moge_depth import moge_depth
 
 W, H, T = 84, 56, 3
 
@@ -218,19 +216,19 @@ def test_depth_is_cropped_or_resampled_with_its_camera():
 
 
 def test_masks_follow_the_rules():
-    assert fit_mask(torch.zeros(1, 64, 64), T, H, W, "sky mask") is None
+    assert fit_host_mask(torch.zeros(1, 64, 64), T, H, W, "sky mask") is None
     one = torch.zeros(1, 2 * H, 2 * W)
     one[:, :H] = 1
-    fitted = fit_mask(one, T, H, W, "sky mask")
+    fitted = fit_host_mask(one, T, H, W, "sky mask")
     assert fitted.shape == (T, H, W) and bool(fitted[:, : H // 2].all()) and not bool(fitted[:, H // 2 + 1:].any())
     assert mask_share(fitted) == pytest.approx(0.5, abs=0.02) and mask_share(None) == 0
     wide = torch.zeros(T + 1, H, W + 12)
     wide[:, :, 6] = 1
-    assert bool(fit_mask(wide, T, H, W, "dynamic mask")[:, :, 0].all())
+    assert bool(fit_host_mask(wide, T, H, W, "dynamic mask")[:, :, 0].all())
     for mask, match in ((torch.ones(T, H, W), "masked all over"), (one.expand(2, -1, -1), "2 frames"),
                         (torch.eye(60)[None], "aspect")):
         with pytest.raises(EgoXInputError, match=match):
-            fit_mask(mask, T, H, W, "dynamic mask")
+            fit_host_mask(mask, T, H, W, "dynamic mask")
 
 
 def test_preview_is_black_where_depth_is_invalid_and_steady_in_time():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.depth_edges import depth_edge, stray_step
+from egox_core.depth.edges import depth_edge, stray_step
 from egox_core.dynamic_mask import derive_dynamic
 from egox_core.errors import EgoXInputError
 from egox_core.pointcloud import SceneOptions, build_scene

@@ -96,7 +96,7 @@ def moge_payload(pictures) -> dict:
 
 
 def test_moge_v2(pack, moge_payload) -> None:
-    source = core(pack, "moge_depth").moge_depth(moge_payload)
+    source = core(pack, "depth.moge").moge_depth(moge_payload)
     depth, camera = source.depth, source.depth.camera
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
@@ -104,13 +104,13 @@ def test_moge_v2(pack, moge_payload) -> None:
     assert_projects_like(camera, core(pack, "cameras.model").project, moge_payload["points"][0])
     assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
     plain = {key: value for key, value in moge_payload.items() if key != "normal"}  # a v2 without a normal head
-    assert core(pack, "moge_depth").moge_depth(plain).depth.kind == "relative z"
+    assert core(pack, "depth.moge").moge_depth(plain).depth.kind == "relative z"
 
 
 def test_moge_v1_and_its_mask(pack, pictures) -> None:
     payload = run_moge(moge_v1(), pictures)
     assert "normal" not in payload
-    source = core(pack, "moge_depth").moge_depth(payload)
+    source = core(pack, "depth.moge").moge_depth(payload)
     assert source.depth.kind == "relative z" and torch.equal(source.depth.sky, ~payload["mask"])
     assert_projects_like(source.depth.camera, core(pack, "cameras.model").project, payload["points"][0])
 
@@ -151,7 +151,7 @@ def test_da3_multiview(pack, pictures, small, pose_method) -> None:
 
     payload = run_da3(small, pictures, {"mode": "multiview", "ref_view_strategy": "first", "pose_method": pose_method})
     assert payload["depth"].shape == (FRAMES, HEIGHT, WIDTH) and payload["intrinsics"].shape == (1, FRAMES, 3, 3)
-    source = core(pack, "da3_depth").da3_depth(payload, camera_moves=True)
+    source = core(pack, "depth.da3").da3_depth(payload, camera_moves=True)
     assert source.depth.kind == "relative z" and source.camera_known
     seen_height, seen_width = compute_target_size(HEIGHT, WIDTH, 140)
     k = payload["intrinsics"][0].double()
@@ -166,7 +166,7 @@ def test_da3_multiview(pack, pictures, small, pose_method) -> None:
 def test_da3_mono_of_the_small_model(pack, pictures, small) -> None:
     payload = run_da3(small, pictures, {"mode": "mono"})
     assert "confidence" in payload and "intrinsics" not in payload and "sky" not in payload
-    source = core(pack, "da3_depth").da3_depth(payload)
+    source = core(pack, "depth.da3").da3_depth(payload)
     assert source.depth.kind == "relative z" and not source.camera_known
 
 
@@ -176,8 +176,8 @@ def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pi
     payload = run_da3(da3_model(True, pictures), pictures, {"mode": "mono"})
     assert "sky" in payload and "confidence" not in payload
     payload["sky"] = torch.zeros_like(payload["sky"])  # random weights know no sky
-    camera = core(pack, "depth_source").guessed_camera(WIDTH, HEIGHT)
-    source = core(pack, "da3_depth").da3_depth(payload, "metric", camera, resolution=140)
+    camera = core(pack, "depth.sources").guessed_camera(WIDTH, HEIGHT)
+    source = core(pack, "depth.da3").da3_depth(payload, "metric", camera, resolution=140)
     height, width = compute_target_size(HEIGHT, WIDTH, 140)
     scale = 0.5 * (camera.fx * width / WIDTH + camera.fy * height / HEIGHT) / 300
     torch.testing.assert_close(source.depth.depth_m, payload["depth"] * scale)
@@ -187,7 +187,7 @@ def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pi
 def test_the_models_size_follows_the_hosts_rule(pack, comfy_host) -> None:
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
-    metric_scale, camera_of = core(pack, "da3_depth").metric_scale, core(pack, "depth_source").guessed_camera
+    metric_scale, camera_of = core(pack, "depth.da3").metric_scale, core(pack, "depth.sources").guessed_camera
     for width, height, resolution in ((784, 448, 504), (796, 448, 504), (1920, 1080, 518), (640, 640, 252)):
         for method in ("upper_bound_resize", "lower_bound_resize"):
             camera = camera_of(width, height)

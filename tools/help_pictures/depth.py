@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from egox_core.align_report import AlignOptions
-from egox_core.depth_align import align_depth
+from egox_core.depth.align import align_depth
+from egox_core.depth.report import AlignOptions
 from egox_core.depth_preview import depth_preview, depth_scale
 
 from .curves import curves

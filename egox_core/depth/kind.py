@@ -13,8 +13,8 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .types import DepthVideo
+from ..errors import EgoXInputError
+from ..types import DepthVideo
 
 CLEAR_ORDER = 0.3  # |rank correlation| below this says nothing (a flat wall, or depths of different videos)
 SAMPLE = 4_000  # pixels a frame; the standard error of a rank correlation is then about 0.016

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .align_fit import FloatArray, FrameFit, fit_least_squares, fit_robust, quantile_range, sample_step
-from .align_report import AlignOptions, AlignReport
-from .depth_kind import check_order
-from .errors import EgoXInputError
-from .nan_median import median_over_frames
-from .progress import Progress, no_progress
-from .types import DepthVideo
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..types import DepthVideo
+from .fit import FloatArray, FrameFit, fit_least_squares, fit_robust, quantile_range, sample_step
+from .kind import check_order
+from .report import AlignOptions, AlignReport
+from .valid import median_over_frames
 
 WORKERS = min(4, os.cpu_count() or 1)  # frames in work at once; more would only add memory
 Result = TypeVar("Result")

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .align_fit import SCALE_FLOOR, TUKEY, FrameFit
-from .align_report import AlignOptions, AlignReport
-from .depth_align import make_report
-from .progress import Progress, no_progress
-from .types import DepthVideo
+from ..progress import Progress, no_progress
+from ..types import DepthVideo
+from .align import make_report
+from .fit import SCALE_FLOOR, TUKEY, FrameFit
+from .report import AlignOptions, AlignReport
 
 
 def align_depth_reference(

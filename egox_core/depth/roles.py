@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from .align_report import AlignOptions, AlignReport
-from .cameras.model import CameraModel
-from .depth_align import ADVICE, MISSING_METRIC, align_depth
-from .depth_kind import scale_notes
-from .depth_size import fit_depth_size
-from .depth_source import DepthSource, cut_frames
-from .errors import EgoXInputError
-from .host_mask import fit_mask, mask_share
-from .progress import Progress, no_progress
-from .types import DepthVideo, FrameSelection
+from ..cameras.model import CameraModel
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..types import DepthVideo, FrameSelection
+from .align import ADVICE, MISSING_METRIC, align_depth
+from .kind import scale_notes
+from .report import AlignOptions, AlignReport
+from .resample import fit_depth_size, fit_host_mask, mask_share
+from .sources import DepthSource, cut_frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +100,8 @@ def align_sources(
         metric = replace(metric, exo_w2c=exo_w2c)
     if frames is not None:
         metric = replace(metric, source_indices=frames.source_indices, times_s=frames.times_s)
-    dynamic = None if dynamic_mask is None else fit_mask(dynamic_mask, count, height, width, "dynamic mask")
-    sky = None if sky_mask is None else fit_mask(sky_mask, count, height, width, "sky mask")
+    dynamic = None if dynamic_mask is None else fit_host_mask(dynamic_mask, count, height, width, "dynamic mask")
+    sky = None if sky_mask is None else fit_host_mask(sky_mask, count, height, width, "sky mask")
     depth, report = align_depth(metric, None if roles.video is None else roles.video.depth, dynamic, sky, options,
                                 progress)
     names = f"metric depth: {roles.metric.name}; video depth: " + (

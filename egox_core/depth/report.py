@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
+from ..errors import EgoXInputError
 
 AlignMode = Literal["least squares", "robust"]
 

@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .depth_source import DepthSource, clean_depth, median_camera
-from .errors import EgoXInputError
-from .types import DepthVideo
+from ..errors import EgoXInputError
+from ..types import DepthVideo
+from .sources import DepthSource, clean_depth, median_camera
 
 MetricFlag = Literal["auto", "metric", "relative"]
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .align_fit import FloatArray
-from .errors import EgoXInputError
-from .nan_median import median_over_frames
-from .progress import Progress, no_progress
-from .types import DepthVideo
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..types import DepthVideo
+from .fit import FloatArray
+from .valid import median_over_frames
 
 FLOOR = 0.02
 BACKGROUND_FRAMES = 9

@@ -4,6 +4,10 @@
 2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its crop or padding.
 3. Depth of the shape of the frames handed on (within 0.5 %) covers those.
 Anything else is refused.
+
+A depth of any socket at the exo frames' size, by the rules of ``depth_fit``; its camera follows exactly.
+
+A host MASK (one frame or many, any size) to the frames and pixels of a depth, by clear rules.
 """
 
 from __future__ import annotations
@@ -11,11 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from .cameras.model import CameraModel, camera_from_intrinsics, rescale
-from .errors import EgoXInputError
-from .frame_selection import source_rectangle
-from .types import FrameSelection, TakeMeta
+from ..cameras.model import CameraModel, camera_from_intrinsics, rescale
+from ..errors import EgoXInputError
+from ..frame_selection import source_rectangle
+from ..types import DepthVideo, FrameSelection, TakeMeta
 
 ASPECT_TOLERANCE = 0.005
 SAME_EDGE = 1.05
@@ -47,10 +54,10 @@ def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, nam
     if height == source_height and width > source_width:
         offset = (width - source_width) // 2
         return DepthWindow(left=left + offset, top=top, width=rect_width, height=rect_height, size=frames.size)
-    if _same_shape(depth_size, frames.source_size):
+    if same_aspect(depth_size, frames.source_size):
         x, y = width / source_width, height / source_height
         return DepthWindow(left=left * x, top=top * y, width=rect_width * x, height=rect_height * y, size=frames.size)
-    if _same_shape(depth_size, frames.size):
+    if same_aspect(depth_size, frames.size):
         return DepthWindow(left=0, top=0, width=width, height=height, size=frames.size)
     if height == frames.size[1] and width > frames.size[0]:
         return DepthWindow(left=(width - frames.size[0]) // 2, top=0, width=frames.size[0], height=height,
@@ -60,7 +67,7 @@ def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, nam
                          "height and more width", fix="compute the depth from the video that is loaded")
 
 
-def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+def same_aspect(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= ASPECT_TOLERANCE
 
 
@@ -79,7 +86,7 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         exact = meta.exact_exo_camera
         if exact.stored_size == depth_size:
             return exact, ""
-        if _same_shape(exact.stored_size, depth_size):
+        if same_aspect(exact.stored_size, depth_size):
             return rescale(exact, *depth_size), ""
     if meta.camera_intrinsics is None:
         raise EgoXInputError(f"take {meta.name}", got="no camera_intrinsics", expected="the exo camera's K",
@@ -161,3 +168,82 @@ def _places(window: DepthWindow) -> tuple[tuple[np.ndarray, np.ndarray], tuple[n
         low = np.floor(place + 1e-9).astype(np.int64)
         return low, np.clip(place - low, 0, 1).astype(np.float32)
     return axis(window.left, window.width, window.size[0]), axis(window.top, window.height, window.size[1])
+
+
+def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "depth") -> DepthVideo:
+    """The depth, its masks and its camera at ``width`` x ``height``.
+
+    Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far the nearest sample
+    is taken, because a mean of them lies on neither surface.
+
+    Raises:
+        EgoXInputError: another aspect.
+    """
+    have_height, have_width = depth.depth_m.shape[1:]
+    if (have_width, have_height) == (width, height):
+        return depth
+    if have_height == height and have_width > width:
+        window = DepthWindow(left=(have_width - width) // 2, top=0, width=width, height=height, size=(width, height))
+    elif abs(have_width * height / (have_height * width) - 1) <= ASPECT_TOLERANCE:
+        window = DepthWindow(left=0, top=0, width=have_width, height=have_height, size=(width, height))
+    else:
+        raise EgoXInputError(f"size of the {name}", got=f"{have_width}x{have_height}",
+                             expected=f"the aspect of {width}x{height} (to 0.5 %), or the same height and wider",
+                             fix="make the depth from the exo video's own frames")
+
+    def each(values: Tensor | None, fit) -> Tensor | None:
+        return None if values is None else torch.stack([torch.from_numpy(fit(v.numpy(), window)) for v in values])
+
+    return replace(depth, depth_m=each(depth.depth_m, fit_depth), camera=window_camera(depth.camera, window),
+                   dynamic=each(depth.dynamic, fit_mask), sky=each(depth.sky, fit_mask),
+                   trust=each(depth.trust, fit_depth))
+
+
+def fit_host_mask(
+    mask: Tensor,  # [B, h, w] or [h, w], 0...1
+    frames: int,
+    height: int,
+    width: int,
+    name: str,  # "dynamic mask", "sky mask": for messages
+) -> Tensor | None:  # [frames, height, width] bool
+    """The mask at a depth's frames and size; None for an empty mask.
+
+    - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);
+    - one frame: it holds for the whole clip; more frames than needed: cut at the end;
+    - same aspect (to 0.5 %): resized, a pixel counts from one half on;
+    - same height, but wider: centre-cropped, as depth is.
+
+    Raises:
+        EgoXInputError: too few frames, another aspect, a mask over everything.
+    """
+    mask = mask.detach().float().cpu()
+    mask = mask[None] if mask.dim() == 2 else mask
+    if mask.dim() != 3 or not mask.numel():
+        raise EgoXInputError(name, got=f"shape {tuple(mask.shape)}", expected="[frames, height, width]",
+                             fix="connect a MASK")
+    if not bool((mask >= 0.5).any()):
+        return None
+    count, h, w = mask.shape
+    if count != 1 and count < frames:
+        raise EgoXInputError(name, got=f"{count} frames", expected=f"1 or {frames}",
+                             fix="make it from the same frames as the exo video, or give one frame for all")
+    mask = mask[:frames]
+    if h == height and w > width:
+        left = (w - width) // 2
+        mask = mask[:, :, left:left + width]
+    elif (h, w) != (height, width):
+        if abs(w / h / (width / height) - 1) > ASPECT_TOLERANCE:
+            raise EgoXInputError(name, got=f"{w}x{h}", expected=f"the aspect of {width}x{height} (to 0.5 %)",
+                                 fix="make it from the exo video's frames")
+        mask = F.interpolate(mask[:, None], size=(height, width), mode="bilinear", align_corners=False,
+                             antialias=True)[:, 0]
+    chosen = mask >= 0.5
+    if bool(chosen.flatten(1).all(1).any()):
+        raise EgoXInputError(name, got="a frame that is masked all over", expected="some pixels left",
+                             fix="invert the mask, if it marks what is to be kept")
+    return chosen if count != 1 else chosen.expand(frames, -1, -1).contiguous()
+
+
+def mask_share(mask: Tensor | None) -> float:
+    """Share of the pixels that are marked, 0...1."""
+    return 0.0 if mask is None else float(torch.count_nonzero(mask)) / mask.numel()

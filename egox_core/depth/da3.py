@@ -20,10 +20,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel
-from .depth_source import DepthSource, clean_depth, guessed_camera, median_camera
-from .errors import EgoXInputError
-from .types import DepthVideo
+from ..cameras.model import CameraModel
+from ..errors import EgoXInputError
+from ..types import DepthVideo
+from .sources import DepthSource, clean_depth, guessed_camera, median_camera
 
 DA3Variant = Literal["auto", "small or base", "mono", "metric"]
 ResizeMethod = Literal["upper_bound_resize", "lower_bound_resize"]
