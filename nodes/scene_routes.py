@@ -17,18 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from ..egox_core.cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
-from ..egox_core.coarse_prior import MAX_POINTS, coarse_prior, joined
+from ..egox_core.editor.coarse_prior import MAX_POINTS, coarse_prior, joined
+from ..egox_core.editor.paths import ClipMoments, clip_moments, export_path, import_file, import_path, keyframes_of_path
+from ..egox_core.editor.queries import lens_outline, pick_point
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.lens_outline import lens_outline
-from ..egox_core.path_exchange import (
-    ClipMoments,
-    clip_moments,
-    export_path,
-    import_file,
-    import_path,
-    keyframes_of_path,
-)
-from ..egox_core.pixel_pick import pick_point
 from ..egox_core.poses import validate_w2c
 from .host_paths import resolve
 from .pose_camera import camera_of_widgets

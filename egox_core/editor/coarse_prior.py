@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, inside_picture, project, rescale
-from .point_drawing import MARGIN_PX, MIN_Z_M
-from .prior_presets import prior_preset
-from .splat import ScreenPoints, SplatOptions
-from .splat_torch import splat_torch
-from .types import PointSet
+from ..cameras.model import CameraModel, inside_picture, project, rescale
+from ..point_drawing import MARGIN_PX, MIN_Z_M
+from ..prior_presets import prior_preset
+from ..splat import ScreenPoints, SplatOptions
+from ..splat_torch import splat_torch
+from ..types import PointSet
 
 MAX_POINTS = 300_000
 LAYERS = 6

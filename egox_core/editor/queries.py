@@ -1,0 +1,160 @@
+"""The point of the scene that an exo pixel shows.
+
+Which way is up in a scene: what the floor and the tables say, near to what the exo camera says.
+
+Where a lens ends: the rays of the picture's rim, for drawing a camera's frustum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..cameras.model import CameraModel, project, unproject, upright_camera
+from ..poses import invert, sensor_from_upright, transform
+from ..types import PointCloud, PointSet
+from .coarse_prior import CoarsePoints
+
+REACH_PX = 12.0
+"""How far from the click a point may lie; a thinned cloud of a 784 x 448 picture has one within 2 px on surfaces."""
+SAME_SURFACE, ROUGHLY = 0.03, 0.2
+"""Relative depth from a surface within which a point belongs to it; and before the surface's slope is known."""
+TILT_DEG = 50.0
+"""A camera that films a person is tilted by less: surfaces whose normal differs by more from its up are no floor."""
+SAME_DEG = 8.0
+SNAP_DEG = {"world": 15.0, "exo": 2.0}
+"""Worlds that are aligned with gravity have an axis for it; the exo camera's frame has none, unless it is level."""
+SAMPLES, CANDIDATES = 20_000, 256
+LEAST_SHARE = 0.08
+"""Of all surface that must be level, else the exo camera is believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """A point of the scene under an exo pixel."""
+
+    point: Tensor  # [3] float64, metres, scene frame
+    depth_m: float  # z depth in the exo camera
+    off_px: float  # from the click to the nearest point
+
+
+def pick_point(points: CoarsePoints, camera: CameraModel, exo_from_scene: Tensor, pixel: tuple[float, float],
+               reach_px: float = REACH_PX) -> Pick | None:
+    """The surface at a stored exo pixel; None where no point is near.
+
+    The points around the click that lie on the surface there give the depth; the place is on the pixel's own ray, so
+    that a click is exact however thin the cloud.
+
+    Args:
+        exo_from_scene: [3, 4] float64.
+        pixel: (u, v), stored px of ``camera``.
+    """
+    xyz = transform(exo_from_scene.float(), points.xyz)
+    uv, valid = project(camera, xyz)
+    off = (uv - uv.new_tensor(pixel)).norm(dim=-1)
+    near = (valid & (xyz[:, 2] > 0) & (off <= reach_px)).nonzero()[:, 0]
+    if not len(near):
+        return None
+    depth = _surface_depth(uv[near] - uv.new_tensor(pixel), xyz[near, 2])
+    ray = unproject(camera, torch.tensor([pixel], dtype=torch.float64))[0][0]
+    place = ray * (depth / float(ray[2])) if float(ray[2]) > 1e-3 else ray * depth
+    return Pick(point=transform(invert(exo_from_scene.double()), place[None])[0], depth_m=depth,
+                off_px=float(off[near].min()))
+
+
+def _surface_depth(off: Tensor, z: Tensor) -> float:
+    """z depth at the click of the surface that the closest points lie on: inverse depth of a plane is linear in px.
+
+    Args:
+        off: [N, 2] px from the click.
+        z: [N] metres.
+    """
+    distance = off.norm(dim=-1)
+    # Of the closest few the front one is what is seen there.
+    start = float(z[distance.argsort()[:3]].min())
+    weight = torch.exp(-0.5 * (distance / (float(distance.min()) + 2)).square())
+    terms = torch.cat((torch.ones_like(z)[:, None], off), dim=-1).double()
+    plane = torch.tensor([1 / start, 0, 0], dtype=torch.float64)
+    for tolerance in (ROUGHLY, SAME_SURFACE, SAME_SURFACE):
+        belongs = ((terms @ plane) * z - 1).abs() < tolerance
+        if int(belongs.sum()) < 6:
+            break
+        root = (weight * belongs).sqrt().double()[:, None]
+        plane = torch.linalg.lstsq(root * terms, root / z.double()[:, None], driver="gelsd").solution[:, 0]
+    depth = 1 / float(plane[0]) if float(plane[0]) > 0 else start
+    return depth if abs(depth / start - 1) < ROUGHLY else start
+
+
+def scene_up(scene: PointCloud) -> Tensor:
+    """[3] float64, unit: the upward direction in the scene's frame."""
+    up = camera_up(scene)
+    level = level_normal(scene.static, up)
+    up = up if level is None else level
+    axis = int(up.abs().argmax())
+    if float(up[axis].abs()) > torch.cos(torch.deg2rad(torch.tensor(SNAP_DEG[scene.frame]))):
+        snapped = torch.zeros(3, dtype=torch.float64)
+        snapped[axis] = up[axis].sign()
+        return snapped
+    return up
+
+
+def camera_up(scene: PointCloud) -> Tensor:
+    """[3] float64: the exo camera's own upward direction, scene frame."""
+    upright = sensor_from_upright(scene.exo_camera.quarter_turns)[:, 1]  # its picture's down axis, sensor axes
+    if scene.frame == "exo" or scene.exo_w2c is None:
+        return -upright
+    return -(scene.exo_w2c.reshape(-1, 3, 4)[0, :, :3].double().T @ upright)
+
+
+def level_normal(points: PointSet, near: Tensor) -> Tensor | None:
+    """The commonest direction of surface normals around ``near`` [3], by area; None where hardly any surface is level.
+
+    Normals come from the points' steps to their neighbours in the exo picture, towards the camera.
+    """
+    count = len(points)
+    if count < 100:
+        return None
+    index = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:SAMPLES]
+    steps = points.steps[index].double()
+    normal = -torch.linalg.cross(steps[:, :, 0], steps[:, :, 1])  # rightwards x downwards points away from the camera
+    area = normal.norm(dim=-1)
+    # A far wall seen at a grazing angle has few, huge patches: one patch may not outvote a table.
+    area = area.clamp(max=float(area.quantile(0.9)))
+    good = (points.edge[index] < 0.1) & (area > 0) & torch.isfinite(area)
+    normal, area = normal[good] / normal[good].norm(dim=-1, keepdim=True), area[good]
+    floor = normal @ near > torch.cos(torch.deg2rad(torch.tensor(TILT_DEG, dtype=torch.float64)))
+    total, normal, area = float(area.sum()), normal[floor], area[floor]
+    if not len(normal):
+        return None
+    same = torch.cos(torch.deg2rad(torch.tensor(SAME_DEG, dtype=torch.float64)))
+    candidates = normal[:CANDIDATES]
+    votes = ((candidates @ normal.T) > same).double() @ area
+    best = candidates[int(votes.argmax())]
+    for _ in range(5):
+        close = (normal @ best > same) * area
+        best = (close[:, None] * normal).sum(0)
+        best = best / best.norm()
+    return best if float(((normal @ best > same) * area).sum()) > LEAST_SHARE * total else None
+
+
+def lens_outline(camera: CameraModel, samples: int = 64) -> Tensor:
+    """[samples, 3] unit rays, upright camera axes, around the part of the picture that the lens fills.
+
+    The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the picture's edge or,
+    where the lens ends before it (a fisheye's circle), to there.
+    """
+    upright = upright_camera(camera)
+    width, height = upright.stored_size
+    angle = torch.arange(samples, dtype=torch.float64) * (2 * torch.pi / samples) - torch.pi / 2
+    direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
+    # To the edge of the rectangle along each direction; then back until the lens knows a ray.
+    to_edge = (half / direction.abs().clamp_min(1e-9)).amin(-1)
+    share = torch.linspace(1.0, 0.05, 96, dtype=torch.float64)
+    pixels = centre + direction[:, None] * (to_edge[:, None] * share)[..., None]
+    rays, valid = unproject(upright, pixels)
+    first = valid.int().argmax(-1)
+    return rays[torch.arange(samples), first]
