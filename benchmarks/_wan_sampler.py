@@ -25,11 +25,11 @@ from egox_core.canvas import crop_ego, model_input
 from egox_core.data.text_encoder import make_text_encoder
 from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
-from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.diffusers_processor import GgaScope, install_gga
+from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.mask_modes import build_mask
 from egox_core.released_sampling import make_scheduler, released_schedule
 from egox_core.train.config import ConditioningConfig
-from egox_core.train.gga_processor import GgaScope, install_gga
 from egox_core.train.lora import fuse, read_lora
 from egox_core.train.sample import TrainSample, collate
 from egox_core.train.sampling import exo_half

@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.support.record import add_arguments, finish, peak_tensor_bytes
-from egox_core.gga import gga_attention, plain_attention
-from egox_core.gga_backends import BACKENDS, backend_choices
-from egox_core.gga_bias import bias_from_cosine
-from egox_core.gga_geometry import tokens_from_latents
-from egox_core.gga_options import GgaOptions
+from egox_core.gga.attention import gga_attention, plain_attention
+from egox_core.gga.backends import BACKENDS, backend_choices
+from egox_core.gga.bias import bias_from_cosine
+from egox_core.gga.geometry import tokens_from_latents
+from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 
 LATENTS = {"full": (13, 56, 98, 56), "quarter": (13, 28, 50, 28), "small": (3, 8, 14, 8)}  # t, h, w_exo, w_ego

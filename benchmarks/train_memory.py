@@ -55,10 +55,10 @@ def measure(base: str, small: bool) -> dict[str, float]:
     """Peak memory and seconds of one optimizer step; ``small``: a few layers on whatever device there is."""
     from diffusers import WanTransformer3DModel
 
-    from egox_core.gga_options import GgaOptions
+    from egox_core.gga.diffusers_processor import install_gga
+    from egox_core.gga.options import GgaOptions
     from egox_core.train.config import LoraSettings
     from egox_core.train.frozen_base import store_base
-    from egox_core.train.gga_processor import install_gga
     from egox_core.train.lora import add_lora
     from egox_core.train.wan_base import cast_base
     from egox_core.types import GgaGeometry

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .attention_rows import AttentionRecord, AttentionRows, exo_part
 from .colour_scale import colour_stops, colour_table
+from .gga.record import AttentionRecord, AttentionRows, exo_part
 from .sizes import FRAMES_PER_LATENT
 
 MIN_TILE = 480  # px of width: smaller pictures are enlarged, or the labels would not fit

@@ -9,8 +9,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..egox_core.attention_rows import AttentionRecord
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.gga.record import AttentionRecord
 from .io_types import EgoXAttention
 from .model_patch import KEY
 from .wan_guard import check_model

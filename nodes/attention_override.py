@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..egox_core.gga import gga_attention
-from ..egox_core.gga_options import GgaOptions
+from ..egox_core.gga.attention import gga_attention
+from ..egox_core.gga.options import GgaOptions
 from ..egox_core.types import GgaGeometry
 from .prepare_sampling import SIGMA_RANGE
 

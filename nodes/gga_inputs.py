@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from comfy_api.latest import io
 
-from ..egox_core.gga_backends import BACKENDS
-from ..egox_core.gga_geometry import POOLINGS, GgaGeometryOptions
-from ..egox_core.gga_options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
+from ..egox_core.gga.backends import BACKENDS
+from ..egox_core.gga.geometry import POOLINGS, GgaGeometryOptions
+from ..egox_core.gga.options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
+from ..egox_core.gga.rays import RAY_MODES
 from ..egox_core.lora_settings import AUTO, resolve_auto
-from ..egox_core.ray_geometry import RAY_MODES
 from .io_types import EgoXDepth, EgoXTrajectory
 
 TO_THE_LAST = -1

@@ -10,8 +10,8 @@ from comfy_api.latest import io, ui
 
 from ..egox_core.canvas import check_canvas, crop_exo
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
-from ..egox_core.gga_options import GgaOptions
+from ..egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from ..egox_core.gga.options import GgaOptions
 from ..egox_core.lora_settings import contradictions
 from ..egox_core.mask_modes import build_mask
 from ..egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry

@@ -60,7 +60,7 @@ def golden_take(core: Core, tensors: dict[str, Tensor]) -> tuple[object, object]
 
 def geometry_checks(core: Core, folder: Path) -> Iterator[Check]:
     """gga_geometry_* and gga_bias: the numbers of two takes, which lie beside the repository."""
-    gga_geometry, rays = core("gga_geometry"), core("ray_geometry")
+    gga_geometry, rays = core("gga.geometry"), core("gga.rays")
     bias_golden = golden("gga_bias", folder)
     for name in TAKES:
         tensors = golden(f"gga_geometry_{name}", folder)
@@ -80,8 +80,8 @@ def geometry_checks(core: Core, folder: Path) -> Iterator[Check]:
 def bias_checks(core: Core, name: str, geometry: object, tensors: dict[str, Tensor],
                 lambda_g: float) -> Iterator[Check]:
     """The rows that attention really uses, made by the same object."""
-    options = core("gga_options").GgaOptions(lambda_g=lambda_g)
-    rows = core("gga_rows").BiasRows(geometry, options, torch.float32, reuse=True)
+    options = core("gga.options").GgaOptions(lambda_g=lambda_g)
+    rows = core("gga.rows").BiasRows(geometry, options, torch.float32, reuse=True)
     is_exo = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
     weight_error = bias_error = ego_error = 0.0
     tokens = tensors["ego_query_tokens_64" if lambda_g == 1.0 else "ego_query_tokens_16"].tolist()

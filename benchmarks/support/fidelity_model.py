@@ -28,7 +28,7 @@ def nodes(pack: ModuleType, name: str) -> ModuleType:
 
 
 def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
-    return core(pack, "gga_geometry").tokens_from_latents(tensors["in.point_vecs_per_frame"], tensors["in.cam_rays"])
+    return core(pack, "gga.geometry").tokens_from_latents(tensors["in.point_vecs_per_frame"], tensors["in.cam_rays"])
 
 
 def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> Tensor:
@@ -45,7 +45,7 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     exo, ego = hidden[..., :w_exo], hidden[..., w_exo:]
     guidance = None
     if lambda_g > 0:
-        options = core(pack, "gga_options").GgaOptions(lambda_g=lambda_g)
+        options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
         guidance = nodes(pack, "attention_override").GeometryGuidance(geometry_of(pack, tensors), options, "auto")
     widening = nodes(pack, "widening_wrapper").WideningWrapper(exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:])
     whole: list[Tensor] = []
@@ -118,7 +118,7 @@ def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     _, _, t, h, w_ego = noise.shape
     canvas = types.Canvas(exo_latent=latents.denormalise_latent(exo), prior_latent=prior, frames=4 * t - 3,
                           exo_size=(8 * w_exo, 8 * h), ego_size=(8 * w_ego, 8 * h))
-    options = core(pack, "gga_options").GgaOptions(lambda_g=lambda_g)
+    options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
     geometry = geometry_of(pack, tensors) if options.biases else None
     patched, _ = nodes(pack, "model_patch").patch_with_geometry(model, canvas, geometry, options)
     embedding = comfy.clip_vision.Output()

@@ -101,7 +101,7 @@ def random_geometry(pack: ModuleType, clip: Clip) -> Any:
         vectors = torch.nn.functional.normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
         return vectors.repeat_interleave(2, -3).repeat_interleave(2, -2)
 
-    return core(pack, "gga_geometry").tokens_from_latents(unit(t, t, h, w_exo), unit(t, h, w_ego))
+    return core(pack, "gga.geometry").tokens_from_latents(unit(t, t, h, w_exo), unit(t, h, w_ego))
 
 
 def patched_models(pack: ModuleType, model: Any, clip: Clip) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def patched_models(pack: ModuleType, model: Any, clip: Clip) -> dict[str, Any]:
     from comfy.patcher_extension import WrappersMP
 
     t, h, w_exo, w_ego = clip.grid
-    types, options = core(pack, "types"), core(pack, "gga_options").GgaOptions
+    types, options = core(pack, "types"), core(pack, "gga.options").GgaOptions
     generator = torch.Generator().manual_seed(1)
     exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w, generator=generator) for w in (w_exo, w_ego))
     canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=clip.frames,
@@ -122,7 +122,7 @@ def patched_models(pack: ModuleType, model: Any, clip: Clip) -> dict[str, Any]:
     ours, _ = patch(model, canvas, geometry, options(lambda_g=LAMBDA_G))
     released, _ = patch(model, canvas, None, options(mode="off"))
     released.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "egox_released_scheme",
-                                  ReleasedScheme(geometry, core(pack, "gga").plain_attention))
+                                  ReleasedScheme(geometry, core(pack, "gga.attention").plain_attention))
     return dict(zip(SCHEMES, (plain, ours, released), strict=True))
 
 

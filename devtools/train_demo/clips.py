@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from egox_core.ego_prior import render_ego_prior
-from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.pointcloud import build_scene
 from egox_core.prior_presets import prior_preset
 from egox_core.safe_files import read_json, write_json, write_whole

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..gga_geometry import GgaGeometryOptions, gga_geometry
+from ..gga.geometry import GgaGeometryOptions, gga_geometry, with_trainer_rays
 from ..image_embedding import embedding_picture
 from ..parallel import run_all
 from ..progress import Progress, no_progress
@@ -33,7 +33,6 @@ from .cache_store import (
 from .clip_files import Clip, first_frame_then_grey, read_clip
 from .manifest import SPLITS, ClipRecord, read_manifest
 from .text_encoder import TextEncoder, make_text_encoder
-from .trainer_rays import with_trainer_rays
 from .vae_encoder import VaeEncoder
 from .vision_encoder import VisionEncoder
 

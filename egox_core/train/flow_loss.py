@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..canvas import crop_ego, model_input
+from ..gga.diffusers_processor import GgaScope
 from ..mask_modes import build_mask
 from .config import ConditioningConfig
-from .gga_processor import GgaScope
 from .sample import TrainSample
 from .timesteps import model_timesteps
 

@@ -15,6 +15,7 @@ from ..data.cache_store import CacheReader
 from ..data.text_encoder import make_text_encoder
 from ..data.vae_encoder import VaeEncoder
 from ..errors import EgoXInputError
+from ..gga.diffusers_processor import GgaScope, install_gga
 from ..parallel import run_all
 from ..progress import Progress, no_progress
 from ..prompt import DEFAULT_NEGATIVE, clean_prompt
@@ -22,7 +23,6 @@ from ..safe_files import write_json
 from ..video_write import write_video
 from .cached_samples import CachedSamples, Item
 from .config import ConditioningConfig, TrainConfig, parse_config
-from .gga_processor import GgaScope, install_gga
 from .lora import fuse, read_lora
 from .sampling import sample_ego
 from .trainable_model import DTYPES

@@ -15,6 +15,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from ..errors import EgoXInputError
+from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
 from ..safe_files import write_whole
 from . import zero3
@@ -23,7 +24,6 @@ from .checkpoints import TrainState, check_resumable, checkpoint_folders, load_c
 from .config import TrainConfig, dump_config
 from .export import write_results
 from .flow_loss import flow_loss
-from .gga_processor import GgaScope
 from .optimizer import learning_rate, make_optimizer, set_learning_rate
 from .sample import collate
 from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ..canvas import crop_ego, model_input
+from ..gga.diffusers_processor import GgaScope
 from ..mask_modes import build_mask
 from ..progress import Progress, no_progress
 from ..released_sampling import make_scheduler, released_schedule
 from .config import ConditioningConfig
-from .gga_processor import GgaScope
 from .sample import TrainSample
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EgoXInputError
+from ..gga.diffusers_processor import GgaScope, install_gga
 from . import zero3
 from .checkpoint_offload import offload_checkpoints
 from .config import TrainConfig
 from .frozen_base import offload_blocks, store_base
-from .gga_processor import GgaScope, install_gga
 from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .sharded import whole
 from .wan_base import load_base

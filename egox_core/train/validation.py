@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..gga.diffusers_processor import GgaScope
 from .cached_samples import CachedSamples, Item, noise_for, sample_generator
 from .config import ConditioningConfig
 from .flow_loss import flow_loss
-from .gga_processor import GgaScope
 from .sample import TrainSample
 
 VALIDATION_SEED = 20_000

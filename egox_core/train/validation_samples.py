@@ -13,11 +13,11 @@ import torch
 
 from ..data.vae_encoder import VaeEncoder
 from ..errors import EgoXInputError
+from ..gga.diffusers_processor import GgaScope
 from ..metrics.image import psnr, ssim_map
 from ..video_write import write_video
 from .cached_samples import CachedSamples, Item
 from .config import TrainConfig
-from .gga_processor import GgaScope
 from .sampling import sample_ego
 
 SEED = 1234

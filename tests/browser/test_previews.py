@@ -161,7 +161,7 @@ def test_a_preview_whose_files_are_gone_says_so(open_page, shipped) -> None:
 
 
 def test_the_modes_start_values_are_the_cores(repo_root) -> None:
-    from egox_core.gga_options import DEFAULT_LAMBDA
+    from egox_core.gga.options import DEFAULT_LAMBDA
 
     script = (repo_root / "web" / "js" / "lambda_default.js").read_text(encoding="utf-8")
     written = re.search(r"DEFAULTS = (\{[^}]*\})", script).group(1)

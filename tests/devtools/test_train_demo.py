@@ -27,7 +27,7 @@ from devtools.train_demo.settings import (
 )
 from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
-from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import make_take
 from egox_core.wan_latents import LATENT_MEAN, LATENT_STD
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from benchmarks import gga as bench_gga
 from benchmarks.support.record import peak_tensor_bytes
 from egox_core.errors import EgoXInputError
-from egox_core.gga import gga_attention, plain_attention
-from egox_core.gga_bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
-from egox_core.gga_geometry import tokens_from_latents
-from egox_core.gga_options import GgaOptions
-from egox_core.gga_rows import BiasRows
-from egox_core.gga_triton import BLOCK_KEYS, BLOCK_ROWS, load_kernel
+from egox_core.gga.attention import gga_attention, plain_attention
+from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
+from egox_core.gga.geometry import tokens_from_latents
+from egox_core.gga.options import GgaOptions
+from egox_core.gga.rows import BiasRows
+from egox_core.gga.triton_rows import BLOCK_KEYS, BLOCK_ROWS, load_kernel
 
 HEADS, DIM = 4, 16
 T, H, W_EXO, W_EGO = 3, 6, 8, 6  # latents; half of that in tokens
@@ -209,7 +209,7 @@ def test_another_canvas_is_refused():
 def test_the_fused_gpu_kernel_gives_torchs_numbers(repo_root):
     """In Triton's interpreter, which must be chosen before Triton is imported: so in a process of its own."""
     pytest.importorskip("triton", reason="Triton is not installed here; GPU machines without it use torch")
-    code = ("import torch; from egox_core.gga_triton import load_kernel, self_check; "
+    code = ("import torch; from egox_core.gga.triton_rows import load_kernel, self_check; "
             "ours, torchs = self_check(load_kernel(), torch.device('cpu')); "
             "print(float((ours - torchs).abs().max()))")
     run = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True,

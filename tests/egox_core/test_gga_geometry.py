@@ -13,7 +13,7 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.gga_geometry import GgaGeometryOptions, exo_points, gga_geometry
+from egox_core.gga.geometry import GgaGeometryOptions, exo_points, gga_geometry
 from egox_core.types import CameraTrajectory, DepthVideo
 
 

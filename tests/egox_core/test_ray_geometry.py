@@ -10,7 +10,7 @@ import torch
 from egox_core.cameras.model import pixel_rays
 from egox_core.cameras.presets import ARIA_DISTORTION, preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.ray_geometry import ego_rays, released_k_picture_px, undistort_as_released
+from egox_core.gga.rays import ego_rays, released_k_picture_px, undistort_as_released
 from egox_core.types import CameraTrajectory
 
 RELEASED_K = [[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]]

@@ -30,7 +30,7 @@ def test_budget_at_the_released_size(pack, repo_root) -> None:
     """28,028 tokens: directions and a chunk stay under 64 MB."""
     guidance = guidance_of(pack, repo_root, model_rig.RigSize(frames=49, exo_width=784, height=448))
     assert guidance.geometry.tokens == 28_028
-    assert cost.directions_bytes(guidance.geometry) + model_rig.core(pack, "gga").CHUNK_BYTES < 64 * 2**20
+    assert cost.directions_bytes(guidance.geometry) + model_rig.core(pack, "gga.attention").CHUNK_BYTES < 64 * 2**20
 
 
 def test_the_verdict_tells_linear_from_square() -> None:

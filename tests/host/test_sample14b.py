@@ -47,7 +47,7 @@ def test_flops_of_the_full_size(pack):
     from torch.utils.flop_counter import FlopCounterMode
 
     model = wan_shapes.wan_model("14b", "meta", torch.bfloat16, torch.bfloat16).diffusion_model
-    plain = core(pack, "gga").plain_attention
+    plain = core(pack, "gga.attention").plain_attention
 
     def attention(func, q, k, v, heads, mask=None, **kwargs):
         return plain(q, k, v, heads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from egox_core.gga_geometry import pool_tokens
+from egox_core.gga.geometry import pool_tokens
 from egox_core.types import GgaGeometry
 
 

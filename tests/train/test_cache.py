@@ -20,10 +20,9 @@ from egox_core.data.cache_store import CacheReader
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import read_manifest
 from egox_core.data.text_encoder import make_text_encoder
-from egox_core.data.trainer_rays import trainer_rays
 from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
-from egox_core.gga_geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry, trainer_rays
 from egox_core.sizes import FRAMES_PER_LATENT
 
 ROOT = Path(__file__).resolve().parent.parent.parent

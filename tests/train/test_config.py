@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("pydantic")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.gga_options import GgaOptions  # noqa: E402
+from egox_core.gga.options import GgaOptions  # noqa: E402
 from egox_core.train.config import dump_config, load_config, parse_config  # noqa: E402
 
 NEEDED = {"base": "b", "cache": "c", "output": "o", "steps": 5}

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.canvas import crop_ego
-from egox_core.gga_bias import reference_attention
-from egox_core.gga_options import GgaOptions
+from egox_core.gga.bias import reference_attention
+from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 
 pytest.importorskip("pydantic")
 
-from egox_core.train import gga_processor  # noqa: E402
+from egox_core.gga import diffusers_processor  # noqa: E402
+from egox_core.gga.diffusers_processor import biased_attention, install_gga  # noqa: E402
 from egox_core.train.config import ConditioningConfig, TimestepConfig  # noqa: E402
 from egox_core.train.flow_loss import flow_loss, noised_input  # noqa: E402
-from egox_core.train.gga_processor import biased_attention, install_gga  # noqa: E402
 from egox_core.train.sample import TrainSample, collate  # noqa: E402
 from egox_core.train.timesteps import draw_sigmas, model_timesteps, sigma_table  # noqa: E402
 
@@ -133,8 +133,8 @@ def test_a_small_batch_with_shared_bias_equals_clip_by_clip(monkeypatch, clips):
     samples = [random_sample(seed) for seed in range(clips)]
     noise = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
     found = {}
-    for path, limit in (("shared", gga_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
-        monkeypatch.setattr(gga_processor, "SHARED_BIAS_BYTES", limit)
+    for path, limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
+        monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", limit)
         torch.manual_seed(0)
         model = tiny_wan_of(dim=32)
         scope = install_gga(model)

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from egox_core.data.cache_build import CacheSettings, build_cache
 from egox_core.data.cache_store import CacheReader
 from egox_core.errors import EgoXInputError
+from egox_core.gga.diffusers_processor import install_gga
 from egox_core.train.config import ConditioningConfig, parse_config
 from egox_core.train.generate import GenerateOptions, conditioning_of, generate
-from egox_core.train.gga_processor import install_gga
 from egox_core.train.loop import train
 from egox_core.train.sample import TrainSample
 from egox_core.train.sampling import sample_ego

@@ -19,9 +19,9 @@ from devtools.train_demo.files import WorkFiles
 from devtools.train_demo.sampler import open_sampler
 from devtools.train_demo.settings import FIRST_SEED, DemoTraining
 from devtools.train_demo.stages import work_folder
-from egox_core.attention_rows import AttentionRecord
+from egox_core.gga.diffusers_processor import rotate
+from egox_core.gga.record import AttentionRecord
 from egox_core.synthetic import make_take
-from egox_core.train.gga_processor import rotate
 
 STEPS = 10
 """As the demo's graph."""

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
-from ..gga_bias import bias_from_cosine, cosine_rows, dense_bias
-from ..gga_options import GgaOptions
+from ..train.config import ConditioningConfig
 from ..types import GgaGeometry
-from .config import ConditioningConfig
+from .bias import bias_from_cosine, cosine_rows, dense_bias
+from .options import GgaOptions
 
 SHARED_BIAS_BYTES = 64 * 2**20
 """A batch's whole bias up to this size (float32) is made once for all blocks: thousands of small kernels a step less.

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from .gga_options import GgaOptions
-from .types import GgaGeometry
+from ..types import GgaGeometry
+from .options import GgaOptions
 
 LOG_FLOOR = 1e-6
 """Added to 1 + cos before the logarithm (quirks 14); added after the 1, because float32 has no 1.000001."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu_
 
-from .gga_bias import LOG_FLOOR
-from .gga_options import GgaOptions
-from .gga_triton import triton_bias_rows
-from .types import GgaGeometry
+from ..types import GgaGeometry
+from .bias import LOG_FLOOR
+from .options import GgaOptions
+from .triton_rows import triton_bias_rows
 
 ROW_ALIGNMENT = 16
 """GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16 covers every kernel."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .gga_bias import LOG_FLOOR
+from .bias import LOG_FLOOR
 
 FusedRows = Callable[[Tensor, Tensor, float, float, Tensor | None, Tensor | None, Tensor], None]
 BLOCK_ROWS, BLOCK_KEYS = 16, 128

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from .errors import EgoXInputError
-from .gga_backends import choose_backend
-from .gga_bias import reference_attention
-from .gga_options import GgaOptions
-from .gga_rows import BiasRows
-from .types import GgaGeometry
+from ..errors import EgoXInputError
+from ..types import GgaGeometry
+from .backends import choose_backend
+from .bias import reference_attention
+from .options import GgaOptions
+from .rows import BiasRows
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own attention."""

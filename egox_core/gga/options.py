@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .errors import EgoXInputError
+from ..errors import EgoXInputError
 
 GGA_MODES = ("released", "paper", "power", "off")
 DEFAULT_LAMBDA: Mapping[str, float] = {"released": 3.0, "paper": 1.0, "power": 1.0, "off": 0.0}

@@ -6,10 +6,15 @@
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one; ``flex`` computes the bias in its own. ``auto``
 is ``sdpa`` on a CPU; on a GPU the candidates that run are timed once on the tensors at hand, and the fastest is kept
 for that shape.
+
+Biased attention by torch's FlexAttention: the bias is computed inside the kernel, in float32, and never stored.
+
+Compiled on a GPU (half a minute at the first call); elsewhere torch runs it uncompiled, which is for tests only.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +24,54 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from .errors import EgoXInputError
-from .gga_flex import flex_rows
-from .gga_rows import BiasRows
+from ..errors import EgoXInputError
+from .bias import LOG_FLOOR
+from .rows import BiasRows
 
 BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
+
+
+def flex_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
+    """As :mod:`gga_backends` describes: [B, n, heads * d] of these ego queries.
+
+    Raises:
+        ImportError: this torch has no FlexAttention.
+    """
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    attention = _flex_attention(q.device.type == "cuda")
+    return attention(q, k, v, score_mod=score_mod(bias_rows, queries)).transpose(1, 2).flatten(2)
+
+
+def score_mod(bias_rows: BiasRows, queries: slice) -> Callable[..., Tensor]:
+    """The function that FlexAttention calls for a score, with the directions bound to it."""
+    geometry = bias_rows.geometry
+    directions = geometry.query_dirs.flatten(0, 1)[queries]
+    keys = geometry.key_dirs
+    # The kernel adds in float32; the shift for half precision stays all the same, the softmax doesn't see it.
+    per_frame, first, scale, factor = bias_rows.per_frame, queries.start, bias_rows.scale, bias_rows.factor
+    gain, offset = bias_rows.gain, bias_rows.offset
+
+    def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        frame = (query + first) // per_frame
+        cos = (directions[query, 0] * keys[frame, key, 0] + directions[query, 1] * keys[frame, key, 1]
+               + directions[query, 2] * keys[frame, key, 2])
+        cos = torch.where(cos > 0, cos * scale, cos) if scale > 1 else cos * scale
+        bias = torch.log(((cos + 1) + LOG_FLOOR) * factor)
+        if gain is not None:
+            bias = bias * gain[key]
+        if offset is not None:
+            bias = bias + offset[key]
+        return score + bias
+
+    return biased
+
+
+@functools.cache
+def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
@@ -40,17 +87,21 @@ def _with_kernel(kernel: SDPBackend) -> BiasedAttention:
 
     return run
 
-
 BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
     "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
     "efficient": _with_kernel(SDPBackend.EFFICIENT_ATTENTION),
     "flex": flex_rows,
 }
+
 GPU_CANDIDATES = ("cudnn", "efficient")
+
 """What ``auto`` times on a GPU. ``flex`` is by name only: compiling it would hold up every first run."""
+
 TIMED_RUNS = 3
+
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
+
 _chosen: dict[tuple, str] = {}
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .gga_options import GgaOptions
-from .gga_rows import BiasRows
-from .progress import Progress, no_progress
-from .sizes import FRAMES_PER_LATENT
-from .types import GgaGeometry
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..sizes import FRAMES_PER_LATENT
+from ..types import GgaGeometry
+from .options import GgaOptions
+from .rows import BiasRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, intrinsics_matrix, unproject
-from .cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
-from .errors import EgoXInputError
-from .types import CameraTrajectory
+from ..cameras.model import CameraModel, intrinsics_matrix, unproject
+from ..cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
+from ..errors import EgoXInputError
+from ..types import CameraTrajectory
 
 RAY_MODES = ("released", "exact", "pinhole")
 RELEASED_PICTURE_PX = 448
