@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..egox_core.sweep import read_numbers, sweep_points
+from ..egox_core.metrics.sweep import read_numbers, sweep_points
 
 
 class EgoXSweep(io.ComfyNode):

@@ -23,10 +23,10 @@ from ..safe_files import write_json, write_whole
 from ..types import ObjectMasks
 from .baselines import BASELINES
 from .clip_inputs import ClipFiles, clip_files, content_hash, read_coverage, read_ego, read_exo
-from .flicker import temporal_flickering
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
 from .retrieval import thumbnail
+from .temporal import temporal_flickering
 
 VERSION = 2  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
@@ -132,8 +132,8 @@ def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor) -> O
 
 
 def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) -> Values:
-    from .motion import is_dynamic, raft_of, thinned
     from .perceptual import clip_of, lpips_of
+    from .temporal import is_dynamic, raft_of, thinned
 
     values: Values = {}
     if settings.lpips is not None:
@@ -141,7 +141,7 @@ def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) 
     if settings.clip is not None:
         values["clip_i"] = float(clip_of(settings.clip)(frames, truth).mean())
     if settings.amt is not None:
-        from .smoothness import amt_of, motion_smoothness
+        from .temporal import amt_of, motion_smoothness
 
         values["motion_smoothness"] = motion_smoothness(frames, amt_of(settings.amt))
     if settings.raft is not None:

@@ -20,8 +20,7 @@ from .bootstrap import SAMPLES
 from .clip_row import FEATURES, GENERATED, TRUE, RowJob, RowSettings, make_row, thumbnail_file
 from .contact_sheet import write_contact_sheet
 from .image import require_torchmetrics
-from .markdown import markdown_report
-from .report import FORMAT, build_report
+from .report import FORMAT, build_report, markdown_report
 from .retrieval import retrieval_ranks
 
 REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..types import ObjectMasks
-from .flicker import temporal_flickering
 from .image import psnr, ssim_map
 from .objects import object_rows
 from .prior_regions import region_rows, time_rows
+from .temporal import temporal_flickering
 
 Values = dict[str, float | None]
 """Key of columns.METRICS -> value; None where there was nothing to measure."""

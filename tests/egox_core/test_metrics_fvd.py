@@ -11,7 +11,7 @@ pytest.importorskip("torchmetrics")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.fvd import VideoFeatures, frechet_distance  # noqa: E402
-from egox_core.metrics.smoothness import AmtBetween, motion_smoothness  # noqa: E402
+from egox_core.metrics.temporal import AmtBetween, motion_smoothness  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
 
 
@@ -64,7 +64,7 @@ def test_smoothness_is_one_for_even_motion_and_less_for_jerks():
 def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
     import sys
 
-    from egox_core.metrics.smoothness import NETWORK, _amt_module
+    from egox_core.metrics.temporal import NETWORK, _amt_module
     try:
         module = _amt_module()
     except EgoXInputError as error:

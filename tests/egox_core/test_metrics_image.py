@@ -11,7 +11,6 @@ import torch
 pytest.importorskip("torchmetrics")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.metrics.flicker import temporal_flickering  # noqa: E402
 from egox_core.metrics.image import (  # noqa: E402
     PSNR_CAP_DB,
     psnr,
@@ -20,6 +19,7 @@ from egox_core.metrics.image import (  # noqa: E402
     squared_error,
     ssim_map,
 )
+from egox_core.metrics.temporal import temporal_flickering  # noqa: E402
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -10,8 +10,8 @@ pytest.importorskip("torchmetrics")
 pytest.importorskip("torchvision")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.metrics.motion import RaftFlow, is_dynamic, thinned, top_mean  # noqa: E402
 from egox_core.metrics.perceptual import ClipImage, Lpips  # noqa: E402
+from egox_core.metrics.temporal import RaftFlow, is_dynamic, thinned, top_mean  # noqa: E402
 
 ALEXNET = {"0": (64, 3, 11), "3": (192, 64, 5), "6": (384, 192, 3), "8": (256, 384, 3), "10": (256, 256, 3)}
 

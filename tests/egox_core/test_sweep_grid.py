@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.sweep import MAX_POINTS, SweepPoint, read_numbers, sweep_points
+from egox_core.metrics.sweep import MAX_POINTS, SweepPoint, read_numbers, sweep_points
 from egox_core.video_grid import GAP, GAP_GREY, label_height, label_strip, labelled_grid
 
 

@@ -14,7 +14,7 @@ from egox_core.coverage_preview import coverage_preview
 from egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
 from egox_core.gga.record import attention_rows, ego_query
 from egox_core.metrics.frame_metrics import frame_metrics
-from egox_core.sweep import sweep_points
+from egox_core.metrics.sweep import sweep_points
 from egox_core.video_grid import labelled_grid
 
 from .marks import marked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .errors import EgoXInputError
+from ..errors import EgoXInputError
 
 MAX_POINTS = 64
 """More are refused: every one is a whole sampling run."""
