@@ -6,9 +6,9 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..egox_core.attention_view import attention_grid, exo_share, frame_of_latent, heat_picture, heats
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.gga.record import AttentionRecord, AttentionRows, attention_rows, ego_query
+from ..egox_core.previews.attention import attention_grid, exo_share, frame_of_latent, heat_picture, heats
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from .clip_preview import Stream, preview_ui
 from .host_progress import host_progress

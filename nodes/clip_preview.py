@@ -14,7 +14,7 @@ from typing import Any
 import folder_paths
 from torch import Tensor
 
-from ..egox_core.preview_sheets import common_step, make_sheets
+from ..egox_core.previews.sheets import common_step, make_sheets
 from ..egox_core.progress import Progress, no_progress
 
 KEY = "egox_preview"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..egox_core.align_plot import plot_report, report_curves
 from ..egox_core.cameras.model import CameraModel, rescale
 from ..egox_core.depth.align import ADVICE
 from ..egox_core.depth.da3 import da3_depth
@@ -16,8 +15,9 @@ from ..egox_core.depth.report import AlignOptions
 from ..egox_core.depth.roles import align_sources
 from ..egox_core.depth.sources import DepthSource, constant_plane, guessed_camera, image_depth
 from ..egox_core.depth.trust import with_trust
-from ..egox_core.depth_preview import depth_preview, depth_scale
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.previews.align_plot import plot_report, report_curves
+from ..egox_core.previews.maps import depth_preview, depth_scale
 from ..egox_core.progress import Progress
 from ..egox_core.take_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
 from ..egox_core.take_meta import read_meta

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.video_grid import labelled_grid
+from ..egox_core.previews.grid import labelled_grid
 from .host_progress import host_progress
 
 

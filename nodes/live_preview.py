@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..egox_core.latent_colours import latent_colours
-from ..egox_core.preview_sheets import make_sheets
+from ..egox_core.previews.sheets import make_sheets
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from .clip_preview import DEFAULT_FPS
 from .step_listener import StepListener, running_server

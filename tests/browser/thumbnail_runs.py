@@ -12,7 +12,7 @@ from devtools.api_client import ApiClient
 from devtools.base_dir import BaseDir
 from devtools.side_by_side import read_frames
 from devtools.thumbnails import Tile, thumbnail, whole, words
-from egox_core.depth_preview import depth_preview
+from egox_core.previews.maps import depth_preview
 from egox_core.take import load_take
 
 Prompt = dict[str, Any]

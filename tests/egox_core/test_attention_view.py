@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.attention_view import GAP, LEGEND, TITLE, Heat, attention_grid, exo_share, heats
 from egox_core.errors import EgoXInputError
 from egox_core.gga.bias import dense_bias
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.record import AttentionRecord, AttentionRows, attention_rows, ego_query, exo_part
+from egox_core.previews.attention import GAP, LEGEND, TITLE, Heat, attention_grid, exo_share, heats
 from egox_core.types import GgaGeometry
 
 GRID = (2, 3, 5, 3)  # t, h, w_exo, w_ego in tokens

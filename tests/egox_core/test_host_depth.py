@@ -12,8 +12,8 @@ from egox_core.depth.da3 import confidence_trust, da3_depth, metric_scale
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
 from egox_core.depth.sources import clean_depth, constant_plane, cut_frames, guessed_camera, image_depth
-from egox_core.depth_preview import depth_preview
 from egox_core.errors import EgoXInputError
+from egox_core.previews.maps import depth_preview
 
 W, H, T = 84, 56, 3
 

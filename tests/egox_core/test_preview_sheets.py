@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core import preview_sheets
-from egox_core.colour_scale import colour_stops, colour_table, round_values
-from egox_core.coverage_preview import coverage_preview, covered_share
-from egox_core.depth_preview import depth_preview, depth_scale
 from egox_core.errors import EgoXInputError
+from egox_core.previews import sheets as preview_sheets
+from egox_core.previews.maps import (
+    colour_stops,
+    colour_table,
+    coverage_preview,
+    covered_share,
+    depth_preview,
+    depth_scale,
+    round_values,
+)
 
 
 def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:

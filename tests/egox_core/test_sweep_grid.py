@@ -8,7 +8,7 @@ import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.metrics.sweep import MAX_POINTS, SweepPoint, read_numbers, sweep_points
-from egox_core.video_grid import GAP, GAP_GREY, label_height, label_strip, labelled_grid
+from egox_core.previews.grid import GAP, GAP_GREY, label_height, label_strip, labelled_grid
 
 
 def test_numbers_as_people_write_them() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from egox_core.align_plot import APPLIED, BACKGROUND, FIT, FONT, GRID, INK
+from egox_core.previews.align_plot import APPLIED, BACKGROUND, FIT, FONT, GRID, INK
 
 from .sheet import WIDTH
 

@@ -9,7 +9,7 @@ import torch
 
 from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
-from egox_core.depth_preview import depth_preview, depth_scale
+from egox_core.previews.maps import depth_preview, depth_scale
 
 from .curves import curves
 from .room import FRAMES, NOW, Room

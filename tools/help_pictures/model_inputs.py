@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from egox_core.attention_view import Heat, heat_picture
-from egox_core.coverage_preview import coverage_preview
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.record import exo_part
 from egox_core.gga.rows import BiasRows
 from egox_core.mask_modes import build_mask
+from egox_core.previews.attention import Heat, heat_picture
+from egox_core.previews.maps import coverage_preview
 from egox_core.released_sampling import released_schedule
 
 from .curves import curves

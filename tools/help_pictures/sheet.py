@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from egox_core.previews.grid import label_strip
 from egox_core.safe_files import write_whole
-from egox_core.video_grid import label_strip
 
 WIDTH, GAP, STRIP = 520, 4, 32  # px; the panel is about 260 px wide, where a name of this height can still be read
 HIGHEST = 310  # px, of one row

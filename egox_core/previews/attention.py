@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .colour_scale import colour_stops, colour_table
-from .gga.record import AttentionRecord, AttentionRows, exo_part
-from .sizes import FRAMES_PER_LATENT
+from ..gga.record import AttentionRecord, AttentionRows, exo_part
+from ..sizes import FRAMES_PER_LATENT
+from .maps import colour_stops, colour_table
 
 MIN_TILE = 480  # px of width: smaller pictures are enlarged, or the labels would not fit
 TITLE, LEGEND, GAP = 30, 34, 8  # px

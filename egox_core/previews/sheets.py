@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .progress import Progress, no_progress
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
 
 MAX_FRAMES = 121
 """Longer clips show every n-th frame: a preview is for looking, and a browser holds all its frames decoded."""

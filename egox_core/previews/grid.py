@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .progress import Progress, no_progress
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
 
 INK, PAPER, GAP_GREY = 235, 32, 12
 GAP = 4

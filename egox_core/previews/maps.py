@@ -1,0 +1,127 @@
+"""Depth as a picture in colour: near is warm, far is cold, invalid is black.
+
+The one colour map of all pictures of numbers, and what a legend needs to say about it.
+
+Where a prior shows something: the uncovered part tinted, so that black scene and empty picture can be told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+
+STOPS = 16
+SAMPLE = 200_000
+UNCOVERED = (0.85, 0.10, 0.55)
+"""A magenta that few scenes contain; hatched as well, for those who don't see the colour."""
+HATCH_PX = 8
+
+
+@cache
+def colour_table() -> np.ndarray:  # [256, 3] float32 0...1, RGB
+    """Turbo: cold for low values, warm for high ones."""
+    greys = np.arange(256, dtype=np.uint8).reshape(256, 1)
+    return cv2.applyColorMap(greys, cv2.COLORMAP_TURBO).reshape(256, 3)[:, ::-1].astype(np.float32) / 255
+
+
+def colour_stops(count: int = STOPS) -> list[str]:
+    """The map as so many evenly spaced CSS colours, from low to high."""
+    table = colour_table()
+    chosen = np.linspace(0, len(table) - 1, count).round().astype(int)
+    return ["#{:02x}{:02x}{:02x}".format(*(round(255 * float(c)) for c in table[i])) for i in chosen]
+
+
+def round_values(low: float, high: float, most: int = 6) -> list[float]:
+    """Values such as 1, 2 or 5 times a power of ten between two positive ends, ``most`` of them at most, well spread.
+
+    For scales on which equal ratios matter (depth); where fewer than two fit, the ends themselves.
+    """
+    low, high = min(low, high), max(low, high)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for multiples in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [m * 10.0**e for e in decades for m in multiples if low <= m * 10.0**e <= high]
+        if len(found) >= 4:
+            break
+    if len(found) < 2:
+        return [low, high]
+    while len(found) > most:
+        found = found[::2]
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthScale:
+    """Which inverse depths the ends of the colour map stand for, 1/m."""
+
+    low: float  # cold
+    high: float  # warm
+
+    def legend(self) -> dict[str, Any]:
+        """Colours from far to near, and round distances in metres with their place (0...1) among them."""
+        span = max(self.high - self.low, 1e-6)
+        metres = round_values(1 / max(self.high, 1e-6), 1 / max(self.low, 1e-6))
+        ticks = [{"at": min(max((1 / m - self.low) / span, 0.0), 1.0), "label": f"{m:.3g} m"} for m in metres]
+        return {"colours": colour_stops(), "ticks": ticks}
+
+
+def depth_scale(depth_m: Tensor) -> DepthScale:  # [T, H, W] metres, NaN invalid
+    """1 and 99 % quantiles of the whole clip's inverse depth.
+
+    Raises:
+        EgoXInputError: no valid pixel.
+    """
+    flat = depth_m.detach().reshape(-1)
+    sample = flat[:: max(1, flat.numel() // SAMPLE)].float().cpu().numpy()
+    sample = np.reciprocal(sample[np.isfinite(sample)])
+    if not sample.size:
+        raise EgoXInputError("depth", got="no valid pixel", expected="some", fix="check the depth's source")
+    low, high = np.quantile(sample, [0.01, 0.99]).astype(np.float32)
+    return DepthScale(low=float(low), high=float(high))
+
+
+def depth_preview(
+    depth_m: Tensor,  # [T, H, W] metres, NaN invalid
+    scale: DepthScale | None = None,  # None: the clip's own
+) -> Tensor:  # [T, H, W, 3] float32 0...1
+    """Inverse depth through a colour map, scaled by the whole clip so that it can't flicker.
+
+    Raises:
+        EgoXInputError: no valid pixel.
+    """
+    scale = depth_scale(depth_m) if scale is None else scale
+    low, span = np.float32(scale.low), max(scale.high - scale.low, 1e-6)
+    inverse = np.reciprocal(depth_m.detach().float().cpu().numpy())
+    colours = colour_table()
+    pictures = np.empty((*inverse.shape, 3), np.float32)
+    for frame, picture in zip(inverse, pictures, strict=True):
+        valid = np.isfinite(frame)
+        grey = np.clip((np.where(valid, frame, low) - low) * np.float32(255 / span), 0, 255).astype(np.uint8)
+        np.take(colours, grey, axis=0, out=picture, mode="clip")
+        picture[~valid] = 0
+    return torch.from_numpy(pictures)
+
+
+def coverage_preview(
+    rgb: Tensor,  # [T, H, W, 3] 0...1
+    coverage: Tensor,  # [T, H, W] bool
+) -> Tensor:  # [T, H, W, 3] float32 0...1
+    """The prior, diagonal magenta stripes where no point landed."""
+    height, width = coverage.shape[1:]
+    diagonal = torch.arange(height)[:, None] + torch.arange(width)[None]
+    stripes = (diagonal // HATCH_PX % 2).float()[..., None] * 0.35 + 0.45
+    hatch = stripes * torch.tensor(UNCOVERED)
+    return torch.where(coverage[..., None], rgb.float(), hatch.to(rgb.device))
+
+
+def covered_share(coverage: Tensor) -> list[float]:  # [T, H, W] bool
+    """Percent of each frame that a point covers."""
+    return (100 * coverage.float().mean(dim=(1, 2))).tolist()
