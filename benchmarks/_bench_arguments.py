@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks._held_out import HeldOutClip, clips_of_folder, clips_of_seeds
 from benchmarks._sampler import DEFAULT_SAMPLER, FULL, Sampler, load_sampler
 from egox_core.errors import EgoXInputError
-from egox_core.prior_presets import PRIOR_PRESETS
+from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.synthetic import SyntheticSpec
 
 WORK = Path(__file__).resolve().parent.parent / "output"

@@ -23,10 +23,10 @@ from benchmarks.support.record import add_arguments, finish
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.point_drawing import draw_points, screen_points
-from egox_core.prior_options import PriorOptions
-from egox_core.prior_presets import prior_preset
-from egox_core.splat import ScreenPoints, SplatImage, has_pytorch3d, splat
+from egox_core.prior.drawing import draw_points, screen_points
+from egox_core.prior.options import PriorOptions, prior_preset
+from egox_core.prior.splat import has_pytorch3d, splat
+from egox_core.prior.splat_points import ScreenPoints, SplatImage
 from egox_core.surface_lift import depth_rays, lift
 from egox_core.types import PointSet
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.depth_files import load_depth_file
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.exo_cameras import ExoCandidate
+from ..egox_core.prior.rank import ExoCandidate
 from ..egox_core.progress import Progress
 from ..egox_core.take import META_PRESET, find_depth
 from ..egox_core.take_meta import read_meta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..egox_core.exo_cameras import ExoRank, rank_exo_cameras
+from ..egox_core.prior.rank import ExoRank, rank_exo_cameras
 from .exo_take import exo_candidates
 from .host_progress import host_progress
 

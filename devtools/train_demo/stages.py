@@ -11,7 +11,7 @@ from typing import Any
 from devtools.environment import Environment
 from devtools.errors import SetupError
 from devtools.layout import Layout
-from egox_core.prior_presets import prior_preset
+from egox_core.prior.options import prior_preset
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.stop_request import StopRequest
 from egox_core.train.weights_file import weights_hash

@@ -23,16 +23,15 @@ import torch
 from torch import Tensor
 
 from ..cameras.presets import CAMERA_PRESETS
-from ..ego_prior import PriorFrame, iter_ego_prior
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..ply import write_ply
 from ..pointcloud import build_scene
-from ..prior_options import DYNAMIC_CHOICES
-from ..prior_presets import PRIOR_PRESETS, prior_preset
+from ..prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
+from ..prior.render import PriorFrame, iter_ego_prior
+from ..prior.splat import has_pytorch3d
 from ..safe_files import write_json, write_whole
 from ..scene_points import scene_points
-from ..splat import has_pytorch3d
 from ..take import load_take
 from ..video_write import write_video
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..depth_files import load_depth_file
-from ..ego_prior import render_ego_prior
 from ..errors import EgoXInputError
 from ..frame_selection import camera_of_frames
 from ..pointcloud import build_scene
-from ..prior_presets import prior_preset
+from ..prior.options import prior_preset
+from ..prior.render import render_ego_prior
 from ..safe_files import write_json, write_whole
 from ..take import load_take
 from ..types import FrameSelection, TakeMeta

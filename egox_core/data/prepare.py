@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import EgoXInputError
-from ..exo_cameras import ExoCandidate, rank_exo_cameras
 from ..parallel import run_items
+from ..prior.rank import ExoCandidate, rank_exo_cameras
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..types import CameraTrajectory

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import EgoXInputError
-from ..prior_presets import prior_preset
+from ..prior.options import prior_preset
 from ..sizes import latent_frames, latent_size
 
 DepthSource = Literal["files", "plane", "model"]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, project, rescale
-from ..point_drawing import MARGIN_PX, MIN_Z_M
-from ..prior_presets import prior_preset
-from ..splat import ScreenPoints, SplatOptions
-from ..splat_torch import splat_torch
+from ..prior.drawing import MARGIN_PX, MIN_Z_M
+from ..prior.options import prior_preset
+from ..prior.splat_points import ScreenPoints, SplatOptions
+from ..prior.splat_torch import splat_torch
 from ..types import PointSet
 
 MAX_POINTS = 300_000

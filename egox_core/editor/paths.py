@@ -16,11 +16,11 @@ from torch import Tensor
 from ..blender_files import write_blender
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
 from ..colmap_files import write_colmap
-from ..ego_prior import ego_from_scene
 from ..errors import EgoXInputError
 from ..keyframe_fit import fit_keyframes, fitted_error
 from ..keyframes import DEFAULT_UP, keyframe_track, pose_angles, upright_from_sensor
 from ..poses import camera_centre
+from ..prior.render import ego_from_scene
 from ..trajectory import UNTIMED_FPS, PoseTrack, interpolate_poses, trajectory_from_track, with_camera
 from ..trajectory_files import read_trajectory, write_trajectory
 from ..types import CameraTrajectory, FrameSelection, PointCloud

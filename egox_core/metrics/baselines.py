@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inpaint import inpaint_holes
+from ..prior.inpaint import inpaint_holes
 from ..video import resize_picture
 
 SHRINK = 0.6

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.prior import failures, measure, measure_seed, noisy_depth, steadiness, warped
-from egox_core.prior_presets import prior_preset
+from egox_core.prior.options import prior_preset
 from egox_core.synthetic import SyntheticSpec, covisible, make_take
 
 SPEC = SyntheticSpec(seed=1, frames=9, fps=7.0, exo_width=224, exo_height=128, ego_size=128)

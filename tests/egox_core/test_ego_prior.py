@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, project, rescale
-from egox_core.ego_prior import iter_ego_prior, render_ego_prior
 from egox_core.errors import EgoXInputError
 from egox_core.pointcloud import build_scene
 from egox_core.poses import camera_centre, compose, invert
-from egox_core.prior_options import PriorOptions
-from egox_core.prior_presets import PRIOR_PRESETS, prior_preset
+from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
+from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.scene_points import scene_points, select
 from egox_core.surface_lift import depth_rays, lift, no_points
 from egox_core.synthetic import SyntheticSpec, covisible, make_take

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.hole_fill import fill_gaps
-from egox_core.splat import ScreenPoints, SplatImage, SplatOptions, has_pytorch3d, splat
+from egox_core.prior.drawing import fill_gaps
+from egox_core.prior.splat import has_pytorch3d, splat
+from egox_core.prior.splat_points import ScreenPoints, SplatImage, SplatOptions
 
 COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height of 56
 SURFACE = SplatOptions(style="surface", max_size_px=160.0)
@@ -52,7 +53,7 @@ def test_torch_equals_reference(options: SplatOptions, count: int) -> None:
 
 
 def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch) -> None:
-    from egox_core import splat_torch
+    from egox_core.prior import splat_torch
 
     points = points_on_two_planes()
     whole = splat(points, 64, 56, SURFACE)
@@ -63,7 +64,7 @@ def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch) -> Non
 
 
 def test_bands_of_rows_give_the_same_picture(monkeypatch) -> None:
-    from egox_core import splat_torch
+    from egox_core.prior import splat_torch
 
     points = points_on_two_planes()
     whole = splat(points, 64, 56, COMPOSITE)

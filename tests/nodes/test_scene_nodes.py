@@ -33,8 +33,8 @@ def render(take, **changes):
 
 @pytest.mark.parametrize("preset", ["released", "clean", "faded"])
 def test_render(take, scene, preset: str) -> None:
-    from egox_pack.egox_core.ego_prior import render_ego_prior
-    from egox_pack.egox_core.prior_presets import prior_preset
+    from egox_pack.egox_core.prior.options import prior_preset
+    from egox_pack.egox_core.prior.render import render_ego_prior
 
     prior, coverage, preview, depth = render(take, scene=scene, preset=preset)
     assert prior.shape == preview.shape == (5, 64, 64, 3) and coverage.shape == (5, 64, 64)

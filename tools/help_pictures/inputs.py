@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from egox_core.cameras.model import CameraModel, rescale
-from egox_core.exo_cameras import ExoCandidate, rank_exo_cameras
 from egox_core.frame_selection import select_frames, source_rectangle
+from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.undistort import undistort, undistorted_camera
 from egox_core.video import fit_picture
 

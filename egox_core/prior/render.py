@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, pixel_rays
-from .errors import EgoXInputError
+from ..cameras.model import CameraModel, pixel_rays
+from ..errors import EgoXInputError
+from ..poses import camera_centre, compose, invert, validate_w2c
+from ..progress import Progress, no_progress
+from ..scene_points import join, select, to_device
+from ..types import CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
+from .drawing import draw_points
 from .inpaint import fade_holes
-from .point_drawing import draw_points
-from .poses import camera_centre, compose, invert, validate_w2c
-from .prior_options import PriorOptions
-from .prior_presets import prior_preset
-from .progress import Progress, no_progress
-from .scene_points import join, select, to_device
-from .types import CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
+from .options import PriorOptions, prior_preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,30 +1,17 @@
-"""Point splatting: one signature, three backends.
-
-``reference`` is plain loops, the judge of the others; ``torch`` is vectorised, on CPU or CUDA, and the default;
-``pytorch3d`` is that package's rasteriser, taken only when asked for and installed.
-
-Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading towards their rim,
-the nearest 20 laid over each other front to back. ``surface`` takes each point as a patch of the surface it was
-sampled from: the patch's projection is a parallelogram that reaches halfway to the neighbouring samples, so that a
-near floor has no gaps between its points and a far wall is not blurred; what lies behind the front surface is hidden.
-Its colour is interpolated between the samples around, as a picture's is between its pixels: patches of one colour each
-would make every edge of a patch an edge of the picture, which crawls as the camera moves.
-"""
+"""TODO egox_core/prior/splat_points.py"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
+from ..errors import EgoXInputError
 
 Backend = Literal["torch", "reference", "pytorch3d"]
-"""Picture height that radii in px are given for; they scale with the picture."""
+MIN_WEIGHT = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,44 +71,6 @@ class SplatImage:
     rgb: Tensor  # [H, W, 3] float32 0...1, black where nothing landed
     coverage: Tensor  # [H, W] bool, exactly where something landed
     depth: Tensor  # [H, W] float32, metres, NaN where nothing landed
-
-Splatter = Callable[[ScreenPoints, int, int, SplatOptions], SplatImage]
-
-
-def splat(points: ScreenPoints, width: int, height: int, options: SplatOptions = SplatOptions(), *,  # noqa: B008 frozen
-          backend: Backend = "torch") -> SplatImage:
-    """Draw points into a picture of ``width`` x ``height`` px; no points give a black picture.
-
-    Raises:
-        EgoXInputError: unknown backend, pytorch3d asked for but missing, or asked for the style that it lacks.
-    """
-    return splatter(backend)(points, width, height, options)
-
-
-def splatter(backend: Backend) -> Splatter:
-    """The function behind a backend's name; see :func:`splat`."""
-    if backend == "torch":
-        from .splat_torch import splat_torch
-
-        return splat_torch
-    if backend == "reference":
-        from .splat_reference import splat_reference
-
-        return splat_reference
-    if backend == "pytorch3d":
-        if not has_pytorch3d():
-            raise EgoXInputError("splat backend", got="pytorch3d, which is not installed", expected="torch",
-                                 fix="choose backend torch, or install the package easypytorch3d that fits your torch")
-        from .splat_pytorch3d import splat_pytorch3d
-
-        return splat_pytorch3d
-    raise EgoXInputError("splat backend", got=repr(backend), expected="torch, reference or pytorch3d",
-                         fix="choose one of them")
-
-
-def has_pytorch3d() -> bool:
-    """Whether PyTorch3D can be imported (its extension is tried only on use)."""
-    return find_spec("pytorch3d") is not None
 
 
 def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatImage:

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .sizes import REFERENCE_SIZE
-from .splat import ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
+from ..sizes import REFERENCE_SIZE
+from .splat_points import MIN_WEIGHT, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
 
 FAR = torch.iinfo(torch.int32).max
 PAIRS_AT_ONCE = 4_000_000
 """(point, pixel) pairs handled together: some 150 MB."""
 BAND_ROWS = 56
 """Rows of style composite drawn together on a CPU: its arrays then stay in a core's cache. A GPU takes all at once."""
-MIN_WEIGHT = 0.01
 """Least weight of a sample within its own reach, so that a pixel covered by one far corner of a patch has a colour."""
 BOX_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Points are grouped by the half size of the box that their patch fits in; each group is one rectangular array."""

@@ -1,4 +1,7 @@
-"""One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
+"""One picture of a set of points: projected, splatted, gaps filled, outlines smoothed.
+
+Gaps between points, closed from both sides; never beyond an outline.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,58 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, inside_picture, project, rescale
-from .hole_fill import fill_gaps
-from .prior_options import PriorOptions
-from .splat import ScreenPoints, SplatImage, splatter
-from .types import PointSet
+from ..cameras.model import CameraModel, inside_picture, project, rescale
+from ..types import PointSet
+from .options import PriorOptions
+from .splat import splatter
+from .splat_points import ScreenPoints, SplatImage
 
+DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
+SAME_SURFACE = 0.03
+"""Relative depth within which the two sides of a gap count as one surface with what fills it."""
 MARGIN_PX = 16.0
 """Points this far outside the picture can still reach into it with their patch."""
 MIN_Z_M = 1e-3
 """Points this near to the plane through the lens, metres, have no z depth to speak of."""
+
+
+def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
+    """``tight`` with its gaps filled from ``wide``, the same points drawn with larger patches.
+
+    A pixel is a gap if the wide picture has something there, nearer than what the tight one shows (the background
+    through a crack) or where that shows nothing, and if the tight picture shows the same surface on two opposite
+    sides within ``size_px``. Beyond an outline the surface is on one side only, so nothing grows. What is filled is
+    covered.
+
+    Args:
+        size_px: how far to look, px: half the widest gap that is filled; at least 1.
+    """
+    depth, front = tight.depth.nan_to_num(posinf=float("inf"), nan=float("inf")), wide.depth
+    empty = wide.coverage & (front < depth * (1 - SAME_SURFACE))
+    gap = torch.zeros_like(empty)
+    if bool(empty.any()):
+        near, far = front * (1 - 2 * SAME_SURFACE), front * (1 + SAME_SURFACE)
+        for dv, du in DIRECTIONS:
+            sides = [torch.zeros_like(empty), torch.zeros_like(empty)]
+            for side, sign in zip(sides, (1, -1), strict=True):
+                for step in range(1, size_px + 1):
+                    there = _shifted(depth, sign * step * dv, sign * step * du)
+                    side |= (there >= near) & (there <= far)
+            gap |= sides[0] & sides[1]
+        gap &= empty
+    return SplatImage(rgb=torch.where(gap[..., None], wide.rgb, tight.rgb), coverage=tight.coverage | gap,
+                      depth=torch.where(gap, wide.depth, tight.depth))
+
+
+def _shifted(depth: Tensor, dv: int, du: int) -> Tensor:
+    """depth[v + dv, u + du], infinite outside the picture."""
+    out = torch.full_like(depth, float("inf"))
+    height, width = depth.shape
+    if abs(dv) >= height or abs(du) >= width:
+        return out
+    out[max(0, -dv):height - max(0, dv), max(0, -du):width - max(0, du)] = (
+        depth[max(0, dv):height + min(0, dv), max(0, du):width + min(0, du)])
+    return out
 
 
 def draw_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> SplatImage:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from .errors import EgoXInputError
-from .sizes import REFERENCE_SIZE
-from .splat import ScreenPoints, SplatImage, SplatOptions, blank
+from ..errors import EgoXInputError
+from ..sizes import REFERENCE_SIZE
+from .splat_points import ScreenPoints, SplatImage, SplatOptions, blank
 
 
 def splat_pytorch3d(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:

@@ -6,9 +6,8 @@ import math
 
 import torch
 
-from .sizes import REFERENCE_SIZE
-from .splat import ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
-from .splat_torch import MIN_WEIGHT
+from ..sizes import REFERENCE_SIZE
+from .splat_points import MIN_WEIGHT, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
 
 
 def splat_reference(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:

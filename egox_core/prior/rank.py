@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, inside_picture, pixel_rays, project, rescale
-from .ego_prior import iter_ego_prior
-from .errors import EgoXInputError
-from .pointcloud import SceneOptions, build_scene
-from .poses import compose, invert, pose_of_frame, transform
-from .prior_presets import prior_preset
-from .progress import Progress, no_progress
-from .types import CameraTrajectory, DepthVideo
+from ..cameras.model import CameraModel, inside_picture, pixel_rays, project, rescale
+from ..errors import EgoXInputError
+from ..pointcloud import SceneOptions, build_scene
+from ..poses import compose, invert, pose_of_frame, transform
+from ..progress import Progress, no_progress
+from ..types import CameraTrajectory, DepthVideo
+from .options import prior_preset
+from .render import iter_ego_prior
 
 EGO_SIZE = 64
 """Side of the small ego picture, px: shares are then exact to a few tenths of a per cent, at 1/50 of the work."""
