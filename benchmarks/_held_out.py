@@ -15,9 +15,9 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.metrics.objects import MIN_OBJECT, SEEN_SHARE
-from egox_core.pointcloud import build_scene
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
+from egox_core.scene.build import build_scene
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
 from egox_core.synthetic.object_masks import TakeObjects, take_objects
 from egox_core.types import CameraTrajectory, DepthVideo, ObjectMasks

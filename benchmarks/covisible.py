@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.record import add_arguments, finish
-from egox_core.pointcloud import build_scene
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import render_ego_prior
+from egox_core.scene.build import build_scene
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take
 from egox_core.types import EgoPrior
 

@@ -27,7 +27,7 @@ from egox_core.prior.drawing import draw_points, screen_points
 from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.prior.splat import has_pytorch3d, splat
 from egox_core.prior.splat_points import ScreenPoints, SplatImage
-from egox_core.surface_lift import depth_rays, lift
+from egox_core.scene.surface import depth_rays, lift
 from egox_core.types import PointSet
 
 HEIGHT, WIDTH = 448, 784

@@ -7,7 +7,7 @@ from dataclasses import replace
 from comfy_api.latest import io, ui
 
 from ..egox_core.depth.resample import fit_host_mask
-from ..egox_core.pointcloud import MOVING_CHOICES, SceneOptions, build_scene
+from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
 from ..egox_core.types import DepthVideo
 from .host_progress import host_progress
 from .io_types import EgoXDepth, EgoXScene

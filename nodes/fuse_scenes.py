@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..egox_core.scene_fusion import fuse_scenes
+from ..egox_core.scene.fusion import fuse_scenes
 from .io_types import EgoXScene
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.pointcloud import build_scene
 from ..egox_core.previews.maps import coverage_preview, covered_share, depth_preview, depth_scale
 from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, prior_preset
 from ..egox_core.prior.render import render_ego_prior
+from ..egox_core.scene.build import build_scene
 from ..egox_core.types import DepthVideo, EgoPrior
 from .clip_preview import Stream, clip_fps, preview_ui
 from .host_progress import host_progress

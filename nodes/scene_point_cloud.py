@@ -7,8 +7,7 @@ import io as bytes_io
 from comfy_api.latest import Types, io
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.ply import write_ply
-from ..egox_core.scene_points import scene_points
+from ..egox_core.scene.points import scene_points, write_ply
 from .io_types import EgoXScene
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..egox_core.editor.coarse_prior import CoarsePoints, coarse_points
 from ..egox_core.editor.queries import scene_up
-from ..egox_core.scene_points import select
+from ..egox_core.scene.points import select
 from ..egox_core.types import PointCloud
 
 MAX_SCENES = 4

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
-from egox_core.pointcloud import build_scene
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import read_json, write_json, write_whole
+from egox_core.scene.build import build_scene
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
 from egox_core.types import GgaGeometry
 

@@ -25,13 +25,12 @@ from torch import Tensor
 from ..cameras.presets import CAMERA_PRESETS
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
-from ..ply import write_ply
-from ..pointcloud import build_scene
 from ..prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
 from ..prior.render import PriorFrame, iter_ego_prior
 from ..prior.splat import has_pytorch3d
 from ..safe_files import write_json, write_whole
-from ..scene_points import scene_points
+from ..scene.build import build_scene
+from ..scene.points import scene_points, write_ply
 from ..take import load_take
 from ..video_write import write_video
 

@@ -20,10 +20,10 @@ from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, resc
 from ..depth_files import load_depth_file
 from ..errors import EgoXInputError
 from ..frame_selection import camera_of_frames
-from ..pointcloud import build_scene
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
 from ..safe_files import write_json, write_whole
+from ..scene.build import build_scene
 from ..take import load_take
 from ..types import FrameSelection, TakeMeta
 from ..undistort import undistort, undistorted_camera

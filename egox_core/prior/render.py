@@ -13,7 +13,7 @@ from ..cameras.model import CameraModel, pixel_rays
 from ..errors import EgoXInputError
 from ..poses import camera_centre, compose, invert, validate_w2c
 from ..progress import Progress, no_progress
-from ..scene_points import join, select, to_device
+from ..scene.points import join, select, to_device
 from ..types import CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
 from .drawing import draw_points
 from .inpaint import fade_holes

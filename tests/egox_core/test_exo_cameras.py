@@ -10,11 +10,11 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.pointcloud import SceneOptions, build_scene
 from egox_core.poses import look_at, sensor_from_upright
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
-from egox_core.scene_fusion import fuse_scenes
+from egox_core.scene.build import SceneOptions, build_scene
+from egox_core.scene.fusion import fuse_scenes
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 
 from .box_room import true_coverage, view

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.pointcloud import build_scene
 from egox_core.prior.inpaint import FADE, fade_holes, inpaint_holes
 from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.prior.render import render_ego_prior
+from egox_core.scene.build import build_scene
 from egox_core.synthetic import SyntheticSpec, make_take
 
 HEIGHT, WIDTH, EDGE = 80, 100, 40

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from egox_core.cli.prior import main
-from egox_core.ply import read_ply, write_ply
-from egox_core.pointcloud import build_scene
 from egox_core.prior.inpaint import FADE
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import iter_ego_prior
+from egox_core.scene.build import build_scene
+from egox_core.scene.points import read_ply, write_ply
 from egox_core.synthetic import SyntheticSpec, make_take, write_take
 
 SPEC = SyntheticSpec(seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64)

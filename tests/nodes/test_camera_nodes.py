@@ -53,7 +53,7 @@ def test_ranking_refuses(pack: ModuleType, takes: Path) -> None:
 
 def test_fusing(pack: ModuleType, takes: Path) -> None:
     from egox_pack.egox_core.depth_files import load_depth_file
-    from egox_pack.egox_core.pointcloud import build_scene
+    from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.take_meta import read_meta
     from egox_pack.nodes.fuse_scenes import EgoXFuseScenes
 

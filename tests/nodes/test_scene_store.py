@@ -12,7 +12,7 @@ import torch
 @pytest.fixture(scope="module")
 def scene(pack: ModuleType):
     from egox_pack.egox_core.cameras.model import CameraModel
-    from egox_pack.egox_core.pointcloud import build_scene
+    from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.types import DepthVideo
 
     camera = CameraModel(lens="pinhole", width=32, height=24, fx=30, fy=30, cx=15.5, cy=11.5)

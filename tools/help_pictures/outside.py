@@ -13,7 +13,7 @@ from egox_core.cameras.model import CameraModel, project, unproject
 from egox_core.poses import camera_centre, invert, look_at, transform
 from egox_core.prior.drawing import draw_points
 from egox_core.prior.options import PriorOptions, prior_preset
-from egox_core.scene_points import select
+from egox_core.scene.points import select
 from egox_core.types import PointSet
 
 from .sheet import as_bytes

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, rescale
 from egox_core.frame_selection import select_frames
-from egox_core.pointcloud import build_scene
 from egox_core.poses import camera_centre, look_at
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
+from egox_core.scene.build import build_scene
 from egox_core.synthetic.layout import draw_layout
 from egox_core.synthetic.scene import Scene
 from egox_core.synthetic.shading import crease_neighbours

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from .errors import EgoXInputError
-from .scene_points import join
-from .types import MovingPoints, PointCloud, PointSet
+from ..errors import EgoXInputError
+from ..types import MovingPoints, PointCloud, PointSet
+from .points import join
 
 
 class FusedMovingPoints:

@@ -9,15 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..errors import EgoXInputError
+from ..frame_store import drop_pages
+from ..poses import invert, pose_of_frame, validate_w2c
+from ..progress import Progress, no_progress
+from ..types import DepthVideo, PointCloud, PointSet
+from .background import StaticBackground, fuse_static, to_uint8
 from .dynamic_mask import derive_dynamic, label_instances, unsteady_pixels
-from .errors import EgoXInputError
-from .frame_store import drop_pages
 from .moving_camera import fuse_moving, is_moving
-from .poses import invert, pose_of_frame, validate_w2c
-from .progress import Progress, no_progress
-from .static_background import StaticBackground, fuse_static, to_uint8
-from .surface_lift import depth_rays, lift, no_points
-from .types import DepthVideo, PointCloud, PointSet
+from .surface import depth_rays, lift, no_points
 
 Moving = Literal["auto", "mask", "none"]
 MOVING_CHOICES: tuple[Moving, ...] = ("auto", "mask", "none")

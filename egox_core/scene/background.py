@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .progress import Progress, no_progress
+from ..progress import Progress, no_progress
 
 MAX_SAMPLES = 49
 """Frames that are fused, spread evenly over the clip: more add little and would make memory grow with the clip."""

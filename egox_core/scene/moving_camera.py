@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, inside_picture, project
-from .poses import invert
-from .progress import Progress, no_progress
-from .scene_points import join, select
-from .static_background import sample_frames, to_uint8
-from .surface_lift import depth_rays, lift, no_points
-from .types import PointSet
+from ..cameras.model import CameraModel, inside_picture, project
+from ..poses import invert
+from ..progress import Progress, no_progress
+from ..types import PointSet
+from .background import sample_frames, to_uint8
+from .points import join, select
+from .surface import depth_rays, lift, no_points
 
 MAX_KEY_FRAMES = 13
 """Every fourth frame of 49: what appears between two of them is seen in one of them."""

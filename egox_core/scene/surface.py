@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, pixel_rays
-from .depth.edges import depth_edge, stray_step
-from .poses import transform
-from .sizes import REFERENCE_SIZE
-from .types import PointSet
+from ..cameras.model import CameraModel, pixel_rays
+from ..depth.edges import depth_edge, stray_step
+from ..poses import transform
+from ..sizes import REFERENCE_SIZE
+from ..types import PointSet
 
 COARSE_STRIDE = 2
 """The released renderer takes every second sample each way of a picture 448 high."""

@@ -1,14 +1,44 @@
-"""Points as a PLY file (binary, little endian): what MeshLab, Blender, CloudCompare and the host's preview read."""
+"""Choosing and joining points of a scene.
+
+Points as a PLY file (binary, little endian): what MeshLab, Blender, CloudCompare and the host's preview read.
+"""
 
 from __future__ import annotations
 
 from typing import IO
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from .types import PointSet
+from ..types import PointCloud, PointSet
 
+FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "instance", "coarse")
 VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
+
+
+def select(points: PointSet, keep: Tensor) -> PointSet:
+    """The points where ``keep`` [N] bool, or with the numbers ``keep`` [M] int64."""
+    return PointSet(**{name: getattr(points, name)[keep] for name in FIELDS})
+
+
+def join(first: PointSet, second: PointSet) -> PointSet:
+    """Both, the first ones first."""
+    if not len(first) or not len(second):
+        return first if len(first) else second
+    return PointSet(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in FIELDS})
+
+
+def to_device(points: PointSet, device: torch.device) -> PointSet:
+    """The points on a device; themselves where they are there already."""
+    if points.xyz.device == device:
+        return points
+    return PointSet(**{name: getattr(points, name).to(device) for name in FIELDS})
+
+
+def scene_points(scene: PointCloud, frame: int | None) -> PointSet:
+    """The static points and, with a frame number, that frame's moving ones."""
+    return scene.static if frame is None else join(scene.static, scene.moving[frame])
 
 
 def write_ply(points: PointSet, file: IO[bytes], *, y_up: bool = False) -> None:
@@ -40,4 +70,3 @@ def read_ply(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
     vertices = np.frombuffer(file.read(count * VERTEX.itemsize), dtype=VERTEX)
     return (np.stack([vertices[n] for n in ("x", "y", "z")], axis=-1),
             np.stack([vertices[n] for n in ("red", "green", "blue")], axis=-1))
-

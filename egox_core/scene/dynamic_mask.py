@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .static_background import StaticBackground, to_uint8
+from .background import StaticBackground, to_uint8
 
 DEPTH_FLOOR = 0.03
 """Relative depth difference that always counts as noise of a depth model."""
