@@ -19,7 +19,7 @@ from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
-from egox_core.synthetic.object_masks import TakeObjects, take_objects
+from egox_core.synthetic.ground_truth import TakeObjects, take_objects
 from egox_core.types import CameraTrajectory, DepthVideo, ObjectMasks
 
 

@@ -29,7 +29,7 @@ from benchmarks.support.record import add_arguments, finish
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take
+from egox_core.synthetic import SyntheticSpec, SyntheticTake, ground_truth, make_take
 from egox_core.types import EgoPrior
 
 PSNR_BAR_DB = 26.0
@@ -126,7 +126,7 @@ def compare(take: SyntheticTake, prior: EgoPrior, seconds: dict[str, float] | No
     both = covered = seen = shared = uncovered = pixels = 0
     for t in range(take.spec.frames):
         truth, picture, coverage = take.ego_rgb[t].float() / 255, prior.rgb[t], prior.coverage[t]
-        masks = covisible(take, t)
+        masks = ground_truth(take, t)
         static.add(picture, truth, masks.static)
         moving.add(picture, truth, masks.moving)
         inside.add(picture, truth, masks.static & coverage & away_from_outlines(take.ego_index[t]))

@@ -42,7 +42,7 @@ from egox_core.poses import compose, invert, transform
 from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import Covisible, SyntheticSpec, SyntheticTake, covisible, make_take
+from egox_core.synthetic import Covisible, SyntheticSpec, SyntheticTake, ground_truth, make_take
 from egox_core.types import DepthVideo, MovingPoints, PointSet
 
 STATIC_BAR_DB, MOVING_BAR_DB = 30.0, 26.0
@@ -134,7 +134,7 @@ def measure(take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every
     for t, frame in zip(frames, iter_ego_prior(scene, path, options), strict=True):
         seconds += time.process_time() - start
         if t % every == 0:
-            masks, truth = covisible(take, t), take.ego_rgb[t].float() / 255
+            masks, truth = ground_truth(take, t), take.ego_rgb[t].float() / 255
             for name in error:
                 where = getattr(masks, name)
                 error[name] += float((frame.rgb[where] - truth[where]).double().square().sum())

@@ -1,6 +1,6 @@
 """Synthetic takes: procedural exo/ego scenes with exact geometry (ground truth, licence-free sample, training data)."""
 
-from .covisible import Covisible, covisible
+from .ground_truth import Covisible, covisible
 from .spec import SyntheticSpec
 from .take import SyntheticTake, make_take
 from .take_files import write_take

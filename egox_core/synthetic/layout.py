@@ -1,4 +1,7 @@
-"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures."""
+"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures.
+
+Prompts in the released form: one `[Exo view]` and one `[Ego view]` section, written from what was drawn.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .curves import reach_path, sway
 from .looks import draw_material
+from .palettes import Colour, colour_name
 from .parts import Part, placed, turn_z
 from .person import Person, draw_person
-from .prompts import write_prompt
-from .rig import carried, draw_exo, ego_camera
+from .rig import carried, draw_exo, ego_camera, reach_path, sway
 from .room import Room, draw_room
 from .scene import Light, Scene
 from .solids import Solid
@@ -20,6 +22,35 @@ from .spec import SyntheticSpec
 from .workspace import Workspace, draw_workspace
 
 STREAMS = ("workspace", "motion", "person", "room", "exo", "light", "looks", "world")
+
+
+def _listed(things: tuple[tuple[str, Colour], ...]) -> str:
+    words = [_with_article(f"{colour_name(colour)} {name}") for name, colour in things]
+    if not words:
+        return "nothing else"
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def _with_article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
+    """The take's prompt."""
+    wall, floor = colour_name(room.wall_colour), _with_article(colour_name(room.floor_colour))
+    table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
+    posture = "sits on a stool" if workspace.seated else "stands"
+    lying, held = _listed(workspace.objects), _listed(person.held)
+    return (
+        f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. A person in "
+        f"{_with_article(shirt)} shirt wearing dark glasses {posture} at {_with_article(table)} table. "
+        f"On the table: {lying}. "
+        f"**Action Analysis:** The person holds {held} and moves both hands over the table, lifting and putting down "
+        "what they hold, while the head follows the hands. The camera and everything else stay still. "
+        f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with {lying} "
+        f"on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from below. "
+        f"**Action Analysis:** The hands hold {held} and move it from place to place over the table; the view sways "
+        "gently with the head.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

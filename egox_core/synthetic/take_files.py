@@ -13,7 +13,7 @@ from ..cameras.model import CameraModel, intrinsics_matrix
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..video_write import QUALITY, write_video
-from .object_masks import take_objects
+from .ground_truth import take_objects
 from .take import SyntheticTake
 
 OBJECTS = "objects.npz"

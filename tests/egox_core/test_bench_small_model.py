@@ -38,7 +38,7 @@ from egox_core.data.object_masks import read_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.bootstrap import Estimate  # noqa: E402
 from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402
-from egox_core.synthetic.object_masks import solids_of_objects, take_objects  # noqa: E402
+from egox_core.synthetic.ground_truth import solids_of_objects, take_objects  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
 
 SPEC = SyntheticSpec(seed=1, frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain",
