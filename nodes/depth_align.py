@@ -19,8 +19,8 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.previews.align_plot import plot_report, report_curves
 from ..egox_core.previews.maps import depth_preview, depth_scale
 from ..egox_core.progress import Progress
-from ..egox_core.take_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
-from ..egox_core.take_meta import read_meta
+from ..egox_core.takes.exo_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
+from ..egox_core.takes.meta import read_meta
 from ..egox_core.types import FrameSelection, TakeMeta
 from .beside_video import DEPTH_NAME, META_NAME, beside_video
 from .clip_preview import Stream, clip_fps, preview_ui

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..egox_core.cameras.presets import preset_camera
-from ..egox_core.depth_files import load_depth_file
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.prior.rank import ExoCandidate
 from ..egox_core.progress import Progress
-from ..egox_core.take import META_PRESET, find_depth
-from ..egox_core.take_meta import read_meta
-from ..egox_core.trajectory_files import meta_trajectory
+from ..egox_core.takes.depth_files import load_depth_file
+from ..egox_core.takes.meta import read_meta
+from ..egox_core.takes.take import META_PRESET, find_depth
+from ..egox_core.takes.trajectory_files import meta_trajectory
 from ..egox_core.types import CameraTrajectory
 from .host_paths import resolve
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..egox_core.blender_files import write_blender
-from ..egox_core.colmap_files import write_colmap
-from ..egox_core.trajectory_files import write_trajectory
+from ..egox_core.takes.blender import write_blender
+from ..egox_core.takes.colmap import write_colmap
+from ..egox_core.takes.trajectory_files import write_trajectory
 from .io_types import EgoXTrajectory
 
 OWN, COLMAP, BLENDER = "trajectory JSON", "COLMAP text", "Blender / NeRF transforms.json"

@@ -31,7 +31,7 @@ from ..prior.splat import has_pytorch3d
 from ..safe_files import write_json, write_whole
 from ..scene.build import build_scene
 from ..scene.points import scene_points, write_ply
-from ..take import load_take
+from ..takes.take import load_take
 from ..video_write import write_video
 
 

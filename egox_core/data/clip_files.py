@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frame_selection import select_frames
-from ..take import Take, load_take
+from ..takes.take import Take, load_take
 from ..video import probe_video, read_frames
 from .manifest import ClipRecord
 

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
-from ..depth_files import load_depth_file
 from ..errors import EgoXInputError
 from ..frame_selection import camera_of_frames
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
 from ..safe_files import write_json, write_whole
 from ..scene.build import build_scene
-from ..take import load_take
+from ..takes.depth_files import load_depth_file
+from ..takes.take import load_take
 from ..types import FrameSelection, TakeMeta
 from ..undistort import undistort, undistorted_camera
 from ..video import VideoInfo, probe_video, read_frames

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras.model import CameraModel, camera_from_intrinsics, rescale
+from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from ..frame_selection import source_rectangle
-from ..types import DepthVideo, FrameSelection, TakeMeta
+from ..types import DepthVideo, FrameSelection
 
 ASPECT_TOLERANCE = 0.005
 SAME_EDGE = 1.05
@@ -69,39 +69,6 @@ def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, nam
 
 def same_aspect(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= ASPECT_TOLERANCE
-
-
-def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
-    """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for nothing).
-
-    An exact ``exo_camera`` is rescaled as a resize would. ``camera_intrinsics`` centred in the map within 1 px (or
-    0.5 %) are taken as they are; others belong to another resolution, which the file doesn't tell: each axis is scaled
-    so that the centre becomes the map's, at (W/2, H/2), as the released code does.
-
-    Raises:
-        EgoXInputError: no intrinsics, a centre that can't be one.
-    """
-    width, height = depth_size
-    if meta.exact_exo_camera is not None:
-        exact = meta.exact_exo_camera
-        if exact.stored_size == depth_size:
-            return exact, ""
-        if same_aspect(exact.stored_size, depth_size):
-            return rescale(exact, *depth_size), ""
-    if meta.camera_intrinsics is None:
-        raise EgoXInputError(f"take {meta.name}", got="no camera_intrinsics", expected="the exo camera's K",
-                             fix="add them to the meta file, or use a depth source that gives intrinsics")
-    k = meta.camera_intrinsics
-    cx, cy = float(k[0, 2]), float(k[1, 2])
-    if cx <= 0 or cy <= 0:
-        raise EgoXInputError(f"camera_intrinsics of {meta.name}", got=f"a centre of ({cx:g}, {cy:g})",
-                             expected="a centre inside the picture", fix="correct K")
-    camera = camera_from_intrinsics(k, width, height, name=f"camera_intrinsics of {meta.name}")
-    if abs(cx - width / 2) <= max(1, 0.0025 * width) and abs(cy - height / 2) <= max(1, 0.0025 * height):
-        return camera, ""
-    x, y = width / 2 / cx, height / 2 / cy
-    return (replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),
-            f"camera_intrinsics of another resolution (centre {cx:g}, {cy:g}) were rescaled to {width}x{height}")
 
 
 def window_camera(camera: CameraModel, window: DepthWindow) -> CameraModel:

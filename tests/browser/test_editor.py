@@ -14,8 +14,8 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.take import load_take
-from egox_core.trajectory_files import read_trajectory
+from egox_core.takes.take import load_take
+from egox_core.takes.trajectory_files import read_trajectory
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.small_graph import HEIGHT, WIDTH
 

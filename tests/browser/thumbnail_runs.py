@@ -13,7 +13,7 @@ from devtools.base_dir import BaseDir
 from devtools.side_by_side import read_frames
 from devtools.thumbnails import Tile, thumbnail, whole, words
 from egox_core.previews.maps import depth_preview
-from egox_core.take import load_take
+from egox_core.takes.take import load_take
 
 Prompt = dict[str, Any]
 DEMO_KINDS = ("UNETLoader", "VAELoader", "EgoXLoadLora", "EgoXLoadExoVideo")

@@ -14,11 +14,11 @@ import torch
 from egox_core.cameras.model import CameraModel, project, unproject
 from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from egox_core.depth.valid import mark_invalid
-from egox_core.depth_files import load_depth_file
-from egox_core.depth_readers import open_depth
 from egox_core.errors import EgoXInputError
 from egox_core.frame_selection import camera_of_frames
 from egox_core.frame_store import FrameStore, drop_pages
+from egox_core.takes.depth_files import load_depth_file
+from egox_core.takes.depth_readers import open_depth
 from egox_core.types import FrameSelection, TakeMeta
 
 COUNT, HEIGHT, WIDTH = 12, 48, 84
@@ -275,7 +275,7 @@ def test_repeated_frames(tmp_path: Path) -> None:
 
 def test_what_vipe_writes(tmp_path: Path) -> None:
     """depth/NAME.zip with intrinsics/NAME.npz, as one take."""
-    from egox_core.take_meta import read_meta
+    from egox_core.takes.meta import read_meta
 
     path, _ = store(tmp_path, "exr-zip")
     (tmp_path / "intrinsics").mkdir()
@@ -294,7 +294,7 @@ def test_a_zip_frame_by_frame(tmp_path: Path) -> None:
 
 
 def test_released_takes(shared_dir: Path) -> None:
-    from egox_core.take_meta import read_meta
+    from egox_core.takes.meta import read_meta
 
     take = shared_dir / "data" / "takes" / "sfu_covid_009_4_2000_2048"
     depth, report = load_depth_file(take / "depth.npz", read_meta(take / "meta.json"),

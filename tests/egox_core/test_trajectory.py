@@ -17,7 +17,8 @@ from egox_core.errors import EgoXInputError
 from egox_core.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.poses import camera_centre, invert, look_at
 from egox_core.safe_files import write_json
-from egox_core.take_meta import read_meta
+from egox_core.takes.meta import read_meta
+from egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from egox_core.trajectory import (
     PoseTrack,
     interpolate_poses,
@@ -29,7 +30,6 @@ from egox_core.trajectory import (
     trajectory_from_track,
     with_camera,
 )
-from egox_core.trajectory_files import read_trajectory, write_trajectory
 from egox_core.types import CameraTrajectory, FrameSelection
 
 CAMERA = preset_camera("aria_released", 64)

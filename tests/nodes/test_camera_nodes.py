@@ -52,9 +52,9 @@ def test_ranking_refuses(pack: ModuleType, takes: Path) -> None:
 
 
 def test_fusing(pack: ModuleType, takes: Path) -> None:
-    from egox_pack.egox_core.depth_files import load_depth_file
     from egox_pack.egox_core.scene.build import build_scene
-    from egox_pack.egox_core.take_meta import read_meta
+    from egox_pack.egox_core.takes.depth_files import load_depth_file
+    from egox_pack.egox_core.takes.meta import read_meta
     from egox_pack.nodes.fuse_scenes import EgoXFuseScenes
 
     scenes = []
@@ -87,7 +87,7 @@ def test_undistorting(pack: ModuleType) -> None:
 
 
 def test_saving_and_reading_again(pack: ModuleType, takes: Path, comfy_host) -> None:
-    from egox_pack.egox_core.colmap_files import read_colmap
+    from egox_pack.egox_core.takes.colmap import read_colmap
     from egox_pack.nodes.ego_pose_input import EgoXEgoPoseInput
     from egox_pack.nodes.save_trajectory import BLENDER, COLMAP, OWN, EgoXSaveTrajectory
 

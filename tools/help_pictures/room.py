@@ -19,7 +19,7 @@ from egox_core.synthetic.layout import draw_layout
 from egox_core.synthetic.scene import Scene
 from egox_core.synthetic.shading import crease_neighbours
 from egox_core.synthetic.views import Renderer
-from egox_core.take import Take, load_take
+from egox_core.takes.take import Take, load_take
 from egox_core.types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud
 from egox_core.video import probe_video, read_frames
 from tools.make_sample import samples

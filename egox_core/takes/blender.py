@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras.lenses import angle_limit, split_distortion
-from .cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
-from .colmap_files import upright_poses
-from .errors import EgoXInputError
-from .poses import invert, validate_w2c
-from .safe_files import write_json
-from .types import CameraTrajectory
+from ..cameras.lenses import angle_limit, split_distortion
+from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
+from ..errors import EgoXInputError
+from ..poses import invert, validate_w2c
+from ..safe_files import write_json
+from ..types import CameraTrajectory
+from .colmap import upright_poses
 
 OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64))
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, camera_from_intrinsics, camera_from_json
-from .errors import EgoXInputError
-from .poses import validate_w2c
-from .safe_files import read_json
-from .types import TakeMeta
+from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, rescale
+from ..depth.resample import same_aspect
+from ..errors import EgoXInputError
+from ..poses import validate_w2c
+from ..safe_files import read_json
+from ..types import TakeMeta
 
 LIST_KEY = "test_datasets"
 ENTRY_KEYS = frozenset({"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"})
@@ -26,7 +28,7 @@ def read_meta(path: Path, entry: str = "") -> TakeMeta:
         EgoXInputError: no JSON, neither form, unknown entry, a matrix of wrong shape, not a rotation.
     """
     if path.suffix.lower() == ".npz":
-        from .vipe_files import read_vipe  # it makes a TakeMeta, so it imports this module
+        from .vipe import read_vipe  # it makes a TakeMeta, so it imports this module
 
         return read_vipe(path)
     return parse_meta(read_json(path, "meta.json"), path, entry)
@@ -87,3 +89,36 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         exact_exo_camera=camera("exo_camera"), ego_camera=camera("ego_camera"),
         exo_path=str(content.get("exo_path") or ""),
     )
+
+
+def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
+    """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for nothing).
+
+    An exact ``exo_camera`` is rescaled as a resize would. ``camera_intrinsics`` centred in the map within 1 px (or
+    0.5 %) are taken as they are; others belong to another resolution, which the file doesn't tell: each axis is scaled
+    so that the centre becomes the map's, at (W/2, H/2), as the released code does.
+
+    Raises:
+        EgoXInputError: no intrinsics, a centre that can't be one.
+    """
+    width, height = depth_size
+    if meta.exact_exo_camera is not None:
+        exact = meta.exact_exo_camera
+        if exact.stored_size == depth_size:
+            return exact, ""
+        if same_aspect(exact.stored_size, depth_size):
+            return rescale(exact, *depth_size), ""
+    if meta.camera_intrinsics is None:
+        raise EgoXInputError(f"take {meta.name}", got="no camera_intrinsics", expected="the exo camera's K",
+                             fix="add them to the meta file, or use a depth source that gives intrinsics")
+    k = meta.camera_intrinsics
+    cx, cy = float(k[0, 2]), float(k[1, 2])
+    if cx <= 0 or cy <= 0:
+        raise EgoXInputError(f"camera_intrinsics of {meta.name}", got=f"a centre of ({cx:g}, {cy:g})",
+                             expected="a centre inside the picture", fix="correct K")
+    camera = camera_from_intrinsics(k, width, height, name=f"camera_intrinsics of {meta.name}")
+    if abs(cx - width / 2) <= max(1, 0.0025 * width) and abs(cy - height / 2) <= max(1, 0.0025 * height):
+        return camera, ""
+    x, y = width / 2 / cx, height / 2 / cy
+    return (replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),
+            f"camera_intrinsics of another resolution (centre {cx:g}, {cy:g}) were rescaled to {width}x{height}")

@@ -8,16 +8,16 @@ from typing import Literal
 
 from torch import Tensor
 
-from .cameras.presets import preset_camera
+from ..cameras.presets import preset_camera
+from ..errors import EgoXInputError
+from ..frame_selection import select_frames
+from ..progress import Progress, no_progress
+from ..trajectory import with_camera
+from ..types import CameraTrajectory, DepthVideo, FrameSelection
+from ..video import VideoInfo, probe_video, read_frames
 from .depth_files import DepthFileReport, load_depth_file
-from .errors import EgoXInputError
-from .frame_selection import select_frames
-from .progress import Progress, no_progress
-from .take_meta import read_meta
-from .trajectory import with_camera
+from .meta import read_meta
 from .trajectory_files import meta_trajectory
-from .types import CameraTrajectory, DepthVideo, FrameSelection
-from .video import VideoInfo, probe_video, read_frames
 
 DEFAULT_FRAMES = 49
 META_PRESET = "aria_released"

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .cameras.model import CameraModel, crop
-from .depth.resample import depth_camera, depth_window, window_camera
-from .depth.sources import DepthSource, guessed_camera, z_from_ray_depth
+from ..cameras.model import CameraModel, crop
+from ..depth.resample import depth_window, window_camera
+from ..depth.sources import DepthSource, guessed_camera, z_from_ray_depth
+from ..errors import EgoXInputError
+from ..poses import validate_w2c
+from ..progress import Progress, no_progress
+from ..trajectory import numbered_track, poses_of_frames
+from ..types import DepthKind, FrameSelection, TakeMeta
 from .depth_files import load_depth_file
 from .depth_readers import open_depth
-from .errors import EgoXInputError
-from .poses import validate_w2c
-from .progress import Progress, no_progress
-from .trajectory import numbered_track, poses_of_frames
-from .types import DepthKind, FrameSelection, TakeMeta
+from .meta import depth_camera
 
 META_NAME = "meta.json"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .depth.resample import depth_camera, depth_window, fit_depth, fit_mask, window_camera
-from .depth.valid import check_valid_shares
+from ..depth.resample import depth_window, fit_depth, fit_mask, window_camera
+from ..depth.valid import check_valid_shares
+from ..errors import EgoXInputError
+from ..frame_store import FrameStore
+from ..poses import validate_w2c
+from ..progress import Progress, no_progress
+from ..trajectory import numbered_track, poses_of_frames
+from ..types import DepthKind, DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import open_depth
-from .errors import EgoXInputError
-from .frame_store import FrameStore
-from .poses import validate_w2c
-from .progress import Progress, no_progress
-from .trajectory import numbered_track, poses_of_frames
-from .types import DepthKind, DepthVideo, FrameSelection, TakeMeta
+from .meta import depth_camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,11 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from .cameras.model import CameraModel, upright_camera
-from .errors import EgoXInputError
-from .poses import compose, invert, sensor_from_upright, validate_w2c
-from .safe_files import require_file, write_whole
-from .types import CameraTrajectory
+from ..cameras.model import CameraModel, upright_camera
+from ..errors import EgoXInputError
+from ..poses import compose, invert, sensor_from_upright, validate_w2c
+from ..safe_files import require_file, write_whole
+from ..types import CameraTrajectory
 
 MODELS = {"PINHOLE": ("pinhole", 0), "OPENCV_FISHEYE": ("opencv_fisheye", 4),
           "RAD_TAN_THIN_PRISM_FISHEYE": ("aria_fisheye", 12)}

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .poses import invert, validate_w2c
-from .safe_files import open_zip, read_npy_header
-from .types import TakeMeta
+from ..errors import EgoXInputError
+from ..poses import invert, validate_w2c
+from ..safe_files import open_zip, read_npy_header
+from ..types import TakeMeta
 
 STILL_M, STILL_RAD = 0.01, 0.002
 """Metres and radians: a camera that moves less over the clip stood still, as EgoX expects; SLAM jitters by as much."""

@@ -18,8 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .errors import EgoXInputError
-from .safe_files import load_npy, open_zip, read_npy_header, require_file
+from ..errors import EgoXInputError
+from ..safe_files import load_npy, open_zip, read_npy_header, require_file
 
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
 DEPTH_KEYS = ("depth_m", "depth", "data", "arr_0")

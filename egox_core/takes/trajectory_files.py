@@ -7,16 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .blender_files import read_blender
-from .cameras.model import CameraModel, camera_from_json, camera_to_json
-from .colmap_files import read_colmap
-from .errors import EgoXInputError
-from .keyframes import keyframe_track
-from .poses import validate_w2c
-from .safe_files import read_json, write_json
-from .take_meta import parse_meta
-from .trajectory import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
-from .types import CameraTrajectory, FrameSelection, TakeMeta
+from ..cameras.model import CameraModel, camera_from_json, camera_to_json
+from ..errors import EgoXInputError
+from ..keyframes import keyframe_track
+from ..poses import validate_w2c
+from ..safe_files import read_json, write_json
+from ..trajectory import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
+from ..types import CameraTrajectory, FrameSelection, TakeMeta
+from .blender import read_blender
+from .colmap import read_colmap
+from .meta import parse_meta
 
 FORMAT = "egox_trajectory"
 VERSION = 1
