@@ -31,7 +31,7 @@ from egox_core.mask_modes import build_mask
 from egox_core.released_sampling import make_scheduler, released_schedule
 from egox_core.train.config import ConditioningConfig
 from egox_core.train.lora import fuse, read_lora
-from egox_core.train.sample import TrainSample, collate
+from egox_core.train.samples import TrainSample, collate
 from egox_core.train.sampling import exo_half
 from egox_core.train.wan_base import load_base
 from egox_core.train.weights_file import file_metadata, weights_hash

@@ -80,10 +80,10 @@ def settings(work: Path, task: str, steps: int) -> Path:
 
 def figures(config_file: Path, lora: Path) -> dict[str, float]:
     """The four losses on held-out takes."""
-    from egox_core.train.cached_samples import CachedSamples
     from egox_core.train.config import load_config
     from egox_core.train.lora import read_lora
-    from egox_core.train.trainable_model import make_trainable
+    from egox_core.train.model import make_trainable
+    from egox_core.train.samples import CachedSamples
     from egox_core.train.validation import validation_loss
 
     config = load_config(config_file)

@@ -58,8 +58,8 @@ def measure(base: str, small: bool) -> dict[str, float]:
     from egox_core.gga.diffusers_processor import install_gga
     from egox_core.gga.options import GgaOptions
     from egox_core.train.config import LoraSettings
-    from egox_core.train.frozen_base import store_base
     from egox_core.train.lora import add_lora
+    from egox_core.train.offload import store_base
     from egox_core.train.wan_base import cast_base
     from egox_core.types import GgaGeometry
 

@@ -21,12 +21,11 @@ import torch
 
 from benchmarks.support.record import add_arguments, finish
 from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, shard_name, write_index, write_shard
-from egox_core.train.cached_samples import CachedSamples, noise_for, sample_generator
 from egox_core.train.config import TrainConfig, parse_config
-from egox_core.train.flow_loss import flow_loss
 from egox_core.train.loop import train
-from egox_core.train.sample import collate
-from egox_core.train.trainable_model import make_trainable
+from egox_core.train.loss import flow_loss
+from egox_core.train.model import make_trainable
+from egox_core.train.samples import CachedSamples, collate, noise_for, sample_generator
 from egox_core.train.wan_base import save_native
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 64, "ffn_dim": 1024, "num_layers": 8, "freq_dim": 256}

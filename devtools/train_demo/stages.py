@@ -13,7 +13,7 @@ from devtools.errors import SetupError
 from devtools.layout import Layout
 from egox_core.prior.options import prior_preset
 from egox_core.safe_files import read_json, write_json
-from egox_core.train.stop_request import StopRequest
+from egox_core.train.checkpoints import StopRequest
 from egox_core.train.weights_file import weights_hash
 
 from .clips import make_clips

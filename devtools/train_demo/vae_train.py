@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from egox_core.safe_files import write_whole
-from egox_core.train.stop_request import StopRequest
+from egox_core.train.checkpoints import StopRequest
 
 from .clip_pool import ClipPool
 from .clips import read_shard, shard_files

@@ -6,6 +6,8 @@
 
 There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
 the seed and the step.
+
+SIGTERM (and Ctrl-C) ask the loop to finish its step, save, and end with 0.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -122,3 +127,26 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
     if differs:
         raise EgoXInputError("resumed training", got=f"other {', '.join(differs)} than the checkpoint",
                              expected="the same settings", fix="restore them, or train into another output folder")
+
+
+class StopRequest:
+    """Set by a signal while the ``with`` block runs; the handlers that were there come back afterwards."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C: the user doesn't want to wait for the step
+        self.asked = True

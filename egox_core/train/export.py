@@ -17,7 +17,7 @@ from .wan_base import load_base, save_native
 from .weights_file import file_metadata, read_header, weights_hash
 
 if TYPE_CHECKING:
-    from .trainable_model import TrainableModel
+    from .model import TrainableModel
 
 LORA_FILE = "lora.safetensors"
 BASE_FILE = "base.safetensors"

@@ -21,11 +21,11 @@ from ..progress import Progress, no_progress
 from ..prompt import DEFAULT_NEGATIVE, clean_prompt
 from ..safe_files import write_json
 from ..video_write import write_video
-from .cached_samples import CachedSamples, Item
 from .config import ConditioningConfig, TrainConfig, parse_config
 from .lora import fuse, read_lora
+from .model import DTYPES
+from .samples import CachedSamples, Item
 from .sampling import sample_ego
-from .trainable_model import DTYPES
 from .wan_base import load_base
 from .weights_file import file_metadata, weights_hash
 

@@ -19,20 +19,15 @@ from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
 from ..safe_files import write_whole
 from . import zero3
-from .cached_samples import CachedSamples, noise_for, sample_generator
-from .checkpoints import TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
+from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
 from .config import TrainConfig, dump_config
 from .export import write_results
-from .flow_loss import flow_loss
-from .optimizer import learning_rate, make_optimizer, set_learning_rate
-from .sample import collate
+from .loss import draw_sigmas, flow_loss
+from .model import TrainableModel, learning_rate, make_optimizer, make_trainable, set_learning_rate
+from .samples import CachedSamples, collate, noise_for, sample_generator
 from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
 from .step_log import StepLog, bucket_losses
-from .stop_request import StopRequest
-from .timesteps import draw_sigmas
-from .trainable_model import TrainableModel, make_trainable
-from .validation import validation_loss
-from .validation_samples import check_vae, validation_samples
+from .validation import check_vae, validation_loss, validation_samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

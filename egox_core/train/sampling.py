@@ -11,7 +11,7 @@ from ..mask_modes import build_mask
 from ..progress import Progress, no_progress
 from ..released_sampling import make_scheduler, released_schedule
 from .config import ConditioningConfig
-from .sample import TrainSample
+from .samples import TrainSample
 
 
 @torch.no_grad()

@@ -106,7 +106,7 @@ def test_the_rows(clips) -> None:
 
 
 def test_a_batch_is_its_clips_one_by_one_by_the_trainers_loop(sampler, clips) -> None:
-    from egox_core.train.sample import collate
+    from egox_core.train.samples import collate
     from egox_core.train.sampling import sample_ego
 
     own = sampler.conditioning_of(SETTINGS)

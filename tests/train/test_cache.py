@@ -245,8 +245,8 @@ def test_text_is_encoded_as_inference_or_as_the_released_trainer_does(tmp_path):
 
 
 def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tmp_path):
-    from egox_core.train.cached_samples import CachedSamples
     from egox_core.train.config import parse_config
+    from egox_core.train.samples import CachedSamples
 
     save_file({"embedding": torch.randn(2, 24)}, tmp_path / "text.safetensors")
     for encoding, mode, match in (("released", "trainer", "text_encoding"), ("trainer", "released", "text_encoding")):

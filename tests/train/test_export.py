@@ -15,7 +15,7 @@ from egox_core.train.config import parse_config
 from egox_core.train.export import export, inspect
 from egox_core.train.loop import train
 from egox_core.train.lora import fuse, read_lora
-from egox_core.train.trainable_model import make_trainable
+from egox_core.train.model import make_trainable
 from egox_core.train.wan_base import load_base
 
 

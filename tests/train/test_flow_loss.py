@@ -19,9 +19,8 @@ pytest.importorskip("pydantic")
 from egox_core.gga import diffusers_processor  # noqa: E402
 from egox_core.gga.diffusers_processor import biased_attention, install_gga  # noqa: E402
 from egox_core.train.config import ConditioningConfig, TimestepConfig  # noqa: E402
-from egox_core.train.flow_loss import flow_loss, noised_input  # noqa: E402
-from egox_core.train.sample import TrainSample, collate  # noqa: E402
-from egox_core.train.timesteps import draw_sigmas, model_timesteps, sigma_table  # noqa: E402
+from egox_core.train.loss import draw_sigmas, flow_loss, model_timesteps, noised_input, sigma_table  # noqa: E402  # noqa: E402
+from egox_core.train.samples import TrainSample, collate  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 GRADIENTS = ("blocks.0.attn1.to_q.weight", "blocks.1.attn1.to_v.weight", "blocks.1.attn2.to_out.0.weight")

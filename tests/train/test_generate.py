@@ -18,7 +18,7 @@ from egox_core.gga.diffusers_processor import install_gga
 from egox_core.train.config import ConditioningConfig, parse_config
 from egox_core.train.generate import GenerateOptions, conditioning_of, generate
 from egox_core.train.loop import train
-from egox_core.train.sample import TrainSample
+from egox_core.train.samples import TrainSample
 from egox_core.train.sampling import sample_ego
 from egox_core.video import probe_video
 
@@ -66,8 +66,8 @@ def test_the_lora_says_how_it_wants_to_be_used(place):
 
 
 def test_geometry_and_lora_change_what_is_made(place):
-    from egox_core.train.cached_samples import CachedSamples
     from egox_core.train.lora import fuse, read_lora
+    from egox_core.train.samples import CachedSamples
     from egox_core.train.wan_base import load_base
 
     config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})

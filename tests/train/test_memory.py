@@ -18,10 +18,10 @@ from benchmarks.support.memory_model import (
     setting_of,
 )
 from egox_core.errors import EgoXInputError
-from egox_core.train.cached_samples import CachedSamples, noise_for, sample_generator
 from egox_core.train.config import load_config, parse_config
-from egox_core.train.flow_loss import flow_loss
-from egox_core.train.trainable_model import make_trainable
+from egox_core.train.loss import flow_loss
+from egox_core.train.model import make_trainable
+from egox_core.train.samples import CachedSamples, noise_for, sample_generator
 
 
 def gradients(workplace, tiny, **memory) -> tuple[float, dict[str, torch.Tensor]]:

@@ -1,8 +1,12 @@
-"""The model as it is trained: base in its storage type, LoRA (or all weights) in float32, memory options applied."""
+"""The model as it is trained: base in its storage type, LoRA (or all weights) in float32, memory options applied.
+
+Optimizer by name, and the learning rate as a pure function of the step (so that a resumed run needs no state).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +16,9 @@ from torch import Tensor, nn
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope, install_gga
 from . import zero3
-from .checkpoint_offload import offload_checkpoints
-from .config import TrainConfig
-from .frozen_base import offload_blocks, store_base
+from .config import OptimizerConfig, TrainConfig
 from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
+from .offload import offload_blocks, offload_checkpoints, store_base
 from .sharded import whole
 from .wan_base import load_base
 from .weights_file import weights_hash
@@ -95,3 +98,39 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
 
 def _transformer_folder(base: Path) -> Path:
     return base / "transformer" if (base / "transformer").is_dir() else base
+
+
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters.
+
+    Raises:
+        EgoXInputError: 8-bit Adam without bitsandbytes.
+    """
+    common = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.name == "adafactor":
+        return torch.optim.Adafactor(parameters, **common)
+    if config.name == "adamw8bit":
+        try:
+            from bitsandbytes.optim import AdamW8bit
+        except ImportError as error:
+            raise EgoXInputError("optimizer adamw8bit", got="bitsandbytes is not installed", expected="the train extra",
+                                 fix="pip install bitsandbytes, or use adamw") from error
+        return AdamW8bit(parameters, betas=config.betas, eps=config.eps, **common)
+    return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common)
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """At optimizer step ``step`` (from 0): linear warm-up, then cosine to ``final_factor`` or constant."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.decay == "constant":
+        return config.learning_rate
+    share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    factor = config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return config.learning_rate * factor
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """For all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
