@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks._held_out import HeldOutClip, with_prior
 from egox_core.depth.edges import depth_edge
 from egox_core.depth.trust import with_trust
-from egox_core.poses import compose
+from egox_core.trajectory.poses import compose
 
 OUTLINE_STEP, STRAY_SHARE = 0.05, 0.3
 PATCH_SHARE, PATCHES = 0.5, 8

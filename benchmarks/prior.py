@@ -38,11 +38,11 @@ from benchmarks.covisible import away_from_outlines
 from benchmarks.support.record import add_arguments, finish
 from egox_core.cameras.model import inside_picture, pixel_rays, project
 from egox_core.depth.edges import depth_edge
-from egox_core.poses import compose, invert, transform
 from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.synthetic import Covisible, SyntheticSpec, SyntheticTake, ground_truth, make_take
+from egox_core.trajectory.poses import compose, invert, transform
 from egox_core.types import DepthVideo, MovingPoints, PointSet
 
 STATIC_BAR_DB, MOVING_BAR_DB = 30.0, 26.0

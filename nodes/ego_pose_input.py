@@ -10,10 +10,10 @@ from comfy_api.latest import io
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.safe_files import parse_json
 from ..egox_core.takes.trajectory_files import read_trajectory
-from ..egox_core.trajectory import resample, smoothed, trajectory_from_track, with_camera
+from ..egox_core.trajectory.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
+from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
 from .beside_video import META_NAME, beside_video
 from .host_paths import fingerprint, list_files, resolve

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..egox_core.cameras.model import camera_to_json
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.keyframes import upright_from_sensor
 from ..egox_core.prior.render import ego_from_scene
-from ..egox_core.trajectory import UNTIMED_FPS
+from ..egox_core.trajectory.keyframes import upright_from_sensor
+from ..egox_core.trajectory.path import UNTIMED_FPS
 from ..egox_core.types import CameraTrajectory, FrameSelection, PointCloud
 from .scene_store import SCENES
 

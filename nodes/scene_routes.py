@@ -21,7 +21,7 @@ from ..egox_core.editor.coarse_prior import MAX_POINTS, coarse_prior, joined
 from ..egox_core.editor.paths import ClipMoments, clip_moments, export_path, import_file, import_path, keyframes_of_path
 from ..egox_core.editor.queries import lens_outline, pick_point
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.poses import validate_w2c
+from ..egox_core.trajectory.poses import validate_w2c
 from .host_paths import resolve
 from .pose_camera import camera_of_widgets
 from .same_origin import is_same_origin, number, read_body, refuse, whole_number

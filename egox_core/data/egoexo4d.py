@@ -20,8 +20,8 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_from_intrinsics
 from ..cameras.presets import CAMERA_PRESETS
 from ..errors import EgoXInputError
-from ..poses import validate_w2c
 from ..safe_files import read_json
+from ..trajectory.poses import validate_w2c
 from .aria import read_aria_calibration
 from .raw_take import ExoView, RawTake
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, pixel_grid, pixel_rays, project, unproject
 from ..errors import EgoXInputError
-from ..poses import camera_centre, sensor_from_upright, transform
+from ..trajectory.poses import camera_centre, sensor_from_upright, transform
 from .raw_take import RawTake
 
 EYE_HEIGHT_M = 1.6  # of a standing adult

@@ -9,10 +9,10 @@ import torch
 
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
-from ..poses import validate_w2c
 from ..safe_files import read_json
 from ..takes.meta import LIST_KEY, parse_meta, read_meta
 from ..takes.take import find_depth
+from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
 from ..video import probe_video
 from .egoexo4d import is_egoexo4d, read_egoexo4d

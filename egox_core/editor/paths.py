@@ -15,14 +15,20 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
 from ..errors import EgoXInputError
-from ..keyframe_fit import fit_keyframes, fitted_error
-from ..keyframes import DEFAULT_UP, keyframe_track, pose_angles, upright_from_sensor
-from ..poses import camera_centre
 from ..prior.render import ego_from_scene
 from ..takes.blender import write_blender
 from ..takes.colmap import write_colmap
 from ..takes.trajectory_files import read_trajectory, write_trajectory
-from ..trajectory import UNTIMED_FPS, PoseTrack, interpolate_poses, trajectory_from_track, with_camera
+from ..trajectory.keyframes import (
+    DEFAULT_UP,
+    fit_keyframes,
+    fitted_error,
+    keyframe_track,
+    pose_angles,
+    upright_from_sensor,
+)
+from ..trajectory.path import UNTIMED_FPS, PoseTrack, interpolate_poses, trajectory_from_track, with_camera
+from ..trajectory.poses import camera_centre
 from ..types import CameraTrajectory, FrameSelection, PointCloud
 
 MAX_FILES = 4

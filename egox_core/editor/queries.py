@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, project, unproject, upright_camera
-from ..poses import invert, sensor_from_upright, transform
+from ..trajectory.poses import invert, sensor_from_upright, transform
 from ..types import PointCloud, PointSet
 from .coarse_prior import CoarsePoints
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, pixel_rays, project, rescale
 from ..errors import EgoXInputError
-from ..poses import compose, invert, pose_of_frame, transform
 from ..progress import Progress, no_progress
 from ..scene.build import SceneOptions, build_scene
+from ..trajectory.poses import compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, DepthVideo
 from .options import prior_preset
 from .render import iter_ego_prior

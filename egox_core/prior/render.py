@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_rays
 from ..errors import EgoXInputError
-from ..poses import camera_centre, compose, invert, validate_w2c
 from ..progress import Progress, no_progress
 from ..scene.points import join, select, to_device
+from ..trajectory.poses import camera_centre, compose, invert, validate_w2c
 from ..types import CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
 from .drawing import draw_points
 from .inpaint import fade_holes

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frame_store import drop_pages
-from ..poses import invert, pose_of_frame, validate_w2c
 from ..progress import Progress, no_progress
+from ..trajectory.poses import invert, pose_of_frame, validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
 from .background import StaticBackground, fuse_static, to_uint8
 from .dynamic_mask import derive_dynamic, label_instances, unsteady_pixels

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, project
-from ..poses import invert
 from ..progress import Progress, no_progress
+from ..trajectory.poses import invert
 from ..types import PointSet
 from .background import sample_frames, to_uint8
 from .points import join, select

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_rays
 from ..depth.edges import depth_edge, stray_step
-from ..poses import transform
 from ..sizes import REFERENCE_SIZE
+from ..trajectory.poses import transform
 from ..types import PointSet
 
 COARSE_STRIDE = 2

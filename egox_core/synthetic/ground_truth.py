@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..cameras.model import inside_picture, project
 from ..parallel import single_threaded
-from ..poses import camera_centre
+from ..trajectory.poses import camera_centre
 from .casting import RayBundle, first_hits
 from .solids import normals
 from .take import SyntheticTake

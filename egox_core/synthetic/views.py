@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_grid, pixel_rays, unproject
-from ..poses import camera_centre
+from ..trajectory.poses import camera_centre
 from .casting import Bounds, RayBundle, Tiling, first_hits, tile_picture, turned, visible_tiles
 from .scene import Scene
 from .shading import Hits, shade

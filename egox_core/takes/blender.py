@@ -16,8 +16,8 @@ from torch import Tensor
 from ..cameras.lenses import angle_limit, split_distortion
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
 from ..errors import EgoXInputError
-from ..poses import invert, validate_w2c
 from ..safe_files import write_json
+from ..trajectory.poses import invert, validate_w2c
 from ..types import CameraTrajectory
 from .colmap import upright_poses
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, upright_camera
 from ..errors import EgoXInputError
-from ..poses import compose, invert, sensor_from_upright, validate_w2c
 from ..safe_files import require_file, write_whole
+from ..trajectory.poses import compose, invert, sensor_from_upright, validate_w2c
 from ..types import CameraTrajectory
 
 MODELS = {"PINHOLE": ("pinhole", 0), "OPENCV_FISHEYE": ("opencv_fisheye", 4),

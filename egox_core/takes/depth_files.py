@@ -12,9 +12,9 @@ from ..depth.resample import depth_window, fit_depth, fit_mask, window_camera
 from ..depth.valid import check_valid_shares
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
-from ..poses import validate_w2c
 from ..progress import Progress, no_progress
-from ..trajectory import numbered_track, poses_of_frames
+from ..trajectory.path import numbered_track, poses_of_frames
+from ..trajectory.poses import validate_w2c
 from ..types import DepthKind, DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import open_depth
 from .meta import depth_camera

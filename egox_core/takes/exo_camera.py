@@ -10,9 +10,9 @@ from ..cameras.model import CameraModel, crop
 from ..depth.resample import depth_window, window_camera
 from ..depth.sources import DepthSource, guessed_camera, z_from_ray_depth
 from ..errors import EgoXInputError
-from ..poses import validate_w2c
 from ..progress import Progress, no_progress
-from ..trajectory import numbered_track, poses_of_frames
+from ..trajectory.path import numbered_track, poses_of_frames
+from ..trajectory.poses import validate_w2c
 from ..types import DepthKind, FrameSelection, TakeMeta
 from .depth_files import load_depth_file
 from .depth_readers import open_depth

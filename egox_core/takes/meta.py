@@ -11,8 +11,8 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, rescale
 from ..depth.resample import same_aspect
 from ..errors import EgoXInputError
-from ..poses import validate_w2c
 from ..safe_files import read_json
+from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
 
 LIST_KEY = "test_datasets"

@@ -12,7 +12,7 @@ from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..frame_selection import select_frames
 from ..progress import Progress, no_progress
-from ..trajectory import with_camera
+from ..trajectory.path import with_camera
 from ..types import CameraTrajectory, DepthVideo, FrameSelection
 from ..video import VideoInfo, probe_video, read_frames
 from .depth_files import DepthFileReport, load_depth_file

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json
 from ..errors import EgoXInputError
-from ..keyframes import keyframe_track
-from ..poses import validate_w2c
 from ..safe_files import read_json, write_json
-from ..trajectory import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
+from ..trajectory.keyframes import keyframe_track
+from ..trajectory.path import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
+from ..trajectory.poses import validate_w2c
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .blender import read_blender
 from .colmap import read_colmap

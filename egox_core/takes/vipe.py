@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..poses import invert, validate_w2c
 from ..safe_files import open_zip, read_npy_header
+from ..trajectory.poses import invert, validate_w2c
 from ..types import TakeMeta
 
 STILL_M, STILL_RAD = 0.01, 0.002

@@ -22,8 +22,8 @@ from benchmarks._sampler import FULL, SampleSettings  # noqa: E402
 from benchmarks._wan_sampler import WanSampler, sample_together  # noqa: E402
 from benchmarks.ablation import chosen_rows, figures, markdown, score_row  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.poses import camera_centre  # noqa: E402
 from egox_core.synthetic import SyntheticSpec, make_take  # noqa: E402
+from egox_core.trajectory.poses import camera_centre  # noqa: E402
 
 SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
                      edge_samples=1)

@@ -27,7 +27,7 @@ from egox_core.cameras.model import (
 )
 from egox_core.cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.poses import sensor_from_upright
+from egox_core.trajectory.poses import sensor_from_upright
 
 PIXEL_TOLERANCE = 1e-3  # issue 3, point 1: over the valid field, in float32
 PINHOLE = CameraModel(lens="pinhole", width=784, height=448, fx=410.0, fy=405.0, cx=391.5, cy=223.5, max_angle_deg=60)

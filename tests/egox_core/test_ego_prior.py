@@ -10,13 +10,13 @@ import torch
 
 from egox_core.cameras.model import CameraModel, project, rescale
 from egox_core.errors import EgoXInputError
-from egox_core.poses import camera_centre, compose, invert
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.scene.points import scene_points, select
 from egox_core.scene.surface import depth_rays, lift, no_points
 from egox_core.synthetic import SyntheticSpec, ground_truth, make_take
+from egox_core.trajectory.poses import camera_centre, compose, invert
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 
 IDENTITY = torch.eye(3, 4, dtype=torch.float64)

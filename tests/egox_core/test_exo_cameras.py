@@ -10,11 +10,11 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.poses import look_at, sensor_from_upright
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import SceneOptions, build_scene
 from egox_core.scene.fusion import fuse_scenes
+from egox_core.trajectory.poses import look_at, sensor_from_upright
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 
 from .box_room import true_coverage, view
@@ -73,7 +73,7 @@ def test_poses_alone_give_the_same_order() -> None:
 
 def test_a_take_in_its_own_world_is_judged_alike() -> None:
     """Where the exo camera is the world (in-the-wild clips), only the relative pose counts."""
-    from egox_core.poses import compose, invert
+    from egox_core.trajectory.poses import compose, invert
 
     wild = []
     for candidate in candidates(True):

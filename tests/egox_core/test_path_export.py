@@ -13,9 +13,9 @@ import torch
 from egox_core.cameras.model import CameraModel, pixel_rays, project
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.poses import camera_centre, invert, look_at, sensor_from_upright
 from egox_core.takes.blender import fisheye_fit, opengl_c2w, write_blender
 from egox_core.takes.colmap import read_colmap, write_colmap
+from egox_core.trajectory.poses import camera_centre, invert, look_at, sensor_from_upright
 from egox_core.types import CameraTrajectory
 
 FISHEYE = CameraModel(lens="opencv_fisheye", width=60, height=40, fx=20, fy=21, cx=31, cy=18,

@@ -10,11 +10,11 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.depth.edges import depth_edge, stray_step
 from egox_core.errors import EgoXInputError
-from egox_core.poses import transform
 from egox_core.scene.background import fuse_static, sample_frames
 from egox_core.scene.build import SceneOptions, build_scene
 from egox_core.scene.dynamic_mask import derive_dynamic
 from egox_core.synthetic import SyntheticSpec, make_take
+from egox_core.trajectory.poses import transform
 from egox_core.types import DepthVideo
 
 H, W, T = 48, 64, 12

@@ -17,13 +17,19 @@ from egox_core.editor.coarse_prior import coarse_points, coarse_prior, joined
 from egox_core.editor.paths import EXPORTS, clip_moments, export_path, import_path, trajectory_of_keyframes
 from egox_core.editor.queries import camera_up, lens_outline, pick_point, scene_up
 from egox_core.errors import EgoXInputError
-from egox_core.keyframe_fit import fit_keyframes, fitted_error
-from egox_core.keyframes import keyframe_track, sensor_pose, upright_from_sensor, upright_pose
-from egox_core.poses import look_at
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.trajectory import interpolate_poses
+from egox_core.trajectory.keyframes import (
+    fit_keyframes,
+    fitted_error,
+    keyframe_track,
+    sensor_pose,
+    upright_from_sensor,
+    upright_pose,
+)
+from egox_core.trajectory.path import interpolate_poses
+from egox_core.trajectory.poses import look_at
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from tests.egox_core.box_room import view
 

@@ -9,7 +9,15 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import CameraModel, pixel_rays
 from egox_core.errors import EgoXInputError
-from egox_core.poses import camera_centre, compose, invert, look_at, sensor_from_upright, transform, validate_w2c
+from egox_core.trajectory.poses import (
+    camera_centre,
+    compose,
+    invert,
+    look_at,
+    sensor_from_upright,
+    transform,
+    validate_w2c,
+)
 
 
 def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64

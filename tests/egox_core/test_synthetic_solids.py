@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, pixel_rays
-from egox_core.poses import camera_centre
 from egox_core.synthetic import SyntheticSpec
 from egox_core.synthetic.casting import Bounds, RayBundle, first_hits, tile_picture, visible_tiles
 from egox_core.synthetic.layout import draw_layout
 from egox_core.synthetic.solids import distance, intersect, normals
 from egox_core.synthetic.textures import PIXEL_SIGMA, Material, albedo_at, draw_waves
+from egox_core.trajectory.poses import camera_centre
 
 SIZES = {"box": (0.3, 0.2, 0.1), "sphere": (0.25, 0.0, 0.0), "capsule": (0.1, 0.3, 0.0), "cylinder": (0.2, 0.15, 0.0)}
 

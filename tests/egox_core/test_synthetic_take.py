@@ -14,11 +14,11 @@ import torch
 
 from egox_core.cameras.model import inside_picture, pixel_rays, project
 from egox_core.errors import EgoXInputError
-from egox_core.poses import camera_centre, transform, validate_w2c
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, ground_truth, make_take, write_take
 from egox_core.synthetic.layout import draw_layout
 from egox_core.synthetic.solids import distance
 from egox_core.takes.take import load_take
+from egox_core.trajectory.poses import camera_centre, transform, validate_w2c
 
 SMALL = SyntheticSpec(seed=3, frames=5, exo_width=224, exo_height=128, ego_size=128)
 

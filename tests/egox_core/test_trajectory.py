@@ -14,12 +14,11 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.model import camera_to_json, pixel_rays
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.keyframes import keyframe_track, sensor_pose, upright_pose
-from egox_core.poses import camera_centre, invert, look_at
 from egox_core.safe_files import write_json
 from egox_core.takes.meta import read_meta
 from egox_core.takes.trajectory_files import read_trajectory, write_trajectory
-from egox_core.trajectory import (
+from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
+from egox_core.trajectory.path import (
     PoseTrack,
     interpolate_poses,
     numbered_track,
@@ -30,6 +29,7 @@ from egox_core.trajectory import (
     trajectory_from_track,
     with_camera,
 )
+from egox_core.trajectory.poses import camera_centre, invert, look_at
 from egox_core.types import CameraTrajectory, FrameSelection
 
 CAMERA = preset_camera("aria_released", 64)

@@ -24,7 +24,7 @@ from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
-from egox_core.poses import camera_centre, transform
+from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video import probe_video
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from egox_core.cameras.presets import preset_camera
-from egox_core.keyframes import keyframe_track, pose_angles, sensor_pose, upright_from_sensor, upright_pose
-from egox_core.trajectory import interpolate_poses
+from egox_core.trajectory.keyframes import keyframe_track, pose_angles, sensor_pose, upright_from_sensor, upright_pose
+from egox_core.trajectory.path import interpolate_poses
 
 HERE = Path(__file__).resolve().parent
 JS = HERE.parent.parent / "web" / "js"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project, unproject
-from egox_core.poses import camera_centre, invert, look_at, transform
 from egox_core.prior.drawing import draw_points
 from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.scene.points import select
+from egox_core.trajectory.poses import camera_centre, invert, look_at, transform
 from egox_core.types import PointSet
 
 from .sheet import as_bytes

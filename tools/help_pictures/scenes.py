@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.poses import camera_centre
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.points import join
+from egox_core.trajectory.poses import camera_centre
 from egox_core.types import PointSet
 
 from .outside import EGO_INK, EXO_INK, Outlook

@@ -12,6 +12,8 @@ on from a keyframe to the next is the document's ``interpolation``, or the keyfr
 ``linear`` or ``hold``; before the first keyframe and after the last one it stands still.
 
 This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/model/pose.mjs``.
+
+A path of many poses as few keyframes: as many as it takes to stay close to every pose.
 """
 
 from __future__ import annotations
@@ -19,20 +21,23 @@ from __future__ import annotations
 import math
 from typing import get_args
 
+import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from .cameras.model import CameraModel
-from .errors import EgoXInputError
-from .poses import compose, look_at, sensor_from_upright, validate_w2c
-from .trajectory import Between, PoseTrack
+from ..cameras.model import CameraModel
+from ..errors import EgoXInputError
+from .path import Between, PoseTrack, interpolate_poses
+from .poses import camera_centre, compose, look_at, sensor_from_upright, validate_w2c
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
 ANGLE_KEYS = frozenset({"yaw_deg", "pitch_deg", "roll_deg"})
 KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "interpolation"}
 DEFAULT_UP = (0.0, -1.0, 0.0)
+MAX_KEYFRAMES = 200
+"""Beyond that nobody edits keyframes by hand, and fitting takes long: every pose becomes one."""
 
 
 def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes") -> PoseTrack:
@@ -158,3 +163,40 @@ def _vector(values: object, name: str, length: int = 3) -> Tensor:
         raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} finite number(s)",
                              fix="give plain numbers")
     return vector
+
+
+def fit_keyframes(w2c: Tensor, moments: Tensor, tolerance_m: float = 0.005, tolerance_deg: float = 0.5) -> list[int]:
+    """Which poses to keep so that the smooth path through them passes all others within the tolerances.
+
+    Greedy: the pose that is missed by most is added until none is missed.
+
+    Args:
+        w2c: [T, 3, 4] at ``moments`` [T], rising.
+
+    Returns:
+        Rising indices into the poses; the first and the last are always among them.
+    """
+    count = len(w2c)
+    if count < 3:
+        return list(range(count))
+    w2c, moments = w2c.double(), moments.double()
+    centres = camera_centre(w2c)
+    chosen = [0, count - 1]
+    while len(chosen) < min(count, MAX_KEYFRAMES):
+        fitted = interpolate_poses(w2c[chosen], moments[chosen], moments)
+        apart = (camera_centre(fitted) - centres).norm(dim=-1).numpy() / tolerance_m
+        turned = (fitted[:, :, :3] @ w2c[:, :, :3].transpose(-1, -2)).numpy()
+        missed = np.maximum(apart, np.degrees(Rotation.from_matrix(turned).magnitude()) / tolerance_deg)
+        missed[chosen] = 0
+        if missed.max() <= 1:
+            return chosen
+        chosen = sorted([*chosen, int(missed.argmax())])
+    return chosen if len(chosen) == count else list(range(count))
+
+
+def fitted_error(w2c: Tensor, moments: Tensor, chosen: list[int]) -> tuple[float, float]:
+    """(metres, degrees): how far the smooth path through the chosen poses is from the others at most."""
+    fitted = interpolate_poses(w2c.double()[chosen], moments.double()[chosen], moments.double())
+    turned = torch.matmul(fitted[:, :, :3], w2c[:, :, :3].double().transpose(-1, -2)).numpy()
+    apart = (camera_centre(fitted) - camera_centre(w2c.double())).norm(dim=-1)
+    return float(apart.max()), float(np.degrees(Rotation.from_matrix(turned).magnitude()).max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
+from ..errors import EgoXInputError
 
 ROTATION_TOLERANCE = 1e-3
 

@@ -16,10 +16,10 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
-from .cameras.model import CameraModel
-from .errors import EgoXInputError
+from ..cameras.model import CameraModel
+from ..errors import EgoXInputError
+from ..types import CameraTrajectory, FrameSelection
 from .poses import camera_centre, compose, sensor_from_upright, validate_w2c
-from .types import CameraTrajectory, FrameSelection
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
