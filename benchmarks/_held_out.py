@@ -82,9 +82,9 @@ def clips_of_folder(folder: Path, preset: str = "clean") -> list[HeldOutClip]:
     """
     from egox_core.data.clip_files import OBJECTS, TRUTH
     from egox_core.data.object_masks import read_masks
-    from egox_core.frame_selection import select_frames
     from egox_core.takes.take import load_take
-    from egox_core.video import probe_video, read_frames
+    from egox_core.video.reader import probe_video, read_frames
+    from egox_core.video.selection import select_frames
 
     clips = []
     for place in sorted(p.parent for p in folder.glob(f"*/{TRUTH}")):

@@ -27,7 +27,7 @@ from benchmarks.support.record import add_arguments, finish
 from egox_core.data.clip_files import EXO, PRIOR, TRUTH
 from egox_core.data.manifest import ClipRecord, write_manifest
 from egox_core.synthetic import SyntheticSpec, make_take
-from egox_core.video_write import write_video
+from egox_core.video.writer import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_BAR = 120.0

@@ -8,12 +8,11 @@ from pathlib import Path
 from comfy_api.latest import InputImpl, io
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.frame_selection import select_frames
-from ..egox_core.held_video import held_info, pick_frames, trim_sound
 from ..egox_core.sizes import latent_frames, latent_size
 from ..egox_core.types import FrameSelection
-from ..egox_core.video import VIDEO_SUFFIXES, VideoInfo, VideoSource, probe_video, read_frames
-from ..egox_core.video_audio import Sound, read_sound
+from ..egox_core.video.audio import Sound, read_sound, trim_sound
+from ..egox_core.video.reader import VIDEO_SUFFIXES, VideoSource, held_info, pick_frames, probe_video, read_frames
+from ..egox_core.video.selection import VideoInfo, select_frames
 from .beside_video import TAKE_FILES
 from .host_paths import fingerprint, list_files, resolve
 from .host_progress import host_progress

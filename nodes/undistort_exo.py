@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..egox_core.cameras.model import CameraModel, camera_to_json
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.undistort import undistort, undistorted_camera
+from ..egox_core.video.reproject import undistort, undistorted_camera
 from .host_progress import host_progress
 
 

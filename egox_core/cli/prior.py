@@ -32,7 +32,7 @@ from ..safe_files import write_json, write_whole
 from ..scene.build import build_scene
 from ..scene.points import scene_points, write_ply
 from ..takes.take import load_take
-from ..video_write import write_video
+from ..video.writer import write_video
 
 
 def peak_memory_bytes() -> int | None:

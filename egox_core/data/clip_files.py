@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..frame_selection import select_frames
 from ..takes.take import Take, load_take
-from ..video import probe_video, read_frames
+from ..video.reader import probe_video, read_frames
+from ..video.selection import select_frames
 from .manifest import ClipRecord
 
 EXO, DEPTH, META, TRUTH, PRIOR = "exo.mp4", "depth.npz", "meta.json", "ego_ground_truth.mp4", "ego_prior.mp4"

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..errors import EgoXInputError
-from ..frame_selection import camera_of_frames
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
 from ..safe_files import write_json, write_whole
@@ -26,9 +25,10 @@ from ..scene.build import build_scene
 from ..takes.depth_files import load_depth_file
 from ..takes.take import load_take
 from ..types import FrameSelection, TakeMeta
-from ..undistort import undistort, undistorted_camera
-from ..video import VideoInfo, probe_video, read_frames
-from ..video_write import write_video
+from ..video.reader import probe_video, read_frames
+from ..video.reproject import undistort, undistorted_camera
+from ..video.selection import VideoInfo, camera_of_frames
+from ..video.writer import write_video
 from .captions import caption_for
 from .clip_files import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH, ClipWindow
 from .ground_plane import GroundPlane, plane_depth

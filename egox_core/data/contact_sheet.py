@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import EgoXInputError
 from ..safe_files import write_whole
-from ..video import decode_frames, probe_video
+from ..video.reader import decode_frames, probe_video
 from .clip_files import EXO, PRIOR, TRUTH
 from .manifest import ClipRecord
 

@@ -14,7 +14,7 @@ from ..prior.rank import ExoCandidate, rank_exo_cameras
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..types import CameraTrajectory
-from ..video import probe_video
+from ..video.reader import probe_video
 from .captions import read_captions
 from .clip_files import clip_windows, longest_known
 from .clip_writer import ClipJob, make_clip

@@ -14,7 +14,7 @@ from ..takes.meta import LIST_KEY, parse_meta, read_meta
 from ..takes.take import find_depth
 from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
-from ..video import probe_video
+from ..video.reader import probe_video
 from .egoexo4d import is_egoexo4d, read_egoexo4d
 from .raw_take import ExoView, RawTake
 

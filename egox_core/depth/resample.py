@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
-from ..frame_selection import source_rectangle
 from ..types import DepthVideo, FrameSelection
+from ..video.selection import source_rectangle
 
 ASPECT_TOLERANCE = 0.005
 SAME_EDGE = 1.05

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..prior.inpaint import inpaint_holes
-from ..video import resize_picture
+from ..video.reader import resize_picture
 
 SHRINK = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""

@@ -14,7 +14,7 @@ from ..data.clip_files import COVERAGE, EXO, OBJECTS, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
 from ..safe_files import open_zip, require_file
-from ..video import decode_frames, probe_video
+from ..video.reader import decode_frames, probe_video
 from .prior_regions import coverage_of_picture
 
 FPS_TOLERANCE = 0.01

@@ -12,7 +12,7 @@ from ..data.clip_files import EXO, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
 from ..safe_files import write_whole
-from ..video import decode_frames, probe_video, resize_picture
+from ..video.reader import decode_frames, probe_video, resize_picture
 
 NAMES = ("exo", "prior", "generated", "truth")
 LABEL_PX = 16

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, intrinsics_matrix
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
-from ..video_write import QUALITY, write_video
+from ..video.writer import QUALITY, write_video
 from .ground_truth import take_objects
 from .take import SyntheticTake
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
-from ..frame_selection import select_frames
 from ..progress import Progress, no_progress
 from ..trajectory.path import with_camera
 from ..types import CameraTrajectory, DepthVideo, FrameSelection
-from ..video import VideoInfo, probe_video, read_frames
+from ..video.reader import probe_video, read_frames
+from ..video.selection import VideoInfo, select_frames
 from .depth_files import DepthFileReport, load_depth_file
 from .meta import read_meta
 from .trajectory_files import meta_trajectory

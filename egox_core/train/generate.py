@@ -20,7 +20,7 @@ from ..parallel import run_all
 from ..progress import Progress, no_progress
 from ..prompt import DEFAULT_NEGATIVE, clean_prompt
 from ..safe_files import write_json
-from ..video_write import write_video
+from ..video.writer import write_video
 from .config import ConditioningConfig, TrainConfig, parse_config
 from .lora import fuse, read_lora
 from .model import DTYPES

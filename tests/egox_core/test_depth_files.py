@@ -15,11 +15,11 @@ from egox_core.cameras.model import CameraModel, project, unproject
 from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from egox_core.depth.valid import mark_invalid
 from egox_core.errors import EgoXInputError
-from egox_core.frame_selection import camera_of_frames
 from egox_core.frame_store import FrameStore, drop_pages
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import FrameSelection, TakeMeta
+from egox_core.video.selection import camera_of_frames
 
 COUNT, HEIGHT, WIDTH = 12, 48, 84
 

@@ -7,8 +7,8 @@ import torch
 
 from egox_core.cameras.model import pixel_grid, pixel_rays, project
 from egox_core.cameras.presets import preset_camera
-from egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
 from egox_core.errors import EgoXInputError
+from egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 
 
 def test_reprojected_directions_are_those_of_the_pinhole() -> None:

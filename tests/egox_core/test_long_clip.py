@@ -13,7 +13,7 @@ import torch
 
 from egox_core.cli.prior import peak_memory_bytes
 from egox_core.safe_files import write_json
-from egox_core.video_write import write_video
+from egox_core.video.writer import write_video
 
 HEIGHT, WIDTH, COUNT = 224, 400, 481
 

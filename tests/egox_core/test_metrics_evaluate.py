@@ -19,7 +19,7 @@ from egox_core.data.manifest import ClipRecord, write_manifest  # noqa: E402
 from egox_core.data.object_masks import write_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, EvaluateOptions, evaluate  # noqa: E402
-from egox_core.video_write import write_video  # noqa: E402
+from egox_core.video.writer import write_video  # noqa: E402
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")

@@ -12,7 +12,7 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import write_json
 from egox_core.takes.take import load_take
-from egox_core.video_write import write_video
+from egox_core.video.writer import write_video
 
 COUNT = 34
 

@@ -9,7 +9,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel, intrinsics_matrix, pixel_rays, project
 from egox_core.errors import EgoXInputError
-from egox_core.undistort import seen_by, undistort, undistorted_camera
+from egox_core.video.reproject import seen_by, undistort, undistorted_camera
 
 FISHEYE = CameraModel(lens="opencv_fisheye", width=240, height=136, fx=80.0, fy=81.0, cx=121.0, cy=66.0,
                       distortion=(0.02, 0.03, -0.02, 0.004), max_angle_deg=89)

@@ -14,10 +14,10 @@ import torch
 
 from egox_core.cameras.model import CameraModel, crop, project, rescale, unproject
 from egox_core.errors import EgoXInputError
-from egox_core.frame_selection import camera_of_frames, select_frames, source_rectangle
-from egox_core.video import decode_frames, probe_video, read_frames
-from egox_core.video_audio import Sound, read_sound
-from egox_core.video_write import write_video
+from egox_core.video.audio import Sound, read_sound
+from egox_core.video.reader import decode_frames, probe_video, read_frames
+from egox_core.video.selection import camera_of_frames, select_frames, source_rectangle
+from egox_core.video.writer import write_video
 
 RATE = 20.0
 
@@ -75,7 +75,7 @@ def test_only_needed_frames_are_decoded(clip: Path, monkeypatch: pytest.MonkeyPa
         container.mux(stream.encode(None))
     info = probe_video(path)
     assert len(info.keyframes) == 6
-    import egox_core.video as video
+    import egox_core.video.reader as video
 
     decoded = []
     advance = video._advance
@@ -110,7 +110,7 @@ def test_sound_is_trimmed_to_the_frames(clip: Path) -> None:
 def test_crop_and_pad_keep_the_geometry() -> None:
     """A camera point lands in the resized picture where the resized camera says, for both ways and any size."""
     from egox_core.types import FrameSelection
-    from egox_core.video import fit_picture
+    from egox_core.video.reader import fit_picture
 
     camera = CameraModel(lens="pinhole", width=200, height=96, fx=150, fy=150, cx=101, cy=50)
     picture = np.zeros((96, 200, 3), np.uint8)

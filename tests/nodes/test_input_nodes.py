@@ -16,8 +16,8 @@ COUNT = 34
 
 @pytest.fixture(scope="module")
 def clip(pack: ModuleType, comfy_host) -> Path:
-    from egox_pack.egox_core.video_audio import Sound
-    from egox_pack.egox_core.video_write import write_video
+    from egox_pack.egox_core.video.audio import Sound
+    from egox_pack.egox_core.video.writer import write_video
 
     path = comfy_host.input / "clips" / "exo.mp4"
     frames = torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8) + (7 * torch.arange(COUNT, dtype=torch.uint8)

@@ -20,7 +20,7 @@ from egox_core.train.generate import GenerateOptions, conditioning_of, generate
 from egox_core.train.loop import train
 from egox_core.train.samples import TrainSample
 from egox_core.train.sampling import sample_ego
-from egox_core.video import probe_video
+from egox_core.video.reader import probe_video
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 VAE = Path(__file__).resolve().parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"

@@ -15,7 +15,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.train.checkpoints import checkpoint_folders
 from egox_core.train.config import parse_config
 from egox_core.train.loop import train
-from egox_core.video import probe_video
+from egox_core.video.reader import probe_video
 
 
 class Killed(Exception):

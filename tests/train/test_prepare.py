@@ -25,7 +25,7 @@ from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
 from egox_core.trajectory.poses import camera_centre, transform
-from egox_core.video import probe_video
+from egox_core.video.reader import probe_video
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32)
@@ -131,7 +131,7 @@ def test_the_raw_take_is_prepared_with_all_its_cameras(shared_dir, tmp_path):
 def test_undistortion_makes_straight_lines_straight(shared_dir):
     """A line of the world stays a line in the undistorted picture, and bends in the fisheye one."""
     from egox_core.cameras.model import rescale
-    from egox_core.undistort import undistorted_camera
+    from egox_core.video.reproject import undistorted_camera
 
     (take,) = read_egoexo4d(raw_folder(shared_dir), [])
     source = rescale(take.exos[0].camera, 796, 448)
@@ -334,7 +334,7 @@ def test_a_full_disk_is_named_and_loses_nothing(synthetic_takes, training_set, t
 
 def test_the_encoder_gives_the_same_bytes_whatever_lies_in_memory(tmp_path):
     """Hashes of clips are compared after a kill; x264's default settings gave several results for one clip."""
-    from egox_core.video_write import write_video
+    from egox_core.video.writer import write_video
 
     generator = torch.Generator().manual_seed(0)
     frames = torch.nn.functional.interpolate(torch.rand(5, 3, 7, 7, generator=generator), size=(96, 96), mode="bicubic")

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from egox_core.cameras.model import CameraModel, rescale
-from egox_core.frame_selection import select_frames, source_rectangle
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
-from egox_core.undistort import undistort, undistorted_camera
-from egox_core.video import fit_picture
+from egox_core.video.reader import fit_picture
+from egox_core.video.reproject import undistort, undistorted_camera
+from egox_core.video.selection import select_frames, source_rectangle
 
 from .room import NOW, Room
 from .sheet import as_bytes, sheet

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, rescale
-from egox_core.frame_selection import select_frames
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -21,7 +20,8 @@ from egox_core.synthetic.views import Renderer
 from egox_core.takes.take import Take, load_take
 from egox_core.trajectory.poses import camera_centre, look_at
 from egox_core.types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud
-from egox_core.video import probe_video, read_frames
+from egox_core.video.reader import probe_video, read_frames
+from egox_core.video.selection import select_frames
 from tools.make_sample import samples
 
 SAMPLE = "synthetic_room"

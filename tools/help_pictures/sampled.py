@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import rescale
-from egox_core.ego_view import lens_circle, pinhole_camera, reproject, sensor_orientation
 from egox_core.gga.record import attention_rows, ego_query
 from egox_core.metrics.frame_metrics import frame_metrics
 from egox_core.metrics.sweep import sweep_points
 from egox_core.previews.attention import Heat, heat_picture, heats
 from egox_core.previews.grid import labelled_grid
 from egox_core.previews.maps import coverage_preview
+from egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 
 from .marks import marked
 from .sheet import as_bytes, resized, sheet

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .types import FrameSelection
-from .video import VideoInfo, VideoSource, open_video
+from ..types import FrameSelection
+from .reader import VideoSource, open_video
+from .selection import VideoInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +63,13 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
         samples, skip = np.pad(samples, ((0, 0), (-skip, 0))), 0
     samples = samples[:, skip:skip + count]
     return Sound(waveform=torch.from_numpy(samples.astype(np.float32)), sample_rate=rate) if samples.size else None
+
+
+def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
+    """The part of a whole video's sound that belongs to the chosen frames."""
+    if sound is None:
+        return None
+    first = round(float(selection.times_s[0]) * sound.sample_rate)
+    count = round(len(selection.times_s) / selection.fps * sound.sample_rate)
+    part = sound.waveform[:, first:first + count]
+    return Sound(waveform=part, sample_rate=sound.sample_rate) if part.shape[-1] else None

@@ -6,15 +6,15 @@ where it is padded) mapped onto the frames handed on, so intrinsics follow it ex
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
-from .cameras.model import CameraModel, crop, rescale
-from .errors import EgoXInputError
-from .sizes import latent_frames, latent_size
-from .types import FrameSelection
-from .video import VideoInfo
+from ..cameras.model import CameraModel, crop, rescale
+from ..errors import EgoXInputError
+from ..sizes import latent_frames, latent_size
+from ..types import FrameSelection
 
 """Pixels: a token is 2 latents of 8 px, and the exo half must end on a token."""
 
@@ -85,3 +85,19 @@ def camera_of_frames(source_camera: CameraModel, selection: FrameSelection) -> C
         raise EgoXInputError("exo camera", got=f"intrinsics of a {source_camera.stored_size} picture",
                              expected=f"of the video's {selection.source_size}", fix="rescale the intrinsics first")
     return rescale(crop(source_camera, *source_rectangle(selection)), *selection.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a video file holds, found without decoding it."""
+
+    name: str
+    width: int  # as shown: turned, square pixels
+    height: int
+    fps: float
+    frame_count: int
+    times_s: tuple[float, ...]  # of every frame, from 0 for the first
+    has_audio: bool
+    start_s: float  # time stamp of the first frame, seconds; audio is counted from it
+    pts: tuple[int, ...] = field(repr=False)  # time stamps in stream units; empty where the file has none
+    keyframes: tuple[int, ...] = field(repr=False)  # indices

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .progress import Progress, no_progress
-from .safe_files import write_whole
-from .video_audio import Sound
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..safe_files import write_whole
+from .audio import Sound
 
 QUALITY = 16
 """x264's constant rate factor; 18 counts as visually lossless, and pictures measured against others deserve more."""

@@ -2,6 +2,8 @@
 
 A frame's index counts presentation order from 0. Sizes are those of the picture as it is shown: turned as the file
 says, with square pixels.
+
+A video that is already in memory as frames, behind the same steps as one in a file.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -18,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
-from .frame_store import FrameStore
-from .progress import Progress, no_progress
-from .types import FrameSelection
+from ..errors import EgoXInputError
+from ..frame_store import FrameStore
+from ..progress import Progress, no_progress
+from ..types import FrameSelection
+from .selection import VideoInfo, source_rectangle
 
 VideoSource = Path | io.BytesIO
 SQUARE_TOLERANCE = 0.005
@@ -30,22 +32,6 @@ UNKNOWN_FPS = 25.0
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoInfo:
-    """What a video file holds, found without decoding it."""
-
-    name: str
-    width: int  # as shown: turned, square pixels
-    height: int
-    fps: float
-    frame_count: int
-    times_s: tuple[float, ...]  # of every frame, from 0 for the first
-    has_audio: bool
-    start_s: float  # time stamp of the first frame, seconds; audio is counted from it
-    pts: tuple[int, ...] = field(repr=False)  # time stamps in stream units; empty where the file has none
-    keyframes: tuple[int, ...] = field(repr=False)  # indices
 
 
 @contextmanager
@@ -119,7 +105,7 @@ def read_frames(source: VideoSource, info: VideoInfo, selection: FrameSelection,
     Raises:
         EgoXInputError: a chosen frame can't be decoded.
     """
-    from .frame_selection import source_rectangle
+    from .selection import source_rectangle
 
     rectangle = source_rectangle(selection)
     indices, counts = torch.unique(selection.source_indices, return_counts=True)  # rising; uneven ones may repeat
@@ -230,3 +216,29 @@ def resize_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
         return np.ascontiguousarray(picture)
     shrinks = height <= picture.shape[0] and width <= picture.shape[1]
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def held_info(images: Tensor, fps: float, has_audio: bool, name: str = "given frames") -> VideoInfo:
+    """What :func:`video.probe_video` would say of frames [T, H, W, 3].
+
+    Raises:
+        EgoXInputError: no frames.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise EgoXInputError(f"video {name}", got=f"frames of shape {tuple(images.shape)}",
+                             expected="at least one frame", fix="check the node that makes the video")
+    fps = fps if fps > 0 else 25.0
+    return VideoInfo(name=name, width=images.shape[2], height=images.shape[1], fps=fps, frame_count=len(images),
+                     times_s=tuple(i / fps for i in range(len(images))), has_audio=has_audio, start_s=0.0, pts=(),
+                     keyframes=())
+
+
+def pick_frames(images: Tensor, selection: FrameSelection, progress: Progress = no_progress) -> Tensor:
+    """The chosen frames of [N, H, W, 3] float 0...1, cropped or padded and scaled: [T, H', W', 3] float32."""
+    rectangle, (width, height) = source_rectangle(selection), selection.size
+    out = torch.empty((len(selection.source_indices), height, width, 3))
+    for place, index in enumerate(selection.source_indices.tolist()):
+        picture = np.ascontiguousarray(images[index, ..., :3].float().cpu().numpy())
+        out[place] = torch.from_numpy(fit_picture(picture, rectangle, selection.size))
+        progress(place + 1, len(out), "reading video")
+    return out.clamp_(0, 1)
