@@ -21,20 +21,19 @@ from torch import Tensor
 from benchmarks._held_out import HeldOutClip
 from benchmarks._sampler import FULL, SampleSettings
 from benchmarks._small_scores import to_uint8
-from egox_core.canvas import crop_ego, model_input
-from egox_core.data.text_encoder import make_text_encoder
-from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
-from egox_core.mask_modes import build_mask
-from egox_core.released_sampling import make_scheduler, released_schedule
 from egox_core.train.config import ConditioningConfig
 from egox_core.train.lora import fuse, read_lora
 from egox_core.train.samples import TrainSample, collate
 from egox_core.train.sampling import exo_half
-from egox_core.train.wan_base import load_base
-from egox_core.train.weights_file import file_metadata, weights_hash
+from egox_core.wan.canvas import build_mask, crop_ego, model_input
+from egox_core.wan.schedule import make_scheduler, released_schedule
+from egox_core.wan.text import make_text_encoder
+from egox_core.wan.transformer import load_base
+from egox_core.wan.vae import VaeEncoder
+from egox_core.wan.weights import file_metadata, weights_hash
 
 TOLD = ("mode", "mask_mode", "gga_mode", "rays")
 GREY = 128

@@ -53,7 +53,7 @@ def make_base(file: Path) -> None:
     """The untrained tiny base: Wan's architecture with 36 channels and no image embedding."""
     from diffusers import WanTransformer3DModel
 
-    from egox_core.train.wan_base import save_native
+    from egox_core.wan.transformer import save_native
 
     torch.manual_seed(SEED)
     model = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=64, in_channels=36, out_channels=16,

@@ -60,8 +60,8 @@ def measure(base: str, small: bool) -> dict[str, float]:
     from egox_core.train.config import LoraSettings
     from egox_core.train.lora import add_lora
     from egox_core.train.offload import store_base
-    from egox_core.train.wan_base import cast_base
     from egox_core.types import GgaGeometry
+    from egox_core.wan.transformer import cast_base
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = ModelSize(dim=128, ffn_dim=256, layers=2, heads=2) if small else ModelSize()

@@ -26,7 +26,7 @@ from egox_core.train.loop import train
 from egox_core.train.loss import flow_loss
 from egox_core.train.model import make_trainable
 from egox_core.train.samples import CachedSamples, collate, noise_for, sample_generator
-from egox_core.train.wan_base import save_native
+from egox_core.wan.transformer import save_native
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 64, "ffn_dim": 1024, "num_layers": 8, "freq_dim": 256}
 GRID = (3, 12, 22, 12)  # latent frames, height, exo width, ego width: 9 frames of 176x96 and 96x96

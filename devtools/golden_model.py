@@ -48,7 +48,7 @@ def golden_model(pack: ModuleType) -> Any:
     # The class fixes 1280 features of CLIP vision; the golden has 20.
     model.diffusion_model.img_emb = comfy.ldm.wan.model.MLPProj(IMAGE_DIM, SETTINGS["dim"],
                                                                 operation_settings=operations)
-    weights, unmatched = core(pack, "lora_keys").convert_transformer(part(golden("tiny_transformer"), "weights."))
+    weights, unmatched = core(pack, "wan.lora_keys").convert_transformer(part(golden("tiny_transformer"), "weights."))
     assert not unmatched, unmatched
     model.diffusion_model.load_state_dict(weights, strict=True)
     model.diffusion_model.requires_grad_(False).eval()

@@ -72,7 +72,7 @@ def parameter_bytes(model: Any) -> int:
 
 def released_lora(pack: ModuleType, model: Any, rank: int = RELEASED_RANK) -> dict[str, Tensor]:
     """A complete LoRA file in the released naming for this model, without memory: q, k, v, o of both attentions."""
-    keys = core(pack, "lora_keys")
+    keys = core(pack, "wan.lora_keys")
     file: dict[str, Tensor] = {}
     for name, weight in model.diffusion_model.named_parameters():
         part = keys.rename_part(name.removesuffix(".weight"), "diffusers")

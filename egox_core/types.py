@@ -128,7 +128,7 @@ class Canvas:
 
     Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`canvas` works in model space, so a node
     puts them through the host's ``latent_format.process_in`` once. t = (frames - 1) / 4 + 1; h, w in latents (px / 8).
-    Checked by :func:`egox_core.canvas.check_canvas`.
+    Checked by :func:`egox_core.wan.canvas.check_canvas`.
     """
 
     exo_latent: Tensor  # [B, 16, t, h, w_exo] raw VAE latent

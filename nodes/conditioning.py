@@ -9,14 +9,13 @@ import node_helpers
 import torch
 from comfy_api.latest import io, ui
 
-from ..egox_core.canvas import check_canvas, crop_ego
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.image_embedding import IMAGE_EMBEDDING_MODES, embedding_picture
-from ..egox_core.latent_colours import fit_latent_colours
-from ..egox_core.lora_settings import AUTO, resolve_auto
-from ..egox_core.mask_modes import MASK_MODES, build_mask
 from ..egox_core.sizes import latent_frames, latent_size
 from ..egox_core.types import Canvas
+from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, crop_ego
+from ..egox_core.wan.latents import fit_latent_colours
+from ..egox_core.wan.lora_settings import AUTO, resolve_auto
+from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_picture
 from .io_types import EgoXCanvas
 from .lora_metadata import lora_metadata
 from .picture_embedding import encode_picture, released_embedding

@@ -7,9 +7,9 @@ from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
-from ..egox_core.canvas import crop_ego
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
+from ..egox_core.wan.canvas import crop_ego
 from .clip_preview import Stream, clip_fps, preview_ui
 from .host_progress import host_progress
 from .io_types import EgoXTrajectory

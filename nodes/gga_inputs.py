@@ -10,7 +10,7 @@ from ..egox_core.gga.backends import BACKENDS
 from ..egox_core.gga.geometry import POOLINGS, GgaGeometryOptions
 from ..egox_core.gga.options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
 from ..egox_core.gga.rays import RAY_MODES
-from ..egox_core.lora_settings import AUTO, resolve_auto
+from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from .io_types import EgoXDepth, EgoXTrajectory
 
 TO_THE_LAST = -1

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..egox_core.latent_colours import latent_colours
 from ..egox_core.previews.sheets import make_sheets
 from ..egox_core.sizes import FRAMES_PER_LATENT
+from ..egox_core.wan.latents import latent_colours
 from .clip_preview import DEFAULT_FPS
 from .step_listener import StepListener, running_server
 

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.lora_keys import check_lora_fits, convert_lora, split_by_attention
+from ..egox_core.wan.lora_keys import check_lora_fits, convert_lora, split_by_attention
 from .lora_metadata import attach_lora_metadata
 
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
 
-from ..egox_core.canvas import check_canvas, crop_exo
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from ..egox_core.gga.options import GgaOptions
-from ..egox_core.lora_settings import contradictions
-from ..egox_core.mask_modes import build_mask
 from ..egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
+from ..egox_core.wan.canvas import build_mask, check_canvas, crop_exo
+from ..egox_core.wan.lora_settings import contradictions
 from .attention_override import GeometryGuidance
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .host_progress import host_progress

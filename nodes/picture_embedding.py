@@ -9,7 +9,7 @@ import comfy.sample
 import torch
 from torch import Tensor
 
-from ..egox_core.image_embedding import embedding_picture
+from ..egox_core.wan.vision import embedding_picture
 
 if TYPE_CHECKING:
     from comfy.clip_vision import ClipVisionModel, Output

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..egox_core.canvas import check_sampled_latent
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.types import Canvas
+from ..egox_core.wan.canvas import check_sampled_latent
 from .wan_guard import check_model, has_image_embedding
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..egox_core.prompt import DEFAULT_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
+from ..egox_core.wan.text import DEFAULT_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
 
 
 class EgoXPrompt(io.ComfyNode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..egox_core.released_sampling import (
+from ..egox_core.wan.schedule import (
     RELEASED_FLOW_SHIFT,
     RELEASED_STEPS,
     make_scheduler,

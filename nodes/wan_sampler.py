@@ -14,8 +14,8 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
 import nodes as host_nodes
 
-from ..egox_core.canvas import check_sampled_latent
-from ..egox_core.released_sampling import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
+from ..egox_core.wan.canvas import check_sampled_latent
+from ..egox_core.wan.schedule import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
 from .clip_preview import clip_fps
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .io_types import EgoXCanvas

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..egox_core.canvas import crop_ego, widen
+from ..egox_core.wan.canvas import crop_ego, widen
 from .attention_override import OVERRIDE, GeometryGuidance
 
 if TYPE_CHECKING:

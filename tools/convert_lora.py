@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError
-from egox_core.lora_keys import convert_lora, convert_transformer
+from egox_core.wan.lora_keys import convert_lora, convert_transformer
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from egox_core.prompt import DEFAULT_NEGATIVE
+from egox_core.wan.text import DEFAULT_NEGATIVE
 
 from .workflow_graph import Graph, Node
 from .workflow_layout import Block

@@ -103,7 +103,7 @@ def bias_checks(core: Core, name: str, geometry: object, tensors: dict[str, Tens
 
 def packing_checks(core: Core) -> Iterator[Check]:
     """pack_mask: the 36 channels, the mask, and the latent behind the released image embedding."""
-    canvas, masks, latents = core("canvas"), core("mask_modes"), core("wan_latents")
+    canvas, masks, latents = core("wan.canvas"), core("wan.canvas"), core("wan.latents")
     tensors = golden("pack_mask")
     exo, prior = (latents.normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior"))
     t, h, w_exo = exo.shape[2:]
@@ -114,7 +114,7 @@ def packing_checks(core: Core) -> Iterator[Check]:
     trainer = masks.build_mask("trainer", t, h, w_exo, prior.shape[-1])
     yield Check("packing: the trainer's mask",
                 worst(trainer, golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]), 0.0)
-    noisy = core("image_embedding").noisy_canvas_latent(tensors["in.exo_latent_raw"], tensors["in.ego_noise"],
+    noisy = core("wan.vision").noisy_canvas_latent(tensors["in.exo_latent_raw"], tensors["in.ego_noise"],
                                                               latents.denormalise_latent)
     # The released code normalises and denormalises the exo latent on the way, which costs it two roundings.
     yield Check("image embedding: latent to decode", worst(noisy, tensors["clip.decode_input_latent"][:, :, :1]), 2e-6)
@@ -122,7 +122,7 @@ def packing_checks(core: Core) -> Iterator[Check]:
 
 def schedule_checks(core: Core) -> Iterator[Check]:
     """schedule_50, and that diffusers as installed walks it."""
-    sampling, tensors = core("released_sampling"), golden("schedule_50")
+    sampling, tensors = core("wan.schedule"), golden("schedule_50")
     for shift in (1.0, 3.0, 5.0):
         sigmas, timesteps = sampling.released_schedule(50, shift)
         scheduler = sampling.make_scheduler(sigmas)
@@ -141,7 +141,7 @@ def schedule_checks(core: Core) -> Iterator[Check]:
 
 def lora_delta_checks(core: Core) -> Iterator[Check]:
     """tiny_lora: B A of the renamed tensors against the fused deltas."""
-    keys, tensors = core("lora_keys"), golden("tiny_lora")
+    keys, tensors = core("wan.lora_keys"), golden("tiny_lora")
     for tag in ("r4a4", "r4a8"):
         lora = keys.convert_lora(part(tensors, f"{tag}.file."))
         error = 0.0

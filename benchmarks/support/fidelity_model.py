@@ -111,7 +111,7 @@ def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     import comfy.clip_vision
     import comfy.samplers
 
-    latents, types = core(pack, "wan_latents"), core(pack, "types")
+    latents, types = core(pack, "wan.latents"), core(pack, "types")
     w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
     exo, noise = tensors["in.initial_latent"][..., :w_exo], tensors["in.initial_latent"][..., w_exo:]
     prior = latents.denormalise_latent(tensors["in.condition_20ch"][:, 4:, :, :, w_exo:])

@@ -24,12 +24,12 @@ from devtools.server import Server
 from devtools.workflow import to_prompt
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import ClipRecord
-from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.sizes import CHANNELS
 from egox_core.synthetic import SyntheticSpec, make_take, write_take
 from egox_core.video.reader import probe_video, read_frames
 from egox_core.video.selection import select_frames
-from egox_core.wan_latents import LATENT_MEAN, LATENT_STD, denormalise_latent
+from egox_core.wan.latents import LATENT_MEAN, LATENT_STD, denormalise_latent
+from egox_core.wan.vae import VaeEncoder
 
 SMALLEST_SPREAD = 0.05  # of the largest; channels that vary less would be amplified noise
 TAKE_FRAMES, HEIGHT, WIDTH = 17, 64, 112

@@ -21,12 +21,12 @@ from egox_core.data.cache_store import (
     write_shard,
 )
 from egox_core.data.clip_files import first_frame_then_grey
-from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
 from egox_core.prior.inpaint import fade_holes
-from egox_core.train.weights_file import weights_hash
 from egox_core.types import GgaGeometry
-from egox_core.wan_latents import normalise_latent
+from egox_core.wan.latents import normalise_latent
+from egox_core.wan.vae import VaeEncoder
+from egox_core.wan.weights import weights_hash
 
 from .clips import CLIPS_A_SHARD, DemoClip, read_shard, shard_file, shard_files
 from .settings import ClipSettings

@@ -14,7 +14,7 @@ from devtools.layout import Layout
 from egox_core.prior.options import prior_preset
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.checkpoints import StopRequest
-from egox_core.train.weights_file import weights_hash
+from egox_core.wan.weights import weights_hash
 
 from .clips import make_clips
 from .files import WorkFiles

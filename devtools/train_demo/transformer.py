@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import train_egox
 from egox_core.safe_files import write_whole
 from egox_core.train.export import export
-from egox_core.train.wan_base import save_native
+from egox_core.wan.transformer import save_native
 
 from .files import WorkFiles
 from .settings import BaseRound, DemoTraining, LoraRound, TransformerSettings

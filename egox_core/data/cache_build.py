@@ -13,13 +13,15 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..gga.geometry import GgaGeometryOptions, gga_geometry, with_trainer_rays
-from ..image_embedding import embedding_picture
 from ..parallel import run_all
 from ..progress import Progress, no_progress
 from ..sizes import FRAMES_PER_LATENT
-from ..train.weights_file import weights_hash
 from ..types import GgaGeometry
-from ..wan_latents import denormalise_latent
+from ..wan.latents import denormalise_latent
+from ..wan.text import TextEncoder, make_text_encoder
+from ..wan.vae import VaeEncoder
+from ..wan.vision import VisionEncoder, embedding_picture
+from ..wan.weights import weights_hash
 from .cache_store import (
     CacheEntry,
     CacheIndex,
@@ -32,9 +34,6 @@ from .cache_store import (
 )
 from .clip_files import Clip, first_frame_then_grey, read_clip
 from .manifest import SPLITS, ClipRecord, read_manifest
-from .text_encoder import TextEncoder, make_text_encoder
-from .vae_encoder import VaeEncoder
-from .vision_encoder import VisionEncoder
 
 VERSION = 1  # raised when the contents of a shard change their meaning
 
@@ -241,7 +240,7 @@ def _image_embeddings(clip: Clip, settings: CacheSettings, exo_latent: Tensor, v
 
 
 def _decode_raw(vae: VaeEncoder, raw: Tensor) -> Tensor:
-    from ..wan_latents import normalise_latent
+    from ..wan.latents import normalise_latent
 
     return vae.decode(normalise_latent(raw)[0])
 

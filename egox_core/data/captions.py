@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..model_folder import open_model_folder
 from ..safe_files import read_json
+from ..wan.weights import open_model_folder
 
 EXO_SECTION, EGO_SECTION = "[Exo view]", "[Ego view]"
 PLAIN_PROMPT = (f"{EXO_SECTION}\nA fixed camera watches a person at work.\n\n"

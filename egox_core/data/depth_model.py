@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError
-from ..model_folder import open_model_folder
+from ..wan.weights import open_model_folder
 
 METRIC_TYPES = ("zoedepth", "depth_pro")  # always metric; Depth Anything says so in its configuration
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

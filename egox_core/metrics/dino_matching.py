@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..model_folder import open_model_folder
 from ..types import ObjectMasks
+from ..wan.weights import open_model_folder
 from .columns import DINO_WEIGHTS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -14,7 +14,7 @@ from ..errors import EgoXInputError
 from ..parallel import run_items
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, write_json, write_whole
-from ..train.weights_file import weights_hash
+from ..wan.weights import weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
 from .clip_row import FEATURES, GENERATED, TRUE, RowJob, RowSettings, make_row, thumbnail_file

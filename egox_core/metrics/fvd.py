@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..train.weights_file import read_header
+from ..wan.weights import read_header
 from .columns import FVD_WEIGHTS
 
 CLASSES = 400

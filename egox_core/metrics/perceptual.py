@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError
-from ..model_folder import open_model_folder
-from ..train.weights_file import read_header
+from ..wan.weights import open_model_folder, read_header
 from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
 from .image import check_pair
 
@@ -81,7 +80,7 @@ class ClipImage:
 
     def _embed(self, frames: Tensor) -> Tensor:
         """CLIP's own preparation: shortest side to the model's, centre crop, its mean and deviation."""
-        from ..data.vision_encoder import MEAN, STD
+        from ..wan.vision import MEAN, STD
 
         size = self.model.config.image_size
         height, width = frames.shape[1:3]

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..train.weights_file import read_header
+from ..wan.weights import read_header
 from .columns import AMT_WEIGHTS, RAFT_WEIGHTS
 
 Between = Callable[[Tensor, Tensor], Tensor]

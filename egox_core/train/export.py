@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..wan.transformer import load_base, save_native
+from ..wan.weights import file_metadata, read_header, weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
 from .lora import fuse, read_lora, save_lora, training_metadata
-from .wan_base import load_base, save_native
-from .weights_file import file_metadata, read_header, weights_hash
 
 if TYPE_CHECKING:
     from .model import TrainableModel

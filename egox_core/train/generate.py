@@ -12,22 +12,21 @@ import torch
 from torch import Tensor
 
 from ..data.cache_store import CacheReader
-from ..data.text_encoder import make_text_encoder
-from ..data.vae_encoder import VaeEncoder
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope, install_gga
 from ..parallel import run_all
 from ..progress import Progress, no_progress
-from ..prompt import DEFAULT_NEGATIVE, clean_prompt
 from ..safe_files import write_json
 from ..video.writer import write_video
+from ..wan.text import DEFAULT_NEGATIVE, clean_prompt, make_text_encoder
+from ..wan.transformer import load_base
+from ..wan.vae import VaeEncoder
+from ..wan.weights import file_metadata, weights_hash
 from .config import ConditioningConfig, TrainConfig, parse_config
 from .lora import fuse, read_lora
 from .model import DTYPES
 from .samples import CachedSamples, Item
 from .sampling import sample_ego
-from .wan_base import load_base
-from .weights_file import file_metadata, weights_hash
 
 ABLATIONS = ("prior", "exo_clean", "exo_loss")  # a LoRA trained without something is sampled without it
 

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import EgoXInputError
-from ..lora_keys import convert_lora
-from ..mask_modes import MASK_MODE_KEY
 from ..safe_files import write_whole
+from ..wan.canvas import MASK_MODE_KEY
+from ..wan.lora_keys import convert_lora
+from ..wan.weights import read_header
 from .config import LoraSettings, TrainConfig
 from .sharded import whole
-from .weights_file import read_header
 
 log = logging.getLogger(__name__)
 ADAPTER = "egox"

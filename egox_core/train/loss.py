@@ -11,9 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..canvas import crop_ego, model_input
 from ..gga.diffusers_processor import GgaScope
-from ..mask_modes import build_mask
+from ..wan.canvas import build_mask, crop_ego, model_input
 from .config import ConditioningConfig, TimestepConfig
 from .samples import TrainSample
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope, install_gga
+from ..wan.transformer import load_base
+from ..wan.weights import weights_hash
 from . import zero3
 from .config import OptimizerConfig, TrainConfig
 from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
 from .sharded import whole
-from .wan_base import load_base
-from .weights_file import weights_hash
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..canvas import crop_ego, model_input
 from ..gga.diffusers_processor import GgaScope
-from ..mask_modes import build_mask
 from ..progress import Progress, no_progress
-from ..released_sampling import make_scheduler, released_schedule
+from ..wan.canvas import build_mask, crop_ego, model_input
+from ..wan.schedule import make_scheduler, released_schedule
 from .config import ConditioningConfig
 from .samples import TrainSample
 

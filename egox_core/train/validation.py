@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from ..data.vae_encoder import VaeEncoder
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..metrics.image import psnr, ssim_map
 from ..video.writer import write_video
+from ..wan.vae import VaeEncoder
 from .config import ConditioningConfig, TrainConfig
 from .loss import flow_loss
 from .samples import CachedSamples, Item, TrainSample, noise_for, sample_generator

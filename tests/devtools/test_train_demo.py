@@ -25,11 +25,11 @@ from devtools.train_demo.settings import (
     LoraRound,
     VaeSettings,
 )
-from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import make_take
-from egox_core.wan_latents import LATENT_MEAN, LATENT_STD
+from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
+from egox_core.wan.vae import VaeEncoder
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")

@@ -8,13 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.canvas import check_canvas, check_sampled_latent, crop_ego, crop_exo, model_input, widen
 from egox_core.errors import EgoXInputError
-from egox_core.image_embedding import embedding_picture, noisy_canvas_latent
-from egox_core.mask_modes import build_mask
 from egox_core.sizes import latent_frames, latent_size
 from egox_core.types import Canvas
-from egox_core.wan_latents import denormalise_latent, normalise_latent
+from egox_core.wan.canvas import build_mask, check_canvas, check_sampled_latent, crop_ego, crop_exo, model_input, widen
+from egox_core.wan.latents import denormalise_latent, normalise_latent
+from egox_core.wan.vision import embedding_picture, noisy_canvas_latent
 
 T, H, W_EXO, W_EGO = 3, 14, 24, 14
 FLOAT32_ROUNDING = 1e-6  # one subtraction and one division a value of size about 4

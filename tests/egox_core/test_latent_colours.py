@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from egox_core.latent_colours import fit_latent_colours, latent_colours
+from egox_core.wan.latents import fit_latent_colours, latent_colours
 
 
 def clip(frames: int, height: int, width: int, seed: int) -> torch.Tensor:

@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from egox_core.errors import EgoXInputError
-from egox_core.key_table import BLOCK_PARTS, MODEL_PARTS
-from egox_core.lora_keys import (
+from egox_core.wan.lora_keys import (
+    BLOCK_PARTS,
+    MODEL_PARTS,
     attention_type,
     check_lora_fits,
     convert_lora,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from egox_core.lora_settings import contradictions, resolve_auto
+from egox_core.wan.lora_settings import contradictions, resolve_auto
 
 
 def test_auto_follows_the_file_else_released() -> None:

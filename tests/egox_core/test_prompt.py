@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from egox_core.errors import EgoXInputError
-from egox_core.prompt import clean_prompt, escape_emphasis, join_sections, split_sections
+from egox_core.wan.text import clean_prompt, escape_emphasis, join_sections, split_sections
 
 
 def test_sections_come_apart_and_together() -> None:

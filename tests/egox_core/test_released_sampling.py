@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.errors import EgoXInputError
-from egox_core.released_sampling import make_scheduler, released_schedule, sample_released, truncated_timesteps
+from egox_core.wan.schedule import make_scheduler, released_schedule, sample_released, truncated_timesteps
 
 
 @pytest.fixture(scope="module")

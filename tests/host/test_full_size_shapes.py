@@ -23,7 +23,7 @@ def test_it_is_the_whole_architecture(model):
 def test_a_complete_rank_256_lora_maps_onto_every_block(pack, model):
     import comfy.lora
 
-    keys = core(pack, "lora_keys")
+    keys = core(pack, "wan.lora_keys")
     file = wan_shapes.released_lora(pack, model)
     assert len(file) == 40 * 2 * 4 * 2  # blocks, attentions, q k v o, A and B
     lora = keys.convert_lora(file)
@@ -36,7 +36,7 @@ def test_a_complete_rank_256_lora_maps_onto_every_block(pack, model):
 
 
 def test_every_native_name_has_a_diffusers_one(pack, model):
-    keys = core(pack, "lora_keys")
+    keys = core(pack, "wan.lora_keys")
     names = [name for name, _ in model.diffusion_model.named_parameters()]
     diffusers = [keys.rename_parameter(name, "diffusers") for name in names]
     assert None not in diffusers and len(set(diffusers)) == len(names)

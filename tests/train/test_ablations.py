@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from egox_core.errors import EgoXInputError
 from egox_core.gga.diffusers_processor import install_gga
-from egox_core.lora_settings import contradictions
 from egox_core.train.checkpoints import checkpoint_folders, load_checkpoint
 from egox_core.train.config import ConditioningConfig, parse_config
 from egox_core.train.export import inspect
@@ -20,7 +19,8 @@ from egox_core.train.loss import flow_loss, noised_input
 from egox_core.train.model import make_trainable
 from egox_core.train.samples import CachedSamples
 from egox_core.train.sampling import sample_ego
-from egox_core.train.wan_base import load_base
+from egox_core.wan.lora_settings import contradictions
+from egox_core.wan.transformer import load_base
 
 ABLATIONS = {
     "no geometry": {"gga_mode": "off"}, "no prior": {"prior": "zero"}, "grey prior": {"prior": "none"},

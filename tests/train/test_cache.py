@@ -19,11 +19,11 @@ from egox_core.data.cache_build import CacheSettings, build_cache, clip_geometry
 from egox_core.data.cache_store import CacheReader
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import read_manifest
-from egox_core.data.text_encoder import make_text_encoder
-from egox_core.data.vae_encoder import VaeEncoder
 from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry, trainer_rays
 from egox_core.sizes import FRAMES_PER_LATENT
+from egox_core.wan.text import make_text_encoder
+from egox_core.wan.vae import VaeEncoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
@@ -157,7 +157,7 @@ def test_the_vae_equals_the_hosts(comfy_host):
     theirs.load_state_dict({k: v.float() for k, v in weights.items()})
     ours = VaeEncoder(VAE)
     frames = torch.rand(9, 32, 48, 3, generator=torch.Generator().manual_seed(0))
-    from egox_core.wan_latents import denormalise_latent
+    from egox_core.wan.latents import denormalise_latent
 
     with torch.no_grad():
         expected = theirs.encode((frames * 2 - 1).movedim(-1, 0)[None])
@@ -185,7 +185,7 @@ def test_text_and_vision_encoders_equal_the_hosts(comfy_host, tmp_path):
     import comfy.utils
     from safetensors import safe_open
 
-    from egox_core.data.vision_encoder import VisionEncoder
+    from egox_core.wan.vision import VisionEncoder
 
     made = subprocess.run([sys.executable, str(ROOT / "tools" / "make_standin_models.py"), "--all", "--out",
                            str(tmp_path)], cwd=ROOT, capture_output=True, text=True)

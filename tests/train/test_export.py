@@ -16,7 +16,7 @@ from egox_core.train.export import export, inspect
 from egox_core.train.loop import train
 from egox_core.train.lora import fuse, read_lora
 from egox_core.train.model import make_trainable
-from egox_core.train.wan_base import load_base
+from egox_core.wan.transformer import load_base
 
 
 @pytest.fixture(scope="module")

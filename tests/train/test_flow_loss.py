@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.canvas import crop_ego
 from egox_core.gga.bias import reference_attention
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
+from egox_core.wan.canvas import crop_ego
 
 pytest.importorskip("pydantic")
 

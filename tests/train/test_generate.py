@@ -68,7 +68,7 @@ def test_the_lora_says_how_it_wants_to_be_used(place):
 def test_geometry_and_lora_change_what_is_made(place):
     from egox_core.train.lora import fuse, read_lora
     from egox_core.train.samples import CachedSamples
-    from egox_core.train.wan_base import load_base
+    from egox_core.wan.transformer import load_base
 
     config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
     samples = CachedSamples(config, "train")

@@ -49,7 +49,7 @@ def make_base(file: Path, *, dim: int = 32, heads: int = 2, layers: int = 2, tex
     """A random Wan transformer as a single ComfyUI file."""
     from diffusers import WanTransformer3DModel
 
-    from egox_core.train.wan_base import save_native
+    from egox_core.wan.transformer import save_native
 
     torch.manual_seed(seed)
     model = WanTransformer3DModel(num_attention_heads=heads, attention_head_dim=dim // heads, in_channels=in_channels,

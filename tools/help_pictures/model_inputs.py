@@ -9,10 +9,10 @@ from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.record import exo_part
 from egox_core.gga.rows import BiasRows
-from egox_core.mask_modes import build_mask
 from egox_core.previews.attention import Heat, heat_picture
 from egox_core.previews.maps import coverage_preview
-from egox_core.released_sampling import released_schedule
+from egox_core.wan.canvas import build_mask
+from egox_core.wan.schedule import released_schedule
 
 from .curves import curves
 from .marks import marked

@@ -2,6 +2,11 @@
 
 The map is fitted on the clip's own two halves, whose pictures and latents are both known, so that it fits any VAE and
 costs no decoding.
+
+The fixed per-channel statistics of Wan 2.1's VAE: raw latent to model space and back.
+
+A host with its own latent format (ComfyUI) applies them itself; the trainer and the tests use these.
+Source: quirks 23, golden ``pack_mask``; the same numbers stand in every Wan 2.1 configuration.
 """
 
 from __future__ import annotations
@@ -12,10 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .sizes import FRAMES_PER_LATENT
+from ..sizes import CHANNELS, FRAMES_PER_LATENT
 
 RIDGE = 1e-3
 """Share of a latent's variance by which directions that the clip hardly has are held back."""
+LATENT_MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+               0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
+LATENT_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+              3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
 
 
 def fit_latent_colours(
@@ -45,3 +54,21 @@ def _latent_sized(frames: Tensor, size: torch.Size) -> Tensor:  # -> [t, h, w, 3
     first, rest = small[:1], small[1:1 + FRAMES_PER_LATENT * (t - 1)]
     grouped = rest.unflatten(0, (t - 1, FRAMES_PER_LATENT)).mean(1) if t > 1 else rest
     return torch.cat((first, grouped)).movedim(1, -1)
+
+
+def normalise_latent(raw: Tensor) -> Tensor:  # [B, 16, t, h, w] -> the same, model space
+    """(raw - mean) / std, channel by channel."""
+    mean, std = _statistics(raw)
+    return (raw - mean) / std
+
+
+def denormalise_latent(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] model space -> raw
+    """The inverse of :func:`normalise_latent`."""
+    mean, std = _statistics(latent)
+    return latent * std + mean
+
+
+def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+    shape = (1, CHANNELS, 1, 1, 1)
+    mean = torch.tensor(LATENT_MEAN, dtype=like.dtype, device=like.device).view(shape)
+    return mean, torch.tensor(LATENT_STD, dtype=like.dtype, device=like.device).view(shape)

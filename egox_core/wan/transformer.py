@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..lora_keys import convert_transformer
 from ..safe_files import write_whole
 from ..sizes import MODEL_CHANNELS
-from .weights_file import file_metadata, read_header
+from .lora_keys import convert_transformer
+from .weights import file_metadata, read_header
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata
 NATIVE_MARKER = "head.modulation"

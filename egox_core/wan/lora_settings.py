@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .gga.options import GGA_MODES
-from .gga.rays import RAY_MODES
-from .image_embedding import IMAGE_EMBEDDING_MODES
-from .mask_modes import MASK_MODES
+from ..gga.options import GGA_MODES
+from ..gga.rays import RAY_MODES
+from .canvas import MASK_MODES
+from .vision import IMAGE_EMBEDDING_MODES
 
 AUTO = "auto"
 FALLBACK = "released"

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..train.weights_file import read_header, weights_hash
-from ..wan_latents import denormalise_latent, normalise_latent
+from .latents import denormalise_latent, normalise_latent
+from .weights import read_header, weights_hash
 
 NATIVE_MARKER = "decoder.middle.0.residual.0.gamma"
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import EgoXInputError
+from ..errors import EgoXInputError
 
 if TYPE_CHECKING:
     from diffusers import UniPCMultistepScheduler
