@@ -77,7 +77,7 @@ class ModelRig:
                   "depth": self.depth, "trajectory": self.trajectory, "scheduler": "simple", "shift": 3.0,
                   "start_step": 0, "end_step": 10000, "add_noise": True, "leftover_noise": False, **self.gga_defaults,
                   **changes}
-        node = self.nodes("wan_sampler").EgoXWanSampler
+        node = self.nodes("sampling").EgoXWanSampler
         with torch.inference_mode():
             out = node.execute(self.model if model is None else model, seed=seed, steps=steps, cfg=cfg,
                                sampler=sampler, **inputs)

@@ -5,30 +5,21 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
-from .attention_capture import EgoXAttentionCapture
-from .attention_view import EgoXAttentionView
-from .build_scene import EgoXBuildScene
-from .conditioning import EgoXConditioning
+from .attention import EgoXAttentionCapture, EgoXAttentionView
+from .conditioning import EgoXConditioning, EgoXPrompt
 from .decode_ego_half import EgoXDecodeEgoHalf
 from .depth_align import EgoXDepthAlign
-from .ego_pose_input import EgoXEgoPoseInput
-from .evaluate import EgoXEvaluate
-from .fuse_scenes import EgoXFuseScenes
-from .labelled_grid import EgoXLabelledGrid
+from .ego_pose import EgoXEgoPoseInput, EgoXSaveTrajectory
+from .exo_cameras import EgoXRankExoCameras, EgoXUndistortExo
 from .load_exo_video import EgoXLoadExoVideo
 from .lora import EgoXLoadLora
 from .model_patch import EgoXModelPatch
-from .prompt import EgoXPrompt
-from .rank_exo_cameras import EgoXRankExoCameras
-from .released_sampling import EgoXReleasedSampling
 from .render_ego_prior import EgoXRenderEgoPrior
 from .sample_route import register as register_sample_route
-from .save_trajectory import EgoXSaveTrajectory
-from .scene_point_cloud import EgoXScenePointCloud
+from .sampling import EgoXReleasedSampling, EgoXWanSampler
+from .scene import EgoXBuildScene, EgoXFuseScenes, EgoXScenePointCloud
 from .scene_routes import register as register_scene_routes
-from .sweep import EgoXSweep
-from .undistort_exo import EgoXUndistortExo
-from .wan_sampler import EgoXWanSampler
+from .study import EgoXEvaluate, EgoXLabelledGrid, EgoXSweep
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     EgoXLoadExoVideo,

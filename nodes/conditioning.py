@@ -1,4 +1,7 @@
-"""EgoX Conditioning: exo video and ego prior become the canvas, the conditioning and the latent to sample."""
+"""EgoX Conditioning: exo video and ego prior become the canvas, the conditioning and the latent to sample.
+
+EgoX Prompt: the two sections, joined and cleaned for the text encoder.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from ..egox_core.types import Canvas
 from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, crop_ego
 from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
+from ..egox_core.wan.text import DEFAULT_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_picture
 from .io_types import EgoXCanvas
 from .lora_metadata import lora_metadata
@@ -154,3 +158,37 @@ def embedding_note(image_embedding: str, clip_vision: object | None, noise_seed:
     if image_embedding == "released" and noise_seed == SEED_UNKNOWN:
         return "picture embedding released, with seed 0 because noise_seed is not set"
     return f"picture embedding {image_embedding}"
+
+
+class EgoXPrompt(io.ComfyNode):
+    """The take's prompt, either section of it rewritten by hand, and a negative prompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXPrompt",
+            display_name="EgoX Prompt",
+            category="EgoX/model",
+            description="Joins what the exo camera sees and what the wearer sees into the prompt that the model was "
+                        "trained on. Parentheses stay plain characters.",
+            inputs=[
+                io.String.Input("prompt", default="", multiline=True, optional=True,
+                                tooltip="The take's prompt (from Ego Pose Input), with both sections."),
+                io.String.Input("exo_view", default="", multiline=True,
+                                tooltip="What the exo camera sees. Not empty: replaces the take's [Exo view] section."),
+                io.String.Input("ego_view", default="", multiline=True,
+                                tooltip="What the wearer sees and does. Not empty: replaces the [Ego view] section."),
+                io.String.Input("negative", default=DEFAULT_NEGATIVE, multiline=True,
+                                tooltip="What should not be seen; without effect at cfg 1."),
+            ],
+            outputs=[
+                io.String.Output(display_name="positive", tooltip="For the text encoder."),
+                io.String.Output(display_name="negative", tooltip="For the other text encoder."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, exo_view, ego_view, negative, prompt="") -> io.NodeOutput:
+        exo, ego = split_sections(prompt)
+        positive = join_sections(exo_view.strip() or exo, ego_view.strip() or ego)
+        return io.NodeOutput(*(escape_emphasis(clean_prompt(text)) for text in (positive, negative)))

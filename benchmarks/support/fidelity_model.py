@@ -128,7 +128,7 @@ def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     guider = comfy.samplers.CFGGuider(patched)
     guider.set_conds([[tensors["in.text_embeds"], dict(known)]], [[tensors["in.negative_text_embeds"], dict(known)]])
     guider.set_cfg(CFG)
-    sampler, sigmas = nodes(pack, "released_sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
+    sampler, sigmas = nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
     before_step: list[Tensor] = []
     end = guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True,
                         callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()))

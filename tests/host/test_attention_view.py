@@ -19,14 +19,14 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 def capture(rig, model, step: int = 1, block: int = BLOCK):
-    return rig.nodes("attention_capture").EgoXAttentionCapture.execute(model, step, block).result
+    return rig.nodes("attention").EgoXAttentionCapture.execute(model, step, block).result
 
 
 def view(rig, attention, **changes):
     exo, prior = model_rig.clip_pictures(rig.size)
     inputs = {"exo_images": exo, "ego_images": prior, "ego_x": 20, "ego_y": 9, "frame": 5, "all_frames": False,
               "exo_frames": "same frame", "head": -1, **changes}
-    return rig.nodes("attention_view").EgoXAttentionView.execute(attention, **inputs)
+    return rig.nodes("attention").EgoXAttentionView.execute(attention, **inputs)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_sampler_custom_advanced_with_cfg_guider(rig, name: str) -> None:
 
     def run(model):
         if name == "released":
-            sampler, sigmas = rig.nodes("released_sampling").EgoXReleasedSampling.execute(3, 3.0).result
+            sampler, sigmas = rig.nodes("sampling").EgoXReleasedSampling.execute(3, 3.0).result
         else:
             sampler = comfy.samplers.sampler_object(name)
             sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 3)
@@ -76,7 +76,7 @@ def test_sampler_node_equals_the_graph_with_ksampler(rig, name: str) -> None:
 
 
 def test_sampler_node_equals_the_graph_with_released_sampling(rig) -> None:
-    sampler, sigmas = rig.nodes("released_sampling").EgoXReleasedSampling.execute(4, 3.0).result
+    sampler, sigmas = rig.nodes("sampling").EgoXReleasedSampling.execute(4, 3.0).result
     expected = custom_advanced(rig.patch(), sampler, sigmas, rig, seed=5, cfg=3.0)
     assert torch.equal(rig.wan_sample(sampler="released", steps=4), expected)
 

@@ -34,7 +34,7 @@ def takes(pack: ModuleType, comfy_host) -> Path:
 
 @pytest.mark.parametrize("use_depth", [True, False])
 def test_ranking(pack: ModuleType, takes: Path, use_depth: bool) -> None:
-    from egox_pack.nodes.rank_exo_cameras import EgoXRankExoCameras
+    from egox_pack.nodes.exo_cameras import EgoXRankExoCameras
 
     best, coverage, report = EgoXRankExoCameras.execute("exo_takes/off\nexo_takes/near\n", use_depth, 2).args
     assert best == "exo_takes/near" and 0.1 < coverage < 1
@@ -44,7 +44,7 @@ def test_ranking(pack: ModuleType, takes: Path, use_depth: bool) -> None:
 
 def test_ranking_refuses(pack: ModuleType, takes: Path) -> None:
     from egox_pack.egox_core.errors import EgoXInputError
-    from egox_pack.nodes.rank_exo_cameras import EgoXRankExoCameras
+    from egox_pack.nodes.exo_cameras import EgoXRankExoCameras
 
     for text, message in (("", "no folder"), ("exo_takes/none", "not there"), ("../exo_takes", "leads out")):
         with pytest.raises(EgoXInputError, match=message):
@@ -55,7 +55,7 @@ def test_fusing(pack: ModuleType, takes: Path) -> None:
     from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.takes.depth_files import load_depth_file
     from egox_pack.egox_core.takes.meta import read_meta
-    from egox_pack.nodes.fuse_scenes import EgoXFuseScenes
+    from egox_pack.nodes.scene import EgoXFuseScenes
 
     scenes = []
     for name in ("near", "off"):
@@ -72,7 +72,7 @@ def test_fusing(pack: ModuleType, takes: Path) -> None:
 def test_undistorting(pack: ModuleType) -> None:
     from egox_pack.egox_core.cameras.model import camera_from_json
     from egox_pack.egox_core.errors import EgoXInputError
-    from egox_pack.nodes.undistort_exo import EgoXUndistortExo, calibrated_camera
+    from egox_pack.nodes.exo_cameras import EgoXUndistortExo, calibrated_camera
 
     calibration = (800.0, 0.0, 480.0, 262.0, 960, 0.02, 0.01, 0.0, 0.0)
     frames, seen, camera = EgoXUndistortExo.execute(torch.rand(2, 68, 120, 3), *calibration, "inside").args
@@ -88,8 +88,7 @@ def test_undistorting(pack: ModuleType) -> None:
 
 def test_saving_and_reading_again(pack: ModuleType, takes: Path, comfy_host) -> None:
     from egox_pack.egox_core.takes.colmap import read_colmap
-    from egox_pack.nodes.ego_pose_input import EgoXEgoPoseInput
-    from egox_pack.nodes.save_trajectory import BLENDER, COLMAP, OWN, EgoXSaveTrajectory
+    from egox_pack.nodes.ego_pose import BLENDER, COLMAP, OWN, EgoXEgoPoseInput, EgoXSaveTrajectory
 
     def pose(file: str):
         return EgoXEgoPoseInput.execute("file", file, "", "auto", 48, 0.0, *[0.0] * 6, "[]", "pinhole", 24.0, 20.0,

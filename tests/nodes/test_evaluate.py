@@ -13,7 +13,7 @@ pytest.importorskip("torchmetrics")
 
 @pytest.fixture(scope="module")
 def node(pack):
-    return importlib.import_module(f"{pack.__name__}.nodes.evaluate").EgoXEvaluate
+    return importlib.import_module(f"{pack.__name__}.nodes.study").EgoXEvaluate
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ FULL_FPS = 20.0
 
 def prior_of(pack: ModuleType, **choice) -> tuple[torch.Tensor, torch.Tensor]:
     """Stages 1 to 4 through the nodes; prior [T, H, W, 3] and coverage [T, H, W]."""
-    from egox_pack.nodes.build_scene import EgoXBuildScene
     from egox_pack.nodes.depth_align import EgoXDepthAlign
-    from egox_pack.nodes.ego_pose_input import EgoXEgoPoseInput
+    from egox_pack.nodes.ego_pose import EgoXEgoPoseInput
     from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
+    from egox_pack.nodes.scene import EgoXBuildScene
 
     def run(node, **inputs):
         given = {i.id: i.default for i in node.define_schema().inputs if getattr(i, "default", None) is not None}

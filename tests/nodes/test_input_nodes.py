@@ -82,7 +82,7 @@ def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
 
 
 def pose_node(pack: ModuleType, **changes):
-    from egox_pack.nodes.ego_pose_input import KEYFRAMES_EXAMPLE, EgoXEgoPoseInput
+    from egox_pack.nodes.ego_pose import KEYFRAMES_EXAMPLE, EgoXEgoPoseInput
 
     values = {"source": "file", "file": "clips/meta.json", "entry": "", "camera": "auto", "size": 48, "smooth_s": 0.0,
               **dict.fromkeys(("x", "y", "z", "yaw", "pitch", "roll"), 0.0), "keyframes": KEYFRAMES_EXAMPLE,

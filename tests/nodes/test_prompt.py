@@ -6,7 +6,7 @@ import importlib
 
 
 def run(pack, **inputs):
-    node = importlib.import_module(f"{pack.__name__}.nodes.prompt").EgoXPrompt
+    node = importlib.import_module(f"{pack.__name__}.nodes.conditioning").EgoXPrompt
     return node.execute(**{"exo_view": "", "ego_view": "", "negative": "blurry", **inputs}).result
 
 

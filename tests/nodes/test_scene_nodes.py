@@ -18,7 +18,7 @@ def take(pack: ModuleType, comfy_host):
 
 @pytest.fixture(scope="module")
 def scene(take):
-    from egox_pack.nodes.build_scene import EgoXBuildScene
+    from egox_pack.nodes.scene import EgoXBuildScene
 
     return EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto", 0.3).args[0]
 
@@ -67,7 +67,7 @@ def test_widgets_override_the_preset(take, scene) -> None:
 
 
 def test_host_masks_stand_in_for_the_depths_own(take) -> None:
-    from egox_pack.nodes.build_scene import EgoXBuildScene
+    from egox_pack.nodes.scene import EgoXBuildScene
 
     nothing = torch.zeros(1, 64, 64)  # what the host's loaders give for "no mask"
     still = torch.zeros(5, 64, 128)
@@ -82,7 +82,7 @@ def test_host_masks_stand_in_for_the_depths_own(take) -> None:
 def test_point_cloud_is_a_ply_the_host_can_save(scene, tmp_path) -> None:
     from egox_pack.egox_core.errors import EgoXInputError
     from egox_pack.egox_core.scene.points import read_ply
-    from egox_pack.nodes.scene_point_cloud import EgoXScenePointCloud
+    from egox_pack.nodes.scene import EgoXScenePointCloud
 
     whole = EgoXScenePointCloud.execute(scene, 1, "y up").args[0]
     assert whole.format == "ply"

@@ -1,4 +1,7 @@
-"""Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate nodes."""
+"""Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate nodes.
+
+EgoX Released Sampling: the authors' solver and schedule as a native SAMPLER and SIGMAS.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,6 @@ from .lora_metadata import lora_metadata
 from .model_patch import KEY, patch_model
 from .picture_embedding import released_embedding
 from .prepare_sampling import check_conditioning
-from .released_sampling import SHIFT_TOOLTIP, released_sampler
 from .time_left import TimeLeft
 from .wan_guard import has_image_embedding
 
@@ -32,9 +34,57 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..egox_core.types import Canvas
+from ..egox_core.wan.schedule import (
+    make_scheduler,
+    released_schedule,
+    sample_released,
+)
 
+SHIFT_TOOLTIP = (
+    "Flow shift of the schedule. 3.0 is assumed for the released model (its configuration could not be read; a "
+    "sibling model's shows 3.0), higher values spend more steps on the coarse picture."
+)
 RELEASED = "released"
 LAST_STEP = 10000
+
+
+def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, object]:
+    """The host's sampler object and the sigmas [steps + 1] of the released inference.
+
+    Raises:
+        EgoXInputError: steps or shift out of range.
+        ImportError: diffusers is missing.
+    """
+    schedule = released_schedule(steps, flow_shift)
+    make_scheduler(schedule[0], schedule)  # a missing or unfit diffusers is found here, not at the first step
+    return comfy.samplers.KSAMPLER(sample_released, extra_options={"schedule": schedule}), schedule[0]
+
+
+class EgoXReleasedSampling(io.ComfyNode):
+    """diffusers' UniPC with the golden sigma table, truncated timesteps and unscaled initial noise."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXReleasedSampling",
+            display_name="EgoX Released Sampling",
+            category="EgoX/model",
+            description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
+            inputs=[
+                io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999, tooltip="Sampling steps; the authors use "
+                                                                                      "50."),
+                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01,
+                               tooltip=SHIFT_TOOLTIP),
+            ],
+            outputs=[
+                io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
+                io.Sigmas.Output(display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, steps, shift) -> io.NodeOutput:
+        return io.NodeOutput(*released_sampler(steps, shift))
 
 
 class EgoXWanSampler(io.ComfyNode):

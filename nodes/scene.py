@@ -1,0 +1,128 @@
+"""Build Scene: exo frames and depth become points; no ego pose is needed.
+
+Fuse Scenes: several exo cameras of one event become one scene.
+
+Scene to Point Cloud: the scene as a PLY file, for the host's preview and save nodes and for other programs.
+"""
+
+from __future__ import annotations
+
+import io as bytes_io
+from dataclasses import replace
+
+from comfy_api.latest import Types, io, ui
+
+from ..egox_core.depth.resample import fit_host_mask
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
+from ..egox_core.scene.fusion import fuse_scenes
+from ..egox_core.scene.points import scene_points, write_ply
+from ..egox_core.types import DepthVideo
+from .host_progress import host_progress
+from .io_types import EgoXDepth, EgoXScene
+
+
+class EgoXBuildScene(io.ComfyNode):
+    """The static background over the whole clip, and what moves in each frame."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXBuildScene",
+            display_name="Build Scene",
+            category="EgoX/geometry",
+            description="Turns the exo video and its depth into a cloud of points: the static background, fused over "
+                        "the whole clip, and the moving points of each frame.",
+            inputs=[
+                io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video."),
+                EgoXDepth.Input("depth", tooltip="Their depth in metres, from Depth Align."),
+                io.Mask.Input("dynamic_mask", optional=True,
+                              tooltip="What moves, for example a SAM3 track. Overrides the depth's own mask."),
+                io.Mask.Input("sky_mask", optional=True, tooltip="Sky: it has no depth and is left out."),
+                io.Combo.Input("moving", options=list(MOVING_CHOICES), default="auto",
+                               tooltip="What counts as moving. auto: the mask or, without one, what differs from the "
+                                       "background in depth or colour. mask: the mask only. none: all is static."),
+                io.Float.Input("edge_filter", default=SceneOptions().max_edge, min=0.01, max=10.0, step=0.01,
+                               advanced=True,
+                               tooltip="Points whose depth steps by more than this share to a neighbour are dropped: "
+                                       "they hang in the air between two surfaces. Render Ego Prior filters finer."),
+            ],
+            outputs=[EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior.")],
+        )
+
+    @classmethod
+    def execute(cls, exo_images, depth, moving, edge_filter, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
+        options = SceneOptions(dynamic=moving, max_edge=edge_filter)
+        depth = with_masks(depth, dynamic_mask, sky_mask)
+        scene = build_scene(exo_images[..., :3].cpu(), depth, options, progress=host_progress())
+        text = f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
+        return io.NodeOutput(scene, ui=ui.PreviewText("\n".join([text, *scene.notes])))
+
+
+def with_masks(depth: DepthVideo, dynamic_mask, sky_mask) -> DepthVideo:
+    """The depth with the host's masks in place of its own; an empty or missing one leaves it as it is."""
+    frames, height, width = depth.depth_m.shape
+    for name, mask in (("dynamic", dynamic_mask), ("sky", sky_mask)):
+        fitted = None if mask is None else fit_host_mask(mask, frames, height, width, f"{name} mask")
+        if fitted is not None:
+            depth = replace(depth, **{name: fitted})
+    return depth
+
+
+class EgoXFuseScenes(io.ComfyNode):
+    """Two to four scenes in one world in, one scene out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXFuseScenes",
+            display_name="Fuse Scenes",
+            category="EgoX/geometry",
+            description="Joins the points of several exo cameras whose poses share a world and whose clips show the "
+                        "same moments, so that what one camera does not see another one may.",
+            inputs=[
+                EgoXScene.Input("scene_1", tooltip="The scene of the first exo camera; the one the model is shown."),
+                EgoXScene.Input("scene_2", tooltip="The scene of the second exo camera, with its own pose."),
+                EgoXScene.Input("scene_3", optional=True, tooltip="The scene of a third exo camera."),
+                EgoXScene.Input("scene_4", optional=True, tooltip="The scene of a fourth exo camera."),
+            ],
+            outputs=[EgoXScene.Output(display_name="scene", tooltip="All points, for Render Ego Prior.")],
+        )
+
+    @classmethod
+    def execute(cls, scene_1, scene_2, scene_3=None, scene_4=None) -> io.NodeOutput:
+        scenes = [scene for scene in (scene_1, scene_2, scene_3, scene_4) if scene is not None]
+        fused = fuse_scenes(scenes)
+        text = f"{len(fused.static):,} static points of {len(scenes)} cameras, {fused.frame_count} frames"
+        return io.NodeOutput(fused, ui=ui.PreviewText(text))
+
+
+class EgoXScenePointCloud(io.ComfyNode):
+    """Static points and one frame's moving ones, as the host's 3D file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXScenePointCloud",
+            display_name="EgoX Scene to Point Cloud",
+            category="EgoX/geometry",
+            description="The scene as a PLY point cloud, for Preview Point Cloud, Save Point Cloud and other programs.",
+            inputs=[
+                EgoXScene.Input("scene", tooltip="The points, from EgoX Build Scene."),
+                io.Int.Input("frame", default=0, min=-1, max=100000,
+                             tooltip="Whose moving points are added. -1: the static background alone."),
+                io.Combo.Input("axes", options=["y up", "y down"], default="y up",
+                               tooltip="y up, z backward: as 3D viewers expect. y down, z forward: the pack's own."),
+            ],
+            outputs=[io.File3DPLY.Output(display_name="model_3d", tooltip="The PLY file.")],
+        )
+
+    @classmethod
+    def execute(cls, scene, frame, axes) -> io.NodeOutput:
+        if frame >= scene.frame_count:
+            raise EgoXInputError("frame", got=frame, expected=f"-1 to {scene.frame_count - 1}",
+                                 fix="choose a frame of the clip")
+        file = bytes_io.BytesIO()
+        write_ply(scene_points(scene, None if frame < 0 else frame), file, y_up=axes == "y up")
+        file.seek(0)
+        return io.NodeOutput(Types.File3D(file, "ply"))
