@@ -20,10 +20,9 @@ from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from ..egox_core.wan.text import DEFAULT_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_picture
+from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embedding
 from .io_types import EgoXCanvas
 from .lora_metadata import lora_metadata
-from .picture_embedding import encode_picture, released_embedding
-from .vae_tiling import TILE_TOOLTIP, encode_video
 from .wan_guard import check_model, has_image_embedding
 
 SEED_UNKNOWN = -1

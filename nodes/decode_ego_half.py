@@ -11,9 +11,9 @@ from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 from ..egox_core.wan.canvas import crop_ego
 from .clip_preview import Stream, clip_fps, preview_ui
-from .host_progress import host_progress
+from .host.progress import host_progress
+from .host.vae import TILE_TOOLTIP, decode_video
 from .io_types import EgoXTrajectory
-from .vae_tiling import TILE_TOOLTIP, decode_video
 
 FROM_TRAJECTORY = "from trajectory"
 

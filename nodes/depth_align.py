@@ -22,10 +22,9 @@ from ..egox_core.progress import Progress
 from ..egox_core.takes.exo_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.types import FrameSelection, TakeMeta
-from .beside_video import DEPTH_NAME, META_NAME, beside_video
 from .clip_preview import Stream, clip_fps, preview_ui
-from .host_paths import fingerprint, resolve
-from .host_progress import host_progress
+from .host.paths import DEPTH_NAME, META_NAME, beside_video, fingerprint, resolve
+from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")

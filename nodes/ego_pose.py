@@ -21,8 +21,7 @@ from ..egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from ..egox_core.trajectory.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
-from .beside_video import META_NAME, beside_video
-from .host_paths import fingerprint, list_files, resolve
+from .host.paths import META_NAME, beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .pose_camera import AUTO, CUSTOM, DEFAULT_PRESET, chosen_camera
 from .pose_editor_data import editor_data

@@ -24,8 +24,8 @@ from ..egox_core.takes.take import META_PRESET, find_depth
 from ..egox_core.takes.trajectory_files import meta_trajectory
 from ..egox_core.types import CameraTrajectory
 from ..egox_core.video.reproject import undistort, undistorted_camera
-from .host_paths import resolve
-from .host_progress import host_progress
+from .host.paths import resolve
+from .host.progress import host_progress
 
 EGO_SIZE = 448
 

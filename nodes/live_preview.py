@@ -15,7 +15,7 @@ from ..egox_core.previews.sheets import make_sheets
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from ..egox_core.wan.latents import latent_colours
 from .clip_preview import DEFAULT_FPS
-from .step_listener import StepListener, running_server
+from .host.steps import StepListener, running_server
 
 EVENT = "egox.live"
 

@@ -13,9 +13,8 @@ from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.reader import VIDEO_SUFFIXES, VideoSource, held_info, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import VideoInfo, select_frames
-from .beside_video import TAKE_FILES
-from .host_paths import fingerprint, list_files, resolve
-from .host_progress import host_progress
+from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
+from .host.progress import host_progress
 from .io_types import EgoXFrames
 
 

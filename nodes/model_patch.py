@@ -16,7 +16,7 @@ from ..egox_core.wan.canvas import build_mask, check_canvas, crop_exo
 from ..egox_core.wan.lora_settings import contradictions
 from .attention_override import GeometryGuidance
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
-from .host_progress import host_progress
+from .host.progress import host_progress
 from .io_types import EgoXCanvas
 from .lora_metadata import lora_metadata
 from .prepare_sampling import SamplingCheck, WholeCanvasMemory

@@ -16,7 +16,7 @@ from ..egox_core.prior.render import render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.types import DepthVideo, EgoPrior
 from .clip_preview import Stream, clip_fps, preview_ui
-from .host_progress import host_progress
+from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 
 PRESET = "preset"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..egox_core.errors import EgoXInputError
-from .host_paths import resolve
+from .host.paths import resolve
 from .same_origin import refuse
 
 PATH = "/egox/sample_video"

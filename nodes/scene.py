@@ -18,7 +18,7 @@ from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
 from ..egox_core.scene.fusion import fuse_scenes
 from ..egox_core.scene.points import scene_points, write_ply
 from ..egox_core.types import DepthVideo
-from .host_progress import host_progress
+from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 
 

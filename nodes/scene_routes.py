@@ -22,7 +22,7 @@ from ..egox_core.editor.paths import ClipMoments, clip_moments, export_path, imp
 from ..egox_core.editor.queries import lens_outline, pick_point
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.trajectory.poses import validate_w2c
-from .host_paths import resolve
+from .host.paths import resolve
 from .pose_camera import camera_of_widgets
 from .same_origin import is_same_origin, number, read_body, refuse, whole_number
 from .scene_store import SCENES, HeldScene, jpeg

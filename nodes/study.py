@@ -19,7 +19,7 @@ from ..egox_core.metrics.image import check_pair
 from ..egox_core.metrics.sweep import read_numbers, sweep_points
 from ..egox_core.previews.grid import labelled_grid
 from ..egox_core.types import ObjectMasks
-from .host_progress import host_progress
+from .host.progress import host_progress
 
 
 class EgoXEvaluate(io.ComfyNode):

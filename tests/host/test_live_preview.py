@@ -37,7 +37,7 @@ def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler) -> None:
     live, listener, sampler_node = (rig.nodes(name) for name in ("live_preview", "step_listener", "wan_sampler"))
     plain = rig.wan_sample(sampler=sampler)
     page = Page()
-    for module in (live, rig.nodes("time_left")):
+    for module in (live, rig.nodes("host.steps")):
         monkeypatch.setattr(module, "running_server", lambda: page)
     monkeypatch.setattr(sampler_node.EgoXWanSampler, "hidden", type("Hidden", (), {"unique_id": "7"}), raising=False)
     assert torch.equal(rig.wan_sample(sampler=sampler), plain)

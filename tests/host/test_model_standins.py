@@ -38,7 +38,7 @@ def test_committed_files_are_small(repo_root: Path) -> None:
 
 
 def test_stock_loaders_take_the_shipped_models(pack, repo_root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folders = importlib.import_module(f"{pack.__name__}.nodes.model_folders")
+    folders = importlib.import_module(f"{pack.__name__}.nodes.host.paths")
     folders.add_model_folders()
     import folder_paths
 

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def paths(pack: ModuleType):
-    from egox_pack.nodes import host_paths
+    from egox_pack.nodes.host import paths as host_paths
 
     return host_paths
 

@@ -2,6 +2,10 @@
 
 A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``, not by an absolute
 path, not by a symlink that leads out.
+
+Depth and poses that lie beside the exo video, as in a take's folder: found without being named again.
+
+The pack's ``models/`` folders among the host's search paths, so that its small models show in stock loaders.
 """
 
 from __future__ import annotations
@@ -12,12 +16,19 @@ from pathlib import Path, PurePosixPath
 
 import folder_paths
 
-from ..egox_core.errors import EgoXInputError
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.types import FrameSelection
 
-PACK_ROOT = Path(__file__).resolve().parent.parent
+PACK_ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = PACK_ROOT / "sample"
 LIST_LIMIT = 4000
 """Files looked at for a drop-down list; an input folder with more is still usable by typing or uploading."""
+DEPTH_NAME, META_NAME = "depth.npz", "meta.json"
+TAKE_FILES = (DEPTH_NAME, META_NAME)
+MODELS_ROOT = Path(__file__).resolve().parents[2] / "models"
+ROOTS = (MODELS_ROOT, MODELS_ROOT / "demo")
+"""The stand-ins, and the small trained model."""
+KINDS = ("diffusion_models", "vae", "loras")
 
 
 def input_roots() -> list[Path]:
@@ -115,3 +126,27 @@ def _outside(name: str, what: str) -> EgoXInputError:
     return EgoXInputError(what, got=f"{name!r}, which leads out of the host's folders",
                           expected="a file inside the input, output, temp or model folders, or the pack's sample/",
                           fix="copy the file into the input folder")
+
+
+def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
+    """The file ``name`` in the folder of the exo video, or None where there is none.
+
+    Raises:
+        EgoXInputError: it leads out of the host's folders (a symlink).
+    """
+    if frames is None or frames.source_path is None:
+        return None
+    path = Path(frames.source_path).parent / name
+    return resolve(str(path), name) if path.is_file() else None
+
+
+def add_model_folders(roots: tuple[Path, ...] = ROOTS) -> None:
+    """Append the pack's model folders to the host's search paths; calling it again changes nothing.
+
+    They go to the end, so that a file of the same name in the user's own folders wins, and "save to models" nodes,
+    which write into the first path, never write into the pack.
+    """
+    for folder, kind in ((root / kind, kind) for root in roots for kind in KINDS):
+        known = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}
+        if folder.is_dir() and folder.resolve() not in known:
+            folder_paths.add_model_folder_path(kind, str(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.model_management
 import comfy.utils
 
-from ..egox_core.progress import Progress
+from ...egox_core.progress import Progress
 
 
 def host_progress(total: int = 1) -> Progress:

@@ -1,0 +1,71 @@
+"""The host's VAE, whole or in tiles, by one rule for encoding and decoding.
+
+What CLIP vision sees, by the host's VAE, noise and CLIP vision; for conditioning and for the sampler node.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
+import comfy.latent_formats
+import comfy.sample
+import torch
+
+from ...egox_core.wan.vision import embedding_picture
+
+if TYPE_CHECKING:
+    from comfy.clip_vision import ClipVisionModel, Output
+    from comfy.sd import VAE
+
+TILE_TOOLTIP = (
+    "Edge of a VAE tile in pixels; 0 works on the whole picture at once, which is exact and fastest. Use 256 where "
+    "memory is short. (The host falls back to tiles by itself when it runs out of memory.)"
+)
+
+
+def encode_video(
+    vae: VAE,
+    images: Tensor,  # [T, H, W, 3] float32 0...1
+    tile_size: int = 0,  # px; 0: whole
+) -> Tensor:  # [1, 16, t, h, w] raw VAE latent (its mean, the host never samples the posterior)
+    """One clip through the host's video VAE."""
+    if tile_size == 0:
+        return vae.encode(images)
+    return vae.encode_tiled(images, tile_x=tile_size, tile_y=tile_size, overlap=tile_size // 4)
+
+
+def decode_video(
+    vae: VAE,
+    latent: Tensor,  # [B, 16, t, h, w] raw VAE latent
+    tile_size: int = 0,  # px; 0: whole
+) -> Tensor:  # [B * T, H, W, 3] float32 0...1
+    """Clips through the host's video VAE, batches one after the other, as its own decode node gives them."""
+    if tile_size == 0:
+        images = vae.decode(latent)
+    else:
+        tile = max(tile_size // vae.spacial_compression_decode(), 2)
+        images = vae.decode_tiled(latent, tile_x=tile, tile_y=tile, overlap=tile // 4)
+    return images.reshape(-1, *images.shape[-3:])
+
+
+def released_embedding(vae: VAE, clip_vision: ClipVisionModel, exo_latent: Tensor, ego_latent: Tensor,
+                       seed: int) -> Output:
+    """The embedding of the released inference: first frame of the decoded canvas [exo | noise].
+
+    The noise is the host's own for ``seed`` and the ego latent's shape, so that it is the noise that a sampler with
+    the same seed starts from. exo_latent [B, 16, t, h, w_exo] and ego_latent [1, 16, t, h, w_ego] are raw.
+    """
+    noise = comfy.sample.prepare_noise(torch.zeros_like(ego_latent[:1], device="cpu"), seed)
+    return encode_picture(clip_vision, embedding_picture(
+        "released", exo_latent=exo_latent, ego_noise=noise,
+        to_raw=comfy.latent_formats.Wan21().process_out, decode=lambda latent: vae.decode(latent)[:, 0],
+    ))
+
+
+def encode_picture(clip_vision: ClipVisionModel, picture: Tensor) -> Output:  # picture [1, H, W, 3] 0...1
+    """Shortest edge to CLIP's size and the centre cut out, as the released processor does (quirks 28)."""
+    return clip_vision.encode_image(picture, crop=True)
