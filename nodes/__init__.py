@@ -14,11 +14,11 @@ from .exo_cameras import EgoXRankExoCameras, EgoXUndistortExo
 from .load_exo_video import EgoXLoadExoVideo
 from .lora import EgoXLoadLora
 from .model_patch import EgoXModelPatch
+from .page.routes import register as register_scene_routes
+from .page.routes import register_sample_route
 from .render_ego_prior import EgoXRenderEgoPrior
-from .sample_route import register as register_sample_route
 from .sampling import EgoXReleasedSampling, EgoXWanSampler
 from .scene import EgoXBuildScene, EgoXFuseScenes, EgoXScenePointCloud
-from .scene_routes import register as register_scene_routes
 from .study import EgoXEvaluate, EgoXLabelledGrid, EgoXSweep
 
 NODES: tuple[type[io.ComfyNode], ...] = (

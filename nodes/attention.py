@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 from ..egox_core.gga.record import AttentionRows, attention_rows, ego_query
 from ..egox_core.previews.attention import attention_grid, exo_share, frame_of_latent, heat_picture, heats
 from ..egox_core.sizes import FRAMES_PER_LATENT
-from .clip_preview import Stream, preview_ui
 from .host.progress import host_progress
+from .page.previews import Stream, preview_ui
 
 CAPTURE_KEY = "egox_attention"
 CAPTURE_MARK = "egox_capture"

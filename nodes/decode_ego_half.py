@@ -10,10 +10,10 @@ from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 from ..egox_core.wan.canvas import crop_ego
-from .clip_preview import Stream, clip_fps, preview_ui
 from .host.progress import host_progress
 from .host.vae import TILE_TOOLTIP, decode_video
 from .io_types import EgoXTrajectory
+from .page.previews import Stream, clip_fps, preview_ui
 
 FROM_TRAJECTORY = "from trajectory"
 

@@ -22,10 +22,10 @@ from ..egox_core.progress import Progress
 from ..egox_core.takes.exo_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.types import FrameSelection, TakeMeta
-from .clip_preview import Stream, clip_fps, preview_ui
 from .host.paths import DEPTH_NAME, META_NAME, beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
+from .page.previews import Stream, clip_fps, preview_ui
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")

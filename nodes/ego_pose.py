@@ -23,9 +23,8 @@ from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_trac
 from ..egox_core.types import FrameSelection
 from .host.paths import META_NAME, beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
-from .pose_camera import AUTO, CUSTOM, DEFAULT_PRESET, chosen_camera
-from .pose_editor_data import editor_data
-from .scene_store import SCENES
+from .page.editor_data import AUTO, CUSTOM, DEFAULT_PRESET, chosen_camera, editor_data
+from .page.scenes import SCENES
 
 BESIDE = "meta.json beside the video"
 KEYFRAMES_EXAMPLE = """[

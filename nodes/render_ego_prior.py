@@ -15,9 +15,9 @@ from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptio
 from ..egox_core.prior.render import render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.types import DepthVideo, EgoPrior
-from .clip_preview import Stream, clip_fps, preview_ui
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
+from .page.previews import Stream, clip_fps, preview_ui
 
 PRESET = "preset"
 

@@ -19,14 +19,13 @@ import nodes as host_nodes
 
 from ..egox_core.wan.canvas import check_sampled_latent
 from ..egox_core.wan.schedule import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
-from .clip_preview import clip_fps
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import EgoXCanvas
-from .live_preview import LivePreview
 from .lora_metadata import lora_metadata
 from .model_patch import KEY, patch_model
+from .page.previews import LivePreview, clip_fps
 from .prepare_sampling import check_conditioning
 from .wan_guard import has_image_embedding
 

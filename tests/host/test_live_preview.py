@@ -58,7 +58,7 @@ def test_fitted_colours_are_those_of_the_raw_latent(rig) -> None:
     import comfy.latent_formats
 
     colours = model_rig.core(rig.pack, "latent_colours")
-    live = rig.nodes("live_preview").LivePreview("7", rig.canvas.latent_colours, None)
+    live = rig.nodes("page.previews").LivePreview("7", rig.canvas.latent_colours, None)
     latent_format = comfy.latent_formats.Wan21()
     drawn = live.colours(latent_format.process_in(rig.canvas.prior_latent.float()), latent_format)
     assert drawn.shape == (3, 4, 4, 3)
@@ -73,5 +73,5 @@ def test_without_a_fit_the_colours_are_the_hosts_own(rig) -> None:
     latent_format, x0 = comfy.latent_formats.Wan21(), torch.randn(1, 16, 2, 4, 4)
     host = latent_preview.Latent2RGBPreviewer(latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias)
     expected = np.asarray(host.decode_latent_to_preview(x0), np.float32) / 255
-    drawn = rig.nodes("live_preview").LivePreview("7", None, None).colours(x0, latent_format)[0].numpy()
+    drawn = rig.nodes("page.previews").LivePreview("7", None, None).colours(x0, latent_format)[0].numpy()
     assert np.abs(drawn - expected).max() <= 1 / 255, "the host truncates to bytes"

@@ -16,7 +16,7 @@ from tools import make_standin_models as standins
 
 @pytest.fixture(scope="module")
 def clip_preview(pack):
-    return importlib.import_module(f"{pack.__name__}.nodes.clip_preview")
+    return importlib.import_module(f"{pack.__name__}.nodes.page.previews")
 
 
 def sheet_sizes(stream: dict) -> list[tuple[int, int]]:

@@ -25,7 +25,7 @@ def scene(pack: ModuleType):
 
 
 def store(pack: ModuleType, **options):
-    from egox_pack.nodes.scene_store import SceneStore
+    from egox_pack.nodes.page.scenes import SceneStore
 
     return SceneStore(**options)
 
@@ -53,7 +53,7 @@ def test_the_same_scene_keeps_its_token(pack: ModuleType, scene) -> None:
 
 
 def test_their_bytes_are_capped(pack: ModuleType, scene) -> None:
-    from egox_pack.nodes.scene_store import held_bytes
+    from egox_pack.nodes.page.scenes import held_bytes
 
     size = store(pack).put(*scene).bytes_held
     assert size == held_bytes((scene[0], scene[1])) + 15 * len(store(pack).put(*scene).static)
@@ -89,7 +89,7 @@ def test_renewals_change_the_nodes_fingerprint(pack: ModuleType, scene) -> None:
 
 def test_a_page_of_another_origin(pack: ModuleType) -> None:
     from aiohttp.test_utils import make_mocked_request
-    from egox_pack.nodes.same_origin import is_same_origin
+    from egox_pack.nodes.page.requests import is_same_origin
 
     def asked(**headers: str) -> bool:
         return is_same_origin(make_mocked_request("POST", "/", headers={k.replace("_", "-"): v

@@ -3,6 +3,8 @@
 All routes are POST with a JSON object, answered to the server's own page only. 400: a malformed request, 403: another
 page asks, 410: the scene of the token is gone, 413: too large; each with ``{"reason": …}``. Work is done on one thread
 beside the event loop, and never on a GPU, so that a running prompt keeps its own.
+
+The pack's sample videos for the page: the host's own ``/view`` reads its input, output and temp folders only.
 """
 
 from __future__ import annotations
@@ -16,16 +18,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from ..egox_core.cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
-from ..egox_core.editor.coarse_prior import MAX_POINTS, coarse_prior, joined
-from ..egox_core.editor.paths import ClipMoments, clip_moments, export_path, import_file, import_path, keyframes_of_path
-from ..egox_core.editor.queries import lens_outline, pick_point
-from ..egox_core.errors import EgoXInputError
-from ..egox_core.trajectory.poses import validate_w2c
-from .host.paths import resolve
-from .pose_camera import camera_of_widgets
-from .same_origin import is_same_origin, number, read_body, refuse, whole_number
-from .scene_store import SCENES, HeldScene, jpeg
+from ...egox_core.cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
+from ...egox_core.editor.coarse_prior import MAX_POINTS, coarse_prior, joined
+from ...egox_core.editor.paths import (
+    ClipMoments,
+    clip_moments,
+    export_path,
+    import_file,
+    import_path,
+    keyframes_of_path,
+)
+from ...egox_core.editor.queries import lens_outline, pick_point
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.trajectory.poses import validate_w2c
+from ..host.paths import resolve
+from .editor_data import camera_of_widgets
+from .requests import is_same_origin, number, read_body, refuse, whole_number
+from .scenes import SCENES, HeldScene, jpeg
 
 PREFIX = "/egox/pose_editor"
 SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
@@ -33,6 +42,8 @@ PRIOR_SIZES = (64, 512)
 VIEWS_REMEMBERED = 64
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
 Handler = Callable[[dict], Awaitable[web.StreamResponse]]
+PATH = "/egox/sample_video"
+SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")
 
 
 class Gone(Exception):
@@ -52,7 +63,6 @@ class Latest:
 
     def is_late(self, view: str, count: int) -> bool:
         return count < self._newest.get(view, 0)
-
 
 LATEST = Latest()
 
@@ -247,7 +257,6 @@ def moments(body: dict) -> ClipMoments:
     """The request's frames in use."""
     return clip_moments(body.get("indices"), body.get("times_s"))
 
-
 ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
     "cloud": cloud, "prior": prior, "exo_frame": exo_frame, "pick": pick, "camera": camera,
     "import": import_keyframes, "export": export_keyframes, "renew": renew,
@@ -259,3 +268,22 @@ def register(routes: web.RouteTableDef) -> None:
     for name, handler in ROUTES.items():
         routes.post(f"{PREFIX}/{name}")(handler)
     logging.debug("EgoX: pose editor at %s", PREFIX)
+
+
+async def sample_video(request: web.Request) -> web.StreamResponse:
+    """The file that *Load Exo Video* would read for ``?file=sample/…``: 403 another page, 400 no video of a sample."""
+    # A video element sends no Origin; what a browser says of the asking page counts where it says it.
+    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        return refuse(403, "only this server's own page may ask")
+    name = request.query.get("file", "")
+    if not name.startswith("sample/") or not name.lower().endswith(SUFFIXES):
+        return refuse(400, "file must name a video, sample/…")
+    try:
+        return web.FileResponse(resolve(name, "sample video"))
+    except EgoXInputError as error:
+        return refuse(400, str(error))
+
+
+def register_sample_route(routes: web.RouteTableDef) -> None:
+    """Add the route to the host's."""
+    routes.get(PATH)(sample_video)

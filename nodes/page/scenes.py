@@ -13,10 +13,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from ..egox_core.editor.coarse_prior import CoarsePoints, coarse_points
-from ..egox_core.editor.queries import scene_up
-from ..egox_core.scene.points import select
-from ..egox_core.types import PointCloud
+from ...egox_core.editor.coarse_prior import CoarsePoints, coarse_points
+from ...egox_core.editor.queries import scene_up
+from ...egox_core.scene.points import select
+from ...egox_core.types import PointCloud
 
 MAX_SCENES = 4
 MOST_BYTES = 2 * 2**30

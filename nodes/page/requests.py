@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ..egox_core.errors import EgoXInputError
+from ...egox_core.errors import EgoXInputError
 
 
 def refuse(status: int, reason: str) -> web.Response:
