@@ -15,9 +15,9 @@ from torch import Tensor
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.gga.record import AttentionRecord
 from .io_types import EgoXAttention
-from .model_patch import KEY
-from .wan_guard import check_model
-from .widening_wrapper import WideningWrapper
+from .patch.checks import check_model
+from .patch.patch import KEY
+from .patch.widening import WideningWrapper
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

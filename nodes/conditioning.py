@@ -22,8 +22,8 @@ from ..egox_core.wan.text import DEFAULT_NEGATIVE, clean_prompt, escape_emphasis
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_picture
 from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embedding
 from .io_types import EgoXCanvas
-from .lora_metadata import lora_metadata
-from .wan_guard import check_model, has_image_embedding
+from .patch.checks import check_model, has_image_embedding
+from .patch.lora_metadata import lora_metadata
 
 SEED_UNKNOWN = -1
 

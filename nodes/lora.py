@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.wan.lora_keys import check_lora_fits, convert_lora, split_by_attention
-from .lora_metadata import attach_lora_metadata
+from .patch.lora_metadata import attach_lora_metadata
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -23,11 +23,10 @@ from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import EgoXCanvas
-from .lora_metadata import lora_metadata
-from .model_patch import KEY, patch_model
 from .page.previews import LivePreview, clip_fps
-from .prepare_sampling import check_conditioning
-from .wan_guard import has_image_embedding
+from .patch.checks import check_conditioning, has_image_embedding
+from .patch.lora_metadata import lora_metadata
+from .patch.patch import KEY, patch_model
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..egox_core.wan.canvas import crop_ego, widen
-from .attention_override import OVERRIDE, GeometryGuidance
+from ...egox_core.wan.canvas import crop_ego, widen
+from .override import OVERRIDE, GeometryGuidance
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..egox_core.gga.attention import gga_attention
-from ..egox_core.gga.options import GgaOptions
-from ..egox_core.types import GgaGeometry
-from .prepare_sampling import SIGMA_RANGE
+from ...egox_core.gga.attention import gga_attention
+from ...egox_core.gga.options import GgaOptions
+from ...egox_core.types import GgaGeometry
+from .checks import SIGMA_RANGE
 
 OVERRIDE = "optimized_attention_override"
 
