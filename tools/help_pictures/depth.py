@@ -11,9 +11,8 @@ from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
 from egox_core.previews.maps import depth_preview, depth_scale
 
-from .curves import curves
 from .room import FRAMES, NOW, Room
-from .sheet import sheet
+from .sheet import curves, sheet
 
 FLICKER = 0.12
 """How far the scale of the metric depth is off, frame by frame: about what single-picture models do on such rooms."""

@@ -14,11 +14,9 @@ from egox_core.previews.maps import coverage_preview
 from egox_core.wan.canvas import build_mask
 from egox_core.wan.schedule import released_schedule
 
-from .curves import curves
-from .marks import marked
 from .room import FRAMES, NOW, Room
 from .scenes import prior_at
-from .sheet import as_bytes, resized, sheet
+from .sheet import as_bytes, curves, marked, resized, sheet
 
 LAMBDAS = (0.0, 1.0, 3.0, 6.0)
 PIXEL = (338, 300)  # (x, y) of the 448 px ego picture: the dark mug

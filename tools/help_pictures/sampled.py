@@ -17,8 +17,7 @@ from egox_core.previews.grid import labelled_grid
 from egox_core.previews.maps import coverage_preview
 from egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 
-from .marks import marked
-from .sheet import as_bytes, resized, sheet
+from .sheet import as_bytes, marked, resized, sheet
 from .small_model import STEPS, SmallModel
 
 NOW = 4  # of 9 frames; latent frames stand for 0, 4 and 8

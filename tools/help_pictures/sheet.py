@@ -1,14 +1,20 @@
-"""Rows of named pictures as one, and its file. Made for a help panel, which shows them about half as wide."""
+"""Rows of named pictures as one, and its file. Made for a help panel, which shows them about half as wide.
+
+A cross in a picture.
+
+A small plot with names large enough for a help panel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from torch import Tensor
 
+from egox_core.previews.align_plot import APPLIED, BACKGROUND, FIT, FONT, GRID, INK
 from egox_core.previews.grid import label_strip
 from egox_core.safe_files import write_whole
 
@@ -17,9 +23,10 @@ HIGHEST = 310  # px, of one row
 PAPER = 24
 LIMIT_BYTES = 36_000
 QUALITIES = (86, 80, 74, 68, 62, 56, 50)
-
 Tile = tuple[str, np.ndarray | Tensor]
 """A name (ASCII, short; "" for none) and a picture: [H, W, 3] uint8, or float 0...1."""
+COLOURS = (APPLIED, FIT, (60, 150, 70))
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 44, 36  # px
 
 
 def sheet(*rows: Sequence[Tile]) -> np.ndarray:  # [H, 520, 3] uint8
@@ -81,3 +88,40 @@ def save_small(path: Path, picture: np.ndarray) -> int:
                 temporary.write_bytes(data.tobytes())
             return len(data)
     raise ValueError(f"{path.name}: {len(data)} bytes at quality {quality}; show less, or smaller")
+
+
+def marked(picture: np.ndarray | Tensor, pixel: tuple[int, int], shown_as: int = 448) -> np.ndarray:
+    """The picture, ``shown_as`` px high, with a ring and a cross at a pixel (x, y) of the one given."""
+    picture = as_bytes(picture)
+    scale = shown_as / picture.shape[0]
+    picture = cv2.resize(picture, (round(picture.shape[1] * scale), shown_as), interpolation=cv2.INTER_LINEAR)
+    centre = tuple(round((value + 0.5) * scale) for value in pixel)
+    for colour, thickness in (((0, 0, 0), 8), ((255, 255, 255), 4)):
+        cv2.circle(picture, centre, 18, colour, thickness, cv2.LINE_AA)
+        cv2.drawMarker(picture, centre, colour, cv2.MARKER_CROSS, 64, thickness // 2, cv2.LINE_AA)
+    return picture
+
+
+def curves(values: Mapping[str, Sequence[float]], across: str, ticks: Sequence[float], *, form: str = "{:g}",
+           height: int = 230) -> np.ndarray:  # [height, WIDTH, 3] uint8
+    """Curves over their positions (1, 2, ...), each under its name in its colour; ``ticks`` are the marked values."""
+    canvas = np.full((height, WIDTH, 3), BACKGROUND, np.uint8)
+    low, high = min(ticks), max(ticks)
+    count = max(len(curve) for curve in values.values())
+
+    def at(place: float, value: float) -> tuple[int, int]:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * place / max(count - 1, 1)
+        y = height - BOTTOM - (height - TOP - BOTTOM) * (value - low) / (high - low)
+        return round(x), round(y)
+
+    for tick in ticks:
+        cv2.line(canvas, at(0, tick), at(count - 1, tick), GRID, 1)
+        cv2.putText(canvas, form.format(tick), (4, at(0, tick)[1] + 7), FONT, 0.6, INK, 1, cv2.LINE_AA)
+    left = LEFT
+    for (name, curve), colour in zip(values.items(), COLOURS, strict=False):
+        points = np.array([at(place, value) for place, value in enumerate(curve)], np.int32)
+        cv2.polylines(canvas, [points], False, colour, 3, cv2.LINE_AA)
+        cv2.putText(canvas, name, (left, 28), FONT, 0.72, colour, 2, cv2.LINE_AA)
+        left += cv2.getTextSize(name, FONT, 0.72, 2)[0][0] + 26
+    cv2.putText(canvas, across, (LEFT, height - 10), FONT, 0.65, INK, 1, cv2.LINE_AA)
+    return canvas

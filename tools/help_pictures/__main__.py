@@ -1,8 +1,8 @@
 """Draw the pictures of the nodes' help pages, web/js/docs/img/<node id>.webp, from synthetic takes.
 
-    python tools/make_help_pictures.py                        # all
-    python tools/make_help_pictures.py --sampled              # those that the small model of models/demo samples
-    python tools/make_help_pictures.py --only EgoXBuildScene EgoXEvaluate
+    python tools/help_pictures/__main__.py                        # all
+    python tools/help_pictures/__main__.py --sampled              # those that the small model of models/demo samples
+    python tools/help_pictures/__main__.py --only EgoXBuildScene EgoXEvaluate
 
 On the CPU, in about two minutes. Look at what was made before it is committed.
 """
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tools.help_pictures import PICTURES, SAMPLED  # noqa: E402  (the script is run by its path)
