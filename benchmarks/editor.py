@@ -23,12 +23,12 @@ from typing import Any
 
 from devtools.base_dir import make_base_dir
 from devtools.browser import find_browser, install_advice
-from devtools.comfy_page import ComfyPage, open_browser, read_workflow
 from devtools.environment import Environment
 from devtools.host import find_host
 from devtools.layout import Layout
 from devtools.server import Server
 from devtools.workflow import part_of
+from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow
 
 from .support.record import add_arguments, finish
 

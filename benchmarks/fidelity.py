@@ -21,8 +21,8 @@ from benchmarks.support.record import add_arguments, finish
 from devtools.errors import SetupError
 from devtools.host import find_host
 from devtools.layout import REPO_ROOT
-from devtools.model_rig import core
-from devtools.pack_in_process import import_host, load_pack
+from tools.rigs.model_rig import core
+from tools.rigs.pack_in_process import import_host, load_pack
 
 TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 

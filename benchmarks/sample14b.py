@@ -27,9 +27,9 @@ from benchmarks.support.sample14b_worker import RESULT, SCHEMES, WEIGHTS
 from devtools.errors import SetupError
 from devtools.host import find_host
 from devtools.layout import REPO_ROOT
-from devtools.model_rig import core
-from devtools.pack_in_process import import_host, load_pack
-from devtools.wan_shapes import CLIPS, SIZES, forward_flops, parameter_bytes, released_lora, wan_model
+from tools.rigs.model_rig import core
+from tools.rigs.pack_in_process import import_host, load_pack
+from tools.rigs.wan_shapes import CLIPS, SIZES, forward_flops, parameter_bytes, released_lora, wan_model
 
 CAPS_GB = (None, 24, 16)
 GEOMETRY_BAR, FLOP_BAR = 1.08, 1.35

@@ -11,7 +11,7 @@ import pytest
 
 from devtools.errors import SetupError
 from devtools.host import find_host
-from devtools.pack_in_process import import_host, load_pack
+from tools.rigs.pack_in_process import import_host, load_pack
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SHARED = REPO_ROOT.parent / "shared"

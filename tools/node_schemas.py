@@ -14,7 +14,7 @@ if str(ROOT) not in sys.path:  # imported by tests it is there already, behind t
     sys.path.insert(0, str(ROOT))
 
 from devtools.host import find_host  # noqa: E402  (the path comes first: the tools are run as scripts)
-from devtools.pack_in_process import import_host, load_pack  # noqa: E402
+from tools.rigs.pack_in_process import import_host, load_pack  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from devtools.golden_model import golden, part
+from tools.rigs.golden_model import golden, part
 
 Core = Callable[[str], ModuleType]
 """A module of ``egox_core`` by its name, under whichever package it was imported."""

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from devtools.golden_model import golden, golden_model, part
-from devtools.model_rig import core
+from tools.rigs.golden_model import golden, golden_model, part
+from tools.rigs.model_rig import core
 
 from .fidelity_core import Check, worst
 

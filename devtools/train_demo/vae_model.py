@@ -22,7 +22,7 @@ from torch.nn import functional
 from egox_core.safe_files import write_whole
 from egox_core.sizes import CHANNELS
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
-from tools.standin_shapes import vae_shapes
+from tools.rigs.standin_shapes import vae_shapes
 
 RANDOM = 0.25
 """Gain of the random part of a new convolution, beside the part that hands channels on with gain 1."""

@@ -15,12 +15,12 @@ import pytest
 from devtools.api_client import ApiClient
 from devtools.base_dir import make_base_dir
 from devtools.browser import find_browser, install_advice
-from devtools.comfy_page import ComfyPage, open_browser, read_workflow
 from devtools.environment import Environment
 from devtools.errors import SetupError
 from devtools.host import find_host
 from devtools.layout import Layout
 from devtools.server import Server
+from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow
 
 from .placeholder_weights import place_weights
 
@@ -46,7 +46,7 @@ def browser_server(browser_file: Path, host_root: Path, tmp_path_factory: pytest
         pytest.fail(str(error))
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
-    made = subprocess.run([sys.executable, "tools/make_standin_models.py", "--all", "--out", str(base.models)],
+    made = subprocess.run([sys.executable, "tools/rigs/standins.py", "--all", "--out", str(base.models)],
                           cwd=layout.repo, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     place_weights(base.models, map(read_workflow, sorted((layout.repo / "workflows").glob("*.json"))))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from devtools.comfy_page import ComfyPage
 from devtools.workflow import part_of
+from tools.rigs.comfy_page import ComfyPage
 
 NODE = "EgoXEgoPoseInput"
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRenderEgoPrior")

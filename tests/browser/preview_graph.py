@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from devtools.comfy_page import ComfyPage
+from tools.rigs.comfy_page import ComfyPage
 
 NODES = ("EgoXDepthAlign", "EgoXRenderEgoPrior", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXAttentionView")
 

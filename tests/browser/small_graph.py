@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from devtools.comfy_page import ComfyPage
+from tools.rigs.comfy_page import ComfyPage
 
 FRAMES, HEIGHT, WIDTH, STEPS = 5, 128, 224, 2
 

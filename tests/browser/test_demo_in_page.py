@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devtools.comfy_page import PageError
+from tools.rigs.comfy_page import PageError
 
 from .small_graph import FRAMES, HEIGHT, make_small
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from devtools.base_dir import PACK_NAME
-from devtools.comfy_page import ComfyPage
 from tools.make_help_slots import PAGES
+from tools.rigs.comfy_page import ComfyPage
 
 NODES = sorted(path.stem for path in PAGES.glob("*.md"))
 

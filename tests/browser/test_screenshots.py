@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devtools.comfy_page import ComfyPage
 from devtools.thumbnails import save_jpeg
 from devtools.workflow import to_prompt
+from tools.rigs.comfy_page import ComfyPage
 
 from .preview_graph import connect_everything
 from .small_graph import HEIGHT, make_small, small_prompt

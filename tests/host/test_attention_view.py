@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from devtools import model_rig
+from tools.rigs import model_rig
 
 STEPS, BLOCK = 3, 1
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.support import fidelity_model as fidelity
-from devtools.golden_model import golden, golden_model
+from tools.rigs.golden_model import golden, golden_model
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks import sample14b
-from devtools import wan_shapes
-from devtools.model_rig import core
+from tools.rigs import wan_shapes
+from tools.rigs.model_rig import core
 
 
 @pytest.fixture(scope="module")

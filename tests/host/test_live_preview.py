@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from devtools import model_rig
+from tools.rigs import model_rig
 
 
 @pytest.fixture(scope="module")

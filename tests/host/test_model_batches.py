@@ -7,7 +7,7 @@ import collections
 import pytest
 import torch
 
-from devtools import model_rig
+from tools.rigs import model_rig
 
 
 @pytest.fixture(scope="module")

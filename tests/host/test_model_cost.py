@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import cost
-from devtools import model_rig
+from tools.rigs import model_rig
 
 
 def guidance_of(pack, repo_root, size: model_rig.RigSize):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from devtools import model_rig
-from tools import make_standin_models as standins
+from tools.rigs import model_rig
+from tools.rigs import standins as standins
 
 TINY = {"image_model": "wan2.1", "dim": 128, "ffn_dim": 64, "num_heads": 1, "num_layers": 2, "out_dim": 16,
         "in_dim": 36, "patch_size": (1, 2, 2), "freq_dim": 256, "window_size": (-1, -1), "qk_norm": True,

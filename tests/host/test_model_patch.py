@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devtools import model_rig
+from tools.rigs import model_rig
 
 
 @pytest.fixture(scope="module")

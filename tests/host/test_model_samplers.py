@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from devtools import model_rig
-from tools import make_standin_models as standins
+from tools.rigs import model_rig
+from tools.rigs import standins as standins
 
 SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "lcm", "res_multistep", "heun", "euler_ancestral")
 

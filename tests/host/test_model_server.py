@@ -13,7 +13,7 @@ from devtools.api_client import ApiClient
 from devtools.base_dir import BaseDir
 from devtools.gguf_file import write_gguf
 from devtools.websocket import WebSocket
-from tools import make_standin_models as standins
+from tools.rigs import standins as standins
 
 from .prompts import id_of, of_type, small, with_standins
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from devtools.train_demo.files import BASE_FILE, VAE_FILE
-from tools import make_standin_models as standins
+from tools.rigs import standins as standins
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from devtools import model_rig
 from devtools.gguf_file import write_gguf
-from tools import make_standin_models as standins
+from tools.rigs import model_rig
+from tools.rigs import standins as standins
 
 FORM = standins.TransformerForm(image_embedding=False)
 """One head of 128 and 4096 wide text, as the host guesses without metadata, which GGUF files don't carry."""

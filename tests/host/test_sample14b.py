@@ -9,8 +9,8 @@ import torch
 
 from benchmarks import sample14b
 from benchmarks.support import sample14b_worker as worker
-from devtools import wan_shapes
-from devtools.model_rig import core
+from tools.rigs import wan_shapes
+from tools.rigs.model_rig import core
 
 
 def test_the_released_scheme_is_ours_written_out(pack):

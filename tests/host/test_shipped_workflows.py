@@ -15,7 +15,7 @@ from devtools.api_client import ApiClient
 from devtools.base_dir import BaseDir
 from devtools.gguf_file import write_gguf
 from devtools.workflow import BYPASSED, NOTES, to_prompt
-from tools import make_standin_models as standins
+from tools.rigs import standins as standins
 
 from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, with_standins
 from .prompts import small as smaller

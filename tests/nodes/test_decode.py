@@ -7,8 +7,8 @@ import importlib
 import pytest
 import torch
 
-from devtools import model_rig
-from tools import make_standin_models as standins
+from tools.rigs import model_rig
+from tools.rigs import standins as standins
 
 DEFAULTS = {"camera": "from trajectory", "orientation": "upright", "corners": "as decoded", "view": "fisheye",
             "pinhole_fov": 90.0, "tile_size": 0}

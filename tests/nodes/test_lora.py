@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from devtools import model_rig
-from tools import make_standin_models as standins
+from tools.rigs import model_rig
+from tools.rigs import standins as standins
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tools import make_standin_models as standins
+from tools.rigs import standins as standins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
 
 def make_rig(
     pack: ModuleType,
-    models: Path,  # a folder as tools/make_standin_models.py writes it
+    models: Path,  # a folder as tools/rigs/standins.py writes it
     size: RigSize | None = None,
     *,
     image_embedding: bool = False,  # the Wan 2.1 form, with CLIP vision

@@ -3,8 +3,8 @@
 They exist so that the whole graph can run where the real 14B weights can't be had; the code path is the same, the
 pictures are noise. The committed ones (``models/``) are remade with equal tensors by this script:
 
-    python tools/make_standin_models.py                    # the three that ship, into models/
-    python tools/make_standin_models.py --all --out DIR    # those and the forms that only tests read
+    python tools/rigs/standins.py                    # the three that ship, into models/
+    python tools/rigs/standins.py --all --out DIR    # those and the forms that only tests read
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tools.standin_shapes import (  # noqa: E402  (the script is also run by its path)
+from tools.rigs.standin_shapes import (  # noqa: E402  (the script is also run by its path)
     WAN21_FUN_CONTROL,
     WAN21_I2V,
     WAN21_VACE,

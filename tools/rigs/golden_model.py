@@ -10,7 +10,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .layout import REPO_ROOT
+from devtools.layout import REPO_ROOT
+
 from .model_rig import core
 
 GOLDEN = REPO_ROOT / "tests" / "golden"

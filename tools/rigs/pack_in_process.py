@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .layout import REPO_ROOT
+from devtools.layout import REPO_ROOT
 
 HOST_FOLDERS = ("input", "output", "temp", "models", "custom_nodes", "user")
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .api_client import ApiClient
-from .browser import ARGUMENTS
+from devtools.api_client import ApiClient
+from devtools.browser import ARGUMENTS
 
 READY_S = 90.0
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
