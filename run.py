@@ -15,7 +15,7 @@ if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(f"EgoX needs Python 3.10 or newer; this is {sys.version_info[0]}.{sys.version_info[1]} "
              f"({sys.executable}).\nRun it with a newer one, for instance: python3.12 run.py demo")
 
-from devtools.commands import main  # noqa: E402
+from tools.setup.commands import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -30,7 +30,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
 
-DEFAULT_SAMPLER = "devtools.train_demo.sampler"
+DEFAULT_SAMPLER = "tools.setup.train_demo.sampler"
 NEEDED = ("generate", "through_vae", "fingerprint")
 BATCH = 8
 """Clips that are asked for at once; a killed bench loses at most these."""

@@ -23,11 +23,10 @@ from typing import Any
 import torch
 
 from benchmarks.support.record import add_arguments, finish, peak_tensor_bytes
-from devtools.errors import SetupError
-from devtools.host import find_host
-from devtools.layout import REPO_ROOT
 from tools.rigs.model_rig import RigSize, core, random_rig
 from tools.rigs.pack_in_process import import_host, load_pack
+from tools.setup.host import find_host
+from tools.setup.layout import REPO_ROOT, SetupError
 
 FULL = (RigSize(frames=17, exo_width=784, height=448), RigSize(frames=33, exo_width=784, height=448),
         RigSize(frames=49, exo_width=784, height=448), RigSize(frames=81, exo_width=784, height=448),

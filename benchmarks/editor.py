@@ -21,14 +21,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from devtools.base_dir import make_base_dir
-from devtools.browser import find_browser, install_advice
-from devtools.environment import Environment
-from devtools.host import find_host
-from devtools.layout import Layout
-from devtools.server import Server
-from devtools.workflow import part_of
 from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow
+from tools.setup.base_dir import make_base_dir
+from tools.setup.browser import find_browser, install_advice
+from tools.setup.environment import Environment
+from tools.setup.host import find_host
+from tools.setup.layout import Layout
+from tools.setup.server import Server
+from tools.setup.workflow import part_of
 
 from .support.record import add_arguments, finish
 

@@ -18,11 +18,10 @@ from types import ModuleType
 
 from benchmarks.support.fidelity_core import Check
 from benchmarks.support.record import add_arguments, finish
-from devtools.errors import SetupError
-from devtools.host import find_host
-from devtools.layout import REPO_ROOT
 from tools.rigs.model_rig import core
 from tools.rigs.pack_in_process import import_host, load_pack
+from tools.setup.host import find_host
+from tools.setup.layout import REPO_ROOT, SetupError
 
 TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 

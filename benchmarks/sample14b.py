@@ -24,12 +24,11 @@ import torch
 
 from benchmarks.support.record import add_arguments, finish
 from benchmarks.support.sample14b_worker import RESULT, SCHEMES, WEIGHTS
-from devtools.errors import SetupError
-from devtools.host import find_host
-from devtools.layout import REPO_ROOT
 from tools.rigs.model_rig import core
 from tools.rigs.pack_in_process import import_host, load_pack
 from tools.rigs.wan_shapes import CLIPS, SIZES, forward_flops, parameter_bytes, released_lora, wan_model
+from tools.setup.host import find_host
+from tools.setup.layout import REPO_ROOT, SetupError
 
 CAPS_GB = (None, 24, 16)
 GEOMETRY_BAR, FLOP_BAR = 1.08, 1.35

@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from devtools.errors import SetupError
-from devtools.host import find_host
 from tools.rigs.pack_in_process import import_host, load_pack
+from tools.setup.host import find_host
+from tools.setup.layout import SetupError
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SHARED = REPO_ROOT.parent / "shared"

@@ -62,7 +62,7 @@ def test_core_imports_no_host_and_stays_inside(path: Path) -> None:
         where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
         if level == 0:
             assert top not in HOST_MODULES, f"{where}: the core imports no host"
-            assert top not in ("devtools", "benchmarks", "tools", "tests"), f"{where}: the core stands alone"
+            assert top not in ("tools.setup", "benchmarks", "tools", "tests"), f"{where}: the core stands alone"
             assert top != "egox_core", f"{where}: use a relative import, the core is part of the pack too"
         else:
             assert level <= depth, f"{where}: reaches out of egox_core"
@@ -73,7 +73,7 @@ def test_nodes_reach_the_core_relatively(path: Path) -> None:
     for line, level, module in imports(path):
         where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
         if level == 0:
-            assert module.split(".")[0] not in ("egox_core", "devtools", "benchmarks", "tools", "tests"), where
+            assert module.split(".")[0] not in ("egox_core", "tools.setup", "benchmarks", "tools", "tests"), where
         elif level >= len(path.relative_to(REPO_ROOT).parts):
             assert module.split(".")[0] == "egox_core", f"{where}: nodes build on egox_core only"
 
@@ -85,11 +85,11 @@ def test_training_needs_the_core_only() -> None:
     for line, level, module in imports(path):
         top = module.split(".")[0]
         assert level == 0 and top not in HOST_MODULES, f"train_egox.py:{line} imports {module}"
-        assert top not in ("devtools", "benchmarks", "tools", "tests"), f"train_egox.py:{line} imports {module}"
+        assert top not in ("tools.setup", "benchmarks", "tools", "tests"), f"train_egox.py:{line} imports {module}"
 
 
 def test_run_py_needs_only_the_standard_library() -> None:
-    """All that run.py imports, followed through devtools; modules there that nobody of these imports may need more."""
+    """All that run.py imports, followed through tools.setup; modules there that nobody of these imports may need more."""
     waiting, seen = [REPO_ROOT / "run.py"], set()
     while waiting:
         path = waiting.pop()
@@ -97,9 +97,9 @@ def test_run_py_needs_only_the_standard_library() -> None:
             continue
         seen.add(path)
         for line, level, module in imports(path):
-            name = module.removeprefix("devtools.")
-            if level or module.startswith("devtools"):
-                waiting.append(REPO_ROOT / "devtools" / f"{name.split('.')[0]}.py")
+            name = module.removeprefix("tools.setup.")
+            if level or module.startswith("tools.setup"):
+                waiting.append(REPO_ROOT / "tools.setup" / f"{name.split('.')[0]}.py")
             else:
                 assert module.split(".")[0] in sys.stdlib_module_names, f"{path.name}:{line} imports {module}"
     assert {"commands.py", "host.py", "environment.py", "server.py", "demo.py"} <= {path.name for path in seen}

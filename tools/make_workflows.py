@@ -21,14 +21,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from devtools.base_dir import make_base_dir  # noqa: E402  (the path comes first: this file is run as a script)
-from devtools.browser import find_browser, install_advice  # noqa: E402
-from devtools.environment import Environment  # noqa: E402
-from devtools.host import find_host  # noqa: E402
-from devtools.layout import Layout  # noqa: E402
-from devtools.server import Server  # noqa: E402
-from devtools.workflow import NOTES  # noqa: E402
 from tools.rigs.comfy_page import ComfyPage, open_browser  # noqa: E402
+from tools.setup.base_dir import make_base_dir  # noqa: E402  (the path comes first: this file is run as a script)
+from tools.setup.browser import find_browser, install_advice  # noqa: E402
+from tools.setup.environment import Environment  # noqa: E402
+from tools.setup.host import find_host  # noqa: E402
+from tools.setup.layout import Layout  # noqa: E402
+from tools.setup.server import Server  # noqa: E402
+from tools.setup.workflow import NOTES  # noqa: E402
 from tools.workflow_graph import Graph  # noqa: E402
 from tools.workflow_layout import arrange  # noqa: E402
 from tools.workflow_specs import SPECS  # noqa: E402

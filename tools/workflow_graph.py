@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from devtools.workflow import (
+from tools.setup.workflow import (
     BYPASSED,
     NOTES,
     control_count,

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from devtools.host import find_host
 from tools.rigs.model_rig import core
 from tools.rigs.pack_in_process import import_host, load_pack
 from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS, Clip, wan_model
+from tools.setup.host import find_host
 
 LAMBDA_G = 3.0
 GB = 1e9

@@ -15,13 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from devtools.base_dir import make_base_dir
-from devtools.demo import DemoOptions, apply_options, stage_take
-from devtools.environment import Environment
-from devtools.host import find_host
-from devtools.layout import Layout
-from devtools.server import Server
-from devtools.workflow import to_prompt
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import ClipRecord
 from egox_core.sizes import CHANNELS
@@ -30,6 +23,13 @@ from egox_core.video.reader import probe_video, read_frames
 from egox_core.video.selection import select_frames
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD, denormalise_latent
 from egox_core.wan.vae import VaeEncoder
+from tools.setup.base_dir import make_base_dir
+from tools.setup.demo import DemoOptions, apply_options, stage_take
+from tools.setup.environment import Environment
+from tools.setup.host import find_host
+from tools.setup.layout import Layout
+from tools.setup.server import Server
+from tools.setup.workflow import to_prompt
 
 SMALLEST_SPREAD = 0.05  # of the largest; channels that vary less would be amplified noise
 TAKE_FRAMES, HEIGHT, WIDTH = 17, 64, 112

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import torch
 
-from devtools.environment import Environment
-from devtools.errors import SetupError
-from devtools.host import find_host
-from devtools.layout import Layout
+from tools.setup.environment import Environment
+from tools.setup.host import find_host
+from tools.setup.layout import Layout, SetupError
 
 from .card import write_card
 from .files import WorkFiles

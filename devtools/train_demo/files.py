@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from devtools.layout import REPO_ROOT
+from tools.setup.layout import REPO_ROOT
 
 VAE_FILE, BASE_FILE, LORA_FILE = "egox_demo_vae.safetensors", "egox_demo_wan22_i2v.safetensors", \
     "egox_demo_lora.safetensors"

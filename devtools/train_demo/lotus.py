@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from devtools.environment import Environment
-from devtools.errors import SetupError
+from tools.setup.environment import Environment
+from tools.setup.layout import SetupError
 
 CODE = """
 import sys

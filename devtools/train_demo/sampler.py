@@ -13,11 +13,10 @@ import numpy as np
 from benchmarks._held_out import HeldOutClip
 from benchmarks._sampler import FULL, SampleSettings
 from benchmarks._wan_sampler import WanSampler
-from devtools.environment import Environment
-from devtools.errors import SetupError
-from devtools.host import find_host
-from devtools.layout import Layout
 from egox_core.synthetic import SyntheticSpec
+from tools.setup.environment import Environment
+from tools.setup.host import find_host
+from tools.setup.layout import Layout, SetupError
 
 from .clips import clip_spec
 from .files import WorkFiles

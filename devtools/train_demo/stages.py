@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devtools.environment import Environment
-from devtools.errors import SetupError
-from devtools.layout import Layout
 from egox_core.prior.options import prior_preset
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.weights import weights_hash
+from tools.setup.environment import Environment
+from tools.setup.layout import Layout, SetupError
 
 from .clips import make_clips
 from .files import WorkFiles
@@ -127,7 +126,7 @@ def demo(context: StageContext) -> bool:
         raise SetupError("The demo needs a ComfyUI, and there is none here.")
     if environment.run(["run.py", "demo"]):
         raise SetupError("The demo failed; its figure stays as it was.")
-    from devtools.side_by_side import psnr, read_frames
+    from tools.setup.side_by_side import psnr, read_frames
 
     truth = read_frames(layout.repo / "sample" / "calm_room" / "ego_ground_truth.mp4")
     found = psnr(read_frames(layout.output / "egox_demo" / "ego.mp4"), truth)

@@ -12,15 +12,14 @@ from typing import Any
 
 import pytest
 
-from devtools.api_client import ApiClient
-from devtools.base_dir import make_base_dir
-from devtools.browser import find_browser, install_advice
-from devtools.environment import Environment
-from devtools.errors import SetupError
-from devtools.host import find_host
-from devtools.layout import Layout
-from devtools.server import Server
 from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow
+from tools.setup.api_client import ApiClient
+from tools.setup.base_dir import make_base_dir
+from tools.setup.browser import find_browser, install_advice
+from tools.setup.environment import Environment
+from tools.setup.host import find_host
+from tools.setup.layout import Layout, SetupError
+from tools.setup.server import Server
 
 from .placeholder_weights import place_weights
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from devtools.workflow import part_of
 from tools.rigs.comfy_page import ComfyPage
+from tools.setup.workflow import part_of
 
 NODE = "EgoXEgoPoseInput"
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRenderEgoPrior")

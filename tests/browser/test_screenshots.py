@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from devtools.thumbnails import save_jpeg
-from devtools.workflow import to_prompt
 from tools.rigs.comfy_page import ComfyPage
+from tools.setup.workflow import to_prompt
 
 from .preview_graph import connect_everything
 from .small_graph import HEIGHT, make_small, small_prompt

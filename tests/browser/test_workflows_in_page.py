@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.workflow import NOTES, to_prompt
+from tools.setup.workflow import NOTES, to_prompt
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from devtools.api_client import ApiClient
-from devtools.base_dir import BaseDir
-from devtools.side_by_side import read_frames
 from devtools.thumbnails import Tile, thumbnail, whole, words
 from egox_core.previews.maps import depth_preview
 from egox_core.takes.take import load_take
+from tools.setup.api_client import ApiClient
+from tools.setup.base_dir import BaseDir
+from tools.setup.side_by_side import read_frames
 
 Prompt = dict[str, Any]
 DEMO_KINDS = ("UNETLoader", "VAELoader", "EgoXLoadLora", "EgoXLoadExoVideo")

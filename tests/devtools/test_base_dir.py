@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from devtools import base_dir as module
-from devtools.base_dir import PACK_NAME, link_folder, make_base_dir, share_models
-from devtools.host import Host
-from devtools.layout import BASE_FOLDERS, Layout
+from tools.setup import base_dir as module
+from tools.setup.base_dir import PACK_NAME, link_folder, make_base_dir, share_models
+from tools.setup.host import Host
+from tools.setup.layout import BASE_FOLDERS, Layout
 
 
 @pytest.fixture

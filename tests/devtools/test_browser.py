@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from devtools import browser, commands
-from devtools.environment import Environment
-from devtools.errors import SetupError
-from devtools.layout import Layout
+from tools.setup import browser, commands
+from tools.setup.environment import Environment
+from tools.setup.layout import Layout, SetupError
 
 
 @pytest.fixture

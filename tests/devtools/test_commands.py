@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from devtools import commands
-from devtools.base_dir import BaseDir
-from devtools.environment import Environment
-from devtools.errors import SetupError
-from devtools.host import Host
-from devtools.layout import Layout
-from devtools.server import Server, check_port, free_port
+from tools.setup import commands
+from tools.setup.base_dir import BaseDir
+from tools.setup.environment import Environment
+from tools.setup.host import Host
+from tools.setup.layout import Layout, SetupError
+from tools.setup.server import Server, check_port, free_port
 
 
 @pytest.mark.parametrize("version", [(3, 7, 17), (3, 9, 25)])

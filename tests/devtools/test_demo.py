@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devtools.api_client import Outcome
-from devtools.base_dir import BaseDir
-from devtools.demo import (
+from tools.setup.api_client import Outcome
+from tools.setup.base_dir import BaseDir
+from tools.setup.demo import (
     DemoOptions,
     apply_options,
     check_options,
@@ -22,10 +22,9 @@ from devtools.demo import (
     standins,
     use_standins,
 )
-from devtools.errors import SetupError
-from devtools.layout import Layout
-from devtools.progress_bar import STAGES, ProgressBar, stage_of
-from devtools.side_by_side import beside, contact_sheet, main, read_frames, write_video
+from tools.setup.layout import Layout, SetupError
+from tools.setup.progress_bar import STAGES, ProgressBar, stage_of
+from tools.setup.side_by_side import beside, contact_sheet, main, read_frames, write_video
 
 
 def prompt() -> dict:
@@ -193,7 +192,7 @@ def test_progress_shows_each_node_once_and_stays_one_line(kind) -> None:
 
 def test_in_a_log_a_long_node_is_seen_to_live(monkeypatch: pytest.MonkeyPatch) -> None:
     out, clock = io.StringIO(), [100.0]
-    monkeypatch.setattr("devtools.progress_bar.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("tools.setup.progress_bar.time.monotonic", lambda: clock[0])
     bar = ProgressBar(prompt(), out)
     bar.on_event(("executing", {"node": "1"}))
     for second in range(0, 70, 5):

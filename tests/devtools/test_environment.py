@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import environment as module
-from devtools.environment import (
+from tools.setup import environment as module
+from tools.setup.environment import (
     check_disk,
     dev_requirements,
     explain_pip_failure,
@@ -21,9 +21,8 @@ from devtools.environment import (
     prepare,
     venv_python,
 )
-from devtools.errors import SetupError
-from devtools.host import Host
-from devtools.layout import Layout
+from tools.setup.host import Host
+from tools.setup.layout import Layout, SetupError
 
 from .test_host import fetched, make_host
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from devtools import host as host_module
-from devtools.errors import SetupError
-from devtools.host import fetch_host, find_host, read_version, unpack_sdist
-from devtools.layout import Layout
+from tools.setup import host as host_module
+from tools.setup.host import fetch_host, find_host, read_version, unpack_sdist
+from tools.setup.layout import Layout, SetupError
 
 
 def make_host(root: Path, version: str | None = "0.30.0") -> Path:

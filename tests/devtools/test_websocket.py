@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from devtools.websocket import WebSocket, WebSocketError
+from tools.setup.websocket import WebSocket, WebSocketError
 
 
 def frame(code: int, payload: bytes, final: bool = True) -> bytes:

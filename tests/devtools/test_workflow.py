@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devtools.errors import SetupError
-from devtools.workflow import to_prompt
+from tools.setup.layout import SetupError
+from tools.setup.workflow import to_prompt
 
 INFO = {
     "Load": {"input": {"required": {"file": ["COMBO", {"options": ["a.mp4", "b.mp4"], "video_upload": True}]},

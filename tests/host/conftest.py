@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from devtools.api_client import ApiClient
-from devtools.base_dir import BaseDir, make_base_dir
-from devtools.environment import Environment
-from devtools.errors import SetupError
-from devtools.host import find_host
-from devtools.layout import Layout
-from devtools.server import Server
-from devtools.workflow import to_prompt
+from tools.setup.api_client import ApiClient
+from tools.setup.base_dir import BaseDir, make_base_dir
+from tools.setup.environment import Environment
+from tools.setup.host import find_host
+from tools.setup.layout import Layout, SetupError
+from tools.setup.server import Server
+from tools.setup.workflow import to_prompt
 
 STANDIN_NODES = "egox_standin_nodes"
 GGUF_PACK = Layout().repo.parent / "shared" / "peers" / "ComfyUI-GGUF"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from devtools.demo import DemoOptions, apply_options, use_standins
+from tools.setup.demo import DemoOptions, apply_options, use_standins
 
 FRAMES, SIZE, STEPS = 9, 64, 2
 

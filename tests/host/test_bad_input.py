@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devtools.api_client import ApiClient, PromptRefused
-from devtools.base_dir import BaseDir
+from tools.setup.api_client import ApiClient, PromptRefused
+from tools.setup.base_dir import BaseDir
 
 from .prompts import FRAMES, of_type, small
 

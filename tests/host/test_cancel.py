@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from devtools.api_client import ApiClient, Outcome
-from devtools.base_dir import BaseDir
+from tools.setup.api_client import ApiClient, Outcome
+from tools.setup.base_dir import BaseDir
 
 from .prompts import id_of, small
 

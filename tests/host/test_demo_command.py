@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import pytest
 
-from devtools.demo import DemoOptions, run_demo
-from devtools.environment import Environment
-from devtools.layout import Layout
+from tools.setup.demo import DemoOptions, run_demo
+from tools.setup.environment import Environment
+from tools.setup.layout import Layout
 
 SIZE, FRAMES = 64, 5
 

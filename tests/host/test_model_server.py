@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from devtools.api_client import ApiClient
-from devtools.base_dir import BaseDir
 from devtools.gguf_file import write_gguf
-from devtools.websocket import WebSocket
 from tools.rigs import standins as standins
+from tools.setup.api_client import ApiClient
+from tools.setup.base_dir import BaseDir
+from tools.setup.websocket import WebSocket
 
 from .prompts import id_of, of_type, small, with_standins
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from devtools.api_client import ApiClient
 from tests.host.prompts import id_of, small
+from tools.setup.api_client import ApiClient
 
 FRAMES = 5
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")

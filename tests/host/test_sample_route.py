@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.api_client import ApiClient
+from tools.setup.api_client import ApiClient
 
 SAMPLE = "sample/synthetic_room/exo.mp4"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from devtools.api_client import ApiClient, PromptRefused
-from devtools.base_dir import make_base_dir
-from devtools.errors import SetupError
-from devtools.host import MINIMUM_VERSION, find_host
-from devtools.server import Server, check_port
-from devtools.websocket import WebSocket, WebSocketError
+from tools.setup.api_client import ApiClient, PromptRefused
+from tools.setup.base_dir import make_base_dir
+from tools.setup.host import MINIMUM_VERSION, find_host
+from tools.setup.layout import SetupError
+from tools.setup.server import Server, check_port
+from tools.setup.websocket import WebSocket, WebSocketError
 
 
 def test_the_server_is_the_real_one(client: ApiClient) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from devtools.base_dir import make_base_dir, share_models
-from devtools.host import Host
-from devtools.server import Server
+from tools.setup.base_dir import make_base_dir, share_models
+from tools.setup.host import Host
+from tools.setup.server import Server
 
 
 def test_the_users_models_show_in_the_loaders(server: Server, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devtools.api_client import ApiClient
-from devtools.base_dir import BaseDir
 from devtools.gguf_file import write_gguf
-from devtools.workflow import BYPASSED, NOTES, to_prompt
 from tools.rigs import standins as standins
+from tools.setup.api_client import ApiClient
+from tools.setup.base_dir import BaseDir
+from tools.setup.workflow import BYPASSED, NOTES, to_prompt
 
 from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, with_standins
 from .prompts import small as smaller

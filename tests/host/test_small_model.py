@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from devtools.api_client import ApiClient
-from devtools.base_dir import BaseDir
-from devtools.demo import standins
-from devtools.side_by_side import psnr, read_frames
 from devtools.train_demo.files import WorkFiles
+from tools.setup.api_client import ApiClient
+from tools.setup.base_dir import BaseDir
+from tools.setup.demo import standins
+from tools.setup.side_by_side import psnr, read_frames
 
 from .prompts import of_type
 from .test_workflows import saved_videos

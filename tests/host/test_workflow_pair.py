@@ -69,7 +69,7 @@ def test_basic_takes_its_prompt_from_the_take(load_workflow) -> None:
 def test_the_depth_group_works_when_un_bypassed(repo_root, object_info) -> None:
     import json
 
-    from devtools.workflow import BYPASSED, to_prompt
+    from tools.setup.workflow import BYPASSED, to_prompt
 
     saved = json.loads((repo_root / "workflows" / "egox_basic.json").read_text(encoding="utf-8"))
     bypassed = [node for node in saved["nodes"] if node.get("mode") == BYPASSED]

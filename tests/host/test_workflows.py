@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from devtools.api_client import ApiClient, Outcome
-from devtools.base_dir import BaseDir
-from devtools.progress_bar import STAGES, stage_of
+from tools.setup.api_client import ApiClient, Outcome
+from tools.setup.base_dir import BaseDir
+from tools.setup.progress_bar import STAGES, stage_of
 
 from .prompts import FRAMES, SIZE, small, with_standins
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from benchmarks._held_out import HeldOutClip, clip_of_take
 from benchmarks._sampler import FULL, SampleSettings
 from benchmarks._wan_sampler import WanSampler
-from devtools.layout import Layout
 from devtools.train_demo.clips import clip_spec
 from devtools.train_demo.files import WorkFiles
 from devtools.train_demo.sampler import open_sampler
@@ -22,6 +21,7 @@ from devtools.train_demo.stages import work_folder
 from egox_core.gga.diffusers_processor import rotate
 from egox_core.gga.record import AttentionRecord
 from egox_core.synthetic import make_take
+from tools.setup.layout import Layout
 
 STEPS = 10
 """As the demo's graph."""

@@ -1,6 +1,6 @@
 """The host's page in a real browser: a workflow loaded, run by its button, looked at. For tests and for pictures.
 
-Needs Playwright (the extra ``dev``) and a browser (:mod:`devtools.browser`).
+Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from devtools.api_client import ApiClient
-from devtools.browser import ARGUMENTS
+from tools.setup.api_client import ApiClient
+from tools.setup.browser import ARGUMENTS
 
 READY_S = 90.0
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from devtools.layout import REPO_ROOT
+from tools.setup.layout import REPO_ROOT
 
 from .model_rig import core
 

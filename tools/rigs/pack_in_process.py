@@ -1,4 +1,4 @@
-"""The host and the pack imported into this process, for tests and benchmarks; a server is devtools.server."""
+"""The host and the pack imported into this process, for tests and benchmarks; a server is tools.setup.server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from devtools.layout import REPO_ROOT
+from tools.setup.layout import REPO_ROOT
 
 HOST_FOLDERS = ("input", "output", "temp", "models", "custom_nodes", "user")
 

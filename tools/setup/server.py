@@ -13,7 +13,7 @@ from pathlib import Path
 from .api_client import ApiClient
 from .base_dir import BaseDir
 from .environment import Environment
-from .errors import SetupError
+from .layout import SetupError
 
 START_TIMEOUT_S = 180.0
 

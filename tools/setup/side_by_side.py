@@ -1,6 +1,6 @@
 """exo | prior | ego [| ground truth] as one video, and a contact sheet of it. Run inside the environment: needs av.
 
-    python -m devtools.side_by_side --exo exo.mp4 --prior prior.mp4 --ego ego.mp4 [--truth gt.mp4] --out FOLDER
+    python -m tools.setup.side_by_side --exo exo.mp4 --prior prior.mp4 --ego ego.mp4 [--truth gt.mp4] --out FOLDER
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Where everything that run.py makes lies: below the repository, all of it ignored by git."""
+"""Where everything that run.py makes lies: below the repository, all of it ignored by git.
+
+The error that run.py shows as plain text, without a traceback.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-REPO_ROOT = Path(__file__).absolute().parent.parent
+REPO_ROOT = Path(__file__).absolute().parent.parent.parent
 """Not resolved: when the pack is linked into a ComfyUI's custom_nodes, the link's place is what counts."""
-
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
@@ -44,3 +46,7 @@ class Layout:
     def output(self) -> Path:
         """Where results are left for the user."""
         return self.repo / "output"
+
+
+class SetupError(RuntimeError):
+    """Something outside this code is not as needed; the message says what, and what to do."""

@@ -12,8 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import SetupError
-from .layout import Layout
+from .layout import Layout, SetupError
 
 MINIMUM_VERSION = (0, 30, 0)
 PINNED_TAG = "v0.30.0"

@@ -12,9 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import SetupError
 from .host import Host, fetch_host, find_host
-from .layout import Layout
+from .layout import Layout, SetupError
 
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """The set that run.py was tested with, for its own environment only; the pack itself asks for no torch version."""

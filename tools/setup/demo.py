@@ -14,8 +14,7 @@ from typing import Any
 from .api_client import ApiClient, Outcome, PromptRefused
 from .base_dir import BaseDir, make_base_dir
 from .environment import Environment
-from .errors import SetupError
-from .layout import Layout
+from .layout import Layout, SetupError
 from .progress_bar import STAGES, ProgressBar, stage_of
 from .server import Server
 from .workflow import to_prompt
@@ -214,7 +213,7 @@ def finish(environment: Environment, prompt: dict[str, Any], base: BaseDir, resu
     load = _of_type(prompt, "EgoXLoadExoVideo")[0]["inputs"]
     exo = find_exo(load, prompt, base, environment.layout)
     truth = exo.parent / "ego_ground_truth.mp4"
-    arguments = ["-m", "devtools.side_by_side", "--exo", str(exo), "--prior", str(results / "prior.mp4"),
+    arguments = ["-m", "tools.setup.side_by_side", "--exo", str(exo), "--prior", str(results / "prior.mp4"),
                  "--ego", str(results / "ego.mp4"), "--start", str(load.get("start_frame", 0)),
                  "--fps", str(load.get("target_fps", 0)), "--out", str(results)]
     if truth.is_file():

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from typing import Any
 
-from .errors import SetupError
+from .layout import SetupError
 
 ALWAYS, MUTED, BYPASSED = 0, 2, 4
 NOTES = frozenset({"Note", "MarkdownNote"})
