@@ -22,16 +22,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks._ablation_rows import GROUPS, Row, rows_of
-from benchmarks._bench_arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
-from benchmarks._disturbances import DISTURBANCES, told_of_trust
-from benchmarks._held_out import HeldOutClip
-from benchmarks._sampler import FULL, Sampler, SampleSettings, VideoStore, facts_of, input_hashes, key_of, lora_names
-from benchmarks._small_scores import Scores, mean_of, score_method
 from benchmarks.support.record import RESULTS, add_arguments, finish
 from egox_core.metrics.bootstrap import paired_difference
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json, write_whole
+from tools.small_model.ablation_rows import DISTURBANCES, GROUPS, Row, rows_of, told_of_trust
+from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
+from tools.small_model.contract import (
+    FULL,
+    Sampler,
+    SampleSettings,
+    VideoStore,
+    facts_of,
+    input_hashes,
+    key_of,
+    lora_names,
+)
+from tools.small_model.held_out import HeldOutClip
+from tools.small_model.scores import Scores, mean_of, score_method
 
 ROW_VERSION = 1  # raised when a disturbance or a score changes its meaning
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),

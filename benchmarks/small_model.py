@@ -22,10 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._bench_arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
-from benchmarks._held_out import HeldOutClip, with_exo_of, with_prior_of
-from benchmarks._sampler import Sampler, SampleSettings, VideoStore, facts_of
-from benchmarks._small_scores import (
+from benchmarks.support.record import RESULTS, add_arguments, finish
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import write_whole
+from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
+from tools.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
+from tools.small_model.held_out import HeldOutClip, with_exo_of, with_prior_of
+from tools.small_model.scores import (
     BARS,
     BASE,
     MODEL,
@@ -39,10 +42,7 @@ from benchmarks._small_scores import (
     mean_of,
     score_method,
 )
-from benchmarks._small_sheet import write_sheet
-from benchmarks.support.record import RESULTS, add_arguments, finish
-from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_whole
+from tools.small_model.sheet import write_sheet
 
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("retrieval_hit", "retrieval", 2), ("colours_right", "object frames", 2), ("objects_right", "objects", 2))

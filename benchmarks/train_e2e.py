@@ -28,7 +28,7 @@ import yaml
 
 from benchmarks.support.record import add_arguments, finish
 from benchmarks.support.train_e2e import HEIGHT, WIDTH, calibrate_vae, host_environment, sample_in_server, write_takes
-from devtools.train_demo.lotus import save_text_embedding
+from tools.small_model.lotus import save_text_embedding
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDIN_VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"

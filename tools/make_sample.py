@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from devtools.train_demo.clips import clip_spec  # noqa: E402  (the script is run by its path)
-from devtools.train_demo.settings import FIRST_SEED, ClipSettings  # noqa: E402
 from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402
 from egox_core.video.writer import QUALITY  # noqa: E402
+from tools.small_model.clips import clip_spec  # noqa: E402  (the script is run by its path)
+from tools.small_model.settings import FIRST_SEED, ClipSettings  # noqa: E402
 
 LIMIT_BYTES = 3_000_000
 FINER = 3  # the small model's sample is drawn this many times finer than the model works, so that one can see it

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from devtools.train_demo.settings import DemoTraining
+from tools.small_model.settings import DemoTraining
 
 from . import workflow_notes as notes
 from .workflow_graph import Graph, Node

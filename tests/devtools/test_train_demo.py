@@ -13,10 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from devtools.train_demo.clip_pool import ClipPool
-from devtools.train_demo.clips import clip_spec, draw_clip, make_clips, read_shard, shard_files
-from devtools.train_demo.files import WorkFiles
-from devtools.train_demo.settings import (
+from egox_core.errors import EgoXInputError
+from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.synthetic import make_take
+from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
+from egox_core.wan.vae import VaeEncoder
+from tools.small_model.clips import ClipPool, clip_spec, draw_clip, make_clips, read_shard, shard_files
+from tools.small_model.files import WorkFiles
+from tools.small_model.settings import (
     FIRST_SEED,
     MOST_CLIPS,
     BaseRound,
@@ -25,19 +29,14 @@ from devtools.train_demo.settings import (
     LoraRound,
     VaeSettings,
 )
-from egox_core.errors import EgoXInputError
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
-from egox_core.synthetic import make_take
-from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
-from egox_core.wan.vae import VaeEncoder
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
-from devtools.train_demo import latents, stages, transformer  # noqa: E402
-from devtools.train_demo.card import write_card  # noqa: E402
-from devtools.train_demo.vae_model import (  # noqa: E402
+from tools.small_model import latents, stages, transformer  # noqa: E402
+from tools.small_model.card import write_card  # noqa: E402
+from tools.small_model.vae_model import (  # noqa: E402
     COLOUR_AXES,
     COLOUR_CARE,
     cell_colours,
@@ -49,7 +48,7 @@ from devtools.train_demo.vae_model import (  # noqa: E402
     settle_latents,
     whole_clips,
 )
-from devtools.train_demo.vae_train import noise_like, train_vae  # noqa: E402
+from tools.small_model.vae_train import noise_like, train_vae  # noqa: E402
 
 TINY = ClipSettings(size=32, exo_width=64, frames=5)
 TINY_VAE = VaeSettings(dim=4, skeleton_steps=4, steps=8, batch=2, crop=32)
@@ -204,7 +203,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
 
 def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(clips, tmp_path, monkeypatch):
     whole = train_vae(tmp_path / "whole", clips, TINY_VAE, tmp_path / "whole.safetensors", tell=lambda _: None)
-    from devtools.train_demo import vae_train
+    from tools.small_model import vae_train
 
     step = vae_train._Run.one_step
     taken = []

@@ -15,15 +15,20 @@ import torch
 for package in ("torchmetrics", "peft", "pydantic"):
     pytest.importorskip(package)
 
-from benchmarks._ablation_rows import rows_of  # noqa: E402
-from benchmarks._disturbances import DISTURBANCES, POSE_DEG, POSE_M, told_of_trust  # noqa: E402
-from benchmarks._held_out import HeldOutClip, clip_of_take  # noqa: E402
-from benchmarks._sampler import FULL, SampleSettings  # noqa: E402
-from benchmarks._wan_sampler import WanSampler, sample_together  # noqa: E402
 from benchmarks.ablation import chosen_rows, figures, markdown, score_row  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.synthetic import SyntheticSpec, make_take  # noqa: E402
 from egox_core.trajectory.poses import camera_centre  # noqa: E402
+from tools.small_model.ablation_rows import (  # noqa: E402
+    DISTURBANCES,
+    POSE_DEG,
+    POSE_M,
+    rows_of,  # noqa: E402
+    told_of_trust,
+)
+from tools.small_model.contract import FULL, SampleSettings  # noqa: E402
+from tools.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
+from tools.small_model.wan_sampler import WanSampler, sample_together  # noqa: E402
 
 SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
                      edge_samples=1)

@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks._held_out import HeldOutClip, clip_of_take
-from benchmarks._sampler import FULL, SampleSettings
-from benchmarks._wan_sampler import WanSampler
-from devtools.train_demo.clips import clip_spec
-from devtools.train_demo.files import WorkFiles
-from devtools.train_demo.sampler import open_sampler
-from devtools.train_demo.settings import FIRST_SEED, DemoTraining
-from devtools.train_demo.stages import work_folder
 from egox_core.gga.diffusers_processor import rotate
 from egox_core.gga.record import AttentionRecord
 from egox_core.synthetic import make_take
 from tools.setup.layout import Layout
+from tools.small_model.clips import clip_spec
+from tools.small_model.contract import FULL, SampleSettings
+from tools.small_model.files import WorkFiles
+from tools.small_model.held_out import HeldOutClip, clip_of_take
+from tools.small_model.sampler import open_sampler
+from tools.small_model.settings import FIRST_SEED, DemoTraining
+from tools.small_model.stages import work_folder
+from tools.small_model.wan_sampler import WanSampler
 
 STEPS = 10
 """As the demo's graph."""

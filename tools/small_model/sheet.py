@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks._held_out import HeldOutClip
-from benchmarks._small_scores import as_float
 from egox_core.metrics.objects import colour_hits
 from egox_core.safe_files import write_whole
+from tools.small_model.held_out import HeldOutClip
+from tools.small_model.scores import as_float
 
 LABEL_PX, GAP_PX, TEXT = 14, 2, 0.33
 DIMMED, RIGHT, WRONG = 0.3, (60, 200, 60), (230, 50, 50)

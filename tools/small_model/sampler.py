@@ -1,4 +1,4 @@
-"""The small model that ships, for the benches that judge it (contract: benchmarks/_sampler.py)."""
+"""The small model that ships, for the benches that judge it (contract: tools/small_model/contract.py)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks._held_out import HeldOutClip
-from benchmarks._sampler import FULL, SampleSettings
-from benchmarks._wan_sampler import WanSampler
 from egox_core.synthetic import SyntheticSpec
 from tools.setup.environment import Environment
 from tools.setup.host import find_host
 from tools.setup.layout import Layout, SetupError
+from tools.small_model.contract import FULL, SampleSettings
+from tools.small_model.held_out import HeldOutClip
+from tools.small_model.wan_sampler import WanSampler
 
 from .clips import clip_spec
 from .files import WorkFiles

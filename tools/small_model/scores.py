@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._held_out import HeldOutClip
 from egox_core.metrics.baselines import BASELINES
 from egox_core.metrics.bootstrap import Estimate, bootstrap_mean, paired_difference
 from egox_core.metrics.image import psnr, region_psnr, squared_error, ssim_map
 from egox_core.metrics.objects import colour_hits
 from egox_core.metrics.retrieval import retrieval_ranks, thumbnail
+from tools.small_model.held_out import HeldOutClip
 
 MODEL, BASE, WRONG_EXO, WRONG_PRIOR = "model", "LoRA strength 0", "another take's exo", "another take's prior"
 PRIOR_VAE, TRUTH_VAE = "prior (Telea) through the VAE", "truth through the VAE (ceiling)"

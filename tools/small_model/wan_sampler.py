@@ -18,9 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._held_out import HeldOutClip
-from benchmarks._sampler import FULL, SampleSettings
-from benchmarks._small_scores import to_uint8
 from egox_core.errors import EgoXInputError
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
@@ -34,6 +31,9 @@ from egox_core.wan.text import make_text_encoder
 from egox_core.wan.transformer import load_base
 from egox_core.wan.vae import VaeEncoder
 from egox_core.wan.weights import file_metadata, weights_hash
+from tools.small_model.contract import FULL, SampleSettings
+from tools.small_model.held_out import HeldOutClip
+from tools.small_model.scores import to_uint8
 
 TOLD = ("mode", "mask_mode", "gga_mode", "rays")
 GREY = 128
@@ -41,7 +41,7 @@ SHIFT = 3.0  # of the flow schedule, as the released inference
 
 
 class WanSampler:
-    """Keeps the contract of :mod:`benchmarks._sampler`.
+    """Keeps the contract of :mod:`tools.small_model.contract`.
 
     Args:
         loras: name -> file; "full" is the one that all others are compared with.

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from egox_core.safe_files import write_whole
 from egox_core.train.checkpoints import StopRequest
 
-from .clip_pool import ClipPool
-from .clips import read_shard, shard_files
+from .clips import ClipPool, read_shard, shard_files
 from .settings import VaeSettings
 from .vae_model import cell_colours, decode, encode, new_vae, picture_weights, save_vae, settle_latents, whole_clips
 

@@ -9,7 +9,7 @@ A sampler is a Python module, named on the command line, with
 and, where it can, ``held_out() -> Sequence[SyntheticSpec]`` (takes that no training saw), ``loras() -> Sequence[str]``
 (names that ``settings.lora`` may have; without it "full" alone) and ``facts() -> dict`` (what the record shall say of
 the model: stages, steps, compute), and ``PRIOR_PRESET``, the preset of the priors that it knows (without it
-"clean"). :class:`benchmarks._wan_sampler.WanSampler` has all but the takes.
+"clean"). :class:`tools.small_model.wan_sampler.WanSampler` has all but the takes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._held_out import HeldOutClip
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
+from tools.small_model.held_out import HeldOutClip
 
 DEFAULT_SAMPLER = "tools.setup.train_demo.sampler"
 NEEDED = ("generate", "through_vae", "fingerprint")
@@ -82,11 +82,11 @@ def load_sampler(name: str) -> ModuleType:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise EgoXInputError("sampler", got=f"{name!r}: {error}", expected="a Python module of this repository",
-                             fix="give --sampler MODULE; the contract stands in benchmarks/_sampler.py") from error
+                             fix="give --sampler MODULE; the contract stands in tools/small_model/contract.py") from error
     missing = [part for part in NEEDED if not callable(getattr(module, part, None))]
     if missing:
         raise EgoXInputError(f"sampler {name}", got=f"no {', '.join(missing)}", expected=", ".join(NEEDED),
-                             fix="see benchmarks/_sampler.py")
+                             fix="see tools/small_model/contract.py")
     return module
 
 
@@ -134,7 +134,7 @@ def _checked(made: np.ndarray, inputs: Sequence, label: str) -> np.ndarray:
     wanted = (len(inputs), *(first.truth.shape if isinstance(first, HeldOutClip) else first.shape))
     if made.shape != wanted or made.dtype != np.uint8:
         raise EgoXInputError(f"sampler, {label}", got=f"{made.dtype} {made.shape}", expected=f"uint8 {wanted}",
-                             fix="see the contract in benchmarks/_sampler.py")
+                             fix="see the contract in tools/small_model/contract.py")
     return made
 
 

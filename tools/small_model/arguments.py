@@ -6,13 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks._held_out import HeldOutClip, clips_of_folder, clips_of_seeds
-from benchmarks._sampler import DEFAULT_SAMPLER, FULL, Sampler, load_sampler
 from egox_core.errors import EgoXInputError
 from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.synthetic import SyntheticSpec
+from tools.small_model.contract import DEFAULT_SAMPLER, FULL, Sampler, load_sampler
+from tools.small_model.held_out import HeldOutClip, clips_of_folder, clips_of_seeds
 
-WORK = Path(__file__).resolve().parent.parent / "output"
+WORK = Path(__file__).resolve().parent.parent.parent / "output"
 LEAST_TAKES = 64
 
 
@@ -45,7 +45,7 @@ def sampler_of(args: argparse.Namespace) -> Sampler:
     """
     if args.base is None:
         return load_sampler(args.sampler)
-    from benchmarks._wan_sampler import WanSampler
+    from tools.small_model.wan_sampler import WanSampler
 
     if args.vae is None:
         raise EgoXInputError("--base", got="no --vae", expected="the VAE that the model was trained with",

@@ -1,6 +1,6 @@
 """Held-out synthetic takes as the proof and the ablation use them: pictures, prior, coverage, geometry, objects.
 
-A sampler gets these clips as they are and returns videos; see :mod:`benchmarks._sampler`.
+A sampler gets these clips as they are and returns videos; see :mod:`tools.small_model.contract`.
 """
 
 from __future__ import annotations
