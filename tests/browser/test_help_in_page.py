@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.make_help_slots import PAGES
 from tools.rigs.comfy_page import ComfyPage
 from tools.setup.base_dir import PACK_NAME
+from tools.texts.help_slots import PAGES
 
 NODES = sorted(path.stem for path in PAGES.glob("*.md"))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import urllib.request
 
-from tools.make_locales import SOURCE, TRANSLATIONS, leaves, read_locale
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import PACK_NAME
+from tools.texts.locales import SOURCE, TRANSLATIONS, leaves, read_locale
 
 
 def test_translations_are_served(client: ApiClient, object_info) -> None:

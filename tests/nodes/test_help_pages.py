@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.make_help_slots import PAGES, with_slots
-from tools.node_schemas import node_schemas
+from tools.texts.help_slots import PAGES, with_slots
+from tools.texts.node_schemas import node_schemas
 
-FIX = "run `python tools/make_help_slots.py`"
+FIX = "run `python tools/texts/help_slots.py`"
 SECTIONS = ("Before and after", "Inputs", "Outputs", "Tips")
 
 

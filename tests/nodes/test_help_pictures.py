@@ -15,7 +15,7 @@ from tools.help_pictures import PICTURES, SAMPLED
 from tools.help_pictures.__main__ import FOLDER
 from tools.help_pictures.__main__ import LIMIT_BYTES as ALL_BYTES
 from tools.help_pictures.sheet import LIMIT_BYTES, STRIP, WIDTH, curves, marked, save_small, sheet
-from tools.make_help_slots import PAGES
+from tools.texts.help_slots import PAGES
 
 NODES = sorted(path.stem for path in PAGES.rglob("*.md") if path.parent == PAGES)
 

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from tools.make_locales import SOURCE, TRANSLATIONS, differences, leaves, locale_file, node_defs, read_locale
-from tools.node_schemas import node_schemas
+from tools.texts.locales import SOURCE, TRANSLATIONS, differences, leaves, locale_file, node_defs, read_locale
+from tools.texts.node_schemas import node_schemas
 
-FIX = "run `python tools/make_locales.py`, then translate what it lists"
+FIX = "run `python tools/texts/locales.py`, then translate what it lists"
 
 
 @pytest.fixture(scope="module")

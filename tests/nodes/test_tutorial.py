@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.node_schemas import node_schemas
+from tools.texts.node_schemas import node_schemas
 
 LIMIT = 4_000_000
 

@@ -1,6 +1,6 @@
 """Write what is said of inputs and outputs into the nodes' help pages, from the nodes themselves.
 
-    python tools/make_help_slots.py
+    python tools/texts/help_slots.py
 
 A page is ``web/js/docs/<node id>.md``: the front end fetches it as ``/extensions/<pack>/docs/<node id>.md`` and shows
 it as the node's help. All but the sections *Inputs* and *Outputs* is written by hand and stays as it is.
@@ -15,11 +15,11 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 if str(ROOT) not in sys.path:  # imported by tests it is there already, behind the host, whose `nodes` must win
     sys.path.insert(0, str(ROOT))
 
-from tools.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
+from tools.texts.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
 
 PAGES = ROOT / "web" / "js" / "docs"
 LONGEST_DEFAULT = 32  # characters; longer ones would drown the explanation

@@ -1,7 +1,7 @@
 """Write locales/en/nodeDefs.json from the nodes themselves, and say what the translations lack.
 
-    python tools/make_locales.py            # writes English, lists what to translate; exit code 1 if anything is
-    python tools/make_locales.py --check    # writes nothing
+    python tools/texts/locales.py            # writes English, lists what to translate; exit code 1 if anything is
+    python tools/texts/locales.py --check    # writes nothing
 
 The host serves ``locales/<language>/nodeDefs.json`` of every pack under ``/i18n``. Its front end looks texts up as
 ``nodeDefs.<node>.inputs.<id>.name``; outputs are counted: ``outputs.0.name``. Choices of a menu are not translated
@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 if str(ROOT) not in sys.path:  # imported by tests it is there already, behind the host, whose `nodes` must win
     sys.path.insert(0, str(ROOT))
 
-from tools.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
+from tools.texts.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
 
 SOURCE = "en"
 TRANSLATIONS = ("ko", "zh", "ja")
