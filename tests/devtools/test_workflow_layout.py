@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from devtools.thumbnails import SIDE, fill, save_jpeg, thumbnail, whole, words
-from tools.workflow_graph import Graph
-from tools.workflow_layout import Block, arrange
+from tools.workflows.graph import Graph
+from tools.workflows.layout import Block, arrange
 
 INFO = {"Load": {"input": {"required": {"file": ["STRING", {"default": "x"}]}}, "output": ["IMAGE"],
                  "output_name": ["image"]},

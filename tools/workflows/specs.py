@@ -8,10 +8,10 @@ from typing import Any
 
 from tools.small_model.settings import DemoTraining
 
-from . import workflow_notes as notes
-from .workflow_graph import Graph, Node
-from .workflow_layout import Block
-from .workflow_parts import (
+from . import notes as notes
+from .graph import Graph, Node
+from .layout import Block
+from .parts import (
     CALM_VIDEO,
     DISTILLED,
     Loaders,

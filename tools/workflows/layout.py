@@ -1,14 +1,14 @@
 """Where the nodes of a workflow stand: rows of blocks, blocks of columns, columns of nodes.
 
 Heights are those that the front end itself gives its nodes, so that nothing overlaps in either of its two ways to draw
-them; see ``tools/make_workflows.py``.
+them; see ``tools/workflows/make.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .workflow_graph import Graph, Node
+from .graph import Graph, Node
 
 TITLE = 30
 """Height of a node's title bar, which lies above its position."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from egox_core.wan.text import DEFAULT_NEGATIVE
 
-from .workflow_graph import Graph, Node
-from .workflow_layout import Block
-from .workflow_notes import HUB, KIJAI, WAN
+from .graph import Graph, Node
+from .layout import Block
+from .notes import HUB, KIJAI, WAN
 
 SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
 CALM_VIDEO = "sample/calm_room/exo.mp4"

@@ -1,8 +1,8 @@
 """Write the shipped workflows from one description of each graph.
 
-    python3 tools/make_workflows.py             # all of them
-    python3 tools/make_workflows.py egox_fast   # some
-    python3 tools/make_workflows.py --measure   # first look in a browser how high each node is (nodes have changed)
+    python3 tools/workflows/make.py             # all of them
+    python3 tools/workflows/make.py egox_fast   # some
+    python3 tools/workflows/make.py --measure   # first look in a browser how high each node is (nodes have changed)
 
 It starts the host with the pack. Widget order, socket types and defaults come from its ``/object_info``, so that what
 is written is what its front end would have saved. Node heights come from ``tools/node_heights.json``: the larger of
@@ -18,7 +18,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.rigs.comfy_page import ComfyPage, open_browser  # noqa: E402
@@ -29,9 +29,9 @@ from tools.setup.host import find_host  # noqa: E402
 from tools.setup.layout import Layout  # noqa: E402
 from tools.setup.server import Server  # noqa: E402
 from tools.setup.workflow import NOTES  # noqa: E402
-from tools.workflow_graph import Graph  # noqa: E402
-from tools.workflow_layout import arrange  # noqa: E402
-from tools.workflow_specs import SPECS  # noqa: E402
+from tools.workflows.graph import Graph  # noqa: E402
+from tools.workflows.layout import arrange  # noqa: E402
+from tools.workflows.specs import SPECS  # noqa: E402
 
 HEIGHTS = ROOT / "tools" / "node_heights.json"
 SAYS_SOMETHING = frozenset({"EgoXDepthAlign", "EgoXBuildScene", "EgoXRenderEgoPrior", "EgoXLoadLora",
