@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devtools.thumbnails import save_jpeg
+from tests.browser.thumbnails import save_jpeg
 from tools.rigs.comfy_page import ComfyPage
 from tools.setup.workflow import to_prompt
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from devtools.thumbnails import Tile, thumbnail, whole, words
 from egox_core.previews.maps import depth_preview
 from egox_core.takes.take import load_take
+from tests.browser.thumbnails import Tile, thumbnail, whole, words
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir
 from tools.setup.side_by_side import read_frames

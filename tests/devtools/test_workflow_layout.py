@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from devtools.thumbnails import SIDE, fill, save_jpeg, thumbnail, whole, words
+from tests.browser.thumbnails import SIDE, fill, save_jpeg, thumbnail, whole, words
 from tools.workflows.graph import Graph
 from tools.workflows.layout import Block, arrange
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from devtools.gguf_file import write_gguf
+from tests.host.gguf_file import write_gguf
 from tools.rigs import model_rig
 from tools.rigs import standins as standins
 

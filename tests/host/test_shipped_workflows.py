@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devtools.gguf_file import write_gguf
+from tests.host.gguf_file import write_gguf
 from tools.rigs import standins as standins
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir
