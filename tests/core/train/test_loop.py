@@ -76,7 +76,7 @@ def test_training_learns_and_keeps_the_last_n(workplace, tiny):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_samples_on_the_way(workplace, tiny, dtype):
     pytest.importorskip("torchmetrics", reason="torchmetrics is not installed (the evaluate extra)")
-    vae = Path(__file__).resolve().parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+    vae = Path(__file__).resolve().parent.parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
     values = tiny.settings(workplace, steps=2, validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(vae)})
     values["memory"] = {"base_dtype": dtype, "compute_dtype": dtype}
     train(parse_config(values))

@@ -31,7 +31,7 @@ from egox_core.trajectory.keyframes import (
 from egox_core.trajectory.path import interpolate_poses
 from egox_core.trajectory.poses import look_at
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
-from tests.egox_core.box_room import view
+from tests.core.box_room import view
 
 EXO = CameraModel(lens="pinhole", width=192, height=128, fx=120, fy=120, cx=95.5, cy=63.5)
 EXO_W2C = look_at((-2.0, -0.8, -2.0), (0.5, 0.7, 1.5))  # tilted down into the room

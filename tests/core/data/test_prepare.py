@@ -27,7 +27,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32)
 RAW = PrepareOptions(frames=5, stride=30, step=3, clips_per_camera=2, exo_size=(112, 64), ego_size=64, depth="plane")
 

@@ -25,7 +25,7 @@ from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.wan.text import make_text_encoder
 from egox_core.wan.vae import VaeEncoder
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 

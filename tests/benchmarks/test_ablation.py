@@ -43,7 +43,7 @@ def clips() -> list[HeldOutClip]:
 
 @pytest.fixture(scope="module")
 def tiny():
-    file = Path(__file__).resolve().parent.parent / "train" / "tiny_cache.py"
+    file = Path(__file__).resolve().parent.parent / "core" / "tiny_cache.py"
     spec = importlib.util.spec_from_file_location("egox_tests_tiny_cache_for_bench", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

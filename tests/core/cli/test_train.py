@@ -12,7 +12,7 @@ import yaml
 from egox_core.cli.train import COMMANDS
 from egox_core.train.config import load_config
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
 
 def call(arguments: list[str], capsys) -> tuple[int, str, str]:

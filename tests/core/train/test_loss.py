@@ -22,7 +22,7 @@ from egox_core.train.config import ConditioningConfig, TimestepConfig  # noqa: E
 from egox_core.train.loss import draw_sigmas, flow_loss, model_timesteps, noised_input, sigma_table  # noqa: E402  # noqa: E402
 from egox_core.train.samples import TrainSample, collate  # noqa: E402
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
 GRADIENTS = ("blocks.0.attn1.to_q.weight", "blocks.1.attn1.to_v.weight", "blocks.1.attn2.to_out.0.weight")
 
 

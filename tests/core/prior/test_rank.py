@@ -17,7 +17,7 @@ from egox_core.scene.fusion import fuse_scenes
 from egox_core.trajectory.poses import look_at, sensor_from_upright
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 
-from .box_room import true_coverage, view
+from ..box_room import true_coverage, view
 
 EXO = CameraModel(lens="pinhole", width=256, height=144, fx=150.0, fy=150.0, cx=127.5, cy=71.5)
 EGO = preset_camera("aria_released", 64)

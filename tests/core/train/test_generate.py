@@ -22,8 +22,8 @@ from egox_core.train.samples import TrainSample
 from egox_core.train.sampling import sample_ego
 from egox_core.video.reader import probe_video
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden"
-VAE = Path(__file__).resolve().parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
+VAE = Path(__file__).resolve().parent.parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 
 @pytest.fixture(scope="module")
