@@ -189,7 +189,7 @@ def test_dead_names_are_seen(tmp_path: Path) -> None:
         (tmp_path / name).write_text("# A heading, λ_g\n\nanswer = 42\n", encoding="utf-8")
     file = tmp_path / "docs" / "page.md"
     good = ("See [other](other.md#a-heading-λ_g) or [below](#here), `egox_core/gga/bias.py`, `models/*/card.md`,\n"
-            "`python tools/convert.py IN`, `egox_core/…`, bias.py, `egox_core.gga.attention.bias.answer`, (`docs/`), and/or.\n"
+            "`python tools/convert.py IN`, `egox_core/…`, bias.py, `egox_core.gga.bias.answer`, (`docs/`), and/or.\n"
             "Made later: `output/x/{ego,prior}.mp4`, `takes/<take>/x.json`. Away: https://example.org/x.md.\n## Here\n")
     file.write_text(good, encoding="utf-8")
     assert dead_names(good, file, tmp_path) == []

@@ -30,7 +30,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
 from tools.small_model.held_out import HeldOutClip
 
-DEFAULT_SAMPLER = "tools.setup.train_demo.sampler"
+DEFAULT_SAMPLER = "tools.small_model.sampler"
 NEEDED = ("generate", "through_vae", "fingerprint")
 BATCH = 8
 """Clips that are asked for at once; a killed bench loses at most these."""
@@ -82,7 +82,7 @@ def load_sampler(name: str) -> ModuleType:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise EgoXInputError("sampler", got=f"{name!r}: {error}", expected="a Python module of this repository",
-                             fix="give --sampler MODULE; the contract stands in tools/small_model/contract.py") from error
+                             fix="give --sampler MODULE, see tools/small_model/contract.py") from error
     missing = [part for part in NEEDED if not callable(getattr(module, part, None))]
     if missing:
         raise EgoXInputError(f"sampler {name}", got=f"no {', '.join(missing)}", expected=", ".join(NEEDED),
