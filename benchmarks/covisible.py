@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.support.outlines import away_from_outlines
 from benchmarks.support.record import add_arguments, finish
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, ground_truth, make_take
+from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take
 from egox_core.types import EgoPrior
 
 PSNR_BAR_DB = 26.0
@@ -110,15 +111,6 @@ class Covisibility:
         return failed
 
 
-def away_from_outlines(index: Tensor, margin: int = 2) -> Tensor:
-    """Pixels [H, W] bool of a picture of solids [H, W] with nothing but their own solid within ``margin`` px."""
-    solids = index.float()[None, None]
-    size = 2 * margin + 1
-    highest = torch.nn.functional.max_pool2d(solids, size, 1, margin)
-    lowest = -torch.nn.functional.max_pool2d(-solids, size, 1, margin)
-    return (highest == lowest)[0, 0]
-
-
 def compare(take: SyntheticTake, prior: EgoPrior, seconds: dict[str, float] | None = None) -> Covisibility:
     """The prior against the take's ego ground truth."""
     static, moving, inside, ceiling = SquaredError(), SquaredError(), SquaredError(), SquaredError()
@@ -126,7 +118,7 @@ def compare(take: SyntheticTake, prior: EgoPrior, seconds: dict[str, float] | No
     both = covered = seen = shared = uncovered = pixels = 0
     for t in range(take.spec.frames):
         truth, picture, coverage = take.ego_rgb[t].float() / 255, prior.rgb[t], prior.coverage[t]
-        masks = ground_truth(take, t)
+        masks = covisible(take, t)
         static.add(picture, truth, masks.static)
         moving.add(picture, truth, masks.moving)
         inside.add(picture, truth, masks.static & coverage & away_from_outlines(take.ego_index[t]))

@@ -120,7 +120,7 @@ def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
                           exo_size=(8 * w_exo, 8 * h), ego_size=(8 * w_ego, 8 * h))
     options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
     geometry = geometry_of(pack, tensors) if options.biases else None
-    patched, _ = nodes(pack, "model_patch").patch_with_geometry(model, canvas, geometry, options)
+    patched, _ = nodes(pack, "patch.patch").patch_with_geometry(model, canvas, geometry, options)
     embedding = comfy.clip_vision.Output()
     embedding.penultimate_hidden_states = tensors["in.image_embeds"]
     known = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, h, w_ego),

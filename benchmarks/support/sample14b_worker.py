@@ -109,7 +109,7 @@ def patched_models(pack: ModuleType, model: Any, clip: Clip) -> dict[str, Any]:
     exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w, generator=generator) for w in (w_exo, w_ego))
     canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=clip.frames,
                           exo_size=(clip.exo_width, clip.height), ego_size=(clip.ego_width, clip.height))
-    patch = importlib.import_module(f"{pack.__name__}.nodes.model_patch").patch_with_geometry
+    patch = importlib.import_module(f"{pack.__name__}.nodes.patch.patch").patch_with_geometry
     geometry = random_geometry(pack, clip)
     plain, _ = patch(model, canvas, None, options(mode="off"))
     ours, _ = patch(model, canvas, geometry, options(lambda_g=LAMBDA_G))

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import covisible as bench
 from benchmarks.support import record as _record
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, ground_truth, make_take
+from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take
 from egox_core.types import EgoPrior
 
 SMALL = SyntheticSpec(seed=1, frames=1, exo_width=224, exo_height=128, ego_size=128)
@@ -24,7 +24,7 @@ def take() -> SyntheticTake:
 
 
 def _prior(take: SyntheticTake, rgb: torch.Tensor) -> EgoPrior:
-    seen = torch.stack([ground_truth(take, t).visible for t in range(take.spec.frames)])
+    seen = torch.stack([covisible(take, t).visible for t in range(take.spec.frames)])
     return EgoPrior(rgb=rgb * seen[..., None], coverage=seen, depth_m=take.ego_depth_m, trajectory=take.trajectory())
 
 

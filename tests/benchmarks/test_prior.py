@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.prior import failures, measure, measure_seed, noisy_depth, steadiness, warped
 from egox_core.prior.options import prior_preset
-from egox_core.synthetic import SyntheticSpec, ground_truth, make_take
+from egox_core.synthetic import SyntheticSpec, covisible, make_take
 
 SPEC = SyntheticSpec(seed=1, frames=9, fps=7.0, exo_width=224, exo_height=128, ego_size=128)
 
@@ -35,7 +35,7 @@ def test_the_known_motion_undoes_itself() -> None:
     """The truth, warped by the motion, is the truth: what stays is interpolation."""
     take = make_take(SPEC)
     picture, known = warped(take, 4, take.ego_rgb[3].float() / 255)
-    where = ground_truth(take, 4).static & known
+    where = covisible(take, 4).static & known
     assert int(where.sum()) > 500
     assert float((picture - take.ego_rgb[4].float() / 255)[where].abs().mean()) < 0.02
     wrong, _ = warped(take, 4, take.ego_rgb[3].float().flip(1) / 255)

@@ -91,7 +91,7 @@ def test_alpha_scales(rig, released: Path, tmp_path: Path) -> None:
 
 def test_differences_of_step_distilled_loras_are_taken_too(rig, released: Path, tmp_path: Path) -> None:
     """They hold low-rank pairs in native names, and whole differences of norms and biases."""
-    convert = model_rig.core(rig.pack, "lora_keys").convert_lora
+    convert = model_rig.core(rig.pack, "wan.lora_keys").convert_lora
     state = dict(convert(load_file(released)).tensors)
     state["diffusion_model.blocks.0.norm3.diff"] = torch.full((128,), 0.25)
     state["diffusion_model.blocks.0.self_attn.q.diff_b"] = torch.full((128,), 0.5)

@@ -15,7 +15,7 @@ from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.scene.points import scene_points, select
 from egox_core.scene.surface import depth_rays, lift, no_points
-from egox_core.synthetic import SyntheticSpec, ground_truth, make_take
+from egox_core.synthetic import SyntheticSpec, covisible, make_take
 from egox_core.trajectory.poses import camera_centre, compose, invert
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 
@@ -110,7 +110,7 @@ def test_the_prior_shows_what_the_ego_camera_sees(take, scene, preset: str, stat
     error = covered = seen = both = 0.0
     pixels = 0
     for t in range(SMALL.frames):
-        masks = ground_truth(take, t)
+        masks = covisible(take, t)
         truth = take.ego_rgb[t].float() / 255
         where = masks.static & prior.coverage[t]
         error += float((prior.rgb[t] - truth)[where].square().sum())

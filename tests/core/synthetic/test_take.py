@@ -14,7 +14,7 @@ import torch
 
 from egox_core.cameras.model import inside_picture, pixel_rays, project
 from egox_core.errors import EgoXInputError
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, ground_truth, make_take, write_take
+from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
 from egox_core.synthetic.layout import draw_layout
 from egox_core.synthetic.solids import distance
 from egox_core.takes.take import load_take
@@ -66,7 +66,7 @@ def test_depth_lies_on_the_solids(take: SyntheticTake, which: str) -> None:
 def test_both_cameras_see_the_same_colours(take: SyntheticTake) -> None:
     """Co-visible static points looked up in the exo picture: Lambertian, one exposure, right geometry on both sides."""
     for frame in (0, 3):
-        masks = ground_truth(take, frame)
+        masks = covisible(take, frame)
         looked_up = torch.from_numpy(cv2.remap(take.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None,
                                                cv2.INTER_LINEAR)).float() / 255
         truth = take.ego_rgb[frame].float() / 255
@@ -79,7 +79,7 @@ def test_both_cameras_see_the_same_colours(take: SyntheticTake) -> None:
 def test_covisible_agrees_with_the_exo_picture(take: SyntheticTake) -> None:
     """Judged by the exo index map alone: seen points carry their own solid there, hidden ones lie behind another."""
     for frame in (0, 4):
-        masks = ground_truth(take, frame)
+        masks = covisible(take, frame)
         nearest = masks.exo_uv.round().long()
         inside = inside_picture(take.exo_camera, masks.exo_uv)
         u, v = nearest[..., 0].clamp(0, 223), nearest[..., 1].clamp(0, 127)
@@ -98,7 +98,7 @@ def test_covisible_agrees_with_the_exo_picture(take: SyntheticTake) -> None:
 
 
 def test_incidence_bar_only_takes_away(take: SyntheticTake) -> None:
-    wide, narrow = ground_truth(take, 0, 89.0), ground_truth(take, 0, 40.0)
+    wide, narrow = covisible(take, 0, 89.0), covisible(take, 0, 40.0)
     assert bool((narrow.static <= wide.static).all()) and narrow.static.sum() < wide.static.sum()
 
 
@@ -159,7 +159,7 @@ def test_a_carried_exo_camera_is_exact_too() -> None:
     assert carried.exo_w2c.shape == (3, 3, 4) and (centres[0] - centres[2]).norm() > 0.01
     validate_w2c(carried.exo_w2c, "exo")
     for frame in (0, 2):
-        masks = ground_truth(carried, frame)
+        masks = covisible(carried, frame)
         looked_up = torch.from_numpy(cv2.remap(carried.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None,
                                                cv2.INTER_LINEAR)).float() / 255
         assert _psnr(looked_up[masks.static], carried.ego_rgb[frame][masks.static].float() / 255) > 25
