@@ -2,8 +2,7 @@
 
     python3 run.py bench depth_align [--frames 49] [--save]
 
-The scene is a room of planes and boxes, so neighbouring pixels are alike as in any picture. The video depth is made
-from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
+Scene, noise and outliers: ``egox_core/synthetic/depth_cases.py``.
 
 How "2 % multiplicative noise" is read: every pixel's depth is multiplied by 1 + 0.02 n, n standard normal and
 independent; the bars are checked with the noise in the metric depth, in the video depth, and in both (independent),
@@ -19,83 +18,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from benchmarks.support.record import add_arguments, finish, peak_extra_mb
-from egox_core.cameras.model import CameraModel
 from egox_core.depth.align import align_depth
-from egox_core.depth.report import AlignOptions, AlignReport
-from egox_core.types import DepthVideo
+from egox_core.depth.report import AlignOptions
+from egox_core.synthetic.depth_cases import CLEAN_BAR, NOISE_BAR, OUTLIER_BAR, AlignCase, make_case
 
 MODES = ("least squares", "robust")
-CLEAN_BAR, NOISE_BAR, OUTLIER_BAR = (1e-4, 1e-4), (0.02, 0.02), (0.01, 0.04)  # of α and of β
 SECONDS_BAR, MEMORY_BAR_MB = 1.0, 1024.0  # seconds: least squares
 RATIO_BAR = 5.0  # robust, in seconds of least squares
 TRUTHS = ((1.3, 0.05), (0.6, 0.04), (2.0, 0.08))  # α, β in 1/m; the clip's mean inverse depth is about 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlignCase:
-    """One test case; maps named by 'm' (metric), 'v' (video), 'b' (both), '' (neither)."""
-
-    alpha: float = 1.3
-    beta: float = 0.05  # 1/m
-    noise_in: str = ""
-    outliers_in: str = ""
-    drift: float = 0.0  # relative growth of α over the clip
-
-
-def room_depth(height: int, width: int, generator: torch.Generator) -> Tensor:  # [H, W] metres
-    """Floor, slanted back wall and boxes, 1.2 to about 8 m away."""
-    v, u = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
-    ray_x, ray_y = (u - width / 2) / (0.7 * width), (v - height / 2) / (0.7 * width)
-    depth = 7.0 + 2.0 * ray_x
-    depth = torch.where(ray_y > 0.02, torch.minimum(depth, 1.4 / ray_y.clamp_min(1e-3)), depth)
-    for _ in range(12):
-        z, at_x, at_y = torch.rand(3, generator=generator).mul(torch.tensor([4.5, 1.0, 0.6])).tolist()
-        z, size = z + 1.2, 0.25 * width / (z + 1.2)
-        box = ((u - at_x * width).abs() < size) & ((v - (0.3 + at_y) * height).abs() < size)
-        depth = torch.where(box, torch.minimum(depth, z + 0.3 * ray_x), depth)
-    return depth
-
-
-def make_case(case: AlignCase, frames: int, height: int, width: int, seed: int = 0) -> tuple[DepthVideo, DepthVideo]:
-    """(metric, video) of a case; the true α of frame t is ``alpha * (1 + drift * t / (frames - 1))``."""
-    generator = torch.Generator().manual_seed(seed)
-    exact = room_depth(height, width, generator).expand(frames, -1, -1)
-    alpha = case.alpha * (1 + case.drift * torch.linspace(0, 1, frames)).reshape(-1, 1, 1)
-    maps = {"m": exact.clone(), "v": alpha / (1 / exact - case.beta)}
-    ranges = {name: (float(values.min()), float(values.max())) for name, values in maps.items()}
-    for name in maps:
-        if case.noise_in in (name, "b"):
-            maps[name] *= 1 + 0.02 * torch.randn(exact.shape, generator=generator)
-    if case.outliers_in:
-        replaced = torch.rand(exact.shape, generator=generator) < 0.2
-        for name, (low, high) in ranges.items():
-            if case.outliers_in in (name, "b"):
-                draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
-                maps[name] = torch.where(replaced, draws, maps[name])
-    camera = CameraModel(lens="pinhole", width=width, height=height, fx=0.7 * width, fy=0.7 * width,
-                         cx=(width - 1) / 2, cy=(height - 1) / 2)
-    return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(depth_m=maps["v"], camera=camera,
-                                                                    kind="relative z")
-
-
-def errors(report: AlignReport, case: AlignCase) -> tuple[float, float]:
-    """Worst relative error of the applied α and β over the frames."""
-    return float((report.alpha / case.alpha - 1).abs().max()), float((report.beta / case.beta - 1).abs().max())
-
-
-def bar_of(case: AlignCase, mode: str) -> tuple[float, float] | None:
-    """The errors of α and β that are asked for, or None where the figures are only reported."""
-    if case.outliers_in:
-        return OUTLIER_BAR if mode == "robust" and case.outliers_in != "b" else None
-    if case.noise_in:
-        return NOISE_BAR
-    return CLEAN_BAR
 
 
 def recovery(frames: int, height: int, width: int, truths=TRUTHS) -> list[dict[str, object]]:
@@ -108,8 +40,8 @@ def recovery(frames: int, height: int, width: int, truths=TRUTHS) -> list[dict[s
             metric, video = make_case(case, frames, height, width)
             for mode in MODES:
                 _, report = align_depth(metric, video, options=AlignOptions(mode=mode))
-                worst = errors(report, case)
-                bar = bar_of(case, mode)
+                worst = case.errors(report.alpha, report.beta)
+                bar = case.bar(mode)
                 rows.append({"alpha": alpha, "beta": beta, "noise_in": noise_in, "outliers_in": outliers_in,
                              "mode": mode, "alpha_error": worst[0], "beta_error": worst[1],
                              "alpha_bar": None if bar is None else bar[0], "beta_bar": None if bar is None else bar[1],

@@ -34,14 +34,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.covisible import away_from_outlines
+from benchmarks.support.outlines import away_from_outlines
 from benchmarks.support.record import add_arguments, finish
 from egox_core.cameras.model import inside_picture, pixel_rays, project
 from egox_core.depth.edges import depth_edge
 from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import Covisible, SyntheticSpec, SyntheticTake, ground_truth, make_take
+from egox_core.synthetic import Covisible, SyntheticSpec, SyntheticTake, covisible, make_take
 from egox_core.trajectory.poses import compose, invert, transform
 from egox_core.types import DepthVideo, MovingPoints, PointSet
 
@@ -134,7 +134,7 @@ def measure(take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every
     for t, frame in zip(frames, iter_ego_prior(scene, path, options), strict=True):
         seconds += time.process_time() - start
         if t % every == 0:
-            masks, truth = ground_truth(take, t), take.ego_rgb[t].float() / 255
+            masks, truth = covisible(take, t), take.ego_rgb[t].float() / 255
             for name in error:
                 where = getattr(masks, name)
                 error[name] += float((frame.rgb[where] - truth[where]).double().square().sum())

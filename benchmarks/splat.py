@@ -18,7 +18,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.depth_align import room_depth
 from benchmarks.support.record import add_arguments, finish
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
@@ -28,6 +27,7 @@ from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.prior.splat import has_pytorch3d, splat
 from egox_core.prior.splat_points import ScreenPoints, SplatImage
 from egox_core.scene.surface import depth_rays, lift
+from egox_core.synthetic.depth_cases import room_depth
 from egox_core.types import PointSet
 
 HEIGHT, WIDTH = 448, 784

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks import depth_align as benchmark
-from benchmarks.depth_align import AlignCase, bar_of, errors, make_case
 from egox_core.depth.align import align_depth, smooth_in_time
 from egox_core.depth.reference import align_depth_reference
 from egox_core.depth.report import AlignOptions
 from egox_core.errors import EgoXInputError
+from egox_core.synthetic.depth_cases import AlignCase, make_case
 from egox_core.types import DepthVideo
 
 SIZE = dict(frames=3, height=224, width=392)
@@ -26,9 +24,9 @@ CASES = [AlignCase(), *(AlignCase(noise_in=n, outliers_in=o) for n in "mvb" for 
 def test_recovers_alpha_and_beta(case, mode):
     metric, video = make_case(case, **SIZE)
     aligned, report = align_depth(metric, video, options=AlignOptions(mode=mode))
-    bar = bar_of(case, mode)
+    bar = case.bar(mode)
     if bar is not None:
-        worst = errors(report, case)
+        worst = case.errors(report.alpha, report.beta)
         assert worst[0] <= bar[0] and worst[1] <= bar[1]
     assert aligned.kind == "metric z" and not report.reported_frames
     if not case.noise_in:
@@ -71,7 +69,7 @@ def test_disparity_is_inverse_depth_up_to_scale_and_shift():
     metric, video = make_case(case, **SIZE)
     disparity = replace(video, depth_m=1 / video.depth_m, kind="disparity")
     aligned, report = align_depth(metric, disparity)
-    assert max(errors(report, case)) < 1e-4
+    assert max(case.errors(report.alpha, report.beta)) < 1e-4
     torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
 
 
@@ -100,11 +98,11 @@ def test_masks_keep_moving_and_sky_pixels_out_of_the_fit():
     metric.depth_m[dynamic] *= 3.0
     metric.depth_m[sky] = 40.0
     aligned, report = align_depth(metric, video, dynamic, sky)
-    assert max(errors(report, case)) < 1e-4
+    assert max(case.errors(report.alpha, report.beta)) < 1e-4
     assert torch.isnan(aligned.depth_m[sky]).all() and torch.isfinite(aligned.depth_m[~sky]).all()
     assert torch.equal(aligned.dynamic, dynamic) and torch.equal(aligned.sky, sky)
     _, unmasked = align_depth(metric, video)
-    assert max(errors(unmasked, case)) > 0.02
+    assert max(case.errors(unmasked.alpha, unmasked.beta)) > 0.02
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -115,7 +113,7 @@ def test_frames_with_too_few_pixels_take_the_momentum_state_and_are_reported(mod
     metric.depth_m[3, 3:] = float("nan")
     aligned, report = align_depth(metric, video, options=AlignOptions(mode=mode))
     assert [frame for frame, _ in report.reported_frames] == [0, 3]
-    assert max(errors(report, case)) < 1e-4
+    assert max(case.errors(report.alpha, report.beta)) < 1e-4
     assert torch.isfinite(aligned.depth_m).all()
     assert torch.isnan(report.fit_alpha[[0, 3]]).all() and "frame 3" in report.text()
     assert report.to_dict()["fit_alpha"][0] is None
@@ -234,7 +232,7 @@ def test_robust_needs_no_spatial_coherence():
     noisy = torch.where(bad, 1 + 9 * torch.rand(depth.shape, generator=generator), noisy)
     _, report = align_depth(replace(metric, depth_m=noisy), replace(video, depth_m=values),
                             options=AlignOptions(mode="robust"))
-    assert max(errors(report, truth)) < 5e-3
+    assert max(truth.errors(report.alpha, report.beta)) < 5e-3
 
 
 def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
@@ -244,7 +242,7 @@ def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
     video.depth_m[:, 10:12, 10:20] = 1e-3
     metric.depth_m[:, 30:32, 10:20] = 1e-3
     _, report = align_depth(metric, video, options=AlignOptions(mode="robust"))
-    alpha, beta = errors(report, case)
+    alpha, beta = case.errors(report.alpha, report.beta)
     assert alpha <= 0.01 and beta <= 0.04
 
 
@@ -253,9 +251,3 @@ def test_a_depth_video_keeps_its_time_and_indices():
     stamped: DepthVideo = replace(metric, source_indices=torch.tensor([4, 8]), times_s=torch.tensor([0.2, 0.4]))
     aligned, _ = align_depth(stamped, video)
     assert aligned.source_indices.tolist() == [4, 8] and aligned.times_s is stamped.times_s
-
-
-def test_the_benchmark_gives_plain_data_and_meets_its_bars():
-    result = benchmark.run(frames=3, height=168, width=294, recovery_frames=2, truths=benchmark.TRUTHS[:1])
-    assert all(row["met"] is not False for row in result["recovery"]) and result["drift"]["lag_last"] < -0.03
-    assert json.loads(json.dumps(result)) == result and "drift" in benchmark.table(result)

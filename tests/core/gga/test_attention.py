@@ -11,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import gga as bench_gga
-from benchmarks.support.record import peak_tensor_bytes
 from egox_core.errors import EgoXInputError
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
@@ -231,16 +229,3 @@ def test_the_fused_kernel_compiles_for_a_gpu_that_is_not_here(dtype):
                  **dict.fromkeys(choices, "constexpr")}
     source = ASTSource(fn=load_kernel().kernel, signature=signature, constexprs=choices)
     assert len(triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]) > 0
-
-
-def test_working_memory_is_a_chunk_and_no_square():
-    """Extra memory beside plain attention, in tensors: within the chunk, and no more for twice the frames."""
-    chunk, extra = 64 * 2**10, []
-    for frames in (6, 12):
-        case = bench_gga.make_case((frames, 8, 14, 8), HEADS, DIM, torch.float32, torch.device("cpu"))
-        plain = peak_tensor_bytes(lambda c=case: plain_attention(c.q, c.k, c.v, HEADS), torch.device("cpu"))
-        ours = peak_tensor_bytes(lambda c=case, m=chunk: gga_attention(c.q, c.k, c.v, HEADS, c.geometry, GgaOptions(),
-                                                                       chunk_bytes=m), torch.device("cpu"))
-        extra.append(ours - plain)
-        assert extra[-1] <= 1.25 * chunk  # the kernel's own small outputs beside the chunk
-    assert extra[1] <= 1.25 * extra[0] and extra[1] < case.geometry.tokens**2  # a dense float32 map: four times that
