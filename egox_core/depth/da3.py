@@ -145,13 +145,13 @@ def _estimated_camera(payload: Mapping[str, object], width: int,
 
 
 def _poses(payload: Mapping[str, object], count: int, depth: Tensor) -> tuple[Tensor | None, tuple[str, ...]]:
-    """w2c [T, 3, 4] in the depth's unit, the first frame's camera being the world."""
+    """w2c [T, 3, 4] in the depth's unit; the world is the first frame's camera."""
     poses = payload.get("extrinsics")
     if not isinstance(poses, Tensor):
         return None, ("Depth Anything 3 gave no poses: the exo camera is taken as fixed",)
     poses = poses.detach().cpu().double().reshape(count, -1, 4)[:, :3]
-    turned = poses[:, :, :3] @ poses[:, :, :3].transpose(1, 2) - torch.eye(3, dtype=torch.float64)
-    if not bool(torch.isfinite(poses).all()) or float(turned.abs().max()) > 1e-3:
+    error = poses[:, :, :3] @ poses[:, :, :3].transpose(1, 2) - torch.eye(3, dtype=torch.float64)
+    if not bool(torch.isfinite(poses).all()) or float(error.abs().max()) > 1e-3:
         return None, ("Depth Anything 3: the estimated poses are no rotations; the exo camera is taken as fixed",)
     square = torch.cat([poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(count, 1, 4)], dim=1)
     relative = square @ torch.linalg.inv(square[0])

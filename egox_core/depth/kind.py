@@ -1,7 +1,7 @@
-"""Is a depth what it says it is? Disparity taken for z depth (or the other way round), and wrong units.
+"""Check a depth's stated kind: disparity given as z depth (or the other way round), and wrong units.
 
-Disparity grows towards the camera, z depth away from it: against a metric depth of the same frames the ordering
-tells them apart. The scale tells metres from millimetres and from pictures normalised to 0...1.
+Disparity grows towards the camera, z depth away from it, so the order of the values against a metric depth of the same
+frames shows which one it is. The scale shows metres, millimetres or pictures normalised to 0...1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FRAMES = 5  # spread over the clip: one odd frame must not decide
 
 @dataclass(frozen=True, slots=True)
 class OrderCheck:
-    """How a video depth's values are ordered against the metric depth's."""
+    """How a video depth's values correlate with the metric depth's."""
 
     correlation: float  # Spearman's, of the values as given with z depth in metres; median over a few frames
     depth_fit: float  # share of 1/D^m's variance explained by 1/value (best of the linear fits), 0...1
@@ -31,7 +31,7 @@ class OrderCheck:
 
     @property
     def looks_like(self) -> str | None:
-        """'disparity', 'z', or None where the order is not clear."""
+        """'disparity', 'z', or None where the correlation is too weak to say."""
         if abs(self.correlation) < CLEAR_ORDER:
             return None
         return "disparity" if self.correlation < 0 else "z"
@@ -62,7 +62,11 @@ def compare_order(
     return OrderCheck(*(float(column) for column in np.median(rows, axis=0)))
 
 
-def check_order(metric: DepthVideo, video: DepthVideo, excluded: Tensor | None = None) -> None:
+def check_order(
+    metric: DepthVideo,
+    video: DepthVideo,
+    excluded: Tensor | None = None,  # [T, H, W] bool
+) -> None:
     """Refuse a video depth whose ordering contradicts its kind.
 
     Raises:
@@ -87,7 +91,7 @@ def check_order(metric: DepthVideo, video: DepthVideo, excluded: Tensor | None =
 
 
 def scale_notes(depth: DepthVideo) -> tuple[str, ...]:
-    """Warnings, in plain words, about a metric depth whose numbers hardly can be metres."""
+    """Warnings, in plain words, about a metric depth whose values are unlikely to be metres."""
     if depth.kind != "metric z":
         return ()
     values = depth.depth_m[:: max(1, len(depth.depth_m) // FRAMES), ::4, ::4]

@@ -46,7 +46,7 @@ def moge_depth(
     cleaned, notes = clean_depth(depth, "MoGe")
     mask, sky = payload.get("mask"), None
     if isinstance(mask, Tensor):
-        # Below the mask MoGe has no geometry: mostly sky. Raw depth under it (apply_mask off) is not to be believed.
+        # Where the mask is False MoGe has no geometry: mostly sky. Raw depth there (apply_mask off) means nothing.
         sky = ~mask.detach().cpu().bool()
         cleaned, notes = clean_depth(cleaned.masked_fill(sky, float("nan")), "MoGe")
     height, width = cleaned.shape[1:]

@@ -1,4 +1,4 @@
-"""Settings of the depth alignment, and what it says about its own result."""
+"""Options of the depth alignment, and its report: α, β and residuals frame by frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AlignOptions:
     """
 
     mode: AlignMode = "least squares"
-    # Pixels count where both depths lie inside their own quantile range of the frame; robust: for its first line only.
+    # Pixels count where both depths lie inside their own quantile range of the frame; robust: in its first fit only.
     low_quantile: float = 0.10
     high_quantile: float = 0.90
     momentum: float = 0.99  # state = momentum * state + (1 - momentum) * fit of the frame; 0: every frame on its own
@@ -62,13 +62,13 @@ class AlignReport:
     mean_inverse: Tensor  # [T] float64, mean 1/D^m of the used pixels, 1/m: what the residuals compare with
     used_share: Tensor  # [T] float64, share of the frame's pixels that the fit used
     reported_frames: tuple[tuple[int, str], ...] = ()  # frames without a fit of their own, and why
-    notes: tuple[str, ...] = ()  # what was assumed or found, in plain words
+    notes: tuple[str, ...] = ()  # what was assumed or detected, in plain words
 
     @property
     def lag(self) -> Tensor:  # [T] float64, 1/m
-        """Applied minus fitted inverse depth at the frame's mean inverse depth: how far the momentum trails behind.
+        """Applied minus fitted inverse depth at the frame's mean inverse depth: how far the momentum lags behind.
 
-        Zero when momentum is 0; a drifting α shows as a lag that grows. NaN where the frame had no fit.
+        Zero when momentum is 0; a drifting α shows as a growing lag. NaN where the frame had no fit.
         """
         video_inverse = (self.mean_inverse - self.fit_beta) / self.fit_alpha
         return (self.alpha - self.fit_alpha) * video_inverse + (self.beta - self.fit_beta)

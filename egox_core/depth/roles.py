@@ -1,4 +1,4 @@
-"""Which of the connected depths gives the scale, which the steadiness, and whose camera counts."""
+"""Several input depths to one aligned depth: which gives the scale, which is the video depth, whose camera counts."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class DepthRoles:
 
 
 def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
-    """The first metric source gives the scale, the first other one the video depth; sources are given by priority.
+    """The first metric source gives the scale, the first other one the video depth; sources come by priority.
 
-    A source that is metric as well may serve as the video depth: it then brings its steadiness only.
+    The video depth may be metric too; only its changes over time count then, not its scale.
 
     Raises:
         EgoXInputError: no source, or none of them metric: says what is missing.
     """
     metric = next((source for source in sources if source.depth.kind == "metric z"), None)
     if metric is None:
-        found = ", ".join(f"{source.name} ({source.depth.kind})" for source in sources)
-        raise EgoXInputError(MISSING_METRIC, got=found or "no depth at all",
+        names = ", ".join(f"{source.name} ({source.depth.kind})" for source in sources)
+        raise EgoXInputError(MISSING_METRIC, got=names or "no depth at all",
                              expected="a metric depth: a depth file, MoGe v2, or Depth Anything 3 Metric", fix=ADVICE)
     others = [source for source in sources if source is not metric]
     notes = tuple(f"{source.name} is not used" for source in others[1:])
@@ -78,10 +78,12 @@ def align_sources(
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport]:
-    """Everything between the sockets and the aligned depth. The report's notes tell what was assumed.
+    """Choose roles and camera, bring all sources to one size and length, align.
+
+    The report's notes say what was assumed.
 
     Raises:
-        EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth_align.align_depth`.
+        EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`.
     """
     roles = choose_roles(sources)
     height, width = roles.metric.depth.depth_m.shape[1:]

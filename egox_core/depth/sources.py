@@ -1,7 +1,4 @@
-"""A depth as it came from somewhere: converted, cleaned, and with a word about what was assumed.
-
-Depth maps that arrive as pictures: an IMAGE of any depth pack, as disparity.
-"""
+"""One input depth with its camera, name and notes; and the sources that need no model: pictures, a constant plane."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, pixel_rays
 from ..errors import EgoXInputError
 from ..types import DepthVideo
-from .valid import check_valid_shares
+from .valid import check_valid_shares, mark_invalid
 
 GUESSED_FOV_DEG = 60.0
 """Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or camcorder."""
@@ -27,9 +24,9 @@ class DepthSource:
     """One input of Depth Align."""
 
     depth: DepthVideo
-    name: str  # "MoGe", "Depth Anything 3", a file's name: for messages
+    name: str  # "MoGe", "Depth Anything 3", a file's name: used in notes and error messages
     camera_known: bool  # False: the intrinsics are a guess, any other source's are better
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was assumed or changed, in plain words
 
 
 def guessed_camera(width: int, height: int) -> CameraModel:
@@ -39,15 +36,13 @@ def guessed_camera(width: int, height: int) -> CameraModel:
                        cy=(height - 1) / 2)
 
 
-def clean_depth(values: Tensor, name: str, *, zero_is_valid: bool = False) -> tuple[Tensor, tuple[str, ...]]:
-    """Invalid pixels (NaN, infinite, non-positive) become NaN; their share is told.
-
-    Args:
-        values: [T, H, W], any float or integer type.
-        zero_is_valid: disparity, in which 0 is infinitely far.
-
-    Returns:
-        ([T, H, W] float32, notes).
+def clean_depth(
+    values: Tensor,  # [T, H, W] depth or disparity, any float or integer type
+    name: str,  # of the source
+    *,
+    zero_is_valid: bool = False,  # disparity, in which 0 is infinitely far
+) -> tuple[Tensor, tuple[str, ...]]:  # [T, H, W] float32 on the CPU, notes
+    """Invalid pixels (NaN, infinite, non-positive) become NaN; a note gives their share.
 
     Raises:
         EgoXInputError: not [T, H, W], a frame with under 5 % valid pixels.
@@ -55,18 +50,18 @@ def clean_depth(values: Tensor, name: str, *, zero_is_valid: bool = False) -> tu
     if values.dim() != 3 or not values.numel():
         raise EgoXInputError(f"depth of {name}", got=f"shape {tuple(values.shape)}",
                              expected="[frames, height, width]", fix="connect the output of a depth model's inference")
-    depth = values.detach().to(device="cpu", dtype=torch.float32, copy=True)
-    valid = torch.isfinite(depth) & ((depth >= 0) if zero_is_valid else (depth > 0))
-    depth.masked_fill_(~valid, float("nan"))
-    missing = check_valid_shares(valid.flatten(1).float().mean(dim=1), f"of {name}")
+    depth = mark_invalid(values.detach().cpu(), zero_is_valid=zero_is_valid)
+    missing = check_valid_shares(torch.isfinite(depth).flatten(1).float().mean(dim=1), f"of {name}")
     return depth, ((f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ())
 
 
-def median_camera(intrinsics: Tensor, width: int, height: int, name: str) -> tuple[CameraModel, tuple[str, ...]]:
-    """One camera from intrinsics a frame: their median, because a video is taken with one lens.
-
-    Args:
-        intrinsics: [T, 3, 3] in pixels of a ``width`` x ``height`` picture, integer = pixel centre.
+def median_camera(
+    intrinsics: Tensor,  # [T, 3, 3] K of each frame in px of a width x height picture, integer = pixel centre
+    width: int,
+    height: int,
+    name: str,  # of the source
+) -> tuple[CameraModel, tuple[str, ...]]:
+    """One camera for the clip: the median of the frames' intrinsics, because a video is taken with one lens.
 
     Returns:
         The camera, and a note where the frames disagree by more than 5 %.
@@ -75,11 +70,11 @@ def median_camera(intrinsics: Tensor, width: int, height: int, name: str) -> tup
         EgoXInputError: no frame with finite, positive focal lengths.
     """
     k = intrinsics.detach().double().cpu()
-    good = torch.isfinite(k).flatten(1).all(1) & (k[:, 0, 0] > 0) & (k[:, 1, 1] > 0)
-    if not bool(good.any()):
+    usable = torch.isfinite(k).flatten(1).all(1) & (k[:, 0, 0] > 0) & (k[:, 1, 1] > 0)
+    if not bool(usable.any()):
         raise EgoXInputError(f"intrinsics of {name}", got="no frame with positive, finite focal lengths",
                              expected="3x3 matrices", fix="give the exo camera's intrinsics in a camera file")
-    k = k[good]
+    k = k[usable]
     fx, fy, cx, cy = (float(k[:, i, j].median()) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     spread = float((k[:, 0, 0] / fx - 1).abs().median())
     camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
@@ -91,7 +86,7 @@ def median_camera(intrinsics: Tensor, width: int, height: int, name: str) -> tup
 
 def z_from_ray_depth(depth: DepthVideo) -> DepthVideo:
     """Distances along each pixel's ray (as range scanners and some renderers store them) to z depth: d times the
-    unit ray's z. Needs the true camera; masks stay.
+    unit ray's z. Needs the true camera; masks are kept.
     """
     rays, valid = pixel_rays(depth.camera)
     z_of_ray = torch.where(valid, rays[..., 2], torch.nan)
@@ -104,11 +99,11 @@ def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
     Raises:
         EgoXInputError: the depth is shorter.
     """
-    have = len(depth.depth_m)
-    if have < count:
-        raise EgoXInputError(f"depth of {name}", got=f"{have} frames", expected=f"{count}, as the exo video",
+    available = len(depth.depth_m)
+    if available < count:
+        raise EgoXInputError(f"depth of {name}", got=f"{available} frames", expected=f"{count}, as the exo video",
                              fix="run the depth model on the same frames as the exo video")
-    if have == count:
+    if available == count:
         return depth
 
     def cut(values: Tensor | None) -> Tensor | None:
@@ -139,9 +134,9 @@ def image_depth(
     bright: Bright = "near",  # what bright pixels mean
     camera: CameraModel | None = None,
 ) -> DepthSource:
-    """A depth picture as disparity of unknown scale and shift (the alignment's α and β take up both).
+    """A depth picture as disparity of unknown scale and shift, which the alignment's α and β absorb.
 
-    Bright = far is turned around to 1 - value: taken as inverted disparity, as such packs make it.
+    With bright = far the disparity is 1 - value, because depth packs make such pictures by inverting disparity.
 
     Raises:
         EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat picture.

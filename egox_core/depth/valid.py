@@ -1,7 +1,4 @@
-"""Which depth pixels count, and when there are too few of them.
-
-Median over frames where some pixels are missing; several times faster on a CPU than the libraries' own.
-"""
+"""Valid depth pixels: invalid ones become NaN, a frame with too few valid ones is refused, the median skips NaN."""
 
 from __future__ import annotations
 
@@ -16,14 +13,22 @@ MIN_VALID_SHARE = 0.05
 """Of a frame's pixels; under it a frame is refused: a scene of scattered specks is no scene."""
 
 
-def mark_invalid(depth: Tensor) -> Tensor:
-    """Depth (or disparity) [..., H, W] float32 with NaN for what is NaN, infinite, zero or negative."""
+def mark_invalid(
+    depth: Tensor,  # [..., H, W] z depth in metres, or disparity; any float or integer type
+    *,
+    zero_is_valid: bool = False,  # disparity, in which 0 is infinitely far
+) -> Tensor:  # [..., H, W] float32, a new tensor
+    """The same with NaN for what is NaN, infinite, negative or (unless ``zero_is_valid``) zero."""
     depth = depth.float()
-    return torch.where(torch.isfinite(depth) & (depth > 0), depth, depth.new_tensor(float("nan")))
+    valid = torch.isfinite(depth) & ((depth >= 0) if zero_is_valid else (depth > 0))
+    return torch.where(valid, depth, depth.new_tensor(float("nan")))
 
 
-def check_valid_shares(shares: Tensor, name: str) -> float:
-    """The invalid share of the whole clip, from the valid share of each frame [T]; ``name`` stands in messages.
+def check_valid_shares(
+    shares: Tensor,  # [T] valid share of each frame's pixels, 0...1
+    name: str,  # used in error messages
+) -> float:
+    """The invalid share of the whole clip.
 
     Raises:
         EgoXInputError: no valid pixel at all, or a frame with under 5 %.
@@ -39,11 +44,13 @@ def check_valid_shares(shares: Tensor, name: str) -> float:
     return 1 - float(shares.double().mean())
 
 
-def median_over_frames(stack: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Lower median over axis 0, NaN left out; NaN where every frame is. [T, ...] -> [...]
+def median_over_frames(
+    stack: NDArray[np.floating],  # [T, ...]
+) -> NDArray[np.floating]:  # [...]
+    """Lower median over axis 0, NaN left out; NaN where every frame is NaN.
 
-    Sorting puts NaN last, so the median is the sorted value in the middle of the valid ones. The pixels go first, for
-    then every pixel's few values lie side by side.
+    Sorting puts NaN last, so the median is the sorted value in the middle of the valid ones. Pixels become the first
+    axis, so that a pixel's few values are contiguous: several times faster on a CPU than the libraries' own.
     """
     count = len(stack)
     values = np.ascontiguousarray(stack.reshape(count, -1).T)

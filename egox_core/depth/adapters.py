@@ -1,0 +1,68 @@
+"""Sockets that carry a depth: one entry each, from the socket's name to the function that reads its payload.
+
+To add one: an entry here; its input and its options are passed in ``nodes/depth_align.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..cameras.model import CameraModel, rescale
+from .da3 import da3_depth
+from .moge import moge_depth
+from .sources import DepthSource, image_depth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthSocket:
+    """What is connected to one socket."""
+
+    payload: Any  # as the host's node made it
+    options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the socket's adapter
+
+
+def _moge(payload: Mapping[str, object], camera: CameraModel | None, **options: Any) -> DepthSource:
+    return moge_depth(payload, **options)
+
+
+def _da3(payload: Mapping[str, object], camera: CameraModel | None, **options: Any) -> DepthSource:
+    depth = payload.get("depth")
+    if camera is not None and isinstance(depth, Tensor):  # da3_depth refuses a payload without depth
+        height, width = depth.shape[-2:]
+        camera = camera if camera.stored_size == (width, height) else rescale(camera, width, height)
+    return da3_depth(payload, camera=camera, **options)
+
+
+def _image(payload: Tensor, camera: CameraModel | None, **options: Any) -> DepthSource:
+    return image_depth(payload, **options)
+
+
+DEPTH_ADAPTERS: Mapping[str, Callable[..., DepthSource]] = {
+    "moge_geometry": _moge,
+    "da3_geometry": _da3,
+    "depth_image": _image,
+}
+"""Socket's name: (payload, exo camera where it is known, options) to a source. The order is the priority: the first
+metric source gives the scale."""
+
+
+def socket_sources(
+    sockets: Mapping[str, DepthSocket],  # the connected ones, by their names in DEPTH_ADAPTERS
+    camera: CameraModel | None = None,  # the exo camera at any size of the picture, where it is known
+) -> Iterator[DepthSource]:
+    """The sources of the connected sockets, by priority. The first camera that is known is handed to the later ones.
+
+    Raises:
+        EgoXInputError: as the sockets' adapters.
+    """
+    for name, adapter in DEPTH_ADAPTERS.items():
+        if name not in sockets:
+            continue
+        source = adapter(sockets[name].payload, camera, **sockets[name].options)
+        if camera is None and source.camera_known:
+            camera = source.depth.camera
+        yield source
