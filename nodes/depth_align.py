@@ -7,21 +7,17 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..egox_core.cameras.model import CameraModel, rescale
-from ..egox_core.depth.align import ADVICE
-from ..egox_core.depth.da3 import da3_depth
-from ..egox_core.depth.moge import moge_depth
+from ..egox_core.depth.adapters import DepthSocket
 from ..egox_core.depth.report import AlignOptions
 from ..egox_core.depth.roles import align_sources
-from ..egox_core.depth.sources import DepthSource, constant_plane, guessed_camera, image_depth
 from ..egox_core.depth.trust import with_trust
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.previews.align_plot import plot_report, report_curves
 from ..egox_core.previews.maps import depth_preview, depth_scale
-from ..egox_core.progress import Progress
-from ..egox_core.takes.exo_camera import camera_of_size, check_same_take, file_source, meta_beside, poses_of_take
+from ..egox_core.takes.depth_inputs import FILE_ROLES, DepthFileInput, depth_advice, depth_inputs, file_counts
+from ..egox_core.takes.exo_camera import meta_beside
 from ..egox_core.takes.meta import read_meta
-from ..egox_core.types import FrameSelection, TakeMeta
+from ..egox_core.types import FrameSelection
 from .host.paths import DEPTH_NAME, META_NAME, beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
@@ -30,14 +26,9 @@ from .page.previews import Stream, clip_fps, preview_ui
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
 
-METRIC_RAYS = "metric ray depth"
-FILE_KINDS = {"metric depth": "metric z", METRIC_RAYS: "metric z", "video depth": "relative z",
-              "video disparity": "disparity"}
-AUTO = "auto"
-
 
 class EgoXDepthAlign(io.ComfyNode):
-    """Every way to a depth of the exo video ends here."""
+    """Files and sockets in, one metric depth of the exo video out."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -63,7 +54,7 @@ class EgoXDepthAlign(io.ComfyNode):
                                 tooltip="meta.json with the exo camera (camera_intrinsics, camera_extrinsics). Empty: "
                                         "the meta.json beside the depth file or the video; where there is none, the "
                                         "camera that the depth model estimated."),
-                io.Combo.Input("file_role", options=[AUTO, *FILE_KINDS], default=AUTO,
+                io.Combo.Input("file_role", options=list(FILE_ROLES), default="auto",
                                tooltip="What the depth file is. auto: metric depth, and only used while no depth "
                                        "socket is connected. The others use it together with the sockets. Ray depth: "
                                        "distances from the camera's centre, not along its axis."),
@@ -86,11 +77,11 @@ class EgoXDepthAlign(io.ComfyNode):
                                tooltip="How much of α and β is kept from frame to frame. 0: every frame on its own."),
                 io.Combo.Input("depth_image_bright", options=["near", "far"], default="near",
                                tooltip="What bright pixels of depth_image mean."),
-                io.Combo.Input("moge_scale", options=[AUTO, "metric", "relative"], default=AUTO, advanced=True,
+                io.Combo.Input("moge_scale", options=["auto", "metric", "relative"], default="auto", advanced=True,
                                tooltip="auto: metric if the geometry has normals (MoGe v2), else of unknown scale "
                                        "(v1). Set 'metric' for a MoGe v2 without normals."),
-                io.Combo.Input("da3_variant", options=[AUTO, "small or base", "mono", "metric"], default=AUTO,
-                               advanced=True,
+                io.Combo.Input("da3_variant", options=["auto", "small or base", "mono", "metric"],
+                               default="auto", advanced=True,
                                tooltip="Which Depth Anything 3 it is. auto: Small or Base if there is a confidence "
                                        "map, else Mono. Metric-Large must be named; it is scaled by the focal length."),
                 io.Int.Input("da3_resolution", default=504, min=140, max=2520, step=14, advanced=True,
@@ -137,8 +128,7 @@ class EgoXDepthAlign(io.ComfyNode):
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
         """Files that changed on disk make the node run again."""
         names = [name for name in (depth_file, camera_file) if isinstance(name, str) and name]  # linked: not known yet
-        beside = [str(path) for name in names if (path := _meta_beside(name)) is not None]
-        return "/".join(fingerprint(name) for name in (*names, *beside))
+        return "/".join(state for name in names for state in _fingerprints(name))
 
     @classmethod
     def execute(cls, depth_file, camera_file, file_role, mode, momentum, depth_image_bright, moge_scale, da3_variant,
@@ -149,32 +139,18 @@ class EgoXDepthAlign(io.ComfyNode):
                                min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
                                smooth_frames=smooth_frames)
         progress = host_progress()
-        sockets = any(part is not None for part in (moge_geometry, da3_geometry, depth_image))
-        depth_path = _depth_path(depth_file, file_role, sockets, frames)
-        meta = _meta(camera_file, depth_path, frames)
-        sources: list[DepthSource] = []
-        if constant_depth > 0:
-            sources.append(_plane(constant_depth, frames, meta))
-        else:
-            # By priority: what gives the scale first; choose_roles takes the first metric one for it.
-            if depth_path is not None:
-                sources.append(_file(depth_path, meta, file_role, frames, png_scale, progress))
-            camera = _camera(meta, frames)
-            if moge_geometry is not None:
-                sources.append(moge_depth(moge_geometry, moge_scale))
-                camera = camera or sources[-1].depth.camera
-            if da3_geometry is not None:
-                size = da3_geometry["depth"].shape[-1:-3:-1] if "depth" in da3_geometry else (1, 1)
-                sources.append(da3_depth(da3_geometry, da3_variant, _at_size(camera, size), da3_resolution,
-                                         camera_moves=exo_moves))
-            if depth_image is not None:
-                sources.append(image_depth(depth_image, depth_image_bright))
-        camera = exo_w2c = None
-        if meta is not None and (sockets or constant_depth > 0):  # a file alone brings both itself
-            size = frames.size if frames is not None else sources[0].depth.camera.stored_size
-            camera = camera_of_size(meta, frames, size) if meta.exo_camera is not None else None
-            exo_w2c = poses_of_take(meta, frames)
-        depth, report = align_sources(sources, frames=frames, camera=camera, exo_w2c=exo_w2c,
+        sockets = {name: DepthSocket(payload=payload, options=settings) for name, payload, settings in (
+            ("moge_geometry", moge_geometry, {"metric": moge_scale}),
+            ("da3_geometry", da3_geometry, {"variant": da3_variant, "resolution": da3_resolution,
+                                            "camera_moves": exo_moves}),
+            ("depth_image", depth_image, {"bright": depth_image_bright}),
+        ) if payload is not None}
+        depth_path = _file_path(depth_file, frames) if file_counts(file_role, sockets) else None
+        file = None if depth_path is None else DepthFileInput(path=depth_path, role=file_role, png_scale_m=png_scale)
+        meta_path = _meta_path(camera_file, depth_path, frames)
+        meta = None if meta_path is None else read_meta(meta_path)
+        inputs = depth_inputs(file, meta, frames, sockets, constant_m=constant_depth, progress=progress)
+        depth, report = align_sources(inputs.sources, frames=frames, camera=inputs.camera, exo_w2c=inputs.exo_w2c,
                                       dynamic_mask=dynamic_mask, sky_mask=sky_mask, options=options,
                                       progress=progress)
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
@@ -186,62 +162,25 @@ class EgoXDepthAlign(io.ComfyNode):
         return io.NodeOutput(depth, picture, plot, text, ui=shown)
 
 
-def _meta_beside(depth_file: str) -> Path | None:
-    try:
-        return meta_beside(resolve(depth_file, "depth file", folder_too=True))
-    except EgoXInputError:
-        return None
-
-
-def _depth_path(name: str, role: str, sockets: bool, frames: FrameSelection | None) -> Path | None:
-    """The depth file that is used, or None: a named one, else the one beside the video."""
-    if sockets and role == AUTO:
-        return None
+def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
+    """The named depth file, else the one beside the video; None where there is neither."""
     if not name.strip():
         return beside_video(frames, DEPTH_NAME)
+    with depth_advice():
+        return resolve(name, "depth file", folder_too=True)
+
+
+def _meta_path(name: str, depth_path: Path | None, frames: FrameSelection | None) -> Path | None:
+    """The named camera file, else the meta.json beside the depth file, else the one beside the video."""
+    if name.strip():
+        return resolve(name, "camera file")
+    return (None if depth_path is None else meta_beside(depth_path)) or beside_video(frames, META_NAME)
+
+
+def _fingerprints(name: str) -> list[str]:
+    """Of a named file, and of the meta.json that is read with it."""
     try:
-        path = resolve(name, "depth file", folder_too=True)
-        if role == AUTO and frames is not None:
-            check_same_take(path, frames.source_path)
-    except EgoXInputError as error:
-        raise _advised(error) from error
-    return path
-
-
-def _meta(camera_file: str, depth_path: Path | None, frames: FrameSelection | None) -> TakeMeta | None:
-    """What is known of the exo camera: from the named file, else from beside the depth file, else beside the video."""
-    if camera_file.strip():
-        return read_meta(resolve(camera_file, "camera file"))
-    path = (None if depth_path is None else meta_beside(depth_path)) or beside_video(frames, META_NAME)
-    return None if path is None else read_meta(path)
-
-
-def _file(path: Path, meta: TakeMeta | None, role: str, frames: FrameSelection | None, png_scale: float,
-          progress: Progress) -> DepthSource:
-    try:
-        return file_source(path, meta, frames, kind=FILE_KINDS.get(role, "metric z"), along_rays=role == METRIC_RAYS,
-                           png_scale_m=png_scale, progress=progress)
-    except EgoXInputError as error:
-        raise _advised(error) from error
-
-
-def _advised(error: EgoXInputError) -> EgoXInputError:
-    """Whatever is wrong with a depth file, a user with a video of their own needs another depth."""
-    return EgoXInputError(error.what, got=error.got, expected=error.expected, fix=f"{error.fix}; {ADVICE}")
-
-
-def _plane(depth_m: float, frames: FrameSelection | None, meta: TakeMeta | None) -> DepthSource:
-    if frames is None:
-        raise EgoXInputError("constant depth", got="no frames", expected="the frames output of Load Exo Video",
-                             fix="connect 'frames', so that the plane's size and length are known")
-    return constant_plane(depth_m, len(frames.source_indices), _camera(meta, frames) or guessed_camera(*frames.size))
-
-
-def _camera(meta: TakeMeta | None, frames: FrameSelection | None) -> CameraModel | None:
-    known = meta is not None and meta.exo_camera is not None and frames is not None
-    return camera_of_size(meta, frames, frames.size) if known else None
-
-
-def _at_size(camera: CameraModel | None, size: tuple[int, int]) -> CameraModel | None:
-    """A camera at the size of another depth of the same frames."""
-    return camera if camera is None or camera.stored_size == tuple(size) else rescale(camera, *size)
+        meta_path = meta_beside(resolve(name, "depth file", folder_too=True))
+    except EgoXInputError:
+        meta_path = None
+    return [fingerprint(name), *([] if meta_path is None else [fingerprint(str(meta_path))])]

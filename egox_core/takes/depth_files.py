@@ -1,4 +1,4 @@
-"""A depth file as a DepthVideo of the frames in use: by source index, fitted to the frames, invalid pixels marked."""
+"""A depth file as a DepthVideo of the frames in use: by source index, cropped and scaled as they are, invalid NaN."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import torch
 
 from ..depth.resample import depth_window, fit_depth, fit_mask, window_camera
-from ..depth.valid import check_valid_shares
+from ..depth.sources import guessed_camera
+from ..depth.valid import check_valid_shares, mark_invalid
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
-from ..trajectory.path import numbered_track, poses_of_frames
-from ..trajectory.poses import validate_w2c
 from ..types import DepthKind, DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import open_depth
+from .exo_camera import exo_poses
 from .meta import depth_camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthFileReport:
-    """What a reader of the depth should know."""
+    """Length and invalid share of the depth as read, and what was assumed."""
 
     name: str
     frame_count: int
@@ -34,22 +34,26 @@ class DepthFileReport:
         return "\n".join((head, *self.notes))
 
 
-def load_depth_file(path: Path, meta: TakeMeta, frames: FrameSelection | None = None, *, kind: DepthKind = "metric z",
-                    png_scale_m: float = 0.001, count: int | None = None,
-                    progress: Progress = no_progress) -> tuple[DepthVideo, DepthFileReport]:
+def load_depth_file(
+    path: Path,
+    meta: TakeMeta | None,  # exo intrinsics and pose; None: neither is known, the camera is a guess
+    frames: FrameSelection | None = None,  # the frames in use; None: every frame, at the file's own size
+    *,
+    kind: DepthKind = "metric z",  # what the numbers are; nothing is converted
+    png_scale_m: float = 0.001,  # metres per unit of 16-bit PNG files
+    guess_camera: bool = False,  # a meta without intrinsics gets a guess, too, instead of being refused
+    count: int | None = None,  # without frames, how many are in use; a longer file is cut at its end
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, DepthFileReport]:
     """Read depth (npz, npy, or a folder or zip of npy, EXR or 16-bit PNG files) for the frames in use.
 
-    Args:
-        meta: gives the exo intrinsics and pose.
-        frames: the frames in use; depth is taken by their source index and brought to their crop and size by the rules
-            of :mod:`depth_fit`. None: every frame, at the file's own size.
-        kind: what the numbers are; nothing is converted.
-        count: without ``frames``, how many are in use; a longer file is cut at its end.
+    Depth is taken by the frames' source index and brought to their crop and size by the rules of :mod:`depth.resample`.
 
     Raises:
         EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few valid pixels, no
             intrinsics.
     """
+    known = meta is not None and (meta.exo_camera is not None or not guess_camera)
     with open_depth(path, png_scale_m) as source:
         wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
         last = int(wanted.max()) if count is None or frames is not None else count - 1
@@ -65,15 +69,13 @@ def load_depth_file(path: Path, meta: TakeMeta, frames: FrameSelection | None = 
             if window is None:
                 size = (depth.shape[1], depth.shape[0])
                 window = depth_window(size, frames, source.name)
-                camera, note = depth_camera(meta, size)
+                camera, note = depth_camera(meta, size) if known else (guessed_camera(*size), "")
                 shape = (len(ordered), window.size[::-1])
                 stores = FrameStore(*shape, np.float32), None if dynamic is None else FrameStore(*shape, np.bool_)
             elif depth.shape != size[::-1]:
                 raise EgoXInputError(f"depth {source.name}", got=f"frame {ordered[place]} of shape {depth.shape}",
                                      expected=f"{size[::-1]} as the first", fix="store all frames at one size")
-            with np.errstate(invalid="ignore"):
-                depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
-            fitted = fit_depth(depth, window)
+            fitted = fit_depth(mark_invalid(torch.tensor(depth)).numpy(), window)
             shares.append(float(np.isfinite(fitted).mean()))
             stores[0].append(fitted)
             if dynamic is not None:
@@ -83,21 +85,7 @@ def load_depth_file(path: Path, meta: TakeMeta, frames: FrameSelection | None = 
     depth_m, dynamic = (None if store is None else store.tensor() if len(ordered) == len(wanted)
                         else store.tensor()[places] for store in stores)
     video = DepthVideo(depth_m=depth_m, camera=window_camera(camera, window), kind=kind, dynamic=dynamic,
-                       exo_w2c=_exo_poses(meta, frames, wanted), source_indices=wanted.clone(),
+                       exo_w2c=exo_poses(meta, frames, wanted), source_indices=wanted.clone(),
                        times_s=None if frames is None else frames.times_s.double())
     return video, DepthFileReport(name=source.name, frame_count=len(ordered), invalid_share=invalid,
                                   notes=(note,) if note else ())
-
-
-def _exo_poses(meta: TakeMeta, frames: FrameSelection | None, wanted: torch.Tensor) -> torch.Tensor | None:
-    """exo_from_world of the frames in use: [3, 4] of a fixed camera, [T, 3, 4] of a moving one."""
-    poses = meta.camera_extrinsics
-    if poses is None or poses.ndim == 2:
-        return poses
-    poses = validate_w2c(poses, f"camera_extrinsics of {meta.name}")
-    if frames is not None:
-        return poses_of_frames(numbered_track(poses, f"camera_extrinsics of {meta.name}"), frames)
-    if int(wanted.max()) >= len(poses):
-        raise EgoXInputError(f"camera_extrinsics of {meta.name}", got=f"{len(poses)} poses",
-                             expected=f"{len(wanted)}, the frames in use", fix="give one pose a frame, or one for all")
-    return poses[wanted]

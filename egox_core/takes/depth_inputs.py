@@ -1,0 +1,161 @@
+"""What Depth Align works on: the depth file, the connected sockets, and what the take knows of the exo camera.
+
+A file counts while no socket is connected, or when its role is named. The take's own camera and poses go before what a
+depth model estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from ..cameras.model import CameraModel
+from ..depth.adapters import DepthSocket, socket_sources
+from ..depth.align import ADVICE
+from ..depth.sources import DepthSource, constant_plane, guessed_camera, z_from_ray_depth
+from ..errors import EgoXInputError
+from ..progress import Progress, no_progress
+from ..types import DepthKind, FrameSelection, TakeMeta
+from ..video.reader import VIDEO_SUFFIXES
+from .depth_files import load_depth_file
+from .exo_camera import exo_camera_of_size, exo_poses, meta_beside
+
+FileRole = Literal["auto", "metric depth", "metric ray depth", "video depth", "video disparity"]
+RAY_DEPTH: FileRole = "metric ray depth"
+FILE_ROLES: Mapping[FileRole, DepthKind] = {
+    "auto": "metric z", "metric depth": "metric z", RAY_DEPTH: "metric z", "video depth": "relative z",
+    "video disparity": "disparity",
+}
+"""What the numbers of a depth file are, by the role that the user gives it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthFileInput:
+    """A depth file and how it is to be read."""
+
+    path: Path
+    role: FileRole = "auto"
+    png_scale_m: float = 0.001  # metres per unit of 16-bit PNG files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthInputs:
+    """The first three arguments of :func:`depth.roles.align_sources`."""
+
+    sources: tuple[DepthSource, ...]  # by priority
+    camera: CameraModel | None  # exo camera at the frames' size, where the take knows it; None: the sources' own
+    exo_w2c: Tensor | None  # [3, 4] or [T, 3, 4] float64, where the take knows it; None: the sources' own
+
+
+def file_counts(role: FileRole, sockets: Mapping[str, DepthSocket]) -> bool:
+    """Whether a depth file is used: a file of role auto (one left in the workflow) gives way to the sockets."""
+    return role != "auto" or not sockets
+
+
+def depth_inputs(
+    file: DepthFileInput | None,
+    meta: TakeMeta | None,  # what is known of the exo camera
+    frames: FrameSelection | None,  # the frames in use
+    sockets: Mapping[str, DepthSocket],  # the connected ones, see depth.adapters
+    *,
+    constant_m: float = 0.0,  # above 0: a plane at so many metres instead of file and sockets
+    progress: Progress = no_progress,
+) -> DepthInputs:
+    """All depths to align, and the exo camera where the take knows better than they do.
+
+    Raises:
+        EgoXInputError: the file of another take, as :func:`file_source` and the sockets' adapters; a plane without
+            ``frames``.
+    """
+    if file is not None and file.role == "auto" and frames is not None:
+        with depth_advice():
+            check_same_take(file.path, frames.source_path)
+    camera = None if frames is None else _exo_camera(meta, frames, frames.size)
+    sources: list[DepthSource] = []
+    if constant_m > 0:
+        sources.append(_plane(constant_m, frames, camera))
+    else:
+        if file is not None:
+            with depth_advice():
+                sources.append(file_source(file, meta, frames, progress=progress))
+        sources += socket_sources(sockets, camera)
+    if meta is None or not (sockets or constant_m > 0):  # a file alone brings camera and poses itself
+        return DepthInputs(sources=tuple(sources), camera=None, exo_w2c=None)
+    if frames is None:
+        camera = _exo_camera(meta, frames, sources[0].depth.camera.stored_size)
+    return DepthInputs(sources=tuple(sources), camera=camera, exo_w2c=exo_poses(meta, frames))
+
+
+@contextmanager
+def depth_advice() -> Iterator[None]:
+    """Whatever is wrong with a depth file, a user with a video of their own needs another depth: errors say so."""
+    try:
+        yield
+    except EgoXInputError as error:
+        raise EgoXInputError(error.what, got=error.got, expected=error.expected,
+                             fix=f"{error.fix}; {ADVICE}") from error
+
+
+def check_same_take(depth_path: Path, video_path: Path | None) -> None:
+    """Refuse the depth of a take folder whose own video is another one than the video in use.
+
+    A workflow that was opened with its sample keeps naming the sample's depth when the user chooses a video of their
+    own, and nothing in the numbers would tell. Only folders laid out as a take (a meta.json and a video) say whose
+    depth they hold; a copy of the same video elsewhere counts as the same.
+
+    Raises:
+        EgoXInputError: another video.
+    """
+    folder = depth_path.parent
+    if video_path is None or folder.resolve() == video_path.parent.resolve() or meta_beside(depth_path) is None:
+        return
+    # The ground truth and the prior are no videos that depth is made for, but they lie beside the one that is.
+    videos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    if not videos or any(path.samefile(video_path) or path.stat().st_size == video_path.stat().st_size
+                         for path in videos):
+        return
+    raise EgoXInputError(f"depth file {depth_path.name}", got=f"the depth of {folder.name}/{videos[0].name}, while the "
+                         f"video in use is {video_path.name}", expected="depth of the video in use",
+                         fix="choose its own depth file or empty the field; if it does belong to this video, set "
+                             "file_role to 'metric depth'")
+
+
+def file_source(
+    file: DepthFileInput,
+    meta: TakeMeta | None,  # what is known of the exo camera; without intrinsics the camera is a guess
+    frames: FrameSelection | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> DepthSource:
+    """A depth file as an input of the alignment.
+
+    Raises:
+        EgoXInputError: as :func:`depth_files.load_depth_file`; ray depth without intrinsics.
+    """
+    known, name = meta is not None and meta.exo_camera is not None, file.path.name
+    depth, report = load_depth_file(file.path, meta, frames, kind=FILE_ROLES[file.role], guess_camera=True,
+                                    png_scale_m=file.png_scale_m, progress=progress)
+    notes = tuple(str(report).splitlines())
+    if file.role == RAY_DEPTH:
+        if not known:
+            raise EgoXInputError(f"depth file {name}", got="ray depth, but no camera",
+                                 expected="the exo camera's intrinsics", fix="give a camera_file")
+        depth = z_from_ray_depth(depth)
+        notes += ("distances along the rays were turned into z depth",)
+    return DepthSource(depth=depth, name=name, camera_known=known, notes=notes)
+
+
+def _exo_camera(meta: TakeMeta | None, frames: FrameSelection | None, size: tuple[int, int]) -> CameraModel | None:
+    return None if meta is None or meta.exo_camera is None else exo_camera_of_size(meta, frames, size)
+
+
+def _plane(depth_m: float, frames: FrameSelection | None, camera: CameraModel | None) -> DepthSource:
+    if frames is None:
+        raise EgoXInputError("constant depth", got="no frames", expected="the frames output of Load Exo Video",
+                             fix="connect 'frames', so that the plane's size and length are known")
+    return constant_plane(depth_m, len(frames.source_indices), camera or guessed_camera(*frames.size))
