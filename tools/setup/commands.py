@@ -22,12 +22,21 @@ from .environment import (
     python_without_host,
 )
 from .layout import Layout, SetupError
+from .other_host import prepare_other
 from .server import Server
 
 MODULES = {"prior": ("egox_core.cli.prior", "render the ego prior of a take, without a graph"),
            "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
            "train-demo": ("tools.small_model", "train the small model that ships, in slices of any length")}
 """Sub-commands that are modules run inside the environment."""
+
+MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts", "help": "tools.help_pictures",
+          "sample": "tools.sample", "standins": "tools.rigs.standins"}
+"""What ``run.py make`` makes anew: the shipped workflows, the texts from the nodes' schemas (English locale and help
+pages), the help pages' pictures, the sample takes, the stand-in weights."""
+
+OF_THE_HOST = ["tests/host", "tests/nodes"]
+"""What another release of the host can break."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
@@ -79,9 +88,11 @@ def _dispatch(given: list[str]) -> int:
     ui = commands.add_parser("ui", help="start the server and print its address")
     ui.add_argument("--port", type=int, help="port of the server (default: a free one)")
     commands.add_parser("test", help="ruff and pytest (further arguments go to pytest; --all: the slow ones "
-                        "too; --browser: only those in a browser; --screenshots: these remake docs/img)",
+                        "too; --browser: only those in a browser; --screenshots: these remake docs/img; "
+                        "--host VERSION, --frontend VERSION: what another ComfyUI or another of its pages can break)",
                         add_help=False)
     commands.add_parser("bench", help="run one of benchmarks/", add_help=False)
+    commands.add_parser("make", help=f"make what ships anew: {', '.join(MAKERS)}", add_help=False)
     for name, (_, what) in MODULES.items():
         commands.add_parser(name, help=what, add_help=False)
     args, rest = parser.parse_known_args(given)
@@ -101,6 +112,8 @@ def _dispatch(given: list[str]) -> int:
         return run_tests(layout, rest)
     if args.command == "bench":
         return run_bench(layout, rest)
+    if args.command == "make":
+        return run_maker(layout, rest)
     return module_environment(layout).run(["-m", MODULES[args.command][0], *rest])
 
 
@@ -118,26 +131,60 @@ def run_ui(layout: Layout, port: int | None) -> int:
 
 
 def run_tests(layout: Layout, rest: list[str]) -> int:
-    """ruff, then pytest; with --browser only the tests in a browser, with --screenshots these also remake docs/img."""
+    """ruff, then pytest; with --browser only the tests in a browser, with --screenshots these also remake docs/img.
+
+    --host and --frontend run the tests that a host or its page can break, on another one than the pinned.
+    """
+    parser = argparse.ArgumentParser(prog="run.py test", add_help=False, allow_abbrev=False)
+    parser.add_argument("--host")
+    parser.add_argument("--frontend")
+    for name in ("--all", "--browser", "--screenshots"):
+        parser.add_argument(name, action="store_true")
+    ours, rest = parser.parse_known_args(rest)
     environment = prepare(layout)
     _need_dev(environment)
-    ours = {argument for argument in rest if argument in ("--all", "--browser", "--screenshots")}
-    rest = [argument for argument in rest if argument not in ours]
-    if "--all" in ours:
+    if ours.all:
         os.environ["EGOX_TEST_ALL"] = "1"
-    if "--screenshots" in ours:
+    if ours.screenshots:
         os.environ["EGOX_SCREENSHOTS"] = "1"
-    if "--browser" in ours:
+    other = ours.host is not None or ours.frontend is not None
+    if other:
+        environment = prepare_other(environment, ours.host, ours.frontend)
+    in_browser = ours.browser or (ours.frontend is not None and ours.host is None)
+    if in_browser:
         rest = rest if any("tests/browser" in argument for argument in rest) else [*rest, "tests/browser"]
     found = prepare_browser(layout.logs / "apt.log")
-    if found is None and "--browser" in ours:
+    if found is None and in_browser:
         raise SetupError(f"The tests in a browser need one: {install_advice()}.")
+    if other:
+        return _test_other(environment, rest, in_browser=in_browser, browser=found is not None)
     print("ruff check", flush=True)
     code = environment.run(["-m", "ruff", "check", "."])
     if code:
         return code
     print("pytest", flush=True)
     return environment.run(["-m", "pytest", *rest])
+
+
+def _test_other(environment: Environment, rest: list[str], *, in_browser: bool, browser: bool) -> int:
+    """The host's and the nodes' tests, which count; then those in a browser, whose failures may be that page's own."""
+    named = [argument for argument in rest if (environment.layout.repo / argument.partition("::")[0]).exists()]
+    print("pytest", flush=True)
+    code = environment.run(["-m", "pytest", *rest, *([] if named else OF_THE_HOST)])
+    if named or in_browser:
+        return code
+    if not browser:
+        print("The tests in a browser were not run: there is none.")
+        return code
+    print("pytest tests/browser (reported only)", flush=True)
+    page = environment.run(["-m", "pytest", *rest, "tests/browser"])
+    print(f"On ComfyUI {environment.host.version_text}: host and nodes {_passed(code)}, the page {_passed(page)} "
+          "(which does not count).")
+    return code
+
+
+def _passed(code: int) -> str:
+    return "passed" if code == 0 else "failed"
 
 
 def _need_dev(environment: Environment) -> None:
@@ -153,6 +200,13 @@ def run_bench(layout: Layout, rest: list[str]) -> int:
     if not rest or rest[0] not in names or not re.fullmatch(r"[a-z0-9_]+", rest[0]):
         raise SetupError(f"run.py bench NAME; the names are: {', '.join(names) or '(none yet)'}")
     return module_environment(layout).run(["-m", f"benchmarks.{rest[0]}", *rest[1:]])
+
+
+def run_maker(layout: Layout, rest: list[str]) -> int:
+    """One of ``MAKERS``, by its name; further arguments are its own."""
+    if not rest or rest[0] not in MAKERS:
+        raise SetupError(f"run.py make NAME; the names are: {', '.join(MAKERS)}")
+    return module_environment(layout).run(["-m", MAKERS[rest[0]], *rest[1:]])
 
 
 def module_environment(layout: Layout, make: Callable[[Layout], Environment] = prepare) -> Environment:

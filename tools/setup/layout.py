@@ -34,6 +34,11 @@ class Layout:
         return self.state / "host" / "ComfyUI"
 
     @property
+    def hosts(self) -> Path:
+        """Other releases and frontends, each with its layer of packages: for the tests."""
+        return self.state / "hosts"
+
+    @property
     def base(self) -> Path:
         """The host's base directory: its models, input, output, custom_nodes and user folders."""
         return self.state / "base"
