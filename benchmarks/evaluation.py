@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from benchmarks.support.record import add_arguments, finish
-from egox_core.data.clip_files import EXO, PRIOR, TRUTH
 from egox_core.data.manifest import ClipRecord, write_manifest
+from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.synthetic import SyntheticSpec, make_take
 from egox_core.video.writer import write_video
 

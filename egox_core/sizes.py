@@ -1,4 +1,8 @@
-"""The sizes that Wan's VAE and transformer fix, each said once: 4n+1 frames, multiples of 16 px, 8, 4, 2, 448."""
+"""Sizes and shapes of pictures, each rule once.
+
+What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 px, 8 px and 4 frames a latent, 2
+latents a token, the released pictures of 448 px. When two pictures have one shape, and how a wider one is cropped.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,11 @@ MODEL_CHANNELS = CHANNELS + MASK_CHANNELS + CHANNELS
 PIXELS_PER_LATENT = 8
 FRAMES_PER_LATENT = 4
 PATCH = 2  # latents a side of a token
-PIXEL_STEP = PIXELS_PER_LATENT * PATCH  # an odd latent width would let a token straddle the seam of exo and ego
-REFERENCE_SIZE = 448  # px a side of the released ego picture
+PIXEL_STEP = PIXELS_PER_LATENT * PATCH  # px a side of a token; an odd latent width would let one straddle the seam
+REFERENCE_SIZE = 448  # px a side of the released ego picture, and the height that drawing radii in px are given for
+REFERENCE_EXO_SIZE = (784, REFERENCE_SIZE)  # (width, height) px of the released exo picture
+ASPECT_TOLERANCE = 0.005
+"""How far two aspects may differ and still be one: rounding sides to whole pixels moves them by less."""
 
 
 def latent_frames(frames: int) -> int:
@@ -27,6 +34,11 @@ def latent_frames(frames: int) -> int:
     return (frames - 1) // FRAMES_PER_LATENT + 1
 
 
+def longest_clip(available: int) -> int:
+    """The most frames of form 4n+1 among ``available`` (at least 1)."""
+    return (available - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1
+
+
 def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
     """(w, h) in latents of a picture in px; ``what`` names it in the error.
 
@@ -38,3 +50,16 @@ def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int
         raise EgoXInputError(what, got=f"{width}x{height} px", expected=f"multiples of {PIXEL_STEP} px",
                              fix=f"use {near[0]}x{near[1]}")
     return width // PIXELS_PER_LATENT, height // PIXELS_PER_LATENT
+
+
+def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    """Whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
+    return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE
+
+
+def centre_crop_left(size: tuple[int, int], target: tuple[int, int]) -> int | None:
+    """First column of the middle of a picture of ``size`` (width, height) that has ``target``'s height and is wider.
+
+    None where the sizes are not of that kind. The released takes come with depth of 796 x 448 for videos of 784 x 448.
+    """
+    return (size[0] - target[0]) // 2 if size[1] == target[1] and size[0] > target[0] else None

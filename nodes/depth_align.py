@@ -12,13 +12,14 @@ from ..egox_core.depth.report import AlignOptions
 from ..egox_core.depth.roles import align_sources
 from ..egox_core.depth.trust import with_trust
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.file_names import DEPTH, META
 from ..egox_core.previews.align_plot import plot_report, report_curves
 from ..egox_core.previews.maps import depth_preview, depth_scale
 from ..egox_core.takes.depth_inputs import FILE_ROLES, DepthFileInput, depth_advice, depth_inputs, file_counts
 from ..egox_core.takes.exo_camera import meta_beside
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.types import FrameSelection
-from .host.paths import DEPTH_NAME, META_NAME, beside_video, fingerprint, resolve
+from .host.paths import beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .page.previews import Stream, clip_fps, preview_ui
@@ -165,7 +166,7 @@ class EgoXDepthAlign(io.ComfyNode):
 def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
     """The named depth file, else the one beside the video; None where there is neither."""
     if not name.strip():
-        return beside_video(frames, DEPTH_NAME)
+        return beside_video(frames, DEPTH)
     with depth_advice():
         return resolve(name, "depth file", folder_too=True)
 
@@ -174,7 +175,7 @@ def _meta_path(name: str, depth_path: Path | None, frames: FrameSelection | None
     """The named camera file, else the meta.json beside the depth file, else the one beside the video."""
     if name.strip():
         return resolve(name, "camera file")
-    return (None if depth_path is None else meta_beside(depth_path)) or beside_video(frames, META_NAME)
+    return (None if depth_path is None else meta_beside(depth_path)) or beside_video(frames, META)
 
 
 def _fingerprints(name: str) -> list[str]:

@@ -14,6 +14,7 @@ from comfy_api.latest import io, ui
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.file_names import META
 from ..egox_core.safe_files import parse_json
 from ..egox_core.takes.blender import write_blender
 from ..egox_core.takes.colmap import write_colmap
@@ -21,12 +22,12 @@ from ..egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from ..egox_core.trajectory.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
-from .host.paths import META_NAME, beside_video, fingerprint, list_files, resolve
+from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .page.editor_data import AUTO, CUSTOM, DEFAULT_PRESET, chosen_camera, editor_data
 from .page.scenes import SCENES
 
-BESIDE = "meta.json beside the video"
+BESIDE = f"{META} beside the video"
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
   {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
@@ -157,10 +158,10 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
     """
     if file != BESIDE:
         return resolve(file, "trajectory file")
-    path = beside_video(frames, META_NAME)
+    path = beside_video(frames, META)
     if path is None:
         raise EgoXInputError(
-            "ego poses", got=f"no {META_NAME} beside the exo video" if frames is not None else "no frames connected",
+            "ego poses", got=f"no {META} beside the exo video" if frames is not None else "no frames connected",
             expected="a take's meta.json, or poses from another source",
             fix="choose a file, or set source to constant or keyframes; connect 'frames' from Load Exo Video")
     return path

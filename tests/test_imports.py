@@ -18,8 +18,8 @@ HOST_MODULES = frozenset({
 # The rooms of egox_core; each imports only rooms that stand after it. A flat module is a room of its own.
 ROOMS = (
     "cli", "train", "metrics", "data", "editor", "prior", "previews", "scene", "takes", "depth", "synthetic", "wan",
-    "video", "trajectory", "gga", "types", "cameras", "parallel", "safe_files", "sizes", "frame_store", "progress",
-    "errors",
+    "video", "trajectory", "gga", "types", "cameras", "parallel", "safe_files", "file_names", "sizes", "frame_store",
+    "progress", "errors",
 )
 MOST_FLAT_MODULES = 8
 # Everything that is ours and written in Python; tests may import all of it.

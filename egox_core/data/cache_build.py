@@ -15,7 +15,7 @@ from ..errors import EgoXInputError
 from ..gga.geometry import GgaGeometryOptions, gga_geometry, with_trainer_rays
 from ..parallel import run_all
 from ..progress import Progress, no_progress
-from ..sizes import FRAMES_PER_LATENT
+from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from ..types import GgaGeometry
 from ..wan.latents import denormalise_latent
 from ..wan.text import TextEncoder, make_text_encoder
@@ -227,7 +227,7 @@ def _image_embeddings(clip: Clip, settings: CacheSettings, exo_latent: Tensor, v
     if mode == "trainer":
         picture = torch.cat((exo, ego), dim=2)
     else:
-        t, h, w_ego = exo_latent.shape[1], exo_latent.shape[2], clip.record.ego_size[0] // 8
+        t, h, w_ego = exo_latent.shape[1], exo_latent.shape[2], clip.record.ego_size[0] // PIXELS_PER_LATENT
         generator = torch.Generator().manual_seed(noise_seed_of(clip.record.clip))
         picture = embedding_picture(
             mode, exo_frame=exo, prior_frame=prior, exo_latent=denormalise_latent(exo_latent[None]),

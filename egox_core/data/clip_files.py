@@ -12,14 +12,11 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..file_names import PRIOR, TRUTH
 from ..takes.take import Take, load_take
 from ..video.reader import probe_video, read_frames
 from ..video.selection import select_frames
 from .manifest import ClipRecord
-
-EXO, DEPTH, META, TRUTH, PRIOR = "exo.mp4", "depth.npz", "meta.json", "ego_ground_truth.mp4", "ego_prior.mp4"
-COVERAGE = "coverage.npz"  # key ``coverage`` [T, H, W] bool, where the prior holds something; older sets lack it
-OBJECTS = "objects.npz"  # synthetic takes: the true objects' masks in the ego picture, see metrics/mask_files.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..errors import EgoXInputError
+from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
 from ..safe_files import write_json, write_whole
@@ -30,7 +31,7 @@ from ..video.reproject import undistort, undistorted_camera
 from ..video.selection import VideoInfo, camera_of_frames
 from ..video.writer import write_video
 from .captions import caption_for
-from .clip_files import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH, ClipWindow
+from .clip_files import ClipWindow
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord
 from .object_masks import carry_objects, objects_of

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from ..errors import EgoXInputError
+from ..file_names import EXO, PRIOR, TRUTH
 from ..safe_files import write_whole
 from ..video.reader import decode_frames, probe_video
-from .clip_files import EXO, PRIOR, TRUTH
 from .manifest import ClipRecord
 
 ROWS = 24  # clips shown, spread evenly over the set

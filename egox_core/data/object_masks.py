@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError
+from ..file_names import OBJECTS
 from ..safe_files import open_zip, write_whole
 from ..types import ObjectMasks
-from .clip_files import OBJECTS
 
 TRUE_KEYS, GENERATED_KEYS = ("clip", "truth", "truth_ids"), ("generated", "generated_ids")
 SEEN = "truth_seen"

@@ -9,6 +9,7 @@ import torch
 
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
+from ..file_names import DEPTH, EXO, META, TRUTH
 from ..safe_files import read_json
 from ..takes.meta import LIST_KEY, parse_meta, read_meta
 from ..takes.take import find_depth
@@ -18,7 +19,7 @@ from ..video.reader import probe_video
 from .egoexo4d import is_egoexo4d, read_egoexo4d
 from .raw_take import ExoView, RawTake
 
-TRUTH_NAMES = ("ego_ground_truth.mp4", "ego_GT.mp4", "ego.mp4")
+TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
 LAYOUTS = ("auto", "egoexo4d", "released", "take")
 MAX_META_BYTES = 2**30
 
@@ -40,13 +41,13 @@ def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]]) -> Itera
     elif layout == "released":
         yield from _released(root, skipped)
     else:
-        folders = [root] if (root / "meta.json").is_file() else sorted(p.parent for p in root.glob("*/meta.json"))
+        folders = [root] if (root / META).is_file() else sorted(p.parent for p in root.glob(f"*/{META}"))
         if not folders:
-            raise EgoXInputError("source", got=f"{root.name!r} without a meta.json", expected="take folders",
-                                 fix="each take's folder holds exo.mp4, depth.npz and meta.json")
+            raise EgoXInputError("source", got=f"{root.name!r} without a {META}", expected="take folders",
+                                 fix=f"each take's folder holds {EXO}, {DEPTH} and {META}")
         for folder in folders:
             try:
-                yield _from_meta(folder.name, folder, None, read_meta(folder / "meta.json"), "take")
+                yield _from_meta(folder.name, folder, None, read_meta(folder / META), "take")
             except EgoXInputError as error:
                 skipped.append((folder.name, str(error)))
 
@@ -54,8 +55,8 @@ def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]]) -> Itera
 def _detect(root: Path) -> str:
     if is_egoexo4d(root):
         return "egoexo4d"
-    if (root / "meta.json").is_file():
-        content = read_json(root / "meta.json", "meta.json", MAX_META_BYTES)
+    if (root / META).is_file():
+        content = read_json(root / META, META, MAX_META_BYTES)
         if isinstance(content, dict) and LIST_KEY in content:
             return "released"
     return "take"
@@ -66,7 +67,7 @@ def _released(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from them.
     """
-    content = read_json(root / "meta.json", "meta.json", MAX_META_BYTES)
+    content = read_json(root / META, META, MAX_META_BYTES)
     entries = content.get(LIST_KEY) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise EgoXInputError("released meta.json", got=f"no list under {LIST_KEY!r}", expected="the authors' form",
@@ -74,13 +75,13 @@ def _released(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
     for number, entry in enumerate(entries):
         name = str(number)
         try:
-            meta = parse_meta(entry, root / "meta.json")
+            meta = parse_meta(entry, root / META)
             # An entry without a path is called after the file it stands in; its number tells entries apart.
             name = meta.name if meta.exo_path else name
-            folder = next((f for f in (root / "videos" / name, root / name) if (f / "exo.mp4").is_file()), None)
+            folder = next((f for f in (root / "videos" / name, root / name) if (f / EXO).is_file()), None)
             if folder is None:
-                raise EgoXInputError(f"take {name}", got="no exo.mp4", expected=f"videos/{name}/exo.mp4",
-                                     fix="put the videos beside meta.json")
+                raise EgoXInputError(f"take {name}", got=f"no {EXO}", expected=f"videos/{name}/{EXO}",
+                                     fix=f"put the videos beside {META}")
             depth = root / "depth_maps" / name
             yield _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released")
         except EgoXInputError as error:
@@ -91,7 +92,7 @@ def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layo
     if meta.ego_extrinsics is None or meta.camera_extrinsics is None or meta.exo_camera is None:
         raise EgoXInputError(f"take {name}", got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
                              expected="cameras of both views", fix="complete its meta.json")
-    video = folder / "exo.mp4"
+    video = folder / EXO
     info = probe_video(video)
     if depth is None:
         try:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.clip_files import COVERAGE, EXO, OBJECTS, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
+from ..file_names import COVERAGE, EXO, OBJECTS, PRIOR, TRUTH
 from ..safe_files import open_zip, require_file
 from ..video.reader import decode_frames, probe_video
 from .prior_regions import coverage_of_picture
@@ -103,10 +103,10 @@ def read_coverage(folder: Path, prior: Tensor) -> tuple[Tensor, str]:
         with np.load(file, allow_pickle=False) as archive:
             mask = torch.from_numpy(archive["coverage"].astype(bool))
     except (KeyError, ValueError, OSError, EOFError) as error:
-        raise EgoXInputError("coverage.npz", got=f"no readable array ({error})", expected="coverage [T, H, W] bool",
+        raise EgoXInputError(COVERAGE, got=f"no readable array ({error})", expected="coverage [T, H, W] bool",
                              fix="delete it: the prior's picture is then used") from error
     if mask.shape != prior.shape[:3]:
-        raise EgoXInputError("coverage.npz", got=tuple(mask.shape), expected=tuple(prior.shape[:3]),
+        raise EgoXInputError(COVERAGE, got=tuple(mask.shape), expected=tuple(prior.shape[:3]),
                              fix="write it with the prior that lies beside it")
     return mask, "renderer"
 

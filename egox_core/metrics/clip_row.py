@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..data.clip_files import OBJECTS, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..data.object_masks import read_masks
+from ..file_names import OBJECTS, PRIOR, TRUTH
 from ..parallel import single_threaded
 from ..safe_files import write_json, write_whole
 from ..types import ObjectMasks

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data.clip_files import EXO, PRIOR, TRUTH
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
+from ..file_names import EXO, PRIOR, TRUTH
 from ..safe_files import write_whole
 from ..video.reader import decode_frames, probe_video, resize_picture
 

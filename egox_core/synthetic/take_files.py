@@ -10,13 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from ..cameras.model import CameraModel, intrinsics_matrix
+from ..file_names import DEPTH, EXO, META, OBJECTS, TRUTH
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..video.writer import QUALITY, write_video
 from .ground_truth import take_objects
 from .take import SyntheticTake
-
-OBJECTS = "objects.npz"
 
 
 def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, objects: bool = False,
@@ -34,12 +33,12 @@ def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, obj
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_video(folder / "exo.mp4", take.exo_rgb, take.spec.fps, quality=quality, progress=progress)
-    write_video(folder / "ego_ground_truth.mp4", take.ego_rgb, take.spec.fps, quality=quality, progress=progress)
-    write_packed(folder / "depth.npz", depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy())
+    write_video(folder / EXO, take.exo_rgb, take.spec.fps, quality=quality, progress=progress)
+    write_video(folder / TRUTH, take.ego_rgb, take.spec.fps, quality=quality, progress=progress)
+    write_packed(folder / DEPTH, depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy())
     if objects:
         write_objects(take, folder / OBJECTS, folder.resolve().name)
-    write_json(folder / "meta.json", take_meta(take))
+    write_json(folder / META, take_meta(take))
 
 
 def write_objects(take: SyntheticTake, file: Path, clip: str) -> None:

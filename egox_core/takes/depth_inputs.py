@@ -19,9 +19,9 @@ from ..depth.adapters import DepthSocket, socket_sources
 from ..depth.align import ADVICE
 from ..depth.sources import DepthSource, constant_plane, guessed_camera, z_from_ray_depth
 from ..errors import EgoXInputError
+from ..file_names import VIDEO_SUFFIXES
 from ..progress import Progress, no_progress
 from ..types import DepthKind, FrameSelection, TakeMeta
-from ..video.reader import VIDEO_SUFFIXES
 from .depth_files import load_depth_file
 from .exo_camera import exo_camera_of_size, exo_poses, meta_beside
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from ..cameras.model import CameraModel, crop
 from ..depth.resample import depth_window, window_camera
 from ..errors import EgoXInputError
+from ..file_names import META
 from ..trajectory.path import numbered_track, poses_of_frames
 from ..trajectory.poses import validate_w2c
 from ..types import FrameSelection, TakeMeta
 from .meta import depth_camera
 
-META_NAME = "meta.json"
 ASPECT_TOLERANCE = 0.005
 
 
@@ -24,7 +24,7 @@ def meta_beside(depth_path: Path) -> Path | None:
     A link that leads to another folder is not followed: the depth's place was allowed, its target's was not.
     """
     folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
-    paths = (folder / META_NAME for folder in folders)
+    paths = (folder / META for folder in folders)
     return next((path for path in paths if path.is_file() and path.resolve().parent == path.parent.resolve()), None)
 
 

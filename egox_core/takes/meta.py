@@ -11,6 +11,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, rescale
 from ..depth.resample import same_aspect
 from ..errors import EgoXInputError
+from ..file_names import META
 from ..safe_files import read_json
 from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
@@ -31,7 +32,7 @@ def read_meta(path: Path, entry: str = "") -> TakeMeta:
         from .vipe import read_vipe  # it makes a TakeMeta, so it imports this module
 
         return read_vipe(path)
-    return parse_meta(read_json(path, "meta.json"), path, entry)
+    return parse_meta(read_json(path, META), path, entry)
 
 
 def parse_meta(content: object, path: Path, entry: str = "") -> TakeMeta:

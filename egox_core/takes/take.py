@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
+from ..file_names import DEPTH, DEPTH_NAMES, EXO, META
 from ..progress import Progress, no_progress
+from ..sizes import longest_clip
 from ..trajectory.path import with_camera
 from ..types import CameraTrajectory, DepthVideo, FrameSelection
 from ..video.reader import probe_video, read_frames
@@ -39,7 +41,7 @@ class Take:
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:
         """The exo frames in use, [T, H, W, 3] uint8."""
-        return read_frames(self.folder / "exo.mp4", self.video, self.frames, progress)
+        return read_frames(self.folder / EXO, self.video, self.frames, progress)
 
     def optional_file(self, name: str) -> Path | None:
         """A file that only some takes have, such as ego_ground_truth.mp4."""
@@ -66,11 +68,11 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
     folder = Path(folder)
     if not folder.is_dir():
         raise EgoXInputError("take", got=f"{folder.name!r}, which is no folder", expected="a take folder",
-                             fix="it holds exo.mp4, depth.npz and meta.json")
-    meta = read_meta(folder / "meta.json", entry)
-    video = probe_video(folder / "exo.mp4")
+                             fix=f"it holds {EXO}, {DEPTH} and {META}")
+    meta = read_meta(folder / META, entry)
+    video = probe_video(folder / EXO)
     if frame_count is None:
-        frame_count = 4 * ((video.frame_count - start_frame - 1) // 4) + 1
+        frame_count = longest_clip(video.frame_count - start_frame)
     width, height = size or (None, None)
     frames = select_frames(video, start_frame=start_frame, frame_count=frame_count, target_fps=target_fps,
                            resize=resize, width=width, height=height)
@@ -89,8 +91,8 @@ def find_depth(folder: Path) -> Path:
     Raises:
         EgoXInputError: none of them.
     """
-    for name in ("depth.npz", "depth.zip", "depth.npy", "depth"):
+    for name in DEPTH_NAMES:
         if (folder / name).exists():
             return folder / name
-    raise EgoXInputError(f"take {folder.name}", got="no depth.npz", expected="depth of the exo video",
+    raise EgoXInputError(f"take {folder.name}", got=f"no {DEPTH}", expected="depth of the exo video",
                          fix="compute it (Depth Align takes MoGe and Depth Anything 3), or add the file")

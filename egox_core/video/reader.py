@@ -31,7 +31,6 @@ SQUARE_TOLERANCE = 0.005
 UNKNOWN_FPS = 25.0
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
 @contextmanager

@@ -17,14 +17,14 @@ from pathlib import Path, PurePosixPath
 import folder_paths
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.file_names import DEPTH, META
 from ...egox_core.types import FrameSelection
 
 PACK_ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = PACK_ROOT / "sample"
 LIST_LIMIT = 4000
 """Files looked at for a drop-down list; an input folder with more is still usable by typing or uploading."""
-DEPTH_NAME, META_NAME = "depth.npz", "meta.json"
-TAKE_FILES = (DEPTH_NAME, META_NAME)
+TAKE_FILES = (DEPTH, META)
 MODELS_ROOT = Path(__file__).resolve().parents[2] / "models"
 ROOTS = (MODELS_ROOT, MODELS_ROOT / "demo")
 """The stand-ins, and the small trained model."""

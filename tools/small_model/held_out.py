@@ -80,8 +80,8 @@ def clips_of_folder(folder: Path, preset: str = "clean") -> list[HeldOutClip]:
     Raises:
         EgoXInputError: no such take, a take that can't be read, videos of other lengths.
     """
-    from egox_core.data.clip_files import OBJECTS, TRUTH
     from egox_core.data.object_masks import read_masks
+    from egox_core.file_names import OBJECTS, TRUTH
     from egox_core.takes.take import load_take
     from egox_core.video.reader import probe_video, read_frames
     from egox_core.video.selection import select_frames
