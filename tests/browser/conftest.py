@@ -45,7 +45,7 @@ def browser_server(browser_file: Path, host_root: Path, tmp_path_factory: pytest
         pytest.fail(str(error))
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
-    made = subprocess.run([sys.executable, "tools/rigs/standins.py", "--all", "--out", str(base.models)],
+    made = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(base.models)],
                           cwd=layout.repo, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     place_weights(base.models, map(read_workflow, sorted((layout.repo / "workflows").glob("*.json"))))

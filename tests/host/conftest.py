@@ -40,7 +40,7 @@ def server(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -
     if GGUF_PACK.is_dir():
         packs[GGUF_PACK.name] = GGUF_PACK
     base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
-    made = subprocess.run([sys.executable, "tools/rigs/standins.py", "--all", "--out", str(base.models)],
+    made = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(base.models)],
                           cwd=environment.layout.repo, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     # Two cores are shared with the tests themselves.

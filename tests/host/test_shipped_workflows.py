@@ -211,11 +211,11 @@ def test_every_loader_has_a_stand_in() -> None:
 
 
 def test_the_description_is_what_ships(object_info: dict[str, Any]) -> None:
-    """The files are made by tools/workflows/make.py."""
+    """The files are made by run.py make workflows."""
     from tools.workflows.make import HEIGHTS, described
     from tools.workflows.specs import SPECS
 
     assert sorted(SPECS) == NAMES
     heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
     for name in NAMES:
-        assert described(name, object_info, heights) == read(name), f"{name}: run tools/workflows/make.py"
+        assert described(name, object_info, heights) == read(name), f"{name}: run run.py make workflows"

@@ -10,7 +10,7 @@ import pytest
 from tools.texts.help_slots import PAGES, with_slots
 from tools.texts.node_schemas import node_schemas
 
-FIX = "run `python tools/texts/help_slots.py`"
+FIX = "run `python3 run.py make texts`"
 SECTIONS = ("Before and after", "Inputs", "Outputs", "Tips")
 
 

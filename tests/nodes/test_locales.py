@@ -10,7 +10,7 @@ import pytest
 from tools.texts.locales import SOURCE, TRANSLATIONS, differences, leaves, locale_file, node_defs, read_locale
 from tools.texts.node_schemas import node_schemas
 
-FIX = "run `python tools/texts/locales.py`, then translate what it lists"
+FIX = "run `python3 run.py make texts`, then translate what it lists"
 
 
 @pytest.fixture(scope="module")

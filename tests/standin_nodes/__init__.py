@@ -31,7 +31,7 @@ class StandinTextEncoderLoader(io.ComfyNode):
         return io.Schema(
             node_id="EgoXTestsLoadTextEncoder", display_name="Load Stand-in Text Encoder (tests)", category=CATEGORY,
             inputs=[io.Combo.Input("clip_name", options=folder_paths.get_filename_list("text_encoders"),
-                                   tooltip="A stand-in made by tools/rigs/standins.py --all.")],
+                                   tooltip="A stand-in made by run.py make standins --all.")],
             outputs=[io.Clip.Output()])
 
     @classmethod
@@ -49,7 +49,7 @@ class StandinClipVisionLoader(io.ComfyNode):
         return io.Schema(
             node_id="EgoXTestsLoadClipVision", display_name="Load Stand-in CLIP Vision (tests)", category=CATEGORY,
             inputs=[io.Combo.Input("clip_name", options=folder_paths.get_filename_list("clip_vision"),
-                                   tooltip="A stand-in made by tools/rigs/standins.py --all.")],
+                                   tooltip="A stand-in made by run.py make standins --all.")],
             outputs=[io.ClipVision.Output()])
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Pictures of the nodes' help pages: what goes in, what comes out. Synthetic takes only; see make_help_pictures.py."""
+"""Pictures of the nodes' help pages: what goes in, what comes out. Synthetic takes only; `run.py make help`."""
 
 from .registry import PICTURES, SAMPLED
 

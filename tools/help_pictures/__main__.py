@@ -1,8 +1,8 @@
 """Draw the pictures of the nodes' help pages, web/js/docs/img/<node id>.webp, from synthetic takes.
 
-    python tools/help_pictures/__main__.py                        # all
-    python tools/help_pictures/__main__.py --sampled              # those that the small model of models/demo samples
-    python tools/help_pictures/__main__.py --only EgoXBuildScene EgoXEvaluate
+    python3 run.py make help                         # all
+    python3 run.py make help --sampled               # those that the small model of models/demo samples
+    python3 run.py make help --only EgoXBuildScene EgoXEvaluate
 
 On the CPU, in about two minutes. Look at what was made before it is committed.
 """
@@ -14,25 +14,24 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tools.setup.layout import REPO_ROOT
 
-from tools.help_pictures import PICTURES, SAMPLED  # noqa: E402  (the script is run by its path)
-from tools.help_pictures.room import Room  # noqa: E402
-from tools.help_pictures.sheet import save_small  # noqa: E402
-from tools.help_pictures.small_model import SmallModel  # noqa: E402
+from . import PICTURES, SAMPLED
+from .room import Room
+from .sheet import save_small
+from .small_model import SmallModel
 
-FOLDER = ROOT / "web" / "js" / "docs" / "img"
+FOLDER = REPO_ROOT / "web" / "js" / "docs" / "img"
 LIMIT_BYTES = 700_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="run.py make help", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NODE", choices=(*PICTURES, *SAMPLED), help="these nodes")
     parser.add_argument("--sampled", action="store_true", help="only those that the small model samples")
     parser.add_argument("--out", type=Path, default=FOLDER, help="another folder, to try something")
     options = parser.parse_args(arguments)
-    room, model = Room(ROOT), SmallModel()
+    room, model = Room(REPO_ROOT), SmallModel()
     makers = {name: (draw, model) for name, draw in SAMPLED.items()}
     if not options.sampled:
         makers |= {name: (draw, room) for name, draw in PICTURES.items()}

@@ -22,7 +22,7 @@ from egox_core.trajectory.poses import camera_centre, look_at
 from egox_core.types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud
 from egox_core.video.reader import probe_video, read_frames
 from egox_core.video.selection import select_frames
-from tools.make_sample import samples
+from tools.sample import samples
 
 SAMPLE = "synthetic_room"
 FRAMES, FPS = 13, 5.0

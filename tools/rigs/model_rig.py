@@ -146,7 +146,7 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
 
 def make_rig(
     pack: ModuleType,
-    models: Path,  # a folder as tools/rigs/standins.py writes it
+    models: Path,  # a folder as standins.py writes it
     size: RigSize | None = None,
     *,
     image_embedding: bool = False,  # the Wan 2.1 form, with CLIP vision

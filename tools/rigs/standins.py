@@ -3,8 +3,8 @@
 They exist so that the whole graph can run where the real 14B weights can't be had; the code path is the same, the
 pictures are noise. The committed ones (``models/``) are remade with equal tensors by this script:
 
-    python tools/rigs/standins.py                    # the three that ship, into models/
-    python tools/rigs/standins.py --all --out DIR    # those and the forms that only tests read
+    python3 run.py make standins                     # the three that ship, into models/
+    python3 run.py make standins --all --out DIR    # those and the forms that only tests read
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tools.setup.layout import REPO_ROOT
 
-from tools.rigs.standin_shapes import (  # noqa: E402  (the script is also run by its path)
+from .standin_shapes import (
     WAN21_FUN_CONTROL,
     WAN21_I2V,
     WAN21_VACE,
@@ -154,8 +153,8 @@ def make_tests_only(out: Path, seed: int = SEED) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Make the EgoX stand-in models (random weights, seeded).")
-    parser.add_argument("--out", type=Path, default=ROOT / "models", help="the models folder to write into")
+    parser = argparse.ArgumentParser(prog="run.py make standins", description="Make the EgoX stand-in models (random weights, seeded).")
+    parser.add_argument("--out", type=Path, default=REPO_ROOT / "models", help="the models folder to write into")
     parser.add_argument("--all", action="store_true", help="also the files that only tests read")
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args(argv)

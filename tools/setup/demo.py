@@ -110,8 +110,8 @@ def ensure_standins(environment: Environment) -> None:
     """The stand-in models lie in the repository; remake them where somebody removed them."""
     models = environment.layout.repo / "models"
     if not list(models.glob("diffusion_models/*.safetensors")) or not list(models.glob("vae/*.safetensors")):
-        if environment.run(["tools/rigs/standins.py"]):
-            raise SetupError("The stand-in models could not be made (tools/rigs/standins.py).")
+        if environment.run(["-m", "tools.rigs.standins"]):
+            raise SetupError("The stand-in models could not be made (run.py make standins).")
 
 
 def stage_take(take: Path, base: BaseDir) -> str:

@@ -1,6 +1,4 @@
-"""Write what is said of inputs and outputs into the nodes' help pages, from the nodes themselves.
-
-    python tools/texts/help_slots.py
+"""Inputs and outputs in the nodes' help pages, written from the nodes' schemas.
 
 A page is ``web/js/docs/<node id>.md``: the front end fetches it as ``/extensions/<pack>/docs/<node id>.md`` and shows
 it as the node's help. All but the sections *Inputs* and *Outputs* is written by hand and stays as it is.
@@ -12,32 +10,32 @@ the right, and what an input means is then out of sight.
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-if str(ROOT) not in sys.path:  # imported by tests it is there already, behind the host, whose `nodes` must win
-    sys.path.insert(0, str(ROOT))
+from tools.setup.layout import REPO_ROOT
 
-from tools.texts.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
+from .node_schemas import NodeSchema, Slot
 
-PAGES = ROOT / "web" / "js" / "docs"
+PAGES = REPO_ROOT / "web" / "js" / "docs"
 LONGEST_DEFAULT = 32  # characters; longer ones would drown the explanation
 TYPE_NAMES = {"COMBO": "menu"}
 
 
-def main() -> int:
-    """Every page's lists renewed; nodes without a page are named and make the exit code 1."""
-    missing = []
-    for schema in pack_schemas():
+def renew(schemas: Sequence[NodeSchema], write: bool = True) -> list[str]:
+    """Every page's lists renewed (or only compared); what is left to do, a line each."""
+    to_do = []
+    for schema in schemas:
         page = PAGES / f"{schema.id}.md"
         if not page.is_file():
-            missing.append(schema.id)
+            to_do.append(f"no help page for {schema.id}")
             continue
-        text = with_slots(page.read_text(encoding="utf-8"), schema)
-        page.write_text(text, encoding="utf-8", newline="\n")
-    print("\n".join(f"no page for {node}" for node in missing) or "all pages are up to date")
-    return 1 if missing else 0
+        before = page.read_text(encoding="utf-8")
+        text = with_slots(before, schema)
+        if write:
+            page.write_text(text, encoding="utf-8", newline="\n")
+        elif text != before:
+            to_do.append(f"the help page of {schema.id} is behind its schema")
+    return to_do
 
 
 def with_slots(page: str, schema: NodeSchema) -> str:
@@ -71,7 +69,3 @@ def _default(slot: Slot) -> str:
     if "\n" in text:
         return ", default an example"
     return ", default a longer text" if len(text) > LONGEST_DEFAULT else f", default `{text}`"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,4 @@
-"""Write locales/en/nodeDefs.json from the nodes themselves, and say what the translations lack.
-
-    python tools/texts/locales.py            # writes English, lists what to translate; exit code 1 if anything is
-    python tools/texts/locales.py --check    # writes nothing
+"""locales/en/nodeDefs.json from the nodes' schemas, and what the translations lack.
 
 The host serves ``locales/<language>/nodeDefs.json`` of every pack under ``/i18n``. Its front end looks texts up as
 ``nodeDefs.<node>.inputs.<id>.name``; outputs are counted: ``outputs.0.name``. Choices of a menu are not translated
@@ -11,27 +8,23 @@ there, so tooltips quote them as they are.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-if str(ROOT) not in sys.path:  # imported by tests it is there already, behind the host, whose `nodes` must win
-    sys.path.insert(0, str(ROOT))
+from tools.setup.layout import REPO_ROOT
 
-from tools.texts.node_schemas import NodeSchema, Slot, pack_schemas  # noqa: E402  (the path comes first)
+from .node_schemas import NodeSchema, Slot
 
 SOURCE = "en"
 TRANSLATIONS = ("ko", "zh", "ja")
 
 
-def main() -> int:
-    """English written or compared, translations compared; how many things are to do decides the exit code."""
-    english = node_defs(pack_schemas())
-    path = locale_file(SOURCE)
-    before = read_locale(SOURCE)
-    if "--check" not in sys.argv[1:]:
+def renew(schemas: Sequence[NodeSchema], write: bool = True) -> list[str]:
+    """English written (or only compared), translations compared; what is left to do, a line each."""
+    english = node_defs(schemas)
+    path, before = locale_file(SOURCE), read_locale(SOURCE)
+    if write:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(english, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     to_do = [f"en {key}: English is new or changed, look at its translations"
@@ -39,12 +32,11 @@ def main() -> int:
     for language in TRANSLATIONS:
         missing, stale = differences(english, read_locale(language))
         to_do += [f"{language} {key}: missing" for key in missing] + [f"{language} {key}: stale" for key in stale]
-    print("\n".join(to_do) or f"{len(english)} nodes, {', '.join(TRANSLATIONS)} are complete")
-    return 1 if to_do else 0
+    return to_do
 
 
 def locale_file(language: str) -> Path:
-    return ROOT / "locales" / language / "nodeDefs.json"
+    return REPO_ROOT / "locales" / language / "nodeDefs.json"
 
 
 def read_locale(language: str) -> dict[str, Any]:
@@ -84,7 +76,3 @@ def differences(english: dict[str, Any], other: dict[str, Any]) -> tuple[list[st
 
 def _slot_texts(slot: Slot) -> dict[str, str]:
     return {"name": slot.label} | ({"tooltip": slot.tooltip} if slot.tooltip else {})
-
-
-if __name__ == "__main__":
-    sys.exit(main())

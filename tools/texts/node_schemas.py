@@ -9,12 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-if str(ROOT) not in sys.path:  # imported by tests it is there already, behind the host, whose `nodes` must win
-    sys.path.insert(0, str(ROOT))
-
-from tools.rigs.pack_in_process import import_host, load_pack  # noqa: E402
-from tools.setup.host import find_host  # noqa: E402  (the path comes first: the tools are run as scripts)
+from tools.rigs.pack_in_process import import_host, load_pack
+from tools.setup.host import find_host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

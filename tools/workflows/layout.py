@@ -1,7 +1,7 @@
 """Where the nodes of a workflow stand: rows of blocks, blocks of columns, columns of nodes.
 
 Heights are those that the front end itself gives its nodes, so that nothing overlaps in either of its two ways to draw
-them; see ``tools/workflows/make.py``.
+them; see ``make.py``.
 """
 
 from __future__ import annotations

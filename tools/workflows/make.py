@@ -1,11 +1,11 @@
 """Write the shipped workflows from one description of each graph.
 
-    python3 tools/workflows/make.py             # all of them
-    python3 tools/workflows/make.py egox_fast   # some
-    python3 tools/workflows/make.py --measure   # first look in a browser how high each node is (nodes have changed)
+    python3 run.py make workflows             # all of them
+    python3 run.py make workflows egox_fast   # some
+    python3 run.py make workflows --measure   # first measure each node's height in a browser (nodes have changed)
 
 It starts the host with the pack. Widget order, socket types and defaults come from its ``/object_info``, so that what
-is written is what its front end would have saved. Node heights come from ``tools/node_heights.json``: the larger of
+is written is what its front end would have saved. Node heights come from ``node_heights.json``: the larger of
 those in which the front end's two renderings draw a node, so that nothing overlaps in either.
 """
 
@@ -18,22 +18,19 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+from tools.rigs.comfy_page import ComfyPage, open_browser
+from tools.setup.base_dir import make_base_dir
+from tools.setup.browser import find_browser, install_advice
+from tools.setup.environment import Environment
+from tools.setup.host import find_host
+from tools.setup.layout import REPO_ROOT, Layout
+from tools.setup.server import Server
+from tools.setup.workflow import NOTES
+from tools.workflows.graph import Graph
+from tools.workflows.layout import arrange
+from tools.workflows.specs import SPECS
 
-from tools.rigs.comfy_page import ComfyPage, open_browser  # noqa: E402
-from tools.setup.base_dir import make_base_dir  # noqa: E402  (the path comes first: this file is run as a script)
-from tools.setup.browser import find_browser, install_advice  # noqa: E402
-from tools.setup.environment import Environment  # noqa: E402
-from tools.setup.host import find_host  # noqa: E402
-from tools.setup.layout import Layout  # noqa: E402
-from tools.setup.server import Server  # noqa: E402
-from tools.setup.workflow import NOTES  # noqa: E402
-from tools.workflows.graph import Graph  # noqa: E402
-from tools.workflows.layout import arrange  # noqa: E402
-from tools.workflows.specs import SPECS  # noqa: E402
-
-HEIGHTS = ROOT / "tools" / "node_heights.json"
+HEIGHTS = Path(__file__).with_name("node_heights.json")
 SAYS_SOMETHING = frozenset({"EgoXDepthAlign", "EgoXBuildScene", "EgoXRenderEgoPrior", "EgoXLoadLora",
                             "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXSweep",
                             "EgoXAttentionView"})
@@ -68,9 +65,9 @@ def main(arguments: list[str]) -> int:
     heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
     for name in names:
         saved = described(name, object_info, heights)
-        path = ROOT / "workflows" / f"{name}.json"
+        path = REPO_ROOT / "workflows" / f"{name}.json"
         path.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-        print(f"{path.relative_to(ROOT)}: {len(saved['nodes'])} nodes, {len(saved['links'])} links")
+        print(f"{path.relative_to(REPO_ROOT)}: {len(saved['nodes'])} nodes, {len(saved['links'])} links")
     return 0
 
 

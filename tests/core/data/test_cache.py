@@ -187,9 +187,9 @@ def test_text_and_vision_encoders_equal_the_hosts(comfy_host, tmp_path):
 
     from egox_core.wan.vision import VisionEncoder
 
-    made = subprocess.run([sys.executable, str(ROOT / "tools" / "make_standin_models.py"), "--all", "--out",
-                           str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    run = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(tmp_path)], cwd=ROOT,
+                         capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
     def configuration(file: Path) -> dict:
         with safe_open(file, "pt") as stream:
@@ -284,9 +284,9 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
 @pytest.mark.slow
 def test_a_wan21_cache_with_every_image_embedding(training_set, comfy_host, tmp_path):
     """Models with an image embedding: 257 tokens of 1280 for each mode, and the modes differ."""
-    made = subprocess.run([sys.executable, str(ROOT / "tools" / "make_standin_models.py"), "--all", "--out",
-                           str(tmp_path / "models")], cwd=ROOT, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    run = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(tmp_path / "models")],
+                         cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
     (vision_file,) = (tmp_path / "models" / "clip_vision").iterdir()
     clip = read_manifest(training_set / "manifest.jsonl")[0].clip
     seen = {}

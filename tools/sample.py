@@ -1,8 +1,8 @@
 """Make the shipped samples: synthetic takes in the take layout, licence-free because they are drawn here.
 
-    python tools/make_sample.py synthetic_room                 # detailed enough for the geometry
-    python tools/make_sample.py calm_room                      # the small model's: its first test scene
-    python tools/make_sample.py synthetic_room --out DIR --seed 33    # another room
+    python3 run.py make sample synthetic_room              # detailed enough for the geometry
+    python3 run.py make sample calm_room                   # the small model's: its first test scene
+    python3 run.py make sample synthetic_room --out DIR --seed 33    # another room
 
 The same spec gives the same arrays on one machine; the videos' bytes also depend on the encoder's version.
 """
@@ -15,13 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402
-from egox_core.video.writer import QUALITY  # noqa: E402
-from tools.small_model.clips import clip_spec  # noqa: E402  (the script is run by its path)
-from tools.small_model.settings import FIRST_SEED, ClipSettings  # noqa: E402
+from egox_core.synthetic import SyntheticSpec, make_take, write_take
+from egox_core.video.writer import QUALITY
+from tools.setup.layout import REPO_ROOT
+from tools.small_model.clips import clip_spec
+from tools.small_model.settings import FIRST_SEED, ClipSettings
 
 LIMIT_BYTES = 3_000_000
 FINER = 3  # the small model's sample is drawn this many times finer than the model works, so that one can see it
@@ -47,14 +45,14 @@ def samples() -> Mapping[str, Sample]:
 
 def main() -> int:
     known = samples()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="run.py make sample", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=tuple(known))
     parser.add_argument("--out", type=Path, help="instead of its place under sample/")
     parser.add_argument("--seed", type=int, help="another room")
     options = parser.parse_args()
     sample = known[options.name]
     spec = sample.spec if options.seed is None else replace(sample.spec, seed=options.seed)
-    folder = options.out or ROOT / "sample" / options.name
+    folder = options.out or REPO_ROOT / "sample" / options.name
 
     def show(done: int, total: int, stage: str) -> None:
         print(f"\r{stage}: {done}/{total}", end="", flush=True)
