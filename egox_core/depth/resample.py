@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
+from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
 from ..video.selection import source_rectangle
 
-ASPECT_TOLERANCE = 0.005
 SAME_EDGE = 1.05
 """Neighbours whose depths differ by less than this factor are one surface and may be interpolated between."""
 
@@ -51,24 +51,20 @@ def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, nam
         return DepthWindow(left=0, top=0, width=width, height=height, size=depth_size)
     source_width, source_height = frames.source_size
     left, top, rect_width, rect_height = source_rectangle(frames)
-    if height == source_height and width > source_width:
-        offset = (width - source_width) // 2
+    offset = centre_crop_left(depth_size, frames.source_size)
+    if offset is not None:
         return DepthWindow(left=left + offset, top=top, width=rect_width, height=rect_height, size=frames.size)
     if same_aspect(depth_size, frames.source_size):
         x, y = width / source_width, height / source_height
         return DepthWindow(left=left * x, top=top * y, width=rect_width * x, height=rect_height * y, size=frames.size)
     if same_aspect(depth_size, frames.size):
         return DepthWindow(left=0, top=0, width=width, height=height, size=frames.size)
-    if height == frames.size[1] and width > frames.size[0]:
-        return DepthWindow(left=(width - frames.size[0]) // 2, top=0, width=frames.size[0], height=height,
-                           size=frames.size)
+    offset = centre_crop_left(depth_size, frames.size)
+    if offset is not None:
+        return DepthWindow(left=offset, top=0, width=frames.size[0], height=height, size=frames.size)
     raise EgoXInputError(f"depth {name}", got=f"{width}x{height} px, aspect {width / height:.4f}",
                          expected=f"the aspect of the video ({source_width / source_height:.4f}, within 0.5 %), or its "
                          "height and more width", fix="compute the depth from the video that is loaded")
-
-
-def same_aspect(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= ASPECT_TOLERANCE
 
 
 def window_camera(camera: CameraModel, window: DepthWindow) -> CameraModel:
@@ -146,15 +142,16 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
     Raises:
         EgoXInputError: another aspect.
     """
-    have_height, have_width = depth.depth_m.shape[1:]
-    if (have_width, have_height) == (width, height):
+    size, depth_size = (width, height), tuple(depth.depth_m.shape[:0:-1])
+    if depth_size == size:
         return depth
-    if have_height == height and have_width > width:
-        window = DepthWindow(left=(have_width - width) // 2, top=0, width=width, height=height, size=(width, height))
-    elif abs(have_width * height / (have_height * width) - 1) <= ASPECT_TOLERANCE:
-        window = DepthWindow(left=0, top=0, width=have_width, height=have_height, size=(width, height))
+    left = centre_crop_left(depth_size, size)
+    if left is not None:
+        window = DepthWindow(left=left, top=0, width=width, height=height, size=size)
+    elif same_aspect(depth_size, size):
+        window = DepthWindow(left=0, top=0, width=depth_size[0], height=depth_size[1], size=size)
     else:
-        raise EgoXInputError(f"size of the {name}", got=f"{have_width}x{have_height}",
+        raise EgoXInputError(f"size of the {name}", got=f"{depth_size[0]}x{depth_size[1]}",
                              expected=f"the aspect of {width}x{height} (to 0.5 %), or the same height and wider",
                              fix="make the depth from the exo video's own frames")
 
@@ -195,11 +192,11 @@ def fit_host_mask(
         raise EgoXInputError(name, got=f"{count} frames", expected=f"1 or {frames}",
                              fix="make it from the same frames as the exo video, or give one frame for all")
     mask = mask[:frames]
-    if h == height and w > width:
-        left = (w - width) // 2
+    left = centre_crop_left((w, h), (width, height))
+    if left is not None:
         mask = mask[:, :, left:left + width]
     elif (h, w) != (height, width):
-        if abs(w / h / (width / height) - 1) > ASPECT_TOLERANCE:
+        if not same_aspect((w, h), (width, height)):
             raise EgoXInputError(name, got=f"{w}x{h}", expected=f"the aspect of {width}x{height} (to 0.5 %)",
                                  fix="make it from the exo video's frames")
         mask = F.interpolate(mask[:, None], size=(height, width), mode="bilinear", align_corners=False,

@@ -18,11 +18,20 @@ from torch.nn.functional import interpolate, pad
 from ..cameras.model import pixel_rays
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
-from ..sizes import FRAMES_PER_LATENT, PATCH, PIXELS_PER_LATENT, latent_frames, latent_size
+from ..sizes import (
+    FRAMES_PER_LATENT,
+    PATCH,
+    PIXELS_PER_LATENT,
+    REFERENCE_EXO_SIZE,
+    REFERENCE_SIZE,
+    centre_crop_left,
+    latent_frames,
+    latent_size,
+    same_aspect,
+)
 from ..types import CameraTrajectory, DepthVideo, GgaGeometry
 from .rays import RAY_MODES, ego_rays, released_k_picture_px, world_rays
 
-ASPECT_TOLERANCE = 0.005
 POOLINGS = ("released", "unit")
 
 
@@ -50,8 +59,8 @@ def gga_geometry(
     options: GgaGeometryOptions | None = None,
     *,
     frames: int = 49,  # video frames of the canvas, 4n+1
-    exo_size: tuple[int, int] = (784, 448),  # (width, height) px
-    ego_size: tuple[int, int] = (448, 448),  # (width, height) px
+    exo_size: tuple[int, int] = REFERENCE_EXO_SIZE,  # (width, height) px
+    ego_size: tuple[int, int] = (REFERENCE_SIZE, REFERENCE_SIZE),  # (width, height) px
     progress: Progress = no_progress,
 ) -> GgaGeometry:
     """Directions of all tokens of a canvas; a few MB, to be computed once a sampling run.
@@ -191,11 +200,11 @@ def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t,
     """Cuts the sides off values that are wider than the canvas, at their own resolution (796 -> 784 at 448)."""
     height, width = values.shape[-2:]
     wanted = round(height * exo_size[0] / exo_size[1])
-    if width < wanted * (1 - ASPECT_TOLERANCE):
+    if width < wanted and not same_aspect((width, height), (wanted, height)):
         raise EgoXInputError("depth size", got=f"{width}x{height}",
                              expected=f"the aspect of {exo_size[0]}x{exo_size[1]}, or wider",
                              fix="give depth of the exo video's own picture; only wider depth can be cropped")
-    left = max(0, (width - wanted) // 2)
+    left = centre_crop_left((width, height), (wanted, height)) or 0
     return values[..., left : left + min(wanted, width)]
 
 

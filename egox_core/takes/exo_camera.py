@@ -10,12 +10,11 @@ from ..cameras.model import CameraModel, crop
 from ..depth.resample import depth_window, window_camera
 from ..errors import EgoXInputError
 from ..file_names import META
+from ..sizes import centre_crop_left, same_aspect
 from ..trajectory.path import numbered_track, poses_of_frames
 from ..trajectory.poses import validate_w2c
 from ..types import FrameSelection, TakeMeta
 from .meta import depth_camera
-
-ASPECT_TOLERANCE = 0.005
 
 
 def meta_beside(depth_path: Path) -> Path | None:
@@ -46,10 +45,11 @@ def exo_camera_of_size(
     full_width = width
     if meta.exact_exo_camera is None and k is not None and float(k[1, 2]) > 0:
         aspect = float(k[0, 2]) / float(k[1, 2])
-        if aspect > (1 + ASPECT_TOLERANCE) * width / height:
+        if height * aspect > width and not same_aspect((aspect, 1), (width, height)):
             full_width = round(height * aspect)
     camera, _ = depth_camera(meta, (full_width, height))
-    camera = crop(camera, (full_width - width) // 2, 0, width, height) if full_width != width else camera
+    left = centre_crop_left((full_width, height), (width, height))
+    camera = camera if left is None else crop(camera, left, 0, width, height)
     return camera if frames is None else window_camera(camera, depth_window((width, height), frames, meta.name))
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, rescale
-from ..depth.resample import same_aspect
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import read_json
+from ..sizes import same_aspect
 from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
 
