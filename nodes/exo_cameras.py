@@ -1,33 +1,20 @@
-"""Undistort Exo: a fisheye exo video becomes a pinhole one, as depth models expect.
-
-Rank Exo Cameras: which of several takes of one event shows most of what the wearer saw.
-
-Take folders named in a node's text, one a line, as candidates for the exo camera.
+"""Exo cameras before anything is computed: Undistort Exo straightens a fisheye video, as depth models expect; Rank Exo
+Cameras says which of several takes of one event shows most of what the wearer saw.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from pathlib import Path
 
 from comfy_api.latest import io, ui
 
-from ..egox_core.cameras.model import CameraModel, camera_to_json
-from ..egox_core.cameras.presets import preset_camera
+from ..egox_core.cameras.model import calibrated_fisheye, camera_to_json
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.prior.rank import ExoCandidate, ExoRank, rank_exo_cameras
+from ..egox_core.prior.rank import ExoCandidate, load_candidate, rank_exo_cameras, rank_text
 from ..egox_core.progress import Progress
-from ..egox_core.takes.depth_files import load_depth_file
-from ..egox_core.takes.meta import read_meta
-from ..egox_core.takes.take import META_PRESET, find_depth
-from ..egox_core.takes.trajectory_files import meta_trajectory
-from ..egox_core.types import CameraTrajectory
 from ..egox_core.video.reproject import undistort, undistorted_camera
 from .host.paths import resolve
 from .host.progress import host_progress
-
-EGO_SIZE = 448
 
 
 class EgoXUndistortExo(io.ComfyNode):
@@ -75,30 +62,12 @@ class EgoXUndistortExo(io.ComfyNode):
     def execute(cls, exo_images, focal_x, focal_y, centre_x, centre_y, calibrated_width, k1, k2, k3, k4,
                 keep) -> io.NodeOutput:
         _, height, width, _ = exo_images.shape
-        source = calibrated_camera(width, height, (focal_x, focal_y or focal_x), (centre_x, centre_y),
-                                   calibrated_width or width, (k1, k2, k3, k4))
+        source = calibrated_fisheye((width, height), (focal_x, focal_y or focal_x), (centre_x, centre_y),
+                                    calibrated_width or width, (k1, k2, k3, k4))
         target = undistorted_camera(source, keep)
         frames, seen = undistort(exo_images[..., :3], source, target, host_progress(len(exo_images)))
         mask = seen.float()[None].expand(len(frames), -1, -1)
         return io.NodeOutput(frames, mask, json.dumps(camera_to_json(target)))
-
-
-def calibrated_camera(width: int, height: int, focal: tuple[float, float], centre: tuple[float, float],
-                      calibrated_width: int, distortion: tuple[float, float, float, float]) -> CameraModel:
-    """The fisheye camera in pixels of the frames (half-pixel resize from the calibrated picture).
-
-    Raises:
-        EgoXInputError: a centre outside the picture.
-    """
-    scale = width / calibrated_width
-    cx, cy = ((c + 0.5) * scale - 0.5 if c >= 0 else (size - 1) / 2
-              for c, size in zip(centre, (width, height), strict=True))
-    if not (cx < width and cy < height):
-        raise EgoXInputError("principal point", got=f"({centre[0]:g}, {centre[1]:g})",
-                             expected=f"inside the {calibrated_width} px wide picture",
-                             fix="give it in pixels of the calibrated picture, and that picture's width")
-    return CameraModel(lens="opencv_fisheye", width=width, height=height, fx=focal[0] * scale, fy=focal[1] * scale,
-                       cx=cx, cy=cy, distortion=distortion)
 
 
 class EgoXRankExoCameras(io.ComfyNode):
@@ -133,16 +102,8 @@ class EgoXRankExoCameras(io.ComfyNode):
     def execute(cls, takes, use_depth, frames) -> io.NodeOutput:
         progress = host_progress()
         ranks = rank_exo_cameras(exo_candidates(takes, use_depth, progress), frames=frames, progress=progress)
-        text = rank_table(ranks)
+        text = rank_text(ranks)
         return io.NodeOutput(ranks[0].name, ranks[0].coverage, text, ui=ui.PreviewText(text))
-
-
-def rank_table(ranks: list[ExoRank]) -> str:
-    """The ranking as lines of text."""
-    lines = [f"{place}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
-             f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
-             for place, rank in enumerate(ranks, 1)]
-    return "\n".join((*lines, f"judged by {ranks[0].method}, frames {', '.join(map(str, ranks[0].frames))}"))
 
 
 def exo_candidates(takes: str, use_depth: bool, progress: Progress) -> list[ExoCandidate]:
@@ -154,32 +115,5 @@ def exo_candidates(takes: str, use_depth: bool, progress: Progress) -> list[ExoC
     lines = [line.strip() for line in takes.splitlines() if line.strip()]
     if not lines:
         raise EgoXInputError("takes", got="no folder", expected="one take folder a line", fix="name the folders")
-    return [_candidate(resolve(line, "take folder", folder_too=True), line, use_depth, progress) for line in lines]
-
-
-def _candidate(folder: Path, name: str, use_depth: bool, progress: Progress) -> ExoCandidate:
-    meta = read_meta(folder / "meta.json")
-    trajectory = meta_trajectory(meta, preset_camera(META_PRESET, EGO_SIZE))
-    depth = None
-    if use_depth and _has_depth(folder):
-        depth, _ = load_depth_file(find_depth(folder), meta, progress=progress)
-    camera = meta.exo_camera if depth is None else depth.camera
-    if camera is None:
-        raise EgoXInputError(f"take {name}", got="no camera_intrinsics", expected="the exo camera's K",
-                             fix="add them to meta.json")
-    if depth is not None:
-        trajectory = _cut(trajectory, len(depth.depth_m))
-    return ExoCandidate(name=name, camera=camera, trajectory=trajectory, exo_w2c=trajectory.exo_w2c, depth=depth)
-
-
-def _has_depth(folder: Path) -> bool:
-    try:
-        return bool(find_depth(folder))
-    except EgoXInputError:
-        return False  # judged by poses, and the report says so
-
-
-def _cut(trajectory: CameraTrajectory, count: int) -> CameraTrajectory:
-    exo = trajectory.exo_w2c
-    return replace(trajectory, w2c=trajectory.w2c[:count], times_s=trajectory.times_s[:count],
-                   exo_w2c=exo if exo is None or exo.ndim == 2 else exo[:count])
+    return [load_candidate(resolve(line, "take folder", folder_too=True), line, use_depth=use_depth, progress=progress)
+            for line in lines]

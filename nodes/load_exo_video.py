@@ -8,11 +8,12 @@ from pathlib import Path
 from comfy_api.latest import InputImpl, io
 
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.sizes import latent_frames, latent_size
 from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
-from ..egox_core.video.reader import VIDEO_SUFFIXES, VideoSource, held_info, pick_frames, probe_video, read_frames
-from ..egox_core.video.selection import VideoInfo, select_frames
+from ..egox_core.video.reader import VideoSource, held_info, pick_frames, probe_video, read_frames
+from ..egox_core.video.selection import select_frames, trim_info
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .io_types import EgoXFrames
@@ -106,7 +107,7 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
 
 
 def _from_file(source: VideoSource, window: tuple[float, float], options: dict):
-    info, first = trimmed(probe_video(source), *window)
+    info, first = trim_info(probe_video(source), *window)
     selection = select_frames(info, **options | {"start_frame": options["start_frame"] + first})
     images = read_frames(source, info, selection, host_progress(options["frame_count"]))
     if isinstance(source, Path):
@@ -123,23 +124,3 @@ def _from_memory(video, options: dict) -> tuple:
         held_info(parts.images, float(parts.frame_rate), sound is not None), **options)
     images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
     return images, trim_sound(sound, selection), selection
-
-
-def trimmed(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
-    """The video up to the end of a trim window (the host's Trim Video; duration 0: to the end), and its first frame.
-
-    Indices keep counting from the file's first frame: depth and poses know nothing of the trim.
-
-    Raises:
-        EgoXInputError: no frame in the window.
-    """
-    if start_s <= 0 and duration_s <= 0:
-        return info, 0
-    end_s = start_s + duration_s if duration_s > 0 else float("inf")
-    shown = [i for i, t in enumerate(info.times_s) if start_s - 1e-6 <= t + info.start_s < end_s - 1e-6]
-    if not shown:
-        raise EgoXInputError(f"video {info.name}", got=f"no frame between {start_s:g} and {start_s + duration_s:g} s",
-                             expected="a trim inside the video", fix="correct Trim Video's start and duration")
-    end = shown[-1] + 1
-    return replace(info, frame_count=end, times_s=info.times_s[:end], pts=info.pts[:end],
-                   keyframes=tuple(k for k in info.keyframes if k < end)), shown[0]

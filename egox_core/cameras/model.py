@@ -190,6 +190,29 @@ def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: Lens = 
                        quarter_turns=quarter_turns)
 
 
+def calibrated_fisheye(size: tuple[int, int], focal: tuple[float, float], centre: tuple[float, float],
+                       calibrated_width: int, distortion: tuple[float, float, float, float]) -> CameraModel:
+    """An OpenCV fisheye calibrated at another width, in pixels of pictures of ``size`` (half-pixel resize).
+
+    Args:
+        size: (width, height) of the pictures, px.
+        focal, centre: (x, y) px of the calibrated picture; a negative centre is the middle.
+        calibrated_width: px of the calibrated picture.
+        distortion: k1 to k4.
+
+    Raises:
+        EgoXInputError: a centre outside the picture.
+    """
+    scale = size[0] / calibrated_width
+    cx, cy = ((c + 0.5) * scale - 0.5 if c >= 0 else (side - 1) / 2 for c, side in zip(centre, size, strict=True))
+    if not (cx < size[0] and cy < size[1]):
+        raise EgoXInputError("principal point", got=f"({centre[0]:g}, {centre[1]:g})",
+                             expected=f"inside the {calibrated_width} px wide picture",
+                             fix="give it in pixels of the calibrated picture, and that picture's width")
+    return CameraModel(lens="opencv_fisheye", width=size[0], height=size[1], fx=focal[0] * scale, fy=focal[1] * scale,
+                       cx=cx, cy=cy, distortion=distortion)
+
+
 def upright_camera(camera: CameraModel) -> CameraModel:
     """The camera with its quarter turns worked into the intrinsics: the same pixels, for rays in upright axes.
 

@@ -1,7 +1,7 @@
 """Choosing the exo camera: how much of the ego view each of several takes could show.
 
-With depth the renderer itself is asked, at a small size and for a few frames, so the answer is the coverage that the
-prior will have. Without depth only poses speak: an ego ray counts as seen where a surface facing the wearer, at the
+With depth the prior itself is rendered, at a small size and for a few frames, so the answer is the coverage that it
+will have. Without depth there are only the poses: an ego ray counts as seen where a surface facing the wearer, at the
 distances of hands and room, would lie in the exo picture and not be turned away from it.
 """
 
@@ -11,15 +11,23 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, pixel_rays, project, rescale
+from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
+from ..file_names import META
 from ..progress import Progress, no_progress
 from ..scene.build import SceneOptions, build_scene
+from ..sizes import REFERENCE_SIZE
+from ..takes.depth_files import load_depth_file
+from ..takes.meta import read_meta
+from ..takes.take import META_PRESET, find_depth
+from ..takes.trajectory_files import meta_trajectory
 from ..trajectory.poses import compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, DepthVideo
 from .options import prior_preset
@@ -58,6 +66,28 @@ class ExoRank:
     method: Literal["depth", "poses"]
 
 
+def load_candidate(folder: Path, name: str, *, use_depth: bool = True,
+                   progress: Progress = no_progress) -> ExoCandidate:
+    """A take folder as a candidate, all of its frames; without depth (or use of it) it has its poses alone.
+
+    Raises:
+        EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be read.
+    """
+    meta = read_meta(folder / META)
+    trajectory = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE))
+    depth_path = _depth_path(folder) if use_depth else None
+    depth, camera = None, meta.exo_camera
+    if depth_path is not None:
+        depth, _ = load_depth_file(depth_path, meta, progress=progress)
+        camera, index = depth.camera, slice(len(depth.depth_m))
+        trajectory = replace(trajectory, w2c=trajectory.w2c[index], times_s=trajectory.times_s[index],
+                             exo_w2c=_at(trajectory.exo_w2c, index))
+    if camera is None:
+        raise EgoXInputError(f"take {name}", got="no camera_intrinsics", expected="the exo camera's K",
+                             fix="add them to meta.json")
+    return ExoCandidate(name=name, camera=camera, trajectory=trajectory, exo_w2c=trajectory.exo_w2c, depth=depth)
+
+
 def rank_exo_cameras(candidates: Sequence[ExoCandidate], *, frames: int = 6,
                      progress: Progress = no_progress) -> list[ExoRank]:
     """The candidates by predicted coverage, best first.
@@ -87,6 +117,14 @@ def rank_exo_cameras(candidates: Sequence[ExoCandidate], *, frames: int = 6,
                              frames=tuple(picked), method="depth" if by_depth else "poses"))
     progress(len(candidates), len(candidates), "judging exo cameras")
     return sorted(ranks, key=lambda rank: -rank.coverage)
+
+
+def rank_text(ranks: Sequence[ExoRank]) -> str:
+    """The ranking as lines of text, best first."""
+    lines = [f"{place}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
+             f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
+             for place, rank in enumerate(ranks, 1)]
+    return "\n".join((*lines, f"judged by {ranks[0].method}, frames {', '.join(map(str, ranks[0].frames))}"))
 
 
 def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
@@ -142,5 +180,12 @@ def _spread(count: int, frames: int) -> list[int]:
     return sorted({round(i * (count - 1) / max(frames - 1, 1)) for i in range(min(frames, count))})
 
 
-def _at(w2c: Tensor | None, index: Tensor) -> Tensor | None:
+def _depth_path(folder: Path) -> Path | None:
+    try:
+        return find_depth(folder)
+    except EgoXInputError:
+        return None  # judged by poses, and the report says so
+
+
+def _at(w2c: Tensor | None, index: Tensor | slice) -> Tensor | None:
     return w2c if w2c is None or w2c.ndim == 2 else w2c[index]

@@ -1,4 +1,4 @@
-"""Which frames of a video are used and how its picture is cropped or padded; the same for cameras and depth.
+"""Which frames of a video are used and how its picture is cropped or padded; cameras and depth follow the same choice.
 
 Frames are named by source index. The picture change is one rectangle of the source (in square pixels, reaching outside
 where it is padded) mapped onto the frames handed on, so intrinsics follow it exactly.
@@ -6,7 +6,7 @@ where it is padded) mapped onto the frames handed on, so intrinsics follow it ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -16,7 +16,41 @@ from ..errors import EgoXInputError
 from ..sizes import latent_frames, latent_size
 from ..types import FrameSelection
 
-"""Pixels: a token is 2 latents of 8 px, and the exo half must end on a token."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a video file contains, read without decoding it."""
+
+    name: str
+    width: int  # as shown: turned, square pixels
+    height: int
+    fps: float
+    frame_count: int
+    times_s: tuple[float, ...]  # of every frame, from 0 for the first
+    has_audio: bool
+    start_s: float  # time stamp of the first frame, seconds; audio is counted from it
+    pts: tuple[int, ...] = field(repr=False)  # time stamps in stream units; empty where the file has none
+    keyframes: tuple[int, ...] = field(repr=False)  # indices
+
+
+def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
+    """The video up to the end of a trim window (the host's Trim Video; duration 0: to the end), and its first frame.
+
+    Indices keep counting from the file's first frame: depth and poses know nothing of the trim.
+
+    Raises:
+        EgoXInputError: no frame in the window.
+    """
+    if start_s <= 0 and duration_s <= 0:
+        return info, 0
+    end_s = start_s + duration_s if duration_s > 0 else float("inf")
+    inside = [i for i, t in enumerate(info.times_s) if start_s - 1e-6 <= t + info.start_s < end_s - 1e-6]
+    if not inside:
+        raise EgoXInputError(f"video {info.name}", got=f"no frame between {start_s:g} and {start_s + duration_s:g} s",
+                             expected="a trim inside the video", fix="correct Trim Video's start and duration")
+    end = inside[-1] + 1
+    return replace(info, frame_count=end, times_s=info.times_s[:end], pts=info.pts[:end],
+                   keyframes=tuple(k for k in info.keyframes if k < end)), inside[0]
 
 
 def select_frames(info: VideoInfo, *, start_frame: int = 0, frame_count: int = 49, target_fps: float = 0.0,
@@ -85,19 +119,3 @@ def camera_of_frames(source_camera: CameraModel, selection: FrameSelection) -> C
         raise EgoXInputError("exo camera", got=f"intrinsics of a {source_camera.stored_size} picture",
                              expected=f"of the video's {selection.source_size}", fix="rescale the intrinsics first")
     return rescale(crop(source_camera, *source_rectangle(selection)), *selection.size)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoInfo:
-    """What a video file holds, found without decoding it."""
-
-    name: str
-    width: int  # as shown: turned, square pixels
-    height: int
-    fps: float
-    frame_count: int
-    times_s: tuple[float, ...]  # of every frame, from 0 for the first
-    has_audio: bool
-    start_s: float  # time stamp of the first frame, seconds; audio is counted from it
-    pts: tuple[int, ...] = field(repr=False)  # time stamps in stream units; empty where the file has none
-    keyframes: tuple[int, ...] = field(repr=False)  # indices

@@ -70,20 +70,20 @@ def test_fusing(pack: ModuleType, takes: Path) -> None:
 
 
 def test_undistorting(pack: ModuleType) -> None:
-    from egox_pack.egox_core.cameras.model import camera_from_json
+    from egox_pack.egox_core.cameras.model import calibrated_fisheye, camera_from_json
     from egox_pack.egox_core.errors import EgoXInputError
-    from egox_pack.nodes.exo_cameras import EgoXUndistortExo, calibrated_camera
+    from egox_pack.nodes.exo_cameras import EgoXUndistortExo
 
     calibration = (800.0, 0.0, 480.0, 262.0, 960, 0.02, 0.01, 0.0, 0.0)
     frames, seen, camera = EgoXUndistortExo.execute(torch.rand(2, 68, 120, 3), *calibration, "inside").args
     assert frames.shape == (2, 68, 120, 3) and seen.shape == (2, 68, 120) and bool(seen.all())
     assert camera_from_json(json.loads(camera)).lens == "pinhole"
-    eighth = calibrated_camera(120, 68, (800.0, 800.0), (480.0, 262.0), 960, (0, 0, 0, 0))
+    eighth = calibrated_fisheye((120, 68), (800.0, 800.0), (480.0, 262.0), 960, (0, 0, 0, 0))
     assert eighth.fx == 100 and eighth.cx == pytest.approx(480.5 / 8 - 0.5)
-    middle = calibrated_camera(120, 68, (100.0, 100.0), (-1.0, -1.0), 120, (0, 0, 0, 0))
+    middle = calibrated_fisheye((120, 68), (100.0, 100.0), (-1.0, -1.0), 120, (0, 0, 0, 0))
     assert (middle.cx, middle.cy) == (59.5, 33.5)
     with pytest.raises(EgoXInputError, match="principal point"):
-        calibrated_camera(120, 68, (100.0, 100.0), (480.0, 262.0), 120, (0, 0, 0, 0))
+        calibrated_fisheye((120, 68), (100.0, 100.0), (480.0, 262.0), 120, (0, 0, 0, 0))
 
 
 def test_saving_and_reading_again(pack: ModuleType, takes: Path, comfy_host) -> None:

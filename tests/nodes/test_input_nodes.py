@@ -144,7 +144,7 @@ def test_bad_poses_are_refused(pack: ModuleType, meta: list, clip: Path) -> None
             pose_node(pack, **changes)
 
 
-@pytest.mark.parametrize("name", ["load_exo_video.EgoXLoadExoVideo", "ego_pose_input.EgoXEgoPoseInput"])
+@pytest.mark.parametrize("name", ["load_exo_video.EgoXLoadExoVideo", "ego_pose.EgoXEgoPoseInput"])
 def test_schemas(pack: ModuleType, name: str) -> None:
     import importlib
     import inspect
