@@ -16,6 +16,7 @@ from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.safe_files import parse_json
+from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
 from ..egox_core.takes.blender import write_blender
 from ..egox_core.takes.colmap import write_colmap
 from ..egox_core.takes.trajectory_files import read_trajectory, write_trajectory
@@ -65,7 +66,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                                        + " ".join(f"{name}: {preset.purpose}." for name, preset in
                                                   CAMERA_PRESETS.items())
                                        + " custom: the numbers below."),
-                io.Int.Input("size", default=448, min=16, max=4096, step=16,
+                io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
                              tooltip="Side of the square ego picture, px; as high as the exo frames."),
                 io.Float.Input("smooth_s", default=0.0, min=0.0, max=10.0, step=0.01,
                                tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is."),

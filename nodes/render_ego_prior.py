@@ -14,6 +14,7 @@ from ..egox_core.previews.maps import coverage_preview, covered_share, depth_pre
 from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, prior_preset
 from ..egox_core.prior.render import render_ego_prior
 from ..egox_core.scene.build import build_scene
+from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
 from ..egox_core.types import DepthVideo, EgoPrior
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
@@ -39,7 +40,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                                 tooltip="The points, from Build Scene. Instead of it, connect images and depth."),
                 io.Image.Input("exo_images", optional=True, tooltip="Without a scene: the exo video's frames."),
                 EgoXDepth.Input("depth", optional=True, tooltip="Without a scene: their depth, from Depth Align."),
-                io.Int.Input("size", default=448, min=16, max=2048, step=16,
+                io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=2048, step=PIXEL_STEP,
                              tooltip="Side of the square ego picture, px: the exo video's height."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
                                tooltip="released: fading discs, as the authors' LoRA was trained on. clean: patches "

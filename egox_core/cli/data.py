@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..parallel import ENGINES
 from ..progress import Progress
+from ..sizes import REFERENCE_EXO_SIZE
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -32,7 +33,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, default=1, help="take every n-th source frame")
     parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
     parser.add_argument("--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all")
-    parser.add_argument("--size", type=_size, default=(784, 448), help="exo size; ego is as high, and square")
+    parser.add_argument("--size", type=_size, default=REFERENCE_EXO_SIZE, help="exo size; ego is as high, and square")
     parser.add_argument("--undistort", choices=("inside", "all"), default="inside",
                         help="no black corner, or everything the lens saw")
     parser.add_argument("--exo-fov", type=float, default=110.0, help="widest view of an undistorted exo, degrees")

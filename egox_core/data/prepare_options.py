@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..errors import EgoXInputError
 from ..prior.options import prior_preset
-from ..sizes import latent_frames, latent_size
+from ..sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 
 DepthSource = Literal["files", "plane", "model"]
 
@@ -25,8 +25,8 @@ class PrepareOptions:
     stride: int = 49  # source frames from one clip's start to the next
     step: int = 1  # every n-th source frame
     clips_per_camera: int = 0  # 0: all
-    exo_size: tuple[int, int] = (784, 448)  # (width, height) px
-    ego_size: int = 448
+    exo_size: tuple[int, int] = REFERENCE_EXO_SIZE  # (width, height) px
+    ego_size: int = REFERENCE_SIZE
     cameras: int = 0  # keep the best so many exo cameras of a take, 0: all
     undistort: Literal["inside", "all"] = "inside"
     exo_fov_deg: float = 110.0  # widest horizontal view of an undistorted exo camera

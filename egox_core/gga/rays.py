@@ -18,10 +18,10 @@ from torch import Tensor
 from ..cameras.model import CameraModel, intrinsics_matrix, unproject
 from ..cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
 from ..errors import EgoXInputError
+from ..sizes import REFERENCE_SIZE
 from ..types import CameraTrajectory
 
 RAY_MODES = ("released", "exact", "pinhole")
-RELEASED_PICTURE_PX = 448
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
 SAME_PICTURE = 0.05
@@ -112,7 +112,7 @@ def released_k_picture_px(trajectory: CameraTrajectory) -> int:
     """
     own = 2 * float(released_intrinsics(trajectory)[0, 2]) + 1
     width = trajectory.camera.width
-    return width if abs(own - width) <= SAME_PICTURE * width else RELEASED_PICTURE_PX
+    return width if abs(own - width) <= SAME_PICTURE * width else REFERENCE_SIZE
 
 
 def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:

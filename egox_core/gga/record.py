@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
-from ..sizes import FRAMES_PER_LATENT
+from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP
 from ..types import GgaGeometry
 from .options import GgaOptions
 from .rows import BiasRows
@@ -66,8 +66,7 @@ def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
         EgoXInputError: outside the picture or the clip, or in a frame that the captured context window didn't hold.
     """
     _, h, _, w_ego = record.grid
-    side = 16  # px of a token: 8 px a latent, 2 latents
-    for name, value, size in (("ego pixel x", x, w_ego * side), ("ego pixel y", y, h * side)):
+    for name, value, size in (("ego pixel x", x, w_ego * PIXEL_STEP), ("ego pixel y", y, h * PIXEL_STEP)):
         if not 0 <= value < size:
             raise EgoXInputError(name, got=value, expected=f"0 to {size - 1}",
                                  fix="choose a pixel of the ego picture (click into it on the node)")
@@ -78,7 +77,7 @@ def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
         first, last = (FRAMES_PER_LATENT * n for n in (record.latent_frames[0], record.latent_frames[-1]))
         raise EgoXInputError("frame", got=frame, expected=f"{max(0, first - FRAMES_PER_LATENT + 1)} to {last}",
                              fix="choose a frame of the clip (with context windows: of the first window)")
-    return (record.latent_frames.index(latent) * h + y // side) * w_ego + x // side
+    return (record.latent_frames.index(latent) * h + y // PIXEL_STEP) * w_ego + x // PIXEL_STEP
 
 
 def attention_rows(

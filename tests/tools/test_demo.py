@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from egox_core import file_names, sizes
+from tools.setup import demo
 from tools.setup.api_client import Outcome
 from tools.setup.base_dir import BaseDir
 from tools.setup.demo import (
@@ -41,6 +43,13 @@ def prompt() -> dict:
         "8": {"class_type": "UNETLoader", "inputs": {"unet_name": "egox_standin_wan22_i2v.safetensors"}},
         "9": {"class_type": "LoadVideo", "inputs": {"file": "clip.mp4"}},
     }
+
+
+def test_sizes_and_names_are_the_core_s() -> None:
+    """run.py can't import the core before its environment exists, so the demo says them a second time."""
+    assert (demo.FULL_WIDTH, demo.FULL_SIZE) == sizes.REFERENCE_EXO_SIZE
+    assert (demo.FRAME_STEP, demo.PIXEL_STEP) == (sizes.FRAMES_PER_LATENT, sizes.PIXEL_STEP)
+    assert demo.TAKE_FILES == (file_names.EXO, file_names.DEPTH, file_names.META, file_names.TRUTH)
 
 
 def test_without_options_the_workflow_stays_as_it_is() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel, rescale
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
+from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE
 from egox_core.video.reader import fit_picture
 from egox_core.video.reproject import undistort, undistorted_camera
 from egox_core.video.selection import select_frames, source_rectangle
@@ -31,7 +32,8 @@ def load_exo_video(room: Room) -> np.ndarray:
     made = {}
     marked = source.copy()
     for resize in ("crop", "pad"):
-        selection = select_frames(info, frame_count=49, resize=resize, width=784, height=448)
+        selection = select_frames(info, frame_count=49, resize=resize, width=REFERENCE_EXO_SIZE[0],
+                                  height=REFERENCE_SIZE)
         rectangle = source_rectangle(selection)
         made[resize] = fit_picture(source, rectangle, selection.size)
         if resize == "crop":

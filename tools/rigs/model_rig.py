@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from egox_core.sizes import CHANNELS, PIXELS_PER_LATENT, latent_frames
 from tools.rigs import standins as standins
 
 
@@ -182,8 +183,8 @@ def random_rig(pack: ModuleType, models: Path, size: RigSize, seed: int = 0) -> 
     types = core(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
     generator = torch.Generator().manual_seed(seed)
-    t, h = (size.frames - 1) // 4 + 1, size.height // 8
-    exo, prior = (torch.randn(1, 16, t, h, width // 8, generator=generator)
+    t, h = latent_frames(size.frames), size.height // PIXELS_PER_LATENT
+    exo, prior = (torch.randn(1, CHANNELS, t, h, width // PIXELS_PER_LATENT, generator=generator)
                   for width in (size.exo_width, size.ego_width))
     canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=size.frames, image_embedding="none",
                           exo_size=(size.exo_width, size.height), ego_size=(size.ego_width, size.height))

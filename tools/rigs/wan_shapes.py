@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames
+
 from .model_rig import core
 
 SIZES: Mapping[str, Mapping[str, int]] = {
@@ -31,7 +33,8 @@ class Clip:
     @property
     def grid(self) -> tuple[int, int, int, int]:
         """(t, h, w_exo, w_ego) in tokens."""
-        return (self.frames - 1) // 4 + 1, self.height // 16, self.exo_width // 16, self.ego_width // 16
+        h, w_exo, w_ego = (side // PIXEL_STEP for side in (self.height, self.exo_width, self.ego_width))
+        return latent_frames(self.frames), h, w_exo, w_ego
 
     @property
     def tokens(self) -> int:
@@ -40,7 +43,7 @@ class Clip:
 
 
 CLIPS: Mapping[str, Clip] = {
-    "14b": Clip(frames=49, exo_width=784, height=448, ego_width=448),
+    "14b": Clip(frames=49, exo_width=REFERENCE_EXO_SIZE[0], height=REFERENCE_SIZE, ego_width=REFERENCE_SIZE),
     "small": Clip(frames=9, exo_width=112, height=64, ego_width=64),
 }
 """The clip that each size is measured with; the first is the released one."""

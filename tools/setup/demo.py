@@ -19,10 +19,13 @@ from .progress_bar import STAGES, ProgressBar, stage_of
 from .server import Server
 from .workflow import to_prompt
 
-FULL_SIZE, FULL_FRAMES = 448, 49
-"""What a take is run at unless asked otherwise: the size and length of the released model."""
-
-TAKE_FILES = ("exo.mp4", "depth.npz", "meta.json")
+FULL_WIDTH, FULL_SIZE, FULL_FRAMES = 784, 448, 49
+"""What a take is run at unless asked otherwise: exo width, height and length of the released model."""
+FRAME_STEP, PIXEL_STEP = 4, 16
+"""The model takes 4n+1 frames and sides that are multiples of 16 px. These and the names below are said a second time,
+since egox_core can't be imported before its environment exists; tests/tools/test_demo.py holds the two equal."""
+EXO, DEPTH, META, TRUTH = TAKE_FILES = ("exo.mp4", "depth.npz", "meta.json", "ego_ground_truth.mp4")
+NEEDED_FILES = (EXO, DEPTH, META)
 
 STANDINS = {
     "UNETLoader": ("unet_name", "egox_standin_wan22_i2v.safetensors"),
@@ -92,16 +95,16 @@ def _run(client: ApiClient, prompt: dict[str, Any], server: Server) -> Outcome:
 
 def check_options(options: DemoOptions) -> None:
     """Refuse what the nodes would refuse, but before the server starts."""
-    if options.frames is not None and (options.frames < 5 or options.frames % 4 != 1):
-        near = max(5, round((options.frames - 1) / 4) * 4 + 1)
+    if options.frames is not None and (options.frames < 5 or options.frames % FRAME_STEP != 1):
+        near = max(5, round((options.frames - 1) / FRAME_STEP) * FRAME_STEP + 1)
         raise SetupError(f"--frames {options.frames}: the model takes 4n+1 frames, for instance {near}.")
-    if options.size is not None and (options.size < 64 or options.size % 16):
-        raise SetupError(f"--size {options.size}: a multiple of 16 from 64 on, for instance "
-                         f"{max(64, round(options.size / 16) * 16)}.")
+    if options.size is not None and (options.size < 64 or options.size % PIXEL_STEP):
+        raise SetupError(f"--size {options.size}: a multiple of {PIXEL_STEP} from 64 on, for instance "
+                         f"{max(64, round(options.size / PIXEL_STEP) * PIXEL_STEP)}.")
     if options.steps is not None and options.steps < 1:
         raise SetupError(f"--steps {options.steps}: at least 1.")
     if options.take is not None:
-        missing = [name for name in TAKE_FILES if not (options.take / name).is_file()]
+        missing = [name for name in NEEDED_FILES if not (options.take / name).is_file()]
         if missing:
             raise SetupError(f"--take {options.take}: not a take, it lacks {', '.join(missing)}.")
 
@@ -119,7 +122,7 @@ def stage_take(take: Path, base: BaseDir) -> str:
     name = "take_" + "".join(c if c.isalnum() or c in "-_." else "_" for c in take.resolve().name)
     target = base.input / name
     target.mkdir(parents=True, exist_ok=True)
-    for file in (*TAKE_FILES, "ego_ground_truth.mp4"):
+    for file in TAKE_FILES:
         if (take / file).is_file():
             part = target / f".part-{file}"
             shutil.copyfile(take / file, part)
@@ -140,21 +143,20 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
     if frames is not None:
         _set(prompt, "EgoXLoadExoVideo", "frame_count", frames)
     if size is not None:
-        # The released exo picture is 784 wide at a height of 448; a latent column pair is 16 px.
         _set(prompt, "EgoXLoadExoVideo", "height", size)
-        _set(prompt, "EgoXLoadExoVideo", "width", round(size * 784 / 448 / 16) * 16)
+        _set(prompt, "EgoXLoadExoVideo", "width", round(size * FULL_WIDTH / FULL_SIZE / PIXEL_STEP) * PIXEL_STEP)
         for kind in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
             _set(prompt, kind, "size", size)
     if options.steps is not None:
         _set(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:
-        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/exo.mp4")
+        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/{EXO}")
         for node in _of_type(prompt, "EgoXLoadExoVideo"):
             node["inputs"].pop("video", None)
-        _set(prompt, "EgoXDepthAlign", "depth_file", f"{staged}/depth.npz")
+        _set(prompt, "EgoXDepthAlign", "depth_file", f"{staged}/{DEPTH}")
         _set(prompt, "EgoXDepthAlign", "camera_file", "")
         _set(prompt, "EgoXEgoPoseInput", "source", "file")
-        _set(prompt, "EgoXEgoPoseInput", "file", f"{staged}/meta.json")
+        _set(prompt, "EgoXEgoPoseInput", "file", f"{staged}/{META}")
         _set(prompt, "EgoXEgoPoseInput", "camera", "auto")
     return prompt
 
@@ -212,7 +214,7 @@ def finish(environment: Environment, prompt: dict[str, Any], base: BaseDir, resu
     """Put the exo video, the prior and the ego video (and the truth where known) side by side."""
     load = _of_type(prompt, "EgoXLoadExoVideo")[0]["inputs"]
     exo = find_exo(load, prompt, base, environment.layout)
-    truth = exo.parent / "ego_ground_truth.mp4"
+    truth = exo.parent / TRUTH
     arguments = ["-m", "tools.setup.side_by_side", "--exo", str(exo), "--prior", str(results / "prior.mp4"),
                  "--ego", str(results / "ego.mp4"), "--start", str(load.get("start_frame", 0)),
                  "--fps", str(load.get("target_fps", 0)), "--out", str(results)]
