@@ -45,7 +45,8 @@ def samples() -> Mapping[str, Sample]:
 
 def main() -> int:
     known = samples()
-    parser = argparse.ArgumentParser(prog="run.py make sample", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="run.py make sample", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=tuple(known))
     parser.add_argument("--out", type=Path, help="instead of its place under sample/")
     parser.add_argument("--seed", type=int, help="another room")

@@ -1,6 +1,6 @@
-"""A prepared clip's folder: our take layout plus the rendered prior.
+"""A prepared clip: its folder (our take layout plus the rendered prior), and where clips start in a take.
 
-Where clips start in a take: full windows of frames whose poses are all known.
+Clips are full windows of frames whose poses are all known.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..file_names import PRIOR, TRUTH
 from ..takes.take import Take, load_take
-from ..video.reader import probe_video, read_frames
+from ..video.reader import decode_frames, probe_video, read_frames
 from ..video.selection import select_frames
 from .manifest import ClipRecord
 
@@ -56,6 +57,12 @@ def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:
                              got=f"{info.frame_count} frames of {info.width}x{info.height}",
                              expected=f"{frames} frames of {size[0]}x{size[1]}", fix="run prepare again")
     return read_frames(file, info, select_frames(info, frame_count=frames, width=size[0], height=size[1]))
+
+
+def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
+    """The frame in the middle of a video's first ``frames``."""
+    _, picture = next(decode_frames(file, probe_video(file), [frames // 2]))
+    return picture
 
 
 def first_frame_then_grey(frames: Tensor) -> Tensor:

@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import EgoXInputError
+from ..file_names import EXO, PRIOR, TRUTH
 from ..parallel import run_items
+from ..previews.contact_sheet import SheetRow, contact_sheet, spread, write_png
 from ..prior.rank import ExoCandidate, rank_exo_cameras
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..types import CameraTrajectory
 from ..video.reader import probe_video
 from .captions import read_captions
-from .clip_files import clip_windows, longest_known
+from .clip_files import clip_windows, longest_known, middle_picture
 from .clip_writer import ClipJob, make_clip
-from .contact_sheet import write_contact_sheet
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
 from .manifest import ClipRecord, check_fractions, split_lists, write_manifest
 from .prepare_options import PrepareOptions
@@ -26,6 +27,7 @@ from .raw_take import ExoView, RawTake
 from .sources import list_takes
 
 MANIFEST, REPORT, SHEET = "manifest.jsonl", "report.json", "contact_sheet.png"
+SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,7 @@ def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]
     for name, clips in lists.items():
         with write_whole(root / "splits" / f"{name}.txt") as temporary:
             temporary.write_text("".join(c + "\n" for c in clips), encoding="utf-8")
-    write_contact_sheet(root / SHEET, root, sorted(records, key=lambda r: r.clip))
+    _write_sheet(root, sorted(records, key=lambda r: r.clip))
     depths = sorted({r.depth for r in records})
     write_json(root / REPORT, {
         "clips": len(records), "takes": len(by_take), "splits": {k: len(v) for k, v in lists.items()}, "depth": depths,
@@ -206,3 +208,14 @@ def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
         "this_run": {"made": made, "kept": len(records) - made, "seconds": round(seconds, 1)},
     })
+
+
+def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
+    """One row a clip: exo, rendered prior, the wearer's own picture; what is stand-in is written above."""
+    rows = []
+    for record in (records[index] for index in spread(len(records), SHEET_CLIPS)):
+        files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
+        rows.append(SheetRow(
+            pictures=[middle_picture(root / record.folder / file, record.frames) for file in files],
+            labels=[f"{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"]))
+    write_png(root / SHEET, contact_sheet(rows, SHEET_HEIGHT))

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from ..data.clip_files import middle_picture
 from ..data.manifest import SPLITS, ClipRecord, read_manifest
 from ..errors import EgoXInputError
+from ..file_names import EXO, PRIOR, TRUTH
 from ..parallel import run_items
+from ..previews.contact_sheet import SheetRow, contact_sheet, spread, write_png
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, write_json, write_whole
 from ..wan.weights import weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
 from .clip_row import FEATURES, GENERATED, TRUE, RowJob, RowSettings, make_row, thumbnail_file
-from .contact_sheet import write_contact_sheet
 from .image import require_torchmetrics
 from .report import FORMAT, build_report, markdown_report
 from .retrieval import retrieval_ranks
@@ -96,9 +98,18 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
         temporary.write_text(markdown_report(report), encoding="utf-8")
     if options.sheet_clips > 0 and rows:
         good = {row["clip"] for row in rows}
-        write_contact_sheet(out / SHEET, manifest.parent, [r for r in records if r.clip in good], generated,
-                            options.sheet_clips)
+        shown = [r for r in records if r.clip in good]
+        write_png(out / SHEET, contact_sheet([_sheet_row(manifest.parent, shown[index], generated)
+                                              for index in spread(len(shown), options.sheet_clips)]))
     return EvaluateOutcome(report=report, clips=len(records), kept=kept, errors=errors)
+
+
+def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
+    """Middle frames of a clip; the ego ones pixel by pixel, exo scaled to their height."""
+    folder = root / record.folder
+    files = (folder / EXO, folder / PRIOR, generated / f"{record.clip}.mp4", folder / TRUTH)
+    return SheetRow(pictures=[middle_picture(file, record.frames) for file in files],
+                    labels=(f"{record.clip[-28:]} exo", "prior", "generated", "truth"))
 
 
 def _records(manifest: Path, split: str) -> list[ClipRecord]:

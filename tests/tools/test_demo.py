@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from egox_core import file_names, sizes
+from egox_core.previews.contact_sheet import beside, contact_sheet
+from egox_core.video.writer import write_video
 from tools.setup import demo
 from tools.setup.api_client import Outcome
 from tools.setup.base_dir import BaseDir
@@ -26,7 +28,7 @@ from tools.setup.demo import (
 )
 from tools.setup.layout import Layout, SetupError
 from tools.setup.progress_bar import STAGES, ProgressBar, stage_of
-from tools.setup.side_by_side import beside, contact_sheet, main, read_frames, write_video
+from tools.setup.side_by_side import main, read_frames, rows_of
 
 
 def prompt() -> dict:
@@ -216,8 +218,8 @@ def test_side_by_side(tmp_path: Path) -> None:
     sizes = {"exo": (64, 112), "prior": (64, 64), "ego": (64, 64), "truth": (128, 128)}
     for name, (height, width) in sizes.items():
         flat = random.integers(0, 255, (7 if name in ("exo", "truth") else 5, 1, 1, 3))
-        write_video(tmp_path / f"{name}.mp4", np.broadcast_to(flat, (len(flat), height, width, 3)).astype(np.uint8),
-                    Fraction(10))
+        frames = np.broadcast_to(flat, (len(flat), height, width, 3)).astype(np.uint8)
+        write_video(tmp_path / f"{name}.mp4", torch.from_numpy(frames), 10.0)
     assert main([*(f"--{name}={tmp_path / name}.mp4" for name in sizes), "--start=2", f"--out={tmp_path}"]) == 0
     joined = read_frames(tmp_path / "side_by_side.mp4")
     assert joined.shape == (5, 64, 112 + 3 * 64, 3), "as long as the ego video, one height"
@@ -230,14 +232,15 @@ def test_side_by_side(tmp_path: Path) -> None:
 
 def test_frames_are_read_from_a_start_in_steps(tmp_path: Path) -> None:
     ramp = np.repeat(np.arange(0, 240, 20, dtype=np.uint8), 32 * 32 * 3).reshape(12, 32, 32, 3)
-    write_video(tmp_path / "ramp.mp4", ramp, Fraction(10))
+    write_video(tmp_path / "ramp.mp4", torch.from_numpy(ramp), 10.0)
     means = read_frames(tmp_path / "ramp.mp4", start=1, count=4, step=2.0).mean((1, 2, 3))
     assert np.abs(means - [20, 60, 100, 140]).max() < 4
     assert len(read_frames(tmp_path / "ramp.mp4", count=30, step=0.5)) == 24, "each frame twice"
 
 
 def test_shapes_beside_each_other() -> None:
-    clips = [np.zeros((3, 40, 60, 3), np.uint8), np.ones((2, 20, 20, 3), np.uint8)]
-    joined = beside(clips, 40)
-    assert joined.shape == (2, 40, 100, 3) and joined[0, 20, 80, 0] == 1
-    assert contact_sheet({"a": clips[0], "b": clips[1]}, rows=5).shape == (28 + 2 * 224, 336 + 224, 3)
+    clips = {"a": np.zeros((3, 40, 60, 3), np.uint8), "b": np.ones((2, 20, 20, 3), np.uint8)}
+    joined = beside([clip[0] for clip in clips.values()], 40)
+    assert joined.shape == (40, 100, 3) and joined[20, 80, 0] == 1
+    sheet = contact_sheet(rows_of(clips, most=5), 224)
+    assert sheet.shape == (16 + 2 * 224, 336 + 224, 3), "names once, then every moment that both have"

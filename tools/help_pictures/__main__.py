@@ -26,7 +26,8 @@ LIMIT_BYTES = 700_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run.py make help", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="run.py make help", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NODE", choices=(*PICTURES, *SAMPLED), help="these nodes")
     parser.add_argument("--sampled", action="store_true", help="only those that the small model samples")
     parser.add_argument("--out", type=Path, default=FOLDER, help="another folder, to try something")

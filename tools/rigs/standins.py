@@ -153,7 +153,8 @@ def make_tests_only(out: Path, seed: int = SEED) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run.py make standins", description="Make the EgoX stand-in models (random weights, seeded).")
+    parser = argparse.ArgumentParser(prog="run.py make standins",
+                                     description="Make the EgoX stand-in models (random weights, seeded).")
     parser.add_argument("--out", type=Path, default=REPO_ROOT / "models", help="the models folder to write into")
     parser.add_argument("--all", action="store_true", help="also the files that only tests read")
     parser.add_argument("--seed", type=int, default=SEED)

@@ -124,7 +124,7 @@ def test_the_raw_take_is_prepared_with_all_its_cameras(shared_dir, tmp_path):
     clip = read_clip(tmp_path, records[0])
     assert clip.exo.shape == (5, 64, 112, 3) and clip.prior.shape == clip.ego.shape == (5, 64, 64, 3)
     sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
-    assert sheet is not None and sheet.shape[0] == 8 * 130
+    assert sheet is not None and sheet.shape[0] == 8 * (112 + 16)
     assert prepare(raw_folder(shared_dir), tmp_path, RAW, fractions={}).made == 0
 
 
