@@ -1,6 +1,7 @@
-"""The lenses themselves: from a ray to the normalised image plane (focal length 1, centre 0) and back.
+"""Lenses: from a ray to the normalised image plane (focal length 1, centre 0) and back.
 
-Only mathematics of one lens lives here; focal lengths, sizes and turns are :mod:`cameras`' business.
+A new lens is one entry of :data:`LENSES`; everything else that depends on a lens reads the table. Focal lengths,
+centres, sizes and quarter turns belong to the camera (:mod:`egox_core.cameras.model`).
 
 Pinhole: ``x / z``. Fisheye lenses measure the incidence angle theta and put the point at radius
 ``theta * (1 + k1 theta^2 + k2 theta^4 + ...)``: four numbers in OpenCV's fisheye model, six in Aria's, whose plane then
@@ -10,12 +11,15 @@ moves by a tangential and a thin-prism part (the FisheyeRadTanThinPrism of proje
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+ARIA_RADIAL = 6  # of its twelve numbers k1...k6, p1, p2, s1...s4
 TABLE_SIZE = 512
 RADIAL_NEWTON_STEPS = 3
 """Steps after the table start. Linear interpolation in 512 cells starts within (theta_max / 512)^2 / 8 * |r''/r'|, some
@@ -27,29 +31,62 @@ each time (1e-4, 1e-8, 1e-16); one more for calibrations ten times as strong. Th
 MIN_SLOPE = 0.02
 """Where d radius / d theta falls below this the polynomial is about to fold back: the lens ends there."""
 
+Distortion = tuple[float, ...]
+"""Numbers of a lens in its own order; () where a calibration gives none: all zero."""
 
-def project_pinhole(points: Tensor, max_angle: float) -> tuple[Tensor, Tensor]:
-    """``x/z, y/z`` of points [..., 3]; returns (plane [..., 2], valid [...]). Invalid ones land on finite numbers."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lens:
+    """One lens, all that the rest of the code asks about it. Angles in radians."""
+
+    project: Callable[[Tensor, Distortion, float], tuple[Tensor, Tensor]]
+    """(points [..., 3], distortion, largest angle) -> (plane [..., 2], valid [...]); invalid ones on finite numbers."""
+    unproject: Callable[[Tensor, Distortion, float], tuple[Tensor, Tensor]]
+    """(plane [..., 2], distortion, largest angle) -> (unit rays [..., 3], valid [...])."""
+    distortion_count: int
+    straight: bool = False  # straight lines stay straight in the picture
+    sensor_turns: int = 0  # quarter turns that the sensor behind such a lens usually has (Aria's glasses: one)
+    turn_distortion: Callable[[Distortion], Distortion] = lambda distortion: distortion
+    """The numbers after one clockwise turn of the picture; radial ones don't change."""
+    colmap: str  # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
+    blender: str  # camera_model of transforms.json; of several lenses the first in the table is read back
+    blender_keys: tuple[str, ...] = ()  # of its distortion numbers there
+    blender_numbers: Callable[[Distortion, float], Distortion] = lambda distortion, max_angle: distortion
+    """(distortion, largest angle) -> numbers for those keys; fitted where the form has no such lens."""
+
+
+def project_pinhole(
+    points: Tensor,  # [..., 3]
+    distortion: Distortion,  # none
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
+    """``x/z, y/z``. Invalid points land on finite numbers."""
     xy, z = points[..., :2], points[..., 2]
     valid = z > 0
     plane = xy / torch.where(valid, z, torch.ones_like(z))[..., None]
     return plane, valid & (plane.square().sum(-1) <= math.tan(min(max_angle, math.radians(89.9))) ** 2)
 
 
-def unproject_pinhole(plane: Tensor, max_angle: float) -> tuple[Tensor, Tensor]:
-    """Unit rays of plane points [..., 2]; returns (rays [..., 3], valid [...])."""
+def unproject_pinhole(
+    plane: Tensor,  # [..., 2]
+    distortion: Distortion,  # none
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
+    """Unit rays of plane points."""
     rays = torch.cat((plane, torch.ones_like(plane[..., :1])), dim=-1)
     valid = plane.square().sum(-1) <= math.tan(min(max_angle, math.radians(89.9))) ** 2
     return rays / rays.norm(dim=-1, keepdim=True), valid
 
 
-def project_fisheye(points: Tensor, distortion: tuple[float, ...], max_angle: float) -> tuple[Tensor, Tensor]:
-    """Fisheye plane of points [..., 3]; ``distortion``: none, 4 (OpenCV) or 12 (Aria) numbers.
+def project_fisheye(
+    points: Tensor,  # [..., 3]
+    radial: Distortion,  # k1, k2, ...
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
+    """Radially distorted plane; valid means that the incidence angle is one that the lens maps uniquely.
 
-    Returns (plane [..., 2], valid [...]); valid means that the incidence angle is one that the lens maps uniquely.
     Points behind the camera are allowed as far as the angle goes.
     """
-    radial, _ = split_distortion(distortion)
     xy, z = points[..., :2], points[..., 2]
     square = xy.square().sum(-1)
     # On the axis the derivative of the norm is 0/0; there the map is x / z exactly.
@@ -60,13 +97,15 @@ def project_fisheye(points: Tensor, distortion: tuple[float, ...], max_angle: fl
     valid = torch.where(on_axis, z > 0, theta <= limit)
     scale = torch.where(on_axis, 1 / torch.where(on_axis & (z > 0), z, torch.ones_like(z)),
                         _radius(theta, radial) / norm)
-    return _shift_plane(xy * scale[..., None], distortion), valid
+    return xy * scale[..., None], valid
 
 
-def unproject_fisheye(plane: Tensor, distortion: tuple[float, ...], max_angle: float) -> tuple[Tensor, Tensor]:
-    """Unit rays of fisheye plane points [..., 2]; returns (rays [..., 3], valid [...]). Inverse of the above."""
-    radial, _ = split_distortion(distortion)
-    plane = _unshift_plane(plane, distortion)
+def unproject_fisheye(
+    plane: Tensor,  # [..., 2]
+    radial: Distortion,  # k1, k2, ...
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
+    """Unit rays of plane points: the inverse of :func:`project_fisheye`."""
     square = plane.square().sum(-1)
     on_axis = square <= 1e-24
     radius = torch.where(on_axis, torch.ones_like(square), square).sqrt()
@@ -75,13 +114,44 @@ def unproject_fisheye(plane: Tensor, distortion: tuple[float, ...], max_angle: f
     return torch.cat((plane * scale[..., None], torch.cos(theta)[..., None]), dim=-1), valid
 
 
-def split_distortion(distortion: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(radial numbers, the six tangential and thin-prism numbers or none)."""
-    return (distortion[:6], distortion[6:]) if len(distortion) == 12 else (distortion, ())
+def project_aria(
+    points: Tensor,  # [..., 3]
+    distortion: Distortion,  # k1...k6, p1, p2, s1...s4
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
+    """As :func:`project_fisheye`, then moved by the tangential and thin-prism parts."""
+    plane, valid = project_fisheye(points, distortion[:ARIA_RADIAL], max_angle)
+    return _shift_plane(plane, distortion[ARIA_RADIAL:]), valid
+
+
+def unproject_aria(
+    plane: Tensor,  # [..., 2]
+    distortion: Distortion,  # k1...k6, p1, p2, s1...s4
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
+    """Unit rays of plane points: the inverse of :func:`project_aria`."""
+    radial, shift = distortion[:ARIA_RADIAL], distortion[ARIA_RADIAL:]
+    return unproject_fisheye(_unshift_plane(plane, shift), radial, max_angle)
+
+
+def turn_aria(distortion: Distortion) -> Distortion:
+    """The numbers after one clockwise turn of the picture: tangential and thin-prism parts turn like vectors."""
+    if not distortion:
+        return distortion
+    *radial, p1, p2, s1, s2, s3, s4 = distortion
+    return (*radial, -p2, p1, -s3, -s4, s1, s2)  # (x, y) of the plane becomes (-y, x)
+
+
+def closest_opencv_fisheye(radial: Distortion, max_angle: float) -> Distortion:
+    """k1...k4 of the OpenCV fisheye closest to a radial polynomial (least squares over its angles)."""
+    theta = np.linspace(0.02, angle_limit(radial, max_angle), 400)
+    excess = sum(k * theta ** (2 * i + 3) for i, k in enumerate(radial))
+    powers = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
+    return tuple(np.linalg.lstsq(powers, excess, rcond=None)[0].tolist())
 
 
 @lru_cache(maxsize=64)
-def angle_limit(radial: tuple[float, ...], max_angle: float) -> float:
+def angle_limit(radial: Distortion, max_angle: float) -> float:
     """Largest incidence angle (radians) up to which radius grows with theta, at most ``max_angle``."""
     theta = np.linspace(0.0, max_angle, 20001)
     slope = np.ones_like(theta)
@@ -91,7 +161,7 @@ def angle_limit(radial: tuple[float, ...], max_angle: float) -> float:
     return float(theta[max(int(folded[0]) - 1, 1)]) if folded.size else float(max_angle)
 
 
-def _radius(theta, radial: tuple[float, ...]):
+def _radius(theta, radial: Distortion):
     """Distance from the centre of the plane at incidence angle theta (tensor or array)."""
     square, factor = theta * theta, 0.0
     for k in reversed(radial):
@@ -99,7 +169,7 @@ def _radius(theta, radial: tuple[float, ...]):
     return theta * (1 + factor)
 
 
-def _slope(theta: Tensor, radial: tuple[float, ...]) -> Tensor:
+def _slope(theta: Tensor, radial: Distortion) -> Tensor:
     square, total = theta * theta, torch.zeros_like(theta)
     for i in reversed(range(len(radial))):
         total = (total + (2 * i + 3) * radial[i]) * square
@@ -107,14 +177,14 @@ def _slope(theta: Tensor, radial: tuple[float, ...]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _theta_table(radial: tuple[float, ...], max_angle: float) -> tuple[np.ndarray, float]:
+def _theta_table(radial: Distortion, max_angle: float) -> tuple[np.ndarray, float]:
     limit = angle_limit(radial, max_angle)
     fine = np.linspace(0.0, limit, 32 * TABLE_SIZE)
     radius = _radius(fine, radial)
     return np.interp(np.linspace(0.0, radius[-1], TABLE_SIZE + 1), radius, fine), float(radius[-1])
 
 
-def _theta(radius: Tensor, radial: tuple[float, ...], max_angle: float) -> tuple[Tensor, Tensor]:
+def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor, Tensor]:
     """Incidence angle of plane radii [...]; returns (theta, valid). Radii outside the lens take its last angle."""
     if not any(radial):
         limit = angle_limit(radial, max_angle)
@@ -124,10 +194,10 @@ def _theta(radius: Tensor, radial: tuple[float, ...], max_angle: float) -> tuple
     inside = radius.clamp(max=last)
     with torch.no_grad():
         table = torch.as_tensor(values, dtype=radius.dtype, device=radius.device)
-        place = inside * (TABLE_SIZE / last)
-        cell = place.long().clamp(max=TABLE_SIZE - 1)
+        position = inside * (TABLE_SIZE / last)
+        cell = position.long().clamp(max=TABLE_SIZE - 1)
         low = table[cell]
-        theta = low + (place - cell) * (table[cell + 1] - low)
+        theta = low + (position - cell) * (table[cell + 1] - low)
         for _ in range(RADIAL_NEWTON_STEPS - 1):
             theta = theta - (_radius(theta, radial) - inside) / _slope(theta, radial)
         residual, slope = _radius(theta, radial), _slope(theta, radial)
@@ -135,12 +205,11 @@ def _theta(radius: Tensor, radial: tuple[float, ...], max_angle: float) -> tuple
     return theta - (residual - inside) / slope, valid
 
 
-def _shift_plane(plane: Tensor, distortion: tuple[float, ...]) -> Tensor:
+def _shift_plane(plane: Tensor, shift: Distortion) -> Tensor:
     """Adds Aria's tangential (p1, p2) and thin-prism (s1..s4) parts to the radially distorted plane [..., 2]."""
-    _, extra = split_distortion(distortion)
-    if not any(extra):
+    if not any(shift):
         return plane
-    p1, p2, s1, s2, s3, s4 = extra
+    p1, p2, s1, s2, s3, s4 = shift
     x, y = plane[..., 0], plane[..., 1]
     square = x * x + y * y
     along = 2 * (p1 * x + p2 * y)
@@ -148,12 +217,11 @@ def _shift_plane(plane: Tensor, distortion: tuple[float, ...]) -> Tensor:
                         y + along * y + square * (p2 + s3 + s4 * square)), dim=-1)
 
 
-def _unshift_plane(plane: Tensor, distortion: tuple[float, ...]) -> Tensor:
+def _unshift_plane(plane: Tensor, shift: Distortion) -> Tensor:
     """Inverse of :func:`_shift_plane` by Newton in two unknowns."""
-    _, extra = split_distortion(distortion)
-    if not any(extra):
+    if not any(shift):
         return plane
-    p1, p2, s1, s2, s3, s4 = extra
+    p1, p2, s1, s2, s3, s4 = shift
     guess = plane.detach()
     for step in range(PLANE_NEWTON_STEPS):
         x, y = guess[..., 0], guess[..., 1]
@@ -164,9 +232,22 @@ def _unshift_plane(plane: Tensor, distortion: tuple[float, ...]) -> Tensor:
         yx, yy = 2 * p1 * y + prism_y * x, 1 + along + 2 * p2 * y + prism_y * y
         # As in _theta: only the last step keeps the gradient of the target.
         target = plane if step == PLANE_NEWTON_STEPS - 1 else plane.detach()
-        rest = _shift_plane(guess, distortion) - target
+        rest = _shift_plane(guess, shift) - target
         determinant = xx * yy - xy * yx
         determinant = torch.where(determinant.abs() < 1e-6, torch.full_like(determinant, 1e-6), determinant)
         change = torch.stack((yy * rest[..., 0] - xy * rest[..., 1], xx * rest[..., 1] - yx * rest[..., 0]), dim=-1)
         guess = guess - change / determinant[..., None]
     return guess
+
+
+LENSES: Mapping[str, Lens] = {
+    "pinhole": Lens(project=project_pinhole, unproject=unproject_pinhole, distortion_count=0, straight=True,
+                    colmap="PINHOLE", blender="PINHOLE"),
+    "opencv_fisheye": Lens(project=project_fisheye, unproject=unproject_fisheye, distortion_count=4,
+                           colmap="OPENCV_FISHEYE", blender="OPENCV_FISHEYE", blender_keys=("k1", "k2", "k3", "k4")),
+    "aria_fisheye": Lens(
+        project=project_aria, unproject=unproject_aria, distortion_count=12, sensor_turns=1, turn_distortion=turn_aria,
+        colmap="RAD_TAN_THIN_PRISM_FISHEYE", blender="OPENCV_FISHEYE", blender_keys=("k1", "k2", "k3", "k4"),
+        blender_numbers=lambda distortion, max_angle: closest_opencv_fisheye(distortion[:ARIA_RADIAL], max_angle)),
+}
+"""Lenses by the name that files and nodes give them."""

@@ -1,4 +1,4 @@
-"""Camera models: pinhole, OpenCV fisheye, Aria fisheye; project, unproject, rescale, crop, turn.
+"""A camera: lens, intrinsics, size and quarter turns; project, unproject, rescale, crop, turn.
 
 Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A picture of width W
 therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor; pixels that go in and out of
@@ -9,7 +9,6 @@ therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor; pi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Literal
 
@@ -17,13 +16,9 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from .lenses import project_fisheye, project_pinhole, unproject_fisheye, unproject_pinhole
+from .lenses import LENSES
 
-Lens = Literal["pinhole", "opencv_fisheye", "aria_fisheye"]
 Convention = Literal["half_pixel", "integer"]
-
-DISTORTION_COUNT: Mapping[str, int] = {"pinhole": 0, "opencv_fisheye": 4, "aria_fisheye": 12}
-"""Numbers a lens takes. Aria: k1..k6 radial, p1, p2 tangential, s1..s4 thin prism (all zero: equidistant)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,22 +29,22 @@ class CameraModel:
         EgoXInputError: unknown lens, wrong count of distortion numbers, non-finite or non-positive focal length.
     """
 
-    lens: Lens
+    lens: str  # a key of :data:`LENSES`
     width: int  # sensor columns
     height: int  # sensor rows
     fx: float
     fy: float
     cx: float
     cy: float
-    distortion: tuple[float, ...] = ()
+    distortion: tuple[float, ...] = ()  # in the lens' own order; none: all zero
     max_angle_deg: float = 89.0  # incidence angle up to which the model is valid
     quarter_turns: int = 0  # stored = sensor turned clockwise this many times by 90 degrees
 
     def __post_init__(self) -> None:
-        if self.lens not in DISTORTION_COUNT:
-            raise EgoXInputError("camera lens", got=repr(self.lens), expected=f"one of {sorted(DISTORTION_COUNT)}",
+        if self.lens not in LENSES:
+            raise EgoXInputError("camera lens", got=repr(self.lens), expected=f"one of {sorted(LENSES)}",
                                  fix="use one of the named lenses")
-        expected = DISTORTION_COUNT[self.lens]
+        expected = LENSES[self.lens].distortion_count
         if len(self.distortion) not in (0, expected):
             raise EgoXInputError(f"distortion of a {self.lens} camera", got=f"{len(self.distortion)} numbers",
                                  expected=f"{expected} numbers, or none", fix="check the calibration's lens model")
@@ -67,40 +62,28 @@ class CameraModel:
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
 
 
-def project(camera: CameraModel, points_cam: Tensor) -> tuple[Tensor, Tensor]:
+def project(
+    camera: CameraModel,
+    points_cam: Tensor,  # [..., 3] metres, camera frame of the unturned sensor (x right, y down, z forward)
+) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
     """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
 
-    Args:
-        points_cam: [..., 3], metres, camera frame of the unturned sensor (x right, y down, z forward).
-
-    Returns:
-        (uv [..., 2] stored pixels, valid [...] bool). Valid: inside the lens' angle, in front of a pinhole. A valid
-        point may lie outside the picture (see :func:`inside_picture`); invalid ones hold finite, meaningless pixels.
+    Valid: inside the lens' angle, in front of a pinhole. A valid point may lie outside the picture (see
+    :func:`inside_picture`); invalid ones hold finite, meaningless pixels.
     """
-    max_angle = math.radians(camera.max_angle_deg)
-    if camera.lens == "pinhole":
-        plane, valid = project_pinhole(points_cam, max_angle)
-    else:
-        plane, valid = project_fisheye(points_cam, camera.distortion, max_angle)
+    plane, valid = LENSES[camera.lens].project(points_cam, camera.distortion, math.radians(camera.max_angle_deg))
     sensor = plane * plane.new_tensor((camera.fx, camera.fy)) + plane.new_tensor((camera.cx, camera.cy))
     return _stored_from_sensor(camera, sensor), valid
 
 
-def unproject(camera: CameraModel, uv: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of :func:`project`.
-
-    Args:
-        uv: [..., 2] stored pixels, integer = pixel centre.
-
-    Returns:
-        (rays_cam [..., 3] unit length, camera frame of the unturned sensor; valid [...] bool).
-    """
+def unproject(
+    camera: CameraModel,
+    uv: Tensor,  # [..., 2] stored pixels, integer = pixel centre
+) -> tuple[Tensor, Tensor]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
+    """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of :func:`project`."""
     sensor = _sensor_from_stored(camera, uv)
     plane = (sensor - sensor.new_tensor((camera.cx, camera.cy))) / sensor.new_tensor((camera.fx, camera.fy))
-    max_angle = math.radians(camera.max_angle_deg)
-    if camera.lens == "pinhole":
-        return unproject_pinhole(plane, max_angle)
-    return unproject_fisheye(plane, camera.distortion, max_angle)
+    return LENSES[camera.lens].unproject(plane, camera.distortion, math.radians(camera.max_angle_deg))
 
 
 def pixel_grid(camera: CameraModel, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
@@ -117,8 +100,12 @@ def pixel_rays(camera: CameraModel, dtype: torch.dtype = torch.float32,
     return unproject(camera, pixel_grid(camera, dtype, device))
 
 
-def inside_picture(camera: CameraModel, uv: Tensor, margin: float = 0.0) -> Tensor:
-    """Which stored pixels [..., 2] lie in the picture, outline -0.5 ... W-0.5, grown by ``margin`` px: [...]."""
+def inside_picture(
+    camera: CameraModel,
+    uv: Tensor,  # [..., 2] stored pixels
+    margin: float = 0.0,  # px by which the outline is grown
+) -> Tensor:  # [...] bool
+    """Which pixels lie in the picture, whose outline is -0.5 ... W-0.5."""
     width, height = camera.stored_size
     u, v = uv[..., 0], uv[..., 1]
     low = -0.5 - margin
@@ -161,10 +148,10 @@ def intrinsics_matrix(camera: CameraModel, dtype: torch.dtype = torch.float64) -
     return torch.tensor([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=dtype)
 
 
-def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: Lens = "pinhole",
+def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: str = "pinhole",
                            distortion: tuple[float, ...] = (), max_angle_deg: float = 89.0, quarter_turns: int = 0,
                            name: str = "camera intrinsics") -> CameraModel:
-    """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` stands in messages.
+    """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` is used in error messages.
 
     Raises:
         EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length of 0), negative.
@@ -214,20 +201,17 @@ def calibrated_fisheye(size: tuple[int, int], focal: tuple[float, float], centre
 
 
 def upright_camera(camera: CameraModel) -> CameraModel:
-    """The camera with its quarter turns worked into the intrinsics: the same pixels, for rays in upright axes.
+    """The same pixels without quarter turns: intrinsics for rays in upright axes.
 
     ``project(camera, sensor_from_upright(turns) @ x) == project(upright_camera(camera), x)``; for file formats that
-    know no turned sensors. Exact for every lens: tangential and thin-prism numbers turn like vectors.
+    know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
     """
     turns = camera.quarter_turns % 4
     width, height = camera.stored_size
     centre = _stored_from_sensor(camera, torch.tensor([camera.cx, camera.cy], dtype=torch.float64)).tolist()
     distortion = camera.distortion
-    if len(distortion) == 12 and turns:
-        *radial, p1, p2, s1, s2, s3, s4 = distortion
-        for _ in range(turns):  # one clockwise turn takes (x, y) of the plane to (-y, x)
-            p1, p2, s1, s2, s3, s4 = -p2, p1, -s3, -s4, s1, s2
-        distortion = (*radial, p1, p2, s1, s2, s3, s4)
+    for _ in range(turns):
+        distortion = LENSES[camera.lens].turn_distortion(distortion)
     fx, fy = (camera.fy, camera.fx) if turns % 2 else (camera.fx, camera.fy)
     return replace(camera, width=width, height=height, fx=fx, fy=fy, cx=centre[0], cy=centre[1], distortion=distortion,
                    quarter_turns=0)
@@ -244,12 +228,12 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
     Raises:
         EgoXInputError: not an object, unknown or missing keys, values of the wrong type.
     """
-    known = {f.name for f in fields(CameraModel)}
+    keys = {f.name for f in fields(CameraModel)}
     required = {f.name for f in fields(CameraModel) if f.default is MISSING}
-    if not isinstance(content, dict) or not required <= content.keys() <= known:
+    if not isinstance(content, dict) or not required <= content.keys() <= keys:
         got = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise EgoXInputError(name, got=got, expected=f"an object with {sorted(required)}, optionally "
-                             f"{sorted(known - required)}", fix="correct the keys")
+                             f"{sorted(keys - required)}", fix="correct the keys")
     try:
         values = {k: str(v) if k == "lens" else tuple(float(x) for x in v) if k == "distortion"
                   else int(v) if k in ("width", "height", "quarter_turns") else float(v) for k, v in content.items()}

@@ -1,4 +1,4 @@
-"""Ego cameras that come up again and again, as data; each scales with the picture's size."""
+"""Ego cameras by name, as data; each scales with the picture's size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import EgoXInputError
-from .model import CameraModel, Lens, rescale
+from ..sizes import REFERENCE_SIZE
+from .model import CameraModel, rescale
 
 ARIA_DISTORTION = (
     -0.02340373583137989, 0.09388021379709244, -0.06088035926222801, 0.0053304750472307205, 0.003342868760228157,
@@ -24,7 +25,7 @@ class CameraPreset:
     purpose: str
 
 
-def _square(lens: Lens, size: int, focal: float, centre: tuple[float, float], distortion: tuple[float, ...] = (),
+def _square(lens: str, size: int, focal: float, centre: tuple[float, float], distortion: tuple[float, ...] = (),
             max_angle_deg: float = 89.0, quarter_turns: int = 0) -> CameraModel:
     return CameraModel(lens=lens, width=size, height=size, fx=focal, fy=focal, cx=centre[0], cy=centre[1],
                        distortion=distortion, max_angle_deg=max_angle_deg, quarter_turns=quarter_turns)
@@ -32,7 +33,8 @@ def _square(lens: Lens, size: int, focal: float, centre: tuple[float, float], di
 
 CAMERA_PRESETS: Mapping[str, CameraPreset] = {
     "aria_released": CameraPreset(
-        camera=_square("opencv_fisheye", 448, 204.6, (224.0, 226.8), (0.076, 0.0172, 0.0, 0.0), quarter_turns=1),
+        camera=_square("opencv_fisheye", REFERENCE_SIZE, 204.6, (224.0, 226.8), (0.076, 0.0172, 0.0, 0.0),
+                       quarter_turns=1),
         purpose="the wearer's camera as the released priors are drawn; the default for takes",
     ),
     "aria_meta": CameraPreset(
@@ -40,7 +42,7 @@ CAMERA_PRESETS: Mapping[str, CameraPreset] = {
         purpose="the numbers of meta.json and of the released attention code, as a true Aria lens",
     ),
     "pinhole": CameraPreset(
-        camera=_square("pinhole", 448, 224.0, (223.5, 223.5)),
+        camera=_square("pinhole", REFERENCE_SIZE, 224.0, (223.5, 223.5)),
         purpose="an upright camera without distortion, 90 degrees across",
     ),
 }

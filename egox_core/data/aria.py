@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, rescale
 from ..errors import EgoXInputError
 from ..safe_files import parse_json, require_file
@@ -49,7 +50,7 @@ def read_aria_calibration(path: Path, size: int | None = None, *, label: str = "
                              expected=f"one near the middle of {SENSOR_SIZES[label]}",
                              fix="give Aria's own calibration")
     camera = CameraModel(lens="aria_fisheye", width=width, height=height, fx=focal, fy=focal, cx=cx, cy=cy,
-                         distortion=tuple(distortion), quarter_turns=1)
+                         distortion=tuple(distortion), quarter_turns=LENSES["aria_fisheye"].sensor_turns)
     if size is None:
         return camera
     return rescale(camera, size, round(size * camera.stored_size[1] / camera.stored_size[0]))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
@@ -151,7 +152,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
 def _exo(job: ClipJob, info: VideoInfo) -> tuple[Tensor, CameraModel]:
     """Exo frames [T, H, W, 3] at the asked size, straight lines, and their pinhole camera."""
     size = job.options.exo_size
-    if job.view.camera.lens == "pinhole":
+    if LENSES[job.view.camera.lens].straight:
         selection = _selection(info, job.window, size)
         camera = _camera_of_video(job.view, info)
         return read_frames(job.view.video, info, selection), camera_of_frames(camera, selection)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.lenses import angle_limit, split_distortion
+from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
 from ..errors import EgoXInputError
 from ..safe_files import write_json
@@ -27,16 +26,18 @@ OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64)
 def write_blender(path: Path, trajectory: CameraTrajectory, name: str = "frame_{:06d}.png") -> None:
     """Write transforms.json, whole or not at all."""
     camera = upright_camera(trajectory.camera)
+    lens = LENSES[camera.lens]
     content: dict[str, object] = {
-        "camera_model": "PINHOLE" if camera.lens == "pinhole" else "OPENCV_FISHEYE",
+        "camera_model": lens.blender,
         "camera_angle_x": 2 * math.atan(camera.width / 2 / camera.fx),
         "w": camera.width, "h": camera.height, "fl_x": camera.fx, "fl_y": camera.fy,
         # These tools count pixel edges from 0, so a centre lies half a pixel further.
         "cx": camera.cx + 0.5, "cy": camera.cy + 0.5,
         "egox_camera": camera_to_json(camera),
     }
-    if camera.lens != "pinhole":
-        content |= dict(zip(("k1", "k2", "k3", "k4"), fisheye_fit(camera), strict=True))
+    distortion = camera.distortion or (0.0,) * lens.distortion_count
+    numbers = lens.blender_numbers(distortion, math.radians(camera.max_angle_deg))
+    content |= dict(zip(lens.blender_keys, numbers, strict=True))
     matrices = opengl_c2w(upright_poses(trajectory))
     content["frames"] = [
         {"file_path": name.format(i), "time": float(t), "transform_matrix": matrix.tolist()}
@@ -44,24 +45,15 @@ def write_blender(path: Path, trajectory: CameraTrajectory, name: str = "frame_{
     write_json(path, content)
 
 
-def opengl_c2w(w2c: Tensor) -> Tensor:
-    """[T, 4, 4] world_from_camera with OpenGL axes in both frames, of w2c [T, 3, 4] with OpenCV axes in both."""
+def opengl_c2w(
+    w2c: Tensor,  # [T, 3, 4] with OpenCV axes in both frames
+) -> Tensor:  # [T, 4, 4]
+    """world_from_camera with OpenGL axes in both frames."""
     c2w = invert(w2c.double())
     flip = OPENGL_FROM_OPENCV
     top = torch.cat((flip @ c2w[..., :3] @ flip, flip @ c2w[..., 3:]), dim=-1)
     bottom = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(len(w2c), 1, 4)
     return torch.cat((top, bottom), dim=1)
-
-
-def fisheye_fit(camera: CameraModel) -> list[float]:
-    """k1...k4 of the OpenCV fisheye closest to a fisheye camera's radial part (least squares over its angles)."""
-    radial, _ = split_distortion(camera.distortion)
-    if len(radial) == 4:
-        return list(radial)
-    theta = np.linspace(0.02, angle_limit(radial, math.radians(camera.max_angle_deg)), 400)
-    excess = sum(k * theta ** (2 * i + 3) for i, k in enumerate(radial)) if radial else np.zeros_like(theta)
-    powers = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
-    return np.linalg.lstsq(powers, excess, rcond=None)[0].tolist()
 
 
 def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor | None]:
@@ -91,8 +83,8 @@ def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor 
 def _camera_of(content: dict) -> CameraModel:
     width, height = int(content["w"]), int(content["h"])
     fx = float(content.get("fl_x") or width / 2 / math.tan(float(content["camera_angle_x"]) / 2))
-    fisheye = content.get("camera_model") == "OPENCV_FISHEYE"
-    distortion = tuple(float(content.get(k, 0.0)) for k in ("k1", "k2", "k3", "k4")) if fisheye else ()
-    return CameraModel(lens="opencv_fisheye" if fisheye else "pinhole", width=width, height=height, fx=fx,
-                       fy=float(content.get("fl_y") or fx), cx=float(content.get("cx", width / 2)) - 0.5,
-                       cy=float(content.get("cy", height / 2)) - 0.5, distortion=distortion)
+    model = content.get("camera_model")
+    lens = next((name for name, entry in LENSES.items() if entry.blender == model), "pinhole")  # most files name none
+    return CameraModel(lens=lens, width=width, height=height, fx=fx, fy=float(content.get("fl_y") or fx),
+                       cx=float(content.get("cx", width / 2)) - 0.5, cy=float(content.get("cy", height / 2)) - 0.5,
+                       distortion=tuple(float(content.get(key, 0.0)) for key in LENSES[lens].blender_keys))

@@ -13,25 +13,23 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, upright_camera
 from ..errors import EgoXInputError
 from ..safe_files import require_file, write_whole
 from ..trajectory.poses import compose, invert, sensor_from_upright, validate_w2c
 from ..types import CameraTrajectory
 
-MODELS = {"PINHOLE": ("pinhole", 0), "OPENCV_FISHEYE": ("opencv_fisheye", 4),
-          "RAD_TAN_THIN_PRISM_FISHEYE": ("aria_fisheye", 12)}
-"""COLMAP's name of a lens: ours, and how many distortion numbers follow fx, fy, cx, cy, in our order."""
 MAX_TEXT_BYTES = 64 * 2**20
 
 
 def write_colmap(folder: Path, trajectory: CameraTrajectory, name: str = "frame_{:06d}.png") -> None:
     """Write cameras.txt, images.txt and an empty points3D.txt; ``name`` makes a picture's name from its index."""
     camera = upright_camera(trajectory.camera)
-    model = next(key for key, (lens, _) in MODELS.items() if lens == camera.lens)
-    distortion = camera.distortion or (0.0,) * MODELS[model][1]
+    lens = LENSES[camera.lens]
+    distortion = camera.distortion or (0.0,) * lens.distortion_count
     numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
-    row = " ".join((f"1 {model} {camera.width} {camera.height}", *(repr(float(x)) for x in numbers)))
+    row = " ".join((f"1 {lens.colmap} {camera.width} {camera.height}", *(repr(float(x)) for x in numbers)))
     _write(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
     for index, pose in enumerate(upright_poses(trajectory)):
@@ -63,15 +61,17 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
             raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"{len(poses)} pictures of {len(rows)} cameras",
                                  expected="pictures of one camera", fix="export the ego camera alone")
         _, model, width, height, *numbers = rows[0]
-        if model not in MODELS or len(numbers) != 4 + MODELS[model][1]:
+        lens = next((name for name, entry in LENSES.items() if entry.colmap == model), None)
+        if lens is None or len(numbers) != 4 + LENSES[lens].distortion_count:
             raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"model {model} with {len(numbers)} numbers",
-                                 expected=f"one of {sorted(MODELS)}", fix="undistort the pictures to PINHOLE in COLMAP")
+                                 expected=f"one of {sorted(entry.colmap for entry in LENSES.values())}",
+                                 fix="undistort the pictures to PINHOLE in COLMAP")
         fx, fy, cx, cy, *distortion = (float(v) for v in numbers)
         size = int(width), int(height)
     except (ValueError, IndexError, TypeError) as error:
         raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"malformed text ({error})",
                              expected="COLMAP's text format", fix="export again with output type TXT") from error
-    camera = CameraModel(lens=MODELS[model][0], width=size[0], height=size[1], fx=fx, fy=fy, cx=cx - 0.5, cy=cy - 0.5,
+    camera = CameraModel(lens=lens, width=size[0], height=size[1], fx=fx, fy=fy, cx=cx - 0.5, cy=cy - 0.5,
                          distortion=tuple(distortion))
     names = sorted(poses, key=lambda n: ([int(d) for d in re.findall(r"\d+", n)], n))
     return camera, validate_w2c(torch.stack([poses[n] for n in names]), "poses of images.txt"), tuple(names)

@@ -13,7 +13,7 @@ import torch
 
 from ..cameras.model import CameraModel, crop, rescale
 from ..errors import EgoXInputError
-from ..sizes import latent_frames, latent_size
+from ..sizes import latent_frames, latent_size, longest_clip
 from ..types import FrameSelection
 
 
@@ -88,10 +88,10 @@ def select_frames(info: VideoInfo, *, start_frame: int = 0, frame_count: int = 4
         # A tie takes the earlier frame, so that a rate of one half takes every second frame exactly.
         indices = torch.where(wanted - times[right - 1] <= times[right] - wanted + 1e-9, right - 1, right)
     if available < frame_count:
-        near = 4 * ((available - 1) // 4) + 1
         raise EgoXInputError(f"video {info.name}", got=f"{available} frames from frame {start_frame} on at {fps:g} fps",
                              expected=f"at least {frame_count}",
-                             fix=f"use frame_count {near}" + (", or start earlier" if start_frame else ""))
+                             fix=f"use frame_count {longest_clip(available)}"
+                             + (", or start earlier" if start_frame else ""))
     return FrameSelection(source_indices=indices, times_s=times[indices], source_fps=info.fps, fps=fps,
                           source_size=(info.width, info.height), size=(width, height), resize=resize)
 

@@ -6,12 +6,12 @@ The ego camera that Ego Pose Input's widgets stand for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from ...egox_core.cameras.model import CameraModel, Lens, camera_to_json
+from ...egox_core.cameras.lenses import LENSES
+from ...egox_core.cameras.model import CameraModel, camera_to_json
 from ...egox_core.cameras.presets import preset_camera
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.prior.render import ego_from_scene
@@ -78,7 +78,7 @@ def rounded(poses: Tensor) -> list:
     return poses.double().round(decimals=DIGITS).tolist()
 
 
-def chosen_camera(name: str, size: int, lens: Lens, focal: float, centre_x: float,
+def chosen_camera(name: str, size: int, lens: str, focal: float, centre_x: float,
                   centre_y: float) -> CameraModel | None:
     """The ego camera that the user asked for; None for "auto".
 
@@ -93,7 +93,7 @@ def chosen_camera(name: str, size: int, lens: Lens, focal: float, centre_x: floa
         raise EgoXInputError("custom camera", got=f"centre ({centre_x:g}, {centre_y:g})",
                              expected=f"inside the {size}x{size} picture", fix="give the principal point at this size")
     return CameraModel(lens=lens, width=size, height=size, fx=focal, fy=focal, cx=centre_x, cy=centre_y,
-                       quarter_turns=1 if lens == "aria_fisheye" else 0)
+                       quarter_turns=LENSES[lens].sensor_turns)
 
 
 def camera_of_widgets(values: Mapping[str, object]) -> CameraModel:
@@ -107,8 +107,8 @@ def camera_of_widgets(values: Mapping[str, object]) -> CameraModel:
         raise EgoXInputError("camera widgets", got=dict(zip(NUMBERS, numbers, strict=True)),
                              expected="numbers", fix="send the node's widgets")
     size, focal, centre_x, centre_y = numbers
-    if not 16 <= size <= 8192 or values.get("lens") not in get_args(Lens):
+    if not 16 <= size <= 8192 or values.get("lens") not in LENSES:
         raise EgoXInputError("camera widgets", got=f"size {size}, lens {values.get('lens')!r}",
-                             expected=f"16 to 8192 px, a lens of {get_args(Lens)}", fix="send the node's widgets")
+                             expected=f"16 to 8192 px, a lens of {sorted(LENSES)}", fix="send the node's widgets")
     chosen = chosen_camera(str(values.get("camera")), int(size), values["lens"], focal, centre_x, centre_y)
     return chosen or preset_camera(DEFAULT_PRESET, int(size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.lenses import LENSES
 from egox_core.cameras.model import CameraModel, pixel_rays, project
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.takes.blender import fisheye_fit, opengl_c2w, write_blender
+from egox_core.takes.blender import opengl_c2w, write_blender
 from egox_core.takes.colmap import read_colmap, write_colmap
 from egox_core.trajectory.poses import camera_centre, invert, look_at, sensor_from_upright
 from egox_core.types import CameraTrajectory
@@ -80,9 +82,10 @@ def test_blender_matrices_look_the_right_way(tmp_path: Path) -> None:
 
 def test_the_fitted_fisheye_is_close() -> None:
     camera = replace(preset_camera("aria_meta", 448), max_angle_deg=70, quarter_turns=0)
-    fitted = replace(camera, lens="opencv_fisheye", distortion=tuple(fisheye_fit(camera)))
+    numbers = LENSES["aria_fisheye"].blender_numbers(camera.distortion, math.radians(70))
+    fitted = replace(camera, lens="opencv_fisheye", distortion=numbers)
     without_tangential = replace(camera, distortion=(*camera.distortion[:6], *(0.0,) * 6))
     rays, known = pixel_rays(without_tangential, torch.float64)
     uv, valid = project(fitted, rays[known])
     assert (uv - project(without_tangential, rays[known])[0])[valid].norm(dim=-1).max() < 0.1
-    assert fisheye_fit(FISHEYE) == list(FISHEYE.distortion)
+    assert LENSES["opencv_fisheye"].blender_numbers(FISHEYE.distortion, 1.5) == FISHEYE.distortion
