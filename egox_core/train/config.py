@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import EgoXInputError
+from ..gga.options import GgaOptions
+from ..wan.lora_settings import trained_with
 
 Mode = Literal["released", "trainer", "paper"]
 
@@ -24,6 +26,10 @@ MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"mask_mode": "paper", "image_embedding": "exo+prior", "gga_mode": "paper", "lambda_g": 1.0,
               "rays": "exact", "text_encoding": "released", "timesteps": "table", "shift": 3.0},
 }
+ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss")
+"""Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled without it."""
+FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
+"""Fields that a LoRA's metadata sets at sampling; embeddings are those of the cache."""
 
 
 class _Strict(BaseModel):
@@ -65,6 +71,23 @@ class ConditioningConfig(_Strict):
         if self.exo_loss and self.exo_clean:
             raise ValueError("exo_loss needs exo_clean false: a clean exo half has nothing to predict")
         return self
+
+    @classmethod
+    def from_lora(cls, metadata: Mapping[str, str], *, mode: str | None = None, **instead: Any) -> ConditioningConfig:
+        """What a LoRA was trained with, by its file's metadata; a file that says nothing is used as the released one.
+
+        Args:
+            mode: another mode than its own, of which only what the LoRA was trained without is then kept.
+            instead: fields with other values than the LoRA's; None leaves its own.
+        """
+        trained = {key: value for key, value in trained_with(metadata).items() if key in FROM_LORA}
+        if mode is not None:
+            trained = {"mode": mode, **{key: value for key, value in trained.items() if key in ABLATION_FIELDS}}
+        return cls.model_validate({**trained, **{key: value for key, value in instead.items() if value is not None}})
+
+    def gga_options(self, *, soft_trust: bool = False) -> GgaOptions:
+        """The nodes' options with the same meaning; without the trust mask unless asked, as the released code."""
+        return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g, soft_trust=soft_trust)
 
 
 class TimestepConfig(_Strict):

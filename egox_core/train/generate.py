@@ -18,6 +18,7 @@ from ..parallel import run_all
 from ..progress import Progress, no_progress
 from ..safe_files import write_json
 from ..video.writer import write_video
+from ..wan.lora_settings import trained_with
 from ..wan.text import DEFAULT_NEGATIVE, clean_prompt, make_text_encoder
 from ..wan.transformer import load_base
 from ..wan.vae import VaeEncoder
@@ -27,8 +28,6 @@ from .lora import fuse, read_lora
 from .model import DTYPES
 from .samples import CachedSamples, Item
 from .sampling import sample_ego
-
-ABLATIONS = ("prior", "exo_clean", "exo_loss")  # a LoRA trained without something is sampled without it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,21 +101,13 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
     Raises:
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.
     """
-    told = file_metadata(options.lora, "LoRA") if options.lora else {}
-    values = {k: told[f"egox.{k}"] for k in ("mode", "mask_mode", "gga_mode", "rays", *ABLATIONS)
-              if f"egox.{k}" in told}
-    if "egox.lambda_g" in told:
-        values["lambda_g"] = float(told["egox.lambda_g"])
-    if options.mode is not None:
-        values = {"mode": options.mode, **{k: v for k, v in values.items() if k in ABLATIONS}}
-    if options.lambda_g is not None:
-        values["lambda_g"] = options.lambda_g
-    made = reader.index.settings.get("rays")
-    if "rays" in values and made not in (None, values["rays"]):
-        raise EgoXInputError("cache setting rays", got=repr(made), expected=f"{values['rays']!r}, as the LoRA has it",
+    metadata = file_metadata(options.lora, "LoRA") if options.lora else {}
+    cache_rays = reader.index.settings.get("rays")
+    lora_rays = trained_with(metadata).get("rays") if options.mode is None else None
+    if None not in (cache_rays, lora_rays) and cache_rays != lora_rays:
+        raise EgoXInputError("cache setting rays", got=repr(cache_rays), expected=f"{lora_rays!r}, as the LoRA has it",
                              fix="make a cache with --rays of the LoRA")
-    values["rays"] = made or values.get("rays")
-    return ConditioningConfig.model_validate(values)
+    return ConditioningConfig.from_lora(metadata, mode=options.mode, lambda_g=options.lambda_g, rays=cache_rays)
 
 
 def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:

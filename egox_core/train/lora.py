@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..errors import EgoXInputError
 from ..safe_files import write_whole
-from ..wan.canvas import MASK_MODE_KEY
 from ..wan.lora_keys import convert_lora
+from ..wan.lora_settings import PREFIX
 from ..wan.weights import read_header
 from .config import LoraSettings, TrainConfig
 from .sharded import whole
@@ -144,17 +144,17 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
     # A file that is passed on says which base and cache by name, not where they lay on the trainer's machine.
     paths = [key for key in ("base", "cache", "output", "init_lora") if settings[key]]
     settings.update({key: Path(settings[key]).name for key in paths})
-    return {
-        "format": "pt", "egox.format": "egox-lora/1", MASK_MODE_KEY: str(conditioning.mask_mode),
-        "egox.mode": conditioning.mode, "egox.gga_mode": str(conditioning.gga_mode),
-        "egox.lambda_g": f"{conditioning.lambda_g:g}", "egox.rays": str(conditioning.rays),
-        "egox.image_embedding": str(conditioning.image_embedding), "egox.prior": conditioning.prior,
-        "egox.exo_clean": str(conditioning.exo_clean).lower(), "egox.exo_loss": str(conditioning.exo_loss).lower(),
-        "egox.shift": f"{config.timesteps.shift:g}",
-        "egox.rank": str(config.lora.rank), "egox.alpha": f"{config.lora.alpha:g}",
-        "egox.targets": " ".join(target_modules(config.lora.targets)), "egox.base": config.base.name,
-        "egox.base_hash": base_hash, "egox.steps": str(step), "egox.config": json.dumps(settings),
+    entries = {
+        "format": "egox-lora/1", "mask_mode": str(conditioning.mask_mode), "mode": conditioning.mode,
+        "gga_mode": str(conditioning.gga_mode), "lambda_g": f"{conditioning.lambda_g:g}",
+        "rays": str(conditioning.rays), "image_embedding": str(conditioning.image_embedding),
+        "prior": conditioning.prior, "exo_clean": str(conditioning.exo_clean).lower(),
+        "exo_loss": str(conditioning.exo_loss).lower(), "shift": f"{config.timesteps.shift:g}",
+        "rank": str(config.lora.rank), "alpha": f"{config.lora.alpha:g}",
+        "targets": " ".join(target_modules(config.lora.targets)), "base": config.base.name, "base_hash": base_hash,
+        "steps": str(step), "config": json.dumps(settings),
     }
+    return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()}}
 
 
 def save_lora(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str], naming: Naming,

@@ -18,8 +18,6 @@ from ..sizes import CHANNELS, MASK_CHANNELS, MODEL_CHANNELS, latent_frames, late
 from ..types import Canvas
 
 MASK_MODES = ("released", "paper", "trainer")
-MASK_MODE_KEY = "egox.mask_mode"
-"""Key in a LoRA file's metadata, written by our trainer; read by :mod:`lora_settings`."""
 
 
 def build_mask(mode: str, t: int, h: int, w_exo: int, w_ego: int) -> Tensor:  # [1, 4, t, h, w_exo + w_ego]
@@ -90,9 +88,37 @@ def crop_ego(out: Tensor, w_exo: int) -> Tensor:  # [..., w_exo + w_ego] -> [...
     return out[..., w_exo:]
 
 
+def ego_half(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
+    """The ego part of a latent: itself if square, else its right square (the ego picture is as wide as it is high)."""
+    height, width = latent.shape[-2:]
+    return crop_ego(latent, width - height) if width > height else latent
+
+
 def crop_exo(out: Tensor, w_exo: int) -> Tensor:  # [..., w_exo + w_ego] -> [..., w_exo]
     """The exo half (a view)."""
     return out[..., :w_exo]
+
+
+def check_pictures(
+    exo_images: Tensor,  # [T, H, W, 3]
+    prior: Tensor,  # [T or more, H, W_ego, 3]
+) -> tuple[int, Tensor]:  # T, prior [T, H, W_ego, 3]
+    """The frame count, and the prior cut to it. Everything that can be wrong is refused before the VAE runs.
+
+    Raises:
+        EgoXInputError: frame count not 4n+1, sides not multiples of 16, prior shorter or of another height.
+    """
+    frames = exo_images.shape[0]
+    latent_frames(frames)
+    latent_size(exo_images.shape[2], exo_images.shape[1], what="exo video size")
+    latent_size(prior.shape[2], prior.shape[1], what="ego prior size")
+    if prior.shape[1] != exo_images.shape[1]:
+        raise EgoXInputError("ego prior height", got=f"{prior.shape[1]} px", expected=f"{exo_images.shape[1]} px",
+                             fix="render the ego prior as high as the exo video")
+    if prior.shape[0] < frames:
+        raise EgoXInputError("ego prior length", got=f"{prior.shape[0]} frames", expected=f"{frames} frames",
+                             fix="render the prior for every frame of the exo video, or load fewer exo frames")
+    return frames, prior[:frames]
 
 
 def check_canvas(canvas: Canvas) -> Canvas:

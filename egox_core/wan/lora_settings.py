@@ -1,6 +1,7 @@
 """What a LoRA's file says about how it was trained, and how far the chosen inputs follow it.
 
-Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: there ``auto`` means ``released``.
+Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: there ``auto`` means ``released``. The
+trainer's own reader is :meth:`ConditioningConfig.from_lora`, which stands on :func:`trained_with`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "rays": RAY_MODES,
 }
 """Inputs that may be ``auto``, and what they may become."""
-
-
 ABLATIONS: Mapping[str, tuple[str, str]] = {
     "exo_clean": ("true", "the LoRA was trained with a noised exo half, which the nodes keep clean"),
     "prior": ("prior", "the LoRA was trained without an ego prior"),
 }
 """Metadata of comparison LoRAs: what every other LoRA has there, and what to say where it differs."""
+
+
+def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The ``egox.*`` entries of a LoRA file's metadata, without their prefix; empty where the file says nothing."""
+    return {key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)}
 
 
 def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> str:
@@ -39,25 +43,26 @@ def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> str:
     """
     if choice != AUTO:
         return choice
-    trained = metadata.get(PREFIX + name, FALLBACK)
+    trained = trained_with(metadata).get(name, FALLBACK)
     return trained if trained in CHOICES[name] else FALLBACK
 
 
-def contradictions(chosen: Mapping[str, str | float], metadata: Mapping[str, str]) -> list[str]:
+def contradictions(inputs: Mapping[str, str | float], metadata: Mapping[str, str]) -> list[str]:
     """One sentence for each input that differs from what the LoRA was trained with.
 
-    ``chosen`` holds any of the inputs above and ``lambda_g``. λ_g of the released trainer's mode isn't held against the
-    choice: it trains with 1 and infers with 3 (quirks 19).
+    ``inputs`` holds any of :data:`CHOICES` and ``lambda_g``. λ_g of the released trainer's mode isn't held against the
+    input: it trains with 1 and infers with 3 (quirks 19).
     """
-    said = [sentence for key, (usual, sentence) in ABLATIONS.items() if metadata.get(PREFIX + key, usual) != usual]
-    for name, value in chosen.items():
-        trained = metadata.get(PREFIX + name)
-        if trained is None or (name in CHOICES and trained not in CHOICES[name]):
+    trained = trained_with(metadata)
+    sentences = [sentence for name, (usual, sentence) in ABLATIONS.items() if trained.get(name, usual) != usual]
+    for name, value in inputs.items():
+        own = trained.get(name)
+        if own is None or (name in CHOICES and own not in CHOICES[name]):
             continue
         if name == "lambda_g":
-            same = float(trained) == float(value) or metadata.get(PREFIX + "mode") == "trainer"
+            same = float(own) == float(value) or trained.get("mode") == "trainer"
         else:
-            same = trained == value
+            same = own == value
         if not same:
-            said.append(f"the LoRA was trained with {name} {trained}, not {value}")
-    return said
+            sentences.append(f"the LoRA was trained with {name} {own}, not {value}")
+    return sentences
