@@ -36,7 +36,6 @@ from tools.small_model.contract import (
     facts_of,
     input_hashes,
     key_of,
-    lora_names,
 )
 from tools.small_model.held_out import HeldOutClip
 from tools.small_model.scores import Scores, mean_of, score_method
@@ -65,7 +64,7 @@ def main() -> int:
     add_arguments(parser)
     args = parser.parse_args()
     sampler = sampler_of(args)
-    rows = rows_of(lora_names(sampler), SampleSettings(steps=args.steps, seed=args.seed), args.groups)
+    rows = rows_of(sampler.loras(), SampleSettings(steps=args.steps, seed=args.seed), args.groups)
     rows = chosen_rows(rows, args.rows)
     if args.list:
         print("\n".join(f"{row.group}: {row.name}" for row in rows))

@@ -85,11 +85,10 @@ def measure(base: str, small: bool) -> dict[str, float]:
     model.enable_gradient_checkpointing()
     tokens = t * h * (w_exo + w_ego)
     dirs = torch.nn.functional.normalize
-    scope.geometry = (GgaGeometry(
+    scope.set([GgaGeometry(
         query_dirs=dirs(torch.randn(t, h * w_ego, 3, device=device), dim=-1),
         key_dirs=dirs(torch.randn(t, tokens, 3, device=device), dim=-1), key_trust=torch.ones(tokens, device=device),
-        grid=(t, h, w_exo, w_ego)),)
-    scope.options = GgaOptions(mode="released", lambda_g=3.0)
+        grid=(t, h, w_exo, w_ego))], GgaOptions(mode="released", lambda_g=3.0))
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     packed = torch.randn(1, 36, t, 2 * h, 2 * (w_exo + w_ego), device=device, dtype=torch.bfloat16)
     text = torch.randn(1, 512, size.text_dim, device=device, dtype=torch.bfloat16)

@@ -1,8 +1,9 @@
 """Geometry-guided attention without the L x L map: one function for every host.
 
 Ego queries get a bias towards the exo tokens that lie in their viewing direction (paper 3.2). Exo queries take plain
-attention. The bias of a few rows at a time is made from 3-vectors, used and dropped: it costs the memory of a chunk.
-Reference twin: :func:`gga_bias.reference_attention`.
+attention. The bias of a few rows at a time is computed from 3-vectors, used and dropped: it costs the memory of a
+chunk. Training does the same with ``recompute``, so backward holds no L x L map either. Reference twin:
+:func:`.bias.reference_attention`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
@@ -32,8 +34,13 @@ CHUNK_QUERIES = 784
 their square, on the way to the limit above."""
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """torch's own attention on merged heads: [B, n, heads * d] each."""
+def plain_attention(
+    q: Tensor,  # [B, n, heads * d]
+    k: Tensor,  # [B, N, heads * d]
+    v: Tensor,  # [B, N, heads * d]
+    heads: int,
+) -> Tensor:  # [B, n, heads * d]
+    """torch's own attention on merged heads."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
@@ -49,11 +56,13 @@ def gga_attention(
     plain: PlainAttention = plain_attention,
     backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient | flex
     chunk_bytes: int = CHUNK_BYTES,
+    recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
 ) -> Tensor:  # [B, tokens, heads * d]
     """Self-attention of the whole canvas with the geometric bias on ego queries.
 
     ``plain`` computes all that carries no bias: everything when the options don't bias (then the result is its own, bit
     for bit), else exo queries and unguided heads. Differentiable in q, k, v. The geometry must be on q's device.
+    ``recompute`` changes memory and time of the backward pass, no number.
 
     Raises:
         EgoXInputError: another number of tokens than the geometry's, unknown or unavailable backend.
@@ -61,37 +70,63 @@ def gga_attention(
     first, end = options.head_range(heads)
     if not options.biases or first == end:
         return plain(q, k, v, heads)
-    if q.shape[1] != geometry.tokens or k.shape[1] != geometry.tokens:
-        raise EgoXInputError("tokens of the attention", got=f"{q.shape[1]} queries and {k.shape[1]} keys",
-                             expected=f"{geometry.tokens}, a grid of {geometry.grid}",
-                             fix="use the geometry of this canvas: same frames, exo and ego size")
+    check_tokens(q, k, geometry)
     if backend == "reference":
         return reference_attention(q, k, v, heads, geometry, options)
     if (first, end) != (0, heads):
-        return _split_heads(q, k, v, heads, geometry, options, plain, backend, chunk_bytes)
+        return _split_heads(q, k, v, heads, geometry, options, plain, backend, chunk_bytes, recompute)
 
     t, h, w_exo, w_ego = geometry.grid
     keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
     biased = choose_backend(backend, q, k, v, heads, bias_rows)
-    out = torch.empty_like(q)
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo columns, then ego ones.
-    rows_q, rows_out = (x.unflatten(1, (t * h, w_exo + w_ego)) for x in (q, out))
-    token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
+    q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
 
-    for rows in _spans(t * h, chunk_bytes // (token_bytes * w_exo)):
-        exo = rows_q[:, rows, :w_exo]
-        rows_out[:, rows, :w_exo] = plain(exo.flatten(1, 2), k, v, heads).view(exo.shape)
-    chunk_queries = min(CHUNK_QUERIES, (chunk_bytes - bias_rows.scratch_bytes) // (token_bytes + bias_rows.bytes_a_row))
-    for rows in _spans(t * h, chunk_queries // w_ego):
-        ego = rows_q[:, rows, w_exo:]
-        queries = slice(rows.start * w_ego, rows.stop * w_ego)
-        rows_out[:, rows, w_exo:] = biased(ego.flatten(1, 2), k, v, heads, bias_rows, queries).view(ego.shape)
-    return out
+    def exo_half(rows: slice) -> Tensor:  # [B, rows, w_exo, heads * d]
+        queries = q_rows[:, rows, :w_exo]
+        return plain(queries.flatten(1, 2), k, v, heads).view(queries.shape)
+
+    def ego_half(rows: slice) -> Tensor:  # [B, rows, w_ego, heads * d]
+        queries = q_rows[:, rows, w_exo:]
+        arguments = (queries.flatten(1, 2), k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
+        if recompute and keep_graph:
+            return checkpoint(biased, *arguments, use_reentrant=False, preserve_rng_state=False).view(queries.shape)
+        return biased(*arguments).view(queries.shape)
+
+    token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
+    ego_queries = min(CHUNK_QUERIES, (chunk_bytes - bias_rows.scratch_bytes) // (token_bytes + bias_rows.bytes_a_row))
+    halves = ((exo_half, slice(0, w_exo), _spans(t * h, chunk_bytes // (token_bytes * w_exo))),
+              (ego_half, slice(w_exo, None), _spans(t * h, ego_queries // w_ego)))
+    if keep_graph:
+        # Joined, not written into one tensor: the backward of each write would copy the whole gradient.
+        return torch.cat([torch.cat([attend(rows) for rows in spans], dim=1) for attend, _, spans in halves],
+                         dim=2).flatten(1, 2)
+    out = torch.empty_like(q_rows)
+    for attend, columns, spans in halves:
+        for rows in spans:
+            out[:, rows, columns] = attend(rows)
+    return out.flatten(1, 2)
+
+
+def check_tokens(
+    q: Tensor,  # [B, tokens, heads * d]
+    k: Tensor,  # [B, tokens, heads * d]
+    geometry: GgaGeometry,
+) -> None:
+    """Refuses a geometry of another canvas.
+
+    Raises:
+        EgoXInputError: another number of tokens than the geometry's.
+    """
+    if q.shape[1] != geometry.tokens or k.shape[1] != geometry.tokens:
+        raise EgoXInputError("tokens of the attention", got=f"{q.shape[1]} queries and {k.shape[1]} keys",
+                             expected=f"{geometry.tokens}, a grid of {geometry.grid}",
+                             fix="use the geometry of this canvas: same frames, exo and ego size")
 
 
 def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions,
-                 plain: PlainAttention, backend: str, chunk_bytes: int) -> Tensor:
+                 plain: PlainAttention, backend: str, chunk_bytes: int, recompute: bool) -> Tensor:
     first, end = options.head_range(heads)
     d = q.shape[-1] // heads
     inside = replace(options, first_head=0, end_head=None)
@@ -102,7 +137,7 @@ def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeome
         part = slice(low * d, high * d)
         q_part, k_part, v_part = (x[..., part].contiguous() for x in (q, k, v))
         out[..., part] = (gga_attention(q_part, k_part, v_part, high - low, geometry, inside, plain=plain,
-                                        backend=backend, chunk_bytes=chunk_bytes) if guided
+                                        backend=backend, chunk_bytes=chunk_bytes, recompute=recompute) if guided
                           else plain(q_part, k_part, v_part, high - low))
     return out
 

@@ -3,13 +3,10 @@
 ``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads * d]``, where
 ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
 
-``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one; ``flex`` computes the bias in its own. ``auto``
-is ``sdpa`` on a CPU; on a GPU the candidates that run are timed once on the tensors at hand, and the fastest is kept
-for that shape.
-
-Biased attention by torch's FlexAttention: the bias is computed inside the kernel, in float32, and never stored.
-
-Compiled on a GPU (half a minute at the first call); elsewhere torch runs it uncompiled, which is for tests only.
+``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``flex`` is torch's FlexAttention: it computes
+the bias inside its own kernel, in float32, and never stores it; compiled on a GPU (half a minute at the first call),
+elsewhere uncompiled, which is for tests only. ``auto`` is ``sdpa`` on a CPU; on a GPU the candidates that run are timed
+once on the tensors at hand, and the fastest is kept for that shape.
 """
 
 from __future__ import annotations
@@ -25,15 +22,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import EgoXInputError
-from .bias import LOG_FLOOR
+from .bias import bias_from_cosine
 from .rows import BiasRows
 
 BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
 
 
-def flex_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
-    """As :mod:`gga_backends` describes: [B, n, heads * d] of these ego queries.
+def flex_rows(
+    q: Tensor,  # [B, n, heads * d]
+    k: Tensor,  # [B, N, heads * d]
+    v: Tensor,  # [B, N, heads * d]
+    heads: int,
+    bias_rows: BiasRows,
+    queries: slice,
+) -> Tensor:  # [B, n, heads * d]
+    """Biased attention of these ego queries by FlexAttention.
 
     Raises:
         ImportError: this torch has no FlexAttention.
@@ -45,24 +49,17 @@ def flex_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, 
 
 def score_mod(bias_rows: BiasRows, queries: slice) -> Callable[..., Tensor]:
     """The function that FlexAttention calls for a score, with the directions bound to it."""
-    geometry = bias_rows.geometry
-    directions = geometry.query_dirs.flatten(0, 1)[queries]
-    keys = geometry.key_dirs
-    # The kernel adds in float32; the shift for half precision stays all the same, the softmax doesn't see it.
-    per_frame, first, scale, factor = bias_rows.per_frame, queries.start, bias_rows.scale, bias_rows.factor
-    gain, offset = bias_rows.gain, bias_rows.offset
+    geometry, options = bias_rows.geometry, bias_rows.options
+    directions, keys = geometry.query_dirs.flatten(0, 1)[queries], geometry.key_dirs
+    per_frame, first = bias_rows.per_frame, queries.start
+    has_geometry = geometry.key_trust > 0
+    trust = geometry.key_trust if options.soft_trust and not geometry.all_or_nothing else None
 
     def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         frame = (query + first) // per_frame
         cos = (directions[query, 0] * keys[frame, key, 0] + directions[query, 1] * keys[frame, key, 1]
                + directions[query, 2] * keys[frame, key, 2])
-        cos = torch.where(cos > 0, cos * scale, cos) if scale > 1 else cos * scale
-        bias = torch.log(((cos + 1) + LOG_FLOOR) * factor)
-        if gain is not None:
-            bias = bias * gain[key]
-        if offset is not None:
-            bias = bias + offset[key]
-        return score + bias
+        return score + bias_from_cosine(cos, has_geometry[key], options, None if trust is None else trust[key])
 
     return biased
 
@@ -87,6 +84,7 @@ def _with_kernel(kernel: SDPBackend) -> BiasedAttention:
 
     return run
 
+
 BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
     "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
@@ -95,14 +93,10 @@ BACKENDS: Mapping[str, BiasedAttention] = {
 }
 
 GPU_CANDIDATES = ("cudnn", "efficient")
-
 """What ``auto`` times on a GPU. ``flex`` is by name only: compiling it would hold up every first run."""
-
 TIMED_RUNS = 3
-
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
-
-_chosen: dict[tuple, str] = {}
+_fastest_of: dict[tuple, str] = {}
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
@@ -127,14 +121,15 @@ def choose_backend(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_
 def _fastest(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> str:
     """Times the GPU candidates on some of the queries; remembered by device and shape."""
     key = (torch.cuda.get_device_name(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
-    if key not in _chosen:
+    if key not in _fastest_of:
         queries = slice(0, min(TIMED_QUERIES, bias_rows.per_frame))
         args = (q[:, : queries.stop].detach(), k.detach(), v.detach(), heads, bias_rows, queries)
         times = {name: _seconds(BACKENDS[name], args, q.device) for name in backend_choices(q.device)}
         times = {name: seconds for name, seconds in times.items() if seconds is not None}
-        _chosen[key] = min(times, key=times.get) if times else "sdpa"
-        log.info("EgoX: attention backend %s of %s", _chosen[key], {n: f"{s * 1e3:.2f} ms" for n, s in times.items()})
-    return _chosen[key]
+        _fastest_of[key] = min(times, key=times.get) if times else "sdpa"
+        log.info("EgoX: attention backend %s of %s", _fastest_of[key],
+                 {n: f"{s * 1e3:.2f} ms" for n, s in times.items()})
+    return _fastest_of[key]
 
 
 def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float | None:

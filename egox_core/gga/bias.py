@@ -1,6 +1,7 @@
-"""The attention bias written out plainly: the reference twin of what :mod:`gga` computes in pieces.
+"""The formula of the attention bias, and its dense form: the reference twin of what :mod:`.attention` does in pieces.
 
-Dense, [tokens, tokens]: for tests and small sizes only (3.1 GB at the released size). Golden: ``gga_bias``,
+:func:`bias_from_cosine` is the definition; :mod:`.rows` computes the same in place and faster. The dense forms,
+[tokens, tokens], are for tests and small sizes only (3.1 GB at the released size). Golden: ``gga_bias``,
 ``tiny_transformer``.
 """
 
@@ -18,7 +19,7 @@ LOG_FLOOR = 1e-6
 """Added to 1 + cos before the logarithm (quirks 14); added after the 1, because float32 has no 1.000001."""
 
 
-def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # [h * w_ego, tokens]
+def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
     """Cosine of every ego query of one latent frame against every token's direction; 0 for ego keys."""
     return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
 
@@ -43,8 +44,10 @@ def bias_from_cosine(
     return bias if trust is None else torch.where(has_geometry, bias * trust, bias)
 
 
-def dense_bias(geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype = torch.float32) -> Tensor:
-    """[tokens, tokens]: bias of every query against every key. Rows of exo queries are 0."""
+def dense_bias(
+    geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype = torch.float32,
+) -> Tensor:  # [tokens, tokens]
+    """Bias of every query against every key. Rows of exo queries are 0."""
     t, h, w_exo, w_ego = geometry.grid
     bias = torch.zeros(t, h, w_exo + w_ego, geometry.tokens, dtype=dtype, device=geometry.key_dirs.device)
     if options.biases:
@@ -57,8 +60,8 @@ def dense_bias(geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype = 
 
 def reference_attention(
     q: Tensor,  # [B, tokens, heads * d]
-    k: Tensor,
-    v: Tensor,
+    k: Tensor,  # [B, tokens, heads * d]
+    v: Tensor,  # [B, tokens, heads * d]
     heads: int,
     geometry: GgaGeometry,
     options: GgaOptions,

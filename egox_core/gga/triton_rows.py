@@ -1,18 +1,22 @@
-"""Bias rows as one Triton kernel, where Triton is installed; checked against torch when first
-used. Several passes over float32 rows become one write in the model's dtype. Only a GPU gains from it; Triton's
-interpreter runs it on a CPU for tests (``TRITON_INTERPRET=1``).
+"""Bias rows as one Triton kernel, where Triton is installed; checked against torch when first used.
+
+Several passes over float32 rows become one write in the model's dtype. Only a GPU gains from it; Triton's interpreter
+runs it on a CPU for tests (``TRITON_INTERPRET=1``). Inside the kernel the formula stands once more, because a kernel
+can't call torch; :func:`self_check` holds it to :func:`.bias.bias_from_cosine`.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .bias import LOG_FLOOR
+from .bias import LOG_FLOOR, bias_from_cosine
+from .options import GgaOptions
 
 FusedRows = Callable[[Tensor, Tensor, float, float, Tensor | None, Tensor | None, Tensor], None]
 BLOCK_ROWS, BLOCK_KEYS = 16, 128
@@ -23,7 +27,7 @@ log = logging.getLogger(__name__)
 def load_kernel() -> FusedRows | None:
     """``run(queries [n, 3], keys [N, 3], scale, factor, gain [N], offset [N], out [n, N])``; None without Triton.
 
-    All float32 but ``out``; gain and offset may be None. As :meth:`gga_rows.BiasRows._bias_block`.
+    All float32 but ``out``; gain and offset may be None. As :meth:`.rows.BiasRows._bias_block`.
     """
     try:
         import triton
@@ -94,11 +98,11 @@ def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:
     cos = (queries[:, None] * keys).sum(-1)
     gain, offset = torch.rand(2, len(keys), generator=generator).to(device)
     ours, torchs = [], []
-    for scale, factor, more in ((0.5, 1.0, (None, None)), (3.0, 0.25, (None, None)), (1.0, 1.0, (gain, offset))):
+    for scale, factor, linear in ((0.5, 1.0, (None, None)), (3.0, 0.25, (None, None)), (1.0, 1.0, (gain, offset))):
         out = torch.empty(len(queries), len(keys) + 3, device=device)[:, : len(keys)]
-        run(queries, keys, scale, factor, *more, out)
+        run(queries, keys, scale, factor, *linear, out)
         ours.append(out.exp())
-        scaled = torch.where(cos > 0, cos * scale, cos) if scale > 1 else cos * scale
-        bias = torch.log(((1 + scaled) + LOG_FLOOR) * factor)
-        torchs.append((bias if more[0] is None else bias * gain + offset).exp())
+        # In mode released λ_g is the scale alone; which keys have geometry only matters to the other modes.
+        bias = bias_from_cosine(cos, cos > 0, GgaOptions(lambda_g=scale)) + math.log(factor)
+        torchs.append((bias if linear[0] is None else bias * gain + offset).exp())
     return torch.cat(ours), torch.cat(torchs)

@@ -104,10 +104,9 @@ def flow_loss(model, scope: GgaScope, sample: TrainSample, noise: Tensor, sigmas
     batch = sample.ego.shape[0]
     packed = noised_input(sample, noise, sigmas, conditioning)
     geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
-    with scope.active(geometry, conditioning):
-        output = model(hidden_states=packed, timestep=model_timesteps(sigmas).to(packed.device),
-                       encoder_hidden_states=sample.text, encoder_hidden_states_image=sample.image,
-                       return_dict=False)[0]
+    scope.set(geometry, conditioning.gga_options())
+    output = model(hidden_states=packed, timestep=model_timesteps(sigmas).to(packed.device),
+                   encoder_hidden_states=sample.text, encoder_hidden_states_image=sample.image, return_dict=False)[0]
     prediction = crop_ego(output, w_exo).float()
     target = crop_ego(noise, noise.shape[-1] - w_ego).float() - sample.ego.float()
     error = (prediction - target).square().flatten(1).mean(dim=1)

@@ -59,15 +59,15 @@ def held_out_clips(args: argparse.Namespace, sampler: Sampler) -> list[HeldOutCl
     Raises:
         EgoXInputError: none named, and the sampler has none of its own; clips of several sizes.
     """
-    preset = args.preset or getattr(sampler, "PRIOR_PRESET", "clean")
+    preset = args.preset or sampler.PRIOR_PRESET
     if args.takes is not None:
         clips = clips_of_folder(args.takes, preset)[: args.count]
     elif args.seeds is not None:
         fields = json.loads(args.spec.read_text(encoding="utf-8")) if args.spec else {}
         first, count = args.seeds
         clips = clips_of_seeds(SyntheticSpec(**fields), range(first, first + (args.count or count)), preset)
-    elif callable(getattr(sampler, "held_out", None)):
-        clips = [clips_of_seeds(spec, [spec.seed], preset)[0] for spec in list(sampler.held_out())[: args.count]]
+    elif specs := sampler.held_out():
+        clips = [clips_of_seeds(spec, [spec.seed], preset)[0] for spec in specs[: args.count]]
     else:
         raise EgoXInputError("held-out takes", got="none named", expected="--takes FOLDER or --seeds FIRST COUNT",
                              fix="name takes that no training saw")

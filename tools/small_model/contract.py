@@ -1,15 +1,7 @@
 """The contract between whoever samples the small model and the benches that judge it; finished videos are kept.
 
-A sampler is a Python module, named on the command line, with
-
-    generate(clips: Sequence[HeldOutClip], settings: SampleSettings) -> uint8 [N, T, S, S, 3]
-    through_vae(videos: uint8 [N, T, S, S, 3]) -> the same shape: encoded and decoded by the model's own VAE
-    fingerprint() -> str: changes with any of its weights
-
-and, where it can, ``held_out() -> Sequence[SyntheticSpec]`` (takes that no training saw), ``loras() -> Sequence[str]``
-(names that ``settings.lora`` may have; without it "full" alone) and ``facts() -> dict`` (what the record shall say of
-the model: stages, steps, compute), and ``PRIOR_PRESET``, the preset of the priors that it knows (without it
-"clean"). :class:`tools.small_model.wan_sampler.WanSampler` has all but the takes.
+:class:`Sampler` is the contract. The benches name a Python module that keeps it (``--sampler``), or files, which
+:class:`tools.small_model.wan_sampler.WanSampler` then samples.
 """
 
 from __future__ import annotations
@@ -17,21 +9,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
+from egox_core.synthetic import SyntheticSpec
 from tools.small_model.held_out import HeldOutClip
 
 DEFAULT_SAMPLER = "tools.small_model.sampler"
-NEEDED = ("generate", "through_vae", "fingerprint")
 BATCH = 8
 """Clips that are asked for at once; a killed bench loses at most these."""
 FULL = "full"
@@ -57,22 +48,41 @@ Videos = list[np.ndarray]
 """One a clip, [T, S, S, 3] uint8."""
 
 
-Sampler = Any
-"""A module or object that keeps the contract."""
+class Sampler(Protocol):
+    """Whoever samples the small model: an object, or a module with these names."""
+
+    PRIOR_PRESET: str
+    """The preset of the priors that the model knows."""
+
+    def generate(self, clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarray:
+        """[N, T, S, S, 3] uint8: the ego videos of N clips."""
+
+    def through_vae(self, videos: np.ndarray) -> np.ndarray:
+        """[N, T, S, S, 3] uint8 to the same: encoded and decoded by the model's own VAE."""
+
+    def fingerprint(self) -> str:
+        """Changes with any of the model's weights."""
+
+    def loras(self) -> Sequence[str]:
+        """Names that ``settings.lora`` may have."""
+
+    def held_out(self) -> Sequence[SyntheticSpec]:
+        """Takes that no training saw; none where only the caller can know."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the record shall say of the model: stages, steps, compute."""
 
 
-def lora_names(sampler: Sampler) -> tuple[str, ...]:
-    """The LoRAs that this sampler has."""
-    return tuple(sampler.loras()) if callable(getattr(sampler, "loras", None)) else (FULL,)
+PARTS = tuple(name for name in (*Sampler.__annotations__, *vars(Sampler)) if not name.startswith("_"))
+"""What a module must have."""
 
 
 def facts_of(sampler: Sampler) -> dict[str, Any]:
-    """What the sampler says of its model."""
-    told = sampler.facts() if callable(getattr(sampler, "facts", None)) else {}
-    return {"fingerprint": sampler.fingerprint(), **told}
+    """What the sampler says of its model, and which weights that is."""
+    return {"fingerprint": sampler.fingerprint(), **sampler.facts()}
 
 
-def load_sampler(name: str) -> ModuleType:
+def load_sampler(name: str) -> Sampler:
     """The module of this name.
 
     Raises:
@@ -83,9 +93,9 @@ def load_sampler(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise EgoXInputError("sampler", got=f"{name!r}: {error}", expected="a Python module of this repository",
                              fix="give --sampler MODULE, see tools/small_model/contract.py") from error
-    missing = [part for part in NEEDED if not callable(getattr(module, part, None))]
+    missing = [part for part in PARTS if not hasattr(module, part)]
     if missing:
-        raise EgoXInputError(f"sampler {name}", got=f"no {', '.join(missing)}", expected=", ".join(NEEDED),
+        raise EgoXInputError(f"sampler {name}", got=f"no {', '.join(missing)}", expected=", ".join(PARTS),
                              fix="see tools/small_model/contract.py")
     return module
 
@@ -113,12 +123,12 @@ class VideoStore:
         todo = [i for i, file in enumerate(files) if not file.is_file()]
         progress(len(files) - len(todo), len(files), label)
         for begin in range(0, len(todo), BATCH):
-            chosen = todo[begin : begin + BATCH]
-            made = np.asarray(make([inputs[i] for i in chosen]))
-            for i, video in zip(chosen, _checked(made, [inputs[i] for i in chosen], label), strict=True):
+            batch = todo[begin : begin + BATCH]
+            videos = np.asarray(make([inputs[i] for i in batch]))
+            for i, video in zip(batch, _checked(videos, [inputs[i] for i in batch], label), strict=True):
                 with write_whole(files[i]) as temporary, temporary.open("wb") as stream:
                     np.save(stream, video)
-            progress(len(files) - len(todo) + begin + len(chosen), len(files), label)
+            progress(len(files) - len(todo) + begin + len(batch), len(files), label)
         return [np.load(file) for file in files]
 
 
@@ -129,13 +139,13 @@ def input_hashes(clip: HeldOutClip) -> list[str]:
                                                         clip.trajectory.w2c, *extra))]
 
 
-def _checked(made: np.ndarray, inputs: Sequence, label: str) -> np.ndarray:
+def _checked(videos: np.ndarray, inputs: Sequence, label: str) -> np.ndarray:
     first = inputs[0]
     wanted = (len(inputs), *(first.truth.shape if isinstance(first, HeldOutClip) else first.shape))
-    if made.shape != wanted or made.dtype != np.uint8:
-        raise EgoXInputError(f"sampler, {label}", got=f"{made.dtype} {made.shape}", expected=f"uint8 {wanted}",
+    if videos.shape != wanted or videos.dtype != np.uint8:
+        raise EgoXInputError(f"sampler, {label}", got=f"{videos.dtype} {videos.shape}", expected=f"uint8 {wanted}",
                              fix="see the contract in tools/small_model/contract.py")
-    return made
+    return videos
 
 
 def _digest(array: np.ndarray) -> str:

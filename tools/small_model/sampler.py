@@ -1,4 +1,4 @@
-"""The small model that ships, for the benches that judge it (contract: tools/small_model/contract.py)."""
+"""The small model that ships, for the benches that judge it: a module that is a :class:`.contract.Sampler`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .settings import FIRST_SEED, DemoTraining
 from .stages import ablation_lora, read_record, work_folder
 from .transformer import ABLATIONS
 
-Sampler = TypeVar("Sampler", bound=WanSampler)
+Kind = TypeVar("Kind", bound=WanSampler)
 PRIOR_PRESET = DemoTraining().transformer.preset
 
 
@@ -34,7 +34,7 @@ def generate(clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarr
     return _sampler().generate(clips, settings)
 
 
-def through_vae(videos: Sequence[np.ndarray]) -> np.ndarray:
+def through_vae(videos: np.ndarray) -> np.ndarray:
     """[N, T, S, S, 3] uint8, encoded and decoded by the model's own VAE."""
     return _sampler().through_vae(videos)
 
@@ -72,7 +72,7 @@ def _loras() -> dict[str, Path]:
     return {FULL: files.lora, **{name: file for name, file in trained.items() if file.is_file()}}
 
 
-def open_sampler(kind: type[Sampler], loras: Mapping[str, Path]) -> Sampler:
+def open_sampler(kind: type[Kind], loras: Mapping[str, Path]) -> Kind:
     """The files that ship and these LoRAs in a sampler of this kind, with the flow shift that they are sampled with.
 
     Raises:

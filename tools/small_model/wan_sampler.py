@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,13 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.synthetic import SyntheticSpec
 from egox_core.train.config import ConditioningConfig
 from egox_core.train.lora import fuse, read_lora
 from egox_core.train.samples import TrainSample, collate
-from egox_core.train.sampling import exo_half
-from egox_core.wan.canvas import build_mask, crop_ego, model_input
-from egox_core.wan.schedule import make_scheduler, released_schedule
+from egox_core.train.sampling import sample_ego
+from egox_core.wan.lora_settings import trained_with
+from egox_core.wan.schedule import RELEASED_FLOW_SHIFT
 from egox_core.wan.text import make_text_encoder
 from egox_core.wan.transformer import load_base
 from egox_core.wan.vae import VaeEncoder
@@ -35,13 +34,11 @@ from tools.small_model.contract import FULL, SampleSettings
 from tools.small_model.held_out import HeldOutClip
 from tools.small_model.scores import to_uint8
 
-TOLD = ("mode", "mask_mode", "gga_mode", "rays")
 GREY = 128
-SHIFT = 3.0  # of the flow schedule, as the released inference
 
 
 class WanSampler:
-    """Keeps the contract of :mod:`tools.small_model.contract`.
+    """A :class:`tools.small_model.contract.Sampler` of plain files; it knows no held-out takes.
 
     Args:
         loras: name -> file; "full" is the one that all others are compared with.
@@ -52,8 +49,10 @@ class WanSampler:
         EgoXInputError: files that aren't what they should be.
     """
 
+    PRIOR_PRESET = "clean"
+
     def __init__(self, base: Path, vae: Path, loras: Mapping[str, Path], text: str | None = None,
-                 shift: float = SHIFT) -> None:
+                 shift: float = RELEASED_FLOW_SHIFT) -> None:
         self.base, self.files, self.shift = base, dict(loras), shift
         self.vae = VaeEncoder(vae)
         self.text = None if text is None else make_text_encoder(text, "cpu")
@@ -64,21 +63,24 @@ class WanSampler:
         self._fused: tuple[tuple[str, float], torch.nn.Module, GgaScope] | None = None
 
     def loras(self) -> tuple[str, ...]:
+        """Names that ``settings.lora`` may have."""
         return tuple(self.files)
 
+    def held_out(self) -> tuple[SyntheticSpec, ...]:
+        """None: which takes the training saw isn't in the files."""
+        return ()
+
     def fingerprint(self) -> str:
+        """Changes with any weight, and with the shift."""
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def facts(self) -> dict[str, Any]:
         """Hashes of the weights, and what each LoRA's file says of its training."""
-        told = {}
-        for name, file in self.files.items():
-            metadata = file_metadata(file, "LoRA")
-            told[name] = {k.removeprefix("egox."): v for k, v in metadata.items()
-                          if k.startswith("egox.") and k != "egox.config"}
-        return {"weights": self.parts, "loras": told}
+        training = {name: trained_with(file_metadata(file, "LoRA")) for name, file in self.files.items()}
+        return {"weights": self.parts,
+                "loras": {name: {k: v for k, v in of.items() if k != "config"} for name, of in training.items()}}
 
-    def through_vae(self, videos: Sequence[np.ndarray]) -> np.ndarray:
+    def through_vae(self, videos: np.ndarray) -> np.ndarray:
         """[N, T, S, S, 3] uint8 -> the same, encoded and decoded."""
         return np.stack([self._decode(self._encode(torch.as_tensor(video))) for video in videos])
 
@@ -86,13 +88,13 @@ class WanSampler:
         """[N, T, S, S, 3] uint8; the clips are sampled together, each from the same noise as it would be alone.
 
         Raises:
-            EgoXInputError: a LoRA that this sampler hasn't, settings that don't fit.
+            EgoXInputError: a LoRA that this sampler hasn't, guidance (it encodes no negative prompt).
         """
         conditioning = self.conditioning_of(settings)
-        settings = replace(settings, shift=settings.shift or self.shift)
         model, scope = self._model(settings)
         sample = collate([self._sample(clip, conditioning, model.config.text_dim) for clip in clips])
-        latents = sample_together(model, scope, sample, conditioning, settings)
+        latents = sample_ego(model, scope, sample, conditioning, steps=settings.steps, seed=settings.seed,
+                             shift=settings.shift or self.shift, cfg=settings.cfg, soft_trust=settings.soft_trust)
         return np.stack([self._decode(latent) for latent in latents])
 
     def conditioning_of(self, settings: SampleSettings) -> ConditioningConfig:
@@ -101,20 +103,14 @@ class WanSampler:
         Raises:
             EgoXInputError: no such LoRA.
         """
-        if settings.lora not in self.files:
-            if settings.lora != FULL or self.files:
-                raise EgoXInputError("LoRA", got=repr(settings.lora), expected=f"one of {', '.join(self.files)}",
-                                     fix="give it with --lora NAME=FILE")
-            return ConditioningConfig.model_validate({"image_embedding": "none"})
-        told = file_metadata(self.files[settings.lora], "LoRA")
-        trained = json.loads(told.get("egox.config", "{}")).get("conditioning", {})
-        values: dict[str, Any] = {k: trained[k] for k in ("exo_clean", "exo_loss", "prior") if k in trained}
-        values |= {k: told[f"egox.{k}"] for k in TOLD if f"egox.{k}" in told}
-        if "egox.lambda_g" in told:
-            values["lambda_g"] = float(told["egox.lambda_g"])
-        asked = {"lambda_g": settings.lambda_g, "gga_mode": settings.gga_mode, "rays": settings.rays}
-        values |= {k: v for k, v in asked.items() if v is not None}
-        return ConditioningConfig.model_validate({**values, "image_embedding": "none"})
+        metadata: dict[str, str] = {}
+        if settings.lora in self.files:
+            metadata = file_metadata(self.files[settings.lora], "LoRA")
+        elif settings.lora != FULL or self.files:
+            raise EgoXInputError("LoRA", got=repr(settings.lora), expected=f"one of {', '.join(self.files)}",
+                                 fix="give it with --lora NAME=FILE")
+        return ConditioningConfig.from_lora(metadata, lambda_g=settings.lambda_g, gga_mode=settings.gga_mode,
+                                            rays=settings.rays, image_embedding="none")
 
     def _model(self, settings: SampleSettings) -> tuple[torch.nn.Module, GgaScope]:
         key = (settings.lora, settings.strength if self.files else 0.0)
@@ -130,7 +126,7 @@ class WanSampler:
         text = torch.zeros(1, text_dim) if self.text is None else self.text.encode(clip.prompt)
         (frames, height, width), ego = clip.exo.shape[:3], clip.truth.shape[1:3]
         geometry = None
-        if conditioning.gga_mode != "off" and conditioning.lambda_g != 0:
+        if conditioning.gga_options().biases:
             geometry = gga_geometry(clip.depth, clip.trajectory, GgaGeometryOptions(rays=conditioning.rays),
                                     frames=frames, exo_size=(width, height), ego_size=(ego[1], ego[0]))
         condition = self._encode(prior)[None]
@@ -147,40 +143,3 @@ class WanSampler:
 
     def _decode(self, latent: Tensor) -> np.ndarray:
         return to_uint8(self.vae.decode(latent))
-
-
-@torch.no_grad()
-def sample_together(model: torch.nn.Module, scope: GgaScope, sample: TrainSample, conditioning: ConditioningConfig,
-                    settings: SampleSettings) -> Tensor:  # [B, 16, t, h, w_ego] model space
-    """The released loop (UniPC, truncated timesteps) on a batch; every clip starts from the noise of ``settings.seed``.
-
-    A LoRA trained with a noised exo half gets one here too (:func:`exo_half`).
-
-    Raises:
-        EgoXInputError: guidance, which needs an embedding of the negative prompt.
-    """
-    if settings.cfg != 1.0:
-        raise EgoXInputError("cfg", got=settings.cfg, expected=1.0, fix="this sampler knows no negative prompt")
-    t, h, w_exo, w_ego = sample.grid
-    width = w_ego if conditioning.exo_clean else w_exo + w_ego
-    sigmas, timesteps = released_schedule(settings.steps, settings.shift or SHIFT)
-    scheduler = make_scheduler(sigmas, (sigmas, timesteps))
-    noise = torch.randn(1, sample.ego.shape[1], t, h, width, generator=torch.Generator().manual_seed(settings.seed))
-    noise = noise.expand(len(sample.clips), -1, -1, -1, -1)
-    latent = noise.clone() if conditioning.exo_loss else crop_ego(noise, width - w_ego).clone()
-    mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).expand(len(latent), -1, -1, -1, -1)
-    for step, moment in enumerate(scheduler.timesteps):
-        exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
-        packed = model_input(crop_ego(latent, latent.shape[-1] - w_ego), exo, mask, sample.exo, sample.cond_ego)
-        with scope.active(sample.geometry, conditioning), _trust(scope, settings.soft_trust):
-            velocity = model(hidden_states=packed, timestep=moment[None].float().expand(len(latent)),
-                             encoder_hidden_states=sample.text, return_dict=False)[0].float()
-        velocity = crop_ego(velocity, w_exo + w_ego - latent.shape[-1])
-        latent = scheduler.step(velocity, moment, latent, return_dict=False)[0]
-    return crop_ego(latent, latent.shape[-1] - w_ego)
-
-
-@contextmanager
-def _trust(scope: GgaScope, soft: bool):
-    scope.options = replace(scope.options, soft_trust=soft)
-    yield

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.gga.attention import gga_attention
 from egox_core.gga.bias import reference_attention
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
@@ -17,9 +18,9 @@ from egox_core.wan.canvas import crop_ego
 pytest.importorskip("pydantic")
 
 from egox_core.gga import diffusers_processor  # noqa: E402
-from egox_core.gga.diffusers_processor import biased_attention, install_gga  # noqa: E402
+from egox_core.gga.diffusers_processor import install_gga  # noqa: E402
 from egox_core.train.config import ConditioningConfig, TimestepConfig  # noqa: E402
-from egox_core.train.loss import draw_sigmas, flow_loss, model_timesteps, noised_input, sigma_table  # noqa: E402  # noqa: E402
+from egox_core.train.loss import draw_sigmas, flow_loss, model_timesteps, noised_input, sigma_table  # noqa: E402
 from egox_core.train.samples import TrainSample, collate  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
@@ -112,11 +113,10 @@ def test_attention_and_its_gradients_equal_the_dense_reference(mode, lambda_g):
     geometry, options = geometry_of(3, 4, 6, 4, seed=1), GgaOptions(mode=mode, lambda_g=lambda_g)
     generator = torch.Generator().manual_seed(2)
     heads, d = 2, 16
-    ours = [torch.randn(1, heads, geometry.tokens, d, generator=generator, requires_grad=True) for _ in range(3)]
+    ours = [torch.randn(1, geometry.tokens, heads * d, generator=generator, requires_grad=True) for _ in range(3)]
     dense = [x.detach().double().requires_grad_() for x in ours]
-    out = biased_attention(*ours, geometry, options)
-    flat = [x.transpose(1, 2).flatten(2) for x in dense]
-    expected = reference_attention(*flat, heads, geometry, options).unflatten(-1, (heads, d)).transpose(1, 2)
+    out = gga_attention(*ours, heads, geometry, options, recompute=True, chunk_bytes=1)  # 1: many chunks
+    expected = reference_attention(*dense, heads, geometry, options)
     torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=0)
     weight = torch.randn(out.shape, generator=generator)
     (out * weight).sum().backward()
@@ -126,12 +126,26 @@ def test_attention_and_its_gradients_equal_the_dense_reference(mode, lambda_g):
         assert (ours_x.grad.double() - dense_x.grad).norm() / dense_x.grad.norm() < 1e-5
 
 
+def test_recomputing_the_bias_changes_no_number():
+    """Bit for bit: backward then works on the bias that forward had."""
+    geometry, options = geometry_of(3, 4, 6, 4, seed=1), GgaOptions()
+    generator = torch.Generator().manual_seed(2)
+    inputs = [torch.randn(1, geometry.tokens, 32, generator=generator, requires_grad=True) for _ in range(3)]
+    results = []
+    for recompute in (False, True):
+        out = gga_attention(*inputs, 2, geometry, options, recompute=recompute, chunk_bytes=1)
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    assert all(torch.equal(kept, again) for kept, again in zip(*results, strict=True))
+    with torch.no_grad():
+        assert torch.equal(gga_attention(*inputs, 2, geometry, options, chunk_bytes=1), results[0][0])
+
+
 @pytest.mark.parametrize("clips", [1, 3])
 def test_a_small_batch_with_shared_bias_equals_clip_by_clip(monkeypatch, clips):
     """Loss and gradients of the path that makes the bias once a step, against the one for large canvases."""
     samples = [random_sample(seed) for seed in range(clips)]
     noise = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
-    found = {}
+    results = {}
     for path, limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
         monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", limit)
         torch.manual_seed(0)
@@ -140,26 +154,26 @@ def test_a_small_batch_with_shared_bias_equals_clip_by_clip(monkeypatch, clips):
         result = flow_loss(model, scope, collate(samples), noise, torch.full((clips,), 0.5), ConditioningConfig())
         assert (scope.shared_bias(torch.float32) is not None) == (path == "shared")
         result.loss.backward()
-        found[path] = result.per_clip, model.blocks[0].attn1.to_q.weight.grad
-    for ours, expected in zip(*found.values(), strict=True):
+        results[path] = result.per_clip, model.blocks[0].attn1.to_q.weight.grad
+    for ours, expected in zip(*results.values(), strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)  # float32 sums in another order
 
 
 def test_backward_keeps_no_bias_map():
     """What autograd holds between forward and backward stays far under one L x L_ego map."""
     geometry = geometry_of(6, 12, 12, 12, seed=3)
-    q, k, v = (torch.randn(1, 1, geometry.tokens, 8, requires_grad=True) for _ in range(3))
-    held: dict[int, int] = {}
+    q, k, v = (torch.randn(1, geometry.tokens, 8, requires_grad=True) for _ in range(3))
+    saved: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        biased_attention(q, k, v, geometry, GgaOptions(mode="released", lambda_g=3.0))
+        gga_attention(q, k, v, 1, geometry, GgaOptions(mode="released", lambda_g=3.0), recompute=True)
     ego_map = 4 * geometry.tokens * 6 * 12 * 12
     geometry_bytes = geometry.key_dirs.numel() * 4  # the inputs themselves
-    assert sum(held.values()) < ego_map / 4 + geometry_bytes
+    assert sum(saved.values()) < ego_map / 4 + geometry_bytes
 
 
 def test_loss_looks_at_the_ego_half_only(golden):
