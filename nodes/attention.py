@@ -1,6 +1,5 @@
-"""EgoX Attention Capture: keeps the queries and keys of one block in one sampling step, for EgoX Attention View.
-
-EgoX Attention View: where in the exo video an ego pixel looks, with geometry and without.
+"""Attention made visible: EgoX Attention Capture keeps the queries and keys of one block in one sampling step; EgoX
+Attention View shows where in the exo video an ego pixel looks, with geometry and without.
 """
 
 from __future__ import annotations
@@ -13,8 +12,20 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.gga.record import AttentionRecord
+from ..egox_core.gga.record import AttentionRecord, attention_rows, ego_query, from_start
+from ..egox_core.previews.attention import (
+    attention_grid,
+    attention_report,
+    check_attention_pictures,
+    check_shown_frames,
+    frame_of_latent,
+    heat_picture,
+    heats,
+)
+from ..egox_core.sizes import FRAMES_PER_LATENT
+from .host.progress import host_progress
 from .io_types import EgoXAttention
+from .page.previews import Stream, preview_ui
 from .patch.checks import check_model
 from .patch.patch import KEY
 from .patch.widening import WideningWrapper
@@ -22,11 +33,6 @@ from .patch.widening import WideningWrapper
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
-from ..egox_core.gga.record import AttentionRows, attention_rows, ego_query
-from ..egox_core.previews.attention import attention_grid, exo_share, frame_of_latent, heat_picture, heats
-from ..egox_core.sizes import FRAMES_PER_LATENT
-from .host.progress import host_progress
-from .page.previews import Stream, preview_ui
 
 CAPTURE_KEY = "egox_attention"
 CAPTURE_MARK = "egox_capture"
@@ -34,15 +40,14 @@ SIGMAS = 2  # place of the sigmas among outer_sample's arguments after the noise
 COND = 0  # the host's number of the positive prompt among what it stacks
 ALL_HEADS = -1
 SAME_FRAME, ALL_FRAMES = "same frame", "all frames"
-TOKEN = 16  # px of a token's side
 PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 
 
 class AttentionCapture:
-    """What travels on the socket: empty until the patched model was sampled, then the last run's record.
+    """What the attention socket carries: empty until the patched model was sampled, then the last run's record.
 
     Patches the model by the host's own hook after self-attention, which gets the very q and k that attention got. It
-    changes nothing and stands beside whatever overrides attention.
+    changes nothing and works beside whatever overrides attention.
     """
 
     def __init__(self, step: int, block: int) -> None:
@@ -59,7 +64,7 @@ class AttentionCapture:
         """
         check_model(model)
         blocks = len(model.get_model_object("diffusion_model").blocks)
-        self.block = _counted("block", self.block, blocks, "the transformer's blocks")
+        self.block = from_start("block", self.block, blocks, "the transformer's blocks")
         patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CAPTURE_KEY, mark_capture)
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CAPTURE_KEY, self.watch)
@@ -79,7 +84,7 @@ class AttentionCapture:
                                  expected="a model that EgoX Model Patch or Wan EgoX Sampler patched",
                                  fix="connect EgoX Attention Capture before or after EgoX Model Patch")
         sigmas = args[SIGMAS].detach().cpu().float()
-        _counted("sampling step", self.step, len(sigmas) - 1, "the steps of this run")
+        from_start("sampling step", self.step, len(sigmas) - 1, "the steps of this run")
         self.record, self._sigmas, self._widening = None, sigmas, widening[0]
         try:
             return executor(noise, *args, **kwargs)
@@ -110,11 +115,10 @@ class AttentionCapture:
             frames = tuple(window.get_tensor(torch.arange(len(self._widening.exo[0, 0]))[None], dim=1)[0].tolist())
         guidance = self._widening.guidance
         geometry = None if guidance is None else guidance.geometry.select_frames(list(frames)).to("cpu")
-        ego = q[clip].unflatten(0, (t * h, w))[:, w_exo:].flatten(0, 1)
-        self.record = AttentionRecord(
-            q_ego=_kept(ego.flatten(1)), k=_kept(k[clip].flatten(1)), heads=q.shape[2], grid=(t, h, w_exo, w - w_exo),
-            block=self.block, blocks=int(options["total_blocks"]), step=nearest, steps=steps, sigma=sigma,
-            geometry=geometry, options=None if guidance is None else guidance.options,
+        self.record = AttentionRecord.of_call(
+            q[clip], k[clip], (t, h, w_exo, w - w_exo), block=self.block, blocks=int(options["total_blocks"]),
+            step=nearest, steps=steps, sigma=sigma, geometry=geometry,
+            options=None if guidance is None else guidance.options,
             guided=guidance is not None and guidance.acts(options, self.block), latent_frames=frames)
 
 
@@ -122,23 +126,6 @@ def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor
     """An APPLY_MODEL wrapper: makes compiled code of a capturing model another one than that of the same model without
     (see widening_wrapper.py)."""
     return executor(*args, **kwargs, **{CAPTURE_MARK: None})
-
-
-def _kept(x: Tensor) -> Tensor:
-    """A copy on the CPU that shares nothing with the model's tensors, which it may overwrite."""
-    return x.detach().to("cpu", copy=True).contiguous()
-
-
-def _counted(what: str, number: int, count: int, of: str) -> int:
-    """``number`` counted from the start; negative ones count from the end.
-
-    Raises:
-        EgoXInputError: outside.
-    """
-    if not -count <= number < count:
-        raise EgoXInputError(what, got=number, expected=f"0 to {count - 1} ({of}), or -1 for the last",
-                             fix=f"choose another {what} in EgoX Attention Capture")
-    return number % count
 
 
 class EgoXAttentionCapture(io.ComfyNode):
@@ -222,66 +209,30 @@ class EgoXAttentionView(io.ComfyNode):
                                  fix="connect the model of EgoX Attention Capture to the sampler whose video is "
                                      "connected to ego_images; if it is, ComfyUI dropped the capture to save memory: "
                                      "change the seed and run again")
-        check_pictures(record, exo_images, ego_images)
         shown = [frame_of_latent(n) for n in record.latent_frames] if all_frames else [frame]
+        check_attention_pictures(record, exo_images, ego_images)
         queries = [ego_query(record, ego_x, ego_y, at) for at in shown]
-        _check_shown(shown, exo_images, ego_images)
+        check_shown_frames(shown, exo_images, ego_images)
         progress = host_progress()
-        rows = attention_rows(record, queries, None if head == ALL_HEADS else head, progress)
+        one_head = None if head == ALL_HEADS else head
+        rows = attention_rows(record, queries, one_head, progress)
         per_frame = record.grid[1] * record.grid[3]
         views, maps = [], {}
         for place, (at, query) in enumerate(zip(shown, queries, strict=True)):
             keys = range(record.grid[0]) if exo_frames == ALL_FRAMES else [query // per_frame]
             caption = f"ego frame {at}, pixel {ego_x}, {ego_y}"
-            found = heats(record, rows, place, keys)
-            views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y), found, caption))
-            for heat in found:
+            drawn = heats(record, rows, place, keys)
+            views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y), drawn, caption))
+            for heat in drawn:
                 maps.setdefault(heat.name, []).append((heat_picture(exo_images[at], heat), heat.legend()))
             progress(place + 1, len(shown), "attention view")
-        view, text = torch.stack(views), report(record, rows, head)
+        view, text = torch.stack(views), attention_report(record, rows, one_head)
         ego = ego_images[shown, ..., :3] if all_frames else ego_images[..., :3]
         every = FRAMES_PER_LATENT if all_frames else 1
         streams = [Stream(name="ego", label="ego", frames=ego, pick=PICK, every=every)]
-        for name, drawn in maps.items():
+        for name, pictures in maps.items():
             # Each frame has its own scale of attention; the legend is the first one's where they are played.
-            streams.append(Stream(name=name, label=name, frames=torch.stack([picture for picture, _ in drawn]),
-                                  legend=drawn[0][1], max_side=max(exo_images.shape[1:3]), every=every))
+            streams.append(Stream(name=name, label=name, frames=torch.stack([picture for picture, _ in pictures]),
+                                  legend=pictures[0][1], max_side=max(exo_images.shape[1:3]), every=every))
         mark = {"x": ego_x, "y": ego_y, "frame": shown[0]}
         return io.NodeOutput(view, text, ui=preview_ui("attention", streams, text=text, mark=mark))
-
-
-def check_pictures(record: AttentionRecord, exo_images: Tensor, ego_images: Tensor) -> None:
-    """Refuse pictures that aren't those of the captured canvas.
-
-    Raises:
-        EgoXInputError: other sizes.
-    """
-    _, h, w_exo, w_ego = record.grid
-    for name, pictures, w in (("exo_images", exo_images, w_exo), ("ego_images", ego_images, w_ego)):
-        if tuple(pictures.shape[1:3]) != (TOKEN * h, TOKEN * w):
-            raise EgoXInputError(name, got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
-                                 expected=f"{TOKEN * w}x{TOKEN * h} px, as on the canvas",
-                                 fix="connect Load Exo Video and Decode Ego Half (view fisheye) of the same graph")
-
-
-def _check_shown(shown: list[int], exo_images: Tensor, ego_images: Tensor) -> None:
-    have = min(len(exo_images), len(ego_images))
-    if max(shown) >= have:
-        raise EgoXInputError("frame", got=max(shown), expected=f"0 to {have - 1}",
-                             fix="connect as many exo and ego frames as were sampled")
-
-
-def report(record: AttentionRecord, rows: AttentionRows, head: int) -> str:
-    """Where the record is from, and how much of the attention the exo half gets."""
-    heads = f"mean of {record.heads} heads" if head == ALL_HEADS else f"head {head}"
-    lines = [f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
-             f"{record.blocks}, {heads}"]
-    for name, row in (("with GGA", rows.guided), ("without GGA", rows.without)):
-        if row is not None:
-            lines.append(f"{name}: exo half {sum(exo_share(r, record.grid) for r in row) / len(row):.1%} of the "
-                         "attention")
-    if rows.guided is None:
-        lines.append("The model is patched without geometry (λ_g 0 or mode off): nothing to compare with.")
-    elif not record.guided:
-        lines.append("The geometry does not act in this step and block: 'with GGA' is what it would do.")
-    return "\n".join(lines)

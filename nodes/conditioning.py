@@ -1,6 +1,5 @@
-"""EgoX Conditioning: exo video and ego prior become the canvas, the conditioning and the latent to sample.
-
-EgoX Prompt: the two sections, joined and cleaned for the text encoder.
+"""What the model is told: EgoX Prompt joins and cleans the two sections of the text; EgoX Conditioning turns exo video
+and ego prior into the canvas, the conditioning and the latent to sample.
 """
 
 from __future__ import annotations
@@ -13,19 +12,52 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.sizes import latent_frames, latent_size
 from ..egox_core.types import Canvas
-from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, crop_ego
+from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, check_pictures, crop_ego
 from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from ..egox_core.wan.text import DEFAULT_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
-from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_picture
+from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
 from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embedding
 from .io_types import EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 
 SEED_UNKNOWN = -1
+
+
+class EgoXPrompt(io.ComfyNode):
+    """The take's prompt, either section of it rewritten by hand, and a negative prompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXPrompt",
+            display_name="EgoX Prompt",
+            category="EgoX/model",
+            description="Joins what the exo camera sees and what the wearer sees into the prompt that the model was "
+                        "trained on. Parentheses stay plain characters.",
+            inputs=[
+                io.String.Input("prompt", default="", multiline=True, optional=True,
+                                tooltip="The take's prompt (from Ego Pose Input), with both sections."),
+                io.String.Input("exo_view", default="", multiline=True,
+                                tooltip="What the exo camera sees. Not empty: replaces the take's [Exo view] section."),
+                io.String.Input("ego_view", default="", multiline=True,
+                                tooltip="What the wearer sees and does. Not empty: replaces the [Ego view] section."),
+                io.String.Input("negative", default=DEFAULT_NEGATIVE, multiline=True,
+                                tooltip="What should not be seen; without effect at cfg 1."),
+            ],
+            outputs=[
+                io.String.Output(display_name="positive", tooltip="For the text encoder."),
+                io.String.Output(display_name="negative", tooltip="For the other text encoder."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, exo_view, ego_view, negative, prompt="") -> io.NodeOutput:
+        exo, ego = split_sections(prompt)
+        positive = join_sections(exo_view.strip() or exo, ego_view.strip() or ego)
+        return io.NodeOutput(*(escape_emphasis(clean_prompt(text)) for text in (positive, negative)))
 
 
 class EgoXConditioning(io.ComfyNode):
@@ -90,7 +122,7 @@ class EgoXConditioning(io.ComfyNode):
             raise EgoXInputError("CLIP vision", got="none", expected="one, as this Wan 2.1 I2V reads pictures",
                                  fix="connect Load CLIP Vision (clip_vision_h)")
         frames, prior = check_pictures(exo_images, prior)
-        note = embedding_note(image_embedding, clip_vision, noise_seed)
+        note = embedding_note(image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN)
         if clip_vision is None:
             image_embedding = "none"
 
@@ -127,67 +159,3 @@ class EgoXConditioning(io.ComfyNode):
             ui=ui.PreviewText(f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
                               f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}"),
         )
-
-
-def check_pictures(exo_images: torch.Tensor, prior: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """The frame count, and the prior cut to it. Everything that can be wrong is found before the VAE runs.
-
-    Raises:
-        EgoXInputError: frame count not 4n+1, sides not multiples of 16, prior shorter or of another height.
-    """
-    frames = exo_images.shape[0]
-    latent_frames(frames)
-    latent_size(exo_images.shape[2], exo_images.shape[1], what="exo video size")
-    latent_size(prior.shape[2], prior.shape[1], what="ego prior size")
-    if prior.shape[1] != exo_images.shape[1]:
-        raise EgoXInputError("ego prior height", got=f"{prior.shape[1]} px", expected=f"{exo_images.shape[1]} px",
-                             fix="render the ego prior as high as the exo video")
-    if prior.shape[0] < frames:
-        raise EgoXInputError("ego prior length", got=f"{prior.shape[0]} frames", expected=f"{frames} frames",
-                             fix="render the prior for every frame of the exo video, or load fewer exo frames")
-    return frames, prior[:frames]
-
-
-def embedding_note(image_embedding: str, clip_vision: object | None, noise_seed: int) -> str:
-    """What the node says about the picture embedding."""
-    if image_embedding == "none":
-        return "no picture embedding (the model takes none, or it is switched off)"
-    if clip_vision is None:
-        return "no picture embedding (CLIP vision isn't connected; Wan 2.2 I2V needs none, Wan 2.1 I2V does)"
-    if image_embedding == "released" and noise_seed == SEED_UNKNOWN:
-        return "picture embedding released, with seed 0 because noise_seed is not set"
-    return f"picture embedding {image_embedding}"
-
-
-class EgoXPrompt(io.ComfyNode):
-    """The take's prompt, either section of it rewritten by hand, and a negative prompt."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXPrompt",
-            display_name="EgoX Prompt",
-            category="EgoX/model",
-            description="Joins what the exo camera sees and what the wearer sees into the prompt that the model was "
-                        "trained on. Parentheses stay plain characters.",
-            inputs=[
-                io.String.Input("prompt", default="", multiline=True, optional=True,
-                                tooltip="The take's prompt (from Ego Pose Input), with both sections."),
-                io.String.Input("exo_view", default="", multiline=True,
-                                tooltip="What the exo camera sees. Not empty: replaces the take's [Exo view] section."),
-                io.String.Input("ego_view", default="", multiline=True,
-                                tooltip="What the wearer sees and does. Not empty: replaces the [Ego view] section."),
-                io.String.Input("negative", default=DEFAULT_NEGATIVE, multiline=True,
-                                tooltip="What should not be seen; without effect at cfg 1."),
-            ],
-            outputs=[
-                io.String.Output(display_name="positive", tooltip="For the text encoder."),
-                io.String.Output(display_name="negative", tooltip="For the other text encoder."),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, exo_view, ego_view, negative, prompt="") -> io.NodeOutput:
-        exo, ego = split_sections(prompt)
-        positive = join_sections(exo_view.strip() or exo, ego_view.strip() or ego)
-        return io.NodeOutput(*(escape_emphasis(clean_prompt(text)) for text in (positive, negative)))

@@ -9,7 +9,7 @@ from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
-from ..egox_core.wan.canvas import crop_ego
+from ..egox_core.wan.canvas import ego_half
 from .host.progress import host_progress
 from .host.vae import TILE_TOOLTIP, decode_video
 from .io_types import EgoXTrajectory
@@ -91,9 +91,3 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         text = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
         return io.NodeOutput(frames, mask, ui=preview_ui("compare", streams, text=text, fps=fps))
-
-
-def ego_half(samples: torch.Tensor) -> torch.Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
-    """The ego part of a latent: itself if square, else its right square (the ego picture is as wide as it is high)."""
-    height, width = samples.shape[-2:]
-    return crop_ego(samples, width - height) if width > height else samples

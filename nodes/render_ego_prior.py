@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.previews.maps import coverage_preview, covered_share, depth_preview, depth_scale
-from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, prior_preset
-from ..egox_core.prior.render import render_ego_prior
+from ..egox_core.previews.maps import coverage_preview, covered_share, ego_depth_preview
+from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, adjusted_preset
+from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
-from ..egox_core.types import DepthVideo, EgoPrior
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.previews import Stream, clip_fps, preview_ui
@@ -73,7 +70,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
     @classmethod
     def execute(cls, trajectory, size, preset, dynamic, radius, edge_filter, near, far, background, scene=None,
                 exo_images=None, depth=None) -> io.NodeOutput:
-        options = chosen_options(preset, dynamic, radius, edge_filter, near, far, background)
+        options = adjusted_preset(preset, dynamic=None if dynamic == PRESET else dynamic, radius_px=radius,
+                                  max_edge=edge_filter, near_m=near, far_m=far, grey=background)
         progress = host_progress()
         if scene is None:
             if exo_images is None or depth is None:
@@ -86,43 +84,11 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %"
         if not bool(prior.coverage.any()):
             text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
-        depth_picture, legend = preview(prior)
+        depth_picture, legend = ego_depth_preview(prior)
         shown = preview_ui("prior", [
             Stream(name="prior", label="prior", frames=prior.rgb),
             Stream(name="coverage", label="coverage", frames=coverage_preview(prior.rgb, prior.coverage)),
             Stream(name="depth", label="depth", frames=depth_picture, legend=legend),
         ], text=text, fps=clip_fps(trajectory.times_s), progress=progress,
             curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)})
-        return io.NodeOutput(prior.rgb, coverage, depth_picture, as_depth_video(prior), ui=shown)
-
-
-def chosen_options(preset: str, dynamic: str, radius: float, edge_filter: float, near: float, far: float,
-                   background: float) -> PriorOptions:
-    """The preset with the widgets that say otherwise."""
-    options = prior_preset(preset)
-    if radius < 0:
-        raise EgoXInputError("point radius", got=f"{radius} px", expected="0 (the preset's) or more",
-                             fix="give a radius in px of a picture 448 high")
-    if radius:
-        name = "radius_px" if options.splat.style == "composite" else "max_size_px"
-        options = replace(options, splat=replace(options.splat, **{name: radius}))
-    if edge_filter:
-        options = replace(options, max_edge=edge_filter)
-    if dynamic != PRESET:
-        options = replace(options, dynamic=dynamic)
-    return replace(options, near_m=near, far_m=far, background=(background,) * 3)
-
-
-def preview(prior: EgoPrior) -> tuple[Tensor, dict[str, Any] | None]:
-    """Its depth in colour [T, H, W, 3] and the legend; black, without one, where nothing at all was seen."""
-    if not bool(prior.coverage.any()):
-        return prior.rgb * 0, None
-    scale = depth_scale(prior.depth_m)
-    return depth_preview(prior.depth_m, scale), scale.legend()
-
-
-def as_depth_video(prior: EgoPrior) -> DepthVideo:
-    """The ego view's depth as any other depth: its camera is the ego camera, its pose one a frame."""
-    trajectory = prior.trajectory
-    return DepthVideo(depth_m=prior.depth_m, camera=trajectory.camera, exo_w2c=trajectory.w2c[:len(prior.depth_m)],
-                      times_s=trajectory.times_s[:len(prior.depth_m)])
+        return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=shown)

@@ -1,23 +1,18 @@
-"""Build Scene: exo frames and depth become points; no ego pose is needed.
-
-Fuse Scenes: several exo cameras of one event become one scene.
-
-Scene to Point Cloud: the scene as a PLY file, for the host's preview and save nodes and for other programs.
+"""The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse Scenes joins the exo
+cameras of one event; Scene to Point Cloud gives a PLY file for the host's nodes and for other programs.
 """
 
 from __future__ import annotations
 
 import io as bytes_io
-from dataclasses import replace
 
 from comfy_api.latest import Types, io, ui
 
-from ..egox_core.depth.resample import fit_host_mask
+from ..egox_core.depth.resample import with_host_masks
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
 from ..egox_core.scene.fusion import fuse_scenes
 from ..egox_core.scene.points import scene_points, write_ply
-from ..egox_core.types import DepthVideo
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 
@@ -53,20 +48,10 @@ class EgoXBuildScene(io.ComfyNode):
     @classmethod
     def execute(cls, exo_images, depth, moving, edge_filter, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
         options = SceneOptions(dynamic=moving, max_edge=edge_filter)
-        depth = with_masks(depth, dynamic_mask, sky_mask)
+        depth = with_host_masks(depth, dynamic=dynamic_mask, sky=sky_mask)
         scene = build_scene(exo_images[..., :3].cpu(), depth, options, progress=host_progress())
         text = f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
         return io.NodeOutput(scene, ui=ui.PreviewText("\n".join([text, *scene.notes])))
-
-
-def with_masks(depth: DepthVideo, dynamic_mask, sky_mask) -> DepthVideo:
-    """The depth with the host's masks in place of its own; an empty or missing one leaves it as it is."""
-    frames, height, width = depth.depth_m.shape
-    for name, mask in (("dynamic", dynamic_mask), ("sky", sky_mask)):
-        fitted = None if mask is None else fit_host_mask(mask, frames, height, width, f"{name} mask")
-        if fitted is not None:
-            depth = replace(depth, **{name: fitted})
-    return depth
 
 
 class EgoXFuseScenes(io.ComfyNode):

@@ -211,3 +211,22 @@ def fit_host_mask(
 def mask_share(mask: Tensor | None) -> float:
     """Share of the pixels that are marked, 0...1."""
     return 0.0 if mask is None else float(torch.count_nonzero(mask)) / mask.numel()
+
+
+def with_host_masks(
+    depth: DepthVideo,
+    *,
+    dynamic: Tensor | None = None,  # [B, h, w] host MASK
+    sky: Tensor | None = None,  # [B, h, w] host MASK
+) -> DepthVideo:
+    """The depth with the host's masks in place of its own; an empty or missing one leaves its own.
+
+    Raises:
+        EgoXInputError: as :func:`fit_host_mask`.
+    """
+    frames, height, width = depth.depth_m.shape
+    for name, mask in (("dynamic", dynamic), ("sky", sky)):
+        fitted = None if mask is None else fit_host_mask(mask, frames, height, width, f"{name} mask")
+        if fitted is not None:
+            depth = replace(depth, **{name: fitted})
+    return depth

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,20 @@ class AttentionRecord:
     options: GgaOptions | None
     guided: bool  # whether the geometry acted in this call
     latent_frames: tuple[int, ...]  # of the clip; all of them, or those of a context window
+
+    @classmethod
+    def of_call(
+        cls,
+        q: Tensor,  # [tokens, heads, d]
+        k: Tensor,  # [tokens, heads, d]
+        grid: tuple[int, int, int, int],  # (t, h, w_exo, w_ego) in tokens
+        **fields: Any,  # the other fields but heads
+    ) -> AttentionRecord:
+        """Copies on the CPU that share nothing with the model's tensors, which it may overwrite."""
+        t, h, w_exo, w_ego = grid
+        q_ego = q.unflatten(0, (t * h, w_exo + w_ego))[:, w_exo:].flatten(0, 1)
+        q_ego, keys = (x.flatten(1).detach().to("cpu", copy=True).contiguous() for x in (q_ego, k))
+        return cls(q_ego=q_ego, k=keys, heads=q.shape[1], grid=grid, **fields)
 
     @property
     def has_bias(self) -> bool:
@@ -129,3 +144,15 @@ def _weight(geometry: GgaGeometry, query: int) -> Tensor:  # [tokens]
     frame, place = divmod(query, h * w_ego)
     cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, place]).clamp(-1, 1)
     return torch.where(geometry.key_trust > 0, 1 + cos, torch.nan)
+
+
+def from_start(what: str, number: int, count: int, of: str) -> int:
+    """``number`` counted from the start; negative ones count from the end.
+
+    Raises:
+        EgoXInputError: outside.
+    """
+    if not -count <= number < count:
+        raise EgoXInputError(what, got=number, expected=f"0 to {count - 1} ({of}), or -1 for the last",
+                             fix=f"choose another {what} in EgoX Attention Capture")
+    return number % count

@@ -5,7 +5,7 @@ The first three families stand in the column order of the paper's Table 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,3 +135,9 @@ def of_family(*families: Family) -> Sequence[Metric]:
 
 
 _BY_KEY = {m.key: m for m in METRICS}
+
+
+def metric_lines(values: Mapping[str, float | None]) -> str:
+    """The values that there are, one a line, in column order and with their meaning."""
+    return "\n".join(f"{m.heading}: {values[m.key]:.{m.digits}f}" + (f"  ({m.meaning})" if m.meaning else "")
+                     for m in METRICS if values.get(m.key) is not None)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import EgoXInputError
 from ..gga.record import AttentionRecord, AttentionRows, exo_part
-from ..sizes import FRAMES_PER_LATENT
+from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP
 from .maps import colour_stops, colour_table
 
 MIN_TILE = 480  # px of width: smaller pictures are enlarged, or the labels would not fit
@@ -105,6 +106,60 @@ def attention_grid(
 def frame_of_latent(latent_frame: int) -> int:
     """The video frame whose pose and picture stand for a latent frame."""
     return FRAMES_PER_LATENT * latent_frame
+
+
+def check_attention_pictures(
+    record: AttentionRecord,
+    exo_images: Tensor,  # [T, H, W, 3]
+    ego_images: Tensor,  # [T, H, W_ego, 3]
+) -> None:
+    """Refuse pictures that aren't those of the captured canvas.
+
+    Raises:
+        EgoXInputError: other sizes.
+    """
+    _, h, w_exo, w_ego = record.grid
+    for name, pictures, w in (("exo_images", exo_images, w_exo), ("ego_images", ego_images, w_ego)):
+        if tuple(pictures.shape[1:3]) != (PIXEL_STEP * h, PIXEL_STEP * w):
+            raise EgoXInputError(name, got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
+                                 expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
+                                 fix="connect Load Exo Video and Decode Ego Half (view fisheye) of the same graph")
+
+
+def check_shown_frames(
+    frames: Sequence[int],
+    exo_images: Tensor,  # [T, H, W, 3]
+    ego_images: Tensor,  # [T, H, W_ego, 3]
+) -> None:
+    """Refuse frame numbers that one of the clips does not reach.
+
+    Raises:
+        EgoXInputError: too few pictures.
+    """
+    count = min(len(exo_images), len(ego_images))
+    if max(frames) >= count:
+        raise EgoXInputError("frame", got=max(frames), expected=f"0 to {count - 1}",
+                             fix="connect as many exo and ego frames as were sampled")
+
+
+def attention_report(
+    record: AttentionRecord,
+    rows: AttentionRows,
+    head: int | None = None,  # None: the mean over all
+) -> str:
+    """Where the record is from, and how much of the attention the exo half gets."""
+    heads = f"mean of {record.heads} heads" if head is None else f"head {head}"
+    lines = [f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
+             f"{record.blocks}, {heads}"]
+    for name, row in (("with GGA", rows.guided), ("without GGA", rows.without)):
+        if row is not None:
+            lines.append(f"{name}: exo half {sum(exo_share(r, record.grid) for r in row) / len(row):.1%} of the "
+                         "attention")
+    if rows.guided is None:
+        lines.append("The model is patched without geometry (λ_g 0 or mode off): nothing to compare with.")
+    elif not record.guided:
+        lines.append("The geometry does not act in this step and block: 'with GGA' is what it would do.")
+    return "\n".join(lines)
 
 
 def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..types import EgoPrior
 
 STOPS = 16
 SAMPLE = 200_000
@@ -125,3 +126,11 @@ def coverage_preview(
 def covered_share(coverage: Tensor) -> list[float]:  # [T, H, W] bool
     """Percent of each frame that a point covers."""
     return (100 * coverage.float().mean(dim=(1, 2))).tolist()
+
+
+def ego_depth_preview(prior: EgoPrior) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3], legend
+    """The prior's depth in colour with its legend; black and without one where nothing at all was seen."""
+    if not bool(prior.coverage.any()):
+        return prior.rgb * 0, None
+    scale = depth_scale(prior.depth_m)
+    return depth_preview(prior.depth_m, scale), scale.legend()

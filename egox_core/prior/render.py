@@ -14,7 +14,7 @@ from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 from ..scene.points import join, select, to_device
 from ..trajectory.poses import camera_centre, compose, invert, validate_w2c
-from ..types import CameraTrajectory, EgoPrior, MovingPoints, PointCloud, PointSet
+from ..types import CameraTrajectory, DepthVideo, EgoPrior, MovingPoints, PointCloud, PointSet
 from .drawing import draw_points
 from .inpaint import fade_holes
 from .options import PriorOptions, prior_preset
@@ -64,6 +64,13 @@ def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: Pri
     ego_from_frame = ego_from_scene(scene, trajectory)
     check_scene(scene)
     return _frames(scene, trajectory.camera, ego_from_frame, options, progress)
+
+
+def ego_depth(prior: EgoPrior) -> DepthVideo:
+    """The prior's depth as any other depth: its camera is the ego camera, with a pose a frame."""
+    trajectory, count = prior.trajectory, len(prior.depth_m)
+    return DepthVideo(depth_m=prior.depth_m, camera=trajectory.camera, exo_w2c=trajectory.w2c[:count],
+                      times_s=trajectory.times_s[:count])
 
 
 def check_scene(scene: PointCloud) -> None:

@@ -59,19 +59,19 @@ def test_rows_are_those_of_the_full_matrix(rig, calls) -> None:
     # Two blocks a step; cond and uncond of equal length are stacked, uncond first (HOST facts).
     call = calls[1 * 2 + BLOCK]
     assert call["q"].shape[0] == 2
-    core = {name: model_rig.core(rig.pack, name) for name in ("attention_rows", "gga_bias")}
-    bias = core["gga_bias"].dense_bias(record.geometry, record.options, torch.float64)
+    core = {name: model_rig.core(rig.pack, name) for name in ("gga.record", "gga.bias")}
+    bias = core["gga.bias"].dense_bias(record.geometry, record.options, torch.float64)
     guided, plain = full_matrix(call, 1, bias), full_matrix(call, 1, None)
     t, h, w_exo, w_ego = record.grid
     ego = torch.arange(record.k.shape[0]).view(t * h, w_exo + w_ego)[:, w_exo:].flatten()
-    rows = core["attention_rows"].attention_rows(record, range(len(ego)))
+    rows = core["gga.record"].attention_rows(record, range(len(ego)))
     # Float32 sums of 36 terms against float64 ones.
     assert torch.allclose(rows.guided.double(), guided.mean(0)[ego], atol=1e-6)
     assert torch.allclose(rows.without.double(), plain.mean(0)[ego], atol=1e-6)
     assert float((rows.guided - rows.without).abs().max()) > 1e-3, "the geometry must show"
     # A head's row times the values is what the model itself computed there.
     for head in range(record.heads):
-        row = core["attention_rows"].attention_rows(record, range(len(ego)), head).guided
+        row = core["gga.record"].attention_rows(record, range(len(ego)), head).guided
         size = call["v"].shape[-1] // call["heads"]
         part = slice(head * size, (head + 1) * size)
         # The model's own attention runs in its dtype.
@@ -81,8 +81,8 @@ def test_rows_are_those_of_the_full_matrix(rig, calls) -> None:
 def test_the_weight_is_one_plus_the_cosine(rig) -> None:
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
-    record, gga = attention.record, model_rig.core(rig.pack, "gga_bias")
-    rows = model_rig.core(rig.pack, "attention_rows")
+    record, gga = attention.record, model_rig.core(rig.pack, "gga.bias")
+    rows = model_rig.core(rig.pack, "gga.record")
     query = rows.ego_query(record, 20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
     assert query == (2 * h + 0) * w_ego + 1

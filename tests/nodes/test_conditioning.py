@@ -75,8 +75,8 @@ def test_refused_before_the_vae_runs(pack, change: dict, words: str) -> None:
 
 
 def test_longer_prior_is_cut(pack) -> None:
-    _, conditioning = node(pack)
-    frames, prior = conditioning.check_pictures(torch.rand(9, 32, 64, 3), torch.rand(13, 32, 32, 3))
+    canvas = importlib.import_module(f"{pack.__name__}.egox_core.wan.canvas")
+    frames, prior = canvas.check_pictures(torch.rand(9, 32, 64, 3), torch.rand(13, 32, 32, 3))
     assert (frames, len(prior)) == (9, 9)
 
 
