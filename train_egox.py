@@ -5,36 +5,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 
+from egox_core.cli.progress_line import ProgressLine
 from egox_core.cli.train import COMMANDS
 from egox_core.errors import EgoXInputError
-
-
-class ProgressLine:
-    """Progress with the time left, on one line of the console (on lines of their own where it is no terminal)."""
-
-    def __init__(self) -> None:
-        self.started, self.first, self.shown = time.monotonic(), None, 0.0
-        self.terminal = sys.stderr.isatty()
-
-    def __call__(self, done: int, total: int, stage: str) -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first = done - 1
-        if done < total and now - self.shown < (0.2 if self.terminal else 15.0):
-            return
-        self.shown = now
-        rate = (now - self.started) / max(1, done - self.first)
-        left = f", {_span(rate * (total - done))} left" if done < total else f" in {_span(now - self.started)}"
-        line = f"[{done}/{total}] {stage}{left}"
-        print(f"\r{line:<100}" if self.terminal else line, end="" if self.terminal and done < total else "\n",
-              file=sys.stderr, flush=True)
-
-
-def _span(seconds: float) -> str:
-    seconds = round(seconds)
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from egox_core.cli.progress_line import ProgressLine
 from egox_core.synthetic import SyntheticSpec, make_take, write_take
 from egox_core.video.writer import QUALITY
 from tools.setup.layout import REPO_ROOT
@@ -55,12 +56,8 @@ def main() -> int:
     spec = sample.spec if options.seed is None else replace(sample.spec, seed=options.seed)
     folder = options.out or REPO_ROOT / "sample" / options.name
 
-    def show(done: int, total: int, stage: str) -> None:
-        print(f"\r{stage}: {done}/{total}", end="", flush=True)
-
-    write_take(make_take(spec, show), folder, quality=sample.quality)
+    write_take(make_take(spec, ProgressLine()), folder, quality=sample.quality)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    print()
     for name, size in sizes.items():
         print(f"{name:24s} {size / 1000:8.0f} kB")
     print(f"{'together':24s} {sum(sizes.values()) / 1000:8.0f} kB in {folder}")

@@ -2,8 +2,6 @@
 
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the same functions as
 the nodes.
-
-How much memory this process has used at most.
 """
 
 from __future__ import annotations
@@ -33,6 +31,7 @@ from ..scene.build import build_scene
 from ..scene.points import scene_points, write_ply
 from ..takes.take import load_take
 from ..video.writer import write_video
+from .progress_line import ProgressLine
 
 
 def peak_memory_bytes() -> int | None:
@@ -82,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def render_take(args: argparse.Namespace) -> dict:
     """All stages; returns the report that it has written."""
-    show = Bar()
+    show = ProgressLine()
     started = time.perf_counter()
     seconds: dict[str, float] = {}
 
@@ -135,18 +134,6 @@ def _pictures(rendered: Iterator[PriorFrame], masks: FrameStore, shares: list[fl
         shares.append(float(frame.coverage.float().mean()))
         yield frame.rgb
 
-
-class Bar:
-    """Progress on a terminal: one line a stage, rewritten; silent where the output goes to a file."""
-
-    def __init__(self) -> None:
-        self._live, self._stage = sys.stderr.isatty(), ""
-
-    def __call__(self, done: int, total: int, stage: str) -> None:
-        if not self._live:
-            return
-        end = "\n" if done >= total else ""
-        print(f"\r{stage}: {done}/{total}   ", end=end, file=sys.stderr, flush=True)
 
 if __name__ == "__main__":
     raise SystemExit(main())

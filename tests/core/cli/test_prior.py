@@ -87,10 +87,10 @@ from dataclasses import replace
 import numpy as np
 sys.path.insert(0, {root!r})
 torch.set_num_threads(1)
-from egox_core.cameras import CameraModel
-from egox_core.ego_prior import iter_ego_prior
-from egox_core.pointcloud import build_scene
-from egox_core.prior_presets import prior_preset
+from egox_core.cameras.model import CameraModel
+from egox_core.prior.options import prior_preset
+from egox_core.prior.render import iter_ego_prior
+from egox_core.scene.build import build_scene
 from egox_core.types import CameraTrajectory, DepthVideo
 
 count, height, width = int(sys.argv[1]), 120, 208

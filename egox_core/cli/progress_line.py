@@ -1,0 +1,39 @@
+"""Progress on the console, for every command that runs in a shell."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class ProgressLine:
+    """A :data:`~egox_core.progress.Progress` with the time left, on one line of the console.
+
+    Where the output is no terminal, a line of its own now and then. Time is counted anew for every piece of work: one
+    that steps back or has another total.
+    """
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.total, self.done = -1, 0
+        self.started, self.first, self.shown = 0.0, 0, 0.0
+
+    def __call__(self, done: int, total: int, stage: str) -> None:
+        now = time.monotonic()
+        if total != self.total or done < self.done:
+            self.total, self.started, self.first = total, now, max(done - 1, 0)
+            self.shown = float("-inf") if self.terminal else now
+        self.done = done
+        if done < total and now - self.shown < (0.2 if self.terminal else 15.0):
+            return
+        self.shown = now
+        rate = (now - self.started) / max(1, done - self.first)
+        left = f", {_span(rate * (total - done))} left" if done < total else f" in {_span(now - self.started)}"
+        line = f"[{done}/{total}] {stage}{left}"
+        print(f"\r{line:<100}" if self.terminal else line, end="" if self.terminal and done < total else "\n",
+              file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    seconds = round(seconds)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
