@@ -5,8 +5,9 @@ WEB_DIRECTORY = "./web/js"
 
 async def comfy_entrypoint():
     """Give the host the pack's extension; imported only here, so that tools import the repository without a host."""
-    from .nodes import EgoXExtension
-    from .nodes.host.paths import add_model_folders
+    from .nodes.host.names import say_missing
 
-    add_model_folders()
+    say_missing()  # before the imports below, which such a host may fail
+    from .nodes.extension import EgoXExtension
+
     return EgoXExtension()

@@ -11,7 +11,7 @@ def test_entrypoint_gives_the_extension(pack) -> None:
     with ThreadPoolExecutor(1) as pool:
         extension = pool.submit(lambda: asyncio.run(pack.comfy_entrypoint())).result()
         listed = pool.submit(lambda: asyncio.run(extension.get_node_list())).result()
-    assert tuple(listed) == pack.nodes.NODES
+    assert tuple(listed) == pack.nodes.extension.NODES
 
 
 def test_pack_is_one_package(pack) -> None:

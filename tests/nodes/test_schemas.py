@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="module")
 def schemas(pack):
     """(class, finalised schema) of every node in the pack."""
-    return [(node, node.GET_SCHEMA()) for node in pack.nodes.NODES]
+    return [(node, node.GET_SCHEMA()) for node in pack.nodes.extension.NODES]
 
 
 def inputs_of(schema):

@@ -40,14 +40,20 @@ def import_host(root: Path, base: Path, **options: Any) -> None:
         raise ImportError("the pack's folder `nodes` was imported before the host's nodes.py")
 
 
-def load_pack(name: str = "egox_pack") -> ModuleType:
-    """Import the repository root as package ``name``, as the host does, and its nodes."""
+def load_root(name: str) -> ModuleType:
+    """Import the repository root as package ``name``, as the host does. Nothing of the pack is imported yet."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, REPO_ROOT / "__init__.py",
                                                       submodule_search_locations=[str(REPO_ROOT)])
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
-        importlib.import_module(f"{name}.nodes")
-        importlib.import_module(f"{name}.egox_core")
     return sys.modules[name]
+
+
+def load_pack(name: str = "egox_pack") -> ModuleType:
+    """The same, and its nodes."""
+    root = load_root(name)
+    importlib.import_module(f"{name}.nodes.extension")
+    importlib.import_module(f"{name}.egox_core")
+    return root

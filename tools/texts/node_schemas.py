@@ -40,7 +40,7 @@ class NodeSchema:
 
 def node_schemas(pack: ModuleType) -> list[NodeSchema]:
     """All nodes of the imported pack, in the order in which it lists them."""
-    return [_node_schema(node.GET_SCHEMA()) for node in pack.nodes.NODES]
+    return [_node_schema(node.GET_SCHEMA()) for node in pack.nodes.extension.NODES]
 
 
 def pack_schemas() -> list[NodeSchema]:
