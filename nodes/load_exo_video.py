@@ -87,7 +87,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
     def execute(cls, file, start_frame, frame_count, target_fps, resize, width, height, video=None) -> io.NodeOutput:
         options = {"start_frame": start_frame, "frame_count": frame_count, "target_fps": target_fps, "resize": resize,
                    "width": width, "height": height}
-        if video is not None and not isinstance(video, InputImpl.VideoFromFile):
+        if video is not None and (not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)):
             images, sound, selection = _from_memory(video, options)
         else:
             if video is None:
@@ -97,6 +97,18 @@ class EgoXLoadExoVideo(io.ComfyNode):
             images, sound, selection = _from_file(source, window, options)
         audio = None if sound is None else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
         return io.NodeOutput(images, audio, selection.fps, selection)
+
+
+def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
+    """Whether a host node has cropped or resized the video: then its file still holds the whole picture.
+
+    Hosts from 0.35 on put such edits on a VIDEO and carry them out when its frames are asked for.
+    """
+    if hasattr(video, "has_pending_frame_edits"):
+        return video.has_pending_frame_edits()
+    if not hasattr(video, "as_cropped"):
+        return False
+    return video.get_dimensions() != InputImpl.VideoFromFile(video.get_stream_source()).get_dimensions()
 
 
 def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
@@ -123,4 +135,12 @@ def _from_memory(video, options: dict) -> tuple:
     selection: FrameSelection = select_frames(
         held_info(parts.images, float(parts.frame_rate), sound is not None), **options)
     images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
-    return images, trim_sound(sound, selection), selection
+    sound = trim_sound(sound, selection)
+    if isinstance(video, InputImpl.VideoFromFile):
+        # Its frames begin at the trim; poses, which know nothing of it, are found by the file's own indices and times.
+        source, window = _stream_source(video)
+        info = probe_video(source)
+        _, first = trim_info(info, *window)
+        selection = replace(selection, source_indices=selection.source_indices + first,
+                            times_s=selection.times_s + info.times_s[first])
+    return images, sound, selection
