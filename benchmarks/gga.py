@@ -43,7 +43,7 @@ ERROR_ROWS = 32
 class Case:
     """Tensors of one attention call."""
 
-    q: Tensor  # [1, tokens, heads * dim]
+    q: Tensor  # [B, tokens, heads * dim]
     k: Tensor
     v: Tensor
     heads: int
@@ -51,7 +51,7 @@ class Case:
 
 
 def make_case(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: torch.dtype,
-              device: torch.device) -> Case:
+              device: torch.device, batch: int = 1) -> Case:
     """Unit normal q, k, v (what the model's norms leave) and random unit directions."""
     t, h, w_exo, w_ego = latents
     generator = torch.Generator().manual_seed(0)
@@ -63,7 +63,7 @@ def make_case(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: t
         return coarse.repeat_interleave(2, -3).repeat_interleave(2, -2)
 
     geometry = tokens_from_latents(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2)).to(device)
-    q, k, v = (torch.randn(1, geometry.tokens, heads * dim, generator=generator, dtype=torch.float32)
+    q, k, v = (torch.randn(batch, geometry.tokens, heads * dim, generator=generator, dtype=torch.float32)
                .to(device=device, dtype=dtype) for _ in range(3))
     return Case(q=q, k=k, v=v, heads=heads, geometry=geometry)
 
@@ -104,28 +104,37 @@ def in_turns(works: dict[str, Callable[[], object]], device: torch.device, round
     return best
 
 
-def row_error(case: Case, options: GgaOptions | None, out: Tensor) -> float:
-    """Error of sampled ego rows against float64, as a share of their size (both root mean square).
-
-    Without bias where ``options`` is None. A share, because bias sharpens attention and so enlarges what it gives.
-    """
+def exact_rows(case: Case, options: GgaOptions | None) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
+    """Sampled ego tokens of three frames, and their attention in float64; without bias where ``options`` is None."""
     geometry, heads = case.geometry, case.heads
     t, h, w_exo, w_ego = geometry.grid
     generator = torch.Generator().manual_seed(1)
-    wrong = size = 0.0
-    k, v = (x[0].double().unflatten(-1, (heads, -1)).transpose(0, 1) for x in (case.k, case.v))
-    for frame in {0, t // 2, t - 1}:
-        picked = torch.randperm(h * w_ego, generator=generator)[:ERROR_ROWS].to(case.q.device)
-        tokens = frame * h * (w_exo + w_ego) + picked // w_ego * (w_exo + w_ego) + w_exo + picked % w_ego
-        q = case.q[0, tokens].double().unflatten(-1, (heads, -1)).transpose(0, 1)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        if options is not None:
-            cos = geometry.query_dirs[frame, picked].double() @ geometry.key_dirs[frame].double().T
-            scores = scores + bias_from_cosine(cos, geometry.key_trust > 0, options)
-        exact = (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
-        wrong += float((out[0, tokens].double() - exact).square().sum())
-        size += float(exact.square().sum())
-    return math.sqrt(wrong / size)
+    every: list[Tensor] = []
+    rows: list[list[Tensor]] = []
+    picked = [(frame, torch.randperm(h * w_ego, generator=generator)[:ERROR_ROWS].to(case.q.device))
+              for frame in sorted({0, t // 2, t - 1})]
+    for frame, ego in picked:
+        every.append(frame * h * (w_exo + w_ego) + ego // w_ego * (w_exo + w_ego) + w_exo + ego % w_ego)
+    for q_all, k_all, v_all in zip(case.q, case.k, case.v, strict=True):  # one of the batch at a time: float64 is large
+        k, v = (x.double().unflatten(-1, (heads, -1)).transpose(0, 1) for x in (k_all, v_all))
+        rows.append([])
+        for (frame, ego), tokens in zip(picked, every, strict=True):
+            q = q_all[tokens].double().unflatten(-1, (heads, -1)).transpose(0, 1)
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            if options is not None:
+                cos = geometry.query_dirs[frame, ego].double() @ geometry.key_dirs[frame].double().T
+                scores = scores + bias_from_cosine(cos, geometry.key_trust > 0, options)
+            rows[-1].append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
+    return torch.cat(every), torch.stack([torch.cat(one) for one in rows])
+
+
+def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
+    """Error of a result [B, tokens, heads * dim] in the rows of :func:`exact_rows`, as a share of their size.
+
+    Both are root mean squares. A share, because bias sharpens attention and so enlarges what it gives.
+    """
+    tokens, rows = exact
+    return float((out[:, tokens].double() - rows).square().sum().div(rows.square().sum()).sqrt())
 
 
 def run(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: torch.dtype, device: torch.device,
@@ -157,8 +166,8 @@ def run(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: torch.d
         best = min(timed, key=timed.get)
         memory = {"plain": peak_tensor_bytes(lambda: plain(q, k, v, heads), device),
                   "biased": peak_tensor_bytes(lambda: biased(best), device)}
-        errors = {"plain": row_error(case, None, plain(q, k, v, heads)),
-                  "biased": row_error(case, options, biased(best))}
+        errors = {"plain": row_error(plain(q, k, v, heads), exact_rows(case, None)),
+                  "biased": row_error(biased(best), exact_rows(case, options))}
         auto = gga_attention(q, k, v, heads, case.geometry, options, plain=plain)
         agreement = float((auto.float() - biased(best).float()).abs().max())
     error_holds = errors["biased"] <= SMALLER_ERROR * errors["plain"]

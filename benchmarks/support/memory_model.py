@@ -12,9 +12,12 @@ Check it against a measured run with ``benchmarks/train_memory.py``, which can d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from egox_core.errors import EgoXInputError
-from egox_core.train.config import TrainConfig
+
+if TYPE_CHECKING:  # a Python with torch alone can predict too
+    from egox_core.train.config import TrainConfig
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible

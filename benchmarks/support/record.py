@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -36,6 +37,23 @@ def machine() -> dict[str, Any]:
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name(0)
     return facts
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Operations a second of one large matrix product in the compute dtype: what the FLOP limit is reckoned with."""
+    on_gpu = device.type == "cuda"
+    n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        a @ b
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
 
 
 def versions() -> dict[str, str]:

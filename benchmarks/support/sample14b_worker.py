@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.support.record import matrix_rate
 from tools.rigs.model_rig import core
 from tools.rigs.pack_in_process import import_host, load_pack
 from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS, Clip, wan_model
@@ -26,7 +27,8 @@ GB = 1e9
 CAP_MARGIN_GIB = 1.0
 """What the device holds beside torch's tensors (context, libraries), which a card of that size would hold too."""
 SCHEMES = ("plain", "ours", "released")
-WEIGHTS = {"bfloat16": torch.bfloat16, "float8": torch.float8_e4m3fn, "float32": torch.float32}
+WEIGHTS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float8": torch.float8_e4m3fn,
+           "float32": torch.float32}
 RESULT = "EGOX_RESULT "
 
 
@@ -75,7 +77,9 @@ def random_model(size: str, weights: str) -> Any:
     import comfy.model_patcher
 
     device = comfy.model_management.get_torch_device()
-    compute = torch.bfloat16 if device.type == "cuda" else torch.float32
+    # On a GPU 16-bit weights compute as they are; others in bfloat16.
+    computes_itself = weights in ("bfloat16", "float16")
+    compute = torch.float32 if device.type != "cuda" else WEIGHTS[weights] if computes_itself else torch.bfloat16
     model = wan_model(size, "cpu", WEIGHTS[weights], compute)
     generator = torch.Generator(device=device).manual_seed(0)
     with torch.no_grad():
@@ -159,23 +163,6 @@ def timed_run(patched: Any, clip: Clip, steps: int) -> dict[str, Any]:
     return {"seconds": statistics.median(forwards), "all_seconds": forwards, "finite": bool(out.isfinite().all()),
             "peak_gb": torch.cuda.max_memory_allocated(device) / GB if on_gpu else None,
             "reserved_gb": torch.cuda.max_memory_reserved(device) / GB if on_gpu else None}
-
-
-def matrix_rate(device: torch.device) -> float:
-    """Operations a second of one large matrix product in the compute dtype: what the FLOP limit is reckoned with."""
-    on_gpu = device.type == "cuda"
-    n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(10):
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        a @ b
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
 
 
 def decode_seconds(size: str) -> dict[str, float]:

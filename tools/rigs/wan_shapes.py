@@ -12,8 +12,6 @@ from torch import Tensor
 
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames
 
-from .model_rig import core
-
 SIZES: Mapping[str, Mapping[str, int]] = {
     "14b": {"dim": 5120, "num_heads": 40, "num_layers": 40, "ffn_dim": 13824, "freq_dim": 256, "text_dim": 4096},
     "small": {"dim": 256, "num_heads": 2, "num_layers": 2, "ffn_dim": 512, "freq_dim": 64, "text_dim": 128},
@@ -75,6 +73,8 @@ def parameter_bytes(model: Any) -> int:
 
 def released_lora(pack: ModuleType, model: Any, rank: int = RELEASED_RANK) -> dict[str, Tensor]:
     """A complete LoRA file in the released naming for this model, without memory: q, k, v, o of both attentions."""
+    from .model_rig import core  # the shapes alone need torch and nothing else
+
     keys = core(pack, "wan.lora_keys")
     file: dict[str, Tensor] = {}
     for name, weight in model.diffusion_model.named_parameters():
