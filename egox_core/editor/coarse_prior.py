@@ -1,7 +1,7 @@
 """One pose of the ego prior, small and at once: what the pose editor shows while the camera is moved.
 
-Drawn like the released prior (fading discs), with fewer layers; points are thinned once and kept in random order, so
-that any first part of them is an even thinning of the whole. Those that the released renderer takes come first.
+Drawn like the released prior (fading discs), with fewer layers. Points are thinned once and stored in random order, so
+that the first N of them thin the whole evenly. Those that the released renderer takes come first.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from ..prior.drawing import MARGIN_PX, MIN_Z_M
 from ..prior.options import prior_preset
 from ..prior.splat_points import ScreenPoints, SplatOptions
 from ..prior.splat_torch import splat_torch
+from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 
 MAX_POINTS = 300_000
+"""``bench editor`` holds a picture of that many to 100 ms."""
+PREVIEW_SIZE = REFERENCE_SIZE // 2
+"""Side of the picture, px."""
 LAYERS = 6
-"""Of the 20 that the released preset lays over each other; the rest lies behind what hardly lets light through."""
+"""Of the released preset's 20: six discs let through so little light that the rest hardly shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +33,13 @@ class CoarsePoints:
 
     xyz: Tensor  # [N, 3] float32, metres, scene frame
     rgb: Tensor  # [N, 3] uint8
-    released: int  # the first so many are those that the released renderer takes
+    released: int  # how many at the front are those that the released renderer takes
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
 
     def first(self, count: int) -> CoarsePoints:
-        """The first so many."""
+        """The first ``count`` points."""
         return CoarsePoints(xyz=self.xyz[:count], rgb=self.rgb[:count], released=min(self.released, count))
 
     def packed(self) -> bytes:
@@ -44,7 +48,7 @@ class CoarsePoints:
 
 
 def coarse_points(points: PointSet, most: int = MAX_POINTS, released_edges: bool = True) -> CoarsePoints:
-    """At most ``most`` of the points, evenly thinned; without those that the released preset leaves out as edges."""
+    """At most ``most`` of the points, evenly thinned, without those that the released preset leaves out as edges."""
     keep = torch.ones(len(points), dtype=torch.bool)
     if released_edges:
         options = prior_preset("released")
@@ -52,27 +56,28 @@ def coarse_points(points: PointSet, most: int = MAX_POINTS, released_edges: bool
     index = keep.nonzero()[:, 0]
     # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
     index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
-    taken = points.coarse[index]
-    index = torch.cat((index[taken], index[~taken]))[:most]
+    coarse = points.coarse[index]
+    index = torch.cat((index[coarse], index[~coarse]))[:most]
     return CoarsePoints(xyz=points.xyz[index].float().contiguous(), rgb=points.rgb[index].contiguous(),
-                        released=min(int(taken.sum()), most))
+                        released=min(int(coarse.sum()), most))
 
 
 def joined(first: CoarsePoints, second: CoarsePoints) -> CoarsePoints:
-    """Both, the first ones first."""
+    """Both sets in order; ``released`` counts on only where the first set has nothing else."""
     released = first.released + (second.released if first.released == len(first) else 0)
     return CoarsePoints(xyz=torch.cat((first.xyz, second.xyz)), rgb=torch.cat((first.rgb, second.rgb)),
                         released=released)
 
 
 @torch.inference_mode()
-def coarse_prior(points: CoarsePoints, camera: CameraModel, ego_from_scene: Tensor, size: int = 224,
-                 layers: int = LAYERS) -> tuple[Tensor, float]:
-    """The picture [size, size, 3] uint8 that the camera takes of the points, and the share of it that is covered.
-
-    Args:
-        ego_from_scene: [3, 4] float64.
-    """
+def coarse_prior(
+    points: CoarsePoints,
+    camera: CameraModel,
+    ego_from_scene: Tensor,  # [3, 4] float64
+    size: int = PREVIEW_SIZE,
+    layers: int = LAYERS,
+) -> tuple[Tensor, float]:  # [size, size, 3] uint8, share of it that is covered
+    """The picture that the camera takes of the points."""
     camera = rescale(camera, size, size)
     options = prior_preset("released")
     rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
@@ -85,6 +90,6 @@ def coarse_prior(points: CoarsePoints, camera: CameraModel, ego_from_scene: Tens
     inside = (valid & inside_picture(camera, uv, MARGIN_PX)).nonzero()[:, 0]
     uv, z, rgb = uv[inside], xyz[inside, 2], points.rgb[keep[inside]].float() / 255
     screen = ScreenPoints(uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv)))
-    drawn = splat_torch(screen, size, size, SplatOptions(style="composite", radius_px=options.splat.radius_px,
+    image = splat_torch(screen, size, size, SplatOptions(style="composite", radius_px=options.splat.radius_px,
                                                          points_per_pixel=layers))
-    return (drawn.rgb * 255).round().to(torch.uint8), float(drawn.coverage.float().mean())
+    return (image.rgb * 255).round().to(torch.uint8), float(image.coverage.float().mean())

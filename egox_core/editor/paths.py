@@ -1,4 +1,4 @@
-"""Ego paths in and out of the pose editor: any of the files that the pack reads or writes, as bytes."""
+"""Ego paths into and out of the pose editor, in any of the file forms that the pack reads or writes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
 from ..errors import EgoXInputError
+from ..file_names import META
 from ..prior.render import ego_from_scene
 from ..takes.blender import write_blender
 from ..takes.colmap import write_colmap
@@ -22,25 +23,24 @@ from ..takes.trajectory_files import read_trajectory, write_trajectory
 from ..trajectory.keyframes import (
     DEFAULT_UP,
     fit_keyframes,
-    fitted_error,
+    keyframe_error,
     keyframe_track,
     pose_angles,
     upright_from_sensor,
 )
-from ..trajectory.path import UNTIMED_FPS, PoseTrack, interpolate_poses, trajectory_from_track, with_camera
+from ..trajectory.path import interpolate_poses, trajectory_from_track, with_camera
 from ..trajectory.poses import camera_centre
-from ..types import CameraTrajectory, FrameSelection, PointCloud
+from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 
 MAX_FILES = 4
 MAX_NAME = 120
 MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
 """Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30 a second)."""
-KEYFRAMES, TRAJECTORY, META, COLMAP, BLENDER = "keyframes", "trajectory", "meta", "colmap", "blender"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipMoments:
-    """The frames of the clip in use, as the editor knows them."""
+    """The frames of the clip in use, by number and time alone."""
 
     indices: Tensor  # [T] float64, of the source video
     times_s: Tensor  # [T] float64
@@ -49,7 +49,7 @@ class ClipMoments:
         return len(self.indices)
 
     def selection(self) -> FrameSelection:
-        """As a selection of frames; its sizes are not known here and not used for poses."""
+        """As a selection of frames. Poses need no picture sizes; they are set to 1 x 1."""
         step = float(self.times_s[-1] - self.times_s[0]) / max(1, len(self) - 1)
         fps = 1 / step if step > 0 else UNTIMED_FPS
         return FrameSelection(source_indices=self.indices.long(), times_s=self.times_s, source_fps=fps, fps=fps,
@@ -57,7 +57,7 @@ class ClipMoments:
 
 
 def clip_moments(indices: object, times_s: object) -> ClipMoments:
-    """Checked moments of a clip.
+    """Moments of a clip from what a page sent.
 
     Raises:
         EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or beyond all reason.
@@ -77,30 +77,35 @@ def clip_moments(indices: object, times_s: object) -> ClipMoments:
     return ClipMoments(indices=numbers[0], times_s=numbers[1])
 
 
-def keyframes_of_path(upright_w2c: Tensor, clip: ClipMoments, up=DEFAULT_UP, tolerance_m: float = 0.005,
-                      tolerance_deg: float = 0.5) -> tuple[dict, str]:
-    """A keyframe document (clock: source frames) for a path [T, 3, 4] of a clip, and a sentence on how close it is."""
+def keyframes_of_path(
+    upright_w2c: Tensor,  # [T, 3, 4]
+    clip: ClipMoments,
+    up=DEFAULT_UP,  # [3] the world's upward direction
+    tolerance_m: float = 0.005,
+    tolerance_deg: float = 0.5,
+) -> tuple[dict, str]:
+    """A keyframe document (clock: source frames) for a path of a clip, and a sentence on how close it is."""
     index = clip.indices
     distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[:, 0]
     w2c, index = upright_w2c.double()[distinct], index[distinct]
     still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
     if still:
         w2c, index = w2c[:1], index[:1]
-    chosen = fit_keyframes(w2c, index, tolerance_m, tolerance_deg)
-    off_m, off_deg = fitted_error(w2c, index, chosen) if len(w2c) > 1 else (0.0, 0.0)
+    keys = fit_keyframes(w2c, index, tolerance_m, tolerance_deg)
+    off_m, off_deg = keyframe_error(w2c, index, keys) if len(w2c) > 1 else (0.0, 0.0)
     keyframes = []
-    for i in chosen:
+    for i in keys:
         yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
         keyframes.append({"frame": int(index[i]), "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
                           "yaw_deg": yaw, "pitch_deg": pitch, "roll_deg": roll})
     document = {"up": [float(v) for v in up], "interpolation": "spline", "keyframes": keyframes}
-    note = f"{len(upright_w2c)} poses as {len(chosen)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
+    note = f"{len(upright_w2c)} poses as {len(keys)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
     return document, note
 
 
 def import_path(files: Mapping[str, str], camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None,
                 up=DEFAULT_UP, entry: str = "") -> tuple[dict, str]:
-    """A keyframe document from what a file holds, given as ``{name: text}`` (COLMAP: images.txt and cameras.txt).
+    """A keyframe document from the texts of a path's files, ``{name: text}`` (COLMAP: images.txt and cameras.txt).
 
     Poses come into the scene's frame; without a scene they keep the file's world.
 
@@ -123,7 +128,7 @@ def import_path(files: Mapping[str, str], camera: CameraModel, clip: ClipMoments
 
 def import_file(path: Path, camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None, up=DEFAULT_UP,
                 entry: str = "") -> tuple[dict, str]:
-    """The same for a file on this machine."""
+    """As :func:`import_path`, for a file on this machine."""
     content = _keyframe_document(path)
     if content is not None:
         keyframe_track(content, camera, path.name)
@@ -152,7 +157,7 @@ def _keyframe_document(path: Path) -> dict | None:
 
 def trajectory_of_keyframes(document: object, camera: CameraModel, clip: ClipMoments,
                             scene: PointCloud | None = None) -> CameraTrajectory:
-    """What the node makes of the document in this clip."""
+    """The trajectory of a keyframe document in this clip, as the node makes it."""
     return trajectory_from_track(keyframe_track(document, camera), camera, clip.selection(), source="pose editor",
                                  exo_w2c=None if scene is None else scene.exo_w2c,
                                  exo_camera=None if scene is None else scene.exo_camera)
@@ -171,23 +176,23 @@ def export_path(form: str, document: object, camera: CameraModel, clip: ClipMome
     trajectory = trajectory_of_keyframes(document, camera, clip, scene)
     name, write = EXPORTS[form]
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
-        place = Path(folder, name)
-        write(place, trajectory, document, clip, prompt)
-        if place.is_file():
-            return name, place.read_bytes()
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(place.iterdir()):
+        target = Path(folder, name)
+        write(target, trajectory, document, clip, prompt)
+        if target.is_file():
+            return name, target.read_bytes()
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(target.iterdir()):
                 archive.write(file, file.name)
-        return f"{name}.zip", packed.getvalue()
+        return f"{name}.zip", buffer.getvalue()
 
 
 def released_meta(trajectory: CameraTrajectory, document: object, clip: ClipMoments, prompt: str) -> dict:
     """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame 0 of the video."""
     numbers = torch.arange(int(clip.indices[-1]) + 1, dtype=torch.float64)
     track = keyframe_track(document, trajectory.camera)
-    wanted = numbers if track.clock == "index" else _times_of(numbers, clip)
-    poses = interpolate_poses(track.w2c, track.moments, wanted, track.between)
+    moments = numbers if track.clock == "index" else _times_of(numbers, clip)
+    poses = interpolate_poses(track.w2c, track.moments, moments, track.between)
     content: dict[str, object] = {
         "prompt": prompt, "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
         "ego_extrinsics": poses.tolist(), "ego_camera": camera_to_json(trajectory.camera),
@@ -195,9 +200,7 @@ def released_meta(trajectory: CameraTrajectory, document: object, clip: ClipMome
     if trajectory.exo_camera is not None:
         exo = torch.eye(3, 4, dtype=torch.float64) if trajectory.exo_w2c is None else trajectory.exo_w2c
         if exo.ndim == 3:
-            exo_track = PoseTrack(w2c=exo, moments=torch.unique(clip.indices)[:len(exo)], clock="index", name="exo",
-                                  ends_hold=True)
-            exo = interpolate_poses(exo_track.w2c, exo_track.moments, numbers)
+            exo = interpolate_poses(exo, torch.unique(clip.indices)[:len(exo)], numbers)
         content |= {"camera_intrinsics": intrinsics_matrix(trajectory.exo_camera).tolist(),
                     "camera_extrinsics": exo.tolist(), "exo_camera": camera_to_json(trajectory.exo_camera)}
     return content
@@ -217,10 +220,10 @@ def _write_json(path: Path, content: object) -> None:
 
 Writer = Callable[[Path, CameraTrajectory, object, ClipMoments, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
-    KEYFRAMES: ("egox_keyframes.json", lambda path, _, document, *__: _write_json(path, document)),
-    TRAJECTORY: ("egox_trajectory.json", lambda path, trajectory, *_: write_trajectory(path, trajectory)),
-    META: ("meta.json", lambda path, trajectory, document, clip, prompt:
-           _write_json(path, released_meta(trajectory, document, clip, prompt))),
-    COLMAP: ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory)),
-    BLENDER: ("transforms.json", lambda path, trajectory, *_: write_blender(path, trajectory)),
+    "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: _write_json(path, document)),
+    "trajectory": ("egox_trajectory.json", lambda path, trajectory, *_: write_trajectory(path, trajectory)),
+    "meta": (META, lambda path, trajectory, document, clip, prompt:
+             _write_json(path, released_meta(trajectory, document, clip, prompt))),
+    "colmap": ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory)),
+    "blender": ("transforms.json", lambda path, trajectory, *_: write_blender(path, trajectory)),
 }

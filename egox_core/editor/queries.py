@@ -1,9 +1,4 @@
-"""The point of the scene that an exo pixel shows.
-
-Which way is up in a scene: what the floor and the tables say, near to what the exo camera says.
-
-Where a lens ends: the rays of the picture's rim, for drawing a camera's frustum.
-"""
+"""What the pose editor asks of a scene: the point under an exo pixel, the upward direction, the rim of a lens."""
 
 from __future__ import annotations
 
@@ -19,16 +14,18 @@ from .coarse_prior import CoarsePoints
 
 REACH_PX = 12.0
 """How far from the click a point may lie; a thinned cloud of a 784 x 448 picture has one within 2 px on surfaces."""
-SAME_SURFACE, ROUGHLY = 0.03, 0.2
-"""Relative depth from a surface within which a point belongs to it; and before the surface's slope is known."""
+SAME_SURFACE, SLOPE_UNKNOWN = 0.03, 0.2
+"""Relative depth from a surface within which a point belongs to it; the wider bound before its slope is fitted."""
 TILT_DEG = 50.0
 """A camera that films a person is tilted by less: surfaces whose normal differs by more from its up are no floor."""
-SAME_DEG = 8.0
+LEVEL_DEG = 8.0
+"""Normals within this angle vote for one direction: tables and floor are parallel, their measured normals nearly."""
 SNAP_DEG = {"world": 15.0, "exo": 2.0}
 """Worlds that are aligned with gravity have an axis for it; the exo camera's frame has none, unless it is level."""
 SAMPLES, CANDIDATES = 20_000, 256
+"""Points that vote for the level direction, and how many of their normals stand for election."""
 LEAST_SHARE = 0.08
-"""Of all surface that must be level, else the exo camera is believed."""
+"""Of all surface that must be level, else the exo camera's own up is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +37,17 @@ class Pick:
     off_px: float  # from the click to the nearest point
 
 
-def pick_point(points: CoarsePoints, camera: CameraModel, exo_from_scene: Tensor, pixel: tuple[float, float],
-               reach_px: float = REACH_PX) -> Pick | None:
-    """The surface at a stored exo pixel; None where no point is near.
+def pick_point(
+    points: CoarsePoints,
+    camera: CameraModel,
+    exo_from_scene: Tensor,  # [3, 4] float64
+    pixel: tuple[float, float],  # (u, v), stored px of ``camera``
+    reach_px: float = REACH_PX,
+) -> Pick | None:
+    """The surface at an exo pixel; None where no point is near.
 
-    The points around the click that lie on the surface there give the depth; the place is on the pixel's own ray, so
-    that a click is exact however thin the cloud.
-
-    Args:
-        exo_from_scene: [3, 4] float64.
-        pixel: (u, v), stored px of ``camera``.
+    The points around the click that lie on the surface there give the depth; the point is put on the pixel's own ray,
+    so that a click is exact however thin the cloud.
     """
     xyz = transform(exo_from_scene.float(), points.xyz)
     uv, valid = project(camera, xyz)
@@ -59,36 +57,34 @@ def pick_point(points: CoarsePoints, camera: CameraModel, exo_from_scene: Tensor
         return None
     depth = _surface_depth(uv[near] - uv.new_tensor(pixel), xyz[near, 2])
     ray = unproject(camera, torch.tensor([pixel], dtype=torch.float64))[0][0]
-    place = ray * (depth / float(ray[2])) if float(ray[2]) > 1e-3 else ray * depth
-    return Pick(point=transform(invert(exo_from_scene.double()), place[None])[0], depth_m=depth,
+    point = ray * (depth / float(ray[2])) if float(ray[2]) > 1e-3 else ray * depth
+    return Pick(point=transform(invert(exo_from_scene.double()), point[None])[0], depth_m=depth,
                 off_px=float(off[near].min()))
 
 
-def _surface_depth(off: Tensor, z: Tensor) -> float:
-    """z depth at the click of the surface that the closest points lie on: inverse depth of a plane is linear in px.
-
-    Args:
-        off: [N, 2] px from the click.
-        z: [N] metres.
-    """
+def _surface_depth(
+    off: Tensor,  # [N, 2] px from the click
+    z: Tensor,  # [N] metres
+) -> float:
+    """z depth at the click of the surface that the closest points lie on: inverse depth of a plane is linear in px."""
     distance = off.norm(dim=-1)
     # Of the closest few the front one is what is seen there.
     start = float(z[distance.argsort()[:3]].min())
     weight = torch.exp(-0.5 * (distance / (float(distance.min()) + 2)).square())
     terms = torch.cat((torch.ones_like(z)[:, None], off), dim=-1).double()
     plane = torch.tensor([1 / start, 0, 0], dtype=torch.float64)
-    for tolerance in (ROUGHLY, SAME_SURFACE, SAME_SURFACE):
+    for tolerance in (SLOPE_UNKNOWN, SAME_SURFACE, SAME_SURFACE):
         belongs = ((terms @ plane) * z - 1).abs() < tolerance
         if int(belongs.sum()) < 6:
             break
         root = (weight * belongs).sqrt().double()[:, None]
         plane = torch.linalg.lstsq(root * terms, root / z.double()[:, None], driver="gelsd").solution[:, 0]
     depth = 1 / float(plane[0]) if float(plane[0]) > 0 else start
-    return depth if abs(depth / start - 1) < ROUGHLY else start
+    return depth if abs(depth / start - 1) < SLOPE_UNKNOWN else start
 
 
-def scene_up(scene: PointCloud) -> Tensor:
-    """[3] float64, unit: the upward direction in the scene's frame."""
+def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
+    """The upward direction: the normal of floor and tables where there are any, else the exo camera's own up."""
     up = camera_up(scene)
     level = level_normal(scene.static, up)
     up = up if level is None else level
@@ -100,16 +96,19 @@ def scene_up(scene: PointCloud) -> Tensor:
     return up
 
 
-def camera_up(scene: PointCloud) -> Tensor:
-    """[3] float64: the exo camera's own upward direction, scene frame."""
+def camera_up(scene: PointCloud) -> Tensor:  # [3] float64, scene frame
+    """The exo camera's own upward direction."""
     upright = sensor_from_upright(scene.exo_camera.quarter_turns)[:, 1]  # its picture's down axis, sensor axes
     if scene.frame == "exo" or scene.exo_w2c is None:
         return -upright
     return -(scene.exo_w2c.reshape(-1, 3, 4)[0, :, :3].double().T @ upright)
 
 
-def level_normal(points: PointSet, near: Tensor) -> Tensor | None:
-    """The commonest direction of surface normals around ``near`` [3], by area; None where hardly any surface is level.
+def level_normal(
+    points: PointSet,
+    near: Tensor,  # [3] unit
+) -> Tensor | None:  # [3] float64, unit
+    """The commonest direction of surface normals around ``near``, by area; None where hardly any surface is level.
 
     Normals come from the points' steps to their neighbours in the exo picture, towards the camera.
     """
@@ -128,7 +127,7 @@ def level_normal(points: PointSet, near: Tensor) -> Tensor | None:
     total, normal, area = float(area.sum()), normal[floor], area[floor]
     if not len(normal):
         return None
-    same = torch.cos(torch.deg2rad(torch.tensor(SAME_DEG, dtype=torch.float64)))
+    same = torch.cos(torch.deg2rad(torch.tensor(LEVEL_DEG, dtype=torch.float64)))
     candidates = normal[:CANDIDATES]
     votes = ((candidates @ normal.T) > same).double() @ area
     best = candidates[int(votes.argmax())]
@@ -139,8 +138,8 @@ def level_normal(points: PointSet, near: Tensor) -> Tensor | None:
     return best if float(((normal @ best > same) * area).sum()) > LEAST_SHARE * total else None
 
 
-def lens_outline(camera: CameraModel, samples: int = 64) -> Tensor:
-    """[samples, 3] unit rays, upright camera axes, around the part of the picture that the lens fills.
+def lens_outline(camera: CameraModel, samples: int = 64) -> Tensor:  # [samples, 3] unit rays, upright camera axes
+    """Rays around the part of the picture that the lens fills, for drawing a camera's frustum.
 
     The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the picture's edge or,
     where the lens ends before it (a fisheye's circle), to there.

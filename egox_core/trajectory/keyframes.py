@@ -1,10 +1,10 @@
-"""Ego poses that a person writes: one constant pose, or keyframes with the path in between interpolated.
+"""Ego poses that a person writes, one constant pose or keyframes; and a path of many poses as few keyframes.
 
 A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, sensor axes, as in meta.json) or
 ``position`` (x, y, z, metres, world) with one of
 
 - ``look_at`` (x, y, z) and optionally ``roll_deg``,
-- ``yaw_deg``, ``pitch_deg``, ``roll_deg`` (from looking along the world's z: yaw rightwards, pitch upwards, roll
+- ``yaw_deg``, ``pitch_deg``, ``roll_deg`` (0, 0, 0 looks along the world's z; yaw rightwards, pitch upwards, roll
   clockwise).
 
 Positions and angles describe the upright picture; the camera's quarter turns are worked in here. How the camera goes
@@ -12,8 +12,6 @@ on from a keyframe to the next is the document's ``interpolation``, or the keyfr
 ``linear`` or ``hold``; before the first keyframe and after the last one it stands still.
 
 This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/model/pose.mjs``.
-
-A path of many poses as few keyframes: as many as it takes to stay close to every pose.
 """
 
 from __future__ import annotations
@@ -74,15 +72,27 @@ def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes"
                      between=between[:-1], ends_hold=True)
 
 
-def constant_track(w2c: Tensor, name: str = "constant pose") -> PoseTrack:
-    """One pose [3, 4] (sensor axes) for all time."""
+def constant_track(
+    w2c: Tensor,  # [3, 4] sensor axes
+    name: str = "constant pose",
+) -> PoseTrack:
+    """One pose for all time."""
     return PoseTrack(w2c=validate_w2c(w2c, name)[None], moments=torch.zeros(1, dtype=torch.float64), clock="seconds",
                      name=name, constant=True)
 
 
-def upright_pose(position, yaw_deg: float, pitch_deg: float, roll_deg: float, up=DEFAULT_UP) -> Tensor:
-    """w2c [3, 4] of an upright camera. With the default ``up`` the angles turn from the world's own axes (a level exo
-    camera); with another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
+def upright_pose(
+    position,  # [3] metres, world: list, array or tensor
+    yaw_deg: float,
+    pitch_deg: float,
+    roll_deg: float,
+    up=DEFAULT_UP,  # [3] the world's upward direction
+) -> Tensor:  # [3, 4] float64, w2c
+    """The pose of an upright camera.
+
+    With the default ``up`` the angles turn from the world's own axes (a level exo camera); with another one, from the
+    horizontal direction nearest to the world's z (or y, where z is up).
+    """
     position = torch.as_tensor(position, dtype=torch.float64)
     # Intrinsic rotations about the camera's own down, right and forward axes.
     turn = Rotation.from_euler("YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True).as_matrix()
@@ -90,8 +100,11 @@ def upright_pose(position, yaw_deg: float, pitch_deg: float, roll_deg: float, up
     return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
 
 
-def pose_angles(upright_w2c: Tensor, up=DEFAULT_UP) -> tuple[float, float, float]:
-    """(yaw, pitch, roll) in degrees of an upright pose [3, 4]: the inverse of :func:`upright_pose`."""
+def pose_angles(
+    upright_w2c: Tensor,  # [3, 4]
+    up=DEFAULT_UP,  # [3]
+) -> tuple[float, float, float]:
+    """(yaw, pitch, roll) in degrees of an upright pose: the inverse of :func:`upright_pose`."""
     turn = _level_rotation(up) @ upright_w2c[:, :3].double().T
     # Written out, since scipy warns of the gimbal lock straight up and down: there yaw takes all of the turn.
     level = math.hypot(float(turn[0, 2]), float(turn[2, 2]))
@@ -104,14 +117,20 @@ def pose_angles(upright_w2c: Tensor, up=DEFAULT_UP) -> tuple[float, float, float
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
-def sensor_pose(upright_w2c: Tensor, camera: CameraModel) -> Tensor:
-    """w2c in sensor axes of an upright pose [3, 4]: the camera's quarter turns worked in."""
+def sensor_pose(
+    upright_w2c: Tensor,  # [3, 4]
+    camera: CameraModel,
+) -> Tensor:  # [3, 4] float64
+    """An upright pose in sensor axes, which the camera's quarter turns set."""
     turn = torch.cat((sensor_from_upright(camera.quarter_turns), torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
     return compose(turn, upright_w2c)
 
 
-def upright_from_sensor(w2c: Tensor, camera: CameraModel) -> Tensor:
-    """The inverse of :func:`sensor_pose`, for poses [..., 3, 4]."""
+def upright_from_sensor(
+    w2c: Tensor,  # [..., 3, 4] sensor axes
+    camera: CameraModel,
+) -> Tensor:  # [..., 3, 4] float64
+    """The inverse of :func:`sensor_pose`."""
     turn = torch.cat((sensor_from_upright(camera.quarter_turns).T, torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
     return compose(turn, w2c.double())
 
@@ -165,38 +184,44 @@ def _vector(values: object, name: str, length: int = 3) -> Tensor:
     return vector
 
 
-def fit_keyframes(w2c: Tensor, moments: Tensor, tolerance_m: float = 0.005, tolerance_deg: float = 0.5) -> list[int]:
-    """Which poses to keep so that the smooth path through them passes all others within the tolerances.
+def fit_keyframes(
+    w2c: Tensor,  # [T, 3, 4]
+    moments: Tensor,  # [T] rising
+    tolerance_m: float = 0.005,
+    tolerance_deg: float = 0.5,
+) -> list[int]:
+    """Rising indices of the poses to keep so that the smooth path through them passes all others within the tolerances.
 
-    Greedy: the pose that is missed by most is added until none is missed.
-
-    Args:
-        w2c: [T, 3, 4] at ``moments`` [T], rising.
-
-    Returns:
-        Rising indices into the poses; the first and the last are always among them.
+    Greedy: the pose that is missed by most is added until none is missed. The first and the last are always kept.
     """
     count = len(w2c)
     if count < 3:
         return list(range(count))
     w2c, moments = w2c.double(), moments.double()
-    centres = camera_centre(w2c)
-    chosen = [0, count - 1]
-    while len(chosen) < min(count, MAX_KEYFRAMES):
-        fitted = interpolate_poses(w2c[chosen], moments[chosen], moments)
-        apart = (camera_centre(fitted) - centres).norm(dim=-1).numpy() / tolerance_m
-        turned = (fitted[:, :, :3] @ w2c[:, :, :3].transpose(-1, -2)).numpy()
-        missed = np.maximum(apart, np.degrees(Rotation.from_matrix(turned).magnitude()) / tolerance_deg)
-        missed[chosen] = 0
-        if missed.max() <= 1:
-            return chosen
-        chosen = sorted([*chosen, int(missed.argmax())])
-    return chosen if len(chosen) == count else list(range(count))
+    keys = [0, count - 1]
+    while len(keys) < min(count, MAX_KEYFRAMES):
+        off_m, off_deg = _deviations(w2c, moments, keys)
+        excess = np.maximum(off_m / tolerance_m, off_deg / tolerance_deg)
+        excess[keys] = 0
+        if excess.max() <= 1:
+            return keys
+        keys = sorted([*keys, int(excess.argmax())])
+    return keys if len(keys) == count else list(range(count))
 
 
-def fitted_error(w2c: Tensor, moments: Tensor, chosen: list[int]) -> tuple[float, float]:
-    """(metres, degrees): how far the smooth path through the chosen poses is from the others at most."""
-    fitted = interpolate_poses(w2c.double()[chosen], moments.double()[chosen], moments.double())
-    turned = torch.matmul(fitted[:, :, :3], w2c[:, :, :3].double().transpose(-1, -2)).numpy()
-    apart = (camera_centre(fitted) - camera_centre(w2c.double())).norm(dim=-1)
-    return float(apart.max()), float(np.degrees(Rotation.from_matrix(turned).magnitude()).max())
+def keyframe_error(
+    w2c: Tensor,  # [T, 3, 4]
+    moments: Tensor,  # [T] rising
+    keys: list[int],
+) -> tuple[float, float]:
+    """(metres, degrees): how far the smooth path through the poses ``keys`` is from the others at most."""
+    off_m, off_deg = _deviations(w2c.double(), moments.double(), keys)
+    return float(off_m.max()), float(off_deg.max())
+
+
+def _deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(metres [T], degrees [T]) from each pose to the smooth path through the poses ``keys``."""
+    path = interpolate_poses(w2c[keys], moments[keys], moments)
+    turns = (path[:, :, :3] @ w2c[:, :, :3].transpose(-1, -2)).numpy()
+    off_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()
+    return off_m, np.degrees(Rotation.from_matrix(turns).magnitude())

@@ -1,6 +1,6 @@
-"""SE(3) paths: interpolate, resample to the chosen frames, smooth, and make from a constant pose or keyframes.
+"""SE(3) paths: interpolate, resample to the frames in use, smooth, change the camera.
 
-Poses are ``w2c`` [.., 3, 4]; what is interpolated is the camera itself, its centre and its c2w rotation, so that a
+Poses are ``w2c`` [..., 3, 4]; what is interpolated is the camera itself, its centre and its c2w rotation, so that a
 camera between two others lies between them.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,14 +18,12 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
-from ..types import CameraTrajectory, FrameSelection
+from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection
 from .poses import camera_centre, compose, sensor_from_upright, validate_w2c
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
 """How a camera goes from one pose to the next: on a smooth curve, straight, or not at all until the next one."""
-UNTIMED_FPS = 30.0
-"""Frames a second assumed for poses that are numbered and not timed, where no video says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,7 @@ class PoseTrack:
     w2c: Tensor  # [N, 3, 4] float64
     moments: Tensor  # [N] float64, strictly rising
     clock: Clock
-    name: str  # for messages
+    name: str  # used in error messages
     constant: bool = False  # one pose that holds for all time
     between: Between | tuple[Between, ...] = "spline"  # from each pose to the next: one for all, or N - 1
     ends_hold: bool = False  # the first pose holds before it, the last one after it; else such frames are refused
@@ -52,38 +50,37 @@ class PoseTrack:
                                  expected="one less than poses", fix="give one for each gap between two poses")
 
 
-def numbered_track(w2c: Tensor, name: str) -> PoseTrack:
-    """Poses that belong to source frames 0, 1, 2, … as in meta.json; a single [3, 4] holds for all of them."""
+def numbered_track(
+    w2c: Tensor,  # [N, 3, 4], or [3, 4] for all frames
+    name: str,
+) -> PoseTrack:
+    """Poses that belong to source frames 0, 1, 2, … as in meta.json."""
     if w2c.ndim == 2:
         return PoseTrack(w2c=w2c[None], moments=torch.zeros(1, dtype=torch.float64), clock="index", name=name,
                          constant=True)
     return PoseTrack(w2c=w2c, moments=torch.arange(len(w2c), dtype=torch.float64), clock="index", name=name)
 
 
-def interpolate_poses(w2c: Tensor, moments: Tensor, wanted: Tensor,
-                      between: Between | Sequence[Between] = "spline") -> Tensor:
-    """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or held.
+def interpolate_poses(
+    w2c: Tensor,  # [N, 3, 4]
+    moments: Tensor,  # [N] rising
+    targets: Tensor,  # [M] other moments; outside the span of ``moments`` the end poses hold
+    between: Between | Sequence[Between] = "spline",  # one for the whole path, or one for each of the N - 1 gaps
+) -> Tensor:  # [M, 3, 4] float64
+    """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or no change.
 
-    A wanted moment that has a pose gets it bit for bit: released poses carry few digits and are not renormalised.
-    The page's editor has the same in ``web/js/editor/model/track.mjs``; a test holds the two together.
-
-    Args:
-        w2c: [N, 3, 4] at ``moments`` [N], rising.
-        wanted: [M]; outside the given span the end poses hold.
-        between: one for the whole path, or one for each of the N - 1 gaps. The spline runs through all poses, also
-            where single gaps are linear or held.
-
-    Returns:
-        [M, 3, 4] float64.
+    A target that has a pose gets it bit for bit: released poses carry few digits and are not renormalised. The spline
+    runs through all poses, also where single gaps are linear or hold. The page's editor has the same in
+    ``web/js/editor/model/track.mjs``; a test holds the two together.
     """
     if len(w2c) == 1:
-        return w2c.double().expand(len(wanted), 3, 4).clone()
-    near = torch.searchsorted(moments.double(), wanted.double() - 1e-9).clamp(max=len(w2c) - 1)
-    given = (moments.double()[near] - wanted.double()).abs() <= 1e-9
-    if given.all():
+        return w2c.double().expand(len(targets), 3, 4).clone()
+    near = torch.searchsorted(moments.double(), targets.double() - 1e-9).clamp(max=len(w2c) - 1)
+    exact = (moments.double()[near] - targets.double()).abs() <= 1e-9
+    if exact.all():
         return w2c.double()[near]
     times = moments.double().numpy()
-    at = np.clip(wanted.double().numpy(), times[0], times[-1])
+    at = np.clip(targets.double().numpy(), times[0], times[-1])
     last = np.searchsorted(times, at, side="right") - 1  # the pose before, or at, each moment
     gaps = np.asarray([between] * (len(w2c) - 1) if isinstance(between, str) else list(between))
     mode = gaps[last.clip(max=len(gaps) - 1)]
@@ -94,15 +91,18 @@ def interpolate_poses(w2c: Tensor, moments: Tensor, wanted: Tensor,
         curve = CubicSpline(times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural")(at)
         centre = np.where((mode == "spline")[:, None], curve, centre)
     turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
-    moved = _w2c(Slerp(times, turns)(at), centre)
+    poses = _w2c(Slerp(times, turns)(at), centre)
     # The ends hold bit for bit, too.
-    held = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
-    moved = torch.where(held[:, None, None], w2c.double()[torch.from_numpy(last)], moved)
-    return torch.where(given[:, None, None], w2c.double()[near], moved)
+    still = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
+    poses = torch.where(still[:, None, None], w2c.double()[torch.from_numpy(last)], poses)
+    return torch.where(exact[:, None, None], w2c.double()[near], poses)
 
 
-def smooth_poses(w2c: Tensor, sigma_frames: float) -> Tensor:
-    """Poses [T, 3, 4] averaged over neighbours with a Gaussian weight: centres linearly, rotations by their mean.
+def smooth_poses(
+    w2c: Tensor,  # [T, 3, 4]
+    sigma_frames: float,
+) -> Tensor:  # [T, 3, 4]
+    """Poses averaged over neighbours with a Gaussian weight: centres linearly, rotations by their mean.
 
     Raises:
         EgoXInputError: negative sigma.
@@ -125,36 +125,39 @@ def smooth_poses(w2c: Tensor, sigma_frames: float) -> Tensor:
     return _w2c(Rotation.concatenate(new_turns), new_centres)
 
 
-def poses_of_frames(track: PoseTrack, frames: FrameSelection) -> Tensor:
-    """The track's poses at the chosen frames, [T, 3, 4]: by source index where numbered, else by time.
+def poses_of_frames(track: PoseTrack, frames: FrameSelection) -> Tensor:  # [T, 3, 4]
+    """The track's poses at the frames in use: by source index where numbered, else by time.
 
     Raises:
-        EgoXInputError: the track ends before the last chosen frame, or begins after the first, and its ends don't hold.
+        EgoXInputError: the track ends before the last frame in use, or begins after the first, and its ends don't hold.
     """
-    wanted = frames.source_indices.double() if track.clock == "index" else frames.times_s.double()
+    moments = frames.source_indices.double() if track.clock == "index" else frames.times_s.double()
     unit = "" if track.clock == "index" else " s"
     # Timed tracks may end within half a source frame: time stamps are rounded differently by every writer.
     slack = 1e-9 if track.clock == "index" else 0.5 / frames.source_fps
     first, last = float(track.moments[0]), float(track.moments[-1])
-    outside = float(wanted.max()) > last + slack or float(wanted.min()) < first - slack
+    outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
     if outside and not track.constant and not track.ends_hold:
         raise EgoXInputError(
             f"trajectory {track.name}",
             got=f"poses for {'frames' if track.clock == 'index' else 'times'} {first:g} to {last:g}{unit}",
-            expected=f"poses for {float(wanted.min()):g} to {float(wanted.max()):g}{unit}, the frames in use",
+            expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
             fix="use fewer frames or an earlier start, or a longer trajectory")
-    return interpolate_poses(track.w2c, track.moments, wanted, track.between)
+    return interpolate_poses(track.w2c, track.moments, moments, track.between)
 
 
-def trajectory_from_track(track: PoseTrack, camera: CameraModel, frames: FrameSelection | None = None, *,
-                          count: int | None = None, clip_times_s: Tensor | None = None, **known) -> CameraTrajectory:
-    """The ego trajectory of the chosen frames; without a selection the track's own poses, cut after ``count``.
+def trajectory_from_track(
+    track: PoseTrack,
+    camera: CameraModel,
+    frames: FrameSelection | None = None,
+    *,
+    count: int | None = None,
+    clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
+    **fields: Any,  # further fields of CameraTrajectory (prompt, exo_w2c, …)
+) -> CameraTrajectory:
+    """The ego trajectory of the frames in use; without a selection the track's own poses, cut after ``count``.
 
     A track whose ends hold (keyframes) is not cut but taken at ``count`` frames.
-
-    Args:
-        clip_times_s: [count] float64, seconds: the times of those frames, where they are known.
-        known: further fields of CameraTrajectory (prompt, exo_w2c, …).
 
     Raises:
         EgoXInputError: track shorter than the frames in use.
@@ -162,9 +165,9 @@ def trajectory_from_track(track: PoseTrack, camera: CameraModel, frames: FrameSe
     if frames is not None:
         w2c, times = poses_of_frames(track, frames), frames.times_s.double()
     elif track.ends_hold and count is not None:
-        number = torch.arange(count, dtype=torch.float64)
-        times = number / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
-        w2c = interpolate_poses(track.w2c, track.moments, number if track.clock == "index" else times, track.between)
+        index = torch.arange(count, dtype=torch.float64)
+        times = index / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
+        w2c = interpolate_poses(track.w2c, track.moments, index if track.clock == "index" else times, track.between)
     else:
         if count is not None and len(track.w2c) < count and not track.constant:
             raise EgoXInputError(f"trajectory {track.name}", got=f"{len(track.w2c)} poses",
@@ -176,8 +179,8 @@ def trajectory_from_track(track: PoseTrack, camera: CameraModel, frames: FrameSe
         w2c = w2c[:count]
         times = track.moments[:count] if track.clock == "seconds" and not track.constant else \
             torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
-    known.setdefault("source", track.name)
-    return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **known)
+    fields.setdefault("source", track.name)
+    return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **fields)
 
 
 def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTrajectory:
@@ -189,12 +192,12 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
     times = trajectory.times_s.double()
     later = torch.cat((times.new_ones(1, dtype=torch.bool), times[1:] > times[:-1]))  # uneven videos repeat a frame
     track = PoseTrack(w2c=trajectory.w2c.double()[later], moments=times[later], clock="seconds",
-                      name=trajectory.source or "given")
-    moved = replace(trajectory, w2c=poses_of_frames(track, frames), times_s=frames.times_s.double())
+                      name=trajectory.source or "path")
+    path = replace(trajectory, w2c=poses_of_frames(track, frames), times_s=frames.times_s.double())
     if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:
         exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses")[later])
-        moved = replace(moved, exo_w2c=poses_of_frames(exo, frames))
-    return moved
+        path = replace(path, exo_w2c=poses_of_frames(exo, frames))
+    return path
 
 
 def with_camera(trajectory: CameraTrajectory, camera: CameraModel) -> CameraTrajectory:

@@ -1,4 +1,4 @@
-"""Rigid poses: checked, inverted, asked for their centre. ``w2c`` is [R|t], X_cam = R X_world + t, metres."""
+"""Rigid poses: validate, invert, compose, look at, camera centre. ``w2c`` is [R|t], X_cam = R X_world + t, metres."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..errors import EgoXInputError
 ROTATION_TOLERANCE = 1e-3
 
 
-def validate_w2c(w2c, name: str) -> Tensor:
-    """The pose or poses as a float64 tensor, if they are ones; ``name`` stands in messages.
-
-    Args:
-        w2c: [3, 4] or [T, 3, 4] (a 4x4 with last row (0, 0, 0, 1) is taken too), list, array or tensor.
+def validate_w2c(
+    w2c,  # [3, 4] or [T, 3, 4], or 4x4 with last row (0, 0, 0, 1): list, array or tensor
+    name: str,  # used in error messages
+) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+    """The pose or poses, if they are rigid.
 
     Raises:
         EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
@@ -54,26 +54,37 @@ def validate_w2c(w2c, name: str) -> Tensor:
     return pose
 
 
-def pose_of_frame(w2c: Tensor, frame: int) -> Tensor:
-    """[3, 4] of one frame, from [T, 3, 4] or from the one pose [3, 4] of a camera that stands still."""
+def pose_of_frame(
+    w2c: Tensor,  # [T, 3, 4], or [3, 4] of a camera that stands still
+    frame: int,
+) -> Tensor:  # [3, 4]
+    """The pose of one frame."""
     return w2c[frame] if w2c.ndim == 3 else w2c
 
 
-def invert(target_from_source: Tensor) -> Tensor:
-    """source_from_target of rigid transforms [..., 3, 4]."""
+def invert(
+    target_from_source: Tensor,  # [..., 3, 4]
+) -> Tensor:  # [..., 3, 4]
+    """source_from_target of rigid transforms."""
     rotation = target_from_source[..., :3].transpose(-1, -2)
     return torch.cat((rotation, -rotation @ target_from_source[..., 3:]), dim=-1)
 
 
-def compose(target_from_middle: Tensor, middle_from_source: Tensor) -> Tensor:
-    """target_from_source of two rigid transforms [..., 3, 4]."""
+def compose(
+    target_from_middle: Tensor,  # [..., 3, 4]
+    middle_from_source: Tensor,  # [..., 3, 4]
+) -> Tensor:  # [..., 3, 4]
+    """target_from_source of two rigid transforms."""
     rotation = target_from_middle[..., :3]
     return torch.cat((rotation @ middle_from_source[..., :3],
                       rotation @ middle_from_source[..., 3:] + target_from_middle[..., 3:]), dim=-1)
 
 
-def transform(target_from_source: Tensor, points: Tensor) -> Tensor:
-    """Points [..., N, 3] taken from source to target frame by transforms [..., 3, 4]."""
+def transform(
+    target_from_source: Tensor,  # [..., 3, 4]
+    points: Tensor,  # [..., N, 3] in the source frame
+) -> Tensor:  # [..., N, 3]
+    """Points in the target frame."""
     return points @ target_from_source[..., :3].transpose(-1, -2) + target_from_source[..., 3].unsqueeze(-2)
 
 
@@ -86,12 +97,13 @@ def sensor_from_upright(quarter_turns: int) -> Tensor:
     return torch.linalg.matrix_power(one_turn, quarter_turns % 4)
 
 
-def look_at(position, target, up=(0.0, -1.0, 0.0), roll_deg: float = 0.0) -> Tensor:
-    """w2c [3, 4] of an upright camera at ``position`` that looks at ``target``; world coordinates, metres.
-
-    Args:
-        up: the world's upward direction; the default suits a world that is a level exo camera (y down).
-        roll_deg: clockwise tilt of the camera.
+def look_at(
+    position,  # [3] metres, world: list, array or tensor
+    target,  # [3]
+    up=(0.0, -1.0, 0.0),  # [3] the world's upward direction; the default is that of a level exo camera (y down)
+    roll_deg: float = 0.0,  # clockwise tilt of the camera
+) -> Tensor:  # [3, 4] float64, w2c
+    """An upright camera at ``position`` that looks at ``target``.
 
     Raises:
         EgoXInputError: target at the position, or straight along ``up`` (the horizon is then undefined).
@@ -110,6 +122,8 @@ def look_at(position, target, up=(0.0, -1.0, 0.0), roll_deg: float = 0.0) -> Ten
     return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
 
 
-def camera_centre(w2c: Tensor) -> Tensor:
-    """Where the camera stands in the world: C = -Rt t, [..., 3]."""
+def camera_centre(
+    w2c: Tensor,  # [..., 3, 4]
+) -> Tensor:  # [..., 3] metres, world
+    """Where the camera stands: C = -Rt t."""
     return invert(w2c)[..., 3]

@@ -22,7 +22,7 @@ from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.keyframes import (
     fit_keyframes,
-    fitted_error,
+    keyframe_error,
     keyframe_track,
     sensor_pose,
     upright_from_sensor,
@@ -112,7 +112,7 @@ def test_few_keyframes_stay_close_to_a_path() -> None:
     path = interpolate_poses(track.w2c, track.moments, moments, track.between)
     chosen = fit_keyframes(path, moments)
     assert chosen[0] == 0 and chosen[-1] == 39 and len(chosen) < 20
-    off_m, off_deg = fitted_error(path, moments, chosen)
+    off_m, off_deg = keyframe_error(path, moments, chosen)
     assert off_m <= 0.005 and off_deg <= 0.5
     still = path[:1].expand(40, 3, 4)
     assert fit_keyframes(still, moments) == [0, 39]
