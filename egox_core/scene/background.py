@@ -1,13 +1,13 @@
 """The static background of a fixed exo camera: one depth and colour a pixel, fused over the whole clip.
 
-A pixel shows the background whenever nothing moves in front of it, so among the depths that it takes over time the
-background is the farthest one that comes back often enough (a flying pixel or a depth flicker does not). Around that
-depth a robust mean is taken; colours are averaged over the same samples.
+A pixel shows the background whenever nothing moves in front of it. So the background is the farthest of the depths that
+a pixel has often enough over time (a flying pixel or a flicker of the depth model doesn't last). Depth is a robust mean
+around it; colours are averaged over the same samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,15 +15,23 @@ from torch import Tensor
 
 from ..progress import Progress, no_progress
 
+SAME_SURFACE = 0.04
+"""Relative depth difference within which two samples of a pixel show the same surface, unless asked otherwise."""
 MAX_SAMPLES = 49
 """Frames that are fused, spread evenly over the clip: more add little and would make memory grow with the clip."""
 MIN_SHARE = 0.2
 """Share of the samples in which a depth must come back to be background; a person who walks through covers less."""
 MEAN_SHIFT_STEPS = 4
-"""The farthest window starts up to 1.5 standard deviations too far; each step to the mean of the samples around
-halves that at least."""
+"""The farthest window starts up to 1.5 standard deviations too far; each step to the mean of the samples around it at
+least halves that."""
 BAND_PIXELS = 60_000
 """Pixels fused at once: 49 samples of depth and colour of that many are some 50 MB."""
+COLOUR_STEPS = 2
+"""Reweightings of the colour mean."""
+COLOUR_NOISE = 9.0
+"""Least variance of colour that the weights assume: three levels of 0...255."""
+COLOUR_CUT = 4.0
+"""Cauchy weights 1 / (1 + 4 d^2 / variance): a sample one standard deviation off counts a fifth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,37 +46,45 @@ class StaticBackground:
 
 
 def sample_frames(count: int, limit: int = MAX_SAMPLES) -> list[int]:
-    """At most ``limit`` frame numbers, evenly spread from the first to the last."""
+    """At most ``limit`` frame indices, evenly spread from the first to the last."""
     if count <= limit:
         return list(range(count))
     return torch.linspace(0, count - 1, limit).round().long().tolist()
 
 
-def to_uint8(frame: Tensor) -> Tensor:
-    """A frame of 0...1 floats (or of uint8 already) as uint8."""
+def to_uint8(
+    frame: Tensor,  # [..., 3] 0...1 or uint8
+) -> Tensor:  # [..., 3] uint8
+    """Colours of a frame in 256 steps."""
     return frame if frame.dtype == torch.uint8 else (frame.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
 
 
-def fuse_static(frames: Sequence[Tensor] | Tensor, depth_m: Sequence[Tensor] | Tensor,
-                masked: Sequence[Tensor] | Tensor | None = None, *, tolerance: float = 0.04,
-                progress: Progress = no_progress) -> StaticBackground:
-    """Fuse the frames of a fixed camera.
-
-    Args:
-        frames: T frames [H, W, 3], float 0...1 or uint8; only single frames are taken from it.
-        depth_m: T maps [H, W], z depth, NaN invalid.
-        masked: T masks [H, W] bool of what is known to move or to be sky; such samples are never background.
-        tolerance: relative depth difference within which two samples show the same surface.
-    """
-    chosen = sample_frames(len(depth_m))
-    depths, colours = [], []
-    for done, t in enumerate(chosen):
-        progress(done, len(chosen), "read frames for the static background")
+def static_samples(
+    frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
+    depth_m: Sequence[Tensor] | Tensor,  # T of [H, W] z depth, NaN invalid
+    masks: Sequence[Tensor] | None,  # T of [H, W] bool: what moves or is sky
+    limit: int,
+) -> Iterator[tuple[int, Tensor, Tensor]]:  # frame index, depth [H, W] NaN where masked, colours [H, W, 3] uint8
+    """At most ``limit`` frames of a clip, evenly spread, without what moves."""
+    for t in sample_frames(len(depth_m), limit):
         depth = depth_m[t].float()
-        if masked is not None:
-            depth = depth.masked_fill(masked[t].bool(), float("nan"))
+        yield t, depth if masks is None else depth.masked_fill(masks[t].bool(), torch.nan), to_uint8(frames[t])
+
+
+def fuse_static(
+    frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8; only single frames are taken from it
+    depth_m: Sequence[Tensor] | Tensor,  # T of [H, W] z depth, NaN invalid
+    masks: Sequence[Tensor] | None = None,  # T of [H, W] bool of what moves or is sky: never background
+    *,
+    tolerance: float = SAME_SURFACE,  # relative depth difference within which two samples show the same surface
+    progress: Progress = no_progress,
+) -> StaticBackground:
+    """Fuse the frames of a fixed camera."""
+    depths, colours = [], []
+    for _, depth, rgb in static_samples(frames, depth_m, masks, MAX_SAMPLES):
+        progress(len(depths), min(len(depth_m), MAX_SAMPLES), "read frames for the static background")
         depths.append(depth)
-        colours.append(to_uint8(frames[t]))
+        colours.append(rgb)
     height, width = depths[0].shape
     band = max(1, BAND_PIXELS // width)
     parts = []
@@ -81,8 +97,12 @@ def fuse_static(frames: Sequence[Tensor] | Tensor, depth_m: Sequence[Tensor] | T
     return StaticBackground(depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread, seen=seen)
 
 
-def _fuse(depth_m: Tensor, rgb: Tensor, tolerance: float) -> tuple[Tensor, ...]:
-    """One band: depth_m [K, h, W], rgb [K, h, W, 3] uint8."""
+def _fuse(
+    depth_m: Tensor,  # [K, h, W]
+    rgb: Tensor,  # [K, h, W, 3] uint8
+    tolerance: float,
+) -> tuple[Tensor, ...]:
+    """The fields of :class:`StaticBackground` for one band of rows."""
     samples = depth_m.shape[0]
     valid = torch.isfinite(depth_m)
     depth = depth_m.nan_to_num(float("inf"))
@@ -94,12 +114,12 @@ def _fuse(depth_m: Tensor, rgb: Tensor, tolerance: float) -> tuple[Tensor, ...]:
 
     colour = rgb.float()
     middle = _mean(colour, near[..., None])
-    # Two reweighting steps of Cauchy weights: a hand just above the table has the table's depth but not its colour.
+    # A hand just above the table has the table's depth but not its colour.
     weight = near.float()[..., None]
-    for _ in range(2):
+    for _ in range(COLOUR_STEPS):
         off = (colour - middle).square().sum(-1, keepdim=True)
-        scale = _mean(off, near[..., None]).clamp_min(9.0)
-        weight = near[..., None] / (1.0 + 4.0 * off / scale)
+        variance = _mean(off, near[..., None]).clamp_min(COLOUR_NOISE)
+        weight = near[..., None] / (1.0 + COLOUR_CUT * off / variance)
         middle = (weight * colour).sum(0) / weight.sum(0).clamp_min(1e-9)
     rgb_spread = _mean((colour - middle).square().mean(-1), weight[..., 0]).sqrt()
     depth_spread = _mean((depth_m / centre - 1).square(), near).sqrt()
@@ -111,16 +131,16 @@ def _fuse(depth_m: Tensor, rgb: Tensor, tolerance: float) -> tuple[Tensor, ...]:
 def _farthest_window(depth: Tensor, valid: Tensor, tolerance: float, count: int) -> Tensor:
     """The farthest depth around which ``count`` samples lie within the tolerance; else the median. NaN: none valid."""
     ordered = depth.sort(dim=0).values  # invalid samples are infinite and come last
-    number = valid.sum(0)
+    valid_count = valid.sum(0)
     count = min(count, depth.shape[0])
     first, last = ordered[:depth.shape[0] - count + 1], ordered[count - 1:]
     tight = torch.isfinite(last) & (last <= first * (1 + tolerance))
     position = torch.arange(first.shape[0], device=depth.device)[:, None, None]
     start = torch.where(tight, position, -1).amax(0)
-    median = (number - 1).clamp_min(0) // 2
+    median = (valid_count - 1).clamp_min(0) // 2
     index = torch.where(start >= 0, start + count // 2, median)
     centre = ordered.gather(0, index[None])[0]
-    return torch.where(number > 0, centre, torch.full_like(centre, float("nan")))
+    return torch.where(valid_count > 0, centre, torch.full_like(centre, float("nan")))
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from ..frame_store import drop_pages
 from ..progress import Progress, no_progress
 from ..trajectory.poses import invert, pose_of_frame, validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
-from .background import StaticBackground, fuse_static, to_uint8
+from .background import SAME_SURFACE, StaticBackground, fuse_static, to_uint8
 from .dynamic_mask import derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import fuse_moving, is_moving
-from .surface import depth_rays, lift, no_points
+from .surface import MAX_EDGE, depth_rays, lift, no_points
 
 Moving = Literal["auto", "mask", "none"]
 MOVING_CHOICES: tuple[Moving, ...] = ("auto", "mask", "none")
@@ -30,9 +30,9 @@ class SceneOptions:
     dynamic: Moving = "auto"
     """What moves: the depth's dynamic mask or, without one, a derived one (auto); the mask alone (mask); nothing
     (none: everything is fused as static)."""
-    max_edge: float = 0.3
+    max_edge: float = MAX_EDGE
     """Relative depth step from which a pixel that hangs between two surfaces is left out; rendering filters finer."""
-    tolerance: float = 0.04
+    tolerance: float = SAME_SURFACE
     """Relative depth difference within which two samples of a pixel show the same surface."""
 
     def __post_init__(self) -> None:
@@ -42,98 +42,121 @@ class SceneOptions:
         for name in ("max_edge", "tolerance"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise EgoXInputError(f"scene option {name}", got=getattr(self, name), expected="a positive number",
-                                     fix="leave the default")
+                                     fix=f"the default is {MAX_EDGE if name == 'max_edge' else SAME_SURFACE}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipFrames:
+    """The frames of a clip with their depth, lifted into the scene's frame; a view of the inputs, nothing is copied."""
+
+    rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
+    depth: DepthVideo
+    rays: Tensor  # [H, W, 3] of :func:`surface.depth_rays`
+    max_edge: float
+
+    def lift(
+        self,
+        frame: int,  # whose exo pose holds
+        depth_m: Tensor,  # [H, W]
+        rgb: Tensor,  # [H, W, 3] uint8
+        mask: Tensor,  # [H, W] bool
+        instance: Tensor | None = None,  # [H, W] int16
+    ) -> PointSet:
+        """Points of a map at one frame's exo pose: the one way from depth to points, for all that is built here."""
+        return lift(depth_m, rgb, mask, self.rays, max_edge=self.max_edge, instance=instance,
+                    frame_from_exo=frame_from_exo(self.depth.exo_w2c, frame))
+
+    def release(self) -> None:
+        """Let the parts of mapped files that were read leave memory, so that its peak does not grow with the clip."""
+        for frames in (self.rgb, self.depth.depth_m, self.depth.dynamic, self.depth.sky):
+            if isinstance(frames, Tensor):
+                drop_pages(frames)
 
 
 class FrameMovingPoints:
-    """Moving points of a fixed exo camera, lifted from the frame when asked for; holds views of the inputs only."""
+    """Moving points of the clip's frames, lifted on access."""
 
-    def __init__(self, frames: Sequence[Tensor] | Tensor, depth: DepthVideo, background: StaticBackground | None,
-                 rays: Tensor, options: SceneOptions) -> None:
-        self._frames, self._depth, self._background = frames, depth, background
-        self._rays, self._options = rays, options
+    def __init__(self, clip: ClipFrames, background: StaticBackground | None, dynamic: Moving) -> None:
+        self._clip, self._depth, self._background, self._dynamic = clip, clip.depth, background, dynamic
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)
 
-    def mask(self, frame: int) -> Tensor:
-        """[H, W] bool: what moves in this frame."""
+    def mask(self, frame: int) -> Tensor:  # [H, W] bool
+        """What moves in this frame."""
         depth_m = self._depth.depth_m[frame]
-        if self._depth.dynamic is not None and self._options.dynamic in ("auto", "mask"):
+        if self._depth.dynamic is not None and self._dynamic in ("auto", "mask"):
             return self._depth.dynamic[frame].bool() & torch.isfinite(depth_m)
-        if self._background is None or self._options.dynamic != "auto":
+        if self._background is None or self._dynamic != "auto":
             return torch.zeros(depth_m.shape, dtype=torch.bool)
-        return derive_dynamic(self._frames[frame], depth_m.float(), self._background)
+        return derive_dynamic(self._clip.rgb[frame], depth_m.float(), self._background)
 
     def __getitem__(self, frame: int) -> PointSet:
-        release(self._frames, self._depth)  # what earlier frames read of mapped files
+        self._clip.release()  # what earlier frames read of mapped files
         mask = self.mask(frame)
         if not mask.any():
             return no_points()
-        depth_m = self._depth.depth_m[frame].float()
         if self._depth.sky is not None:
             mask = mask & ~self._depth.sky[frame].bool()
-        return lift(depth_m, to_uint8(self._frames[frame]), mask, self._rays, max_edge=self._options.max_edge,
-                    frame_from_exo=frame_from_exo(self._depth.exo_w2c, frame), instance=label_instances(mask))
+        return self._clip.lift(frame, self._depth.depth_m[frame].float(), to_uint8(self._clip.rgb[frame]), mask,
+                               label_instances(mask))
 
 
-def release(frames: Sequence[Tensor] | Tensor, depth: DepthVideo) -> None:
-    """Let the parts of mapped files that were read leave memory, so that its peak does not grow with the clip."""
-    for part in (frames, depth.depth_m, depth.dynamic, depth.sky):
-        if isinstance(part, Tensor):
-            drop_pages(part)
+def frame_from_exo(
+    exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4] float64
+    frame: int,
+) -> Tensor | None:  # [3, 4] float64
+    """From the exo camera of one frame to the scene's frame; None: they are the same."""
+    return None if exo_w2c is None else invert(pose_of_frame(exo_w2c, frame))
 
 
-def frame_from_exo(exo_w2c: Tensor | None, frame: int) -> Tensor | None:
-    """[3, 4] float64 from the exo camera of one frame to the scene's frame; None: they are the same."""
-    if exo_w2c is None:
-        return None
-    return invert(pose_of_frame(exo_w2c, frame))
+def build_scene(
+    exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8, at the size of the depth maps
+    depth: DepthVideo,
+    options: SceneOptions | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> PointCloud:
+    """The scene of an exo clip; in the world where the depth has ``exo_w2c``, else in the exo camera's frame.
 
-
-def build_scene(exo_frames: Tensor, depth: DepthVideo, options: SceneOptions = SceneOptions(), *,  # noqa: B008 frozen
-                progress: Progress = no_progress) -> PointCloud:
-    """The scene of an exo clip.
-
-    Args:
-        exo_frames: [T, H, W, 3] float32 0...1 or uint8 (a memory-mapped tensor or a sequence of frames will do; only
-            single frames are taken from it), the size of the depth maps.
-        depth: its depth; with ``exo_w2c`` the scene's frame is "world", without it "exo".
-        options: see :class:`SceneOptions`.
-        progress: called per frame.
+    Frames are read one at a time, so that a memory-mapped tensor or a lazy sequence will do.
 
     Raises:
         EgoXInputError: sizes or counts that don't match, depth that is not metric, no valid depth, bad poses.
     """
+    options = options or SceneOptions()
     check_scene_input(exo_frames, depth)
-    masked = _Masked(depth, options) if options.dynamic != "none" or depth.sky is not None else None
-    rays, background, notes = depth_rays(depth.camera), None, ()
+    clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth_rays(depth.camera), max_edge=options.max_edge)
+    masks = StillMasks(depth, options.dynamic) if options.dynamic != "none" or depth.sky is not None else None
+    derived, background, notes = options.dynamic == "auto" and depth.dynamic is None, None, ()
     if is_moving(depth.exo_w2c):
-        static = fuse_moving(exo_frames, depth.depth_m, depth.camera, depth.exo_w2c, masked,
+        static = fuse_moving(exo_frames, depth.depth_m, depth.camera, depth.exo_w2c, masks,
                              tolerance=options.tolerance, max_edge=options.max_edge, progress=progress)
-        if options.dynamic == "auto" and depth.dynamic is None:
+        if derived:
             notes = ("the exo camera moves and no dynamic mask is given: everything is taken for static; give a mask "
                      "(a SAM3 track) of what moves",)
     else:
-        background = fuse_static(exo_frames, depth.depth_m, masked, tolerance=options.tolerance, progress=progress)
-        if options.dynamic == "auto" and depth.dynamic is None:
+        background = fuse_static(exo_frames, depth.depth_m, masks, tolerance=options.tolerance, progress=progress)
+        if derived:
             unsteady = unsteady_pixels(background)
             background = replace(background, depth_m=background.depth_m.masked_fill(unsteady, torch.nan))
-        static = lift(background.depth_m, background.rgb, torch.isfinite(background.depth_m), rays,
-                      max_edge=options.max_edge, frame_from_exo=frame_from_exo(depth.exo_w2c, 0))
-    moving = FrameMovingPoints(exo_frames, depth, background, rays, options)
+        static = clip.lift(0, background.depth_m, background.rgb, torch.isfinite(background.depth_m))
+    moving = FrameMovingPoints(clip, background, options.dynamic)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",
                       frame_count=len(depth.depth_m), exo_camera=depth.camera, exo_w2c=depth.exo_w2c,
                       times_s=depth.times_s, notes=notes)
 
 
-class _Masked:
-    """Per frame what is known to move or to be sky, read when asked for."""
+class StillMasks(Sequence[Tensor]):
+    """Per frame the pixels that a dynamic mask or the sky takes from the static scene, combined on access."""
 
-    def __init__(self, depth: DepthVideo, options: SceneOptions) -> None:
-        self._depth, self._use_dynamic = depth, options.dynamic != "none" and depth.dynamic is not None
+    def __init__(self, depth: DepthVideo, dynamic: Moving) -> None:
+        self._depth, self._use_dynamic = depth, dynamic != "none" and depth.dynamic is not None
 
-    def __getitem__(self, frame: int) -> Tensor:
+    def __len__(self) -> int:
+        return len(self._depth.depth_m)
+
+    def __getitem__(self, frame: int) -> Tensor:  # [H, W] bool
         mask = torch.zeros(self._depth.depth_m[frame].shape, dtype=torch.bool)
         if self._use_dynamic:
             mask |= self._depth.dynamic[frame].bool()
@@ -142,8 +165,15 @@ class _Masked:
         return mask
 
 
-def check_scene_input(exo_frames: Tensor, depth: DepthVideo) -> None:
-    """Raise EgoXInputError for whatever would make a scene wrong."""
+def check_scene_input(
+    exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3]
+    depth: DepthVideo,
+) -> None:
+    """Refuse inputs that would make a wrong scene.
+
+    Raises:
+        EgoXInputError: see :func:`build_scene`.
+    """
     if depth.kind != "metric z":
         raise EgoXInputError("depth for the scene", got=f"{depth.kind} depth", expected="metric z depth in metres",
                              fix="align it with a metric depth in Depth Align first")

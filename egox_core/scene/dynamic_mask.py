@@ -7,18 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..sizes import REFERENCE_SIZE
 from .background import StaticBackground, to_uint8
 
 DEPTH_FLOOR = 0.03
 """Relative depth difference that always counts as noise of a depth model."""
 DEPTH_SIGMAS = 4.0
+"""Beyond that many standard deviations of the pixel's own flicker a nearer depth is motion."""
 COLOUR_FLOOR = 30.0
-"""Mean colour difference, 0...255, below which light flicker, shadows and compression are not told from motion."""
+"""Mean colour difference, 0...255, below which motion looks like flicker of light, shadows and compression."""
 COLOUR_SIGMAS = 5.0
+"""The same for colour."""
 MIN_AREA = 2e-4
 """Smallest moving object, as a share of the picture (70 px of 784x448): smaller ones are noise."""
 MAX_HOLE = 0.003
-"""Largest hole in a swaying object that is counted in, as a share of the picture."""
+"""Largest hole in a swaying object that is filled, as a share of the picture."""
 UNSTEADY_DEPTH = 0.001
 """Least relative spread of depth over time that counts as swaying."""
 UNSTEADY_COLOUR = 3.0
@@ -27,13 +30,10 @@ UNSTEADY_RATIO = 3.0
 """How many times steadier the typical pixel must be: flicker of the whole picture is no motion."""
 
 
-def unsteady_pixels(background: StaticBackground) -> Tensor:
-    """Where no background was ever seen: something that sways in place hides it all the time.
+def unsteady_pixels(background: StaticBackground) -> Tensor:  # [H, W] bool
+    """Where no background was ever visible: something that sways in place hides it all the time.
 
     The farthest depth there is the swaying object's own, so it spreads over time more than the typical pixel's does.
-
-    Returns:
-        [H, W] bool.
     """
     unsteady = torch.zeros_like(background.depth_m, dtype=torch.bool)
     for spread, least in ((background.depth_spread, UNSTEADY_DEPTH), (background.rgb_spread, UNSTEADY_COLOUR)):
@@ -41,22 +41,18 @@ def unsteady_pixels(background: StaticBackground) -> Tensor:
         unsteady |= spread > max(least, UNSTEADY_RATIO * float(spread.median()))
     grid = unsteady.numpy().astype(np.uint8)
     # Outlines flicker one or two pixels wide; a body is broader. Flat parts of it change little: close over them.
-    size = max(5, 2 * round(grid.shape[0] / 448 * 3) + 1)
+    size = max(5, 2 * round(grid.shape[0] / REFERENCE_SIZE * 3) + 1)
     for operation, width in ((cv2.MORPH_OPEN, size), (cv2.MORPH_CLOSE, 2 * size + 1)):
         grid = cv2.morphologyEx(grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     return _large_parts(_filled(grid))
 
 
-def derive_dynamic(frame: Tensor, depth_m: Tensor, background: StaticBackground) -> Tensor:
-    """Pixels of one frame that do not show the static background.
-
-    Args:
-        frame: [H, W, 3], 0...1 or uint8.
-        depth_m: [H, W] z depth, NaN invalid.
-
-    Returns:
-        [H, W] bool; False where depth is invalid.
-    """
+def derive_dynamic(
+    frame: Tensor,  # [H, W, 3] 0...1 or uint8
+    depth_m: Tensor,  # [H, W] z depth, NaN invalid
+    background: StaticBackground,
+) -> Tensor:  # [H, W] bool; False where depth is invalid
+    """Pixels of one frame that do not show the static background."""
     valid = torch.isfinite(depth_m) & torch.isfinite(background.depth_m)
     nearer = 1 - depth_m / background.depth_m
     limit = (DEPTH_SIGMAS * background.depth_spread.nan_to_num(0.0)).clamp_min(DEPTH_FLOOR)
@@ -66,12 +62,14 @@ def derive_dynamic(frame: Tensor, depth_m: Tensor, background: StaticBackground)
     # The mean around a pixel tells motion from noise; its own difference keeps the outline where it is.
     by_colour = (torch.from_numpy(cv2.blur(colour.numpy(), (3, 3))) > limit) & (colour > 0.5 * limit)
     moves = clean_mask((by_depth | by_colour) & valid)
-    # Where the background is nowhere known, whatever is seen hides it.
+    # Where the background is unknown, whatever is visible hides it.
     return (moves | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
 
 
-def clean_mask(mask: Tensor) -> Tensor:
-    """Single pixels removed, small gaps closed, specks under ``MIN_AREA`` dropped. [H, W] bool."""
+def clean_mask(
+    mask: Tensor,  # [H, W] bool
+) -> Tensor:  # [H, W] bool
+    """Single pixels removed, small gaps closed, specks under ``MIN_AREA`` dropped."""
     grid = mask.numpy().astype(np.uint8)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     grid = cv2.morphologyEx(grid, cv2.MORPH_OPEN, kernel)
@@ -98,7 +96,9 @@ def _large_parts(grid: np.ndarray) -> Tensor:
     return torch.from_numpy(large[labels])
 
 
-def label_instances(mask: Tensor) -> Tensor:
-    """Connected moving objects of one frame, numbered from 1: [H, W] int16, 0 where nothing moves."""
+def label_instances(
+    mask: Tensor,  # [H, W] bool
+) -> Tensor:  # [H, W] int16, 0 where nothing moves
+    """Connected moving objects of one frame, numbered from 1."""
     _, labels = cv2.connectedComponents(mask.numpy().astype(np.uint8), connectivity=8)
     return torch.from_numpy(np.minimum(labels, 32767).astype(np.int16))

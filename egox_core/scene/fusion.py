@@ -13,7 +13,7 @@ from .points import join
 
 
 class FusedMovingPoints:
-    """Moving points of all scenes in a frame, made when asked for; each scene's objects keep numbers of their own."""
+    """Moving points of all scenes in a frame, computed on access; each scene's objects have their own numbers."""
 
     def __init__(self, parts: Sequence[MovingPoints]) -> None:
         self._parts = tuple(parts)
@@ -25,17 +25,17 @@ class FusedMovingPoints:
         fused = self._parts[0][frame]
         for part in self._parts[1:]:
             points = part[frame]
-            taken = int(fused.instance.max()) if len(fused) else 0
-            numbers = torch.where(points.instance > 0, points.instance + taken, points.instance)
-            fused = join(fused, replace(points, instance=numbers.to(points.instance.dtype)))
+            last = int(fused.instance.max()) if len(fused) else 0
+            instance = torch.where(points.instance > 0, points.instance + last, points.instance)
+            fused = join(fused, replace(points, instance=instance.to(points.instance.dtype)))
         return fused
 
 
 def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     """One scene with the points of all. Their cameras must share a world and run in step.
 
-    Surfaces that several cameras saw are drawn by all of them; the renderer blends what lies at one depth. The first
-    scene's exo camera stays the scene's own, for the editor's view.
+    A surface that several cameras saw has points of each; the renderer blends what lies at one depth. The fused scene
+    keeps the first one's exo camera, for the editor's view.
 
     Raises:
         EgoXInputError: none, a scene without a known exo pose, clips of different length or time.
@@ -45,16 +45,16 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     first = scenes[0]
     if len(scenes) == 1:
         return first
-    for place, scene in enumerate(scenes):
+    for number, scene in enumerate(scenes, 1):
         if scene.frame != "world":
-            raise EgoXInputError(f"scene {place + 1}", got="points in the exo camera's own frame (its pose is unknown)",
+            raise EgoXInputError(f"scene {number}", got="points in the exo camera's own frame (its pose is unknown)",
                                  expected="all exo poses in one world",
                                  fix="give each take's camera_extrinsics (meta.json) to Depth Align")
         if scene.frame_count != first.frame_count:
-            raise EgoXInputError(f"scene {place + 1}", got=f"{scene.frame_count} frames",
+            raise EgoXInputError(f"scene {number}", got=f"{scene.frame_count} frames",
                                  expected=f"{first.frame_count}, as scene 1", fix="load the same frames of each camera")
         if not _in_step(scene, first):
-            raise EgoXInputError(f"scene {place + 1}", got="frames at other times than scene 1",
+            raise EgoXInputError(f"scene {number}", got="frames at other times than scene 1",
                                  expected="cameras in step within half a frame",
                                  fix="choose start frames that show the same moment")
     static = first.static
@@ -66,7 +66,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
 
 
 def _in_step(scene: PointCloud, first: PointCloud) -> bool:
-    """Whether both clips run at one pace; they may start at different times, for each video counts from its own 0."""
+    """Whether both clips run at one pace; each video counts from its own 0."""
     if scene.times_s is None or first.times_s is None or first.frame_count < 2:
         return True
     own, other = (s.times_s.double() - s.times_s[0].double() for s in (scene, first))

@@ -1,6 +1,6 @@
-"""Choosing and joining points of a scene.
+"""Points of a scene: select, join, move to a device, write as a PLY file.
 
-Points as a PLY file (binary, little endian): what MeshLab, Blender, CloudCompare and the host's preview read.
+PLY is written binary and little endian, which MeshLab, Blender, CloudCompare and the host's preview read.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "instance", "coarse")
 VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
 
 
-def select(points: PointSet, keep: Tensor) -> PointSet:
-    """The points where ``keep`` [N] bool, or with the numbers ``keep`` [M] int64."""
+def select(
+    points: PointSet,
+    keep: Tensor,  # [N] bool, or [M] int64 indices
+) -> PointSet:
+    """Some of the points."""
     return PointSet(**{name: getattr(points, name)[keep] for name in FIELDS})
 
 
 def join(first: PointSet, second: PointSet) -> PointSet:
-    """Both, the first ones first."""
+    """Both sets in order."""
     if not len(first) or not len(second):
         return first if len(first) else second
     return PointSet(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in FIELDS})
 
 
 def to_device(points: PointSet, device: torch.device) -> PointSet:
-    """The points on a device; themselves where they are there already."""
+    """The points on a device; the same object where they are there already."""
     if points.xyz.device == device:
         return points
     return PointSet(**{name: getattr(points, name).to(device) for name in FIELDS})
@@ -41,10 +44,17 @@ def scene_points(scene: PointCloud, frame: int | None) -> PointSet:
     return scene.static if frame is None else join(scene.static, scene.moving[frame])
 
 
+def exo_from_scene(scene: PointCloud) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+    """The exo camera's pose in the scene's frame: the identity where that frame is the exo camera's own."""
+    if scene.frame == "exo" or scene.exo_w2c is None:
+        return torch.eye(3, 4, dtype=torch.float64)
+    return scene.exo_w2c.double()
+
+
 def write_ply(points: PointSet, file: IO[bytes], *, y_up: bool = False) -> None:
     """Write positions (metres, scene frame: x right, y down, z forward) and colours.
 
-    ``y_up`` turns them half around x (y up, z backward), the way 3D viewers stand.
+    ``y_up`` turns them half around x (y up, z backward), the convention of most 3D viewers.
     """
     vertices = np.empty(len(points), dtype=VERTEX)
     for axis, name in enumerate(("x", "y", "z")):

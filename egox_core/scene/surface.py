@@ -11,16 +11,19 @@ from ..sizes import REFERENCE_SIZE
 from ..trajectory.poses import transform
 from ..types import PointSet
 
+MAX_EDGE = 0.3
+"""Relative depth step from which a pixel that hangs between two surfaces is left out, unless asked otherwise."""
 COARSE_STRIDE = 2
-"""The released renderer takes every second sample each way of a picture 448 high."""
+"""The released renderer takes every second sample each way of a picture of the reference height."""
 
 
-def depth_rays(camera: CameraModel, device: torch.device | str = "cpu") -> Tensor:
+def depth_rays(
+    camera: CameraModel,
+    device: torch.device | str = "cpu",
+) -> Tensor:  # [H, W, 3] float32, camera frame
     """Rays of every stored pixel scaled to z = 1, so that ray x z depth is the point.
 
-    Returns:
-        [H, W, 3] float32 in the camera's frame; NaN outside the lens' valid angle and at 90 degrees or more, where
-        z depth says nothing.
+    NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
     """
     rays, valid = pixel_rays(camera, dtype=torch.float64, device=device)
     z = rays[..., 2:]
@@ -28,18 +31,14 @@ def depth_rays(camera: CameraModel, device: torch.device | str = "cpu") -> Tenso
     return torch.where(valid[..., None] & (z > 1e-3), rays, torch.full_like(rays, float("nan"))).float()
 
 
-def depth_steps(depth_m: Tensor, axis: int) -> Tensor:
+def depth_steps(
+    depth_m: Tensor,  # [H, W] z depth, NaN invalid
+    axis: int,  # 0 downwards, 1 rightwards
+) -> Tensor:  # [H, W] metres a pixel; 0 where neither neighbour is valid
     """Depth change to the next sample along ``axis``, taken from the side on which the surface goes on.
 
     At a depth edge one side belongs to another surface; the smaller of the two one-sided steps is the patch's own.
     Where both agree, their mean halves the noise.
-
-    Args:
-        depth_m: [H, W] z depth, NaN invalid.
-        axis: 0 downwards, 1 rightwards.
-
-    Returns:
-        [H, W], metres a pixel; 0 where neither neighbour is valid.
     """
     change = torch.diff(depth_m, dim=axis)
     gap = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
@@ -51,30 +50,26 @@ def depth_steps(depth_m: Tensor, axis: int) -> Tensor:
     return torch.where(agree, 0.5 * (forward + backward), step).nan_to_num(0.0)
 
 
-def surface_steps(depth_m: Tensor, rays: Tensor) -> Tensor:
-    """[H, W, 3, 2] metres: along the surface to the next sample rightwards and downwards, exo frame.
-
-    Args:
-        depth_m: [H, W] z depth, NaN invalid.
-        rays: [H, W, 3] of :func:`depth_rays`.
-    """
+def surface_steps(
+    depth_m: Tensor,  # [H, W] z depth, NaN invalid
+    rays: Tensor,  # [H, W, 3] of :func:`depth_rays`
+) -> Tensor:  # [H, W, 3, 2] metres, exo frame
+    """Ways along the surface to the next sample rightwards and downwards."""
     return torch.stack([_ray_steps(rays, axis) * depth_m[..., None] + rays * depth_steps(depth_m, axis)[..., None]
                         for axis in (1, 0)], dim=-1)
 
 
-def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from_exo: Tensor | None = None,
-         instance: Tensor | None = None, max_edge: float = float("inf")) -> PointSet:
-    """Points of the pixels in ``keep``.
-
-    Args:
-        depth_m: [H, W] float32 z depth of the whole picture, metres, NaN invalid: edges need the surroundings.
-        rgb: [H, W, 3] uint8.
-        keep: [H, W] bool; invalid depth is left out whatever it says.
-        rays: [H, W, 3] of :func:`depth_rays`.
-        frame_from_exo: [3, 4] float64 from the exo camera into the scene's frame; None: that frame is the scene's.
-        instance: [H, W] int16 numbers of moving objects; None: all 0 (static).
-        max_edge: pixels that hang between surfaces by a larger relative step are left out.
-    """
+def lift(
+    depth_m: Tensor,  # [H, W] float32 z depth of the whole picture, metres, NaN invalid: edges need the surroundings
+    rgb: Tensor,  # [H, W, 3] uint8
+    keep: Tensor,  # [H, W] bool; invalid depth is left out in any case
+    rays: Tensor,  # [H, W, 3] of :func:`depth_rays`
+    *,
+    frame_from_exo: Tensor | None = None,  # [3, 4] float64 from the exo camera into the scene's frame; None: the same
+    instance: Tensor | None = None,  # [H, W] int16 number of the moving object; None: all 0 (static)
+    max_edge: float = float("inf"),  # pixels that hang between surfaces by a larger relative step are left out
+) -> PointSet:
+    """Points of the pixels in ``keep``, each with its edge, its stray step and its patch of surface."""
     edge, stray = depth_edge(depth_m), stray_step(depth_m)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)
@@ -84,9 +79,9 @@ def lift(depth_m: Tensor, rgb: Tensor, keep: Tensor, rays: Tensor, *, frame_from
         xyz = transform(frame_from_exo, xyz.double()).float()
         steps = frame_from_exo[:, :3].float() @ steps
     stride = max(1, round(COARSE_STRIDE * depth_m.shape[0] / REFERENCE_SIZE))
-    number = torch.zeros_like(rows) if instance is None else instance[rows, cols]
+    instance = torch.zeros_like(rows) if instance is None else instance[rows, cols]
     return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols], stray=stray[rows, cols],
-                    instance=number.to(torch.int16), coarse=(rows % stride == 0) & (cols % stride == 0))
+                    instance=instance.to(torch.int16), coarse=(rows % stride == 0) & (cols % stride == 0))
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
