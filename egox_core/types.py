@@ -19,6 +19,8 @@ from .cameras.model import CameraModel, camera_from_intrinsics
 DepthKind = Literal["metric z", "relative z", "disparity"]
 MaskMode = Literal["released", "paper", "trainer"]
 ImageEmbeddingMode = Literal["released", "exo+prior", "exo only", "none"]
+UNTIMED_FPS = 30.0
+"""Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

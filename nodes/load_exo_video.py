@@ -12,7 +12,7 @@ from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.sizes import latent_frames, latent_size
 from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
-from ..egox_core.video.reader import VideoSource, held_info, pick_frames, probe_video, read_frames
+from ..egox_core.video.reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
@@ -133,11 +133,11 @@ def _from_memory(video, options: dict) -> tuple:
     if parts.audio is not None:
         sound = Sound(waveform=parts.audio["waveform"][0], sample_rate=parts.audio["sample_rate"])
     selection: FrameSelection = select_frames(
-        held_info(parts.images, float(parts.frame_rate), sound is not None), **options)
+        memory_info(parts.images, float(parts.frame_rate), sound is not None), **options)
     images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
     sound = trim_sound(sound, selection)
     if isinstance(video, InputImpl.VideoFromFile):
-        # Its frames begin at the trim; poses, which know nothing of it, are found by the file's own indices and times.
+        # Its frames begin at the trim; poses, which know nothing of it, go by the file's own indices and times.
         source, window = _stream_source(video)
         info = probe_video(source)
         _, first = trim_info(info, *window)

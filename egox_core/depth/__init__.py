@@ -1,1 +1,17 @@
-"""ROOM depth"""
+"""From any depth of the exo video to metric z depth with a camera.
+
+In: payloads of the host's depth models, depth pictures or files, each as a :class:`DepthSource`; masks of what moves
+and of the sky. Out: :class:`~egox_core.types.DepthVideo` of kind ``metric z`` (invalid pixels NaN) and an
+:class:`AlignReport`. The affine fit D = 1 / (α / D_video + β) is in ``fit``; a socket is one entry of
+``DEPTH_ADAPTERS``.
+"""
+
+from .adapters import DEPTH_ADAPTERS, DepthSocket, socket_sources
+from .align import align_depth
+from .report import AlignOptions, AlignReport
+from .roles import align_sources
+from .sources import DepthSource
+from .trust import depth_trust
+
+__all__ = ["DEPTH_ADAPTERS", "AlignOptions", "AlignReport", "DepthSocket", "DepthSource", "align_depth",
+           "align_sources", "depth_trust", "socket_sources"]

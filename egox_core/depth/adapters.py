@@ -21,7 +21,7 @@ from .sources import DepthSource, image_depth
 class DepthSocket:
     """What is connected to one socket."""
 
-    payload: Any  # as the host's node made it
+    payload: Any  # as the host's node gives it
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the socket's adapter
 
 

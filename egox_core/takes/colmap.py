@@ -77,8 +77,8 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
     return camera, validate_w2c(torch.stack([poses[n] for n in names]), "poses of images.txt"), tuple(names)
 
 
-def upright_poses(trajectory: CameraTrajectory) -> Tensor:
-    """w2c [T, 3, 4] in the axes of the stored (upright) picture."""
+def upright_poses(trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
+    """w2c in the axes of the stored (upright) picture."""
     turn = torch.cat((sensor_from_upright(trajectory.camera.quarter_turns),
                       torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
     return compose(invert(turn), trajectory.w2c.double())

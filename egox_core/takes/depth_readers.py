@@ -1,7 +1,7 @@
 """Depth frames out of files, one at a time: npz, npy, and folders or zips of npy, EXR or 16-bit PNG.
 
 Frames are counted by their place in the file; files of a folder or zip by the last number in their names, which must
-run on without gaps. Values come as stored (float32), nothing is judged here.
+have no gaps. Values are returned as stored (float32), invalid ones included.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DepthFile:
 
 @contextmanager
 def open_depth(path: Path, png_scale_m: float = 0.001) -> Iterator[DepthFile]:
-    """Open a depth file or folder, told apart by its suffix; valid within the ``with`` block.
+    """Open a depth file or folder, by its suffix; usable within the ``with`` block.
 
     Args:
         png_scale_m: metres per unit of a 16-bit PNG (or whatever unit the depth kind has).

@@ -39,8 +39,8 @@ class Take:
     trajectory: CameraTrajectory
     prompt: str
 
-    def read_exo(self, progress: Progress = no_progress) -> Tensor:
-        """The exo frames in use, [T, H, W, 3] uint8."""
+    def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
+        """The exo frames in use."""
         return read_frames(self.folder / EXO, self.video, self.frames, progress)
 
     def optional_file(self, name: str) -> Path | None:

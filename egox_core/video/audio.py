@@ -1,4 +1,4 @@
-"""The sound that belongs to chosen frames of a video."""
+"""The sound that belongs to the frames in use of a video."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sound:
 
 
 def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:
-    """The sound from the first chosen frame to one frame after the last; None where the file has none.
+    """The sound from the first frame in use to one frame after the last; None where the file has none.
 
     Shorter than the picture where the sound track ends early.
 
@@ -44,7 +44,7 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
             container.seek(int((start - 1) / stream.time_base), stream=stream)
         first, count = None, round(length * rate)
         pieces: list[np.ndarray] = []
-        held = 0
+        samples_read = 0
         for frame in container.decode(stream):
             if frame.time is None:
                 continue
@@ -52,8 +52,8 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
                 first = frame.time
             for piece in resampler.resample(frame):
                 pieces.append(piece.to_ndarray())
-                held += pieces[-1].shape[-1]
-            if first + held / rate >= start + length:
+                samples_read += pieces[-1].shape[-1]
+            if first + samples_read / rate >= start + length:
                 break
     if first is None or not pieces:
         return None
@@ -66,7 +66,7 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
 
 
 def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
-    """The part of a whole video's sound that belongs to the chosen frames."""
+    """The part of a whole video's sound that belongs to the frames in use."""
     if sound is None:
         return None
     first = round(float(selection.times_s[0]) * sound.sample_rate)

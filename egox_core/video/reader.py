@@ -1,9 +1,8 @@
-"""Video files: what is in them, and the frames that are needed, read by index without decoding the rest.
+"""Video files: what they contain, and the frames that are needed, read by index without decoding the rest.
 
 A frame's index counts presentation order from 0. Sizes are those of the picture as it is shown: turned as the file
-says, with square pixels.
-
-A video that is already in memory as frames, behind the same steps as one in a file.
+says, with square pixels. A video that is in memory as frames goes through the same two steps: :func:`memory_info` and
+:func:`pick_frames` are what :func:`probe_video` and :func:`read_frames` are for a file.
 """
 
 from __future__ import annotations
@@ -22,13 +21,12 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
-from ..types import FrameSelection
+from ..types import UNTIMED_FPS, FrameSelection
 from .selection import VideoInfo, source_rectangle
 
 VideoSource = Path | io.BytesIO
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another shape."""
-UNKNOWN_FPS = 25.0
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
 
@@ -85,10 +83,10 @@ def probe_video(source: VideoSource) -> VideoInfo:
             times = tuple(float((p - pts[0]) * stream.time_base) for p in pts)
             start = float(pts[0] * stream.time_base)
             if fps <= 0:
-                fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else UNKNOWN_FPS
+                fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else UNTIMED_FPS
             keyframes = tuple(i for i, (_, key) in enumerate(packets) if key)
         else:
-            fps = fps if fps > 0 else UNKNOWN_FPS
+            fps = fps if fps > 0 else UNTIMED_FPS
             pts, keyframes, start = (), (), 0.0
             times = tuple(i / fps for i in range(len(packets)))
         width, height = _shown_size(stream.codec_context.width, stream.codec_context.height, _pixel_aspect(stream),
@@ -97,15 +95,17 @@ def probe_video(source: VideoSource) -> VideoInfo:
                          has_audio=bool(container.streams.audio), start_s=start, pts=pts, keyframes=keyframes)
 
 
-def read_frames(source: VideoSource, info: VideoInfo, selection: FrameSelection,
-                progress: Progress = no_progress) -> Tensor:
-    """The chosen frames, cropped or padded and scaled: [T, H, W, 3] uint8 RGB; of a long clip mapped from the disk.
+def read_frames(
+    source: VideoSource,
+    info: VideoInfo,
+    selection: FrameSelection,
+    progress: Progress = no_progress,
+) -> Tensor:  # [T, H, W, 3] uint8 RGB, of a long clip mapped from the disk
+    """The frames in use, cropped or padded and scaled.
 
     Raises:
-        EgoXInputError: a chosen frame can't be decoded.
+        EgoXInputError: one of them can't be decoded.
     """
-    from .selection import source_rectangle
-
     rectangle = source_rectangle(selection)
     indices, counts = torch.unique(selection.source_indices, return_counts=True)  # rising; uneven ones may repeat
     width, height = selection.size
@@ -125,16 +125,16 @@ def decode_frames(source: VideoSource, info: VideoInfo, indices: list[int]) -> I
     Raises:
         EgoXInputError: a frame can't be decoded.
     """
-    found = 0
+    count = 0
     with open_video(source) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         aspect = _pixel_aspect(stream)
         for index, frame in _walk(container, stream, info, indices):
             yield index, _shown_picture(frame, aspect)
-            found += 1
-    if found < len(indices):
-        raise EgoXInputError(f"video {info.name}", got=f"frame {indices[found]} missing or corrupt",
+            count += 1
+    if count < len(indices):
+        raise EgoXInputError(f"video {info.name}", got=f"frame {indices[count]} missing or corrupt",
                              expected="an intact video", fix="copy it again, or re-encode it with ffmpeg")
 
 
@@ -196,8 +196,12 @@ def _shown_picture(frame: av.VideoFrame, aspect: float) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
-def fit_picture(picture: np.ndarray, rectangle: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
-    """The rectangle (left, top, width, height) of a picture [H, W, 3], black outside, scaled to ``size``."""
+def fit_picture(
+    picture: np.ndarray,  # [H, W, 3]
+    rectangle: tuple[int, int, int, int],  # (left, top, width, height) px
+    size: tuple[int, int],  # (width, height) px of the result
+) -> np.ndarray:  # [height, width, 3]
+    """A rectangle of a picture, black outside of it, scaled to ``size``."""
     left, top, width, height = rectangle
     rows, columns = picture.shape[:2]
     inner = picture[max(top, 0):min(top + height, rows), max(left, 0):min(left + width, columns)]
@@ -209,7 +213,7 @@ def fit_picture(picture: np.ndarray, rectangle: tuple[int, int, int, int], size:
     return resize_picture(inner, *size)
 
 
-def resize_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+def resize_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:  # [H, W, C] -> [height, width, C]
     """A picture at another size, half-pixel convention; shrinking averages areas, so that nothing aliases."""
     if picture.shape[:2] == (height, width):
         return np.ascontiguousarray(picture)
@@ -217,8 +221,13 @@ def resize_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def held_info(images: Tensor, fps: float, has_audio: bool, name: str = "given frames") -> VideoInfo:
-    """What :func:`video.probe_video` would say of frames [T, H, W, 3].
+def memory_info(
+    images: Tensor,  # [T, H, W, 3]
+    fps: float,  # 0 or less: not known
+    has_audio: bool,
+    name: str = "given frames",
+) -> VideoInfo:
+    """What :func:`probe_video` would say of these frames.
 
     Raises:
         EgoXInputError: no frames.
@@ -226,14 +235,18 @@ def held_info(images: Tensor, fps: float, has_audio: bool, name: str = "given fr
     if images.ndim != 4 or len(images) == 0:
         raise EgoXInputError(f"video {name}", got=f"frames of shape {tuple(images.shape)}",
                              expected="at least one frame", fix="check the node that makes the video")
-    fps = fps if fps > 0 else 25.0
+    fps = fps if fps > 0 else UNTIMED_FPS
     return VideoInfo(name=name, width=images.shape[2], height=images.shape[1], fps=fps, frame_count=len(images),
                      times_s=tuple(i / fps for i in range(len(images))), has_audio=has_audio, start_s=0.0, pts=(),
                      keyframes=())
 
 
-def pick_frames(images: Tensor, selection: FrameSelection, progress: Progress = no_progress) -> Tensor:
-    """The chosen frames of [N, H, W, 3] float 0...1, cropped or padded and scaled: [T, H', W', 3] float32."""
+def pick_frames(
+    images: Tensor,  # [N, H, W, 3] float 0...1
+    selection: FrameSelection,
+    progress: Progress = no_progress,
+) -> Tensor:  # [T, H', W', 3] float32
+    """The frames in use, cropped or padded and scaled."""
     rectangle, (width, height) = source_rectangle(selection), selection.size
     out = torch.empty((len(selection.source_indices), height, width, 3))
     for place, index in enumerate(selection.source_indices.tolist()):

@@ -1,6 +1,7 @@
-"""The decoded ego picture: its lens circle, the sensor's orientation, and a pinhole view of a fisheye picture.
+"""Pictures redrawn for another lens in the same place: fisheye to pinhole, of ego pictures and of exo videos.
 
-A fisheye exo video as a pinhole one: depth models and the released LoRA expect straight lines.
+Depth models and the released LoRA expect the straight lines of a pinhole exo video. Beside it: the lens circle and the
+sensor's orientation of the ego picture.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[i
         return CameraModel(lens="pinhole", width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
                            cy=(height - 1) / 2)
 
-    # Both questions are answered "yes" from some focal length on, so halving the interval finds it.
+    # Both conditions hold from some focal length on: bisect for it.
     low, high = narrowest, 50.0 * max(width, height)
     fits = _no_empty_pixel if keep == "inside" else _source_outline_outside
     if keep == "inside" and not fits(source, camera(high)):
@@ -120,15 +121,13 @@ def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[i
     return camera(high if keep == "inside" else low)
 
 
-def undistort(frames: Tensor, source: CameraModel, target: CameraModel,
-              progress: Progress = no_progress) -> tuple[Tensor, Tensor]:
+def undistort(
+    frames: Tensor,  # [T, H, W, 3] float 0...1, of ``source``
+    source: CameraModel,
+    target: CameraModel,
+    progress: Progress = no_progress,
+) -> tuple[Tensor, Tensor]:  # frames [T, H', W', 3] float32, black where nothing was seen; seen [H', W'] bool
     """The frames as ``target`` would have seen them, and where it saw anything.
-
-    Args:
-        frames: [T, H, W, 3] float 0...1 of ``source``.
-
-    Returns:
-        (frames [T, H', W', 3] float32, black where nothing was seen; seen [H', W'] bool).
 
     Raises:
         EgoXInputError: frames of another size than ``source``.
@@ -148,8 +147,8 @@ def undistort(frames: Tensor, source: CameraModel, target: CameraModel,
     return reproject(frames, source, target, progress) * seen[..., None].to(frames.device), seen
 
 
-def seen_by(source: CameraModel, target: CameraModel) -> Tensor:
-    """Which pixels of ``target`` [H, W] lie in the picture of ``source``."""
+def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool, pixels of ``target``
+    """Which pixels of ``target`` lie in the picture of ``source``."""
     rays, known = pixel_rays(target, torch.float64)
     uv, valid = project(source, rays)
     return known & valid & inside_picture(source, uv)

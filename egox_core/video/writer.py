@@ -20,15 +20,17 @@ QUALITY = 16
 """x264's constant rate factor; 18 counts as visually lossless, and pictures measured against others deserve more."""
 
 
-def write_video(path: Path, frames: Tensor | Iterable[Tensor], fps: float, *, sound: Sound | None = None,
-                quality: int = QUALITY, threads: int = 0, progress: Progress = no_progress) -> None:
-    """Write ``frames`` to ``path`` (.mp4).
-
-    Args:
-        frames: [T, H, W, 3] (or an iterable of [H, W, 3], so that long clips need not be held) float 0...1 or uint8;
-            a mask or depth picture [.., H, W] is written grey.
-        quality: x264 constant rate factor, smaller is better.
-        threads: of the encoder, 0: all cores. 1 gives the same bytes every time.
+def write_video(
+    path: Path,  # .mp4
+    frames: Tensor | Iterable[Tensor],  # [T, H, W, 3], or one after the other, 0...1 or uint8; [.., H, W] becomes grey
+    fps: float,
+    *,
+    sound: Sound | None = None,
+    quality: int = QUALITY,  # x264 constant rate factor, smaller is better
+    threads: int = 0,  # of the encoder, 0: all cores; 1 gives the same bytes every time
+    progress: Progress = no_progress,
+) -> None:
+    """Write a clip. Of an iterable only one frame is in memory at a time.
 
     Raises:
         EgoXInputError: odd size (4:2:0 needs even ones), no frames, non-positive rate.

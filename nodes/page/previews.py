@@ -1,10 +1,9 @@
-"""Previews on the nodes: clips as contact sheets in the host's temp folder, told to the page with the node's result.
+"""Pictures on the nodes: previews of results, and the clip while it is being sampled.
 
-``web/js/previews.js`` draws them; a page that isn't there (headless runs) costs the writing of a few JPEGs.
-
-The whole ego clip in rough colours on the sampling node, after each step.
-
-The host's own preview (where switched on) shows the same latent, the ego half alone, but its first frame only.
+Results are contact sheets in the host's temp folder, sent to the page with the node's result; ``web/js/previews.js``
+draws them. A page that isn't there (headless runs) costs the writing of a few JPEGs. While sampling, the page is sent
+the whole ego clip in rough colours after each step. (The host's own preview, where switched on, shows the same latent,
+but its first frame only.)
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ from torch import Tensor
 from ...egox_core.previews.sheets import common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.sizes import FRAMES_PER_LATENT
+from ...egox_core.types import UNTIMED_FPS
 from ...egox_core.wan.latents import latent_colours
 from ..host.steps import StepListener, running_server
 
 KEY = "egox_preview"
 SUBFOLDER = "egox"
-DEFAULT_FPS = 24.0
 EVENT = "egox.live"
+_TO_UNIT = torch.cat((torch.zeros(16, 3), torch.ones(1, 3)))  # adds 1 to the offset alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +59,14 @@ def preview_ui(
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
     frames = max((len(stream.frames) for stream in streams), default=0)
     step = common_step(frames)
-    shown = [_written(stream, step, progress) for stream in streams]
-    preview = {"kind": kind, "fps": float(fps or DEFAULT_FPS), "frames": frames, "streams": shown, "curve": curve,
+    sent = [_written(stream, step, progress) for stream in streams]
+    preview = {"kind": kind, "fps": float(fps or UNTIMED_FPS), "frames": frames, "streams": sent, "curve": curve,
                "mark": mark, "plots": list(plots), "text": text}
     return {"text": (text,), KEY: [preview]}
 
 
-def clip_fps(times_s: Tensor | None) -> float | None:
-    """Frames a second of frames at these times [T]; None where that can't be told."""
+def clip_fps(times_s: Tensor | None) -> float | None:  # [T] seconds
+    """Frames a second of frames at these times; None where they don't say."""
     if times_s is None or len(times_s) < 2:
         return None
     span = float(times_s[-1] - times_s[0])
@@ -95,7 +95,7 @@ class LivePreview(StepListener):
     def __init__(self, node_id: str | None, factors: Tensor | None, fps: float | None) -> None:
         super().__init__(node_id)
         self.factors = factors  # [17, 3] of raw latents, fitted on this clip; None: the host's, of the real Wan VAE
-        self.fps = fps or DEFAULT_FPS
+        self.fps = fps or UNTIMED_FPS
 
     def after_step(self, done: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
         server = running_server()
@@ -105,7 +105,7 @@ class LivePreview(StepListener):
                          server.client_id)
 
     def preview(self, x0: Tensor, latent_format: Any) -> dict[str, Any]:
-        """As :func:`clip_preview.preview_ui` puts it, the pictures inside the message: they live for one step."""
+        """In the form of :func:`preview_ui`, the pictures inside the message: they live for one step."""
         sheets = make_sheets(self.colours(x0, latent_format))
         files = [{"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")} for data in sheets.files]
         stream = {"name": "ego", "label": "ego", **sheets.layout(), "files": files, "legend": None, "pick": None,
@@ -119,5 +119,3 @@ class LivePreview(StepListener):
             return latent_colours(latent_format.process_out(x0[:1].float())[0], self.factors)
         host = torch.tensor([*latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias])
         return latent_colours(x0[0], (host + _TO_UNIT) / 2)  # the host's colours run from -1 to 1
-
-_TO_UNIT = torch.cat((torch.zeros(16, 3), torch.ones(1, 3)))  # adds 1 to the offset alone
