@@ -209,30 +209,30 @@ class EgoXAttentionView(io.ComfyNode):
                                  fix="connect the model of EgoX Attention Capture to the sampler whose video is "
                                      "connected to ego_images; if it is, ComfyUI dropped the capture to save memory: "
                                      "change the seed and run again")
-        shown = [frame_of_latent(n) for n in record.latent_frames] if all_frames else [frame]
+        frames = [frame_of_latent(n) for n in record.latent_frames] if all_frames else [frame]
         check_attention_pictures(record, exo_images, ego_images)
-        queries = [ego_query(record, ego_x, ego_y, at) for at in shown]
-        check_shown_frames(shown, exo_images, ego_images)
+        queries = [ego_query(record, ego_x, ego_y, at) for at in frames]
+        check_shown_frames(frames, exo_images, ego_images)
         progress = host_progress()
         one_head = None if head == ALL_HEADS else head
         rows = attention_rows(record, queries, one_head, progress)
         per_frame = record.grid[1] * record.grid[3]
         views, maps = [], {}
-        for place, (at, query) in enumerate(zip(shown, queries, strict=True)):
+        for place, (at, query) in enumerate(zip(frames, queries, strict=True)):
             keys = range(record.grid[0]) if exo_frames == ALL_FRAMES else [query // per_frame]
             caption = f"ego frame {at}, pixel {ego_x}, {ego_y}"
-            drawn = heats(record, rows, place, keys)
-            views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y), drawn, caption))
-            for heat in drawn:
+            maps_of_pixel = heats(record, rows, place, keys)
+            views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y), maps_of_pixel, caption))
+            for heat in maps_of_pixel:
                 maps.setdefault(heat.name, []).append((heat_picture(exo_images[at], heat), heat.legend()))
-            progress(place + 1, len(shown), "attention view")
+            progress(place + 1, len(frames), "attention view")
         view, text = torch.stack(views), attention_report(record, rows, one_head)
-        ego = ego_images[shown, ..., :3] if all_frames else ego_images[..., :3]
+        ego = ego_images[frames, ..., :3] if all_frames else ego_images[..., :3]
         every = FRAMES_PER_LATENT if all_frames else 1
         streams = [Stream(name="ego", label="ego", frames=ego, pick=PICK, every=every)]
         for name, pictures in maps.items():
             # Each frame has its own scale of attention; the legend is the first one's where they are played.
             streams.append(Stream(name=name, label=name, frames=torch.stack([picture for picture, _ in pictures]),
                                   legend=pictures[0][1], max_side=max(exo_images.shape[1:3]), every=every))
-        mark = {"x": ego_x, "y": ego_y, "frame": shown[0]}
+        mark = {"x": ego_x, "y": ego_y, "frame": frames[0]}
         return io.NodeOutput(view, text, ui=preview_ui("attention", streams, text=text, mark=mark))

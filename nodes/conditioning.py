@@ -61,7 +61,7 @@ class EgoXPrompt(io.ComfyNode):
 
 
 class EgoXConditioning(io.ComfyNode):
-    """Encodes both halves and says how the model is told about them."""
+    """Encodes both halves and says which latents the model may take as known."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

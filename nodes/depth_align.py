@@ -158,9 +158,9 @@ class EgoXDepthAlign(io.ComfyNode):
         text = report.text()
         scale = depth_scale(depth.depth_m)
         picture, plot = depth_preview(depth.depth_m, scale), plot_report(report)
-        shown = preview_ui("depth", [Stream(name="depth", label="depth", frames=picture, legend=scale.legend())],
-                           text=text, fps=clip_fps(depth.times_s), plots=report_curves(report), progress=progress)
-        return io.NodeOutput(depth, picture, plot, text, ui=shown)
+        ui = preview_ui("depth", [Stream(name="depth", label="depth", frames=picture, legend=scale.legend())],
+                        text=text, fps=clip_fps(depth.times_s), plots=report_curves(report), progress=progress)
+        return io.NodeOutput(depth, picture, plot, text, ui=ui)
 
 
 def _file_path(name: str, frames: FrameSelection | None) -> Path | None:

@@ -1,6 +1,5 @@
-"""Ego Pose Input: where the wearer's camera is in every frame, from a file, one pose, or keyframes.
-
-Save Trajectory: the ego path as a file, for this pack or for other programs.
+"""The ego path: Ego Pose Input reads it from a file, one pose or keyframes; Save Trajectory writes it for this pack or
+for other programs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_trac
 from ..egox_core.types import FrameSelection
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
-from .page.editor_data import AUTO, CUSTOM, DEFAULT_PRESET, chosen_camera, editor_data
+from .page.editor_data import AUTO, CUSTOM, DEFAULT_PRESET, camera_of_choice, editor_data
 from .page.scenes import SCENES
 
 BESIDE = f"{META} beside the video"
@@ -125,8 +124,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
     def execute(cls, source, file, entry, camera, size, smooth_s, x, y, z, yaw, pitch, roll, keyframes, lens, focal,
                 centre_x, centre_y, frames=None, base=None, scene=None, exo_images=None) -> io.NodeOutput:
         count = len(exo_images) if exo_images is not None else scene.frame_count if scene is not None else None
-        chosen = chosen_camera(camera, size, lens, focal, centre_x, centre_y)
-        drawn_with = chosen or preset_camera(DEFAULT_PRESET, size)
+        given_camera = camera_of_choice(camera, size, lens, focal, centre_x, centre_y)
+        camera_model = given_camera or preset_camera(DEFAULT_PRESET, size)
         if base is not None:
             trajectory = base if frames is None else resample(base, frames)
         elif source == "file":
@@ -136,14 +135,14 @@ class EgoXEgoPoseInput(io.ComfyNode):
         else:
             if source == "constant":
                 pose = upright_pose(torch.tensor((x, y, z)), yaw, pitch, roll)
-                track = constant_track(sensor_pose(pose, drawn_with))
+                track = constant_track(sensor_pose(pose, camera_model))
             else:
-                track = keyframe_track(parse_json(keyframes, "keyframes"), drawn_with)
-            trajectory = trajectory_from_track(track, drawn_with, frames, count=count,
+                track = keyframe_track(parse_json(keyframes, "keyframes"), camera_model)
+            trajectory = trajectory_from_track(track, camera_model, frames, count=count,
                                                clip_times_s=None if scene is None else scene.times_s,
                                                exo_w2c=None if scene is None else scene.exo_w2c,
                                                exo_camera=None if scene is None else scene.exo_camera)
-        trajectory = with_camera(trajectory, chosen or rescale(trajectory.camera, size, size))
+        trajectory = with_camera(trajectory, given_camera or rescale(trajectory.camera, size, size))
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
         node = str(cls.hidden.unique_id) if cls.hidden is not None else ""

@@ -55,11 +55,10 @@ def _say_lost(names: tuple[str, ...], error: Exception) -> None:
 def _serve_page() -> None:
     from server import PromptServer
 
-    from .page.routes import register, register_sample_route
+    from .page.routes import register
 
     if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
         register(PromptServer.instance.routes)
-        register_sample_route(PromptServer.instance.routes)
 
 
 def _list_small_models() -> None:

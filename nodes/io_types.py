@@ -9,4 +9,4 @@ EgoXDepth = io.Custom("EGOX_DEPTH")  # egox_core.types.DepthVideo
 EgoXTrajectory = io.Custom("EGOX_TRAJECTORY")  # egox_core.types.CameraTrajectory
 EgoXScene = io.Custom("EGOX_SCENE")  # egox_core.types.PointCloud
 EgoXCanvas = io.Custom("EGOX_CANVAS")  # egox_core.types.Canvas
-EgoXAttention = io.Custom("EGOX_ATTENTION")  # attention_capture.AttentionCapture, filled while sampling
+EgoXAttention = io.Custom("EGOX_ATTENTION")  # nodes.attention.AttentionCapture, filled while sampling

@@ -90,19 +90,19 @@ def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: 
     factors = {"self": self_attention, "cross": cross_attention, "other": 1.0}
 
     def add(tensors: dict[str, Tensor]) -> list[str]:
-        taken: list[str] = []
+        changed: list[str] = []
         for kind, part in split_by_attention(tensors).items():
             patches = comfy.lora.load_lora(part, keys, log_missing=False)
-            taken += patched.add_patches(patches, strength * factors[kind])
-        return taken
+            changed += patched.add_patches(patches, strength * factors[kind])
+        return changed
 
-    taken = add(lora.tensors)
+    changed = add(lora.tensors)
     # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only the host knows.
     differences = add({key: state[key] for key in lora.unmatched})
-    if not taken:
+    if not changed:
         raise EgoXInputError("LoRA", got=f"{path.name}, of which the host took nothing", expected="parts of this model",
                              fix="load the Wan model that this LoRA was made for")
-    report = f"{path.name}: {lora.report}; {len(taken)} weights changed"
+    report = f"{path.name}: {lora.report}; {len(changed)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
     if absent:

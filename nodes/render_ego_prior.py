@@ -85,10 +85,10 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         if not bool(prior.coverage.any()):
             text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
         depth_picture, legend = ego_depth_preview(prior)
-        shown = preview_ui("prior", [
+        ui = preview_ui("prior", [
             Stream(name="prior", label="prior", frames=prior.rgb),
             Stream(name="coverage", label="coverage", frames=coverage_preview(prior.rgb, prior.coverage)),
             Stream(name="depth", label="depth", frames=depth_picture, legend=legend),
         ], text=text, fps=clip_fps(trajectory.times_s), progress=progress,
             curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)})
-        return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=shown)
+        return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=ui)

@@ -1,11 +1,7 @@
-"""Names that a workflow gives, resolved to files inside the host's own folders or the pack's ``sample/``; else refused.
+"""Files of the host and of the pack: names in a workflow to paths, what lies beside the exo video, model folders.
 
 A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``, not by an absolute
-path, not by a symlink that leads out.
-
-Depth and poses that lie beside the exo video, as in a take's folder: found without being named again.
-
-The pack's ``models/`` folders among the host's search paths, so that its small models show in stock loaders.
+path, not by a symlink that leads out. Only the host's own folders and the pack's ``sample/`` are open to it.
 """
 
 from __future__ import annotations
@@ -20,15 +16,14 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import DEPTH, META
 from ...egox_core.types import FrameSelection
 
-PACK_ROOT = Path(__file__).resolve().parent.parent.parent
+PACK_ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = PACK_ROOT / "sample"
 LIST_LIMIT = 4000
 """Files looked at for a drop-down list; an input folder with more is still usable by typing or uploading."""
 TAKE_FILES = (DEPTH, META)
-MODELS_ROOT = Path(__file__).resolve().parents[2] / "models"
-ROOTS = (MODELS_ROOT, MODELS_ROOT / "demo")
+MODEL_ROOTS = (PACK_ROOT / "models", PACK_ROOT / "models" / "demo")
 """The stand-ins, and the small trained model."""
-KINDS = ("diffusion_models", "vae", "loras")
+MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
 def input_roots() -> list[Path]:
@@ -43,7 +38,7 @@ def model_roots() -> list[Path]:
 
 
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
-    """The existing file (or folder) that ``name`` stands for; ``what`` stands in messages.
+    """The existing file (or folder) that ``name`` stands for; ``what`` names it in errors.
 
     ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings too), to a model
     folder, to the pack if it begins with ``sample/``, or an absolute path inside one of them.
@@ -112,14 +107,14 @@ def list_files(suffixes: tuple[str, ...], *, outputs_too: bool = False) -> list[
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    found, seen = [], 0
+    names, seen = [], 0
     for folder, folders, files in os.walk(root):  # links to folders are not followed: they may lead in circles
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [Path(folder, f).relative_to(root).as_posix() for f in files if f.lower().endswith(suffixes)]
+        names += [Path(folder, f).relative_to(root).as_posix() for f in files if f.lower().endswith(suffixes)]
         seen += len(files)
         if seen > LIST_LIMIT:
             break
-    return iter(sorted(found))
+    return iter(sorted(names))
 
 
 def _outside(name: str, what: str) -> EgoXInputError:
@@ -140,13 +135,13 @@ def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
     return resolve(str(path), name) if path.is_file() else None
 
 
-def add_model_folders(roots: tuple[Path, ...] = ROOTS) -> None:
+def add_model_folders(roots: tuple[Path, ...] = MODEL_ROOTS) -> None:
     """Append the pack's model folders to the host's search paths; calling it again changes nothing.
 
     They go to the end, so that a file of the same name in the user's own folders wins, and "save to models" nodes,
     which write into the first path, never write into the pack.
     """
-    for folder, kind in ((root / kind, kind) for root in roots for kind in KINDS):
-        known = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}
-        if folder.is_dir() and folder.resolve() not in known:
+    for folder, kind in ((root / kind, kind) for root in roots for kind in MODEL_KINDS):
+        listed = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}
+        if folder.is_dir() and folder.resolve() not in listed:
             folder_paths.add_model_folder_path(kind, str(folder))

@@ -1,7 +1,4 @@
-"""Listens to a sampler's steps without changing a number of them.
-
-Time left, written on the sampling node while it runs.
-"""
+"""A sampler's steps, followed without changing a number; and the time left, shown on the sampling node."""
 
 from __future__ import annotations
 
@@ -51,9 +48,9 @@ class TimeLeft(StepListener):
     """Tells the running node after each step how long the rest will take."""
 
     def after_step(self, done: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
-        self.tell(time_left_text(done, total, elapsed_s))
+        self.show(time_left_text(done, total, elapsed_s))
 
-    def tell(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Show a line on the node."""
         server = running_server()
         if server is not None:

@@ -1,19 +1,13 @@
-"""The host's VAE, whole or in tiles, by one rule for encoding and decoding.
-
-What CLIP vision sees, by the host's VAE, noise and CLIP vision; for conditioning and for the sampler node.
-"""
+"""The host's VAE, whole or in tiles by one rule for both ways; and the picture embedding, which needs its decoder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from comfy.sd import VAE
 import comfy.latent_formats
 import comfy.sample
 import torch
+from torch import Tensor
 
 from ...egox_core.wan.vision import embedding_picture
 
@@ -52,12 +46,17 @@ def decode_video(
     return images.reshape(-1, *images.shape[-3:])
 
 
-def released_embedding(vae: VAE, clip_vision: ClipVisionModel, exo_latent: Tensor, ego_latent: Tensor,
-                       seed: int) -> Output:
+def released_embedding(
+    vae: VAE,
+    clip_vision: ClipVisionModel,
+    exo_latent: Tensor,  # [B, 16, t, h, w_exo] raw
+    ego_latent: Tensor,  # [B, 16, t, h, w_ego] raw; only its shape counts
+    seed: int,
+) -> Output:
     """The embedding of the released inference: first frame of the decoded canvas [exo | noise].
 
     The noise is the host's own for ``seed`` and the ego latent's shape, so that it is the noise that a sampler with
-    the same seed starts from. exo_latent [B, 16, t, h, w_exo] and ego_latent [1, 16, t, h, w_ego] are raw.
+    the same seed starts from.
     """
     noise = comfy.sample.prepare_noise(torch.zeros_like(ego_latent[:1], device="cpu"), seed)
     return encode_picture(clip_vision, embedding_picture(

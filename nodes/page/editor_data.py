@@ -1,7 +1,4 @@
-"""What Ego Pose Input tells the page's pose editor with its result.
-
-The ego camera that Ego Pose Input's widgets stand for.
-"""
+"""What Ego Pose Input sends to the page's pose editor with its result, and the ego camera that its widgets describe."""
 
 from __future__ import annotations
 
@@ -15,9 +12,10 @@ from ...egox_core.cameras.model import CameraModel, camera_to_json
 from ...egox_core.cameras.presets import preset_camera
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.prior.render import ego_from_scene
+from ...egox_core.scene.moving_camera import is_moving
+from ...egox_core.scene.points import exo_from_scene
 from ...egox_core.trajectory.keyframes import upright_from_sensor
-from ...egox_core.trajectory.path import UNTIMED_FPS
-from ...egox_core.types import CameraTrajectory, FrameSelection, PointCloud
+from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from .scenes import SCENES
 
 DIGITS = 6
@@ -27,12 +25,16 @@ DEFAULT_PRESET = "aria_released"
 NUMBERS = ("size", "focal", "centre_x", "centre_y")
 
 
-def editor_data(trajectory: CameraTrajectory, frames: FrameSelection | None, scene: PointCloud | None,
-                exo_images: Tensor | None, node: str = "") -> dict:
-    """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene is held.
+def editor_data(
+    trajectory: CameraTrajectory,
+    frames: FrameSelection | None,
+    scene: PointCloud | None,
+    exo_images: Tensor | None,  # [T, H, W, 3]
+    node: str = "",  # the id that a run knows the node by (in a sub-graph not the page's own number)
+) -> dict:
+    """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene is kept.
 
-    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``node`` the id
-    that a run knows the node by (in a sub-graph not the page's own number); ``up`` the scene's upward direction.
+    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward direction.
     """
     count = len(trajectory.w2c)
     indices, times_s = clip_of(trajectory, frames, scene)
@@ -56,29 +58,29 @@ def clip_of(trajectory: CameraTrajectory, frames: FrameSelection | None,
     count = len(trajectory.w2c)
     if frames is not None:
         return frames.source_indices.tolist(), frames.times_s.tolist()
-    known = scene is not None and scene.times_s is not None and len(scene.times_s) >= count
-    times = scene.times_s[:count].double() if known else torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
+    timed = scene is not None and scene.times_s is not None and len(scene.times_s) >= count
+    times = scene.times_s[:count].double() if timed else torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
     return list(range(count)), times.tolist()
 
 
-def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:
-    """The held scene, and what the exo camera looks like."""
-    held = SCENES.put(scene, exo_images)
+def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
+    """Where the scene is kept, and its exo camera."""
+    entry = SCENES.put(scene, exo_images)
     camera = scene.exo_camera
-    exo = torch.eye(3, 4)[None] if scene.exo_w2c is None else scene.exo_w2c.reshape(-1, 3, 4)
-    return {"token": held.token, "frames": scene.frame_count, "points": len(held.static), "frame": scene.frame,
-            "pictures": held.images is not None, "whole": held.whole, "up": list(held.up),
-            "exo_from_scene": rounded(exo if float((exo - exo[:1]).abs().max()) > 1e-6 else exo[:1]),
+    exo = exo_from_scene(scene).reshape(-1, 3, 4)
+    return {"token": entry.token, "frames": scene.frame_count, "points": len(entry.static), "frame": scene.frame,
+            "pictures": entry.images is not None, "whole": entry.whole, "up": list(entry.up),
+            "exo_from_scene": rounded(exo if is_moving(exo) else exo[:1]),
             "exo_camera": camera_to_json(camera), "exo_size": list(camera.stored_size),
             "notes": list(scene.notes)}
 
 
-def rounded(poses: Tensor) -> list:
+def rounded(poses: Tensor) -> list:  # [..., 3, 4]
     """Poses as JSON numbers."""
     return poses.double().round(decimals=DIGITS).tolist()
 
 
-def chosen_camera(name: str, size: int, lens: str, focal: float, centre_x: float,
+def camera_of_choice(name: str, size: int, lens: str, focal: float, centre_x: float,
                   centre_y: float) -> CameraModel | None:
     """The ego camera that the user asked for; None for "auto".
 
@@ -100,7 +102,7 @@ def camera_of_widgets(values: Mapping[str, object]) -> CameraModel:
     """The camera that keyframes are drawn with, from the widgets' values as a page sends them.
 
     Raises:
-        EgoXInputError: values missing or of the wrong type, what :func:`chosen_camera` raises.
+        EgoXInputError: values missing or of the wrong type, what :func:`camera_of_choice` raises.
     """
     numbers = [values.get(key) for key in NUMBERS]
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
@@ -110,5 +112,5 @@ def camera_of_widgets(values: Mapping[str, object]) -> CameraModel:
     if not 16 <= size <= 8192 or values.get("lens") not in LENSES:
         raise EgoXInputError("camera widgets", got=f"size {size}, lens {values.get('lens')!r}",
                              expected=f"16 to 8192 px, a lens of {sorted(LENSES)}", fix="send the node's widgets")
-    chosen = chosen_camera(str(values.get("camera")), int(size), values["lens"], focal, centre_x, centre_y)
-    return chosen or preset_camera(DEFAULT_PRESET, int(size))
+    camera = camera_of_choice(str(values.get("camera")), int(size), values["lens"], focal, centre_x, centre_y)
+    return camera or preset_camera(DEFAULT_PRESET, int(size))

@@ -1,10 +1,9 @@
-"""What the page's pose editor asks the server: points, pictures, a coarse prior of one pose, picks, files of paths.
+"""What the page asks the server: points, pictures, a coarse prior, picks and files for the pose editor, sample videos.
 
-All routes are POST with a JSON object, answered to the server's own page only. 400: a malformed request, 403: another
-page asks, 410: the scene of the token is gone, 413: too large; each with ``{"reason": …}``. Work is done on one thread
-beside the event loop, and never on a GPU, so that a running prompt keeps its own.
-
-The pack's sample videos for the page: the host's own ``/view`` reads its input, output and temp folders only.
+The editor's routes are POST with a JSON object, answered to the server's own page only. 400: a malformed request, 403:
+another page asks, 410: the scene of the token is gone, 413: too large; each with ``{"reason": …}``. Work is done on one
+thread beside the event loop, and never on a GPU, so that a running prompt keeps its own. Sample videos have a route
+because the host's ``/view`` reads its input, output and temp folders only.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ from ...egox_core.trajectory.poses import validate_w2c
 from ..host.paths import resolve
 from .editor_data import camera_of_widgets
 from .requests import is_same_origin, number, read_body, refuse, whole_number
-from .scenes import SCENES, HeldScene, jpeg
+from .scenes import SCENES, SceneEntry, jpeg
 
-PREFIX = "/egox/pose_editor"
+EDITOR_PREFIX = "/egox/pose_editor"
+SAMPLE_PATH = "/egox/sample_video"
+SAMPLE_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")  # what a browser's video element may play
 SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
 VIEWS_REMEMBERED = 64
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
 Handler = Callable[[dict], Awaitable[web.StreamResponse]]
-PATH = "/egox/sample_video"
-SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")
 
 
 class Gone(Exception):
-    """The token's scene is not held."""
+    """The token's scene is not there any more."""
 
 
 class Latest:
@@ -63,6 +62,7 @@ class Latest:
 
     def is_late(self, view: str, count: int) -> bool:
         return count < self._newest.get(view, 0)
+
 
 LATEST = Latest()
 
@@ -97,13 +97,13 @@ async def beside(function: Callable, *arguments):
 @guarded(SMALL_BODY)
 async def cloud(body: dict) -> web.Response:
     """Points as bytes: float32 xyz of all, then uint8 rgb. ``part``: static, or moving with ``frame``."""
-    held = held_scene(body)
+    entry = scene_entry(body)
     part = body.get("part", "static")
     if part not in ("static", "moving"):
         raise EgoXInputError("part", got=repr(part)[:40], expected="static or moving", fix="send one of them")
     most = whole_number(body, "most", 1, MAX_POINTS, MAX_POINTS)
-    frame = whole_number(body, "frame", 0, held.frames - 1, 0)
-    points = held.static if part == "static" else await beside(held.moving, frame)
+    frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
+    points = entry.static if part == "static" else await beside(entry.moving, frame)
     if len(points) > most:
         points = points.first(most)
     return web.Response(body=await beside(points.packed), content_type="application/octet-stream",
@@ -116,27 +116,27 @@ async def prior(body: dict) -> web.Response:
 
     ``moving``: with the frame's moving points. ``dense``: all points, not only those that the released renderer takes.
     """
-    held, camera = held_scene(body), upright_camera(lens(body))
+    entry, camera = scene_entry(body), upright_camera(lens(body))
     pose = validate_w2c(body.get("w2c"), "w2c")
     if pose.ndim != 2:
         raise EgoXInputError("w2c", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)", fix="send one pose")
     size = whole_number(body, "size", *PRIOR_SIZES, 224)
-    frame = whole_number(body, "frame", 0, held.frames - 1, 0)
+    frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
     view, count = str(body.get("view", ""))[:64], whole_number(body, "count", 0, 2**53, 0)
     LATEST.note(view, count)
-    draw = functools.partial(_draw, held, camera, pose, size, frame, moving=body.get("moving") is True,
+    draw = functools.partial(_draw, entry, camera, pose, size, frame, moving=body.get("moving") is True,
                              dense=body.get("dense") is True)
-    done = await beside(lambda: None if LATEST.is_late(view, count) else draw())
-    if done is None:
+    result = await beside(lambda: None if LATEST.is_late(view, count) else draw())
+    if result is None:
         return web.Response(status=204)
-    picture, coverage = done
+    picture, coverage = result
     return web.Response(body=picture, content_type="image/jpeg",
                         headers={"X-EgoX-Coverage": f"{coverage:.4f}", "Cache-Control": "no-store"})
 
 
-def _draw(held: HeldScene, camera: CameraModel, pose, size: int, frame: int, *, moving: bool,
+def _draw(entry: SceneEntry, camera: CameraModel, pose, size: int, frame: int, *, moving: bool,
           dense: bool) -> tuple[bytes, float]:
-    parts = [held.static, held.moving(frame)] if moving else [held.static]
+    parts = [entry.static, entry.moving(frame)] if moving else [entry.static]
     points = functools.reduce(joined, (part if dense else part.first(part.released) for part in parts))
     rgb, coverage = coarse_prior(points, camera, pose, size)
     return jpeg(rgb), coverage
@@ -145,8 +145,8 @@ def _draw(held: HeldScene, camera: CameraModel, pose, size: int, frame: int, *, 
 @guarded(SMALL_BODY)
 async def exo_frame(body: dict) -> web.Response:
     """JPEG of an exo frame."""
-    held = held_scene(body)
-    picture = await beside(held.picture, whole_number(body, "frame", 0, held.frames - 1, 0))
+    entry = scene_entry(body)
+    picture = await beside(entry.picture, whole_number(body, "frame", 0, entry.frames - 1, 0))
     if picture is None:
         return refuse(404, "no exo frames are connected to the node")
     return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
@@ -155,20 +155,20 @@ async def exo_frame(body: dict) -> web.Response:
 @guarded(SMALL_BODY)
 async def pick(body: dict) -> web.Response:
     """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture)."""
-    held = held_scene(body)
-    frame = whole_number(body, "frame", 0, held.frames - 1, 0)
-    camera = held.scene.exo_camera
+    entry = scene_entry(body)
+    frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
+    camera = entry.scene.exo_camera
     width, height = camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
-    found = await beside(_pick, held, frame, pixel)
-    if found is None:
+    hit = await beside(_pick, entry, frame, pixel)
+    if hit is None:
         return refuse(404, "no depth is known there: click on something that the cloud shows")
-    return web.json_response({"point": found.point.tolist(), "depth_m": found.depth_m, "off_px": found.off_px})
+    return web.json_response({"point": hit.point.tolist(), "depth_m": hit.depth_m, "off_px": hit.off_px})
 
 
-def _pick(held: HeldScene, frame: int, pixel: tuple[float, float]):
-    points = joined(held.static, held.moving(frame))
-    return pick_point(points, held.scene.exo_camera, held.exo_from_scene(frame), pixel)
+def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float]):
+    points = joined(entry.static, entry.moving(frame))
+    return pick_point(points, entry.scene.exo_camera, entry.exo_from_scene(frame), pixel)
 
 
 @guarded(SMALL_BODY)
@@ -184,8 +184,7 @@ async def camera(body: dict) -> web.Response:
 async def import_keyframes(body: dict) -> web.Response:
     """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from upright ``poses``."""
     model, clip, up = lens(body), moments(body), body.get("up", [0.0, -1.0, 0.0])
-    held = held_scene(body) if body.get("token") is not None else None
-    scene = None if held is None else held.scene
+    scene = scene_entry(body).scene if body.get("token") is not None else None
     entry = str(body.get("entry", ""))
     if isinstance(body.get("file"), str):
         document, note = await beside(import_file, resolve(body["file"], "trajectory file"), model, clip, scene, up,
@@ -208,8 +207,7 @@ async def import_keyframes(body: dict) -> web.Response:
 @guarded(FILE_BODY)
 async def export_keyframes(body: dict) -> web.Response:
     """A keyframe ``document`` as a file of some ``form``, for the page to save."""
-    held = held_scene(body) if body.get("token") is not None else None
-    scene = None if held is None else held.scene
+    scene = scene_entry(body).scene if body.get("token") is not None else None
     name, content = await beside(export_path, str(body.get("form", "")), body.get("document"), lens(body),
                                  moments(body), scene, str(body.get("prompt", "")))
     return web.Response(body=content, content_type="application/octet-stream",
@@ -218,7 +216,7 @@ async def export_keyframes(body: dict) -> web.Response:
 
 @guarded(SMALL_BODY)
 async def renew(body: dict) -> web.Response:
-    """The page found a node's scene gone: the node's next run holds it again instead of coming from the cache."""
+    """A page asks for a scene that was dropped: the node's next run keeps it again instead of coming from the cache."""
     node = body.get("node")
     if not isinstance(node, str) or not 0 < len(node) <= 100:
         raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
@@ -226,19 +224,19 @@ async def renew(body: dict) -> web.Response:
     return web.json_response({"renewals": SCENES.renewals(node)})
 
 
-def held_scene(body: dict) -> HeldScene:
-    """The scene of the request's token.
+def scene_entry(body: dict) -> SceneEntry:
+    """The store's entry of the request's token.
 
     Raises:
-        Gone: it is not held.
+        Gone: the store has dropped it.
         EgoXInputError: no token was sent.
     """
     if not isinstance(body.get("token"), str):
         raise EgoXInputError("token", got=repr(body.get("token"))[:40], expected="the node's token", fix="send it")
-    held = SCENES.get(body["token"])
-    if held is None:
+    entry = SCENES.get(body["token"])
+    if entry is None:
         raise Gone
-    return held
+    return entry
 
 
 def lens(body: dict) -> CameraModel:
@@ -257,18 +255,6 @@ def moments(body: dict) -> ClipMoments:
     """The request's frames in use."""
     return clip_moments(body.get("indices"), body.get("times_s"))
 
-ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
-    "cloud": cloud, "prior": prior, "exo_frame": exo_frame, "pick": pick, "camera": camera,
-    "import": import_keyframes, "export": export_keyframes, "renew": renew,
-}
-
-
-def register(routes: web.RouteTableDef) -> None:
-    """Add the routes to the host's."""
-    for name, handler in ROUTES.items():
-        routes.post(f"{PREFIX}/{name}")(handler)
-    logging.debug("EgoX: pose editor at %s", PREFIX)
-
 
 async def sample_video(request: web.Request) -> web.StreamResponse:
     """The file that *Load Exo Video* would read for ``?file=sample/…``: 403 another page, 400 no video of a sample."""
@@ -276,7 +262,7 @@ async def sample_video(request: web.Request) -> web.StreamResponse:
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return refuse(403, "only this server's own page may ask")
     name = request.query.get("file", "")
-    if not name.startswith("sample/") or not name.lower().endswith(SUFFIXES):
+    if not name.startswith("sample/") or not name.lower().endswith(SAMPLE_SUFFIXES):
         return refuse(400, "file must name a video, sample/…")
     try:
         return web.FileResponse(resolve(name, "sample video"))
@@ -284,6 +270,15 @@ async def sample_video(request: web.Request) -> web.StreamResponse:
         return refuse(400, str(error))
 
 
-def register_sample_route(routes: web.RouteTableDef) -> None:
-    """Add the route to the host's."""
-    routes.get(PATH)(sample_video)
+EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+    "cloud": cloud, "prior": prior, "exo_frame": exo_frame, "pick": pick, "camera": camera,
+    "import": import_keyframes, "export": export_keyframes, "renew": renew,
+}
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add all of the pack's routes to the host's."""
+    for name, handler in EDITOR_ROUTES.items():
+        routes.post(f"{EDITOR_PREFIX}/{name}")(handler)
+    routes.get(SAMPLE_PATH)(sample_video)
+    logging.debug("EgoX: pose editor at %s", EDITOR_PREFIX)

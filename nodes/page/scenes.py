@@ -1,4 +1,4 @@
-"""Scenes that the page's pose editor may look at: the last few, under tokens that can't be guessed."""
+"""Scenes for the page's pose editor: the last few that nodes had, under tokens that can't be guessed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...egox_core.editor.coarse_prior import CoarsePoints, coarse_points
 from ...egox_core.editor.queries import scene_up
-from ...egox_core.scene.points import select
+from ...egox_core.scene.points import exo_from_scene, select
+from ...egox_core.trajectory.poses import pose_of_frame
 from ...egox_core.types import PointCloud
 
 MAX_SCENES = 4
@@ -34,7 +35,7 @@ def cap_bytes() -> int:
 
 
 @dataclass(slots=True, kw_only=True)
-class HeldScene:
+class SceneEntry:
     """One scene with its exo frames, as a node was given them."""
 
     token: str
@@ -42,8 +43,8 @@ class HeldScene:
     images: Tensor | None  # [T, H, W, 3] float32 0...1
     static: CoarsePoints
     up: tuple[float, float, float]  # unit, scene frame
-    bytes_held: int
-    whole: bool  # False: moving points and pictures were let go, since they are too large to keep
+    size_bytes: int  # of all that it keeps from being freed
+    whole: bool  # False: without moving points and pictures, which are too large to keep
     _moving: OrderedDict[int, CoarsePoints] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -69,12 +70,10 @@ class HeldScene:
         rgb = self.images[min(frame, len(self.images) - 1), ..., :3]
         return jpeg((rgb.clamp(0, 1) * 255).round().to(torch.uint8))
 
-    def exo_from_scene(self, frame: int) -> Tensor:
-        """[3, 4] float64 of one frame."""
-        pose = self.scene.exo_w2c
-        if self.scene.frame == "exo" or pose is None:
-            return torch.eye(3, 4, dtype=torch.float64)
-        return (pose[min(frame, len(pose) - 1)] if pose.ndim == 3 else pose).double()
+    def exo_from_scene(self, frame: int) -> Tensor:  # [3, 4] float64
+        """The exo camera's pose in one frame."""
+        poses = exo_from_scene(self.scene)
+        return pose_of_frame(poses, min(frame, len(poses) - 1))
 
 
 class SceneStore:
@@ -82,34 +81,35 @@ class SceneStore:
 
     def __init__(self, most: int = MAX_SCENES, cap: int | None = None) -> None:
         self._most, self._cap = most, cap
-        self._held: OrderedDict[str, HeldScene] = OrderedDict()
+        self._entries: OrderedDict[str, SceneEntry] = OrderedDict()
         self._renewals: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def put(self, scene: PointCloud, images: Tensor | None) -> HeldScene:
-        """Hold a scene and give it a token; the same scene and frames keep the token that they have."""
+    def put(self, scene: PointCloud, images: Tensor | None) -> SceneEntry:  # images [T, H, W, 3]
+        """Keep a scene and give it a token; the same scene and frames keep the token that they have."""
         with self._lock:
-            for held in self._held.values():
-                if held.scene is scene and (held.images is images or not held.whole):
-                    self._held.move_to_end(held.token)
-                    return held
-        held = _hold(scene, images, self._cap or cap_bytes())
+            for entry in self._entries.values():
+                if entry.scene is scene and (entry.images is images or not entry.whole):
+                    self._entries.move_to_end(entry.token)
+                    return entry
+        entry = _entry(scene, images, self._cap or cap_bytes())
         with self._lock:
-            self._held[held.token] = held
-            while len(self._held) > 1 and (len(self._held) > self._most or self._size() > (self._cap or cap_bytes())):
-                self._held.popitem(last=False)
-        return held
+            self._entries[entry.token] = entry
+            cap = self._cap or cap_bytes()
+            while len(self._entries) > 1 and (len(self._entries) > self._most or self._size() > cap):
+                self._entries.popitem(last=False)
+        return entry
 
-    def get(self, token: object) -> HeldScene | None:
+    def get(self, token: object) -> SceneEntry | None:
         """The scene of a token; None where it is unknown or was dropped."""
         with self._lock:
-            held = self._held.get(token) if isinstance(token, str) else None
-            if held is not None:
-                self._held.move_to_end(held.token)
-            return held
+            entry = self._entries.get(token) if isinstance(token, str) else None
+            if entry is not None:
+                self._entries.move_to_end(entry.token)
+            return entry
 
     def renew(self, node_id: str) -> None:
-        """A page found this node's scene dropped: the node's next run must hold it again, and not come from the
+        """A page found this node's scene dropped: the node's next run must keep it again, and not come from the
         host's cache."""
         with self._lock:
             if len(self._renewals) > 1000:
@@ -121,25 +121,25 @@ class SceneStore:
         return self._renewals.get(node_id, 0)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._entries)
 
     def _size(self) -> int:
-        return sum(held.bytes_held for held in self._held.values())
+        return sum(entry.size_bytes for entry in self._entries.values())
 
 
 SCENES = SceneStore()
 
 
-def _hold(scene: PointCloud, images: Tensor | None, cap: int) -> HeldScene:
+def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
     static = coarse_points(scene.static)
-    size = held_bytes((scene, images, static))
+    size = tensor_bytes((scene, images, static))
     whole = size <= cap
     if not whole:
-        size = held_bytes(static)
+        size = tensor_bytes(static)
         images = None
-    return HeldScene(token=secrets.token_urlsafe(24), scene=scene if whole else _thin_scene(scene), images=images,
-                     static=static, up=tuple(round(v, 4) for v in scene_up(scene).tolist()), bytes_held=size,
-                     whole=whole)
+    return SceneEntry(token=secrets.token_urlsafe(24), scene=scene if whole else _thin_scene(scene), images=images,
+                      static=static, up=tuple(round(v, 4) for v in scene_up(scene).tolist()), size_bytes=size,
+                      whole=whole)
 
 
 def _thin_scene(scene: PointCloud) -> PointCloud:
@@ -148,8 +148,8 @@ def _thin_scene(scene: PointCloud) -> PointCloud:
     return replace(scene, static=none, moving=(none,) * scene.frame_count)
 
 
-def held_bytes(thing: object, seen: set[int] | None = None) -> int:
-    """Bytes of all tensors that a payload holds on to, each storage once."""
+def tensor_bytes(thing: object, seen: set[int] | None = None) -> int:
+    """Bytes of all tensors that a payload keeps from being freed, each storage once."""
     seen = set() if seen is None else seen
     if isinstance(thing, Tensor):
         storage = thing.untyped_storage()
@@ -161,17 +161,17 @@ def held_bytes(thing: object, seen: set[int] | None = None) -> int:
         return 0
     seen.add(id(thing))
     if isinstance(thing, (list, tuple)):
-        return sum(held_bytes(part, seen) for part in thing)
+        return sum(tensor_bytes(part, seen) for part in thing)
     if isinstance(thing, dict):
-        return sum(held_bytes(part, seen) for part in thing.values())
+        return sum(tensor_bytes(part, seen) for part in thing.values())
     names = [f.name for f in fields(thing)] if is_dataclass(thing) else list(getattr(thing, "__dict__", ()))
-    return sum(held_bytes(getattr(thing, name), seen) for name in names)
+    return sum(tensor_bytes(getattr(thing, name), seen) for name in names)
 
 
-def jpeg(rgb: Tensor, quality: int = PICTURE_QUALITY) -> bytes:
-    """A picture [H, W, 3] uint8 as JPEG."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2BGR),
+def jpeg(rgb: Tensor, quality: int = PICTURE_QUALITY) -> bytes:  # [H, W, 3] uint8
+    """A picture as JPEG."""
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2BGR),
                               [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
+    if not ok:
         raise RuntimeError("the picture could not be coded")
     return data.tobytes()

@@ -144,7 +144,7 @@ def test_time_left_reaches_the_node(pack, rig, monkeypatch) -> None:
     time_left = rig.nodes("host.steps")
     assert time_left.time_left_text(3, 50, 16.0) == "step 3/50, 4:11 left"
     said = []
-    monkeypatch.setattr(time_left.TimeLeft, "tell", lambda self, text: said.append((self.node_id, text)))
+    monkeypatch.setattr(time_left.TimeLeft, "show", lambda self, text: said.append((self.node_id, text)))
     from comfy.patcher_extension import WrappersMP
 
     patched = rig.patch()

@@ -42,10 +42,10 @@ def test_stock_loaders_take_the_shipped_models(pack, repo_root: Path, caplog: py
     folders.add_model_folders()
     import folder_paths
 
-    before = {kind: list(folder_paths.get_folder_paths(kind)) for kind in folders.KINDS}
+    before = {kind: list(folder_paths.get_folder_paths(kind)) for kind in folders.MODEL_KINDS}
     folders.add_model_folders()
-    assert {kind: folder_paths.get_folder_paths(kind) for kind in folders.KINDS} == before, "twice adds nothing"
-    for kind in folders.KINDS:
+    assert {kind: folder_paths.get_folder_paths(kind) for kind in folders.MODEL_KINDS} == before, "twice adds nothing"
+    for kind in folders.MODEL_KINDS:
         ours = [repo_root / "models" / kind, repo_root / "models" / "demo" / kind]
         assert [Path(folder) for folder in before[kind][-2:]] == ours, "the pack comes after the user's own folders"
 

@@ -53,11 +53,11 @@ def test_the_same_scene_keeps_its_token(pack: ModuleType, scene) -> None:
 
 
 def test_their_bytes_are_capped(pack: ModuleType, scene) -> None:
-    from egox_pack.nodes.page.scenes import held_bytes
+    from egox_pack.nodes.page.scenes import tensor_bytes
 
-    size = store(pack).put(*scene).bytes_held
-    assert size == held_bytes((scene[0], scene[1])) + 15 * len(store(pack).put(*scene).static)
-    size = store(pack).put(scene[0], scene[1].clone()).bytes_held
+    size = store(pack).put(*scene).size_bytes
+    assert size == tensor_bytes((scene[0], scene[1])) + 15 * len(store(pack).put(*scene).static)
+    size = store(pack).put(scene[0], scene[1].clone()).size_bytes
     held = store(pack, cap=int(2.5 * size))
     tokens = [held.put(one, scene[1].clone()).token for one in copies(scene[0], 3)]
     assert [held.get(t) is not None for t in tokens] == [False, True, True]
@@ -67,7 +67,7 @@ def test_what_is_too_large_is_held_without_its_clip(pack: ModuleType, scene) -> 
     held = store(pack, cap=20_000).put(*scene)
     assert not held.whole and held.images is None and held.picture(0) is None
     assert len(held.static) > 0 and len(held.moving(2)) == 0 and held.frames == 5
-    assert held.bytes_held == 15 * len(held.static)
+    assert held.size_bytes == 15 * len(held.static)
 
 
 def test_moving_points_and_pictures(pack: ModuleType, scene) -> None:
