@@ -1,8 +1,13 @@
-"""The inputs of geometry-guided attention, the same on the model patch and on the sampler node."""
+"""The inputs of geometry-guided attention, the same on the model patch and on the sampler node.
+
+Both nodes take them as ``execute(..., **gga)`` (the host calls by name) and hand them to :func:`gga_options` as they
+are, so that each input stands once: here, under the name of the core's option wherever there is one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -67,18 +72,17 @@ def gga_inputs() -> list[io.Input]:
     ]
 
 
-def gga_options(metadata: Mapping[str, str], *, lambda_g: float, gga_mode: str, rays: str, start_percent: float,
-                end_percent: float, first_block: int, end_block: int, first_head: int, end_head: int,
-                soft_trust: bool, pooling: str, backend: str) -> tuple[GgaOptions, GgaGeometryOptions, str]:
-    """The core's options and the backend, from the inputs above; ``metadata`` is the LoRA's, for ``auto``.
+def gga_options(metadata: Mapping[str, str], inputs: Mapping[str, Any]) -> tuple[GgaOptions, GgaGeometryOptions, str]:
+    """The core's options and the backend, from all inputs above; ``metadata`` is the LoRA's, for ``auto``.
 
     Raises:
         EgoXInputError: a strength, mode or range that makes no sense.
     """
-    options = GgaOptions(
-        mode=resolve_auto("gga_mode", gga_mode, metadata), lambda_g=lambda_g, start_percent=start_percent,
-        end_percent=end_percent, first_block=first_block, end_block=None if end_block == TO_THE_LAST else end_block,
-        first_head=first_head, end_head=None if end_head == TO_THE_LAST else end_head, soft_trust=soft_trust,
-    )
-    rays = resolve_auto("rays", rays, metadata)
-    return options, GgaGeometryOptions(rays=rays, pooling=pooling), backend
+    options = dict(inputs)
+    backend = options.pop("backend")
+    geometry = GgaGeometryOptions(rays=resolve_auto("rays", options.pop("rays"), metadata),
+                                  pooling=options.pop("pooling"))
+    options["mode"] = resolve_auto("gga_mode", options.pop("gga_mode"), metadata)
+    for end in ("end_block", "end_head"):
+        options[end] = None if options[end] == TO_THE_LAST else options[end]
+    return GgaOptions(**options), geometry, backend

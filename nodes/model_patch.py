@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
@@ -11,9 +10,6 @@ from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .io_types import EgoXCanvas
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
-
-if TYPE_CHECKING:
-    pass
 from .patch.patch import patch_model
 
 
@@ -40,13 +36,8 @@ class EgoXModelPatch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, canvas, lambda_g, gga_mode, rays, start_percent, end_percent, first_block, end_block,
-                first_head, end_head, soft_trust, pooling, backend, depth=None, trajectory=None) -> io.NodeOutput:
-        options = gga_options(
-            lora_metadata(model), lambda_g=lambda_g, gga_mode=gga_mode, rays=rays, start_percent=start_percent,
-            end_percent=end_percent, first_block=first_block, end_block=end_block, first_head=first_head,
-            end_head=end_head, soft_trust=soft_trust, pooling=pooling, backend=backend)
-        patched, note = patch_model(model, canvas, depth, trajectory, *options)
+    def execute(cls, model, canvas, depth=None, trajectory=None, **gga) -> io.NodeOutput:
+        patched, note = patch_model(model, canvas, depth, trajectory, *gga_options(lora_metadata(model), gga))
         if canvas.image_embedding == "released" and canvas.noise_seed is None and has_image_embedding(model):
             logging.warning("[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "
                             "Conditioning isn't set; set it to your sampler's seed")

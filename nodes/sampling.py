@@ -1,6 +1,6 @@
-"""Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate nodes.
+"""EgoX Released Sampling: the authors' solver and schedule as a native SAMPLER and SIGMAS.
 
-EgoX Released Sampling: the authors' solver and schedule as a native SAMPLER and SIGMAS.
+Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate nodes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 import nodes as host_nodes
 
 from ..egox_core.wan.canvas import check_sampled_latent
-from ..egox_core.wan.schedule import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
+from ..egox_core.wan.schedule import (
+    RELEASED_CFG,
+    RELEASED_FLOW_SHIFT,
+    RELEASED_STEPS,
+    make_scheduler,
+    released_schedule,
+    sample_released,
+)
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
@@ -32,11 +39,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..egox_core.types import Canvas
-from ..egox_core.wan.schedule import (
-    make_scheduler,
-    released_schedule,
-    sample_released,
-)
 
 SHIFT_TOOLTIP = (
     "Flow shift of the schedule. 3.0 is assumed for the released model (its configuration could not be read; a "
@@ -135,14 +137,9 @@ class EgoXWanSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift, lambda_g,
-                gga_mode, rays, start_percent, end_percent, first_block, end_block, first_head, end_head, soft_trust,
-                pooling, backend, start_step, end_step, add_noise, leftover_noise, depth=None,
-                trajectory=None) -> io.NodeOutput:
-        options = gga_options(
-            lora_metadata(model), lambda_g=lambda_g, gga_mode=gga_mode, rays=rays, start_percent=start_percent,
-            end_percent=end_percent, first_block=first_block, end_block=end_block, first_head=first_head,
-            end_head=end_head, soft_trust=soft_trust, pooling=pooling, backend=backend)
+    def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
+                start_step, end_step, add_noise, leftover_noise, depth=None, trajectory=None, **gga) -> io.NodeOutput:
+        options = gga_options(lora_metadata(model), gga)
         check_sampled_latent(canvas, latent["samples"])
         released = released_sampler(steps, shift) if sampler == RELEASED else None
         patched, note = patch_model(model, canvas, depth, trajectory, *options)

@@ -34,10 +34,10 @@ class Page:
 
 @pytest.mark.parametrize("sampler", ["released", "euler"])
 def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler) -> None:
-    live, listener, sampler_node = (rig.nodes(name) for name in ("live_preview", "step_listener", "wan_sampler"))
+    live, listener, sampler_node = (rig.nodes(name) for name in ("page.previews", "host.steps", "sampling"))
     plain = rig.wan_sample(sampler=sampler)
     page = Page()
-    for module in (live, rig.nodes("host.steps")):
+    for module in (live, listener):
         monkeypatch.setattr(module, "running_server", lambda: page)
     monkeypatch.setattr(sampler_node.EgoXWanSampler, "hidden", type("Hidden", (), {"unique_id": "7"}), raising=False)
     assert torch.equal(rig.wan_sample(sampler=sampler), plain)
@@ -57,7 +57,7 @@ def test_fitted_colours_are_those_of_the_raw_latent(rig) -> None:
     """Steps give latents in model space, the fit was made on raw ones."""
     import comfy.latent_formats
 
-    colours = model_rig.core(rig.pack, "latent_colours")
+    colours = model_rig.core(rig.pack, "wan.latents")
     live = rig.nodes("page.previews").LivePreview("7", rig.canvas.latent_colours, None)
     latent_format = comfy.latent_formats.Wan21()
     drawn = live.colours(latent_format.process_in(rig.canvas.prior_latent.float()), latent_format)

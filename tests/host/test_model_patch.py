@@ -24,8 +24,8 @@ def full_width_euler(rig, guide: float, sigmas: torch.Tensor, seed: int, cfg: fl
     import comfy.model_management
     import comfy.sample
 
-    gga_bias, options = model_rig.core(rig.pack, "gga_bias"), model_rig.core(rig.pack, "gga_options")
-    geometry = model_rig.core(rig.pack, "gga_geometry").gga_geometry(
+    gga_bias, options = model_rig.core(rig.pack, "gga.bias"), model_rig.core(rig.pack, "gga.options")
+    geometry = model_rig.core(rig.pack, "gga.geometry").gga_geometry(
         rig.depth, rig.trajectory, frames=rig.size.frames, exo_size=rig.canvas.exo_size, ego_size=rig.canvas.ego_size)
     comfy.model_management.load_models_gpu([rig.model])
     transformer = rig.model.model.diffusion_model

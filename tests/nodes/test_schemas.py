@@ -33,14 +33,22 @@ def test_ids_and_categories(schemas) -> None:
         assert schema.display_name and schema.description, f"{schema.node_id} needs a display name and a description"
 
 
-def test_execute_takes_exactly_the_declared_inputs(schemas) -> None:
+def test_execute_takes_exactly_the_declared_inputs(pack, schemas) -> None:
     for node, schema in schemas:
         declared = [entry.id for entry in schema.inputs]
         assert len(declared) == len(set(declared)), f"{schema.node_id}: an input is declared twice"
-        parameters = inspect.signature(node.execute).parameters
+        parameters = dict(inspect.signature(node.execute).parameters)
+        shared = set()  # the inputs of geometry-guided attention, which two nodes take and hand on as a whole
+        if "gga" in parameters:
+            assert parameters.pop("gga").kind is inspect.Parameter.VAR_KEYWORD
+            shared = {entry.id for entry in pack.nodes.gga_inputs.gga_inputs()}
         assert all(p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL for p in parameters.values())
-        assert set(declared) == set(parameters), f"{schema.node_id}: schema {declared}, execute {list(parameters)}"
+        assert not shared & set(parameters), f"{schema.node_id}: a shared input is named again"
+        assert set(declared) == set(parameters) | shared, f"{schema.node_id}: {declared}, execute {list(parameters)}"
         for entry in schema.inputs:
+            if entry.id in shared:
+                assert not entry.optional, f"{schema.node_id}.{entry.id}: the host may leave it out of the call"
+                continue
             has_default = parameters[entry.id].default is not inspect.Parameter.empty
             # The host leaves an unlinked optional input out of the call.
             assert has_default or not entry.optional, f"{schema.node_id}.{entry.id}: optional, without a default"
