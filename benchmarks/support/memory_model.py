@@ -12,12 +12,8 @@ Check it against a measured run with ``benchmarks/train_memory.py``, which can d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from egox_core.errors import EgoXInputError
-
-if TYPE_CHECKING:  # a Python with torch alone can predict too
-    from egox_core.train.config import TrainConfig
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
@@ -78,16 +74,6 @@ class MemoryEstimate:
     def total(self) -> float:
         return (1 + SLACK) * (self.base + self.lora + self.gradients + self.optimizer + self.ema + self.checkpoints
                               + self.block + self.ends + self.bias)
-
-
-def setting_of(config: TrainConfig, *, shards: int = 1) -> TrainSetting:
-    """What a training configuration asks for, at the released size."""
-    memory = config.memory
-    return TrainSetting(
-        batch=config.batch_size, rank=config.lora.rank, targets=config.lora.targets, base=memory.base_dtype,
-        optimizer=config.optimizer.name, checkpointing=memory.gradient_checkpointing,
-        block_offload=memory.block_offload, checkpoint_offload=memory.checkpoint_offload,
-        ema=config.ema_decay is not None, shards=shards)
 
 
 def block_weights(model: ModelSize) -> int:

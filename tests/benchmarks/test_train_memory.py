@@ -14,10 +14,9 @@ from benchmarks.support.memory_model import (
     estimate,
     lora_weights,
     other_weights,
-    setting_of,
 )
 from egox_core.errors import EgoXInputError
-from egox_core.train.config import load_config
+from egox_core.train.config import TrainConfig, load_config
 
 
 def test_the_model_counts_every_weight():
@@ -37,6 +36,16 @@ def test_the_model_counts_every_weight():
         small = WanTransformer3DModel(in_channels=36, out_channels=16, num_layers=2)
         parameters = add_lora(small, LoraSettings(rank=256), seed=0)
     assert sum(p.numel() for p in parameters) * 20 == lora_weights(ModelSize(), TrainSetting())
+
+
+def setting_of(config: TrainConfig, *, shards: int = 1) -> TrainSetting:
+    """What a training configuration asks for, at the released size."""
+    memory = config.memory
+    return TrainSetting(
+        batch=config.batch_size, rank=config.lora.rank, targets=config.lora.targets, base=memory.base_dtype,
+        optimizer=config.optimizer.name, checkpointing=memory.gradient_checkpointing,
+        block_offload=memory.block_offload, checkpoint_offload=memory.checkpoint_offload,
+        ema=config.ema_decay is not None, shards=shards)
 
 
 @pytest.mark.parametrize(("file", "shards", "gigabytes"), [

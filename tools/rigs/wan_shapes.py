@@ -61,13 +61,8 @@ def wan_model(size: str, device: torch.device | str, weight_dtype: torch.dtype, 
     return comfy.model_base.WAN21(config, image_to_video=True, device=torch.device(device))
 
 
-def parameter_count(model: Any) -> int:
-    """Numbers in the transformer."""
-    return sum(weight.numel() for weight in model.diffusion_model.parameters())
-
-
 def parameter_bytes(model: Any) -> int:
-    """Their memory."""
+    """Memory of the transformer's weights."""
     return sum(weight.numel() * weight.element_size() for weight in model.diffusion_model.parameters())
 
 
