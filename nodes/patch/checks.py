@@ -1,27 +1,24 @@
-"""What is checked and measured once a run, when the host prepares sampling: before any step is taken.
+"""Which model may be patched, and what is checked and measured once a run, before any step is taken.
 
-Which model may be patched: exactly the host's plain Wan class with 36 input channels, before anything is changed.
+Exactly the host's plain Wan class with 36 input channels is taken, before anything is changed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_base
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
+from ..host.steps import CALLBACK
+from .calls import PatchCalls
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
-from typing import TYPE_CHECKING
-
-import comfy.model_base
-
-if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
 
 CHANNELS = 36  # 16 noisy latent | 4 mask | 16 condition latent
 FIX = (
@@ -66,10 +63,12 @@ def has_image_embedding(model: ModelPatcher) -> bool:
 
 
 class SamplingCheck:
-    """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed."""
+    """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
+    whose first step goes past the patch."""
 
-    def __init__(self, canvas: Canvas, start_percent: float, end_percent: float) -> None:
+    def __init__(self, canvas: Canvas, calls: PatchCalls, start_percent: float, end_percent: float) -> None:
         self.canvas = canvas
+        self.calls = calls
         self.percents = (start_percent, end_percent)
 
     def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -83,7 +82,12 @@ class SamplingCheck:
         sampling = model.get_model_object("model_sampling")
         sigmas = tuple(float(sampling.percent_to_sigma(percent)) for percent in self.percents)
         guider.model_options.setdefault("transformer_options", {})[SIGMA_RANGE] = sigmas
-        return executor(noise, *args, **kwargs)
+        self.calls.reset()
+        if len(args) > CALLBACK:
+            args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
+        out = executor(noise, *args, **kwargs)
+        self.calls.say_lost(model)
+        return out
 
 
 class WholeCanvasMemory:

@@ -8,9 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+try:
+    from comfy.model_prefetch import pause_malloc_graph
+except ImportError:  # hosts before 0.35
+    from contextlib import nullcontext as pause_malloc_graph
+
 from ...egox_core.gga.attention import gga_attention
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.types import GgaGeometry
+from .calls import PatchCalls
 from .checks import SIGMA_RANGE
 
 OVERRIDE = "optimized_attention_override"
@@ -37,13 +43,14 @@ class GeometryGuidance:
         context: Tensor,
         clip_fea: Tensor | None,
         frames: list[int] | None,  # latent frames of the context window; None: all
+        calls: PatchCalls,
     ) -> AttentionOverride | None:
         """The override for this forward, or None where the plain attention is to run (outside the sigma range)."""
         if not self._in_range(transformer_options):
             return None
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
         return AttentionOverride(self._for_call(x.device, frames), self.options, self.backend,
-                                 transformer_options.get(OVERRIDE), others)
+                                 transformer_options.get(OVERRIDE), others, calls)
 
     def acts(self, transformer_options: dict[str, Any], block: int) -> bool:
         """Whether the geometry guides this block in this step."""
@@ -53,8 +60,10 @@ class GeometryGuidance:
         """The directions of these frames on this device (a model spread over GPUs calls on several), made once."""
         key = (device, None if frames is None else tuple(frames))
         if key not in self._placed:
-            geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
-            self._placed[key] = geometry.to(device)
+            # Kept from call to call, so it may not lie in memory that a compiling host takes back after the forward.
+            with pause_malloc_graph():
+                geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
+                self._placed[key] = geometry.to(device)
         return self._placed[key]
 
     def _in_range(self, transformer_options: dict[str, Any]) -> bool:
@@ -70,11 +79,12 @@ class AttentionOverride:
     """Biases self-attention of the guided blocks; all other calls, and the exo queries, go the way they went before."""
 
     def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str, previous: Callable | None,
-                 cross_lengths: set[int]) -> None:
+                 cross_lengths: set[int], calls: PatchCalls) -> None:
         self.geometry = geometry
         self.options = options
         self.backend = backend
         self.previous = previous
+        self.calls = calls
         # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512 or 257 tokens), the
         # first call of a block is the self-attention.
         self.ambiguous = geometry.tokens in cross_lengths
@@ -89,7 +99,10 @@ class AttentionOverride:
             return func(q, k, v, heads, mask=mask, **kwargs)
 
         block = (kwargs.get("transformer_options") or {}).get("block_index", 0)
-        if not self.is_self_attention(q, k, block) or not self.options.covers_block(block):
+        if not self.is_self_attention(q, k, block):
+            return plain(q, k, v, heads)
+        self.calls.attended += 1
+        if not self.options.covers_block(block):
             return plain(q, k, v, heads)
         return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend)
 

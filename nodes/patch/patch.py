@@ -1,4 +1,7 @@
-"""TODO nodes/patch/patch.py"""
+"""Patches a Wan model: the exo half beside what is sampled, and geometry in the attention.
+
+Used by EgoX Model Patch and Wan EgoX Sampler, so that both give the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
 from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
 from ...egox_core.wan.lora_settings import contradictions
 from ..host.progress import host_progress
+from .calls import PatchCalls
 from .checks import SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .lora_metadata import lora_metadata
 from .override import GeometryGuidance
@@ -78,11 +82,11 @@ def patch_with_geometry(
     patched = model.clone()
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
-    memory = WholeCanvasMemory(w_exo)
+    memory, calls = WholeCanvasMemory(w_exo), PatchCalls()
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance)),
-        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, options.start_percent, options.end_percent)),
+        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls)),
+        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls, options.start_percent, options.end_percent)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):
         patched.remove_wrappers_with_key(kind, KEY)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ...egox_core.wan.canvas import crop_ego, widen
+from .calls import PatchCalls
 from .override import OVERRIDE, GeometryGuidance
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
-
 
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
@@ -42,11 +42,13 @@ class WideningWrapper:
         mask_exo: Tensor,  # [B, 4, t, h, w_exo] 1 = known
         guidance: GeometryGuidance | None,
         cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
+        calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
     ) -> None:
         self.exo = exo
         self.cond_exo = exo if cond_exo is None else cond_exo
         self.mask_exo = mask_exo
         self.guidance = guidance
+        self.calls = calls or PatchCalls()
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
         """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
@@ -71,6 +73,7 @@ class WideningWrapper:
         transformer_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:  # [B, 16, t, h, w_ego]
+        self.calls.widened += 1
         options = dict(transformer_options or {})
         kwargs.pop(CANVAS_MARK, None)
         exo, mask_exo, cond_exo, frames = self.exo, self.mask_exo, self.cond_exo, None
@@ -81,8 +84,9 @@ class WideningWrapper:
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         if self.guidance is not None:
-            override = self.guidance.override(x, options, context, clip_fea, frames)
+            override = self.guidance.override(x, options, context, clip_fea, frames, self.calls)
             if override is not None:
+                self.calls.guided += 1
                 options[OVERRIDE] = override
                 kwargs[GUIDED_MARK] = None
         wide = widen(x, exo, mask_exo, cond_exo)

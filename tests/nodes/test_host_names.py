@@ -23,7 +23,7 @@ def listed(table: str) -> list[str]:
     """The names of a table of the list, read without importing it: parameters of tests are needed before a host is."""
     for item in ast.parse(LIST.read_text(encoding="utf-8")).body:
         if isinstance(item, ast.Assign) and item.targets[0].id == table:
-            names = [call.args[1] for call in ast.walk(item) if isinstance(call, ast.Call)]
+            names = [call.args[1] for call in ast.walk(item) if isinstance(call, ast.Call)] or [item.value]
             return list(dict.fromkeys(name for part in names for name in ast.literal_eval(part)))
     raise AssertionError(f"no {table}")
 
@@ -149,7 +149,7 @@ def sources() -> list[Path]:
 
 
 def test_every_name_in_use_is_listed() -> None:
-    known = {plain(name) for name in listed("PYTHON_NAMES")}
+    known = {plain(name) for table in ("PYTHON_NAMES", "OPTIONAL_NAMES") for name in listed(table)}
     for path in sources():
         for use in uses(path):
             assert any(covers(name, use) for name in known), f"{path.relative_to(ROOT)}: {use} is not in {LIST.name}"

@@ -1,0 +1,142 @@
+"""Nodes of other packs that lead sampling past the patch: they end in an error that says so; nothing is lost unseen.
+
+Re-creations of two ways in which TeaCache nodes put their own forward in place, and an override that declines lengths
+that differ, as the sparse attention of newer hosts does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from unittest import mock
+
+import pytest
+import torch
+
+from tools.rigs import model_rig
+
+from .test_model_company import with_override
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models")
+
+
+@pytest.fixture
+def refused(rig):
+    return pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError)
+
+
+def plain_forward(self, x, timestep, context, clip_fea=None, time_dim_concat=None, transformer_options=None, **kwargs):
+    """As one pack replaces ``forward``: the wrappers of transformer_options are not looked at."""
+    freqs = self.rope_encode(x.shape[2], x.shape[3], x.shape[4], device=x.device, dtype=x.dtype)
+    return self.forward_orig(x, timestep, context, clip_fea=clip_fea, freqs=freqs, transformer_options={})
+
+
+def optionless_forward_orig(original):
+    """As another one replaces ``forward_orig``: the blocks are called without transformer_options."""
+
+    def forward_orig(x, t, context, clip_fea=None, freqs=None, transformer_options=None, **kwargs):
+        return original(x, t, context, clip_fea=clip_fea, freqs=freqs, transformer_options={})
+
+    return forward_orig
+
+
+def bypass(model, name: str, begin: int = 0):
+    """A clone whose transformer has another forward during each call from the ``begin``-th on, as such nodes do it."""
+    transformer = model.get_model_object("diffusion_model")
+    other = (plain_forward.__get__(transformer) if name == "forward"
+             else optionless_forward_orig(transformer.forward_orig))
+    calls = []
+
+    def around(apply, args):
+        calls.append(1)
+        replaced = mock.patch.object(transformer, name, other) if len(calls) > begin else contextlib.nullcontext()
+        with replaced:
+            return apply(args["input"], args["timestep"], **args["c"])
+
+    bypassed = model.clone()
+    bypassed.set_model_unet_function_wrapper(around)
+    return bypassed
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize(("name", "lost"), [("forward", "exo half"), ("forward_orig", "geometry")])
+def test_a_replaced_forward_ends_in_the_first_step(rig, refused, name: str, lost: str, patch_first: bool) -> None:
+    model = bypass(rig.patch(), name) if patch_first else rig.patch(bypass(rig.model, name))
+    with refused as raised:
+        rig.ksample(model, steps=3)
+    said = str(raised.value)
+    assert lost in said and "TeaCache" in said and __name__ in said, "what is lost, what to remove, whose code it is"
+
+
+@pytest.mark.parametrize("name", ["forward", "forward_orig"])
+def test_the_sampler_node_says_so_too(rig, refused, name: str) -> None:
+    with refused as raised:
+        rig.wan_sample(bypass(rig.model, name), steps=2)
+    assert "first sampling step" in str(raised.value)
+
+
+@pytest.mark.parametrize("changes", [{"lambda_g": 0.0}, {"gga_mode": "off"}])
+def test_without_geometry_a_replaced_forward_orig_is_no_failure(rig, changes: dict) -> None:
+    assert torch.equal(rig.ksample(bypass(rig.patch(**changes), "forward_orig")), rig.ksample(rig.patch(**changes)))
+
+
+@pytest.mark.parametrize("changes", [{"first_block": 90, "end_block": 99}, {"start_percent": 1.0, "end_percent": 1.0}])
+def test_an_empty_range_is_no_failure(rig, changes: dict) -> None:
+    assert rig.ksample(rig.patch(**changes)).isfinite().all()
+
+
+def test_geometry_that_begins_later_is_told_at_the_end(rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing that was sampled is thrown away then."""
+    with caplog.at_level(logging.WARNING):
+        out = rig.ksample(bypass(rig.patch(start_percent=0.5), "forward_orig"), steps=4)
+    assert out.isfinite().all()
+    assert [record for record in caplog.records if "without the geometry" in record.getMessage()]
+
+
+def test_a_whole_run_says_nothing(rig, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        rig.ksample(rig.patch(), steps=2)
+        rig.ksample(rig.patch(start_percent=0.5), steps=4)
+    assert not [record for record in caplog.records if "[EgoX]" in record.getMessage()]
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+def test_an_override_that_declines_unequal_lengths(rig, patch_first: bool) -> None:
+    """The model sparse attention of newer hosts: in guided blocks it hands on, elsewhere it works."""
+    acted = []
+
+    def sparse(func, q, k, v, heads, mask=None, **kwargs):
+        if q.shape != k.shape:
+            return func(q, k, v, heads, mask=mask, **kwargs)
+        acted.append(q.shape[1])
+        return func(q, k, v, heads, mask=mask, **kwargs)
+
+    def build(**changes):
+        if patch_first:
+            return with_override(rig.patch(**changes), sparse)
+        return rig.patch(with_override(rig.model, sparse), **changes)
+
+    assert torch.equal(rig.ksample(build()), rig.ksample(rig.patch())) and not acted
+    changes = {"first_block": 1}
+    both, alone = (rig.ksample(model, steps=2, cfg=1.0) for model in (build(**changes), rig.patch(**changes)))
+    assert torch.equal(both, alone)
+    assert acted == [36, 36], "block 0, which is not guided, in both steps"
+
+
+def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts from 0.35 on take memory back after a compiled forward, but not what was made while told to pause."""
+    override = rig.nodes("patch.override")
+    paused = []
+
+    @contextlib.contextmanager
+    def pause():
+        paused.append(1)
+        yield
+
+    monkeypatch.setattr(override, "pause_malloc_graph", pause)
+    assert torch.equal(rig.ksample(rig.patch()), rig.ksample(rig.patch()))
+    assert paused == [1, 1], "once a run: what is made is kept"
