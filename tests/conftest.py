@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from tools.rigs.pack_in_process import import_host, load_pack
-from tools.setup.host import find_host
+from tools.setup.host import PINNED, find_host, read_version
 from tools.setup.layout import SetupError
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +60,14 @@ def host_root() -> Path:
     if host is None:
         pytest.skip("needs ComfyUI: run the tests with `python3 run.py test`, or set COMFYUI_DIR")
     return host.root
+
+
+@pytest.fixture(scope="session")
+def pinned_host(host_root: Path) -> None:
+    """For tests that hold on one release only, since they compare with a table made from it."""
+    version = read_version(host_root)
+    if version != PINNED.version:
+        pytest.skip(f"compares with a table of ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, version))}")
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def tiny_model(name: str):
                                             offload_device=meta)
 
 
-def test_the_list_of_wan_classes_is_the_hosts(comfy_host) -> None:
+def test_the_list_of_wan_classes_is_the_hosts(comfy_host, pinned_host) -> None:
     import comfy.supported_models
 
     known = {name for name, kind in vars(comfy.supported_models).items()

@@ -210,7 +210,7 @@ def test_every_loader_has_a_stand_in() -> None:
     assert loaders <= set(STANDIN_LOADERS) | geometry
 
 
-def test_the_description_is_what_ships(object_info: dict[str, Any]) -> None:
+def test_the_description_is_what_ships(object_info: dict[str, Any], pinned_host) -> None:
     """The files are made by run.py make workflows."""
     from tools.workflows.make import HEIGHTS, described
     from tools.workflows.specs import SPECS
