@@ -104,7 +104,14 @@ def backend_choices(device: torch.device) -> tuple[str, ...]:
     return GPU_CANDIDATES if device.type == "cuda" else ("sdpa",)
 
 
-def choose_backend(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> BiasedAttention:
+def choose_backend(
+    name: str,
+    q: Tensor,  # [B, n, heads * d]
+    k: Tensor,  # [B, N, heads * d]
+    v: Tensor,  # [B, N, heads * d]
+    heads: int,
+    bias_rows: BiasRows,
+) -> BiasedAttention:
     """The kernel of this name, or with ``auto`` the fastest that runs here.
 
     Raises:

@@ -3,8 +3,7 @@
 Steps, as in the released inference: exo pixels to world points, cropped and sampled to latents; for every ego frame the
 unit directions from its camera centre to the points of every frame; ego rays in world axes; 2x2 pooling to tokens by
 averaging without renormalising. All in float64 on the CPU, kept in float32. Golden: ``gga_geometry_*``.
-
-The released trainer's rays, which are not its inference's (quirks 36); only for LoRAs trained its way.
+LoRAs trained as the released trainer does see other ego rays: :func:`with_trainer_rays`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from ..sizes import (
     same_aspect,
 )
 from ..types import CameraTrajectory, DepthVideo, GgaGeometry
-from .rays import RAY_MODES, ego_rays, released_k_picture_px, world_rays
+from .rays import RAY_MODES, ego_rays, trainer_rays, world_rays
 
 POOLINGS = ("released", "unit")
 
@@ -43,13 +42,13 @@ class GgaGeometryOptions:
         EgoXInputError: unknown ray mode or pooling.
     """
 
-    rays: str = "released"  # released | exact | pinhole, see ray_geometry
+    rays: str = "released"  # released | exact | pinhole, see :mod:`.rays`
     pooling: str = "released"  # released: average of the four latents; unit: the same, made unit length
 
     def __post_init__(self) -> None:
-        for what, value, known in (("ray geometry", self.rays, RAY_MODES), ("pooling", self.pooling, POOLINGS)):
-            if value not in known:
-                raise EgoXInputError(what, got=repr(value), expected=f"one of {', '.join(known)}",
+        for what, value, modes in (("ray geometry", self.rays, RAY_MODES), ("pooling", self.pooling, POOLINGS)):
+            if value not in modes:
+                raise EgoXInputError(what, got=repr(value), expected=f"one of {', '.join(modes)}",
                                      fix="choose one of the named modes")
 
 
@@ -89,10 +88,10 @@ def gga_geometry(
         raise EgoXInputError("exo camera of the depth", got="{}x{} px".format(*depth.camera.stored_size),
                              expected=f"the depth's {width}x{height}", fix="rescale the intrinsics to the depth map")
     _check_length("ego trajectory", len(trajectory.w2c), frames)
-    picked = torch.arange(t) * FRAMES_PER_LATENT
-    w2c = trajectory.w2c.detach().to("cpu", torch.float64)[picked]
+    frame_indices = torch.arange(t) * FRAMES_PER_LATENT
+    w2c = trajectory.w2c.detach().to("cpu", torch.float64)[frame_indices]
 
-    points, trust = exo_points(depth, trajectory, picked, exo_size)
+    points, trust = exo_points(depth, trajectory, frame_indices, exo_size)
     centres = -torch.linalg.solve(w2c[:, :3, :3], w2c[:, :3, 3:])[..., 0]
     directions = []
     for q, centre in enumerate(centres):
@@ -125,22 +124,20 @@ def tokens_from_latents(
 def exo_points(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
-    picked: Tensor,  # [t] int64 frame numbers
+    frame_indices: Tensor,  # [t] int64 frame of each latent frame
     exo_size: tuple[int, int],  # (width, height) px of the canvas' exo half
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # [t, h, w_exo, 3] float64 world, [t, h, w_exo] float64 0...1
     """World points that the exo latents show, and how far each is to be believed.
 
     Each latent takes the bilinear sample (no antialias) of the world points, not of the depth: at 448 px the mean of
-    the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are left out of that mean.
-
-    Returns:
-        (points [t, h, w_exo, 3] float64 world, trust [t, h, w_exo] float64 0...1: share of valid pixels times their
-        mean ``depth.trust``). Points without valid pixels are 0 with trust 0.
+    the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are left out of that mean. Trust is the
+    share of valid pixels times their mean ``depth.trust``; points without valid pixels are 0 with trust 0.
     """
     rays, seen = pixel_rays(depth.camera, dtype=torch.float64)
     rays = rays / rays[..., 2:].clamp_min(1e-9)
     sampled = [_sample_latents(depth, int(frame), rays, seen, world_from_exo, exo_size)
-               for frame, world_from_exo in zip(picked, _world_from_exo(depth, trajectory, picked), strict=True)]
+               for frame, world_from_exo in zip(frame_indices, _world_from_exo(depth, trajectory, frame_indices),
+                                                strict=True)]
     return torch.stack([points for points, _ in sampled]), torch.stack([trust for _, trust in sampled])
 
 
@@ -165,9 +162,9 @@ def pool_tokens(
     pooling: str = "released",
 ) -> tuple[Tensor, Tensor]:  # [t, h, w, 3], [t, h, w]
     """Average over the 2x2 latents of a token, leaving out those of trust 0; |dir| <= 1 unless ``pooling`` is unit."""
-    known = (trust > 0).to(directions)
-    count = _sum_patches(known[..., None])
-    mean = _sum_patches(directions * known[..., None]) / count.clamp_min(1)
+    has_geometry = (trust > 0).to(directions)[..., None]
+    count = _sum_patches(has_geometry)
+    mean = _sum_patches(directions * has_geometry) / count.clamp_min(1)
     if pooling == "unit":
         mean = mean / mean.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return mean, _sum_patches(trust[..., None])[..., 0] / PATCH**2
@@ -183,15 +180,17 @@ def _sum_patches(values: Tensor) -> Tensor:  # [t, 2h, 2w, c] -> [t, h, w, c]
     return values.unflatten(2, (-1, PATCH)).unflatten(1, (-1, PATCH)).sum(dim=(2, 4))
 
 
-def _world_from_exo(depth: DepthVideo, trajectory: CameraTrajectory, picked: Tensor) -> Tensor:  # [t, 3, 4]
+def _world_from_exo(
+    depth: DepthVideo, trajectory: CameraTrajectory, frame_indices: Tensor,
+) -> Tensor:  # [t, 3, 4]
     exo_w2c = depth.exo_w2c if depth.exo_w2c is not None else trajectory.exo_w2c
     if exo_w2c is None:
         exo_w2c = torch.eye(3, 4, dtype=torch.float64)
     exo_w2c = exo_w2c.detach().to("cpu", torch.float64)
     if exo_w2c.ndim == 2:
-        exo_w2c = exo_w2c.expand(int(picked.max()) + 1, 3, 4)
-    _check_length("exo camera poses", len(exo_w2c), int(picked.max()) + 1)
-    exo_from_world = exo_w2c[picked]
+        exo_w2c = exo_w2c.expand(int(frame_indices.max()) + 1, 3, 4)
+    _check_length("exo camera poses", len(exo_w2c), int(frame_indices.max()) + 1)
+    exo_from_world = exo_w2c[frame_indices]
     rotation = torch.linalg.inv(exo_from_world[:, :, :3])
     return torch.cat((rotation, -rotation @ exo_from_world[:, :, 3:]), dim=-1)
 
@@ -214,27 +213,17 @@ def _check_length(what: str, have: int, frames: int) -> None:
                              fix="use fewer frames, or a file that covers the whole clip")
 
 
-def trainer_rays(trajectory: CameraTrajectory, w2c: Tensor, h: int, w: int) -> Tensor:  # [t, h, w, 3] float64
-    """Plain pinhole rays of K at latent size, integer latent pixels, turned by R instead of its inverse; then (x, y) of
-    the result turned to (-y, x). No lens, no turn of the picture.
+def with_trainer_rays(
+    geometry: GgaGeometry,
+    trajectory: CameraTrajectory,
+    frame_indices: Tensor,  # [t] int64 frame of each latent frame
+) -> GgaGeometry:
+    """The geometry with the released trainer's ego rays in place of inference's (quirks 36).
 
     Raises:
         EgoXInputError: no K in the trajectory.
     """
-    if trajectory.meta_intrinsics is None:
-        raise EgoXInputError("ego intrinsics for the trainer's rays", got="a trajectory without ego_intrinsics",
-                             expected="K of meta.json", fix="use the ray geometry exact")
-    k = trajectory.meta_intrinsics.double() * (w / released_k_picture_px(trajectory))
-    row, col = torch.meshgrid(torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij")
-    rays = torch.stack(((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1)
-    rays = rays / rays.norm(dim=-1, keepdim=True)
-    x, y, z = torch.einsum("tij,hwj->thwi", w2c[:, :, :3].double(), rays).unbind(-1)
-    return torch.stack((-y, x, z), dim=-1)
-
-
-def with_trainer_rays(geometry: GgaGeometry, trajectory: CameraTrajectory, picked: Tensor) -> GgaGeometry:
-    """The geometry with its queries replaced; ``picked``: [t] int64 frame of each latent frame."""
     _, h, _, w_ego = geometry.grid
-    rays = trainer_rays(trajectory, trajectory.w2c[picked], h * PATCH, w_ego * PATCH)
+    rays = trainer_rays(trajectory, trajectory.w2c[frame_indices], h * PATCH, w_ego * PATCH)
     queries, _ = pool_tokens(rays, torch.ones(rays.shape[:-1], dtype=rays.dtype))
     return replace(geometry, query_dirs=queries.float().flatten(1, 2), rays="trainer")

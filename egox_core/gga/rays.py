@@ -4,8 +4,9 @@
 latent size, integer latent coordinates, the 12 Aria numbers read in OpenCV's order through a rational pinhole model,
 exactly five fixed-point iterations (not converged at the rim), the image then turned 90 degrees clockwise. They are
 about 15 degrees off the true lens, and the released LoRA is used through them.
-``exact``: the camera that drew the prior, through :mod:`cameras`, at the middle of each latent's 8x8 px.
+``exact``: the camera that drew the prior, through :mod:`..cameras.model`, at the middle of each latent's 8x8 px.
 ``pinhole``: the same camera's focal length and centre without its lens.
+The released trainer's rays, which are not its inference's (quirks 36), are :func:`trainer_rays`.
 """
 
 from __future__ import annotations
@@ -28,15 +29,13 @@ SAME_PICTURE = 0.05
 """How near 2 cx + 1 must be to the ego camera's width for K to be taken as that camera's own."""
 
 
-def ego_rays(mode: str, trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
-    """Viewing directions of the ego latents in the stored (upright) layout.
-
-    Args:
-        mode: released | exact | pinhole.
-        h, w: ego size in latents; square in mode ``released``.
-
-    Returns:
-        [h, w, 3] float64, unit length, frame of the unturned ego camera; zero where the lens sees nothing.
+def ego_rays(
+    mode: str,  # released | exact | pinhole
+    trajectory: CameraTrajectory,
+    h: int,  # latents
+    w: int,  # latents; as many as h in mode ``released``
+) -> Tensor:  # [h, w, 3] float64, unit length, frame of the unturned ego camera
+    """Viewing directions of the ego latents in the stored (upright) layout; zero where the lens sees nothing.
 
     Raises:
         EgoXInputError: unknown mode, ego not square (``released``).
@@ -52,8 +51,11 @@ def ego_rays(mode: str, trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
     return _camera_rays(camera, h, w)
 
 
-def world_rays(rays_cam: Tensor, w2c: Tensor) -> Tensor:
-    """Camera rays [h, w, 3] for each frame's ego_from_world pose [t, 3, 4], in world axes: [t, h, w, 3]."""
+def world_rays(
+    rays_cam: Tensor,  # [h, w, 3] frame of the ego camera
+    w2c: Tensor,  # [t, 3, 4] ego_from_world
+) -> Tensor:  # [t, h, w, 3]
+    """The camera rays in world axes, frame by frame."""
     return torch.einsum("hwi,tij->thwj", rays_cam, w2c[:, :3, :3].to(rays_cam))
 
 
@@ -95,6 +97,31 @@ def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
     rays = torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
     rays = rays / rays.norm(dim=-1, keepdim=True)
     return torch.rot90(rays, -RELEASED_QUARTER_TURNS, dims=(0, 1))
+
+
+def trainer_rays(
+    trajectory: CameraTrajectory,
+    w2c: Tensor,  # [t, 3, 4] ego_from_world
+    h: int,  # latents
+    w: int,  # latents
+) -> Tensor:  # [t, h, w, 3] float64, unit length
+    """What the released trainer takes for ego rays in world axes; only for LoRAs trained its way (quirks 36).
+
+    Plain pinhole rays of K at latent size, integer latent pixels, turned by R instead of its inverse; then (x, y) of
+    the result turned to (-y, x). No lens, no turn of the picture.
+
+    Raises:
+        EgoXInputError: no K in the trajectory.
+    """
+    if trajectory.meta_intrinsics is None:
+        raise EgoXInputError("ego intrinsics for the trainer's rays", got="a trajectory without ego_intrinsics",
+                             expected="K of meta.json", fix="use the ray geometry exact")
+    k = trajectory.meta_intrinsics.double() * (w / released_k_picture_px(trajectory))
+    row, col = torch.meshgrid(torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij")
+    rays = torch.stack(((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1)
+    rays = rays / rays.norm(dim=-1, keepdim=True)
+    x, y, z = torch.einsum("tij,hwj->thwi", w2c[:, :, :3].double(), rays).unbind(-1)
+    return torch.stack((-y, x, z), dim=-1)
 
 
 def released_intrinsics(trajectory: CameraTrajectory) -> Tensor:  # [3, 3] float64

@@ -1,7 +1,7 @@
-"""Rows of the real attention, for looking at: one query against all keys, never the whole map.
+"""Rows of the model's own attention, to be looked at: one query against all keys, never the whole map.
 
-A row is softmax(q.k / sqrt(d) + bias) of the tensors that the model's own attention got; times the values it is what
-the model computed.
+A row is softmax(q.k / sqrt(d) + bias) of the tensors that the model's attention got; times the values it is what the
+model computed.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ class AttentionRows:
 
 
 def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
-    """The query of an ego pixel (stored, upright orientation) in a video frame: (place of the latent frame, row,
-    column), counted as in :class:`AttentionRecord`.
+    """Index of an ego pixel's query in ``AttentionRecord.q_ego``; x and y in px of the stored (upright) picture.
 
     Raises:
         EgoXInputError: outside the picture or the clip, or in a frame that the captured context window didn't hold.
@@ -109,7 +108,7 @@ def attention_rows(
     if head is not None and not 0 <= head < record.heads:
         raise EgoXInputError("attention head", got=head, expected=f"0 to {record.heads - 1}, or all",
                              fix="choose a head of this model")
-    chosen = range(record.heads) if head is None else range(head, head + 1)
+    heads = range(record.heads) if head is None else range(head, head + 1)
     index = torch.as_tensor(list(queries), dtype=torch.int64)
     size = record.k.shape[1] // record.heads
     bias = weight = None
@@ -121,14 +120,14 @@ def attention_rows(
         weight = torch.stack([_weight(record.geometry, q) for q in index.tolist()])
     without = torch.zeros(len(index), record.k.shape[0])
     guided = None if bias is None else torch.zeros_like(without)
-    for done, number in enumerate(chosen, 1):
-        part = slice(number * size, (number + 1) * size)
-        scores = record.q_ego[index, part].float() @ record.k[:, part].float().T / math.sqrt(size)
+    for done, index_of_head in enumerate(heads, 1):
+        channels = slice(index_of_head * size, (index_of_head + 1) * size)
+        scores = record.q_ego[index, channels].float() @ record.k[:, channels].float().T / math.sqrt(size)
         without += scores.softmax(-1)
         if guided is not None:
-            guided += (scores + bias if first <= number < end else scores).softmax(-1)
-        progress(done, len(chosen), "attention")
-    return AttentionRows(without=without / len(chosen), guided=None if guided is None else guided / len(chosen),
+            guided += (scores + bias if first <= index_of_head < end else scores).softmax(-1)
+        progress(done, len(heads), "attention")
+    return AttentionRows(without=without / len(heads), guided=None if guided is None else guided / len(heads),
                          weight=weight)
 
 
@@ -141,8 +140,8 @@ def exo_part(row: Tensor, grid: tuple[int, int, int, int]) -> Tensor:  # [..., t
 def _weight(geometry: GgaGeometry, query: int) -> Tensor:  # [tokens]
     """g = 1 + cos of one ego query, before any strength."""
     _, h, _, w_ego = geometry.grid
-    frame, place = divmod(query, h * w_ego)
-    cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, place]).clamp(-1, 1)
+    frame, query_of_frame = divmod(query, h * w_ego)
+    cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, query_of_frame]).clamp(-1, 1)
     return torch.where(geometry.key_trust > 0, 1 + cos, torch.nan)
 
 

@@ -1,4 +1,4 @@
-"""Bias rows on demand: the numbers of :func:`gga_bias.bias_from_cosine`, made a few rows at a time and in place."""
+"""Bias rows on demand: the numbers of :func:`.bias.bias_from_cosine`, computed a few rows at a time and in place."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ of each not to count. Smaller blocks on a CPU gain nothing and make threads of a
 
 
 class BiasRows:
-    """Makes the bias of consecutive ego queries: [rows, tokens] in the model's dtype, float32 until the last step.
+    """The bias of consecutive ego queries: [rows, tokens] in the model's dtype, float32 until the last step.
 
     The cosine's clamp to -1...1 is left out: no direction is longer than 1, and the 1e-7 that rounding adds to the
-    product leaves 1 + cos + 1e-6 above zero. Making one is cheap and doesn't wait for a GPU; each attention call makes
+    product leaves 1 + cos + 1e-6 above zero. An instance is cheap and doesn't wait for a GPU; each attention call has
     its own.
 
     In half precision all of a row is shifted so that the largest bias is about 0, where such numbers are finest; the
@@ -66,7 +66,7 @@ class BiasRows:
 
     @property
     def scratch_bytes(self) -> int:
-        """The fixed scratch: float32 is made in place, and the fused kernel needs none."""
+        """The fixed scratch: float32 is computed in place, and the fused kernel needs none."""
         without = self._fused is not None or self.dtype == torch.float32
         return 0 if without else 4 * self._work_rows * self.geometry.tokens
 
@@ -113,12 +113,12 @@ class BiasRows:
 
     def _rows(self, rows: int) -> Tensor:
         """[rows, tokens] with an aligned row stride."""
-        held = self._buffer
-        if held is None or len(held) < rows:
+        buffer = self._buffer
+        if buffer is None or len(buffer) < rows:
             stride = -(-self.geometry.tokens // ROW_ALIGNMENT) * ROW_ALIGNMENT
-            held = torch.empty(rows, stride, dtype=self.dtype, device=self.geometry.key_dirs.device)
-            self._buffer = held if self.reuse else None
-        return held[:rows, : self.geometry.tokens]
+            buffer = torch.empty(rows, stride, dtype=self.dtype, device=self.geometry.key_dirs.device)
+            self._buffer = buffer if self.reuse else None
+        return buffer[:rows, : self.geometry.tokens]
 
 
 def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
@@ -138,14 +138,14 @@ def _linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | N
 
     Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and the twin keeps it.
     """
-    known = geometry.key_trust > 0
+    has_geometry = geometry.key_trust > 0
     gain = offset = None
     if options.mode == "power":
         gain = torch.full_like(geometry.key_trust, options.lambda_g)
     elif options.mode == "paper":
-        offset = known * math.log(options.lambda_g)
+        offset = has_geometry * math.log(options.lambda_g)
     if options.soft_trust and not geometry.all_or_nothing:
-        trust = torch.where(known, geometry.key_trust, torch.ones_like(geometry.key_trust))
+        trust = torch.where(has_geometry, geometry.key_trust, torch.ones_like(geometry.key_trust))
         gain = trust if gain is None else gain * trust
         offset = None if offset is None else offset * trust
     return gain, offset

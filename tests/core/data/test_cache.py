@@ -20,7 +20,8 @@ from egox_core.data.cache_store import CacheReader
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import read_manifest
 from egox_core.errors import EgoXInputError
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry, trainer_rays
+from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.rays import trainer_rays
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.wan.text import make_text_encoder
 from egox_core.wan.vae import VaeEncoder
@@ -42,7 +43,7 @@ def hashes(folder: Path) -> dict[str, str]:
 def whole(training_set, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     outcome = build_cache(training_set / "manifest.jsonl", folder, settings(views=True))
-    assert (outcome.clips, outcome.made, outcome.kept) == (4, 2, 0)
+    assert (outcome.clips, outcome.new, outcome.kept) == (4, 2, 0)
     return folder
 
 
@@ -69,20 +70,20 @@ def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_
     manifest = training_set / "manifest.jsonl"
     build_cache(manifest, tmp_path, settings())
     again = build_cache(manifest, tmp_path, settings())
-    assert (again.made, again.kept, again.remade_because) == (0, 2, "")
+    assert (again.new, again.kept, again.remade_because) == (0, 2, "")
     other = build_cache(manifest, tmp_path, settings(rays="exact"))
-    assert (other.made, other.remade_because) == (2, "rays")
+    assert (other.new, other.remade_because) == (2, "rays")
     vae = {k: v.clone() for k, v in load_file(VAE).items()}
     vae["conv1.bias"][0] += 1
     save_file(vae, tmp_path.parent / "other_vae.safetensors")
     last = settings(rays="exact", vae=tmp_path.parent / "other_vae.safetensors")
     changed = build_cache(manifest, tmp_path, last)
-    assert (changed.made, changed.remade_because) == (2, "vae")
+    assert (changed.new, changed.remade_because) == (2, "vae")
     shard = tmp_path / "shard-00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(EgoXInputError, match="shard-00001"):
         CacheReader(tmp_path)
-    assert build_cache(manifest, tmp_path, last).made == 1
+    assert build_cache(manifest, tmp_path, last).new == 1
 
 
 @pytest.mark.parametrize(("bad", "match"), [
@@ -277,7 +278,7 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "shard-00001" in str(error.value) and "are kept" in str(error.value)
     assert hashes(tmp_path) == before  # no half shard, no temporary file
-    assert build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True)).made == 1
+    assert build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True)).new == 1
     assert hashes(tmp_path) == hashes(whole)
 
 
