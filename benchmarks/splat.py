@@ -24,8 +24,8 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.prior.drawing import draw_points, screen_points
 from egox_core.prior.options import PriorOptions, prior_preset
-from egox_core.prior.splat import has_pytorch3d, splat
 from egox_core.prior.splat_points import ScreenPoints, SplatImage
+from egox_core.prior.splatter import has_pytorch3d, splat
 from egox_core.scene.surface import depth_rays, lift
 from egox_core.synthetic.depth_cases import room_depth
 from egox_core.types import PointSet

@@ -1,7 +1,4 @@
-"""One picture of a set of points: projected, splatted, gaps filled, outlines smoothed.
-
-Gaps between points, closed from both sides; never beyond an outline.
-"""
+"""One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
 
 from __future__ import annotations
 
@@ -11,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, project, rescale
+from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 from .options import PriorOptions
-from .splat import splatter
 from .splat_points import ScreenPoints, SplatImage
+from .splatter import splatter
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 SAME_SURFACE = 0.03
@@ -22,7 +20,7 @@ SAME_SURFACE = 0.03
 MARGIN_PX = 16.0
 """Points this far outside the picture can still reach into it with their patch."""
 MIN_Z_M = 1e-3
-"""Points this near to the plane through the lens, metres, have no z depth to speak of."""
+"""Nearer to the plane through the lens, metres, points project to infinity."""
 
 
 def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
@@ -30,8 +28,8 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
 
     A pixel is a gap if the wide picture has something there, nearer than what the tight one shows (the background
     through a crack) or where that shows nothing, and if the tight picture shows the same surface on two opposite
-    sides within ``size_px``. Beyond an outline the surface is on one side only, so nothing grows. What is filled is
-    covered.
+    sides within ``size_px``. Beyond an outline the surface is on one side only, so nothing grows. Filled pixels count
+    as covered.
 
     Args:
         size_px: how far to look, px: half the widest gap that is filled; at least 1.
@@ -45,8 +43,8 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
             sides = [torch.zeros_like(empty), torch.zeros_like(empty)]
             for side, sign in zip(sides, (1, -1), strict=True):
                 for step in range(1, size_px + 1):
-                    there = _shifted(depth, sign * step * dv, sign * step * du)
-                    side |= (there >= near) & (there <= far)
+                    beside = _shifted(depth, sign * step * dv, sign * step * du)
+                    side |= (beside >= near) & (beside <= far)
             gap |= sides[0] & sides[1]
         gap &= empty
     return SplatImage(rgb=torch.where(gap[..., None], wide.rgb, tight.rgb), coverage=tight.coverage | gap,
@@ -64,29 +62,35 @@ def _shifted(depth: Tensor, dv: int, du: int) -> Tensor:
     return out
 
 
-def draw_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> SplatImage:
-    """The picture that ``camera`` takes of the points.
+def draw_points(
+    points: PointSet,
+    camera: CameraModel,
+    ego_from_frame: Tensor,  # [3, 4] float64, from the points' frame to the ego camera's
+    options: PriorOptions,
+) -> SplatImage:
+    """The picture that ``camera`` takes of the points, at its stored size.
 
-    Args:
-        ego_from_frame: [3, 4] float64, from the points' frame to the ego camera's.
-
-    Returns:
-        A picture of the camera's stored size; ``depth`` as :attr:`splat.SplatOptions.depth_is_z` says.
+    Depth is z or distance, as :attr:`SplatOptions.depth_is_z` says.
     """
-    finer = options.supersample
+    factor = options.supersample
     width, height = camera.stored_size
-    camera = rescale(camera, width * finer, height * finer) if finer > 1 else camera
+    camera = rescale(camera, width * factor, height * factor) if factor > 1 else camera
     size = camera.stored_size
     draw = splatter(options.backend)
     screen = screen_points(points, camera, ego_from_frame, options)
     image = draw(screen, *size, options.splat)
     if options.gap_reach:
         image = fill_gaps(image, draw(screen, *size, replace(options.splat, reach=options.gap_reach)),
-                          max(1, round(options.gap_px * size[1] / 448)))
-    return shrink(image, finer) if finer > 1 else image
+                          max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)))
+    return shrink(image, factor) if factor > 1 else image
 
 
-def screen_points(points: PointSet, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions) -> ScreenPoints:
+def screen_points(
+    points: PointSet,
+    camera: CameraModel,
+    ego_from_frame: Tensor,  # [3, 4] float64
+    options: PriorOptions,
+) -> ScreenPoints:
     """The points that the camera can see, projected, with the projections of their patches."""
     rotation, shift = ego_from_frame[:, :3].float(), ego_from_frame[:, 3].float()
     xyz = points.xyz @ rotation.T + shift
@@ -116,9 +120,9 @@ def shrink(image: SplatImage, factor: int) -> SplatImage:
     """
     height, width = (n // factor for n in image.coverage.shape)
     blocks = (height, factor, width, factor)
-    number = image.coverage.view(blocks).sum((1, 3))
-    coverage = 2 * number >= factor * factor
+    count = image.coverage.view(blocks).sum((1, 3))
+    coverage = 2 * count >= factor * factor
     rgb = torch.where(image.coverage[..., None], image.rgb, 0.0).view(*blocks, 3).sum((1, 3))
-    rgb = torch.where(coverage[..., None], rgb / number.clamp_min(1)[..., None], 0.0)
+    rgb = torch.where(coverage[..., None], rgb / count.clamp_min(1)[..., None], 0.0)
     depth = image.depth.nan_to_num(nan=float("inf")).view(blocks).amin((1, 3))
     return SplatImage(rgb=rgb, coverage=coverage, depth=torch.where(coverage, depth, float("nan")))

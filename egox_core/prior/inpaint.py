@@ -1,4 +1,4 @@
-"""Holes of a picture, painted from what surrounds them.
+"""Holes of a picture, painted from their surroundings.
 
 Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has it.
 """
@@ -17,7 +17,7 @@ def inpaint_holes(
     picture: np.ndarray,  # [H, W, 3] uint8
     coverage: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W, 3] uint8
-    """The picture with what isn't covered painted; covered pixels stay as they are. Black where nothing is covered."""
+    """The picture with uncovered pixels painted; covered ones don't change. All black where nothing is covered."""
     if not coverage.any():
         return np.zeros_like(picture)
     return cv2.inpaint(np.ascontiguousarray(picture), (~coverage).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
@@ -28,10 +28,13 @@ def fade_holes(
     coverage: np.ndarray,  # [H, W] bool
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),  # 0...1
 ) -> np.ndarray:  # [H, W, 3] uint8
-    """The picture with holes that begin as :func:`inpaint_holes` paints them and fade into the background: no hard edge
-    for a VAE to smear over its neighbours, and what is a hole stays plain to see. Covered pixels stay as they are."""
+    """The picture with holes painted as by :func:`inpaint_holes` at their rim, fading into the background.
+
+    There is no hard edge for a VAE to smear over its neighbours, and a hole stays visible as one. Covered pixels don't
+    change.
+    """
     distance = cv2.distanceTransform((~coverage).astype(np.uint8), cv2.DIST_L2, 5)[..., None]  # 0 where covered
     begin, end = (share * len(picture) for share in FADE)
-    kept = np.minimum((end - np.minimum(distance, end)) / (end - begin), 1)
-    painted = kept * inpaint_holes(picture, coverage) + (1 - kept) * np.float32(background) * 255
-    return painted.round().astype(np.uint8)
+    opacity = np.minimum((end - np.minimum(distance, end)) / (end - begin), 1)
+    faded = opacity * inpaint_holes(picture, coverage) + (1 - opacity) * np.float32(background) * 255
+    return faded.round().astype(np.uint8)

@@ -1,7 +1,4 @@
-"""How the ego prior is rendered.
-
-Presets of the ego prior, as data.
-"""
+"""How the ego prior is rendered: the options, and presets of them as data."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from ..errors import EgoXInputError
 from .splat_points import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
+DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "without head")
 Holes = Literal["background", "fade"]
 HOLE_CHOICES: tuple[Holes, ...] = ("background", "fade")
 CPU = torch.device("cpu")
-DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "without head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +33,11 @@ class PriorOptions:
     far_m: float = 1000.0  # distance in metres; farther points are left out
     max_edge: float = 0.03  # points with a larger relative depth step to a neighbour in exo are left out
     max_stray: float = 1.0  # points that hang between two surfaces by a larger relative step are left out
-    coarse: bool = False  # only the samples that the released renderer takes: every second each way at 448 px
+    coarse: bool = False  # only the samples that the released renderer takes: every second each way
     dynamic: Dynamic = "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
     supersample: int = 1  # pictures are drawn this many times finer and averaged: smooth outlines
     gap_reach: float = 0.0  # style surface: half a patch in samples for filling gaps between patches; 0: not filled
-    gap_px: float = 2.0  # half the widest gap that is filled, px of a picture 448 high
+    gap_px: float = 2.0  # half the widest gap that is filled, px of a picture of the reference height
     head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
     holes: Holes = "background"  # where nothing landed; "fade": what surrounds it, fading into the background
@@ -58,7 +55,8 @@ class PriorOptions:
             raise EgoXInputError("holes", got=repr(self.holes), expected=f"one of {HOLE_CHOICES}",
                                  fix="choose one of them")
         if self.device not in ("auto", "cpu", "cuda"):
-            raise EgoXInputError("device", got=repr(self.device), expected="auto, cpu or cuda", fix="auto is right")
+            raise EgoXInputError("device", got=repr(self.device), expected="auto, cpu or cuda",
+                                 fix="auto takes a GPU where there is one")
         if not 0 < self.near_m < self.far_m:
             raise EgoXInputError("near and far bounds", got=f"near {self.near_m} m, far {self.far_m} m",
                                  expected="0 < near < far", fix="give near in metres below far")
@@ -69,12 +67,13 @@ class PriorOptions:
         if self.supersample not in (1, 2, 3, 4) or self.gap_reach < 0 or self.gap_px < 0:
             raise EgoXInputError("prior drawing", got=f"supersample {self.supersample}, gap_reach {self.gap_reach}, "
                                  f"gap_px {self.gap_px}", expected="supersample 1 to 4, the others 0 or more",
-                                 fix="take the preset's")
+                                 fix="the presets use 1 or 2, 0 to 0.9 and 2 px")
         if self.head_radius_m < 0:
             raise EgoXInputError("head radius", got=self.head_radius_m, expected="0 m or more", fix="0.25 m is usual")
         if len(self.background) != 3 or not all(0 <= c <= 1 for c in self.background):
             raise EgoXInputError("background colour", got=self.background, expected="three numbers from 0 to 1",
                                  fix="black is (0, 0, 0)")
+
 
 PRIOR_PRESETS: Mapping[str, PriorOptions] = {
     # What the authors' LoRA was trained on: fading discs of 5 px, the nearest 20 laid over each other, nothing that

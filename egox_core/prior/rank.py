@@ -22,7 +22,8 @@ from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..progress import Progress, no_progress
-from ..scene.build import SceneOptions, build_scene
+from ..scene.background import sample_frames
+from ..scene.build import build_scene
 from ..sizes import REFERENCE_SIZE
 from ..takes.depth_files import load_depth_file
 from ..takes.meta import read_meta
@@ -37,7 +38,6 @@ EGO_SIZE = 64
 """Side of the small ego picture, px: shares are then exact to a few tenths of a per cent, at 1/50 of the work."""
 EXO_HEIGHT = 112
 """Height of the thinned depth maps: four samples of the full map fall into one, still denser than the ego pixels."""
-FULL_HEIGHT = 448
 PROBE_DISTANCES_M = (0.4, 0.7, 1.2, 2.0, 3.5)
 """Hands, table, room: where the ego view's surfaces are, in even steps of the logarithm."""
 FACING_DEG = (60.0, 85.0)
@@ -109,12 +109,12 @@ def rank_exo_cameras(candidates: Sequence[ExoCandidate], *, frames: int = 6,
                              fix="rename the take folders")
     by_depth = all(c.depth is not None for c in candidates)
     ranks = []
-    for place, candidate in enumerate(candidates):
-        progress(place, len(candidates), f"judging {candidate.name}")
-        picked = _spread(len(candidate.trajectory.w2c), frames)
-        by_frame = (coverage_by_depth if by_depth else coverage_by_poses)(candidate, picked)
+    for done, candidate in enumerate(candidates):
+        progress(done, len(candidates), f"judging {candidate.name}")
+        samples = sample_frames(len(candidate.trajectory.w2c), frames)
+        by_frame = (coverage_by_depth if by_depth else coverage_by_poses)(candidate, samples)
         ranks.append(ExoRank(name=candidate.name, coverage=float(by_frame.mean()), by_frame=by_frame,
-                             frames=tuple(picked), method="depth" if by_depth else "poses"))
+                             frames=tuple(samples), method="depth" if by_depth else "poses"))
     progress(len(candidates), len(candidates), "judging exo cameras")
     return sorted(ranks, key=lambda rank: -rank.coverage)
 
@@ -127,8 +127,8 @@ def rank_text(ranks: Sequence[ExoRank]) -> str:
     return "\n".join((*lines, f"judged by {ranks[0].method}, frames {', '.join(map(str, ranks[0].frames))}"))
 
 
-def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
-    """Share of the ego picture that a prior of this take would cover, [F], from a thinned scene of these frames."""
+def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
+    """Share of the ego picture that a prior of this take would cover, from a thinned scene of these frames."""
     depth, path = candidate.depth, candidate.trajectory
     index = torch.as_tensor(frames)
     step = max(1, depth.depth_m.shape[1] // EXO_HEIGHT)
@@ -141,11 +141,11 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     masks = {name: None if (mask := getattr(depth, name)) is None else
              torch.stack([mask[t][::step, ::step] for t in frames]) for name in ("dynamic", "sky")}
     thin = DepthVideo(depth_m=maps, camera=camera, kind=depth.kind, exo_w2c=_at(candidate.exo_w2c, index), **masks)
-    # Colour plays no part in coverage; in pictures that are all dark, what moves is told by depth alone.
-    scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin, SceneOptions())
+    # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
+    scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin)
     # The edge filter's depth step a pixel is meant for full-size maps; between thinned samples depth changes more.
     options = prior_preset("clean")
-    options = replace(options, max_edge=options.max_edge * max(1.0, FULL_HEIGHT / height))
+    options = replace(options, max_edge=options.max_edge * max(1.0, REFERENCE_SIZE / height))
     small = replace(path, w2c=path.w2c[index], times_s=path.times_s[index], exo_w2c=_at(path.exo_w2c, index),
                     camera=rescale(path.camera, EGO_SIZE, EGO_SIZE))
     with warnings.catch_warnings():
@@ -154,30 +154,26 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     return torch.tensor(shares, dtype=torch.float64)
 
 
-def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
-    """Share of the ego rays whose surfaces this exo camera could see, [F], judged by poses and lenses alone."""
-    rays, known = pixel_rays(rescale(candidate.trajectory.camera, EGO_SIZE, EGO_SIZE), torch.float64)
-    rays = rays[known]
+def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
+    """Share of the ego rays whose surfaces this exo camera could see, judged by poses and lenses alone."""
+    rays, in_lens = pixel_rays(rescale(candidate.trajectory.camera, EGO_SIZE, EGO_SIZE), torch.float64)
+    rays = rays[in_lens]
     near, far = (math.cos(math.radians(a)) for a in FACING_DEG)
     shares = []
     for t in frames:
         exo_from_world = None if candidate.exo_w2c is None else pose_of_frame(candidate.exo_w2c, t).double()
         exo_from_ego = invert(candidate.trajectory.w2c[t].double())
         exo_from_ego = exo_from_ego if exo_from_world is None else compose(exo_from_world, exo_from_ego)
-        seen = torch.zeros(len(rays), dtype=torch.float64)
+        visibility = torch.zeros(len(rays), dtype=torch.float64)
         for distance in PROBE_DISTANCES_M:
             points = transform(exo_from_ego, rays * distance)
             uv, valid = project(candidate.camera, points)
             inside = valid & inside_picture(candidate.camera, uv)
             towards = torch.nn.functional.normalize(points, dim=-1)
             same_way = (towards * (rays @ exo_from_ego[:, :3].T)).sum(-1)  # cosine between both views of the surface
-            seen += inside * ((same_way - far) / (near - far)).clamp(0, 1)
-        shares.append(float(seen.sum()) / len(PROBE_DISTANCES_M) / known.numel())
+            visibility += inside * ((same_way - far) / (near - far)).clamp(0, 1)
+        shares.append(float(visibility.sum()) / len(PROBE_DISTANCES_M) / in_lens.numel())
     return torch.tensor(shares, dtype=torch.float64)
-
-
-def _spread(count: int, frames: int) -> list[int]:
-    return sorted({round(i * (count - 1) / max(frames - 1, 1)) for i in range(min(frames, count))})
 
 
 def _depth_path(folder: Path) -> Path | None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..cameras.model import CameraModel, pixel_rays
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
+from ..scene.moving_camera import is_moving
 from ..scene.points import join, select, to_device
-from ..trajectory.poses import camera_centre, compose, invert, validate_w2c
+from ..trajectory.poses import camera_centre, compose, invert, pose_of_frame, validate_w2c
 from ..types import CameraTrajectory, DepthVideo, EgoPrior, MovingPoints, PointCloud, PointSet
 from .drawing import draw_points
 from .inpaint import fade_holes
@@ -47,7 +48,7 @@ def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: Pri
     """The prior frame by frame, so that memory does not grow with the clip.
 
     Args:
-        scene: from :func:`pointcloud.build_scene`.
+        scene: from :func:`egox_core.scene.build_scene`.
         trajectory: ego camera and poses, at least as many as the scene has frames. With scene frame "exo" and
             ``trajectory.exo_w2c`` the poses are taken from that world to the exo camera; without it their world is
             the exo camera's frame. With scene frame "world" both share the world.
@@ -74,14 +75,22 @@ def ego_depth(prior: EgoPrior) -> DepthVideo:
 
 
 def check_scene(scene: PointCloud) -> None:
-    """Refuse an empty cloud."""
+    """Refuse an empty cloud.
+
+    Raises:
+        EgoXInputError: no point in any frame.
+    """
     if len(scene.static) == 0 and not any(len(scene.moving[t]) for t in range(scene.frame_count)):
         raise EgoXInputError("scene", got="a cloud without points", expected="points",
                              fix="check depth and masks: all pixels are invalid, masked or filtered as edges")
 
 
-def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:
-    """[T, 3, 4] float64 from the scene's frame to the ego camera's, one a frame of the scene."""
+def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
+    """From the scene's frame to the ego camera's, for each frame of the scene.
+
+    Raises:
+        EgoXInputError: fewer poses than frames, a scene in the frame of an exo camera that moves.
+    """
     w2c = validate_w2c(trajectory.w2c, "ego extrinsics")
     if w2c.ndim == 2:
         w2c = w2c.expand(scene.frame_count, 3, 4)
@@ -93,14 +102,12 @@ def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:
     if scene.frame == "world" or trajectory.exo_w2c is None:
         return w2c
     exo_w2c = validate_w2c(trajectory.exo_w2c, "exo extrinsics of the trajectory")
-    if exo_w2c.ndim == 3:
-        if (exo_w2c - exo_w2c[:1]).abs().max() > 1e-6:
-            raise EgoXInputError("scene of a moving exo camera", got="a scene in the exo camera's frame",
-                                 expected="a scene in the world's frame",
-                                 fix="give the exo poses to Depth Align (its camera file), so that the scene is "
-                                     "built in the world")
-        exo_w2c = exo_w2c[0]
-    return compose(w2c, invert(exo_w2c))
+    if is_moving(exo_w2c):
+        raise EgoXInputError("scene of a moving exo camera", got="a scene in the exo camera's frame",
+                             expected="a scene in the world's frame",
+                             fix="give the exo poses to Depth Align (its camera file), so that the scene is built in "
+                                 "the world")
+    return compose(w2c, invert(pose_of_frame(exo_w2c, 0)))
 
 
 def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions,
@@ -112,7 +119,7 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
     covered = 0
     for t in range(scene.frame_count):
         progress(t, scene.frame_count, "render the ego prior")
-        points = _chosen(static, scene.moving, t, ego_from_frame[t], options)
+        points = _visible_points(static, scene.moving, t, ego_from_frame[t], options)
         image = draw_points(points, camera, ego_from_frame[t], options)
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
         covered += int(coverage.sum())
@@ -136,8 +143,8 @@ def _faded(
     return torch.from_numpy(fade_holes(picture, coverage.numpy(), background)).float() / 255
 
 
-def _chosen(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_frame: Tensor,
-            options: PriorOptions) -> PointSet:
+def _visible_points(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_frame: Tensor,
+                    options: PriorOptions) -> PointSet:
     """Static and moving points of one frame, without those that the options leave out."""
     parts = [static]
     if options.dynamic != "leave out":

@@ -1,4 +1,4 @@
-"""TODO egox_core/prior/splat_points.py"""
+"""What splatters take and give: points on the screen, options, a picture; and the patches of style ``surface``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import EgoXInputError
 
 Backend = Literal["torch", "reference", "pytorch3d"]
 MIN_WEIGHT = 0.01
+"""Least weight of a sample within its own reach, so that a pixel covered by one far corner of a patch has a colour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class ScreenPoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplatOptions:
-    """How points are drawn. Lengths in px of a picture 448 high.
+    """How points are drawn. Lengths in px of a picture of the reference height; they scale with the picture.
 
     Raises:
         EgoXInputError: unknown style, a radius that is not positive, counts under 1.
@@ -66,7 +67,7 @@ class SplatOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplatImage:
-    """What was drawn."""
+    """A drawn picture."""
 
     rgb: Tensor  # [H, W, 3] float32 0...1, black where nothing landed
     coverage: Tensor  # [H, W] bool, exactly where something landed
@@ -85,11 +86,11 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
     takes the point's colour where |inverse d| <= blend (:func:`blend_reach`).
 
     A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline is overdrawn by
-    hardly more than the half sample that it may really reach. Its axes are stretched to at least ``min_size_px``, for
-    pixels are no smaller, and cut at ``max_size_px``; the directions stay.
+    about the half sample that it may really reach. Its axes are stretched to at least ``min_size_px``, for pixels are
+    no smaller, and cut at ``max_size_px``; the directions stay.
 
     Args:
-        scale: picture height / 448.
+        scale: picture height / reference height.
 
     Returns:
         (inverse [N, 2, 2]: from px to samples, half [N, 2]: half size of the box around all that it colours, px).

@@ -1,7 +1,7 @@
 """PyTorch3D's point rasteriser and alpha compositor, with the settings of the released renderer.
 
-The points come in projected: the rasteriser gets pixel positions as normalised coordinates and z as it is, so that any
-lens is drawn, not only its own cameras'.
+Points are projected before: the rasteriser gets pixel positions as normalised coordinates, and z, so that any lens can
+be drawn and not only the cameras that it knows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .splat_points import ScreenPoints, SplatImage, SplatOptions, blank
 
 
 def splat_pytorch3d(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """See :func:`splat.splat`.
+    """See :func:`splatter.splat`.
 
     Raises:
         EgoXInputError: style surface, which PyTorch3D lacks; its extension doesn't load.

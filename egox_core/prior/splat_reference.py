@@ -1,4 +1,4 @@
-"""The plain splatter: one point, one pixel at a time. Slow; it judges the fast one."""
+"""The plain splatter: one point, one pixel at a time. Slow; the fast one is tested against it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .splat_points import MIN_WEIGHT, ScreenPoints, SplatImage, SplatOptions, bl
 
 
 def splat_reference(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """See :func:`splat.splat`."""
+    """See :func:`splatter.splat`."""
     draw = _composite if options.style == "composite" else _surface
     return draw(points, width, height, options)
 
@@ -22,27 +22,27 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
     uv, depth, rgb, extent = (t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent))
     reach = blend_reach(options)
     inside: dict[tuple[int, int], list[tuple[int, float, bool]]] = {}  # pixel -> (point, weight, covered by its patch)
-    for number, (u, v) in enumerate(uv):
-        (a_u, a_v), (b_u, b_v) = inverse[number]
-        for row in range(max(0, math.floor(v - half[number][1])), min(height, math.ceil(v + half[number][1]) + 1)):
-            for col in range(max(0, math.floor(u - half[number][0])), min(width, math.ceil(u + half[number][0]) + 1)):
+    for i, (u, v) in enumerate(uv):
+        (a_u, a_v), (b_u, b_v) = inverse[i]
+        for row in range(max(0, math.floor(v - half[i][1])), min(height, math.ceil(v + half[i][1]) + 1)):
+            for col in range(max(0, math.floor(u - half[i][0])), min(width, math.ceil(u + half[i][0]) + 1)):
                 a = abs(a_u * (col - u) + a_v * (row - v))
                 b = abs(b_u * (col - u) + b_v * (row - v))
                 if max(a, b) <= reach:
                     weight = max(1 - a / options.blend, MIN_WEIGHT) * max(1 - b / options.blend, MIN_WEIGHT)
-                    inside.setdefault((row, col), []).append((number, weight, max(a, b) <= options.reach))
-    for (row, col), found in inside.items():
-        front = min((depth[number] for number, _, covers in found if covers), default=math.inf)
+                    inside.setdefault((row, col), []).append((i, weight, max(a, b) <= options.reach))
+    for (row, col), samples in inside.items():
+        front = min((depth[i] for i, _, covers in samples if covers), default=math.inf)
         if math.isinf(front):
             continue  # only colours reach here, no patch
         total, colour, mean = 0.0, [0.0, 0.0, 0.0], 0.0
-        for number, weight, covers in found:
-            slack = extent[number] + options.depth_tolerance * depth[number]
-            if depth[number] - slack > front or (depth[number] + slack < front and not covers):
+        for i, weight, covers in samples:
+            slack = extent[i] + options.depth_tolerance * depth[i]
+            if depth[i] - slack > front or (depth[i] + slack < front and not covers):
                 continue  # behind or before the front surface
             total += weight
-            mean += weight * depth[number]
-            colour = [c + weight * x for c, x in zip(colour, rgb[number], strict=True)]
+            mean += weight * depth[i]
+            colour = [c + weight * x for c, x in zip(colour, rgb[i], strict=True)]
         image.coverage[row, col] = True
         image.depth[row, col] = mean / total
         image.rgb[row, col] = torch.tensor([c / total for c in colour]).clamp(0, 1)
@@ -54,26 +54,26 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     radius = options.radius_px * height / REFERENCE_SIZE
     uv, depth, rgb = points.uv.tolist(), points.depth.tolist(), points.rgb.tolist()
     nearest: dict[tuple[int, int], int] = {}  # of the points whose centres share a pixel only the nearest takes part
-    for number, (u, v) in enumerate(uv):
+    for i, (u, v) in enumerate(uv):
         cell = (round(v), round(u))  # halves to even, as torch rounds
-        if cell not in nearest or depth[number] < depth[nearest[cell]]:
-            nearest[cell] = number
+        if cell not in nearest or depth[i] < depth[nearest[cell]]:
+            nearest[cell] = i
     hits: dict[tuple[int, int], list[tuple[float, int, float]]] = {}  # pixel -> (depth, point, squared distance)
-    for number in nearest.values():
-        u, v = uv[number]
+    for i in nearest.values():
+        u, v = uv[i]
         for row in range(max(0, math.floor(v - radius)), min(height, math.ceil(v + radius) + 1)):
             for col in range(max(0, math.floor(u - radius)), min(width, math.ceil(u + radius) + 1)):
                 squared = (col - u) ** 2 + (row - v) ** 2
                 if squared < radius * radius:
-                    hits.setdefault((row, col), []).append((depth[number], number, squared))
-    for (row, col), found in hits.items():
-        found.sort()
-        left, colour = 1.0, [0.0, 0.0, 0.0]
-        for _, number, squared in found[:options.points_per_pixel]:
+                    hits.setdefault((row, col), []).append((depth[i], i, squared))
+    for (row, col), discs in hits.items():
+        discs.sort()
+        transmittance, colour = 1.0, [0.0, 0.0, 0.0]
+        for _, i, squared in discs[:options.points_per_pixel]:
             alpha = 1 - squared / (radius * radius)
-            colour = [c + left * alpha * x for c, x in zip(colour, rgb[number], strict=True)]
-            left *= 1 - alpha
+            colour = [c + transmittance * alpha * x for c, x in zip(colour, rgb[i], strict=True)]
+            transmittance *= 1 - alpha
         image.coverage[row, col] = True
-        image.depth[row, col] = found[0][0]
+        image.depth[row, col] = discs[0][0]
         image.rgb[row, col] = torch.tensor(colour).clamp(0, 1)
     return image

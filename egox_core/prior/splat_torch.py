@@ -1,4 +1,4 @@
-"""The fast splatter: whole arrays at a time, CPU and CUDA, exact z-buffer, memory bounded by the picture."""
+"""The fast splatter: whole arrays at a time, on CPU and CUDA, with an exact z-buffer, memory bounded by the picture."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ..sizes import REFERENCE_SIZE
 from .splat_points import MIN_WEIGHT, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
 
 FAR = torch.iinfo(torch.int32).max
+"""Rank of an empty cell: behind all points."""
 PAIRS_AT_ONCE = 4_000_000
 """(point, pixel) pairs handled together: some 150 MB."""
+HALF_DIAGONAL = 0.71  # of a cell of 1 px, rounded up
 BAND_ROWS = 56
 """Rows of style composite drawn together on a CPU: its arrays then stay in a core's cache. A GPU takes all at once."""
-"""Least weight of a sample within its own reach, so that a pixel covered by one far corner of a patch has a colour."""
 BOX_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Points are grouped by the half size of the box that their patch fits in; each group is one rectangular array."""
 
 
 def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """See :func:`splat.splat`."""
+    """See :func:`splatter.splat`."""
     if len(points) == 0:
         return blank(width, height, points.uv.device)
     if options.style == "composite":
@@ -33,24 +34,24 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
     """Two passes: the front depth of every pixel, then the mean of the samples around on that front surface."""
     device, pixels = points.uv.device, height * width
     front = torch.full((pixels + 1,), float("inf"), device=device)  # the last one takes what lies outside
-    # All pairs are kept for the second pass where they are few enough (the rule), else made again.
-    kept: list[tuple[Tensor, ...]] | None = []
+    # All pairs are stored for the second pass where they are few enough (the rule), else computed again.
+    stored: list[tuple[Tensor, ...]] | None = []
     for group in _pairs(points, options, width, height):
         index, pixel, inside, _ = group
         covered = torch.where(inside, pixel, pixels).flatten()
         front.scatter_reduce_(0, covered, points.depth[index][:, None].expand_as(pixel).flatten(), "amin")
-        if kept is not None:
-            kept.append(group)
-            if sum(g[1].numel() for g in kept) > 3 * PAIRS_AT_ONCE:
-                kept = None
+        if stored is not None:
+            stored.append(group)
+            if sum(g[1].numel() for g in stored) > 3 * PAIRS_AT_ONCE:
+                stored = None
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
     slack = points.extent + options.depth_tolerance * points.depth
     near, far = points.depth - slack, points.depth + slack
     sums = torch.zeros(5, pixels + 1, device=device)
-    for index, pixel, inside, weight in kept if kept is not None else _pairs(points, options, width, height):
-        there = front[pixel]
+    for index, pixel, inside, weight in stored if stored is not None else _pairs(points, options, width, height):
+        surface = front[pixel]
         # A covered pixel's front is no farther than the patch that covers it: that one always counts.
-        on_front = (near[index][:, None] <= there) & (inside | (there <= far[index][:, None]))
+        on_front = (near[index][:, None] <= surface) & (inside | (surface <= far[index][:, None]))
         weight, flat = weight * on_front, pixel.flatten()
         sums[0].scatter_add_(0, flat, weight.flatten())
         for channel in range(3):
@@ -65,11 +66,11 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
 
 def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
            height: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """(point [n], pixel [n, k], whether the patch covers it [n, k], weight of the point's colour [n, k]) in groups of
-    equal box size.
+    """Pairs of points and pixels: (point [n], pixel [n, k], whether the patch covers it [n, k], weight of the point's
+    colour [n, k]), in groups of equal box size.
 
-    Pixels beyond the colour's reach or the picture are ``width * height``, an extra bin: selecting them away would cost
-    more than adding them there.
+    Pixels beyond the colour's reach or the picture are ``width * height``, an extra bin: to select them away would cost
+    more than to add them there.
     """
     device = points.uv.device
     inverse, half = patches(points, options, height / REFERENCE_SIZE)
@@ -79,8 +80,8 @@ def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
     need = half.amax(-1) + 0.5
     sizes = torch.tensor(BOX_SIZES, device=device, dtype=need.dtype)
     group = torch.bucketize(need, sizes + 1.0)  # box of half size s holds all d with |d| < s + 1
-    for number, size in enumerate(BOX_SIZES):
-        members = (group == number).nonzero()[:, 0]
+    for i, size in enumerate(BOX_SIZES):
+        members = (group == i).nonzero()[:, 0]
         if len(members) == 0:
             continue
         step = torch.arange(-size, size + 1, device=device, dtype=points.uv.dtype)
@@ -92,18 +93,21 @@ def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
             a = (m[:, 0, :1] * x + m[:, 0, 1:] * y).abs_()
             b = (m[:, 1, :1] * x + m[:, 1, 1:] * y).abs_()
             far = torch.maximum(a, b)
-            seen = (far <= reach) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            yield (index, torch.where(seen, v * width + u, float(width * height)).long(), far <= options.reach,
+            inside = (far <= reach) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+            yield (index, torch.where(inside, v * width + u, float(width * height)).long(), far <= options.reach,
                    tent(a, options.blend) * tent(b, options.blend))
 
 
-def tent(distance: Tensor, blend: float) -> Tensor:
-    """Weight of a sample at a distance in samples: 1 on it, 0 from ``blend`` on; never quite 0 within its patch."""
+def tent(
+    distance: Tensor,  # [...] in samples
+    blend: float,
+) -> Tensor:  # [...]
+    """Weight of a sample: 1 on it, falling to 0 at ``blend``; never quite 0 within its patch."""
     return (1 - distance / blend).clamp_min(MIN_WEIGHT)
 
 
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """The nearest discs of every pixel, peeled off one layer after the other and laid over each other.
+    """The nearest discs of every pixel, found layer by layer and composited front to back.
 
     A disc's opacity falls from 1 at its centre to 0 at its rim (1 - d^2 / r^2, as PyTorch3D's alpha compositor is
     fed). Of the points whose centres share a pixel only the nearest takes part.
@@ -129,19 +133,24 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     return SplatImage(rgb=out.clamp(0, 1), coverage=coverage, depth=depth)
 
 
-def _peel(cells: Tensor, top: int, uv: Tensor, rgb: Tensor, z: Tensor, radius: float, pad: int, width: int,
-          layers: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows ``top`` onwards of the picture, as many as ``cells`` [rows + 2 pad, width + 2 pad] has: (rgb, coverage, z).
-
-    Args:
-        uv, rgb, z: the points, nearest first; cells hold their numbers.
-    """
+def _peel(
+    cells: Tensor,  # [rows + 2 pad, width + 2 pad] int32, rank of the point at each cell, FAR where there is none
+    top: int,
+    uv: Tensor,  # [N, 2] nearest first, as rgb and z
+    rgb: Tensor,  # [N, 3]
+    z: Tensor,  # [N]
+    radius: float,
+    pad: int,
+    width: int,
+    layers: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(rgb, coverage, z) of the picture's rows from ``top`` on, as many as ``cells`` has."""
     device, height = uv.device, cells.shape[0] - 2 * pad
     v, u = torch.meshgrid(torch.arange(top, top + height, device=device, dtype=uv.dtype),
                           torch.arange(width, device=device, dtype=uv.dtype), indexing="ij")
     windows = _disc_windows(cells, uv, radius, pad, v, u)
     out = torch.zeros(height, width, 3, device=device)
-    left = torch.ones(height, width, device=device)
+    transmittance = torch.ones(height, width, device=device)
     depth = torch.full((height, width), float("nan"), device=device)
     coverage = torch.zeros(height, width, dtype=torch.bool, device=device)
     layer = torch.full((height, width), -1, dtype=torch.int32, device=device)
@@ -156,24 +165,24 @@ def _peel(cells: Tensor, top: int, uv: Tensor, rgb: Tensor, z: Tensor, radius: f
             torch.sub(window, base, out=ahead)
             torch.minimum(nearest, ahead, out=nearest)
         nearest = nearest + base
-        found = (nearest > layer) & (nearest < len(uv))
-        if not found.any():
+        hit = (nearest > layer) & (nearest < len(uv))
+        if not hit.any():
             break
-        index = torch.where(found, nearest, 0).long()
+        index = torch.where(hit, nearest, 0).long()
         off = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
-        alpha = torch.where(found, 1 - off / (radius * radius), 0.0).clamp_min(0)
-        out += (left * alpha)[..., None] * rgb[index]
-        left = left * (1 - alpha)
-        depth = torch.where(found & ~coverage, z[index], depth)
-        coverage |= found
-        layer = torch.where(found, nearest, FAR - 1).to(torch.int32)
+        alpha = torch.where(hit, 1 - off / (radius * radius), 0.0).clamp_min(0)
+        out += (transmittance * alpha)[..., None] * rgb[index]
+        transmittance = transmittance * (1 - alpha)
+        depth = torch.where(hit & ~coverage, z[index], depth)
+        coverage |= hit
+        layer = torch.where(hit, nearest, FAR - 1).to(torch.int32)
     return out, coverage, depth
 
 
 def _disc_windows(cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor, u: Tensor) -> list[Tensor]:
-    """For every offset in a disc, what the cell at that offset from each pixel (v, u) holds: [height, width] int32.
+    """For every offset in a disc the rank in the cell at that offset from each pixel (v, u): [height, width] int32.
 
-    A centre lies up to 0.71 px from its cell's middle: cells near the rim are tested point by point, once.
+    A centre lies up to half a cell's diagonal from its cell's middle: cells near the rim are tested point by point.
     """
     windows = []
     height, width = v.shape
@@ -181,10 +190,10 @@ def _disc_windows(cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor,
     for dv in range(-pad, pad + 1):
         for du in range(-pad, pad + 1):
             distance = (dv * dv + du * du) ** 0.5
-            if distance >= radius + 0.71:
+            if distance >= radius + HALF_DIAGONAL:
                 continue
             window = cells[pad + dv:pad + dv + height, pad + du:pad + du + width]
-            if distance > radius - 0.71:
+            if distance > radius - HALF_DIAGONAL:
                 index = torch.where(window < FAR, window, 0).long()
                 off = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
                 window = torch.where(off < radius * radius, window, far)

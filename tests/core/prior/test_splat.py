@@ -9,8 +9,8 @@ import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.prior.drawing import fill_gaps
-from egox_core.prior.splat import has_pytorch3d, splat
 from egox_core.prior.splat_points import ScreenPoints, SplatImage, SplatOptions
+from egox_core.prior.splatter import has_pytorch3d, splat
 
 COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height of 56
 SURFACE = SplatOptions(style="surface", max_size_px=160.0)

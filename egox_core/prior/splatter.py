@@ -1,7 +1,7 @@
 """Point splatting: one signature, three backends.
 
-``reference`` is plain loops, the judge of the others; ``torch`` is vectorised, on CPU or CUDA, and the default;
-``pytorch3d`` is that package's rasteriser, taken only when asked for and installed.
+``reference`` is plain loops, which the others are tested against; ``torch`` is vectorised, on CPU or CUDA, and the
+default; ``pytorch3d`` is that package's rasteriser, used only where asked for and installed.
 
 Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading towards their rim,
 the nearest 20 laid over each other front to back. ``surface`` takes each point as a patch of the surface it was
@@ -19,18 +19,17 @@ from importlib.util import find_spec
 from ..errors import EgoXInputError
 from .splat_points import Backend, ScreenPoints, SplatImage, SplatOptions
 
-"""Picture height that radii in px are given for; they scale with the picture."""
 Splatter = Callable[[ScreenPoints, int, int, SplatOptions], SplatImage]
 
 
-def splat(points: ScreenPoints, width: int, height: int, options: SplatOptions = SplatOptions(), *,  # noqa: B008 frozen
+def splat(points: ScreenPoints, width: int, height: int, options: SplatOptions | None = None, *,
           backend: Backend = "torch") -> SplatImage:
     """Draw points into a picture of ``width`` x ``height`` px; no points give a black picture.
 
     Raises:
         EgoXInputError: unknown backend, pytorch3d asked for but missing, or asked for the style that it lacks.
     """
-    return splatter(backend)(points, width, height, options)
+    return splatter(backend)(points, width, height, options or SplatOptions())
 
 
 def splatter(backend: Backend) -> Splatter:
