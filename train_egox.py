@@ -17,9 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.help, description=command.help))
-    chosen = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        return COMMANDS[chosen.command].run(chosen, ProgressLine())
+        return COMMANDS[args.command].run(args, ProgressLine())
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

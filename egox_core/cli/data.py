@@ -53,20 +53,20 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser)
 
 
-def run_prepare(chosen: argparse.Namespace, progress: Progress) -> int:
+def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare import REPORT, prepare
     from ..data.prepare_options import PrepareOptions
 
     options = PrepareOptions(
-        frames=chosen.frames, stride=chosen.stride, step=chosen.step, clips_per_camera=chosen.clips_per_camera,
-        exo_size=chosen.size, ego_size=chosen.size[1], cameras=chosen.cameras, undistort=chosen.undistort,
-        exo_fov_deg=chosen.exo_fov, depth=chosen.depth, depth_root=chosen.depth_root, depth_model=chosen.depth_model,
-        caption_model=chosen.caption_model,
-        eye_height_m=chosen.eye_height, prior=chosen.prior, quality=chosen.quality)
-    outcome = prepare(chosen.source, chosen.out, options, layout=chosen.layout, engine=chosen.engine,
-                      workers=chosen.workers, captions=chosen.captions, split_seed=chosen.split_seed,
-                      fractions={"validation": chosen.validation, "test": chosen.test}, progress=progress)
-    print(f"{outcome.clips} clips ({outcome.made} made now), {outcome.skipped} skipped: see {chosen.out / REPORT}")
+        frames=args.frames, stride=args.stride, step=args.step, clips_per_camera=args.clips_per_camera,
+        exo_size=args.size, ego_size=args.size[1], cameras=args.cameras, undistort=args.undistort,
+        exo_fov_deg=args.exo_fov, depth=args.depth, depth_root=args.depth_root, depth_model=args.depth_model,
+        caption_model=args.caption_model,
+        eye_height_m=args.eye_height, prior=args.prior, quality=args.quality)
+    outcome = prepare(args.source, args.out, options, layout=args.layout, engine=args.engine,
+                      workers=args.workers, captions=args.captions, split_seed=args.split_seed,
+                      fractions={"validation": args.validation, "test": args.test}, progress=progress)
+    print(f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {args.out / REPORT}")
     return 0
 
 
@@ -89,16 +89,16 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser)
 
 
-def run_cache(chosen: argparse.Namespace, progress: Progress) -> int:
+def run_cache(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.cache_build import CacheSettings, build_cache
 
     settings = CacheSettings(
-        vae=chosen.vae, text=chosen.text, clip_vision=chosen.clip_vision, image_embedding=chosen.image_embedding,
-        rays=chosen.rays, views=chosen.views, text_encoding=chosen.text_encoding, dtype=chosen.dtype,
-        shard_clips=chosen.shard_clips, device=chosen.device)
-    outcome = build_cache(chosen.manifest, chosen.out, settings, engine=chosen.engine, workers=chosen.workers,
+        vae=args.vae, text=args.text, clip_vision=args.clip_vision, image_embedding=args.image_embedding,
+        rays=args.rays, views=args.views, text_encoding=args.text_encoding, dtype=args.dtype,
+        shard_clips=args.shard_clips, device=args.device)
+    outcome = build_cache(args.manifest, args.out, settings, engine=args.engine, workers=args.workers,
                           progress=progress)
     if outcome.remade_because:
         print(f"made anew because of changes in: {outcome.remade_because}")
-    print(f"{outcome.clips} clips; {outcome.made} shards made, {outcome.kept} kept: {chosen.out}")
+    print(f"{outcome.clips} clips; {outcome.new} shards made, {outcome.kept} kept: {args.out}")
     return 0

@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..metrics.columns import AMT_WEIGHTS, CLIP_WEIGHTS, DINO_WEIGHTS, FVD_WEIGHTS, LPIPS_WEIGHTS, RAFT_WEIGHTS
 from ..progress import Progress, no_progress
-from . import data as data
-from . import evaluate as metrics
+from .data import add_engine_arguments, cache_arguments, prepare_arguments, run_cache, run_prepare
+
+SOME_FAILED = 1
+"""Exit code of ``evaluate`` where some clips could not be evaluated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +34,18 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--print-defaults", action="store_true", help="print every setting with its default and stop")
 
 
-def _train(chosen: argparse.Namespace, progress: Progress) -> int:
+def _train(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.config import dump_config, load_config, parse_config
 
-    if chosen.print_defaults:
+    if args.print_defaults:
         print(dump_config(parse_config({"base": "BASE", "cache": "CACHE", "output": "OUTPUT", "steps": 1000})))
         return 0
     from ..errors import EgoXInputError
     from ..train.checkpoints import checkpoint_folders
     from ..train.loop import train
 
-    config = load_config(chosen.config, chosen.overrides)
-    if chosen.fresh and checkpoint_folders(Path(config.output)):
+    config = load_config(args.config, args.overrides)
+    if args.fresh and checkpoint_folders(Path(config.output)):
         raise EgoXInputError("output folder", got="checkpoints of an earlier run", expected="none (--fresh)",
                              fix="choose another folder, or leave --fresh out to go on")
     outcome = train(config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress)
@@ -63,14 +66,14 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16")
 
 
-def _export(chosen: argparse.Namespace, progress: Progress) -> int:
+def _export(args: argparse.Namespace, progress: Progress) -> int:
     import torch
 
     from ..train.export import export
 
-    export(chosen.source, chosen.file, chosen.form, base=chosen.base, strength=chosen.strength,
-           dtype=getattr(torch, chosen.dtype))
-    print(f"wrote {chosen.file}")
+    export(args.source, args.file, args.form, base=args.base, strength=args.strength,
+           dtype=getattr(torch, args.dtype))
+    print(f"wrote {args.file}")
     return 0
 
 
@@ -79,11 +82,11 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _inspect(chosen: argparse.Namespace, progress: Progress) -> int:
+def _inspect(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.export import inspect
 
-    found = inspect(chosen.file)
-    print(json.dumps(found, indent=1) if chosen.json else "\n".join(f"{k}: {v}" for k, v in found.items()))
+    facts = inspect(args.file)
+    print(json.dumps(facts, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
     return 0
 
 
@@ -106,26 +109,73 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fps", type=float, default=20.0)
-    data.add_engine_arguments(parser)
+    add_engine_arguments(parser)
 
 
-def _generate(chosen: argparse.Namespace, progress: Progress) -> int:
+def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.generate import GenerateOptions, generate
 
-    options = GenerateOptions(**{k: getattr(chosen, k) for k in (
+    options = GenerateOptions(**{k: getattr(args, k) for k in (
         "base", "vae", "lora", "strength", "split", "steps", "shift", "seed", "mode", "lambda_g", "dtype", "device",
-        "fps", "cfg", "text")}, **({} if chosen.negative is None else {"negative": chosen.negative}))
-    clips, made = generate(chosen.cache, chosen.out, options, engine=chosen.engine, workers=chosen.workers,
-                           progress=progress)
-    print(f"{clips} clips ({made} made now): {chosen.out}")
+        "fps", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
+    clips, new = generate(args.cache, args.out, options, engine=args.engine, workers=args.workers,
+                          progress=progress)
+    print(f"{clips} clips ({new} made now): {args.out}")
     return 0
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not equals or not name.strip() or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name.strip(), Path(folder)
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
+    parser.add_argument("generated", type=Path, help="folder with <clip>.mp4, the generated ego videos")
+    parser.add_argument("out", type=Path, help="folder for report.json, report.md, contact_sheet.png, rows")
+    parser.add_argument("--masks", type=Path, help="folder with <clip>.npz, object masks: see data/object_masks.py")
+    parser.add_argument("--also", type=_named_folder, action="append", default=[], metavar="NAME=FOLDER",
+                        help="another method's videos of the same clips, in the same tables; may be given again")
+    parser.add_argument("--split", default="", help="train, validation or test; without it all clips")
+    parser.add_argument("--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink")
+    parser.add_argument("--lpips", type=Path, help=f"weights for LPIPS: {LPIPS_WEIGHTS}")
+    parser.add_argument("--clip", type=Path, help=f"weights for CLIP-I: {CLIP_WEIGHTS}")
+    parser.add_argument("--raft", type=Path, help=f"weights for Dynamic Degree: {RAFT_WEIGHTS}")
+    parser.add_argument("--amt", type=Path, help=f"weights for Motion Smoothness: {AMT_WEIGHTS}")
+    parser.add_argument("--fvd", type=Path, help=f"weights for FVD: {FVD_WEIGHTS}")
+    parser.add_argument("--dino", type=Path, help=f"matches objects by looks, not by id: {DINO_WEIGHTS}")
+    parser.add_argument("--compare", type=Path, help="report.json of another run, for paired differences")
+    parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
+    parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    add_engine_arguments(parser)
+
+
+def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
+    """0; 1 where some clips could not be evaluated (the report names them)."""
+    from ..metrics.evaluate import REPORT, TABLE, EvaluateOptions, evaluate
+
+    weights = {name: getattr(args, name) for name in ("lpips", "clip", "raft", "amt", "fvd", "dino")}
+    options = EvaluateOptions(
+        masks=args.masks, also=tuple(args.also), split=args.split, baselines=not args.no_baselines,
+        compare=args.compare, sheet_clips=args.sheet, samples=args.samples, seed=args.seed, **weights)
+    outcome = evaluate(args.manifest, args.generated, args.out, options, engine=args.engine,
+                       workers=args.workers, progress=progress)
+    for clip, why in sorted(outcome.errors.items()):
+        print(f"not evaluated: {clip}: {why}")
+    done = outcome.clips - len(outcome.errors)
+    print(f"{done} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
+          f"{args.out / REPORT}")
+    return SOME_FAILED if outcome.errors else 0
 
 
 COMMANDS: Mapping[str, Command] = {
     "prepare": Command(help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
-                       add_arguments=data.prepare_arguments, run=data.run_prepare),
+                       add_arguments=prepare_arguments, run=run_prepare),
     "cache": Command(help="latents, embeddings and attention geometry of a training set",
-                     add_arguments=data.cache_arguments, run=data.run_cache),
+                     add_arguments=cache_arguments, run=run_cache),
     "train": Command(help="train a LoRA (or a base) on a cache; goes on where it stopped",
                      add_arguments=_train_arguments, run=_train),
     "export": Command(help="write a LoRA in released or native naming, or fused into its base",
@@ -135,5 +185,5 @@ COMMANDS: Mapping[str, Command] = {
     "inspect": Command(help="print rank, alpha, targets, hash and training configuration of a LoRA file",
                        add_arguments=_inspect_arguments, run=_inspect),
     "evaluate": Command(help="score generated ego videos against the true ones of a manifest",
-                        add_arguments=metrics.evaluate_arguments, run=metrics.run_evaluate),
+                        add_arguments=_evaluate_arguments, run=_evaluate),
 }

@@ -1,1 +1,14 @@
-"""Raw data to a training set: source layouts, clips, takes, manifest, splits, caches. Needs the ``train`` extra."""
+"""From raw takes to what training reads: source layouts, clips, manifest, splits, captions, caches.
+
+In: folders of Ego-Exo4D, of the released dataset or of takes (:class:`RawTake` is what each is read into). Out: clip
+folders with a manifest (``data.prepare.prepare``), a cache of latents and geometry (``data.cache_build.build_cache``)
+and its :class:`CacheReader`; object masks of clips.
+
+Manifests need the ``train`` extra (pydantic), so what reads them is imported by its full path.
+"""
+
+from .cache_store import CacheReader
+from .object_masks import read_masks, write_masks
+from .raw_take import ExoView, RawTake
+
+__all__ = ["CacheReader", "ExoView", "RawTake", "read_masks", "write_masks"]

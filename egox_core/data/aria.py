@@ -31,12 +31,12 @@ def read_aria_calibration(path: Path, size: int | None = None, *, label: str = "
     """
     content = parse_json(_line(path, line), f"calibration {path.name}")
     cameras = content.get("CameraCalibrations") if isinstance(content, dict) else None
-    found = next((c for c in cameras or () if isinstance(c, dict) and c.get("Label") == label), None)
-    if found is None or label not in SENSOR_SIZES:
+    entry = next((c for c in cameras or () if isinstance(c, dict) and c.get("Label") == label), None)
+    if entry is None or label not in SENSOR_SIZES:
         labels = [c.get("Label") for c in cameras or () if isinstance(c, dict)]
         raise EgoXInputError(f"calibration {path.name}", got=f"cameras {labels}", expected=label,
                              fix="give Aria's online_calibration.jsonl")
-    projection = found.get("Projection") if isinstance(found.get("Projection"), dict) else {}
+    projection = entry.get("Projection") if isinstance(entry.get("Projection"), dict) else {}
     numbers = projection.get("Params")
     if projection.get("Name") != "FisheyeRadTanThinPrism" or not isinstance(numbers, list) or len(numbers) != 15 \
             or not all(isinstance(x, int | float) for x in numbers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,17 @@ from ..errors import EgoXInputError
 from ..gga.geometry import GgaGeometryOptions, gga_geometry, with_trainer_rays
 from ..parallel import run_all
 from ..progress import Progress, no_progress
+from ..safe_files import read_json
 from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from ..types import GgaGeometry
-from ..wan.latents import denormalise_latent
+from ..wan.latents import denormalise_latent, normalise_latent
 from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
 from ..wan.vision import VisionEncoder, embedding_picture
 from ..wan.weights import weights_hash
 from .cache_store import (
+    INDEX,
+    MAX_INDEX_BYTES,
     CacheEntry,
     CacheIndex,
     fingerprint,
@@ -43,11 +45,11 @@ class CacheSettings:
     """What a cache is made with. ``image_embedding`` and ``rays`` as in the training configuration."""
 
     vae: Path
-    text: str  # see text_encoder.make_text_encoder
+    text: str  # see wan.text.make_text_encoder
     clip_vision: Path | None = None
     image_embedding: str = "released"  # released | exo+prior | exo only | trainer | none
     rays: str = "released"  # released | exact | pinhole | trainer
-    text_encoding: str = "released"  # released | trainer, see text_encoder.UmT5Text
+    text_encoding: str = "released"  # released | trainer, see wan.text.UmT5Text
     views: bool = False  # also what plain image-to-video on single views needs
     dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
     shard_clips: int = 16
@@ -59,7 +61,7 @@ class CacheOutcome:
     """What a call did."""
 
     clips: int
-    made: int  # shards written now
+    new: int  # shards written now
     kept: int  # shards that were there and fit
     remade_because: str = ""  # what had changed, "" where nothing
 
@@ -94,11 +96,11 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     changed = _what_changed(folder, settings, models)
     shards = []
     for number, first in enumerate(range(0, len(records), settings.shard_clips)):
-        chosen = tuple(records[first : first + settings.shard_clips])
-        made_from = fingerprint({"version": VERSION, "models": models, "settings": _content_settings(settings),
-                                 "clips": [[r.clip, r.files] for r in chosen]})
-        shards.append(_Shard(root=manifest.parent, file=folder / shard_name(number), fingerprint=made_from,
-                             records=chosen, settings=settings))
+        clips = tuple(records[first : first + settings.shard_clips])
+        content_hash = fingerprint({"version": VERSION, "models": models, "settings": _content_settings(settings),
+                                    "clips": [[r.clip, r.files] for r in clips]})
+        shards.append(_Shard(root=manifest.parent, file=folder / shard_name(number), fingerprint=content_hash,
+                             records=clips, settings=settings))
     todo = [s for s in shards if shard_fingerprint(s.file) != s.fingerprint]
     folder.mkdir(parents=True, exist_ok=True)
     failures = run_all(_make_shard, todo, [s.file.name for s in todo], engine=engine, workers=workers,
@@ -116,16 +118,16 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     for extra in sorted(folder.glob("shard-*.safetensors")):
         if extra.name not in {s.file.name for s in shards}:
             extra.unlink()
-    return CacheOutcome(clips=len(records), made=len(todo), kept=len(shards) - len(todo), remade_because=changed)
+    return CacheOutcome(clips=len(records), new=len(todo), kept=len(shards) - len(todo), remade_because=changed)
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """What changes the contents; paths and device don't (models are known by hash)."""
-    kept = asdict(settings)
-    told = {k: kept[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
+    values = asdict(settings)
+    content = {k: values[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
     if settings.text_encoding != "released":  # left out otherwise, so that caches of before keep their fingerprints
-        told["text_encoding"] = settings.text_encoding
-    return told
+        content["text_encoding"] = settings.text_encoding
+    return content
 
 
 def _model_hashes(settings: CacheSettings) -> dict[str, str]:
@@ -139,9 +141,6 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
 
 def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str]) -> str:
     """Names of models and settings that differ from those of the cache that lies there."""
-    from ..safe_files import read_json
-    from .cache_store import INDEX, MAX_INDEX_BYTES
-
     if not (folder / INDEX).is_file():
         return ""
     before = read_json(folder / INDEX, "cache index", MAX_INDEX_BYTES)
@@ -187,7 +186,7 @@ def _make_shard(shard: _Shard) -> str:
 
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
-    """All that a shard holds of one clip. Latents [16, t, h, w] model space, embeddings [tokens, width]."""
+    """All that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings [tokens, width]."""
     vae, text, vision = _encoders(settings)
     dtype = getattr(torch, settings.dtype)
     frames = {"exo": clip.exo, "ego": clip.ego, "prior": clip.prior, "grey": torch.full_like(clip.prior, 128)}
@@ -240,14 +239,4 @@ def _image_embeddings(clip: Clip, settings: CacheSettings, exo_latent: Tensor, v
 
 
 def _decode_raw(vae: VaeEncoder, raw: Tensor) -> Tensor:
-    from ..wan.latents import normalise_latent
-
     return vae.decode(normalise_latent(raw)[0])
-
-
-def splits_of(records: Sequence[ClipRecord]) -> dict[str, list[str]]:
-    """Clips by take, for the split lists."""
-    by_take: dict[str, list[str]] = {}
-    for record in records:
-        by_take.setdefault(record.take, []).append(record.clip)
-    return by_take

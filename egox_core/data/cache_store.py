@@ -71,7 +71,7 @@ def shard_fingerprint(file: Path) -> str | None:
         return None
 
 
-def write_shard(file: Path, tensors: Mapping[str, Tensor], made_from: str) -> None:
+def write_shard(file: Path, tensors: Mapping[str, Tensor], content_hash: str) -> None:
     """One shard, whole or not at all.
 
     Raises:
@@ -79,7 +79,7 @@ def write_shard(file: Path, tensors: Mapping[str, Tensor], made_from: str) -> No
     """
     try:
         with write_whole(file) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={FINGERPRINT: made_from})
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={FINGERPRINT: content_hash})
     except (SafetensorError, OSError) as error:
         raise EgoXInputError(f"cache shard {file.name}", got=f"it can't be written ({error})",
                              expected="room on the disk", fix="free some space and start again") from error
@@ -113,9 +113,9 @@ def read_index(folder: Path) -> CacheIndex:
         raise EgoXInputError("cache index", got=f"{file.name!r} without {error}", expected=FORMAT,
                              fix="run `train_egox.py cache` again") from error
     for name, expected in index.shards.items():
-        found = shard_fingerprint(folder / name)
-        if found != expected:
-            raise EgoXInputError(f"cache shard {name}", got="no readable file" if found is None else
+        actual = shard_fingerprint(folder / name)
+        if actual != expected:
+            raise EgoXInputError(f"cache shard {name}", got="no readable file" if actual is None else
                                  "data made from other clips, models or settings", expected="what the index names",
                                  fix="run `train_egox.py cache` again: it remakes what doesn't fit")
     return index
@@ -165,6 +165,9 @@ class CacheReader:
                                  expected="an intact shard", fix="run `train_egox.py cache` again") from error
 
 
-def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def stored(
+    tensor: Tensor,  # of any shape
+    dtype: torch.dtype,
+) -> Tensor:
     """A tensor as it goes into a shard: memory of its own, which safetensors asks for."""
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()

@@ -1,6 +1,7 @@
-"""Prompts with the two sections that the model was trained with: ``[Exo view]`` and ``[Ego view]``.
+"""Prompts with the two sections that the model was trained with, ``[Exo view]`` and ``[Ego view]``.
 
-Captions by a local vision-language model: one question a section, the section marks written by us.
+They come from a file, from the source, or from a local vision-language model that is asked one question a section (the
+section marks are written by us).
 """
 
 from __future__ import annotations
@@ -70,11 +71,12 @@ def caption_for(clip: str, take: str, captions: Mapping[str, str], own: str) -> 
     return PLAIN_PROMPT, "none"
 
 
-def model_caption(folder: Path, exo: Tensor, ego: Tensor | None) -> str:
-    """A prompt with both sections; the wearer's is told from ``ego`` where there is one, else guessed from ``exo``.
-
-    Args:
-        exo, ego: [T, H, W, 3] uint8, of the same moments.
+def model_caption(
+    folder: Path,
+    exo: Tensor,  # [T, H, W, 3] uint8
+    ego: Tensor | None,  # [T, S, S, 3] uint8, the same moments
+) -> str:
+    """A prompt with both sections; the wearer's describes ``ego`` where there is one, else it is a guess from ``exo``.
 
     Raises:
         EgoXInputError: no transformers, no such model, or an answer that is no description.
@@ -91,13 +93,13 @@ def _answer(folder: Path, frames: Tensor, question: str) -> str:
     from PIL import Image
 
     processor, model = load_caption_model(folder)
-    chosen = torch.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().long()
-    content = [{"type": "image", "image": Image.fromarray(frames[i].numpy())} for i in chosen.tolist()]
+    moments = torch.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().long()
+    content = [{"type": "image", "image": Image.fromarray(frames[i].numpy())} for i in moments.tolist()]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": [*content, {"type": "text", "text": question}]}], add_generation_prompt=True,
         tokenize=True, return_dict=True, return_tensors="pt").to(model.device)
-    made = model.generate(**inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-    answer = made[0, inputs["input_ids"].shape[1]:]
+    tokens = model.generate(**inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False)
+    answer = tokens[0, inputs["input_ids"].shape[1]:]
     text = processor.batch_decode(answer[None], skip_special_tokens=True)[0]
     ends = model.generation_config.eos_token_id
     if int(answer[-1]) not in (ends if isinstance(ends, list) else [ends]):

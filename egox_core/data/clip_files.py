@@ -45,8 +45,8 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
     return Clip(record=record, take=take, exo=exo, prior=prior, ego=ego)
 
 
-def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:
-    """The first ``frames`` frames of a video of exactly this (width, height): [T, H, W, 3] uint8.
+def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
+    """The first ``frames`` frames of a video of exactly this (width, height).
 
     Raises:
         EgoXInputError: shorter, of another size, corrupt.
@@ -65,8 +65,10 @@ def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
     return picture
 
 
-def first_frame_then_grey(frames: Tensor) -> Tensor:
-    """Wan's image-to-video condition: the first frame, grey after it; [T, H, W, 3] uint8."""
+def first_frame_then_grey(
+    frames: Tensor,  # [T, H, W, 3] uint8
+) -> Tensor:  # [T, H, W, 3] uint8
+    """Wan's image-to-video condition: the first frame, grey after it."""
     out = torch.full_like(frames, 128)
     out[0] = frames[0]
     return out
@@ -85,17 +87,18 @@ class ClipWindow:
         return torch.arange(self.start, self.start + self.frames * self.step, self.step)
 
 
-def clip_windows(pose_known: Tensor, available: int, *, frames: int, stride: int, step: int = 1,
-                 limit: int = 0) -> tuple[list[ClipWindow], list[int]]:
+def clip_windows(
+    pose_known: Tensor,  # [T] bool
+    available: int,  # frames that all videos of the take have
+    *,
+    frames: int,
+    stride: int,  # source frames from one clip's start to the next
+    step: int = 1,
+    limit: int = 0,  # at most so many clips, 0: all
+) -> tuple[list[ClipWindow], list[int]]:
     """Windows of a take, and the starts that were skipped because a pose is lost inside.
 
     Starts stay on the stride's grid whatever is lost, so that clips keep their names when a hole is mended.
-
-    Args:
-        pose_known: [T] bool.
-        available: frames that all videos of the take have.
-        stride: source frames from one clip's start to the next.
-        limit: at most so many clips, 0: all.
     """
     length = min(available, len(pose_known))
     windows: list[ClipWindow] = []
@@ -111,7 +114,9 @@ def clip_windows(pose_known: Tensor, available: int, *, frames: int, stride: int
     return windows, skipped
 
 
-def longest_known(pose_known: Tensor) -> int:
+def longest_known(
+    pose_known: Tensor,  # [T] bool
+) -> int:
     """Length of the longest run of known poses; says how many frames a clip of this take may have at most."""
     best = run = 0
     for known in torch.as_tensor(pose_known).tolist():

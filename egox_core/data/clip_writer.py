@@ -81,16 +81,16 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str]) -> tuple[Cl
     Raises:
         EgoXInputError: videos, depth or poses that don't allow it.
     """
-    made_from = job.fingerprint(captions)
+    fingerprint = job.fingerprint(captions)
     folder = root / "clips" / job.name
-    there = _finished(folder, made_from)
-    if there is not None:
-        return there, False
+    finished = _finished(folder, fingerprint)
+    if finished is not None:
+        return finished, False
     temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir(parents=True)
     try:
         record = _write(job, temporary, captions)
-        write_json(temporary / RECORD, {"fingerprint": made_from, "record": record.model_dump(mode="json")})
+        write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
@@ -99,14 +99,14 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str]) -> tuple[Cl
     return record, True
 
 
-def _finished(folder: Path, made_from: str) -> ClipRecord | None:
+def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
     try:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         record = ClipRecord.model_validate(content["record"])
     except (OSError, ValueError, KeyError):
         return None
     whole = all((folder / name).is_file() for name in record.files)
-    return record if whole and content["fingerprint"] == made_from else None
+    return record if whole and content["fingerprint"] == fingerprint else None
 
 
 def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecord:

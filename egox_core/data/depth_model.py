@@ -13,7 +13,7 @@ from ..errors import EgoXInputError
 from ..wan.weights import open_model_folder
 
 METRIC_TYPES = ("zoedepth", "depth_pro")  # always metric; Depth Anything says so in its configuration
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT_SIDE, PATCH = 518, 14
 FAR_M = 80.0
 
@@ -21,8 +21,11 @@ _LOADED: dict[str, torch.nn.Module] = {}
 
 
 @torch.no_grad()
-def metric_depth(folder: Path, frames: Tensor) -> Tensor:
-    """z depth of every frame: [T, H, W, 3] uint8 -> [T, H, W] float32 metres, NaN beyond 80 m.
+def metric_depth(
+    folder: Path,
+    frames: Tensor,  # [T, H, W, 3] uint8
+) -> Tensor:  # [T, H, W] float32 metres
+    """z depth of every frame, NaN beyond 80 m.
 
     Each frame for itself: this depth may flicker. For a steady one run a video depth model and *Depth Align*, and give
     the files with ``--depth-root``.
@@ -35,16 +38,24 @@ def metric_depth(folder: Path, frames: Tensor) -> Tensor:
     multiple = _multiple(model)
     scale = SHORT_SIDE / min(height, width)
     size = tuple(max(multiple, round(x * scale / multiple) * multiple) for x in (height, width))
-    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
     out = []
     for frame in frames:
-        picture = frame.permute(2, 0, 1)[None].float() / 255
-        picture = interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        depth = model(pixel_values=(picture - mean) / std).predicted_depth.float()
+        depth = model(pixel_values=imagenet_pictures(frame[None].float() / 255, size)).predicted_depth.float()
         depth = depth.reshape(1, 1, *depth.shape[-2:])
         out.append(interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)[0, 0])
     depth = torch.stack(out)
     return torch.where((depth > 0) & (depth < FAR_M), depth, torch.full_like(depth, math.nan))
+
+
+def imagenet_pictures(
+    frames: Tensor,  # [T, H, W, 3] float 0...1
+    size: tuple[int, int],  # (height, width) px
+) -> Tensor:  # [T, 3, height, width]
+    """Resized and normalised as networks expect that were trained on ImageNet (DINOv2 and the depth models on it)."""
+    pictures = interpolate(frames.float().movedim(-1, 1), size=size, mode="bicubic", antialias=True,
+                           align_corners=False).clamp(0, 1)
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pictures - mean) / std
 
 
 def _load(folder: Path) -> torch.nn.Module:

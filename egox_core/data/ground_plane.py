@@ -59,8 +59,12 @@ def ground_plane(take: RawTake, eye_height_m: float = EYE_HEIGHT_M) -> GroundPla
     return GroundPlane(up=up, height=float(heights.median()) - eye_height_m)
 
 
-def plane_depth(plane: GroundPlane, camera: CameraModel, w2c: Tensor) -> Tensor:
-    """z depth of the plane seen by a camera at ``w2c`` [3, 4]: [H, W] float32 metres, NaN above the horizon.
+def plane_depth(
+    plane: GroundPlane,
+    camera: CameraModel,
+    w2c: Tensor,  # [3, 4] camera_from_world
+) -> Tensor:  # [H, W] float32 z depth, metres
+    """The plane as that camera sees it; NaN above the horizon.
 
     Raises:
         EgoXInputError: the camera sees nothing of it.

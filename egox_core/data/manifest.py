@@ -1,8 +1,7 @@
-"""The manifest: one checked JSON line a clip.
+"""The manifest, one checked JSON line a clip, and the split of its takes into train, validation and test.
 
-Train, validation and test by take: a take's place follows from its name alone, so no take leaks.
-
-A new take never moves an old one: each name is hashed to a number in [0, 1) and the numbers are cut at fixed places.
+A take's split follows from its name alone, so no take leaks and a new take never moves an old one: each name is hashed
+to a number in [0, 1) and the numbers are cut at fixed places.
 """
 
 from __future__ import annotations

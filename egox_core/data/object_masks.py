@@ -6,7 +6,7 @@ tracker gives them when both videos are tracked from one shared first mask. With
 ``generated_ids`` only what the true masks alone tell is measured: whether the objects' colours are right.
 ``truth_seen`` [N, T], which synthetic takes carry, is the share of an object's ego pixels whose surface exo sees too.
 
-Object masks of a synthetic take, cut to a clip: the same frames and the same size as its true ego video.
+``prepare`` cuts the masks of a synthetic take to its clips: the same frames, the same size as the true ego video.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def _side(arrays: Mapping[str, np.ndarray], name: str, what: str) -> dict[str, n
 
 def _stack(masks: Mapping[str, np.ndarray], ids: Iterable[str], shape: tuple[int, ...]) -> np.ndarray:
     empty = np.zeros(shape, bool)
-    found = [masks.get(i, empty) for i in ids]
-    return np.stack(found) if found else np.zeros((0, *shape), bool)
+    arrays = [masks.get(i, empty) for i in ids]
+    return np.stack(arrays) if arrays else np.zeros((0, *shape), bool)
 
 
 def _seen(arrays: Mapping[str, np.ndarray], ids: tuple[str, ...], what: str) -> np.ndarray | None:
@@ -130,7 +130,13 @@ def objects_of(ego_video: Path | None) -> Path | None:
     return file if file is not None and file.is_file() else None
 
 
-def carry_objects(source: Path, target: Path, clip: str, indices: Tensor, size: int) -> None:
+def carry_objects(
+    source: Path,
+    target: Path,
+    clip: str,
+    indices: Tensor,  # [T] frames of the source
+    size: int,  # px
+) -> None:
     """Write the masks of the frames ``indices`` at ``size`` x ``size`` px for ``clip``; objects that none of them shows
     are left out.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import EgoXInputError
 from ..file_names import EXO, PRIOR, TRUTH
 from ..parallel import run_items
-from ..previews.contact_sheet import SheetRow, contact_sheet, spread, write_png
+from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..prior.rank import ExoCandidate, rank_exo_cameras
 from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
@@ -45,7 +45,7 @@ class TakeResult:
     """What became of a take."""
 
     records: tuple[ClipRecord, ...]
-    made: int
+    new: int
     skipped: tuple[tuple[str, str], ...]  # (clip or camera, why)
     notes: tuple[str, ...]
 
@@ -55,7 +55,7 @@ class PrepareOutcome:
     """What ``prepare`` did, as its report says."""
 
     clips: int
-    made: int  # this time; the others were there
+    new: int  # this time; the others were there
     skipped: int
     manifest: Path
 
@@ -70,7 +70,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
             the others: it is named in the report.
     """
     fractions = check_fractions(fractions if fractions is not None else {"validation": 0.05, "test": 0.05})
-    told = read_captions(captions) if captions is not None else {}
+    prompts = read_captions(captions) if captions is not None else {}
     skipped: list[tuple[str, str]] = []
     takes = list(list_takes(source, layout, skipped))
     if not takes:
@@ -84,15 +84,15 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     root.mkdir(parents=True, exist_ok=True)
     for leftover in (root / "clips").glob(".*"):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    jobs = [TakeJob(take=t, root=root, options=options, captions=told) for t in takes]
-    started, records, made, notes = time.monotonic(), [], 0, {}
+    jobs = [TakeJob(take=t, root=root, options=options, captions=prompts) for t in takes]
+    started, records, new, notes = time.monotonic(), [], 0, {}
     for done, (index, result, error) in enumerate(run_items(prepare_take, jobs, engine=engine, workers=workers), 1):
         name = takes[index].name
         if error:
             skipped.append((name, error))
         else:
             records += result.records
-            made += result.made
+            new += result.new
             skipped += result.skipped
             if result.notes:
                 notes[name] = list(result.notes)
@@ -105,8 +105,8 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     if not records:
         raise EgoXInputError("prepare", got=f"no clip from {len(takes)} takes; first reason: {skipped[0][1]}",
                              expected="at least one clip", fix="see the reasons; fewer frames fit shorter takes")
-    _finish(root, records, skipped, notes, made, time.monotonic() - started, options, fractions, split_seed)
-    return PrepareOutcome(clips=len(records), made=made, skipped=len(skipped), manifest=root / MANIFEST)
+    _finish(root, records, skipped, notes, new, time.monotonic() - started, options, fractions, split_seed)
+    return PrepareOutcome(clips=len(records), new=new, skipped=len(skipped), manifest=root / MANIFEST)
 
 
 def prepare_take(job: TakeJob) -> TakeResult:
@@ -120,7 +120,7 @@ def prepare_take(job: TakeJob) -> TakeResult:
     notes = list(take.notes)
     plane = ground_plane(take, options.eye_height_m) if options.depth == "plane" else None
     views = _usable_views(take, skipped, notes)
-    records, made = [], 0
+    records, new = [], 0
     for rank, (coverage, view, available) in enumerate(_ranked(take, views, plane, options), start=1):
         if options.cameras and rank > options.cameras:
             skipped.append((f"{take.name}__{view.name}", f"rank {rank}: only the best {options.cameras} cameras kept"))
@@ -135,13 +135,13 @@ def prepare_take(job: TakeJob) -> TakeResult:
             clip = ClipJob(take=take, view=view, window=window, rank=rank, predicted_coverage=coverage, plane=plane,
                            options=options)
             try:
-                record, new = make_clip(clip, job.root, job.captions)
+                record, is_new = make_clip(clip, job.root, job.captions)
             except EgoXInputError as error:
                 skipped.append((clip.name, str(error)))
                 continue
             records.append(record)
-            made += new
-    return TakeResult(records=tuple(records), made=made, skipped=tuple(skipped), notes=tuple(notes))
+            new += is_new
+    return TakeResult(records=tuple(records), new=new, skipped=tuple(skipped), notes=tuple(notes))
 
 
 def _usable_views(take: RawTake, skipped: list[tuple[str, str]], notes: list[str]) -> list[tuple[ExoView, int]]:
@@ -175,8 +175,8 @@ def _ranked(take: RawTake, views: list[tuple[ExoView, int]], plane: GroundPlane 
         path = CameraTrajectory(w2c=take.ego_w2c[known], camera=take.ego_camera, times_s=known.double())
         candidates = [ExoCandidate(name=v.name, camera=v.camera, exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[known],
                                    trajectory=path) for v, _ in views]
-        found = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
-        rated = [(found[v.name], v, n) for v, n in views]
+        coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
+        rated = [(coverages[v.name], v, n) for v, n in views]
     if options.depth_root is not None:
         rated = [(c, replace(v, depth=options.depth_root / f"{take.name}__{v.name}.npz"), n) for c, v, n in rated]
     return sorted(rated, key=lambda item: (-round(item[0], 6), item[1].name))
@@ -191,7 +191,7 @@ def _refuse_twins(takes: list[RawTake]) -> None:
 
 
 def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]], notes: dict[str, list[str]],
-            made: int, seconds: float, options: PrepareOptions, fractions: Mapping[str, float], seed: int) -> None:
+            new: int, seconds: float, options: PrepareOptions, fractions: Mapping[str, float], seed: int) -> None:
     write_manifest(root / MANIFEST, records)
     by_take: dict[str, list[str]] = {}
     for record in records:
@@ -206,7 +206,7 @@ def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]
         "clips": len(records), "takes": len(by_take), "splits": {k: len(v) for k, v in lists.items()}, "depth": depths,
         "skipped": [{"what": what, "why": why} for what, why in sorted(skipped)], "notes": dict(sorted(notes.items())),
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
-        "this_run": {"made": made, "kept": len(records) - made, "seconds": round(seconds, 1)},
+        "this_run": {"made": new, "kept": len(records) - new, "seconds": round(seconds, 1)},
     })
 
 
@@ -218,4 +218,4 @@ def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
         rows.append(SheetRow(
             pictures=[middle_picture(root / record.folder / file, record.frames) for file in files],
             labels=[f"{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"]))
-    write_png(root / SHEET, contact_sheet(rows, SHEET_HEIGHT))
+    write_png(root / SHEET, make_contact_sheet(rows, SHEET_HEIGHT))

@@ -1,4 +1,14 @@
 """How good a generated ego video is: one file a family of metrics, an evaluation over a manifest, its report.
 
-Weight-free metrics need the ``evaluate`` extra (torchmetrics); those with weights take a path to them.
+In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or a manifest and a
+folder of videos. Out: values by the keys of :data:`METRICS`; report.json, report.md and a contact sheet.
+
+Metrics without weights need the ``evaluate`` extra (torchmetrics), those with weights take a path to them. The
+evaluation of a whole set (``metrics.evaluate.evaluate``) reads manifests and so needs the ``train`` extra too.
 """
+
+from .columns import METRICS, Metric
+from .frame_metrics import compare_clips, frame_metrics
+from .sweep import SweepPoint, sweep_points
+
+__all__ = ["METRICS", "Metric", "SweepPoint", "compare_clips", "frame_metrics", "sweep_points"]

@@ -18,12 +18,20 @@ Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(exo [T, h, w, 3], prior [T, H, W, 3], coverage [T, H, W] bool), pictures float 0...1 -> [T, H, W, 3] float 0...1."""
 
 
-def prior_alone(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
+def prior_alone(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+) -> Tensor:  # [T, H, W, 3] float 0...1
     """The prior as it is, holes black."""
     return prior * coverage[..., None]
 
 
-def prior_telea(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
+def prior_telea(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+) -> Tensor:  # [T, H, W, 3] float 0...1
     """The prior, holes filled frame by frame by Telea's inpainting; a frame without coverage stays black."""
     pictures = (prior * 255).round().to(torch.uint8).cpu().numpy()
     frames = [inpaint_holes(picture, covered)
@@ -31,18 +39,30 @@ def prior_telea(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(frames)).float() / 255
 
 
-def exo_resized(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
+def exo_resized(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+) -> Tensor:  # [T, H, W, 3] float 0...1
     """The exo picture squeezed to the ego size."""
     height, width = prior.shape[1:3]
     return torch.from_numpy(np.stack([resize_picture(f, width, height) for f in exo.float().cpu().numpy()])).clamp(0, 1)
 
 
-def exo_mean_colour(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
+def exo_mean_colour(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+) -> Tensor:  # [T, H, W, 3] float 0...1
     """One colour: the mean of the whole exo clip."""
     return exo.float().mean(dim=(0, 1, 2)).expand_as(prior).contiguous()
 
 
-def shrink(exo: Tensor, prior: Tensor, coverage: Tensor) -> Tensor:
+def shrink(
+    exo: Tensor,  # [T, h, w, 3] float 0...1
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor,  # [T, H, W] bool
+) -> Tensor:  # [T, H, W, 3] float 0...1
     """0.6 prior + 0.4 exo mean colour where covered, exo mean colour in the holes."""
     mean = exo_mean_colour(exo, prior, coverage)
     return torch.where(coverage[..., None], SHRINK * prior + (1 - SHRINK) * mean, mean)

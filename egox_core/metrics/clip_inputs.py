@@ -54,8 +54,8 @@ def clip_files(root: Path, record: ClipRecord, videos: tuple[tuple[str, Path], .
                      masks=None if masks is None else masks / f"{record.clip}.npz")
 
 
-def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:
-    """All frames [T, H, W, 3] float32 0...1 of a video that must fit the clip's ego size, length and rate.
+def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 3] float32 0...1
+    """All frames of a video that must fit the clip's ego size, length and rate.
 
     Raises:
         EgoXInputError: missing, corrupt, of another size, length or rate.
@@ -73,8 +73,8 @@ def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:
     return _frames(file, info, record.frames)
 
 
-def read_exo(folder: Path, record: ClipRecord) -> Tensor:
-    """The exo frames, [T, h, w, 3] float32 0...1.
+def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float32 0...1
+    """The exo frames.
 
     Raises:
         EgoXInputError: missing, corrupt, too short.
@@ -88,8 +88,11 @@ def _frames(file: Path, info, count: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
-def read_coverage(folder: Path, prior: Tensor) -> tuple[Tensor, str]:
-    """([T, H, W] bool, where it is from: "renderer", or "picture" in sets made before coverage was kept).
+def read_coverage(
+    folder: Path,
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+) -> tuple[Tensor, str]:  # [T, H, W] bool
+    """(coverage, where it is from: "renderer", or "picture" in sets made before coverage was kept).
 
     Raises:
         EgoXInputError: a coverage.npz that can't be read or doesn't fit the prior.

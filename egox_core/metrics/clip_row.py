@@ -26,7 +26,7 @@ from .clip_inputs import ClipFiles, clip_files, content_hash, read_coverage, rea
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
 from .retrieval import thumbnail
-from .temporal import temporal_flickering
+from .temporal import amt_of, is_dynamic, motion_smoothness, raft_of, temporal_flickering, thinned
 
 VERSION = 2  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
@@ -68,17 +68,17 @@ def make_row(job: RowJob) -> dict[str, Any]:
         EgoXInputError: anything about this clip's files that doesn't fit.
     """
     files = clip_files(job.root, job.record, job.videos, job.masks)
-    made_from = _fingerprint(job, content_hash(files.used(job.settings.baselines)))
-    there = _finished(job, made_from)
-    if there is not None:
-        return {**there, "kept": True}
+    fingerprint = _fingerprint(job, content_hash(files.used(job.settings.baselines)))
+    finished = _finished(job, fingerprint)
+    if finished is not None:
+        return {**finished, "kept": True}
     with single_threaded() if job.one_thread else contextlib.nullcontext():
         row, thumbnails = _compute(job, files)
     packed = io.BytesIO()
     np.savez(packed, **thumbnails)
     with write_whole(thumbnail_file(job.rows, job.record.clip)) as temporary:
         temporary.write_bytes(packed.getvalue())
-    row = {**row, "fingerprint": made_from, "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest()}
+    row = {**row, "fingerprint": fingerprint, "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest()}
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
     return {**row, "kept": False}
 
@@ -133,7 +133,6 @@ def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor) -> O
 
 def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) -> Values:
     from .perceptual import clip_of, lpips_of
-    from .temporal import is_dynamic, raft_of, thinned
 
     values: Values = {}
     if settings.lpips is not None:
@@ -141,8 +140,6 @@ def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) 
     if settings.clip is not None:
         values["clip_i"] = float(clip_of(settings.clip)(frames, truth).mean())
     if settings.amt is not None:
-        from .temporal import amt_of, motion_smoothness
-
         values["motion_smoothness"] = motion_smoothness(frames, amt_of(settings.amt))
     if settings.raft is not None:
         few = thinned(frames, fps)
@@ -160,11 +157,11 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _finished(job: RowJob, made_from: str) -> dict[str, Any] | None:
+def _finished(job: RowJob, fingerprint: str) -> dict[str, Any] | None:
     try:
         row = json.loads((job.rows / f"{job.record.clip}.json").read_text(encoding="utf-8"))
         packed = thumbnail_file(job.rows, job.record.clip).read_bytes()
     except (OSError, ValueError):
         return None
-    whole = row.get("fingerprint") == made_from and row.get("thumbnails") == hashlib.sha256(packed).hexdigest()
+    whole = row.get("fingerprint") == fingerprint and row.get("thumbnails") == hashlib.sha256(packed).hexdigest()
     return row if whole else None

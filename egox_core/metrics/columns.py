@@ -1,6 +1,6 @@
-"""Every metric as data: its name in tables, its unit, which way is better, and what it needs.
+"""Every metric as data: its name, its unit, which way is better, what it needs, and the tables it stands in.
 
-The first three families stand in the column order of the paper's Table 1.
+The order here is that of the tables; the first three families stand as in the paper's Table 1.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["image", "object", "video", "prior", "time", "retrieval"]
+Family = Literal["image", "object", "video", "prior", "time", "retrieval", "set"]
+"""A ``set`` figure is one of all clips together; every other metric has a value for each clip."""
+Table = Literal["paper", "paired", "clips"]
+"""Tables with metrics of several families: the paper's columns, paired differences to the baselines, a row a clip."""
 
 LPIPS_WEIGHTS = ("torchvision's AlexNet, alexnet-owt-7be5be79.pth from download.pytorch.org/models, "
                  "through tools/convert_to_safetensors.py (the linear layers come with torchmetrics)")
@@ -37,6 +40,7 @@ class Metric:
     digits: int = 3
     meaning: str = ""
     needs: str = ""  # where the value is None without it
+    tables: tuple[Table, ...] = ()  # beside the table of its family
 
     @property
     def heading(self) -> str:
@@ -46,27 +50,40 @@ class Metric:
 
 METRICS: tuple[Metric, ...] = (
     Metric(key="psnr", label="PSNR", family="image", better="higher", digits=2,
-           meaning="dB, mean over frames, 100 for equal frames"),
+           meaning="dB, mean over frames, 100 for equal frames",
+           tables=("paper", "paired", "clips")),
     Metric(key="ssim", label="SSIM", family="image", better="higher",
-           meaning="Gaussian window of 11 px, mean over channels and frames"),
+           meaning="Gaussian window of 11 px, mean over channels and frames",
+           tables=("paper", "paired", "clips")),
     Metric(key="lpips", label="LPIPS", family="image", better="lower", meaning="AlexNet, mean over frames",
-           needs=f"--lpips FILE: {LPIPS_WEIGHTS}"),
+           needs=f"--lpips FILE: {LPIPS_WEIGHTS}",
+           tables=("paper", "paired")),
     Metric(key="clip_i", label="CLIP-I", family="image", better="higher",
            meaning="cosine of CLIP image embeddings of the same frame, mean over frames",
-           needs=f"--clip FOLDER: {CLIP_WEIGHTS}"),
+           needs=f"--clip FOLDER: {CLIP_WEIGHTS}",
+           tables=("paper", "paired")),
     Metric(key="location_error", label="Location Err", family="object", better="lower",
-           meaning="distance of the largest outlines' mean points, share of the picture's diagonal", needs=MASKS),
+           meaning="distance of the largest outlines' mean points, share of the picture's diagonal", needs=MASKS,
+           tables=("paper", "clips")),
     Metric(key="iou", label="IoU", family="object", better="higher",
-           meaning="of masks; a mask missing in the generated video has 0", needs=MASKS),
+           meaning="of masks; a mask missing in the generated video has 0", needs=MASKS,
+           tables=("paper", "clips")),
     Metric(key="contour_accuracy", label="Contour Acc", family="object", better="higher",
-           meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0", needs=MASKS),
+           meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0", needs=MASKS,
+           tables=("paper",)),
+    Metric(key="fvd", label="FVD", family="set", better="lower", digits=1, tables=("paper",),
+           meaning="Fréchet distance of I3D features (cd-fvd) between all generated and all true videos; comparable "
+                   "between sets of the same clips only", needs=f"--fvd FILE: {FVD_WEIGHTS}"),
     Metric(key="temporal_flickering", label="Temporal Flickering", family="video", better="higher",
-           meaning="1 - mean absolute difference of following frames (values 0 to 1)"),
+           meaning="1 - mean absolute difference of following frames (values 0 to 1)",
+           tables=("paper", "paired", "clips")),
     Metric(key="motion_smoothness", label="Motion Smoothness", family="video", better="higher",
            meaning="1 - mean absolute difference of every second frame to its neighbours' interpolation by AMT-S",
-           needs=f"--amt FILE: {AMT_WEIGHTS}"),
+           needs=f"--amt FILE: {AMT_WEIGHTS}",
+           tables=("paper",)),
     Metric(key="dynamic_degree", label="Dynamic Degree", family="video", better="higher",
-           meaning="share of clips that move, by vbench's rule over RAFT flow", needs=f"--raft FILE: {RAFT_WEIGHTS}"),
+           meaning="share of clips that move, by vbench's rule over RAFT flow", needs=f"--raft FILE: {RAFT_WEIGHTS}",
+           tables=("paper",)),
     Metric(key="location_error_px", label="Location Err (px)", family="object", better="lower", digits=2,
            meaning="the same in pixels of the evaluated picture", needs=MASKS),
     Metric(key="location_error_box", label="Location Err (box)", family="object", better="lower",
@@ -80,7 +97,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="object_frames", label="Object frames", family="object", better="neither", digits=0,
            meaning="frames times objects with a true mask", needs=MASKS),
     Metric(key="missing_masks", label="Missing masks", family="object", better="lower", digits=0,
-           meaning="of those, without a mask in the generated video; left out of the location errors", needs=MASKS),
+           meaning="of those, without a mask in the generated video; left out of the location errors", needs=MASKS,
+           tables=("clips",)),
     Metric(key="extra_masks", label="Extra masks", family="object", better="lower", digits=0,
            meaning="masks in the generated video where the object isn't in the true one", needs=MASKS),
     Metric(key="colours_right", label="Colours right", family="object", better="higher",
@@ -92,11 +110,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="colour_frames", label="Colour frames", family="object", better="neither", digits=0,
            meaning="object frames that Colours right judges", needs=TRUE_MASKS),
     Metric(key="coverage", label="Coverage", family="prior", better="neither",
-           meaning="share of the ego picture that the prior covers"),
+           meaning="share of the ego picture that the prior covers",
+           tables=("clips",)),
     Metric(key="psnr_inside", label="PSNR inside", family="prior", better="higher", digits=2,
-           meaning="dB over all covered pixels of the clip"),
+           meaning="dB over all covered pixels of the clip",
+           tables=("paired", "clips")),
     Metric(key="psnr_outside", label="PSNR outside", family="prior", better="higher", digits=2,
-           meaning="dB over all pixels that the prior leaves open"),
+           meaning="dB over all pixels that the prior leaves open",
+           tables=("paired", "clips")),
     Metric(key="ssim_inside", label="SSIM inside", family="prior", better="higher"),
     Metric(key="ssim_outside", label="SSIM outside", family="prior", better="higher"),
     Metric(key="psnr_inside_deep", label="inside, deep", family="prior", better="higher", digits=2,
@@ -113,20 +134,15 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="psnr_middle", label="PSNR, second third", family="time", better="higher", digits=2),
     Metric(key="psnr_end", label="PSNR, last third", family="time", better="higher", digits=2),
     Metric(key="retrieval_hit", label="Retrieval", family="retrieval", better="higher",
-           meaning="1 where the true ego video is the nearest of all held-out ones (thumbnails, squared error)"),
+           meaning="1 where the true ego video is the nearest of all held-out ones (thumbnails, squared error)",
+           tables=("paired",)),
     Metric(key="retrieval_rank", label="Retrieval rank", family="retrieval", better="lower", digits=1,
-           meaning="place of the true video among all, 1 is the nearest"),
+           meaning="place of the true video among all, 1 is the nearest",
+           tables=("clips",)),
 )
 
-FVD_LABEL = "FVD"
-FVD_MEANING = ("Fréchet distance of I3D features (cd-fvd) between all generated and all true videos; a figure of the "
-               "whole set, comparable between sets of the same clips only")
-FVD_NEEDS = f"--fvd FILE: {FVD_WEIGHTS}"
-
-
-def metric(key: str) -> Metric:
-    """The metric of this key. Raises KeyError."""
-    return _BY_KEY[key]
+PER_CLIP = tuple(m for m in METRICS if m.family != "set")
+"""The metrics of a row."""
 
 
 def of_family(*families: Family) -> Sequence[Metric]:
@@ -134,7 +150,9 @@ def of_family(*families: Family) -> Sequence[Metric]:
     return [m for m in METRICS if m.family in families]
 
 
-_BY_KEY = {m.key: m for m in METRICS}
+def of_table(table: Table) -> Sequence[Metric]:
+    """The metrics of one table, in its order."""
+    return [m for m in METRICS if table in m.tables]
 
 
 def metric_lines(values: Mapping[str, float | None]) -> str:

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from ..data.depth_model import imagenet_pictures
 from ..types import ObjectMasks
 from ..wan.weights import open_model_folder
 from .columns import DINO_WEIGHTS
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE_PATCHES = 16
 """Patches of the picture's shorter side at least: small pictures are enlarged, so that an object has patches at all."""
 FRAMES = 8
@@ -34,24 +33,27 @@ class DinoFeatures:
                                           where=DINO_WEIGHTS)
 
     @torch.no_grad()
-    def __call__(self, frames: Tensor) -> Tensor:
-        """[T, H, W, 3] float 0...1 -> [T, h, w, d] features of patches."""
+    def __call__(
+        self,
+        frames: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> Tensor:  # [T, h, w, d]
+        """Features of the patches of each frame."""
         patch = self.model.config.patch_size
         height, width = frames.shape[1:3]
         scale = max(1.0, SIDE_PATCHES * patch / min(height, width))
         rows, columns = (max(1, round(n * scale / patch)) for n in (height, width))
-        pictures = interpolate(frames.float().movedim(-1, 1), size=(rows * patch, columns * patch), mode="bicubic",
-                               antialias=True, align_corners=False).clamp(0, 1)
-        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
-        found = [self.model(one[None]).last_hidden_state[0, 1:] for one in (pictures - mean) / std]
-        return torch.stack(found).unflatten(1, (rows, columns))
+        pictures = imagenet_pictures(frames, (rows * patch, columns * patch))
+        tokens = torch.stack([self.model(picture[None]).last_hidden_state[0, 1:] for picture in pictures])
+        return tokens.unflatten(1, (rows, columns))
 
 
-def looks(masks: np.ndarray, features: Tensor) -> np.ndarray:
-    """One unit vector [N, d] an object: the mean feature of its patches over all frames; zero where it has none.
+def looks(
+    masks: np.ndarray,  # [N, T, H, W] bool
+    features: Tensor,  # [T, h, w, d] of patches
+) -> np.ndarray:  # [N, d] float64
+    """One unit vector an object: the mean feature of its patches over all frames; zero where it has none.
 
-    Args:
-        masks: [N, T, H, W] bool; features: [T, h, w, d]. A patch counts by the share of it that the mask covers.
+    A patch counts by the share of it that the mask covers.
     """
     size = features.shape[2::-1][:2]  # (w, h)
     vectors = np.zeros((len(masks), features.shape[-1]))
@@ -64,7 +66,12 @@ def looks(masks: np.ndarray, features: Tensor) -> np.ndarray:
     return vectors
 
 
-def match_by_looks(masks: ObjectMasks, generated: Tensor, truth: Tensor, dino: DinoFeatures) -> ObjectMasks:
+def match_by_looks(
+    masks: ObjectMasks,
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+    dino: DinoFeatures,
+) -> ObjectMasks:
     """The same true objects with the generated masks that look most like each: the assignment with the greatest sum of
     cosines. True objects that are left over get empty masks; generated ones that are left over are dropped.
 
@@ -73,10 +80,10 @@ def match_by_looks(masks: ObjectMasks, generated: Tensor, truth: Tensor, dino: D
     from scipy.optimize import linear_sum_assignment
 
     picked = np.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().astype(int)
-    true, made = (looks(side[:, picked], dino(frames[picked]))
-                  for side, frames in ((masks.truth, truth), (masks.generated, generated)))
+    own_looks, other_looks = (looks(side[:, picked], dino(frames[picked]))
+                              for side, frames in ((masks.truth, truth), (masks.generated, generated)))
     matched = np.zeros_like(masks.truth)
-    for own, other in zip(*linear_sum_assignment(-(true @ made.T)), strict=True):
+    for own, other in zip(*linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True):
         matched[own] = masks.generated[other]
     return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched, seen=masks.seen)
 

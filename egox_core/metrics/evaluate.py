@@ -14,7 +14,7 @@ from ..data.manifest import SPLITS, ClipRecord, read_manifest
 from ..errors import EgoXInputError
 from ..file_names import EXO, PRIOR, TRUTH
 from ..parallel import run_items
-from ..previews.contact_sheet import SheetRow, contact_sheet, spread, write_png
+from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, write_json, write_whole
 from ..wan.weights import weights_hash
@@ -32,7 +32,7 @@ REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "r
 class EvaluateOptions:
     """What to evaluate, beside the generated videos."""
 
-    masks: Path | None = None  # folder of <clip>.npz, see mask_files
+    masks: Path | None = None  # folder of <clip>.npz, see data/object_masks.py
     also: tuple[tuple[str, Path], ...] = ()  # (name, folder): further videos of the same clips, as rows of their own
     split: str = ""  # train | validation | test; "": all clips of the manifest
     baselines: bool = True
@@ -90,7 +90,7 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     kept = sum(row.pop("kept") for row in rows)
     kept_arrays = _kept_arrays(rows, out / ROWS)
     _add_retrieval(rows, kept_arrays)
-    report = build_report(rows, dict(sorted(errors.items())), options=_told(options), weights=settings.weights or {},
+    report = build_report(rows, dict(sorted(errors.items())), options=_content(options), weights=settings.weights or {},
                           other=other, fvd=_fvd(kept_arrays, [name for name, _ in videos], options.fvd),
                           samples=options.samples, seed=options.seed)
     write_json(out / REPORT, report)
@@ -99,7 +99,7 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     if options.sheet_clips > 0 and rows:
         good = {row["clip"] for row in rows}
         shown = [r for r in records if r.clip in good]
-        write_png(out / SHEET, contact_sheet([_sheet_row(manifest.parent, shown[index], generated)
+        write_png(out / SHEET, make_contact_sheet([_sheet_row(manifest.parent, shown[index], generated)
                                               for index in spread(len(shown), options.sheet_clips)]))
     return EvaluateOutcome(report=report, clips=len(records), kept=kept, errors=errors)
 
@@ -120,8 +120,8 @@ def _records(manifest: Path, split: str) -> list[ClipRecord]:
     if split not in SPLITS:
         raise EgoXInputError("split", got=repr(split), expected=f"one of {', '.join(SPLITS)}", fix="choose one")
     file = manifest.parent / "splits" / f"{split}.txt"
-    chosen = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
-    records = [r for r in records if r.clip in chosen]
+    clips = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
+    records = [r for r in records if r.clip in clips]
     if not records:
         raise EgoXInputError("split", got=f"no clip of {split}", expected="at least one",
                              fix="choose another split, or leave --split out")
@@ -153,7 +153,7 @@ def _other_report(file: Path) -> dict[str, Any]:
     return {**report, "name": file.resolve().parent.name}
 
 
-def _told(options: EvaluateOptions) -> dict[str, Any]:
+def _content(options: EvaluateOptions) -> dict[str, Any]:
     """What the report says of the options; no paths, which mean nothing elsewhere."""
     return {"split": options.split or "all", "baselines": options.baselines, "bootstrap_samples": options.samples,
             "bootstrap_seed": options.seed}

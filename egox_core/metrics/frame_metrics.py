@@ -15,9 +15,13 @@ Values = dict[str, float | None]
 """Key of columns.METRICS -> value; None where there was nothing to measure."""
 
 
-def frame_metrics(generated: Tensor, truth: Tensor, coverage: Tensor | None = None,
-                  masks: ObjectMasks | None = None) -> Values:
-    """All weight-free metrics of one video against the true one ([T, H, W, 3] float 0...1, coverage [T, H, W] bool).
+def frame_metrics(
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+    coverage: Tensor | None = None,  # [T, H, W] bool, of the prior
+    masks: ObjectMasks | None = None,
+) -> Values:
+    """All weight-free metrics of one video against the true one.
 
     Raises:
         EgoXInputError: shapes that don't fit, torchmetrics missing.

@@ -45,8 +45,11 @@ class VideoFeatures:
                                  fix=FVD_WEIGHTS) from error
 
     @torch.no_grad()
-    def __call__(self, frames: Tensor) -> np.ndarray:
-        """[T, H, W, 3] float 0...1 -> [400] float32.
+    def __call__(
+        self,
+        frames: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> np.ndarray:  # [400] float32
+        """The features of one video.
 
         Raises:
             EgoXInputError: fewer than 9 frames.

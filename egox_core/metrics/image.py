@@ -35,7 +35,10 @@ def require_torchmetrics() -> ModuleType:
     return functional
 
 
-def check_pair(generated: Tensor, truth: Tensor) -> None:
+def check_pair(
+    generated: Tensor,  # [T, H, W, 3]
+    truth: Tensor,  # [T, H, W, 3]
+) -> None:
     """Refuse what can't be compared frame by frame.
 
     Raises:
@@ -50,8 +53,11 @@ def check_pair(generated: Tensor, truth: Tensor) -> None:
                              expected=f"at least one frame of {SMALLEST}x{SMALLEST}", fix="use larger pictures")
 
 
-def psnr(generated: Tensor, truth: Tensor) -> Tensor:
-    """[T, H, W, 3] float 0...1 twice -> [T] dB a frame, at most PSNR_CAP_DB.
+def psnr(
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+) -> Tensor:  # [T] dB
+    """PSNR of each frame, at most PSNR_CAP_DB.
 
     Raises:
         EgoXInputError: see :func:`check_pair`; no torchmetrics.
@@ -62,8 +68,11 @@ def psnr(generated: Tensor, truth: Tensor) -> Tensor:
     return values.clamp(max=PSNR_CAP_DB)
 
 
-def ssim_map(generated: Tensor, truth: Tensor) -> Tensor:
-    """[T, H, W, 3] float 0...1 twice -> [T, H, W] in -1...1: mean over channels; its mean is the frame's SSIM.
+def ssim_map(
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+) -> Tensor:  # [T, H, W] float64, -1...1
+    """SSIM of each pixel, mean over channels; the mean over a frame is its SSIM.
 
     Raises:
         EgoXInputError: see :func:`check_pair`; no torchmetrics.
@@ -79,19 +88,21 @@ def ssim_map(generated: Tensor, truth: Tensor) -> Tensor:
     return torch.cat(maps)
 
 
-def squared_error(generated: Tensor, truth: Tensor) -> Tensor:
-    """[T, H, W, 3] float 0...1 twice -> [T, H, W] float64, mean over channels."""
+def squared_error(
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+) -> Tensor:  # [T, H, W] float64
+    """Squared difference, mean over channels."""
     return (generated - truth).square().double().mean(dim=-1)
 
 
-def region_psnr(error: Tensor, region: Tensor) -> float | None:
+def region_psnr(
+    error: Tensor,  # [T, H, W] of squared_error
+    region: Tensor,  # [T, H, W] bool
+) -> float | None:
     """dB over all marked pixels of the clip together; None where nothing is marked.
 
     Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as much as a full one.
-
-    Args:
-        error: [T, H, W] of :func:`squared_error`.
-        region: [T, H, W] bool.
     """
     if not bool(region.any()):
         return None

@@ -45,10 +45,10 @@ def object_rows(
     colours = colour_rows(masks, generated, truth)
     if masks.generated is None:
         return {"object_frames": float(masks.truth.any(axis=(2, 3)).sum()), **colours}
-    there, found = masks.truth.any(axis=(2, 3)), masks.generated.any(axis=(2, 3))
+    present, detected = masks.truth.any(axis=(2, 3)), masks.generated.any(axis=(2, 3))
     overlaps, locations, boxes, contours, registered = [], [], [], [], []
     diagonal = float(np.hypot(*masks.truth.shape[2:]))
-    for index, frame in zip(*np.nonzero(there), strict=True):
+    for index, frame in zip(*np.nonzero(present), strict=True):
         true, guess = masks.truth[index, frame], masks.generated[index, frame]
         overlaps.append(iou(true, guess))
         contours.append(contour_accuracy(true, guess))
@@ -60,13 +60,16 @@ def object_rows(
     return {
         "location_error_px": location, "location_error": None if location is None else location / diagonal,
         "location_error_box": _mean(boxes), "iou": _mean(overlaps), "contour_accuracy": _mean(contours),
-        "contour_accuracy_registered": _mean(registered), "visibility_accuracy": balanced_accuracy(there, found),
-        "object_frames": float(there.sum()), "missing_masks": float((there & ~found).sum()),
-        "extra_masks": float((~there & found).sum()), **colours,
+        "contour_accuracy_registered": _mean(registered), "visibility_accuracy": balanced_accuracy(present, detected),
+        "object_frames": float(present.sum()), "missing_masks": float((present & ~detected).sum()),
+        "extra_masks": float((~present & detected).sum()), **colours,
     }
 
 
-def check_sizes(masks: ObjectMasks, truth: Tensor) -> None:
+def check_sizes(
+    masks: ObjectMasks,
+    truth: Tensor,  # [T, H, W, 3]
+) -> None:
     """Refuse masks that aren't of this video. Raises EgoXInputError."""
     if masks.truth.shape[1:] != tuple(truth.shape[:3]):
         raise EgoXInputError("object masks", got=f"{masks.truth.shape[1:]} (frames, height, width)",
@@ -131,14 +134,22 @@ def moved_onto(mask: np.ndarray, target: np.ndarray) -> np.ndarray:
     return out
 
 
-def balanced_accuracy(there: np.ndarray, found: np.ndarray) -> float | None:
-    """Mean of the shares of present objects that were found and of absent ones that were not; one of them where the
-    other doesn't occur."""
-    shares = [float((found == there)[there == value].mean()) for value in (True, False) if (there == value).any()]
+def balanced_accuracy(
+    present: np.ndarray,  # [N, T] bool
+    detected: np.ndarray,  # [N, T] bool
+) -> float | None:
+    """Mean of two shares: of present objects that were detected, and of absent ones that were not; one of them where
+    the other doesn't occur."""
+    shares = [float((detected == present)[present == value].mean()) for value in (True, False)
+              if (present == value).any()]
     return _mean(shares)
 
 
-def colour_rows(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> dict[str, float | None]:
+def colour_rows(
+    masks: ObjectMasks,
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+) -> dict[str, float | None]:
     """Share of object frames whose colour is the object's own: of all that are judged, and of those seen from exo."""
     hits = colour_hits(masks, generated, truth)
     judged = ~np.isnan(hits)
@@ -148,8 +159,12 @@ def colour_rows(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> dict[st
     return rows
 
 
-def colour_hits(masks: ObjectMasks, generated: Tensor, truth: Tensor) -> np.ndarray:
-    """[N, T] float: 1 where the object's mean colour inside its true mask is nearer to its own in the true picture than
+def colour_hits(
+    masks: ObjectMasks,
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+) -> np.ndarray:  # [N, T] float
+    """1 where the object's mean colour inside its true mask is nearer to its own in the true picture than
     to its surroundings' there, 0 where it isn't, NaN where the mask is under 2 % of the picture or fills it.
     """
     pictures, shown = truth.double().cpu().numpy(), generated.double().cpu().numpy()

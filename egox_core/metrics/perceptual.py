@@ -45,8 +45,12 @@ class Lpips:
                                  expected="AlexNet of torchvision", fix=LPIPS_WEIGHTS) from error
 
     @torch.no_grad()
-    def __call__(self, generated: Tensor, truth: Tensor) -> Tensor:
-        """[T, H, W, 3] float 0...1 twice -> [T], 0 for equal frames.
+    def __call__(
+        self,
+        generated: Tensor,  # [T, H, W, 3] float 0...1
+        truth: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> Tensor:  # [T]
+        """Distance of each frame, 0 for equal ones.
 
         Raises:
             EgoXInputError: see image.check_pair; pictures under 63 px.
@@ -72,8 +76,12 @@ class ClipImage:
                                           expected="a CLIP folder", where=CLIP_WEIGHTS)
 
     @torch.no_grad()
-    def __call__(self, generated: Tensor, truth: Tensor) -> Tensor:
-        """[T, H, W, 3] float 0...1 twice -> [T] in -1...1."""
+    def __call__(
+        self,
+        generated: Tensor,  # [T, H, W, 3] float 0...1
+        truth: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> Tensor:  # [T] -1...1
+        """Cosine of each frame."""
         check_pair(generated, truth)
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
         return torch.cat([torch.nn.functional.cosine_similarity(self._embed(a), self._embed(b)) for a, b in pairs])

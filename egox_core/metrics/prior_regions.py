@@ -17,13 +17,17 @@ PRIOR_BLACK = 16 / 255
 lifted by compression at their rims: 0.4 to 1.3 % of the picture too much on three synthetic takes of 128 px."""
 
 
-def coverage_of_picture(prior: Tensor) -> Tensor:
-    """Coverage read off the prior's picture: [T, H, W, 3] float 0...1 -> [T, H, W] bool."""
+def coverage_of_picture(
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+) -> Tensor:  # [T, H, W] bool
+    """Coverage read off the prior's picture."""
     return prior.amax(dim=-1) > PRIOR_BLACK
 
 
-def distance_to_edge(coverage: Tensor) -> Tensor:
-    """[T, H, W] bool -> [T, H, W] float32 px to the nearest pixel of the other kind; infinite where there is none."""
+def distance_to_edge(
+    coverage: Tensor,  # [T, H, W] bool
+) -> Tensor:  # [T, H, W] float32 px
+    """Distance to the nearest pixel of the other kind; infinite where there is none."""
     distances = []
     for frame in coverage.cpu().numpy():
         if frame.all() or not frame.any():
@@ -65,8 +69,10 @@ def region_rows(
     return rows
 
 
-def time_rows(psnr: Tensor) -> dict[str, float | None]:
-    """[T] dB a frame -> means over the three thirds of the clip; None for a clip of fewer than three frames."""
-    parts = [p for p in torch.tensor_split(psnr.double(), 3)]
+def time_rows(
+    psnr: Tensor,  # [T] dB
+) -> dict[str, float | None]:
+    """Means over the three thirds of the clip; None for a clip of fewer than three frames."""
+    parts = torch.tensor_split(psnr.double(), 3)
     return {name: float(part.mean()) if len(part) else None
             for name, part in zip(("psnr_begin", "psnr_middle", "psnr_end"), parts, strict=True)}

@@ -1,6 +1,5 @@
-"""The report of an evaluation as JSON content: means with intervals, paired differences, a row a clip.
-
-The report as Markdown tables, the first in the column order of the paper's Table 1.
+"""The report of an evaluation, as JSON content and as Markdown tables: means with intervals, paired differences, a row
+a clip. Which metric stands in which table says :mod:`.columns`.
 """
 
 from __future__ import annotations
@@ -12,15 +11,11 @@ from typing import Any
 from ..errors import EgoXInputError
 from .bootstrap import bootstrap_mean, paired_difference
 from .clip_row import GENERATED, VERSION
-from .columns import FVD_LABEL, FVD_MEANING, FVD_NEEDS, METRICS, Metric, metric, of_family
+from .columns import METRICS, PER_CLIP, Metric, of_family, of_table
 
 FORMAT = "egox-evaluation/1"
 LIBRARIES = ("torch", "torchmetrics", "numpy")
 Rows = Sequence[Mapping[str, Any]]
-PAPER = ("psnr", "ssim", "lpips", "clip_i", "location_error", "iou", "contour_accuracy", FVD_LABEL,
-         "temporal_flickering", "motion_smoothness", "dynamic_degree")
-ROW_COLUMNS = ("psnr", "ssim", "psnr_inside", "psnr_outside", "coverage", "location_error", "iou", "missing_masks",
-               "temporal_flickering", "retrieval_rank")
 
 
 def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str, Any], weights: Mapping[str, str],
@@ -34,7 +29,7 @@ def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str,
     """
     methods = list(rows[0]["metrics"]) if rows else []
     take_of = {row["clip"]: row["take"] for row in rows}
-    columns = {m: {k.key: _column(rows, m, k.key) for k in METRICS} for m in methods}
+    columns = {m: {k.key: _column(rows, m, k.key) for k in PER_CLIP} for m in methods}
     means = {m: _known({k: bootstrap_mean(*_values(column, take_of), samples=samples, seed=seed)
                         for k, column in columns[m].items()}) for m in methods}
     paired = {}
@@ -71,7 +66,7 @@ def compare_rows(rows: Rows, others: Rows, *, samples: int, seed: int) -> tuple[
     take_of = {row["clip"]: row["take"] for row in same}
     theirs = [before[row["clip"]] for row in same]
     differences = _known({k.key: paired_difference(_column(same, GENERATED, k.key), _column(theirs, GENERATED, k.key),
-                                                   take_of, samples=samples, seed=seed) for k in METRICS})
+                                                   take_of, samples=samples, seed=seed) for k in PER_CLIP})
     return differences, len(same)
 
 
@@ -95,18 +90,18 @@ def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
 
 
 def _not_computed(means: Mapping[str, Any], fvd: Mapping[str, float] | None) -> dict[str, str]:
-    missing = {m.label: f"needs {m.needs}" for m in METRICS if m.needs and m.key not in means}
-    return missing if fvd else {**missing, FVD_LABEL: f"needs {FVD_NEEDS}"}
+    computed = {*means, *(["fvd"] if fvd else [])}
+    return {m.label: f"needs {m.needs}" for m in METRICS if m.needs and m.key not in computed}
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            versions[name] = "unknown"
+    return versions
 
 
 def markdown_report(report: Mapping[str, Any]) -> str:
@@ -119,7 +114,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         for title, families in (("Inside and outside the prior's coverage", ("prior",)), ("Over time", ("time",)),
                                 ("Retrieval", ("retrieval",))):
             lines += [f"## {title}", "", *_means_table(means, of_family(*families)), ""]
-        objects = [m for m in of_family("object") if m.key not in PAPER and m.key in means[GENERATED]]
+        objects = [m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]]
         if objects:
             lines += ["## Objects", "", f"Matching: {report['object_matching']}.", "",
                       *_means_table(means, objects), ""]
@@ -128,41 +123,40 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         if "compared_with" in report:
             other = report["compared_with"]
             lines += [f"## Against {other['name']}", "", f"{other['clips']} clips in common, this run minus that one.",
-                      "", *_means_table({"difference": other["differences"]}, METRICS, by_row=True), ""]
+                      "", *_differences_table(other["differences"]), ""]
         lines += ["## Clips", "", *_row_table(report["rows"]), ""]
     if report["errors"]:
         lines += ["## Not evaluated", "", *(f"- `{clip}`: {why}" for clip, why in report["errors"].items()), ""]
     lines += ["## Not computed", "", *(f"- {name}: {why}" for name, why in report["not_computed"].items()), "",
-              "## What the columns mean", "", *(f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning),
-              f"- {FVD_LABEL}: {FVD_MEANING}", "",
+              "## What the columns mean", "", *(f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning), "",
               f"Coverage taken from: {', '.join(report['coverage_from']) or '–'}. Versions: "
               + ", ".join(f"{k} {v}" for k, v in report["versions"].items()) + ".", ""]
     return "\n".join(lines)
 
 
 def _paper_table(means: Mapping[str, Any], fvd: Mapping[str, float]) -> list[str]:
-    headings = [f"{FVD_LABEL} ↓" if name == FVD_LABEL else metric(name).heading for name in PAPER]
-    distances = {method: f"{value:.1f}" for method, value in fvd.items()}
-    body = [[method, *(distances.get(method, "–") if name == FVD_LABEL else _interval(values.get(name), metric(name))
-                       for name in PAPER)] for method, values in means.items()]
-    return _table(["", *headings], body)
+    columns = of_table("paper")
+    return _table(["", *(m.heading for m in columns)],
+                  [[method, *(_number(fvd.get(method), m) if m.key == "fvd" else _interval(values.get(m.key), m)
+                              for m in columns)] for method, values in means.items()])
 
 
-def _means_table(means: Mapping[str, Any], columns: Sequence[Metric], by_row: bool = False) -> list[str]:
-    if by_row:
-        (name, values), = means.items()
-        return _table(["", name], [[m.heading, _interval(values[m.key], m)] for m in columns if m.key in values])
+def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[str]:
     return _table(["", *(m.heading for m in columns)],
                   [[method, *(_interval(values.get(m.key), m) for m in columns)] for method, values in means.items()])
 
 
+def _differences_table(differences: Mapping[str, Any]) -> list[str]:
+    return _table(["", "difference"],
+                  [[m.heading, _interval(differences[m.key], m)] for m in PER_CLIP if m.key in differences])
+
+
 def _differing(paired: Mapping[str, Any]) -> list[Metric]:
-    wanted = ("psnr", "ssim", "lpips", "clip_i", "psnr_inside", "psnr_outside", "temporal_flickering", "retrieval_hit")
-    return [metric(k) for k in wanted if any(k in values for values in paired.values())]
+    return [m for m in of_table("paired") if any(m.key in values for values in paired.values())]
 
 
 def _row_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    columns = [metric(k) for k in ROW_COLUMNS if any(r["metrics"][GENERATED].get(k) is not None for r in rows)]
+    columns = [m for m in of_table("clips") if any(r["metrics"][GENERATED].get(m.key) is not None for r in rows)]
     return _table(["clip", "take", *(m.heading for m in columns)],
                   [[row["clip"], row["take"], *(_number(row["metrics"][GENERATED].get(m.key), m) for m in columns)]
                    for row in rows])

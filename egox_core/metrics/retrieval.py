@@ -12,8 +12,10 @@ TIMES, SIDE = 8, 16
 """A thumbnail: frames spread over the clip, pixels a side. Coarse on purpose, so that layout and colour decide."""
 
 
-def thumbnail(frames: Tensor) -> np.ndarray:
-    """[T, H, W, 3] float 0...1 -> [8, 16, 16, 3] uint8."""
+def thumbnail(
+    frames: Tensor,  # [T, H, W, 3] float 0...1
+) -> np.ndarray:  # [8, 16, 16, 3] uint8
+    """A few tiny frames of the whole clip."""
     picked = np.linspace(0, len(frames) - 1, TIMES).round().astype(int)
     small = [cv2.resize(frames[i].float().cpu().numpy(), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for i in picked]
     return (np.stack(small) * 255).round().clip(0, 255).astype(np.uint8)

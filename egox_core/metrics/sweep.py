@@ -24,7 +24,7 @@ class SweepPoint:
 
 
 def read_numbers(text: str, what: str) -> tuple[float, ...]:
-    """Numbers parted by commas, semicolons or spaces, each once, in their order.
+    """Numbers separated by commas, semicolons or spaces, each once, in their order.
 
     Raises:
         EgoXInputError: none, or something that is no finite number.
@@ -36,7 +36,7 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise EgoXInputError(what, got=repr(part), expected="numbers parted by commas",
+            raise EgoXInputError(what, got=repr(part), expected="numbers separated by commas",
                                  fix="write for instance 0, 1, 3")
         numbers.append(number)
     if not numbers:

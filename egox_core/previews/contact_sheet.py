@@ -24,7 +24,7 @@ class SheetRow:
     labels: Sequence[str] = ()
 
 
-def contact_sheet(
+def make_contact_sheet(
     rows: Sequence[SheetRow],
     height: int = 0,  # px of every picture; 0: each row as high as its last one
     gap: int = 0,  # px right of and below each picture

@@ -1,8 +1,7 @@
-"""Depth as a picture in colour: near is warm, far is cold, invalid is black.
+"""Maps as pictures: depth through the one colour map of all pictures of numbers, with its legend, and coverage.
 
-The one colour map of all pictures of numbers, and what a legend needs to say about it.
-
-Where a prior shows something: the uncovered part tinted, so that black scene and empty picture can be told apart.
+Near is warm, far is cold, invalid is black. Where a prior shows nothing it is tinted, so that a black scene and an
+empty picture can be told apart.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ def colour_table() -> np.ndarray:  # [256, 3] float32 0...1, RGB
 def colour_stops(count: int = STOPS) -> list[str]:
     """The map as so many evenly spaced CSS colours, from low to high."""
     table = colour_table()
-    chosen = np.linspace(0, len(table) - 1, count).round().astype(int)
-    return ["#{:02x}{:02x}{:02x}".format(*(round(255 * float(c)) for c in table[i])) for i in chosen]
+    entries = np.linspace(0, len(table) - 1, count).round().astype(int)
+    return ["#{:02x}{:02x}{:02x}".format(*(round(255 * float(c)) for c in table[i])) for i in entries]
 
 
 def round_values(low: float, high: float, most: int = 6) -> list[float]:
@@ -49,14 +48,14 @@ def round_values(low: float, high: float, most: int = 6) -> list[float]:
     low, high = min(low, high), max(low, high)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for multiples in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-        found = [m * 10.0**e for e in decades for m in multiples if low <= m * 10.0**e <= high]
-        if len(found) >= 4:
+        values = [m * 10.0**e for e in decades for m in multiples if low <= m * 10.0**e <= high]
+        if len(values) >= 4:
             break
-    if len(found) < 2:
+    if len(values) < 2:
         return [low, high]
-    while len(found) > most:
-        found = found[::2]
-    return found
+    while len(values) > most:
+        values = values[::2]
+    return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

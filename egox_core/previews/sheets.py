@@ -40,7 +40,7 @@ class Sheets:
     rows: int  # of a full sheet; the last one may have fewer
 
     def layout(self) -> dict[str, int]:
-        """What the page has to know beside the files."""
+        """How the frames lie in the files, for the page."""
         return {"count": self.count, "step": self.step, "width": self.width, "height": self.height,
                 "columns": self.columns, "rows": self.rows}
 
@@ -61,25 +61,25 @@ def make_sheets(
     if frames.ndim != 4 or frames.shape[-1] < 3 or 0 in frames.shape:
         raise EgoXInputError("frames to preview", got=f"shape {tuple(frames.shape)}", expected="[T, H, W, 3]",
                              fix="connect pictures")
-    chosen = range(0, len(frames), step)
+    shown = range(0, len(frames), step)
     scale = min(1.0, max_side / max(frames.shape[1:3]))
     height, width = (max(1, round(side * scale)) for side in frames.shape[1:3])
-    per_sheet = max(1, min(len(chosen), SHEET_PIXELS // (width * height)))
+    per_sheet = max(1, min(len(shown), SHEET_PIXELS // (width * height)))
     columns = math.ceil(math.sqrt(per_sheet * height / width))  # a sheet of about square shape
     columns = min(columns, per_sheet)
-    rows = per_sheet // columns if len(chosen) > per_sheet else math.ceil(per_sheet / columns)
+    rows = per_sheet // columns if len(shown) > per_sheet else math.ceil(per_sheet / columns)
     per_sheet = columns * rows
     files = []
-    for first in range(0, len(chosen), per_sheet):
-        part = chosen[first:first + per_sheet]
+    for first in range(0, len(shown), per_sheet):
+        part = shown[first:first + per_sheet]
         sheet = np.zeros((math.ceil(len(part) / columns) * height, columns * width, 3), np.uint8)
         for place, index in enumerate(part):
             row, column = divmod(place, columns)
             sheet[row * height:(row + 1) * height, column * width:(column + 1) * width] = _picture(frames[index], width,
                                                                                                   height)
-            progress(first + place + 1, len(chosen), "preview")
+            progress(first + place + 1, len(shown), "preview")
         files.append(encode_jpeg(sheet, quality))
-    return Sheets(files=tuple(files), count=len(chosen), step=step, width=width, height=height, columns=columns,
+    return Sheets(files=tuple(files), count=len(shown), step=step, width=width, height=height, columns=columns,
                   rows=rows)
 
 

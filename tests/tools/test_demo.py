@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from egox_core import file_names, sizes
-from egox_core.previews.contact_sheet import beside, contact_sheet
+from egox_core.previews.contact_sheet import beside, make_contact_sheet
 from egox_core.video.writer import write_video
 from tools.setup import demo
 from tools.setup.api_client import Outcome
@@ -242,5 +242,5 @@ def test_shapes_beside_each_other() -> None:
     clips = {"a": np.zeros((3, 40, 60, 3), np.uint8), "b": np.ones((2, 20, 20, 3), np.uint8)}
     joined = beside([clip[0] for clip in clips.values()], 40)
     assert joined.shape == (40, 100, 3) and joined[20, 80, 0] == 1
-    sheet = contact_sheet(rows_of(clips, most=5), 224)
+    sheet = make_contact_sheet(rows_of(clips, most=5), 224)
     assert sheet.shape == (16 + 2 * 224, 336 + 224, 3), "names once, then every moment that both have"

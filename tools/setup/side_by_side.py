@@ -13,7 +13,7 @@ import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.metrics.image import region_psnr, squared_error
-from egox_core.previews.contact_sheet import SheetRow, beside, contact_sheet, spread, write_png
+from egox_core.previews.contact_sheet import SheetRow, beside, make_contact_sheet, spread, write_png
 from egox_core.video.reader import decode_frames, probe_video, resize_picture
 from egox_core.video.writer import write_video
 
@@ -81,7 +81,7 @@ def join(args: argparse.Namespace) -> None:
             print(f"The ego video against the truth: PSNR {psnr(ego, truth):.2f} dB", flush=True)
     joined = (torch.from_numpy(beside(pictures, ego.shape[1])) for pictures in zip(*clips.values(), strict=False))
     write_video(args.out / "side_by_side.mp4", joined, probe_video(args.ego).fps)
-    write_png(args.out / "contact_sheet.png", contact_sheet(rows_of(clips), SHEET_HEIGHT))
+    write_png(args.out / "contact_sheet.png", make_contact_sheet(rows_of(clips), SHEET_HEIGHT))
 
 
 if __name__ == "__main__":

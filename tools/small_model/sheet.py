@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from egox_core.metrics.objects import colour_hits
-from egox_core.previews.contact_sheet import SheetRow, contact_sheet, spread, write_png
+from egox_core.previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from tools.small_model.held_out import HeldOutClip
 from tools.small_model.scores import as_float
 
@@ -43,7 +43,7 @@ def write_sheet(file: Path, clips: Sequence[HeldOutClip], videos: Mapping[str, S
             if judged is not None:
                 pictures.append(_objects(clip, hits[:, frame], frame))
             rows.append(SheetRow(pictures=pictures, labels=() if rows else names))
-    write_png(file, contact_sheet(rows, clips[0].truth.shape[1] * zoom, gap=GAP_PX))
+    write_png(file, make_contact_sheet(rows, clips[0].truth.shape[1] * zoom, gap=GAP_PX))
 
 
 def _objects(clip: HeldOutClip, hits: np.ndarray, frame: int) -> np.ndarray:

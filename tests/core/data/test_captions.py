@@ -142,7 +142,7 @@ def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, 
     records = sorted(read_manifest(outcome.manifest), key=lambda r: r.take)
     assert [r.caption for r in records] == ["model", "source"]
     assert SEEN[EGO_QUESTION] in read_clip(tmp_path / "set", records[0]).take.prompt
-    assert prepare(silent_takes, tmp_path / "set", options, fractions={}).made == 0
+    assert prepare(silent_takes, tmp_path / "set", options, fractions={}).new == 0
     noise = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=untaught)
     outcome = prepare(silent_takes, tmp_path / "noise", noise, fractions={})
     assert (outcome.clips, outcome.skipped) == (1, 1)

@@ -125,7 +125,7 @@ def test_the_raw_take_is_prepared_with_all_its_cameras(shared_dir, tmp_path):
     assert clip.exo.shape == (5, 64, 112, 3) and clip.prior.shape == clip.ego.shape == (5, 64, 64, 3)
     sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
     assert sheet is not None and sheet.shape[0] == 8 * (112 + 16)
-    assert prepare(raw_folder(shared_dir), tmp_path, RAW, fractions={}).made == 0
+    assert prepare(raw_folder(shared_dir), tmp_path, RAW, fractions={}).new == 0
 
 
 def test_undistortion_makes_straight_lines_straight(shared_dir):
@@ -286,14 +286,14 @@ def test_sources_that_are_none(tmp_path):
 
 
 def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_path):
-    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).made == 4
+    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 4
     before = hashes(tmp_path)
     victim = next((tmp_path / "clips").glob("*/exo.mp4"))
     victim.unlink()
-    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).made == 1
+    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 1
     assert hashes(tmp_path) == before
     other = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, prior="clean")
-    assert prepare(synthetic_takes, tmp_path, other, fractions={}).made == 4
+    assert prepare(synthetic_takes, tmp_path, other, fractions={}).new == 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")

@@ -64,14 +64,14 @@ def test_smoothness_is_one_for_even_motion_and_less_for_jerks():
 def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
     import sys
 
-    from egox_core.metrics.temporal import NETWORK, _amt_module
+    from egox_core.metrics.temporal import AMT_NETWORK, _amt_module
     try:
         module = _amt_module()
     except EgoXInputError as error:
         pytest.skip(str(error))
     assert "vbench" not in sys.modules  # the shell is gone again
     torch.manual_seed(0)
-    state = {k: v.clone().contiguous() for k, v in module.Model(**NETWORK).state_dict().items()}
+    state = {k: v.clone().contiguous() for k, v in module.Model(**AMT_NETWORK).state_dict().items()}
     save_file(state, tmp_path / "amt.safetensors")
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     video = torch.rand(3, 128, 136, 3, generator=torch.Generator().manual_seed(1))
