@@ -24,7 +24,7 @@ from tools.small_model.ablation_rows import (  # noqa: E402
     POSE_DEG,
     POSE_M,
     rows_of,  # noqa: E402
-    told_of_trust,
+    with_depth_trust,
 )
 from tools.small_model.contract import FULL, SampleSettings  # noqa: E402
 from tools.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
@@ -92,7 +92,7 @@ def test_a_disturbance_is_what_it_says_and_always_the_same(clips) -> None:
     centres = [torch.stack([camera_centre(p) for p in w2c]) for w2c in (turned, moved, clip.trajectory.w2c)]
     assert torch.allclose(centres[0], centres[2]) and torch.equal(moved[:, :, :3], clip.trajectory.w2c[:, :, :3])
     assert torch.allclose((centres[1] - centres[2]).norm(dim=1), torch.full((5,), POSE_M, dtype=torch.float64))
-    trusted = told_of_trust(clip)
+    trusted = with_depth_trust(clip)
     assert trusted.depth.trust.min() < 0.5 and torch.equal(trusted.prior, clip.prior)
 
 
@@ -137,7 +137,7 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
         assert video.shape == (1, 5, 32, 32, 3) and video.dtype == np.uint8
         assert all(name == other or not np.array_equal(video, twin) for other, twin in made.items()), name
     trusting = replace(SETTINGS, soft_trust=True)
-    assert not np.array_equal(made[""], sampler.generate([told_of_trust(clips[0])], trusting))
+    assert not np.array_equal(made[""], sampler.generate([with_depth_trust(clips[0])], trusting))
     assert sampler.conditioning_of(replace(SETTINGS, lora="no_clean_latent")).exo_clean is False
     assert sampler.conditioning_of(replace(SETTINGS, lora="no_prior")).prior == "none"
     assert sampler.conditioning_of(replace(SETTINGS, lora="no_gga")).gga_mode == "off"

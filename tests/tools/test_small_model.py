@@ -19,7 +19,7 @@ from egox_core.synthetic import make_take
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
 from egox_core.wan.vae import VaeEncoder
 from tools.small_model.clips import ClipPool, clip_spec, draw_clip, make_clips, read_shard, shard_files
-from tools.small_model.files import WorkFiles
+from tools.small_model.files import WorkFiles, write_card
 from tools.small_model.settings import (
     FIRST_SEED,
     MOST_CLIPS,
@@ -35,7 +35,6 @@ pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
 from tools.small_model import latents, stages, transformer  # noqa: E402
-from tools.small_model.card import write_card  # noqa: E402
 from tools.small_model.vae_model import (  # noqa: E402
     COLOUR_AXES,
     COLOUR_CARE,

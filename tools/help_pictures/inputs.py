@@ -29,26 +29,26 @@ def load_exo_video(room: Room) -> np.ndarray:
     camera = replace(rescale(own, *PHONE), fx=330.0, fy=330.0)
     source = as_bytes(room.seen_from(room.take.depth.exo_w2c, camera).rgb)
     info = replace(room.take.video, width=PHONE[0], height=PHONE[1])
-    made = {}
+    framed = {}
     marked = source.copy()
     for resize in ("crop", "pad"):
         selection = select_frames(info, frame_count=49, resize=resize, width=REFERENCE_EXO_SIZE[0],
                                   height=REFERENCE_SIZE)
         rectangle = source_rectangle(selection)
-        made[resize] = fit_picture(source, rectangle, selection.size)
+        framed[resize] = fit_picture(source, rectangle, selection.size)
         if resize == "crop":
             left, top, width, height = rectangle
             cv2.rectangle(marked, (left + 1, top + 1), (left + width - 2, top + height - 2), (255, 190, 60), 2)
     frames = [(f"frame {int(n)}", room.exo[place]) for place, n in enumerate(room.take.frames.source_indices)][::6]
-    return sheet([("the source video (4:3)", marked)], [("crop", made["crop"]), ("pad", made["pad"])], frames)
+    return sheet([("the source video (4:3)", marked)], [("crop", framed["crop"]), ("pad", framed["pad"])], frames)
 
 
 def undistort_exo(room: Room) -> np.ndarray:
     """A fisheye's picture, and the two pinhole cameras that the node can make of it."""
     rgb = room.seen_from(room.take.depth.exo_w2c, ACTION_CAMERA).rgb
-    made = {keep: undistort(rgb[None], ACTION_CAMERA, undistorted_camera(ACTION_CAMERA, keep))[0][0]
-            for keep in ("inside", "all")}
-    return sheet([("fisheye, as filmed", rgb)], [("keep: inside", made["inside"]), ("keep: all", made["all"])])
+    views = {keep: undistort(rgb[None], ACTION_CAMERA, undistorted_camera(ACTION_CAMERA, keep))[0][0]
+             for keep in ("inside", "all")}
+    return sheet([("fisheye, as filmed", rgb)], [("keep: inside", views["inside"]), ("keep: all", views["all"])])
 
 
 def rank_exo_cameras_(room: Room) -> np.ndarray:

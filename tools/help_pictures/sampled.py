@@ -100,8 +100,8 @@ def attention_capture(model: SmallModel) -> np.ndarray:
         row = []
         for block in blocks:
             record = records[step, block]
-            found = heats(record, attention_rows(record, [ego_query(record, *PIXEL, NOW)]), 0, [NOW // 4])
-            heat = next(heat for heat in found if heat.name == "guided")
+            maps = heats(record, attention_rows(record, [ego_query(record, *PIXEL, NOW)]), 0, [NOW // 4])
+            heat = next(heat for heat in maps if heat.name == "guided")
             row.append((f"step {step}, block {block}", heat_picture(exo, replace(heat, high=_warmest(heat)))))
         rows.append(row)
     return sheet([("the ego pixel", marked(model.ego()[NOW], PIXEL)), ("exo frame", exo)], *rows)

@@ -1,4 +1,4 @@
-"""Pictures of the nodes about the point cloud, and of those about the path through it."""
+"""Pictures of the nodes from depth over the point cloud to the path through it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.depth.align import align_depth
+from egox_core.depth.report import AlignOptions
+from egox_core.previews.maps import depth_preview, depth_scale
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.points import join
@@ -15,10 +18,14 @@ from egox_core.trajectory.poses import camera_centre
 from egox_core.types import PointSet
 
 from .outside import EGO_INK, EXO_INK, Outlook
-from .room import NOW, Room
-from .sheet import sheet
+from .room import FRAMES, NOW, Room
+from .sheet import curves, sheet
 
 WIDE = (520, 306)
+FLICKER = 0.12
+"""How far the scale of the metric depth is off, frame by frame: about what single-picture models do on such rooms."""
+VIDEO_ALPHA, VIDEO_BETA = 2.2, 0.05
+"""What of the video depth is unknown: 1 / D = alpha / D_video + beta."""
 
 
 def aside(room: Room, turn_deg: float = 48.0, higher_m: float = 0.8, away: float = 1.35) -> Outlook:
@@ -36,6 +43,32 @@ def above(room: Room, size: tuple[int, int] = WIDE, height_m: float = 5.2) -> Ou
     upward = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), along)
     return Outlook.at(middle * torch.tensor([1.0, 1.0, 0.0]) + torch.tensor([0.0, 0.0, height_m]),
                       middle * torch.tensor([1.0, 1.0, 0.0]), size, up=upward, view_deg=52.0)
+
+
+def depth_align(room: Room) -> np.ndarray:
+    """A metric depth that flickers and a steady one without scale; together, and how far each frame's scale is off."""
+    true = room.take.depth
+    generator = torch.Generator().manual_seed(7)
+    scale = 1 + FLICKER * (2 * torch.rand(FRAMES, 1, 1, generator=generator) - 1)
+    metric = replace(true, depth_m=true.depth_m * scale)
+    video = replace(true, kind="relative z", depth_m=VIDEO_ALPHA / (1 / true.depth_m - VIDEO_BETA).clamp_min(1e-3))
+    moves = torch.stack([room.scene.moving.mask(t) for t in range(FRAMES)])
+    aligned, _ = align_depth(metric, video, moves, options=AlignOptions(momentum=0.9))
+    colours = depth_scale(true.depth_m)
+
+    def shown(depth_m: torch.Tensor) -> torch.Tensor:
+        return depth_preview(depth_m[None], colours)[0]
+
+    off = {name: (100 * ((depth_m / true.depth_m).nanmedian(dim=2).values.nanmedian(dim=1).values - 1)).tolist()
+           for name, depth_m in (("metric depth", metric.depth_m), ("aligned", aligned.depth_m))}
+    low, high = (int(n) for n in (scale.flatten().argmin(), scale.flatten().argmax()))
+    return sheet(
+        [("exo frame", room.exo[NOW]),
+         ("what moves: left out", room.exo[NOW] * torch.where(moves[NOW], 1.0, 0.25)[..., None])],
+        [("in: metric, a frame", shown(metric.depth_m[low])), ("another: flickers", shown(metric.depth_m[high]))],
+        [("in: video, no scale", depth_preview(video.depth_m[NOW:NOW + 1])[0]),
+         ("out: steady metres", shown(aligned.depth_m[NOW]))],
+        [("", curves(off, "scale, % off, over the frames", (-15, 0, 15)))])
 
 
 def points_now(room: Room) -> PointSet:

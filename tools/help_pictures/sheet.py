@@ -1,8 +1,6 @@
-"""Rows of named pictures as one, and its file. Made for a help panel, which shows them about half as wide.
+"""A help page's picture: rows of named pictures as one, a mark in a picture, a small plot, and the file of it all.
 
-A cross in a picture.
-
-A small plot with names large enough for a help panel.
+Made for a help panel, which shows it about half as wide.
 """
 
 from __future__ import annotations

@@ -43,25 +43,25 @@ _LISTEN = """() => {
 }"""
 
 _PROBLEMS = """(saved) => {
-  const found = [];
+  const faults = [];
   for (const node of app.graph.nodes) {
-    if (!(node.type in LiteGraph.registered_node_types)) found.push(`node ${node.id}: no node type ${node.type}`);
-    if (node.has_errors) found.push(`node ${node.id} (${node.type}) is marked as faulty`);
+    if (!(node.type in LiteGraph.registered_node_types)) faults.push(`node ${node.id}: no node type ${node.type}`);
+    if (node.has_errors) faults.push(`node ${node.id} (${node.type}) is marked as faulty`);
   }
   const links = [...app.graph.links.values()];
   if (app.graph.nodes.length !== saved.nodes.length)
-    found.push(`${app.graph.nodes.length} nodes on the canvas, ${saved.nodes.length} in the file`);
+    faults.push(`${app.graph.nodes.length} nodes on the canvas, ${saved.nodes.length} in the file`);
   if (links.length !== saved.links.length)
-    found.push(`${links.length} links on the canvas, ${saved.links.length} in the file`);
+    faults.push(`${links.length} links on the canvas, ${saved.links.length} in the file`);
   for (const link of links) {
     const from = app.graph.getNodeById(link.origin_id)?.outputs?.[link.origin_slot];
     const to = app.graph.getNodeById(link.target_id)?.inputs?.[link.target_slot];
     if (!from || !to || to.link !== link.id || !from.links?.includes(link.id))
-      found.push(`link ${link.id} is loose`);
+      faults.push(`link ${link.id} is loose`);
     else if (!LiteGraph.isValidConnection(from.type, to.type))
-      found.push(`link ${link.id}: ${from.type} into ${to.type}`);
+      faults.push(`link ${link.id}: ${from.type} into ${to.type}`);
   }
-  return found;
+  return faults;
 }"""
 
 _BOUNDS = """() => {
@@ -235,15 +235,15 @@ class ComfyPage:
         """Wait until a node of a type has given its result to the page; that result."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            found = self.page.evaluate("""(kind) => {
+            output = self.page.evaluate("""(kind) => {
               for (const { kind: what, data } of window.egoxSeen) {
                 if (what !== 'executed') continue;
                 if (app.graph.getNodeById(Number(data.node))?.type === kind) return data.output;
               }
               return null;
             }""", kind)
-            if found is not None:
-                return found
+            if output is not None:
+                return output
             self.page.wait_for_timeout(200)
         raise PageError(f"{kind} gave the page no result within {timeout:.0f} s")
 
@@ -274,11 +274,11 @@ class ComfyPage:
 
     def node_bounds(self, kind: str) -> tuple[float, float, float, float]:
         """(x, y, width, height) of the one node of a type, in the graph's own units, title included."""
-        found = self.page.evaluate("(kind) => app.graph.nodes.filter((n) => n.type === kind)"
+        nodes = self.page.evaluate("(kind) => app.graph.nodes.filter((n) => n.type === kind)"
                                    ".map((n) => [...(n.boundingRect ?? n.getBounding())])", kind)
-        if len(found) != 1:
-            raise PageError(f"{len(found)} nodes of type {kind}")
-        return tuple(found[0])
+        if len(nodes) != 1:
+            raise PageError(f"{len(nodes)} nodes of type {kind}")
+        return tuple(nodes[0])
 
     def on_page(self, bounds: tuple[float, float, float, float], margin: float = 12.0) -> dict[str, float]:
         """A part of the graph as a rectangle of the page, for a picture of it alone."""

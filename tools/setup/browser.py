@@ -39,9 +39,9 @@ def find_browser() -> Path | None:
     if named:
         return Path(named) if Path(named).is_file() else None
     for name in NAMES:
-        found = shutil.which(name)
-        if found:
-            return Path(found)
+        path = shutil.which(name)
+        if path:
+            return Path(path)
     return next((Path(place) for place in PLACES if Path(place).is_file()), None)
 
 
@@ -62,8 +62,8 @@ def may_install() -> bool:
 
 def prepare_browser(log: Path, say: Callable[[str], None] = print) -> Path | None:
     """The browser, installed by apt where that may be; None (and said why) where the browser tests will be skipped."""
-    found = find_browser()
-    if found is None and not os.environ.get(VARIABLE) and may_install():
+    browser = find_browser()
+    if browser is None and not os.environ.get(VARIABLE) and may_install():
         say(f"Installing chromium by apt (details in {log})")
         log.parent.mkdir(parents=True, exist_ok=True)
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -72,7 +72,7 @@ def prepare_browser(log: Path, say: Callable[[str], None] = print) -> Path | Non
                             ["apt-get", "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
                 subprocess.run(command, env=quiet, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                check=False)  # what counts is whether there is a browser afterwards
-        found = find_browser()
-    if found is None:
+        browser = find_browser()
+    if browser is None:
         say(f"No browser: the tests in tests/browser are skipped. To run them, {install_advice()}.")
-    return found
+    return browser

@@ -31,9 +31,9 @@ MODULES = {"prior": ("egox_core.cli.prior", "render the ego prior of a take, wit
 """Sub-commands that are modules run inside the environment."""
 
 MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts", "help": "tools.help_pictures",
-          "sample": "tools.sample", "standins": "tools.rigs.standins"}
+          "sample": "tools.sample", "standins": "tools.rigs.standins", "brand": "tools.brand"}
 """What ``run.py make`` makes anew: the shipped workflows, the texts from the nodes' schemas (English locale and help
-pages), the help pages' pictures, the sample takes, the stand-in weights."""
+pages), the help pages' pictures, the sample takes, the stand-in weights, icon and banner."""
 
 OF_THE_HOST = ["tests/host", "tests/nodes"]
 """What another release of the host can break."""
@@ -153,11 +153,11 @@ def run_tests(layout: Layout, rest: list[str]) -> int:
     in_browser = ours.browser or (ours.frontend is not None and ours.host is None)
     if in_browser:
         rest = rest if any("tests/browser" in argument for argument in rest) else [*rest, "tests/browser"]
-    found = prepare_browser(layout.logs / "apt.log")
-    if found is None and in_browser:
+    browser = prepare_browser(layout.logs / "apt.log")
+    if browser is None and in_browser:
         raise SetupError(f"The tests in a browser need one: {install_advice()}.")
     if other:
-        return _test_other(environment, rest, in_browser=in_browser, browser=found is not None)
+        return _test_other(environment, rest, in_browser=in_browser, browser=browser is not None)
     print("ruff check", flush=True)
     code = environment.run(["-m", "ruff", "check", "."])
     if code:

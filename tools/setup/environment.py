@@ -197,8 +197,8 @@ def dev_requirements(layout: Layout) -> list[str]:
 def extra_requirements(layout: Layout, name: str) -> list[str]:
     """An extra of pyproject.toml. Read by a pattern, since Python 3.10 has no TOML reader."""
     text = (layout.repo / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
-    return re.findall(r"\"([^\"]+)\"", found.group(1)) if found else []
+    match = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
+    return re.findall(r"\"([^\"]+)\"", match.group(1)) if match else []
 
 
 def wanted_of_host(layout: Layout) -> list[str]:

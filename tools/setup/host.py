@@ -82,11 +82,11 @@ def read_version(root: Path) -> tuple[int, ...]:
         text = (root / "comfyui_version.py").read_text(encoding="utf-8")
     except OSError:
         text = ""
-    found = re.search(r"__version__\s*=\s*[\"']v?(\d+(?:\.\d+)*)", text)
-    if not found:
+    match = re.search(r"__version__\s*=\s*[\"']v?(\d+(?:\.\d+)*)", text)
+    if not match:
         raise SetupError(f"The ComfyUI in {root} does not say its version: it is too old. "
                          f"EgoX needs {_text(MINIMUM_VERSION)} or newer; update it.")
-    return tuple(int(part) for part in found.group(1).split("."))
+    return tuple(int(part) for part in match.group(1).split("."))
 
 
 def check_version(host: Host) -> Host:

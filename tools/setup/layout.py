@@ -1,7 +1,4 @@
-"""Where everything that run.py makes lies: below the repository, all of it ignored by git.
-
-The error that run.py shows as plain text, without a traceback.
-"""
+"""Where everything that run.py makes lies (below the repository, all of it ignored by git), and run.py's own error."""
 
 from __future__ import annotations
 
@@ -54,4 +51,4 @@ class Layout:
 
 
 class SetupError(RuntimeError):
-    """Something outside this code is not as needed; the message says what, and what to do."""
+    """Something outside this code is not as needed; the message says what, and what to do. No traceback is shown."""

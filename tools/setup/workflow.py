@@ -78,9 +78,9 @@ def _read(values: Iterator[Any], specs: Iterator[tuple[str, Any]], prefix: str, 
         if value is not None:
             result[full_name] = _wrap(value)
         if spec_kind(spec) == "COMFY_DYNAMICCOMBO_V3":
-            chosen = next((option for option in spec_options(spec).get("options", []) if option["key"] == value), None)
-            if chosen is not None:
-                _read(values, input_specs({"input": chosen["inputs"]}), full_name + ".", node, result)
+            branch = next((option for option in spec_options(spec).get("options", []) if option["key"] == value), None)
+            if branch is not None:
+                _read(values, input_specs({"input": branch["inputs"]}), full_name + ".", node, result)
         for _ in range(control_count(name, spec)):
             next(values, None)
 

@@ -18,8 +18,7 @@ from tools.setup.environment import Environment
 from tools.setup.host import find_host
 from tools.setup.layout import Layout, SetupError
 
-from .card import write_card
-from .files import WorkFiles
+from .files import WorkFiles, write_card
 from .settings import DemoTraining
 from .stages import STAGES, StageContext, work_folder
 

@@ -1,8 +1,7 @@
-"""The rows of the ablation as data: what each is sampled with, and what it is a row of.
+"""The rows of the ablation as data: what each is sampled with, and what disturbs its clips.
 
-What goes wrong before the model sees it: depth, poses, trust; each makes prior and geometry from what is then left.
-
-Everything is drawn from the clip's own name, so that the same clip is disturbed alike in every row and every run.
+A disturbance is what goes wrong before the model sees a clip (depth, poses); prior and geometry are made from what is
+left. Everything is drawn from the clip's own name, so that the same clip is disturbed alike in every row and every run.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def turn(axis: Tensor, degrees: float) -> Tensor:
     return torch.linalg.matrix_exp(cross * float(np.radians(degrees)))
 
 
-def told_of_trust(clip: HeldOutClip) -> HeldOutClip:
+def with_depth_trust(clip: HeldOutClip) -> HeldOutClip:
     """The clip with the trust map of its depth as it is; the prior stays."""
     return replace(clip, depth=with_trust(clip.depth))
 
@@ -118,12 +117,12 @@ class Row:
 
 def rows_of(loras: Sequence[str], settings: SampleSettings, groups: Sequence[str] = GROUPS) -> list[Row]:
     """All rows that these LoRAs allow, the full model first."""
-    made = [Row(name=FULL, group="parts", settings=settings)]
+    rows = [Row(name=FULL, group="parts", settings=settings)]
     makers = {"parts": lambda: _parts(loras, settings), "attention": lambda: _attention(settings),
               "strength": lambda: _strength(settings), "robustness": lambda: _robustness(settings)}
     for group in groups:
-        made += makers[group]()
-    return made
+        rows += makers[group]()
+    return rows
 
 
 def _parts(loras: Sequence[str], settings: SampleSettings) -> list[Row]:
@@ -163,7 +162,7 @@ def _robustness(settings: SampleSettings) -> list[Row]:
         if not name:
             continue
         rows.append(Row(name=name, group="robustness", settings=settings, disturbance=name))
-        if not name.startswith("pose"):  # trust is told of depth; a wrong pose leaves it as it is
+        if not name.startswith("pose"):  # trust follows from depth; a wrong pose leaves it as it is
             rows.append(Row(name=f"{name}, trust mask", group="robustness", settings=trusting, disturbance=name,
                             against=name))
     wrong = replace(settings, lambda_g=WRONG_LAMBDA)

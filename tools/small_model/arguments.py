@@ -75,8 +75,3 @@ def held_out_clips(args: argparse.Namespace, sampler: Sampler) -> list[HeldOutCl
         raise EgoXInputError("held-out takes", got="takes of several sizes or lengths", expected="one size",
                              fix="swapping exo and prior between takes needs equal ones")
     return clips
-
-
-def told(done: int, total: int, stage: str) -> None:
-    """Progress, a line each."""
-    print(f"[{done}/{total}] {stage}", flush=True)

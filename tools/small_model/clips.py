@@ -1,6 +1,4 @@
-"""Clips of synthetic takes, with ego prior and GGA directions, in shards on the disk.
-
-Random pieces of the training clips, from all shards that are there by now.
+"""Clips of synthetic takes (with ego prior and GGA directions) in shards on the disk, and random pieces to train on.
 """
 
 from __future__ import annotations
@@ -75,11 +73,11 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
     """
     if count > MOST_CLIPS[split]:
         raise ValueError(f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer")
-    told = {**asdict(settings)}
-    if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != _plain(told):
+    values = {**asdict(settings)}
+    if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != _plain(values):
         raise ValueError(f"{folder} holds clips of other settings; remove it, or work in another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SETTINGS_FILE, _plain(told))
+    write_json(folder / SETTINGS_FILE, _plain(values))
     shards = [(shard_file(folder, split, n), FIRST_SEED[split] + n * CLIPS_A_SHARD,
                min(CLIPS_A_SHARD, count - n * CLIPS_A_SHARD)) for n in range(-(-count // CLIPS_A_SHARD))]
     todo = [s for s in shards if not s[0].is_file()]
@@ -99,8 +97,8 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
 
 def read_shard(file: Path) -> list[DemoClip]:
     """The clips of one shard."""
-    with np.load(file) as held:
-        content = {name: torch.from_numpy(held[name]) for name in held.files}
+    with np.load(file) as archive:
+        content = {name: torch.from_numpy(archive[name]) for name in archive.files}
     grid = tuple(content["grid"].tolist())
     return [DemoClip(
         seed=int(content["seed"][i]), exo=content["exo"][i], ego=content["ego"][i], prior=content["prior"][i],

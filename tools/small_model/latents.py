@@ -82,24 +82,24 @@ class LatentMaker:
 
     def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
         """What the cache holds of each clip."""
-        chosen = VARIANTS[variant]
+        change = VARIANTS[variant]
         if self.fade_holes and not views:
             clips = [replace(clip, prior=faded(clip)) for clip in clips]
-        videos = {name: [_changed(getattr(c, name), c.seed + variant, chosen) for c in clips]
+        videos = {name: [_changed(getattr(c, name), c.seed + variant, change) for c in clips]
                   for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
         if views:
             videos |= {f"{name}_first": [first_frame_then_grey(v) for v in videos[name]] for name in ("exo", "ego")}
         latents = {name: self.encode(given) for name, given in videos.items()}
         out = []
         for i, clip in enumerate(clips):
-            held = {name: stored(found[i], DTYPE) for name, found in latents.items()}
-            held["text"] = stored(self.text, DTYPE)
+            tensors = {name: stored(latent[i], DTYPE) for name, latent in latents.items()}
+            tensors["text"] = stored(self.text, DTYPE)
             if not views:
-                geometry = mirrored(clip.geometry) if chosen.mirrored else clip.geometry
-                held |= {"grey": stored(self.grey, DTYPE), "query_dirs": stored(geometry.query_dirs, torch.float32),
+                geometry = mirrored(clip.geometry) if change.mirrored else clip.geometry
+                tensors |= {"grey": stored(self.grey, DTYPE), "query_dirs": stored(geometry.query_dirs, torch.float32),
                          "key_dirs": stored(geometry.key_dirs, torch.float32),
                          "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
-            out.append(held)
+            out.append(tensors)
         return out
 
 
@@ -120,27 +120,27 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
                              fix="draw them: python3 run.py train-demo --stage clips")
     jobs = [("train", file, variant) for variant in range(settings.variants) for file in files]
     jobs += [("validation", file, 0) for file in shard_files(clips, "validation")]
-    told = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
+    values = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:
-        told["holes"] = "fade" if maker.fade_holes else "background"
+        values["holes"] = "fade" if maker.fade_holes else "background"
     shards, entries = {}, []
     for number, (split, file, variant) in enumerate(jobs):
-        with np.load(file) as held:
-            seeds = held["seed"].tolist()
-        made_from = fingerprint({"version": VERSION, "models": maker.models, "settings": told, "seeds": seeds,
+        with np.load(file) as archive:
+            seeds = archive["seed"].tolist()
+        content_hash = fingerprint({"version": VERSION, "models": maker.models, "settings": values, "seeds": seeds,
                                  "variant": variant, "clips": repr(maker.clips)})
         name = f"{file.stem}-v{variant}.safetensors"  # so that clips drawn later leave these as they are
         names = [f"{seed:06d}v{variant}" for seed in seeds]
-        if shard_fingerprint(folder / name) != made_from:
+        if shard_fingerprint(folder / name) != content_hash:
             if not wanted():
                 return False
-            found = maker.tensors(read_shard(file), variant, settings.views)
-            write_shard(folder / name, {f"{clip}/{k}": t for clip, held in zip(names, found, strict=True)
-                                        for k, t in held.items()}, made_from)
-        shards[name] = made_from
+            clips = maker.tensors(read_shard(file), variant, settings.views)
+            write_shard(folder / name, {f"{clip}/{k}": t for clip, tensors in zip(names, clips, strict=True)
+                                        for k, t in tensors.items()}, content_hash)
+        shards[name] = content_hash
         entries += [CacheEntry(clip=clip, take=clip.split("v")[0], split=split, shard=name) for clip in names]
         tell(number + 1, len(jobs))
-    write_index(folder, CacheIndex(settings=told, models=maker.models, shards=shards, entries=tuple(entries)))
+    write_index(folder, CacheIndex(settings=values, models=maker.models, shards=shards, entries=tuple(entries)))
     return True
 
 

@@ -63,13 +63,13 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
     object frames judged (the object covers 2 % of the true frame and exo sees it), ``object_frames`` their number,
     ``objects_right`` the share of objects of which at least half of those frames are right.
     """
-    made, truth = as_float(video), as_float(clip.truth)
-    similar, error = ssim_map(made, truth), squared_error(made, truth)
-    hits = colour_hits(clip.judged, made, truth)
+    generated, truth = as_float(video), as_float(clip.truth)
+    similar, error = ssim_map(generated, truth), squared_error(generated, truth)
+    hits = colour_hits(clip.judged, generated, truth)
     known = hits[~np.isnan(hits)]
     by_object = [float(np.nanmean(row) >= 0.5) for row in hits if not np.isnan(row).all()]
     return {
-        "psnr": float(psnr(made, truth).mean()), "ssim": float(similar.mean()),
+        "psnr": float(psnr(generated, truth).mean()), "ssim": float(similar.mean()),
         "psnr_inside": region_psnr(error, clip.coverage), "psnr_outside": region_psnr(error, ~clip.coverage),
         "ssim_inside": float(similar[clip.coverage].mean()) if bool(clip.coverage.any()) else None,
         "ssim_outside": float(similar[~clip.coverage].mean()) if bool((~clip.coverage).any()) else None,
@@ -111,25 +111,25 @@ def mean_of(scores: Scores, metric: str) -> Estimate | None:
 
 def judge(bar: Bar, scores: Mapping[str, Scores]) -> dict[str, Any]:
     """A bar's figure with its interval, and whether it holds."""
-    told: dict[str, Any] = {"bar": bar.name, "metric": bar.metric, "against": bar.against, "least": bar.least}
-    found = None
+    facts: dict[str, Any] = {"bar": bar.name, "metric": bar.metric, "against": bar.against, "least": bar.least}
+    estimate = None
     if bar.against is None:
-        found = mean_of(scores[MODEL], bar.metric)
+        estimate = mean_of(scores[MODEL], bar.metric)
     elif bar.against in scores:
-        found = paired_difference(scores[MODEL][bar.metric], scores[bar.against][bar.metric],
+        estimate = paired_difference(scores[MODEL][bar.metric], scores[bar.against][bar.metric],
                                   {name: name for name in scores[MODEL][bar.metric]})
-    if found is None:
-        return {**told, "verdict": "not measured"}
-    return {**told, **found.as_dict(), "verdict": verdict(bar, found)}
+    if estimate is None:
+        return {**facts, "verdict": "not measured"}
+    return {**facts, **estimate.as_dict(), "verdict": verdict(bar, estimate)}
 
 
-def verdict(bar: Bar, found: Estimate) -> Verdict:
+def verdict(bar: Bar, estimate: Estimate) -> Verdict:
     """See :class:`Bar`; of a share (no ``against``) only the mean counts."""
     if bar.least is None:
         return "reported"
     if bar.against is None:
-        return "holds" if found.mean >= bar.least else "fails"
-    return "holds" if found.mean >= bar.least and found.low > min(bar.least, 0.0) else "fails"
+        return "holds" if estimate.mean >= bar.least else "fails"
+    return "holds" if estimate.mean >= bar.least and estimate.low > min(bar.least, 0.0) else "fails"
 
 
 def as_float(video: np.ndarray | Tensor) -> Tensor:

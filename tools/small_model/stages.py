@@ -64,16 +64,16 @@ def vae(context: StageContext) -> bool:
 def base(context: StageContext) -> bool:
     """Trains the base on single views, in rounds like the LoRA's."""
     files, training = context.files, context.training
-    chosen = training.transformer
+    form = training.transformer
 
     def values(number: int) -> dict[str, Any]:
         start = files.base if number else files.work / "untrained.safetensors"
         if not number:
-            untrained(start, chosen)
-        return base_values(files, training, start, chosen.base_rounds[number], chosen.seed + number)
+            untrained(start, form)
+        return base_values(files, training, start, form.base_rounds[number], form.seed + number)
 
     views = LatentSettings(views=True, clips=(0, training.base_clips))
-    return _train_rounds(context, "base", files.base, len(chosen.base_rounds), values, ship_base,
+    return _train_rounds(context, "base", files.base, len(form.base_rounds), values, ship_base,
                          lambda _: _latents(context, "base", views))
 
 
@@ -81,16 +81,16 @@ def lora(context: StageContext) -> bool:
     """Trains the EgoX LoRA that ships, in rounds: each starts from the weights of the one before, with a fresh
     optimizer and a short warm-up, so that training can go on wherever the weights are."""
     files, training = context.files, context.training
-    chosen = training.transformer
+    form = training.transformer
 
     def values(number: int) -> dict[str, Any]:
-        asked = lora_values(files, training, {}, chosen.lora_rounds[number], files.cache(f"lora-{number + 1}"),
-                            chosen.seed + number)
+        asked = lora_values(files, training, {}, form.lora_rounds[number], files.cache(f"lora-{number + 1}"),
+                            form.seed + number)
         return {**asked, "init_lora": str(files.lora)} if number else asked
 
-    return _train_rounds(context, "lora", files.lora, len(chosen.lora_rounds), values,
+    return _train_rounds(context, "lora", files.lora, len(form.lora_rounds), values,
                          lambda run, target, record: ship_lora(run, target),
-                         lambda number: _lora_latents(context, f"lora-{number + 1}", chosen.lora_rounds[number]))
+                         lambda number: _lora_latents(context, f"lora-{number + 1}", form.lora_rounds[number]))
 
 
 def ablations(context: StageContext) -> bool:
@@ -129,9 +129,9 @@ def demo(context: StageContext) -> bool:
     from tools.setup.side_by_side import psnr, read_frames
 
     truth = read_frames(layout.repo / "sample" / "calm_room" / "ego_ground_truth.mp4")
-    found = psnr(read_frames(layout.output / "egox_demo" / "ego.mp4"), truth)
-    write_json(files.records / "demo.json", {"take": "sample/calm_room", "psnr": round(found, 2)})
-    context.tell(f"PSNR {found:.2f} dB")
+    decibels = psnr(read_frames(layout.output / "egox_demo" / "ego.mp4"), truth)
+    write_json(files.records / "demo.json", {"take": "sample/calm_room", "psnr": round(decibels, 2)})
+    context.tell(f"PSNR {decibels:.2f} dB")
     return True
 
 

@@ -70,25 +70,25 @@ def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, A
 
 def base_values(files: WorkFiles, training: DemoTraining, start: Path, part: BaseRound, seed: int) -> dict[str, Any]:
     """All weights, plain image-to-video on single views, from those of ``start``."""
-    chosen = training.transformer
+    form = training.transformer
     return {**_common(seed), "task": "base_i2v", "base": str(start), "timesteps": {"shift": part.shift},
-            "cache": str(files.cache("base")), "steps": part.steps, "batch_size": chosen.base_batch,
+            "cache": str(files.cache("base")), "steps": part.steps, "batch_size": form.base_batch,
             "memory": {"base_dtype": "float32", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
-            "optimizer": _optimizer(chosen.base_rate)}
+            "optimizer": _optimizer(form.base_rate)}
 
 
 def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, Any], part: LoraRound,
                 cache: Path, seed: int) -> dict[str, Any]:
     """The EgoX LoRA on the base that ships."""
-    chosen = training.transformer
+    form = training.transformer
     conditioning = {"mode": "released", "image_embedding": "none", "rays": training.clips.rays,
-                    "lambda_g": chosen.lambda_g, **changes}
+                    "lambda_g": form.lambda_g, **changes}
     return {**_common(seed), "task": "egox_lora", "base": str(files.base), "cache": str(cache),
-            "steps": part.steps, "batch_size": chosen.lora_batch, "conditioning": conditioning,
+            "steps": part.steps, "batch_size": form.lora_batch, "conditioning": conditioning,
             "timesteps": {"shift": part.shift},
             "lora": {"rank": part.rank, "alpha": part.rank, "targets": ["attn1", "attn2", "ffn"]},
             "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
-            "optimizer": _optimizer(chosen.lora_rate)}
+            "optimizer": _optimizer(form.lora_rate)}
 
 
 def _common(seed: int) -> dict[str, Any]:
@@ -104,10 +104,10 @@ def ship_base(run: Path, target: Path, record: Mapping[str, Any]) -> None:
     """The base in float16, in ComfyUI's naming."""
     source = run / "base.safetensors"
     with safe_open(source, "pt") as stream:
-        told = dict(stream.metadata())
+        metadata = dict(stream.metadata())
     weights = {k: v.half() for k, v in load_file(source).items()}
     with write_whole(target) as temporary:
-        save_file(weights, temporary, metadata={**told, "egox.stage": json.dumps(dict(record))})
+        save_file(weights, temporary, metadata={**metadata, "egox.stage": json.dumps(dict(record))})
 
 
 def ship_lora(run: Path, target: Path) -> None:

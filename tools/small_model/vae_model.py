@@ -146,7 +146,8 @@ def picture_weights(model: AutoencoderKLWan, raw: Tensor, step: float = 0.2, see
         change = (decode(model, moved) - drawn) / (step * spread[channel])
         pixels.append(change.flatten())
         cells.append(cell_colours(change).flatten())
-    return sum(found @ found.T / found.shape[1] for found in (torch.stack(x).double() for x in (pixels, cells)))
+    changes = (torch.stack(rows).double() for rows in (pixels, cells))
+    return sum(rows @ rows.T / rows.shape[1] for rows in changes)
 
 
 @torch.no_grad()
@@ -162,9 +163,9 @@ def settle_latents(model: AutoencoderKLWan, raw: Tensor, weights: Tensor) -> Non
     mean = raw.mean(dim=0)
     values, vectors = torch.linalg.eigh(weights.double().cpu())
     root = vectors @ torch.diag(values.clamp_min(values.max() * LEAST_WEIGHT).sqrt()) @ vectors.T
-    found, turned = torch.linalg.eigh(root @ torch.cov((raw - mean).T) @ root)
+    powers, axes = torch.linalg.eigh(root @ torch.cov((raw - mean).T) @ root)
     # Turned so that all channels share all directions alike: then each has the same spread.
-    forward = _hadamard(CHANNELS) @ turned.T @ root / found.mean().sqrt()
+    forward = _hadamard(CHANNELS) @ axes.T @ root / powers.mean().sqrt()
     spread, centre = torch.tensor(LATENT_STD, dtype=torch.float64), torch.tensor(LATENT_MEAN, dtype=torch.float64)
     forward = torch.diag(spread) @ forward
     back = torch.linalg.inv(forward)

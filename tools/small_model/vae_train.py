@@ -123,9 +123,9 @@ class _Run:
                     for name in ("ego", "exo")}
 
     def _check(self, loss: float) -> None:
-        found = self.psnr()
+        decibels = self.psnr()
         line = {"step": self.step, "loss": round(loss, 5), "seconds": round(self.seconds), "clips":
-                len(self.pool.videos["ego"]), **{k: round(v, 2) for k, v in found.items()}}
+                len(self.pool.videos["ego"]), **{k: round(v, 2) for k, v in decibels.items()}}
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         self.tell(f"VAE {line}")
@@ -185,12 +185,12 @@ def _shortcut(layer: WanResidualBlock) -> Callable[..., Tensor]:
 
 def _psnr(model: nn.Module, video: Tensor, device: torch.device) -> float:
     """Mean over clips, dB, of [B, T, H, W, 3] uint8."""
-    found = []
+    values = []
     for clip in video:
         given = (clip.movedim(-1, 0)[None].float() / 127.5 - 1).to(device)
         error = (decode(model, encode(model, given)).clamp(-1, 1) - given).square().mean()
-        found.append(-10 * math.log10(float(error) / 4))
-    return sum(found) / len(found)
+        values.append(-10 * math.log10(float(error) / 4))
+    return sum(values) / len(values)
 
 
 def _factor(step: int, steps: int) -> float:

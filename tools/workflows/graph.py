@@ -128,22 +128,22 @@ class Graph:
 
 def grown_inputs(node: Node) -> list[tuple[str, Any]]:
     """The inputs, an input that grows (``inputs.input0``, ``inputs.input1``, ...) as its used ones and a free one."""
-    found: list[tuple[str, Any]] = []
+    specs: list[tuple[str, Any]] = []
     for name, spec in node.inputs():
         if spec_kind(spec) != "COMFY_AUTOGROW_V3":
-            found.append((name, spec))
+            specs.append((name, spec))
             continue
         used = sum(source.startswith(f"{name}.") for source in node.sources)
         template = spec_options(spec)["template"]
-        found += [(f"{name}.{template['prefix']}{index}", ("*", {})) for index in range(used + 1)]
-    return found
+        specs += [(f"{name}.{template['prefix']}{index}", ("*", {})) for index in range(used + 1)]
+    return specs
 
 
 def widget_values(node: Node, name: str, spec: Any) -> list[Any]:
     """What one input adds to widgets_values: its value, then what the editor appends to it."""
     values = [node.values.get(name, default_value(spec))]
     if spec_kind(spec) == "COMFY_DYNAMICCOMBO_V3":
-        chosen = next(option for option in spec_options(spec)["options"] if option["key"] == values[0])
-        for inner, inner_spec in input_specs({"input": chosen["inputs"]}):
+        branch = next(option for option in spec_options(spec)["options"] if option["key"] == values[0])
+        for inner, inner_spec in input_specs({"input": branch["inputs"]}):
             values.append(node.values.get(f"{name}.{inner}", default_value(inner_spec)))
     return values + ["fixed"] * control_count(name, spec)

@@ -1,5 +1,7 @@
-"""The shipped workflows, described. What they have in common stands in ``workflow_parts``, what they say in
-``workflow_notes``. Each returns the rows of its layout."""
+"""The shipped workflows, described. What they have in common stands in ``parts``, what they say in ``notes``.
+
+Each returns the rows of its layout.
+"""
 
 from __future__ import annotations
 
