@@ -25,7 +25,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
 from ..prior.render import PriorFrame, iter_ego_prior
-from ..prior.splat import has_pytorch3d
+from ..prior.splatter import has_pytorch3d
 from ..safe_files import write_json, write_whole
 from ..scene.build import build_scene
 from ..scene.points import scene_points, write_ply
