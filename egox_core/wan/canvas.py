@@ -1,11 +1,8 @@
 """Packing of exo and ego latents into the 36 channels that the model reads, and cropping what it returns.
 
-Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask (1 = known) | 16 condition latent (quirks 21, 22).
+Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask | 16 condition latent (quirks 21, 22). In the mask
+1 = known (to the model; the host's conditioning mask is the inverse); ego columns are never known.
 All tensors here are in model space (normalised latents) and [B, channels, t, h, w] with sizes in latents.
-
-The four mask channels of the canvas: which latents the model is told to take as known.
-
-1 = known (to the model; the host's conditioning mask is the inverse). Ego columns are never known.
 """
 
 from __future__ import annotations
@@ -64,7 +61,7 @@ def widen(
     x_ego: Tensor,  # [B, 36, t, h, w_ego] what the host hands to the model for the ego half
     exo: Tensor,  # [B or 1, 16, t, h, w_exo] clean exo latent, model space
     mask_exo: Tensor,  # [B or 1, 4, t, h, w_exo]
-    cond_exo: Tensor | None = None,  # condition latent of the exo half; None: the clean exo latent itself
+    cond_exo: Tensor | None = None,  # [B or 1, 16, t, h, w_exo] condition latent; None: the clean exo latent itself
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
     """Puts the clean exo half left of the ego half that a sampler works on; dtype and device follow ``x_ego``.
 
@@ -144,8 +141,11 @@ def check_canvas(canvas: Canvas) -> Canvas:
     return canvas
 
 
-def check_sampled_latent(canvas: Canvas, ego_latent: Tensor) -> None:
-    """Refuses, before sampling, an ego latent [B, 16, t, h, w_ego] that the canvas was not made for.
+def check_sampled_latent(
+    canvas: Canvas,
+    ego_latent: Tensor,  # [B, 16, t, h, w_ego]
+) -> None:
+    """Refuses, before sampling, an ego latent of another canvas.
 
     Raises:
         EgoXInputError: other frame count or size.

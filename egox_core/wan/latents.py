@@ -1,12 +1,10 @@
-"""Rough colours straight from a latent: what a picture looks like while it is still being sampled.
+"""Latents of Wan 2.1's VAE: raw to model space and back, and their rough colours without decoding.
 
-The map is fitted on the clip's own two halves, whose pictures and latents are both known, so that it fits any VAE and
-costs no decoding.
+The per-channel statistics are those of every Wan 2.1 configuration (quirks 23, golden ``pack_mask``). A host with its
+own latent format (ComfyUI) applies them itself; the trainer and the tests use these.
 
-The fixed per-channel statistics of Wan 2.1's VAE: raw latent to model space and back.
-
-A host with its own latent format (ComfyUI) applies them itself; the trainer and the tests use these.
-Source: quirks 23, golden ``pack_mask``; the same numbers stand in every Wan 2.1 configuration.
+The colours show what a picture looks like while it is still being sampled. Their map is fitted on the clip's own two
+halves, whose pictures and latents are both known, so it fits any VAE.
 """
 
 from __future__ import annotations
@@ -19,12 +17,24 @@ from torch.nn.functional import interpolate
 
 from ..sizes import CHANNELS, FRAMES_PER_LATENT
 
-RIDGE = 1e-3
-"""Share of a latent's variance by which directions that the clip hardly has are held back."""
 LATENT_MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
                0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
 LATENT_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
               3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
+RIDGE = 1e-3
+"""Ridge of the colours' fit, as a share of the latent's variance: damps directions that the clip hardly has."""
+
+
+def normalise_latent(raw: Tensor) -> Tensor:  # [B, 16, t, h, w] raw -> the same, model space
+    """(raw - mean) / std, channel by channel."""
+    mean, std = _statistics(raw)
+    return (raw - mean) / std
+
+
+def denormalise_latent(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] model space -> the same, raw
+    """The inverse of :func:`normalise_latent`."""
+    mean, std = _statistics(latent)
+    return latent * std + mean
 
 
 def fit_latent_colours(
@@ -47,6 +57,12 @@ def latent_colours(latent: Tensor, factors: Tensor) -> Tensor:  # [16, t, h, w],
     return (flat @ factors[:-1] + factors[-1]).clamp(0, 1)
 
 
+def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+    shape = (1, CHANNELS, 1, 1, 1)
+    mean = torch.tensor(LATENT_MEAN, dtype=like.dtype, device=like.device).view(shape)
+    return mean, torch.tensor(LATENT_STD, dtype=like.dtype, device=like.device).view(shape)
+
+
 def _latent_sized(frames: Tensor, size: torch.Size) -> Tensor:  # -> [t, h, w, 3]
     """Frames averaged over what each latent stands for: the first frame alone, then four at a time."""
     t, h, w = size
@@ -54,21 +70,3 @@ def _latent_sized(frames: Tensor, size: torch.Size) -> Tensor:  # -> [t, h, w, 3
     first, rest = small[:1], small[1:1 + FRAMES_PER_LATENT * (t - 1)]
     grouped = rest.unflatten(0, (t - 1, FRAMES_PER_LATENT)).mean(1) if t > 1 else rest
     return torch.cat((first, grouped)).movedim(1, -1)
-
-
-def normalise_latent(raw: Tensor) -> Tensor:  # [B, 16, t, h, w] -> the same, model space
-    """(raw - mean) / std, channel by channel."""
-    mean, std = _statistics(raw)
-    return (raw - mean) / std
-
-
-def denormalise_latent(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] model space -> raw
-    """The inverse of :func:`normalise_latent`."""
-    mean, std = _statistics(latent)
-    return latent * std + mean
-
-
-def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
-    shape = (1, CHANNELS, 1, 1, 1)
-    mean = torch.tensor(LATENT_MEAN, dtype=like.dtype, device=like.device).view(shape)
-    return mean, torch.tensor(LATENT_STD, dtype=like.dtype, device=like.device).view(shape)

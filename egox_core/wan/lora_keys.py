@@ -3,9 +3,8 @@
 The host's stock loader skips files in the released naming (``transformer.blocks.0.attn1.to_q.lora_A.weight``) without
 an error, so conversions here count what they matched and refuse a file that matches nothing.
 
-Names of the Wan transformer's parts: diffusers' on the left, the native ones (ComfyUI, Wan's own) on the right.
-
-Data only. Verified on a whole converted transformer; block parts are relative to ``blocks.N.``.
+The tables: diffusers' names on the left, the native ones (ComfyUI, Wan's own) on the right; block parts are relative to
+``blocks.N.``. Verified on a whole converted transformer.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def rename_part(name: str, to: Naming = "native") -> str | None:
 
 
 def convert_lora(
-    state: Mapping[str, Tensor],  # as the file has it
+    state: Mapping[str, Tensor],  # as the file has it: A [r, in], B [out, r], alpha [] of each matrix
     metadata: Mapping[str, str] | None = None,  # of the file
     to: Naming = "native",
 ) -> LoraConversion:
@@ -167,7 +166,7 @@ def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]])
     Raises:
         EgoXInputError: no part is in the model, or one has another size there (a LoRA for another model).
     """
-    missing, found = [], 0
+    missing, fitting = [], 0
     for key, down in lora.tensors.items():
         if not key.endswith(".lora_A.weight"):
             continue
@@ -176,13 +175,13 @@ def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]])
         if name not in shapes:
             missing.append(name)
             continue
-        found += 1
+        fitting += 1
         size = (lora.tensors[part + ".lora_B.weight"].shape[0], down.shape[1])
         if size != tuple(shapes[name][:2]):
             raise EgoXInputError("LoRA", got=f"{name} of size {size[0]}x{size[1]}",
                                  expected="x".join(map(str, shapes[name])),
                                  fix="this LoRA was made for another model: load the one that fits, or its model")
-    if not found:
+    if not fitting:
         raise EgoXInputError("LoRA", got=f"parts such as {missing[0] if missing else 'none'}",
                              expected="parts of the loaded model", fix="load a Wan image-to-video model, or its LoRA")
     return tuple(missing)
@@ -195,7 +194,9 @@ def attention_type(key: str) -> AttentionType:
     return "cross" if ".cross_attn." in key or ".attn2." in key else "other"
 
 
-def split_by_attention(tensors: Mapping[str, Tensor]) -> dict[AttentionType, dict[str, Tensor]]:
+def split_by_attention(
+    tensors: Mapping[str, Tensor],  # of a LoRA, any naming
+) -> dict[AttentionType, dict[str, Tensor]]:  # the same tensors
     """The LoRA in three parts, so that each can be loaded at a strength of its own."""
     parts: dict[AttentionType, dict[str, Tensor]] = {"self": {}, "cross": {}, "other": {}}
     for key, tensor in tensors.items():
@@ -204,9 +205,10 @@ def split_by_attention(tensors: Mapping[str, Tensor]) -> dict[AttentionType, dic
 
 
 def convert_transformer(
-    state: Mapping[str, Tensor], to: Naming = "native",
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """A whole transformer checkpoint under the other names, without prefix: (tensors, keys that have no place).
+    state: Mapping[str, Tensor],  # weights by name, any known prefix
+    to: Naming = "native",
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # the same weights; keys that have no place
+    """A whole transformer checkpoint under the other names, without prefix.
 
     Raises:
         EgoXInputError: nothing matched.

@@ -4,9 +4,9 @@ The table (quirks 29, 30) is ours, because diffusers changed its own between rel
 shift, later ones at 1); the solver is diffusers'. Golden: ``schedule_50``, ``denoise_6step``.
 
 The released loop feeds the model a truncated integer timestep but the solver the exact sigma. Through a host that takes
-one sigma, computes timestep = 1000 sigma and answers denoised = x - sigma v (ComfyUI's CONST flow models), this is
-got without a hook: the model is called at sigma' = t / 1000, v = (x - denoised) / sigma' is recovered, and the solver
-gets v with its own sigma. Ten of the 999 integers miss by the last float32 bit (3e-5), which no output can tell.
+one sigma, computes timestep = 1000 sigma and answers denoised = x - sigma v (ComfyUI's CONST flow models), this needs
+no hook: the model is called at sigma' = t / 1000, v = (x - denoised) / sigma' is recovered, and the solver gets v with
+its own sigma. Ten of the 999 integers miss by the last float32 bit (3e-5), which changes no output.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ FIRST_SIGMA_GAP = 1e-6
 """At sigma 1 the solver takes log 0; schedules that start there start this much below it (as in newer diffusers)."""
 
 
-def released_schedule(steps: int = RELEASED_STEPS, flow_shift: float = RELEASED_FLOW_SHIFT) -> tuple[Tensor, Tensor]:
+def released_schedule(
+    steps: int = RELEASED_STEPS, flow_shift: float = RELEASED_FLOW_SHIFT,
+) -> tuple[Tensor, Tensor]:  # [steps + 1] float32 sigmas ending in 0; [steps] int64 timesteps, truncated
     """Sigmas and timesteps of the released inference (quirks 30).
-
-    Returns:
-        (sigmas [steps + 1] float32 ending in 0, timesteps [steps] int64, truncated).
 
     Raises:
         EgoXInputError: fewer than 1 or more than 999 steps, a shift that is not positive and finite.
@@ -71,8 +70,8 @@ def truncated_timesteps(
     timesteps = (sigmas[:-1].double() * TRAIN_TIMESTEPS + ROUNDING_GUARD).floor().clamp_min(1).long()
     if schedule is None:
         return timesteps
-    known = {float(s): int(t) for s, t in zip(schedule[0][:-1], schedule[1], strict=True)}
-    return torch.tensor([known.get(float(s), int(t)) for s, t in zip(sigmas[:-1], timesteps, strict=True)])
+    of_schedule = {float(s): int(t) for s, t in zip(schedule[0][:-1], schedule[1], strict=True)}
+    return torch.tensor([of_schedule.get(float(s), int(t)) for s, t in zip(sigmas[:-1], timesteps, strict=True)])
 
 
 def make_scheduler(

@@ -1,6 +1,7 @@
-"""Text embeddings for the cache: umT5 from a folder or ComfyUI's single file, one fixed embedding, or none.
+"""Prompts and their embeddings.
 
-Prompts of the released form, an ``[Exo view]`` and an ``[Ego view]`` section, made ready for a text encoder.
+A prompt of the released form has an ``[Exo view]`` and an ``[Ego view]`` section. The trainer's embeddings come from
+umT5 (a folder or ComfyUI's single file), from one fixed embedding, or are zeros.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class TextEncoder(Protocol):
 
     hash: str
 
-    def encode(self, prompt: str) -> Tensor:  # [tokens, text_dim] float32
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         """The embedding of one prompt."""
 
 
@@ -79,7 +80,7 @@ class FixedText:
                                  expected="one tensor [tokens, text_dim]", fix="save the embedding alone")
         self.embedding, self.hash = tensor.float(), weights_hash(file)
 
-    def encode(self, prompt: str) -> Tensor:
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         del prompt
         return self.embedding
 
@@ -90,7 +91,7 @@ class NoText:
     def __init__(self, tokens: int, text_dim: int) -> None:
         self.embedding, self.hash = torch.zeros(tokens, text_dim), f"zeros {tokens}x{text_dim}"
 
-    def encode(self, prompt: str) -> Tensor:
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         del prompt
         return self.embedding
 
@@ -112,7 +113,7 @@ class UmT5Text:
         self.hash = weights_hash(path / "text_encoder" if (path / "text_encoder").is_dir() else path, "text encoder")
 
     @torch.no_grad()
-    def encode(self, prompt: str) -> Tensor:
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         as_trainer = self.encoding == "trainer"
         ids = self.tokenize(prompt if as_trainer else clean_prompt(prompt))
         ids = [*ids[: TOKENS - 1], ids[-1]] if len(ids) > TOKENS else ids  # the end mark stays, as tokenizers keep it
@@ -170,8 +171,8 @@ def _umt5_file(path: Path, dtype: torch.dtype):
     weights = load_file(path)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=bytes(weights.pop("spiece_model").numpy().tobytes()))
     model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
-    kept = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
-    missing = model.to(dtype).load_state_dict(kept, strict=False).missing_keys
+    encoder = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
+    missing = model.to(dtype).load_state_dict(encoder, strict=False).missing_keys
     missing = [k for k in missing if k != "encoder.embed_tokens.weight"]
     if missing:
         raise EgoXInputError(what, got=f"no {missing[0]}", expected="all tensors of umT5", fix="download it again")

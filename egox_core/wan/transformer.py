@@ -51,12 +51,15 @@ def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransforme
     return model
 
 
-def transformer_config(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Any]:
-    """diffusers' configuration from tensor shapes (its names); heads from metadata where they aren't dim / 128."""
+def transformer_config(
+    weights: Mapping[str, Tensor],  # by diffusers' names
+    metadata: Mapping[str, str],
+) -> dict[str, Any]:
+    """diffusers' configuration from tensor shapes; heads from the file's metadata where they aren't dim / 128."""
     patch = weights["patch_embedding.weight"]
     dim = patch.shape[0]
-    told = json.loads(metadata.get("config", "{}")).get("transformer", {})
-    heads = int(told.get("num_heads", max(1, dim // HEAD_DIM)))
+    settings = json.loads(metadata.get("config", "{}")).get("transformer", {})
+    heads = int(settings.get("num_heads", max(1, dim // HEAD_DIM)))
     layers = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
     image = weights.get("condition_embedder.image_embedder.norm1.weight")
     added = weights.get("blocks.0.attn2.add_k_proj.weight")
@@ -75,10 +78,10 @@ def transformer_config(weights: Mapping[str, Tensor], metadata: Mapping[str, str
 def save_native(model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
     """One safetensors file that ComfyUI's loader takes, whole or not at all."""
     config = model.config
-    told = {"transformer": {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}}
+    settings = {"transformer": {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}}
     weights = {k: v.to(dtype).contiguous() for k, v in convert_transformer(model.state_dict(), "native")[0].items()}
     with write_whole(file) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt", "config": json.dumps(told), **metadata})
+        save_file(weights, temporary, metadata={"format": "pt", "config": json.dumps(settings), **metadata})
 
 
 def _from_folder(path: Path) -> WanTransformer3DModel:
@@ -121,6 +124,6 @@ def _from_single_file(path: Path) -> WanTransformer3DModel:
 
 
 def _materialise_buffers(model: WanTransformer3DModel, config: dict[str, Any]) -> None:
-    """Rotary tables are computed, not stored: made on the CPU after the weights were assigned to a meta model."""
+    """Rotary tables are computed, not stored: on the CPU, after the weights were assigned to a meta model."""
     rope = type(model.rope)(config["attention_head_dim"], config["patch_size"], 1024)
     model.rope = rope

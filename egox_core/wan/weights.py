@@ -1,7 +1,4 @@
-"""What identifies a weight file: a short hash of its header and a sample of every tensor, without reading 28 GB.
-
-Opens a folder that transformers saved a model into; four users, one way of failing.
-"""
+"""Weight files and folders: header, metadata, a short hash without reading 28 GB, and transformers' model folders."""
 
 from __future__ import annotations
 
