@@ -22,6 +22,7 @@ from types import ModuleType
 
 import torch
 
+from benchmarks.support.forward_bars import FLOP_BAR, GEOMETRY_BAR
 from benchmarks.support.record import add_arguments, finish
 from benchmarks.support.sample14b_worker import RESULT, SCHEMES, WEIGHTS
 from tools.rigs.model_rig import core
@@ -31,7 +32,6 @@ from tools.setup.host import find_host
 from tools.setup.layout import REPO_ROOT, SetupError
 
 CAPS_GB = (None, 24, 16)
-GEOMETRY_BAR, FLOP_BAR = 1.08, 1.35
 
 
 def memory_account(pack: ModuleType) -> dict[str, int]:

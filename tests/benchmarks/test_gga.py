@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.gga import make_case
+from benchmarks.support.attention_case import make_case
 from benchmarks.support.record import peak_tensor_bytes
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.options import GgaOptions

@@ -1,0 +1,128 @@
+"""One self-attention to measure: tensors, plain kernels to compare with, timing, errors against float64."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from egox_core.gga.bias import bias_from_cosine
+from egox_core.gga.geometry import tokens_from_latents
+from egox_core.gga.options import GgaOptions
+from egox_core.types import GgaGeometry
+
+LATENTS = {"full": (13, 56, 98, 56), "quarter": (13, 28, 50, 28), "small": (3, 8, 14, 8)}  # t, h, w_exo, w_ego
+TIME_BAR = 1.15
+"""Guided attention's time, of plain attention's by the fastest kernel."""
+PLAIN_KERNELS = {"default": None, "flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
+                 "efficient": SDPBackend.EFFICIENT_ATTENTION}
+ERROR_ROWS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Tensors of one attention call."""
+
+    q: Tensor  # [B, tokens, heads * dim]
+    k: Tensor
+    v: Tensor
+    heads: int
+    geometry: GgaGeometry
+
+
+def random_geometry(latents: tuple[int, int, int, int], generator: torch.Generator) -> GgaGeometry:
+    """Random unit directions for a clip of (t, h, w_exo, w_ego) latents, on the CPU."""
+    t, h, w_exo, w_ego = latents
+
+    def unit(*shape: int) -> Tensor:
+        # Pooling shortens random neighbours; scaled so that cosines still reach both ends.
+        vectors = torch.randn(*shape, 3, generator=generator)
+        coarse = vectors / vectors.norm(dim=-1, keepdim=True)
+        return coarse.repeat_interleave(2, -3).repeat_interleave(2, -2)
+
+    return tokens_from_latents(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2))
+
+
+def make_case(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: torch.dtype,
+              device: torch.device, batch: int = 1) -> Case:
+    """Unit normal q, k, v (what the model's norms leave) and random unit directions."""
+    geometry = random_geometry(latents, torch.Generator().manual_seed(0)).to(device)
+    generator = torch.Generator(device=device).manual_seed(0)  # a CPU takes many seconds for as many numbers
+    q, k, v = (torch.randn(batch, geometry.tokens, heads * dim, generator=generator, device=device).to(dtype)
+               for _ in range(3))
+    return Case(q=q, k=k, v=v, heads=heads, geometry=geometry)
+
+
+@contextmanager
+def kernel(name: str) -> Iterator[None]:
+    """Torch's attention by one kernel, or by its own choice."""
+    chosen = PLAIN_KERNELS[name]
+    with sdpa_kernel(chosen) if chosen is not None else nullcontext():
+        yield
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """One call, waited for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def in_turns(works: dict[str, Callable[[], object]], device: torch.device, rounds: int) -> dict[str, float]:
+    """Best seconds of each, measured in turns after one warm-up; those that don't run here are left out."""
+    best: dict[str, float] = {}
+    for name, work in works.items():
+        try:
+            work()
+        except (RuntimeError, ImportError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            continue
+        best[name] = math.inf
+    for _ in range(rounds):
+        for name in best:
+            best[name] = min(best[name], seconds(works[name], device))
+    return best
+
+
+def exact_rows(case: Case, options: GgaOptions | None) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
+    """Sampled ego tokens of three frames, and their attention in float64; without bias where ``options`` is None."""
+    geometry, heads = case.geometry, case.heads
+    t, h, w_exo, w_ego = geometry.grid
+    generator = torch.Generator().manual_seed(1)
+    every: list[Tensor] = []
+    rows: list[list[Tensor]] = []
+    picked = [(frame, torch.randperm(h * w_ego, generator=generator)[:ERROR_ROWS].to(case.q.device))
+              for frame in sorted({0, t // 2, t - 1})]
+    for frame, ego in picked:
+        every.append(frame * h * (w_exo + w_ego) + ego // w_ego * (w_exo + w_ego) + w_exo + ego % w_ego)
+    for q_all, k_all, v_all in zip(case.q, case.k, case.v, strict=True):  # one of the batch at a time: float64 is large
+        k, v = (x.double().unflatten(-1, (heads, -1)).transpose(0, 1) for x in (k_all, v_all))
+        rows.append([])
+        for (frame, ego), tokens in zip(picked, every, strict=True):
+            q = q_all[tokens].double().unflatten(-1, (heads, -1)).transpose(0, 1)
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            if options is not None:
+                cos = geometry.query_dirs[frame, ego].double() @ geometry.key_dirs[frame].double().T
+                scores = scores + bias_from_cosine(cos, geometry.key_trust > 0, options)
+            rows[-1].append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
+    return torch.cat(every), torch.stack([torch.cat(one) for one in rows])
+
+
+def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
+    """Error of a result [B, tokens, heads * dim] in the rows of :func:`exact_rows`, as a share of their size.
+
+    Both are root mean squares. A share, because bias sharpens attention and so enlarges what it gives.
+    """
+    tokens, rows = exact
+    return float((out[:, tokens].double() - rows).square().sum().div(rows.square().sum()).sqrt())

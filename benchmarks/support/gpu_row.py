@@ -1,0 +1,54 @@
+"""A row of ``bench gpu``: one thing measured, its bar if it has one, and what may be said of a machine in public."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+LONGEST_REASON = 200
+PACK = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table; ``numbers`` is the same for machines."""
+
+    what: str
+    measured: str
+    bar: str = ""
+    held: bool | None = None  # None: nothing to hold, or not judged at this size
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def anonymous(text: str) -> str:
+    """Without folders, user and computer: fit to be shown to anybody."""
+    for folder, shown in ((PACK, "<pack>"), (Path.home(), "~")):
+        for written in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
+            if len(written) > 3:
+                text = text.replace(written, shown)
+    for name, shown in ((_user(), "<user>"), (socket.gethostname(), "<computer>")):
+        # Short or everyday names would take harmless words apart.
+        if len(name) > 3 and name not in ("root", "localhost"):
+            text = re.sub(rf"\b{re.escape(name)}\b", shown, text)
+    return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[\w.+~-]+[\\/])+(?=[\w.+~-])", ".../", text)
+
+
+def why(error: BaseException) -> str:
+    """An exception in one line for the table."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return anonymous(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[:LONGEST_REASON]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return os.environ.get("USERNAME", "")
