@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.support.record import RESULTS, add_arguments, finish
+from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import paired_difference
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json, write_whole
-from tools.small_model.ablation_rows import DISTURBANCES, GROUPS, Row, rows_of, told_of_trust
-from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
+from tools.small_model.ablation_rows import DISTURBANCES, GROUPS, Row, rows_of, with_depth_trust
+from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
 from tools.small_model.contract import (
     FULL,
     Sampler,
@@ -70,7 +71,7 @@ def main() -> int:
         print("\n".join(f"{row.group}: {row.name}" for row in rows))
         return 0
     clips = held_out_clips(args, sampler)
-    scores = {row.name: score_row(row, clips, sampler, args.work, told) for row in rows}
+    scores = {row.name: score_row(row, clips, sampler, args.work, ProgressLine()) for row in rows}
     result = {"takes": len(clips), "frames": len(clips[0].truth), "ego_px": clips[0].truth.shape[1],
               "steps": args.steps, "cfg": 1.0, "model": facts_of(sampler),
               "commands": [*args.trained_by, shlex.join(["python3", "run.py", "bench", "ablation", *_named(sys.argv)])],
@@ -111,7 +112,7 @@ def score_row(row: Row, clips: Sequence[HeldOutClip], sampler: Sampler, work: Pa
     store = VideoStore(folder=work / "videos", model=sampler.fingerprint())
     disturbed = [DISTURBANCES[row.disturbance](clip) for clip in clips]
     if row.settings.soft_trust:
-        disturbed = [told_of_trust(clip) for clip in disturbed]
+        disturbed = [with_depth_trust(clip) for clip in disturbed]
     scores = score_method(store.generated(sampler, disturbed, row.settings, row.name, progress), clips)
     write_json(file, {"row": row.name, "settings": asdict(row.settings), "disturbance": row.disturbance,
                       "scores": scores})
@@ -126,8 +127,8 @@ def figures(row: Row, scores: Mapping[str, Scores]) -> dict[str, Any]:
         key: paired_difference(own[key], other[key], take_of) for key, _, _ in DIFFERENCES}
     return {"row": row.name, "group": row.group, "against": row.against, "settings": asdict(row.settings),
             "disturbance": row.disturbance,
-            "means": {key: found.as_dict() for key, _, _ in COLUMNS if (found := mean_of(own, key)) is not None},
-            "differences": {key: found.as_dict() for key, found in differences.items() if found is not None}}
+            "means": {key: estimate.as_dict() for key, _, _ in COLUMNS if (estimate := mean_of(own, key)) is not None},
+            "differences": {key: estimate.as_dict() for key, estimate in differences.items() if estimate is not None}}
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.record import RESULTS, add_arguments, finish
+from egox_core.cli.progress_line import ProgressLine
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
-from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of, told
+from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
 from tools.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
 from tools.small_model.held_out import HeldOutClip, with_exo_of, with_prior_of
 from tools.small_model.scores import (
@@ -62,7 +63,7 @@ def main() -> int:
     clips = held_out_clips(args, sampler)
     settings = SampleSettings(steps=args.steps, seed=args.seed)
     store = VideoStore(folder=args.work / "videos", model=sampler.fingerprint())
-    result, videos = prove(clips, sampler, settings, store, without=args.without, progress=told)
+    result, videos = prove(clips, sampler, settings, store, without=args.without, progress=ProgressLine())
     shown = {name: videos[name] for name in (BASE, MODEL) if name in videos}
     write_sheet(args.work / "contact_sheet.png", clips, shown, zoom=args.zoom, judged=MODEL)
     judged = [bar for bar in result["bars"] if bar["least"] is not None]
@@ -100,7 +101,7 @@ def prove(clips: Sequence[HeldOutClip], sampler: Sampler, settings: SampleSettin
                                                                                for c in clips])),
         "object_frames": sum(scores[MODEL]["object_frames"].values()),
         "objects": sum(scores[MODEL]["objects"].values()),
-        "means": {name: {key: found.as_dict() for key, _, _ in COLUMNS if (found := mean_of(of, key)) is not None}
+        "means": {name: {key: estimate.as_dict() for key, _, _ in COLUMNS if (estimate := mean_of(of, key)) is not None}
                   for name, of in scores.items()},
         "bars": [judge(bar, scores) for bar in BARS],
         "psnr_of_clips": {clip: round(value, 4) for clip, value in scores[MODEL]["psnr"].items()},

@@ -87,13 +87,14 @@ def figures(config_file: Path, lora: Path) -> dict[str, float]:
     from egox_core.train.validation import validation_loss
 
     config = load_config(config_file)
-    made = make_trainable(config, torch.device("cpu"))
+    trainable = make_trainable(config, torch.device("cpu"))
     samples = CachedSamples(config, "validation")
     items = samples.groups[0]
-    base = validation_loss(made.model, made.scope, samples, items, config.conditioning)  # the LoRA's B is still zero
-    made.put(read_lora(lora)[0], "LoRA")
-    own = validation_loss(made.model, made.scope, samples, items, config.conditioning)
-    other = validation_loss(made.model, made.scope, samples, items, config.conditioning, wrong_take=True)
+    # The LoRA's B is still zero: this is the base's loss.
+    base = validation_loss(trainable.model, trainable.scope, samples, items, config.conditioning)
+    trainable.put(read_lora(lora)[0], "LoRA")
+    own = validation_loss(trainable.model, trainable.scope, samples, items, config.conditioning)
+    other = validation_loss(trainable.model, trainable.scope, samples, items, config.conditioning, wrong_take=True)
     takes = {samples.reader.take_of(i.clip) for i in items}
     return {"held-out takes": len(takes), "held-out clips": len(items), "base": base.loss, "lora": own.loss,
             "zero": own.zero, "other take": other.loss, "lora / base": own.loss / base.loss,
@@ -135,7 +136,7 @@ def run(work: Path, shared: Path) -> dict[str, Any]:
     seconds["train base"] = command("train", "--config", settings(work, "base_i2v", BASE_STEPS))
     config = settings(work, "egox_lora", LORA_STEPS)
     seconds["train LoRA"] = command("train", "--config", config)
-    found = figures(config, work / "lora" / "lora.safetensors")
+    losses = figures(config, work / "lora" / "lora.safetensors")
     command("export", work / "lora", work / "native.safetensors", "--form", "native")
     command("inspect", work / "lora" / "lora.safetensors")
     held_out = (work / "set" / "splits" / "validation.txt").read_text(encoding="utf-8").split()
@@ -145,10 +146,10 @@ def run(work: Path, shared: Path) -> dict[str, Any]:
                             "lora": work / "lora" / "lora.safetensors"},
         work / "set" / "clips" / held_out[0], frames=FRAMES, size=HEIGHT, steps=4)
     seconds["server"] = time.monotonic() - started
-    passed = (found["lora / base"] <= BARS["lora / base"] and found["lora / zero"] < BARS["lora / zero"]
-              and found["other take / own"] >= BARS["other take / own"]
+    passed = (losses["lora / base"] <= BARS["lora / base"] and losses["lora / zero"] < BARS["lora / zero"]
+              and losses["other take / own"] >= BARS["other take / own"]
               and server["difference_of_strength_1_and_0"] > 0.5)
-    return {"raw": raw, "figures": {k: round(v, 4) for k, v in found.items()}, "server": server, "bars": BARS,
+    return {"raw": raw, "figures": {k: round(v, 4) for k, v in losses.items()}, "server": server, "bars": BARS,
             "steps": {"base": BASE_STEPS, "lora": LORA_STEPS}, "passed": passed,
             "seconds": {k: round(v, 1) for k, v in seconds.items()}}
 
@@ -164,13 +165,13 @@ def main() -> int:
         print(f"not installed: {', '.join(missing)}; pip install -e '.[train]'", file=sys.stderr)
         return 2
     result = run(args.work, ROOT.parent / "shared")
-    found = result["figures"]
+    losses = result["figures"]
     lines = [f"raw take: {result['raw']}",
-             f"held out: {found['held-out clips']} clips of {found['held-out takes']} takes; loss: "
-             f"base {found['base']}, LoRA {found['lora']}, predicting zero {found['zero']}, "
-             f"LoRA with another take's exo and prior {found['other take']}",
-             f"LoRA / base {found['lora / base']} (bar <= 0.8), LoRA / zero {found['lora / zero']} (bar < 1), "
-             f"other / own {found['other take / own']} (bar >= 1.05)",
+             f"held out: {losses['held-out clips']} clips of {losses['held-out takes']} takes; loss: "
+             f"base {losses['base']}, LoRA {losses['lora']}, predicting zero {losses['zero']}, "
+             f"LoRA with another take's exo and prior {losses['other take']}",
+             f"LoRA / base {losses['lora / base']} (bar <= 0.8), LoRA / zero {losses['lora / zero']} (bar < 1), "
+             f"other / own {losses['other take / own']} (bar >= 1.05)",
              f"server: {result['server']}", f"seconds: {result['seconds']}", "passed" if result["passed"] else "FAILED"]
     finish("train_e2e", result, args, "\n".join(lines))
     return 0 if result["passed"] else 1

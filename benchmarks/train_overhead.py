@@ -80,19 +80,20 @@ def configuration(folder: Path, steps: int, batch: int, gga: str) -> TrainConfig
 def bare_seconds(folder: Path, steps: int, batch: int, gga: str) -> list[float]:
     """Processor seconds of forward and backward alone, on one batch."""
     config = configuration(folder, steps, batch, gga)
-    made, samples = make_trainable(config, torch.device("cpu")), CachedSamples(config, "train")
+    trainable, samples = make_trainable(config, torch.device("cpu")), CachedSamples(config, "train")
     loaded = [samples.load(item) for item, _ in samples.items_of_step(0, batch)]
     noise = torch.cat([noise_for(s, sample_generator(0, n, "noise"), False) for n, s in enumerate(loaded)])
-    sample, sigmas, dtype = collate(loaded).to("cpu", made.compute_dtype), torch.full((batch,), 0.7), made.compute_dtype
-    made.model.train()
+    dtype, sigmas = trainable.compute_dtype, torch.full((batch,), 0.7)
+    sample = collate(loaded).to("cpu", dtype)
+    trainable.model.train()
     seconds = []
     for _ in range(steps):
         started = time.process_time()
-        with torch.autocast("cpu", dtype=dtype, enabled=made.autocast):
-            result = flow_loss(made.model, made.scope, sample, noise.to(dtype), sigmas, config.conditioning)
+        with torch.autocast("cpu", dtype=dtype, enabled=trainable.autocast):
+            result = flow_loss(trainable.model, trainable.scope, sample, noise.to(dtype), sigmas, config.conditioning)
         result.loss.backward()
         seconds.append(time.process_time() - started)
-        for parameter in made.parameters:
+        for parameter in trainable.parameters:
             parameter.grad = None
     return seconds
 
@@ -120,11 +121,11 @@ def main() -> int:
         make_base(folder / "base.safetensors")
         (folder / "cache").mkdir()
         make_cache(folder / "cache", args.clips)
-        found = {"bare, no geometry": bare_seconds(folder, args.steps, args.batch, "off"),
+        timed = {"bare, no geometry": bare_seconds(folder, args.steps, args.batch, "off"),
                  "bare, geometry": bare_seconds(folder, args.steps, args.batch, "released"),
                  "trainer, no geometry": trainer_seconds(folder, args.steps, args.batch, "off"),
                  "trainer, geometry": trainer_seconds(folder, args.steps, args.batch, "released")}
-    seconds = {name: round(statistics.median(values[1:]), 3) for name, values in found.items()}
+    seconds = {name: round(statistics.median(values[1:]), 3) for name, values in timed.items()}
     first = seconds["bare, no geometry"]
     ratio = {name: round(value / first, 3) for name, value in seconds.items()}
     result = {"setting": {"tokens": GRID[0] * GRID[1] * sum(GRID[2:]) // 4, "batch": args.batch, **SMALL},

@@ -1,7 +1,5 @@
-"""Fidelity of what needs no host: rays, directions, bias, packing, schedules, LoRA deltas.
-
-One comparison with a golden number.
-"""
+"""One comparison with a golden number, and those that need no host: rays, directions, bias, packing, schedules, LoRA
+deltas."""
 
 from __future__ import annotations
 

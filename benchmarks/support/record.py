@@ -1,9 +1,8 @@
-"""What every benchmark result is kept with: machine, versions, date; and the peak memory of a piece of work.
+"""What every benchmark result is kept with (machine, versions, date), and the peak memory of a piece of work.
 
-Peak memory of tensors during a piece of work: the allocator's on a GPU, counted by storage on a CPU.
-
-The CPU's resident size jumps with the allocator's whims; what is counted here is every storage that an operation made
-and that was still alive, so figures repeat to the byte. A kernel's inner scratch memory is not seen on a CPU.
+Tensors' memory is the allocator's on a GPU and counted by storage on a CPU. There the process's resident size jumps
+with the allocator's whims; what is counted is every storage that an operation made and that was still alive, so
+figures repeat to the byte. A kernel's inner scratch memory is not seen on a CPU.
 """
 
 from __future__ import annotations

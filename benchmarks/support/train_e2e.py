@@ -1,6 +1,5 @@
-"""The trained LoRA in the real server: loaded by the pack's nodes, sampled, and compared at two strengths.
-
-Data of the end-to-end training: small synthetic takes, and a stand-in VAE whose latents have Wan's statistics.
+"""Both ends of the end-to-end training: its data (small synthetic takes, a stand-in VAE whose latents have Wan's
+statistics), and the trained LoRA in the real server (loaded by the pack's nodes, sampled, compared at two strengths).
 """
 
 from __future__ import annotations
