@@ -4,9 +4,10 @@ In: numbers of a calibration (K and a size, JSON, a preset's name), points [...,
 stored pixels [..., 2]. Out: :class:`CameraModel`, stored pixels, unit rays. Knows no poses, no files, no pictures.
 """
 
+from .gopro import raw_gopro
 from .lenses import LENSES, Lens
 from .model import CameraModel, camera_from_intrinsics, crop, pixel_rays, project, rescale, unproject
 from .presets import CAMERA_PRESETS, preset_camera
 
 __all__ = ["CAMERA_PRESETS", "LENSES", "CameraModel", "Lens", "camera_from_intrinsics", "crop", "pixel_rays",
-           "preset_camera", "project", "rescale", "unproject"]
+           "preset_camera", "project", "raw_gopro", "rescale", "unproject"]

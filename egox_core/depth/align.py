@@ -1,7 +1,7 @@
 """Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted a frame in inverse depth (paper, section 3.1).
 
 α and β come from least squares on the static, sky-free pixels that lie inside both depths' 10-90 % quantile ranges,
-and run through a momentum of 0.99, so that the clip's scale is steady. The plain twin is in ``align_reference.py``.
+and run through a momentum of 0.99, so that the clip's scale is steady. The plain twin is in ``reference.py``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def align_depth(
 
     Raises:
         EgoXInputError: no metric depth, kinds that can't be aligned, sizes that differ, a depth that is disparity by
-            mistake (see :mod:`depth_kind`), no frame that could be fitted.
+            mistake (see :mod:`depth.kind`), no frame that could be fitted.
     """
     if metric is None:
         raise EgoXInputError(MISSING_METRIC, got="video depth only" if video is not None else "no depth at all",
@@ -171,7 +171,7 @@ def make_report(fits: list[FrameFit | None], reasons: list[str], used_share: lis
     )
 
 
-def metric_poses(video: DepthVideo, states: list[tuple[float, float]]) -> Tensor | None:
+def metric_poses(video: DepthVideo, states: list[tuple[float, float]]) -> Tensor | None:  # [3, 4] or [T, 3, 4]
     """Exo poses that came with the video depth, their translations brought to metres.
 
     A multi-view model's poses share its depth's scale, D^f ≈ D^v / α where β is small, so t is divided by α: by

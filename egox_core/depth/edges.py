@@ -1,4 +1,4 @@
-"""Depth edges: where neighbouring pixels lie on different surfaces, and which of them hang in the air between two."""
+"""Depth edges: steps between neighbouring surfaces, and stray pixels that lie on neither of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from torch import Tensor
 OUTSIDE = float("nan")
 
 
-def depth_edge(depth_m: Tensor) -> Tensor:
+def depth_edge(
+    depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
+) -> Tensor:  # [H, W] float32, |z - z'| / min(z, z'); 0 for a pixel without valid neighbours, NaN where invalid
     """Largest relative depth step from each pixel to its four neighbours.
 
     Invalid neighbours don't count: the border of what is known is no edge.
-
-    Args:
-        depth_m: [H, W] z depth, NaN invalid.
-
-    Returns:
-        [H, W] float32, |z - z'| / min(z, z'); 0 for a pixel without valid neighbours, NaN where invalid.
     """
     edge = torch.zeros_like(depth_m)
     for axis in (0, 1):
@@ -30,18 +26,14 @@ def depth_edge(depth_m: Tensor) -> Tensor:
     return torch.where(torch.isfinite(depth_m), edge, torch.full_like(edge, float("nan")))
 
 
-def stray_step(depth_m: Tensor) -> Tensor:
-    """By how much a pixel hangs between two surfaces: what depth models and resizing leave at outlines.
+def stray_step(
+    depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
+) -> Tensor:  # [H, W] float32, the smaller of the two relative steps; 0 where the pixel lies on a surface
+    """Relative step by which a pixel lies between two surfaces, as depth models and resizing leave them at outlines.
 
     A pixel on an object's rim has a large step on one side only; a floor seen at a low angle has equal steps for many
     pixels in a row. A stray pixel has large steps of one sign on both sides, while the surface next to it, on one
     side at least, is smooth. A pixel far from all its neighbours is stray, too.
-
-    Args:
-        depth_m: [H, W] z depth, NaN invalid.
-
-    Returns:
-        [H, W] float32, the smaller of the two relative steps; 0 where the pixel lies on a surface.
     """
     disparity = 1 / depth_m
     stray = torch.zeros_like(depth_m)

@@ -1,4 +1,4 @@
-"""The plain twin of ``depth_align.py``: double precision, every pixel, one obvious step after the other. Slow.
+"""The plain twin of ``align.py``: double precision, every pixel, one obvious step after the other. Slow.
 
 Same signature, same meaning; the tests hold the fast path to it.
 """
@@ -26,7 +26,7 @@ def align_depth_reference(
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport]:
-    """As :func:`depth_align.align_depth` for two valid inputs of one size; checks nothing."""
+    """As :func:`depth.align.align_depth` for two valid inputs of one size; checks nothing."""
     fits, reasons, used = [], [], []
     for t in range(len(metric.depth_m)):
         y = 1 / metric.depth_m[t].double().numpy()

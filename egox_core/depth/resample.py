@@ -5,9 +5,8 @@
 3. Depth of the shape of the frames handed on (within 0.5 %) covers those.
 Anything else is refused.
 
-A depth of any socket at the exo frames' size, by the rules of ``depth_fit``; its camera follows exactly.
-
-A host MASK (one frame or many, any size) to the frames and pixels of a depth, by clear rules.
+Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a host MASK of one frame or many
+(:func:`fit_host_mask`).
 """
 
 from __future__ import annotations
@@ -74,8 +73,11 @@ def window_camera(camera: CameraModel, window: DepthWindow) -> CameraModel:
                    cx=(camera.cx - window.left + 0.5) * x - 0.5, cy=(camera.cy - window.top + 0.5) * y - 0.5)
 
 
-def fit_depth(depth: np.ndarray, window: DepthWindow) -> np.ndarray:
-    """The window of a map [H, W] at its size, NaN outside the map.
+def fit_depth(
+    depth: np.ndarray,  # [H, W] float32
+    window: DepthWindow,
+) -> np.ndarray:  # [h, w] float32, the window's size
+    """The window of a map at its size, NaN outside the map.
 
     Between samples of one surface values are interpolated; across a depth edge or a gap the nearest one is taken, so
     that no surface appears between two others.
@@ -97,8 +99,11 @@ def fit_depth(depth: np.ndarray, window: DepthWindow) -> np.ndarray:
     return np.where(inside, fitted, np.float32(np.nan))
 
 
-def fit_mask(mask: np.ndarray, window: DepthWindow) -> np.ndarray:
-    """The window of a bool mask [H, W] at its size (nearest), False outside."""
+def fit_mask(
+    mask: np.ndarray,  # [H, W] bool
+    window: DepthWindow,
+) -> np.ndarray:  # [h, w] bool, the window's size
+    """The window of a mask at its size (nearest), False outside."""
     if _is_crop(window):
         return _crop(mask, window, False)
     (low_x, part_x), (low_y, part_y) = _places(window)
@@ -201,14 +206,14 @@ def fit_host_mask(
                                  fix="make it from the exo video's frames")
         mask = F.interpolate(mask[:, None], size=(height, width), mode="bilinear", align_corners=False,
                              antialias=True)[:, 0]
-    chosen = mask >= 0.5
-    if bool(chosen.flatten(1).all(1).any()):
+    marked = mask >= 0.5
+    if bool(marked.flatten(1).all(1).any()):
         raise EgoXInputError(name, got="a frame that is masked all over", expected="some pixels left",
                              fix="invert the mask, if it marks what is to be kept")
-    return chosen if count != 1 else chosen.expand(frames, -1, -1).contiguous()
+    return marked if count != 1 else marked.expand(frames, -1, -1).contiguous()
 
 
-def mask_share(mask: Tensor | None) -> float:
+def mask_share(mask: Tensor | None) -> float:  # [T, H, W] bool
     """Share of the pixels that are marked, 0...1."""
     return 0.0 if mask is None else float(torch.count_nonzero(mask)) / mask.numel()
 

@@ -1,4 +1,8 @@
-"""Synthetic takes: procedural exo/ego scenes with exact geometry (ground truth, licence-free sample, training data)."""
+"""Synthetic takes: drawn exo/ego scenes with exact geometry, for ground truth, a free sample and training data.
+
+In: a :class:`SyntheticSpec` (equal specs give equal takes). Out: a :class:`SyntheticTake` (both videos, exact depth,
+masks, poses, prompt), the take folder of it, and which ego pixels exo sees too.
+"""
 
 from .ground_truth import Covisible, covisible
 from .spec import SyntheticSpec

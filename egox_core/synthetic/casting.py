@@ -1,4 +1,4 @@
-"""First hits of many rays among many solids; rays are bundled in tiles so that most solids are never tried."""
+"""First hits of many rays among many solids; rays are grouped in tiles so that most solids are never tried."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from .solids import Solid, intersect
 
 MISS = -1
+TILE_SIDE = 16  # px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +23,11 @@ class Tiling:
     angles: Tensor  # [M] half opening, radians
 
 
-def tile_picture(rays: Tensor, side: int = 16) -> Tiling:
-    """Cut a picture of unit rays [H, W, 3] in tiles of ``side`` px."""
+def tile_picture(
+    rays: Tensor,  # [H, W, 3] unit
+    side: int = TILE_SIDE,
+) -> Tiling:
+    """Cut a picture in tiles of ``side`` px."""
     height, width = rays.shape[:2]
     across = -(-width // side)
     rows = torch.arange(height, device=rays.device) // side
@@ -35,7 +39,7 @@ def tile_picture(rays: Tensor, side: int = 16) -> Tiling:
     axes = axes / axes.norm(dim=-1, keepdim=True)
     off = (flat * axes[of_pixel]).sum(-1).clamp(-1, 1).acos()
     angles = torch.zeros(count, dtype=rays.dtype, device=rays.device).scatter_reduce_(0, of_pixel, off, "amax")
-    # Sub-rays of the outermost pixels reach half a pixel further; a tile's own ray pitch bounds that.
+    # Sub-rays of the outermost pixels reach half a pixel further, which is less than the tile's own pixel pitch.
     return Tiling(of_pixel=of_pixel, axes=axes, angles=angles * (1 + 2.0 / side) + 1e-3)
 
 
@@ -45,7 +49,7 @@ class Bounds:
 
     centres: Tensor  # [K, 3] metres
     radii: Tensor  # [K]
-    row: Tensor  # [K] int64, position of the solid in ``indices``
+    row: Tensor  # [K] int64, position of the sphere's solid in ``indices``
     indices: Tensor  # [S] int64, the solids
 
     @staticmethod
@@ -58,13 +62,14 @@ class Bounds:
                       indices=torch.tensor(indices, dtype=torch.int64))
 
 
-def visible_tiles(tiling: Tiling, camera_from_world: Tensor, origin: Tensor, bounds: Bounds, poses: Tensor) -> Tensor:
-    """Which tiles may see which solids [S, F * M]: the tile's cone meets one of the solid's bounding spheres.
-
-    Args:
-        camera_from_world: [F, 3, 3] rotations; origin: [F, 3] camera centres, metres, world.
-        poses: [F, all solids, 3, 4] world_from_solid.
-    """
+def visible_tiles(
+    tiling: Tiling,
+    camera_from_world: Tensor,  # [F, 3, 3] rotations
+    origin: Tensor,  # [F, 3] camera centres, metres, world
+    bounds: Bounds,  # of S solids
+    poses: Tensor,  # [F, all solids, 3, 4] world_from_solid
+) -> Tensor:  # [S, F * M] bool
+    """Which tiles may see which solids: the tile's cone meets one of the solid's bounding spheres."""
     pose = poses[:, bounds.indices[bounds.row]]  # [F, K, 3, 4]
     away = (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
     far = away.norm(dim=-1).clamp_min(1e-9)
@@ -76,8 +81,11 @@ def visible_tiles(tiling: Tiling, camera_from_world: Tensor, origin: Tensor, bou
     return (count > 0).flatten(1)
 
 
-def turned(vectors: Tensor, rotation: Tensor) -> Tensor:
-    """Vectors [N, 3] times a rotation shared [3, 3] or each its own [N, 3, 3]: v R, that is Rt applied to them."""
+def rotate_back(
+    vectors: Tensor,  # [N, 3]
+    rotation: Tensor,  # [3, 3] shared, or [N, 3, 3] one for each
+) -> Tensor:  # [N, 3]
+    """v R, that is the inverse rotation applied to each vector."""
     return vectors @ rotation if rotation.ndim == 2 else (vectors.unsqueeze(1) @ rotation).squeeze(1)
 
 
@@ -90,55 +98,65 @@ class RayBundle:
     frame: Tensor | None  # [N] int64, 0...F-1; None: there is one frame
     poses: Tensor  # [F, S, 3, 4] world_from_solid
 
-    def pose_of(self, index: int, solid: Solid, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(rotation [3, 3] or [n, 3, 3], centre [3] or [n, 3]) of a solid, for all or the chosen rays."""
+    def pose_of(
+        self,
+        index: int,
+        solid: Solid,
+        subset: Tensor | None,  # [n] int64, some of the rays; None: all
+    ) -> tuple[Tensor, Tensor]:  # rotation [3, 3] or [n, 3, 3], centre [3] or [n, 3]
+        """Where a solid is, for each of the rays."""
         if self.frame is None or not solid.moving:
             pose = self.poses[0, index]
         else:
-            pose = self.poses[:, index][self.frame if chosen is None else self.frame[chosen]]
+            pose = self.poses[:, index][self.frame if subset is None else self.frame[subset]]
         return pose[..., :3], pose[..., 3]
 
-    def start_of(self, chosen: Tensor | None) -> Tensor:
-        """Where rays start, [3] or [n, 3]."""
+    def start_of(
+        self,
+        subset: Tensor | None,  # [n] int64, some of the rays; None: all
+    ) -> Tensor:  # [3] or [n, 3]
+        """Where rays start."""
         if self.frame is None:
             return self.origin[0]
-        return self.origin[self.frame if chosen is None else self.frame[chosen]]
+        return self.origin[self.frame if subset is None else self.frame[subset]]
 
 
-def first_hits(solids: tuple[Solid, ...], indices: list[int], bundle: RayBundle, tile_of_ray: Tensor | None = None,
-               visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(ray depth [N] metres, infinite for a miss; index [N] int64 of the solid, MISS for none).
+def first_hits(
+    solids: tuple[Solid, ...],
+    indices: list[int],  # the solids to try
+    bundle: RayBundle,
+    tile_of_ray: Tensor | None = None,  # [N] int64, frame * M + tile
+    visible: Tensor | None = None,  # [len(indices), F * M] of :func:`visible_tiles`
+) -> tuple[Tensor, Tensor]:  # ray depth [N] metres, infinite for a miss; index [N] int64 of the solid, MISS for none
+    """The nearest solid that each ray meets.
 
-    Args:
-        indices: the solids to try; ``visible`` has one row for each of them.
-        tile_of_ray: [N] int64, frame * M + tile; visible: see :func:`visible_tiles`. None tries every solid on every
-            ray, which is the plain twin of the culled cast.
+    Without tiles every solid is tried on every ray: the plain twin of the culled cast.
     """
     rays = bundle.rays
     depth = torch.full((len(rays),), math.inf, dtype=rays.dtype, device=rays.device)
     index = torch.full((len(rays),), MISS, dtype=torch.int64, device=rays.device)
     for row, solid_index in enumerate(indices):
-        chosen = None
+        subset = None
         if visible is not None and tile_of_ray is not None:
             tiles = visible[row]
             if not bool(tiles.any()):
                 continue
             if not bool(tiles.all()):
-                chosen = tiles[tile_of_ray].nonzero().squeeze(1)
-                if len(chosen) == 0:
+                subset = tiles[tile_of_ray].nonzero().squeeze(1)
+                if len(subset) == 0:
                     continue
         solid = solids[solid_index]
-        rotation, centre = bundle.pose_of(solid_index, solid, chosen)
-        start = bundle.start_of(chosen) - centre
-        start = start @ rotation if start.ndim == 1 else turned(start, rotation)
-        hit = intersect(solid.kind, solid.size, start, turned(rays if chosen is None else rays[chosen], rotation))
-        if chosen is None:
+        rotation, centre = bundle.pose_of(solid_index, solid, subset)
+        start = bundle.start_of(subset) - centre
+        start = start @ rotation if start.ndim == 1 else rotate_back(start, rotation)
+        hit = intersect(solid.kind, solid.size, start, rotate_back(rays if subset is None else rays[subset], rotation))
+        if subset is None:
             nearer = hit < depth
             depth = torch.where(nearer, hit, depth)
             index = torch.where(nearer, solid_index, index)
         else:
-            before = depth[chosen]
+            before = depth[subset]
             nearer = hit < before
-            depth[chosen] = torch.where(nearer, hit, before)
-            index[chosen] = torch.where(nearer, solid_index, index[chosen])
+            depth[subset] = torch.where(nearer, hit, before)
+            index[subset] = torch.where(nearer, solid_index, index[subset])
     return depth, index

@@ -28,6 +28,7 @@ def table(name: str, width: float, depth: float, height: float, colour: Colour) 
 
 
 def stool(height: float, colour: Colour) -> list[Part]:
+    """A round stool about its centre."""
     return [pillar("stool seat", 0.19, 0.05, (0, 0, height - 0.05), colour, "fabric"),
             pillar("stool foot", 0.05, height - 0.05, (0, 0, 0), (0.3, 0.3, 0.32), "paint")]
 

@@ -1,7 +1,4 @@
-"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures.
-
-Prompts in the released form: one `[Exo view]` and one `[Ego view]` section, written from what was drawn.
-"""
+"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures; and its prompt."""
 
 from __future__ import annotations
 
@@ -36,21 +33,21 @@ def _with_article(words: str) -> str:
 
 
 def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
-    """The take's prompt."""
+    """The take's prompt in the released form: one ``[Exo view]`` and one ``[Ego view]`` section."""
     wall, floor = colour_name(room.wall_colour), _with_article(colour_name(room.floor_colour))
     table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
     posture = "sits on a stool" if workspace.seated else "stands"
-    lying, held = _listed(workspace.objects), _listed(person.held)
+    things, load = _listed(workspace.objects), _listed(person.held)
     return (
         f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. A person in "
         f"{_with_article(shirt)} shirt wearing dark glasses {posture} at {_with_article(table)} table. "
-        f"On the table: {lying}. "
-        f"**Action Analysis:** The person holds {held} and moves both hands over the table, lifting and putting down "
+        f"On the table: {things}. "
+        f"**Action Analysis:** The person holds {load} and moves both hands over the table, lifting and putting down "
         "what they hold, while the head follows the hands. The camera and everything else stay still. "
-        f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with {lying} "
-        f"on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from below. "
-        f"**Action Analysis:** The hands hold {held} and move it from place to place over the table; the view sways "
-        "gently with the head.")
+        f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with "
+        f"{things} on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from "
+        f"below. **Action Analysis:** The hands hold {load} and move it from place to place over the table; the "
+        "view sways gently with the head.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""From a part's look to its material; the detail is sized in exo pixels, so that a prior can carry it."""
+"""From a part's look to its material. Detail is sized in exo pixels, so that an ego prior can show it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def draw_material(rng: np.random.Generator, part: Part, *, texture: str, exo_pix
 
 def _draw_pattern(rng: np.random.Generator, part: Part, settings: LookSettings, edges: np.ndarray, thin: int | None,
                   exo_pixel_m: float) -> dict[str, object]:
-    """Pattern fields of the material; drawn in any case, so that the stream of random numbers stays in step."""
+    """Pattern fields of the material. All numbers are drawn in any case: later draws don't depend on the options."""
     has = rng.random() < settings.pattern
     kind = "tiles" if part.look == "floor" and rng.random() < 0.6 else str(rng.choice(("checker", "stripes")))
     # A cell is at least 12 exo pixels, so that patterns stay patterns at any picture size.

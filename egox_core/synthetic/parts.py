@@ -16,7 +16,7 @@ Look = Literal["wall", "floor", "wood", "fabric", "print", "paint", "skin", "win
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A solid in the making. ``pose`` is room_from_solid, [3, 4], or [T, 3, 4] where it moves; metres, z up."""
+    """A solid without its texture. Metres, z up."""
 
     name: str
     kind: Kind
@@ -24,17 +24,17 @@ class Part:
     group: Group
     colour: Colour
     look: Look
-    pose: np.ndarray
+    pose: np.ndarray  # [3, 4] room_from_solid, or [T, 3, 4] where it moves
 
 
-def turn_z(angle: float) -> np.ndarray:
-    """Rotation [3, 3] about z, radians."""
+def turn_z(angle: float) -> np.ndarray:  # [3, 3]
+    """Rotation about z, radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def pose_at(centre: Iterable[float], angle: float = 0.0) -> np.ndarray:
-    """A pose [3, 4]: turned about z, put at ``centre``."""
+def pose_at(centre: Iterable[float], angle: float = 0.0) -> np.ndarray:  # [3, 4]
+    """A pose turned about z, at ``centre``."""
     return np.concatenate([turn_z(angle), np.asarray(list(centre), dtype=float)[:, None]], axis=1)
 
 
@@ -56,13 +56,21 @@ def pillar(name: str, radius: float, height: float, foot: Iterable[float], colou
 
 def ball(name: str, radius: float, centre: Iterable[float], colour: Colour, look: Look,
          group: Group = "furniture") -> Part:
+    """A sphere about ``centre``."""
     return Part(name=name, kind="sphere", size=(float(radius), 0.0, 0.0), group=group, colour=colour, look=look,
                 pose=pose_at(centre))
 
 
-def between(name: str, radius: float, begin: np.ndarray, end: np.ndarray, colour: Colour, look: Look,
-            group: Group) -> Part:
-    """A moving capsule from ``begin`` to ``end`` [T, 3] (or standing [3]); their distance must not change."""
+def between(
+    name: str,
+    radius: float,
+    begin: np.ndarray,  # [T, 3], or [3] where it stands
+    end: np.ndarray,  # [T, 3] or [3], always as far from ``begin``
+    colour: Colour,
+    look: Look,
+    group: Group,
+) -> Part:
+    """A capsule from ``begin`` to ``end``."""
     begin, end = np.broadcast_arrays(begin, end)
     axis = end - begin
     length = np.linalg.norm(axis, axis=-1)
@@ -70,8 +78,11 @@ def between(name: str, radius: float, begin: np.ndarray, end: np.ndarray, colour
                 colour=colour, look=look, pose=along(axis, (begin + end) / 2))
 
 
-def along(axis: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Poses [..., 3, 4] whose z runs along ``axis`` [..., 3]."""
+def along(
+    axis: np.ndarray,  # [..., 3]
+    centre: np.ndarray,  # [..., 3]
+) -> np.ndarray:  # [..., 3, 4]
+    """Poses whose z runs along ``axis``."""
     z = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
     # Start from the world axis that the mean direction is furthest from, the same for all frames: no flips in time.
     helper = np.eye(3)[np.abs(z.reshape(-1, 3).mean(0)).argmin()]
@@ -82,9 +93,9 @@ def along(axis: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 def placed(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
     """Standing parts of a piece of furniture, turned about z and moved to ``foot``."""
-    turn, move = turn_z(angle), np.asarray(list(foot), dtype=float)
-    moved = []
+    turn, shift = turn_z(angle), np.asarray(list(foot), dtype=float)
+    result = []
     for part in parts:
-        rotation, centre = turn @ part.pose[..., :3], part.pose[..., 3] @ turn.T + move
-        moved.append(replace(part, pose=np.concatenate([rotation, centre[..., None]], axis=-1)))
-    return moved
+        rotation, centre = turn @ part.pose[..., :3], part.pose[..., 3] @ turn.T + shift
+        result.append(replace(part, pose=np.concatenate([rotation, centre[..., None]], axis=-1)))
+    return result

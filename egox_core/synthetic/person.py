@@ -19,29 +19,33 @@ UPPER_ARM_M, FOREARM_M, WRIST_TO_PALM_M = 0.30, 0.27, 0.055
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
+    """The posed wearer. Body frame, metres."""
+
     parts: tuple[Part, ...]
     ego_from_body: np.ndarray  # [T, 3, 4], camera frame of the unturned sensor from the body frame
     landmarks: np.ndarray  # [N, 3] head and both palms at the first frame: what an exo camera should see
     shirt: Colour
-    held: tuple[tuple[str, Colour], ...]
+    held: tuple[tuple[str, Colour], ...]  # what the hands hold, for the prompt
 
 
-def draw_person(rng: np.random.Generator, *, seated: bool, right_palm: np.ndarray, left_palm: np.ndarray,
-                gaze: np.ndarray, sway: np.ndarray, held_scale: float = 1.0) -> Person:
-    """Pose the figure for T frames.
-
-    Args:
-        right_palm, left_palm: [T, 3] where the palms should be (shortened to what the arms reach).
-        gaze: [T, 3] point looked at.
-        sway: [T, 3] shift of shoulders and head.
-    """
+def draw_person(
+    rng: np.random.Generator,
+    *,
+    seated: bool,
+    right_palm: np.ndarray,  # [T, 3] where the palms should be (shortened to what the arms reach)
+    left_palm: np.ndarray,  # [T, 3]
+    gaze: np.ndarray,  # [T, 3] point looked at
+    sway: np.ndarray,  # [T, 3] shift of shoulders and head
+    held_scale: float = 1.0,
+) -> Person:
+    """Pose the figure for T frames."""
     shirt, trousers, skin, hair = pick(rng, SHIRTS), pick(rng, TROUSERS), pick(rng, SKIN), pick(rng, HAIR)
     lean = rng.uniform(0.03, 0.07) if seated else rng.uniform(0.08, 0.12)
     hip = 0.53 if seated else 0.92
     tall = rng.uniform(0.46, 0.50)  # hips to shoulders
     chest = np.array([0.0, lean, hip + tall]) + sway
     parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers)
-    held: list[tuple[str, Colour]] = []
+    objects: list[tuple[str, Colour]] = []
     landmarks = []
     for side, palm in ((1.0, right_palm), (-1.0, left_palm)):
         shoulder = chest + np.array([side * 0.18, 0.0, -0.03])
@@ -52,17 +56,17 @@ def draw_person(rng: np.random.Generator, *, seated: bool, right_palm: np.ndarra
         if side > 0 or rng.random() < 0.5:
             name, part = _held(rng, centre, frame, held_scale)
             parts.append(part)
-            held.append((name, part.colour))
+            objects.append((name, part.colour))
     head = chest + np.array([0.0, 0.05, 0.25])
     pose, ego_from_body = _head_pose(head, gaze)
     parts += _head_parts(pose, chest, skin, hair)
     landmarks.insert(0, head[0])
     return Person(parts=tuple(parts), ego_from_body=ego_from_body, landmarks=np.array(landmarks), shirt=shirt,
-                  held=tuple(held))
+                  held=tuple(objects))
 
 
 def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> list[Part]:
-    def shifted(x: float, z: float) -> np.ndarray:
+    def shifted(x: float, z: float) -> np.ndarray:  # [T, 3]
         return chest + np.array([x, 0.0, z])
 
     return [
@@ -115,7 +119,7 @@ def _arm(side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour,
     thumb = -side * np.cross(fingers, back)
     frame = np.stack([thumb, fingers, back], axis=-1)
 
-    def spot(x: float, y: float, z: float) -> np.ndarray:
+    def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
         return wrist + frame @ np.array([x, y, z])
 
     for x in (-0.024, 0.0, 0.024):
@@ -144,11 +148,13 @@ def _held(rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: 
                         look="print", pose=along(frame[..., 0], centre))
 
 
-def frame_rotation(frame: np.ndarray) -> np.ndarray:
+def frame_rotation(
+    frame: np.ndarray,  # [T, 3, 3]
+) -> np.ndarray:  # [T, 3, 3]
     """The hand frame as a rotation: the left hand's is mirrored, and solids take rotations only."""
-    turned = frame.copy()
-    turned[..., 0] *= np.sign(np.linalg.det(frame))[..., None]
-    return turned
+    rotation = frame.copy()
+    rotation[..., 0] *= np.sign(np.linalg.det(frame))[..., None]
+    return rotation
 
 
 def _head_pose(head: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,10 +172,10 @@ def _head_pose(head: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour) -> list[Part]:
-    def spot(x: float, y: float, z: float) -> np.ndarray:
+    def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
         return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
 
-    def ball(name: str, radius: float, centre: np.ndarray, colour: Colour, look: str) -> Part:
+    def ball(name: str, radius: float, centre: np.ndarray, colour: Colour, look: str) -> Part:  # centre [T, 3]
         return Part(name=name, kind="sphere", size=(radius, 0.0, 0.0), group="head", colour=colour, look=look,
                     pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1))
 

@@ -12,7 +12,7 @@ from .parts import Part, box, placed
 
 PIECE_COUNT = {"calm": 2, "normal": 4, "busy": 7}
 PICTURE_COUNT = {"calm": 2, "normal": 4, "busy": 7}
-THICK = 0.1
+WALL_M = 0.1  # thickness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +46,17 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
     x, y, z = ((h + lo) / 2 for h, lo in zip(high, low, strict=True))
     ceiling: Colour = tuple(min(0.95, 0.25 + 0.75 * c) for c in wall)
     skirting: Colour = tuple(0.55 * c for c in wall)
-    parts = [box("floor", (wide, deep, THICK), (x, y, -THICK / 2), floor, "floor", "room"),
-             box("ceiling", (wide, deep, THICK), (x, y, tall + THICK / 2), ceiling, "paint", "room")]
-    for side, spot in ((-1, low[0] - THICK / 2), (1, high[0] + THICK / 2)):
+    parts = [box("floor", (wide, deep, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
+             box("ceiling", (wide, deep, WALL_M), (x, y, tall + WALL_M / 2), ceiling, "paint", "room")]
+    for side, spot in ((-1, low[0] - WALL_M / 2), (1, high[0] + WALL_M / 2)):
         shade: Colour = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
-        parts.append(box("wall", (THICK, deep, tall), (spot, y, z), shade, "wall", "room"))
-        parts.append(box("skirting", (0.015, deep, 0.09), (spot - side * (THICK / 2 + 0.0075), y, 0.045), skirting,
+        parts.append(box("wall", (WALL_M, deep, tall), (spot, y, z), shade, "wall", "room"))
+        parts.append(box("skirting", (0.015, deep, 0.09), (spot - side * (WALL_M / 2 + 0.0075), y, 0.045), skirting,
                          "paint", "room"))
-    for side, spot in ((-1, low[1] - THICK / 2), (1, high[1] + THICK / 2)):
+    for side, spot in ((-1, low[1] - WALL_M / 2), (1, high[1] + WALL_M / 2)):
         shade = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
-        parts.append(box("wall", (wide, THICK, tall), (x, spot, z), shade, "wall", "room"))
-        parts.append(box("skirting", (wide, 0.015, 0.09), (x, spot - side * (THICK / 2 + 0.0075), 0.045), skirting,
+        parts.append(box("wall", (wide, WALL_M, tall), (x, spot, z), shade, "wall", "room"))
+        parts.append(box("skirting", (wide, 0.015, 0.09), (x, spot - side * (WALL_M / 2 + 0.0075), 0.045), skirting,
                          "paint", "room"))
     return parts
 
@@ -74,9 +74,9 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
     """Framed pictures and windows, at most two a wall, spread so that every wall tends to have something."""
     parts: list[Part] = []
     first = int(rng.integers(4))
-    for number in range(count):
-        wall = (first + number) % 4
-        half = 0.5 * (number // 4 % 2)
+    for i in range(count):
+        wall = (first + i) % 4
+        half = 0.5 * (i // 4 % 2)
         window = rng.random() < 0.25
         width = rng.uniform(0.8, 1.2) if window else rng.uniform(0.5, 0.95)
         height = rng.uniform(0.8, 1.1) if window else rng.uniform(0.4, 0.75)
@@ -93,7 +93,7 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
 
 def _pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[Part]:
     parts: list[Part] = []
-    taken = list(keep_free)
+    circles = list(keep_free)
     for _ in range(count):
         maker = PIECES[int(rng.integers(len(PIECES)))]
         own, width, depth = maker(rng)
@@ -102,8 +102,8 @@ def _pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[
             inward = np.array([-np.sin(angle), np.cos(angle)])
             x, y = np.array(foot[:2]) + inward * depth / 2
             radius = 0.5 * float(np.hypot(width, depth))
-            if all(np.hypot(x - a, y - b) > radius + r for a, b, r in taken):
-                taken.append((float(x), float(y), radius))
+            if all(np.hypot(x - a, y - b) > radius + r for a, b, r in circles):
+                circles.append((float(x), float(y), radius))
                 parts += placed(own, angle, foot)
                 break
     return parts

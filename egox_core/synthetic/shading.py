@@ -1,7 +1,7 @@
 """Lambertian shading of ray hits: filtered albedo, one lamp, surrounding light, darker creases near other solids.
 
-Nothing depends on the direction of view, so exo and ego see the same colour at the same point: what a prior made from
-exact depth can be held against.
+Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and a prior from exact
+depth can be compared with the ego picture.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .casting import RayBundle, turned
+from .casting import RayBundle, rotate_back
 from .scene import Scene
 from .solids import Solid, distance, normals
 from .textures import albedo_at
@@ -65,34 +65,35 @@ def shade(scene: Scene, hits: Hits, neighbours: dict[int, tuple[int, ...]]) -> t
     for solid_index, count in enumerate(counts[1:]):
         if not count:
             continue
-        chosen = order[start:start + count]
+        subset = order[start:start + count]
         start += count
-        colour, normal = _shade_one(scene, hits, chosen, solid_index, neighbours.get(solid_index, ()))
-        colours[chosen], world_normals[chosen] = colour, normal
+        colour, normal = _shade_one(scene, hits, subset, solid_index, neighbours.get(solid_index, ()))
+        colours[subset], world_normals[subset] = colour, normal
     return colours, world_normals
 
 
-def _shade_one(scene: Scene, hits: Hits, chosen: Tensor, solid_index: int,
+def _shade_one(scene: Scene, hits: Hits, subset: Tensor, solid_index: int,
                neighbours: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """(colours [n, 3], world normals [n, 3]) of the hits ``subset`` [n] on one solid."""
     solid, bundle = scene.solids[solid_index], hits.bundle
-    rotation, centre = bundle.pose_of(solid_index, solid, chosen)
-    rays, depth = bundle.rays[chosen], hits.depth[chosen].unsqueeze(-1)
-    points = bundle.start_of(chosen) + depth * rays
-    local = turned(points - centre, rotation)
-    normal = turned(normals(solid.kind, solid.size, local), rotation.transpose(-1, -2))
+    rotation, centre = bundle.pose_of(solid_index, solid, subset)
+    rays, depth = bundle.rays[subset], hits.depth[subset].unsqueeze(-1)
+    points = bundle.start_of(subset) + depth * rays
+    local = rotate_back(points - centre, rotation)
+    normal = rotate_back(normals(solid.kind, solid.size, local), rotation.transpose(-1, -2))
     facing = (rays * normal).sum(-1, keepdim=True)
     facing = torch.where(facing.abs() < 0.02, torch.full_like(facing, -0.02), facing)
     steps = []
-    for step in (hits.step_x[chosen], hits.step_y[chosen]):
+    for step in (hits.step_x[subset], hits.step_y[subset]):
         # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the plane.
         slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
-        steps.append(turned(slide, rotation))
+        steps.append(rotate_back(slide, rotation))
     albedo = albedo_at(solid.material, local, steps[0], steps[1])
     position, strength = scene.light.position[hits.frames], scene.light.strength[hits.frames]
     if bundle.frame is None:
         position, strength = position[0], strength[0]
     else:
-        position, strength = position[bundle.frame[chosen]], strength[bundle.frame[chosen]].unsqueeze(-1)
+        position, strength = position[bundle.frame[subset]], strength[bundle.frame[subset]].unsqueeze(-1)
     to_lamp = position - points
     far = to_lamp.norm(dim=-1, keepdim=True)
     lambert = ((to_lamp / far) * normal).sum(-1, keepdim=True).clamp_min(0)
@@ -111,7 +112,7 @@ def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: 
         other, pose = scene.solids[j], scene.world_from_solid[0, j]
         radius = other.bounding_radius
         weight = CREASE_DEPTH * min(1.0, radius / 0.15)  # a cup darkens less than a wardrobe
-        # A slab reaches far along two axes only: the third one alone sorts out most points.
+        # A slab is large along two axes only: its thin axis alone excludes most points.
         thin = min(range(3), key=lambda axis: other.size[axis]) if other.kind == "box" else 0
         direction, bound = pose[:, thin], other.size[thin] if other.kind == "box" else radius
         close = ((probe @ direction - pose[:, 3] @ direction).abs() < bound + CREASE_REACH_M).nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""The four solids that scenes are made of, each met by rays in closed form.
+"""The four solids that scenes are made of, with closed forms for ray hits, normals and distances.
 
 Every solid is described in its own frame (metres): a ``box`` by its half extents; a ``sphere`` by (radius, 0, 0); a
 ``capsule`` and a (capped) ``cylinder`` by (radius, half length, 0) with the axis along local z.
@@ -37,7 +37,7 @@ class Solid:
 
     @property
     def bounding_radius(self) -> float:
-        """Radius of the sphere about the centre that holds the solid, metres."""
+        """Radius of the sphere about the centre that contains the solid, metres."""
         a, b, _ = self.size
         if self.kind == "box":
             return math.hypot(*self.size)
@@ -45,10 +45,10 @@ class Solid:
             return math.hypot(a, b)
         return a + b  # sphere: b is 0
 
-    def bounding_spheres(self) -> Tensor:
-        """Spheres [K, 4] (centre in the solid's frame, radius) that hold the solid together, metres.
+    def bounding_spheres(self) -> Tensor:  # [K, 4] centre in the solid's frame, radius, metres
+        """Spheres that together contain the solid.
 
-        A slab gets up to 6 x 6 of them: one sphere about a wall would hold the whole room, and cull nothing.
+        A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and cull nothing.
         """
         if self.kind != "box":
             return torch.tensor([[0.0, 0.0, 0.0, self.bounding_radius]])
@@ -60,13 +60,13 @@ class Solid:
         return torch.tensor([[x, y, z, radius] for x in spots[0] for y in spots[1] for z in spots[2]])
 
 
-def intersect(kind: Kind, size: tuple[float, float, float], origin: Tensor, rays: Tensor) -> Tensor:
-    """Ray depth [N] of the first hit, infinite where the ray misses or starts inside.
-
-    Args:
-        origin: [3] or [N, 3], metres, the solid's frame.
-        rays: [N, 3] unit directions, the solid's frame.
-    """
+def intersect(
+    kind: Kind,
+    size: tuple[float, float, float],
+    origin: Tensor,  # [3] or [N, 3] metres, the solid's frame
+    rays: Tensor,  # [N, 3] unit directions, the solid's frame
+) -> Tensor:  # [N] ray depth, metres
+    """Depth of the first hit, infinite where the ray misses or starts inside."""
     if kind == "box":
         depth = _box(size, origin, rays)
     elif kind == "sphere":
@@ -123,8 +123,12 @@ def _cylinder(radius: float, half: float, origin: Tensor, rays: Tensor) -> Tenso
     return torch.minimum(side, lid)
 
 
-def normals(kind: Kind, size: tuple[float, float, float], points: Tensor) -> Tensor:
-    """Outward unit normals [N, 3] at surface points [N, 3], both in the solid's frame."""
+def normals(
+    kind: Kind,
+    size: tuple[float, float, float],
+    points: Tensor,  # [N, 3] on the surface, the solid's frame
+) -> Tensor:  # [N, 3]
+    """Outward unit normals in the solid's frame."""
     if kind == "sphere":
         return points / size[0]
     if kind == "capsule":
@@ -141,8 +145,12 @@ def normals(kind: Kind, size: tuple[float, float, float], points: Tensor) -> Ten
     return torch.where(on_lid, lid, side)
 
 
-def distance(kind: Kind, size: tuple[float, float, float], points: Tensor) -> Tensor:
-    """Distance [N] from points [N, 3] outside the solid to it (0 inside), metres, the solid's frame."""
+def distance(
+    kind: Kind,
+    size: tuple[float, float, float],
+    points: Tensor,  # [N, 3] the solid's frame
+) -> Tensor:  # [N] metres
+    """Distance from points to the solid; 0 inside."""
     if kind == "box":
         return (points.abs() - points.new_tensor(size)).clamp_min(0).norm(dim=-1)
     if kind == "sphere":

@@ -1,4 +1,4 @@
-"""What a synthetic take is asked to be."""
+"""The specification of a synthetic take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import EgoXInputError
+from ..sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE
 
 Texture = Literal["plain", "soft", "detailed"]
 Clutter = Literal["calm", "normal", "busy"]
@@ -32,9 +33,9 @@ class SyntheticSpec:
 
     seed: int = 0
     frames: int = 49
-    exo_width: int = 784
-    exo_height: int = 448
-    ego_size: int = 448  # the ego picture is square
+    exo_width: int = REFERENCE_EXO_SIZE[0]
+    exo_height: int = REFERENCE_SIZE
+    ego_size: int = REFERENCE_SIZE  # the ego picture is square
     fps: float = 20.0
     texture: Texture = "detailed"  # detailed: 2...8 exo px, for geometric tests; soft: large patterns; plain: colours
     clutter: Clutter = "normal"
@@ -48,9 +49,9 @@ class SyntheticSpec:
 
     def __post_init__(self) -> None:
         for name in ("exo_width", "exo_height", "ego_size"):
-            if getattr(self, name) < 16:
-                raise EgoXInputError(f"synthetic take: {name}", got=getattr(self, name), expected="16 px or more",
-                                     fix="ask for a larger picture")
+            if getattr(self, name) < PIXEL_STEP:
+                raise EgoXInputError(f"synthetic take: {name}", got=getattr(self, name),
+                                     expected=f"{PIXEL_STEP} px or more", fix="ask for a larger picture")
         if self.frames < 1:
             raise EgoXInputError("synthetic take: frames", got=self.frames, expected="1 or more",
                                  fix="ask for at least one frame")

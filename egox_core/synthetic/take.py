@@ -90,23 +90,24 @@ def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress)
     exo = Renderer(scene, scene.exo_camera, scene.exo_w2c, neighbours, spec.edge_samples)
     ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
-    everything, seen_by_ego = scene.indices(), scene.indices(head=False)
-    changes = spec.moving_light or spec.exo_motion > 0  # else one picture of what stands serves all frames
+    everything, without_head = scene.indices(), scene.indices(head=False)
+    changes = spec.moving_light or spec.exo_motion > 0  # else one picture of the standing solids serves all frames
     background = exo.full([0], standing)
     length = max(1, CHUNK_PIXELS // max(exo.pixels, ego.pixels))
     chunks = [list(range(begin, min(begin + length, spec.frames))) for begin in range(0, spec.frames, length)]
 
-    def render(number: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        frames = chunks[number]
+    def render(chunk: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        frames = chunks[chunk]
         behind = exo.full(frames, standing) if changes else background
-        return _compact(exo, exo.over(frames, behind, moving, everything)), _compact(ego, ego.full(frames, seen_by_ego))
+        exo_view = exo.over(frames, behind, moving, everything)
+        return _compact(exo, exo_view), _compact(ego, ego.full(frames, without_head))
 
     exo_views, ego_views = [], []
     progress(0, spec.frames, "synthetic take")
-    for number, (exo_view, ego_view) in enumerate(map_chunks(render, len(chunks), workers)):
+    for frames, (exo_view, ego_view) in zip(chunks, map_chunks(render, len(chunks), workers), strict=True):
         exo_views.append(exo_view)
         ego_views.append(ego_view)
-        for frame in chunks[number]:
+        for frame in frames:
             progress(frame + 1, spec.frames, "synthetic take")
     return exo_views, ego_views
 

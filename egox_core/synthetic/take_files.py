@@ -1,4 +1,4 @@
-"""Write a synthetic take in the take layout of CONVENTIONS.md."""
+"""Write a synthetic take as a take folder (docs/conventions.md)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, obj
 
     Args:
         quality: x264 constant rate factor of both videos.
-        objects: also write objects.npz: the things' masks in the ego picture, an id each, and what exo sees of them,
-            as the evaluator reads masks (``clip`` is the folder's name).
+        objects: also write objects.npz: masks of the objects in the ego picture, an id each, and the share that exo
+            sees, as the evaluator reads masks (``clip`` is the folder's name).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,10 +42,10 @@ def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, obj
 
 
 def write_objects(take: SyntheticTake, file: Path, clip: str) -> None:
-    """The take's object masks under the evaluator's names (see metrics/mask_files.py), for the clip of this name."""
-    found = take_objects(take)
-    write_packed(file, clip=np.array(clip), truth=found.masks.numpy(), truth_ids=np.array(found.ids, dtype="U"),
-                 truth_seen=found.seen_share.numpy(), exo_pixels=found.exo_pixels.numpy())
+    """The take's object masks under the evaluator's keys (data/object_masks.py), for the clip of this name."""
+    objects = take_objects(take)
+    write_packed(file, clip=np.array(clip), truth=objects.masks.numpy(), truth_ids=np.array(objects.ids, dtype="U"),
+                 truth_seen=objects.seen_share.numpy(), exo_pixels=objects.exo_pixels.numpy())
 
 
 def take_meta(take: SyntheticTake) -> dict[str, object]:

@@ -36,13 +36,13 @@ class Material:
     soft_m: float = 0.01  # width of the pattern's edges
 
 
-def albedo_at(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
-    """Filtered albedo [N, 3].
-
-    Args:
-        points: [N, 3] surface points, metres, the solid's frame.
-        step_x, step_y: [N, 3] how far the surface point moves for one pixel to the right and one down.
-    """
+def albedo_at(
+    material: Material,
+    points: Tensor,  # [N, 3] on the surface, metres, the solid's frame
+    step_x: Tensor,  # [N, 3] how far the surface point moves for one pixel to the right
+    step_y: Tensor,  # [N, 3] for one pixel down
+) -> Tensor:  # [N, 3]
+    """Filtered albedo."""
     colour = points.new_tensor(material.albedo).expand(len(points), 3)
     if material.pattern != "none":
         share = _pattern_share(material, points, step_x, step_y).unsqueeze(-1)
@@ -98,16 +98,16 @@ def draw_waves(rng: np.random.Generator, *, count: int, lengths_m: tuple[float, 
     waves, phases, colours = [], [], []
     amplitude = contrast * math.sqrt(2.0 / max(count, 1))
     for _ in range(count):
-        number = 2 * math.pi / math.exp(rng.uniform(low, high))
+        wavenumber = 2 * math.pi / math.exp(rng.uniform(low, high))
         across = int(rng.integers(3)) if plane is None else plane
         angle = rng.uniform(0, math.pi)
         first, second = [axis for axis in range(3) if axis != across]
         vector = [0.0, 0.0, 0.0]
-        vector[first], vector[second] = number * math.cos(angle), number * math.sin(angle)
+        vector[first], vector[second] = wavenumber * math.cos(angle), wavenumber * math.sin(angle)
         if grain is not None and grain != across:
             vector[grain] *= 0.12
             length = math.hypot(*vector)
-            vector = [x * number / max(length, 1e-9) for x in vector]
+            vector = [x * wavenumber / max(length, 1e-9) for x in vector]
         waves.append(tuple(vector))
         phases.append(float(rng.uniform(0, 2 * math.pi)))
         own = rng.normal(size=3)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_grid, pixel_rays, unproject
 from ..trajectory.poses import camera_centre
-from .casting import Bounds, RayBundle, Tiling, first_hits, tile_picture, turned, visible_tiles
+from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_picture, visible_tiles
 from .scene import Scene
 from .shading import Hits, shade
 
@@ -18,7 +18,7 @@ EDGE_COSINE = 0.9  # neighbours whose normals differ by more (26 degrees) show a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewRays:
-    """What of a camera does not change with its pose. Rays in the frame of the unturned sensor."""
+    """The part of a camera's view that doesn't depend on its pose. Rays in the frame of the unturned sensor."""
 
     camera: CameraModel
     rays: Tensor  # [H * W, 3]
@@ -36,8 +36,12 @@ class ViewRays:
         return ViewRays(camera=camera, rays=rays.reshape(-1, 3).float(), step_x=steps[0], step_y=steps[1],
                         valid=valid.reshape(-1), tiling=tile_picture(rays.float()))
 
-    def offset(self, pixels: Tensor, samples: int) -> Tensor:
-        """Sub-rays [samples², N, 3] of the pixels [N] (flat indices), evenly over each pixel."""
+    def offset(
+        self,
+        pixels: Tensor,  # [N] flat indices
+        samples: int,  # a side
+    ) -> Tensor:  # [samples², N, 3]
+        """Sub-rays of the pixels, spread evenly over each."""
         width, _ = self.camera.stored_size
         uv = torch.stack((pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1).double()
         spread = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5
@@ -55,8 +59,13 @@ class View:
     normals: Tensor  # [N, 3] world
 
 
-def outline(index: Tensor, normals: Tensor, height: int, width: int) -> Tensor:
-    """Pixels [F * H * W] bool with a 4-neighbour on another solid or on another face."""
+def outline(
+    index: Tensor,  # [F * H * W] solid, -1 none
+    normals: Tensor,  # [F * H * W, 3]
+    height: int,
+    width: int,
+) -> Tensor:  # [F * H * W] bool
+    """Pixels with a 4-neighbour on another solid or on another face."""
     ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
     edge = torch.zeros(ids.shape, dtype=torch.bool)
     right = (ids[:, :, 1:] != ids[:, :, :-1]) | ((faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE)
@@ -69,15 +78,20 @@ def outline(index: Tensor, normals: Tensor, height: int, width: int) -> Tensor:
 
 
 class Renderer:
-    """Casts one camera's views of a scene, several frames at a time; holds what stays the same from frame to frame.
+    """Casts one camera's views of a scene, several frames at a time; stores what stays the same from frame to frame.
 
-    Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Frames go together so that small
-    pictures are not all overhead; one frame of a large picture is work enough.
+    Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small pictures are cast several
+    frames at once, since each cast has a fixed cost.
     """
 
-    def __init__(self, scene: Scene, camera: CameraModel, w2c: Tensor, neighbours: dict[int, tuple[int, ...]],
-                 edge_samples: int) -> None:
-        """``w2c``: [3, 4] of a standing camera or [T, 3, 4], float64."""
+    def __init__(
+        self,
+        scene: Scene,
+        camera: CameraModel,
+        w2c: Tensor,  # [3, 4] of a standing camera or [T, 3, 4], float64
+        neighbours: dict[int, tuple[int, ...]],
+        edge_samples: int,
+    ) -> None:
         self.scene, self.neighbours, self.edge_samples = scene, neighbours, edge_samples
         self.view_rays = ViewRays.of(camera)
         self.width, self.height = camera.stored_size
@@ -88,8 +102,8 @@ class Renderer:
     def pixels(self) -> int:
         return self.width * self.height
 
-    def visible(self, frames: list[int], indices: list[int]) -> Tensor:
-        """Which tiles [len(indices), F * M] may see which of the solids."""
+    def visible(self, frames: list[int], indices: list[int]) -> Tensor:  # [len(indices), F * M] bool
+        """Which tiles may see which of the solids."""
         key = tuple(indices)
         if key not in self._bounds:
             self._bounds[key] = Bounds.of(self.scene.solids, indices)
@@ -97,9 +111,15 @@ class Renderer:
         return visible_tiles(self.view_rays.tiling, w2c[..., :3].float(), camera_centre(w2c).float(),
                              self._bounds[key], self.scene.world_from_solid[frames])
 
-    def cast(self, frames: list[int], indices: list[int], flat: Tensor | None = None, rays_cam: Tensor | None = None,
-             visible: Tensor | None = None) -> View:
-        """Cast the centre rays of all or some pixels (flat numbers), or given rays of those pixels."""
+    def cast(
+        self,
+        frames: list[int],
+        indices: list[int],
+        flat: Tensor | None = None,  # [N] flat indices of some pixels; None: all
+        rays_cam: Tensor | None = None,  # [N, 3] other rays of those pixels than the centre rays
+        visible: Tensor | None = None,  # [len(indices), F * M] of :meth:`visible`
+    ) -> View:
+        """Cast rays of all or some pixels of the frames."""
         view, count = self.view_rays, self.pixels
         w2c = self.w2c[frames]
         rotation = w2c[..., :3].float()
@@ -113,7 +133,7 @@ class Renderer:
             pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
             own = rotation[0] if len(frames) == 1 else rotation[frame]
             rays = view.rays[pixel] if rays_cam is None else rays_cam
-            vectors = [turned(v, own) for v in (rays, view.step_x[pixel], view.step_y[pixel])]
+            vectors = [rotate_back(v, own) for v in (rays, view.step_x[pixel], view.step_y[pixel])]
         bundle = RayBundle(rays=vectors[0], origin=camera_centre(w2c).float(),
                            frame=None if len(frames) == 1 else frame, poses=self.scene.world_from_solid[frames])
         tile_of_ray = view.tiling.of_pixel[pixel] + frame * len(view.tiling.axes)
@@ -122,8 +142,13 @@ class Renderer:
         rgb, normals = shade(self.scene, hits, self.neighbours)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)
 
-    def smooth(self, frames: list[int], indices: list[int], flat: Tensor) -> Tensor:
-        """Colours [N, 3] of outline pixels (flat numbers), averaged over sub-rays."""
+    def smooth(
+        self,
+        frames: list[int],
+        indices: list[int],
+        flat: Tensor,  # [N] flat indices
+    ) -> Tensor:  # [N, 3]
+        """Colours of outline pixels, averaged over sub-rays."""
         if len(flat) == 0:
             return torch.zeros(0, 3)
         visible = self.visible(frames, indices)
@@ -150,13 +175,13 @@ class Renderer:
         rgb, normals = background.rgb.repeat(repeats, 1), background.normals.repeat(repeats, 1)
         depth, index = background.ray_depth.repeat(repeats), background.index.repeat(repeats)
         nearer = front.ray_depth < depth[flat]
-        chosen = flat[nearer]
-        rgb[chosen], depth[chosen] = front.rgb[nearer], front.ray_depth[nearer]
-        index[chosen], normals[chosen] = front.index[nearer], front.normals[nearer]
-        if self.edge_samples > 1 and len(chosen):
-            touched = torch.zeros(len(frames), 1, self.height, self.width)
-            touched.view(-1)[chosen] = 1.0
-            grown = torch.nn.functional.max_pool2d(touched, 3, 1, 1).reshape(-1) > 0
-            edge = (outline(index, normals, self.height, self.width) & grown).nonzero().squeeze(1)
+        hidden = flat[nearer]
+        rgb[hidden], depth[hidden] = front.rgb[nearer], front.ray_depth[nearer]
+        index[hidden], normals[hidden] = front.index[nearer], front.normals[nearer]
+        if self.edge_samples > 1 and len(hidden):
+            mask = torch.zeros(len(frames), 1, self.height, self.width)
+            mask.view(-1)[hidden] = 1.0
+            around = torch.nn.functional.max_pool2d(mask, 3, 1, 1).reshape(-1) > 0
+            edge = (outline(index, normals, self.height, self.width) & around).nonzero().squeeze(1)
             rgb[edge] = self.smooth(frames, everything, edge)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)

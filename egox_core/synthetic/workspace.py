@@ -1,4 +1,4 @@
-"""The table, what lies on it, and where the hands go. Body at the origin facing +y, metres, z up."""
+"""The table, the objects on it, and where the hands go. Body at the origin facing +y, metres, z up."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6), "busy": (6, 9)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
+    """The drawn workspace. Body frame, metres."""
+
     seated: bool
     table_height: float
     table_colour: Colour
     parts: tuple[Part, ...]
     right_stops: np.ndarray  # [K, 3] palm centres of the right hand, in the order they are visited
-    left_stops: np.ndarray
-    objects: tuple[tuple[str, Colour], ...]  # what lies there, for the prompt
+    left_stops: np.ndarray  # [K, 3] of the left hand
+    objects: tuple[tuple[str, Colour], ...]  # on the table, for the prompt
 
 
 def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, count: int | None,
@@ -41,27 +43,27 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, coun
     left = np.array([[-rng.uniform(0.10, 0.16), rng.uniform(0.34, 0.40), reach],
                      [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), reach]])
     low, high = OBJECT_COUNT[clutter]
-    wanted = int(rng.integers(low, high + 1)) if count is None else count
-    taken: list[tuple[float, float, float]] = []
-    named: list[tuple[str, Colour]] = []
+    total = int(rng.integers(low, high + 1)) if count is None else count
+    circles: list[tuple[float, float, float]] = []
+    objects: list[tuple[str, Colour]] = []
     colours = rng.permutation(len(THINGS))
-    for number in range(wanted):
-        own: Colour = THINGS[int(colours[number % len(THINGS)])]
+    for i in range(total):
+        own: Colour = THINGS[int(colours[i % len(THINGS)])]
         name, things, radius = _thing(rng, own, height, scale)
         for _attempt in range(30):
             x = rng.uniform(-width / 2 + radius, width / 2 - radius)
             y = rng.uniform(front + radius, front + depth - radius)
             in_hands = abs(x) < 0.42 + radius and y < 0.52 + radius
-            if not in_hands and all(np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in taken):
-                taken.append((x, y, radius))
-                named.append((name, own))
+            if not in_hands and all(np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in circles):
+                circles.append((x, y, radius))
+                objects.append((name, own))
                 parts += placed(things, rng.uniform(-0.7, 0.7), (x, y, 0.0))
                 break
     mat = box("mat", (0.62, 0.34, 0.006), (0.0, front + 0.2, height + 0.003), pick(rng, THINGS), "print")
     if rng.random() < 0.5 and clutter != "calm":
         parts.append(mat)
     return Workspace(seated=seated, table_height=height, table_colour=colour, parts=tuple(parts), right_stops=right,
-                     left_stops=left, objects=tuple(named))
+                     left_stops=left, objects=tuple(objects))
 
 
 def _thing(rng: np.random.Generator, colour: Colour, z: float, scale: float) -> tuple[str, list[Part], float]:

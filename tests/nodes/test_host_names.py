@@ -85,12 +85,12 @@ def test_each_name_left_out_is_said(names, monkeypatch: pytest.MonkeyPatch, name
     assert len(said) == 1 and all(need.loses in said[0] for need in expected) and name in said[0]
 
 
-def test_forms_of_names(names, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("egox_test_host")
-    exec("class A:\n    K = 1\n    def __init__(self, b, c=2):\n        self.inside = {'key': b}\n"
-         "    def f(self, x, y, z=0):\n        def g():\n            return h(keyword=x)\n        return g\n"
-         "def loose(first, second): pass\n", module.__dict__)
-    monkeypatch.setitem(sys.modules, "egox_test_host", module)
+def test_forms_of_names(names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "egox_test_host.py").write_text(
+        "class A:\n    K = 1\n    def __init__(self, b, c=2):\n        self.inside = {'key': b}\n"
+        "    def f(self, x, y, z=0):\n        def g():\n            return h(keyword=x)\n        return g\n"
+        "def loose(first, second): pass\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     for name, there in {
         "egox_test_host": True, "egox_no_such_host": False, "egox_test_host:A.K": True, "egox_test_host:A.L": False,
         "egox_test_host:A.f(x, y)": True, "egox_test_host:A.f(y)": False, "egox_test_host:A(b, c)": True,

@@ -1,0 +1,38 @@
+"""Which way is down in a world, told by the cameras in it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .poses import sensor_from_upright
+
+AXIS_SNAP_DEG = 20.0
+"""Within this of a world axis, down is that axis: worlds of trackers are built along gravity."""
+
+
+def down_axis(
+    exo_w2c: Tensor,  # [N, 3, 4] one pose of each exo camera
+    ego_w2c: Tensor,  # [T, 3, 4]
+    quarter_turns: int,  # of the ego camera
+) -> Tensor:  # [3] float64, unit, world
+    """Downwards in the world: square to the right-hand axes of all cameras, snapped to a near world axis.
+
+    Exo cameras are pitched on purpose and a wearer looks down, but both are seldom rolled: their right-hand axes are
+    level, their down axes are not. The wearer's whole path weighs as much as one exo camera.
+    """
+    turn = sensor_from_upright(quarter_turns)
+    ego_rotation, exo_rotation = ego_w2c[:, :, :3].double(), exo_w2c[:, :, :3].double()
+    rights = torch.einsum("tij,i->tj", ego_rotation, turn[:, 0])
+    rows = torch.cat((rights / math.sqrt(len(rights)), exo_rotation[:, 0]))
+    down = torch.linalg.svd(rows, full_matrices=True)[2][2]
+    hint = torch.einsum("tij,i->tj", ego_rotation, turn[:, 1]).mean(0) + exo_rotation[:, 1].mean(0)
+    down = down * (1.0 if float(down @ hint) >= 0 else -1.0)
+    axis = int(down.abs().argmax())
+    if math.degrees(math.acos(min(1.0, float(down[axis].abs())))) < AXIS_SNAP_DEG:
+        snapped = torch.zeros(3, dtype=torch.float64)
+        snapped[axis] = torch.sign(down[axis])
+        return snapped
+    return down
