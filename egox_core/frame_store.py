@@ -1,7 +1,7 @@
-"""Room for a clip's maps: in memory while it is small, in a temporary file mapped into memory when it is not.
+"""Storage of a clip's maps: in memory while it is small, else in a temporary file that is mapped into memory.
 
-The file is written frame by frame and mapped afterwards, so that a long clip never lies in memory as a whole; it
-vanishes with the last tensor that looks into it.
+The file is written frame by frame and mapped afterwards, so that a long clip is never in memory as a whole; it is
+deleted with the last tensor that looks into it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 MEMORY_LIMIT = 72 * 2**20
-"""Bytes: 49 full-size depth maps (69 MB) stay in memory; of 480 frames even the masks (169 MB) go to the disk."""
+"""Bytes: 49 full-size depth maps (69 MB) stay in memory; of 480 frames even the masks (169 MB) go to disk."""
 
 
 class FrameStore:
@@ -29,16 +29,19 @@ class FrameStore:
         else:
             self._array = np.empty(self._shape, dtype)
 
-    def append(self, frame: np.ndarray) -> None:
-        """Add the next frame [*shape]."""
+    def append(
+        self,
+        frame: np.ndarray,  # [*shape]
+    ) -> None:
+        """Add the next frame."""
         if self._file is None:
             self._array[self._filled] = frame
         else:
             self._file.write(np.ascontiguousarray(frame, dtype=self._dtype).tobytes())
         self._filled += 1
 
-    def tensor(self) -> Tensor:
-        """All frames [T, *shape]; writing to it never reaches the file."""
+    def tensor(self) -> Tensor:  # [T, *shape]
+        """All frames; writing to the tensor never reaches the file."""
         if self._filled != self._shape[0]:
             raise RuntimeError(f"{self._filled} of {self._shape[0]} frames stored")
         if self._file is None:
@@ -53,7 +56,9 @@ class FrameStore:
 _MAPPED: dict[int, weakref.ref[mmap.mmap]] = {}
 
 
-def drop_pages(frames: Tensor) -> None:
+def drop_pages(
+    frames: Tensor,  # [T, ...] of :meth:`FrameStore.tensor`
+) -> None:
     """Tell the system that mapped frames already read may leave memory; they come back from the file when needed.
 
     Does nothing for tensors in memory, and on systems that have no such call. Long loops call it every few frames, so

@@ -1,9 +1,8 @@
-"""Runs one function over many takes: in a pool of processes on this machine, or on a Ray cluster.
+"""Many items at once: takes in processes or on a Ray cluster, chunks of frames in threads.
 
-A worker that dies takes only the items in its hands with it; those are given out again. An item whose worker dies twice
-is reported as failed instead of being tried for ever.
-
-Chunks of frames side by side: one Python thread a core, each with a single-threaded torch.
+A worker process that dies loses only the items that it was working on; those are given out again. An item whose worker
+dies twice is reported as failed instead of being tried for ever. Threads are one a core, each with a single-threaded
+torch.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from .errors import EgoXInputError
 from .progress import Progress, no_progress
 
 ENGINES = ("local", "ray")
-MAX_TRIES = 2
+MAX_TRIES = 2  # of an item whose worker process died
+MOST_THREADS = 8  # more would mostly wait for the interpreter's lock
 Result = TypeVar("Result")
-MOST_WORKERS = 8  # more would mostly wait for the interpreter's lock
 
 
 def run_items(function: Callable[[Any], Any], items: Sequence[Any], *, engine: str = "local",
@@ -49,10 +48,10 @@ def run_items(function: Callable[[Any], Any], items: Sequence[Any], *, engine: s
 
 def run_all(function: Callable[[Any], Any], items: Sequence[Any], names: Sequence[str], *, engine: str = "local",
             workers: int = 1, before: int = 0, stage: str = "", progress: Progress = no_progress) -> list[str]:
-    """Runs all items and returns what failed, as ``name: error``.
+    """Runs all items and returns the failures, as ``name: error``.
 
     Args:
-        before: items that were done in an earlier run, counted by the progress.
+        before: items finished in an earlier run, counted by the progress.
 
     Raises:
         EgoXInputError: as :func:`run_items`.
@@ -126,10 +125,10 @@ def _run_ray(function, items, workers) -> Iterator[tuple[int, Any, str]]:
 
 @contextmanager
 def single_threaded() -> Iterator[int]:
-    """Torch without threads inside its operations, the caller's and new threads' alike; yields how many there were.
+    """Torch without threads inside its operations, in this and in new threads; yields how many there were before.
 
-    Casting is thousands of small operations: threads inside each would spend their time waiting for one another, on a
-    busy machine twenty times as long as the work takes.
+    Ray casting is thousands of small operations: threads inside each would spend their time waiting for one another, on
+    a busy machine twenty times as long as the work takes.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -141,7 +140,7 @@ def single_threaded() -> Iterator[int]:
 
 def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
     """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves no thread behind."""
-    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MOST_WORKERS)))
+    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MOST_THREADS)))
     try:
         yield from pool.map(work, range(count))
     finally:

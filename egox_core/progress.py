@@ -13,4 +13,4 @@ leave nothing half-written behind.
 
 
 def no_progress(done: int, total: int, stage: str) -> None:
-    """The default: reports to nobody."""
+    """The default: does nothing."""

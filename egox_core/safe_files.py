@@ -1,4 +1,4 @@
-"""Files from strangers, read without running what they hold or filling the machine; files written whole or not at all.
+"""Files from strangers, read without running code or filling the machine; files written whole or not at all.
 
 JSON is limited in size, numpy files never unpickle, zip archives are checked for paths and for what they unpack to,
 pickled weights are refused with the command that converts them.
@@ -27,7 +27,7 @@ PICKLED_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 def require_file(path: Path, what: str) -> Path:
-    """The path, if it is a file; ``what`` stands in the message.
+    """The path, if it is a file; ``what`` names it in the error.
 
     Raises:
         EgoXInputError: nothing there, or a folder.
@@ -51,7 +51,7 @@ def refuse_pickled(path: Path, what: str) -> None:
 
 
 def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) -> object:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
         EgoXInputError: missing, larger than ``limit`` bytes, not UTF-8, not JSON, nested without end.
@@ -65,7 +65,7 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
 
 
 def parse_json(text: str | bytes, what: str) -> object:
-    """What a JSON text holds; ``what`` stands in the message.
+    """The content of a JSON text; ``what`` names it in the error.
 
     Raises:
         EgoXInputError: not UTF-8, not JSON, nested without end.

@@ -1,4 +1,4 @@
-"""Frozen payloads that pass between the stages, each documented once, here.
+"""Frozen payloads between the rooms, each documented once, here.
 
 World: whatever the take's JSON uses; for in-the-wild clips the exo camera. ``w2c`` is [R|t] with
 X_cam = R X_world + t, OpenCV axes, metres.
@@ -31,13 +31,13 @@ class FrameSelection:
     """
 
     source_indices: Tensor  # [T] int64, index into the source video
-    times_s: Tensor  # [T] float64, time of each chosen frame in the source video, seconds
+    times_s: Tensor  # [T] float64, time of each frame in the source video, seconds
     source_fps: float
-    fps: float  # of the chosen frames
+    fps: float  # of the frames in use
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
     resize: Literal["crop", "pad"]  # how the aspect difference was taken up
-    source_path: Path | None = None  # the video's file, where it is one: depth and poses may lie beside it
+    source_path: Path | None = None  # the video's file, where there is one: depth and poses may lie beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class DepthVideo:
     kind: DepthKind = "metric z"
     dynamic: Tensor | None = None  # [T, H, W] bool, moving objects
     sky: Tensor | None = None  # [T, H, W] bool
-    trust: Tensor | None = None  # [T, H, W] float32 0...1, how far a pixel's depth is to be believed; None: fully
+    trust: Tensor | None = None  # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
     exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64; None: the world is the exo camera frame
     source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
     times_s: Tensor | None = None  # [T] float64, seconds
@@ -71,7 +71,7 @@ class CameraTrajectory:
     exo_camera: CameraModel | None = None
     meta_intrinsics: Tensor | None = None  # [3, 3] float64, K as meta.json carries it (released GGA rays use it)
     prompt: str = ""
-    source: str = ""  # where it came from, for messages
+    source: str = ""  # where it came from, used in error messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +84,14 @@ class PointSet:
     edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
     stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
     instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
-    coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way at 448 px
+    coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
 
 
 class MovingPoints(Protocol):
-    """Moving points per frame, made when asked for: a long clip never holds more than one frame of them."""
+    """Moving points per frame, computed on access: a long clip never has more than one frame of them in memory."""
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -111,7 +111,7 @@ class PointCloud:
     exo_camera: CameraModel  # of the depth maps that the points came from
     exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
     times_s: Tensor | None = None  # [T] float64, seconds
-    notes: tuple[str, ...] = ()  # what the user should know of the building, for the node and the report
+    notes: tuple[str, ...] = ()  # what the user should know about how it was built
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,22 +126,21 @@ class EgoPrior:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
-    """Exo (left) and ego (right) latents of one clip, and how the model is to be told about them.
+    """Exo (left) and ego (right) latents of one clip, and how they are presented to the model.
 
-    Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`canvas` works in model space, so a node
-    puts them through the host's ``latent_format.process_in`` once. t = (frames - 1) / 4 + 1; h, w in latents (px / 8).
-    Checked by :func:`egox_core.wan.canvas.check_canvas`.
+    Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`egox_core.wan.canvas` works in model space,
+    so a node puts them through the host's ``latent_format.process_in`` once. Checked by ``check_canvas``.
     """
 
-    exo_latent: Tensor  # [B, 16, t, h, w_exo] raw VAE latent
+    exo_latent: Tensor  # [B, 16, t, h, w_exo] raw VAE latent; t, h, w in latents (see sizes)
     prior_latent: Tensor  # [B, 16, t, h, w_ego] raw VAE latent of the ego prior
     frames: int  # video frames, 4n+1
     exo_size: tuple[int, int]  # (width, height) px
     ego_size: tuple[int, int]  # (width, height) px
     mask_mode: MaskMode = "released"
     image_embedding: ImageEmbeddingMode = "released"
-    noise_seed: int | None = None  # the sampler's seed that the image embedding was drawn with; None: not known
-    latent_colours: Tensor | None = None  # [17, 3] rough colours of raw latents, for previews; see latent_colours.py
+    noise_seed: int | None = None  # the sampler's seed that the image embedding was drawn with; None: unknown
+    latent_colours: Tensor | None = None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
     vae: Any = None  # host objects, so that a sampler node can redo the image embedding from its own seed
     clip_vision: Any = None
 
@@ -158,15 +157,15 @@ class GgaGeometry:
 
     Tokens: t latent frames of h x (w_exo + w_ego) patches, token = f * h * w + r * w + c with w = w_exo + w_ego, exo
     columns first. A query's direction is its pixel's viewing ray, a key's the way from the ego camera (of the query's
-    frame) to the exo point that it shows; both in world axes. Ego keys and keys without depth hold the zero vector.
+    frame) to the exo point that it shows; both in world axes. Ego keys and keys without depth are the zero vector.
     """
 
     query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised, in released pooling)
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
-    key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and believed; 0 for ego keys
+    key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
     rays: str = "released"  # which ray geometry: released | exact | pinhole
-    all_or_nothing: bool = field(init=False)  # every key_trust is 0 or 1; found once, since asking a GPU makes it wait
+    all_or_nothing: bool = field(init=False)  # every key_trust is 0 or 1; asked once, since a GPU has to wait for it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "all_or_nothing", bool(((self.key_trust == 0) | (self.key_trust == 1)).all()))
@@ -195,9 +194,9 @@ class GgaGeometry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeMeta:
-    """What a meta.json says of one take. All poses are w2c, one world for both cameras."""
+    """A take's entry of a meta.json. All poses are w2c, one world for both cameras."""
 
-    name: str  # for messages
+    name: str  # used in error messages
     prompt: str
     camera_intrinsics: Tensor | None  # [3, 3] float64, exo K, of a picture that it is centred in
     camera_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, exo_from_world
@@ -223,5 +222,5 @@ class ObjectMasks:
 
     ids: tuple[str, ...]
     truth: np.ndarray  # [N, T, H, W] bool
-    generated: np.ndarray | None  # [N, T, H, W] bool; None: nobody looked for them there
+    generated: np.ndarray | None  # [N, T, H, W] bool; None: not segmented there
     seen: np.ndarray | None = None  # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
