@@ -25,8 +25,11 @@ from ..types import CameraTrajectory
 RAY_MODES = ("released", "exact", "pinhole")
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
-SAME_PICTURE = 0.05
-"""How near 2 cx + 1 must be to the ego camera's width for K to be taken as that camera's own."""
+SAME_K_PX = 0.5
+"""How far a K may be from that of the released takes and still be theirs: files round it."""
+OFF_CENTRE = 0.05
+"""How far off the middle, of its width, an ego camera's own principal point may lie (2 cx + 1 is then about the width)
+for a K that is not the released takes' to be taken as that camera's."""
 
 
 def ego_rays(
@@ -126,20 +129,37 @@ def trainer_rays(
 
 def released_intrinsics(trajectory: CameraTrajectory) -> Tensor:  # [3, 3] float64
     """K of ``meta.json``; that of every released take where the path was made by hand and no file gave one."""
-    if trajectory.meta_intrinsics is None:
-        return intrinsics_matrix(CAMERA_PRESETS["aria_meta"].camera).to("cpu", torch.float64)
-    return trajectory.meta_intrinsics.to("cpu", torch.float64)
+    return _of_every_released_take() if trajectory.meta_intrinsics is None else trajectory.meta_intrinsics.to(
+        "cpu", torch.float64)
+
+
+def has_released_k(trajectory: CameraTrajectory) -> bool:
+    """Whether K is the one that every released take carries, that of a 512 px picture."""
+    return bool((released_intrinsics(trajectory) - _of_every_released_take()).abs().max() <= SAME_K_PX)
 
 
 def released_k_picture_px(trajectory: CameraTrajectory) -> int:
     """Width of the picture that :func:`released_intrinsics` are applied to.
 
-    The released takes carry the K of a 512 px image and the code applies it to 448 px all the same; that is kept, and
-    scaled for other sizes. A K that fits the trajectory's own camera (2 cx + 1 is its width) is taken at that width.
+    The released code applies its takes' K, of a 512 px picture, at 448 px; that is kept at every ego size and scaled
+    with it, at 512 px too. Another K that fits the trajectory's own camera is taken at that camera's width, and one
+    that fits neither at 448 px.
     """
-    own = 2 * float(released_intrinsics(trajectory)[0, 2]) + 1
     width = trajectory.camera.width
-    return width if abs(own - width) <= SAME_PICTURE * width else REFERENCE_SIZE
+    own = abs(2 * float(released_intrinsics(trajectory)[0, 2]) + 1 - width) <= OFF_CENTRE * width
+    return width if own and not has_released_k(trajectory) else REFERENCE_SIZE
+
+
+def released_k_note(trajectory: CameraTrajectory) -> str:
+    """What a user should know of the K that released rays are made from; empty where all is as released."""
+    width, px = trajectory.camera.width, released_k_picture_px(trajectory)
+    if has_released_k(trajectory):
+        return "" if width == px else f"K of the released takes, applied at {px} px as released and scaled to {width}"
+    return f"K of this take, not the released ones', taken as that of a {px} px picture"
+
+
+def _of_every_released_take() -> Tensor:  # [3, 3] float64
+    return intrinsics_matrix(CAMERA_PRESETS["aria_meta"].camera).to("cpu", torch.float64)
 
 
 def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:

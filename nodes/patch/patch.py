@@ -13,6 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from ...egox_core.gga.options import GgaOptions
+from ...egox_core.gga.rays import released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
 from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
 from ...egox_core.wan.lora_settings import contradictions
@@ -49,7 +50,9 @@ def patch_model(
     check_model(model)
     check_canvas(canvas)
     geometry = canvas_geometry(canvas, depth, trajectory, geometry_options) if options.biases else None
-    return patch_with_geometry(model, canvas, geometry, options, backend)
+    patched, note = patch_with_geometry(model, canvas, geometry, options, backend)
+    of_k = released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
+    return patched, f"{note}; {of_k}" if of_k else note
 
 
 def patch_with_geometry(

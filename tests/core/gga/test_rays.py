@@ -10,7 +10,7 @@ import torch
 from egox_core.cameras.model import pixel_rays
 from egox_core.cameras.presets import ARIA_DISTORTION, preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.gga.rays import ego_rays, released_k_picture_px, undistort_as_released
+from egox_core.gga.rays import ego_rays, released_k_note, released_k_picture_px, undistort_as_released
 from egox_core.types import CameraTrajectory
 
 RELEASED_K = [[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]]
@@ -63,9 +63,23 @@ def test_nothing_is_seen_beyond_the_lens():
 
 
 @pytest.mark.parametrize("size, k, px", [(448, RELEASED_K, 448), (256, RELEASED_K, 448),
+                                         (496, RELEASED_K, 448), (512, RELEASED_K, 448), (544, RELEASED_K, 448),
+                                         (512, [[240.0, 0, 255.5], [0, 240.0, 255.5], [0, 0, 1]], 512),
+                                         (256, [[240.0, 0, 255.5], [0, 240.0, 255.5], [0, 0, 1]], 448),
                                          (128, [[60.0, 0, 64], [0, 60.0, 64], [0, 0, 1]], 128)])
 def test_which_picture_k_belongs_to(size, k, px):
-    assert released_k_picture_px(trajectory(size=size, k=k)) == px
+    own = trajectory(size=size, k=k)
+    assert released_k_picture_px(own) == px
+    note = released_k_note(own)
+    assert (note == "") == (size == 448 and k == RELEASED_K) and (not note or f"{px} px" in note)
+
+
+@pytest.mark.parametrize("size", [496, 512, 528])
+def test_rays_of_neighbouring_sizes_are_alike(size):
+    """No size takes the released K for another picture's: the middle of the picture looks the same way at all."""
+    n = size // 8
+    ours, released = (ego_rays("released", trajectory(size=8 * m, k=RELEASED_K), m, m) for m in (n, 56))
+    assert degrees(ours[n // 2, n // 2], released[28, 28]) < 2.0  # half a latent
 
 
 def test_released_rays_scale_with_the_canvas():
