@@ -23,6 +23,7 @@ ELSEWHERE = (
     "ComfyUI/*",  # the user's own host
     "data/*", "runs/*", "SET/*", "OTHER/*",  # where an example's files lie on the user's disk
     "annotations/*", "takes/*", "videos/*", "depth_maps/*",  # inside recordings, in their own layouts
+    "benchmarks/results/gpu_*",  # what `run.py bench gpu` makes on a machine with a GPU
     "clips/", "splits/*", "rows/",  # inside a data set or report that train_egox.py makes
 )
 """Patterns of paths that pages may name although the repository has no such file."""
