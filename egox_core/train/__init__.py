@@ -1,1 +1,13 @@
-"""Training of the EgoX LoRA on cached latents; needs the packages of the ``train`` extra."""
+"""Training of the LoRA (or of a base) on a cache of clips, and what is done with it without a host.
+
+In: a :class:`TrainConfig` (YAML and overrides: :func:`load_config`) that names a base, a cache and a folder. Out: a
+LoRA file that says how it was trained (:mod:`.loop`; the loss stands in :mod:`.loss`), the same in other namings or
+fused (:mod:`.export`), ego videos of a whole cache (:mod:`.generate`). :class:`ConditioningConfig` is what the model
+sees of exo, prior and geometry; ``ConditioningConfig.from_lora`` reads it back from a file.
+
+Only the configuration is imported here; the other modules need accelerate, diffusers and peft.
+"""
+
+from .config import ConditioningConfig, TrainConfig, load_config, parse_config
+
+__all__ = ["ConditioningConfig", "TrainConfig", "load_config", "parse_config"]

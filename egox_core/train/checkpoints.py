@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, the last N kept, resumed bit for bit.
+"""Checkpoints: whole or not at all, the last N kept, resumed bit for bit; and the request to stop.
 
     checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
                               optimizer.pt            optimizer and EMA state (tensors only: read with weights_only)
@@ -7,7 +7,7 @@
 There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
 the seed and the step.
 
-SIGTERM (and Ctrl-C) ask the loop to finish its step, save, and end with 0.
+SIGTERM (and Ctrl-C) ask the loop to finish its step, save, and end with 0 (:class:`StopRequest`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TrainState:
     """What a run needs to go on as if it had never stopped."""
 
     step: int  # optimizer steps done
-    trainable: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]  # what is trained, by name, float32
     optimizer: Mapping[str, Any]
     ema: Mapping[str, Any] | None
     config: Mapping[str, Any]
@@ -64,7 +64,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.trainable.items()},
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
                   temporary / "trainable.safetensors")
         torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
         (temporary / "state.json").write_text(json.dumps({
@@ -75,10 +75,10 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
         os.replace(temporary, folder)
     except Exception as error:  # safetensors and torch.save have error types of their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
-        kept = checkpoint_folders(output)
+        folders = checkpoint_folders(output)
         raise EgoXInputError(f"checkpoint at step {state.step}", got=f"it can't be written ({error})",
                              expected="room on the disk", fix="free some space and start again: training goes on from "
-                             f"{kept[-1].name if kept else 'the beginning'}, which is untouched") from error
+                             f"{folders[-1].name if folders else 'the beginning'}, which is untouched") from error
     for old in checkpoint_folders(output)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
@@ -92,9 +92,9 @@ def load_checkpoint(folder: Path) -> TrainState:
     """
     state = read_json(folder / "state.json", f"checkpoint {folder.name}")
     try:
-        trainable = load_file(folder / "trainable.safetensors")
+        weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-        return TrainState(step=state["step"], trainable=trainable, optimizer=more["optimizer"], ema=more["ema"],
+        return TrainState(step=state["step"], weights=weights, optimizer=more["optimizer"], ema=more["ema"],
                           config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"])
     except Exception as error:
         raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
@@ -130,10 +130,10 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
 
 
 class StopRequest:
-    """Set by a signal while the ``with`` block runs; the handlers that were there come back afterwards."""
+    """Set by SIGTERM or Ctrl-C while the ``with`` block runs; the handlers of before come back afterwards."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -147,6 +147,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C: the user doesn't want to wait for the step
-        self.asked = True
+        self.requested = True

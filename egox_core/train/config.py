@@ -39,7 +39,7 @@ class _Strict(BaseModel):
 
 
 class ConditioningConfig(_Strict):
-    """How the model is told about exo and geometry; unset fields follow ``mode``."""
+    """What the model sees of exo, prior and geometry; unset fields follow ``mode``."""
 
     mode: Mode = "released"
     mask_mode: Literal["released", "paper", "trainer"] | None = None
@@ -122,7 +122,7 @@ class OptimizerConfig(_Strict):
 
 
 class MemoryConfig(_Strict):
-    """What trades time for memory; :mod:`memory_model` predicts each one's effect."""
+    """What trades time for memory; ``run.py bench train_memory`` predicts each one's effect."""
 
     gradient_checkpointing: bool = True
     base_dtype: Literal["float32", "bfloat16", "float8", "int4"] = "bfloat16"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..wan.lora_settings import PREFIX
 from ..wan.transformer import load_base, save_native
 from ..wan.weights import file_metadata, read_header, weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
@@ -24,15 +25,20 @@ BASE_FILE = "base.safetensors"
 FORMS = ("released", "native", "fused")
 
 
-def write_results(config: TrainConfig, tensors: Mapping[str, Tensor], made: TrainableModel, step: int) -> Path:
+def write_results(
+    config: TrainConfig,
+    tensors: Mapping[str, Tensor],  # the trained weights by name
+    trainable: TrainableModel,
+    step: int,
+) -> Path:
     """What a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming, or the trained base."""
     output = Path(config.output)
     if config.task == "egox_lora":
-        metadata = training_metadata(config, base_hash=made.base_hash, step=step)
+        metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
         save_lora(tensors, output / LORA_FILE, metadata, "released")
         return output / LORA_FILE
-    made.put(tensors, "trained base")
-    save_native(made.model, output / BASE_FILE, {"egox.base_steps": str(step)}, torch.float32)
+    trainable.put(tensors, "trained base")
+    save_native(trainable.model, output / BASE_FILE, {"egox.base_steps": str(step)}, torch.float32)
     return output / BASE_FILE
 
 
@@ -55,10 +61,10 @@ def export(source: Path, file: Path, form: str, *, base: Path | None = None, str
         return metadata
     if base is None:
         raise EgoXInputError("export fused", got="no base", expected="--base FILE or folder", fix="name the base model")
-    known, found = metadata.get("egox.base_hash", ""), weights_hash(base, "base model")
-    if known and known != found:
-        raise EgoXInputError("base model to fuse into", got=f"{base.name} ({found})",
-                             expected=f"{metadata.get('egox.base')} ({known})",
+    trained_on, base_hash = metadata.get("egox.base_hash", ""), weights_hash(base, "base model")
+    if trained_on and trained_on != base_hash:
+        raise EgoXInputError("base model to fuse into", got=f"{base.name} ({base_hash})",
+                             expected=f"{metadata.get('egox.base')} ({trained_on})",
                              fix="use the base that the LoRA was trained on")
     model = load_base(base)
     fuse(model, tensors, strength)
@@ -82,7 +88,7 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise EgoXInputError("export", got="a run that trained the base", expected="a LoRA's run",
                              fix=f"its {BASE_FILE} is a finished ComfyUI file")
     scale = config.lora.alpha / config.lora.rank
-    tensors = {k: v * scale if ".lora_B." in k else v for k, v in state.trainable.items()}
+    tensors = {k: v * scale if ".lora_B." in k else v for k, v in state.weights.items()}
     metadata = training_metadata(config, base_hash=state.base_hash, step=state.step)
     return tensors, {**metadata, "egox.alpha": metadata["egox.rank"]}
 
@@ -97,11 +103,11 @@ def inspect(file: Path) -> dict[str, str]:
     ranks = sorted({v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight")})
     modules = sorted({".".join(k.split(".")[2:-2]) for k in tensors})
     blocks = len({k.split(".")[1] for k in tensors})
-    out = {"file": file.name, "hash": weights_hash(file, "LoRA"), "rank": ", ".join(map(str, ranks)),
+    facts = {"file": file.name, "hash": weights_hash(file, "LoRA"), "rank": ", ".join(map(str, ranks)),
            "alpha": metadata.get("egox.alpha", "not in the file: rank is taken, as the released code does"),
            "targets": " ".join(modules), "blocks": str(blocks),
            "parameters": str(sum(v.numel() for v in tensors.values())),
            "naming": metadata.get("egox.naming", "unknown"),
            "dtype": next(iter({e["dtype"] for k, e in read_header(file, "LoRA").items() if k != "__metadata__"}))}
-    more = {k: v for k, v in file_metadata(file, "LoRA").items() if k.startswith("egox.")}
-    return {**out, **dict(sorted(more.items()))}
+    own = {k: v for k, v in file_metadata(file, "LoRA").items() if k.startswith(PREFIX)}
+    return {**facts, **dict(sorted(own.items()))}

@@ -49,7 +49,7 @@ class GenerateOptions:
     fps: float = 20.0
     cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
     negative: str = DEFAULT_NEGATIVE  # prompt that guidance leads away from
-    text: str | None = None  # encoder of the negative prompt, see text_encoder.make_text_encoder
+    text: str | None = None  # encoder of the negative prompt, see wan.text.make_text_encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +58,17 @@ class _ClipJob:
     clip: str
     out: Path
     options: GenerateOptions
-    made_from: str
+    key: str  # of cache, weights and options
 
 
 def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = "local", workers: int = 1,
              progress: Progress = no_progress) -> tuple[int, int]:
-    """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, made now).
+    """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, how many of them this call wrote).
 
-    A clip whose file was made from the same cache, weights and options is kept.
+    A clip whose file is from the same cache, weights and options is kept.
 
     Raises:
-        EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others were made.
+        EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others are written.
     """
     reader = CacheReader(cache)
     clips = reader.clips(options.split)
@@ -79,14 +79,14 @@ def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = 
         raise EgoXInputError("generate with cfg", got="no text encoder", fix="give the cache's, or leave --cfg at 1",
                              expected="--text, to encode the negative prompt")
     _check_encoder(options, reader)
-    apart = ("base", "vae", "lora", "text", "device")  # known by hash, or without effect
+    apart = ("base", "vae", "lora", "text", "device")  # hashed below, or without effect
     parts = {"options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
              "base": weights_hash(options.base, "base model"), "vae": weights_hash(options.vae, "VAE"),
              "lora": weights_hash(options.lora, "LoRA") if options.lora else "", "shards": dict(reader.index.shards)}
-    made_from = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     conditioning_of(options, reader)  # refuses a LoRA that doesn't fit this cache before anything is loaded
-    todo = [c for c in clips if not _made(out / f"{c}.json", out / f"{c}.mp4", made_from)]
-    jobs = [_ClipJob(cache=cache, clip=c, out=out, options=options, made_from=made_from) for c in todo]
+    todo = [c for c in clips if not _is_done(out / f"{c}.json", out / f"{c}.mp4", key)]
+    jobs = [_ClipJob(cache=cache, clip=c, out=out, options=options, key=key) for c in todo]
     failed = run_all(_generate_clip, jobs, todo, engine=engine, workers=workers, before=len(clips) - len(todo),
                      stage="clips generated", progress=progress)
     if failed:
@@ -113,17 +113,17 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
 def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
     if options.cfg == 1.0:
         return
-    known = reader.index.models.get("text")
+    cached = reader.index.models.get("text")
     zeros = options.text.startswith("zeros:")
-    found = options.text if zeros else weights_hash(Path(options.text), "text encoder")
-    if known is not None and found != known:
-        raise EgoXInputError("text encoder of the negative prompt", got=found, expected=f"that of the cache, {known}",
+    own = options.text if zeros else weights_hash(Path(options.text), "text encoder")
+    if cached is not None and own != cached:
+        raise EgoXInputError("text encoder of the negative prompt", got=own, expected=f"that of the cache, {cached}",
                              fix="give the encoder that the cache was made with")
 
 
-def _made(note: Path, video: Path, made_from: str) -> bool:
+def _is_done(note: Path, video: Path, key: str) -> bool:
     try:
-        return video.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == made_from
+        return video.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == key
     except (OSError, ValueError, KeyError):
         return False
 
@@ -158,7 +158,7 @@ def _generate_clip(job: _ClipJob) -> str:
     latent = sample_ego(model, scope, sample, conditioning, steps=options.steps, shift=options.shift, seed=options.seed,
                         cfg=options.cfg, negative=negative)
     write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), options.fps, threads=1)
-    write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.made_from})
+    write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.key})
     return job.clip
 
 

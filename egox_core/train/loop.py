@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,9 @@ from . import zero3
 from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
 from .config import TrainConfig, dump_config
 from .export import write_results
-from .loss import draw_sigmas, flow_loss
+from .loss import StepResult, draw_sigmas, flow_loss
 from .model import TrainableModel, learning_rate, make_optimizer, make_trainable, set_learning_rate
-from .samples import CachedSamples, collate, noise_for, sample_generator
+from .samples import CachedSamples, Item, collate, noise_for, sample_generator
 from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
 from .step_log import StepLog, bucket_losses
 from .validation import check_vae, validation_loss, validation_samples
@@ -48,35 +49,36 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     """
     accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation,
                               kwargs_handlers=zero3.backend_arguments(),
-                              mixed_precision="no")  # dtypes are the configuration's own, see trainable_model
+                              mixed_precision="no")  # dtypes are the configuration's own, see TrainableModel
     deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
     if deepspeed:
         zero3.configure(accelerator.deepspeed_plugin, config)
     check_vae(config)
     samples = CachedSamples(config, "train")
-    made = make_trainable(config, accelerator.device)
-    state = _resume_state(config, made, samples) if resume else None
+    trainable = make_trainable(config, accelerator.device)
+    state = _resume_state(config, trainable, samples) if resume else None
     if state is not None:
-        made.put(state.trainable, f"checkpoint at step {state.step}")
-    optimizer = make_optimizer(config.optimizer, made.parameters)
+        trainable.put(state.weights, f"checkpoint at step {state.step}")
+    optimizer = make_optimizer(config.optimizer, trainable.parameters)
     placement = None if deepspeed else [not config.memory.block_offload, True]
-    model, optimizer = accelerator.prepare(made.model, optimizer, device_placement=placement)
-    made.model = accelerator.unwrap_model(model)
-    made.parameters = [p for p in made.model.parameters() if p.requires_grad]  # FSDP2 puts new ones in their place
-    _check_spread(config, made)
-    ema = EMAModel(made.parameters, decay=config.ema_decay, foreach=True) if config.ema_decay else None
+    model, optimizer = accelerator.prepare(trainable.model, optimizer, device_placement=placement)
+    trainable.model = accelerator.unwrap_model(model)
+    # FSDP2 puts new parameters in their place.
+    trainable.parameters = [p for p in trainable.model.parameters() if p.requires_grad]
+    _check_spread(config, trainable)
+    ema = EMAModel(trainable.parameters, decay=config.ema_decay, foreach=True) if config.ema_decay else None
     if state is not None:
-        put_optimizer_state(made.model, optimizer, state.optimizer)
+        put_optimizer_state(trainable.model, optimizer, state.optimizer)
         if ema is not None and state.ema is not None:
             ema.load_state_dict(state.ema)
-    run = _Run(config=config, accelerator=accelerator, samples=samples, made=made, model=model, optimizer=optimizer,
-               ema=ema, scope=made.scope)
+    run = _Run(config=config, accelerator=accelerator, samples=samples, trainable=trainable, model=model,
+               optimizer=optimizer, ema=ema, scope=trainable.scope)
     return run.go(0 if state is None else state.step, progress)
 
 
-def _check_spread(config: TrainConfig, made: TrainableModel) -> None:
+def _check_spread(config: TrainConfig, trainable: TrainableModel) -> None:
     """What is not written for weights that lie spread over processes (FSDP2, ZeRO-3)."""
-    if not is_sharded(made.model):
+    if not is_sharded(trainable.model):
         return
     for name, value, allowed in (("task", config.task, "egox_lora"), ("ema_decay", config.ema_decay, None)):
         if value != allowed:
@@ -84,12 +86,12 @@ def _check_spread(config: TrainConfig, made: TrainableModel) -> None:
                                  fix="change it, or use one process or DDP (configs/accelerate_ddp.yaml)")
 
 
-def _resume_state(config: TrainConfig, made: TrainableModel, samples: CachedSamples) -> TrainState | None:
+def _resume_state(config: TrainConfig, trainable: TrainableModel, samples: CachedSamples) -> TrainState | None:
     folders = checkpoint_folders(Path(config.output))
     if not folders:
         return None
     state = load_checkpoint(folders[-1])
-    check_resumable(state, config.model_dump(mode="json"), made.base_hash, samples.content_hash)
+    check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash)
     return state
 
 
@@ -100,7 +102,7 @@ class _Run:
     config: TrainConfig
     accelerator: Accelerator
     samples: CachedSamples
-    made: TrainableModel
+    trainable: TrainableModel
     model: nn.Module
     optimizer: Any
     ema: EMAModel | None
@@ -129,18 +131,18 @@ class _Run:
                                      **bucket_losses(sigmas, losses, config.log.timestep_buckets)})
                 if config.validation.every and step % config.validation.every == 0:
                     self._validate(step, log)
-                asked = self._any(stop.asked)
-                if step % config.checkpoint.every == 0 or step == config.steps or asked:
+                stopping = self._any(stop.requested)
+                if step % config.checkpoint.every == 0 or step == config.steps or stopping:
                     self._save(step)
                     saved = step
                 progress(step, config.steps, f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step")
-                if asked:
+                if stopping:
                     break
         if saved != step:
             self._save(step)
         final = self._final_tensors()  # on all processes: each may hold a part
         if main:
-            write_results(config, final, self.made, step)
+            write_results(config, final, self.trainable, step)
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
@@ -155,35 +157,36 @@ class _Run:
         levels, losses, norm = [], [], 0.0
         for micro in range(config.gradient_accumulation):
             first = (micro * processes + accelerator.process_index) * size
-            chosen = items[first : first + size]
+            batch = items[first : first + size]
             with accelerator.accumulate(self.model):
-                sigmas, result = self._forward(chosen)
-                gathered = accelerator.gather(torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous())
-                self._check_finite(gathered[:, 1], items[micro * processes * size:], step)
-                levels += gathered[:, 0].tolist()
-                losses += gathered[:, 1].tolist()
+                sigmas, result = self._forward(batch)
+                by_clip = accelerator.gather(torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous())
+                self._check_finite(by_clip[:, 1], items[micro * processes * size:], step)
+                levels += by_clip[:, 0].tolist()
+                losses += by_clip[:, 1].tolist()
                 accelerator.backward(result.loss)
                 if accelerator.sync_gradients:
-                    norm = float(whole(accelerator.clip_grad_norm_(self.made.parameters,
+                    norm = float(whole(accelerator.clip_grad_norm_(self.trainable.parameters,
                                                                    config.optimizer.max_grad_norm)))
                     if not norm < float("inf"):
                         self._not_finite("gradient", ", ".join(sorted({i.clip for i, _ in items})), step)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.step(self.made.parameters)
+            self.ema.step(self.trainable.parameters)
         return levels, losses, norm
 
-    def _forward(self, chosen):
-        config, device, dtype = self.config, self.accelerator.device, self.made.compute_dtype
-        loaded = [self.samples.load(item) for item, _ in chosen]
+    def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
+        """Noise levels [B] and loss of these items; each draws from its own sample number."""
+        config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
+        clips = [self.samples.load(item) for item, _ in items]
         noise, sigmas = [], []
-        for sample, (_, number) in zip(loaded, chosen, strict=True):
+        for sample, (_, number) in zip(clips, items, strict=True):
             generator = sample_generator(config.seed, number, "noise")
             sigmas.append(draw_sigmas(config.timesteps, 1, generator))
             noise.append(noise_for(sample, generator, not config.conditioning.exo_clean))
-        batch, sigma = collate(loaded), torch.cat(sigmas).to(device)
-        with torch.autocast(device.type, dtype=dtype, enabled=self.made.autocast):
+        batch, sigma = collate(clips), torch.cat(sigmas).to(device)
+        with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
             result = flow_loss(self.model, self.scope, batch.to(device, dtype),
                                torch.cat(noise).to(device, dtype), sigma, config.conditioning)
         return sigma, result
@@ -194,31 +197,32 @@ class _Run:
             self._not_finite("loss", ", ".join(bad), step)
 
     def _not_finite(self, what: str, clips: str, step: int) -> None:
-        kept = checkpoint_folders(Path(self.config.output))
+        folders = checkpoint_folders(Path(self.config.output))
         raise EgoXInputError(f"{what} at step {step + 1}", got=f"NaN or infinity from clip {clips}",
                              expected="finite numbers",
                              fix="look at that clip, or lower the learning rate; the last good checkpoint "
-                             f"is {kept[-1].name if kept else 'none'}")
+                             f"is {folders[-1].name if folders else 'none'}")
 
     def _validate(self, step: int, log: StepLog) -> None:
-        if not self.accelerator.is_main_process and not is_sharded(self.made.model):
+        if not self.accelerator.is_main_process and not is_sharded(self.trainable.model):
             return
         held_out = CachedSamples(self.config, "validation")
         items = [item for group in held_out.groups for item in group[: self.config.validation.clips]]
         model = self.accelerator.unwrap_model(self.model)
-        how = {"device": self.accelerator.device, "dtype": self.made.compute_dtype, "autocast": self.made.autocast}
-        found = validation_loss(model, self.scope, held_out, items, self.config.conditioning, **how)
-        values = {"validation/loss": found.loss, "validation/zero": found.zero}
+        how = {"device": self.accelerator.device, "dtype": self.trainable.compute_dtype,
+               "autocast": self.trainable.autocast}
+        result = validation_loss(model, self.scope, held_out, items, self.config.conditioning, **how)
+        values = {"validation/loss": result.loss, "validation/zero": result.zero}
         if self.config.validation.sample_steps and self.config.task == "egox_lora":
             values |= validation_samples(model, self.scope, held_out, items, self.config, step, **how)
         if self.accelerator.is_main_process:
             log.write(step, values)
 
     def _save(self, step: int) -> None:
-        state = TrainState(step=step, trainable=self.made.tensors(),
-                           optimizer=optimizer_state(self.made.model, self.optimizer),
+        state = TrainState(step=step, weights=self.trainable.tensors(),
+                           optimizer=optimizer_state(self.trainable.model, self.optimizer),
                            ema=None if self.ema is None else self.ema.state_dict(),
-                           config=self.config.model_dump(mode="json"), base_hash=self.made.base_hash,
+                           config=self.config.model_dump(mode="json"), base_hash=self.trainable.base_hash,
                            cache_hash=self.samples.content_hash)
         if self.accelerator.is_main_process:
             save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
@@ -227,11 +231,11 @@ class _Run:
     def _final_tensors(self) -> dict[str, Tensor]:
         """Averaged weights where an average is kept, else the last ones."""
         if self.ema is None:
-            return self.made.tensors()
-        self.ema.store(self.made.parameters)
-        self.ema.copy_to(self.made.parameters)
-        tensors = {k: v.clone() for k, v in self.made.tensors().items()}
-        self.ema.restore(self.made.parameters)
+            return self.trainable.tensors()
+        self.ema.store(self.trainable.parameters)
+        self.ema.copy_to(self.trainable.parameters)
+        tensors = {k: v.clone() for k, v in self.trainable.tensors().items()}
+        self.ema.restore(self.trainable.parameters)
         return tensors
 
     def _any(self, flag: bool) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import EgoXInputError
 from ..safe_files import write_whole
 from ..wan.lora_keys import convert_lora
-from ..wan.lora_settings import PREFIX
+from ..wan.lora_settings import PREFIX, trained_with
 from ..wan.weights import read_header
 from .config import LoraSettings, TrainConfig
 from .sharded import whole
@@ -43,10 +43,10 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         EgoXInputError: neither a group nor a module of a block.
     """
-    known = {m for group in TARGET_GROUPS.values() for m in group}
+    modules = {m for group in TARGET_GROUPS.values() for m in group}
     out: list[str] = []
     for target in targets:
-        members = TARGET_GROUPS.get(target) or ((target,) if target in known else ())
+        members = TARGET_GROUPS.get(target) or ((target,) if target in modules else ())
         if not members:
             raise EgoXInputError("LoRA target", got=repr(target),
                                  expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
@@ -83,13 +83,17 @@ def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Par
     return parameters
 
 
-def lora_tensors(model: nn.Module) -> dict[str, Tensor]:
+def lora_tensors(model: nn.Module) -> dict[str, Tensor]:  # A [r, in], B [out, r] of each matrix, float32
     """``blocks.0.attn1.to_q.lora_A.weight`` and so on, whole and on the CPU."""
     return {k: whole(v.detach()).cpu().clone().contiguous() for k, v in
             get_peft_model_state_dict(model, adapter_name=ADAPTER).items()}
 
 
-def put_lora_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+def put_lora_tensors(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix
+    what: str,  # used in error messages
+) -> None:
     """Loads tensors of :func:`lora_tensors` back.
 
     Raises:
@@ -116,24 +120,24 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
             is a warning.
     """
     tensors, metadata = read_lora(file)
-    known = metadata.get("egox.base_hash", base_hash)
-    if known != base_hash:
+    trained = trained_with(metadata)
+    if trained.get("base_hash", base_hash) != base_hash:
         log.warning("init_lora %s was trained on %s (%s), not on this base (%s)", file.name,
-                    metadata.get("egox.base", "another base"), known, base_hash)
+                    trained.get("base", "another base"), trained["base_hash"], base_hash)
     scale = settings.alpha / settings.rank  # read_lora has it inside B; these layers multiply it again
-    given = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
+    start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
     fresh = lora_tensors(model)  # its B is zero
-    put_lora_tensors(model, {k: _widened(v, fresh[k]) if k in fresh else v for k, v in given.items()},
+    put_lora_tensors(model, {k: _widened(v, fresh[k]) if k in fresh else v for k, v in start.items()},
                      f"init_lora {file.name}")
 
 
-def _widened(given: Tensor, fresh: Tensor) -> Tensor:
-    """``given`` in the first rows (of an A) or columns (of a B) of ``fresh``, where it is smaller in that alone."""
-    if any(have > wanted for have, wanted in zip(given.shape, fresh.shape, strict=True)) or (
-            sum(have < wanted for have, wanted in zip(given.shape, fresh.shape, strict=True)) != 1):
-        return given  # the same, or not to be made to fit: the caller says so
+def _widened(start: Tensor, fresh: Tensor) -> Tensor:
+    """``start`` in the first rows (of an A) or columns (of a B) of ``fresh``, where it is smaller in that alone."""
+    sides = list(zip(start.shape, fresh.shape, strict=True))
+    if any(have > want for have, want in sides) or sum(have < want for have, want in sides) != 1:
+        return start  # equal, or of another model, which put_lora_tensors refuses
     out = fresh.clone()
-    out[tuple(slice(size) for size in given.shape)] = given
+    out[tuple(slice(size) for size in start.shape)] = start
     return out
 
 
@@ -157,8 +161,13 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
     return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()}}
 
 
-def save_lora(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str], naming: Naming,
-              dtype: torch.dtype = torch.float32) -> None:
+def save_lora(
+    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them
+    file: Path,
+    metadata: Mapping[str, str],
+    naming: Naming,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """The LoRA's file, whole or not at all.
 
     ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming takes alpha = rank
@@ -177,7 +186,7 @@ def save_lora(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, 
                   metadata={**metadata, "egox.naming": naming})
 
 
-def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
     """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the metadata.
 
     Raises:
@@ -196,8 +205,12 @@ def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return out, metadata
 
 
-def fuse(model: nn.Module, tensors: Mapping[str, Tensor], strength: float = 1.0) -> int:
-    """Adds B A (scale inside B) to the model's weights in place; the number of matrices changed.
+def fuse(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, scale inside B
+    strength: float = 1.0,
+) -> int:
+    """Adds B A to the model's weights in place; the number of matrices changed.
 
     Raises:
         EgoXInputError: a matrix that the model hasn't, or of another shape.

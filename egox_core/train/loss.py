@@ -1,7 +1,4 @@
-"""The loss: flow matching on the ego half only, exo clean (quirks 34).
-
-Which noise level each training sample gets: sigma in (0, 1], and the timestep that the model is told.
-"""
+"""The loss: flow matching on the ego half only, exo clean (quirks 34), and the noise level of each training sample."""
 
 from __future__ import annotations
 
@@ -9,17 +6,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..gga.diffusers_processor import GgaScope
 from ..wan.canvas import build_mask, crop_ego, model_input
+from ..wan.schedule import TRAIN_TIMESTEPS
 from .config import ConditioningConfig, TimestepConfig
 from .samples import TrainSample
 
-MODEL_STEPS = 1000  # the model's timestep is 1000 sigma
 
-
-def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
+def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
     """s' = shift s / (1 + (shift - 1) s), as the flow schedulers do (quirks 30)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
@@ -53,11 +49,11 @@ def draw_sigmas(config: TimestepConfig, count: int, generator: torch.Generator) 
 
 
 def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
-    """What the model is told. Truncated to whole numbers, as the released inference does (quirks 30).
+    """The model's timestep, 1000 sigma truncated to a whole number, as the released inference does (quirks 30).
 
     A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is that number.
     """
-    scaled = sigmas.double() * MODEL_STEPS
+    scaled = sigmas.double() * TRAIN_TIMESTEPS
     return torch.floor(scaled + 1e-3).float()
 
 
@@ -71,13 +67,13 @@ class StepResult:
     target: Tensor  # [B, 16, t, h, w_ego] noise - clean
 
 
-def noised_input(sample: TrainSample, noise: Tensor, sigmas: Tensor, conditioning: ConditioningConfig) -> Tensor:
-    """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean. [B, 36, t, h, w_exo + w_ego].
-
-    Args:
-        noise: [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off.
-        sigmas: [B].
-    """
+def noised_input(
+    sample: TrainSample,
+    noise: Tensor,  # [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off
+    sigmas: Tensor,  # [B]
+    conditioning: ConditioningConfig,
+) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
+    """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean."""
     t, h, w_exo, w_ego = sample.grid
     s = sigmas.to(sample.ego).view(-1, 1, 1, 1, 1)
     noisy_ego = (1 - s) * sample.ego + s * crop_ego(noise, noise.shape[-1] - w_ego)
@@ -93,9 +89,15 @@ def noised_input(sample: TrainSample, noise: Tensor, sigmas: Tensor, conditionin
     return model_input(noisy_ego, exo, mask, sample.exo, sample.cond_ego)
 
 
-def flow_loss(model, scope: GgaScope, sample: TrainSample, noise: Tensor, sigmas: Tensor,
-              conditioning: ConditioningConfig) -> StepResult:
-    """Loss of a batch. ``model`` is diffusers' Wan transformer whose self-attention reads ``scope``.
+def flow_loss(
+    model: nn.Module,  # diffusers' Wan transformer whose self-attention reads ``scope``
+    scope: GgaScope,
+    sample: TrainSample,
+    noise: Tensor,  # [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off
+    sigmas: Tensor,  # [B]
+    conditioning: ConditioningConfig,
+) -> StepResult:
+    """Loss of a batch.
 
     float32 mean squared error of the predicted velocity against noise - clean, unweighted; with ``exo_loss`` over the
     whole canvas.

@@ -1,6 +1,7 @@
-"""The model as it is trained: base in its storage type, LoRA (or all weights) in float32, memory options applied.
+"""What the loop trains and how: model, optimizer, learning rate.
 
-Optimizer by name, and the learning rate as a pure function of the step (so that a resumed run needs no state).
+The base lies in its storage type, the LoRA (or all weights) in float32, memory options applied. The learning rate is a
+pure function of the step, so that a resumed run needs no state for it.
 """
 
 from __future__ import annotations
@@ -38,15 +39,23 @@ class TrainableModel:
     autocast: bool  # what is trained stays float32 while computing in bfloat16
     lora: bool
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:  # by name, as trained
         """The trained weights by name, on the CPU."""
         with zero3.gathered(self.model):
             if self.lora:
                 return lora_tensors(self.model)
             return {k: whole(v.detach()).cpu().clone() for k, v in self.model.named_parameters() if v.requires_grad}
 
-    def put(self, tensors: Mapping[str, Tensor], what: str) -> None:
-        """Loads :meth:`tensors` back. Raises EgoXInputError for those of another model."""
+    def put(
+        self,
+        tensors: Mapping[str, Tensor],  # by name, as trained
+        what: str,  # used in error messages
+    ) -> None:
+        """Loads :meth:`tensors` back.
+
+        Raises:
+            EgoXInputError: tensors of another model.
+        """
         if self.lora:
             put_lora_tensors(self.model, tensors, what)
             return
@@ -64,7 +73,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     """Reads the base and prepares it for the task of ``config``.
 
     Raises:
-        EgoXInputError: bad base (see :func:`wan_base.load_base`), LoRA target that it hasn't, missing packages.
+        EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it lacks, missing packages.
     """
     memory, lora = config.memory, config.task == "egox_lora"
     compute = DTYPES[memory.compute_dtype]

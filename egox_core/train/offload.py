@@ -1,6 +1,6 @@
-"""The frozen base in less memory: 8 or 4 bits a weight, and blocks that visit the accelerator one at a time.
+"""Less memory on the accelerator: a base of 8 or 4 bits a weight, blocks and checkpoints that wait on the CPU.
 
-Gradient checkpointing whose kept inputs wait on the CPU: 11.5 GB less on the GPU at 14B and 28,028 tokens.
+Checkpoints on the CPU are 11.5 GB less on the GPU at 14B and 28,028 tokens.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Cached clips as training samples, and which of them each step takes.
+"""Training samples as they come out of the cache, batches of them, and which of them each step takes.
 
-One training sample, and a batch of them, as they come out of the cache. All latents in model space.
+All latents in model space.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ class TrainSample:
 
 
 def collate(samples: Sequence[TrainSample]) -> TrainSample:
-    """A batch. Raises EgoXInputError for clips of different sizes, naming them."""
+    """A batch of clips of one size.
+
+    Raises:
+        EgoXInputError: clips of different sizes; names them.
+    """
     first = samples[0]
     for other in samples[1:]:
         if other.grid != first.grid or other.text.shape[1:] != first.text.shape[1:]:
@@ -91,13 +95,13 @@ class CachedSamples:
         self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
 
     def _check_text(self) -> None:
-        known = self.reader.index.models.get("text", "zeros:")
-        made = self.reader.index.settings.get("text_encoding", "released")
-        wanted = self.config.conditioning.text_encoding
-        if made != wanted and not known.startswith("zeros"):
-            raise EgoXInputError("cache setting text_encoding", got=repr(made), expected=repr(wanted),
-                                 fix=f"make the cache again with --text-encoding {wanted}, or train with "
-                                 f"conditioning.text_encoding={made}")
+        encoder = self.reader.index.models.get("text", "zeros:")
+        cached = self.reader.index.settings.get("text_encoding", "released")
+        own = self.config.conditioning.text_encoding
+        if cached != own and not encoder.startswith("zeros"):
+            raise EgoXInputError("cache setting text_encoding", got=repr(cached), expected=repr(own),
+                                 fix=f"make the cache again with --text-encoding {own}, or train with "
+                                 f"conditioning.text_encoding={cached}")
 
     @property
     def content_hash(self) -> str:
@@ -106,17 +110,17 @@ class CachedSamples:
         return fingerprint({"shards": dict(index.shards), "clips": [[e.clip, e.split] for e in index.entries]})[:16]
 
     def _check_settings(self) -> None:
-        made, wanted = self.reader.index.settings, self.config.conditioning
+        cached, own = self.reader.index.settings, self.config.conditioning
         if self.config.task == "base_i2v":
-            if not made.get("views"):
+            if not cached.get("views"):
                 raise EgoXInputError("cache", got="no single views", expected="views for plain image-to-video",
                                      fix="make the cache with --views")
             return
         self._check_text()
         for key in ("rays", "image_embedding"):
-            if made.get(key) not in (None, getattr(wanted, key), "none"):
-                raise EgoXInputError(f"cache setting {key}", got=repr(made.get(key)),
-                                     expected=repr(getattr(wanted, key)),
+            if cached.get(key) not in (None, getattr(own, key), "none"):
+                raise EgoXInputError(f"cache setting {key}", got=repr(cached.get(key)),
+                                     expected=repr(getattr(own, key)),
                                      fix=f"make the cache again with --{key.replace('_', '-')}, or train with its own")
 
     def load(self, item: Item) -> TrainSample:
@@ -144,12 +148,12 @@ class CachedSamples:
         """
         group = self.groups[step % len(self.groups)]
         first = step // len(self.groups) * global_batch
-        out = []
+        items = []
         for number in range(first, first + global_batch):
-            epoch, place = divmod(number, len(group))
+            epoch, index = divmod(number, len(group))
             order = _permutation(len(group), self.config.seed, epoch)
-            out.append((group[order[place]], step * global_batch + number - first))
-        return out
+            items.append((group[order[index]], step * global_batch + number - first))
+        return items
 
 
 def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
@@ -158,11 +162,14 @@ def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def noise_for(sample: TrainSample, generator: torch.Generator, whole_canvas: bool) -> Tensor:
-    """[1, 16, t, h, w_ego], or of the whole canvas."""
+def noise_for(
+    sample: TrainSample, generator: torch.Generator, whole_canvas: bool,
+) -> Tensor:  # [1, 16, t, h, w_ego], or of the whole canvas
+    """Unit noise for one clip."""
     t, h, w_exo, w_ego = sample.grid
     width = w_ego + (w_exo if whole_canvas else 0)
     return torch.randn(1, sample.ego.shape[1], t, h, width, generator=generator)
+
 
 _ORDERS: dict[tuple[int, int, int], list[int]] = {}
 

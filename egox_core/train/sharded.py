@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from . import zero3
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
     """The whole of a spread tensor (all processes must ask together); other tensors as they are."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -49,8 +49,8 @@ def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, An
         optimizer.load_state_dict(state)
         return
     # Rank 0 alone holds the whole state when it comes from optimizer_state, so it is rank 0's that is handed out.
-    given = dict(state) if torch.distributed.get_rank() == 0 else {}
-    set_optimizer_state_dict(model, _plain(optimizer), given,
+    own = dict(state) if torch.distributed.get_rank() == 0 else {}
+    set_optimizer_state_dict(model, _plain(optimizer), own,
                              options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
 
 

@@ -22,9 +22,9 @@ class StepLog:
         if not active:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
+        before = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
         with write_whole(self.file) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            temporary.write_text("".join(line + "\n" for line in before), encoding="utf-8")
         self.trackers = [_tracker(name, config) for name in config.log.trackers]
 
     def _lines(self) -> list[str]:

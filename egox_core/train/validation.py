@@ -1,9 +1,8 @@
-"""Loss on held-out clips at fixed noise and noise levels, so that two models are compared on the very same task.
+"""Held-out clips during training: their loss, and samples of them as videos, PSNR and SSIM.
 
-Samples of held-out clips during training, as videos and as PSNR and SSIM.
-
-The truth is what the VAE makes of the true latent, so the figures are those of the transformer alone: a perfect one
-would reach the cap, whatever the VAE loses.
+The loss is at fixed noise and noise levels, so that two models are compared on the very same task. The truth of the
+samples is what the VAE makes of the true latent, so the figures are those of the transformer alone: a perfect one would
+reach the cap, whatever the VAE loses.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
@@ -40,7 +40,7 @@ class ValidationLoss:
 
 
 @torch.no_grad()
-def validation_loss(model, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
+def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
                     conditioning: ConditioningConfig, *, levels: Sequence[float] = LEVELS, wrong_take: bool = False,
                     device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                     autocast: bool = False) -> ValidationLoss:
@@ -86,21 +86,23 @@ def _other_take(samples: CachedSamples, items: Sequence[Item], number: int) -> I
         other = items[(number + step) % len(items)]
         if samples.reader.take_of(other.clip) != own:
             return other
-    from ..errors import EgoXInputError
-
     raise EgoXInputError("validation with another take's conditions", got=f"clips of {own} alone",
                          expected="at least two takes", fix="hold out more takes")
 
 
 def check_vae(config: TrainConfig) -> None:
-    """Raises EgoXInputError where samples are asked for without a VAE to decode them."""
+    """Checks that samples can be decoded.
+
+    Raises:
+        EgoXInputError: samples are wanted, and there is no VAE.
+    """
     if config.validation.sample_steps and config.validation.vae is None:
         raise EgoXInputError("validation.sample_steps", got="no validation.vae", expected="the VAE of the cache",
                              fix="set validation.vae, or sample_steps to 0")
 
 
-def validation_samples(model, scope: GgaScope, samples: CachedSamples, items: Sequence[Item], config: TrainConfig,
-                       step: int, *, device: torch.device, dtype: torch.dtype,
+def validation_samples(model: nn.Module, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
+                       config: TrainConfig, step: int, *, device: torch.device, dtype: torch.dtype,
                        autocast: bool = False) -> dict[str, float]:
     """Samples each clip, writes ``samples/step-N/<clip>.mp4`` (sample left, truth right); mean PSNR and SSIM.
 
@@ -115,10 +117,10 @@ def validation_samples(model, scope: GgaScope, samples: CachedSamples, items: Se
         sample = samples.load(item).to(device, dtype)
         latent = sample_ego(model, scope, sample, config.conditioning, steps=config.validation.sample_steps,
                             shift=config.timesteps.shift or 1.0, seed=SEED, autocast=autocast)
-        made, truth = vae.decode(latent[0].cpu()), vae.decode(sample.ego[0].float().cpu())
-        scores.append((float(psnr(made, truth).mean()), float(ssim_map(made, truth).mean())))
+        video, truth = vae.decode(latent[0].cpu()), vae.decode(sample.ego[0].float().cpu())
+        scores.append((float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())))
         file = Path(config.output) / "samples" / f"step-{step:08d}" / f"{item.clip}.mp4"
-        write_video(file, torch.cat((made, truth), dim=2), FPS, threads=1)
+        write_video(file, torch.cat((video, truth), dim=2), FPS, threads=1)
     model.train(was_training)
     return {"validation/psnr": sum(s[0] for s in scores) / len(scores),
             "validation/ssim": sum(s[1] for s in scores) / len(scores)}

@@ -46,7 +46,7 @@ def clips(context: StageContext) -> bool:
     with StopRequest() as stop:
         for split in ("validation", "train", "test"):
             if not make_clips(files.clips, split, training.clips_of(split), training.clips, workers=context.workers,
-                              wanted=lambda: not stop.asked,
+                              wanted=lambda: not stop.requested,
                               tell=lambda done, of, split=split: context.tell(f"clips, {split}: {done}/{of} shards")):
                 return False
     return True
@@ -185,7 +185,7 @@ def _latents(context: StageContext, name: str, settings: LatentSettings) -> bool
     maker = LatentMaker(files.vae, files.text, training.clips, context.device,
                         fade_holes=prior_preset(training.transformer.preset).holes == "fade")
     with StopRequest() as stop:
-        return make_latents(files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.asked,
+        return make_latents(files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.requested,
                             tell=lambda done, of: context.tell(f"latents: {done}/{of} shards"))
 
 

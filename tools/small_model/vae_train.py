@@ -37,7 +37,7 @@ def train_vae(folder: Path, clips: Path, settings: VaeSettings, out: Path, devic
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(folder, clips, settings, torch.device(device), tell)
     with StopRequest() as stop:
-        while run.step < settings.steps and not stop.asked:
+        while run.step < settings.steps and not stop.requested:
             run.one_step()
         run.save()
         if run.step < settings.steps:
