@@ -150,9 +150,12 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
 
 
 def _exo(job: ClipJob, info: VideoInfo) -> tuple[Tensor, CameraModel]:
-    """Exo frames [T, H, W, 3] at the asked size, straight lines, and their pinhole camera."""
+    """Exo frames [T, H, W, 3] at the asked size and their camera.
+
+    Ego-Exo4D's own pictures become a pinhole's; a take's depth belongs to its picture as it was filmed, so both stay.
+    """
     size = job.options.exo_size
-    if LENSES[job.view.camera.lens].straight:
+    if LENSES[job.view.camera.lens].straight or job.take.layout != "egoexo4d":
         selection = _selection(info, job.window, size)
         camera = _camera_of_video(job.view, info)
         return read_frames(job.view.video, info, selection), camera_of_frames(camera, selection)

@@ -3,9 +3,11 @@
     annotations/ego_pose/<split>/camera_pose/<uid>.json   metadata.take_name, one entry a camera
     takes/<take>/frame_aligned_videos/[downscaled/448/]<camera>.mp4
     takes/<take>/trajectory/online_calibration.jsonl                 the wearer's own lens, where it was downloaded
+    takes/<take>/trajectory/gopro_calibs.csv                         the raw exo lenses, where it was downloaded
 
-Exo intrinsics belong to the full-size picture (3840x2160, recognised by the principal point), with four OpenCV fisheye
-numbers; the wearer's pose is given a frame, and may be null or missing.
+The annotation's exo intrinsics are those of undistorted pictures (3840x2160, recognised by the principal point); the
+raw lens comes from the table or, without it, from them (:mod:`..cameras.gopro`). The wearer's pose is given a frame,
+and may be null or missing.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..cameras.gopro import GOPRO_DISTORTION, raw_gopro
 from ..cameras.model import CameraModel, camera_from_intrinsics
 from ..cameras.presets import CAMERA_PRESETS
 from ..errors import EgoXInputError
 from ..safe_files import read_json
+from ..takes.exo_camera import ExoLens
 from ..trajectory.poses import validate_w2c
 from .aria import read_aria_calibration
+from .gopro_calibs import GoProCalibration, read_gopro_calibs
 from .raw_take import ExoView, RawTake
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
@@ -30,7 +35,7 @@ EGO_PREFIX = "aria"
 CALIBRATION = "trajectory/online_calibration.jsonl"
 EGO_STREAM = "_214-1"  # Aria's RGB camera
 MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
-EXO_MAX_ANGLE_DEG = 95.0
+EXO_CALIBRATION = "trajectory/gopro_calibs.csv"
 
 
 def is_egoexo4d(root: Path) -> bool:
@@ -43,8 +48,11 @@ def pose_files(root: Path) -> list[Path]:
     return sorted((root / "annotations" / "ego_pose").glob("*/camera_pose/*.json"))
 
 
-def read_egoexo4d(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
+def read_egoexo4d(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens = "raw") -> Iterator[RawTake]:
     """The takes of a folder. One that can't be used is appended to ``skipped`` as (name, why), never raised.
+
+    Args:
+        exo_lens: ``as given`` takes the annotation's K for a pinhole of the raw video, as the released priors do.
 
     Raises:
         EgoXInputError: the folder hasn't this layout, or holds no camera-pose annotation at all.
@@ -58,13 +66,13 @@ def read_egoexo4d(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTak
                              expected="a camera-pose annotation a take", fix="download the ego_pose annotations")
     for file in files:
         try:
-            yield read_take(root, file)
+            yield read_take(root, file, exo_lens)
         except EgoXInputError as error:
             skipped.append((file.stem, str(error)))
 
 
-def read_take(root: Path, pose_file: Path) -> RawTake:
-    """One take by its camera-pose annotation.
+def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw") -> RawTake:
+    """One take by its camera-pose annotation; ``exo_lens`` as in :func:`read_egoexo4d`.
 
     Raises:
         EgoXInputError: no such take folder, no usable exo camera, no wearer's camera, not one usable pose.
@@ -80,7 +88,8 @@ def read_take(root: Path, pose_file: Path) -> RawTake:
     if ego_name is None:
         raise EgoXInputError(f"take {name}", got="no wearer's camera in the annotation", expected=f"{EGO_PREFIX}NN",
                              fix="leave this take out")
-    exos = tuple(_exo_views(annotation, folder, name, notes))
+    calibrations = {} if exo_lens == "as given" else _exo_calibrations(root / "takes" / name, notes)
+    exos = tuple(_exo_views(annotation, folder, name, exo_lens, calibrations, notes))
     if not exos:
         raise EgoXInputError(f"take {name}", got="no usable exo camera: " + "; ".join(notes),
                              expected="at least one with video, intrinsics and pose", fix="leave this take out")
@@ -119,7 +128,20 @@ def _video_folder(root: Path, name: str) -> Path:
                          expected=f"takes/{name}/{VIDEO_FOLDERS[0]}/*.mp4", fix="download the downscaled take videos")
 
 
-def _exo_views(annotation: Mapping, folder: Path, take: str, notes: list[str]) -> Iterator[ExoView]:
+def _exo_calibrations(take: Path, notes: list[str]) -> dict[str, GoProCalibration]:
+    """The raw lenses that the take's own table holds; none where it holds no readable table."""
+    file = take / EXO_CALIBRATION
+    if not file.is_file():
+        return {}
+    try:
+        return read_gopro_calibs(file, notes)
+    except EgoXInputError as error:
+        notes.append(f"the raw exo lenses are derived from the annotation: {error}")
+        return {}
+
+
+def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
+               calibrations: Mapping[str, GoProCalibration], notes: list[str]) -> Iterator[ExoView]:
     for name, entry in annotation.items():
         if name == "metadata" or name.startswith(EGO_PREFIX):
             continue
@@ -132,12 +154,17 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, notes: list[str]) -
             if k is None or pose is None:
                 raise EgoXInputError(f"{take}/{name}", got="null intrinsics or extrinsics", expected="numbers",
                                      fix="leave the camera out")
-            width, height = round(2 * k[0][2]), round(2 * k[1][2])
-            camera = camera_from_intrinsics(k, width, height, lens="opencv_fisheye",
-                                            distortion=tuple(entry.get("distortion_coeffs") or ()),
-                                            max_angle_deg=EXO_MAX_ANGLE_DEG, name=f"intrinsics of {take}/{name}")
-            yield ExoView(name=name, video=video, camera=camera, w2c=validate_w2c(pose, f"pose of {take}/{name}"))
-        except (EgoXInputError, TypeError, IndexError, AttributeError) as error:
+            w2c, name_of_k = validate_w2c(pose, f"pose of {take}/{name}"), f"intrinsics of {take}/{name}"
+            given = camera_from_intrinsics(k, round(2 * k[0][2]), round(2 * k[1][2]), name=name_of_k)
+            calibration = calibrations.get(name)
+            if calibration is not None:
+                yield ExoView(name=name, video=video, camera=calibration.camera, w2c=w2c, frames=calibration.frames)
+            elif exo_lens == "as given":
+                yield ExoView(name=name, video=video, camera=given, w2c=w2c)
+            else:
+                distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or GOPRO_DISTORTION)
+                yield ExoView(name=name, video=video, camera=raw_gopro(k, distortion), w2c=w2c)
+        except (EgoXInputError, TypeError, ValueError, IndexError, AttributeError) as error:
             notes.append(f"{name}: {error}")
 
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, pixel_grid, pixel_rays, project, unproject
 from ..errors import EgoXInputError
-from ..trajectory.poses import camera_centre, sensor_from_upright, transform
+from ..trajectory.gravity import down_axis
+from ..trajectory.poses import camera_centre, pose_of_frame, transform
 from .raw_take import RawTake
 
 EYE_HEIGHT_M = 1.6  # of a standing adult
 FAR_M = 30.0  # the plane beyond is left out: it would be a sliver of the picture at the horizon
-AXIS_SNAP_DEG = 15.0
 RANKING_FRAMES = 9
 RANKING_GRID = 24
 
@@ -33,28 +33,10 @@ class GroundPlane:
 
 
 def ground_plane(take: RawTake, eye_height_m: float = EYE_HEIGHT_M) -> GroundPlane:
-    """The plane ``eye_height_m`` under the wearer's median camera height.
-
-    Up is the mean of all cameras' upright directions, snapped to a world axis that lies within 15 degrees, since
-    gravity-aligned worlds have one.
-
-    Raises:
-        EgoXInputError: cameras that disagree about up (they lie on their sides).
-    """
+    """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of what cameras say."""
     known = take.ego_w2c[take.pose_known]
-    upright = sensor_from_upright(take.ego_camera.quarter_turns)[:, 1]  # the upright picture's down axis, sensor axes
-    ego_down = torch.einsum("tij,i->tj", known[:, :, :3], upright.double()).mean(dim=0)
-    exo_down = torch.stack([(e.w2c if e.w2c.ndim == 2 else e.w2c[0])[1, :3].double() for e in take.exos]).mean(dim=0)
-    up = -(ego_down + exo_down)
-    if float(up.norm()) < 0.5:
-        raise EgoXInputError(f"take {take.name}", got="cameras that disagree about where up is",
-                             expected="mostly upright cameras", fix="give depth files instead of --depth plane")
-    up = up / up.norm()
-    axis = int(up.abs().argmax())
-    if math.degrees(math.acos(min(1.0, float(up[axis].abs())))) < AXIS_SNAP_DEG:
-        snapped = torch.zeros(3, dtype=torch.float64)
-        snapped[axis] = torch.sign(up[axis])
-        up = snapped
+    exo = torch.stack([pose_of_frame(e.w2c, 0) for e in take.exos])
+    up = -down_axis(exo, known, take.ego_camera.quarter_turns)
     heights = camera_centre(known) @ up
     return GroundPlane(up=up, height=float(heights.median()) - eye_height_m)
 

@@ -72,7 +72,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     fractions = check_fractions(fractions if fractions is not None else {"validation": 0.05, "test": 0.05})
     prompts = read_captions(captions) if captions is not None else {}
     skipped: list[tuple[str, str]] = []
-    takes = list(list_takes(source, layout, skipped))
+    takes = list(list_takes(source, layout, skipped, options.exo_lens))
     if not takes:
         raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
                              expected="at least one", fix="see the messages; check the folder's layout")
@@ -125,9 +125,10 @@ def prepare_take(job: TakeJob) -> TakeResult:
         if options.cameras and rank > options.cameras:
             skipped.append((f"{take.name}__{view.name}", f"rank {rank}: only the best {options.cameras} cameras kept"))
             continue
-        windows, lost = clip_windows(take.pose_known, available, frames=options.frames, stride=options.stride,
-                                     step=options.step, limit=options.clips_per_camera)
-        skipped += [(f"{take.name}__{view.name}__{start:06d}", "a pose is lost in this clip") for start in lost]
+        windows, lost = clip_windows(view.known(take.pose_known), available, frames=options.frames,
+                                     stride=options.stride, step=options.step, limit=options.clips_per_camera)
+        why = "a pose is lost in this clip" + ("" if view.frames is None else ", or its exo camera isn't calibrated")
+        skipped += [(f"{take.name}__{view.name}__{start:06d}", why) for start in lost]
         if not windows:
             notes.append(f"{view.name}: no window of {options.frames} frames (longest run of known poses "
                          f"{longest_known(take.pose_known)}, video {available})")

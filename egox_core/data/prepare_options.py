@@ -9,6 +9,7 @@ from typing import Literal
 from ..errors import EgoXInputError
 from ..prior.options import prior_preset
 from ..sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
+from ..takes.exo_camera import ExoLens
 
 DepthSource = Literal["files", "plane", "model"]
 
@@ -36,6 +37,7 @@ class PrepareOptions:
     caption_model: Path | None = None  # folder of a vision-language model (transformers), where nobody wrote a caption
     eye_height_m: float = 1.6  # of the wearer, for --depth plane
     prior: str = "released"  # preset of the renderer
+    exo_lens: ExoLens | None = None  # None: raw for Ego-Exo4D's own folders, as given for takes with a meta.json
     quality: int = 12  # x264 constant rate factor
 
     def __post_init__(self) -> None:
@@ -67,4 +69,6 @@ class PrepareOptions:
         del kept["caption_model"]
         if self.caption_model is not None:  # left out otherwise, so that sets made without one keep their fingerprints
             kept["caption_model"] = self.caption_model.name
+        if self.exo_lens is None:
+            del kept["exo_lens"]
         return kept

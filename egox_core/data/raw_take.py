@@ -23,6 +23,14 @@ class ExoView:
     camera: CameraModel  # calibrated lens and size; the video may be smaller by the same factor in both directions
     w2c: Tensor  # [3, 4] float64 (fixed camera) or [T, 3, 4], exo_from_world
     depth: Path | None = None  # z depth file of this view, where the source has one
+    frames: tuple[int, int] | None = None  # first and last frame for which lens and pose hold; None: all
+
+    def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
+        """Frames with an ego pose for which this camera's calibration holds."""
+        if self.frames is None:
+            return poses
+        index = torch.arange(len(poses))
+        return poses & (index >= self.frames[0]) & (index <= self.frames[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

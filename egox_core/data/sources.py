@@ -11,6 +11,7 @@ from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, EXO, META, TRUTH
 from ..safe_files import read_json
+from ..takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
 from ..takes.meta import LIST_KEY, parse_meta, read_meta
 from ..takes.take import find_depth
 from ..trajectory.poses import validate_w2c
@@ -24,8 +25,12 @@ LAYOUTS = ("auto", "egoexo4d", "released", "take")
 MAX_META_BYTES = 2**30
 
 
-def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
+def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]],
+               exo_lens: ExoLens | None = None) -> Iterator[RawTake]:
     """All takes of a source folder; unusable ones are appended to ``skipped`` as (name, why).
+
+    Args:
+        exo_lens: see :func:`..takes.exo_camera.with_exo_lens`. None: raw for Ego-Exo4D's own folders, as given else.
 
     Raises:
         EgoXInputError: no such folder, unknown layout, nothing in it that is a take.
@@ -37,9 +42,9 @@ def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]]) -> Itera
                              fix="check the path")
     layout = _detect(root) if layout == "auto" else layout
     if layout == "egoexo4d":
-        yield from read_egoexo4d(root, skipped)
+        yield from read_egoexo4d(root, skipped, exo_lens or "raw")
     elif layout == "released":
-        yield from _released(root, skipped)
+        yield from _released(root, skipped, exo_lens or "as given")
     else:
         folders = [root] if (root / META).is_file() else sorted(p.parent for p in root.glob(f"*/{META}"))
         if not folders:
@@ -47,7 +52,7 @@ def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]]) -> Itera
                                  fix=f"each take's folder holds {EXO}, {DEPTH} and {META}")
         for folder in folders:
             try:
-                yield _from_meta(folder.name, folder, None, read_meta(folder / META), "take")
+                yield _from_meta(folder.name, folder, None, read_meta(folder / META), "take", exo_lens or "as given")
             except EgoXInputError as error:
                 skipped.append((folder.name, str(error)))
 
@@ -62,7 +67,7 @@ def _detect(root: Path) -> str:
     return "take"
 
 
-def _released(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
+def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> Iterator[RawTake]:
     """``meta.json`` with a list, ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside it.
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from them.
@@ -83,17 +88,22 @@ def _released(root: Path, skipped: list[tuple[str, str]]) -> Iterator[RawTake]:
                 raise EgoXInputError(f"take {name}", got=f"no {EXO}", expected=f"videos/{name}/{EXO}",
                                      fix=f"put the videos beside {META}")
             depth = root / "depth_maps" / name
-            yield _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released")
+            yield _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released",
+                             exo_lens)
         except EgoXInputError as error:
             skipped.append((name, str(error)))
 
 
-def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layout: str) -> RawTake:
+def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layout: str,
+               exo_lens: ExoLens) -> RawTake:
     if meta.ego_extrinsics is None or meta.camera_extrinsics is None or meta.exo_camera is None:
         raise EgoXInputError(f"take {name}", got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
                              expected="cameras of both views", fix="complete its meta.json")
     video = folder / EXO
     info = probe_video(video)
+    lensed, note = with_exo_lens(meta, exo_lens)
+    # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the video's own.
+    camera = meta.exo_camera if lensed is meta else exo_camera_of_size(lensed, None, (info.width, info.height))
     if depth is None:
         try:
             depth = find_depth(folder)
@@ -106,5 +116,6 @@ def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layo
     return RawTake(
         name=name, layout=layout, ego_video=truth, ego_w2c=ego.double(), meta_intrinsics=k, prompt=meta.prompt,
         ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
-        exos=(ExoView(name="exo", video=video, camera=meta.exo_camera, depth=depth,
+        notes=() if exo_lens == "as given" else (note,),
+        exos=(ExoView(name="exo", video=video, camera=camera, depth=depth,
                       w2c=validate_w2c(meta.camera_extrinsics, f"camera_extrinsics of {name}")),))

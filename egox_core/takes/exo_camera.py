@@ -1,11 +1,15 @@
-"""What a take's meta.json says of the exo camera: its lens at the size of the frames, and its poses."""
+"""What a take's meta.json says of the exo camera: its lens, as given or the raw one, and its poses."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
+from ..cameras.gopro import raw_gopro_of
 from ..cameras.model import CameraModel, crop
 from ..depth.resample import depth_window, window_camera
 from ..errors import EgoXInputError
@@ -15,6 +19,39 @@ from ..trajectory.path import numbered_track, poses_of_frames
 from ..trajectory.poses import validate_w2c
 from ..types import FrameSelection, TakeMeta
 from .meta import depth_camera
+
+ExoLens = Literal["as given", "raw", "raw where known"]
+EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}
+"""What a user may choose, by the word of the command line."""
+
+
+def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
+    """The take with the exo lens that is asked for, and a note on it.
+
+    ``as given``: the file's K as a pinhole of the picture, as the released priors were drawn. ``raw``: the lens of
+    Ego-Exo4D's raw video, which follows from the K of its annotations. ``raw where known``: as given where K isn't one
+    of those. A take whose file holds the exact camera keeps it.
+
+    Raises:
+        EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
+    """
+    if meta.exact_exo_camera is not None:
+        exact = meta.exact_exo_camera
+        return meta, f"exo lens: the file's own {exact.lens}, focal length {exact.fx:.0f} px at {exact.width} px width"
+    if lens == "as given":
+        return meta, "exo lens as given"
+    k = meta.camera_intrinsics
+    camera = None if k is None else raw_gopro_of(k)
+    if camera is not None:
+        return replace(meta, exact_exo_camera=camera), (
+            f"exo lens raw: OpenCV fisheye, focal length {camera.fx:.0f} px at {camera.width} px width")
+    got = "no camera_intrinsics" if k is None else (
+        f"focal length {float(k[0, 0]):.0f} px, centre ({float(k[0, 2]):g}, {float(k[1, 2]):g})")
+    if lens == "raw":
+        raise EgoXInputError(f"exo lens of {meta.name}", got=got, expected="the K of an Ego-Exo4D annotation (about "
+                             "1240 px, centre (1920, 1080)): only its raw lens is known",
+                             fix="take the exo lens as given")
+    return meta, f"exo lens as given: no raw lens is known for this K ({got})"
 
 
 def meta_beside(depth_path: Path) -> Path | None:
@@ -34,19 +71,21 @@ def exo_camera_of_size(
 ) -> CameraModel:
     """The take's exo camera in pixels of the exo frames, or of a picture of ``size`` without them.
 
-    K belongs to a picture that it is centred in. If that picture is wider than the video (the Ego-Exo4D takes: 796
-    against 784), the video is its middle, as for depth files.
+    K belongs to a picture that it is centred in, an exact camera to one of its size. If that picture is wider than
+    the video (the Ego-Exo4D takes: 796 against 784), the video is its middle, as for depth files.
 
     Raises:
         EgoXInputError: no intrinsics.
     """
     width, height = size if frames is None else frames.source_size
-    k = meta.camera_intrinsics
-    full_width = width
-    if meta.exact_exo_camera is None and k is not None and float(k[1, 2]) > 0:
+    exact, k = meta.exact_exo_camera, meta.camera_intrinsics
+    full_width, aspect = width, 0.0
+    if exact is not None:
+        aspect = exact.stored_size[0] / exact.stored_size[1]
+    elif k is not None and float(k[1, 2]) > 0:
         aspect = float(k[0, 2]) / float(k[1, 2])
-        if height * aspect > width and not same_aspect((aspect, 1), (width, height)):
-            full_width = round(height * aspect)
+    if height * aspect > width and not same_aspect((aspect, 1), (width, height)):
+        full_width = round(height * aspect)
     camera, _ = depth_camera(meta, (full_width, height))
     left = centre_crop_left((full_width, height), (width, height))
     camera = camera if left is None else crop(camera, left, 0, width, height)

@@ -8,11 +8,11 @@ from pathlib import Path, PureWindowsPath
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, rescale
+from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, crop, rescale
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import read_json
-from ..sizes import same_aspect
+from ..sizes import centre_crop_left, same_aspect
 from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
 
@@ -95,9 +95,10 @@ def _entry(content: dict, path: Path) -> TakeMeta:
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
     """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for nothing).
 
-    An exact ``exo_camera`` is rescaled as a resize would. ``camera_intrinsics`` centred in the map within 1 px (or
-    0.5 %) are taken as they are; others belong to another resolution, which the file doesn't tell: each axis is scaled
-    so that the centre becomes the map's, at (W/2, H/2), as the released code does.
+    An exact ``exo_camera`` is rescaled as a resize would; where its picture is wider than the map, the map is its
+    middle. ``camera_intrinsics`` centred in the map within 1 px (or 0.5 %) are taken as they are; others belong to
+    another resolution, which the file doesn't tell: each axis is scaled so that the centre becomes the map's, at
+    (W/2, H/2), as the released code does.
 
     Raises:
         EgoXInputError: no intrinsics, a centre that can't be one.
@@ -109,6 +110,10 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
             return exact, ""
         if same_aspect(exact.stored_size, depth_size):
             return rescale(exact, *depth_size), ""
+        full = round(height * exact.stored_size[0] / exact.stored_size[1]), height
+        left = centre_crop_left(full, depth_size)
+        if left is not None:
+            return crop(rescale(exact, *full), left, 0, width, height), ""
     if meta.camera_intrinsics is None:
         raise EgoXInputError(f"take {meta.name}", got="no camera_intrinsics", expected="the exo camera's K",
                              fix="add them to the meta file, or use a depth source that gives intrinsics")

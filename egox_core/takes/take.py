@@ -18,6 +18,7 @@ from ..types import CameraTrajectory, DepthVideo, FrameSelection
 from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
 from .depth_files import DepthFileReport, load_depth_file
+from .exo_camera import ExoLens, with_exo_lens
 from .meta import read_meta
 from .trajectory_files import meta_trajectory
 
@@ -38,6 +39,7 @@ class Take:
     depth_report: DepthFileReport
     trajectory: CameraTrajectory
     prompt: str
+    notes: tuple[str, ...] = ()  # with which exo lens it was read
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
         """The exo frames in use."""
@@ -52,7 +54,7 @@ class Take:
 def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = DEFAULT_FRAMES, target_fps: float = 0.0,
               resize: Literal["crop", "pad"] = "crop", size: tuple[int, int] | None = None,
               camera_preset: str = "aria_released", ego_size: int | None = None, entry: str = "",
-              progress: Progress = no_progress) -> Take:
+              exo_lens: ExoLens = "as given", progress: Progress = no_progress) -> Take:
     """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip) and meta.json of a take folder.
 
     Args:
@@ -61,6 +63,7 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
         ego_size: of the square ego picture, px; None: as high as the exo frames. A take that states its own ego
             camera keeps that one.
         entry: the take's name, where meta.json lists several.
+        exo_lens: see :func:`exo_camera.with_exo_lens`.
 
     Raises:
         EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that don't fit.
@@ -69,7 +72,7 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
     if not folder.is_dir():
         raise EgoXInputError("take", got=f"{folder.name!r}, which is no folder", expected="a take folder",
                              fix=f"it holds {EXO}, {DEPTH} and {META}")
-    meta = read_meta(folder / META, entry)
+    meta, lens_note = with_exo_lens(read_meta(folder / META, entry), exo_lens)
     video = probe_video(folder / EXO)
     if frame_count is None:
         frame_count = longest_clip(video.frame_count - start_frame)
@@ -82,7 +85,7 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
         trajectory = with_camera(trajectory, camera)
     depth, report = load_depth_file(find_depth(folder), meta, frames, progress=progress)
     return Take(name=meta.name, folder=folder, video=video, frames=frames, depth=depth, depth_report=report,
-                trajectory=trajectory, prompt=meta.prompt)
+                trajectory=trajectory, prompt=meta.prompt, notes=(lens_note,))
 
 
 def find_depth(folder: Path) -> Path:
