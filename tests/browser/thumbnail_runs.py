@@ -82,7 +82,7 @@ def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]
                                 wide_over_two),
         "egox_from_any_video": thumbnail([[seen["exo"], seen["depth"]], [seen["prior"], seen["ego"]]],
                                          "any video: MoGe, DA3, SAM3"),
-        "egox_low_vram": thumbnail([[seen["exo"]], [seen["ego"], ("", words("fp8\ntiles\nGGUF"))]], "little memory",
+        "egox_low_vram": thumbnail([[seen["exo"]], [seen["ego"], ("", words("fp8\nGGUF"))]], "little memory",
                                    wide_over_two),
         "egox_fast": thumbnail([[seen["exo"]], [seen["ego"], ("", words("4-8\nsteps"))]], "step-distilled LoRA",
                                wide_over_two),

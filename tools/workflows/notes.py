@@ -10,11 +10,14 @@ UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with 
 
 WEIGHTS = f"""| file | folder |
 |---|---|
-| [wan2.1_i2v_480p_14B_fp8_e4m3fn]({WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp8_e4m3fn.safetensors) | `diffusion_models` |
+| [wan2.1_i2v_480p_14B_fp8_scaled]({WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp8_scaled.safetensors) | `diffusion_models` |
 | [umt5_xxl_fp8_e4m3fn_scaled]({WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors) | `text_encoders` |
 | [wan_2.1_vae]({WAN}/vae/wan_2.1_vae.safetensors) | `vae` |
 | [clip_vision_h]({WAN}/clip_vision/clip_vision_h.safetensors) | `clip_vision` |
 | the EgoX authors' LoRA as `egox_lora.safetensors` (from their repository, `DAVIAN-Robotics/EgoX`) | `loras` |
+
+Nearest to the authors, with 40 GB of main memory or more: `wan2.1_i2v_480p_14B_bf16` or `_fp16` from the same place.
+Not `_fp8_e4m3fn`: it has no scales, is the least exact of them and no smaller. In an fp8 file the LoRA is rounded too.
 """  # noqa: E501  (a row of a table is one line)
 
 DEMO = """## EgoX demo: the small model
@@ -39,7 +42,8 @@ BASIC = f"""## EgoX
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
 3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) on *Wan EgoX Sampler* and the strength on *EgoX LoRA*.
 
-The seed of *Wan EgoX Sampler* is what counts; `noise_seed` of *EgoX Conditioning* is for graphs of separate nodes.
+The seed of *Wan EgoX Sampler* is what counts; `noise_seed` of *EgoX Conditioning* is for graphs of separate nodes. With
+another seed than that one the sampler embeds its own first picture: VAE and CLIP Vision are loaded once more.
 
 {UNTRIED}
 """
@@ -83,16 +87,19 @@ ANY_VIDEO_LIMITS = f"""### Good to know
 
 LOW_VRAM = f"""## EgoX on a card with little memory
 
-The same graph as `egox_basic`, with the stock loaders' ways to save memory:
+The same graph as `egox_basic`. What doesn't fit into the card's memory stays in main memory, and ComfyUI copies it over
+when its turn comes. Nothing needs to be switched on for that; it takes time. What helps further, in this order:
 
-- the transformer in **fp8** (`weight_dtype`), the text encoder on the **CPU**,
-- the VAE in **tiles** (`tile_size` of *EgoX Conditioning* and *Decode Ego Half*),
-- ComfyUI offloads what does not fit by itself (`--lowvram`, `--reserve-vram` help it).
+- **a smaller file**: the fp8 one below, or a GGUF file (the other note), and main memory enough for it and 7 GB more;
+- **fewer frames**: `frame_count` 33 or 17 of *Load Exo Video*, though the LoRA was trained with 49;
+- `--reserve-vram` 1 or 2, where other programs need the card too;
+- **tiles** (`tile_size` 256 of *EgoX Conditioning* and *Decode Ego Half*) only where the VAE runs out of memory, which
+  needs about 4 GB without them: it looks at whole pictures, so tiles make slightly other latents.
 
 {WEIGHTS}
 Press **Run**: it opens with the pack's synthetic take.
 
-{UNTRIED} *How much memory it takes on which card is not measured yet.*
+{UNTRIED} *How much memory it takes on which card is not measured yet; `run.py bench gpu` measures it.*
 """
 
 GGUF = """### Quantised weights (GGUF)

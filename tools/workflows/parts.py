@@ -13,7 +13,7 @@ from .notes import HUB, KIJAI, WAN
 
 SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
 CALM_VIDEO = "sample/calm_room/exo.mp4"
-UNET, VAE = "wan2.1_i2v_480p_14B_fp8_e4m3fn.safetensors", "wan_2.1_vae.safetensors"
+UNET, VAE = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
 LORA = "egox_lora.safetensors"
 DISTILLED = "lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"
@@ -73,14 +73,11 @@ def geometry_blocks(stages: dict[str, Node]) -> list[Block]:
             Block("3, 4  Scene, pose, ego prior", [[stages["scene"]], [stages["pose"]], [stages["prior"]]])]
 
 
-def real_loaders(graph: Graph, text: Node, *, output: str = "prompt", weight_dtype: str = "default",
-                 device: str = "default", negative: Any = DEFAULT_NEGATIVE) -> Loaders:
+def real_loaders(graph: Graph, text: Node, *, output: str = "prompt", negative: Any = DEFAULT_NEGATIVE) -> Loaders:
     """The stock loaders with the real weights; ``text`` gives the prompt at ``output``."""
-    unet = graph.add("UNETLoader", 380, unet_name=UNET, weight_dtype=weight_dtype,
-                     models=model_link(UNET, "diffusion_models"))
+    unet = graph.add("UNETLoader", 380, unet_name=UNET, models=model_link(UNET, "diffusion_models"))
     vae = graph.add("VAELoader", 380, vae_name=VAE, models=model_link(VAE, "vae"))
-    clip = graph.add("CLIPLoader", 380, clip_name=TEXT, type="wan", device=device,
-                     models=model_link(TEXT, "text_encoders"))
+    clip = graph.add("CLIPLoader", 380, clip_name=TEXT, type="wan", models=model_link(TEXT, "text_encoders"))
     vision = graph.add("CLIPVisionLoader", 380, clip_name=VISION, models=model_link(VISION, "clip_vision"))
     positive = graph.add("CLIPTextEncode", 360, 120, title="Prompt", clip=(clip, "CLIP"), text=(text, output))
     below = graph.add("CLIPTextEncode", 360, 160, title="Negative prompt", clip=(clip, "CLIP"), text=negative)
@@ -128,12 +125,11 @@ def save(graph: Graph, stages: dict[str, Node], images: tuple[Node, str], prefix
 
 
 def sampled(graph: Graph, stages: dict[str, Node], loaders: Loaders, lora: Node, *, prefix: str,
-            tile_size: int = 0, **sampler_values: Any) -> tuple[Node, list[Block]]:
+            **sampler_values: Any) -> tuple[Node, list[Block]]:
     """Stages 5 and 6 as most graphs have them: the decoder, and the blocks of their row."""
-    tiles = {"tile_size": tile_size} if tile_size else {}
-    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"), **tiles)
+    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
     sampler = add_sampler(graph, stages, conditioning, (lora, "model"), **sampler_values)
-    decode = add_decode(graph, stages, loaders, sampler, **tiles)
+    decode = add_decode(graph, stages, loaders, sampler)
     prior = save(graph, stages, (stages["prior"], "prior"), prefix, "prior")
     ego = save(graph, stages, (decode, "ego"), prefix, "ego", audio=True)
     return decode, [Block("5  Conditioning, sampling", [[conditioning], [sampler]]),

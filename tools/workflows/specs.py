@@ -66,7 +66,7 @@ def egox_demo(graph: Graph) -> Rows:
 
 def egox_basic(graph: Graph) -> Rows:
     """The real weights through the stock loaders, and a bypassed group of depth models for one's own video."""
-    read_me = note(graph, "Read me", notes.BASIC, high=640)
+    read_me = note(graph, "Read me", notes.BASIC, high=740)
     stages = geometry(graph)
     loaders = real_loaders(graph, stages["pose"])
     loaders.positive.title = "Prompt (from the take)"
@@ -121,13 +121,13 @@ def egox_from_any_video(graph: Graph) -> Rows:
 
 
 def egox_low_vram(graph: Graph) -> Rows:
-    """egox_basic with the stock loaders' ways to save memory."""
-    read_me = note(graph, "Little memory", notes.LOW_VRAM, high=560)
+    """egox_basic with what there is to say about memory, and where a GGUF file goes."""
+    read_me = note(graph, "Little memory", notes.LOW_VRAM, high=740)
     gguf = note(graph, "GGUF", notes.GGUF, high=300)
     stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"], weight_dtype="fp8_e4m3fn", device="cpu")
+    loaders = real_loaders(graph, stages["pose"])
     lora = add_lora(graph, (loaders.unet, "MODEL"))
-    _, row = sampled(graph, stages, loaders, lora, prefix="egox_low_vram", tile_size=256, steps=50, cfg=5.0)
+    _, row = sampled(graph, stages, loaders, lora, prefix="egox_low_vram", steps=50, cfg=5.0)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("", [[gguf]]),
              Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]), *row]]
@@ -135,7 +135,7 @@ def egox_low_vram(graph: Graph) -> Rows:
 
 def egox_fast(graph: Graph) -> Rows:
     """A step-distilled LoRA on top: few steps, CFG 1."""
-    read_me = note(graph, "6 steps", notes.FAST, high=620)
+    read_me = note(graph, "6 steps", notes.FAST, high=720)
     stages = geometry(graph)
     loaders = real_loaders(graph, stages["pose"])
     lora = add_lora(graph, (loaders.unet, "MODEL"))
