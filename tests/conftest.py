@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import IO
 
+import numpy as np
 import pytest
 
 from tools.rigs.pack_in_process import import_host, load_pack
@@ -48,6 +51,20 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the development data in ../shared, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def read_ply() -> Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]]:
+    """read_ply(file) -> (xyz [N, 3] float32, rgb [N, 3] uint8) of a PLY file of positions and colours."""
+    vertex = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
+
+    def read(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        header, body = file.read().split(b"end_header\n", 1)
+        vertices = np.frombuffer(body, dtype=vertex)
+        assert f"element vertex {len(vertices)}\n".encode() in header
+        return vertices["xyz"], vertices["rgb"]
+
+    return read
 
 
 @pytest.fixture(scope="session")

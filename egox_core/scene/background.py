@@ -42,7 +42,6 @@ class StaticBackground:
     rgb: Tensor  # [H, W, 3] uint8
     depth_spread: Tensor  # [H, W] float32, relative standard deviation of depth over time: the depth model's flicker
     rgb_spread: Tensor  # [H, W] float32, standard deviation of colour over time, 0...255
-    seen: Tensor  # [H, W] float32, share of the samples in which the background was visible
 
 
 def sample_frames(count: int, limit: int = MAX_SAMPLES) -> list[int]:
@@ -93,8 +92,8 @@ def fuse_static(
         rows = slice(top, min(top + band, height))
         parts.append(_fuse(torch.stack([d[rows] for d in depths]), torch.stack([c[rows] for c in colours]), tolerance))
     progress(height, height, "fuse the static background")
-    depth, rgb, depth_spread, rgb_spread, seen = (torch.cat(p) for p in zip(*parts, strict=True))
-    return StaticBackground(depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread, seen=seen)
+    depth, rgb, depth_spread, rgb_spread = (torch.cat(p) for p in zip(*parts, strict=True))
+    return StaticBackground(depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread)
 
 
 def _fuse(
@@ -123,9 +122,8 @@ def _fuse(
         middle = (weight * colour).sum(0) / weight.sum(0).clamp_min(1e-9)
     rgb_spread = _mean((colour - middle).square().mean(-1), weight[..., 0]).sqrt()
     depth_spread = _mean((depth_m / centre - 1).square(), near).sqrt()
-    seen = near.float().mean(0)
     rgb_out = torch.where(torch.isfinite(centre)[..., None], middle, colour[samples // 2])
-    return centre, (rgb_out + 0.5).clamp(0, 255).to(torch.uint8), depth_spread, rgb_spread, seen
+    return centre, (rgb_out + 0.5).clamp(0, 255).to(torch.uint8), depth_spread, rgb_spread
 
 
 def _farthest_window(depth: Tensor, valid: Tensor, tolerance: float, count: int) -> Tensor:

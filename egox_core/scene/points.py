@@ -67,16 +67,3 @@ def write_ply(points: PointSet, file: IO[bytes], *, y_up: bool = False) -> None:
     lines += [f"property {'float' if name in 'xyz' else 'uchar'} {name}" for name in VERTEX.names]
     file.write(("\n".join(lines) + "\nend_header\n").encode("ascii"))
     file.write(vertices.tobytes())
-
-
-def read_ply(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`write_ply` wrote: (xyz [N, 3] float32, rgb [N, 3] uint8)."""
-    count = 0
-    for line in iter(file.readline, b"end_header\n"):
-        if line.startswith(b"element vertex"):
-            count = int(line.split()[-1])
-        if not line:
-            raise ValueError("not a PLY file of this pack: no end_header")
-    vertices = np.frombuffer(file.read(count * VERTEX.itemsize), dtype=VERTEX)
-    return (np.stack([vertices[n] for n in ("x", "y", "z")], axis=-1),
-            np.stack([vertices[n] for n in ("red", "green", "blue")], axis=-1))

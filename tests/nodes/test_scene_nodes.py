@@ -79,9 +79,8 @@ def test_host_masks_stand_in_for_the_depths_own(take) -> None:
     assert len(masked.moving[0]) == 0 and len(masked.static) <= 64 * 128 - 64
 
 
-def test_point_cloud_is_a_ply_the_host_can_save(scene, tmp_path) -> None:
+def test_point_cloud_is_a_ply_the_host_can_save(scene, tmp_path, read_ply) -> None:
     from egox_pack.egox_core.errors import EgoXInputError
-    from egox_pack.egox_core.scene.points import read_ply
     from egox_pack.nodes.scene import EgoXScenePointCloud
 
     whole = EgoXScenePointCloud.execute(scene, 1, "y up").args[0]

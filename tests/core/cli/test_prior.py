@@ -19,7 +19,7 @@ from egox_core.prior.inpaint import FADE
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import iter_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.scene.points import read_ply, write_ply
+from egox_core.scene.points import write_ply
 from egox_core.synthetic import SyntheticSpec, make_take, write_take
 
 SPEC = SyntheticSpec(seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64)
@@ -43,7 +43,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_it_writes_prior_coverage_and_report(folder: Path, tmp_path: Path, preset: str, capsys) -> None:
+def test_it_writes_prior_coverage_and_report(folder: Path, tmp_path: Path, preset: str, read_ply, capsys) -> None:
     assert main(["--take", str(folder), "--preset", preset, "--out", str(tmp_path), "--frames", "9", "--ply"]) == 0
     prior, coverage = decoded(tmp_path / "prior.mp4"), decoded(tmp_path / "coverage.mp4")
     assert prior.shape == coverage.shape == (9, 64, 64, 3)
@@ -70,7 +70,7 @@ def test_bad_takes_end_with_a_message(folder: Path, tmp_path: Path, capsys) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_ply_keeps_points_and_colours(take) -> None:
+def test_ply_keeps_points_and_colours(take, read_ply) -> None:
     points = build_scene(take.exo_rgb, take.depth_video()).static
     for y_up, signs in ((False, (1, 1, 1)), (True, (1, -1, -1))):
         file = io.BytesIO()
