@@ -9,7 +9,7 @@ from comfy_api.latest import InputImpl, io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
-from ..egox_core.sizes import latent_frames, latent_size
+from ..egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
@@ -43,9 +43,9 @@ class EgoXLoadExoVideo(io.ComfyNode):
                                tooltip="Frames a second to pick from the source; 0 takes every frame."),
                 io.Combo.Input("resize", options=["crop", "pad"], default="crop",
                                tooltip="How a different aspect is taken up: cut the overhang, or add black borders."),
-                io.Int.Input("width", default=784, min=16, max=4096, step=16,
+                io.Int.Input("width", default=REFERENCE_EXO_SIZE[0], min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
                              tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784."),
-                io.Int.Input("height", default=448, min=16, max=4096, step=16,
+                io.Int.Input("height", default=REFERENCE_SIZE, min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
                              tooltip="Height of the exo frames, px, a multiple of 16; the ego picture is as high and "
                                      "as wide. EgoX was trained on 448."),
                 io.Video.Input("video", optional=True,
