@@ -72,9 +72,9 @@ def backends(slow: bool) -> tuple[str, ...]:
 
 def bias_rows_row(device: torch.device) -> Row:
     """Whether the fused kernel makes the rows of bias."""
+    fused = triton_bias_rows(device) is not None
     if device.type != "cuda":
         return Row(what="rows of bias", measured="by torch: the fused kernel is for a GPU")
-    fused = triton_bias_rows(device) is not None
     return Row(what="rows of bias", measured="by the fused Triton kernel, which gives torch's numbers" if fused else
                "by torch: Triton is missing, does not compile here or gives other numbers",
                bar="the fused kernel", held=fused, numbers={"fused": fused})
