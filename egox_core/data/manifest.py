@@ -1,7 +1,8 @@
 """The manifest, one checked JSON line a clip, and the split of its takes into train, validation and test.
 
 A take's split follows from its name alone, so no take leaks and a new take never moves an old one: each name is hashed
-to a number in [0, 1) and the numbers are cut at fixed places.
+to a number in [0, 1) and the numbers are cut at fixed places. Only where a set is so small that a split would stay
+empty, one take is put there.
 """
 
 from __future__ import annotations
@@ -125,8 +126,17 @@ def check_fractions(fractions: Mapping[str, float]) -> Mapping[str, float]:
 
 def split_lists(clips_of_take: Mapping[str, Iterable[str]], fractions: Mapping[str, float],
                 seed: int = 0) -> dict[str, list[str]]:
-    """Clip names of each split, sorted."""
-    lists: dict[str, list[str]] = {name: [] for name in SPLITS}
-    for take, clips in clips_of_take.items():
-        lists[split_of(take, fractions, seed)].extend(clips)
-    return {name: sorted(clips) for name, clips in lists.items()}
+    """Clip names of each split, sorted. None that was asked for is empty where there are takes enough: train first,
+    then validation, then test."""
+    takes: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for take in sorted(clips_of_take):
+        takes[split_of(take, fractions, seed)].append(take)
+    asked = [name for name in SPLITS if name == "train" or fractions.get(name, 0.0) > 0]
+    for number, name in enumerate(asked):
+        if takes[name]:
+            continue
+        # A full one gives a take, else one that is less needed.
+        giver = max(asked, key=lambda other: (len(takes[other]) > 1, len(takes[other]), asked.index(other)))
+        if len(takes[giver]) > 1 or (takes[giver] and asked.index(giver) > number):
+            takes[name].append(takes[giver].pop(0))
+    return {name: sorted(clip for take in own for clip in clips_of_take[take]) for name, own in takes.items()}

@@ -53,6 +53,19 @@ def test_splits_never_move_a_take_and_leak_none():
             check_fractions(bad)
 
 
+@pytest.mark.parametrize(("takes", "filled"), [
+    (1, ["train"]), (2, ["train", "validation"]), (3, ["train", "validation", "test"]),
+    (4, ["train", "validation", "test"]), (10, ["train", "validation", "test"])])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_split_that_was_asked_for_is_empty_where_takes_are_enough(takes, filled, seed):
+    names = [f"take{i}" for i in range(takes)]
+    lists = split_lists({n: [f"{n}__a", f"{n}__b"] for n in names}, {"validation": 0.05, "test": 0.05}, seed)
+    assert [name for name, clips in lists.items() if clips] == filled
+    assert sorted(sum(lists.values(), [])) == [f"{n}__{c}" for n in names for c in "ab"]
+    assert all(len(clips) % 2 == 0 for clips in lists.values())  # both clips of a take on one side
+    assert not split_lists({n: [n] for n in names}, {}, seed)["validation"]
+
+
 def test_captions_need_both_sections():
     assert check_caption(PLAIN_PROMPT, "x") == PLAIN_PROMPT
     for bad in ("", "[Exo view] a", "[Ego view] b [Exo view] a", "[Exo view][Ego view] b", "[Exo view] a [Ego view] "):
