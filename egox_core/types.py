@@ -205,6 +205,7 @@ class TakeMeta:
     exact_exo_camera: CameraModel | None = None  # our extensions: the true cameras with their sizes, where known
     ego_camera: CameraModel | None = None
     exo_path: str = ""  # as written, never opened
+    pose_source: str = ""  # who made the ego poses, where the file says so; empty: somebody who measured them
 
     @property
     def exo_camera(self) -> CameraModel | None:

@@ -1,4 +1,4 @@
-"""Headless ego prior: ``run.py prior --take FOLDER [--preset released|clean] --out FOLDER``.
+"""Headless ego prior: ``run.py prior --take FOLDER [--preset released|clean|exact] --out FOLDER``.
 
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the same functions as
 the nodes.
@@ -23,12 +23,14 @@ from torch import Tensor
 from ..cameras.presets import CAMERA_PRESETS
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
-from ..prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
+from ..prior.options import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, prior_preset
 from ..prior.render import PriorFrame, iter_ego_prior
 from ..prior.splatter import has_pytorch3d
 from ..safe_files import write_json, write_whole
 from ..scene.build import build_scene
 from ..scene.points import scene_points, write_ply
+from ..takes.exo_camera import EXO_LENSES
+from ..takes.metric_scale import parse_scale
 from ..takes.take import load_take
 from ..video.writer import write_video
 from .progress_line import ProgressLine
@@ -57,6 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--take", type=Path, required=True, metavar="FOLDER", help="exo.mp4, depth.npz, meta.json")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the results go")
     parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), default="released")
+    parser.add_argument("--exo-lens", choices=sorted(EXO_LENSES),
+                        help="the file's K, or the raw lens of Ego-Exo4D's videos (default: as-given; preset exact: "
+                             "raw where it is known)")
+    parser.add_argument("--scale", metavar="as-is|wearer|NUMBER",
+                        help="of the depth: as it is, from where the wearer's head and trunk must be, or a factor "
+                             "(default: as-is; preset exact: wearer where he can be seen)")
     parser.add_argument("--dynamic", choices=DYNAMIC_CHOICES, help="moving points (default: the preset's)")
     parser.add_argument("--backend", choices=("torch", "pytorch3d", "reference"), default="torch")
     parser.add_argument("--camera", choices=sorted(CAMERA_PRESETS), default="aria_released", help="the ego camera")
@@ -90,8 +98,11 @@ def render_take(args: argparse.Namespace) -> dict:
         now = time.perf_counter()
         seconds[name], started = round(now - started, 3), now
 
+    exo_lens, scale = PRESET_GEOMETRY.get(args.preset, ("as given", "as is"))
     take = load_take(args.take, start_frame=args.start, frame_count=args.frames or None, camera_preset=args.camera,
-                     ego_size=args.size, entry=args.entry, progress=show)
+                     ego_size=args.size, entry=args.entry,
+                     exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else exo_lens,
+                     scale=parse_scale(args.scale) if args.scale else scale, progress=show)
     options = replace(prior_preset(args.preset), backend=args.backend)
     if args.dynamic:
         options = replace(options, dynamic=args.dynamic)
@@ -115,13 +126,15 @@ def render_take(args: argparse.Namespace) -> dict:
     peak = peak_memory_bytes()
     report = {
         "take": take.name, "preset": args.preset, "backend": args.backend, "camera": args.camera,
+        "exo_lens": take.lens_note, "scale": take.scale.content(),
         "frames": scene.frame_count, "size": [width, height], "seconds": seconds,
         "coverage_mean": round(float(np.mean(shares)), 5), "coverage": [round(s, 5) for s in shares],
         "static_points": len(scene.static),
         "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
         "torch": torch.__version__, "threads": torch.get_num_threads(), "python": platform.python_version(),
         "system": platform.platform(), "pytorch3d_installed": has_pytorch3d(),
-        "notes": [*scene.notes, *(str(w.message) for w in caught if issubclass(w.category, UserWarning))],
+        "notes": [take.lens_note, take.scale.note, *scene.notes,
+                  *(str(w.message) for w in caught if issubclass(w.category, UserWarning))],
     }
     write_json(args.out / "report.json", report)
     return report

@@ -194,7 +194,7 @@ def released_meta(trajectory: CameraTrajectory, document: object, clip: ClipMome
     moments = numbers if track.clock == "index" else _times_of(numbers, clip)
     poses = interpolate_poses(track.w2c, track.moments, moments, track.between)
     content: dict[str, object] = {
-        "prompt": prompt, "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
+        "prompt": prompt, "pose_source": "pose editor", "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
         "ego_extrinsics": poses.tolist(), "ego_camera": camera_to_json(trajectory.camera),
     }
     if trajectory.exo_camera is not None:

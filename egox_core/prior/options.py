@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 
 from ..errors import EgoXInputError
+from ..takes.exo_camera import ExoLens
+from ..takes.metric_scale import ScaleSource
 from .splat_points import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
@@ -75,15 +77,17 @@ class PriorOptions:
                                  fix="black is (0, 0, 0)")
 
 
+# Patches that follow depth and sampling density, cracks closed, outlines smoothed.
+# The wearer's head, which the ego camera sits in, is left out: no camera sees the face that it is mounted on.
+CLEAN = PriorOptions(splat=SplatOptions(style="surface"), max_edge=100.0, max_stray=0.03, dynamic="without head",
+                     head_radius_m=0.18, supersample=2, gap_reach=0.9, gap_px=2.0)
 PRIOR_PRESETS: Mapping[str, PriorOptions] = {
     # What the authors' LoRA was trained on: fading discs of 5 px, the nearest 20 laid over each other, nothing that
     # moves (paper, section 3.1), one point for every second pixel each way: a floor close by shows as stripes.
     "released": PriorOptions(splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20),
                              dynamic="leave out", coarse=True),
-    # Patches that follow depth and sampling density, cracks closed, outlines smoothed.
-    # The wearer's head, which the ego camera sits in, is left out: no camera sees the face that it is mounted on.
-    "clean": PriorOptions(splat=SplatOptions(style="surface"), max_edge=100.0, max_stray=0.03, dynamic="without head",
-                          head_radius_m=0.18, supersample=2, gap_reach=0.9, gap_px=2.0),
+    "clean": CLEAN,
+    "exact": CLEAN,  # a preset of the whole way; its lens and scale are PRESET_GEOMETRY's
     # For the demo's small model only, whose VAE smears the hard edges of black holes over what lies beside them. Every
     # number is written out: the picture must stay what that model knows, whatever becomes of clean and the defaults.
     "faded": PriorOptions(
@@ -92,6 +96,10 @@ PRIOR_PRESETS: Mapping[str, PriorOptions] = {
         near_m=0.05, far_m=1000.0, max_edge=100.0, max_stray=0.03, coarse=False, dynamic="without head",
         head_radius_m=0.18, supersample=2, gap_reach=0.9, gap_px=2.0, background=(0.0, 0.0, 0.0), holes="fade"),
 }
+
+
+PRESET_GEOMETRY: Mapping[str, tuple[ExoLens, ScaleSource]] = {"exact": ("raw where known", "wearer where seen")}
+"""Exo lens and scale of the presets that choose them; the others leave both as the source has them."""
 
 
 def prior_preset(name: str) -> PriorOptions:
@@ -111,7 +119,7 @@ def adjusted_preset(name: str, *, dynamic: Dynamic | None = None, radius_px: flo
     """The preset with what a user set otherwise; None and 0 leave the preset's own.
 
     Args:
-        radius_px: largest point radius, px of a picture 448 high.
+        radius_px: largest point radius, px of a picture of the reference height.
         grey: level of the background, 0...1.
 
     Raises:

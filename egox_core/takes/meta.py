@@ -88,7 +88,7 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         camera_intrinsics=intrinsics("camera_intrinsics"), camera_extrinsics=pose("camera_extrinsics"),
         ego_intrinsics=intrinsics("ego_intrinsics"), ego_extrinsics=pose("ego_extrinsics"),
         exact_exo_camera=camera("exo_camera"), ego_camera=camera("ego_camera"),
-        exo_path=str(content.get("exo_path") or ""),
+        exo_path=str(content.get("exo_path") or ""), pose_source=str(content.get("pose_source") or ""),
     )
 
 

@@ -20,6 +20,7 @@ from ..video.selection import VideoInfo, select_frames
 from .depth_files import DepthFileReport, load_depth_file
 from .exo_camera import ExoLens, with_exo_lens
 from .meta import read_meta
+from .metric_scale import ScaleReport, ScaleSource, with_scale
 from .trajectory_files import meta_trajectory
 
 DEFAULT_FRAMES = 49
@@ -39,7 +40,8 @@ class Take:
     depth_report: DepthFileReport
     trajectory: CameraTrajectory
     prompt: str
-    notes: tuple[str, ...] = ()  # with which exo lens it was read
+    lens_note: str  # with which exo lens it was read
+    scale: ScaleReport  # of the depth
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
         """The exo frames in use."""
@@ -54,7 +56,8 @@ class Take:
 def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = DEFAULT_FRAMES, target_fps: float = 0.0,
               resize: Literal["crop", "pad"] = "crop", size: tuple[int, int] | None = None,
               camera_preset: str = "aria_released", ego_size: int | None = None, entry: str = "",
-              exo_lens: ExoLens = "as given", progress: Progress = no_progress) -> Take:
+              exo_lens: ExoLens = "as given", scale: ScaleSource | float = "as is",
+              progress: Progress = no_progress) -> Take:
     """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip) and meta.json of a take folder.
 
     Args:
@@ -64,6 +67,7 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
             camera keeps that one.
         entry: the take's name, where meta.json lists several.
         exo_lens: see :func:`exo_camera.with_exo_lens`.
+        scale: of the depth, see :func:`metric_scale.with_scale`; the wearer's poses are the take's own.
 
     Raises:
         EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that don't fit.
@@ -84,8 +88,10 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
     if meta.ego_camera is None:
         trajectory = with_camera(trajectory, camera)
     depth, report = load_depth_file(find_depth(folder), meta, frames, progress=progress)
+    depth, scale_report = with_scale(depth, scale, trajectory.w2c, quarter_turns=trajectory.camera.quarter_turns,
+                                     pose_source=meta.pose_source, progress=progress)
     return Take(name=meta.name, folder=folder, video=video, frames=frames, depth=depth, depth_report=report,
-                trajectory=trajectory, prompt=meta.prompt, notes=(lens_note,))
+                trajectory=trajectory, prompt=meta.prompt, lens_note=lens_note, scale=scale_report)
 
 
 def find_depth(folder: Path) -> Path:

@@ -1,0 +1,105 @@
+"""The scale of a take's depth: as it is, from the wearer, or a number; and what was done in words and numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from ..depth.wearer_scale import WearerScale, wearer_scale
+from ..errors import EgoXInputError
+from ..frame_store import FrameStore, drop_pages
+from ..progress import Progress, no_progress
+from ..types import DepthVideo
+
+ScaleSource = Literal["as is", "wearer", "wearer where seen"]
+SCALE_SOURCES: dict[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
+"""What a user may choose beside a number, by the word of the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleReport:
+    """By what the depth was multiplied, and why."""
+
+    scale: float
+    note: str
+    wearer: WearerScale | None = None  # where it was asked
+
+    def content(self) -> dict[str, object]:
+        """Plain numbers for JSON."""
+        if self.wearer is not None:
+            return {"source": "wearer"} | self.wearer.content()
+        return {"source": "as is" if self.scale == 1 else "number", "scale": self.scale, "note": self.note}
+
+
+def parse_scale(text: str) -> ScaleSource | float:
+    """``as-is``, ``wearer`` or a number, as a command line has them.
+
+    Raises:
+        EgoXInputError: neither.
+    """
+    if text in SCALE_SOURCES:
+        return SCALE_SOURCES[text]
+    try:
+        return checked_scale(float(text))
+    except ValueError as error:
+        raise EgoXInputError("scale", got=repr(text), expected="as-is, wearer or a positive number",
+                             fix="a number multiplies the depth") from error
+
+
+def checked_scale(scale: float) -> float:
+    """The factor, if it is one.
+
+    Raises:
+        EgoXInputError: not positive and finite.
+    """
+    if not (math.isfinite(scale) and scale > 0):
+        raise EgoXInputError("scale", got=scale, expected="a positive number", fix="1 leaves the depth as it is")
+    return scale
+
+
+def with_scale(
+    depth: DepthVideo,
+    source: ScaleSource | float,
+    ego_w2c: Tensor | None,  # [T, 3, 4] the wearer's measured poses in the depth's world; None: not known
+    *,
+    quarter_turns: int = 1,  # of the wearer's camera
+    pose_source: str = "",  # who made the poses, where their file says so
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, ScaleReport]:
+    """The depth in that scale. ``wearer where seen`` leaves it as it is where the wearer can't tell, and says why.
+
+    Raises:
+        EgoXInputError: ``wearer`` without measured poses or a wearer in sight, see
+            :func:`..depth.wearer_scale.wearer_scale`; a number that is no factor.
+    """
+    if source == "as is":
+        return depth, ScaleReport(scale=1.0, note="scale as is")
+    if not isinstance(source, str):
+        return _multiplied(depth, checked_scale(source)), ScaleReport(scale=source, note=f"scale {source:g}, as given")
+    try:
+        if ego_w2c is None:
+            raise EgoXInputError("scale from the wearer", got="no ego_extrinsics in the camera file",
+                                 expected="the wearer's measured poses", fix="use scale as is, or give a number")
+        if pose_source:
+            raise EgoXInputError("scale from the wearer", got=f"poses from the {pose_source}, which were made on this "
+                                 "very depth and carry its scale", expected="the wearer's measured poses",
+                                 fix="use scale as is, or give a number")
+        told = wearer_scale(depth, ego_w2c, quarter_turns=quarter_turns, progress=progress)
+    except EgoXInputError as error:
+        if source == "wearer":
+            raise
+        return depth, ScaleReport(scale=1.0, note=f"scale as is: {error.what}: {error.got}")
+    return _multiplied(depth, told.scale), ScaleReport(scale=told.scale, note=told.text(), wearer=told)
+
+
+def _multiplied(depth: DepthVideo, scale: float) -> DepthVideo:
+    """A copy; the maps given may be another node's, and may lie on the disk."""
+    store = FrameStore(len(depth.depth_m), tuple(depth.depth_m.shape[1:]), np.float32)
+    for frame in depth.depth_m:
+        store.append(frame.float().cpu().numpy() * np.float32(scale))
+    drop_pages(depth.depth_m)
+    return replace(depth, depth_m=store.tensor())

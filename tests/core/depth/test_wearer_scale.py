@@ -1,0 +1,123 @@
+"""The metric scale from the wearer: a body drawn where it must be, read back at another scale; refused sources."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.cameras.model import CameraModel, pixel_rays
+from egox_core.depth.wearer_body import Body, face_from_camera, head_depth, trunk_depth
+from egox_core.depth.wearer_scale import MODEL_ERROR, wearer_scale
+from egox_core.errors import EgoXInputError
+from egox_core.takes.metric_scale import parse_scale, with_scale
+from egox_core.trajectory.gravity import down_axis
+from egox_core.trajectory.poses import compose, look_at, sensor_from_upright
+from egox_core.types import DepthVideo
+
+CAMERA = CameraModel(lens="pinhole", width=320, height=240, fx=480, fy=480, cx=159.5, cy=119.5)
+UP = (0.0, 0.0, 1.0)
+COUNT, WALL_M = 6, 7.0
+# Pitched, as on a tripod; so far off that from chin to chest no depth step breaks the body in two.
+EXO = look_at((0.0, -4.5, 2.4), (0.0, 0.0, 1.2), UP)
+
+
+def glasses(frame: int) -> torch.Tensor:
+    """[3, 4] the wearer's camera, unturned: it looks past the exo camera and down, and sways."""
+    upright = look_at((0.02 * frame, 0.0, 1.55), (0.6, -1.0, 0.9 + 0.03 * frame), UP)
+    turn = torch.cat((sensor_from_upright(1), torch.zeros(3, 1, dtype=torch.float64)), dim=1)
+    return compose(turn, upright)
+
+
+def drawn_depth() -> DepthVideo:
+    """z depth of an ordinary body before a wall, exact, by the very surfaces that the estimate assumes."""
+    rays, _ = pixel_rays(CAMERA, torch.float64)
+    rays, body, maps = (rays / rays[..., 2:]).numpy(), Body(), []
+    down = (EXO[:, :3] @ torch.tensor([0.0, 0, -1], dtype=torch.float64)).numpy()
+    for frame in range(COUNT):
+        ego = glasses(frame)
+        exo_from_face = (EXO[:, :3] @ ego[:, :3].T).numpy() @ face_from_camera(body, 1).T
+        eye = (EXO[:, :3] @ (-ego[:, :3].T @ ego[:, 3]) + EXO[:, 3]).numpy()
+        centre = eye + exo_from_face @ (np.array(body.head_centre) - np.array(body.camera_in_face))
+        head, _ = head_depth(rays, centre, exo_from_face, np.array(body.head_half))
+        trunk, _, drop = trunk_depth(rays, centre, down, body.trunk_radius)
+        trunk = np.where(np.isnan(head) & (drop > 0) & (drop < body.trunk_to), trunk, np.nan)
+        maps.append(np.fmin(np.fmin(head, trunk), WALL_M))
+    return DepthVideo(depth_m=torch.from_numpy(np.stack(maps)).float(), camera=CAMERA, exo_w2c=EXO)
+
+
+@pytest.fixture(scope="module")
+def depth() -> DepthVideo:
+    return drawn_depth()
+
+
+@pytest.fixture(scope="module")
+def path() -> torch.Tensor:
+    return torch.stack([glasses(t) for t in range(COUNT)])
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.0, 1.4])
+def test_a_body_at_another_scale_tells_it(depth: DepthVideo, path: torch.Tensor, factor: float) -> None:
+    told = wearer_scale(replace(depth, depth_m=depth.depth_m / factor), path)
+    # The surfaces are the assumed ones, so what the wearer says is exact but for float32 depth.
+    assert told.wearer == pytest.approx(factor, rel=1e-3)
+    assert told.seen == told.frames == COUNT and told.spread_frames < 1e-3 and "head and" in told.cue
+    # Held against the model's own word: between it and 1, nearer to the wearer's as its error is smaller.
+    weight = np.log(told.scale) / np.log(told.wearer) if factor != 1 else 1.0
+    assert 0.5 < weight <= 1 and told.sigma < MODEL_ERROR
+    assert told.content()["scale"] == round(told.scale, 4) and f"{told.scale:.3f}" in told.text()
+
+
+def test_what_stands_before_the_trunk_is_not_the_wearer(depth: DepthVideo, path: torch.Tensor) -> None:
+    """A table edge far before the lower body; and a mask that ends at the chest bounds him as well."""
+    hidden = depth.depth_m.clone()
+    hidden[:, 135:] = 0.8
+    assert wearer_scale(replace(depth, depth_m=hidden), path).wearer == pytest.approx(1.0, rel=0.03)
+    mask = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
+    mask[:, :130] = depth.depth_m[:, :130] < WALL_M
+    told = wearer_scale(replace(depth, depth_m=depth.depth_m / 1.2, dynamic=mask), path)
+    assert told.wearer == pytest.approx(1.2, rel=1e-3)
+    assert sum(np.isfinite(told.parts)) < sum(np.isfinite(wearer_scale(depth, path).parts))
+
+
+def test_down_comes_from_level_axes_not_from_pitch(path: torch.Tensor) -> None:
+    assert down_axis(EXO[None], path, 1).tolist() == [0, 0, -1]
+    steep = look_at((0.0, -1.0, 4.0), (0.0, 0.0, 1.2), UP)  # 70 degrees down
+    assert down_axis(steep[None], path, 1).tolist() == [0, 0, -1]
+
+
+def test_poses_without_a_measured_scale_are_refused(depth: DepthVideo, path: torch.Tensor) -> None:
+    for pose in (None, torch.eye(3, 4, dtype=torch.float64)):
+        with pytest.raises(EgoXInputError, match="exo camera's own frame"):
+            wearer_scale(replace(depth, exo_w2c=pose), path)
+    with pytest.raises(EgoXInputError, match="no tracker"):
+        wearer_scale(depth, path[:1].expand(COUNT, 3, 4))
+    with pytest.raises(EgoXInputError, match="pose editor"):
+        with_scale(depth, "wearer", path, pose_source="pose editor")
+    with pytest.raises(EgoXInputError, match="ego_extrinsics"):
+        with_scale(depth, "wearer", None)
+    away = path.clone()
+    away[..., 3] += 50
+    with pytest.raises(EgoXInputError, match=f"head in 0 of {COUNT} frames"):
+        wearer_scale(depth, away)
+
+
+def test_the_choice_is_applied_and_reported(depth: DepthVideo, path: torch.Tensor) -> None:
+    same, report = with_scale(depth, "as is", path)
+    assert same is depth and report.content()["source"] == "as is"
+    double, report = with_scale(depth, 2.0, None)
+    assert torch.equal(double.depth_m, depth.depth_m * 2) and report.content() == {
+        "source": "number", "scale": 2.0, "note": "scale 2, as given"}
+    scaled, report = with_scale(replace(depth, depth_m=depth.depth_m / 1.4), "wearer", path)
+    assert report.wearer is not None and torch.allclose(scaled.depth_m, depth.depth_m / 1.4 * report.scale, rtol=1e-6)
+    same, report = with_scale(replace(depth, exo_w2c=None), "wearer where seen", path)
+    assert report.scale == 1 and "own frame" in report.note and torch.equal(same.depth_m, depth.depth_m)
+
+
+def test_the_words_of_the_command_line() -> None:
+    assert (parse_scale("as-is"), parse_scale("wearer"), parse_scale("1.5")) == ("as is", "wearer", 1.5)
+    for text in ("head", "0", "-1", "nan"):
+        with pytest.raises(EgoXInputError, match="scale"):
+            parse_scale(text)
