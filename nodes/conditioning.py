@@ -16,7 +16,7 @@ from ..egox_core.types import Canvas
 from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, check_pictures, crop_ego
 from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
-from ..egox_core.wan.text import DEFAULT_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
+from ..egox_core.wan.prompt import RELEASED_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
 from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embedding
 from .io_types import EgoXCanvas
@@ -44,12 +44,13 @@ class EgoXPrompt(io.ComfyNode):
                                 tooltip="What the exo camera sees. Not empty: replaces the take's [Exo view] section."),
                 io.String.Input("ego_view", default="", multiline=True,
                                 tooltip="What the wearer sees and does. Not empty: replaces the [Ego view] section."),
-                io.String.Input("negative", default=DEFAULT_NEGATIVE, multiline=True,
-                                tooltip="What should not be seen; without effect at cfg 1."),
+                io.String.Input("negative", default=RELEASED_NEGATIVE, multiline=True,
+                                tooltip="What should not be seen; empty as the authors leave it. Without effect at "
+                                        "cfg 1."),
             ],
             outputs=[
-                io.String.Output(display_name="positive", tooltip="For the text encoder."),
-                io.String.Output(display_name="negative", tooltip="For the other text encoder."),
+                io.String.Output(display_name="positive", tooltip="For EgoX Text."),
+                io.String.Output(display_name="negative", tooltip="For EgoX Text."),
             ],
         )
 

@@ -16,6 +16,7 @@ NODE_FILES = {
     "scene": ("EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud"),
     "render_ego_prior": ("EgoXRenderEgoPrior",),
     "lora": ("EgoXLoadLora",),
+    "text": ("EgoXText",),
     "conditioning": ("EgoXPrompt", "EgoXConditioning"),
     "model_patch": ("EgoXModelPatch",),
     "sampling": ("EgoXReleasedSampling", "EgoXWanSampler"),

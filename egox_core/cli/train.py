@@ -102,7 +102,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shift", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time")
-    parser.add_argument("--negative", help="negative prompt of the guidance; default: that of the shipped workflows")
+    parser.add_argument("--negative", help="negative prompt of the guidance; default: empty, as the authors'")
     parser.add_argument("--text", help="text encoder of the cache, to encode the negative prompt")
     parser.add_argument("--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own")
     parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")

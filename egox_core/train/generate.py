@@ -19,7 +19,8 @@ from ..progress import Progress, no_progress
 from ..safe_files import write_json
 from ..video.writer import write_video
 from ..wan.lora_settings import trained_with
-from ..wan.text import DEFAULT_NEGATIVE, clean_prompt, make_text_encoder
+from ..wan.prompt import RELEASED_NEGATIVE
+from ..wan.text import make_text_encoder
 from ..wan.transformer import load_base
 from ..wan.vae import VaeEncoder
 from ..wan.weights import file_metadata, weights_hash
@@ -48,7 +49,7 @@ class GenerateOptions:
     device: str = "cpu"
     fps: float = 20.0
     cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
-    negative: str = DEFAULT_NEGATIVE  # prompt that guidance leads away from
+    negative: str = RELEASED_NEGATIVE  # prompt that guidance leads away from
     text: str | None = None  # encoder of the negative prompt, see wan.text.make_text_encoder
 
 
@@ -142,7 +143,7 @@ def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEnc
         scope = install_gga(model)
         negative = None  # [1, tokens, dim]; its encoder isn't kept
         if options.cfg != 1.0:
-            negative = make_text_encoder(options.text, options.device).encode(clean_prompt(options.negative))[None]
+            negative = make_text_encoder(options.text, options.device).encode(options.negative)[None]
         _MODELS[key] = (model.to(options.device).eval(), scope, VaeEncoder(options.vae, options.device), negative)
     return _MODELS[key]
 

@@ -1,13 +1,7 @@
-"""Prompts and their embeddings.
-
-A prompt of the released form has an ``[Exo view]`` and an ``[Ego view]`` section. The trainer's embeddings come from
-umT5 (a folder or ComfyUI's single file), from one fixed embedding, or are zeros.
-"""
+"""Embeddings of prompts for training: from umT5 (a folder or ComfyUI's single file), one fixed embedding, or zeros."""
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -17,46 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from .prompt import TOKENS, clean_prompt, cut_tokens
 from .weights import read_header, weights_hash
 
-EXO_MARK, EGO_MARK = "[Exo view]", "[Ego view]"
-DEFAULT_NEGATIVE = (
-    "blurry, low quality, overexposed, static, distorted hands, extra fingers, deformed, watermark, subtitles, "
-    "third-person view"
-)
 PAD = 0  # umT5's padding token
-TOKENS = 512  # length that Wan's text input is padded to
-
-
-def split_sections(prompt: str) -> tuple[str, str]:
-    """(exo, ego) texts without their marks. A prompt without marks is all exo; the ego text is then empty.
-
-    Raises:
-        EgoXInputError: the marks come in the wrong order, or one comes twice.
-    """
-    marks = [match.group(0).lower() for match in re.finditer(r"\[(?:exo|ego) view\]", prompt, re.IGNORECASE)]
-    if marks not in ([], [EXO_MARK.lower()], [EGO_MARK.lower()], [EXO_MARK.lower(), EGO_MARK.lower()]):
-        raise EgoXInputError("prompt sections", got=" ".join(marks), expected=f"{EXO_MARK} once, then {EGO_MARK} once",
-                             fix="write one section of each, exo first")
-    exo, _, ego = re.sub(re.escape(EGO_MARK), "\0", prompt, flags=re.IGNORECASE).partition("\0")
-    exo = re.sub(re.escape(EXO_MARK), "", exo, flags=re.IGNORECASE)
-    return exo.strip(), ego.strip()
-
-
-def join_sections(exo: str, ego: str) -> str:
-    """The prompt that the released model was trained on: both sections, marked, exo first. An empty one is left out."""
-    parts = [f"{mark} {text.strip()}" for mark, text in ((EXO_MARK, exo), (EGO_MARK, ego)) if text.strip()]
-    return " ".join(parts)
-
-
-def clean_prompt(prompt: str) -> str:
-    """HTML entities resolved and white space made single blanks, as the released pipeline does before encoding."""
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt))).strip()
-
-
-def escape_emphasis(prompt: str) -> str:
-    """Parentheses as plain characters: the host's text encoders read ``(word:1.2)`` as emphasis."""
-    return re.sub(r"(?<!\\)([()])", r"\\\1", prompt)
 
 
 class TextEncoder(Protocol):
@@ -115,8 +73,7 @@ class UmT5Text:
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         as_trainer = self.encoding == "trainer"
-        ids = self.tokenize(prompt if as_trainer else clean_prompt(prompt))
-        ids = [*ids[: TOKENS - 1], ids[-1]] if len(ids) > TOKENS else ids  # the end mark stays, as tokenizers keep it
+        ids = cut_tokens(self.tokenize(prompt if as_trainer else clean_prompt(prompt)))
         if as_trainer:
             ids = [*ids, *[PAD] * (TOKENS - len(ids))]
         batch = torch.tensor([ids], device=self.device)

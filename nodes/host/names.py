@@ -78,6 +78,10 @@ PYTHON_NAMES = (
         "comfy.model_patcher:ModelPatcher.add_patches(patches, strength_patch)",
         "comfy.model_patcher:ModelPatcher.get_attachment", "comfy.model_patcher:ModelPatcher.set_attachments",
     )),
+    Need("EgoX Text", (
+        "comfy_api.latest:io.Clip.Input", "comfy_api.latest:io.Conditioning.Output",
+        "comfy.sd:CLIP.tokenize(text)", "comfy.sd:CLIP.encode_from_tokens_scheduled(tokens)",
+    )),
     Need("EgoX Conditioning, EgoX Prompt", (
         "comfy_api.latest:io.ClipVision.Input", "comfy_api.latest:io.Conditioning.Input",
         "comfy_api.latest:io.Conditioning.Output", "comfy_api.latest:io.Latent.Output",

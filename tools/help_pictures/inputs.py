@@ -14,9 +14,10 @@ from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE
 from egox_core.video.reader import fit_picture
 from egox_core.video.reproject import undistort, undistorted_camera
 from egox_core.video.selection import select_frames, source_rectangle
+from egox_core.wan.prompt import TOKENS
 
 from .room import NOW, Room
-from .sheet import as_bytes, sheet
+from .sheet import BACKGROUND, COLOURS, FONT, INK, WIDTH, as_bytes, sheet
 
 PHONE = (400, 300)
 ACTION_CAMERA = CameraModel(lens="opencv_fisheye", width=448, height=256, fx=150.0, fy=150.0, cx=223.5, cy=127.5,
@@ -72,3 +73,26 @@ def prompt(room: Room) -> np.ndarray:
     """The two pictures that the prompt's two sections describe."""
     return sheet([("exo_view: what this camera sees", room.exo[NOW])],
                  [("ego_view: what the wearer sees and does", torch.as_tensor(room.truth[NOW]))])
+
+
+def text(room: Room) -> np.ndarray:
+    """Prompts of three lengths as bars of their two sections, and where the model's 512 tokens end."""
+    del room
+    canvas = np.full((230, WIDTH, 3), BACKGROUND, np.uint8)
+    scale = (WIDTH - 24) / 740
+    edge = 12 + round(TOKENS * scale)
+    for row, (exo, ego) in enumerate(((60, 60), (300, 212), (350, 390))):
+        top, left = 40 + 62 * row, 12
+        for length, colour in ((exo, COLOURS[0]), (ego, COLOURS[1])):
+            right = left + round(length * scale)
+            cv2.rectangle(canvas, (left, top), (min(right, edge), top + 26), colour, -1)
+            if right > edge:
+                cv2.rectangle(canvas, (edge, top), (right - 2, top + 26), colour, 2)
+            left = right
+        cv2.putText(canvas, f"{exo + ego} tokens", (12, top + 48), FONT, 0.6, INK, 1, cv2.LINE_AA)
+    cv2.line(canvas, (edge, 30), (edge, 218), INK, 2)
+    cv2.putText(canvas, f"{TOKENS}", (edge - 40, 24), FONT, 0.7, INK, 2, cv2.LINE_AA)
+    cv2.putText(canvas, "cut off", (edge + 12, 155), FONT, 0.6, INK, 1, cv2.LINE_AA)
+    cv2.putText(canvas, "[Exo view]", (12, 24), FONT, 0.65, COLOURS[0], 2, cv2.LINE_AA)
+    cv2.putText(canvas, "[Ego view]", (150, 24), FONT, 0.65, COLOURS[1], 2, cv2.LINE_AA)
+    return canvas

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from egox_core.wan.text import DEFAULT_NEGATIVE
-
 from .graph import Graph, Node
 from .layout import Block
 from .notes import HUB, KIJAI, WAN
@@ -16,6 +14,10 @@ CALM_VIDEO = "sample/calm_room/exo.mp4"
 UNET, VAE = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
 LORA = "egox_lora.safetensors"
+LONG_NEGATIVE = (
+    "blurry, low quality, overexposed, static, distorted hands, extra fingers, deformed, watermark, subtitles, "
+    "third-person view"
+)
 DISTILLED = "lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"
 
 Rows = list[list[Block]]
@@ -73,7 +75,7 @@ def geometry_blocks(stages: dict[str, Node]) -> list[Block]:
             Block("3, 4  Scene, pose, ego prior", [[stages["scene"]], [stages["pose"]], [stages["prior"]]])]
 
 
-def real_loaders(graph: Graph, text: Node, *, output: str = "prompt", negative: Any = DEFAULT_NEGATIVE) -> Loaders:
+def real_loaders(graph: Graph, text: Node, *, output: str = "prompt", negative: Any = LONG_NEGATIVE) -> Loaders:
     """The stock loaders with the real weights; ``text`` gives the prompt at ``output``."""
     unet = graph.add("UNETLoader", 380, unet_name=UNET, models=model_link(UNET, "diffusion_models"))
     vae = graph.add("VAELoader", 380, vae_name=VAE, models=model_link(VAE, "vae"))

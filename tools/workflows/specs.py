@@ -16,6 +16,7 @@ from .layout import Block
 from .parts import (
     CALM_VIDEO,
     DISTILLED,
+    LONG_NEGATIVE,
     Loaders,
     Rows,
     add_conditioning,
@@ -109,7 +110,8 @@ def egox_from_any_video(graph: Graph) -> Rows:
                       conditioning=(words, "CONDITIONING"))
     mask = graph.add("SAM3_TrackToMask", 340, track_data=(track, "track_data"))
     stages["depth"].sources["dynamic_mask"] = stages["scene"].sources["dynamic_mask"] = (mask, "masks")
-    prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO)
+    prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO,
+                       negative=LONG_NEGATIVE)
     loaders = real_loaders(graph, prompt, output="positive", negative=(prompt, "negative"))
     lora = add_lora(graph, (loaders.unet, "MODEL"))
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_from_any_video", steps=50, cfg=5.0)

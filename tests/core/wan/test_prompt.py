@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from egox_core.errors import EgoXInputError
-from egox_core.wan.text import clean_prompt, escape_emphasis, join_sections, split_sections
+from egox_core.wan.prompt import (
+    clean_prompt,
+    cut_place,
+    cut_tokens,
+    escape_emphasis,
+    join_sections,
+    plain_emphasis,
+    split_sections,
+)
 
 
 def test_sections_come_apart_and_together() -> None:
@@ -26,3 +34,23 @@ def test_muddled_sections_are_refused(prompt: str) -> None:
 def test_cleaning() -> None:
     assert clean_prompt(" tea &amp;amp; cake\n\n\tnow ") == "tea & cake now"
     assert escape_emphasis("a (red) cup \\(plain\\)") == "a \\(red\\) cup \\(plain\\)"
+    assert plain_emphasis("a \\(red\\) cup") == "a (red) cup"
+
+
+def test_a_cut_keeps_the_end_mark() -> None:
+    assert cut_tokens([5, 6, 7, 1], limit=4) == [5, 6, 7, 1]
+    assert cut_tokens([5, 6, 7, 8, 1], limit=4) == [5, 6, 7, 1]
+    long = cut_tokens([*range(2, 700), 1])
+    assert len(long) == 512 and long[-1] == 1 and long[:511] == list(range(2, 513))
+
+
+@pytest.mark.parametrize(("limit", "place"), [
+    (9, "inside [Ego view]"),
+    (7, "inside [Exo view] and all of [Ego view]"),
+    (6, "inside [Exo view] and all of [Ego view]"),
+])
+def test_a_cut_is_placed_in_its_section(limit: int, place: str) -> None:
+    """A word a token; the [Ego view] mark is tokens 7 and 8, and the end mark takes one of the limit."""
+    prompt = "[Exo view] one two three four [Ego view] five six seven"
+    assert cut_place(prompt, lambda text: len(text.split()), limit) == place
+    assert cut_place("no sections at all", lambda text: len(text.split()), 2) == ""

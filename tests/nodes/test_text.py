@@ -1,0 +1,200 @@
+"""EgoX Text through the host's umT5 classes, against the released pipeline's own function.
+
+umT5's vocabulary and weights can't be had here: a unigram vocabulary with its special ids is trained on the sentences
+below, and the encoder is a small one of random weights, the same for both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from egox_core.wan.prompt import clean_prompt
+
+SENTENCES = (
+    "A person in a green shirt sits at a brown table and moves blocks with both hands.",
+    "The camera and everything else stay still; a mug (white) stands on the left.",
+    "From the person's eyes the view goes down over the table with books, a ball and a plate.",
+    "[Exo view] **Scene Overview:** a kitchen. **Action Analysis:** she pours tea & stirs it (twice).",
+    "[Ego view] **Scene Overview:** two hands. **Action Analysis:** the left hand lifts the mug.",
+)
+EXO, EGO = SENTENCES[3], SENTENCES[4]
+PROMPTS = {
+    "empty": "",
+    "short": f"{EXO}\n\n{EGO}",
+    "brackets": "[Exo view] a mug (white:1.5) and (a (red) ball [Ego view] two hands)",
+    "entities": "[Exo view] tea &amp;amp; stirs   it\t[Ego view] both\nhands",
+    "long in ego": f"{EXO} " * 8 + f"{EGO} " * 40,
+    "long in exo": f"{EXO} " * 60 + EGO,
+}
+
+
+@pytest.fixture(scope="module")
+def texts(pack) -> ModuleType:
+    return importlib.import_module(f"{pack.__name__}.nodes.text")
+
+
+@pytest.fixture(scope="module")
+def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ComfyUI's single file with a trained vocabulary inside."""
+    import sentencepiece
+
+    from tools.rigs.standin_shapes import umt5_shapes
+    from tools.rigs.standins import random_tensors
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 4), model_writer=model, model_type="unigram", vocab_size=120,
+        hard_vocab_limit=False, normalization_rule_name="identity", pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        num_threads=1, minloglevel=2)
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    tensors = {name: tensor.float() for name, tensor in random_tensors(umt5_shapes(pieces.get_piece_size()), 3).items()}
+    tensors["spiece_model"] = torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
+    path = tmp_path_factory.mktemp("text") / "umt5.safetensors"
+    save_file(tensors, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(texts, encoder_file: Path):
+    """The host's own classes: tokenizer, model and CLIP."""
+    import comfy.sd
+
+    from tools.rigs.standins import UMT5_CONFIG
+
+    vocabulary = vocabulary_of(encoder_file)
+    return comfy.sd.load_clip([str(encoder_file)], clip_type=comfy.sd.CLIPType.WAN, model_options={
+        "umt5xxl_model_config": {**UMT5_CONFIG, "vocab_size": len(vocabulary)}, "dtype": torch.float32})
+
+
+def vocabulary_of(file: Path) -> list[tuple[str, float]]:
+    import sentencepiece
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as stream:
+        proto = stream.get_tensor("spiece_model").numpy().tobytes()
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
+    return [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(pieces.get_piece_size())]
+
+
+@pytest.fixture(scope="module")
+def released(encoder_file: Path):
+    """released(prompt) -> (ids [512], embedding [1, 512, D]): diffusers' pipeline function on transformers' classes."""
+    transformers = pytest.importorskip("transformers")
+    wan = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
+    from egox_core.wan.text import UmT5Text
+
+    tokenizer = transformers.T5TokenizerFast(vocab=vocabulary_of(encoder_file), extra_ids=0)
+    pipeline = SimpleNamespace(tokenizer=tokenizer, _execution_device=torch.device("cpu"),
+                               text_encoder=UmT5Text(encoder_file, dtype=torch.float32).model)
+
+    def encode(prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            if not hasattr(wan, "ftfy"):  # which leaves these sentences as they are
+                patch.setattr(wan, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+            embedding = wan.WanImageToVideoPipeline._get_t5_prompt_embeds(pipeline, prompt, max_sequence_length=512)
+            ids = tokenizer([wan.prompt_clean(prompt)], padding="max_length", max_length=512, truncation=True,
+                            add_special_tokens=True, return_tensors="pt").input_ids[0]
+        return ids, embedding
+
+    return encode
+
+
+class Recorder:
+    """The host's CLIP, with what it was given to encode."""
+
+    def __init__(self, clip) -> None:
+        self.clip, self.given = clip, []
+
+    def tokenize(self, text: str):
+        return self.clip.tokenize(text)
+
+    def encode_from_tokens_scheduled(self, tokens):
+        self.given.append(tokens)
+        return self.clip.encode_from_tokens_scheduled(tokens)
+
+
+def run(texts, clip, prompt: str, negative: str = "", length: str = "released"):
+    return texts.EgoXText.execute(clip, prompt, negative, length).result
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name: str) -> None:
+    recorder = Recorder(clip)
+    positive, negative, *_ = run(texts, recorder, PROMPTS[name])
+    ids, embedding = released(PROMPTS[name])
+    (row,), (empty,) = (tokens["umt5xxl"] for tokens in recorder.given)
+    got = [token for token, _ in row]
+    assert got + [0] * (512 - len(got)) == ids.tolist()
+    assert {weight for _, weight in row} == {1.0}, "a bracket was read as emphasis"
+    (ours, _), = positive
+    assert ours.shape == embedding.shape
+    # Same weights, two implementations of the same encoder in float32.
+    assert float((ours - embedding).abs().max()) < 1e-4 * float(embedding.abs().max())
+    assert torch.equal(ours.abs().sum(-1) > 0, embedding.abs().sum(-1) > 0), "another number of tokens"
+    assert [token for token, _ in empty][:2] == [1, 0], "the empty text is its end mark alone"
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file: Path, name: str) -> None:
+    from egox_core.wan.text import UmT5Text
+
+    (ours, _), = run(texts, clip, PROMPTS[name])[0]
+    cached = UmT5Text(encoder_file, dtype=torch.float32).encode(PROMPTS[name])[None]
+    assert float((ours - cached).abs().max()) < 1e-4 * float(cached.abs().max())
+
+
+def test_the_note_says_what_was_cut(texts, clip) -> None:
+    def said(name: str, **more) -> str:
+        return run(texts, clip, PROMPTS[name], **more)[4]
+
+    short = len(texts.tokens_of(clip, clean_prompt(PROMPTS["short"])))
+    assert short == 512, "padded by the host"
+    count = texts.unpadded(texts.tokens_of(clip, clean_prompt(PROMPTS["long in ego"])))
+    assert count > 600
+    assert said("long in ego").splitlines() == [
+        f"prompt: the last {count - 512} of {count} tokens are cut off, inside [Ego view]",
+        "negative: 1 of 512 tokens"]
+    assert "inside [Exo view] and all of [Ego view]" in said("long in exo")
+    assert "cut off" not in said("short") and " of 512 tokens" in said("short")
+    assert f"{count} of 512 tokens, longer" in said("long in ego", length="whole text")
+
+
+def test_whole_text_is_not_cut(texts, clip) -> None:
+    recorder = Recorder(clip)
+    (whole, _), = run(texts, recorder, PROMPTS["long in ego"], length="whole text")[0]
+    assert whole.shape[1] == len(recorder.given[0]["umt5xxl"][0]) > 600
+
+
+def test_the_texts_come_out_clean(texts, clip) -> None:
+    """EgoX Prompt has escaped parentheses for the stock encoder; here they need no escape."""
+    assert run(texts, clip, "a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == ("a mug (white)", '"blur"')
+
+
+def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    assert "ftfy" in run(texts, clip, "the person\u2019s hands")[4]
+    assert "ftfy" not in run(texts, clip, "the person's hands &amp; feet")[4]
+    fake = ModuleType("ftfy")
+    fake.fix_text = lambda text: text.replace("\u2019", "'")
+    monkeypatch.setitem(sys.modules, "ftfy", fake)
+    _, _, prompt, _, note = run(texts, clip, "the person\u2019s hands")
+    assert prompt == "the person's hands" and "ftfy" not in note
+
+
+def test_other_encoders_are_refused(texts, clip) -> None:
+    other = SimpleNamespace(tokenize=lambda text: {"l": [[(1, 1.0)]], "g": [[(1, 1.0)]]})
+    with pytest.raises(Exception, match="umT5") as error:
+        run(texts, other, "hands")
+    assert type(error.value).__name__ == "EgoXInputError"
+    with pytest.raises(Exception, match="connect Load CLIP"):
+        run(texts, None, "hands")
