@@ -102,6 +102,14 @@ def gga_geometry(
     return tokens_from_latents(torch.stack(directions), rays, trust, options)
 
 
+def missing_depth_note(geometry: GgaGeometry) -> list[str]:
+    """The share of exo tokens that have no depth and so guide nothing, in words; empty where all have some."""
+    t, h, w_exo, w_ego = geometry.grid
+    exo = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
+    missing = float((exo == 0).float().mean())
+    return [f"{missing:.1%} of the exo tokens have no depth and guide nothing"] if missing > 0 else []
+
+
 def tokens_from_latents(
     directions: Tensor,  # [t (query frame), t (key frame), h, w_exo, 3] unit, from the ego camera to the exo points
     rays: Tensor,  # [t, h, w_ego, 3] unit viewing rays of the ego latents, zero where the lens sees nothing

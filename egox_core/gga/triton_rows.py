@@ -90,7 +90,7 @@ def triton_bias_rows(device: torch.device) -> FusedRows | None:
     return None
 
 
-def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:
+def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:  # [cases * rows, keys] each
     """Weights (exp of the bias) of a few random directions by the kernel and by torch."""
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1).to(device)

@@ -1,6 +1,6 @@
 """Weights and optimizer state that lie spread over processes, gathered to whole tensors and spread again.
 
-FSDP2 spreads each tensor (a DTensor); what DeepSpeed does is in :mod:`zero3`.
+FSDP2 spreads each tensor (a DTensor); what DeepSpeed does is in :mod:`.zero3`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import EgoXInputError
 from .config import TrainConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -26,39 +25,12 @@ def asked_for() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
-def backend_arguments() -> list[Any]:
-    """What accelerate must be told so that DeepSpeed's processes find each other without a GPU."""
-    if not asked_for() or torch.cuda.is_available():
-        return []
-    from accelerate.utils import InitProcessGroupKwargs
-
-    return [InitProcessGroupKwargs(backend="gloo")]
-
-
-def configure(plugin: Any, config: TrainConfig) -> None:
-    """Puts batch, accumulation and clipping of the training configuration into DeepSpeed's.
-
-    Raises:
-        EgoXInputError: another stage than 3, or settings whose state can't be spread: quantised bases, EMA, blocks that
-            visit the GPU, optimizers that need a matrix's shape.
+def configure(plugin: Any, config: TrainConfig, accumulation: int) -> None:
+    """Puts batch, accumulation (micro-steps an optimizer step) and clipping of the training into DeepSpeed's settings.
     """
-    if plugin.zero_stage != SUPPORTED_STAGE:
-        raise EgoXInputError("accelerate configuration", got=f"DeepSpeed ZeRO-{plugin.zero_stage}", expected="ZeRO-3",
-                             fix="set zero_stage: 3, or use DDP (configs/accelerate_ddp.yaml)")
-    refused = {
-        "memory.base_dtype": (config.memory.base_dtype, ("float32", "bfloat16")),
-        "optimizer.name": (config.optimizer.name, ("adamw",)), "ema_decay": (config.ema_decay, (None,)),
-        "memory.block_offload": (config.memory.block_offload, (False,)),
-        "memory.checkpoint_offload": (config.memory.checkpoint_offload, (False,)),
-    }
-    for name, (value, allowed) in refused.items():
-        if value not in allowed:
-            raise EgoXInputError(f"{name} under DeepSpeed ZeRO-3", got=value,
-                                 expected=" or ".join(str(v).lower() for v in allowed),
-                                 fix="change it, or use FSDP2 or DDP")
     plugin.deepspeed_config.update({
         "train_micro_batch_size_per_gpu": config.batch_size,
-        "gradient_accumulation_steps": config.gradient_accumulation,
+        "gradient_accumulation_steps": accumulation,
         "gradient_clipping": config.optimizer.max_grad_norm})
 
 

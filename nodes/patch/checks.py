@@ -11,6 +11,7 @@ import comfy.model_base
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
 from ..host.steps import CALLBACK
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
 
-CHANNELS = 36  # 16 noisy latent | 4 mask | 16 condition latent
 FIX = (
     "load an image-to-video Wan transformer with 36 input channels: Wan 2.1 I2V 14B 480P or 720P (the released LoRA "
     "belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; text-to-video, Fun Control, VACE, Camera, "
@@ -49,9 +49,9 @@ def check_model(model: ModelPatcher) -> None:
         raise EgoXInputError("model", got=f"a {kind.__name__} model", expected="a plain Wan image-to-video model",
                              fix=FIX)
     transformer = model.get_model_object("diffusion_model")
-    if transformer.in_dim != CHANNELS:
+    if transformer.in_dim != MODEL_CHANNELS:
         raise EgoXInputError("model", got=f"a Wan model with {transformer.in_dim} input channels",
-                             expected=f"{CHANNELS} input channels (16 noisy, 4 mask, 16 condition)", fix=FIX)
+                             expected=f"{MODEL_CHANNELS} input channels (16 noisy, 4 mask, 16 condition)", fix=FIX)
     if transformer.ref_conv is not None:
         raise EgoXInputError("model", got="a Wan model with a reference-picture input (ref_conv)",
                              expected="a plain Wan image-to-video model", fix=FIX)
@@ -71,7 +71,13 @@ class SamplingCheck:
         self.calls = calls
         self.percents = (start_percent, end_percent)
 
-    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self,
+        executor: WrapperExecutor,
+        noise: Tensor,  # [B, 16, t, h, w_ego]
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:  # [B, 16, t, h, w_ego]
         guider = executor.class_obj
         model = guider.model_patcher
         check_model(model)

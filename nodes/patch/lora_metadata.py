@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ...egox_core.wan.lora_settings import PREFIX
+
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
@@ -18,9 +20,9 @@ def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
     """Add a LoRA's ``egox.*`` metadata to a cloned model; the names on which it contradicts an earlier LoRA."""
-    known = dict(lora_metadata(model))
-    ours = {name: value for name, value in metadata.items() if name.startswith("egox.")}
-    contradicting = sorted(name for name, value in ours.items() if known.get(name, value) != value)
+    earlier = dict(lora_metadata(model))
+    ours = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
+    contradicting = sorted(name for name, value in ours.items() if earlier.get(name, value) != value)
     if ours:
-        model.set_attachments(ATTACHMENT, {**known, **ours})
+        model.set_attachments(ATTACHMENT, {**earlier, **ours})
     return contradicting

@@ -38,10 +38,10 @@ class GeometryGuidance:
 
     def override(
         self,
-        x: Tensor,  # what the transformer is called with, for its device
+        x: Tensor,  # [B, 36, t, h, w_ego] what the transformer is called with, for its device
         transformer_options: dict[str, Any],
-        context: Tensor,
-        clip_fea: Tensor | None,
+        context: Tensor,  # [B, text tokens, text_dim]
+        clip_fea: Tensor | None,  # [B, picture tokens, image_dim]
         frames: list[int] | None,  # latent frames of the context window; None: all
         calls: PatchCalls,
     ) -> AttentionOverride | None:
@@ -57,7 +57,7 @@ class GeometryGuidance:
         return self.options.covers_block(block) and self._in_range(transformer_options)
 
     def _for_call(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
-        """The directions of these frames on this device (a model spread over GPUs calls on several), made once."""
+        """The directions of these frames on this device (a model spread over GPUs calls on several); kept."""
         key = (device, None if frames is None else tuple(frames))
         if key not in self._placed:
             # Kept from call to call, so it may not lie in memory that a compiling host takes back after the forward.
@@ -91,8 +91,16 @@ class AttentionOverride:
         self.last_block: int | None = None
 
     @torch.compiler.disable
-    def __call__(self, func: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None,
-                 **kwargs: Any) -> Tensor:
+    def __call__(
+        self,
+        func: Callable,  # the host's own attention
+        q: Tensor,  # [B, n, heads * d]
+        k: Tensor,  # [B, N, heads * d]
+        v: Tensor,  # [B, N, heads * d]
+        heads: int,
+        mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:  # [B, n, heads * d]
         def plain(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
             if self.previous is not None:
                 return self.previous(func, q, k, v, heads, mask=mask, **kwargs)
@@ -106,7 +114,12 @@ class AttentionOverride:
             return plain(q, k, v, heads)
         return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend)
 
-    def is_self_attention(self, q: Tensor, k: Tensor, block: int) -> bool:
+    def is_self_attention(
+        self,
+        q: Tensor,  # [B, n, heads * d]
+        k: Tensor,  # [B, N, heads * d]
+        block: int,
+    ) -> bool:
         """Whether this call compares all tokens of the canvas with each other."""
         if q.shape[1] != self.geometry.tokens or k.shape[1] != self.geometry.tokens:
             return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from comfy.patcher_extension import WrappersMP
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from ...egox_core.gga.geometry import GgaGeometryOptions, gga_geometry, missing_depth_note
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
@@ -114,23 +114,15 @@ def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: Camera
                         ego_size=canvas.ego_size, progress=host_progress())
 
 
-def missing_depth_note(geometry: GgaGeometry) -> list[str]:
-    """The share of exo tokens that have no depth and so guide nothing."""
-    t, h, w_exo, w_ego = geometry.grid
-    exo = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
-    missing = float((exo == 0).float().mean())
-    return [f"{missing:.1%} of the exo tokens have no depth and guide nothing"] if missing > 0 else []
-
-
 def contradiction_notes(model: ModelPatcher, canvas: Canvas, options: GgaOptions,
                         geometry: GgaGeometry | None) -> list[str]:
     """What differs from the LoRA's own training, also given to the log as warnings."""
-    chosen = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
+    inputs = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
     if geometry is not None:
-        chosen |= {"lambda_g": options.lambda_g, "rays": geometry.rays}
+        inputs |= {"lambda_g": options.lambda_g, "rays": geometry.rays}
     if has_image_embedding(model):
-        chosen["image_embedding"] = canvas.image_embedding
-    said = contradictions(chosen, lora_metadata(model))
-    for sentence in said:
+        inputs["image_embedding"] = canvas.image_embedding
+    sentences = contradictions(inputs, lora_metadata(model))
+    for sentence in sentences:
         logging.warning("[EgoX] %s", sentence)
-    return said
+    return sentences

@@ -3,7 +3,7 @@
 torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of an earlier run is
 taken again although another wrapper, another strength or another window is in there. What changes from run to run and
 from call to call therefore runs outside of compiled code (``torch.compiler.disable``); whether there is a canvas and
-whether geometry guides is told by the names of keyword arguments, whose guards stay.
+whether geometry guides shows in the names of keyword arguments, whose guards stay.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class WideningWrapper:
         self,
         executor: WrapperExecutor,
         x: Tensor,  # [B, 36, t, h, w_ego], cond and uncond stacked
-        timestep: Tensor,
-        context: Tensor,
-        clip_fea: Tensor | None = None,
-        time_dim_concat: Tensor | None = None,
+        timestep: Tensor,  # [B]
+        context: Tensor,  # [B, text tokens, text_dim]
+        clip_fea: Tensor | None = None,  # [B, picture tokens, image_dim]
+        time_dim_concat: Tensor | None = None,  # refused beforehand by check_conditioning
         transformer_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:  # [B, 16, t, h, w_ego]
