@@ -223,8 +223,8 @@ def test_the_sheet_shows_what_was_judged(clips, tmp_path: Path) -> None:
     write_sheet(tmp_path / "sheet.png", [clip], {MODEL: [faded]}, judged=MODEL, zoom=2)
     sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
     exo, ego = 2 * 64 + 2, 2 * 32 + 2
-    assert sheet.shape == (14 + 3 * ego, exo + 4 * ego, 3)
-    model, truth, objects = (sheet[14:, exo + n * ego : exo + (n + 1) * ego] for n in (1, 2, 3))
+    assert sheet.shape == (16 + 3 * ego, exo + 4 * ego, 3)
+    model, truth, objects = (sheet[16:, exo + n * ego : exo + (n + 1) * ego] for n in (1, 2, 3))
     first = slice(0, 64, 2)
     assert np.array_equal(model[first, :64:2], faded[0]) and np.array_equal(truth[first, :64:2], clip.truth[0].numpy())
     square = objects[first, :64:2][8:16, 8:16]
