@@ -16,8 +16,9 @@ from ..egox_core.file_names import DEPTH, META
 from ..egox_core.previews.align_plot import plot_report, report_curves
 from ..egox_core.previews.maps import depth_preview, depth_scale
 from ..egox_core.takes.depth_inputs import FILE_ROLES, DepthFileInput, depth_advice, depth_inputs, file_counts
-from ..egox_core.takes.exo_camera import meta_beside
+from ..egox_core.takes.exo_camera import EXO_LENSES, meta_beside, with_exo_lens
 from ..egox_core.takes.meta import read_meta
+from ..egox_core.takes.metric_scale import with_takes_scale
 from ..egox_core.types import FrameSelection
 from .host.paths import beside_video, fingerprint, resolve
 from .host.progress import host_progress
@@ -26,6 +27,8 @@ from .page.previews import Stream, clip_fps, preview_ui
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
+SCALES = {"as is": "as is", "from the wearer": "wearer", "number": None}
+"""The core's word for each choice of the menu; None: scale_factor."""
 
 
 class EgoXDepthAlign(io.ComfyNode):
@@ -115,6 +118,16 @@ class EgoXDepthAlign(io.ComfyNode):
                                          "bias down there. Off: every valid pixel counts alike, as the authors do."),
                 io.Float.Input("png_scale", default=0.001, min=1e-6, max=1000.0, step=1e-4, round=1e-6, advanced=True,
                                tooltip="Metres per unit of 16-bit PNG depth files (0.001: millimetres)."),
+                io.Combo.Input("exo_lens", options=list(EXO_LENSES.values()), default="as given",
+                               tooltip="as given: the camera file's K, as a pinhole; what the released LoRA's priors "
+                                       "were made with. raw: the true lens of Ego-Exo4D's GoPro videos, which follows "
+                                       "from their K; geometry then meets the ego view."),
+                io.Combo.Input("scale", options=list(SCALES), default="as is",
+                               tooltip="Of the depth. from the wearer: by where the head and trunk of the tracked "
+                                       "wearer must be (ego_extrinsics of the camera file, measured ones only). "
+                                       "number: times scale_factor."),
+                io.Float.Input("scale_factor", default=1.0, min=0.01, max=100.0, step=0.01, round=0.0001,
+                               advanced=True, tooltip="With scale 'number': what the depth is multiplied by."),
             ],
             outputs=[
                 EgoXDepth.Output(display_name="depth", tooltip="Metric z depth with the exo camera and masks."),
@@ -134,8 +147,9 @@ class EgoXDepthAlign(io.ComfyNode):
     @classmethod
     def execute(cls, depth_file, camera_file, file_role, mode, momentum, depth_image_bright, moge_scale, da3_variant,
                 da3_resolution, exo_moves, low_quantile, high_quantile, min_inverse_depth, min_valid_share,
-                smooth_frames, constant_depth, trust_map, png_scale, frames=None, moge_geometry=None, da3_geometry=None,
-                depth_image=None, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
+                smooth_frames, constant_depth, trust_map, png_scale, exo_lens, scale, scale_factor, frames=None,
+                moge_geometry=None, da3_geometry=None, depth_image=None, dynamic_mask=None,
+                sky_mask=None) -> io.NodeOutput:
         options = AlignOptions(mode=mode, low_quantile=low_quantile, high_quantile=high_quantile, momentum=momentum,
                                min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
                                smooth_frames=smooth_frames)
@@ -150,15 +164,23 @@ class EgoXDepthAlign(io.ComfyNode):
         file = None if depth_path is None else DepthFileInput(path=depth_path, role=file_role, png_scale_m=png_scale)
         meta_path = _meta_path(camera_file, depth_path, frames)
         meta = None if meta_path is None else read_meta(meta_path)
+        lens_note = "exo lens as given"
+        if meta is not None:
+            meta, lens_note = with_exo_lens(meta, exo_lens)
+        elif exo_lens == "raw":
+            raise EgoXInputError("exo lens", got="raw, but no camera file", expected="the take's meta.json, whose K "
+                                 "tells the lens", fix="give the camera_file, or take the exo lens as given")
         inputs = depth_inputs(file, meta, frames, sockets, constant_m=constant_depth, progress=progress)
         depth, report = align_sources(inputs.sources, frames=frames, camera=inputs.camera, exo_w2c=inputs.exo_w2c,
                                       dynamic_mask=dynamic_mask, sky_mask=sky_mask, options=options,
                                       progress=progress)
+        depth, scaled = with_takes_scale(depth, SCALES[scale] or scale_factor, meta, frames, progress=progress)
+        report = replace(report, notes=(*report.notes, lens_note, scaled.note))
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
         text = report.text()
-        scale = depth_scale(depth.depth_m)
-        picture, plot = depth_preview(depth.depth_m, scale), plot_report(report)
-        ui = preview_ui("depth", [Stream(name="depth", label="depth", frames=picture, legend=scale.legend())],
+        colours = depth_scale(depth.depth_m)
+        picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
+        ui = preview_ui("depth", [Stream(name="depth", label="depth", frames=picture, legend=colours.legend())],
                         text=text, fps=clip_fps(depth.times_s), plots=report_curves(report), progress=progress)
         return io.NodeOutput(depth, picture, plot, text, ui=ui)
 

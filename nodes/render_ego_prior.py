@@ -13,6 +13,7 @@ from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptio
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
+from ..egox_core.takes.exo_camera import lens_text
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.previews import Stream, clip_fps, preview_ui
@@ -41,8 +42,9 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                              tooltip="Side of the square ego picture, px: the exo video's height."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
                                tooltip="released: fading discs, as the authors' LoRA was trained on. clean: patches "
-                                       "that follow depth and sampling, sharper and without gaps. faded: for the "
-                                       "small model of the demo only."),
+                                       "that follow depth and sampling, sharper and without gaps. exact: drawn as "
+                                       "clean; its lens and scale are set in Depth Align. faded: for the small model "
+                                       "of the demo only."),
                 io.Combo.Input("dynamic", options=[PRESET, *DYNAMIC_CHOICES], default=PRESET,
                                tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
                                        "or leave out the wearer's body or head, in which the camera sits."),
@@ -81,7 +83,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
         prior = render_ego_prior(scene, trajectory, options, progress=progress)
         coverage = prior.coverage.float()
-        text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %"
+        text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %\n" \
+               f"exo lens of the scene: {lens_text(scene.exo_camera)}"
         if not bool(prior.coverage.any()):
             text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
         depth_picture, legend = ego_depth_preview(prior)

@@ -8,6 +8,8 @@ from pathlib import Path
 from ..parallel import ENGINES
 from ..progress import Progress
 from ..sizes import REFERENCE_EXO_SIZE
+from ..takes.exo_camera import EXO_LENSES
+from ..takes.metric_scale import parse_scale
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -42,7 +44,12 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-root", type=Path, help="depth files <take>__<camera>.npz of undistorted cameras")
     parser.add_argument("--depth-model", type=Path, help="folder of a metric depth model")
     parser.add_argument("--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane")
-    parser.add_argument("--prior", default="released", help="preset of the prior renderer: released, clean or faded")
+    parser.add_argument("--prior", default="released", help="preset of the prior renderer: released, clean, exact "
+                        "(with the raw lens and the wearer's scale) or faded")
+    parser.add_argument("--exo-lens", choices=sorted(EXO_LENSES),
+                        help="default: raw for Ego-Exo4D's own folders, as-given for takes with a meta.json")
+    parser.add_argument("--scale", type=parse_scale, metavar="as-is|wearer|NUMBER",
+                        help="of the depth (default: as-is)")
     parser.add_argument("--quality", type=int, default=12, help="x264 rate factor of the clips, smaller is better")
     parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
     parser.add_argument("--caption-model", type=Path,
@@ -62,7 +69,8 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         exo_size=args.size, ego_size=args.size[1], cameras=args.cameras, undistort=args.undistort,
         exo_fov_deg=args.exo_fov, depth=args.depth, depth_root=args.depth_root, depth_model=args.depth_model,
         caption_model=args.caption_model,
-        eye_height_m=args.eye_height, prior=args.prior, quality=args.quality)
+        eye_height_m=args.eye_height, prior=args.prior, scale=args.scale,
+        exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else None, quality=args.quality)
     outcome = prepare(args.source, args.out, options, layout=args.layout, engine=args.engine,
                       workers=args.workers, captions=args.captions, split_seed=args.split_seed,
                       fractions={"validation": args.validation, "test": args.test}, progress=progress)

@@ -25,8 +25,9 @@ from ..prior.render import render_ego_prior
 from ..safe_files import write_json, write_whole
 from ..scene.build import build_scene
 from ..takes.depth_files import load_depth_file
+from ..takes.metric_scale import with_scale
 from ..takes.take import load_take
-from ..types import FrameSelection, TakeMeta
+from ..types import DepthVideo, FrameSelection, TakeMeta
 from ..video.reader import probe_video, read_frames
 from ..video.reproject import undistort, undistorted_camera
 from ..video.selection import VideoInfo, camera_of_frames
@@ -130,6 +131,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
 
         prompt, caption = model_caption(options.caption_model, frames, ego), "model"
     depth_m, dynamic, depth_kind = _depth(job, info, camera, frames)
+    depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
     with write_whole(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
         np.savez_compressed(temporary, depth_m=depth_m.half().numpy(), **more)
@@ -144,8 +146,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
     return ClipRecord(
         clip=job.name, take=take.name, layout=take.layout, exo_camera=job.view.name, folder=f"clips/{job.name}",
         start=job.window.start, step=job.window.step, frames=options.frames, fps=fps, exo_size=options.exo_size,
-        ego_size=ego_size, depth=depth_kind, caption=caption, predicted_coverage=round(job.predicted_coverage, 6),
-        rank=job.rank, coverage=round(float(prior.coverage.double().mean()), 6),
+        ego_size=ego_size, depth=depth_kind, depth_scale=scaled, caption=caption, rank=job.rank,
+        predicted_coverage=round(job.predicted_coverage, 6), coverage=round(float(prior.coverage.double().mean()), 6),
         ground_truth=take.ego_video is not None, files=files)
 
 
@@ -214,6 +216,18 @@ def _depth(job: ClipJob, info: VideoInfo, camera: CameraModel,
                     exact_exo_camera=exact or job.view.camera)
     depth, _ = load_depth_file(job.view.depth, meta, selection)
     return depth.depth_m.float(), depth.dynamic, "file"
+
+
+def _scaled(job: ClipJob, depth_m: Tensor, dynamic: Tensor | None,
+            camera: CameraModel) -> tuple[Tensor, dict[str, object]]:
+    """The depth [T, H, W] in the scale that is asked for, and what was done in plain numbers; {}: nothing was asked."""
+    if job.options.depth_scale == "as is":
+        return depth_m, {}
+    exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
+    video = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic, exo_w2c=exo_w2c)
+    video, report = with_scale(video, job.options.depth_scale, job.take.ego_w2c[job.window.indices],
+                               quarter_turns=job.take.ego_camera.quarter_turns, pose_source=job.take.pose_source)
+    return video.depth_m, report.content()
 
 
 def _pose(job: ClipJob, frame: int) -> Tensor:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,6 +41,7 @@ class ClipRecord(BaseModel):
     exo_size: tuple[int, int]  # (width, height) px
     ego_size: tuple[int, int]
     depth: Literal["file", "model", "stand-in depth"]
+    depth_scale: dict[str, Any] = Field(default_factory=dict)  # what the depth was multiplied by, and why; {}: nothing
     caption: Literal["file", "source", "model", "none"]
     predicted_coverage: float = Field(ge=0, le=1)  # of the ego view, by which exo cameras were ranked
     rank: int = Field(ge=1)  # of this exo camera within its take, 1 is the best

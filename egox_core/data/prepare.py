@@ -72,7 +72,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     fractions = check_fractions(fractions if fractions is not None else {"validation": 0.05, "test": 0.05})
     prompts = read_captions(captions) if captions is not None else {}
     skipped: list[tuple[str, str]] = []
-    takes = list(list_takes(source, layout, skipped, options.exo_lens))
+    takes = list(list_takes(source, layout, skipped, options.source_lens))
     if not takes:
         raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
                              expected="at least one", fix="see the messages; check the folder's layout")

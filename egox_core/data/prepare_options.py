@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import EgoXInputError
-from ..prior.options import prior_preset
+from ..prior.options import PRESET_GEOMETRY, prior_preset
 from ..sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from ..takes.exo_camera import ExoLens
+from ..takes.metric_scale import ScaleSource
 
 DepthSource = Literal["files", "plane", "model"]
 
@@ -37,7 +38,8 @@ class PrepareOptions:
     caption_model: Path | None = None  # folder of a vision-language model (transformers), where nobody wrote a caption
     eye_height_m: float = 1.6  # of the wearer, for --depth plane
     prior: str = "released"  # preset of the renderer
-    exo_lens: ExoLens | None = None  # None: raw for Ego-Exo4D's own folders, as given for takes with a meta.json
+    exo_lens: ExoLens | None = None  # None: the preset's; else raw for Ego-Exo4D's own folders, as given for meta.json
+    scale: ScaleSource | float | None = None  # of the depth; None: the preset's, else as is
     quality: int = 12  # x264 constant rate factor
 
     def __post_init__(self) -> None:
@@ -60,6 +62,22 @@ class PrepareOptions:
             raise EgoXInputError("depth model", got="no weights", expected="--depth-model FOLDER",
                                  fix="give a metric depth model's folder, or --depth files or plane")
 
+        if self.depth == "plane" and self.scale is not None:
+            raise EgoXInputError("scale", got=f"{self.scale!r} with stand-in depth", expected="depth of the exo video",
+                                 fix="leave it out: the plane lies in the poses' own metres")
+
+    @property
+    def source_lens(self) -> ExoLens | None:
+        """The exo lens to read takes with; None: as their layout has it."""
+        return self.exo_lens or PRESET_GEOMETRY.get(self.prior, (None, None))[0]
+
+    @property
+    def depth_scale(self) -> ScaleSource | float:
+        """The scale to bring depth to."""
+        if self.depth == "plane":
+            return "as is"
+        return self.scale if self.scale is not None else PRESET_GEOMETRY.get(self.prior, (None, "as is"))[1]
+
     def content(self) -> dict[str, object]:
         """What changes a clip's contents; how many are made doesn't."""
         kept = asdict(self)
@@ -69,6 +87,7 @@ class PrepareOptions:
         del kept["caption_model"]
         if self.caption_model is not None:  # left out otherwise, so that sets made without one keep their fingerprints
             kept["caption_model"] = self.caption_model.name
-        if self.exo_lens is None:
-            del kept["exo_lens"]
+        for key in ("exo_lens", "scale"):  # likewise
+            if kept[key] is None:
+                del kept[key]
         return kept

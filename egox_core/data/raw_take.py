@@ -45,6 +45,7 @@ class RawTake:
     ego_camera: CameraModel  # lens that the prior is drawn with, at any size
     meta_intrinsics: Tensor  # [3, 3] float64, K as the source states it
     prompt: str = ""
+    pose_source: str = ""  # who made the ego poses, where the source says so
     notes: tuple[str, ...] = ()  # what was odd about the source, for the report
 
     @property

@@ -115,6 +115,7 @@ def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layo
     k = meta.ego_intrinsics if meta.ego_intrinsics is not None else torch.eye(3, dtype=torch.float64)
     return RawTake(
         name=name, layout=layout, ego_video=truth, ego_w2c=ego.double(), meta_intrinsics=k, prompt=meta.prompt,
+        pose_source=meta.pose_source,
         ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
         notes=() if exo_lens == "as given" else (note,),
         exos=(ExoView(name="exo", video=video, camera=camera, depth=depth,

@@ -26,8 +26,8 @@ from ..scene.background import sample_frames
 from ..scene.build import build_scene
 from ..sizes import REFERENCE_SIZE
 from ..takes.depth_files import load_depth_file
-from ..takes.meta import read_meta
-from ..takes.take import META_PRESET, find_depth
+from ..takes.meta import META_PRESET, read_meta
+from ..takes.take import find_depth
 from ..takes.trajectory_files import meta_trajectory
 from ..trajectory.poses import compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, DepthVideo

@@ -36,15 +36,13 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
         EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
     """
     if meta.exact_exo_camera is not None:
-        exact = meta.exact_exo_camera
-        return meta, f"exo lens: the file's own {exact.lens}, focal length {exact.fx:.0f} px at {exact.width} px width"
+        return meta, f"exo lens: the file's own, {lens_text(meta.exact_exo_camera)}"
     if lens == "as given":
         return meta, "exo lens as given"
     k = meta.camera_intrinsics
     camera = None if k is None else raw_gopro_of(k)
     if camera is not None:
-        return replace(meta, exact_exo_camera=camera), (
-            f"exo lens raw: OpenCV fisheye, focal length {camera.fx:.0f} px at {camera.width} px width")
+        return replace(meta, exact_exo_camera=camera), f"exo lens raw: {lens_text(camera)}"
     got = "no camera_intrinsics" if k is None else (
         f"focal length {float(k[0, 0]):.0f} px, centre ({float(k[0, 2]):g}, {float(k[1, 2]):g})")
     if lens == "raw":
@@ -52,6 +50,11 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
                              "1240 px, centre (1920, 1080)): only its raw lens is known",
                              fix="take the exo lens as given")
     return meta, f"exo lens as given: no raw lens is known for this K ({got})"
+
+
+def lens_text(camera: CameraModel) -> str:
+    """A camera's lens in words."""
+    return f"{camera.lens.replace('_', ' ')}, focal length {camera.fx:.0f} px at {camera.width} px width"
 
 
 def meta_beside(depth_path: Path) -> Path | None:

@@ -17,6 +17,8 @@ from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
 
 LIST_KEY = "test_datasets"
+META_PRESET = "aria_released"
+"""The poses of a meta.json are those of a sensor turned as this one."""
 ENTRY_KEYS = frozenset({"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"})
 
 

@@ -9,11 +9,15 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from ..cameras.presets import preset_camera
 from ..depth.wearer_scale import WearerScale, wearer_scale
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, drop_pages
 from ..progress import Progress, no_progress
-from ..types import DepthVideo
+from ..sizes import REFERENCE_SIZE
+from ..types import DepthVideo, FrameSelection, TakeMeta
+from .meta import META_PRESET
+from .trajectory_files import meta_trajectory
 
 ScaleSource = Literal["as is", "wearer", "wearer where seen"]
 SCALE_SOURCES: dict[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
@@ -94,6 +98,21 @@ def with_scale(
             raise
         return depth, ScaleReport(scale=1.0, note=f"scale as is: {error.what}: {error.got}")
     return _multiplied(depth, told.scale), ScaleReport(scale=told.scale, note=told.text(), wearer=told)
+
+
+def with_takes_scale(depth: DepthVideo, source: ScaleSource | float, meta: TakeMeta | None,
+                     frames: FrameSelection | None, *,
+                     progress: Progress = no_progress) -> tuple[DepthVideo, ScaleReport]:
+    """As :func:`with_scale`, with the poses of the wearer's camera that the take's file has for the frames in use.
+
+    Raises:
+        EgoXInputError: as there; fewer poses than frames in use.
+    """
+    if source not in ("wearer", "wearer where seen") or meta is None or meta.ego_extrinsics is None:
+        return with_scale(depth, source, None, progress=progress)
+    path = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames, count=len(depth.depth_m))
+    return with_scale(depth, source, path.w2c, quarter_turns=path.camera.quarter_turns, pose_source=meta.pose_source,
+                      progress=progress)
 
 
 def _multiplied(depth: DepthVideo, scale: float) -> DepthVideo:

@@ -19,13 +19,11 @@ from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
 from .depth_files import DepthFileReport, load_depth_file
 from .exo_camera import ExoLens, with_exo_lens
-from .meta import read_meta
+from .meta import META_PRESET, read_meta
 from .metric_scale import ScaleReport, ScaleSource, with_scale
 from .trajectory_files import meta_trajectory
 
 DEFAULT_FRAMES = 49
-META_PRESET = "aria_released"
-"""The poses of a meta.json are those of a sensor turned as this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

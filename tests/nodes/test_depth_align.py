@@ -278,3 +278,20 @@ def test_cancel_passes_through(run, pack, take, monkeypatch) -> None:
         run(depth_file="room/depth.npz", frames=selection(pack))
     depth, *_ = run(depth_file="room/depth.npz", frames=selection(pack))
     assert depth.depth_m.shape[0] == FRAMES
+
+
+def test_exo_lens_and_scale_are_chosen_here(run, pack, take) -> None:
+    """The raw lens from Ego-Exo4D's K, a factor, and a scale from the wearer only where the file has his poses."""
+    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+    given, *_, report = run(depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5)
+    torch.testing.assert_close(given.depth_m, 1.5 * room())
+    assert given.camera.lens == "pinhole" and "exo lens as given" in report and "scale 1.5, as given" in report
+    refused(run, pack, "only its raw lens is known", depth_file="room/depth.npz", frames=selection(pack),
+            exo_lens="raw")
+    refused(run, pack, "no ego_extrinsics", depth_file="room/depth.npz", frames=selection(pack),
+            scale="from the wearer")
+    k = [[1240, 0, 1920], [0, 1240, 1080], [0, 0, 1]]
+    (take / "meta.json").write_text(json.dumps({**meta, "camera_intrinsics": k}), encoding="utf-8")
+    raw, *_, report = run(depth_file="room/depth.npz", frames=selection(pack), exo_lens="raw")
+    assert raw.camera.lens == "opencv_fisheye" and len(raw.camera.distortion) == 4 and "exo lens raw" in report
+    assert raw.camera.stored_size == (WIDTH, HEIGHT)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from egox_core.cameras.model import project, rescale, unproject
+from egox_core.cli.prior import main
+from egox_core.data.clip_files import read_clip
 from egox_core.data.egoexo4d import read_egoexo4d
 from egox_core.data.gopro_calibs import read_gopro_calibs
+from egox_core.data.manifest import read_manifest
+from egox_core.data.prepare import prepare
+from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
+from egox_core.safe_files import write_json
 from egox_core.trajectory.poses import camera_centre, transform
+from egox_core.video.writer import write_video
 
 PICTURE = (796, 448)  # the downscaled videos
 HEADER = ("cam_uid,graph_uid,tx_world_cam,ty_world_cam,tz_world_cam,qx_world_cam,qy_world_cam,qz_world_cam,"
@@ -49,6 +57,56 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(EgoXInputError, match="no column cam_uid"):
         read_gopro_calibs(tmp_path / "x.csv", [])
+
+
+@pytest.fixture
+def released_layout(tmp_path: Path) -> Path:
+    """A take with a meta.json of Ego-Exo4D's K, a video narrower than the lens' picture, depth and moving poses."""
+    folder, count = tmp_path / "source" / "room", 5
+    folder.mkdir(parents=True)
+    write_video(folder / "exo.mp4", torch.full((count, 64, 112, 3), 90, dtype=torch.uint8), 30.0)
+    np.savez(folder / "depth.npz", depth_m=np.full((count, 64, 112), 2.0, np.float16))
+    exo, ego = torch.eye(3, 4, dtype=torch.float64), torch.eye(3, 4, dtype=torch.float64).repeat(count, 1, 1)
+    exo[0, 3], ego[:, 2, 3] = 0.5, torch.arange(count) / 10
+    write_json(folder / "meta.json", {
+        "prompt": "", "camera_intrinsics": [[1240, 0, 1920], [0, 1240, 1080], [0, 0, 1]],
+        "camera_extrinsics": exo.tolist(), "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
+        "ego_extrinsics": ego.tolist()})
+    return folder.parent
+
+
+def test_prepare_takes_lens_and_scale_as_asked(released_layout: Path, tmp_path: Path) -> None:
+    """A meta.json is read as given unless raw is asked for; pictures and depth stay as filmed, the camera tells."""
+    small = {"frames": 5, "exo_size": (112, 64), "ego_size": 64}
+    for asked, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
+        options = PrepareOptions(**small, exo_lens=asked, scale=1.5)
+        outcome = prepare(released_layout, tmp_path / str(asked), options, fractions={})
+        (record,) = read_manifest(outcome.manifest)
+        clip = read_clip(tmp_path / str(asked), record)
+        assert clip.take.depth.camera.lens == lens and record.depth_scale["scale"] == 1.5
+        assert torch.isfinite(clip.take.depth.depth_m).all() and float(clip.take.depth.depth_m[0, 0, 0]) == 3.0
+        if lens != "pinhole":  # 1761 px at 3840 wide, of which the video shows the middle at 1/33.75
+            assert clip.take.depth.camera.fx == pytest.approx(1765 / 33.75, rel=0.01)
+            assert clip.take.depth.camera.cx == pytest.approx((112 - 1) / 2, abs=0.6)
+
+
+def test_exact_is_a_preset_of_the_whole_way(released_layout: Path, tmp_path: Path) -> None:
+    exact = PrepareOptions(prior="exact")
+    assert (exact.source_lens, exact.depth_scale) == ("raw where known", "wearer where seen")
+    assert PrepareOptions(prior="exact", exo_lens="as given", scale="as is").source_lens == "as given"
+    assert PrepareOptions(prior="exact", depth="plane").depth_scale == "as is"
+    with pytest.raises(EgoXInputError, match="stand-in"):
+        PrepareOptions(depth="plane", scale="wearer")
+    folder = released_layout / "room"
+    call = ["--take", str(folder), "--frames", "5", "--preset", "exact", "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert "raw" in report["exo_lens"] and "head in 0 of 5" in report["scale"]["note"]  # nobody stands there
+    assert main([*call, "--exo-lens", "as-given", "--scale", "2"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["exo_lens"] == "exo lens as given" and report["scale"]["scale"] == 2
+    assert main([*call, "--scale", "wearer"]) == 1
+    assert main([*call, "--scale", "big"]) == 1
 
 
 @pytest.fixture(scope="module")
