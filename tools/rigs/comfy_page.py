@@ -210,6 +210,10 @@ class ComfyPage:
     def queue(self) -> None:
         """Click the page's own button."""
         self.page.evaluate("() => { window.egoxSeen.length = 0; }")
+        # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
+        # on newer pages over this button.
+        size = self.page.viewport_size
+        self.page.mouse.move(size["width"] / 2, size["height"] * 0.9)
         self.page.get_by_test_id("queue-button").first.click()
 
     def wait_for_run(self, timeout: float = 240.0) -> list[dict[str, Any]]:
