@@ -2,7 +2,7 @@
 
     checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
                               optimizer.pt            optimizer and EMA state (tensors only: read with weights_only)
-                              state.json              step, configuration, base hash
+                              state.json              step, configuration, global batch, base hash
 
 There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
 the seed and the step.
@@ -32,8 +32,10 @@ from ..errors import EgoXInputError
 from ..safe_files import read_json
 
 PREFIX = "step-"
-FREE_TO_CHANGE = ("steps", "checkpoint", "validation", "log", "output", "cache", "base")
-"""Settings that a resumed run may have otherwise; paths may move, what they hold is checked by hash."""
+FREE_TO_CHANGE = ("steps", "checkpoint", "validation", "log", "output", "cache", "base", "batch_size",
+                  "gradient_accumulation")
+"""Settings that a resumed run may have otherwise; paths may move, what they hold is checked by hash. Of batch and
+accumulation the global batch counts, see :func:`.launch.accumulation_for`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class TrainState:
     config: Mapping[str, Any]
     base_hash: str
     cache_hash: str
+    global_batch: int | None  # clips a step, of all processes; None: written before this was kept
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
@@ -68,7 +71,8 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
                   temporary / "trainable.safetensors")
         torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
         (temporary / "state.json").write_text(json.dumps({
-            "step": state.step, "config": state.config, "base_hash": state.base_hash, "cache_hash": state.cache_hash,
+            "step": state.step, "config": state.config, "global_batch": state.global_batch,
+            "base_hash": state.base_hash, "cache_hash": state.cache_hash,
         }, indent=1), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -95,7 +99,8 @@ def load_checkpoint(folder: Path) -> TrainState:
         weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         return TrainState(step=state["step"], weights=weights, optimizer=more["optimizer"], ema=more["ema"],
-                          config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"])
+                          config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"],
+                          global_batch=state.get("global_batch"))
     except Exception as error:
         raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
                              expected="a whole checkpoint",

@@ -26,6 +26,11 @@ MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"mask_mode": "paper", "image_embedding": "exo+prior", "gga_mode": "paper", "lambda_g": 1.0,
               "rays": "exact", "text_encoding": "released", "timesteps": "table", "shift": 3.0},
 }
+RELEASED_OPTIMIZER: Mapping[str, Any] = {
+    # What the released trainer runs with: its script sets none of them, so its defaults. The paper states none.
+    "learning_rate": 2e-5, "betas": (0.9, 0.95), "warmup_steps": 100, "decay": "constant",
+}
+MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"trainer": RELEASED_OPTIMIZER, "paper": RELEASED_OPTIMIZER}
 ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss")
 """Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled without it."""
 FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
@@ -110,6 +115,8 @@ class LoraSettings(_Strict):
 
 
 class OptimizerConfig(_Strict):
+    """Unset fields follow the conditioning's mode: ``trainer`` and ``paper`` as the released trainer, else these."""
+
     name: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
     learning_rate: float = Field(default=1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
@@ -173,15 +180,17 @@ class TrainConfig(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _shift_follows_mode(cls, values: Any) -> Any:
+    def _follow_mode(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
         conditioning = values.get("conditioning") or {}
         mode = conditioning.get("mode", "released") if isinstance(conditioning, Mapping) else conditioning.mode
-        timesteps = values.get("timesteps") or {}
+        timesteps, optimizer = values.get("timesteps") or {}, values.get("optimizer") or {}
         if isinstance(timesteps, Mapping) and timesteps.get("shift") is None and mode in MODE_DEFAULTS:
             values["timesteps"] = {**timesteps, "shift": MODE_DEFAULTS[mode]["shift"]}
+        if isinstance(optimizer, Mapping) and mode in MODE_OPTIMIZER:
+            values["optimizer"] = {**MODE_OPTIMIZER[mode], **optimizer}
         return values
 
     @model_validator(mode="after")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -19,16 +19,20 @@ from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
 from ..safe_files import write_whole
+from ..wan.vae import VaeEncoder
 from . import zero3
 from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
 from .config import TrainConfig, dump_config
 from .export import write_results
+from .launch import accumulation_for, check_launch, launch_of, process_group
 from .loss import StepResult, draw_sigmas, flow_loss
 from .model import TrainableModel, learning_rate, make_optimizer, make_trainable, set_learning_rate
 from .samples import CachedSamples, Item, collate, noise_for, sample_generator
 from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
 from .step_log import StepLog, bucket_losses
-from .validation import check_vae, validation_loss, validation_samples
+from .validation import COLUMNS, HeldOut, check_validation
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,56 +47,65 @@ class TrainOutcome:
 def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_progress) -> TrainOutcome:
     """Trains up to ``config.steps`` optimizer steps, going on from the last checkpoint of the output folder.
 
+    On another number of processes than the checkpoint's its global batch is kept, by more or fewer micro-steps.
+
     Raises:
-        EgoXInputError: bad base, cache or settings; a checkpoint of another run; a loss that is not finite (names the
-            clip; the last good checkpoint stays); a full disk.
+        EgoXInputError: bad base, cache or settings; settings that no test covers together; a checkpoint of another run
+            or with a global batch that these processes can't share; a loss that is not finite (names the clip; the
+            last good checkpoint stays); a full disk.
     """
     accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation,
-                              kwargs_handlers=zero3.backend_arguments(),
+                              kwargs_handlers=process_group(),
                               mixed_precision="no")  # dtypes are the configuration's own, see TrainableModel
-    deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
-    if deepspeed:
-        zero3.configure(accelerator.deepspeed_plugin, config)
-    check_vae(config)
+    launch = launch_of(accelerator)
+    check_launch(config, launch)
+    check_validation(config)
     samples = CachedSamples(config, "train")
+    held_out = HeldOut.of(config, samples.reader)
+    if held_out is None and config.validation.every and accelerator.is_main_process:
+        logger.warning("validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
+                       "or larger split fractions; validation.every=0 says that none are wanted")
+    state = _last_state(config) if resume else None
+    accumulation = accumulation_for(config, accelerator.num_processes, state)
+    accelerator.gradient_accumulation_steps = accumulation
+    if launch == "zero3":
+        zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
     trainable = make_trainable(config, accelerator.device)
-    state = _resume_state(config, trainable, samples) if resume else None
     if state is not None:
+        check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash)
         trainable.put(state.weights, f"checkpoint at step {state.step}")
     optimizer = make_optimizer(config.optimizer, trainable.parameters)
-    placement = None if deepspeed else [not config.memory.block_offload, True]
+    placement = None if launch == "zero3" else [not config.memory.block_offload, True]
     model, optimizer = accelerator.prepare(trainable.model, optimizer, device_placement=placement)
     trainable.model = accelerator.unwrap_model(model)
     # FSDP2 puts new parameters in their place.
     trainable.parameters = [p for p in trainable.model.parameters() if p.requires_grad]
-    _check_spread(config, trainable)
-    ema = EMAModel(trainable.parameters, decay=config.ema_decay, foreach=True) if config.ema_decay else None
     if state is not None:
         put_optimizer_state(trainable.model, optimizer, state.optimizer)
-        if ema is not None and state.ema is not None:
-            ema.load_state_dict(state.ema)
     run = _Run(config=config, accelerator=accelerator, samples=samples, trainable=trainable, model=model,
-               optimizer=optimizer, ema=ema, scope=trainable.scope)
+               optimizer=optimizer, accumulation=accumulation, held_out=held_out, scope=trainable.scope,
+               ema=moving_average(config, trainable.parameters, None if state is None else state.ema))
     return run.go(0 if state is None else state.step, progress)
 
 
-def _check_spread(config: TrainConfig, trainable: TrainableModel) -> None:
-    """What is not written for weights that lie spread over processes (FSDP2, ZeRO-3)."""
-    if not is_sharded(trainable.model):
-        return
-    for name, value, allowed in (("task", config.task, "egox_lora"), ("ema_decay", config.ema_decay, None)):
-        if value != allowed:
-            raise EgoXInputError(name, got=f"{value} with weights spread over processes", expected=str(allowed).lower(),
-                                 fix="change it, or use one process or DDP (configs/accelerate_ddp.yaml)")
-
-
-def _resume_state(config: TrainConfig, trainable: TrainableModel, samples: CachedSamples) -> TrainState | None:
-    folders = checkpoint_folders(Path(config.output))
-    if not folders:
+def moving_average(
+    config: TrainConfig,
+    parameters: Sequence[nn.Parameter],  # all on one device
+    state: Mapping[str, Any] | None,  # of a checkpoint, on the CPU
+) -> EMAModel | None:
+    """The average of the trained weights beside them, as far as the checkpoint had it; None where none is wanted."""
+    if not config.ema_decay:
         return None
-    state = load_checkpoint(folders[-1])
-    check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash)
-    return state
+    ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
+    if state is not None:
+        ema.load_state_dict(dict(state))
+        ema.to(parameters[0].device)  # load_state_dict leaves it where the file was read to
+    return ema
+
+
+def _last_state(config: TrainConfig) -> TrainState | None:
+    folders = checkpoint_folders(Path(config.output))
+    return load_checkpoint(folders[-1]) if folders else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,6 +118,8 @@ class _Run:
     trainable: TrainableModel
     model: nn.Module
     optimizer: Any
+    accumulation: int  # micro-steps of a step; the configuration's, unless a resumed run has other processes
+    held_out: HeldOut | None
     ema: EMAModel | None
     scope: GgaScope
 
@@ -120,6 +135,9 @@ class _Run:
         self.model.train()
         with StopRequest() as stop, closing(log):
             step, saved = first_step, first_step
+            # A run that died while it validated had its weights saved, but not this line of the curve.
+            if self._validates_at(step) and self._any(main and not log.has(step, COLUMNS[0])):
+                self._validate(step, log)
             while step < config.steps:
                 started = time.perf_counter()
                 sigmas, losses, norm = self._step(step)
@@ -129,12 +147,12 @@ class _Run:
                     log.write(step, {"loss": loss, "gradient_norm": norm,
                                      "learning_rate": learning_rate(config.optimizer, step - 1, config.steps),
                                      **bucket_losses(sigmas, losses, config.log.timestep_buckets)})
-                if config.validation.every and step % config.validation.every == 0:
-                    self._validate(step, log)
                 stopping = self._any(stop.requested)
                 if step % config.checkpoint.every == 0 or step == config.steps or stopping:
                     self._save(step)
                     saved = step
+                if self._validates_at(step) and not stopping:
+                    self._validate(step, log)
                 progress(step, config.steps, f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step")
                 if stopping:
                     break
@@ -150,12 +168,11 @@ class _Run:
         """One optimizer step: (noise levels, losses) of the whole global batch in a fixed order, gradient norm."""
         config, accelerator = self.config, self.accelerator
         processes, size = accelerator.num_processes, config.batch_size
-        global_batch = size * config.gradient_accumulation * processes
-        items = self.samples.items_of_step(step, global_batch)
+        items = self.samples.items_of_step(step, self._global_batch())
         set_learning_rate(self.optimizer, learning_rate(config.optimizer, step, config.steps))
         torch.manual_seed(_dropout_seed(config.seed, step, accelerator.process_index))
         levels, losses, norm = [], [], 0.0
-        for micro in range(config.gradient_accumulation):
+        for micro in range(self.accumulation):
             first = (micro * processes + accelerator.process_index) * size
             batch = items[first : first + size]
             with accelerator.accumulate(self.model):
@@ -175,6 +192,9 @@ class _Run:
         if self.ema is not None:
             self.ema.step(self.trainable.parameters)
         return levels, losses, norm
+
+    def _global_batch(self) -> int:
+        return self.config.batch_size * self.accumulation * self.accelerator.num_processes
 
     def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
         """Noise levels [B] and loss of these items; each draws from its own sample number."""
@@ -203,27 +223,47 @@ class _Run:
                              fix="look at that clip, or lower the learning rate; the last good checkpoint "
                              f"is {folders[-1].name if folders else 'none'}")
 
+    def _validates_at(self, step: int) -> bool:
+        return self.held_out is not None and step > 0 and step % self.config.validation.every == 0
+
     def _validate(self, step: int, log: StepLog) -> None:
-        if not self.accelerator.is_main_process and not is_sharded(self.trainable.model):
-            return
-        held_out = CachedSamples(self.config, "validation")
-        items = [item for group in held_out.groups for item in group[: self.config.validation.clips]]
-        model = self.accelerator.unwrap_model(self.model)
-        how = {"device": self.accelerator.device, "dtype": self.trainable.compute_dtype,
-               "autocast": self.trainable.autocast}
-        result = validation_loss(model, self.scope, held_out, items, self.config.conditioning, **how)
-        values = {"validation/loss": result.loss, "validation/zero": result.zero}
-        if self.config.validation.sample_steps and self.config.task == "egox_lora":
-            values |= validation_samples(model, self.scope, held_out, items, self.config, step, **how)
-        if self.accelerator.is_main_process:
+        """Every process scores its share of the held-out clips. Never ends the run: a failure is named and noted.
+
+        What can fail on one process alone stands before the forwards or after them, since spread weights need all
+        processes in each.
+        """
+        held_out, accelerator, why = self.held_out, self.accelerator, None
+        rows = torch.zeros(len(held_out.items), 1 + len(COLUMNS), dtype=torch.float64)
+        share, vae = [], None
+        try:
+            share = held_out.load_share(accelerator.process_index, accelerator.num_processes,
+                                        even=is_sharded(self.trainable.model))
+            if held_out.samples_wanted and share:
+                vae = VaeEncoder(Path(self.config.validation.vae), accelerator.device)
+        except Exception as error:
+            why = error
+        if not self._any(why is not None):
+            try:
+                rows = held_out.score(accelerator.unwrap_model(self.model), self.scope, share, step, vae,
+                                      device=accelerator.device, dtype=self.trainable.compute_dtype,
+                                      autocast=self.trainable.autocast)
+            except Exception as error:
+                why = error
+        if why is not None:
+            logger.warning("validation at step %d failed, training goes on: %s: %s", step, type(why).__name__, why)
+        values = held_out.values(accelerator.reduce(rows.to(accelerator.device), "sum"))
+        if accelerator.is_main_process and values is not None:
             log.write(step, values)
+        elif accelerator.is_main_process:
+            log.note(step, f"validation failed: {type(why).__name__}: {why}" if why is not None else
+                     "validation failed on another process, which says why")
 
     def _save(self, step: int) -> None:
         state = TrainState(step=step, weights=self.trainable.tensors(),
                            optimizer=optimizer_state(self.trainable.model, self.optimizer),
                            ema=None if self.ema is None else self.ema.state_dict(),
                            config=self.config.model_dump(mode="json"), base_hash=self.trainable.base_hash,
-                           cache_hash=self.samples.content_hash)
+                           cache_hash=self.samples.content_hash, global_batch=self._global_batch())
         if self.accelerator.is_main_process:
             save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
         self.accelerator.wait_for_everyone()

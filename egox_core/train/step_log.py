@@ -40,6 +40,15 @@ class StepLog:
         for write, _ in self.trackers:
             write(step, values)
 
+    def note(self, step: int, text: str) -> None:
+        """Words in the file alone: what happened at that step."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
+
+    def has(self, step: int, key: str) -> bool:
+        """Whether a value of that name was written at that step, by this run or the one that it goes on from."""
+        return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
+
     def close(self) -> None:
         """Hands over what trackers still hold; a process that is killed loses their last lines, never the file's."""
         for _, close in self.trackers:

@@ -7,13 +7,15 @@ reach the cap, whatever the VAE loses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..data.cache_store import CacheReader
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..metrics.image import psnr, ssim_map
@@ -24,6 +26,7 @@ from .loss import flow_loss
 from .samples import CachedSamples, Item, TrainSample, noise_for, sample_generator
 from .sampling import sample_ego
 
+COLUMNS = ("validation/loss", "validation/zero", "validation/psnr", "validation/ssim")
 VALIDATION_SEED = 20_000
 LEVELS = (0.21, 0.5, 0.68, 0.81, 0.9, 0.97)  # the middles of six equal parts of the released schedule (shift 3)
 SEED = 1234
@@ -41,10 +44,8 @@ class ValidationLoss:
 
 @torch.no_grad()
 def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
-                    conditioning: ConditioningConfig, *, levels: Sequence[float] = LEVELS, wrong_take: bool = False,
-                    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                    autocast: bool = False) -> ValidationLoss:
-    """Held-out loss. Leaves the model in the mode that it was in.
+                    conditioning: ConditioningConfig, *, wrong_take: bool = False) -> ValidationLoss:
+    """Held-out loss of a float32 model on the CPU. Leaves the model in the mode that it was in.
 
     Args:
         wrong_take: each clip keeps its truth, text and geometry but gets exo and prior of another take's clip.
@@ -52,27 +53,46 @@ def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, i
     Raises:
         EgoXInputError: ``wrong_take`` with clips of one take alone.
     """
+    losses: dict[str, tuple[float, float]] = {}
+    with _evaluating(model):
+        for number, item in enumerate(items):
+            sample = samples.load(item)
+            if wrong_take:
+                sample = with_conditions_of(sample, samples.load(_other_take(samples, items, number)))
+            losses[sample.clips[0]] = clip_loss(model, scope, sample, number, conditioning)
+    return ValidationLoss(loss=sum(v[0] for v in losses.values()) / len(losses),
+                          zero=sum(v[1] for v in losses.values()) / len(losses),
+                          per_clip={name: v[0] for name, v in losses.items()})
+
+
+@torch.no_grad()
+def clip_loss(model: nn.Module, scope: GgaScope, sample: TrainSample, number: int, conditioning: ConditioningConfig, *,
+              device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+              autocast: bool = False) -> tuple[float, float]:
+    """Loss of one held-out clip, and that of predicting zero, means over :data:`LEVELS`.
+
+    Args:
+        number: of the clip among all that are held out; with the level it decides the noise.
+    """
+    losses, zeros = [], []
+    for level in LEVELS:
+        noise = noise_for(sample, sample_generator(VALIDATION_SEED, number, f"{level:g}"), not conditioning.exo_clean)
+        with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
+            result = flow_loss(model, scope, sample.to(device, dtype), noise.to(device, dtype),
+                               torch.tensor([level], device=device), conditioning)
+        losses.append(float(result.loss))
+        zeros.append(float(result.target.square().mean()))
+    return sum(losses) / len(losses), sum(zeros) / len(zeros)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
-    total, zero, per_clip = 0.0, 0.0, {}
-    for number, item in enumerate(items):
-        sample = samples.load(item)
-        if wrong_take:
-            sample = with_conditions_of(sample, samples.load(_other_take(samples, items, number)))
-        losses = []
-        for level in levels:
-            noise = noise_for(sample, sample_generator(VALIDATION_SEED, number, f"{level:g}"),
-                              not conditioning.exo_clean)
-            with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-                result = flow_loss(model, scope, sample.to(device, dtype), noise.to(device, dtype),
-                                   torch.tensor([level], device=device), conditioning)
-            losses.append(float(result.loss))
-            zero += float(result.target.square().mean())
-        per_clip[sample.clips[0]] = sum(losses) / len(losses)
-        total += sum(losses)
-    model.train(was_training)
-    count = len(items) * len(levels)
-    return ValidationLoss(loss=total / count, zero=zero / count, per_clip=per_clip)
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def with_conditions_of(sample: TrainSample, other: TrainSample) -> TrainSample:
@@ -90,37 +110,119 @@ def _other_take(samples: CachedSamples, items: Sequence[Item], number: int) -> I
                          expected="at least two takes", fix="hold out more takes")
 
 
-def check_vae(config: TrainConfig) -> None:
+def check_validation(config: TrainConfig) -> None:
     """Checks that samples can be decoded.
 
     Raises:
         EgoXInputError: samples are wanted, and there is no VAE.
     """
-    if config.validation.sample_steps and config.validation.vae is None:
-        raise EgoXInputError("validation.sample_steps", got="no validation.vae", expected="the VAE of the cache",
+    vae = config.validation.vae
+    if config.validation.every and config.validation.sample_steps and (vae is None or not vae.exists()):
+        raise EgoXInputError("validation.sample_steps", got="no validation.vae" if vae is None else
+                             f"validation.vae {vae.name!r}, which is not there", expected="the VAE of the cache",
                              fix="set validation.vae, or sample_steps to 0")
 
 
-def validation_samples(model: nn.Module, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
-                       config: TrainConfig, step: int, *, device: torch.device, dtype: torch.dtype,
-                       autocast: bool = False) -> dict[str, float]:
-    """Samples each clip, writes ``samples/step-N/<clip>.mp4`` (sample left, truth right); mean PSNR and SSIM.
-
-    Raises:
-        EgoXInputError: bad VAE, no torchmetrics.
-    """
-    vae = VaeEncoder(Path(config.validation.vae), device)
-    was_training = model.training
-    model.eval()
-    scores = []
+def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` of the items, from as many takes as can be and from all parts of each: neighbouring clips of
+    one camera say little that one of them doesn't."""
+    by_take: dict[str, list[Item]] = {}
     for item in items:
-        sample = samples.load(item).to(device, dtype)
-        latent = sample_ego(model, scope, sample, config.conditioning, steps=config.validation.sample_steps,
-                            shift=config.timesteps.shift or 1.0, seed=SEED, autocast=autocast)
-        video, truth = vae.decode(latent[0].cpu()), vae.decode(sample.ego[0].float().cpu())
-        scores.append((float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())))
-        file = Path(config.output) / "samples" / f"step-{step:08d}" / f"{item.clip}.mp4"
+        by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
+    takes = list(by_take)
+    takes = [takes[index * len(takes) // min(count, len(takes))] for index in range(min(count, len(takes)))]
+    count = min(count, sum(len(by_take[take]) for take in takes))
+    shares = dict.fromkeys(takes, 0)
+    while sum(shares.values()) < count:
+        for take in takes:
+            if shares[take] < len(by_take[take]) and sum(shares.values()) < count:
+                shares[take] += 1
+    return [own[index * len(own) // shares[take]] for take in takes for own in [by_take[take]]
+            for index in range(shares[take])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """The clips that a run validates on, each scored by one process."""
+
+    config: TrainConfig
+    samples: CachedSamples
+    items: tuple[Item, ...]
+
+    @classmethod
+    def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOut | None:
+        """None where the configuration wants no validation, or the cache holds no clip for it."""
+        if not config.validation.every or not any(e.split == "validation" for e in reader.index.entries):
+            return None
+        samples = CachedSamples(config, "validation")
+        return cls(config=config, samples=samples, items=tuple(
+            item for group in samples.groups for item in spread_over_takes(samples, group, config.validation.clips)))
+
+    def load_share(self, process: int, processes: int, *, even: bool) -> list[tuple[int, TrainSample]]:
+        """(number among all, clip) of one process.
+
+        Args:
+            even: every process gets equally many, since weights that lie spread need all of them in each forward; what
+                is only there to fill up has the number -1.
+
+        Raises:
+            EgoXInputError: a clip that can't be read.
+        """
+        numbers = list(range(process, len(self.items), processes))
+        if even:
+            numbers += [-1] * (-(-len(self.items) // processes) - len(numbers))
+        return [(number, self.samples.load(self.items[number])) for number in numbers]
+
+    @torch.no_grad()
+    def score(
+        self,
+        model: nn.Module,
+        scope: GgaScope,
+        share: Sequence[tuple[int, TrainSample]],
+        step: int,  # optimizer steps done, for the names of sample videos
+        vae: VaeEncoder | None,  # decodes samples; None: losses only
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        autocast: bool = False,
+    ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
+        """Losses of a share, and with ``vae`` samples as videos with PSNR and SSIM. Leaves the model's mode alone.
+
+        All forwards come before the first decoding, which may fail on one process alone.
+        """
+        config, rows = self.config, torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64)
+        how = {"device": device, "dtype": dtype, "autocast": autocast}
+        latents = []
+        with _evaluating(model):
+            for number, sample in share:
+                values = clip_loss(model, scope, sample, max(number, 0), config.conditioning, **how)
+                if number >= 0:
+                    rows[number, :3] = torch.tensor((1.0, *values))
+                if vae is not None:
+                    latents.append(sample_ego(
+                        model, scope, sample.to(device, dtype), config.conditioning, autocast=autocast, seed=SEED,
+                        steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0).cpu())
+        for (number, sample), latent in zip(share, latents, strict=False):  # without a VAE there are none
+            if number >= 0:
+                rows[number, 3:] = torch.tensor(self._write(vae, self.items[number], sample, latent, step))
+        return rows
+
+    def _write(self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor,
+               step: int) -> tuple[float, float]:
+        """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows it left, the truth right."""
+        video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
+        file = Path(self.config.output) / "samples" / f"step-{step:08d}" / f"{item.clip}.mp4"
         write_video(file, torch.cat((video, truth), dim=2), FPS, threads=1)
-    model.train(was_training)
-    return {"validation/psnr": sum(s[0] for s in scores) / len(scores),
-            "validation/ssim": sum(s[1] for s in scores) / len(scores)}
+        return float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())
+
+    def values(self, rows: Tensor) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
+        """Means by the name that they have in the log; None where a clip was not scored."""
+        if not bool((rows[:, 0] == 1).all()):
+            return None
+        count = len(COLUMNS) if self.samples_wanted else 2
+        return dict(zip(COLUMNS[:count], rows[:, 1 : 1 + count].mean(0).tolist(), strict=True))
+
+    @property
+    def samples_wanted(self) -> bool:
+        """Whether clips are sampled, not only their losses taken."""
+        return self.config.validation.sample_steps > 0 and self.config.task == "egox_lora"

@@ -8,7 +8,8 @@ pytest.importorskip("pydantic")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.gga.options import GgaOptions  # noqa: E402
-from egox_core.train.config import dump_config, load_config, parse_config  # noqa: E402
+from egox_core.train.config import MODE_DEFAULTS, dump_config, load_config, parse_config  # noqa: E402
+from egox_core.train.model import learning_rate  # noqa: E402
 
 NEEDED = {"base": "b", "cache": "c", "output": "o", "steps": 5}
 
@@ -27,6 +28,19 @@ def test_modes_set_what_is_not_given():
     paper = parse_config({**NEEDED, "conditioning": {"mode": "paper", "lambda_g": 2.0}})
     assert (paper.conditioning.mask_mode, paper.conditioning.gga_mode, paper.conditioning.lambda_g) == (
         "paper", "paper", 2.0)
+
+
+def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root):
+    paper = load_config(repo_root / "configs" / "train_paper_8gpu.yaml")
+    assert paper.conditioning.mode == "paper"
+    by_mode = {mode: parse_config({**NEEDED, "conditioning": {"mode": mode}}).optimizer for mode in MODE_DEFAULTS}
+    for optimizer in (paper.optimizer, by_mode["paper"], by_mode["trainer"]):
+        assert (optimizer.learning_rate, optimizer.betas, optimizer.warmup_steps) == (2e-5, (0.9, 0.95), 100)
+        assert [learning_rate(optimizer, step, 7500) for step in (0, 49, 99, 100, 4000, 7499)] == pytest.approx(
+            [2e-7, 1e-5, 2e-5, 2e-5, 2e-5, 2e-5])
+    assert by_mode["released"].decay == "cosine"
+    own = parse_config({**NEEDED, "conditioning": {"mode": "paper"}, "optimizer": {"learning_rate": 1e-3}}).optimizer
+    assert (own.learning_rate, own.decay) == (1e-3, "constant")
 
 
 @pytest.mark.parametrize("bad", [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.errors import EgoXInputError
-from egox_core.train import zero3
 from egox_core.train.checkpoints import checkpoint_folders
 from egox_core.train.config import parse_config
 from egox_core.train.loop import train
@@ -42,6 +41,33 @@ def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplac
     one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
     assert len(one) == len(two) == 12 and one[0] != launching.losses(workplace / "half")[0]
     # The same samples, noise and levels; sums are taken in another order.
+    assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
+
+
+def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
+    """Offloaded checkpoints, average, accumulation and validation too, against one process without any of it."""
+    shared = tiny.settings(workplace, validation={"every": 4, "clips": 3})
+    values = {**shared, "batch_size": 1, "gradient_accumulation": 2, "ema_decay": 0.9,
+              "memory": {**shared["memory"], "checkpoint_offload": True}}
+    launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "steps": 4}), 2)
+    outcome = train(parse_config({**values, "steps": 8, "output": str(workplace / "two")}))
+    assert outcome.finished
+    train(parse_config({**shared, "steps": 8, "batch_size": 4, "output": str(workplace / "one")}))
+    one, two = ([json.loads(line) for line in (workplace / name / "metrics.jsonl").read_text("utf-8").splitlines()]
+                for name in ("one", "two"))
+    assert [line["step"] for line in one] == [line["step"] for line in two] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+    for a, b in zip(one, two, strict=True):
+        key = "loss" if "loss" in a else "validation/loss"
+        assert abs(a[key] - b[key]) / a[key] < 1e-3  # sums are taken in another order
+    state = json.loads((checkpoint_folders(workplace / "two")[-1] / "state.json").read_text("utf-8"))
+    assert (state["global_batch"], state["config"]["gradient_accumulation"]) == (4, 2)
+
+
+@pytest.mark.slow
+def test_a_base_on_two_processes(workplace, tiny, launching):
+    values = tiny.settings(workplace, task="base_i2v")
+    launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", values), 2)
+    one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
     assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
 
 
@@ -85,28 +111,3 @@ def test_zero3(workplace, tiny, launching, memory):
     one = curve_of_one(workplace, tiny, launching, {**values, "gradient_accumulation": 1})
     assert max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True)) < 1e-3
     goes_on_alike(workplace / "two", run)
-
-
-class Plugin:
-    """What of accelerate's DeepSpeedPlugin is looked at."""
-
-    def __init__(self, stage: int) -> None:
-        self.zero_stage, self.deepspeed_config = stage, {}
-
-
-def test_deepspeed_gets_batch_and_clipping_from_the_training_configuration(tiny, tmp_path):
-    plugin = Plugin(3)
-    zero3.configure(plugin, parse_config(tiny.settings(tmp_path, gradient_accumulation=4)))
-    assert plugin.deepspeed_config == {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4,
-                                       "gradient_clipping": 1.0}
-
-
-@pytest.mark.parametrize(("stage", "change", "match"), [
-    (2, {}, "ZeRO-2"), (3, {"memory": {"base_dtype": "float8"}}, "base_dtype"), (3, {"ema_decay": 0.9}, "ema_decay"),
-    (3, {"optimizer": {"name": "adafactor"}}, "optimizer.name"),
-    (3, {"memory": {"block_offload": True}}, "block_offload"),
-    (3, {"memory": {"checkpoint_offload": True}}, "checkpoint_offload"),
-])
-def test_what_zero3_cannot_spread_is_refused(tiny, tmp_path, stage, change, match):
-    with pytest.raises(EgoXInputError, match=match):
-        zero3.configure(Plugin(stage), parse_config(tiny.settings(tmp_path, **change)))
