@@ -32,7 +32,7 @@ from tools.workflows.specs import SPECS
 
 HEIGHTS = Path(__file__).with_name("node_heights.json")
 SAYS_SOMETHING = frozenset({"EgoXDepthAlign", "EgoXBuildScene", "EgoXRenderEgoPrior", "EgoXLoadLora",
-                            "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXSweep",
+                            "EgoXText", "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXSweep",
                             "EgoXAttentionView"})
 SAYING = 70
 """Room for the lines that a run leaves on such a node."""

@@ -45,6 +45,9 @@ BASIC = f"""## EgoX
 The seed of *Wan EgoX Sampler* is what counts; `noise_seed` of *EgoX Conditioning* is for graphs of separate nodes. With
 another seed than that one the sampler embeds its own first picture: VAE and CLIP Vision are loaded once more.
 
+*EgoX Text* says how long the prompt is: the model is shown its first 512 tokens, and the negative prompt is empty, both
+as in the authors' inference.
+
 {UNTRIED}
 """
 
@@ -55,7 +58,8 @@ DEPTH = f"""## For your own video
    [Depth Anything 3 Base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors)
    into `models/geometry_estimation`, choose them here, and **un-bypass this group** (select it, Ctrl+B).
 3. *Ego Pose Input*: give the take's `meta.json`, or place the head in its pose editor.
-4. Write the prompt in two sections, `[Exo view]` and `[Ego view]`, into the text node.
+4. Write the prompt in two sections, `[Exo view]` and `[Ego view]`, into *EgoX Text* (disconnect its
+   `prompt` first).
 """
 
 ANY_VIDEO = f"""## Any video of your own
@@ -152,7 +156,7 @@ BASELINES = f"""## The same prior, four ways
 | **Fun Control** | Wan Fun Control as control video | its first frame through CLIP vision |
 
 Weights as in `egox_basic`, and two more; then press **Run**. VACE and Fun Control are the host's own nodes, with the
-settings of the host's templates.
+settings of the host's templates and a negative prompt; EgoX has an empty one, as its authors leave it.
 
 | file | folder |
 |---|---|

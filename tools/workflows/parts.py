@@ -14,7 +14,7 @@ CALM_VIDEO = "sample/calm_room/exo.mp4"
 UNET, VAE = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
 LORA = "egox_lora.safetensors"
-LONG_NEGATIVE = (
+BASELINE_NEGATIVE = (
     "blurry, low quality, overexposed, static, distorted hands, extra fingers, deformed, watermark, subtitles, "
     "third-person view"
 )
@@ -29,15 +29,16 @@ class Loaders:
 
     unet: Node
     vae: Node
-    positive: Node
-    negative: Node
+    texts: list[Node]  # one that gives both conditionings, or one of each
     clip: Node | None = None
     vision: Node | None = None
     column: list[Node] = field(default_factory=list)
 
     def text(self) -> dict[str, tuple[Node, str]]:
-        return {"positive": (self.positive, self.positive.info["output_name"][0]),
-                "negative": (self.negative, self.negative.info["output_name"][0])}
+        if len(self.texts) == 1:
+            return {name: (self.texts[0], name) for name in ("positive", "negative")}
+        return {name: (node, node.info["output_name"][0])
+                for name, node in zip(("positive", "negative"), self.texts, strict=True)}
 
 
 def model_link(name: str, folder: str, place: str = WAN) -> list[dict[str, str]]:
@@ -75,15 +76,15 @@ def geometry_blocks(stages: dict[str, Node]) -> list[Block]:
             Block("3, 4  Scene, pose, ego prior", [[stages["scene"]], [stages["pose"]], [stages["prior"]]])]
 
 
-def real_loaders(graph: Graph, text: Node, *, output: str = "prompt", negative: Any = LONG_NEGATIVE) -> Loaders:
-    """The stock loaders with the real weights; ``text`` gives the prompt at ``output``."""
+def real_loaders(graph: Graph, text: Node, *, output: str = "prompt") -> Loaders:
+    """The stock loaders with the real weights; ``text`` gives the prompt at ``output``. The negative prompt is empty,
+    as the authors leave it."""
     unet = graph.add("UNETLoader", 380, unet_name=UNET, models=model_link(UNET, "diffusion_models"))
     vae = graph.add("VAELoader", 380, vae_name=VAE, models=model_link(VAE, "vae"))
     clip = graph.add("CLIPLoader", 380, clip_name=TEXT, type="wan", models=model_link(TEXT, "text_encoders"))
     vision = graph.add("CLIPVisionLoader", 380, clip_name=VISION, models=model_link(VISION, "clip_vision"))
-    positive = graph.add("CLIPTextEncode", 360, 120, title="Prompt", clip=(clip, "CLIP"), text=(text, output))
-    below = graph.add("CLIPTextEncode", 360, 160, title="Negative prompt", clip=(clip, "CLIP"), text=negative)
-    return Loaders(unet, vae, positive, below, clip, vision, [unet, vae, clip, vision])
+    encoded = graph.add("EgoXText", 380, 300, clip=(clip, "CLIP"), prompt=(text, output))
+    return Loaders(unet, vae, [encoded], clip, vision, [unet, vae, clip, vision])
 
 
 def add_lora(graph: Graph, model: tuple[Node, str], name: str = LORA, **values: Any) -> Node:

@@ -14,9 +14,9 @@ from . import notes as notes
 from .graph import Graph, Node
 from .layout import Block
 from .parts import (
+    BASELINE_NEGATIVE,
     CALM_VIDEO,
     DISTILLED,
-    LONG_NEGATIVE,
     Loaders,
     Rows,
     add_conditioning,
@@ -41,10 +41,17 @@ SAMPLE_KEYFRAMES = """{"up": [0, 0, 1], "interpolation": "spline", "keyframes": 
   {"frame": 24, "position": [0.196, -0.093, 1.224], "look_at": [0.895, -0.593, 0.713]},
   {"frame": 48, "position": [0.182, -0.135, 1.220], "look_at": [0.649, -0.906, 0.786]}
 ]}"""
-SAMPLE_EXO = ("A computer-drawn room with light blue walls and a grey floor. A person in a green shirt sits at a brown "
-              "table and moves blocks with both hands. The camera and everything else stay still.")
-SAMPLE_EGO = ("From the person's eyes the view goes down over the brown table with books, a ball, mugs and a plate. "
-              "Both forearms in green sleeves reach in from below and move blocks from place to place.")
+# In the form of the captions that the authors trained with.
+SAMPLE_EXO = (
+    "**Scene Overview:** A computer-drawn room with light blue walls and a grey floor. A person in a green shirt sits "
+    "at a brown table. On the table: books, a ball, mugs and a plate. **Action Analysis:** The person holds blocks and "
+    "moves both hands over the table, lifting and putting down what they hold, while the head follows the hands. The "
+    "camera and everything else stay still.")
+SAMPLE_EGO = (
+    "**Scene Overview:** From the person's eyes the view goes down over the brown table with books, a ball, mugs and a "
+    "plate on it, towards light blue walls and a grey floor. Both forearms in green sleeves reach in from below. "
+    "**Action Analysis:** The hands move blocks from place to place over the table; the view sways gently with the "
+    "head.")
 
 
 def egox_demo(graph: Graph) -> Rows:
@@ -57,7 +64,7 @@ def egox_demo(graph: Graph) -> Rows:
     vae = graph.add("VAELoader", 380, vae_name="egox_demo_vae.safetensors", title="Load VAE (small model)")
     positive = graph.add("LotusConditioning", 360, title="Positive (no text encoder needed)")
     negative = graph.add("LotusConditioning", 360, title="Negative (no text encoder needed)")
-    loaders = Loaders(unet, vae, positive, negative, column=[unet, vae])
+    loaders = Loaders(unet, vae, [positive, negative], column=[unet, vae])
     lora = add_lora(graph, (unet, "MODEL"), "egox_demo_lora.safetensors")
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0, rays="auto",
                      shift=DemoTraining().transformer.sample_shift)
@@ -70,14 +77,13 @@ def egox_basic(graph: Graph) -> Rows:
     read_me = note(graph, "Read me", notes.BASIC, high=740)
     stages = geometry(graph)
     loaders = real_loaders(graph, stages["pose"])
-    loaders.positive.title = "Prompt (from the take)"
     lora = add_lora(graph, (loaders.unet, "MODEL"))
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_basic", steps=50, cfg=5.0)
     own = note(graph, "For your own video", notes.DEPTH, high=360)
     depth = depth_models(graph, stages, bypassed=True)
     return [[Block("", [[own]]), Block("Depth of your own video (un-bypass: Ctrl+B)", depth, DEPTH_COLOR)],
             [Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]), *row]]
+            [Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]), *row]]
 
 
 def depth_models(graph: Graph, stages: dict[str, Node], *, bypassed: bool = False) -> list[list[Node]]:
@@ -110,16 +116,14 @@ def egox_from_any_video(graph: Graph) -> Rows:
                       conditioning=(words, "CONDITIONING"))
     mask = graph.add("SAM3_TrackToMask", 340, track_data=(track, "track_data"))
     stages["depth"].sources["dynamic_mask"] = stages["scene"].sources["dynamic_mask"] = (mask, "masks")
-    prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO,
-                       negative=LONG_NEGATIVE)
-    loaders = real_loaders(graph, prompt, output="positive", negative=(prompt, "negative"))
+    prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO)
+    loaders = real_loaders(graph, prompt, output="positive")
     lora = add_lora(graph, (loaders.unet, "MODEL"))
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_from_any_video", steps=50, cfg=5.0)
     return [[Block("", [[limits]]), Block("Depth: MoGe and Depth Anything 3", depth, DEPTH_COLOR),
              Block("What moves: SAM3", [[sam, words], [track, mask]], DEPTH_COLOR)],
             [Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [prompt],
-                                             [lora, loaders.positive, loaders.negative]]), *row]]
+            [Block("Weights, LoRA, prompt", [loaders.column, [prompt], [lora, *loaders.texts]]), *row]]
 
 
 def egox_low_vram(graph: Graph) -> Rows:
@@ -132,7 +136,7 @@ def egox_low_vram(graph: Graph) -> Rows:
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_low_vram", steps=50, cfg=5.0)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("", [[gguf]]),
-             Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]), *row]]
+             Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]), *row]]
 
 
 def egox_fast(graph: Graph) -> Rows:
@@ -146,7 +150,7 @@ def egox_fast(graph: Graph) -> Rows:
                      scheduler="simple", shift=5.0)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("Weights, two LoRAs, prompt",
-                   [loaders.column, [lora, distilled, loaders.positive, loaders.negative]]), *row]]
+                   [loaders.column, [lora, distilled, *loaders.texts]]), *row]]
 
 
 def egox_compare_lambda(graph: Graph) -> Rows:
@@ -166,7 +170,7 @@ def egox_compare_lambda(graph: Graph) -> Rows:
                      columns=(sweep, "columns"), cell_height=256)
     saved = save(graph, stages, (grid, "grid"), "egox_compare_lambda", "grid", wide=760, high=620)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, prompt", [loaders.column, [loaders.positive, loaders.negative]]),
+            [Block("Weights, prompt", [loaders.column, [*loaders.texts]]),
              Block("The sweep", [[sweep, lora]], STUDY_COLOR),
              Block("5  Conditioning, sampling", [[conditioning], [sampler]]),
              Block("6  Every pair beside the others", [[decode, grid], saved], STUDY_COLOR)]]
@@ -185,10 +189,11 @@ def egox_compare_baselines(graph: Graph) -> Rows:
     prior, exo = (stages["prior"], "prior"), (stages["load"], "exo_images")
     size = graph.add("GetImageSize", 300, image=prior, title="Size of the prior")
     sized = {"width": (size, "width"), "height": (size, "height"), "length": (size, "batch_size")}
+    texts = baseline_texts(graph, loaders, stages["pose"])
     vace, vace_column = baseline_loader(graph, "wan2.1_vace_14B_fp16.safetensors")
     holes = graph.add("InvertMask", 300, mask=(stages["prior"], "coverage"), title="The prior's holes")
     to_vace = graph.add("WanVaceToVideo", 340, vae=(loaders.vae, "VAE"), control_video=prior, reference_image=exo,
-                        control_masks=(holes, "MASK"), **loaders.text(), **sized)
+                        control_masks=(holes, "MASK"), **texts, **sized)
     vace_run = baseline_sampler(graph, vace, to_vace)
     trim = graph.add("TrimVideoLatent", 300, samples=(vace_run, "LATENT"), trim_amount=(to_vace, "trim_latent"))
     vace_video = graph.add("VAEDecode", 300, samples=(trim, "LATENT"), vae=(loaders.vae, "VAE"))
@@ -197,7 +202,7 @@ def egox_compare_baselines(graph: Graph) -> Rows:
     vision = graph.add("CLIPVisionEncode", 300, clip_vision=(loaders.vision, "CLIP_VISION"), image=(seen, "IMAGE"),
                        crop="center")
     to_fun = graph.add("WanFunControlToVideo", 340, vae=(loaders.vae, "VAE"), control_video=prior,
-                       clip_vision_output=(vision, "CLIP_VISION_OUTPUT"), **loaders.text(), **sized)
+                       clip_vision_output=(vision, "CLIP_VISION_OUTPUT"), **texts, **sized)
     fun_run = baseline_sampler(graph, fun, to_fun)
     fun_video = graph.add("VAEDecode", 300, samples=(fun_run, "LATENT"), vae=(loaders.vae, "VAE"))
     gathered = graph.add("CreateList", 300, title="The four videos", **{
@@ -207,9 +212,10 @@ def egox_compare_baselines(graph: Graph) -> Rows:
                      labels="Prior only\nEgoX\nWan VACE\nWan Fun Control")
     saved = save(graph, stages, (grid, "grid"), "egox_compare_baselines", "grid", wide=560, high=640)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]),
+            [Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]),
              Block("EgoX", [[conditioning], [sampler], [decode]])],
-            [Block("Wan VACE", [[*vace_column, size, holes], [to_vace], [vace_run], [trim, vace_video]], VACE_COLOR),
+            [Block("Wan VACE, Fun Control: prompt", [[node for node, _ in texts.values()]], VACE_COLOR),
+             Block("Wan VACE", [[*vace_column, size, holes], [to_vace], [vace_run], [trim, vace_video]], VACE_COLOR),
              Block("Wan Fun Control", [[*fun_column, seen, vision], [to_fun], [fun_run], [fun_video]], STUDY_COLOR),
              Block("Beside each other", [[gathered, grid], saved])]]
 
@@ -229,7 +235,7 @@ def egox_attention(graph: Graph) -> Rows:
                      exo_images=(stages["load"], "exo_images"), ego_images=(decode, "ego"))
     saved = save(graph, stages, (view, "view"), "egox_attention", "view")
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [lora, loaders.positive, loaders.negative]]),
+            [Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]),
              Block("5  Conditioning, sampling", [[conditioning, capture], [sampler]]),
              Block("6  Ego video", [[decode]]),
              Block("Where an ego pixel looks", [[view], saved], STUDY_COLOR)]]
@@ -240,6 +246,14 @@ def baseline_loader(graph: Graph, name: str) -> tuple[tuple[Node, str], list[Nod
     unet = graph.add("UNETLoader", 360, unet_name=name, models=model_link(name, "diffusion_models"))
     shifted = graph.add("ModelSamplingSD3", 360, model=(unet, "MODEL"), shift=8.0)
     return (shifted, "MODEL"), [unet, shifted]
+
+
+def baseline_texts(graph: Graph, loaders: Loaders, pose: Node) -> dict[str, tuple[Node, str]]:
+    """The take's prompt and the usual negative one through the host's encoder, as its templates have them."""
+    positive = graph.add("CLIPTextEncode", 360, 120, title="Prompt", clip=(loaders.clip, "CLIP"), text=(pose, "prompt"))
+    negative = graph.add("CLIPTextEncode", 360, 160, title="Negative prompt", clip=(loaders.clip, "CLIP"),
+                         text=BASELINE_NEGATIVE)
+    return {"positive": (positive, "CONDITIONING"), "negative": (negative, "CONDITIONING")}
 
 
 def baseline_sampler(graph: Graph, model: tuple[Node, str], prepared: Node, **values: Any) -> Node:
