@@ -3,6 +3,18 @@ import { LatestOnly, SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
 import { apply } from "../model/pose.mjs";
 
+// By what a lens multiplies x and y of a point before it (egox_core/cameras/lenses.py has the same formulas).
+const RADIAL = {
+  pinhole: (point) => 1 / point[2],
+  opencv_fisheye: (point, distortion) => {
+    const across = Math.hypot(point[0], point[1]);
+    if (across < 1e-9) return 1 / point[2];
+    const theta = Math.atan2(across, point[2]);
+    const bend = distortion.reduceRight((sum, k) => (sum + k) * theta * theta, 0);
+    return (theta * (1 + bend)) / across;
+  },
+};
+
 export class ExoView {
   // wishes: { onPlace(point), onAim(point), onGone() }
   constructor(server, say, wishes) {
@@ -112,17 +124,19 @@ export class ExoView {
     context.stroke();
   }
 
-  // Where a scene point lies in the exo picture; null behind it, or where the lens is not a plain pinhole.
+  // Where a scene point lies in the exo picture; null behind it, or where the lens is one that isn't drawn here.
   pixel(point) {
     const { exo_camera: camera, exo_from_scene: poses } = this.scene;
-    if (camera.lens !== "pinhole" || camera.quarter_turns % 4) return null;
+    const scale = RADIAL[camera.lens];
+    if (!scale || camera.quarter_turns % 4) return null;
     const pose = poses[Math.min(this.frame, poses.length - 1)];
     const seen = apply(
       pose.map((row) => row.slice(0, 3)),
       point,
     ).map((v, i) => v + pose[i][3]);
     if (seen[2] < 0.02) return null;
-    return [(seen[0] / seen[2]) * camera.fx + camera.cx, (seen[1] / seen[2]) * camera.fy + camera.cy];
+    const factor = scale(seen, camera.distortion);
+    return [seen[0] * factor * camera.fx + camera.cx, seen[1] * factor * camera.fy + camera.cy];
   }
 
   async click(event) {
