@@ -5,7 +5,6 @@ A combination that no test covers is refused at the start: it would train wrongl
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import reduce
@@ -20,7 +19,6 @@ from . import zero3
 from .checkpoints import TrainState
 from .config import TrainConfig
 
-log = logging.getLogger(__name__)
 Launch = Literal["one", "ddp", "fsdp2", "zero3"]
 
 TIMEOUT = timedelta(hours=1)
@@ -108,8 +106,6 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
                                  f": {own} clips a step on {processes} processes instead of {state.global_batch}"),
                              expected="the same global batch", fix="restore them, or train into another output folder")
     if state.global_batch is None:
-        log.warning("the checkpoint at step %d doesn't say its global batch; training goes on with %d clips a step",
-                    state.step, own)
         return config.gradient_accumulation
     accumulation, rest = divmod(state.global_batch, config.batch_size * processes)
     if rest:
@@ -117,6 +113,21 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
                              expected=f"a split of the checkpoint's global batch of {state.global_batch}",
                              fix="use a number of processes that divides it, or a smaller batch_size with more "
                              "gradient_accumulation")
-    log.warning("%d processes: gradient_accumulation %d instead of %d keeps the checkpoint's %d clips a step",
-                processes, accumulation, config.gradient_accumulation, state.global_batch)
     return accumulation
+
+
+def resume_notes(config: TrainConfig, accumulation: int, processes: int, state: TrainState) -> list[str]:
+    """What differs from the run that the checkpoint is of, though it goes on: for the user to read."""
+    notes = []
+    own = config.batch_size * accumulation * processes
+    if state.global_batch is None:
+        notes.append(f"the checkpoint at step {state.step} doesn't say its global batch; training goes on with {own} "
+                     "clips a step")
+    elif accumulation != config.gradient_accumulation:
+        notes.append(f"processes: {processes}; gradient_accumulation {accumulation} instead of "
+                     f"{config.gradient_accumulation} keeps the checkpoint's {own} clips a step")
+    before = state.config.get("steps")
+    if config.optimizer.decay == "cosine" and before != config.steps:
+        notes.append(f"steps is {config.steps}, was {before}: from step {state.step} on the learning rate follows "
+                     "another cosine")
+    return notes

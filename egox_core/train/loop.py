@@ -24,7 +24,7 @@ from . import zero3
 from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
 from .config import TrainConfig, dump_config
 from .export import write_results
-from .launch import accumulation_for, check_launch, launch_of, process_group
+from .launch import accumulation_for, check_launch, launch_of, process_group, resume_notes
 from .loss import StepResult, draw_sigmas, flow_loss
 from .model import TrainableModel, learning_rate, make_optimizer, make_trainable, set_learning_rate
 from .samples import CachedSamples, Item, collate, noise_for, sample_generator
@@ -74,6 +74,9 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if state is not None:
         check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash)
         trainable.put(state.weights, f"checkpoint at step {state.step}")
+        for note in resume_notes(config, accumulation, accelerator.num_processes, state):
+            if accelerator.is_main_process:
+                logger.warning(note)
     optimizer = make_optimizer(config.optimizer, trainable.parameters)
     placement = None if launch == "zero3" else [not config.memory.block_offload, True]
     model, optimizer = accelerator.prepare(trainable.model, optimizer, device_placement=placement)

@@ -48,6 +48,6 @@ def write(folder: Path, name: str, values: dict) -> Path:
 
 
 def losses(output: Path) -> list[float]:
-    """The run's curve."""
+    """The run's curve, without what was held out."""
     lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["loss"] for line in lines]
+    return [line["loss"] for line in map(json.loads, lines) if "loss" in line]

@@ -16,7 +16,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.train import zero3
 from egox_core.train.checkpoints import TrainState, checkpoint_folders
 from egox_core.train.config import parse_config
-from egox_core.train.launch import TIMEOUT, accumulation_for, check_launch, launch_of, process_group
+from egox_core.train.launch import TIMEOUT, accumulation_for, check_launch, launch_of, process_group, resume_notes
 from egox_core.train.loop import moving_average, train
 
 SMALL = {"base_dtype": "float8"}, {"base_dtype": "int4"}
@@ -104,6 +104,8 @@ def checkpoint(global_batch: int | None, batch_size: int = 2, accumulation: int 
 def test_other_processes_keep_the_global_batch(tiny, tmp_path, then, now, expected):
     config = parse_config(tiny.settings(tmp_path, batch_size=2, gradient_accumulation=2))
     assert accumulation_for(config, now, checkpoint(4 * then)) == expected
+    notes = [note for note in resume_notes(config, expected, now, checkpoint(4 * then)) if "clips" in note]
+    assert len(notes) == (then != now) and all(f"{4 * then} clips" in note for note in notes)
     assert accumulation_for(config, now, None) == 2
 
 
@@ -119,6 +121,14 @@ def test_a_global_batch_that_cannot_be_kept_is_refused(tiny, tmp_path, change, n
 def test_the_same_global_batch_may_be_split_otherwise(tiny, tmp_path):
     config = parse_config(tiny.settings(tmp_path, batch_size=1, gradient_accumulation=4))
     assert accumulation_for(config, 2, checkpoint(8)) == 4
+
+
+def test_another_end_of_a_cosine_is_said(tiny, tmp_path):
+    state = checkpoint(4)
+    state.config["steps"] = 99
+    for decay, said in (("cosine", 1), ("constant", 0)):
+        config = parse_config(tiny.settings(tmp_path, optimizer={"decay": decay}, gradient_accumulation=2))
+        assert sum("another cosine" in note for note in resume_notes(config, 2, 1, state)) == said
 
 
 def test_an_old_checkpoint_without_a_global_batch_goes_on_and_says_so(workplace, tiny, caplog):

@@ -16,6 +16,7 @@ from egox_core.train.config import parse_config
 from egox_core.train.loop import train
 
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+STAND_IN_VAE = Path(__file__).resolve().parents[3] / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
@@ -34,6 +35,11 @@ def curve_of_one(workplace, tiny, launching, values: dict) -> list[float]:
     return launching.losses(workplace / "one")
 
 
+def validations(output: Path) -> list[dict]:
+    lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [line for line in map(json.loads, lines) if "validation/loss" in line]
+
+
 def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplace, tiny, launching):
     values = tiny.settings(workplace, steps=12)
     launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "batch_size": 2}), 2)
@@ -46,7 +52,8 @@ def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplac
 
 def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
     """Offloaded checkpoints, average, accumulation and validation too, against one process without any of it."""
-    shared = tiny.settings(workplace, validation={"every": 4, "clips": 3})
+    shared = tiny.settings(workplace, validation={"every": 4, "clips": 3}, optimizer={
+        "warmup_steps": 2, "learning_rate": 1e-2, "decay": "constant"})  # which doesn't hang on ``steps``
     values = {**shared, "batch_size": 1, "gradient_accumulation": 2, "ema_decay": 0.9,
               "memory": {**shared["memory"], "checkpoint_offload": True}}
     launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "steps": 4}), 2)
@@ -81,8 +88,15 @@ def test_one_process_through_the_launcher(workplace, tiny, launching):
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16])
 def test_fsdp2(workplace, tiny, launching, memory):
-    """On gloo, accelerate's refusal of CPUs lifted; also with a base in another dtype than the LoRA."""
-    values = tiny.settings(workplace, batch_size=2, memory=memory, checkpoint={"every": 4, "keep": 2})
+    """On gloo, accelerate's refusal of CPUs lifted; also with a base in another dtype than the LoRA.
+
+    Its three held-out clips are shared unevenly, and sampled where torchmetrics is there.
+    """
+    sampled = {"sample_steps": 2, "vae": str(STAND_IN_VAE)} if importlib.util.find_spec("torchmetrics") else {}
+    values = tiny.settings(workplace, memory=memory, checkpoint={"every": 4, "keep": 2},
+                           validation={"every": 4, "clips": 3, **sampled})
+    tiny.make_cache(workplace / "cache", clips=9)  # three of them held out
+    values |= {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 else {}
     config, front = launching.write(workplace, "two", values), Path(__file__).with_name("fsdp2_on_cpu.py")
 
     def run() -> str:
@@ -90,8 +104,13 @@ def test_fsdp2(workplace, tiny, launching, memory):
 
     said = run()
     assert "FSDP2 True, " in said and "FSDP2 True, 0 of" not in said
+    values |= {"gradient_accumulation": 1}
     one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
     assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
+    (alone,), (shared,) = (validations(workplace / name) for name in ("one", "two"))
+    assert alone.keys() == shared.keys() == {"step", "validation/loss", "validation/zero"} | (
+        {"validation/psnr", "validation/ssim"} if sampled else set())
+    assert abs(alone["validation/loss"] - shared["validation/loss"]) / alone["validation/loss"] < 1e-3
     goes_on_alike(workplace / "two", run)
 
 
@@ -101,7 +120,7 @@ def test_fsdp2(workplace, tiny, launching, memory):
 def test_zero3(workplace, tiny, launching, memory):
     """On gloo by DeepSpeed's own CPU accelerator."""
     values = tiny.settings(workplace, batch_size=1, gradient_accumulation=2, memory=memory,
-                           checkpoint={"every": 4, "keep": 2})
+                           checkpoint={"every": 4, "keep": 2}, validation={"every": 4})
     config = launching.write(workplace, "two", values)
 
     def run() -> str:
@@ -110,4 +129,6 @@ def test_zero3(workplace, tiny, launching, memory):
     run()
     one = curve_of_one(workplace, tiny, launching, {**values, "gradient_accumulation": 1})
     assert max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True)) < 1e-3
+    (alone,), (shared,) = (validations(workplace / name) for name in ("one", "two"))
+    assert abs(alone["validation/loss"] - shared["validation/loss"]) / alone["validation/loss"] < 1e-3
     goes_on_alike(workplace / "two", run)
