@@ -27,11 +27,13 @@ def with_demo_weights(prompt: Prompt, demo: Prompt) -> Prompt:
               for kind in (*DEMO_KINDS, "EgoXWanSampler", "EgoXRenderEgoPrior")}
     text = next(n for n in demo.values() if n["class_type"] == "LotusConditioning")
     gone = {node_id for node_id, node in prompt.items() if node["class_type"] in ("CLIPLoader", "CLIPVisionLoader")}
+    texts: set[str] = set()
     for node_id, node in list(prompt.items()):
         kind, inputs = node["class_type"], node["inputs"]
         if node_id in gone:
             del prompt[node_id]
-        elif kind == "CLIPTextEncode":
+        elif kind in ("CLIPTextEncode", "EgoXText"):
+            texts.add(node_id)
             node.update(class_type=text["class_type"], inputs=dict(text["inputs"]))
         elif kind in values:
             own = {name: value for name, value in inputs.items() if isinstance(value, list)}
@@ -39,6 +41,9 @@ def with_demo_weights(prompt: Prompt, demo: Prompt) -> Prompt:
             inputs.update({k: v for k, v in values[kind].items() if not isinstance(v, list)} | kept | own)
         node["inputs"] = {name: value for name, value in node["inputs"].items()
                           if not (isinstance(value, list) and value[0] in gone)}
+    for node in prompt.values():  # EgoX Text has two outputs, what stands in for it one
+        node["inputs"] = {name: [value[0], 0] if isinstance(value, list) and value[0] in texts else value
+                          for name, value in node["inputs"].items()}
     return prompt
 
 

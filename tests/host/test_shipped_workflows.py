@@ -105,6 +105,21 @@ def test_notes_explain_it(name: str) -> None:
     assert not with_lora or "egox_lora.safetensors" in text or "as in `egox_basic`" in text
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_are_encoded_as_released(name: str, object_info: dict[str, Any]) -> None:
+    """Cut to 512 tokens and with an empty negative prompt, wherever there is a text encoder."""
+    prompt = to_prompt(read(name), object_info)
+    encoder = [node_id for node_id, node in prompt.items() if node["class_type"] == "CLIPLoader"]
+    conditioning = of_type(prompt, "EgoXConditioning")
+    if not encoder:
+        assert name == "egox_demo"
+        return
+    text = of_type(prompt, "EgoXText")
+    assert text["clip"] == [encoder[0], 0] and (text["negative"], text["length"]) == ("", "released")
+    text_id = id_of(prompt, "EgoXText")
+    assert (conditioning["positive"], conditioning["negative"]) == ([text_id, 0], [text_id, 1])
+
+
 def test_few_steps_without_guidance() -> None:
     """egox_fast: what the step-distilled LoRA wants."""
     sampler = next(node for node in read("egox_fast")["nodes"] if node["type"] == "EgoXWanSampler")

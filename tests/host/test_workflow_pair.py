@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 LOADERS = frozenset({"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader"})
-TEXT = frozenset({"LotusConditioning", "CLIPTextEncode"})
+TEXT = frozenset({"LotusConditioning", "EgoXText"})
 FREE = frozenset({"width", "height", "size", "steps", "cfg", "seed", "lora_name", "filename_prefix", "frame_count",
                   "file", "preset", "rays", "shift"})
 """Values that may differ: the demo is smaller and shorter, of another sample, and its weights have other names and were
@@ -28,7 +28,9 @@ def shape(prompt: dict[str, Any]) -> Counter:
         for name, value in sorted(node["inputs"].items()):
             if isinstance(value, list):
                 source = role(prompt, value[0])
-                if source != "CLIPVisionLoader":
+                if source == "text":  # one node of two outputs, or two nodes of one
+                    inputs.append((name, "<- text"))
+                elif source != "CLIPVisionLoader":
                     inputs.append((name, f"<- {source} {value[1]}"))
             elif name not in FREE:
                 inputs.append((name, repr(value)))
@@ -46,7 +48,7 @@ def test_they_are_one_graph(load_workflow) -> None:
 def test_the_demo_needs_no_file_from_elsewhere(load_workflow, repo_root) -> None:
     prompt = load_workflow("egox_demo")
     kinds = {node["class_type"] for node in prompt.values()}
-    assert not kinds & {"CLIPLoader", "CLIPTextEncode", "CLIPVisionLoader"}
+    assert not kinds & {"CLIPLoader", "EgoXText", "CLIPTextEncode", "CLIPVisionLoader"}
     shipped = {path.name for path in (repo_root / "models").rglob("*.safetensors")}
     values = {value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)}
     assert {value for value in values if value.endswith(".safetensors")} <= shipped
@@ -55,15 +57,18 @@ def test_the_demo_needs_no_file_from_elsewhere(load_workflow, repo_root) -> None
 
 def test_basic_uses_the_stock_loaders(load_workflow) -> None:
     kinds = {node["class_type"] for node in load_workflow("egox_basic").values()}
-    assert kinds >= {"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader", "CLIPTextEncode", "EgoXLoadLora"}
+    assert kinds >= {"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader", "EgoXText", "EgoXLoadLora"}
     assert not [kind for kind in kinds if kind.startswith(("LoadMoGe", "MoGe", "LoadDA3", "DA3"))], "bypassed at first"
 
 
 def test_basic_takes_its_prompt_from_the_take(load_workflow) -> None:
     prompt = load_workflow("egox_basic")
-    linked = [node["inputs"]["text"] for node in prompt.values() if node["class_type"] == "CLIPTextEncode"
-              and isinstance(node["inputs"]["text"], list)]
-    assert [prompt[link[0]]["class_type"] for link in linked] == ["EgoXEgoPoseInput"]
+    texts = [(node_id, node["inputs"]) for node_id, node in prompt.items() if node["class_type"] == "EgoXText"]
+    (text_id, text), = texts
+    assert prompt[text["prompt"][0]]["class_type"] == "EgoXEgoPoseInput"
+    assert text["negative"] == "" and text["length"] == "released", "as in the authors' inference"
+    conditioning = next(node["inputs"] for node in prompt.values() if node["class_type"] == "EgoXConditioning")
+    assert (conditioning["positive"], conditioning["negative"]) == ([text_id, 0], [text_id, 1])
 
 
 def test_the_depth_group_works_when_un_bypassed(repo_root, object_info) -> None:
