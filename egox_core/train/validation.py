@@ -39,7 +39,6 @@ class ValidationLoss:
 
     loss: float
     zero: float  # loss of predicting zero
-    per_clip: dict[str, float]
 
 
 @torch.no_grad()
@@ -53,16 +52,15 @@ def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, i
     Raises:
         EgoXInputError: ``wrong_take`` with clips of one take alone.
     """
-    losses: dict[str, tuple[float, float]] = {}
+    losses = []
     with _evaluating(model):
         for number, item in enumerate(items):
             sample = samples.load(item)
             if wrong_take:
                 sample = with_conditions_of(sample, samples.load(_other_take(samples, items, number)))
-            losses[sample.clips[0]] = clip_loss(model, scope, sample, number, conditioning)
-    return ValidationLoss(loss=sum(v[0] for v in losses.values()) / len(losses),
-                          zero=sum(v[1] for v in losses.values()) / len(losses),
-                          per_clip={name: v[0] for name, v in losses.items()})
+            losses.append(clip_loss(model, scope, sample, number, conditioning))
+    return ValidationLoss(loss=sum(loss for loss, _ in losses) / len(losses),
+                          zero=sum(zero for _, zero in losses) / len(losses))
 
 
 @torch.no_grad()
