@@ -140,6 +140,7 @@ class Canvas:
     mask_mode: MaskMode = "released"
     image_embedding: ImageEmbeddingMode = "released"
     noise_seed: int | None = None  # the sampler's seed that the image embedding was drawn with; None: unknown
+    noise: str = "host"  # whose noise that embedding shows, of wan.noise.NOISES
     latent_colours: Tensor | None = None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
     vae: Any = None  # host objects, so that a sampler node can redo the image embedding from its own seed
     clip_vision: Any = None

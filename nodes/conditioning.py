@@ -16,8 +16,10 @@ from ..egox_core.types import Canvas
 from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, check_pictures, crop_ego
 from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
+from ..egox_core.wan.noise import NOISES
 from ..egox_core.wan.prompt import RELEASED_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
+from .host.noise import HOST, NOISE_TOOLTIP
 from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embedding
 from .io_types import EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
@@ -100,6 +102,9 @@ class EgoXConditioning(io.ComfyNode):
                                      "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
                                      "(Wan EgoX Sampler uses its own seed whatever stands here)."),
                 io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True, tooltip=TILE_TOOLTIP),
+                io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
+                               tooltip="For image_embedding 'released' in graphs of separate nodes: set it as the "
+                                       "sampling has it. " + NOISE_TOOLTIP),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -111,7 +116,7 @@ class EgoXConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed, tile_size,
-                clip_vision=None, model=None) -> io.NodeOutput:
+                noise=HOST, clip_vision=None, model=None) -> io.NodeOutput:
         if model is not None:
             check_model(model)
         metadata = {} if model is None else lora_metadata(model)
@@ -139,6 +144,7 @@ class EgoXConditioning(io.ComfyNode):
             mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
             image_embedding=image_embedding,
             noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
+            noise=noise,
             vae=vae,
             clip_vision=clip_vision,
         ))
@@ -147,7 +153,7 @@ class EgoXConditioning(io.ComfyNode):
         values = {"concat_latent_image": canvas.prior_latent, "concat_mask": 1.0 - mask_ego}  # the host inverts it
         if image_embedding == "released":
             values["clip_vision_output"] = released_embedding(vae, clip_vision, canvas.exo_latent, canvas.prior_latent,
-                                                              max(noise_seed, 0))
+                                                              max(noise_seed, 0), noise)
         elif image_embedding != "none":
             picture = embedding_picture(image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1])
             values["clip_vision_output"] = encode_picture(clip_vision, picture)

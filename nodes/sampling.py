@@ -18,6 +18,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 import nodes as host_nodes
 
 from ..egox_core.wan.canvas import check_sampled_latent
+from ..egox_core.wan.noise import NOISES
 from ..egox_core.wan.schedule import (
     RELEASED_CFG,
     RELEASED_FLOW_SHIFT,
@@ -27,6 +28,7 @@ from ..egox_core.wan.schedule import (
     sample_released,
 )
 from .gga_inputs import geometry_inputs, gga_inputs, gga_options
+from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import EgoXCanvas
@@ -75,16 +77,22 @@ class EgoXReleasedSampling(io.ComfyNode):
                                                                                       "50."),
                 io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01,
                                tooltip=SHIFT_TOOLTIP),
+                io.Int.Input("noise_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                             optional=True,
+                             tooltip="Seed of the authors' noise, for the output noise alone."),
             ],
             outputs=[
                 io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
                 io.Sigmas.Output(display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."),
+                io.Noise.Output(display_name="noise", tooltip="The authors' noise of noise_seed, in place of Random "
+                                                              "Noise. Set noise_seed and noise of EgoX Conditioning "
+                                                              "to match."),
             ],
         )
 
     @classmethod
-    def execute(cls, steps, shift) -> io.NodeOutput:
-        return io.NodeOutput(*released_sampler(steps, shift))
+    def execute(cls, steps, shift, noise_seed=0) -> io.NodeOutput:
+        return io.NodeOutput(*released_sampler(steps, shift), ReleasedNoise(noise_seed))
 
 
 class EgoXWanSampler(io.ComfyNode):
@@ -131,6 +139,8 @@ class EgoXWanSampler(io.ComfyNode):
                                  tooltip="Off for a latent that still holds noise (the second model of a pair)."),
                 io.Boolean.Input("leftover_noise", default=False, advanced=True,
                                  tooltip="Leave the noise in when stopping early (the first model of a pair)."),
+                io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
+                               tooltip=NOISE_TOOLTIP),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The sampled ego half, for Decode Ego Half.")],
             hidden=[io.Hidden.unique_id],
@@ -138,12 +148,13 @@ class EgoXWanSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
-                start_step, end_step, add_noise, leftover_noise, depth=None, trajectory=None, **gga) -> io.NodeOutput:
+                start_step, end_step, add_noise, leftover_noise, noise=HOST, depth=None, trajectory=None,
+                **gga) -> io.NodeOutput:
         options = gga_options(lora_metadata(model), gga)
         check_sampled_latent(canvas, latent["samples"])
         released = released_sampler(steps, shift) if sampler == RELEASED else None
         patched, note = patch_model(model, canvas, depth, trajectory, *options)
-        positive, negative = reembed(patched, canvas, seed, positive, negative)
+        positive, negative = reembed(patched, canvas, seed, noise, positive, negative)
         check_conditioning(patched, {"positive": [values for _, values in positive],
                                      "negative": [values for _, values in negative]})
         (patched,) = ModelSamplingSD3().patch(patched, shift)
@@ -151,9 +162,12 @@ class EgoXWanSampler(io.ComfyNode):
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
         for listener in (TimeLeft(node_id), LivePreview(node_id, canvas.latent_colours, fps)):
             patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
+        if released is None and noise == RELEASED:  # the host's KSampler draws its own
+            released = host_sampler(patched, steps, sampler, scheduler)
         if released is not None:
-            out = sample_with(patched, *released, positive, negative, latent, seed, cfg, start_step, end_step,
-                              add_noise, leftover_noise)
+            drawn = noise_object(seed, noise) if add_noise else Noise_EmptyNoise()
+            out = sample_with(patched, *released, positive, negative, latent, drawn, cfg, start_step, end_step,
+                              leftover_noise)
         else:
             (out,) = host_nodes.common_ksampler(
                 patched, seed, steps, cfg, sampler, scheduler, positive, negative, latent,
@@ -162,17 +176,29 @@ class EgoXWanSampler(io.ComfyNode):
         return io.NodeOutput(out, ui=ui.PreviewText(note))
 
 
-def reembed(model: ModelPatcher, canvas: Canvas, seed: int, positive: list, negative: list) -> tuple[list, list]:
-    """In mode ``released``, conditioning with the picture embedding of this seed's own noise, else what came in."""
-    if canvas.image_embedding != RELEASED or not has_image_embedding(model) or canvas.noise_seed == seed:
+def host_sampler(model: ModelPatcher, steps: int, sampler: str, scheduler: str) -> tuple[Any, torch.Tensor]:
+    """The sampler object and sigmas [steps + 1] of the host's KSampler."""
+    ksampler = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler)
+    return comfy.samplers.sampler_object(sampler), ksampler.sigmas
+
+
+def noise_object(seed: int, noise: str) -> Noise_RandomNoise | ReleasedNoise:
+    return ReleasedNoise(seed) if noise == RELEASED else Noise_RandomNoise(seed)
+
+
+def reembed(model: ModelPatcher, canvas: Canvas, seed: int, noise: str, positive: list,
+            negative: list) -> tuple[list, list]:
+    """In mode ``released``, conditioning with the picture embedding of this run's own noise, else what came in."""
+    same = canvas.noise_seed == seed and canvas.noise == noise
+    if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same:
         return positive, negative
-    embedding = released_embedding(canvas.vae, canvas.clip_vision, canvas.exo_latent, canvas.prior_latent, seed)
+    embedding = released_embedding(canvas.vae, canvas.clip_vision, canvas.exo_latent, canvas.prior_latent, seed, noise)
     values = {"clip_vision_output": embedding}
     return tuple(node_helpers.conditioning_set_values(cond, values) for cond in (positive, negative))
 
 
 def sample_with(model: ModelPatcher, sampler: Any, sigmas: torch.Tensor, positive: list, negative: list, latent: dict,
-                seed: int, cfg: float, start_step: int, end_step: int, add_noise: bool, leftover_noise: bool) -> dict:
+                noise: Any, cfg: float, start_step: int, end_step: int, leftover_noise: bool) -> dict:
     """The host's SamplerCustomAdvanced over part of a schedule; the LATENT that it gives."""
     sigmas = sigmas[start_step : end_step + 1].clone()
     if len(sigmas) < 2:
@@ -182,5 +208,4 @@ def sample_with(model: ModelPatcher, sampler: Any, sigmas: torch.Tensor, positiv
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    noise = Noise_RandomNoise(seed) if add_noise else Noise_EmptyNoise()
     return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent)[0]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import importlib
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tools.rigs import standins
 from tools.rigs.golden_model import golden, golden_model, part
 from tools.rigs.model_rig import core
 
@@ -128,7 +131,7 @@ def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     guider = comfy.samplers.CFGGuider(patched)
     guider.set_conds([[tensors["in.text_embeds"], dict(known)]], [[tensors["in.negative_text_embeds"], dict(known)]])
     guider.set_cfg(CFG)
-    sampler, sigmas = nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
+    sampler, sigmas, _ = nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
     before_step: list[Tensor] = []
     end = guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True,
                         callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()))
@@ -149,6 +152,52 @@ def embedding_picture_checks() -> Iterator[Check]:
     yield Check("noise of seed 1234", worst(noise, tensors["in.ego_noise"]), 0.0)
 
 
+def noise_checks(pack: ModuleType) -> Iterator[Check]:
+    """The authors' bfloat16 noise of their scripts' seeds, as NOISE and as the picture embedding has it."""
+    latent = torch.zeros(1, 16, 13, 56, 56)
+    for seed in (42, 846514):
+        generator = torch.Generator("cpu").manual_seed(seed)
+        expected = torch.randn(latent.shape, dtype=torch.bfloat16, generator=generator).float()
+        noise = nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT, noise_seed=seed).result[2]
+        yield Check(f"noise, released, seed {seed}", worst(noise.generate_noise({"samples": latent}), expected), 0.0)
+        embedded = nodes(pack, "host.noise").first_noise(latent, seed, "released")
+        yield Check(f"noise, released, seed {seed}: picture embedding", worst(embedded, expected), 0.0)
+
+
+def text_checks(pack: ModuleType) -> Iterator[Check]:
+    """EgoX Text through the host's umT5 tokenizer class, against max_length=512, truncation, padding to 512.
+
+    The vocabulary is of single characters, umT5's being out of reach; the rules are what is compared.
+    """
+    import sentencepiece
+    from comfy.text_encoders.wan import WanT5Tokenizer
+
+    vocabulary = standins.tokenizer_model()
+    tokenizer = WanT5Tokenizer(tokenizer_data={"spiece_model": vocabulary})
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.numpy().tobytes())
+    clip = SimpleNamespace(tokenize=tokenizer.tokenize_with_weights, encode_from_tokens_scheduled=lambda tokens: tokens)
+    section = "a person (left) pours tea &amp; stirs it.\n"
+    for name, prompt in (("short", "[Exo view] tea (hot:1.5)\n[Ego view] hands"),
+                         ("long", f"[Exo view] {section * 8} [Ego view] {section * 8}")):
+        tokens, empty, _, _, note = nodes(pack, "text").EgoXText.execute(clip, prompt, "", "released").result
+        (row,), (empty_row,) = tokens["umt5xxl"], empty["umt5xxl"]
+        whole = pieces.encode(" ".join(html.unescape(html.unescape(prompt)).split()))
+        expected = [*whole[:511], 1] + [0] * (511 - len(whole[:511]))
+        yield Check(f"text, {name}: tokens", float(abs(len(row) - 512)), 0.0)
+        yield Check(f"text, {name}: ids, cut where the released ones are", worst_ids(row, expected), 0.0)
+        yield Check(f"text, {name}: emphasis", max(abs(weight - 1.0) for _, weight in row), 0.0)
+        yield Check(f"text, {name}: empty negative", worst_ids(empty_row, [1] + [0] * 511), 0.0)
+        yield Check(f"text, {name}: the note tells of a cut",
+                    float(("cut off, inside [Ego view]" in note) != (len(whole) > 511)), 0.0)
+
+
+def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:
+    """Largest difference of token ids; infinite where the lengths differ."""
+    if len(row) != len(expected):
+        return math.inf
+    return float(max(abs(token - other) for (token, _), other in zip(row, expected, strict=True)))
+
+
 def model_checks(pack: ModuleType) -> Iterator[Check]:
     """Everything that runs on the host's model."""
     with torch.inference_mode():
@@ -157,3 +206,5 @@ def model_checks(pack: ModuleType) -> Iterator[Check]:
         yield from lora_checks(pack, model)
         yield from denoise_checks(pack, model)
         yield from embedding_picture_checks()
+        yield from noise_checks(pack)
+        yield from text_checks(pack)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import comfy.latent_formats
-import comfy.sample
-import torch
 from torch import Tensor
 
 from ...egox_core.wan.vision import embedding_picture
+from .noise import first_noise
 
 if TYPE_CHECKING:
     from comfy.clip_vision import ClipVisionModel, Output
@@ -52,15 +51,14 @@ def released_embedding(
     exo_latent: Tensor,  # [B, 16, t, h, w_exo] raw
     ego_latent: Tensor,  # [B, 16, t, h, w_ego] raw; only its shape counts
     seed: int,
+    noise: str,  # of NOISES
 ) -> Output:
     """The embedding of the released inference: first frame of the decoded canvas [exo | noise].
 
-    The noise is the host's own for ``seed`` and the ego latent's shape, so that it is the noise that a sampler with
-    the same seed starts from.
+    The noise is that from which a sampler with the same ``seed`` and ``noise`` starts.
     """
-    noise = comfy.sample.prepare_noise(torch.zeros_like(ego_latent[:1], device="cpu"), seed)
     return encode_picture(clip_vision, embedding_picture(
-        "released", exo_latent=exo_latent, ego_noise=noise,
+        "released", exo_latent=exo_latent, ego_noise=first_noise(ego_latent, seed, noise),
         to_raw=comfy.latent_formats.Wan21().process_out, decode=lambda latent: vae.decode(latent)[:, 0],
     ))
 

@@ -36,6 +36,13 @@ def test_embedding_picture_and_noise(pack):
     assert all(check.passed for check in fidelity.embedding_picture_checks())
 
 
+@pytest.mark.parametrize("group, count", [("noise_checks", 4), ("text_checks", 10)])
+def test_noise_and_text_of_the_released_run(pack, group, count):
+    checks = list(getattr(fidelity, group)(pack))
+    assert len(checks) == count and len({check.name for check in checks}) == count
+    assert not [check for check in checks if not check.passed]
+
+
 def test_the_bounds_tell_the_modes_apart(pack, model):
     tensors = golden("tiny_transformer")
     bound = 1e-4 * float(tensors["out.no_gga"].std())
@@ -52,4 +59,4 @@ def test_the_command_says_so_in_json(host_root, repo_root):
                          text=True, env={**os.environ, "EGOX_HOST_DIR": str(host_root)})
     assert run.returncode == 0, run.stdout + run.stderr
     result = json.loads(run.stdout[run.stdout.index("{"):])
-    assert result["passed"] and len(result["checks"]) >= 33
+    assert result["passed"] and len(result["checks"]) >= 47

@@ -48,7 +48,7 @@ def test_sampler_custom_advanced_with_cfg_guider(rig, name: str) -> None:
 
     def run(model):
         if name == "released":
-            sampler, sigmas = rig.nodes("sampling").EgoXReleasedSampling.execute(3, 3.0).result
+            sampler, sigmas, _ = rig.nodes("sampling").EgoXReleasedSampling.execute(3, 3.0).result
         else:
             sampler = comfy.samplers.sampler_object(name)
             sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 3)
@@ -76,7 +76,7 @@ def test_sampler_node_equals_the_graph_with_ksampler(rig, name: str) -> None:
 
 
 def test_sampler_node_equals_the_graph_with_released_sampling(rig) -> None:
-    sampler, sigmas = rig.nodes("sampling").EgoXReleasedSampling.execute(4, 3.0).result
+    sampler, sigmas, _ = rig.nodes("sampling").EgoXReleasedSampling.execute(4, 3.0).result
     expected = custom_advanced(rig.patch(), sampler, sigmas, rig, seed=5, cfg=3.0)
     assert torch.equal(rig.wan_sample(sampler="released", steps=4), expected)
 
@@ -153,3 +153,80 @@ def test_time_left_reaches_the_node(pack, rig, monkeypatch) -> None:
     assert torch.equal(rig.ksample(patched), plain)
     assert [text.split(",")[0] for _, text in said] == ["step 1/3", "step 2/3", "step 3/3"]
     assert {node for node, _ in said} == {"7"}
+
+
+def released_noise_of(rig, seed: int = 5) -> torch.Tensor:
+    shape = rig.latent["samples"].shape
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, dtype=torch.bfloat16, generator=generator).float()
+
+
+@pytest.mark.parametrize("sampler", ["released", "euler", "uni_pc", "euler_ancestral"])
+def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sampler: str) -> None:
+    """And the node gives what the graph gives with the NOISE of EgoX Released Sampling."""
+    import comfy.samplers
+    from comfy_extras import nodes_custom_sampler as host
+
+    drawn: list[torch.Tensor] = []
+    outer = comfy.samplers.CFGGuider.sample
+
+    def keep(self, noise, *args, **kwargs):
+        drawn.append(noise.clone())
+        return outer(self, noise, *args, **kwargs)
+
+    monkeypatch.setattr(comfy.samplers.CFGGuider, "sample", keep)
+    ours = rig.wan_sample(sampler=sampler, noise="released")
+    assert len(drawn) == 1 and torch.equal(drawn[0], released_noise_of(rig))
+    assert not torch.equal(ours, rig.wan_sample(sampler=sampler)), "the host's noise is another"
+
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    with torch.inference_mode():
+        (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
+        solver, sigmas, noise = rig.nodes("sampling").EgoXReleasedSampling.execute(3, 3.0, noise_seed=5).result
+        if sampler != "released":
+            solver, sigmas = comfy.samplers.sampler_object(sampler), comfy.samplers.KSampler(
+                model, 3, model.load_device, sampler, "simple").sigmas
+        guider = host.CFGGuider.execute(model, rig.positive, rig.negative, 3.0)[0]
+        graph = host.SamplerCustomAdvanced.execute(noise, guider, solver, sigmas, rig.latent)[0]["samples"]
+    assert torch.equal(ours, graph)
+
+
+def test_one_path_of_the_host_or_of_the_pack_with_the_hosts_noise(rig, monkeypatch) -> None:
+    """With the authors' noise the host's samplers run without its KSampler: same schedule, same numbers."""
+    sampling = rig.nodes("sampling")
+    for steps in ({"steps": 4}, {"steps": 4, "start_step": 1, "end_step": 3, "leftover_noise": True}):
+        expected = rig.wan_sample(sampler="dpmpp_2m", **steps)
+        with monkeypatch.context() as patch:
+            patch.setattr(sampling, "noise_object", lambda seed, noise: sampling.Noise_RandomNoise(seed))
+            assert torch.equal(rig.wan_sample(sampler="dpmpp_2m", noise="released", **steps), expected)
+
+
+def test_the_picture_shows_the_authors_noise(wan21) -> None:
+    """As the sampler redoes it, and as EgoX Conditioning makes it for separate nodes."""
+    import comfy.latent_formats
+
+    canvas = wan21.canvas
+    raw = comfy.latent_formats.Wan21().process_out(released_noise_of(wan21)[:, :, :1])
+    with torch.inference_mode():
+        picture = wan21.vae.decode(torch.cat((canvas.exo_latent[:, :, :1], raw), dim=-1))[:, 0]
+        expected = canvas.clip_vision.encode_image(picture).penultimate_hidden_states
+        exo, prior = model_rig.clip_pictures(wan21.size)
+        plain = [[[text, {}]] for ((text, _),) in (wan21.positive, wan21.negative)]
+        made = wan21.nodes("conditioning").EgoXConditioning.execute(
+            *plain, wan21.vae, exo, prior, "auto", "released", 5, 0, noise="released",
+            clip_vision=canvas.clip_vision).result
+        ((_, redone),), _ = wan21.nodes("sampling").reembed(wan21.model, canvas, 5, "released", wan21.positive,
+                                                            wan21.negative)
+    assert made[3].noise == "released"
+    assert torch.equal(made[0][0][1]["clip_vision_output"].penultimate_hidden_states, expected)
+    assert torch.equal(redone["clip_vision_output"].penultimate_hidden_states, expected)
+
+
+def test_a_part_of_a_batch_gets_its_own_part_of_the_noise(pack) -> None:
+    import importlib
+
+    noise = importlib.import_module(f"{pack.__name__}.nodes.host.noise").ReleasedNoise(3)
+    whole = noise.generate_noise({"samples": torch.zeros(3, 16, 2, 4, 4)})
+    part = noise.generate_noise({"samples": torch.zeros(2, 16, 2, 4, 4), "batch_index": [0, 2]})
+    assert torch.equal(part, whole[[0, 2]])

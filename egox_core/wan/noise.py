@@ -1,0 +1,17 @@
+"""The noise that sampling starts from, as the released pipeline draws it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NOISES = ("host", "released")
+
+
+def released_noise(shape: tuple[int, ...], seed: int) -> Tensor:  # float32, of ``shape``
+    """Drawn on the CPU in bfloat16, then float32 (quirks 44). ``shape``: [B, 16, t, h, w_ego], the ego half alone.
+
+    bfloat16 takes other random bits than float32: no seed of the usual noise gives these numbers.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, dtype=torch.bfloat16, generator=generator, device="cpu").float()

@@ -1,0 +1,38 @@
+"""The host's noise or the authors', as a NOISE object of the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sample
+import torch
+from torch import Tensor
+
+from ...egox_core.wan.noise import NOISES, released_noise
+
+HOST, RELEASED = NOISES
+NOISE_TOOLTIP = (
+    "host: ComfyUI's noise. released: as the authors draw it (bfloat16, on the CPU); with the same seed it is another "
+    "noise, and the only way to theirs."
+)
+
+
+class ReleasedNoise:
+    """What SamplerCustomAdvanced takes as NOISE."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
+        """Float32 noise in the latent's shape; of a part of a batch, that part's."""
+        shape = tuple(input_latent["samples"].shape)
+        places = input_latent.get("batch_index")
+        if places is None:
+            return released_noise(shape, self.seed)
+        return released_noise((max(places) + 1, *shape[1:]), self.seed)[list(places)]
+
+
+def first_noise(latent: Tensor, seed: int, noise: str) -> Tensor:  # [B, ...] -> [1, ...]
+    """Of one clip, as a sampler with this seed and choice starts from it."""
+    one = torch.zeros_like(latent[:1], device="cpu")
+    return released_noise(tuple(one.shape), seed) if noise == RELEASED else comfy.sample.prepare_noise(one, seed)
