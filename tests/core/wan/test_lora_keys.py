@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from egox_core.wan.lora_keys import (
     rename_part,
     split_by_attention,
 )
+from egox_core.wan.weights import read_header
 
 
 def part_of(golden, prefix):
@@ -164,3 +166,36 @@ def test_the_tool_writes_what_the_stock_loader_takes(golden_lora, repo_root, tmp
     (tmp_path / "broken.safetensors").write_bytes(b"12345678")
     failed = convert(tmp_path / "broken.safetensors", target)
     assert failed.returncode == 1 and failed.stderr.startswith("error: weights file")
+
+
+RELEASED_PARTS = tuple(f"attn{which}.to_{matrix}" for which in (1, 2) for matrix in ("q", "k", "v", "out.0"))
+
+
+@pytest.mark.parametrize("rank", [128, 256])
+def test_the_released_files_form_at_full_size(tmp_path, rank):
+    """40 blocks of width 5120, rank of the defaults or of the script, no alpha: from the header alone, no weights read.
+
+    Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of ours makes both.
+    """
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for block in range(40):
+        for part in RELEASED_PARTS:
+            for half, shape in (("A", [rank, 5120]), ("B", [5120, rank])):
+                start, end = end, end + 2 * shape[0] * shape[1]
+                header[f"transformer.blocks.{block}.{part}.lora_{half}.weight"] = {
+                    "dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    file = tmp_path / "released.safetensors"
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(8 + len(text) + end)  # a hole where the numbers would be: takes no room on the disk
+
+    read = read_header(file, "LoRA")
+    metadata = read.pop("__metadata__")
+    lora = convert_lora({name: torch.empty(entry["shape"], device="meta") for name, entry in read.items()}, metadata)
+    assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (rank,), (1.0,))
+    matrices = [f"{attention}.{matrix}" for attention in ("self_attn", "cross_attn") for matrix in "qkvo"]
+    shapes = {f"blocks.{block}.{matrix}.weight": (5120, 5120) for block in range(40) for matrix in matrices}
+    assert check_lora_fits(lora, shapes) == ()
+    assert {name.split("diffusion_model.")[1].replace(f".lora_{half}", "") for half in "AB"
+            for name in lora.tensors if f".lora_{half}." in name} == set(shapes)
