@@ -75,7 +75,6 @@ def measure(pack: ModuleType, size: RigSize, runs: int = RUNS, warm_up: int = WA
 def extra_bytes(pack: ModuleType, guidance: Any, chunk_bytes: int | None = None) -> int:
     """Tensors of one guided self-attention at the worst moment, beyond a plain one's, and the directions themselves."""
     gga, geometry, device = core(pack, "gga.attention"), guidance.geometry, guidance.geometry.query_dirs.device
-    chunk_bytes = gga.CHUNK_BYTES if chunk_bytes is None else chunk_bytes
     q, k, v = torch.randn(3, 1, geometry.tokens, 128, device=device)
     with torch.inference_mode():
         plain = peak_tensor_bytes(lambda: gga.plain_attention(q, k, v, 2), device)

@@ -32,6 +32,9 @@ frame of the released size is 784 rows, 44 MB of bfloat16 bias); what is left of
 CHUNK_QUERIES = 784
 """Ego queries of a chunk at most: enough for every kernel, and the bias of a chunk then grows with the tokens, not with
 their square, on the way to the limit above."""
+UNGUIDED_BYTES = 192 * 2**20
+"""Working memory of a call without bias, for each sample of the batch: its queries and result. Hosts with a sparse or
+quantised kernel prepare all keys anew in each call, so the calls are few: two at 28,028 tokens of the 14B model."""
 
 
 def plain_attention(
@@ -55,7 +58,7 @@ def gga_attention(
     *,
     plain: PlainAttention = plain_attention,
     backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient | flex
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
 ) -> Tensor:  # [B, tokens, heads * d]
     """Self-attention of the whole canvas with the geometric bias on ego queries.
@@ -95,8 +98,10 @@ def gga_attention(
         return biased(*arguments).view(queries.shape)
 
     token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
-    ego_queries = min(CHUNK_QUERIES, (chunk_bytes - bias_rows.scratch_bytes) // (token_bytes + bias_rows.bytes_a_row))
-    halves = ((exo_half, slice(0, w_exo), _spans(t * h, chunk_bytes // (token_bytes * w_exo))),
+    guided_bytes = CHUNK_BYTES if chunk_bytes is None else chunk_bytes
+    plain_bytes = UNGUIDED_BYTES * q.shape[0] if chunk_bytes is None else chunk_bytes
+    ego_queries = min(CHUNK_QUERIES, (guided_bytes - bias_rows.scratch_bytes) // (token_bytes + bias_rows.bytes_a_row))
+    halves = ((exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
               (ego_half, slice(w_exo, None), _spans(t * h, ego_queries // w_ego)))
     if keep_graph:
         # Joined, not written into one tensor: the backward of each write would copy the whole gradient.
@@ -126,7 +131,7 @@ def check_tokens(
 
 
 def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions,
-                 plain: PlainAttention, backend: str, chunk_bytes: int, recompute: bool) -> Tensor:
+                 plain: PlainAttention, backend: str, chunk_bytes: int | None, recompute: bool) -> Tensor:
     first, end = options.head_range(heads)
     d = q.shape[-1] // heads
     inside = replace(options, first_head=0, end_head=None)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.errors import EgoXInputError
+from egox_core.gga import backends
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
@@ -99,6 +100,26 @@ def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g):
     assert torch.equal(gga_attention(q, k, v, HEADS, random_geometry(), options, plain=plain),
                        plain_attention(q, k, v, HEADS))
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_unguided_queries_go_to_the_host_in_at_most_two_calls(monkeypatch, batch):
+    """At 28,028 tokens of the 14B model, by shapes alone: meta tensors, and a biased kernel that computes nothing."""
+    t, h, w_exo, w_ego = 13, 28, 49, 28
+    geometry = tokens_from_latents(torch.empty(t, t, 2 * h, 2 * w_exo, 3, device="meta"),
+                                   torch.empty(t, 2 * h, 2 * w_ego, 3, device="meta"))
+    assert geometry.tokens == 28_028
+    monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda q, *rest: torch.empty_like(q))
+    q, k, v = (torch.empty(batch, geometry.tokens, 5120, dtype=torch.bfloat16, device="meta") for _ in range(3))
+    calls = []
+
+    def sparse(queries, keys, values, heads):
+        calls.append((queries.shape[1], keys.shape[1]))
+        return torch.empty_like(queries)
+
+    gga_attention(q, k, v, 40, geometry, GgaOptions(), plain=sparse)
+    assert len(calls) <= 2
+    assert sum(queries for queries, _ in calls) == t * h * w_exo and {keys for _, keys in calls} == {28_028}
 
 
 def test_head_range_leaves_other_heads_alone():
