@@ -78,6 +78,7 @@ def extra_bytes(pack: ModuleType, guidance: Any, chunk_bytes: int | None = None)
     q, k, v = torch.randn(3, 1, geometry.tokens, 128, device=device)
     with torch.inference_mode():
         plain = peak_tensor_bytes(lambda: gga.plain_attention(q, k, v, 2), device)
+        gga.gga_attention(q, k, v, 2, geometry, guidance.options)  # kernels are compared once, in memory of its own
         guided = peak_tensor_bytes(lambda: gga.gga_attention(q, k, v, 2, geometry, guidance.options,
                                                              chunk_bytes=chunk_bytes), device)
     return guided - plain + directions_bytes(geometry)

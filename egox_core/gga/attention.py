@@ -14,7 +14,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
@@ -82,7 +81,7 @@ def gga_attention(
     t, h, w_exo, w_ego = geometry.grid
     keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
-    biased = choose_backend(backend, q, k, v, heads, bias_rows)
+    biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph)
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
 
@@ -93,8 +92,6 @@ def gga_attention(
     def ego_half(rows: slice) -> Tensor:  # [B, rows, w_ego, heads * d]
         queries = q_rows[:, rows, w_exo:]
         arguments = (queries.flatten(1, 2), k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
-        if recompute and keep_graph:
-            return checkpoint(biased, *arguments, use_reentrant=False, preserve_rng_state=False).view(queries.shape)
         return biased(*arguments).view(queries.shape)
 
     token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result

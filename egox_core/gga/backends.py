@@ -5,8 +5,9 @@
 
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``flex`` is torch's FlexAttention: it computes
 the bias inside its own kernel, in float32, and never stores it; compiled on a GPU (half a minute at the first call),
-elsewhere uncompiled, which is for tests only. ``auto`` is ``sdpa`` on a CPU; on a GPU the candidates that run are timed
-once on the tensors at hand, and the fastest is kept for that shape.
+elsewhere uncompiled, which is for tests only. ``auto`` compares the device's candidates once with the plain twin on the
+tensors at hand, times those that agree, keeps the fastest for that shape, and takes the next where one fails later. A
+kernel that is named is run as it is: whoever names one measures it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
 from .bias import bias_from_cosine
@@ -96,7 +98,14 @@ GPU_CANDIDATES = ("cudnn", "efficient")
 """What ``auto`` times on a GPU. ``flex`` is by name only: compiling it would hold up every first run."""
 TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
-_fastest_of: dict[tuple, str] = {}
+AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
+FINE_AGREEMENT = 2e-3
+"""Of the output's largest value: what a kernel may differ from the twin. Rounding to the type allows it; float32 may be
+multiplied as TF32 where the host says so."""
+SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
+"""Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax in float32."""
+MATH_WORDS = "the mathematical form (slow: no kernel is left)"
+_usable_of: dict[tuple, list[str]] = {}
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
@@ -111,32 +120,114 @@ def choose_backend(
     v: Tensor,  # [B, N, heads * d]
     heads: int,
     bias_rows: BiasRows,
+    recompute: bool = False,  # for training: hold nothing for backward, run the kernel again there
 ) -> BiasedAttention:
-    """The kernel of this name, or with ``auto`` the fastest that runs here.
+    """The kernel of this name as it is; with ``auto`` the fastest that gives the twin's numbers, and what follows it.
 
     Raises:
         EgoXInputError: unknown name.
     """
     if name == "auto":
-        name = _fastest(q, k, v, heads, bias_rows) if q.is_cuda else "sdpa"
+        return Fallback(_usable(q, k, v, heads, bias_rows), recompute)
     if name not in BACKENDS:
         raise EgoXInputError("attention backend", got=repr(name),
                              expected=f"auto, reference or one of {', '.join(BACKENDS)}", fix="use auto")
-    return BACKENDS[name]
+    return _recomputed(BACKENDS[name]) if recompute else BACKENDS[name]
 
 
-def _fastest(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> str:
-    """Times the GPU candidates on some of the queries; remembered by device and shape."""
-    key = (torch.cuda.get_device_name(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
-    if key not in _fastest_of:
+class Fallback:
+    """Runs the first kernel of a list; one that raises leaves the list for good, and the next takes the same queries.
+
+    Once the list is empty, the mathematical form does the work. Memory that runs out is raised: no kernel's fault.
+    """
+
+    def __init__(self, names: list[str], recompute: bool) -> None:
+        self.names = names
+        # Inside, not around: backward ends a repeated forward by an exception, which is no failure of a kernel.
+        self.wrap = _recomputed if recompute else lambda kernel: kernel
+
+    def __call__(self, *args) -> Tensor:  # as any BiasedAttention
+        while self.names:
+            try:
+                return self.wrap(BACKENDS[self.names[0]])(*args)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
+                log.warning("EgoX: attention kernel %s failed (%s); %s from here on", self.names[0], error,
+                            self.names[1] if len(self.names) > 1 else MATH_WORDS)
+                del self.names[0]
+        return self.wrap(math_rows)(*args)
+
+
+def _recomputed(kernel: BiasedAttention) -> BiasedAttention:
+    return functools.partial(checkpoint, kernel, use_reentrant=False, preserve_rng_state=False)
+
+
+def math_rows(
+    q: Tensor,  # [B, n, heads * d]
+    k: Tensor,  # [B, N, heads * d]
+    v: Tensor,  # [B, N, heads * d]
+    heads: int,
+    bias_rows: BiasRows,
+    queries: slice,
+) -> Tensor:  # [B, n, heads * d]
+    """Biased attention written out, a few queries of one head at a time: the scores' bytes set how many."""
+    step = max(1, SCORE_BYTES // (SCORE_COPIES * 4 * q.shape[0] * k.shape[1]))
+    d = q.shape[-1] // heads
+    parts = []
+    for start in range(0, q.shape[1], step):
+        stop = min(start + step, q.shape[1])
+        bias = bias_rows(slice(queries.start + start, queries.start + stop))
+        parts.append(torch.cat([_softmax_attention(q[:, start:stop, head], k[..., head], v[..., head], bias)
+                                for head in (slice(i * d, (i + 1) * d) for i in range(heads))], dim=-1))
+    return torch.cat(parts, dim=1)
+
+
+def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:  # [B, n, d], [B, N, d], -, [n, N]
+    exact = torch.promote_types(q.dtype, torch.float32)
+    scores = (q.to(exact) * q.shape[-1] ** -0.5) @ k.to(exact).transpose(1, 2) + bias
+    return (scores.softmax(-1) @ v.to(exact)).to(q.dtype)
+
+
+def _usable(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> list[str]:
+    """Candidates that agree with the twin on some of the queries, fastest first; remembered by device and shape."""
+    device = q.device
+    where = torch.cuda.get_device_name(device) if q.is_cuda else device.type
+    key = (where, q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
+    if key not in _usable_of:
         queries = slice(0, min(TIMED_QUERIES, bias_rows.per_frame))
-        args = (q[:, : queries.stop].detach(), k.detach(), v.detach(), heads, bias_rows, queries)
-        times = {name: _seconds(BACKENDS[name], args, q.device) for name in backend_choices(q.device)}
-        times = {name: seconds for name, seconds in times.items() if seconds is not None}
-        _fastest_of[key] = min(times, key=times.get) if times else "sdpa"
-        log.info("EgoX: attention backend %s of %s", _fastest_of[key],
-                 {n: f"{s * 1e3:.2f} ms" for n, s in times.items()})
-    return _fastest_of[key]
+        with torch.no_grad():
+            args = (q[:, : queries.stop].detach(), k.detach(), v.detach(), heads, bias_rows, queries)
+            twin = _twin(*args)
+            names = [name for name in backend_choices(device) if _agrees(name, args, twin)]
+        if len(names) > 1:
+            times = {name: _seconds(BACKENDS[name], args, device) for name in names}
+            names = sorted((name for name in names if times[name] is not None), key=times.get)
+        log.info("EgoX: attention by %s", names[0] if names else MATH_WORDS)
+        _usable_of[key] = names
+    return _usable_of[key]
+
+
+def _twin(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
+    """The same queries in float32 with torch's own bias rows, which no fused kernel made."""
+    rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True, fused=False)
+    return math_rows(q, k, v, heads, rows, queries)
+
+
+def _agrees(name: str, args: tuple, twin: Tensor) -> bool:  # [B, n, heads * d]
+    """Whether a kernel runs on these tensors and gives the twin's numbers."""
+    try:
+        error = (BACKENDS[name](*args) - twin).abs().max()
+        # Written so that NaN does not agree.
+        agrees = bool(error <= AGREEMENT.get(twin.dtype, FINE_AGREEMENT) * twin.abs().max())
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
+        log.info("EgoX: attention kernel %s is not available here: %s", name, error)
+        return False
+    if not agrees:
+        log.warning("EgoX: attention kernel %s gives wrong numbers here and is not used", name)
+    return agrees
 
 
 def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float | None:
@@ -145,15 +236,20 @@ def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float |
     try:
         with torch.no_grad():
             for _ in range(1 + TIMED_RUNS):
-                torch.cuda.synchronize(device)
+                _wait(device)
                 start = time.perf_counter()
                 run(*args)
-                torch.cuda.synchronize(device)
+                _wait(device)
                 elapsed = time.perf_counter() - start
                 best = elapsed if best is None else min(best, elapsed)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
-        log.debug("EgoX: attention kernel refused: %s", error)
+    except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
+        log.info("EgoX: attention kernel refused: %s", error)
         return None
     return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

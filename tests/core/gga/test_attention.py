@@ -109,6 +109,7 @@ def test_unguided_queries_go_to_the_host_in_at_most_two_calls(monkeypatch, batch
     geometry = tokens_from_latents(torch.empty(t, t, 2 * h, 2 * w_exo, 3, device="meta"),
                                    torch.empty(t, 2 * h, 2 * w_ego, 3, device="meta"))
     assert geometry.tokens == 28_028
+    monkeypatch.setattr(backends, "_usable", lambda *args: ["sdpa"])
     monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda q, *rest: torch.empty_like(q))
     q, k, v = (torch.empty(batch, geometry.tokens, 5120, dtype=torch.bfloat16, device="meta") for _ in range(3))
     calls = []
@@ -120,6 +121,38 @@ def test_unguided_queries_go_to_the_host_in_at_most_two_calls(monkeypatch, batch
     gga_attention(q, k, v, 40, geometry, GgaOptions(), plain=sparse)
     assert len(calls) <= 2
     assert sum(queries for queries, _ in calls) == t * h * w_exo and {keys for _, keys in calls} == {28_028}
+
+
+def fake_kernel(kind: str, calls: list[slice]):
+    def run(q, k, v, heads, bias_rows, queries):
+        calls.append(queries)
+        if kind == "raises at once" or (kind == "raises on the last chunk" and queries.stop == T * 9):
+            raise NotImplementedError("as a compiler's error: no RuntimeError of torch")
+        out = backends.BACKENDS["sdpa"](q, k, v, heads, bias_rows, queries)
+        return out + 0.1 if kind == "wrong numbers" else out
+
+    return run
+
+
+@pytest.mark.parametrize("others", [(), ("sdpa",)])
+@pytest.mark.parametrize("kind", ["wrong numbers", "raises at once", "raises on the last chunk"])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, ATTENTION_ROUNDING), (torch.bfloat16, 2e-2)])
+def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, dtype, tolerance):
+    """Through the public function; without ``others`` only the mathematical form is left, in small pieces."""
+    calls: list[slice] = []
+    monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel(kind, calls))
+    monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", *others))
+    monkeypatch.setattr(backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"]))
+    monkeypatch.setattr(backends, "_usable_of", {})
+    monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
+    q, k, v = random_qkv(dtype=dtype)
+    geometry, options = random_geometry(holes=True), GgaOptions()
+    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    for _ in range(2):
+        ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1)
+        assert (ours - twin).abs().max() <= tolerance * twin.abs().max().clamp_min(1)
+    chunks = T * 3
+    assert len(calls) == (1 + chunks if kind == "raises on the last chunk" else 1)
 
 
 def test_head_range_leaves_other_heads_alone():
