@@ -20,6 +20,9 @@ from .calls import PatchCalls
 from .checks import SIGMA_RANGE
 
 OVERRIDE = "optimized_attention_override"
+PLACED_BYTES = 64 * 2**20
+"""Directions kept for context windows and further devices, beside the clip's own. The host's default windows over 241
+frames at the released size are four of 11 MiB; more are selected anew, which is a copy."""
 
 
 class GeometryGuidance:
@@ -57,14 +60,29 @@ class GeometryGuidance:
         return self.options.covers_block(block) and self._in_range(transformer_options)
 
     def _for_call(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
-        """The directions of these frames on this device (a model spread over GPUs calls on several); kept."""
+        """The directions of these frames on this device (a model spread over GPUs calls on several).
+
+        The ones used last are kept, up to PLACED_BYTES.
+        """
+        if frames is None and device == self.geometry.key_dirs.device:
+            return self.geometry
         key = (device, None if frames is None else tuple(frames))
-        if key not in self._placed:
+        placed = self._placed.pop(key, None)
+        if placed is None:
             # Kept from call to call, so it may not lie in memory that a compiling host takes back after the forward.
             with pause_malloc_graph():
                 geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
-                self._placed[key] = geometry.to(device)
-        return self._placed[key]
+                placed = geometry.to(device)
+        while self._placed and self.placed_bytes + geometry_bytes(placed) > PLACED_BYTES:
+            del self._placed[next(iter(self._placed))]  # a dict is in order of insertion: the one unused for longest
+        if geometry_bytes(placed) <= PLACED_BYTES:
+            self._placed[key] = placed
+        return placed
+
+    @property
+    def placed_bytes(self) -> int:
+        """Memory of the directions that are kept for windows and further devices."""
+        return sum(geometry_bytes(placed) for placed in self._placed.values())
 
     def _in_range(self, transformer_options: dict[str, Any]) -> bool:
         whole = self.options.start_percent == 0.0 and self.options.end_percent == 1.0
@@ -73,6 +91,11 @@ class GeometryGuidance:
             return True  # asking for the number would make a GPU wait, so the usual case doesn't ask
         highest, lowest = transformer_options[SIGMA_RANGE]
         return lowest <= float(sigmas.flatten()[0]) <= highest
+
+
+def geometry_bytes(geometry: GgaGeometry) -> int:
+    """Memory of the directions."""
+    return sum(x.numel() * x.element_size() for x in (geometry.query_dirs, geometry.key_dirs, geometry.key_trust))
 
 
 class AttentionOverride:
