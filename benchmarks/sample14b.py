@@ -48,7 +48,8 @@ def memory_account(pack: ModuleType) -> dict[str, int]:
     account["widest activation (feed-forward), bfloat16"] = tokens * SIZES["14b"]["ffn_dim"] * 2
     account["geometry, ours: tables"] = t * h * w_ego * 12 + t * tokens * 12 + tokens * 4
     attention = core(pack, "gga.attention")
-    account["geometry, ours: chunk"] = max(attention.CHUNK_BYTES, attention.UNGUIDED_BYTES)
+    account["geometry, ours: chunk"] = attention.CHUNK_BYTES
+    account["geometry, ours: unguided chunk"] = attention.UNGUIDED_BYTES
     account["geometry, released: cosine map"] = tokens**2 * 4
     account["geometry, released: bias of a block"] = tokens**2 * (4 + 2)
     return account
