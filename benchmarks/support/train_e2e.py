@@ -16,6 +16,7 @@ from torch import Tensor
 
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import ClipRecord
+from egox_core.file_names import META
 from egox_core.sizes import CHANNELS
 from egox_core.synthetic import SyntheticSpec, make_take, write_take
 from egox_core.video.reader import probe_video, read_frames
@@ -101,7 +102,7 @@ def write_takes(folder: Path, count: int) -> None:
     """``count`` calm, plainly coloured takes of 17 frames; those that are there stay."""
     for seed in range(count):
         target = folder / f"synthetic_{seed:03d}"
-        if (target / "meta.json").is_file():  # written last
+        if (target / META).is_file():  # written last
             continue
         spec = SyntheticSpec(seed=seed, frames=TAKE_FRAMES, exo_width=WIDTH, exo_height=HEIGHT, ego_size=HEIGHT,
                              texture="plain", clutter="calm", edge_samples=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, rescale
+from egox_core.file_names import TRUTH
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -58,7 +59,7 @@ class Room:
 
     @cached_property
     def truth(self) -> Tensor:  # [T, S, S, 3] float32 0...1
-        file = self.folder / "ego_ground_truth.mp4"
+        file = self.folder / TRUTH
         info = probe_video(file)
         return read_frames(file, info, select_frames(info, frame_count=FRAMES, target_fps=FPS)).float() / 255
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from egox_core.file_names import TRUTH
 from egox_core.prior.options import prior_preset
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.checkpoints import StopRequest
@@ -128,7 +129,7 @@ def demo(context: StageContext) -> bool:
         raise SetupError("The demo failed; its figure stays as it was.")
     from tools.setup.side_by_side import psnr, read_frames
 
-    truth = read_frames(layout.repo / "sample" / "calm_room" / "ego_ground_truth.mp4")
+    truth = read_frames(layout.repo / "sample" / "calm_room" / TRUTH)
     decibels = psnr(read_frames(layout.output / "egox_demo" / "ego.mp4"), truth)
     write_json(files.records / "demo.json", {"take": "sample/calm_room", "psnr": round(decibels, 2)})
     context.tell(f"PSNR {decibels:.2f} dB")

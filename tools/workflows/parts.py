@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from egox_core.file_names import EXO
+
 from .graph import Graph, Node
 from .layout import Block
 from .notes import HUB, KIJAI, WAN
 
-SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
-CALM_VIDEO = "sample/calm_room/exo.mp4"
+SAMPLE_VIDEO = f"sample/synthetic_room/{EXO}"
+CALM_VIDEO = f"sample/calm_room/{EXO}"
 UNET, VAE = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
 LORA = "egox_lora.safetensors"
