@@ -138,5 +138,9 @@ def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch: pyte
         yield
 
     monkeypatch.setattr(override, "pause_malloc_graph", pause)
-    assert torch.equal(rig.ksample(rig.patch()), rig.ksample(rig.patch()))
-    assert paused == [1, 1], "once a run: what is made is kept"
+    guidance = rig.patch().get_all_wrappers("diffusion_model")[0].guidance
+    device = guidance.geometry.key_dirs.device
+    assert guidance._for_call(device, None) is guidance.geometry and paused == [], "nothing is made for the whole clip"
+    window = guidance._for_call(device, [0])
+    assert guidance._for_call(device, [0]) is window
+    assert paused == [1], "once a window: what is made is kept"
