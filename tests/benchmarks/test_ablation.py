@@ -23,7 +23,7 @@ from tools.small_model.ablation_rows import (  # noqa: E402
     DISTURBANCES,
     POSE_DEG,
     POSE_M,
-    rows_of,  # noqa: E402
+    rows_of,
     with_depth_trust,
 )
 from tools.small_model.contract import FULL, SampleSettings  # noqa: E402
