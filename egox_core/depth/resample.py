@@ -39,8 +39,8 @@ class DepthWindow:
     size: tuple[int, int]  # (width, height) of the result
 
 
-def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, name: str) -> DepthWindow:
-    """Which part of a (width, height) depth map shows the frames handed on, and at which size.
+def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, what: str) -> DepthWindow:
+    """Which part of a (width, height) map shows the frames handed on, and at which size; ``what`` names it in errors.
 
     Raises:
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rule 1.
@@ -61,9 +61,9 @@ def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, nam
     offset = centre_crop_left(depth_size, frames.size)
     if offset is not None:
         return DepthWindow(left=offset, top=0, width=frames.size[0], height=height, size=frames.size)
-    raise EgoXInputError(f"depth {name}", got=f"{width}x{height} px, aspect {width / height:.4f}",
+    raise EgoXInputError(what, got=f"{width}x{height} px, aspect {width / height:.4f}",
                          expected=f"the aspect of the video ({source_width / source_height:.4f}, within 0.5 %), or its "
-                         "height and more width", fix="compute the depth from the video that is loaded")
+                         "height and more width", fix="make it from the video that is loaded")
 
 
 def window_camera(camera: CameraModel, window: DepthWindow) -> CameraModel:

@@ -68,7 +68,7 @@ def load_depth_file(
         for place, (depth, dynamic) in enumerate(source.read(ordered)):
             if window is None:
                 size = (depth.shape[1], depth.shape[0])
-                window = depth_window(size, frames, source.name)
+                window = depth_window(size, frames, f"depth {source.name}")
                 camera, note = depth_camera(meta, size) if known else (guessed_camera(*size), "")
                 shape = (len(ordered), window.size[::-1])
                 stores = FrameStore(*shape, np.float32), None if dynamic is None else FrameStore(*shape, np.bool_)

@@ -10,7 +10,7 @@ import io
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,31 +132,41 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
     return read
 
 
-def _pictures(name: str, files: dict[str, Callable[[], bytes]], png_scale_m: float) -> DepthFile:
-    """Numbered frame files of one kind, whatever holds them."""
+def numbered_files(what: str, files: Iterable[str], suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
+    """(suffix, names of the files in order): frames of one kind, numbered by the last number in their names.
+
+    Raises:
+        EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in it.
+    """
     by_kind: dict[str, dict[int, str]] = {}
     for file in files:
         suffix, numbers = Path(file).suffix.lower(), re.findall(r"\d+", Path(file).stem)
-        if suffix in PICTURE_SUFFIXES and numbers and not Path(file).name.startswith("."):
+        if suffix in suffixes and numbers and not Path(file).name.startswith("."):
             kind = by_kind.setdefault(suffix, {})
             if int(numbers[-1]) in kind:
-                raise EgoXInputError(f"depth {name}", got=f"{kind[int(numbers[-1])]!r} and {file!r} of one number",
+                raise EgoXInputError(what, got=f"{kind[int(numbers[-1])]!r} and {file!r} of one number",
                                      expected="one file a frame", fix="keep one take a folder")
             kind[int(numbers[-1])] = file
     if len(by_kind) != 1:
-        raise EgoXInputError(f"depth {name}", got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
-                             expected=f"numbered files of one kind of {PICTURE_SUFFIXES}",
-                             fix="put the depth frames alone into one folder or zip")
+        raise EgoXInputError(what, got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
+                             expected=f"numbered files of one kind of {suffixes}",
+                             fix="put the frames alone into one folder or zip")
     (suffix, numbered), = by_kind.items()
     first, last = min(numbered), max(numbered)
     gap = next((n for n in range(first, last + 1) if n not in numbered), None)
     if gap is not None:
-        raise EgoXInputError(f"depth {name}", got=f"no file for frame {gap} between {first} and {last}",
+        raise EgoXInputError(what, got=f"no file for frame {gap} between {first} and {last}",
                              expected="numbers without gaps", fix="add the missing frame, or renumber the files")
+    return suffix, [numbered[n] for n in range(first, last + 1)]
+
+
+def _pictures(name: str, files: dict[str, Callable[[], bytes]], png_scale_m: float) -> DepthFile:
+    """Numbered frame files of one kind, whatever holds them."""
+    suffix, numbered = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
 
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
-            file = numbered[first + index]
+            file = numbered[index]
             yield _decode(files[file](), suffix, file, png_scale_m), None
 
     return DepthFile(name=name, frame_count=len(numbered), read=read)

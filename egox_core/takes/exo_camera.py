@@ -92,7 +92,9 @@ def exo_camera_of_size(
     camera, _ = depth_camera(meta, (full_width, height))
     left = centre_crop_left((full_width, height), (width, height))
     camera = camera if left is None else crop(camera, left, 0, width, height)
-    return camera if frames is None else window_camera(camera, depth_window((width, height), frames, meta.name))
+    if frames is None:
+        return camera
+    return window_camera(camera, depth_window((width, height), frames, f"depth {meta.name}"))
 
 
 def exo_poses(

@@ -1,0 +1,182 @@
+"""What moves in an exo video, from a file beside it: a video, an array, or a folder of pictures.
+
+Found by name, ``<take>__<camera>`` in one folder for all takes: ``.mkv`` or ``.mp4`` (grey, best lossless), ``.npz``
+(``mask`` [T, H, W], bool or uint8), or a folder of that name with numbered PNG files. White (255, True) is what moves:
+the wearer, other people and animals, vehicles, balls, and whatever they hold. A file has exactly the frames of its
+video. Its picture is the video's, or that of the frames handed on, at any size of the same shape.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..depth.resample import depth_window, fit_mask
+from ..errors import EgoXInputError
+from ..frame_store import FrameStore
+from ..progress import Progress, no_progress
+from ..safe_files import open_zip, read_npy_header
+from ..sizes import same_aspect
+from ..types import FrameSelection
+from ..video.reader import decode_frames, probe_video
+from .depth_readers import numbered_files
+
+MASK_SUFFIXES = (".mkv", ".mp4", ".npz", "")  # the first that exists; the last: a folder of PNG files
+MASK_KEY = "mask"
+WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFile:
+    """A mask file of which only header and length were read."""
+
+    path: Path
+    frame_count: int
+    size: tuple[int, int]  # (width, height) px
+
+    @property
+    def what(self) -> str:
+        """Its name in messages."""
+        return f"mask {self.path.name}"
+
+
+def find_mask(root: Path, stem: str) -> MaskFile:
+    """The mask named ``stem`` in ``root``.
+
+    Raises:
+        EgoXInputError: none there, or one that can't be read.
+    """
+    path = next((p for suffix in MASK_SUFFIXES if (p := root / f"{stem}{suffix}").exists()), None)
+    if path is None:
+        raise EgoXInputError(f"mask of {stem}", got=f"nothing of that name in {root.name!r}",
+                             expected=f"{stem}.mkv, .mp4 or .npz, or a folder {stem} of PNG files",
+                             fix="run a segmentation on the video that `train_egox.py undistort` writes, or leave the "
+                                 "masks out")
+    if path.is_dir():
+        pictures = _pictures(path)
+        first = _picture(pictures[0], path.name)
+        return MaskFile(path=path, frame_count=len(pictures), size=(first.shape[1], first.shape[0]))
+    if path.suffix == ".npz":
+        with open_zip(path, "mask file") as archive:
+            shape, _ = _array_header(archive, path)
+        return MaskFile(path=path, frame_count=shape[0], size=(shape[2], shape[1]))
+    info = probe_video(path)
+    return MaskFile(path=path, frame_count=info.frame_count, size=(info.width, info.height))
+
+
+def check_mask(
+    mask: MaskFile,
+    frame_count: int,  # of the exo video
+    frames: FrameSelection,  # as the mask will be read
+    *,
+    redrawn: bool = False,  # the exo picture is another camera's than the video's
+) -> None:
+    """Refuse a mask of another video, before anything is decoded.
+
+    Raises:
+        EgoXInputError: another number of frames, another shape.
+    """
+    if mask.frame_count != frame_count:
+        raise EgoXInputError(mask.what, got=f"{mask.frame_count} frames", expected=f"{frame_count}, as the exo video",
+                             fix="segment the whole video, without dropping frames")
+    depth_window(mask.size, frames, mask.what)
+    if redrawn and not same_aspect(mask.size, frames.size):  # the rule for wider maps is for videos as filmed
+        raise EgoXInputError(mask.what, got=f"{mask.size[0]}x{mask.size[1]} px",
+                             expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
+                             fix="segment the video that `train_egox.py undistort` writes, not the one as filmed")
+
+
+def read_mask(
+    mask: MaskFile,
+    frames: FrameSelection,  # the frames in use
+    progress: Progress = no_progress,
+) -> Tensor:  # [T, H, W] bool
+    """What moves in the frames in use, by their source index, cropped and scaled as they are.
+
+    Raises:
+        EgoXInputError: another shape, too few frames, damaged, a PNG that is a map of labels.
+    """
+    window = depth_window(mask.size, frames, mask.what)
+    unique, places = torch.unique(frames.source_indices, return_inverse=True)  # uneven time stamps may repeat one
+    indices = unique.tolist()
+    if indices[-1] >= mask.frame_count:
+        raise EgoXInputError(mask.what, got=f"{mask.frame_count} frames", expected=f"at least {indices[-1] + 1}",
+                             fix="segment the whole video")
+    width, height = window.size
+    store = FrameStore(len(indices), (height, width), np.bool_)
+    for place, picture in enumerate(_frames(mask, indices)):
+        if picture.shape != mask.size[::-1]:
+            raise EgoXInputError(mask.what, got=f"frame {indices[place]} of shape {picture.shape}",
+                                 expected=f"{mask.size[::-1]} as the first", fix="store all frames at one size")
+        store.append(fit_mask(picture, window))
+        progress(place + 1, len(indices), "reading masks")
+    return store.tensor() if len(indices) == len(places) else store.tensor()[places]
+
+
+def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W] bool each
+    if mask.path.is_dir():
+        pictures = _pictures(mask.path)
+        yield from (_picture(pictures[index], mask.path.name) >= WHITE for index in indices)
+    elif mask.path.suffix == ".npz":
+        yield from _array_frames(mask.path, indices)
+    else:
+        for _, picture in decode_frames(mask.path, probe_video(mask.path), indices):
+            yield picture.max(-1) >= WHITE
+
+
+def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    what = f"mask {path.name}"
+    if f"{MASK_KEY}.npy" not in archive.namelist():
+        raise EgoXInputError(what, got=f"arrays {sorted(archive.namelist())}", expected=f"one named {MASK_KEY}",
+                             fix=f"save it with numpy.savez_compressed(path, {MASK_KEY}=…)")
+    with archive.open(f"{MASK_KEY}.npy") as stream:
+        shape, dtype = read_npy_header(stream, what)
+    if len(shape) != 3 or min(shape) < 1 or dtype.itemsize != 1 or dtype.kind not in "bu":
+        raise EgoXInputError(what, got=f"{dtype} of shape {shape}", expected="bool or uint8 of shape (T, H, W)",
+                             fix="save one mask a frame; what moves is not zero")
+    return shape, dtype
+
+
+def _array_frames(path: Path, indices: list[int]) -> Iterator[np.ndarray]:
+    with open_zip(path, "mask file") as archive:
+        shape, dtype = _array_header(archive, path)
+        size = shape[1] * shape[2]
+        try:
+            with archive.open(f"{MASK_KEY}.npy") as stream:
+                read_npy_header(stream, f"mask {path.name}")
+                begin = stream.tell()
+                for index in indices:
+                    stream.seek(begin + index * size)
+                    content = stream.read(size)
+                    if len(content) < size:
+                        raise EOFError(f"frame {index} is cut off")
+                    yield np.frombuffer(content, dtype).reshape(shape[1:]) != 0
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise EgoXInputError(f"mask {path.name}", got=f"a damaged array ({error})", expected="an intact file",
+                                 fix="copy or write it again") from error
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """PNG files in the order of their numbers."""
+    _, files = numbered_files(f"mask {folder.name}", [p.name for p in sorted(folder.iterdir()) if p.is_file()],
+                              (".png",))
+    return [folder / name for name in files]
+
+
+def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] uint8
+    picture = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise EgoXInputError(f"mask {name}", got=f"{file.name!r}, which is no PNG", expected="grey PNG files",
+                             fix="write it again")
+    brightest = int(picture.max())
+    if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
+        raise EgoXInputError(f"mask {name}", got=f"{file.name!r} with values up to {brightest}",
+                             expected="0 and 255", fix="multiply it; a map of labels needs the labels that move as 255")
+    return picture
