@@ -5,9 +5,9 @@
 
 Parts: LoRAs trained from the same base with the same steps, without geometry-guided attention, without ego prior (its
 condition latent is a grey video's), without clean latent (exo noised alike). Attention: λ_g, modes and rays at
-inference. Strength of the LoRA. Robustness: noise in the depth, depth missing, poses off, a wrong λ_g; with and without
-the trust mask. Each row stands beside the full model on the same takes: 10 steps, no CFG, 95 % bootstrap intervals over
-takes. A row that is done is kept in ``--work``; a bench that was stopped goes on, within a row by clips.
+inference. Strength of the LoRA. Robustness: depth off as a network's is, depth missing, poses off, a wrong λ_g; with
+and without the trust mask. Each row stands beside the full model on the same takes: 10 steps, no CFG, 95 % bootstrap
+intervals over takes. A row that is done is kept in ``--work``; a bench that was stopped goes on, within a row by clips.
 
 With the sampler's own takes and LoRAs (``--sampler``) no files need naming.
 """

@@ -14,13 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.depth.edges import depth_edge
 from egox_core.depth.trust import with_trust
+from egox_core.synthetic import DepthErrors, with_errors
 from egox_core.trajectory.poses import compose
 from tools.small_model.contract import FULL, SampleSettings
 from tools.small_model.held_out import HeldOutClip, with_prior
 
-OUTLINE_STEP, STRAY_SHARE = 0.05, 0.3
+DEPTH_ERRORS: Mapping[str, DepthErrors] = {
+    "depth error 3 %, bleeding, flicker": DepthErrors(low_frequency=0.03, bleed_px=1.0, flicker=0.01),
+    "depth error 6 %, bleeding, flicker": DepthErrors(low_frequency=0.06, bleed_px=2.0, flicker=0.02),
+}
+"""The lower and the upper end of what networks are off by; at 80 px less than a pixel of bleeding would be none."""
 PATCH_SHARE, PATCHES = 0.5, 8
 """Missing depth: half the picture, in patches of an eighth of its height."""
 POSE_DEG, POSE_M = 5.0, 0.1
@@ -30,25 +34,13 @@ GROUPS = ("parts", "attention", "strength", "robustness")
 WRONG_LAMBDA = 10.0
 
 
-def depth_noise(share: float) -> Disturb:
-    """Normal noise of this share of the depth in every pixel and frame, and stray depths at outlines, as depth models
-    leave them (30 % of the pixels there lie anywhere between the two sides)."""
+def wrong_depth(errors: DepthErrors) -> Disturb:
+    """Depth as a network would give it."""
 
     def disturb(clip: HeldOutClip) -> HeldOutClip:
-        draw = _generator(clip, "depth noise")
-        maps = [_noisy(depth, share, draw) for depth in clip.depth.depth_m]
-        return with_prior(replace(clip, depth=replace(clip.depth, depth_m=torch.stack(maps))))
+        return with_prior(replace(clip, depth=with_errors(clip.depth, errors, _seed(clip, "depth errors"))))
 
     return disturb
-
-
-def _noisy(depth: Tensor, share: float, draw: torch.Generator) -> Tensor:
-    wide = depth.nan_to_num(0)[None, None]
-    near, far = (s * torch.nn.functional.max_pool2d(s * wide, 3, 1, 1)[0, 0] for s in (-1, 1))
-    stray = (depth_edge(depth) > OUTLINE_STEP) & (torch.rand(depth.shape, generator=draw) < STRAY_SHARE)
-    between = near + (far - near) * torch.rand(depth.shape, generator=draw)
-    noisy = depth * (1 + share * torch.randn(depth.shape, generator=draw)).clamp_min(0.1)
-    return torch.where(stray & (between > 0), between, noisy)
 
 
 def missing_patches(clip: HeldOutClip) -> HeldOutClip:
@@ -93,15 +85,18 @@ def with_depth_trust(clip: HeldOutClip) -> HeldOutClip:
 
 DISTURBANCES: Mapping[str, Disturb] = {
     "": lambda clip: clip,
-    "depth noise 2 %": depth_noise(0.02), "depth noise 10 %": depth_noise(0.10),
+    **{name: wrong_depth(errors) for name, errors in DEPTH_ERRORS.items()},
     "half the depth missing": missing_patches, "no depth": no_depth,
     "pose 5 degrees off": pose_error(degrees=POSE_DEG), "pose 10 cm off": pose_error(metres=POSE_M),
 }
 
 
 def _generator(clip: HeldOutClip, purpose: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{clip.name}:{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.Generator().manual_seed(_seed(clip, purpose))
+
+
+def _seed(clip: HeldOutClip, purpose: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{clip.name}:{purpose}".encode()).digest()[:7], "big")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +106,7 @@ class Row:
     name: str
     group: str
     settings: SampleSettings
-    disturbance: str = ""  # of _disturbances.DISTURBANCES
+    disturbance: str = ""  # of DISTURBANCES
     against: str = FULL
 
 
