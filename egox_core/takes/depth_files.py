@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..depth.resample import depth_window, fit_depth, fit_mask, window_camera
+from ..depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from ..depth.sources import guessed_camera
 from ..depth.valid import check_valid_shares, mark_invalid
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import DepthKind, DepthVideo, FrameSelection, TakeMeta
-from .depth_readers import open_depth
+from .depth_readers import DepthFile, open_depth
 from .exo_camera import exo_poses
 from .meta import depth_camera
 
@@ -53,39 +53,64 @@ def load_depth_file(
         EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few valid pixels, no
             intrinsics.
     """
-    known = meta is not None and (meta.exo_camera is not None or not guess_camera)
     with open_depth(path, png_scale_m) as source:
-        wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
-        last = int(wanted.max()) if count is None or frames is not None else count - 1
-        if last >= source.frame_count:
-            raise EgoXInputError(f"depth {source.name}", got=f"{source.frame_count} frames",
-                                 expected=f"at least {last + 1}, the frames in use",
-                                 fix="use fewer frames or an earlier start, or compute depth for the whole video")
-        unique, places = torch.unique(wanted, return_inverse=True)  # uneven time stamps may use a frame twice
-        ordered = unique.tolist()
-        window = camera = stores = None
-        shares, note = [], ""
-        for place, (depth, dynamic) in enumerate(source.read(ordered)):
-            if window is None:
-                size = (depth.shape[1], depth.shape[0])
-                window = depth_window(size, frames, f"depth {source.name}")
-                camera, note = depth_camera(meta, size) if known else (guessed_camera(*size), "")
-                shape = (len(ordered), window.size[::-1])
-                stores = FrameStore(*shape, np.float32), None if dynamic is None else FrameStore(*shape, np.bool_)
-            elif depth.shape != size[::-1]:
-                raise EgoXInputError(f"depth {source.name}", got=f"frame {ordered[place]} of shape {depth.shape}",
-                                     expected=f"{size[::-1]} as the first", fix="store all frames at one size")
-            fitted = fit_depth(mark_invalid(torch.tensor(depth)).numpy(), window)
-            shares.append(float(np.isfinite(fitted).mean()))
-            stores[0].append(fitted)
-            if dynamic is not None:
-                stores[1].append(fit_mask(dynamic, window))
-            progress(place + 1, len(ordered), "reading depth")
+        return depth_of_frames(source, meta, frames, kind=kind, guess_camera=guess_camera, count=count,
+                               progress=progress)
+
+
+def check_depth(source: DepthFile, frames: FrameSelection) -> DepthWindow:
+    """The part of the depth maps that shows the frames in use, if the depth has these frames; no map is read.
+
+    Raises:
+        EgoXInputError: shorter than the frames in use, another aspect.
+    """
+    _check_length(source, int(frames.source_indices.max()))
+    return depth_window(source.size, frames, f"depth {source.name}")
+
+
+def depth_of_frames(
+    source: DepthFile,  # opened, so that the clips of a take share one pass over a packed file
+    meta: TakeMeta | None,
+    frames: FrameSelection | None = None,
+    *,
+    kind: DepthKind = "metric z",
+    guess_camera: bool = False,
+    count: int | None = None,
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, DepthFileReport]:
+    """What :func:`load_depth_file` does, of a file that is open."""
+    known = meta is not None and (meta.exo_camera is not None or not guess_camera)
+    wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
+    _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
+    window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
+    camera, note = depth_camera(meta, size) if known else (guessed_camera(*size), "")
+    unique, places = torch.unique(wanted, return_inverse=True)  # uneven time stamps may use a frame twice
+    ordered = unique.tolist()
+    shape, moving, shares = (len(ordered), window.size[::-1]), None, []
+    depths = FrameStore(*shape, np.float32)
+    for place, (depth, dynamic) in enumerate(source.read(ordered)):
+        if depth.shape != size[::-1]:
+            raise EgoXInputError(f"depth {source.name}", got=f"frame {ordered[place]} of shape {depth.shape}",
+                                 expected=f"{size[::-1]} as the first", fix="store all frames at one size")
+        fitted = fit_depth(mark_invalid(torch.tensor(depth)).numpy(), window)
+        shares.append(float(np.isfinite(fitted).mean()))
+        depths.append(fitted)
+        if dynamic is not None:
+            moving = moving or FrameStore(*shape, np.bool_)
+            moving.append(fit_mask(dynamic, window))
+        progress(place + 1, len(ordered), "reading depth")
     invalid = check_valid_shares(torch.tensor(shares), source.name)
     depth_m, dynamic = (None if store is None else store.tensor() if len(ordered) == len(wanted)
-                        else store.tensor()[places] for store in stores)
+                        else store.tensor()[places] for store in (depths, moving))
     video = DepthVideo(depth_m=depth_m, camera=window_camera(camera, window), kind=kind, dynamic=dynamic,
                        exo_w2c=exo_poses(meta, frames, wanted), source_indices=wanted.clone(),
                        times_s=None if frames is None else frames.times_s.double())
     return video, DepthFileReport(name=source.name, frame_count=len(ordered), invalid_share=invalid,
                                   notes=(note,) if note else ())
+
+
+def _check_length(source: DepthFile, last: int) -> None:
+    if last >= source.frame_count:
+        raise EgoXInputError(f"depth {source.name}", got=f"{source.frame_count} frames",
+                             expected=f"at least {last + 1}, the frames in use",
+                             fix="use fewer frames or an earlier start, or compute depth for the whole video")

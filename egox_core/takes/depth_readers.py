@@ -31,19 +31,24 @@ DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthFile:
-    """An opened depth source: its length, and frames read on demand."""
+    """An opened depth source: its length and size, and frames read on demand."""
 
     name: str
     frame_count: int
+    size: tuple[int, int]  # (width, height) px; of a folder, its first frame's
     read: Callable[[list[int]], DepthFrames]  # ascending indices -> (depth [H, W] float32, dynamic [H, W] bool or None)
 
 
 @contextmanager
-def open_depth(path: Path, png_scale_m: float = 0.001) -> Iterator[DepthFile]:
+def open_depth(path: Path, png_scale_m: float = 0.001, keep_bytes: int = 0) -> Iterator[DepthFile]:
     """Open a depth file or folder, by its suffix; usable within the ``with`` block.
+
+    Several reads one after the other, each from later frames on, unpack a packed file once. An uncompressed one
+    (``numpy.savez``) is entered anywhere.
 
     Args:
         png_scale_m: metres per unit of a 16-bit PNG (or whatever unit the depth kind has).
+        keep_bytes: what a read of a packed file unpacked stays in memory up to this size, for a next one that overlaps.
 
     Raises:
         EgoXInputError: nothing there, unknown kind, nothing in it, numbers missing, pickled or malformed.
@@ -58,7 +63,7 @@ def open_depth(path: Path, png_scale_m: float = 0.001) -> Iterator[DepthFile]:
     elif suffix in (".npz", ".zip"):
         with open_zip(path, "depth file") as archive:
             if suffix == ".npz":
-                yield _npz(path.name, archive)
+                yield _npz(path, archive, keep_bytes)
             else:
                 members = {m.filename: _member(archive, m) for m in archive.infolist() if not m.is_dir()}
                 yield _pictures(path.name, members, png_scale_m)
@@ -71,11 +76,12 @@ def _array(path: Path) -> DepthFile:
     array = load_npy(path, "depth file", memory_map=True)
     array = array[None] if array.ndim == 2 else array
     _check_shape(array.shape, array.dtype, path.name)
-    return DepthFile(name=path.name, frame_count=len(array),
+    return DepthFile(name=path.name, frame_count=len(array), size=array.shape[:0:-1],
                      read=lambda indices: ((np.asarray(array[i], np.float32), None) for i in indices))
 
 
-def _npz(name: str, archive: zipfile.ZipFile) -> DepthFile:
+def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
+    name = path.name
     members = {m.removesuffix(".npy"): m for m in archive.namelist() if m.endswith(".npy")}
     key = next((k for k in DEPTH_KEYS if k in members), next(iter(members)) if len(members) == 1 else None)
     if key is None:
@@ -92,31 +98,76 @@ def _npz(name: str, archive: zipfile.ZipFile) -> DepthFile:
             raise EgoXInputError(f"dynamic mask of {name}", got=f"{dynamic_dtype} of shape {dynamic_shape}",
                                  expected=f"bool of the depth's shape {shape}", fix="save it as bool, one a frame")
 
+    depths = _PackedFrames(path, archive, members[key], shape, keep_bytes)
+    masks = _PackedFrames(path, archive, members["dynamic"], shape, keep_bytes) if "dynamic" in members else None
+
     def read(indices: list[int]) -> DepthFrames:
-        masks = _stream(archive, members["dynamic"], shape, indices, name) if "dynamic" in members else None
-        for depth in _stream(archive, members[key], shape, indices, name):
-            yield depth.astype(np.float32), None if masks is None else next(masks).astype(bool)
+        moving = None if masks is None else masks.read(indices)
+        for depth in depths.read(indices):
+            yield depth.astype(np.float32), None if moving is None else next(moving).astype(bool)
 
-    return DepthFile(name=name, frame_count=shape[0], read=read)
+    return DepthFile(name=name, frame_count=shape[0], size=(shape[2], shape[1]), read=read)
 
 
-def _stream(archive: zipfile.ZipFile, member: str, shape: tuple[int, ...], indices: list[int],
-            name: str) -> Iterator[np.ndarray]:
-    """Frames of a packed array in order, unpacking no further than the last one wanted."""
-    wanted, last = set(indices), max(indices)
-    try:
-        with archive.open(member) as stream:
-            _, dtype = read_npy_header(stream, f"depth {name}")
-            size = int(np.prod(shape[1:])) * dtype.itemsize
-            for index in range(last + 1):
-                content = stream.read(size)
-                if len(content) < size:
-                    raise EOFError(f"frame {index} is cut off")
-                if index in wanted:
-                    yield np.frombuffer(content, dtype).reshape(shape[1:])
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise EgoXInputError(f"depth {name}", got=f"a damaged array ({error})", expected="an intact file",
-                             fix="copy or write it again") from error
+class _PackedFrames:
+    """Frames of an array in a zip. Deflate can't be entered in its middle: a read goes on where the last one ended."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, member: str, shape: tuple[int, ...],
+                 keep_bytes: int) -> None:
+        self._path, self._archive, self._member, self._shape = path, archive, member, shape
+        self._keep_bytes = keep_bytes
+        self._stream, self._next = None, 0  # the packed array, and the frame that comes next in it
+        self._kept: dict[int, np.ndarray] = {}
+
+    def read(self, indices: list[int]) -> Iterator[np.ndarray]:
+        """Frames at ascending ``indices``."""
+        try:
+            if self._archive.getinfo(self._member).compress_type == zipfile.ZIP_STORED:
+                array = self._mapped()
+                yield from (array[index] for index in indices)
+                return
+            wanted, kept, self._kept = set(indices), self._kept, {}
+            numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
+            keep = len(numbers) * self._frame_bytes() <= self._keep_bytes
+            for number in numbers:
+                frame = kept[number] if number in kept else self._unpack(number)
+                if keep:
+                    self._kept[number] = frame
+                if number in wanted:
+                    yield frame
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+            raise EgoXInputError(f"depth {self._path.name}", got=f"a damaged array ({error})",
+                                 expected="an intact file", fix="copy or write it again") from error
+
+    def _frame_bytes(self) -> int:
+        return int(np.prod(self._shape[1:])) * self._open().itemsize
+
+    def _open(self) -> np.dtype:
+        if self._stream is None:
+            self._stream, self._next = self._archive.open(self._member), 0
+            _, self._dtype = read_npy_header(self._stream, f"depth {self._path.name}")
+        return self._dtype
+
+    def _unpack(self, number: int) -> np.ndarray:
+        if number < self._next:
+            self._stream.close()
+            self._stream = None
+        dtype, size, content = self._open(), self._frame_bytes(), b""
+        while self._next <= number:
+            content = self._stream.read(size)
+            if len(content) < size:
+                raise EOFError(f"frame {self._next} is cut off")
+            self._next += 1
+        return np.frombuffer(content, dtype).reshape(self._shape[1:])
+
+    def _mapped(self) -> np.ndarray:
+        """An array that is stored as it is, in place."""
+        with self._path.open("rb") as file:
+            file.seek(self._archive.getinfo(self._member).header_offset)
+            local = file.read(30)  # fixed part of the entry's own header; it ends with the lengths of name and extras
+            file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), io.SEEK_CUR)
+            _, dtype = read_npy_header(file, f"depth {self._path.name}")
+            return np.memmap(file, dtype, "r", file.tell(), self._shape)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
@@ -169,7 +220,8 @@ def _pictures(name: str, files: dict[str, Callable[[], bytes]], png_scale_m: flo
             file = numbered[index]
             yield _decode(files[file](), suffix, file, png_scale_m), None
 
-    return DepthFile(name=name, frame_count=len(numbered), read=read)
+    shape = _decode(files[numbered[0]](), suffix, numbered[0], png_scale_m).shape
+    return DepthFile(name=name, frame_count=len(numbered), size=shape[::-1], read=read)
 
 
 def _decode(content: bytes, suffix: str, file: str, png_scale_m: float) -> np.ndarray:

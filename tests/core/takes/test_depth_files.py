@@ -293,6 +293,41 @@ def test_a_zip_frame_by_frame(tmp_path: Path) -> None:
     assert np.array_equal(first, depth_frames()[7].astype(np.float32)) and dynamic is None
 
 
+@pytest.mark.parametrize(("keep_bytes", "stride", "most"), [(0, 4, 1.1), (2**20, 2, 1.1), (0, 2, 5)])
+def test_clips_of_a_packed_take_cost_one_pass(tmp_path: Path, monkeypatch, keep_bytes, stride, most) -> None:
+    """Windows of four frames: one after the other, or overlapping with what was read kept, unpack each frame once."""
+    depth = np.random.default_rng(0).random((60, 40, 60)).astype(np.float32) + 1
+    np.savez_compressed(tmp_path / "depth.npz", depth_m=depth, dynamic=depth > 1.5)
+    unpacked, plain_read = [], zipfile.ZipExtFile.read
+
+    def read(self, size=-1):
+        content = plain_read(self, size)
+        unpacked.append(len(content))
+        return content
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", read)
+    with open_depth(tmp_path / "depth.npz", keep_bytes=keep_bytes) as source:
+        assert source.size == (60, 40)
+        for start in range(0, 57, stride):
+            indices = [start, start + 1, start + 3]
+            for index, (frame, dynamic) in zip(indices, source.read(indices), strict=True):
+                assert np.array_equal(frame, depth[index]) and np.array_equal(dynamic, depth[index] > 1.5)
+        total = sum(unpacked)
+        (back, _), = source.read([2])
+    whole = depth.nbytes + depth.size
+    assert 0.9 * whole < total < most * whole or most > 2 and total > most * whole
+    assert np.array_equal(back, depth[2])  # going back is allowed, and costs a new pass
+
+
+def test_an_uncompressed_take_is_entered_anywhere(tmp_path: Path, monkeypatch) -> None:
+    depth = depth_frames(40)
+    np.savez(tmp_path / "depth.npz", depth_m=depth, other=np.zeros(3))
+    with open_depth(tmp_path / "depth.npz") as source:
+        monkeypatch.setattr(zipfile.ZipExtFile, "read", None)  # nothing is unpacked any more
+        (frame, _), = source.read([33])
+    assert np.array_equal(frame, depth[33].astype(np.float32))
+
+
 def test_released_takes(shared_dir: Path) -> None:
     from egox_core.takes.meta import read_meta
 
