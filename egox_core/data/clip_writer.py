@@ -9,14 +9,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
@@ -29,11 +28,10 @@ from ..takes.metric_scale import with_scale
 from ..takes.take import load_take
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from ..video.reader import probe_video, read_frames
-from ..video.reproject import undistort, undistorted_camera
-from ..video.selection import VideoInfo, camera_of_frames
 from ..video.writer import write_video
 from .captions import caption_for
 from .clip_files import ClipWindow
+from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord
 from .object_masks import carry_objects, objects_of
@@ -114,13 +112,14 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
     options, take = job.options, job.take
     info = probe_video(job.view.video)
     fps = info.fps / job.window.step
-    frames, camera = _exo(job, info)
+    pictures = exo_pictures(job.view, info, take.layout, options)
+    frames, camera = pictures.read(job.window), pictures.camera
     write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
     ego_size = (options.ego_size, options.ego_size)
     ego = None
     if take.ego_video is not None:
-        truth = _selection(probe_video(take.ego_video), job.window, ego_size)
-        ego = read_frames(take.ego_video, probe_video(take.ego_video), truth)
+        ego_info = probe_video(take.ego_video)
+        ego = read_frames(take.ego_video, ego_info, frames_of(ego_info, job.window, ego_size))
         write_video(folder / TRUTH, ego, fps, quality=options.quality, threads=1)
     objects = objects_of(take.ego_video)
     if objects is not None:
@@ -130,7 +129,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
         from .captions import model_caption
 
         prompt, caption = model_caption(options.caption_model, frames, ego), "model"
-    depth_m, dynamic, depth_kind = _depth(job, info, camera, frames)
+    depth_m, dynamic, depth_kind = _depth(job, pictures, frames)
+    depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
     depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
     with write_whole(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
@@ -151,50 +151,9 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
         ground_truth=take.ego_video is not None, files=files)
 
 
-def _exo(job: ClipJob, info: VideoInfo) -> tuple[Tensor, CameraModel]:
-    """Exo frames [T, H, W, 3] at the asked size and their camera.
-
-    Ego-Exo4D's own pictures become a pinhole's; a take's depth belongs to its picture as it was filmed, so both stay.
-    """
-    size = job.options.exo_size
-    if LENSES[job.view.camera.lens].straight or job.take.layout != "egoexo4d":
-        selection = _selection(info, job.window, size)
-        camera = _camera_of_video(job.view, info)
-        return read_frames(job.view.video, info, selection), camera_of_frames(camera, selection)
-    native = read_frames(job.view.video, info, _selection(info, job.window, (info.width, info.height)))
-    source = _camera_of_video(job.view, info)
-    target = undistorted_camera(source, job.options.undistort, size)
-    # As wide as the lens allows would be 150 degrees here: little middle and much stretched rim.
-    focal = size[0] / 2 / math.tan(math.radians(job.options.exo_fov_deg) / 2)
-    if focal > target.fx:
-        target = replace(target, fx=focal, fy=focal)
-    frames, _ = undistort(native.float() / 255, source, target)
-    return (frames.clamp(0, 1) * 255).round().to(torch.uint8), target
-
-
-def _camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
-    """The calibrated camera at the video's own size (calibration at 3840x2160, video 796x448)."""
-    stored = view.camera.stored_size
-    if abs(stored[0] / stored[1] * info.height / info.width - 1) > 0.02:
-        raise EgoXInputError(f"exo camera {view.name}", got=f"video {info.width}x{info.height}, intrinsics of "
-                             f"{stored[0]}x{stored[1]}", expected="the same aspect", fix="give the camera's own video")
-    return view.camera if stored == (info.width, info.height) else rescale(view.camera, info.width, info.height)
-
-
-def _selection(info: VideoInfo, window: ClipWindow, size: tuple[int, int]) -> FrameSelection:
-    indices = window.indices
-    if int(indices[-1]) >= info.frame_count:
-        raise EgoXInputError(f"video {info.name}", got=f"{info.frame_count} frames",
-                             expected=f"at least {int(indices[-1]) + 1}", fix="the clip lies beyond its end")
-    times = torch.tensor(info.times_s, dtype=torch.float64)[indices]
-    return FrameSelection(source_indices=indices, times_s=times, source_fps=info.fps, fps=info.fps / window.step,
-                          source_size=(info.width, info.height), size=size, resize="crop")
-
-
-def _depth(job: ClipJob, info: VideoInfo, camera: CameraModel,
-           frames: Tensor) -> tuple[Tensor, Tensor | None, str]:
+def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor) -> tuple[Tensor, Tensor | None, str]:
     """(z depth [T, H, W] float32 in the written exo camera, dynamic mask, where it is from)."""
-    options = job.options
+    options, camera = job.options, pictures.camera
     if options.depth == "plane":
         depth = plane_depth(job.plane, camera, _pose(job, 0))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
@@ -202,15 +161,15 @@ def _depth(job: ClipJob, info: VideoInfo, camera: CameraModel,
         from .depth_model import metric_depth
 
         return metric_depth(options.depth_model, frames), None, "model"
-    selection = _selection(info, job.window, options.exo_size)
+    selection = pictures.selection(job.window)
     if job.view.depth is None:
         raise EgoXInputError(f"take {job.take.name}, camera {job.view.name}", got="no depth file",
                              expected="depth of the exo video", fix="give --depth-root, --depth-model or --depth plane")
     exact = camera if job.take.layout == "egoexo4d" else None
     if exact is not None:  # depth of the undistorted camera, so nothing is cropped any more
         selection = FrameSelection(source_indices=selection.source_indices, times_s=selection.times_s,
-                                   source_fps=info.fps, fps=selection.fps, source_size=options.exo_size,
-                                   size=options.exo_size, resize="crop")
+                                   source_fps=selection.source_fps, fps=selection.fps,
+                                   source_size=options.exo_size, size=options.exo_size, resize="crop")
     meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
                     camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
                     exact_exo_camera=exact or job.view.camera)

@@ -20,6 +20,7 @@ from ..video.reader import probe_video
 from .captions import read_captions
 from .clip_files import clip_windows, longest_known, middle_picture
 from .clip_writer import ClipJob, make_clip
+from .exo_pictures import turned_against
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
 from .manifest import ClipRecord, check_fractions, split_lists, write_manifest
 from .prepare_options import PrepareOptions
@@ -119,7 +120,7 @@ def prepare_take(job: TakeJob) -> TakeResult:
     skipped: list[tuple[str, str]] = []
     notes = list(take.notes)
     plane = ground_plane(take, options.eye_height_m) if options.depth == "plane" else None
-    views = _usable_views(take, skipped, notes)
+    views = _usable_views(take, options, skipped, notes)
     records, new = [], 0
     for rank, (coverage, view, available) in enumerate(_ranked(take, views, plane, options), start=1):
         if options.cameras and rank > options.cameras:
@@ -145,17 +146,22 @@ def prepare_take(job: TakeJob) -> TakeResult:
     return TakeResult(records=tuple(records), new=new, skipped=tuple(skipped), notes=tuple(notes))
 
 
-def _usable_views(take: RawTake, skipped: list[tuple[str, str]], notes: list[str]) -> list[tuple[ExoView, int]]:
+def _usable_views(take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]],
+                  notes: list[str]) -> list[tuple[ExoView, int]]:
     """Exo cameras whose video can be read, and how many frames all of a clip's sources have."""
     ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
     out = []
     for view in take.exos:
         try:
-            frames = probe_video(view.video).frame_count
+            info = probe_video(view.video)
         except EgoXInputError as error:
             skipped.append((f"{take.name}__{view.name}", str(error)))
             continue
-        counts = {"exo": frames, "poses": len(take.ego_w2c)} | ({} if ego_frames is None else {"ego": ego_frames})
+        if turned_against(info, options.exo_size):
+            notes.append(f"{view.name}: its picture of {info.width}x{info.height} is fitted whole into the clip's, "
+                         "with black bars")
+        counts = {"exo": info.frame_count, "poses": len(take.ego_w2c)}
+        counts |= {} if ego_frames is None else {"ego": ego_frames}
         if len(set(counts.values())) > 1:
             notes.append(f"{view.name}: lengths differ ({', '.join(f'{k} {v}' for k, v in counts.items())}), "
                          f"the first {min(counts.values())} frames are used")

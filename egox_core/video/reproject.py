@@ -75,18 +75,29 @@ def reproject(
     if tuple(frames.shape[1:3]) != (height, width):
         raise EgoXInputError("ego frames", got=f"{frames.shape[2]}x{frames.shape[1]} px",
                              expected=f"{width}x{height} px", fix="give the camera of these pictures")
-    rays, seen = pixel_rays(target, torch.float64)
-    uv, in_lens = project(source, rays)
-    # grid_sample's -1...1 spans pixel centres with align_corners=True, which is this package's pixel convention.
-    grid = uv / uv.new_tensor((max(width - 1, 1), max(height - 1, 1))) * 2 - 1
-    grid = grid.to(frames.device, torch.float32)[None]
-    known = (seen & in_lens).to(frames.device)[..., None]
+    sampled = _Sampling(source, target)
     out = []
     for i, frame in enumerate(frames):
-        drawn = grid_sample(frame.float().movedim(-1, 0)[None], grid, mode="bilinear", align_corners=True)[0]
-        out.append(torch.where(known, drawn.movedim(0, -1), 0.0))
+        out.append(sampled(frame))
         progress(i + 1, len(frames), "reproject")
     return torch.stack(out)
+
+
+class _Sampling:
+    """Where in ``source`` each pixel of ``target`` comes from, worked out once for many pictures."""
+
+    def __init__(self, source: CameraModel, target: CameraModel) -> None:
+        rays, seen = pixel_rays(target, torch.float64)
+        uv, in_lens = project(source, rays)
+        width, height = source.stored_size
+        # grid_sample's -1...1 spans pixel centres with align_corners=True, which is this package's pixel convention.
+        self._grid = (uv / uv.new_tensor((max(width - 1, 1), max(height - 1, 1))) * 2 - 1).float()[None]
+        self._known = (seen & in_lens)[..., None]
+
+    def __call__(self, frame: Tensor) -> Tensor:  # [H, W, C] -> [H', W', C] float32
+        self._grid, self._known = self._grid.to(frame.device), self._known.to(frame.device)
+        drawn = grid_sample(frame.float().movedim(-1, 0)[None], self._grid, mode="bilinear", align_corners=True)[0]
+        return torch.where(self._known, drawn.movedim(0, -1), 0.0)
 
 
 def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[int, int] | None = None) -> CameraModel:
@@ -121,6 +132,45 @@ def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[i
     return camera(high if keep == "inside" else low)
 
 
+class Undistortion:
+    """Redraws pictures of ``source`` as ``target`` would have seen them, one at a time: a large video needs not lie in
+    memory.
+    """
+
+    def __init__(self, source: CameraModel, target: CameraModel) -> None:
+        self.seen = seen_by(source, target)  # [H', W'] bool
+        self.source, self.target = source, target
+        shrink = source.fx / target.fx
+        self._small: tuple[int, int] | None = None
+        if shrink > SHRINK_FIRST:
+            self._small = tuple(max(1, round(side / shrink)) for side in source.stored_size)
+            source = rescale(source, *self._small)
+        # The outermost half pixel is seen too, but has no sample beyond it to interpolate with: repeat the rim.
+        width, height = source.stored_size
+        self._sampled = _Sampling(crop(source, -1, -1, width + 2, height + 2), target)
+
+    def __call__(
+        self,
+        frame: Tensor,  # [H, W, 3] uint8, or float 0...1
+    ) -> Tensor:  # [H', W', 3] float32 0...1, black where nothing was seen
+        """One picture.
+
+        Raises:
+            EgoXInputError: of another size than the source.
+        """
+        width, height = self.source.stored_size
+        if tuple(frame.shape[:2]) != (height, width):
+            raise EgoXInputError("exo frames", got=f"{frame.shape[1]}x{frame.shape[0]} px",
+                                 expected=f"{width}x{height} px",
+                                 fix="rescale the intrinsics to the frames that are given")
+        scale = 1 / 255 if frame.dtype == torch.uint8 else 1.0
+        if self._small is not None:
+            small = resize_picture((frame if scale != 1 else frame.float()).cpu().numpy(), *self._small)
+            frame = torch.from_numpy(small).to(frame.device)
+        padded = pad(frame.float().movedim(-1, 0)[None] * scale, (1, 1, 1, 1), mode="replicate")[0].movedim(0, -1)
+        return self._sampled(padded) * self.seen[..., None].to(frame.device)
+
+
 def undistort(
     frames: Tensor,  # [T, H, W, 3] float 0...1, of ``source``
     source: CameraModel,
@@ -132,19 +182,12 @@ def undistort(
     Raises:
         EgoXInputError: frames of another size than ``source``.
     """
-    width, height = source.stored_size
-    if tuple(frames.shape[1:3]) != (height, width):
-        raise EgoXInputError("exo frames", got=f"{frames.shape[2]}x{frames.shape[1]} px",
-                             expected=f"{width}x{height} px", fix="rescale the intrinsics to the frames that are given")
-    seen, shrink = seen_by(source, target), source.fx / target.fx
-    if shrink > SHRINK_FIRST:
-        width, height = max(1, round(width / shrink)), max(1, round(height / shrink))
-        frames = torch.stack([torch.from_numpy(resize_picture(f.float().cpu().numpy(), width, height)) for f in frames])
-        source = rescale(source, width, height)
-    # The outermost half pixel is seen too, but has no sample beyond it to interpolate with: repeat the rim.
-    frames = pad(frames.float().movedim(-1, 1), (1, 1, 1, 1), mode="replicate").movedim(1, -1)
-    source = crop(source, -1, -1, width + 2, height + 2)
-    return reproject(frames, source, target, progress) * seen[..., None].to(frames.device), seen
+    redrawn = Undistortion(source, target)
+    out = []
+    for i, frame in enumerate(frames):
+        out.append(redrawn(frame))
+        progress(i + 1, len(frames), "undistort")
+    return torch.stack(out), redrawn.seen
 
 
 def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool, pixels of ``target``
