@@ -33,6 +33,9 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=49, help="frames a clip, 4n+1")
     parser.add_argument("--stride", type=int, default=49, help="source frames from one clip's start to the next")
     parser.add_argument("--step", type=int, default=1, help="take every n-th source frame")
+    parser.add_argument("--task", type=float, nargs=2, metavar=("START", "END"),
+                        help="seconds of the video between which clips are taken, of one take or of those that "
+                        "takes.json doesn't time")
     parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
     parser.add_argument("--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all")
     parser.add_argument("--size", type=_size, default=REFERENCE_EXO_SIZE, help="exo size; ego is as high, and square")
@@ -57,6 +60,8 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=float, default=0.05, help="share of takes held out for validation")
     parser.add_argument("--test", type=float, default=0.05, help="share of takes held out for tests")
     parser.add_argument("--split-seed", type=int, default=0)
+    parser.add_argument("--splits", choices=("official", "rooms"), default="official",
+                        help="official: the dataset's own where it has one; rooms: by room or recording alone")
     add_engine_arguments(parser)
 
 
@@ -66,14 +71,17 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
 
     options = PrepareOptions(
         frames=args.frames, stride=args.stride, step=args.step, clips_per_camera=args.clips_per_camera,
+        task_s=tuple(args.task) if args.task else None,
         exo_size=args.size, ego_size=args.size[1], cameras=args.cameras, undistort=args.undistort,
         exo_fov_deg=args.exo_fov, depth=args.depth, depth_root=args.depth_root, depth_model=args.depth_model,
         caption_model=args.caption_model,
         eye_height_m=args.eye_height, prior=args.prior, scale=args.scale,
         exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else None, quality=args.quality)
     outcome = prepare(args.source, args.out, options, layout=args.layout, engine=args.engine,
-                      workers=args.workers, captions=args.captions, split_seed=args.split_seed,
+                      workers=args.workers, captions=args.captions, split_seed=args.split_seed, splits=args.splits,
                       fractions={"validation": args.validation, "test": args.test}, progress=progress)
+    for warning in outcome.warnings:
+        print(f"warning: {warning}")
     print(f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {args.out / REPORT}")
     return 0
 

@@ -91,6 +91,7 @@ def clip_windows(
     pose_known: Tensor,  # [T] bool
     available: int,  # frames that all videos of the take have
     *,
+    first: int = 0,  # frame at which the take's task begins
     frames: int,
     stride: int,  # source frames from one clip's start to the next
     step: int = 1,
@@ -98,12 +99,13 @@ def clip_windows(
 ) -> tuple[list[ClipWindow], list[int]]:
     """Windows of a take, and the starts that were skipped because a pose is lost inside.
 
-    Starts stay on the stride's grid whatever is lost, so that clips keep their names when a hole is mended.
+    Starts stay on the stride's grid, from ``first`` on, whatever is lost, so that clips keep their names when a hole is
+    mended.
     """
     length = min(available, len(pose_known))
     windows: list[ClipWindow] = []
     skipped: list[int] = []
-    for start in range(0, length - (frames - 1) * step, stride):
+    for start in range(first, length - (frames - 1) * step, stride):
         window = ClipWindow(start=start, frames=frames, step=step)
         if bool(pose_known[window.indices].all()):
             windows.append(window)

@@ -1,5 +1,6 @@
 """Ego-Exo4D's own folder layout, read as it is downloaded.
 
+    takes.json                                            task, room and best exo of each take, where it was downloaded
     annotations/ego_pose/<split>/camera_pose/<uid>.json   metadata.take_name, one entry a camera
     takes/<take>/frame_aligned_videos/[downscaled/448/]<camera>.mp4
     takes/<take>/trajectory/online_calibration.jsonl                 the wearer's own lens, where it was downloaded
@@ -28,7 +29,8 @@ from ..takes.exo_camera import ExoLens
 from ..trajectory.poses import validate_w2c
 from .aria import read_aria_calibration
 from .gopro_calibs import GoProCalibration, read_gopro_calibs
-from .raw_take import ExoView, RawTake
+from .raw_take import ExoView, RawTake, Split
+from .take_list import ListedTake, read_take_list, room_of_name
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
 EGO_PREFIX = "aria"
@@ -36,6 +38,10 @@ CALIBRATION = "trajectory/online_calibration.jsonl"
 EGO_STREAM = "_214-1"  # Aria's RGB camera
 MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
 EXO_CALIBRATION = "trajectory/gopro_calibs.csv"
+OFFICIAL_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
+"""Our splits by the folder that holds a take's annotation."""
+NO_TASK = ("when its task begins and ends isn't known (no takes.json entry, no --task): its first and last clips may "
+           "show the separator with its QR code")
 
 
 def is_egoexo4d(root: Path) -> bool:
@@ -55,7 +61,8 @@ def read_egoexo4d(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens 
         exo_lens: ``as given`` takes the annotation's K for a pinhole of the raw video, as the released priors do.
 
     Raises:
-        EgoXInputError: the folder hasn't this layout, or holds no camera-pose annotation at all.
+        EgoXInputError: the folder hasn't this layout, or holds no camera-pose annotation at all; a takes.json that is
+            no list of takes.
     """
     if not is_egoexo4d(root):
         raise EgoXInputError("Ego-Exo4D folder", got=f"{root.name!r} without takes/ and annotations/ego_pose/",
@@ -64,15 +71,18 @@ def read_egoexo4d(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens 
     if not files:
         raise EgoXInputError("Ego-Exo4D folder", got="no annotations/ego_pose/*/camera_pose/*.json",
                              expected="a camera-pose annotation a take", fix="download the ego_pose annotations")
+    listed = read_take_list(root)
     for file in files:
         try:
-            yield read_take(root, file, exo_lens)
+            yield read_take(root, file, exo_lens, listed)
         except EgoXInputError as error:
             skipped.append((file.stem, str(error)))
 
 
-def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw") -> RawTake:
-    """One take by its camera-pose annotation; ``exo_lens`` as in :func:`read_egoexo4d`.
+def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw",
+              listed: Mapping[str, ListedTake] | None = None) -> RawTake:
+    """One take by its camera-pose annotation; ``exo_lens`` as in :func:`read_egoexo4d`, ``listed`` by
+    :func:`.take_list.read_take_list`.
 
     Raises:
         EgoXInputError: no such take folder, no usable exo camera, no wearer's camera, not one usable pose.
@@ -99,7 +109,11 @@ def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw") -> RawTake
     if not videos:
         raise EgoXInputError(f"take {name}", got=f"no {ego_name}*.mp4 in {folder.name}",
                              expected="the wearer's video", fix="download the frame-aligned videos")
+    entry = (listed or {}).get(str(annotation["metadata"].get("take_uid", ""))) or (listed or {}).get(name)
     return RawTake(name=name, layout="egoexo4d", exos=exos, ego_video=videos[0], ego_w2c=w2c,
+                   task_s=entry.task_s if entry else None, best_exo=entry.best_exo if entry else "",
+                   room=(entry.room if entry else "") or room_of_name(name),
+                   split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
                    ego_camera=_ego_camera(root / "takes" / name, notes),
                    meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64), notes=tuple(notes))
 

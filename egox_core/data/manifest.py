@@ -1,8 +1,8 @@
 """The manifest, one checked JSON line a clip, and the split of its takes into train, validation and test.
 
-A take's split follows from its name alone, so no take leaks and a new take never moves an old one: each name is hashed
-to a number in [0, 1) and the numbers are cut at fixed places. Only where a set is so small that a split would stay
-empty, one take is put there.
+A take's split is the dataset's own, or follows from its room's name alone (the take's, where no room is known): no room
+leaks and a new take never moves an old one. Each name is hashed to a number in [0, 1) and the numbers are cut at fixed
+places. Only where a set is so small that a split would stay empty, the takes of one room are put there.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ def _check_files(file: Path, record: ClipRecord) -> None:
                                  fix="run prepare again: it makes what is missing")
 
 
-def split_of(take: str, fractions: Mapping[str, float], seed: int = 0) -> str:
-    """The split that a take belongs to."""
-    place = int.from_bytes(hashlib.sha256(f"{seed}:{take}".encode()).digest()[:8], "big") / 2**64
+def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
+    """The split that a room's takes belong to."""
+    place = int.from_bytes(hashlib.sha256(f"{seed}:{room}".encode()).digest()[:8], "big") / 2**64
     for name in ("test", "validation"):
         if place < fractions.get(name, 0.0):
             return name
@@ -125,19 +125,30 @@ def check_fractions(fractions: Mapping[str, float]) -> Mapping[str, float]:
     return fractions
 
 
-def split_lists(clips_of_take: Mapping[str, Iterable[str]], fractions: Mapping[str, float],
-                seed: int = 0) -> dict[str, list[str]]:
-    """Clip names of each split, sorted. None that was asked for is empty where there are takes enough: train first,
-    then validation, then test."""
-    takes: dict[str, list[str]] = {name: [] for name in SPLITS}
+def split_lists(clips_of_take: Mapping[str, Iterable[str]], fractions: Mapping[str, float], seed: int = 0, *,
+                rooms: Mapping[str, str] | None = None,
+                official: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Clip names of each split, sorted. None that was asked for is empty where there are rooms enough: train first,
+    then validation, then test.
+
+    Args:
+        rooms: room by take; a take without one is a room of its own.
+        official: split by take, where the dataset has one: it counts before the room's.
+    """
+    rooms, official = rooms or {}, official or {}
+    takes: dict[str, dict[str, list[str]]] = {name: {} for name in SPLITS}  # by split and room
     for take in sorted(clips_of_take):
-        takes[split_of(take, fractions, seed)].append(take)
+        room = rooms.get(take) or take
+        takes[official.get(take) or split_of(room, fractions, seed)].setdefault(room, []).append(take)
     asked = [name for name in SPLITS if name == "train" or fractions.get(name, 0.0) > 0]
     for number, name in enumerate(asked):
         if takes[name]:
             continue
-        # A full one gives a take, else one that is less needed.
-        giver = max(asked, key=lambda other: (len(takes[other]) > 1, len(takes[other]), asked.index(other)))
-        if len(takes[giver]) > 1 or (takes[giver] and asked.index(giver) > number):
-            takes[name].append(takes[giver].pop(0))
-    return {name: sorted(clip for take in own for clip in clips_of_take[take]) for name, own in takes.items()}
+        # A full one gives a room, else one that is less needed (also one that only the dataset asked for).
+        order = [*asked, *(other for other in SPLITS if other not in asked)]
+        giver = max(order, key=lambda other: (len(takes[other]) > 1, len(takes[other]), order.index(other)))
+        if len(takes[giver]) > 1 or (takes[giver] and order.index(giver) > number):
+            room = next(iter(takes[giver]))
+            takes[name][room] = takes[giver].pop(room)
+    return {name: sorted(clip for own in by_room.values() for take in own for clip in clips_of_take[take])
+            for name, by_room in takes.items()}

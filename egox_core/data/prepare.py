@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ..errors import EgoXInputError
 from ..file_names import EXO, PRIOR, TRUTH
@@ -17,9 +18,11 @@ from ..progress import Progress, no_progress
 from ..safe_files import write_json, write_whole
 from ..types import CameraTrajectory
 from ..video.reader import probe_video
+from ..video.selection import VideoInfo
 from .captions import read_captions
 from .clip_files import clip_windows, longest_known, middle_picture
 from .clip_writer import ClipJob, make_clip
+from .egoexo4d import NO_TASK
 from .exo_pictures import turned_against
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
 from .manifest import ClipRecord, check_fractions, split_lists, write_manifest
@@ -28,6 +31,7 @@ from .raw_take import ExoView, RawTake
 from .sources import list_takes
 
 MANIFEST, REPORT, SHEET = "manifest.jsonl", "report.json", "contact_sheet.png"
+SplitSource = Literal["official", "rooms"]
 SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
 
 
@@ -59,12 +63,17 @@ class PrepareOutcome:
     new: int  # this time; the others were there
     skipped: int
     manifest: Path
+    warnings: tuple[str, ...] = ()
 
 
 def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = "auto", engine: str = "local",
             workers: int = 1, captions: Path | None = None, fractions: Mapping[str, float] | None = None,
-            split_seed: int = 0, progress: Progress = no_progress) -> PrepareOutcome:
+            split_seed: int = 0, splits: SplitSource = "official", progress: Progress = no_progress) -> PrepareOutcome:
     """Prepares all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet, report.
+
+    Args:
+        splits: ``official`` keeps a take in the split that its dataset puts it in, ``rooms`` does not; takes without
+            one are split by room, by ``fractions``.
 
     Raises:
         EgoXInputError: no such source or nothing usable in it, bad options or captions. A bad take or clip never stops
@@ -78,6 +87,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
         raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
                              expected="at least one", fix="see the messages; check the folder's layout")
     _refuse_twins(takes)
+    takes = [_with_task(take, options, alone=len(takes) == 1) for take in takes]
     if options.caption_model is not None:
         from .captions import load_caption_model
 
@@ -106,8 +116,13 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     if not records:
         raise EgoXInputError("prepare", got=f"no clip from {len(takes)} takes; first reason: {skipped[0][1]}",
                              expected="at least one clip", fix="see the reasons; fewer frames fit shorter takes")
-    _finish(root, records, skipped, notes, new, time.monotonic() - started, options, fractions, split_seed)
-    return PrepareOutcome(clips=len(records), new=new, skipped=len(skipped), manifest=root / MANIFEST)
+    kept = [take for take in takes if any(record.take == take.name for record in records)]
+    lists = _split(kept, records, fractions, split_seed, splits, notes)
+    _finish(root, records, skipped, notes, new, time.monotonic() - started, options, lists)
+    untimed = [take.name for take in kept if NO_TASK in take.notes]
+    warnings = (f"{len(untimed)} of {len(kept)} takes, first {untimed[0]}: {NO_TASK}",) if untimed else ()
+    return PrepareOutcome(clips=len(records), new=new, skipped=len(skipped), manifest=root / MANIFEST,
+                          warnings=warnings)
 
 
 def prepare_take(job: TakeJob) -> TakeResult:
@@ -122,17 +137,17 @@ def prepare_take(job: TakeJob) -> TakeResult:
     plane = ground_plane(take, options.eye_height_m) if options.depth == "plane" else None
     views = _usable_views(take, options, skipped, notes)
     records, new = [], 0
-    for rank, (coverage, view, available) in enumerate(_ranked(take, views, plane, options), start=1):
+    for rank, (coverage, view, span) in enumerate(_ranked(take, views, plane, options), start=1):
         if options.cameras and rank > options.cameras:
             skipped.append((f"{take.name}__{view.name}", f"rank {rank}: only the best {options.cameras} cameras kept"))
             continue
-        windows, lost = clip_windows(view.known(take.pose_known), available, frames=options.frames,
+        windows, lost = clip_windows(view.known(take.pose_known), span.stop, first=span.start, frames=options.frames,
                                      stride=options.stride, step=options.step, limit=options.clips_per_camera)
         why = "a pose is lost in this clip" + ("" if view.frames is None else ", or its exo camera isn't calibrated")
         skipped += [(f"{take.name}__{view.name}__{start:06d}", why) for start in lost]
         if not windows:
             notes.append(f"{view.name}: no window of {options.frames} frames (longest run of known poses "
-                         f"{longest_known(take.pose_known)}, video {available})")
+                         f"{longest_known(take.pose_known)}, video {span.stop - span.start})")
         for window in windows:
             clip = ClipJob(take=take, view=view, window=window, rank=rank, predicted_coverage=coverage, plane=plane,
                            options=options)
@@ -147,8 +162,8 @@ def prepare_take(job: TakeJob) -> TakeResult:
 
 
 def _usable_views(take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]],
-                  notes: list[str]) -> list[tuple[ExoView, int]]:
-    """Exo cameras whose video can be read, and how many frames all of a clip's sources have."""
+                  notes: list[str]) -> list[tuple[ExoView, range]]:
+    """Exo cameras whose video can be read, and the frames that all of a clip's sources have within the task."""
     ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
     out = []
     for view in take.exos:
@@ -165,16 +180,36 @@ def _usable_views(take: RawTake, options: PrepareOptions, skipped: list[tuple[st
         if len(set(counts.values())) > 1:
             notes.append(f"{view.name}: lengths differ ({', '.join(f'{k} {v}' for k, v in counts.items())}), "
                          f"the first {min(counts.values())} frames are used")
-        out.append((view, min(counts.values())))
+        frames = range(min(counts.values()))
+        if take.task_s is not None:
+            frames = _frames_of_task(info, take.task_s, len(frames))
+            notes.append(f"{view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames {frames.start} to "
+                         f"{frames.stop - 1} of {min(counts.values())}")
+        out.append((view, frames))
     if not out:
         raise EgoXInputError(f"take {take.name}", got="no readable exo video", expected="at least one",
                              fix=f"first reason: {skipped[-1][1] if skipped else 'none given'}")
     return out
 
 
-def _ranked(take: RawTake, views: list[tuple[ExoView, int]], plane: GroundPlane | None,
-            options: PrepareOptions) -> list[tuple[float, ExoView, int]]:
-    """(predicted coverage, camera, frames), best first; equal ones by name."""
+def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
+    """The take with the task that was asked for: of the only take, or where the source doesn't say."""
+    if options.task_s is not None and (alone or take.task_s is None):
+        take = replace(take, task_s=options.task_s)
+    if take.task_s is None and take.layout == "egoexo4d":
+        take = replace(take, notes=(*take.notes, NO_TASK))
+    return take
+
+
+def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) -> range:
+    """The first ``count`` frames' part from start to end, in seconds of the video."""
+    inside = [i for i, t in enumerate(info.times_s[:count]) if task_s[0] - 1e-6 <= t <= task_s[1] + 1e-6]
+    return range(inside[0], inside[-1] + 1) if inside else range(count, count)
+
+
+def _ranked(take: RawTake, views: list[tuple[ExoView, range]], plane: GroundPlane | None,
+            options: PrepareOptions) -> list[tuple[float, ExoView, range]]:
+    """(predicted coverage, camera, frames): what annotators chose, then the best coverage first, equal ones by name."""
     if plane is not None:
         rated = [(plane_coverage(plane, take, take.exos.index(v)), v, n) for v, n in views]
     else:
@@ -186,7 +221,7 @@ def _ranked(take: RawTake, views: list[tuple[ExoView, int]], plane: GroundPlane 
         rated = [(coverages[v.name], v, n) for v, n in views]
     if options.depth_root is not None:
         rated = [(c, replace(v, depth=options.depth_root / f"{take.name}__{v.name}.npz"), n) for c, v, n in rated]
-    return sorted(rated, key=lambda item: (-round(item[0], 6), item[1].name))
+    return sorted(rated, key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name))
 
 
 def _refuse_twins(takes: list[RawTake]) -> None:
@@ -197,20 +232,30 @@ def _refuse_twins(takes: list[RawTake]) -> None:
                              fix="rename one: clips and splits go by the take's name")
 
 
+def _split(takes: list[RawTake], records: list[ClipRecord], fractions: Mapping[str, float], seed: int,
+           source: SplitSource, notes: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Clips by split; takes that lie elsewhere than their dataset has them are named in ``notes``."""
+    by_take = {take.name: [r.clip for r in records if r.take == take.name] for take in takes}
+    official = {take.name: take.split for take in takes if take.split and source == "official"}
+    lists = split_lists(by_take, fractions, seed, rooms={take.name: take.room for take in takes}, official=official)
+    for take, split in official.items():
+        actual = next(name for name, clips in lists.items() if by_take[take][0] in clips)
+        if actual != split:
+            notes.setdefault(take, []).append(f"in {actual}, which would be empty; its dataset has it in {split}")
+    return lists
+
+
 def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]], notes: dict[str, list[str]],
-            new: int, seconds: float, options: PrepareOptions, fractions: Mapping[str, float], seed: int) -> None:
+            new: int, seconds: float, options: PrepareOptions, lists: Mapping[str, list[str]]) -> None:
     write_manifest(root / MANIFEST, records)
-    by_take: dict[str, list[str]] = {}
-    for record in records:
-        by_take.setdefault(record.take, []).append(record.clip)
-    lists = split_lists(by_take, fractions, seed)
     for name, clips in lists.items():
         with write_whole(root / "splits" / f"{name}.txt") as temporary:
             temporary.write_text("".join(c + "\n" for c in clips), encoding="utf-8")
     _write_sheet(root, sorted(records, key=lambda r: r.clip))
     depths = sorted({r.depth for r in records})
     write_json(root / REPORT, {
-        "clips": len(records), "takes": len(by_take), "splits": {k: len(v) for k, v in lists.items()}, "depth": depths,
+        "clips": len(records), "takes": len({r.take for r in records}), "splits": {k: len(v) for k, v in lists.items()},
+        "depth": depths,
         "skipped": [{"what": what, "why": why} for what, why in sorted(skipped)], "notes": dict(sorted(notes.items())),
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
         "this_run": {"made": new, "kept": len(records) - new, "seconds": round(seconds, 1)},

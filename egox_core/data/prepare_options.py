@@ -26,6 +26,7 @@ class PrepareOptions:
     frames: int = 49
     stride: int = 49  # source frames from one clip's start to the next
     step: int = 1  # every n-th source frame
+    task_s: tuple[float, float] | None = None  # start and end of the task in the source video, seconds
     clips_per_camera: int = 0  # 0: all
     exo_size: tuple[int, int] = REFERENCE_EXO_SIZE  # (width, height) px
     ego_size: int = REFERENCE_SIZE
@@ -53,6 +54,9 @@ class PrepareOptions:
         for name in ("stride", "step"):
             if getattr(self, name) < 1:
                 raise EgoXInputError(name, got=getattr(self, name), expected="1 or more", fix="correct it")
+        if self.task_s is not None and not 0 <= self.task_s[0] < self.task_s[1]:
+            raise EgoXInputError("task", got=f"{self.task_s[0]:g} to {self.task_s[1]:g} s",
+                                 expected="a start from 0 on and a later end", fix="give both in seconds of the video")
         if not 20 <= self.exo_fov_deg <= 150:
             raise EgoXInputError("exo field of view", got=self.exo_fov_deg, expected="20 to 150 degrees",
                                  fix="110 keeps about the fisheye's own resolution in the middle")
@@ -81,7 +85,7 @@ class PrepareOptions:
     def content(self) -> dict[str, object]:
         """What changes a clip's contents; how many are made doesn't."""
         kept = asdict(self)
-        for key in ("stride", "clips_per_camera", "cameras", "depth_root"):
+        for key in ("stride", "task_s", "clips_per_camera", "cameras", "depth_root"):
             del kept[key]
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
         del kept["caption_model"]

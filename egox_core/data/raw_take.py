@@ -12,6 +12,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel
 
 SourceLayout = Literal["egoexo4d", "released", "take"]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,10 @@ class RawTake:
     meta_intrinsics: Tensor  # [3, 3] float64, K as the source states it
     prompt: str = ""
     pose_source: str = ""  # who made the ego poses, where the source says so
+    task_s: tuple[float, float] | None = None  # when the task begins and ends; None: not known, all frames count
+    room: str = ""  # the same for all takes of one place or recording, whose splits must not differ; "": its name
+    split: Split | None = None  # that the dataset itself puts the take in
+    best_exo: str = ""  # the exo camera that the dataset's annotators chose
     notes: tuple[str, ...] = ()  # what was odd about the source, for the report
 
     @property

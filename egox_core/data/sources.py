@@ -19,6 +19,7 @@ from ..types import TakeMeta
 from ..video.reader import probe_video
 from .egoexo4d import is_egoexo4d, read_egoexo4d
 from .raw_take import ExoView, RawTake
+from .take_list import room_of_name
 
 TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
 LAYOUTS = ("auto", "egoexo4d", "released", "take")
@@ -115,7 +116,7 @@ def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layo
     k = meta.ego_intrinsics if meta.ego_intrinsics is not None else torch.eye(3, dtype=torch.float64)
     return RawTake(
         name=name, layout=layout, ego_video=truth, ego_w2c=ego.double(), meta_intrinsics=k, prompt=meta.prompt,
-        pose_source=meta.pose_source,
+        pose_source=meta.pose_source, room=room_of_name(name, 3) if layout == "released" else "",
         ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
         notes=() if exo_lens == "as given" else (note,),
         exos=(ExoView(name="exo", video=video, camera=camera, depth=depth,
