@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
 
 class EgoXInputError(ValueError):
     """Bad input, found before any long work has started.
@@ -12,3 +15,32 @@ class EgoXInputError(ValueError):
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         super().__init__(f"{what}: got {got}; expected {expected}. Fix: {fix}")
+
+
+def check_choice(what: str, value: object, choices: Collection[str], fix: str = "choose one") -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        EgoXInputError: names them.
+    """
+    if value not in choices:
+        raise EgoXInputError(what, got=repr(value), expected=f"one of {', '.join(choices)}", fix=fix)
+
+
+@contextmanager
+def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> Iterator[None]:
+    """Import a package inside that not everybody has installed.
+
+    Args:
+        what: of the user's doing asks for it.
+        expected: the extra that brings it, or the package itself.
+        instead: another way, appended to the advice to install it.
+
+    Raises:
+        EgoXInputError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise EgoXInputError(what, got=f"{name} is not installed", expected=expected,
+                             fix=f"pip install {name}{instead}") from error

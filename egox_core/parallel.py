@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .errors import EgoXInputError
+from .errors import check_choice, needs_package
 from .progress import Progress, no_progress
 
 ENGINES = ("local", "ray")
@@ -35,8 +35,7 @@ def run_items(function: Callable[[Any], Any], items: Sequence[Any], *, engine: s
     Raises:
         EgoXInputError: unknown engine, Ray asked for and not installed.
     """
-    if engine not in ENGINES:
-        raise EgoXInputError("engine", got=repr(engine), expected=f"one of {', '.join(ENGINES)}", fix="choose one")
+    check_choice("engine", engine, ENGINES)
     if engine == "ray":
         yield from _run_ray(function, items, workers)
     elif workers <= 1:
@@ -99,11 +98,8 @@ def _run_pool(function, items, workers) -> Iterator[tuple[int, Any, str]]:
 
 
 def _run_ray(function, items, workers) -> Iterator[tuple[int, Any, str]]:
-    try:
+    with needs_package("ray", "engine ray", expected="the ray extra", instead=", or use --engine local"):
         import ray
-    except ImportError as error:
-        raise EgoXInputError("engine ray", got="ray is not installed", expected="the ray extra",
-                             fix="pip install ray, or use --engine local") from error
     started = not ray.is_initialized()
     if started:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)

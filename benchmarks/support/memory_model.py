@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from egox_core.errors import EgoXInputError
+from egox_core.errors import check_choice
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
@@ -96,10 +96,8 @@ def lora_weights(model: ModelSize, setting: TrainSetting) -> int:
     """Trained weights."""
     d, f, r = model.dim, model.ffn_dim, setting.rank
     a_block = {"attn1": 8 * d * r, "attn2": 8 * d * r, "attn2_image": 4 * d * r, "ffn": 2 * (d + f) * r}
-    unknown = [t for t in setting.targets if t not in a_block]
-    if unknown:
-        raise EgoXInputError("LoRA target", got=unknown[0], expected=f"one of {', '.join(a_block)}",
-                             fix="the memory model knows groups only")
+    for target in setting.targets:
+        check_choice("LoRA target", target, a_block, "the memory model knows groups only")
     return model.layers * sum(a_block[t] for t in setting.targets)
 
 
@@ -109,10 +107,8 @@ def estimate(model: ModelSize, setting: TrainSetting) -> MemoryEstimate:
     Raises:
         EgoXInputError: unknown options.
     """
-    for name, known in (("base", BYTES), ("optimizer", OPTIMIZER_BYTES)):
-        if getattr(setting, name) not in known:
-            raise EgoXInputError(name, got=getattr(setting, name), expected=f"one of {', '.join(known)}",
-                                 fix="choose one")
+    check_choice("base", setting.base, BYTES)
+    check_choice("optimizer", setting.optimizer, OPTIMIZER_BYTES)
     linear, other = block_weights(model), other_weights(model)
     per_weight = BYTES[setting.base] + SCALE_BYTES.get(setting.base, 0.0)
     wide = 2.0 if setting.base != "float32" else 4.0

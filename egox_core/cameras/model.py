@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from .lenses import LENSES
 
 Convention = Literal["half_pixel", "integer"]
@@ -41,9 +41,7 @@ class CameraModel:
     quarter_turns: int = 0  # stored = sensor turned clockwise this many times by 90 degrees
 
     def __post_init__(self) -> None:
-        if self.lens not in LENSES:
-            raise EgoXInputError("camera lens", got=repr(self.lens), expected=f"one of {sorted(LENSES)}",
-                                 fix="use one of the named lenses")
+        check_choice("camera lens", self.lens, LENSES, "use one of the named lenses")
         expected = LENSES[self.lens].distortion_count
         if len(self.distortion) not in (0, expected):
             raise EgoXInputError(f"distortion of a {self.lens} camera", got=f"{len(self.distortion)} numbers",
@@ -121,9 +119,8 @@ def rescale(camera: CameraModel, width: int, height: int, convention: Convention
     Raises:
         EgoXInputError: unknown convention, size under 1 px.
     """
-    if convention not in ("half_pixel", "integer"):
-        raise EgoXInputError("resize convention", got=repr(convention), expected="half_pixel or integer",
-                             fix="half_pixel is what resizing a picture does")
+    check_choice("resize convention", convention, ("half_pixel", "integer"),
+                 "half_pixel is what resizing a picture does")
     if camera.quarter_turns % 2:
         width, height = height, width
     sx, sy = width / camera.width, height / camera.height

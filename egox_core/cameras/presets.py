@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import EgoXInputError
+from ..errors import check_choice
 from ..sizes import REFERENCE_SIZE
 from .model import CameraModel, rescale
 
@@ -54,7 +54,6 @@ def preset_camera(name: str, size: int) -> CameraModel:
     Raises:
         EgoXInputError: no such preset.
     """
-    if name not in CAMERA_PRESETS:
-        raise EgoXInputError("camera preset", got=repr(name), expected=f"one of {sorted(CAMERA_PRESETS)}",
-                             fix="choose a named preset, or give focal length and centre yourself")
+    check_choice("camera preset", name, CAMERA_PRESETS,
+                 "choose a named preset, or give focal length and centre yourself")
     return rescale(CAMERA_PRESETS[name].camera, size, size)

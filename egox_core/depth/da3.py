@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, guessed_camera, median_camera
 
@@ -47,9 +47,8 @@ def da3_depth(
     Raises:
         EgoXInputError: no depth, a variant that the payload contradicts, a frame without valid pixels.
     """
-    if variant not in ("auto", "small or base", "mono", "metric"):
-        raise EgoXInputError("Depth Anything 3 variant", got=repr(variant),
-                             expected="auto, small or base, mono, or metric", fix="choose one of the four")
+    check_choice("Depth Anything 3 variant", variant, ("auto", "small or base", "mono", "metric"),
+                 "choose one of the four")
     depth = payload.get("depth")
     if not isinstance(depth, Tensor):
         raise EgoXInputError("Depth Anything 3 geometry", got=f"keys {sorted(payload)}", expected="'depth' [B, H, W]",
@@ -97,9 +96,8 @@ def metric_scale(camera: CameraModel, resolution: int = 504, method: ResizeMetho
         camera: pinhole or fisheye, in pixels of the full picture.
         resolution, method: as set in the host's node; its rule for the model's picture size is followed.
     """
-    if method not in ("upper_bound_resize", "lower_bound_resize"):
-        raise EgoXInputError("Depth Anything 3 resize method", got=repr(method),
-                             expected="upper_bound_resize or lower_bound_resize", fix="as in the inference node")
+    check_choice("Depth Anything 3 resize method", method, ("upper_bound_resize", "lower_bound_resize"),
+                 "as in the inference node")
     side = max if method == "upper_bound_resize" else min
     scale = resolution / side(camera.width, camera.height)
     seen_width, seen_height = _patches(camera.width * scale), _patches(camera.height * scale)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, median_camera
 
@@ -31,9 +31,7 @@ def moge_depth(
     Raises:
         EgoXInputError: a panorama, no depth, a frame without valid pixels, unknown ``metric``.
     """
-    if metric not in ("auto", "metric", "relative"):
-        raise EgoXInputError("MoGe scale", got=repr(metric), expected="auto, metric or relative",
-                             fix="choose one of the three")
+    check_choice("MoGe scale", metric, ("auto", "metric", "relative"), "choose one of the three")
     depth = payload.get("depth")
     if not isinstance(depth, Tensor):
         raise EgoXInputError("MoGe geometry", got=f"keys {sorted(payload)}", expected="'depth' [B, H, W]",

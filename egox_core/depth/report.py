@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 
 AlignMode = Literal["least squares", "robust"]
 
@@ -31,9 +31,7 @@ class AlignOptions:
     smooth_frames: int = 0  # metric depth alone: temporal median over so many frames each side; 0: as it is
 
     def __post_init__(self) -> None:
-        if self.mode not in ("least squares", "robust"):
-            raise EgoXInputError("alignment mode", got=repr(self.mode), expected="'least squares' or 'robust'",
-                                 fix="choose one of the two")
+        check_choice("alignment mode", self.mode, ("least squares", "robust"), "choose one of the two")
         ranges = (
             ("low_quantile", self.low_quantile, 0.0, 1.0), ("high_quantile", self.high_quantile, 0.0, 1.0),
             ("momentum", self.momentum, 0.0, 1.0), ("min_inverse_depth", self.min_inverse_depth, 1e-6, 10.0),

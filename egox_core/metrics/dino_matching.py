@@ -88,7 +88,5 @@ def match_by_looks(
     return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched, seen=masks.seen)
 
 
-@lru_cache(maxsize=1)
-def dino_of(folder: Path) -> DinoFeatures:
-    """The network of a folder, read once a process."""
-    return DinoFeatures(folder)
+dino_of = lru_cache(maxsize=1)(DinoFeatures)
+"""The network of a folder, read once a process."""

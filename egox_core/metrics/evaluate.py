@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.clip_files import middle_picture
 from ..data.manifest import SPLITS, ClipRecord, read_manifest
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..file_names import EXO, PRIOR, TRUTH
 from ..parallel import run_items
 from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
@@ -117,8 +117,7 @@ def _records(manifest: Path, split: str) -> list[ClipRecord]:
     records = sorted(read_manifest(manifest, check_files=False), key=lambda r: r.clip)
     if not split:
         return records
-    if split not in SPLITS:
-        raise EgoXInputError("split", got=repr(split), expected=f"one of {', '.join(SPLITS)}", fix="choose one")
+    check_choice("split", split, SPLITS)
     file = manifest.parent / "splits" / f"{split}.txt"
     clips = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
     records = [r for r in records if r.clip in clips]

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..wan.weights import read_header
+from ..wan.weights import load_network
 from .columns import FVD_WEIGHTS
 
 CLASSES = 400
@@ -36,13 +35,9 @@ class VideoFeatures:
         except ImportError as error:
             raise EgoXInputError("FVD", got=f"cd-fvd can't be imported ({error})", expected="cd-fvd",
                                  fix="pip install cd-fvd") from error
-        read_header(weights, "FVD weights")
-        self.prepare, self.model = preprocess_i3d, InceptionI3d(CLASSES, in_channels=3).eval()
-        try:
-            self.model.load_state_dict(load_file(weights))
-        except RuntimeError as error:
-            raise EgoXInputError("FVD weights", got=f"{weights.name!r} of another model", expected="cd-fvd's I3D",
-                                 fix=FVD_WEIGHTS) from error
+        self.prepare = preprocess_i3d
+        self.model = load_network(InceptionI3d(CLASSES, in_channels=3), weights, "FVD weights", expected="cd-fvd's I3D",
+                                  where=FVD_WEIGHTS)
 
     @torch.no_grad()
     def __call__(
@@ -82,7 +77,5 @@ def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
     return float(max(0.0, gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * root))
 
 
-@lru_cache(maxsize=1)
-def features_of(weights: Path) -> VideoFeatures:
-    """The network of a file, read once a process."""
-    return VideoFeatures(weights)
+features_of = lru_cache(maxsize=1)(VideoFeatures)
+"""The network of a file, read once a process."""

@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, needs_package
 
 PSNR_CAP_DB = 100.0
 """Equal frames have no finite PSNR; JSON and means need one. Only frames that differ by one step of 255 in up to three
@@ -27,11 +27,8 @@ def require_torchmetrics() -> ModuleType:
     Raises:
         EgoXInputError: not installed.
     """
-    try:
+    with needs_package("torchmetrics", "evaluation", expected="the evaluate extra"):
         import torchmetrics.functional.image as functional
-    except ImportError as error:
-        raise EgoXInputError("evaluation", got="torchmetrics is not installed", expected="the evaluate extra",
-                             fix="pip install torchmetrics") from error
     return functional
 
 

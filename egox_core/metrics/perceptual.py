@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, needs_package
 from ..wan.weights import open_model_folder, read_header
 from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
 from .image import check_pair
@@ -28,11 +28,8 @@ class Lpips:
     """
 
     def __init__(self, weights: Path) -> None:
-        try:
+        with needs_package("torchmetrics", "LPIPS", expected="the evaluate extra"):
             from torchmetrics.functional.image.lpips import _LPIPS
-        except ImportError as error:
-            raise EgoXInputError("LPIPS", got="torchmetrics is not installed", expected="the evaluate extra",
-                                 fix="pip install torchmetrics") from error
         read_header(weights, "LPIPS weights")
         # Most of the file is the classifier, which LPIPS has no use for.
         features = {k: v for k, v in load_file(weights).items() if k.startswith("features.")}
@@ -100,13 +97,5 @@ class ClipImage:
         return self.model((resized[..., top : top + size, left : left + size] - mean) / std).image_embeds
 
 
-@lru_cache(maxsize=1)
-def lpips_of(weights: Path) -> Lpips:
-    """The network of a file, read once a process."""
-    return Lpips(weights)
-
-
-@lru_cache(maxsize=1)
-def clip_of(folder: Path) -> ClipImage:
-    """The network of a folder, read once a process."""
-    return ClipImage(folder)
+lpips_of, clip_of = lru_cache(maxsize=1)(Lpips), lru_cache(maxsize=1)(ClipImage)
+"""The network of a file or folder, each read once a process."""

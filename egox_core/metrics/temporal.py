@@ -15,11 +15,10 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import EgoXInputError
-from ..wan.weights import read_header
+from ..errors import EgoXInputError, needs_package
+from ..wan.weights import load_network
 from .columns import AMT_WEIGHTS, RAFT_WEIGHTS
 
 Between = Callable[[Tensor, Tensor], Tensor]
@@ -86,13 +85,8 @@ class AmtBetween:
     """
 
     def __init__(self, weights: Path) -> None:
-        read_header(weights, "AMT-S weights")
-        self.model = _amt_module().Model(**AMT_NETWORK).eval()
-        try:
-            self.model.load_state_dict(load_file(weights))
-        except RuntimeError as error:
-            raise EgoXInputError("AMT-S weights", got=f"{weights.name!r} of another model", expected="AMT-S",
-                                 fix=AMT_WEIGHTS) from error
+        self.model = load_network(_amt_module().Model(**AMT_NETWORK), weights, "AMT-S weights", expected="AMT-S",
+                                  where=AMT_WEIGHTS)
 
     @torch.no_grad()
     def __call__(
@@ -141,18 +135,10 @@ class RaftFlow:
     """
 
     def __init__(self, weights: Path) -> None:
-        try:
+        with needs_package("torchvision", "dynamic degree", expected="torchvision"):
             from torchvision.models.optical_flow import raft_large
-        except ImportError as error:
-            raise EgoXInputError("dynamic degree", got="torchvision is not installed", expected="torchvision",
-                                 fix="pip install torchvision") from error
-        read_header(weights, "RAFT weights")
-        self.model = raft_large(weights=None).eval()
-        try:
-            self.model.load_state_dict(load_file(weights))
-        except RuntimeError as error:
-            raise EgoXInputError("RAFT weights", got=f"{weights.name!r} of another model",
-                                 expected="torchvision's raft_large", fix=RAFT_WEIGHTS) from error
+        self.model = load_network(raft_large(weights=None), weights, "RAFT weights",
+                                  expected="torchvision's raft_large", where=RAFT_WEIGHTS)
 
     @torch.no_grad()
     def __call__(
@@ -217,13 +203,5 @@ def _unpadded(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     return pictures[..., top : top + size[0], left : left + size[1]]
 
 
-@lru_cache(maxsize=1)
-def amt_of(weights: Path) -> AmtBetween:
-    """The network of a file, read once a process."""
-    return AmtBetween(weights)
-
-
-@lru_cache(maxsize=1)
-def raft_of(weights: Path) -> RaftFlow:
-    """The network of a file, read once a process."""
-    return RaftFlow(weights)
+amt_of, raft_of = lru_cache(maxsize=1)(AmtBetween), lru_cache(maxsize=1)(RaftFlow)
+"""The network of a file, each read once a process."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE
 
 Texture = Literal["plain", "soft", "detailed"]
@@ -59,9 +59,7 @@ class SyntheticSpec:
             raise EgoXInputError("synthetic take: fps", got=self.fps, expected="a positive rate",
                                  fix="20 is the rate of the released takes")
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise EgoXInputError(f"synthetic take: {name}", got=repr(getattr(self, name)),
-                                     expected=f"one of {', '.join(choices)}", fix="use one of the named choices")
+            check_choice(f"synthetic take: {name}", getattr(self, name), choices, "use one of the named choices")
         if self.motion < 0 or (self.table_objects or 0) < 0 or not 1 <= self.edge_samples <= 4:
             raise EgoXInputError(
                 "synthetic take", got=f"motion {self.motion}, table_objects {self.table_objects}, "

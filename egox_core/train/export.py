@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..wan.lora_settings import PREFIX
 from ..wan.transformer import load_base, save_native
 from ..wan.weights import file_metadata, read_header, weights_hash
@@ -53,8 +53,7 @@ def export(source: Path, file: Path, form: str, *, base: Path | None = None, str
     Raises:
         EgoXInputError: unknown form, no checkpoint, fused without a base or into another base than it was trained on.
     """
-    if form not in FORMS:
-        raise EgoXInputError("export form", got=repr(form), expected=f"one of {', '.join(FORMS)}", fix="choose one")
+    check_choice("export form", form, FORMS)
     tensors, metadata = _tensors_of(source)
     if form != "fused":
         save_lora(tensors, file, metadata, form, dtype)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, needs_package
 from ..gga.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base
 from ..wan.weights import weights_hash
@@ -119,11 +119,8 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
     if config.name == "adafactor":
         return torch.optim.Adafactor(parameters, **common)
     if config.name == "adamw8bit":
-        try:
+        with needs_package("bitsandbytes", "optimizer adamw8bit", expected="the train extra", instead=", or use adamw"):
             from bitsandbytes.optim import AdamW8bit
-        except ImportError as error:
-            raise EgoXInputError("optimizer adamw8bit", got="bitsandbytes is not installed", expected="the train extra",
-                                 fix="pip install bitsandbytes, or use adamw") from error
         return AdamW8bit(parameters, betas=config.betas, eps=config.eps, **common)
     return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common)
 

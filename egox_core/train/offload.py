@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, needs_package
 
 
 def store_base(model: nn.Module, kind: str, device: torch.device) -> None:
@@ -27,21 +27,15 @@ def store_base(model: nn.Module, kind: str, device: torch.device) -> None:
 
 
 def _float8(model: nn.Module) -> None:
-    try:
+    with needs_package("torchao", "base_dtype float8", expected="the package torchao", instead=", or use bfloat16"):
         from torchao.quantization import Float8WeightOnlyConfig, quantize_
-    except ImportError as error:
-        raise EgoXInputError("base_dtype float8", got="torchao is not installed", expected="the package torchao",
-                             fix="pip install torchao, or use bfloat16") from error
     quantize_(model.blocks, Float8WeightOnlyConfig())
 
 
 def _nf4(model: nn.Module, device: torch.device) -> None:
-    try:
+    with needs_package("bitsandbytes", "base_dtype int4", expected="the package bitsandbytes",
+                       instead=", or use bfloat16"):
         import bitsandbytes
-    except ImportError as error:
-        raise EgoXInputError("base_dtype int4", got="bitsandbytes is not installed",
-                             expected="the package bitsandbytes",
-                             fix="pip install bitsandbytes, or use bfloat16") from error
     for parent in list(model.blocks.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is not nn.Linear:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import EgoXInputError
+from ..errors import needs_package
 from ..safe_files import write_whole
 from .config import TrainConfig
 
@@ -68,11 +68,9 @@ def _tracker(name: str, config: TrainConfig) -> Tracker:
     folder = Path(config.output) / "log"
     folder.mkdir(parents=True, exist_ok=True)  # wandb would write elsewhere
     if name == "tensorboard":
-        try:
+        with needs_package("tensorboard", "tracker tensorboard", expected="the train extra",
+                           instead=", or leave the tracker out"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise EgoXInputError("tracker tensorboard", got="tensorboard is not installed", expected="the train extra",
-                                 fix="pip install tensorboard, or leave the tracker out") from error
         writer = SummaryWriter(str(folder))
 
         def to_tensorboard(step: int, values: Mapping[str, float]) -> None:
@@ -81,11 +79,8 @@ def _tracker(name: str, config: TrainConfig) -> Tracker:
             writer.flush()
 
         return to_tensorboard, writer.close
-    try:
+    with needs_package("wandb", "tracker wandb", expected="the track extra", instead=", or leave the tracker out"):
         import wandb
-    except ImportError as error:
-        raise EgoXInputError("tracker wandb", got="wandb is not installed", expected="the track extra",
-                             fix="pip install wandb, or leave the tracker out") from error
     # WANDB_MODE=offline in the environment keeps everything in the folder.
     run = wandb.init(project="egox", dir=str(folder), config=config.model_dump(mode="json"))
     return lambda step, values: run.log(dict(values), step=step), run.finish

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..sizes import CHANNELS, MASK_CHANNELS, MODEL_CHANNELS, latent_frames, latent_size
 from ..types import Canvas
 
@@ -28,9 +28,7 @@ def build_mask(mode: str, t: int, h: int, w_exo: int, w_ego: int) -> Tensor:  # 
     Raises:
         EgoXInputError: unknown mode (``auto`` must be resolved before).
     """
-    if mode not in MASK_MODES:
-        raise EgoXInputError("mask mode", got=repr(mode), expected=f"one of {', '.join(MASK_MODES)}",
-                             fix="choose one of them; auto is resolved by lora_settings.resolve_auto")
+    check_choice("mask mode", mode, MASK_MODES, "choose one of them; auto is resolved by lora_settings.resolve_auto")
     mask = torch.zeros(1, MASK_CHANNELS, t, h, w_exo + w_ego)
     if mode == "paper":
         mask[..., :w_exo] = 1
@@ -135,9 +133,7 @@ def check_canvas(canvas: Canvas) -> Canvas:
         if latent.ndim != 5 or latent.shape[1:] != (CHANNELS, t, h, w):
             raise EgoXInputError(name, got=f"shape {tuple(latent.shape)}", expected=f"[B, {CHANNELS}, {t}, {h}, {w}]",
                                  fix="encode exactly the frames and size of the canvas with the Wan VAE")
-    if canvas.mask_mode not in MASK_MODES:
-        raise EgoXInputError("mask mode", got=repr(canvas.mask_mode), expected=f"one of {', '.join(MASK_MODES)}",
-                             fix="resolve auto before the canvas is made")
+    check_choice("mask mode", canvas.mask_mode, MASK_MODES, "resolve auto before the canvas is made")
     return canvas
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, needs_package
 from .prompt import TOKENS, clean_prompt, cut_tokens
 from .weights import read_header, weights_hash
 
@@ -120,11 +120,8 @@ def _umt5_file(path: Path, dtype: torch.dtype):
     if "shared.weight" not in header or "spiece_model" not in header:
         raise EgoXInputError(what, got="tensors without shared.weight and spiece_model",
                              expected="ComfyUI's umt5_xxl single file", fix="give umt5_xxl_*.safetensors")
-    try:
+    with needs_package("sentencepiece", what, expected="the train extra"):
         import sentencepiece
-    except ImportError as error:
-        raise EgoXInputError(what, got="sentencepiece is not installed", expected="the train extra",
-                             fix="pip install sentencepiece") from error
     weights = load_file(path)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=bytes(weights.pop("spiece_model").numpy().tobytes()))
     model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
@@ -148,9 +145,7 @@ def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _transformers():
-    try:
+    with needs_package("transformers", "text encoder", expected="the train extra",
+                       instead=", or give a fixed embedding"):
         import transformers
-    except ImportError as error:
-        raise EgoXInputError("text encoder", got="transformers is not installed", expected="the train extra",
-                             fix="pip install transformers, or give a fixed embedding") from error
     return transformers

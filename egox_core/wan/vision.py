@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice, needs_package
 from .weights import read_header, weights_hash
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -56,9 +56,7 @@ def embedding_picture(
         return exo_frame[:1]
     if mode == "exo+prior":
         return torch.cat((exo_frame[:1], prior_frame[:1].to(exo_frame)), dim=2)
-    if mode != "released":
-        raise EgoXInputError("image embedding", got=repr(mode), expected=f"one of {', '.join(IMAGE_EMBEDDING_MODES)}",
-                             fix="choose one of the named modes")
+    check_choice("image embedding", mode, IMAGE_EMBEDDING_MODES, "choose one of the named modes")
     if exo_latent is None or ego_noise is None or to_raw is None or decode is None:
         raise EgoXInputError("image embedding in mode released", got="no noise, latent or VAE",
                              expected="exo latent, the sampler's noise and the VAE",
@@ -120,11 +118,8 @@ class VisionEncoder:
 
 
 def _load(path: Path):
-    try:
+    with needs_package("transformers", "CLIP vision", expected="the train extra"):
         import transformers
-    except ImportError as error:
-        raise EgoXInputError("CLIP vision", got="transformers is not installed", expected="the train extra",
-                             fix="pip install transformers") from error
     if path.is_dir():
         folder = path / "image_encoder" if (path / "image_encoder").is_dir() else path
         try:

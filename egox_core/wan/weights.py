@@ -6,13 +6,17 @@ import hashlib
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from safetensors.torch import load_file
+from torch import nn
 
 from ..errors import EgoXInputError
 from ..safe_files import refuse_pickled, require_file
 
 SAMPLE_BYTES = 4096
 MAX_HEADER_BYTES = 100 * 2**20
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_header(file: Path, what: str) -> dict:
@@ -67,6 +71,25 @@ def weights_hash(path: Path, what: str = "weights") -> str:
 def file_metadata(file: Path, what: str) -> dict[str, str]:
     """The ``__metadata__`` of a safetensors file."""
     return dict(read_header(file, what).get("__metadata__") or {})
+
+
+def load_network(network: Network, file: Path, what: str, *, expected: str, where: str) -> Network:
+    """The network with the weights of a file, for evaluation.
+
+    Args:
+        what: names the file in errors.
+        expected: the network's name.
+        where: where its weights come from.
+
+    Raises:
+        EgoXInputError: missing, no safetensors, weights of another network.
+    """
+    read_header(file, what)
+    try:
+        network.load_state_dict(load_file(file))
+    except RuntimeError as error:
+        raise EgoXInputError(what, got=f"{file.name!r} of another model", expected=expected, fix=where) from error
+    return network.eval()
 
 
 def open_model_folder(folder: Path, *class_names: str, what: str, expected: str, where: str,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.errors import EgoXInputError
+from egox_core.errors import check_choice
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import SyntheticSpec
@@ -104,11 +104,9 @@ class WanSampler:
             EgoXInputError: no such LoRA.
         """
         metadata: dict[str, str] = {}
-        if settings.lora in self.files:
+        if self.files or settings.lora != FULL:
+            check_choice("LoRA", settings.lora, self.files, "give it with --lora NAME=FILE")
             metadata = file_metadata(self.files[settings.lora], "LoRA")
-        elif settings.lora != FULL or self.files:
-            raise EgoXInputError("LoRA", got=repr(settings.lora), expected=f"one of {', '.join(self.files)}",
-                                 fix="give it with --lora NAME=FILE")
         return ConditioningConfig.from_lora(metadata, lambda_g=settings.lambda_g, gga_mode=settings.gga_mode,
                                             rays=settings.rays, image_embedding="none")
 
