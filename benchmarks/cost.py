@@ -11,22 +11,17 @@ the bias are made in chunks of a fixed size, while plain attention's time grows 
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from benchmarks.support.record import add_arguments, finish, peak_tensor_bytes
+from benchmarks.support.record import bench_parser, finish, peak_tensor_bytes
 from tools.rigs.model_rig import RigSize, core, random_rig
-from tools.rigs.pack_in_process import import_host, load_pack
-from tools.setup.host import find_host
-from tools.setup.layout import REPO_ROOT, SetupError
+from tools.rigs.pack_in_process import pack_on_host
+from tools.setup.layout import REPO_ROOT
 
 FULL = (RigSize(frames=17, exo_width=784, height=448), RigSize(frames=33, exo_width=784, height=448),
         RigSize(frames=49, exo_width=784, height=448), RigSize(frames=81, exo_width=784, height=448),
@@ -110,17 +105,11 @@ def table(costs: list[Cost]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="cost", description=__doc__.splitlines()[0])
+    parser = bench_parser(__doc__)
     parser.add_argument("--small", action="store_true", help="sizes that take seconds, for tests")
     parser.add_argument("--runs", type=int, default=RUNS, help="timed forwards of each kind and size")
-    add_arguments(parser)
     args = parser.parse_args(argv)
-    host = find_host()
-    if host is None:
-        raise SetupError("cost needs ComfyUI: run it as `python3 run.py bench cost`, or set COMFYUI_DIR.")
-    with tempfile.TemporaryDirectory() as base:
-        import_host(host.root, Path(base))
-        pack = load_pack()
+    with pack_on_host("bench cost") as (host, pack):
         # One warm-up is enough for the process, and costs seconds to half a minute at each size.
         costs = [measure(pack, size, args.runs, WARM_UP if number == 0 else 0)
                  for number, size in enumerate(SMALL if args.small else FULL)]
@@ -128,15 +117,11 @@ def main(argv: list[str] | None = None) -> int:
     passed = args.small or grows_at_most_linearly(costs)
     verdict = "" if args.small else ("\nwhat geometry adds to memory grows "
                                      + ("no faster than the tokens" if passed else "FASTER than the tokens"))
-    finish("cost" if not args.small else "cost_small",
-           {"host": host.version_text, "device": _device(), "costs": rows, "passed": passed}, args,
-           table(costs) + verdict)
-    return 0 if passed else 1
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return finish("cost" if not args.small else "cost_small",
+                  {"host": host.version_text, "device": device, "costs": rows, "passed": passed}, args,
+                  table(costs) + verdict, passed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

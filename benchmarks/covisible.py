@@ -14,8 +14,6 @@ points, no splats, no holes; only the two cameras' own pixels differ).
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,7 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.outlines import away_from_outlines
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -169,12 +167,11 @@ def table(results: list[Covisibility]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--frames", type=int, default=49)
     parser.add_argument("--height", type=int, default=448, help="of both pictures, px; exo is 7/4 as wide")
     parser.add_argument("--preset", default="clean", choices=sorted(PRIOR_PRESETS))
-    add_arguments(parser)
     args = parser.parse_args(arguments)
     specs = [SyntheticSpec(seed=seed, frames=args.frames, exo_width=args.height * 7 // 4, exo_height=args.height,
                            ego_size=args.height) for seed in args.seeds]
@@ -184,9 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
               "bars": {"psnr_static_db": PSNR_BAR_DB, "controls_worse_by_db": CONTROL_BAR_DB},
               "takes": [{**asdict(result), "worst_margin": result.worst_margin} for result in results],
               "failed": failed}
-    finish("covisible", record, args, table(results) + "\n" + ("\n".join(failed) if failed else "all bars hold"))
-    return 1 if failed else 0
+    return finish("covisible", record, args, table(results) + "\n" + ("\n".join(failed) or "all bars hold"), not failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

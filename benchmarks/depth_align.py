@@ -15,11 +15,9 @@ How long `robust` takes is a multiple of `least squares`, the two timed in turn,
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 
-from benchmarks.support.record import add_arguments, finish, peak_extra_mb
+from benchmarks.support.record import bench_parser, finish, peak_extra_mb
 from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
 from egox_core.synthetic.depth_cases import CLEAN_BAR, NOISE_BAR, OUTLIER_BAR, AlignCase, make_case
@@ -127,16 +125,14 @@ def table(result: dict[str, object]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="depth_align", description=__doc__.splitlines()[0])
+    parser = bench_parser(__doc__)
     parser.add_argument("--frames", type=int, default=49, help="frames of the timed clip")
     parser.add_argument("--height", type=int, default=448)
     parser.add_argument("--width", type=int, default=784)
-    add_arguments(parser)
     args = parser.parse_args()
     result = run(args.frames, args.height, args.width)
-    finish("depth_align", result, args, table(result))
-    return 0 if result["passed"] else 1
+    return finish("depth_align", result, args, table(result), result["passed"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

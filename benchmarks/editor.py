@@ -11,7 +11,6 @@ route under 100 ms (median), at least 10 frames a second while dragging, all poi
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -30,7 +29,7 @@ from tools.setup.layout import Layout
 from tools.setup.server import Server
 from tools.setup.workflow import part_of
 
-from .support.record import add_arguments, finish
+from .support.record import bench_parser, finish
 
 POINTS, FRAMES, WIDTH, HEIGHT = 300_000, 5, 784, 448
 ROUTE_CALLS, ROUTE_WARM, ROUTE_BAR_MS = 50, 5, 100.0
@@ -140,9 +139,7 @@ def failures(route: dict[str, Any], drags: dict[str, Any], rest: dict[str, Any])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    args = parser.parse_args(arguments)
+    args = bench_parser(__doc__).parse_args(arguments)
     browser_file = find_browser()
     if browser_file is None:
         print(f"no browser: {install_advice()}", file=sys.stderr)
@@ -173,8 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
     lines.append(f"at rest {rest['drawn']:,} of {rest['points']:,} points in {rest['median_ms']} ms, "
                  f"{rest['view'][0]} x {rest['view'][1]} px")
     lines.append("\n".join(failed) if failed else "all bars hold")
-    finish("editor", {"route": route, "dragging": drags, "rest": rest, "failed": failed}, args, "\n".join(lines))
-    return 1 if failed else 0
+    return finish("editor", {"route": route, "dragging": drags, "rest": rest, "failed": failed}, args,
+                  "\n".join(lines), not failed)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ killed when a third of its rows lie on the disk; its report after the restart mu
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 from egox_core.data.manifest import ClipRecord, write_manifest
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.synthetic import SyntheticSpec, make_take
@@ -36,12 +35,11 @@ CHANNELS = ((0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1), (2, 1, 0), (1, 0, 2))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench_parser(__doc__)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--size", type=int, default=128, help="height of all pictures, width of the ego ones")
     parser.add_argument("--workers", type=int, default=2)
-    add_arguments(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -57,10 +55,9 @@ def main() -> int:
     result = {"clips": clips, "frames": args.frames, "size_px": args.size, "workers": args.workers,
               "seconds": round(seconds, 1), "seconds_bar": SECONDS_BAR, "rows_when_killed": rows_when_killed,
               "same_report_after_kill": same, "passed": passed}
-    finish("evaluation", result, args,
-           f"{clips} clips of {args.frames} frames at {args.size} px: {seconds:.1f} s (bar {SECONDS_BAR:.0f} s); "
-           f"killed at {rows_when_killed} rows and started again: {'the same report' if same else 'ANOTHER REPORT'}")
-    return 0 if passed else 1
+    line = (f"{clips} clips of {args.frames} frames at {args.size} px: {seconds:.1f} s (bar {SECONDS_BAR:.0f} s); "
+            f"killed at {rows_when_killed} rows and started again: {'the same report' if same else 'ANOTHER REPORT'}")
+    return finish("evaluation", result, args, line, passed)
 
 
 def write_set(root: Path, clips: int, frames: int, size: int) -> None:

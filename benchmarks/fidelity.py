@@ -8,20 +8,16 @@ lies beside the repository, with those of two real takes. In float32, on the CPU
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks.support.fidelity_core import Check
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 from tools.rigs.model_rig import core
-from tools.rigs.pack_in_process import import_host, load_pack
-from tools.setup.host import find_host
-from tools.setup.layout import REPO_ROOT, SetupError
+from tools.rigs.pack_in_process import pack_on_host
+from tools.setup.layout import REPO_ROOT
 
 TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 
@@ -47,24 +43,17 @@ def table(checks: list[Check]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="fidelity", description=__doc__.splitlines()[0])
-    add_arguments(parser)
-    args = parser.parse_args()
-    host = find_host()
-    if host is None:
-        raise SetupError("fidelity needs ComfyUI: run it as `python3 run.py fidelity`, or set COMFYUI_DIR.")
+    args = bench_parser(__doc__).parse_args()
     take_goldens = TAKE_GOLDENS if TAKE_GOLDENS.is_dir() else None
-    with tempfile.TemporaryDirectory() as base:
-        import_host(host.root, Path(base), cpu=True)  # a GPU may round float32 products to fewer bits
-        checks = list(all_checks(load_pack(), take_goldens))
+    with pack_on_host("fidelity", cpu=True) as (host, pack):  # a GPU may round float32 products to fewer bits
+        checks = list(all_checks(pack, take_goldens))
     note = "" if take_goldens else "\nnot compared: rays and bias of real takes (../shared/golden is not there)"
     failed = [check.name for check in checks if not check.passed]
     verdict = f"\n{len(checks)} comparisons, {len(failed)} exceeded{note}"
     rows = [{"name": c.name, "difference": c.difference, "bound": c.bound, "passed": c.passed} for c in checks]
-    finish("fidelity", {"host": host.version_text, "takes_compared": take_goldens is not None, "checks": rows,
-                        "passed": not failed}, args, table(checks) + verdict)
-    return 1 if failed else 0
+    return finish("fidelity", {"host": host.version_text, "takes_compared": take_goldens is not None, "checks": rows,
+                               "passed": not failed}, args, table(checks) + verdict, not failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -12,8 +12,6 @@ alike. The error is that of sampled query rows against float64, for plain and fo
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable
 
 import torch
@@ -29,7 +27,7 @@ from benchmarks.support.attention_case import (
     make_case,
     row_error,
 )
-from benchmarks.support.record import add_arguments, finish, peak_tensor_bytes
+from benchmarks.support.record import bench_parser, finish, peak_tensor_bytes
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.backends import BACKENDS, backend_choices
 from egox_core.gga.options import GgaOptions
@@ -99,19 +97,17 @@ def table(result: dict[str, object]) -> str:
 
 def main() -> int:
     on_gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(prog="gga", description=__doc__.splitlines()[0])
+    parser = bench_parser(__doc__)
     parser.add_argument("--tokens", choices=tuple(LATENTS), default="full" if on_gpu else "quarter")
     parser.add_argument("--heads", type=int, default=40 if on_gpu else 8)
     parser.add_argument("--dim", type=int, default=128 if on_gpu else 64)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16" if on_gpu else "float32")
     parser.add_argument("--rounds", type=int, default=10 if on_gpu else 3)
-    add_arguments(parser)
     args = parser.parse_args()
     device = torch.device("cuda" if on_gpu else "cpu")
     result = run(LATENTS[args.tokens], args.heads, args.dim, getattr(torch, args.dtype), device, args.rounds)
-    finish("gga", result, args, table(result))
-    return 0 if result["passed"] else 1
+    return finish("gga", result, args, table(result), result["passed"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -12,21 +12,18 @@ the device. A forward is one prompt's (CFG 1); a step with CFG takes two.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from benchmarks.support.forward_bars import FLOP_BAR, GEOMETRY_BAR
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 from benchmarks.support.sample14b_worker import RESULT, SCHEMES, WEIGHTS
 from tools.rigs.model_rig import core
-from tools.rigs.pack_in_process import import_host, load_pack
+from tools.rigs.pack_in_process import pack_on_host
 from tools.rigs.wan_shapes import CLIPS, SIZES, forward_flops, parameter_bytes, released_lora, wan_model
 from tools.setup.host import find_host
 from tools.setup.layout import REPO_ROOT, SetupError
@@ -107,7 +104,7 @@ def table(result: dict[str, object]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="sample14b", description=__doc__.splitlines()[0])
+    parser = bench_parser(__doc__)
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--size", choices=tuple(CLIPS), default="14b" if on_gpu else "small")
     parser.add_argument("--weights", nargs="+", choices=tuple(WEIGHTS),
@@ -116,18 +113,14 @@ def main() -> int:
                         help="memory caps; 0 is none (default on a GPU: 0 24 16)")
     parser.add_argument("--steps", type=int, default=3, help="forwards that are timed, after one that is not")
     parser.add_argument("--account", action="store_true", help="only add up the memory, from shapes")
-    add_arguments(parser)
     args = parser.parse_args()
-    host = find_host()
-    if host is None:
-        raise SetupError("sample14b needs ComfyUI: run it as `python3 run.py bench sample14b`, or set COMFYUI_DIR.")
     if args.account:
-        with tempfile.TemporaryDirectory() as base:
-            import_host(host.root, Path(base))
-            account = memory_account(load_pack())
-        finish("sample14b_account", {"bytes": account}, args,
-               "\n".join(f"  {name:45s} {size / 1e9:9.3f} GB" for name, size in account.items()))
-        return 0
+        with pack_on_host("bench sample14b") as (_, pack):
+            account = memory_account(pack)
+        return finish("sample14b_account", {"bytes": account}, args,
+                      "\n".join(f"  {name:45s} {size / 1e9:9.3f} GB" for name, size in account.items()))
+    if find_host() is None:
+        raise SetupError("sample14b needs ComfyUI: run it as `python3 run.py bench sample14b`, or set COMFYUI_DIR.")
     if args.size == "14b" and not on_gpu:
         raise SetupError("The 14B needs a GPU. Without one: --size small runs the same code, --account adds up memory.")
     caps = [cap or None for cap in args.caps] if args.caps is not None else (CAPS_GB if on_gpu else (None,))
@@ -141,8 +134,9 @@ def main() -> int:
                 for run in runs if "geometry_ratio" in run and run["cap_gb"] is None]
         fits = [run for run in runs if run["weights"] == "float8" and run["cap_gb"] == 24 and "geometry_ratio" in run]
         result["passed"] = bool(bars) and all(bars) and bool(fits)
-    finish("sample14b" if args.size == "14b" else "sample14b_small", result, args, table(result))
-    return 0 if all("failed" not in run for run in runs) else 1
+    return finish("sample14b" if args.size == "14b" else "sample14b_small", result, args, table(result),
+                  all("failed" not in run for run in runs))
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

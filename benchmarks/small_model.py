@@ -16,13 +16,12 @@ measured". The exit code is 0 only where every bar holds.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.support.record import RESULTS, add_arguments, finish
+from benchmarks.support.record import RESULTS, bench_parser, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
@@ -50,14 +49,13 @@ COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench_parser(__doc__)
     add_take_arguments(parser, "small_model")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1234, help="of the sampling noise")
     parser.add_argument("--without", action="append", default=[], choices=(BASE, PRIOR_VAE, TRUTH_VAE, WRONG_EXO,
                                                                            WRONG_PRIOR), help="a method to leave out")
     parser.add_argument("--zoom", type=int, default=1, help="of the contact sheet")
-    add_arguments(parser)
     args = parser.parse_args()
     sampler = sampler_of(args)
     clips = held_out_clips(args, sampler)
@@ -73,8 +71,7 @@ def main() -> int:
     if args.save:
         with write_whole(RESULTS / "small_model.md") as temporary:
             temporary.write_text(table, encoding="utf-8")
-    finish("small_model", result, args, table)
-    return 0 if result["passed"] else 1
+    return finish("small_model", result, args, table, result["passed"])
 
 
 def prove(clips: Sequence[HeldOutClip], sampler: Sampler, settings: SampleSettings, store: VideoStore, *,

@@ -10,15 +10,13 @@ is warmed up with a small cloud and measured once. Where PyTorch3D is missing it
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
@@ -194,19 +192,17 @@ def table(rows: list[dict], gpu: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--skip-reference", action="store_true", help="leave out the plain splatter (a minute)")
-    add_arguments(parser)
     args = parser.parse_args(arguments)
     points = bench_cloud()
     rows = [measure_view(name, points, camera, pose, not args.skip_reference)
             for name, (camera, pose) in ego_cameras().items()]
     gpu = gpu_rows() if torch.cuda.is_available() else []
     failed = failures(rows, gpu)
-    finish("splat", {"cameras": rows, "gpu": gpu, "failed": failed}, args,
-           table(rows, gpu) + "\n" + ("\n".join(failed) if failed else "all bars that could be measured hold"))
-    return 1 if failed else 0
+    text = table(rows, gpu) + "\n" + ("\n".join(failed) or "all bars that could be measured hold")
+    return finish("splat", {"cameras": rows, "gpu": gpu, "failed": failed}, args, text, not failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

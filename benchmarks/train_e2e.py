@@ -13,7 +13,6 @@ latent statistics; so the figures say that training works, and the decoded video
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 from benchmarks.support.train_e2e import HEIGHT, WIDTH, calibrate_vae, host_environment, sample_in_server, write_takes
 from tools.small_model.lotus import save_text_embedding
 
@@ -38,7 +37,7 @@ SEED = 0
 BARS = {"lora / base": 0.8, "lora / zero": 1.0, "other take / own": 1.05}
 
 
-def command(*arguments: object, **expect: Any) -> float:
+def command(*arguments: object) -> float:
     """Runs ``train_egox.py`` with these arguments; seconds. Raises RuntimeError where it fails."""
     started = time.monotonic()
     done = subprocess.run([sys.executable, str(ROOT / "train_egox.py"), *map(str, arguments)], cwd=ROOT,
@@ -155,10 +154,9 @@ def run(work: Path, shared: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / ".egox" / "train_e2e",
                         help="folder for everything it makes")
-    add_arguments(parser)
     args = parser.parse_args()
     missing = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
     if missing:
@@ -173,9 +171,8 @@ def main() -> int:
              f"LoRA / base {losses['lora / base']} (bar <= 0.8), LoRA / zero {losses['lora / zero']} (bar < 1), "
              f"other / own {losses['other take / own']} (bar >= 1.05)",
              f"server: {result['server']}", f"seconds: {result['seconds']}", "passed" if result["passed"] else "FAILED"]
-    finish("train_e2e", result, args, "\n".join(lines))
-    return 0 if result["passed"] else 1
+    return finish("train_e2e", result, args, "\n".join(lines), result["passed"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -8,7 +8,6 @@ The measured step is real: gradient checkpointing, rank-256 LoRA, geometry-guide
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import asdict
 
@@ -22,7 +21,7 @@ from benchmarks.support.memory_model import (
     lora_weights,
     other_weights,
 )
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 
 SETTINGS = {
     "bf16 base": TrainSetting(),
@@ -51,10 +50,9 @@ def predict() -> dict[str, dict[str, float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--measure", choices=("bfloat16", "float8", "int4"), help="run one real step (needs a GPU)")
     parser.add_argument("--small", action="store_true", help="with --measure: a tiny model, to try the script")
-    add_arguments(parser)
     args = parser.parse_args()
     model = ModelSize()
     predicted = predict()
@@ -76,9 +74,8 @@ def main() -> int:
 
         result["measured"] = {args.measure: measure(args.measure, args.small)}
         lines.append(f"Measured, {args.measure}: {result['measured'][args.measure]}")
-    finish("train_memory", result, args, "\n".join(lines))
-    return 0
+    return finish("train_memory", result, args, "\n".join(lines))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

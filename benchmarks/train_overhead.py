@@ -10,16 +10,14 @@ says more about its neighbours.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from benchmarks.support.record import add_arguments, finish
+from benchmarks.support.record import bench_parser, finish
 from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, shard_name, write_index, write_shard
 from egox_core.train.config import TrainConfig, parse_config
 from egox_core.train.loop import train
@@ -107,12 +105,11 @@ def trainer_seconds(folder: Path, steps: int, batch: int, gga: str) -> list[floa
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch has them")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--clips", type=int, default=256)
-    add_arguments(parser)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -130,9 +127,9 @@ def main() -> int:
     ratio = {name: round(value / first, 3) for name, value in seconds.items()}
     result = {"setting": {"tokens": GRID[0] * GRID[1] * sum(GRID[2:]) // 4, "batch": args.batch, **SMALL},
               "median_cpu_seconds_a_step": seconds, "ratio_to_bare": ratio}
-    finish("train_overhead", result, args, "\n".join(f"{n:<24} {seconds[n]:8.3f} s  {ratio[n]:6.2f}x" for n in seconds))
-    return 0
+    lines = [f"{n:<24} {seconds[n]:8.3f} s  {ratio[n]:6.2f}x" for n in seconds]
+    return finish("train_overhead", result, args, "\n".join(lines))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from egox_core.gga.bias import bias_from_cosine
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
+
+from .record import seconds
 
 LATENTS = {"full": (13, 56, 98, 56), "quarter": (13, 28, 50, 28), "small": (3, 8, 14, 8)}  # t, h, w_exo, w_ego
 TIME_BAR = 1.15
@@ -36,8 +37,12 @@ class Case:
     geometry: GgaGeometry
 
 
-def random_geometry(latents: tuple[int, int, int, int], generator: torch.Generator) -> GgaGeometry:
-    """Random unit directions for a clip of (t, h, w_exo, w_ego) latents, on the CPU."""
+def random_geometry(latents: tuple[int, int, int, int], generator: torch.Generator,
+                    make: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents) -> GgaGeometry:
+    """Random unit directions for a clip of (t, h, w_exo, w_ego) latents, on the CPU.
+
+    ``make``: ``tokens_from_latents`` of another import of the core, as the pack has one.
+    """
     t, h, w_exo, w_ego = latents
 
     def unit(*shape: int) -> Tensor:
@@ -46,7 +51,7 @@ def random_geometry(latents: tuple[int, int, int, int], generator: torch.Generat
         coarse = vectors / vectors.norm(dim=-1, keepdim=True)
         return coarse.repeat_interleave(2, -3).repeat_interleave(2, -2)
 
-    return tokens_from_latents(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2))
+    return make(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2))
 
 
 def make_case(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: torch.dtype,
@@ -65,17 +70,6 @@ def kernel(name: str) -> Iterator[None]:
     chosen = PLAIN_KERNELS[name]
     with sdpa_kernel(chosen) if chosen is not None else nullcontext():
         yield
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """One call, waited for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def in_turns(works: dict[str, Callable[[], object]], device: torch.device, rounds: int) -> dict[str, float]:

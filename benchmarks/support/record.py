@@ -43,16 +43,18 @@ def matrix_rate(device: torch.device) -> float:
     on_gpu = device.type == "cuda"
     n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(10):
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        a @ b
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
+    return 2 * n**3 / min(seconds(lambda: a @ b, device) for _ in range(10))
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """One call, waited for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def versions() -> dict[str, str]:
@@ -65,8 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", action="store_true", help="keep the result under benchmarks/results/")
 
 
-def finish(name: str, result: dict[str, Any], args: argparse.Namespace, table: str) -> None:
-    """Print the result as asked, and keep it when asked."""
+def bench_parser(account: str) -> argparse.ArgumentParser:
+    """A parser with the two options; its help is the script's own account of itself."""
+    parser = argparse.ArgumentParser(description=account, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    return parser
+
+
+def finish(name: str, result: dict[str, Any], args: argparse.Namespace, table: str, passed: bool = True) -> int:
+    """Print the result as asked, and keep it when asked; the script's exit code."""
     record = {"benchmark": name, "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "machine": machine(),
               "versions": versions(), **result}
     text = json.dumps(record, indent=1, ensure_ascii=False)
@@ -74,6 +83,7 @@ def finish(name: str, result: dict[str, Any], args: argparse.Namespace, table: s
     if args.save:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    return 0 if passed else 1
 
 
 def peak_extra_mb(work: Callable[[], Any]) -> float | None:

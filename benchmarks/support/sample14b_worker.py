@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.support.attention_case import random_geometry
 from benchmarks.support.record import matrix_rate
 from tools.rigs.model_rig import core
 from tools.rigs.pack_in_process import import_host, load_pack
@@ -89,18 +90,6 @@ def random_model(size: str, weights: str) -> Any:
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
 
 
-def random_geometry(pack: ModuleType, clip: Clip) -> Any:
-    """Unit directions of the right shape; alike in each token, so that pooling leaves them unit."""
-    t, h, w_exo, w_ego = clip.grid
-    generator = torch.Generator().manual_seed(0)
-
-    def unit(*shape: int) -> Tensor:
-        vectors = torch.nn.functional.normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
-        return vectors.repeat_interleave(2, -3).repeat_interleave(2, -2)
-
-    return core(pack, "gga.geometry").tokens_from_latents(unit(t, t, h, w_exo), unit(t, h, w_ego))
-
-
 def patched_models(pack: ModuleType, model: Any, clip: Clip) -> dict[str, Any]:
     """The three schemes on one model: all three widen, so all see the whole canvas."""
     import importlib
@@ -114,7 +103,8 @@ def patched_models(pack: ModuleType, model: Any, clip: Clip) -> dict[str, Any]:
     canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=clip.frames,
                           exo_size=(clip.exo_width, clip.height), ego_size=(clip.ego_width, clip.height))
     patch = importlib.import_module(f"{pack.__name__}.nodes.patch.patch").patch_with_geometry
-    geometry = random_geometry(pack, clip)
+    geometry = random_geometry((t, 2 * h, 2 * w_exo, 2 * w_ego), torch.Generator().manual_seed(0),
+                               core(pack, "gga.geometry").tokens_from_latents)
     plain, _ = patch(model, canvas, None, options(mode="off"))
     ours, _ = patch(model, canvas, geometry, options(lambda_g=LAMBDA_G))
     released, _ = patch(model, canvas, None, options(mode="off"))

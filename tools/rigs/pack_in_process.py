@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tools.setup.host import Host, find_host
 from tools.setup.layout import REPO_ROOT
 
 HOST_FOLDERS = ("input", "output", "temp", "models", "custom_nodes", "user")
@@ -57,3 +61,20 @@ def load_pack(name: str = "egox_pack") -> ModuleType:
     importlib.import_module(f"{name}.nodes.extension")
     importlib.import_module(f"{name}.egox_core")
     return root
+
+
+@contextmanager
+def pack_on_host(command: str, **options: Any) -> Iterator[tuple[Host, ModuleType]]:
+    """The host that is there and the pack in it, both in this process, with folders that go afterwards.
+
+    ``command`` is what asks for them, of ``run.py``; ``options`` as :func:`import_host` has them.
+
+    Raises:
+        SystemExit: there is no host.
+    """
+    host = find_host()
+    if host is None:
+        sys.exit(f"needs ComfyUI: run it as `python3 run.py {command}`, or set COMFYUI_DIR")
+    with tempfile.TemporaryDirectory() as base:
+        import_host(host.root, Path(base), **options)
+        yield host, load_pack()

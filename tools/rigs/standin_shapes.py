@@ -1,12 +1,14 @@
 """Tensor names and shapes of the stand-in models, as the host's loaders look for them.
 
-Nothing here needs the host: the tables were written down from what its loaders read, and a test loads every file
+Nothing here needs the host: VAE and encoders were written down from what its loaders read, and a test loads every file
 through the stock loaders and asks for no missing and no unexpected key.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from egox_core.wan.lora_keys import convert_transformer
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -39,10 +41,9 @@ WAN21_FUN_CONTROL = TransformerForm(in_channels=3 * LATENT_CHANNELS)
 """The two that a workflow compares EgoX with."""
 
 
-def _linear(shapes: Shapes, name: str, out_features: int, in_features: int, bias: bool = True) -> None:
+def _linear(shapes: Shapes, name: str, out_features: int, in_features: int) -> None:
     shapes[f"{name}.weight"] = (out_features, in_features)
-    if bias:
-        shapes[f"{name}.bias"] = (out_features,)
+    shapes[f"{name}.bias"] = (out_features,)
 
 
 def _norm(shapes: Shapes, name: str, width: int) -> None:
@@ -51,43 +52,22 @@ def _norm(shapes: Shapes, name: str, width: int) -> None:
 
 
 def transformer_shapes(form: TransformerForm) -> Shapes:
-    """Names and shapes of a Wan transformer in the native (not diffusers) naming."""
-    shapes: Shapes = {
-        "patch_embedding.weight": (form.dim, form.in_channels, 1, 2, 2),
-        "patch_embedding.bias": (form.dim,),
-    }
-    _linear(shapes, "text_embedding.0", form.dim, form.text_dim)
-    _linear(shapes, "text_embedding.2", form.dim, form.dim)
-    _linear(shapes, "time_embedding.0", form.dim, 256)
-    _linear(shapes, "time_embedding.2", form.dim, form.dim)
-    _linear(shapes, "time_projection.1", 6 * form.dim, form.dim)
-    vace_blocks = ["vace_blocks.0"] if form.vace_channels else []
-    for block in [f"blocks.{i}" for i in range(form.layers)] + vace_blocks:
-        shapes[f"{block}.modulation"] = (1, 6, form.dim)
-        _norm(shapes, f"{block}.norm3", form.dim)
-        for attention in ("self_attn", "cross_attn"):
-            for projection in ("q", "k", "v", "o"):
-                _linear(shapes, f"{block}.{attention}.{projection}", form.dim, form.dim)
-            for norm in ("norm_q", "norm_k"):
-                shapes[f"{block}.{attention}.{norm}.weight"] = (form.dim,)
-        if form.image_embedding:
-            for projection in ("k_img", "v_img"):
-                _linear(shapes, f"{block}.cross_attn.{projection}", form.dim, form.dim)
-            shapes[f"{block}.cross_attn.norm_k_img.weight"] = (form.dim,)
-        _linear(shapes, f"{block}.ffn.0", form.ffn_dim, form.dim)
-        _linear(shapes, f"{block}.ffn.2", form.dim, form.ffn_dim)
+    """Names and shapes of a Wan transformer in the native naming: diffusers' own class, renamed by our key table."""
+    import torch
+    from diffusers import WanTransformer3DModel
+
+    image = {"image_dim": CLIP_VISION_WIDTH, "added_kv_proj_dim": form.dim} if form.image_embedding else {}
+    with torch.device("meta"):
+        model = WanTransformer3DModel(
+            num_attention_heads=form.heads, attention_head_dim=form.dim // form.heads, in_channels=form.in_channels,
+            out_channels=LATENT_CHANNELS, text_dim=form.text_dim, ffn_dim=form.ffn_dim, num_layers=form.layers, **image)
+    weights, _ = convert_transformer(model.state_dict())
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if form.vace_channels:
-        shapes["vace_patch_embedding.weight"] = (form.dim, form.vace_channels, 1, 2, 2)
-        shapes["vace_patch_embedding.bias"] = (form.dim,)
+        shapes |= {f"vace_{name}": shape for name, shape in shapes.items() if name.startswith("blocks.0.")}
+        _conv(shapes, "vace_patch_embedding", form.dim, form.vace_channels, 1, 2, 2)
         for projection in ("before_proj", "after_proj"):
             _linear(shapes, f"vace_blocks.0.{projection}", form.dim, form.dim)
-    shapes["head.modulation"] = (1, 2, form.dim)
-    _linear(shapes, "head.head", 4 * LATENT_CHANNELS, form.dim)
-    if form.image_embedding:
-        _norm(shapes, "img_emb.proj.0", CLIP_VISION_WIDTH)
-        _linear(shapes, "img_emb.proj.1", CLIP_VISION_WIDTH, CLIP_VISION_WIDTH)
-        _linear(shapes, "img_emb.proj.3", form.dim, CLIP_VISION_WIDTH)
-        _norm(shapes, "img_emb.proj.4", form.dim)
     return shapes
 
 
@@ -161,9 +141,9 @@ def vae_shapes(dim: int) -> Shapes:
     return shapes
 
 
-def umt5_shapes(vocabulary: int, width: int = 4096, inner: int = 64, ffn_dim: int = 64) -> Shapes:
+def umt5_shapes(vocabulary: int) -> Shapes:
     """A one-layer umT5 encoder, 4096 wide as the transformer's text input asks."""
-    block = "encoder.block.0.layer"
+    block, width, inner, ffn_dim = "encoder.block.0.layer", 4096, 64, 64
     return {
         "shared.weight": (vocabulary, width),
         f"{block}.0.SelfAttention.q.weight": (inner, width),

@@ -66,6 +66,9 @@ CLIP_VISION_CONFIG = {
 """The picture encoder's configuration, as the host's ClipVisionModel takes it."""
 
 
+NOTE = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
+
+
 def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """One seeded tensor: unit gain for weights, ones for norm scales, small biases.
 
@@ -90,6 +93,11 @@ def random_tensors(shapes: Shapes, seed: int, dtype: torch.dtype = torch.float16
     return {name: random_tensor(name, shape, seed).to(dtype).contiguous() for name, shape in shapes.items()}
 
 
+def with_config(config: dict[str, object]) -> dict[str, str]:
+    """Metadata with what a loader can't tell from shapes (those of tests/standin_nodes: the configuration)."""
+    return {**NOTE, "config": json.dumps(config)}
+
+
 def transformer(form: TransformerForm, seed: int = SEED) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """A transformer and the metadata that the stock loader needs with it."""
     differs = {}
@@ -97,10 +105,7 @@ def transformer(form: TransformerForm, seed: int = SEED) -> tuple[dict[str, torc
         differs["num_heads"] = form.heads
     if form.text_dim != 4096:
         differs["text_dim"] = form.text_dim
-    metadata = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
-    if differs:
-        metadata["config"] = json.dumps({"transformer": differs})
-    return random_tensors(transformer_shapes(form), seed), metadata
+    return random_tensors(transformer_shapes(form), seed), with_config({"transformer": differs}) if differs else NOTE
 
 
 def tokenizer_model() -> torch.Tensor:
@@ -115,14 +120,6 @@ def tokenizer_model() -> torch.Tensor:
         pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
     )
     return torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
-
-
-NOTE = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
-
-
-def with_config(config: dict[str, object]) -> dict[str, str]:
-    """Metadata that tells the loaders in tests/standin_nodes what no stock loader would ask for."""
-    return {**NOTE, "config": json.dumps(config)}
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:

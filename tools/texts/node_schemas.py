@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tools.rigs.pack_in_process import import_host, load_pack
-from tools.setup.host import find_host
+from tools.rigs.pack_in_process import pack_on_host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +45,8 @@ def pack_schemas() -> list[NodeSchema]:
     Raises:
         SystemExit: there is no host to import.
     """
-    host = find_host()
-    if host is None:
-        sys.exit("needs ComfyUI: run `python3 run.py demo` once, or set COMFYUI_DIR")
-    with tempfile.TemporaryDirectory() as base:
-        import_host(host.root, Path(base))
-        return node_schemas(load_pack())
+    with pack_on_host("make texts") as (_, pack):
+        return node_schemas(pack)
 
 
 def _node_schema(schema: Any) -> NodeSchema:

@@ -21,6 +21,7 @@ BASELINE_NEGATIVE = (
     "third-person view"
 )
 DISTILLED = "lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"
+DISTILLED_LINK = [{"name": DISTILLED, "url": f"{KIJAI}/Lightx2v/{DISTILLED}", "directory": "loras"}]
 
 Rows = list[list[Block]]
 
@@ -50,10 +51,6 @@ def model_link(name: str, folder: str, place: str = WAN) -> list[dict[str, str]]
 
 def hub_link(name: str, folder: str, repository: str) -> list[dict[str, str]]:
     return model_link(name, folder, f"{HUB}/{repository}/resolve/main")
-
-
-def distilled_link() -> list[dict[str, str]]:
-    return [{"name": DISTILLED, "url": f"{KIJAI}/Lightx2v/{DISTILLED}", "directory": "loras"}]
 
 
 def note(graph: Graph, title: str, text: str, wide: int = 420, high: int = 420) -> Node:
@@ -93,6 +90,13 @@ def add_lora(graph: Graph, model: tuple[Node, str], name: str = LORA, **values: 
     return graph.add("EgoXLoadLora", 360, lora_name=name, model=model, **values)
 
 
+def released_start(graph: Graph) -> tuple[dict[str, Node], Loaders, Node]:
+    """Stages 1 to 4 on the sample, the real weights, and the authors' LoRA on them: how most graphs begin."""
+    stages = geometry(graph)
+    loaders = real_loaders(graph, stages["pose"])
+    return stages, loaders, add_lora(graph, (loaders.unet, "MODEL"))
+
+
 def add_conditioning(graph: Graph, stages: dict[str, Node], loaders: Loaders, model: tuple[Node, str],
                      **values: Any) -> Node:
     vision = {} if loaders.vision is None else {"clip_vision": (loaders.vision, "CLIP_VISION")}
@@ -107,16 +111,11 @@ def add_sampler(graph: Graph, stages: dict[str, Node], conditioning: Node, model
                      trajectory=(stages["pose"], "trajectory"), **given, **{"seed": 1234, **values})
 
 
-def add_decode(graph: Graph, stages: dict[str, Node], loaders: Loaders, sampler: Node, **values: Any) -> Node:
-    return graph.add("EgoXDecodeEgoHalf", 380, 420, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
-                     trajectory=(stages["pose"], "trajectory"), **comparison(graph, stages), **values)
-
-
-def comparison(graph: Graph, stages: dict[str, Node]) -> dict[str, tuple[Node, str]]:
-    """What Decode Ego Half shows beside the ego video, where it can."""
-    known = {name for name, _ in Node(0, "EgoXDecodeEgoHalf", graph.object_info["EgoXDecodeEgoHalf"]).inputs()}
-    offered = {"exo_images": (stages["load"], "exo_images"), "prior": (stages["prior"], "prior")}
-    return {name: source for name, source in offered.items() if name in known}
+def add_decode(graph: Graph, stages: dict[str, Node], loaders: Loaders, sampler: Node, wide: int, high: int = 60,
+               **beside: tuple[Node, str]) -> Node:
+    """The decoder; ``beside`` is what it shows beside the ego video."""
+    return graph.add("EgoXDecodeEgoHalf", wide, high, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
+                     trajectory=(stages["pose"], "trajectory"), **beside)
 
 
 def save(graph: Graph, stages: dict[str, Node], images: tuple[Node, str], prefix: str, name: str, *,
@@ -134,7 +133,8 @@ def sampled(graph: Graph, stages: dict[str, Node], loaders: Loaders, lora: Node,
     """Stages 5 and 6 as most graphs have them: the decoder, and the blocks of their row."""
     conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
     sampler = add_sampler(graph, stages, conditioning, (lora, "model"), **sampler_values)
-    decode = add_decode(graph, stages, loaders, sampler)
+    decode = add_decode(graph, stages, loaders, sampler, 380, 420, exo_images=(stages["load"], "exo_images"),
+                        prior=(stages["prior"], "prior"))
     prior = save(graph, stages, (stages["prior"], "prior"), prefix, "prior")
     ego = save(graph, stages, (decode, "ego"), prefix, "ego", audio=True)
     return decode, [Block("5  Conditioning, sampling", [[conditioning], [sampler]]),

@@ -17,18 +17,20 @@ from .parts import (
     BASELINE_NEGATIVE,
     CALM_VIDEO,
     DISTILLED,
+    DISTILLED_LINK,
     Loaders,
     Rows,
     add_conditioning,
+    add_decode,
     add_lora,
     add_sampler,
-    distilled_link,
     geometry,
     geometry_blocks,
     hub_link,
     model_link,
     note,
     real_loaders,
+    released_start,
     sampled,
     save,
 )
@@ -75,9 +77,7 @@ def egox_demo(graph: Graph) -> Rows:
 def egox_basic(graph: Graph) -> Rows:
     """The real weights through the stock loaders, and a bypassed group of depth models for one's own video."""
     read_me = note(graph, "Read me", notes.BASIC, high=740)
-    stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"])
-    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    stages, loaders, lora = released_start(graph)
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_basic", steps=50, cfg=5.0)
     own = note(graph, "For your own video", notes.DEPTH, high=360)
     depth = depth_models(graph, stages, bypassed=True)
@@ -130,9 +130,7 @@ def egox_low_vram(graph: Graph) -> Rows:
     """egox_basic with what there is to say about memory, and where a GGUF file goes."""
     read_me = note(graph, "Little memory", notes.LOW_VRAM, high=740)
     gguf = note(graph, "GGUF", notes.GGUF, high=300)
-    stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"])
-    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    stages, loaders, lora = released_start(graph)
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_low_vram", steps=50, cfg=5.0)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("", [[gguf]]),
@@ -142,10 +140,8 @@ def egox_low_vram(graph: Graph) -> Rows:
 def egox_fast(graph: Graph) -> Rows:
     """A step-distilled LoRA on top: few steps, CFG 1."""
     read_me = note(graph, "6 steps", notes.FAST, high=720)
-    stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"])
-    lora = add_lora(graph, (loaders.unet, "MODEL"))
-    distilled = add_lora(graph, (lora, "model"), DISTILLED, title="EgoX LoRA: step-distilled", models=distilled_link())
+    stages, loaders, lora = released_start(graph)
+    distilled = add_lora(graph, (lora, "model"), DISTILLED, title="EgoX LoRA: step-distilled", models=DISTILLED_LINK)
     _, row = sampled(graph, stages, loaders, distilled, prefix="egox_fast", steps=6, cfg=1.0, sampler="euler",
                      scheduler="simple", shift=5.0)
     return [[Block("", [[read_me]]), *geometry_blocks(stages)],
@@ -164,8 +160,7 @@ def egox_compare_lambda(graph: Graph) -> Rows:
     conditioning = add_conditioning(graph, stages, loaders, (loaders.unet, "MODEL"))
     sampler = add_sampler(graph, stages, conditioning, (lora, "model"), steps=20, cfg=5.0,
                           lambda_g=(sweep, "λ_g"))
-    decode = graph.add("EgoXDecodeEgoHalf", 360, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
-                       trajectory=(stages["pose"], "trajectory"))
+    decode = add_decode(graph, stages, loaders, sampler, 360)
     grid = graph.add("EgoXLabelledGrid", 360, videos=(decode, "ego"), labels=(sweep, "label"),
                      columns=(sweep, "columns"), cell_height=256)
     saved = save(graph, stages, (grid, "grid"), "egox_compare_lambda", "grid", wide=760, high=620)
@@ -179,13 +174,10 @@ def egox_compare_lambda(graph: Graph) -> Rows:
 def egox_compare_baselines(graph: Graph) -> Rows:
     """EgoX, the host's VACE and Fun Control on one prior, and the prior itself."""
     read_me = note(graph, "The same prior, four ways", notes.BASELINES, high=560)
-    stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"])
-    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    stages, loaders, lora = released_start(graph)
     conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
     sampler = add_sampler(graph, stages, conditioning, (lora, "model"), steps=50, cfg=5.0)
-    decode = graph.add("EgoXDecodeEgoHalf", 360, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
-                       trajectory=(stages["pose"], "trajectory"))
+    decode = add_decode(graph, stages, loaders, sampler, 360)
     prior, exo = (stages["prior"], "prior"), (stages["load"], "exo_images")
     size = graph.add("GetImageSize", 300, image=prior, title="Size of the prior")
     sized = {"width": (size, "width"), "height": (size, "height"), "length": (size, "batch_size")}
@@ -223,14 +215,11 @@ def egox_compare_baselines(graph: Graph) -> Rows:
 def egox_attention(graph: Graph) -> Rows:
     """What an ego pixel looks at in the exo video, with geometry and without."""
     read_me = note(graph, "What does it look at?", notes.ATTENTION, high=520)
-    stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"])
-    lora = add_lora(graph, (loaders.unet, "MODEL"))
+    stages, loaders, lora = released_start(graph)
     capture = graph.add("EgoXAttentionCapture", 360, model=(lora, "model"))
     conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
     sampler = add_sampler(graph, stages, conditioning, (capture, "model"), steps=20, cfg=5.0)
-    decode = graph.add("EgoXDecodeEgoHalf", 380, 420, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
-                       trajectory=(stages["pose"], "trajectory"))
+    decode = add_decode(graph, stages, loaders, sampler, 380, 420)
     view = graph.add("EgoXAttentionView", 560, 760, attention=(capture, "attention"),
                      exo_images=(stages["load"], "exo_images"), ego_images=(decode, "ego"))
     saved = save(graph, stages, (view, "view"), "egox_attention", "view")

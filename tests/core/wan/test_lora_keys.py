@@ -160,7 +160,7 @@ def test_the_tool_writes_what_the_stock_loader_takes(golden_lora, repo_root, tmp
         assert file.metadata()["egox.mask_mode"] == "paper"
     (tmp_path / "released.bin").write_bytes(b"")
     failed = convert(tmp_path / "released.bin", target)
-    assert failed.returncode == 1 and "convert_to_safetensors.py released.bin" in failed.stderr
+    assert failed.returncode == 1 and 'convert_to_safetensors.py "released.bin"' in failed.stderr
     failed = convert(source, tmp_path / "native.pt")
     assert failed.returncode == 1 and ".safetensors" in failed.stderr
     (tmp_path / "broken.safetensors").write_bytes(b"12345678")
