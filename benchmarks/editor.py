@@ -23,8 +23,7 @@ from typing import Any
 from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
-from tools.setup.environment import Environment
-from tools.setup.host import find_host
+from tools.setup.environment import this_environment
 from tools.setup.layout import Layout
 from tools.setup.server import Server
 from tools.setup.workflow import part_of
@@ -145,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no browser: {install_advice()}", file=sys.stderr)
         return 1
     layout = Layout()
-    environment = Environment(find_host(layout), Path(sys.executable), layout)
+    environment = this_environment(layout)
     with tempfile.TemporaryDirectory(prefix="egox_bench_") as folder:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}) as server, \

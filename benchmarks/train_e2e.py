@@ -26,7 +26,8 @@ import torch
 import yaml
 
 from benchmarks.support.record import bench_parser, finish
-from benchmarks.support.train_e2e import HEIGHT, WIDTH, calibrate_vae, host_environment, sample_in_server, write_takes
+from benchmarks.support.train_e2e import HEIGHT, WIDTH, calibrate_vae, sample_in_server, write_takes
+from tools.setup.environment import this_environment
 from tools.small_model.lotus import save_text_embedding
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,18 +47,6 @@ def command(*arguments: object) -> float:
         raise RuntimeError(f"train_egox.py {arguments[0]} ended with {done.returncode}")
     print(done.stdout.strip().splitlines()[-1], file=sys.stderr)
     return time.monotonic() - started
-
-
-def make_base(file: Path) -> None:
-    """The untrained tiny base: Wan's architecture with 36 channels and no image embedding."""
-    from diffusers import WanTransformer3DModel
-
-    from egox_core.wan.transformer import save_native
-
-    torch.manual_seed(SEED)
-    model = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=64, in_channels=36, out_channels=16,
-                                  text_dim=1024, freq_dim=256, ffn_dim=512, num_layers=4)
-    save_native(model, file, {}, torch.float32)
 
 
 def settings(work: Path, task: str, steps: int) -> Path:
@@ -103,7 +92,7 @@ def figures(config_file: Path, lora: Path) -> dict[str, float]:
 def run(work: Path, shared: Path) -> dict[str, Any]:
     """All stages; what was found, and the seconds of each."""
     work.mkdir(parents=True, exist_ok=True)
-    environment = host_environment()
+    environment = this_environment()
     seconds: dict[str, float] = {}
     raw: dict[str, Any] | str = "left out: no raw take in ../shared"
     source = shared / "data" / "egoexo4d_raw"
@@ -131,7 +120,10 @@ def run(work: Path, shared: Path) -> dict[str, Any]:
         "cache", work / "set" / "manifest.jsonl", work / "cache", "--vae", work / "vae.safetensors", "--text",
         work / "text.safetensors", "--image-embedding", "none", "--views", "--dtype", "float32")
     if not (work / "untrained.safetensors").is_file():
-        make_base(work / "untrained.safetensors")
+        from egox_core.wan.transformer import save_untrained
+
+        save_untrained(work / "untrained.safetensors", SEED, num_attention_heads=2, attention_head_dim=64, num_layers=4,
+                       text_dim=1024, freq_dim=256, ffn_dim=512)
     seconds["train base"] = command("train", "--config", settings(work, "base_i2v", BASE_STEPS))
     config = settings(work, "egox_lora", LORA_STEPS)
     seconds["train LoRA"] = command("train", "--config", config)

@@ -24,20 +24,12 @@ from egox_core.train.loop import train
 from egox_core.train.loss import flow_loss
 from egox_core.train.model import make_trainable
 from egox_core.train.samples import CachedSamples, collate, noise_for, sample_generator
-from egox_core.wan.transformer import save_native
+from egox_core.wan.transformer import save_untrained
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 64, "ffn_dim": 1024, "num_layers": 8, "freq_dim": 256}
 GRID = (3, 12, 22, 12)  # latent frames, height, exo width, ego width: 9 frames of 176x96 and 96x96
 TEXT = (32, 64)  # tokens, dim
 CLIPS_A_SHARD = 32
-
-
-def make_base(file: Path) -> None:
-    from diffusers import WanTransformer3DModel
-
-    torch.manual_seed(0)
-    model = WanTransformer3DModel(in_channels=36, out_channels=16, text_dim=TEXT[1], **SMALL)
-    save_native(model, file, {}, torch.float32)
 
 
 def make_cache(folder: Path, clips: int) -> None:
@@ -115,7 +107,7 @@ def main() -> int:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_base(folder / "base.safetensors")
+        save_untrained(folder / "base.safetensors", 0, text_dim=TEXT[1], **SMALL)
         (folder / "cache").mkdir()
         make_cache(folder / "cache", args.clips)
         timed = {"bare, no geometry": bare_seconds(folder, args.steps, args.batch, "off"),

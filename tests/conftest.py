@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO
 
+import av
 import numpy as np
 import pytest
 
@@ -51,6 +53,28 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the development data in ../shared, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def add_sound() -> Callable[[Path, np.ndarray, int], None]:
+    """add_sound(video file, waveform [1, N] -1...1, samples a second): the file with that sound, its picture as it was.
+    """
+
+    def add(video: Path, waveform: np.ndarray, rate: int) -> None:
+        silent = io.BytesIO(video.read_bytes())
+        with av.open(silent) as source, av.open(str(video), "w") as target:
+            picture = target.add_stream_from_template(source.streams.video[0])
+            sound = target.add_stream("aac", rate=rate, layout="mono")
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = picture
+                    target.mux(packet)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform, np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = rate, 0
+            target.mux(sound.encode(frame))
+            target.mux(sound.encode(None))
+
+    return add
 
 
 @pytest.fixture(scope="session")

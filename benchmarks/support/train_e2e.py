@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,11 @@ from egox_core.wan.vae import VaeEncoder
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, apply_options, stage_take
 from tools.setup.environment import Environment
-from tools.setup.host import find_host
-from tools.setup.layout import Layout
 from tools.setup.server import Server
 from tools.setup.workflow import to_prompt
 
 SMALLEST_SPREAD = 0.05  # of the largest; channels that vary less would be amplified noise
 TAKE_FRAMES, HEIGHT, WIDTH = 17, 64, 112
-
-
-def host_environment() -> Environment:
-    """The host that tests and demo use, under this Python. Raises SetupError where there is none."""
-    return Environment(find_host(), Path(sys.executable), Layout())
 
 
 def sample_in_server(environment: Environment, work: Path, files: dict[str, Path], take: Path, *, frames: int,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..metrics.columns import AMT_WEIGHTS, CLIP_WEIGHTS, DINO_WEIGHTS, FVD_WEIGHTS, LPIPS_WEIGHTS, RAFT_WEIGHTS
+from ..metrics.columns import WEIGHTS
 from ..progress import Progress, no_progress
 from .data import add_engine_arguments, cache_arguments, prepare_arguments, run_cache, run_prepare
 
@@ -140,12 +140,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
                         help="another method's videos of the same clips, in the same tables; may be given again")
     parser.add_argument("--split", default="", help="train, validation or test; without it all clips")
     parser.add_argument("--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink")
-    parser.add_argument("--lpips", type=Path, help=f"weights for LPIPS: {LPIPS_WEIGHTS}")
-    parser.add_argument("--clip", type=Path, help=f"weights for CLIP-I: {CLIP_WEIGHTS}")
-    parser.add_argument("--raft", type=Path, help=f"weights for Dynamic Degree: {RAFT_WEIGHTS}")
-    parser.add_argument("--amt", type=Path, help=f"weights for Motion Smoothness: {AMT_WEIGHTS}")
-    parser.add_argument("--fvd", type=Path, help=f"weights for FVD: {FVD_WEIGHTS}")
-    parser.add_argument("--dino", type=Path, help=f"matches objects by looks, not by id: {DINO_WEIGHTS}")
+    for name, purpose in WEIGHTS.items():
+        parser.add_argument(f"--{name}", type=Path, help=purpose)
     parser.add_argument("--compare", type=Path, help="report.json of another run, for paired differences")
     parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
@@ -157,10 +153,10 @@ def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips could not be evaluated (the report names them)."""
     from ..metrics.evaluate import REPORT, TABLE, EvaluateOptions, evaluate
 
-    weights = {name: getattr(args, name) for name in ("lpips", "clip", "raft", "amt", "fvd", "dino")}
     options = EvaluateOptions(
         masks=args.masks, also=tuple(args.also), split=args.split, baselines=not args.no_baselines,
-        compare=args.compare, sheet_clips=args.sheet, samples=args.samples, seed=args.seed, **weights)
+        weights={name: file for name in WEIGHTS if (file := getattr(args, name)) is not None}, compare=args.compare,
+        sheet_clips=args.sheet, samples=args.samples, seed=args.seed)
     outcome = evaluate(args.manifest, args.generated, args.out, options, engine=args.engine,
                        workers=args.workers, progress=progress)
     for clip, why in sorted(outcome.errors.items()):

@@ -17,6 +17,7 @@ from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..prior.render import ego_from_scene
+from ..safe_files import write_json
 from ..takes.blender import write_blender
 from ..takes.colmap import write_colmap
 from ..takes.trajectory_files import read_trajectory, write_trajectory
@@ -214,16 +215,12 @@ def _times_of(numbers: Tensor, clip: ClipMoments) -> Tensor:
     return clip.times_s[0] + (numbers - clip.indices[0]) * rate
 
 
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
 Writer = Callable[[Path, CameraTrajectory, object, ClipMoments, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
-    "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: _write_json(path, document)),
+    "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: write_json(path, document)),
     "trajectory": ("egox_trajectory.json", lambda path, trajectory, *_: write_trajectory(path, trajectory)),
     "meta": (META, lambda path, trajectory, document, clip, prompt:
-             _write_json(path, released_meta(trajectory, document, clip, prompt))),
+             write_json(path, released_meta(trajectory, document, clip, prompt))),
     "colmap": ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory)),
     "blender": ("transforms.json", lambda path, trajectory, *_: write_blender(path, trajectory)),
 }

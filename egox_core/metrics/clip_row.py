@@ -39,13 +39,8 @@ class RowSettings:
     """What a row is made with, apart from its files."""
 
     baselines: bool = True
-    lpips: Path | None = None
-    clip: Path | None = None
-    raft: Path | None = None
-    amt: Path | None = None
-    fvd: Path | None = None
-    dino: Path | None = None
-    weights: Mapping[str, str] | None = None  # hashes of them, for the fingerprint
+    weights: Mapping[str, Path]  # of columns.WEIGHTS
+    hashes: Mapping[str, str]  # of the weights, for the fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +98,14 @@ def _compute(job: RowJob, files: ClipFiles) -> tuple[dict[str, Any], dict[str, n
     of_others = None if masks is None else replace(masks, generated=None)
     for name, frames in videos.items():
         values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else of_others)
-        values.update(_weighted(frames, truth, record.fps, job.settings))
+        values.update(_weighted(frames, truth, record.fps, job.settings.weights))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
         kept[name] = thumbnail(frames)
-    if job.settings.fvd is not None:
+    if "fvd" in job.settings.weights:
         from .fvd import features_of
 
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
-            kept[FEATURES + name] = features_of(job.settings.fvd)(frames)
+            kept[FEATURES + name] = features_of(job.settings.weights["fvd"])(frames)
     true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
     return ({"clip": record.clip, "take": record.take, "same_truth": f"{record.take}:{record.start}:{record.step}",
              "truth": content_hash([files.folder / TRUTH])[0], "coverage_from": source,
@@ -122,28 +117,29 @@ def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor) -> O
     if files.masks is None:
         own = files.folder / OBJECTS
         return read_masks(own, None) if own.is_file() else None
-    masks = read_masks(files.masks, job.record.clip, by_id=job.settings.dino is None)
-    if job.settings.dino is None or masks.generated is None:
+    dino = job.settings.weights.get("dino")
+    masks = read_masks(files.masks, job.record.clip, by_id=dino is None)
+    if dino is None or masks.generated is None:
         return masks
     from .dino_matching import dino_of, match_by_looks
 
     check_sizes(masks, truth)
-    return match_by_looks(masks, generated, truth, dino_of(job.settings.dino))
+    return match_by_looks(masks, generated, truth, dino_of(dino))
 
 
-def _weighted(frames: Tensor, truth: Tensor, fps: float, settings: RowSettings) -> Values:
+def _weighted(frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path]) -> Values:
     from .perceptual import clip_of, lpips_of
 
     values: Values = {}
-    if settings.lpips is not None:
-        values["lpips"] = float(lpips_of(settings.lpips)(frames, truth).mean())
-    if settings.clip is not None:
-        values["clip_i"] = float(clip_of(settings.clip)(frames, truth).mean())
-    if settings.amt is not None:
-        values["motion_smoothness"] = motion_smoothness(frames, amt_of(settings.amt))
-    if settings.raft is not None:
+    if "lpips" in weights:
+        values["lpips"] = float(lpips_of(weights["lpips"])(frames, truth).mean())
+    if "clip" in weights:
+        values["clip_i"] = float(clip_of(weights["clip"])(frames, truth).mean())
+    if "amt" in weights:
+        values["motion_smoothness"] = motion_smoothness(frames, amt_of(weights["amt"]))
+    if "raft" in weights:
         few = thinned(frames, fps)
-        values["dynamic_degree"] = float(is_dynamic(raft_of(settings.raft)(few), len(few), min(few.shape[1:3])))
+        values["dynamic_degree"] = float(is_dynamic(raft_of(weights["raft"])(few), len(few), min(few.shape[1:3])))
     return values
 
 
@@ -153,7 +149,7 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
     except PackageNotFoundError:
         library = ""
     parts = [VERSION, library, job.record.model_dump(mode="json"), hashes, [name for name, _ in job.videos],
-             job.masks is not None, job.settings.baselines, dict(job.settings.weights or {})]
+             job.masks is not None, job.settings.baselines, dict(job.settings.hashes)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

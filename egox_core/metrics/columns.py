@@ -28,6 +28,13 @@ AMT_WEIGHTS = ("vbench's AMT-S, amt-s.pth from lalala125/AMT on Hugging Face, th
                "tools/convert_to_safetensors.py; and its code: pip install --no-deps vbench")
 DINO_WEIGHTS = "a DINOv2 folder as facebook/dinov2-base on Hugging Face (config.json, model.safetensors)"
 
+WEIGHTS: Mapping[str, str] = {
+    "lpips": f"weights for LPIPS: {LPIPS_WEIGHTS}", "clip": f"weights for CLIP-I: {CLIP_WEIGHTS}",
+    "raft": f"weights for Dynamic Degree: {RAFT_WEIGHTS}", "amt": f"weights for Motion Smoothness: {AMT_WEIGHTS}",
+    "fvd": f"weights for FVD: {FVD_WEIGHTS}", "dino": f"matches objects by looks, not by id: {DINO_WEIGHTS}",
+}
+"""Networks that a call may give files of: name -> what they are for, and where they come from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:

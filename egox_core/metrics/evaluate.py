@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,7 @@ class EvaluateOptions:
     also: tuple[tuple[str, Path], ...] = ()  # (name, folder): further videos of the same clips, as rows of their own
     split: str = ""  # train | validation | test; "": all clips of the manifest
     baselines: bool = True
-    lpips: Path | None = None
-    clip: Path | None = None
-    raft: Path | None = None
-    amt: Path | None = None
-    fvd: Path | None = None
-    dino: Path | None = None  # matches objects instead of their ids
+    weights: Mapping[str, Path] = field(default_factory=dict)  # of columns.WEIGHTS; what lacks them isn't computed
     compare: Path | None = None  # report.json of another run
     sheet_clips: int = 12  # 0: no contact sheet
     samples: int = SAMPLES  # bootstrap
@@ -75,8 +70,8 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     _check_folders(videos, options)
     require_torchmetrics()
     other = None if options.compare is None else _other_report(options.compare)
-    settings = RowSettings(baselines=options.baselines, lpips=options.lpips, clip=options.clip, raft=options.raft,
-                           amt=options.amt, fvd=options.fvd, dino=options.dino, weights=_weight_hashes(options))
+    hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
+    settings = RowSettings(baselines=options.baselines, weights=options.weights, hashes=hashes)
     jobs = [RowJob(root=manifest.parent, record=r, videos=videos, masks=options.masks, rows=out / ROWS,
                    settings=settings, one_thread=workers > 1 or engine == "ray") for r in records]
     rows, errors = [], {}
@@ -90,8 +85,8 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     kept = sum(row.pop("kept") for row in rows)
     kept_arrays = _kept_arrays(rows, out / ROWS)
     _add_retrieval(rows, kept_arrays)
-    report = build_report(rows, dict(sorted(errors.items())), options=_content(options), weights=settings.weights or {},
-                          other=other, fvd=_fvd(kept_arrays, [name for name, _ in videos], options.fvd),
+    report = build_report(rows, dict(sorted(errors.items())), options=_content(options), weights=hashes,
+                          other=other, fvd=_fvd(kept_arrays, [name for name, _ in videos], options.weights),
                           samples=options.samples, seed=options.seed)
     write_json(out / REPORT, report)
     with write_whole(out / TABLE) as temporary:
@@ -139,11 +134,6 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
                                  expected="a folder with one file a clip", fix="check the path")
 
 
-def _weight_hashes(options: EvaluateOptions) -> dict[str, str]:
-    given = {name: getattr(options, name) for name in ("lpips", "clip", "raft", "amt", "fvd", "dino")}
-    return {name: weights_hash(path, f"{name} weights") for name, path in given.items() if path is not None}
-
-
 def _other_report(file: Path) -> dict[str, Any]:
     report = read_json(file, "report to compare with")
     if not isinstance(report, dict) or report.get("format") != FORMAT:
@@ -166,9 +156,9 @@ def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.
     return kept
 
 
-def _fvd(kept: list[dict[str, np.ndarray]], methods: Sequence[str], asked: Path | None) -> dict[str, float]:
+def _fvd(kept: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]) -> dict[str, float]:
     """Of each method whose videos were given; the baselines' would take as long again for each."""
-    if asked is None or len(kept) < 2:
+    if "fvd" not in weights or len(kept) < 2:
         return {}
     from .fvd import frechet_distance
 

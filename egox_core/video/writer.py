@@ -14,7 +14,6 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 from ..safe_files import write_whole
-from .audio import Sound
 
 QUALITY = 16
 """x264's constant rate factor; 18 counts as visually lossless, and pictures measured against others deserve more."""
@@ -25,7 +24,6 @@ def write_video(
     frames: Tensor | Iterable[Tensor],  # [T, H, W, 3], or one after the other, 0...1 or uint8; [.., H, W] becomes grey
     fps: float,
     *,
-    sound: Sound | None = None,
     quality: int = QUALITY,  # x264 constant rate factor, smaller is better
     threads: int = 0,  # of the encoder, 0: all cores; 1 gives the same bytes every time
     progress: Progress = no_progress,
@@ -45,15 +43,11 @@ def write_video(
             picture = _bytes(frame)
             if stream is None:
                 stream = _add_stream(container, rate, picture, quality, threads)
-                audio = None if sound is None else container.add_stream("aac", rate=sound.sample_rate,
-                                                                        layout=_layout(sound))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             progress(index + 1, max(total, index + 1), "writing video")
         if stream is None:
             raise EgoXInputError("video to write", got="no frames", expected="at least one", fix="check the input")
         container.mux(stream.encode(None))
-        if audio is not None:
-            _write_sound(container, audio, sound)
 
 
 def _add_stream(container, rate: Fraction, picture: np.ndarray, quality: int, threads: int):
@@ -78,15 +72,3 @@ def _bytes(frame: Tensor) -> np.ndarray:
     elif frame.is_floating_point():
         frame = (frame.detach().float().nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(frame.cpu().numpy())
-
-
-def _layout(sound: Sound) -> str:
-    return "mono" if sound.waveform.shape[0] == 1 else "stereo"
-
-
-def _write_sound(container, stream, sound: Sound) -> None:
-    samples = np.ascontiguousarray(sound.waveform[:2].float().cpu().numpy())
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_layout(sound))
-    frame.sample_rate, frame.pts = sound.sample_rate, 0
-    container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))

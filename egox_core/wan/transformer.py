@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..safe_files import write_whole
-from ..sizes import MODEL_CHANNELS
+from ..sizes import CHANNELS, MODEL_CHANNELS
 from .lora_keys import convert_transformer
 from .weights import file_metadata, read_header
 
@@ -31,10 +31,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
         EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel image-to-video one, weights that
             don't fit the configuration.
     """
-    if path.is_dir():
-        model = _from_folder(path)
-    else:
-        model = _from_single_file(path)
+    model = _from_folder(path) if path.is_dir() else _from_single_file(path)
     if model.config.in_channels != MODEL_CHANNELS:
         raise EgoXInputError(f"base model {path.name}", got=f"{model.config.in_channels} input channels",
                              expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
@@ -75,6 +72,14 @@ def transformer_config(
     }
 
 
+def save_untrained(file: Path, seed: int, **sizes: int) -> None:
+    """A Wan image-to-video transformer before its first step, as :func:`save_native` writes it; ``sizes`` as its class
+    takes them."""
+    torch.manual_seed(seed)
+    model = WanTransformer3DModel(in_channels=MODEL_CHANNELS, out_channels=CHANNELS, **sizes)
+    save_native(model, file, {}, torch.float32)
+
+
 def save_native(model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
     """One safetensors file that ComfyUI's loader takes, whole or not at all."""
     config = model.config
@@ -99,13 +104,10 @@ def _from_folder(path: Path) -> WanTransformer3DModel:
 
 def _from_single_file(path: Path) -> WanTransformer3DModel:
     what = f"base model {path.name}"
-    names = {n.removeprefix("model.diffusion_model.").removeprefix("diffusion_model.") for n in read_header(path, what)}
-    if NATIVE_MARKER not in names and DIFFUSERS_MARKER not in names:
+    if not any(name.endswith((NATIVE_MARKER, DIFFUSERS_MARKER)) for name in read_header(path, what)):
         raise EgoXInputError(what, got="tensors of another model", expected="a Wan transformer",
                              fix="give the diffusion model's file (not VAE, text encoder or LoRA)")
-    weights = {n.removeprefix("model.diffusion_model.").removeprefix("diffusion_model."): t
-               for n, t in load_file(path).items()}
-    weights, unknown = convert_transformer(weights, "diffusers")
+    weights, unknown = convert_transformer(load_file(path), "diffusers")
     if unknown:
         raise EgoXInputError(what, got=f"{len(unknown)} tensors such as {unknown[0]}",
                              expected="a plain Wan transformer",

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow
+from tests.browser.page import PageUnderTest
+from tools.rigs.comfy_page import open_browser, read_workflow
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
@@ -66,13 +67,13 @@ def browser_client(browser_server: Server) -> ApiClient:
 
 
 @pytest.fixture
-def open_page(browser: Any, browser_client: ApiClient) -> Iterator[Callable[..., ComfyPage]]:
+def open_page(browser: Any, browser_client: ApiClient) -> Iterator[Callable[..., PageUnderTest]]:
     """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready. At the test's end every page is held to its
     promise: nothing asked outside the machine, no script failed."""
-    pages: list[ComfyPage] = []
+    pages: list[PageUnderTest] = []
 
-    def make(path: str = "/", **options: Any) -> ComfyPage:
-        pages.append(ComfyPage(browser, browser_client, **options))
+    def make(path: str = "/", **options: Any) -> PageUnderTest:
+        pages.append(PageUnderTest(browser, browser_client, **options))
         return pages[-1].open(path)
 
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.rigs.comfy_page import ComfyPage
+from tests.browser.page import PageUnderTest
 from tools.setup.workflow import part_of
 
 NODE = "EgoXEgoPoseInput"
@@ -21,7 +21,7 @@ def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
 class EditorPage:
     """Hands and eyes on the editor."""
 
-    def __init__(self, page: ComfyPage) -> None:
+    def __init__(self, page: PageUnderTest) -> None:
         self.page, self.hands = page, page.page
 
     def at(self, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.rigs.comfy_page import ComfyPage
+from tests.browser.page import PageUnderTest
 
 NODES = ("EgoXDepthAlign", "EgoXRenderEgoPrior", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXAttentionView")
 
@@ -62,18 +62,18 @@ _STATE = """(type) => {
 }"""
 
 
-def connect_everything(page: ComfyPage) -> None:
+def connect_everything(page: PageUnderTest) -> None:
     page.evaluate(_CONNECT)
     page.settle()
 
 
-def state(page: ComfyPage, node: str) -> dict[str, Any]:
+def state(page: PageUnderTest, node: str) -> dict[str, Any]:
     """What the preview of the one node of a type shows now."""
     page.settle(2)
     return page.evaluate(_STATE, node)
 
 
-def part(page: ComfyPage, node: str, name: str):
+def part(page: PageUnderTest, node: str, name: str):
     """An element of a preview, by its test id, for clicks and keys."""
     page.evaluate("(type) => { for (const node of app.graph.nodes) if (node.egoxPreview) "
                   "node.egoxPreview.element.dataset.node = node.type; }", node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from tools.rigs.comfy_page import ComfyPage
+from tests.browser.page import PageUnderTest
 
 FRAMES, HEIGHT, WIDTH, STEPS = 5, 128, 224, 2
 
@@ -17,7 +17,7 @@ def values(frames: int, height: int, width: int, steps: int) -> tuple[tuple[str,
             ("EgoXRenderEgoPrior", "size", height), ("EgoXWanSampler", "steps", steps))
 
 
-def make_small(page: ComfyPage, *, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH,
+def make_small(page: PageUnderTest, *, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH,
                steps: int = STEPS) -> None:
     for kind, name, value in values(frames, height, width, steps):
         page.set_widget(kind, name, value)

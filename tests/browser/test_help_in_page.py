@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.rigs.comfy_page import ComfyPage
+from tests.browser.page import PageUnderTest
 from tools.setup.base_dir import PACK_NAME
 from tools.texts.help_slots import PAGES
 
@@ -41,7 +41,7 @@ _PICTURE = """([type, timeout]) => new Promise((done) => {
 })"""
 
 
-def open_help(page: ComfyPage, node: str) -> dict[str, Any]:
+def open_help(page: PageUnderTest, node: str) -> dict[str, Any]:
     """A node of this type alone on the canvas, its help opened by the button above it; the picture in it."""
     page.evaluate(_ADD, node)
     page.settle()

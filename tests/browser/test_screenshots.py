@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.browser.page import PageUnderTest
 from tests.browser.thumbnails import save_jpeg
-from tools.rigs.comfy_page import ComfyPage
 from tools.setup.workflow import to_prompt
 
 from .preview_graph import connect_everything
@@ -36,7 +36,7 @@ PREVIEWS = {"depth": "EgoXDepthAlign", "prior": "EgoXRenderEgoPrior", "ego": "Eg
 RUN_S = 1800.0
 
 
-def run(page: ComfyPage) -> None:
+def run(page: PageUnderTest) -> None:
     if SMALL:
         make_small(page)
     page.queue()
@@ -60,7 +60,7 @@ TRUTH = """() => {
 }"""
 
 
-def picture_of_node(page: ComfyPage, node: str, name: str, width: int) -> None:
+def picture_of_node(page: PageUnderTest, node: str, name: str, width: int) -> None:
     x, y, w, h = page.node_bounds(node)
     bounds = (x, y - 28, w, h + 28)  # the badge stands above the title
     page.show(bounds)
@@ -68,7 +68,7 @@ def picture_of_node(page: ComfyPage, node: str, name: str, width: int) -> None:
     page.save_picture(IMG / f"{name}.jpg", page.on_page(bounds), width=width, quality=76)
 
 
-def picture_of_graph(page: ComfyPage, name: str, theme: str) -> None:
+def picture_of_graph(page: PageUnderTest, name: str, theme: str) -> None:
     bounds = page.graph_bounds()
     page.show(bounds)
     page.page.wait_for_timeout(1500)

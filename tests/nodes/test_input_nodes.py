@@ -15,14 +15,14 @@ COUNT = 34
 
 
 @pytest.fixture(scope="module")
-def clip(pack: ModuleType, comfy_host) -> Path:
-    from egox_pack.egox_core.video.audio import Sound
+def clip(pack: ModuleType, comfy_host, add_sound) -> Path:
     from egox_pack.egox_core.video.writer import write_video
 
     path = comfy_host.input / "clips" / "exo.mp4"
     frames = torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8) + (7 * torch.arange(COUNT, dtype=torch.uint8)
                                                                  )[:, None, None, None]
-    write_video(path, frames, 20.0, sound=Sound(waveform=torch.rand(1, 44100 * 2) - 0.5, sample_rate=44100))
+    write_video(path, frames, 20.0)
+    add_sound(path, np.random.default_rng(0).uniform(-0.5, 0.5, (1, 44100 * 2)), 44100)
     return path
 
 

@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from egox_core.gga.diffusers_processor import rotate
 from egox_core.gga.record import AttentionRecord
 from egox_core.synthetic import make_take
-from tools.setup.layout import Layout
 from tools.small_model.clips import clip_spec
 from tools.small_model.contract import FULL, SampleSettings
 from tools.small_model.files import WorkFiles
 from tools.small_model.held_out import HeldOutClip, clip_of_take
 from tools.small_model.sampler import open_sampler
 from tools.small_model.settings import FIRST_SEED, DemoTraining
-from tools.small_model.stages import work_folder
 from tools.small_model.wan_sampler import WanSampler
 
 STEPS = 10
@@ -90,7 +88,7 @@ class SmallModel:
 
     @cached_property
     def sampler(self) -> CapturingSampler:
-        return open_sampler(CapturingSampler, {FULL: WorkFiles(work_folder(None, Layout().state)).lora})
+        return open_sampler(CapturingSampler, {FULL: WorkFiles().lora})
 
     def ego(self, **settings: Any) -> Tensor:  # [T, S, S, 3] uint8
         """The ego video; ``settings`` as :class:`SampleSettings` has them."""

@@ -5,9 +5,7 @@ Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 
 from __future__ import annotations
 
-import io
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,36 +31,6 @@ SETTINGS = {
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.RightSidePanel.IsOpen": False,  # a help page that was opened before leaves it open
 }
-
-_LISTEN = """() => {
-  window.egoxSeen = [];
-  for (const kind of ['execution_start', 'execution_cached', 'executed', 'execution_success', 'execution_error',
-                      'execution_interrupted']) {
-    app.api.addEventListener(kind, (event) => window.egoxSeen.push({ kind, data: event.detail }));
-  }
-}"""
-
-_PROBLEMS = """(saved) => {
-  const faults = [];
-  for (const node of app.graph.nodes) {
-    if (!(node.type in LiteGraph.registered_node_types)) faults.push(`node ${node.id}: no node type ${node.type}`);
-    if (node.has_errors) faults.push(`node ${node.id} (${node.type}) is marked as faulty`);
-  }
-  const links = [...app.graph.links.values()];
-  if (app.graph.nodes.length !== saved.nodes.length)
-    faults.push(`${app.graph.nodes.length} nodes on the canvas, ${saved.nodes.length} in the file`);
-  if (links.length !== saved.links.length)
-    faults.push(`${links.length} links on the canvas, ${saved.links.length} in the file`);
-  for (const link of links) {
-    const from = app.graph.getNodeById(link.origin_id)?.outputs?.[link.origin_slot];
-    const to = app.graph.getNodeById(link.target_id)?.inputs?.[link.target_slot];
-    if (!from || !to || to.link !== link.id || !from.links?.includes(link.id))
-      faults.push(`link ${link.id} is loose`);
-    else if (!LiteGraph.isValidConnection(from.type, to.type))
-      faults.push(`link ${link.id}: ${from.type} into ${to.type}`);
-  }
-  return faults;
-}"""
 
 _BOUNDS = """() => {
   const boxes = [...app.graph.nodes].map((n) => n.boundingRect ?? n.getBounding())
@@ -136,7 +104,6 @@ class ComfyPage:
                                     "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types",
                                     timeout=READY_S * 1000)
         self.page.wait_for_selector("canvas#graph-canvas", state="visible")
-        self.page.evaluate(_LISTEN)
         self.settle()
         return self
 
@@ -169,18 +136,6 @@ class ComfyPage:
         self.page.evaluate("async (saved) => { await app.loadGraphData(saved, true, true, 'egox'); }", workflow)
         self.settle()
 
-    def problems(self, workflow: dict[str, Any]) -> list[str]:
-        """What is wrong with the graph on the canvas, held to the file that it was loaded from; empty if nothing."""
-        return self.page.evaluate(_PROBLEMS, workflow)
-
-    def to_prompt(self) -> dict[str, Any]:
-        """The graph in the API form, as the page itself would send it."""
-        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
-
-    def saved(self) -> dict[str, Any]:
-        """The graph as the page would save it."""
-        return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
-
     def set_widget(self, kind: str, name: str, value: Any) -> None:
         """Set a widget of every node of a type, as a user's hand would."""
         count = self.page.evaluate("""([kind, name, value]) => {
@@ -198,73 +153,7 @@ class ComfyPage:
         if not count:
             raise PageError(f"no node of type {kind} with a widget {name}")
 
-    def open_templates(self, pack: str) -> None:
-        """The template chooser, at the cards of a pack."""
-        self.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
-        self.page.get_by_text(pack, exact=True).first.click(timeout=30_000)
-        self.page.wait_for_selector('[data-testid^="template-workflow-"]', timeout=30_000)
-        self.settle()
-
-    # -- running
-
-    def queue(self) -> None:
-        """Click the page's own button."""
-        self.page.evaluate("() => { window.egoxSeen.length = 0; }")
-        # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
-        # on newer pages over this button.
-        size = self.page.viewport_size
-        self.page.mouse.move(size["width"] / 2, size["height"] * 0.9)
-        self.page.get_by_test_id("queue-button").first.click()
-
-    def wait_for_run(self, timeout: float = 240.0) -> list[dict[str, Any]]:
-        """Wait for the end of the run; the messages that the page got from the server.
-
-        Raises:
-            PageError: the run failed, or did not end in time.
-        """
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            seen = self.page.evaluate("() => window.egoxSeen")
-            kinds = [event["kind"] for event in seen]
-            if "execution_success" in kinds:
-                self.settle()
-                return seen
-            if "execution_error" in kinds or "execution_interrupted" in kinds:
-                failed = seen[-1]["data"]
-                raise PageError(f"{failed.get('node_type')}: {failed.get('exception_message', 'interrupted')}")
-            self.page.wait_for_timeout(200)
-        raise PageError(f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.said[-8:]}")
-
-    def wait_for_node(self, kind: str, timeout: float = 240.0) -> dict[str, Any]:
-        """Wait until a node of a type has given its result to the page; that result."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            output = self.page.evaluate("""(kind) => {
-              for (const { kind: what, data } of window.egoxSeen) {
-                if (what !== 'executed') continue;
-                if (app.graph.getNodeById(Number(data.node))?.type === kind) return data.output;
-              }
-              return null;
-            }""", kind)
-            if output is not None:
-                return output
-            self.page.wait_for_timeout(200)
-        raise PageError(f"{kind} gave the page no result within {timeout:.0f} s")
-
     # -- looking
-
-    def set_theme(self, theme: str) -> None:
-        """"dark" or "light"."""
-        self.setting("Comfy.ColorPalette", theme)
-
-    def set_vue_nodes(self, on: bool) -> None:
-        """The newer node rendering (DOM) or the classic one (canvas)."""
-        self.setting("Comfy.VueNodes.Enabled", on)
-
-    def setting(self, name: str, value: Any) -> None:
-        self.page.evaluate("async ([name, value]) => { await app.extensionManager.setting.set(name, value); }",
-                           [name, value])
-        self.settle(10)
 
     def graph_bounds(self) -> tuple[float, float, float, float]:
         """(x, y, width, height) of all nodes and groups, in the graph's own units."""
@@ -284,32 +173,6 @@ class ComfyPage:
             raise PageError(f"{len(nodes)} nodes of type {kind}")
         return tuple(nodes[0])
 
-    def on_page(self, bounds: tuple[float, float, float, float], margin: float = 12.0) -> dict[str, float]:
-        """A part of the graph as a rectangle of the page, for a picture of it alone."""
-        x, y, w, h = bounds
-        left, top, scale = self.page.evaluate("([x, y]) => { const ds = app.canvas.ds, box = "
-                                              "app.canvas.canvas.getBoundingClientRect(); return [(x + ds.offset[0]) * "
-                                              "ds.scale + box.left, (y + ds.offset[1]) * ds.scale + box.top, "
-                                              "ds.scale]; }", [x, y])
-        size = self.page.viewport_size
-        left, top = max(0.0, left - margin), max(0.0, top - margin)
-        return {"x": left, "y": top, "width": min(size["width"] - left, w * scale + 2 * margin),
-                "height": min(size["height"] - top, h * scale + 2 * margin)}
-
-    def picture(self, clip: dict[str, float] | None = None) -> bytes:
-        """What is on the page now, as PNG."""
-        return self.page.screenshot(type="png", clip=clip, animations="disabled", caret="hide")
-
-    def save_picture(self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0,
-                     quality: int = 82) -> None:
-        """A JPEG of the page (or a part), scaled down to ``width`` px."""
-        from PIL import Image
-
-        image = Image.open(io.BytesIO(self.picture(clip))).convert("RGB")
-        if width and image.width > width:
-            image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, quality=quality, optimize=True, progressive=True)
 
 
 def read_workflow(path: Path) -> dict[str, Any]:

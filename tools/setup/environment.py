@@ -63,8 +63,7 @@ def prepare(layout: Layout, say=print) -> Environment:
         host = fetch_host(layout, pip_command(make_venv(layout, say)), say)
     say(f"Host: ComfyUI {host.version_text} in {host.root} ({host.source})")
     if no_setup:
-        own = venv_python(layout.venv)
-        return Environment(host, own if own.is_file() else Path(sys.executable), layout)
+        return Environment(host, python_without_host(layout), layout)
     if host.owned:
         return Environment(host, _prepare_own(layout, host, say), layout)
     python = find_host_python(host)
@@ -74,6 +73,17 @@ def prepare(layout: Layout, say=print) -> Environment:
         raise SetupError("Your ComfyUI's Python lacks packages that EgoX needs. Install them with\n  "
                          + install_command(python, missing))
     return Environment(host, python, layout)
+
+
+def this_environment(layout: Layout | None = None) -> Environment | None:
+    """The host that is there under this very Python; None where there is none. Makes and fetches nothing.
+
+    Raises:
+        SetupError: a named folder is no ComfyUI, or the host is too old.
+    """
+    layout = layout or Layout()
+    host = find_host(layout)
+    return None if host is None else Environment(host, Path(sys.executable), layout)
 
 
 def python_without_host(layout: Layout) -> Path:

@@ -9,37 +9,34 @@ takes clips as they are drawn.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 
-from tools.setup.environment import Environment
-from tools.setup.host import find_host
-from tools.setup.layout import Layout, SetupError
+from tools.setup.environment import Environment, this_environment
+from tools.setup.layout import SetupError
 
 from .files import WorkFiles, write_card
 from .settings import DemoTraining
-from .stages import STAGES, StageContext, work_folder
+from .stages import STAGES, StageContext
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="run.py train-demo", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", action="append", choices=tuple(STAGES), help="only this one (again for more)")
-    parser.add_argument("--work", type=Path, help="folder for everything that doesn't ship (default: "
-                        ".egox/train_demo)")
-    parser.add_argument("--out", type=Path, help="folder for the weights (default: models/demo)")
+    parser.add_argument("--work", type=Path, default=WorkFiles().work,
+                        help="folder for everything that doesn't ship (default: .egox/train_demo)")
+    parser.add_argument("--out", type=Path, default=WorkFiles().shipped,
+                        help="folder for the weights (default: models/demo)")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as torch has them")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw clips")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    layout = Layout()
-    work = work_folder(args.work, layout.state)
-    files = WorkFiles(work) if args.out is None else WorkFiles(work, args.out)
-    context = StageContext(files=files, training=DemoTraining(), environment=_host(layout), device=args.device,
+    files = WorkFiles(args.work, args.out)
+    context = StageContext(files=files, training=DemoTraining(), environment=_environment(), device=args.device,
                            workers=args.workers, tell=lambda text: print(text, flush=True))
     for name in args.stage or STAGES:
         print(f"stage {name}", flush=True)
@@ -50,13 +47,12 @@ def main() -> int:
     return 0
 
 
-def _host(layout: Layout) -> Environment | None:
+def _environment() -> Environment | None:
     try:
-        host = find_host()
-    except SetupError:
-        host = None
-    return None if host is None else Environment(host, Path(sys.executable), layout)
+        return this_environment()
+    except SetupError:  # only one stage needs a host, and says so
+        return None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egox_core.safe_files import write_whole
-from tools.setup.layout import REPO_ROOT
+from tools.setup.layout import REPO_ROOT, Layout
 
 from .settings import FIRST_SEED, DemoTraining
 
@@ -25,7 +25,7 @@ STAGE_TEXT = {
 class WorkFiles:
     """Everything below the working folder; finished stages are what ``shipped`` holds."""
 
-    work: Path
+    work: Path = Layout().state / "train_demo"
     shipped: Path = REPO_ROOT / "models" / "demo"
 
     @property

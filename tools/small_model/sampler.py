@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from egox_core.synthetic import SyntheticSpec
-from tools.setup.environment import Environment
-from tools.setup.host import find_host
-from tools.setup.layout import Layout, SetupError
+from tools.setup.environment import this_environment
+from tools.setup.layout import SetupError
 from tools.small_model.contract import FULL, SampleSettings
 from tools.small_model.held_out import HeldOutClip
 from tools.small_model.wan_sampler import WanSampler
@@ -22,7 +20,7 @@ from .clips import clip_spec
 from .files import WorkFiles
 from .lotus import save_text_embedding
 from .settings import FIRST_SEED, DemoTraining
-from .stages import ablation_lora, read_record, work_folder
+from .stages import ablation_lora, read_record
 from .transformer import ABLATIONS
 
 Kind = TypeVar("Kind", bound=WanSampler)
@@ -46,7 +44,7 @@ def fingerprint() -> str:
 
 def facts() -> dict[str, Any]:
     """Hashes and the stages' records."""
-    stages = {name: read_record(_files(), name) for name in ("vae", "base", "lora")}
+    stages = {name: read_record(WorkFiles(), name) for name in ("vae", "base", "lora")}
     return {**_sampler().facts(), "stages": stages}
 
 
@@ -61,12 +59,8 @@ def held_out() -> Sequence[SyntheticSpec]:
     return [clip_spec(FIRST_SEED["test"] + number, training.clips) for number in range(training.test_clips)]
 
 
-def _files() -> WorkFiles:
-    return WorkFiles(work_folder(None, Layout().state))
-
-
 def _loras() -> dict[str, Path]:
-    files = _files()
+    files = WorkFiles()
     trained = {f"{name}@{number}": ablation_lora(files, name, number)
                for number in range(1, DemoTraining().ablation_seeds + 1) for name in ABLATIONS}
     return {FULL: files.lora, **{name: file for name, file in trained.items() if file.is_file()}}
@@ -78,13 +72,12 @@ def open_sampler(kind: type[Kind], loras: Mapping[str, Path]) -> Kind:
     Raises:
         SetupError: the small model isn't there.
     """
-    files = _files()
+    files = WorkFiles()
     missing = [f.name for f in (files.base, files.vae, files.lora) if not f.is_file()]
     if missing:
         raise SetupError(f"The small model lacks {', '.join(missing)}; python3 run.py train-demo makes them.")
     if not files.text.is_file():
-        host = find_host()
-        save_text_embedding(None if host is None else Environment(host, Path(sys.executable), Layout()), files.text)
+        save_text_embedding(this_environment(), files.text)
     return kind(files.base, files.vae, loras, str(files.text), DemoTraining().transformer.sample_shift)
 
 

@@ -195,8 +195,3 @@ def _done(files: WorkFiles, stage: str, record: Mapping[str, Any] | None) -> boo
         return False
     write_json(files.records / f"{stage}.json", json.loads(json.dumps(dict(record), default=str)))
     return True
-
-
-def work_folder(given: Path | None, state: Path) -> Path:
-    """Where the training works unless told otherwise."""
-    return given if given is not None else state / "train_demo"

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import train_egox
 from egox_core.safe_files import write_whole
 from egox_core.train.export import export
-from egox_core.wan.transformer import save_native
+from egox_core.wan.transformer import save_untrained
 
 from .files import WorkFiles
 from .settings import BaseRound, DemoTraining, LoraRound, TransformerSettings
@@ -32,16 +32,9 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 
 def untrained(file: Path, settings: TransformerSettings) -> None:
     """The base before its first step: Wan's own class and start."""
-    from diffusers import WanTransformer3DModel
-
-    if file.is_file():
-        return
-    torch.manual_seed(settings.seed)
-    model = WanTransformer3DModel(
-        num_attention_heads=settings.heads, attention_head_dim=settings.head_dim, in_channels=36, out_channels=16,
-        text_dim=settings.text_dim, freq_dim=256, ffn_dim=settings.ffn, num_layers=settings.layers)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_native(model, file, {}, torch.float32)
+    if not file.is_file():
+        save_untrained(file, settings.seed, num_attention_heads=settings.heads, attention_head_dim=settings.head_dim,
+                       text_dim=settings.text_dim, freq_dim=256, ffn_dim=settings.ffn, num_layers=settings.layers)
 
 
 def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -21,8 +21,7 @@ from typing import Any
 from tools.rigs.comfy_page import ComfyPage, open_browser
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
-from tools.setup.environment import Environment
-from tools.setup.host import find_host
+from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout
 from tools.setup.server import Server
 from tools.setup.workflow import NOTES
@@ -51,12 +50,11 @@ def main(arguments: list[str]) -> int:
     if unknown:
         sys.exit(f"no workflow {', '.join(unknown)}; there are {', '.join(SPECS)}")
     layout = Layout()
-    host = find_host(layout)
-    if host is None:
+    environment = this_environment(layout)
+    if environment is None:
         sys.exit("there is no ComfyUI here: run `python3 run.py demo` once, or set COMFYUI_DIR")
     with tempfile.TemporaryDirectory() as folder:
         base = make_base_dir(Path(folder), layout)
-        environment = Environment(host, Path(sys.executable), layout)
         with Server(environment, base, Path(folder) / "server.log", variables={"OMP_NUM_THREADS": "1"}) as server:
             object_info = server.client.object_info()
             if "--measure" in arguments:

@@ -239,8 +239,8 @@ def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
 
     save_file({"any": torch.zeros(1)}, place / "weights.safetensors")
     monkeypatch.setattr(fvd, "features_of", lambda weights: lambda frames: frames.mean((0, 1, 2)).numpy())
-    options = EvaluateOptions(fvd=place / "weights.safetensors", also=(("truth itself", place / "same"),), samples=200,
-                              sheet_clips=0)
+    options = EvaluateOptions(weights={"fvd": place / "weights.safetensors"}, also=(("truth itself", place / "same"),),
+                              samples=200, sheet_clips=0)
     (place / "same").mkdir()
     for name in CLIPS:
         shutil.copy(place / "clips" / name / "ego_ground_truth.mp4", place / "same" / f"{name}.mp4")

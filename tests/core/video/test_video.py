@@ -14,7 +14,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel, crop, project, rescale, unproject
 from egox_core.errors import EgoXInputError
-from egox_core.video.audio import Sound, read_sound
+from egox_core.video.audio import read_sound
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import camera_of_frames, select_frames, source_rectangle
 from egox_core.video.writer import write_video
@@ -32,11 +32,12 @@ def numbered_frames(count: int, height: int = 48, width: int = 80) -> torch.Tens
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tmp_path_factory: pytest.TempPathFactory, add_sound) -> Path:
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
     tone = torch.sin(torch.arange(44100 * 3) * (2 * math.pi * 440 / 44100))[None] * 0.5
     tone[:, :44100] = 0  # silent for a second: the trim can be told from the tone
-    write_video(path, numbered_frames(60), RATE, sound=Sound(waveform=tone, sample_rate=44100))
+    write_video(path, numbered_frames(60), RATE)
+    add_sound(path, tone.numpy(), 44100)
     return path
 
 

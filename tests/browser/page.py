@@ -1,0 +1,142 @@
+"""The host's page with what only tests ask of it: faults of its graph, runs by its button, parts of it as pictures."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+from tools.rigs.comfy_page import ComfyPage, PageError
+
+_LISTEN = """() => {
+  window.egoxSeen = [];
+  for (const kind of ['execution_start', 'execution_cached', 'executed', 'execution_success', 'execution_error',
+                      'execution_interrupted']) {
+    app.api.addEventListener(kind, (event) => window.egoxSeen.push({ kind, data: event.detail }));
+  }
+}"""
+
+_PROBLEMS = """(saved) => {
+  const faults = [];
+  for (const node of app.graph.nodes) {
+    if (!(node.type in LiteGraph.registered_node_types)) faults.push(`node ${node.id}: no node type ${node.type}`);
+    if (node.has_errors) faults.push(`node ${node.id} (${node.type}) is marked as faulty`);
+  }
+  const links = [...app.graph.links.values()];
+  if (app.graph.nodes.length !== saved.nodes.length)
+    faults.push(`${app.graph.nodes.length} nodes on the canvas, ${saved.nodes.length} in the file`);
+  if (links.length !== saved.links.length)
+    faults.push(`${links.length} links on the canvas, ${saved.links.length} in the file`);
+  for (const link of links) {
+    const from = app.graph.getNodeById(link.origin_id)?.outputs?.[link.origin_slot];
+    const to = app.graph.getNodeById(link.target_id)?.inputs?.[link.target_slot];
+    if (!from || !to || to.link !== link.id || !from.links?.includes(link.id))
+      faults.push(`link ${link.id} is loose`);
+    else if (!LiteGraph.isValidConnection(from.type, to.type))
+      faults.push(`link ${link.id}: ${from.type} into ${to.type}`);
+  }
+  return faults;
+}"""
+
+
+class PageUnderTest(ComfyPage):
+    """A page that notes the messages of its runs."""
+
+    def open(self, path: str = "/") -> PageUnderTest:
+        """As its base, and listening from here on."""
+        super().open(path)
+        self.page.evaluate(_LISTEN)
+        return self
+
+    def problems(self, workflow: dict[str, Any]) -> list[str]:
+        """What is wrong with the graph on the canvas, held to the file that it was loaded from; empty if nothing."""
+        return self.page.evaluate(_PROBLEMS, workflow)
+
+    def to_prompt(self) -> dict[str, Any]:
+        """The graph in the API form, as the page itself would send it."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def saved(self) -> dict[str, Any]:
+        """The graph as the page would save it."""
+        return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+
+    def open_templates(self, pack: str) -> None:
+        """The template chooser, at the cards of a pack."""
+        self.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
+        self.page.get_by_text(pack, exact=True).first.click(timeout=30_000)
+        self.page.wait_for_selector('[data-testid^="template-workflow-"]', timeout=30_000)
+        self.settle()
+
+    # -- running
+
+    def queue(self) -> None:
+        """Click the page's own button."""
+        self.page.evaluate("() => { window.egoxSeen.length = 0; }")
+        # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
+        # on newer pages over this button.
+        size = self.page.viewport_size
+        self.page.mouse.move(size["width"] / 2, size["height"] * 0.9)
+        self.page.get_by_test_id("queue-button").first.click()
+
+    def wait_for_run(self, timeout: float = 240.0) -> list[dict[str, Any]]:
+        """Wait for the end of the run; the messages that the page got from the server.
+
+        Raises:
+            PageError: the run failed, or did not end in time.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            seen = self.page.evaluate("() => window.egoxSeen")
+            kinds = [event["kind"] for event in seen]
+            if "execution_success" in kinds:
+                self.settle()
+                return seen
+            if "execution_error" in kinds or "execution_interrupted" in kinds:
+                failed = seen[-1]["data"]
+                raise PageError(f"{failed.get('node_type')}: {failed.get('exception_message', 'interrupted')}")
+            self.page.wait_for_timeout(200)
+        raise PageError(f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.said[-8:]}")
+
+    def wait_for_node(self, kind: str, timeout: float = 240.0) -> dict[str, Any]:
+        """Wait until a node of a type has given its result to the page; that result."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            output = self.page.evaluate("""(kind) => {
+              for (const { kind: what, data } of window.egoxSeen) {
+                if (what !== 'executed') continue;
+                if (app.graph.getNodeById(Number(data.node))?.type === kind) return data.output;
+              }
+              return null;
+            }""", kind)
+            if output is not None:
+                return output
+            self.page.wait_for_timeout(200)
+        raise PageError(f"{kind} gave the page no result within {timeout:.0f} s")
+
+    def on_page(self, bounds: tuple[float, float, float, float], margin: float = 12.0) -> dict[str, float]:
+        """A part of the graph as a rectangle of the page, for a picture of it alone."""
+        x, y, w, h = bounds
+        left, top, scale = self.page.evaluate("([x, y]) => { const ds = app.canvas.ds, box = "
+                                              "app.canvas.canvas.getBoundingClientRect(); return [(x + ds.offset[0]) * "
+                                              "ds.scale + box.left, (y + ds.offset[1]) * ds.scale + box.top, "
+                                              "ds.scale]; }", [x, y])
+        size = self.page.viewport_size
+        left, top = max(0.0, left - margin), max(0.0, top - margin)
+        return {"x": left, "y": top, "width": min(size["width"] - left, w * scale + 2 * margin),
+                "height": min(size["height"] - top, h * scale + 2 * margin)}
+
+    def picture(self, clip: dict[str, float] | None = None) -> bytes:
+        """What is on the page now, as PNG."""
+        return self.page.screenshot(type="png", clip=clip, animations="disabled", caret="hide")
+
+    def save_picture(self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0,
+                     quality: int = 82) -> None:
+        """A JPEG of the page (or a part), scaled down to ``width`` px."""
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(self.picture(clip))).convert("RGB")
+        if width and image.width > width:
+            image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=quality, optimize=True, progressive=True)
