@@ -53,8 +53,8 @@ def memory_account(pack: ModuleType) -> dict[str, int]:
 
 
 def worker_command(size: str, weights: str, cap_gb: float | None, steps: int) -> list[str]:
-    given = {"size": size, "weights": weights, "cap_gb": cap_gb, "steps": steps}
-    return [sys.executable, "-m", "benchmarks.support.sample14b_worker", json.dumps(given)]
+    call = {"size": size, "weights": weights, "cap_gb": cap_gb, "steps": steps}
+    return [sys.executable, "-m", "benchmarks.support.sample14b_worker", json.dumps(call)]
 
 
 def run_worker(size: str, weights: str, cap_gb: float | None, steps: int) -> dict[str, object]:

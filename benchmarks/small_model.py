@@ -89,9 +89,9 @@ def prove(clips: Sequence[HeldOutClip], sampler: Sampler, settings: SampleSettin
     }
     videos |= {name: make() for name, make in jobs.items() if name not in without} | plain
     scores = {}
-    for done, (name, of_clips) in enumerate(videos.items(), start=1):
+    for count, (name, of_clips) in enumerate(videos.items(), start=1):
         scores[name] = score_method(of_clips, clips)
-        progress(done, len(videos), "methods scored")
+        progress(count, len(videos), "methods scored")
     return {
         "takes": len(clips), "frames": len(clips[0].truth), "ego_px": clips[0].truth.shape[1],
         "exo_px": list(clips[0].exo.shape[2:0:-1]), "coverage": float(np.mean([c.coverage.numpy().mean()

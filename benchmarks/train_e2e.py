@@ -41,11 +41,11 @@ BARS = {"lora / base": 0.8, "lora / zero": 1.0, "other take / own": 1.05}
 def command(*arguments: object) -> float:
     """Runs ``train_egox.py`` with these arguments; seconds. Raises RuntimeError where it fails."""
     started = time.monotonic()
-    done = subprocess.run([sys.executable, str(ROOT / "train_egox.py"), *map(str, arguments)], cwd=ROOT,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise RuntimeError(f"train_egox.py {arguments[0]} ended with {done.returncode}")
-    print(done.stdout.strip().splitlines()[-1], file=sys.stderr)
+    run = subprocess.run([sys.executable, str(ROOT / "train_egox.py"), *map(str, arguments)], cwd=ROOT,
+                         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    if run.returncode:
+        raise RuntimeError(f"train_egox.py {arguments[0]} ended with {run.returncode}")
+    print(run.stdout.strip().splitlines()[-1], file=sys.stderr)
     return time.monotonic() - started
 
 

@@ -56,10 +56,10 @@ def run_all(function: Callable[[Any], Any], items: Sequence[Any], names: Sequenc
         EgoXInputError: as :func:`run_items`.
     """
     failures = []
-    for done, (index, _, error) in enumerate(run_items(function, items, engine=engine, workers=workers), before + 1):
+    for count, (index, _, error) in enumerate(run_items(function, items, engine=engine, workers=workers), before + 1):
         if error:
             failures.append(f"{names[index]}: {error}")
-        progress(done, before + len(items), stage)
+        progress(count, before + len(items), stage)
     return failures
 
 
@@ -107,8 +107,8 @@ def _run_ray(function, items, workers) -> Iterator[tuple[int, Any, str]]:
         remote = ray.remote(num_cpus=1, max_retries=MAX_TRIES)(_call)
         waiting = {remote.remote(function, item): index for index, item in enumerate(items)}
         while waiting:
-            done, _ = ray.wait(list(waiting), num_returns=1)
-            for reference in done:
+            ready, _ = ray.wait(list(waiting), num_returns=1)
+            for reference in ready:
                 index = waiting.pop(reference)
                 try:
                     yield index, *ray.get(reference)

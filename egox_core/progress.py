@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]
-"""``progress(done, total, stage)``; called at least once a frame by every long loop.
+"""``progress(count, total, stage)``; called at least once a frame by every long loop.
 
 To cancel, the callback raises (the host's interrupt exception, or any other); loops let it pass through and
 leave nothing half-written behind.
 """
 
 
-def no_progress(done: int, total: int, stage: str) -> None:
+def no_progress(count: int, total: int, stage: str) -> None:
     """The default: does nothing."""

@@ -45,14 +45,14 @@ def samples() -> Mapping[str, Sample]:
 
 
 def main() -> int:
-    known = samples()
+    takes = samples()
     parser = argparse.ArgumentParser(prog="run.py make sample", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=tuple(known))
+    parser.add_argument("name", choices=tuple(takes))
     parser.add_argument("--out", type=Path, help="instead of its place under sample/")
     parser.add_argument("--seed", type=int, help="another room")
     options = parser.parse_args()
-    sample = known[options.name]
+    sample = takes[options.name]
     spec = sample.spec if options.seed is None else replace(sample.spec, seed=options.seed)
     folder = options.out or REPO_ROOT / "sample" / options.name
 

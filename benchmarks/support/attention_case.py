@@ -67,8 +67,8 @@ def make_case(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: t
 @contextmanager
 def kernel(name: str) -> Iterator[None]:
     """Torch's attention by one kernel, or by its own choice."""
-    chosen = PLAIN_KERNELS[name]
-    with sdpa_kernel(chosen) if chosen is not None else nullcontext():
+    backend = PLAIN_KERNELS[name]
+    with sdpa_kernel(backend) if backend is not None else nullcontext():
         yield
 
 

@@ -126,10 +126,10 @@ def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     patched, _ = nodes(pack, "patch.patch").patch_with_geometry(model, canvas, geometry, options)
     embedding = comfy.clip_vision.Output()
     embedding.penultimate_hidden_states = tensors["in.image_embeds"]
-    known = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, h, w_ego),
-             "clip_vision_output": embedding}
+    conditions = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, h, w_ego),
+                  "clip_vision_output": embedding}
     guider = comfy.samplers.CFGGuider(patched)
-    guider.set_conds([[tensors["in.text_embeds"], dict(known)]], [[tensors["in.negative_text_embeds"], dict(known)]])
+    guider.set_conds(*([[tensors[f"in.{name}"], dict(conditions)]] for name in ("text_embeds", "negative_text_embeds")))
     guider.set_cfg(CFG)
     sampler, sigmas, _ = nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
     before_step: list[Tensor] = []

@@ -95,21 +95,21 @@ def peak_extra_mb(work: Callable[[], Any]) -> float | None:
         import psutil
     except ImportError:
         return None
-    process, done, peak = psutil.Process(), threading.Event(), 0
+    process, end, peak = psutil.Process(), threading.Event(), 0
     before = process.memory_info().rss
 
     def watch() -> None:
         nonlocal peak
-        while not done.is_set():
+        while not end.is_set():
             peak = max(peak, process.memory_info().rss)
-            done.wait(0.002)
+            end.wait(0.002)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         work()
     finally:
-        done.set()
+        end.set()
         watcher.join()
     return max(0, peak - before) / 2**20
 
@@ -133,10 +133,10 @@ class _LiveStorages(TorchDispatchMode):
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = {storage._cdata for storage in _storages((args, kwargs))}
+        inputs = {storage._cdata for storage in _storages((args, kwargs))}
         out = func(*args, **(kwargs or {}))
         for storage in _storages(out):
-            if storage._cdata not in given and storage._cdata not in self.sizes:
+            if storage._cdata not in inputs and storage._cdata not in self.sizes:
                 self._enter(storage)
         return out
 

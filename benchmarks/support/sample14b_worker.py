@@ -123,11 +123,11 @@ def sample(patched: Any, clip: Clip, steps: int, callback: Callable[..., None] |
     embedding = comfy.clip_vision.Output()
     embedding.penultimate_hidden_states = torch.randn(1, IMAGE_TOKENS, IMAGE_FEATURES, generator=generator)
     prior = torch.randn(1, 16, t, 2 * h, 2 * w_ego, generator=generator)
-    known = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, 2 * h, 2 * w_ego),
-             "clip_vision_output": embedding}
+    conditions = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, 2 * h, 2 * w_ego),
+                  "clip_vision_output": embedding}
     text = torch.randn(1, TEXT_TOKENS, patched.model.diffusion_model.text_dim, generator=generator)
     guider = comfy.samplers.CFGGuider(patched)
-    guider.set_conds([[text, known]], [[text, known]])
+    guider.set_conds([[text, conditions]], [[text, conditions]])
     guider.set_cfg(1.0)
     return guider.sample(torch.randn(prior.shape, generator=generator), torch.zeros_like(prior),
                          comfy.samplers.sampler_object("euler"), torch.linspace(0.99, 0.5, steps + 1),
@@ -186,10 +186,10 @@ def cap_memory(cap_gb: float | None) -> dict[str, float]:
 
 
 def main() -> int:
-    given = json.loads(sys.argv[1])
-    size, weights, steps = given["size"], given["weights"], given["steps"]
+    call = json.loads(sys.argv[1])
+    size, weights, steps = call["size"], call["weights"], call["steps"]
     clip = CLIPS[size]
-    reserve = cap_memory(given["cap_gb"])
+    reserve = cap_memory(call["cap_gb"])
     host = find_host()
     with tempfile.TemporaryDirectory() as base, torch.inference_mode():
         import_host(host.root, Path(base), **reserve)
@@ -197,7 +197,7 @@ def main() -> int:
 
         pack = load_pack()
         model = random_model(size, weights)
-        result: dict[str, Any] = {"weights": weights, "cap_gb": given["cap_gb"],
+        result: dict[str, Any] = {"weights": weights, "cap_gb": call["cap_gb"],
                                   "matrix_flops_per_second": matrix_rate(model.load_device), "schemes": {}}
         for name, patched in patched_models(pack, model, clip).items():
             try:

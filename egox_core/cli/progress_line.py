@@ -15,22 +15,22 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
-        self.total, self.done = -1, 0
+        self.total, self.count = -1, 0
         self.started, self.first, self.shown = 0.0, 0, 0.0
 
-    def __call__(self, done: int, total: int, stage: str) -> None:
+    def __call__(self, count: int, total: int, stage: str) -> None:
         now = time.monotonic()
-        if total != self.total or done < self.done:
-            self.total, self.started, self.first = total, now, max(done - 1, 0)
+        if total != self.total or count < self.count:
+            self.total, self.started, self.first = total, now, max(count - 1, 0)
             self.shown = float("-inf") if self.terminal else now
-        self.done = done
-        if done < total and now - self.shown < (0.2 if self.terminal else 15.0):
+        self.count = count
+        if count < total and now - self.shown < (0.2 if self.terminal else 15.0):
             return
         self.shown = now
-        rate = (now - self.started) / max(1, done - self.first)
-        left = f", {_span(rate * (total - done))} left" if done < total else f" in {_span(now - self.started)}"
-        line = f"[{done}/{total}] {stage}{left}"
-        print(f"\r{line:<100}" if self.terminal else line, end="" if self.terminal and done < total else "\n",
+        rate = (now - self.started) / max(1, count - self.first)
+        left = f", {_span(rate * (total - count))} left" if count < total else f" in {_span(now - self.started)}"
+        line = f"[{count}/{total}] {stage}{left}"
+        print(f"\r{line:<100}" if self.terminal else line, end="" if self.terminal and count < total else "\n",
               file=sys.stderr, flush=True)
 
 

@@ -161,8 +161,8 @@ def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
                        workers=args.workers, progress=progress)
     for clip, why in sorted(outcome.errors.items()):
         print(f"not evaluated: {clip}: {why}")
-    done = outcome.clips - len(outcome.errors)
-    print(f"{done} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
+    count = outcome.clips - len(outcome.errors)
+    print(f"{count} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
           f"{args.out / REPORT}")
     return SOME_FAILED if outcome.errors else 0
 

@@ -129,12 +129,12 @@ def wearer_scale(
     gravity = down_axis(exo[None] if exo.ndim == 2 else exo, ego_w2c, quarter_turns)
     frames = sorted({round(t) for t in np.linspace(0, count - 1, min(SAMPLES, count))})
     rows = []
-    for done, t in enumerate(frames):
+    for index, t in enumerate(frames):
         exo_from_world = pose_of_frame(exo, t)
         exo_from_ego = compose(exo_from_world, invert(ego_w2c[t]))
         rows.append(_frame_scale(depth, t, exo_from_ego.numpy(), (exo_from_world[:, :3] @ gravity).numpy(),
                                  face_from_camera(body, quarter_turns), body))
-        progress(done + 1, len(frames), "scale from the wearer")
+        progress(index + 1, len(frames), "scale from the wearer")
     return _combine(rows)
 
 

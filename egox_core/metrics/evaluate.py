@@ -75,12 +75,12 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     jobs = [RowJob(root=manifest.parent, record=r, videos=videos, masks=options.masks, rows=out / ROWS,
                    settings=settings, one_thread=workers > 1 or engine == "ray") for r in records]
     rows, errors = [], {}
-    for done, (index, row, error) in enumerate(run_items(make_row, jobs, engine=engine, workers=workers), start=1):
+    for count, (index, row, error) in enumerate(run_items(make_row, jobs, engine=engine, workers=workers), start=1):
         if error:
             errors[records[index].clip] = error
         else:
             rows.append(row)
-        progress(done, len(jobs), "evaluating clips")
+        progress(count, len(jobs), "evaluating clips")
     rows.sort(key=lambda row: row["clip"])
     kept = sum(row.pop("kept") for row in rows)
     kept_arrays = _kept_arrays(rows, out / ROWS)

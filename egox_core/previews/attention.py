@@ -52,11 +52,11 @@ def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frames: 
     """
     frames = list(key_frames)
     even = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3]) / len(frames)
-    found = []
+    maps_of_query = []
     if rows.weight is not None:
         weight = exo_part(rows.weight[place], record.grid)[frames].nanmean(0).numpy()
-        found.append(Heat(name="weight", title="geometry weight g = 1 + cos", values=weight, low=0.0, high=2.0,
-                          unit=""))
+        maps_of_query.append(Heat(name="weight", title="geometry weight g = 1 + cos", values=weight, low=0.0, high=2.0,
+                                  unit=""))
     named = [("plain", "attention without GGA", rows.without, not record.guided)]
     if rows.guided is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
@@ -65,8 +65,8 @@ def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frames: 
     high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
     for (name, title, _, acted), values in zip(named, maps, strict=True):
         title += " - as in the model" if acted else ""
-        found.append(Heat(name=name, title=title, values=values, low=0.0, high=high, unit="x"))
-    return found
+        maps_of_query.append(Heat(name=name, title=title, values=values, low=0.0, high=high, unit="x"))
+    return maps_of_query
 
 
 def heat_picture(exo: Tensor, heat: Heat) -> Tensor:  # [H, W, 3] 0...1 -> [H, W, 3]
@@ -165,10 +165,10 @@ def attention_report(
 def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
     """The picture in grey under the map's colours, which grow denser with the value; tokens without one stay grey."""
     height, width = picture.shape[:2]
-    known = np.isfinite(heat.values)
-    share = np.clip((np.where(known, heat.values, heat.low) - heat.low) / (heat.high - heat.low), 0, 1)
+    has_value = np.isfinite(heat.values)
+    share = np.clip((np.where(has_value, heat.values, heat.low) - heat.low) / (heat.high - heat.low), 0, 1)
     share = cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    there = cv2.resize(known.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+    there = cv2.resize(has_value.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
     colour = 255 * colour_table()[np.clip(share * 255, 0, 255).astype(np.uint8)]
     grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.float32)
     opacity = ((0.35 + 0.45 * share) * there)[..., None]

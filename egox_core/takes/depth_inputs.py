@@ -137,17 +137,17 @@ def file_source(
     Raises:
         EgoXInputError: as :func:`depth_files.load_depth_file`; ray depth without intrinsics.
     """
-    known, name = meta is not None and meta.exo_camera is not None, file.path.name
+    has_camera, name = meta is not None and meta.exo_camera is not None, file.path.name
     depth, report = load_depth_file(file.path, meta, frames, kind=FILE_ROLES[file.role], guess_camera=True,
                                     png_scale_m=file.png_scale_m, progress=progress)
     notes = tuple(str(report).splitlines())
     if file.role == RAY_DEPTH:
-        if not known:
+        if not has_camera:
             raise EgoXInputError(f"depth file {name}", got="ray depth, but no camera",
                                  expected="the exo camera's intrinsics", fix="give a camera_file")
         depth = z_from_ray_depth(depth)
         notes += ("distances along the rays were turned into z depth",)
-    return DepthSource(depth=depth, name=name, camera_known=known, notes=notes)
+    return DepthSource(depth=depth, name=name, camera_known=has_camera, notes=notes)
 
 
 def _exo_camera(meta: TakeMeta | None, frames: FrameSelection | None, size: tuple[int, int]) -> CameraModel | None:

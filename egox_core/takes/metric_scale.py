@@ -92,12 +92,12 @@ def with_scale(
             raise EgoXInputError("scale from the wearer", got=f"poses from the {pose_source}, which were made on this "
                                  "very depth and carry its scale", expected="the wearer's measured poses",
                                  fix="use scale as is, or give a number")
-        told = wearer_scale(depth, ego_w2c, quarter_turns=quarter_turns, progress=progress)
+        wearer = wearer_scale(depth, ego_w2c, quarter_turns=quarter_turns, progress=progress)
     except EgoXInputError as error:
         if source == "wearer":
             raise
         return depth, ScaleReport(scale=1.0, note=f"scale as is: {error.what}: {error.got}")
-    return _multiplied(depth, told.scale), ScaleReport(scale=told.scale, note=told.text(), wearer=told)
+    return _multiplied(depth, wearer.scale), ScaleReport(scale=wearer.scale, note=wearer.text(), wearer=wearer)
 
 
 def with_takes_scale(depth: DepthVideo, source: ScaleSource | float, meta: TakeMeta | None,

@@ -16,6 +16,7 @@ from ..trajectory.poses import validate_w2c
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .blender import read_blender
 from .colmap import read_colmap
+from .exo_camera import exo_poses
 from .meta import parse_meta
 
 FORMAT = "egox_trajectory"
@@ -68,13 +69,11 @@ def meta_trajectory(meta: TakeMeta, camera: CameraModel, frames: FrameSelection 
     if meta.ego_extrinsics is None:
         raise EgoXInputError(f"take {meta.name}", got="no ego_extrinsics", expected="one w2c a frame",
                              fix="add them, or choose the source constant, keyframes or the editor")
-    exo_w2c = meta.camera_extrinsics
-    if exo_w2c is not None and exo_w2c.ndim == 3:
-        exo_track = numbered_track(exo_w2c, f"camera_extrinsics of {meta.name}")
-        exo_w2c = poses_of_frames(exo_track, frames) if frames is not None else exo_w2c[:count]
+    numbers = None if meta.camera_extrinsics is None else torch.arange(len(meta.camera_extrinsics))[:count]
     return trajectory_from_track(numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
-                                 meta.ego_camera or camera, frames, count=count, prompt=meta.prompt, exo_w2c=exo_w2c,
-                                 exo_camera=meta.exo_camera, meta_intrinsics=meta.ego_intrinsics, source=meta.name)
+                                 meta.ego_camera or camera, frames, count=count, prompt=meta.prompt,
+                                 exo_w2c=exo_poses(meta, frames, numbers), exo_camera=meta.exo_camera,
+                                 meta_intrinsics=meta.ego_intrinsics, source=meta.name)
 
 
 def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:

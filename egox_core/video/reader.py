@@ -109,13 +109,13 @@ def read_frames(
     rectangle = source_rectangle(selection)
     indices, counts = torch.unique(selection.source_indices, return_counts=True)  # rising; uneven ones may repeat
     width, height = selection.size
-    store, done = FrameStore(len(selection.source_indices), (height, width, 3), np.uint8), 0
+    store, count_read = FrameStore(len(selection.source_indices), (height, width, 3), np.uint8), 0
     for (_, picture), count in zip(decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True):
         fitted = fit_picture(picture, rectangle, selection.size)
         for _ in range(count):
             store.append(fitted)
-        done += count
-        progress(done, len(selection.source_indices), "reading video")
+        count_read += count
+        progress(count_read, len(selection.source_indices), "reading video")
     return store.tensor()
 
 

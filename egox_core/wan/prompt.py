@@ -90,8 +90,8 @@ def cut_place(
 
     A section that is lost as a whole is named too.
     """
-    found = sorted((place, mark) for mark in (EXO_MARK, EGO_MARK) if (place := prompt.lower().find(mark.lower())) >= 0)
-    begins_in_time = [(count(prompt[:place].rstrip()) < limit - 1, mark) for place, mark in found]
+    marks = sorted((place, mark) for mark in (EXO_MARK, EGO_MARK) if (place := prompt.lower().find(mark.lower())) >= 0)
+    begins_in_time = [(count(prompt[:place].rstrip()) < limit - 1, mark) for place, mark in marks]
     kept = [mark for in_time, mark in begins_in_time if in_time]
     lost = [mark for in_time, mark in begins_in_time if not in_time]
     return " and ".join([*(f"inside {mark}" for mark in kept[-1:]), *(f"all of {mark}" for mark in lost)])

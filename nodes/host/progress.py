@@ -17,8 +17,8 @@ def host_progress(total: int = 1) -> Progress:
     """
     bar = comfy.utils.ProgressBar(max(total, 1))
 
-    def report(done: int, total: int, stage: str) -> None:
+    def report(count: int, total: int, stage: str) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, max(total, 1))
+        bar.update_absolute(count, max(total, 1))
 
     return report

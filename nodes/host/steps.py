@@ -32,7 +32,7 @@ class StepListener:
 
         return executor(noise, *args[:CALLBACK], callback, *args[CALLBACK + 1:], **kwargs)
 
-    def after_step(self, done: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+    def after_step(self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
         """``x0`` [B, 16, t, h, w]: what the model now thinks the clip is, in model space."""
         raise NotImplementedError
 
@@ -47,8 +47,8 @@ def running_server() -> Any | None:
 class TimeLeft(StepListener):
     """Tells the running node after each step how long the rest will take."""
 
-    def after_step(self, done: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
-        self.show(time_left_text(done, total, elapsed_s))
+    def after_step(self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+        self.show(time_left_text(step, total, elapsed_s))
 
     def show(self, text: str) -> None:
         """Show a line on the node."""
@@ -57,7 +57,7 @@ class TimeLeft(StepListener):
             server.send_progress_text(text, self.node_id)
 
 
-def time_left_text(done: int, total: int, elapsed_s: float) -> str:
+def time_left_text(steps: int, total: int, elapsed_s: float) -> str:
     """``step 3/50, 4:10 left``: the mean step so far, times what remains."""
-    left = round(elapsed_s / done * (total - done))
-    return f"step {done}/{total}, {left // 60}:{left % 60:02d} left"
+    left = round(elapsed_s / steps * (total - steps))
+    return f"step {steps}/{total}, {left // 60}:{left % 60:02d} left"

@@ -97,7 +97,7 @@ class LivePreview(StepListener):
         self.factors = factors  # [17, 3] of raw latents, fitted on this clip; None: the host's, of the real Wan VAE
         self.fps = fps or UNTIMED_FPS
 
-    def after_step(self, done: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+    def after_step(self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
         server = running_server()
         if server is None or server.client_id is None:
             return

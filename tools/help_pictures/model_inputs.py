@@ -45,9 +45,9 @@ def conditioning(room: Room) -> np.ndarray:
                  [("sampled: exo stays clean | ego from noise", np.concatenate((exo, line, noise), 1))])
 
 
-def _mask_picture(known: np.ndarray) -> np.ndarray:
+def _mask_picture(mask: np.ndarray) -> np.ndarray:
     """White: known; grey: not. A line parts exo and ego half, as on the canvas."""
-    picture = np.repeat(np.repeat(0.25 + 0.75 * known, 56, 0), 56, 1)
+    picture = np.repeat(np.repeat(0.25 + 0.75 * mask, 56, 0), 56, 1)
     edge = 7 * 56
     picture[:, edge:edge + 4] = 0.0
     return picture

@@ -78,8 +78,8 @@ def save_small(path: Path, picture: np.ndarray) -> int:
         ValueError: too much is in the picture for that.
     """
     for quality in QUALITIES:
-        done, data = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
-        if not done:
+        success, data = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+        if not success:
             raise OSError(f"{path.name} could not be encoded")
         if len(data) <= LIMIT_BYTES:
             with write_whole(path) as temporary:

@@ -48,7 +48,7 @@ VARIABLES = """environment variables:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one sub-command; the exit code. Errors that the user can act on are shown without a traceback."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     # An interrupted run must still end its server: a polite kill or a closed terminal unwinds like Ctrl-C does.
     before = {number: signal.signal(number, _unwind) for name in ("SIGTERM", "SIGHUP")
               if (number := getattr(signal, name, None)) is not None}
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="replace")
     try:
-        return _dispatch(given)
+        return _dispatch(words)
     except SetupError as error:
         print(f"\nrun.py: {error}", file=sys.stderr)
         return 1
@@ -72,7 +72,7 @@ def _unwind(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _dispatch(given: list[str]) -> int:
+def _dispatch(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py", description="EgoX for ComfyUI: demo, tests, server, benches.",
                                      epilog=VARIABLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -95,7 +95,7 @@ def _dispatch(given: list[str]) -> int:
     commands.add_parser("make", help=f"make what ships anew: {', '.join(MAKERS)}", add_help=False)
     for name, (_, what) in MODULES.items():
         commands.add_parser(name, help=what, add_help=False)
-    args, rest = parser.parse_known_args(given)
+    args, rest = parser.parse_known_args(words)
     if rest and args.command in ("demo", "ui"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     layout = Layout()
@@ -107,7 +107,7 @@ def _dispatch(given: list[str]) -> int:
     if args.command == "ui":
         return run_ui(layout, args.port)
     # Everything after the sub-command belongs to it, in its own order.
-    rest = given[given.index(args.command) + 1:]
+    rest = words[words.index(args.command) + 1:]
     if args.command == "test":
         return run_tests(layout, rest)
     if args.command == "bench":

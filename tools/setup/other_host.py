@@ -76,10 +76,10 @@ def _host(release: Release, base: Environment, say) -> Host:
 def _make_layer(base: Environment, venv: Path, say) -> None:
     say(f"Making a layer on {base.python} in {venv}")
     shutil.rmtree(venv, ignore_errors=True)
-    done = subprocess.run([str(base.python), "-m", "venv", str(venv)], capture_output=True, text=True,
-                          encoding="utf-8", errors="replace")
-    if done.returncode != 0:
-        raise SetupError(f"{base.python} could not make a virtual environment:\n{done.stdout}{done.stderr}")
+    run = subprocess.run([str(base.python), "-m", "venv", str(venv)], capture_output=True, text=True,
+                         encoding="utf-8", errors="replace")
+    if run.returncode != 0:
+        raise SetupError(f"{base.python} could not make a virtual environment:\n{run.stdout}{run.stderr}")
     below, own = _packages(base.python), _packages(venv_python(venv))
     # A line of code rather than a bare path: repr keeps it ASCII, whatever encoding site.py reads the file in.
     lines = [f"import site; site.addsitedir({ascii(folder)})\n" for folder in below if folder not in own]
@@ -88,11 +88,11 @@ def _make_layer(base: Environment, venv: Path, say) -> None:
 
 def _packages(python: Path) -> list[str]:
     """Folders in which a Python finds its packages."""
-    done = subprocess.run([str(python), "-c", _PACKAGES], capture_output=True, text=True, encoding="utf-8",
-                          errors="replace", env={**os.environ, "PYTHONUTF8": "1"})
-    if done.returncode != 0:
-        raise SetupError(f"{python} does not run:\n{done.stderr}")
-    return json.loads(done.stdout)
+    run = subprocess.run([str(python), "-c", _PACKAGES], capture_output=True, text=True, encoding="utf-8",
+                         errors="replace", env={**os.environ, "PYTHONUTF8": "1"})
+    if run.returncode != 0:
+        raise SetupError(f"{python} does not run:\n{run.stderr}")
+    return json.loads(run.stdout)
 
 
 def _refuse_without_setup(place: Path) -> None:

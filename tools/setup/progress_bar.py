@@ -34,7 +34,7 @@ class ProgressBar:
     def __init__(self, prompt: dict[str, Any], out=None) -> None:
         self.prompt, self.out = prompt, out or sys.stdout
         self.live = self.out.isatty()
-        self.done: set[str] = set()
+        self.nodes_run: set[str] = set()
         self.current: str | None = None
         self.began = 0.0
         self.width = 0
@@ -43,7 +43,7 @@ class ProgressBar:
     def on_event(self, event: Event) -> None:
         kind, data = event
         if kind == "execution_cached":
-            self.done.update(data.get("nodes", []))
+            self.nodes_run.update(data.get("nodes", []))
         elif kind == "executing":
             self._end_node()
             if data.get("node"):
@@ -66,7 +66,7 @@ class ProgressBar:
     def _end_node(self) -> None:
         if self.current is None:
             return
-        self.done.add(self.current)
+        self.nodes_run.add(self.current)
         kind, seconds = self._type(self.current), time.monotonic() - self.began
         self._clear()
         stage = stage_of(kind)
@@ -82,7 +82,7 @@ class ProgressBar:
             return
         fraction = min(value / most, 1.0) if most else 0.0
         total = max(len(self.prompt), 1)
-        overall = min((len(self.done) + fraction) / total, 1.0)
+        overall = min((len(self.nodes_run) + fraction) / total, 1.0)
         bar = "#" * round(overall * 24)
         inner = f" {value:g}/{most:g}" if most else ""
         text = f"  [{bar:<24}] {overall:4.0%} {self._type(self.current)}{inner} {time.monotonic() - self.began:.0f} s"

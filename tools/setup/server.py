@@ -46,9 +46,9 @@ def has_cuda(python: Path) -> bool:
     except OSError:
         if not Path("/dev/kfd").exists():
             return False
-    done = subprocess.run([str(python), "-c", "import torch; print(torch.cuda.is_available())"], capture_output=True,
-                          text=True, errors="replace")
-    return done.stdout.strip() == "True"
+    run = subprocess.run([str(python), "-c", "import torch; print(torch.cuda.is_available())"], capture_output=True,
+                         text=True, errors="replace")
+    return run.stdout.strip() == "True"
 
 
 class Server:

@@ -81,17 +81,17 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
     shards = [(shard_file(folder, split, n), FIRST_SEED[split] + n * CLIPS_A_SHARD,
                min(CLIPS_A_SHARD, count - n * CLIPS_A_SHARD)) for n in range(-(-count // CLIPS_A_SHARD))]
     todo = [s for s in shards if not s[0].is_file()]
-    done = len(shards) - len(todo)
+    shards_there = len(shards) - len(todo)
     # Spawned: forking a process that has torch threads can hang, and Windows knows nothing else.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {pool.submit(_make_shard, file, seed, number, settings) for file, seed, number in todo}
         for finished in as_completed(waiting):
             finished.result()
-            done += 1
-            tell(done, len(shards))
+            shards_there += 1
+            tell(shards_there, len(shards))
             if not wanted():
                 pool.shutdown(cancel_futures=True)
-                return done == len(shards)
+                return shards_there == len(shards)
     return True
 
 

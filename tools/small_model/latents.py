@@ -89,7 +89,7 @@ class LatentMaker:
                   for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
         if views:
             videos |= {f"{name}_first": [first_frame_then_grey(v) for v in videos[name]] for name in ("exo", "ego")}
-        latents = {name: self.encode(given) for name, given in videos.items()}
+        latents = {name: self.encode(pictures) for name, pictures in videos.items()}
         out = []
         for i, clip in enumerate(clips):
             tensors = {name: stored(latent[i], DTYPE) for name, latent in latents.items()}
@@ -105,7 +105,7 @@ class LatentMaker:
 
 def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: LatentSettings, *,
                  wanted: Callable[[], bool] = lambda: True,
-                 tell: Callable[[int, int], None] = lambda done, count: None) -> bool:
+                 tell: Callable[[int, int], None] = lambda count, total: None) -> bool:
     """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it. Fitting shards stay.
 
     Raises:

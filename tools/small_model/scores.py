@@ -66,14 +66,14 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
     generated, truth = as_float(video), as_float(clip.truth)
     similar, error = ssim_map(generated, truth), squared_error(generated, truth)
     hits = colour_hits(clip.judged, generated, truth)
-    known = hits[~np.isnan(hits)]
+    values = hits[~np.isnan(hits)]
     by_object = [float(np.nanmean(row) >= 0.5) for row in hits if not np.isnan(row).all()]
     return {
         "psnr": float(psnr(generated, truth).mean()), "ssim": float(similar.mean()),
         "psnr_inside": region_psnr(error, clip.coverage), "psnr_outside": region_psnr(error, ~clip.coverage),
         "ssim_inside": float(similar[clip.coverage].mean()) if bool(clip.coverage.any()) else None,
         "ssim_outside": float(similar[~clip.coverage].mean()) if bool((~clip.coverage).any()) else None,
-        "colours_right": float(known.mean()) if len(known) else None, "object_frames": float(len(known)),
+        "colours_right": float(values.mean()) if len(values) else None, "object_frames": float(len(values)),
         "objects_right": float(np.mean(by_object)) if by_object else None, "objects": float(len(by_object)),
     }
 

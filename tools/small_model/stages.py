@@ -48,7 +48,7 @@ def clips(context: StageContext) -> bool:
         for split in ("validation", "train", "test"):
             if not make_clips(files.clips, split, training.clips_of(split), training.clips, workers=context.workers,
                               wanted=lambda: not stop.requested,
-                              tell=lambda done, of, split=split: context.tell(f"clips, {split}: {done}/{of} shards")):
+                              tell=lambda count, of, split=split: context.tell(f"clips, {split}: {count}/{of} shards")):
                 return False
     return True
 
@@ -150,8 +150,8 @@ def _train_rounds(context: StageContext, stage: str, weights: Path, count: int,
                   values: Callable[[int], Mapping[str, Any]],
                   ship: Callable[[Path, Path, Mapping[str, Any]], None], latents: Callable[[int], bool]) -> bool:
     """The rounds that aren't done yet; ``values`` of a round is asked for when the weights before it are there."""
-    files, done = context.files, read_record(context.files, stage)
-    rounds = list(done["rounds"]) if done is not None and weights.is_file() else []
+    files, record_before = context.files, read_record(context.files, stage)
+    rounds = list(record_before["rounds"]) if record_before is not None and weights.is_file() else []
     for number in range(len(rounds), count):
         if not latents(number):
             return False
@@ -187,7 +187,7 @@ def _latents(context: StageContext, name: str, settings: LatentSettings) -> bool
                         fade_holes=prior_preset(training.transformer.preset).holes == "fade")
     with StopRequest() as stop:
         return make_latents(files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.requested,
-                            tell=lambda done, of: context.tell(f"latents: {done}/{of} shards"))
+                            tell=lambda count, of: context.tell(f"latents: {count}/{of} shards"))
 
 
 def _done(files: WorkFiles, stage: str, record: Mapping[str, Any] | None) -> bool:

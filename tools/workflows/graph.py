@@ -62,10 +62,10 @@ class Graph:
         node = Node(len(self.nodes) + 1, kind, info)
         node.size = node.wanted = (wide, high)
         node.title, node.mode = title, BYPASSED if bypassed else 0
-        known = {name for name, _ in node.inputs()} | ({"text"} if info is None else set())
+        names = {name for name, _ in node.inputs()} | ({"text"} if info is None else set())
         for name, value in inputs.items():
-            if name not in known and not any(name.startswith(f"{k}.") for k in known):
-                raise KeyError(f"{kind} has the inputs {sorted(known)}, not {name!r}")
+            if name not in names and not any(name.startswith(f"{k}.") for k in names):
+                raise KeyError(f"{kind} has the inputs {sorted(names)}, not {name!r}")
             if isinstance(value, tuple) and isinstance(value[0], Node):
                 node.sources[name] = value
             else:

@@ -106,9 +106,9 @@ def add_conditioning(graph: Graph, stages: dict[str, Node], loaders: Loaders, mo
 
 def add_sampler(graph: Graph, stages: dict[str, Node], conditioning: Node, model: tuple[Node, str],
                 **values: Any) -> Node:
-    given = {name: (conditioning, name) for name in ("positive", "negative", "latent", "canvas")}
+    sources = {name: (conditioning, name) for name in ("positive", "negative", "latent", "canvas")}
     return graph.add("EgoXWanSampler", 380, model=model, depth=(stages["depth"], "depth"),
-                     trajectory=(stages["pose"], "trajectory"), **given, **{"seed": 1234, **values})
+                     trajectory=(stages["pose"], "trajectory"), **sources, **{"seed": 1234, **values})
 
 
 def add_decode(graph: Graph, stages: dict[str, Node], loaders: Loaders, sampler: Node, wide: int, high: int = 60,

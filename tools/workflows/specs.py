@@ -246,10 +246,10 @@ def baseline_texts(graph: Graph, loaders: Loaders, pose: Node) -> dict[str, tupl
 
 
 def baseline_sampler(graph: Graph, model: tuple[Node, str], prepared: Node, **values: Any) -> Node:
-    given = {"positive": (prepared, "positive"), "negative": (prepared, "negative"),
+    sources = {"positive": (prepared, "positive"), "negative": (prepared, "negative"),
              "latent_image": (prepared, "latent")}
     return graph.add("KSampler", 340, model=model, seed=1234, steps=20, cfg=6.0, sampler_name="uni_pc",
-                     scheduler="simple", **given, **values)
+                     scheduler="simple", **sources, **values)
 
 
 SPECS: dict[str, Callable[[Graph], Rows]] = {
