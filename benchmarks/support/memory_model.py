@@ -30,9 +30,7 @@ class ModelSize:
     layers: int = 40
     heads: int = 40
     text_dim: int = 4096
-    text_tokens: int = 512
     image_dim: int = 1280  # 0: no image embedding (Wan 2.2 I2V)
-    image_tokens: int = 257
     in_channels: int = 36
     out_channels: int = 16
     freq_dim: int = 256

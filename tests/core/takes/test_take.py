@@ -10,8 +10,9 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.safe_files import write_json
+from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
+from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.video.writer import write_video
 
 COUNT = 34
@@ -46,6 +47,17 @@ def test_all_parts_are_of_the_same_frames(folder: Path) -> None:
     assert torch.equal(half.read_exo(), plain.read_exo()[indices])
     assert torch.equal(half.trajectory.times_s, half.depth.times_s)
     assert half.optional_file("ego_ground_truth.mp4") is None
+
+
+def test_a_moving_exo_camera_follows_the_frames_of_the_path(folder: Path, tmp_path: Path) -> None:
+    content, exo = read_json(folder / "meta.json"), torch.eye(3, 4, dtype=torch.float64).repeat(COUNT, 1, 1)
+    exo[:, 0, 3] = torch.arange(COUNT) / 100
+    write_json(tmp_path / "meta.json", {**content, "camera_extrinsics": exo.tolist()})
+    camera = preset_camera("pinhole", 48)
+    frames = load_take(folder, start_frame=8, frame_count=13, target_fps=10).frames
+    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera, frames).exo_w2c, exo[frames.source_indices])
+    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera).exo_w2c, exo)
+    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera, count=5).exo_w2c, exo[:5])
 
 
 def test_longer_parts_are_cut_and_shorter_refused(folder: Path) -> None:
