@@ -92,12 +92,12 @@ class _Sampling:
         width, height = source.stored_size
         # grid_sample's -1...1 spans pixel centres with align_corners=True, which is this package's pixel convention.
         self._grid = (uv / uv.new_tensor((max(width - 1, 1), max(height - 1, 1))) * 2 - 1).float()[None]
-        self._known = (seen & in_lens)[..., None]
+        self._visible = (seen & in_lens)[..., None]
 
     def __call__(self, frame: Tensor) -> Tensor:  # [H, W, C] -> [H', W', C] float32
-        self._grid, self._known = self._grid.to(frame.device), self._known.to(frame.device)
+        self._grid, self._visible = self._grid.to(frame.device), self._visible.to(frame.device)
         drawn = grid_sample(frame.float().movedim(-1, 0)[None], self._grid, mode="bilinear", align_corners=True)[0]
-        return torch.where(self._known, drawn.movedim(0, -1), 0.0)
+        return torch.where(self._visible, drawn.movedim(0, -1), 0.0)
 
 
 def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[int, int] | None = None) -> CameraModel:
@@ -192,9 +192,9 @@ def undistort(
 
 def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool, pixels of ``target``
     """Which pixels of ``target`` lie in the picture of ``source``."""
-    rays, known = pixel_rays(target, torch.float64)
+    rays, in_lens = pixel_rays(target, torch.float64)
     uv, valid = project(source, rays)
-    return known & valid & inside_picture(source, uv)
+    return in_lens & valid & inside_picture(source, uv)
 
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
@@ -205,8 +205,8 @@ def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
     """Whether some of the source's picture lies outside the target's."""
-    rays, known = pixel_rays(source, torch.float64)
-    edge = torch.ones(known.shape, dtype=torch.bool)
+    rays, in_lens = pixel_rays(source, torch.float64)
+    edge = torch.ones(in_lens.shape, dtype=torch.bool)
     edge[1:-1, 1:-1] = False
-    uv, valid = project(target, rays[edge & known])
+    uv, valid = project(target, rays[edge & in_lens])
     return not bool((valid & inside_picture(target, uv)).all())
