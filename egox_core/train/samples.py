@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -171,17 +172,9 @@ def noise_for(
     return torch.randn(1, sample.ego.shape[1], t, h, width, generator=generator)
 
 
-_ORDERS: dict[tuple[int, int, int], list[int]] = {}
-
-
+@lru_cache(maxsize=8)
 def _permutation(count: int, seed: int, epoch: int) -> list[int]:
-    key = (count, seed, epoch)
-    if key not in _ORDERS:
-        if len(_ORDERS) > 8:
-            _ORDERS.clear()
-        generator = sample_generator(seed, epoch, "order")
-        _ORDERS[key] = torch.randperm(count, generator=generator).tolist()
-    return _ORDERS[key]
+    return torch.randperm(count, generator=sample_generator(seed, epoch, "order")).tolist()
 
 
 def _batch(tensor: Tensor) -> Tensor:

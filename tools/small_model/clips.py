@@ -73,11 +73,11 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
     """
     if count > MOST_CLIPS[split]:
         raise ValueError(f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer")
-    values = {**asdict(settings)}
-    if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != _plain(values):
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+    if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != values:
         raise ValueError(f"{folder} holds clips of other settings; remove it, or work in another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SETTINGS_FILE, _plain(values))
+    write_json(folder / SETTINGS_FILE, values)
     shards = [(shard_file(folder, split, n), FIRST_SEED[split] + n * CLIPS_A_SHARD,
                min(CLIPS_A_SHARD, count - n * CLIPS_A_SHARD)) for n in range(-(-count // CLIPS_A_SHARD))]
     todo = [s for s in shards if not s[0].is_file()]
@@ -132,10 +132,6 @@ def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings
         content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
     with write_whole(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, seed=np.array([c.seed for c in clips]), grid=np.array(clips[0].geometry.grid), **content)
-
-
-def _plain(settings: dict) -> dict:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
 
 
 class ClipPool:
