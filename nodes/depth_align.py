@@ -71,7 +71,8 @@ class EgoXDepthAlign(io.ComfyNode):
                                tooltip="A grey depth map of any pack, one picture a frame. Used as disparity."),
                 io.Mask.Input("dynamic_mask", optional=True,
                               tooltip="Moving people and things (e.g. a SAM3 track): left out of the fit, and handed "
-                                      "on. One frame holds for all; all zero is no mask."),
+                                      "on to the scene, in place of a depth file's own. One frame holds for all; all "
+                                      "zero is no mask."),
                 io.Mask.Input("sky_mask", optional=True,
                               tooltip="Sky: left out of the fit, invalid in the result. One frame holds for all."),
                 io.Combo.Input("mode", options=["least squares", "robust"], default=default.mode,

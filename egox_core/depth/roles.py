@@ -17,6 +17,8 @@ from .report import AlignOptions, AlignReport
 from .resample import fit_depth_size, fit_host_mask, mask_share
 from .sources import DepthSource, cut_frames
 
+NO_MASK = ("warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
+           "connect a dynamic_mask (a SAM3 track)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthRoles:
@@ -73,8 +75,8 @@ def align_sources(
     frames: FrameSelection | None = None,  # the exo frames in use; None: the metric depth's own count and size
     camera: CameraModel | None = None,  # the exo camera at the frames' size, where it is known
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4] float64, where it is known
-    dynamic_mask: Tensor | None = None,  # [B, h, w] host MASK
-    sky_mask: Tensor | None = None,  # [B, h, w] host MASK
+    dynamic_mask: Tensor | None = None,  # [B, h, w] host MASK, in place of the sources' own
+    sky_mask: Tensor | None = None,  # [B, h, w] host MASK, beside the sources' own
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport]:
@@ -104,11 +106,14 @@ def align_sources(
         metric = replace(metric, source_indices=frames.source_indices, times_s=frames.times_s)
     dynamic = None if dynamic_mask is None else fit_host_mask(dynamic_mask, count, height, width, "dynamic mask")
     sky = None if sky_mask is None else fit_host_mask(sky_mask, count, height, width, "sky mask")
-    depth, report = align_depth(metric, None if roles.video is None else roles.video.depth, dynamic, sky, options,
-                                progress)
+    video = None if roles.video is None else roles.video.depth
+    if dynamic is not None:
+        metric, video = replace(metric, dynamic=None), None if video is None else replace(video, dynamic=None)
+    depth, report = align_depth(metric, video, dynamic, sky, options, progress)
     names = f"metric depth: {roles.metric.name}; video depth: " + (
         "none" if roles.video is None else f"{roles.video.name} ({roles.video.depth.kind})")
     masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
-    notes = (names, masks, *roles.notes, *roles.metric.notes, *(roles.video.notes if roles.video else ()),
+    unmasked = (NO_MASK,) if video is not None and depth.dynamic is None else ()
+    notes = (names, masks, *unmasked, *roles.notes, *roles.metric.notes, *(roles.video.notes if roles.video else ()),
              *camera_notes, *scale_notes(metric), *report.notes)
     return depth, replace(report, notes=notes)

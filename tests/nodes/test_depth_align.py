@@ -237,12 +237,17 @@ def test_masks_of_another_size_and_one_frame(run, pack) -> None:
     sky[:, :32] = 1
     dynamic[:, HEIGHT // 4:HEIGHT // 2, WIDTH // 4:WIDTH // 2] = 1
     broken = room()
-    broken[dynamic.bool()] *= 2
+    dynamic[:, HEIGHT // 2:, WIDTH // 2:3 * WIDTH // 4] = 1  # neither near nor far: no quantile drops it
+    broken[dynamic.bool()] *= 1.3
     video = 1.4 / (1 / room() - 0.03)
     depth, _, _, report = run(moge_geometry=moge(broken), da3_geometry=da3(video), sky_mask=sky, dynamic_mask=dynamic)
     assert torch.isnan(depth.depth_m[:, :15]).all() and torch.equal(depth.dynamic, dynamic.bool())
     torch.testing.assert_close(depth.depth_m[:, 17:], room()[:, 17:], rtol=1e-4, atol=0)
-    assert "dynamic 6" in report
+    assert "dynamic 18" in report and "no mask" not in report
+    # The same depths without the mask: what moves is part of the fit, and the report warns.
+    unmasked, _, _, report = run(moge_geometry=moge(broken), da3_geometry=da3(video), sky_mask=sky)
+    assert float((unmasked.depth_m[:, 17:] / room()[:, 17:] - 1).abs().max()) > 0.01
+    assert "warning: no mask of what moves" in report
     empty, *_ = run(moge_geometry=moge(room()), dynamic_mask=torch.zeros(1, 64, 64))
     assert empty.dynamic is None
     refused(run, pack, "2 frames", moge_geometry=moge(room()), dynamic_mask=dynamic[:2])

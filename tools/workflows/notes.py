@@ -56,7 +56,10 @@ DEPTH = f"""## For your own video
 1. Choose the video in *Load Exo Video* (a fixed camera, 49 frames or more, the whole person in view).
 2. Put [a MoGe model]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors) and
    [Depth Anything 3 Base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors)
-   into `models/geometry_estimation`, choose them here, and **un-bypass this group** (select it, Ctrl+B).
+   into `models/geometry_estimation` and
+   [SAM3]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors) into `models/checkpoints`, choose
+   them here, and **un-bypass both groups** (select them, Ctrl+B). SAM3 tells what moves (the words stand in *What
+   moves*); without it people are part of the depth's fit, and what moves is guessed from change.
 3. *Ego Pose Input*: give the take's `meta.json`, or place the head in its pose editor.
 4. Write the prompt in two sections, `[Exo view]` and `[Ego view]`, into *EgoX Text* (disconnect its
    `prompt` first).

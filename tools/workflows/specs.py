@@ -75,13 +75,15 @@ def egox_demo(graph: Graph) -> Rows:
 
 
 def egox_basic(graph: Graph) -> Rows:
-    """The real weights through the stock loaders, and a bypassed group of depth models for one's own video."""
+    """The real weights through the stock loaders, and bypassed groups of depth models and SAM3 for one's own video."""
     read_me = note(graph, "Read me", notes.BASIC, high=740)
     stages, loaders, lora = released_start(graph)
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_basic", steps=50, cfg=5.0)
     own = note(graph, "For your own video", notes.DEPTH, high=360)
     depth = depth_models(graph, stages, bypassed=True)
-    return [[Block("", [[own]]), Block("Depth of your own video (un-bypass: Ctrl+B)", depth, DEPTH_COLOR)],
+    masks = moving_masks(graph, stages, bypassed=True)
+    return [[Block("", [[own]]), Block("Depth of your own video (un-bypass: Ctrl+B)", depth, DEPTH_COLOR),
+             Block("What moves in it: SAM3 (un-bypass, too)", masks, DEPTH_COLOR)],
             [Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]), *row]]
 
@@ -101,6 +103,20 @@ def depth_models(graph: Graph, stages: dict[str, Node], *, bypassed: bool = Fals
     return [[moge, da3], [moge_run], [da3_run]]
 
 
+def moving_masks(graph: Graph, stages: dict[str, Node], *, bypassed: bool = False) -> list[list[Node]]:
+    """SAM3 on the exo frames: what moves is left out of the depth's fit, which hands it on to the scene."""
+    name = "sam3.1_multiplex_fp16.safetensors"
+    sam = graph.add("CheckpointLoaderSimple", 360, bypassed=bypassed, title="Load SAM3", ckpt_name=name,
+                    models=hub_link(name, "checkpoints", "sam3.1"))
+    words = graph.add("CLIPTextEncode", 360, 90, bypassed=bypassed, title="What moves", clip=(sam, "CLIP"),
+                      text="person")
+    track = graph.add("SAM3_VideoTrack", 340, bypassed=bypassed, images=(stages["load"], "exo_images"),
+                      model=(sam, "MODEL"), conditioning=(words, "CONDITIONING"))
+    mask = graph.add("SAM3_TrackToMask", 340, bypassed=bypassed, track_data=(track, "track_data"))
+    stages["depth"].sources["dynamic_mask"] = (mask, "masks")
+    return [[sam, words], [track, mask]]
+
+
 def egox_from_any_video(graph: Graph) -> Rows:
     """Nothing but a video: depth and motion from the host's models, the head placed by hand."""
     read_me = note(graph, "Any video of your own", notes.ANY_VIDEO, high=640)
@@ -108,20 +124,13 @@ def egox_from_any_video(graph: Graph) -> Rows:
     stages = geometry(graph)
     stages["pose"].values.update(source="keyframes", keyframes=SAMPLE_KEYFRAMES)
     depth = depth_models(graph, stages)
-    sam_name = "sam3.1_multiplex_fp16.safetensors"
-    sam = graph.add("CheckpointLoaderSimple", 360, title="Load SAM3", ckpt_name=sam_name,
-                    models=hub_link(sam_name, "checkpoints", "sam3.1"))
-    words = graph.add("CLIPTextEncode", 360, 90, title="What moves", clip=(sam, "CLIP"), text="person")
-    track = graph.add("SAM3_VideoTrack", 340, images=(stages["load"], "exo_images"), model=(sam, "MODEL"),
-                      conditioning=(words, "CONDITIONING"))
-    mask = graph.add("SAM3_TrackToMask", 340, track_data=(track, "track_data"))
-    stages["depth"].sources["dynamic_mask"] = stages["scene"].sources["dynamic_mask"] = (mask, "masks")
+    masks = moving_masks(graph, stages)
     prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO)
     loaders = real_loaders(graph, prompt, output="positive")
     lora = add_lora(graph, (loaders.unet, "MODEL"))
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_from_any_video", steps=50, cfg=5.0)
     return [[Block("", [[limits]]), Block("Depth: MoGe and Depth Anything 3", depth, DEPTH_COLOR),
-             Block("What moves: SAM3", [[sam, words], [track, mask]], DEPTH_COLOR)],
+             Block("What moves: SAM3", masks, DEPTH_COLOR)],
             [Block("", [[read_me]]), *geometry_blocks(stages)],
             [Block("Weights, LoRA, prompt", [loaders.column, [prompt], [lora, *loaders.texts]]), *row]]
 

@@ -11,9 +11,18 @@ from egox_core.cameras.model import CameraModel, project
 from egox_core.depth.da3 import confidence_trust, da3_depth, metric_scale
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
-from egox_core.depth.sources import clean_depth, constant_plane, cut_frames, guessed_camera, image_depth
+from egox_core.depth.roles import NO_MASK, align_sources
+from egox_core.depth.sources import (
+    DepthSource,
+    clean_depth,
+    constant_plane,
+    cut_frames,
+    guessed_camera,
+    image_depth,
+)
 from egox_core.errors import EgoXInputError
 from egox_core.previews.maps import depth_preview
+from egox_core.types import DepthVideo
 
 W, H, T = 84, 56, 3
 
@@ -229,6 +238,32 @@ def test_masks_follow_the_rules():
                         (torch.eye(60)[None], "aspect")):
         with pytest.raises(EgoXInputError, match=match):
             fit_host_mask(mask, T, H, W, "dynamic mask")
+
+
+def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():
+    """Moving things wrong in one depth: left out with their mask, fitted without it; a file's own mask gives way."""
+    true = torch.linspace(1, 6, H)[None, :, None].expand(T, H, W).clone()
+    metric_m, block = true.clone(), torch.zeros(T, H, W, dtype=torch.bool)
+    block[:, 14:42, 20:60] = True
+    metric_m[block] *= 1.5
+    camera = CameraModel(lens="pinhole", width=W, height=H, fx=60, fy=60, cx=41.5, cy=27.5)
+    elsewhere = torch.zeros_like(block)
+    elsewhere[:, :4, :4] = True
+    video = DepthSource(name="video", depth=DepthVideo(depth_m=0.5 * true, camera=camera, kind="relative z"),
+                        camera_known=True)
+
+    def fit(own: torch.Tensor | None, given: torch.Tensor | None):
+        metric = DepthSource(name="file", depth=DepthVideo(depth_m=metric_m, camera=camera, dynamic=own),
+                             camera_known=True)
+        return align_sources([metric, video], dynamic_mask=None if given is None else given.float())
+
+    aligned, report = fit(elsewhere, block)
+    torch.testing.assert_close(aligned.depth_m, true, rtol=1e-3, atol=0)
+    assert torch.equal(aligned.dynamic, block) and NO_MASK not in report.notes
+    assert torch.equal(fit(block, None)[0].depth_m, aligned.depth_m)
+    bent, report = fit(None, None)
+    assert bent.dynamic is None and NO_MASK in report.notes
+    assert float((bent.depth_m / true - 1).abs().mean()) > 0.01
 
 
 def test_preview_is_black_where_depth_is_invalid_and_steady_in_time():
