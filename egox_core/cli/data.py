@@ -1,10 +1,12 @@
-"""The subcommands of ``train_egox.py`` that make data: ``prepare`` and ``cache``."""
+"""The subcommands of ``train_egox.py`` that make data: ``undistort``, ``prepare`` and ``cache``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from ..errors import EgoXInputError
 from ..parallel import ENGINES
 from ..progress import Progress
 from ..sizes import REFERENCE_EXO_SIZE
@@ -26,10 +28,54 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes (or Ray tasks) at once")
 
 
+def _picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """What decides how an exo picture looks: ``prepare`` and ``undistort`` must be given the same."""
+    parser.add_argument("--layout", choices=("auto", "egoexo4d", "released", "take"), default="auto")
+    parser.add_argument("--size", type=_size, default=REFERENCE_EXO_SIZE, help="exo size; ego is as high, and square")
+    parser.add_argument("--pictures", choices=("undistorted", "as-filmed"), default="undistorted",
+                        help="exo pictures of Ego-Exo4D; as-filmed, with the lens as given, is what the released LoRA "
+                        "was trained on. Takes with a meta.json stay as filmed")
+    parser.add_argument("--undistort", choices=("inside", "all"), default="inside",
+                        help="no black corner, or everything the lens saw")
+    parser.add_argument("--exo-fov", type=float, default=110.0, help="widest view of an undistorted exo, degrees")
+    parser.add_argument("--exo-lens", choices=sorted(EXO_LENSES),
+                        help="default: raw for Ego-Exo4D's own folders, as-given for takes with a meta.json and for "
+                        "pictures as filmed")
+    parser.add_argument("--quality", type=int, default=12, help="x264 rate factor of the videos, smaller is better")
+
+
+def _picture_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those as fields of PrepareOptions."""
+    from ..data.prepare_options import EXO_PICTURES
+
+    return {"exo_size": args.size, "ego_size": args.size[1], "pictures": EXO_PICTURES[args.pictures],
+            "undistort": args.undistort, "exo_fov_deg": args.exo_fov, "quality": args.quality,
+            "exo_lens": EXO_LENSES[args.exo_lens] if args.exo_lens else None}
+
+
+def undistort_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes")
+    parser.add_argument("out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera")
+    _picture_arguments(parser)
+    add_engine_arguments(parser)
+
+
+def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
+    from ..data.prepare_options import PrepareOptions
+    from ..data.undistort_videos import undistort_videos
+
+    outcome = undistort_videos(args.source, args.out, PrepareOptions(**_picture_options(args)), layout=args.layout,
+                               engine=args.engine, workers=args.workers, progress=progress)
+    for what, why in outcome.skipped:
+        print(f"left out: {what}: {why}")
+    print(f"{outcome.videos} exo videos ({outcome.new} made now): {args.out}")
+    return 0
+
+
 def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes")
     parser.add_argument("out", type=Path, help="training set to make (or to complete)")
-    parser.add_argument("--layout", choices=("auto", "egoexo4d", "released", "take"), default="auto")
+    _picture_arguments(parser)
     parser.add_argument("--frames", type=int, default=49, help="frames a clip, 4n+1")
     parser.add_argument("--stride", type=int, default=49, help="source frames from one clip's start to the next")
     parser.add_argument("--step", type=int, default=1, help="take every n-th source frame")
@@ -38,22 +84,19 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
                         "takes.json doesn't time")
     parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
     parser.add_argument("--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all")
-    parser.add_argument("--size", type=_size, default=REFERENCE_EXO_SIZE, help="exo size; ego is as high, and square")
-    parser.add_argument("--undistort", choices=("inside", "all"), default="inside",
-                        help="no black corner, or everything the lens saw")
-    parser.add_argument("--exo-fov", type=float, default=110.0, help="widest view of an undistorted exo, degrees")
-    parser.add_argument("--depth", choices=("files", "plane", "model"), default="files",
-                        help="plane: the floor under the wearer as stand-in depth")
-    parser.add_argument("--depth-root", type=Path, help="depth files <take>__<camera>.npz of undistorted cameras")
-    parser.add_argument("--depth-model", type=Path, help="folder of a metric depth model")
+    parser.add_argument("--depth", choices=("files", "plane", "model"),
+                        help="default: model where --depth-model is given, else files; plane: the floor under the "
+                        "wearer as stand-in depth")
+    parser.add_argument("--depth-root", type=Path,
+                        help="depth <take>__<camera> (.npz, .npy, .zip or a folder) of the videos of undistort")
+    parser.add_argument("--depth-model", type=Path, nargs="+", metavar="FOLDER",
+                        help="a metric depth model, and optionally a relative one that is aligned to it")
+    parser.add_argument("--device", help="where depth and caption models run; default: a GPU where there is one")
     parser.add_argument("--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane")
     parser.add_argument("--prior", default="released", help="preset of the prior renderer: released, clean, exact "
                         "(with the raw lens and the wearer's scale) or faded")
-    parser.add_argument("--exo-lens", choices=sorted(EXO_LENSES),
-                        help="default: raw for Ego-Exo4D's own folders, as-given for takes with a meta.json")
     parser.add_argument("--scale", type=parse_scale, metavar="as-is|wearer|NUMBER",
                         help="of the depth (default: as-is)")
-    parser.add_argument("--quality", type=int, default=12, help="x264 rate factor of the clips, smaller is better")
     parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
     parser.add_argument("--caption-model", type=Path,
                         help="folder of a vision-language model, for clips without a caption of their own")
@@ -69,14 +112,16 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare import REPORT, prepare
     from ..data.prepare_options import PrepareOptions
 
+    metric, relative, *more = (*(args.depth_model or ()), None, None)
+    if len(more) > 2:
+        raise EgoXInputError("--depth-model", got=f"{len(args.depth_model)} folders", expected="one or two",
+                             fix="a metric model, and optionally a relative one")
     options = PrepareOptions(
         frames=args.frames, stride=args.stride, step=args.step, clips_per_camera=args.clips_per_camera,
-        task_s=tuple(args.task) if args.task else None,
-        exo_size=args.size, ego_size=args.size[1], cameras=args.cameras, undistort=args.undistort,
-        exo_fov_deg=args.exo_fov, depth=args.depth, depth_root=args.depth_root, depth_model=args.depth_model,
-        caption_model=args.caption_model,
-        eye_height_m=args.eye_height, prior=args.prior, scale=args.scale,
-        exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else None, quality=args.quality)
+        task_s=tuple(args.task) if args.task else None, cameras=args.cameras,
+        depth=args.depth or ("model" if metric else "files"), depth_root=args.depth_root, depth_model=metric,
+        relative_depth_model=relative, caption_model=args.caption_model, device=args.device,
+        eye_height_m=args.eye_height, prior=args.prior, scale=args.scale, **_picture_options(args))
     outcome = prepare(args.source, args.out, options, layout=args.layout, engine=args.engine,
                       workers=args.workers, captions=args.captions, split_seed=args.split_seed, splits=args.splits,
                       fractions={"validation": args.validation, "test": args.test}, progress=progress)

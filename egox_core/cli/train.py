@@ -11,7 +11,15 @@ from pathlib import Path
 
 from ..metrics.columns import WEIGHTS
 from ..progress import Progress, no_progress
-from .data import add_engine_arguments, cache_arguments, prepare_arguments, run_cache, run_prepare
+from .data import (
+    add_engine_arguments,
+    cache_arguments,
+    prepare_arguments,
+    run_cache,
+    run_prepare,
+    run_undistort,
+    undistort_arguments,
+)
 
 SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
@@ -168,6 +176,8 @@ def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
 
 
 COMMANDS: Mapping[str, Command] = {
+    "undistort": Command(help="the exo videos as prepare shows them, for any depth or mask tool",
+                         add_arguments=undistort_arguments, run=run_undistort),
     "prepare": Command(help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
                        add_arguments=prepare_arguments, run=run_prepare),
     "cache": Command(help="latents, embeddings and attention geometry of a training set",

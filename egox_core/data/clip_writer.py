@@ -8,7 +8,8 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
 from ..safe_files import write_json, write_whole
 from ..scene.build import build_scene
-from ..takes.depth_files import load_depth_file
+from ..takes.depth_files import check_depth, depth_of_frames
+from ..takes.depth_readers import DepthFile, open_depth
 from ..takes.metric_scale import with_scale
 from ..takes.take import load_take
-from ..types import DepthVideo, FrameSelection, TakeMeta
+from ..types import DepthVideo, TakeMeta
 from ..video.reader import probe_video, read_frames
 from ..video.writer import write_video
 from .captions import caption_for
@@ -39,6 +41,8 @@ from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
 RECORD = "clip.json"
+KEPT_BYTES = 256 * 2**20
+"""Depth that was unpacked for one clip is kept for the next one, which may overlap it: 360 maps of 796x448."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,53 @@ class ClipJob:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str]) -> tuple[ClipRecord, bool]:
+def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict[str, str]:
+    """Clips of one view whose depth file is missing, too short or of another size, and why; no map is read."""
+    options, take, view = clips[0].options, clips[0].take, clips[0].view
+    if options.depth != "files":
+        return {}
+    name = f"{take.name}__{view.name}"
+    problems: dict[str, str] = {}
+    try:
+        if view.depth is None and options.depth_root is not None:
+            raise EgoXInputError(f"depth of {name}", got=f"nothing of that name in {options.depth_root.name!r}",
+                                 expected=f"{name}.npz, .npy or .zip, or a folder {name} of frames",
+                                 fix="run the depth tool on the video that `train_egox.py undistort` writes")
+        if view.depth is None:
+            raise EgoXInputError(f"depth of {name}", got="no depth file", expected="depth of the exo video",
+                                 fix="give --depth-root, --depth-model or --depth plane")
+        with open_depth(view.depth) as source:
+            for clip in clips:
+                try:
+                    check_depth(source, pictures.maps(clip.window), redrawn=pictures.redrawn is not None)
+                except EgoXInputError as error:
+                    problems[clip.name] = str(error)
+    except EgoXInputError as error:
+        return {clip.name: str(error) for clip in clips}
+    return problems
+
+
+class OpenDepths:
+    """Depth files that stay open from clip to clip, so that a take's clips read one pass over a packed file."""
+
+    def __init__(self) -> None:
+        self._stack, self._open = ExitStack(), {}
+
+    def __enter__(self) -> OpenDepths:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def open(self, path: Path) -> DepthFile:
+        """The file; it is opened at the first call. Raises what :func:`..takes.depth_readers.open_depth` does."""
+        if path not in self._open:
+            self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
+        return self._open[path]
+
+
+def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
+              depths: OpenDepths) -> tuple[ClipRecord, bool]:
     """The clip's record, and whether it had to be made: one that is there with this fingerprint is taken as it is.
 
     The folder is written under another name and moved into place, so it is whole or not there.
@@ -88,7 +138,7 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str]) -> tuple[Cl
     temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir(parents=True)
     try:
-        record = _write(job, temporary, captions)
+        record = _write(job, temporary, captions, depths)
         write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
         if folder.exists():
             shutil.rmtree(folder)
@@ -108,7 +158,7 @@ def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
     return record if whole and content["fingerprint"] == fingerprint else None
 
 
-def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecord:
+def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], depths: OpenDepths) -> ClipRecord:
     options, take = job.options, job.take
     info = probe_video(job.view.video)
     fps = info.fps / job.window.step
@@ -129,7 +179,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
         from .captions import model_caption
 
         prompt, caption = model_caption(options.caption_model, frames, ego), "model"
-    depth_m, dynamic, depth_kind = _depth(job, pictures, frames)
+    depth_m, dynamic, depth_kind = _depth(job, pictures, frames, depths)
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
     depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
     with write_whole(folder / DEPTH) as temporary:
@@ -146,34 +196,26 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str]) -> ClipRecor
     return ClipRecord(
         clip=job.name, take=take.name, layout=take.layout, exo_camera=job.view.name, folder=f"clips/{job.name}",
         start=job.window.start, step=job.window.step, frames=options.frames, fps=fps, exo_size=options.exo_size,
-        ego_size=ego_size, depth=depth_kind, depth_scale=scaled, caption=caption, rank=job.rank,
-        predicted_coverage=round(job.predicted_coverage, 6), coverage=round(float(prior.coverage.double().mean()), 6),
-        ground_truth=take.ego_video is not None, files=files)
+        ego_size=ego_size, pictures=pictures.kind, depth=depth_kind, depth_scale=scaled,
+        caption=caption, rank=job.rank, predicted_coverage=round(job.predicted_coverage, 6),
+        coverage=round(float(prior.coverage.double().mean()), 6), ground_truth=take.ego_video is not None, files=files)
 
 
-def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor) -> tuple[Tensor, Tensor | None, str]:
+def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor,
+           depths: OpenDepths) -> tuple[Tensor, Tensor | None, str]:
     """(z depth [T, H, W] float32 in the written exo camera, dynamic mask, where it is from)."""
-    options, camera = job.options, pictures.camera
+    options = job.options
     if options.depth == "plane":
-        depth = plane_depth(job.plane, camera, _pose(job, 0))
+        depth = plane_depth(job.plane, pictures.camera, _pose(job, 0))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
     if options.depth == "model":
-        from .depth_model import metric_depth
+        from .depth_model import model_depth
 
-        return metric_depth(options.depth_model, frames), None, "model"
-    selection = pictures.selection(job.window)
-    if job.view.depth is None:
-        raise EgoXInputError(f"take {job.take.name}, camera {job.view.name}", got="no depth file",
-                             expected="depth of the exo video", fix="give --depth-root, --depth-model or --depth plane")
-    exact = camera if job.take.layout == "egoexo4d" else None
-    if exact is not None:  # depth of the undistorted camera, so nothing is cropped any more
-        selection = FrameSelection(source_indices=selection.source_indices, times_s=selection.times_s,
-                                   source_fps=selection.source_fps, fps=selection.fps,
-                                   source_size=options.exo_size, size=options.exo_size, resize="crop")
+        return model_depth(options, frames, pictures.camera, None), None, "model"
     meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
                     camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
-                    exact_exo_camera=exact or job.view.camera)
-    depth, _ = load_depth_file(job.view.depth, meta, selection)
+                    exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera)
+    depth, _ = depth_of_frames(depths.open(job.view.depth), meta, pictures.maps(job.window))
     return depth.depth_m.float(), depth.dynamic, "file"
 
 

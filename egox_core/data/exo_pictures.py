@@ -20,11 +20,11 @@ from ..cameras.model import CameraModel, crop, rescale
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..types import FrameSelection
-from ..video.reader import decode_frames, read_frames
+from ..video.reader import decode_frames, fit_picture
 from ..video.reproject import Undistortion, undistorted_camera
 from ..video.selection import VideoInfo, camera_of_frames, source_rectangle
 from .clip_files import ClipWindow
-from .prepare_options import PrepareOptions
+from .prepare_options import PictureChoice, PrepareOptions
 from .raw_take import ExoView, SourceLayout
 
 
@@ -40,6 +40,20 @@ class ExoPictures:
     redrawn: Undistortion | None  # None: as filmed, cropped or padded
     corner: tuple[int, int] = (0, 0)  # (left, top) px, where the redrawn picture stands among its bars
 
+    @property
+    def kind(self) -> PictureChoice:
+        """What manifests call it."""
+        return "as filmed" if self.redrawn is None else "undistorted"
+
+    def maps(self, window: ClipWindow) -> FrameSelection:
+        """The clip's frames in maps of this picture (depth, masks): of the redrawn one, or of the video as filmed.
+
+        Raises:
+            EgoXInputError: the clip lies beyond the video's end.
+        """
+        selection = self.selection(window)
+        return selection if self.redrawn is None else replace(selection, source_size=self.size, resize="crop")
+
     def selection(self, window: ClipWindow) -> FrameSelection:
         """The clip's frames in the video, and the part of its picture that is shown where nothing is redrawn.
 
@@ -54,19 +68,20 @@ class ExoPictures:
         Raises:
             EgoXInputError: the clip lies beyond the video's end, a frame that can't be decoded.
         """
-        selection = self.selection(window)
-        if self.redrawn is None:
-            return read_frames(self.view.video, self.info, selection)
-        indices = selection.source_indices.tolist()
+        indices = self.selection(window).source_indices.tolist()
         store = FrameStore(len(indices), (self.size[1], self.size[0], 3), np.uint8)
         for picture in self.drawn(indices):
             store.append(picture)
         return store.tensor()
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
-        """Redrawn pictures of the video's frames ``indices``, which ascend."""
+        """The pictures of the video's frames ``indices``, which ascend."""
         left, top = self.corner
+        whole = self.selection(ClipWindow(start=0, frames=1, step=1))
         for _, picture in decode_frames(self.view.video, self.info, indices):
+            if self.redrawn is None:
+                yield fit_picture(picture, source_rectangle(whole), self.size)
+                continue
             inner = (self.redrawn(torch.from_numpy(picture)).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             out = np.zeros((self.size[1], self.size[0], 3), np.uint8)
             out[top:top + inner.shape[0], left:left + inner.shape[1]] = inner
@@ -76,13 +91,14 @@ class ExoPictures:
 def exo_pictures(view: ExoView, info: VideoInfo, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
     """What the options make of an exo camera.
 
-    Ego-Exo4D's own pictures become a pinhole's; a take's depth belongs to its picture as it was filmed, so both stay.
+    Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth belongs to its
+    picture as it was filmed, so both stay.
 
     Raises:
         EgoXInputError: a video of another aspect than the calibration.
     """
     size, source = options.exo_size, camera_of_video(view, info)
-    if LENSES[view.camera.lens].straight or layout != "egoexo4d":
+    if LENSES[view.camera.lens].straight or layout != "egoexo4d" or options.pictures == "as filmed":
         first = frames_of(info, ClipWindow(start=0, frames=1, step=1), size, _resize(info, size))
         return ExoPictures(view=view, info=info, size=size, camera=camera_of_frames(source, first),
                            seen=_shown(first), redrawn=None)

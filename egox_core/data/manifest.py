@@ -40,6 +40,7 @@ class ClipRecord(BaseModel):
     fps: float = Field(gt=0)
     exo_size: tuple[int, int]  # (width, height) px
     ego_size: tuple[int, int]
+    pictures: Literal["undistorted", "as filmed", ""] = ""  # of the exo camera; "": made before this was noted
     depth: Literal["file", "model", "stand-in depth"]
     depth_scale: dict[str, Any] = Field(default_factory=dict)  # what the depth was multiplied by, and why; {}: nothing
     caption: Literal["file", "source", "model", "none"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -21,9 +22,9 @@ from ..video.reader import probe_video
 from ..video.selection import VideoInfo
 from .captions import read_captions
 from .clip_files import clip_windows, longest_known, middle_picture
-from .clip_writer import ClipJob, make_clip
+from .clip_writer import ClipJob, OpenDepths, clips_without_depth, make_clip
 from .egoexo4d import NO_TASK
-from .exo_pictures import turned_against
+from .exo_pictures import exo_pictures, turned_against
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
 from .manifest import ClipRecord, check_fractions, split_lists, write_manifest
 from .prepare_options import PrepareOptions
@@ -32,6 +33,8 @@ from .sources import list_takes
 
 MANIFEST, REPORT, SHEET = "manifest.jsonl", "report.json", "contact_sheet.png"
 SplitSource = Literal["official", "rooms"]
+logger = logging.getLogger(__name__)
+DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
 SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
 
 
@@ -46,13 +49,24 @@ class TakeJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakePlan:
+    """The clips of a take, exo camera by exo camera, after their inputs were checked; nothing is decoded yet."""
+
+    clips: tuple[ClipJob, ...]
+    root: Path
+    captions: Mapping[str, str]
+    skipped: tuple[tuple[str, str], ...]  # (clip or camera, why)
+    unread: int  # of them, clips whose depth can't be had
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakeResult:
-    """What became of a take."""
+    """What became of a take's clips."""
 
     records: tuple[ClipRecord, ...]
     new: int
-    skipped: tuple[tuple[str, str], ...]  # (clip or camera, why)
-    notes: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]  # (clip, why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +101,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
         raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
                              expected="at least one", fix="see the messages; check the folder's layout")
     _refuse_twins(takes)
+    _check_depth_source(takes, options)
     takes = [_with_task(take, options, alone=len(takes) == 1) for take in takes]
     if options.caption_model is not None:
         from .captions import load_caption_model
@@ -95,19 +110,30 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     root.mkdir(parents=True, exist_ok=True)
     for leftover in (root / "clips").glob(".*"):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)
+    started, records, new, notes, unread, plans = time.monotonic(), [], 0, {}, [], []
     jobs = [TakeJob(take=t, root=root, options=options, captions=prompts) for t in takes]
-    started, records, new, notes = time.monotonic(), [], 0, {}
-    for done, (index, result, error) in enumerate(run_items(prepare_take, jobs, engine=engine, workers=workers), 1):
+    for done, (index, plan, error) in enumerate(run_items(plan_take, jobs, engine=engine, workers=workers), 1):
         name = takes[index].name
         if error:
             skipped.append((name, error))
         else:
+            plans.append(plan)
+            skipped += plan.skipped
+            unread += plan.skipped[-plan.unread:] if plan.unread else ()
+            if plan.notes:
+                notes[name] = list(plan.notes)
+        progress(done, len(jobs), "takes checked")
+    if unread:
+        logger.warning("%d clips are left out, whose depth can't be had; first %s: %s", len(unread), *unread[0])
+    plans = sorted((plan for plan in plans if plan.clips), key=lambda plan: plan.clips[0].take.name)
+    for done, (index, result, error) in enumerate(run_items(make_clips, plans, engine=engine, workers=workers), 1):
+        if error:
+            skipped.append((plans[index].clips[0].take.name, error))
+        else:
             records += result.records
             new += result.new
             skipped += result.skipped
-            if result.notes:
-                notes[name] = list(result.notes)
-        progress(done, len(jobs), "takes prepared")
+        progress(done, len(plans), "takes prepared")
     disk = [(what, why) for what, why in skipped if why.startswith("OSError: ")]
     if disk:  # a set that lacks clips because of the disk must not look finished
         raise EgoXInputError("prepare", got=f"{len(disk)} takes that could not be written; first {disk[0][0]}: "
@@ -125,18 +151,19 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
                           warnings=warnings)
 
 
-def prepare_take(job: TakeJob) -> TakeResult:
-    """All clips of one take; a clip that fails is reported and the next one is made.
+def plan_take(job: TakeJob) -> TakePlan:
+    """The clips of one take whose inputs are there; no frame is decoded.
 
     Raises:
         EgoXInputError: the take as a whole can't be used.
     """
     take, options = job.take, job.options
     skipped: list[tuple[str, str]] = []
+    unread: list[tuple[str, str]] = []
     notes = list(take.notes)
     plane = ground_plane(take, options.eye_height_m) if options.depth == "plane" else None
     views = _usable_views(take, options, skipped, notes)
-    records, new = [], 0
+    clips = []
     for rank, (coverage, view, span) in enumerate(_ranked(take, views, plane, options), start=1):
         if options.cameras and rank > options.cameras:
             skipped.append((f"{take.name}__{view.name}", f"rank {rank}: only the best {options.cameras} cameras kept"))
@@ -148,17 +175,46 @@ def prepare_take(job: TakeJob) -> TakeResult:
         if not windows:
             notes.append(f"{view.name}: no window of {options.frames} frames (longest run of known poses "
                          f"{longest_known(take.pose_known)}, video {span.stop - span.start})")
-        for window in windows:
-            clip = ClipJob(take=take, view=view, window=window, rank=rank, predicted_coverage=coverage, plane=plane,
-                           options=options)
+        of_view = [ClipJob(take=take, view=view, window=window, rank=rank, predicted_coverage=coverage, plane=plane,
+                           options=options) for window in windows]
+        if not of_view:
+            continue
+        lacking = clips_without_depth(of_view, exo_pictures(view, probe_video(view.video), take.layout, options))
+        unread += lacking.items()
+        clips += [clip for clip in of_view if clip.name not in lacking]
+    return TakePlan(clips=tuple(clips), root=job.root, captions=job.captions, skipped=(*skipped, *unread),
+                    unread=len(unread), notes=tuple(notes))
+
+
+def make_clips(plan: TakePlan) -> TakeResult:
+    """All clips of one take; a clip that fails is reported and the next one is made."""
+    records, new, skipped = [], 0, []
+    with OpenDepths() as depths:
+        for clip in plan.clips:
             try:
-                record, is_new = make_clip(clip, job.root, job.captions)
+                record, is_new = make_clip(clip, plan.root, plan.captions, depths)
             except EgoXInputError as error:
                 skipped.append((clip.name, str(error)))
                 continue
             records.append(record)
             new += is_new
-    return TakeResult(records=tuple(records), new=new, skipped=tuple(skipped), notes=tuple(notes))
+    return TakeResult(records=tuple(records), new=new, skipped=tuple(skipped))
+
+
+def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
+    """What no take of the run could be prepared without, before anything else is looked at."""
+    if options.depth == "files" and options.depth_root is None and all(t.layout == "egoexo4d" for t in takes):
+        raise EgoXInputError("prepare", got="--depth files without --depth-root, of a dataset that holds no depth",
+                             expected="depth of its exo videos", fix="give --depth-model FOLDER; or write the videos "
+                             "with `train_egox.py undistort`, run any depth tool on them and give --depth-root FOLDER; "
+                             "--depth plane is a stand-in to try the way with")
+    if options.depth_root is not None and not options.depth_root.is_dir():
+        raise EgoXInputError("depth root", got=f"{options.depth_root.name!r}, which is no folder",
+                             expected="the folder of <take>__<camera>.npz", fix="check the path")
+    if options.depth == "model":
+        from .depth_model import check_models
+
+        check_models(options)
 
 
 def _usable_views(take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]],
@@ -220,8 +276,14 @@ def _ranked(take: RawTake, views: list[tuple[ExoView, range]], plane: GroundPlan
         coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
         rated = [(coverages[v.name], v, n) for v, n in views]
     if options.depth_root is not None:
-        rated = [(c, replace(v, depth=options.depth_root / f"{take.name}__{v.name}.npz"), n) for c, v, n in rated]
+        rated = [(c, replace(v, depth=_named_after(options.depth_root, take, v)), n) for c, v, n in rated]
     return sorted(rated, key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name))
+
+
+def _named_after(root: Path, take: RawTake, view: ExoView) -> Path | None:
+    """The depth file or folder ``<take>__<camera>`` that is there."""
+    name = f"{take.name}__{view.name}"
+    return next((root / f"{name}{suffix}" for suffix in DEPTH_SUFFIXES if (root / f"{name}{suffix}").exists()), None)
 
 
 def _refuse_twins(takes: list[RawTake]) -> None:

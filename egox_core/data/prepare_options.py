@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,9 @@ from ..takes.exo_camera import ExoLens
 from ..takes.metric_scale import ScaleSource
 
 DepthSource = Literal["files", "plane", "model"]
+PictureChoice = Literal["undistorted", "as filmed"]
+EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-filmed": "as filmed"}
+"""What a user may choose, by the word of the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +38,17 @@ class PrepareOptions:
     undistort: Literal["inside", "all"] = "inside"
     exo_fov_deg: float = 110.0  # widest horizontal view of an undistorted exo camera
     depth: DepthSource = "files"
-    depth_root: Path | None = None  # depth files <take>__<camera>.npz of undistorted Ego-Exo4D cameras
+    depth_root: Path | None = None  # depth files <take>__<camera>.npz of the videos that ``undistort`` writes
     depth_model: Path | None = None  # folder of a metric depth model (transformers)
+    relative_depth_model: Path | None = None  # of one that is steadier, to be aligned to it
     caption_model: Path | None = None  # folder of a vision-language model (transformers), where nobody wrote a caption
     eye_height_m: float = 1.6  # of the wearer, for --depth plane
     prior: str = "released"  # preset of the renderer
     exo_lens: ExoLens | None = None  # None: the preset's; else raw for Ego-Exo4D's own folders, as given for meta.json
     scale: ScaleSource | float | None = None  # of the depth; None: the preset's, else as is
     quality: int = 12  # x264 constant rate factor
+    pictures: PictureChoice = "undistorted"  # of Ego-Exo4D's own folders; as filmed: the released LoRA's
+    device: str | None = None  # where depth and caption models run; None: a GPU where there is one
 
     def __post_init__(self) -> None:
         latent_frames(self.frames)
@@ -65,15 +72,21 @@ class PrepareOptions:
         if self.depth == "model" and self.depth_model is None:
             raise EgoXInputError("depth model", got="no weights", expected="--depth-model FOLDER",
                                  fix="give a metric depth model's folder, or --depth files or plane")
-
+        if self.depth != "model" and (self.depth_model or self.relative_depth_model):
+            raise EgoXInputError("depth", got=f"a depth model and depth {self.depth}", expected="one of the two",
+                                 fix="leave the model out, or take --depth model")
+        if self.pictures not in EXO_PICTURES.values():
+            raise EgoXInputError("pictures", got=repr(self.pictures), expected="undistorted or as filmed",
+                                 fix="choose one")
         if self.depth == "plane" and self.scale is not None:
             raise EgoXInputError("scale", got=f"{self.scale!r} with stand-in depth", expected="depth of the exo video",
                                  fix="leave it out: the plane lies in the poses' own metres")
 
     @property
     def source_lens(self) -> ExoLens | None:
-        """The exo lens to read takes with; None: as their layout has it."""
-        return self.exo_lens or PRESET_GEOMETRY.get(self.prior, (None, None))[0]
+        """The exo lens to read takes with; None: as their layout has it. Pictures as filmed go with the K as given."""
+        return (self.exo_lens or PRESET_GEOMETRY.get(self.prior, (None, None))[0]
+                or ("as given" if self.pictures == "as filmed" else None))
 
     @property
     def depth_scale(self) -> ScaleSource | float:
@@ -85,13 +98,15 @@ class PrepareOptions:
     def content(self) -> dict[str, object]:
         """What changes a clip's contents; how many are made doesn't."""
         kept = asdict(self)
-        for key in ("stride", "task_s", "clips_per_camera", "cameras", "depth_root"):
+        for key in ("stride", "task_s", "clips_per_camera", "cameras", "depth_root", "device"):
             del kept[key]
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
-        del kept["caption_model"]
-        if self.caption_model is not None:  # left out otherwise, so that sets made without one keep their fingerprints
-            kept["caption_model"] = self.caption_model.name
-        for key in ("exo_lens", "scale"):  # likewise
+        for key in ("caption_model", "relative_depth_model"):
+            kept[key] = kept[key].name if kept[key] else None
+        if self.pictures == "undistorted":
+            kept["pictures"] = None
+        # Left out where nothing was asked, so that sets made before there was such a choice keep their fingerprints.
+        for key in ("caption_model", "relative_depth_model", "exo_lens", "scale", "pictures"):
             if kept[key] is None:
                 del kept[key]
         return kept

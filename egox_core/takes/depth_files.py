@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
+from ..depth.resample import depth_window, fit_depth, fit_mask, window_camera
 from ..depth.sources import guessed_camera
 from ..depth.valid import check_valid_shares, mark_invalid
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
+from ..sizes import same_aspect
 from ..types import DepthKind, DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
 from .exo_camera import exo_poses
@@ -58,14 +59,24 @@ def load_depth_file(
                                progress=progress)
 
 
-def check_depth(source: DepthFile, frames: FrameSelection) -> DepthWindow:
-    """The part of the depth maps that shows the frames in use, if the depth has these frames; no map is read.
+def check_depth(
+    source: DepthFile,
+    frames: FrameSelection,  # as the depth will be read
+    *,
+    redrawn: bool = False,  # the exo picture is another camera's than the video's
+) -> None:
+    """Refuse depth of another video, before anything is decoded.
 
     Raises:
         EgoXInputError: shorter than the frames in use, another aspect.
     """
     _check_length(source, int(frames.source_indices.max()))
-    return depth_window(source.size, frames, f"depth {source.name}")
+    what = f"depth {source.name}"
+    depth_window(source.size, frames, what)
+    if redrawn and not same_aspect(source.size, frames.size):  # the rule for wider maps is for videos as filmed
+        raise EgoXInputError(what, got=f"{source.size[0]}x{source.size[1]} px",
+                             expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
+                             fix="make it from the video that `train_egox.py undistort` writes, not the one as filmed")
 
 
 def depth_of_frames(

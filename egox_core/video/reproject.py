@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from ..cameras.model import CameraModel, crop, inside_picture, pixel_grid, pixel_rays, project, rescale
+from ..cameras.model import CameraModel, crop, inside_picture, pixel_grid, pixel_rays, project, rescale, unproject
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 from .reader import resize_picture
@@ -199,14 +199,20 @@ def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool,
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
     """Whether the target's outline lies in the source's picture, so that all of it does."""
-    seen = seen_by(source, target)
-    return bool(seen[0].all() and seen[-1].all() and seen[:, 0].all() and seen[:, -1].all())
+    rays, in_lens = unproject(target, _outline(target))
+    uv, valid = project(source, rays)
+    return bool((in_lens & valid & inside_picture(source, uv)).all())
 
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
     """Whether some of the source's picture lies outside the target's."""
-    rays, in_lens = pixel_rays(source, torch.float64)
-    edge = torch.ones(in_lens.shape, dtype=torch.bool)
-    edge[1:-1, 1:-1] = False
-    uv, valid = project(target, rays[edge & in_lens])
+    rays, in_lens = unproject(source, _outline(source))
+    uv, valid = project(target, rays[in_lens])
     return not bool((valid & inside_picture(target, uv)).all())
+
+
+def _outline(camera: CameraModel) -> Tensor:  # [N, 2] float64, stored pixels
+    """The pixels of the picture's rim."""
+    rim = torch.zeros(camera.stored_size[::-1], dtype=torch.bool)
+    rim[[0, -1]] = rim[:, [0, -1]] = True
+    return rim.nonzero().flip(-1).double()

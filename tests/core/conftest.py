@@ -11,7 +11,8 @@ import pytest
 
 MISSING = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
 NEED_THEM = ["train/test_*.py", "test_parallel.py", "cli/test_train.py", "data/test_prepare.py", "data/test_cache.py",
-             "data/test_captions.py", "data/test_exo_pictures.py", "data/test_take_list.py"]
+             "data/test_captions.py", "data/test_exo_pictures.py", "data/test_take_list.py",
+             "data/test_depth_inputs.py"]
 collect_ignore_glob = NEED_THEM if MISSING else []
 
 
@@ -77,3 +78,10 @@ def training_set(synthetic_takes: Path, tmp_path_factory: pytest.TempPathFactory
     prepare(synthetic_takes, root, PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32),
             fractions={"validation": 0.5})
     return root
+
+
+@pytest.fixture(scope="session")
+def depth_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a metric and a relative depth model of random weights."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    return _load("random_depth_models").write_models(tmp_path_factory.mktemp("depth_models"))

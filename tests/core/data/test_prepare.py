@@ -360,25 +360,15 @@ def test_ray_prepares_the_same_set(synthetic_takes, training_set, tmp_path):
     assert hashes(tmp_path) == hashes(training_set)
 
 
-def test_a_depth_model_is_run_and_a_relative_one_refused(synthetic_takes, tmp_path):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    backbone = transformers.Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2,
-                                         image_size=56, patch_size=14, out_features=["stage1", "stage2"],
-                                         reshape_hidden_states=False)
-    for kind in ("metric", "relative"):
-        config = transformers.DepthAnythingConfig(
-            backbone_config=backbone, patch_size=14, reassemble_hidden_size=24, reassemble_factors=[2, 1],
-            neck_hidden_sizes=[8, 8], fusion_hidden_size=8, head_in_index=-1, head_hidden_size=8,
-            depth_estimation_type=kind, max_depth=20)
-        transformers.DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path / kind)
-    outcome = prepare(synthetic_takes, tmp_path / "set", replace(SMALL, depth="model", depth_model=tmp_path / "metric"),
+def test_a_depth_model_is_run_and_a_relative_one_refused(synthetic_takes, depth_models, tmp_path):
+    metric, relative = depth_models
+    outcome = prepare(synthetic_takes, tmp_path / "set", replace(SMALL, depth="model", depth_model=metric),
                       fractions={})
     records = read_manifest(outcome.manifest)
     assert outcome.clips == 4 and {r.depth for r in records} == {"model"}
     depth = read_clip(tmp_path / "set", records[0]).take.depth.depth_m
     assert bool((depth[torch.isfinite(depth)] > 0).all()) and float(torch.isfinite(depth).double().mean()) > 0.05
     with pytest.raises(EgoXInputError, match="relative depth"):
-        prepare(synthetic_takes, tmp_path / "none", replace(SMALL, depth="model", depth_model=tmp_path / "relative"))
+        prepare(synthetic_takes, tmp_path / "none", replace(SMALL, depth="model", depth_model=relative))
     with pytest.raises(EgoXInputError, match="config.json"):
         prepare(synthetic_takes, tmp_path / "none", replace(SMALL, depth="model", depth_model=tmp_path))
