@@ -1,7 +1,17 @@
-"""Prompts with the two sections that the model was trained with, ``[Exo view]`` and ``[Ego view]``.
+"""Prompts of the form that the model was trained with: an exo and an ego section, each with a scene and actions.
 
-They come from a file, from the source, or from a local vision-language model that is asked one question a section (the
-section marks are written by us).
+    [Exo view]
+    **Scene Overview:**
+    <the place, and what stands where>
+
+    **Action Analysis:**
+    <what the person does, picture by picture>
+
+    [Ego view]
+    ... the same two, as the person sees it
+
+They come from a file, from the source, or from a local vision-language model that is asked one question a paragraph;
+the marks are written by us.
 """
 
 from __future__ import annotations
@@ -16,22 +26,39 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..safe_files import read_json
-from ..wan.weights import open_model_folder
+from ..wan.weights import model_device, open_model_folder
 
 EXO_SECTION, EGO_SECTION = "[Exo view]", "[Ego view]"
 PLAIN_PROMPT = (f"{EXO_SECTION}\nA fixed camera watches a person at work.\n\n"
                 f"{EGO_SECTION}\nThe same moment through that person's own eyes.")
 """Used, and marked ``caption: none`` in the manifest, where nobody wrote a caption."""
+SCENE, ACTION = "**Scene Overview:**", "**Action Analysis:**"
 PICTURES = 4  # evenly over the clip, shown in order
-ANSWER_TOKENS = 256  # three sentences take half of it; a model that doesn't understand finds no end
+ANSWER_TOKENS = 512  # a long paragraph takes half of it; a model that doesn't understand finds no end
 MIN_WORDS = 4  # different ones
-EXO_QUESTION = ("These pictures are moments, in order, of a video from a fixed camera. Describe in two or three plain "
-                "sentences the place, the person and what the person does.")
-EGO_QUESTION = ("These pictures are moments, in order, of a video from a camera on a person's head. Describe in two or "
-                "three plain sentences what the person sees: own hands, objects, and what happens to them.")
-EGO_GUESS = ("These pictures are moments, in order, of a video from a fixed camera. Describe in two or three plain "
-             "sentences what the person in it sees at these moments: own hands, objects, and what happens to them.")
-_LOADED: dict[str, tuple[Any, Any]] = {}
+_FIXED = "These pictures are moments, in order, of a video from a fixed camera. "
+_WORN = "These pictures are moments, in order, of a video from a camera on a person's head. "
+_PARAGRAPH = " Write one full paragraph of plain sentences, without a heading or a list."
+QUESTIONS: Mapping[str, tuple[str, str]] = {
+    "exo": (
+        _FIXED + "Describe the place in detail: what kind of room or outdoor place it is, floor or ground, walls and "
+        "light, and the furniture and objects with their colours and where in the picture they stand." + _PARAGRAPH,
+        _FIXED + "Describe in detail what the person does, one picture after the other: the posture, what each hand "
+        "holds and does, and what has changed since the picture before." + _PARAGRAPH),
+    "ego": (
+        _WORN + "Describe in detail what lies before the person: the surfaces and objects with their colours, where "
+        "they are as the person sees them, and what surrounds them." + _PARAGRAPH,
+        _WORN + "Describe in detail what the person's own hands do, one picture after the other: what the left and the "
+        "right hand hold and do, and what happens to the things." + _PARAGRAPH),
+    "ego, guessed from exo": (
+        _FIXED + "Describe in detail what lies before the eyes of the person in it: the surfaces and objects with "
+        "their colours, where they are as that person sees them, and what surrounds them." + _PARAGRAPH,
+        _FIXED + "Describe in detail, as the person in it sees it, what the own hands do, one picture after the other: "
+        "what the left and the right hand hold and do, and what happens to the things." + _PARAGRAPH),
+}
+"""For the scene and the actions, by what is shown and what is asked for."""
+_HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECASE)
+_LOADED: dict[tuple[str, str], tuple[Any, Any]] = {}
 
 
 def check_caption(prompt: str, what: str) -> str:
@@ -75,24 +102,28 @@ def model_caption(
     folder: Path,
     exo: Tensor,  # [T, H, W, 3] uint8
     ego: Tensor | None,  # [T, S, S, 3] uint8, the same moments
+    device: str | None = None,  # None: a GPU where there is one
 ) -> str:
     """A prompt with both sections; the wearer's describes ``ego`` where there is one, else it is a guess from ``exo``.
 
     Raises:
         EgoXInputError: no transformers, no such model, or an answer that is no description.
     """
-    answers = (_answer(folder, exo, EXO_QUESTION), _answer(folder, exo, EGO_GUESS) if ego is None
-               else _answer(folder, ego, EGO_QUESTION))
-    exo_text, ego_text = (_checked(a, f"{section} by {folder.name}")
-                          for a, section in zip(answers, (EXO_SECTION, EGO_SECTION), strict=True))
-    return check_caption(f"{EXO_SECTION}\n{exo_text}\n\n{EGO_SECTION}\n{ego_text}", f"caption by {folder.name}")
+    sections = []
+    for mark, shown, asked in ((EXO_SECTION, exo, "exo"),
+                               (EGO_SECTION, exo if ego is None else ego, "ego" if ego is not None
+                                else "ego, guessed from exo")):
+        scene, action = (_checked(_answer(folder, shown, question, device), f"{mark} by {folder.name}")
+                         for question in QUESTIONS[asked])
+        sections.append(f"{mark}\n{SCENE}\n{scene}\n\n{ACTION}\n{action}")
+    return check_caption("\n\n".join(sections), f"caption by {folder.name}")
 
 
 @torch.no_grad()
-def _answer(folder: Path, frames: Tensor, question: str) -> str:
+def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> str:
     from PIL import Image
 
-    processor, model = load_caption_model(folder)
+    processor, model = load_caption_model(folder, device)
     moments = torch.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().long()
     content = [{"type": "image", "image": Image.fromarray(frames[i].numpy())} for i in moments.tolist()]
     inputs = processor.apply_chat_template(
@@ -110,7 +141,7 @@ def _answer(folder: Path, frames: Tensor, question: str) -> str:
 
 
 def _checked(answer: str, what: str) -> str:
-    text = " ".join(answer.split())
+    text = _HEADING.sub("", " ".join(answer.split()))  # many models write one all the same
     words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
     if len(words) < MIN_WORDS or EXO_SECTION.lower() in text.lower() or EGO_SECTION.lower() in text.lower():
         raise EgoXInputError(what, got=repr(text[:80]), expected=f"a description of {MIN_WORDS} words or more, "
@@ -118,13 +149,14 @@ def _checked(answer: str, what: str) -> str:
     return text
 
 
-def load_caption_model(folder: Path) -> tuple[Any, Any]:
-    """(processor, model), loaded once a process; on the GPU where there is one.
+def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, Any]:
+    """(processor, model), loaded once a process and device; None: on a GPU where there is one.
 
     Raises:
         EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat template.
     """
-    key = str(folder)
+    where = model_device(device)
+    key = str(folder), str(where)
     if key not in _LOADED:
         processor, model = open_model_folder(
             folder, "AutoProcessor", "AutoModelForImageTextToText", what="caption model",
@@ -133,5 +165,5 @@ def load_caption_model(folder: Path) -> tuple[Any, Any]:
         if not getattr(processor, "chat_template", None):
             raise EgoXInputError(f"caption model {folder.name}", got="no chat template",
                                  expected="an instruction model", fix="use the instruct or chat variant")
-        _LOADED[key] = processor, model.to("cuda" if torch.cuda.is_available() else "cpu")
+        _LOADED[key] = processor, model.to(where)
     return _LOADED[key]

@@ -178,7 +178,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], depths: Open
     if caption == "none" and options.caption_model is not None:
         from .captions import model_caption
 
-        prompt, caption = model_caption(options.caption_model, frames, ego), "model"
+        prompt, caption = model_caption(options.caption_model, frames, ego, options.device), "model"
     depth_m, dynamic, depth_kind = _depth(job, pictures, frames, depths)
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
     depth_m, scaled = _scaled(job, depth_m, dynamic, camera)

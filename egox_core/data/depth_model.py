@@ -19,7 +19,7 @@ from ..depth.align import align_depth
 from ..depth.sources import clean_depth
 from ..errors import EgoXInputError
 from ..types import DepthVideo
-from ..wan.weights import open_model_folder
+from ..wan.weights import model_device, open_model_folder
 from .prepare_options import PrepareOptions
 
 METRIC_TYPES = ("zoedepth", "depth_pro")  # always metric; Depth Anything says so in its configuration
@@ -97,20 +97,6 @@ def imagenet_pictures(
                            align_corners=False).clamp(0, 1)
     mean, std = (torch.tensor(x, device=frames.device).view(1, 3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
     return (pictures - mean) / std
-
-
-def model_device(name: str | None) -> torch.device:
-    """The device asked for; None: a GPU where there is one.
-
-    Raises:
-        EgoXInputError: no such device here.
-    """
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        raise EgoXInputError("device", got=f"{name!r}, which can't be used ({str(error).splitlines()[0]})",
-                             expected="cpu, or a GPU that torch sees", fix="correct --device") from error
 
 
 def _load(folder: Path, device: str | None) -> torch.nn.Module:

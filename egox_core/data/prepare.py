@@ -106,7 +106,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     if options.caption_model is not None:
         from .captions import load_caption_model
 
-        load_caption_model(options.caption_model)  # a folder that is none must not cost a day's clips
+        load_caption_model(options.caption_model, options.device)  # a folder that is none must not cost a day's clips
     root.mkdir(parents=True, exist_ok=True)
     for leftover in (root / "clips").glob(".*"):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Weight files and folders: header, metadata, a short hash without reading 28 GB, and transformers' model folders."""
+"""Weight files and folders: header, metadata, a short hash without reading 28 GB, models in transformers' folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -124,3 +125,17 @@ def open_model_folder(folder: Path, *class_names: str, what: str, expected: str,
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise EgoXInputError(f"{what} {folder.name}", got=str(error).splitlines()[0], expected=expected,
                              fix=where) from error
+
+
+def model_device(name: str | None) -> torch.device:
+    """The device asked for; None: a GPU where there is one.
+
+    Raises:
+        EgoXInputError: no such device here.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+        raise EgoXInputError("device", got=f"{name!r}, which can't be used ({str(error).splitlines()[0]})",
+                             expected="cpu, or a GPU that torch sees", fix="correct --device") from error

@@ -1,4 +1,4 @@
-"""Captions by a vision-language model: a real architecture, tiny, with random weights, then taught three sentences."""
+"""Captions by a vision-language model: a real architecture, tiny, with random weights, then taught six sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from egox_core.data import captions
-from egox_core.data.captions import EGO_GUESS, EGO_QUESTION, EXO_QUESTION, model_caption
+from egox_core.data.captions import QUESTIONS, model_caption
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
@@ -18,8 +18,10 @@ from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
 
 transformers = pytest.importorskip("transformers")
-SEEN = {EXO_QUESTION: "a person in a small room moves a red box", EGO_QUESTION: "two hands lift the red box again",
-        EGO_GUESS: "own hands hold the red box still"}
+ANSWERS = ("a person in a small room moves a red box", "two hands lift the red box again",
+           "the box is red and stands on a table", "own hands hold the red box still",
+           "a table stands before the person", "both hands move the box again")
+SEEN = dict(zip((question for pair in QUESTIONS.values() for question in pair), ANSWERS, strict=True))
 TEMPLATE = ("{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "
             "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} answer")
 
@@ -119,10 +121,17 @@ def frames(seed: int) -> torch.Tensor:
     return torch.randint(0, 256, (9, 32, 64, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
-def test_each_section_is_one_answer_to_its_own_question(taught):
-    told = model_caption(taught, frames(0), frames(1))
-    assert told == f"[Exo view]\n{SEEN[EXO_QUESTION]}\n\n[Ego view]\n{SEEN[EGO_QUESTION]}"
-    assert model_caption(taught, frames(0), None).endswith(SEEN[EGO_GUESS])
+def test_each_paragraph_is_the_answer_to_its_own_question(taught):
+    def section(mark: str, scene: str, action: str) -> str:
+        return f"{mark}\n**Scene Overview:**\n{scene}\n\n**Action Analysis:**\n{action}"
+
+    exo = section("[Exo view]", *ANSWERS[:2])
+    assert model_caption(taught, frames(0), frames(1)) == f"{exo}\n\n{section('[Ego view]', *ANSWERS[2:4])}"
+    assert model_caption(taught, frames(0), None) == f"{exo}\n\n{section('[Ego view]', *ANSWERS[4:])}"
+
+
+def test_a_heading_of_the_models_own_is_taken_off():
+    assert captions._checked("**Scene Overview:** two red boxes lie here", "section") == "two red boxes lie here"
 
 
 def test_noise_is_no_caption(untaught):
@@ -141,7 +150,7 @@ def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, 
     outcome = prepare(silent_takes, tmp_path / "set", options, fractions={})
     records = sorted(read_manifest(outcome.manifest), key=lambda r: r.take)
     assert [r.caption for r in records] == ["model", "source"]
-    assert SEEN[EGO_QUESTION] in read_clip(tmp_path / "set", records[0]).take.prompt
+    assert ANSWERS[3] in read_clip(tmp_path / "set", records[0]).take.prompt
     assert prepare(silent_takes, tmp_path / "set", options, fractions={}).new == 0
     noise = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=untaught)
     outcome = prepare(silent_takes, tmp_path / "noise", noise, fractions={})
