@@ -90,11 +90,11 @@ def depth_of_frames(
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthFileReport]:
     """What :func:`load_depth_file` does, of a file that is open."""
-    known = meta is not None and (meta.exo_camera is not None or not guess_camera)
+    has_camera = meta is not None and (meta.exo_camera is not None or not guess_camera)
     wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
     _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
-    camera, note = depth_camera(meta, size) if known else (guessed_camera(*size), "")
+    camera, note = depth_camera(meta, size) if has_camera else (guessed_camera(*size), "")
     unique, places = torch.unique(wanted, return_inverse=True)  # uneven time stamps may use a frame twice
     ordered = unique.tolist()
     shape, moving, shares = (len(ordered), window.size[::-1]), None, []

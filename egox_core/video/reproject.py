@@ -1,7 +1,7 @@
 """Pictures redrawn for another lens in the same place: fisheye to pinhole, of ego pictures and of exo videos.
 
-Depth models and the released LoRA expect the straight lines of a pinhole exo video. Beside it: the lens circle and the
-sensor's orientation of the ego picture.
+Depth models expect the straight lines of a pinhole exo video; the released LoRA saw pictures as filmed. Beside it: the
+lens circle and the sensor's orientation of the ego picture.
 """
 
 from __future__ import annotations
