@@ -26,6 +26,38 @@ MAX_PACKING_RATIO = 1200
 PICKLED_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
+@contextlib.contextmanager
+def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds ``path`` for this process while it is made; yields False where another process holds it.
+
+    The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file system that knows no
+    locks gives no protection: two processes then do the same work, and what they write is whole all the same.
+
+    Args:
+        wait: until the other process is through, instead of yielding False.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError:
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        # Who waits for the lock gets one of a file that is gone, and may share the work with a third: see above.
+        with contextlib.suppress(OSError):
+            file.unlink()
+        lock.release()
+
+
 def require_file(path: Path, what: str) -> Path:
     """The path, if it is a file; ``what`` names it in the error.
 

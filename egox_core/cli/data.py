@@ -22,6 +22,14 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 784x448") from None
 
 
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    try:
+        return int(number), int(count)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 0/2") from None
+
+
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """What every command that runs over many takes has."""
     parser.add_argument("--engine", choices=ENGINES, default="local", help="a pool of processes here, or a Ray cluster")
@@ -146,7 +154,9 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--views", action="store_true", help="also what training a base on single views needs")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--shard-clips", type=int, default=16, help="clips a shard")
-    parser.add_argument("--device", default="cpu", help="where the encoders run")
+    parser.add_argument("--device", default="cpu", help="where the encoders run; cuda:0,cuda:1 spreads the workers")
+    parser.add_argument("--shard", type=_part, default=(0, 1), metavar="I/N",
+                        help="make part I of N (from 0 on), as one of several processes or machines on one folder")
     add_engine_arguments(parser)
 
 
@@ -158,8 +168,10 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
         rays=args.rays, views=args.views, text_encoding=args.text_encoding, dtype=args.dtype,
         shard_clips=args.shard_clips, device=args.device)
     outcome = build_cache(args.manifest, args.out, settings, engine=args.engine, workers=args.workers,
-                          progress=progress)
+                          part=args.shard, progress=progress)
     if outcome.remade_because:
         print(f"made anew because of changes in: {outcome.remade_because}")
     print(f"{outcome.clips} clips; {outcome.new} shards made, {outcome.kept} kept: {args.out}")
+    if outcome.missing:
+        print(f"{outcome.missing} shards of other parts aren't there yet; the part that ends last finishes the cache")
     return 0

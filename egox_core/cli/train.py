@@ -114,8 +114,8 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", help="text encoder of the cache, to encode the negative prompt")
     parser.add_argument("--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own")
     parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32")
+    parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
     parser.add_argument("--fps", type=float, default=20.0)
     add_engine_arguments(parser)
 

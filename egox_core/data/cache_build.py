@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..gga.geometry import GgaGeometryOptions, gga_geometry, with_trainer_rays
-from ..parallel import run_all
+from ..parallel import devices_of, run_items
 from ..progress import Progress, no_progress
-from ..safe_files import read_json
+from ..safe_files import read_json, working_on
 from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from ..types import GgaGeometry
 from ..wan.latents import denormalise_latent, normalise_latent
@@ -53,7 +53,7 @@ class CacheSettings:
     views: bool = False  # also what plain image-to-video on single views needs
     dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
     shard_clips: int = 16
-    device: str = "cpu"
+    device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,8 @@ class CacheOutcome:
 
     clips: int
     new: int  # shards written now
-    kept: int  # shards that were there and fit
+    kept: int  # shards that were there and fit, or that another process made meanwhile
+    missing: int = 0  # shards of other parts that aren't there yet; the cache has no index until they are
     remade_because: str = ""  # what had changed, "" where nothing
 
 
@@ -75,11 +76,21 @@ class _Shard:
     fingerprint: str
     records: tuple[ClipRecord, ...]
     settings: CacheSettings
+    wait: bool = False  # for another process that makes this very shard
+
+    @property
+    def fits(self) -> bool:
+        return shard_fingerprint(self.file) == self.fingerprint
 
 
 def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine: str = "local", workers: int = 1,
-                progress: Progress = no_progress) -> CacheOutcome:
+                part: tuple[int, int] = (0, 1), progress: Progress = no_progress) -> CacheOutcome:
     """Makes (or completes) the cache of a manifest; shards that fit their fingerprint are kept.
+
+    Several processes, on several machines too, may work on one folder: none makes a shard that another one makes.
+
+    Args:
+        part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the index.
 
     Raises:
         EgoXInputError: bad manifest or models, a clip that can't be read (after all others were cached).
@@ -92,6 +103,10 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
         raise EgoXInputError("cache", got=f"image embedding {settings.image_embedding} without a CLIP vision model",
                              expected="--clip-vision, or --image-embedding none",
                              fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h")
+    if not 0 <= part[0] < part[1]:
+        raise EgoXInputError("cache shard", got=f"{part[0]}/{part[1]}", expected="i/n with i from 0 to n - 1",
+                             fix="for example 0/2 and 1/2")
+    devices = devices_of(settings.device, engine)
     models = _model_hashes(settings)
     changed = _what_changed(folder, settings, models)
     shards = []
@@ -101,15 +116,30 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
                                     "clips": [[r.clip, r.files] for r in clips]})
         shards.append(_Shard(root=manifest.parent, file=folder / shard_name(number), fingerprint=content_hash,
                              records=clips, settings=settings))
-    todo = [s for s in shards if shard_fingerprint(s.file) != s.fingerprint]
+    own = shards[part[0]::part[1]]
+    todo = [s for s in own if not s.fits]
     folder.mkdir(parents=True, exist_ok=True)
-    failures = run_all(_make_shard, todo, [s.file.name for s in todo], engine=engine, workers=workers,
-                       before=len(shards) - len(todo), stage="cache shards", progress=progress)
+    failures, made = [], 0
+    while todo:
+        busy = []
+        for index, state, error in run_items(_make_shard, todo, engine=engine, workers=workers, devices=devices):
+            if error:
+                failures.append(f"{todo[index].file.name}: {error}")
+            elif state == "busy":
+                busy.append(replace(todo[index], wait=True))
+                continue
+            made += state == "made"
+            progress(sum(s.fits for s in own), len(own), "cache shards")
+        todo = busy
     if failures:
         raise EgoXInputError("cache", got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
                              expected="readable clips and room on the disk",
                              fix="see the message, then start again: shards that are done are kept. A clip that can't "
                              "be read: run prepare again, or remove it from the manifest")
+    missing = sum(not s.fits for s in shards)
+    if missing:
+        return CacheOutcome(clips=len(records), new=made, kept=len(own) - made, missing=missing,
+                            remade_because=changed)
     splits = _splits(manifest)
     write_index(folder, CacheIndex(
         settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
@@ -118,7 +148,7 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     for extra in sorted(folder.glob("shard-*.safetensors")):
         if extra.name not in {s.file.name for s in shards}:
             extra.unlink()
-    return CacheOutcome(clips=len(records), new=len(todo), kept=len(shards) - len(todo), remade_because=changed)
+    return CacheOutcome(clips=len(records), new=made, kept=len(own) - made, remade_because=changed)
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
@@ -175,14 +205,21 @@ def _encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionE
     return _ENCODERS[key]
 
 
-def _make_shard(shard: _Shard) -> str:
-    tensors: dict[str, Tensor] = {}
-    for record in shard.records:
-        clip = read_clip(shard.root, record)
-        for name, tensor in clip_tensors(clip, shard.settings).items():
-            tensors[f"{record.clip}/{name}"] = tensor
-    write_shard(shard.file, tensors, shard.fingerprint)
-    return shard.file.name
+def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
+    """Makes a shard, unless another process has made it meanwhile or is at it."""
+    settings = replace(shard.settings, device=device)
+    with working_on(shard.file, wait=shard.wait) as free:
+        if not free:
+            return "busy"
+        if shard.fits:
+            return "there"
+        tensors: dict[str, Tensor] = {}
+        for record in shard.records:
+            clip = read_clip(shard.root, record)
+            for name, tensor in clip_tensors(clip, settings).items():
+                tensors[f"{record.clip}/{name}"] = tensor
+        write_shard(shard.file, tensors, shard.fingerprint)
+    return "made"
 
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
-from ..safe_files import write_json, write_whole
+from ..safe_files import working_on, write_json, write_whole
 from ..scene.build import build_scene
 from ..takes.depth_files import check_depth, depth_of_frames
 from ..takes.depth_readers import DepthFile, open_depth
@@ -135,17 +135,29 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
     finished = _finished(folder, fingerprint)
     if finished is not None:
         return finished, False
-    temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
-    temporary.mkdir(parents=True)
-    try:
-        record = _write(job, temporary, captions, depths)
-        write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with working_on(folder):
+        finished = _finished(folder, fingerprint)  # by another process meanwhile?
+        if finished is not None:
+            return finished, False
+        temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
+        temporary.mkdir(parents=True)
+        try:
+            record = _write(job, temporary, captions, depths)
+            write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return record, True
+
+
+def clear_leftovers(clips: Path) -> None:
+    """Removes half-made clips and locks of processes that were killed; those that another process is at stay."""
+    for leftover in clips.glob(".*"):
+        with working_on(clips / leftover.name[1:].rpartition(".")[0], wait=False) as free:
+            if free and leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from ..errors import EgoXInputError
 from ..file_names import EXO, PRIOR, TRUTH
-from ..parallel import run_items
+from ..parallel import devices_of, run_items
 from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..prior.rank import ExoCandidate, rank_exo_cameras
 from ..progress import Progress, no_progress
@@ -22,7 +23,7 @@ from ..video.reader import probe_video
 from ..video.selection import VideoInfo
 from .captions import read_captions
 from .clip_files import clip_windows, longest_known, middle_picture
-from .clip_writer import ClipJob, OpenDepths, clips_without_depth, make_clip
+from .clip_writer import ClipJob, OpenDepths, clear_leftovers, clips_without_depth, make_clip
 from .egoexo4d import NO_TASK
 from .exo_pictures import exo_pictures, turned_against
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
@@ -101,6 +102,9 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
         raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
                              expected="at least one", fix="see the messages; check the folder's layout")
     _refuse_twins(takes)
+    devices = _model_devices(options, engine)
+    if devices and engine != "ray":
+        options = replace(options, device=devices[0])
     _check_depth_source(takes, options)
     takes = [_with_task(take, options, alone=len(takes) == 1) for take in takes]
     if options.caption_model is not None:
@@ -108,8 +112,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
 
         load_caption_model(options.caption_model, options.device)  # a folder that is none must not cost a day's clips
     root.mkdir(parents=True, exist_ok=True)
-    for leftover in (root / "clips").glob(".*"):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    clear_leftovers(root / "clips")
     started, records, new, notes, unread, plans = time.monotonic(), [], 0, {}, [], []
     jobs = [TakeJob(take=t, root=root, options=options, captions=prompts) for t in takes]
     for done, (index, plan, error) in enumerate(run_items(plan_take, jobs, engine=engine, workers=workers), 1):
@@ -126,7 +129,8 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     if unread:
         logger.warning("%d clips are left out, whose depth can't be had; first %s: %s", len(unread), *unread[0])
     plans = sorted((plan for plan in plans if plan.clips), key=lambda plan: plan.clips[0].take.name)
-    for done, (index, result, error) in enumerate(run_items(make_clips, plans, engine=engine, workers=workers), 1):
+    for done, (index, result, error) in enumerate(
+            run_items(make_clips, plans, engine=engine, workers=workers, devices=devices), 1):
         if error:
             skipped.append((plans[index].clips[0].take.name, error))
         else:
@@ -186,11 +190,24 @@ def plan_take(job: TakeJob) -> TakePlan:
                     unread=len(unread), notes=tuple(notes))
 
 
-def make_clips(plan: TakePlan) -> TakeResult:
-    """All clips of one take; a clip that fails is reported and the next one is made."""
+def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
+    """Where depth and caption models run; none where there are none."""
+    if options.depth != "model" and options.caption_model is None:
+        return ()
+    return devices_of(options.device or ("cuda" if torch.cuda.is_available() else "cpu"), engine)
+
+
+def make_clips(plan: TakePlan, device: str | None = None) -> TakeResult:
+    """All clips of one take; a clip that fails is reported and the next one is made.
+
+    Args:
+        device: for the models, instead of the options'.
+    """
     records, new, skipped = [], 0, []
     with OpenDepths() as depths:
         for clip in plan.clips:
+            if device is not None:
+                clip = replace(clip, options=replace(clip.options, device=device))
             try:
                 record, is_new = make_clip(clip, plan.root, plan.captions, depths)
             except EgoXInputError as error:

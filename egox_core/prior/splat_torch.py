@@ -94,7 +94,8 @@ def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
             b = (m[:, 1, :1] * x + m[:, 1, 1:] * y).abs_()
             far = torch.maximum(a, b)
             inside = (far <= reach) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            yield (index, torch.where(inside, v * width + u, float(width * height)).long(), far <= options.reach,
+            pixel = torch.where(inside, v.long() * width + u.long(), width * height)  # float32 counts to 2^24 only
+            yield (index, pixel, far <= options.reach,
                    tent(a, options.blend) * tent(b, options.blend))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.cache_store import CacheReader
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope, install_gga
-from ..parallel import run_all
+from ..parallel import devices_of, run_all
 from ..progress import Progress, no_progress
 from ..safe_files import write_json
 from ..video.writer import write_video
@@ -45,8 +45,8 @@ class GenerateOptions:
     seed: int = 1234
     mode: str | None = None
     lambda_g: float | None = None
-    dtype: str = "float32"
-    device: str = "cpu"
+    dtype: str | None = None  # None: bfloat16 on a GPU, float32 on the CPU
+    device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
     fps: float = 20.0
     cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
     negative: str = RELEASED_NEGATIVE  # prompt that guidance leads away from
@@ -80,6 +80,10 @@ def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = 
         raise EgoXInputError("generate with cfg", got="no text encoder", fix="give the cache's, or leave --cfg at 1",
                              expected="--text, to encode the negative prompt")
     _check_encoder(options, reader)
+    devices = devices_of(options.device, engine)
+    if options.dtype is None:
+        on_gpu = any(device.startswith("cuda") for device in devices)
+        options = replace(options, dtype="bfloat16" if on_gpu else "float32")
     apart = ("base", "vae", "lora", "text", "device")  # hashed below, or without effect
     parts = {"options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
              "base": weights_hash(options.base, "base model"), "vae": weights_hash(options.vae, "VAE"),
@@ -88,8 +92,8 @@ def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = 
     conditioning_of(options, reader)  # refuses a LoRA that doesn't fit this cache before anything is loaded
     todo = [c for c in clips if not _is_done(out / f"{c}.json", out / f"{c}.mp4", key)]
     jobs = [_ClipJob(cache=cache, clip=c, out=out, options=options, key=key) for c in todo]
-    failed = run_all(_generate_clip, jobs, todo, engine=engine, workers=workers, before=len(clips) - len(todo),
-                     stage="clips generated", progress=progress)
+    failed = run_all(_generate_clip, jobs, todo, engine=engine, workers=workers, devices=devices,
+                     before=len(clips) - len(todo), stage="clips generated", progress=progress)
     if failed:
         raise EgoXInputError("generate", got=f"{len(failed)} clips that failed; first: {failed[0]}",
                              expected="all of them", fix="see the message; the others are done and will be kept")
@@ -148,8 +152,8 @@ def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEnc
     return _MODELS[key]
 
 
-def _generate_clip(job: _ClipJob) -> str:
-    options = job.options
+def _generate_clip(job: _ClipJob, device: str) -> str:
+    options = replace(job.options, device=device)
     model, scope, vae, negative = _models(options)
     samples = CachedSamples(_config_of(job), options.split)
     conditioning = samples.config.conditioning

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from egox_core.errors import EgoXInputError
-from egox_core.parallel import run_all, run_items
+from egox_core.parallel import devices_of, ray_needs, run_all, run_items
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = Path(__file__).with_name("engine_run.py")
@@ -38,6 +38,29 @@ def test_what_failed_is_named_and_progress_counts_what_was_there():
     failures = run_all(square, range(5), "abcde", before=2, stage="squares", progress=lambda *a: seen.append(a))
     assert len(failures) == 1 and failures[0].startswith("d: EgoXInputError: ")
     assert seen == [(n, 7, "squares") for n in range(3, 8)]
+
+
+def test_devices_are_checked_and_handed_on():
+    assert devices_of("cpu, cpu:0") == ("cpu", "cpu:0") and devices_of("cuda:3,cuda:4", "ray") == ("cuda",)
+    with pytest.raises(EgoXInputError, match="'gpu'"):
+        devices_of("gpu")
+    with pytest.raises(EgoXInputError, match="CUDA devices"):
+        devices_of("cuda:99")
+    assert list(run_items(lambda item, device: (item, device), [7], devices=("cpu",))) == [(0, (7, "cpu"), "")]
+    assert ray_needs(("cuda",)) == {"num_cpus": 1, "num_gpus": 1} and ray_needs(("cpu",))["num_gpus"] == 0
+
+
+@pytest.mark.slow
+def test_each_worker_keeps_to_its_device_and_its_share_of_threads():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(SCRIPT.parent)))}
+    run = subprocess.run([sys.executable, str(SCRIPT), "devices"], env=environment, capture_output=True, text=True,
+                         timeout=400)
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(next(x for x in run.stdout.splitlines() if x.startswith("FOUND ")).removeprefix("FOUND "))
+    assert sorted(number for number, *_ in found) == list(range(12))
+    assert {device for _, device, *_ in found} == {"cpu", "cpu:0"}
+    assert len({(device, process) for _, device, process, _ in found}) == 2
+    assert {threads for *_, threads in found} == {2}
 
 
 @pytest.mark.slow

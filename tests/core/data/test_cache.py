@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from egox_core.data.manifest import read_manifest
 from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.gga.rays import trainer_rays
+from egox_core.safe_files import working_on
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.wan.text import make_text_encoder
 from egox_core.wan.vae import VaeEncoder
+from train_egox import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
@@ -84,6 +87,61 @@ def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_
     with pytest.raises(EgoXInputError, match="shard-00001"):
         CacheReader(tmp_path)
     assert build_cache(manifest, tmp_path, last).new == 1
+
+
+def test_two_parts_equal_one_run(training_set, tmp_path):
+    manifest, more = str(training_set / "manifest.jsonl"), settings(shard_clips=1)
+    build_cache(training_set / "manifest.jsonl", tmp_path / "whole", more)
+    first = build_cache(training_set / "manifest.jsonl", tmp_path / "parts", more, part=(0, 2))
+    assert (first.clips, first.new, first.missing) == (4, 2, 2)
+    with pytest.raises(EgoXInputError, match="finished cache"):
+        CacheReader(tmp_path / "parts")
+    arguments = ["cache", manifest, str(tmp_path / "parts"), "--vae", str(VAE), "--text", "zeros:2x24",
+                 "--image-embedding", "none", "--dtype", "float32", "--shard-clips", "1", "--shard"]
+    assert main([*arguments, "1/2"]) == 0
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+    assert main([*arguments, "2/2"]) == 2
+    with pytest.raises(SystemExit):
+        main([*arguments, "half"])
+    assert main([*arguments[:-1], "--device", "cpu,nowhere"]) == 2
+
+
+def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_path):
+    """The one that holds shard 0 finishes it; this one makes the other first, waits, and takes it as it is."""
+    manifest, out = training_set / "manifest.jsonl", tmp_path / "cache"
+    build_cache(manifest, tmp_path / "whole", settings())
+    first, theirs = out / "shard-00000.safetensors", []
+
+    def other(ready: threading.Event) -> None:
+        with working_on(first):
+            ready.set()
+            deadline = time.monotonic() + 60
+            while not (out / "shard-00001.safetensors").is_file() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            first.write_bytes((tmp_path / "whole" / first.name).read_bytes())
+            theirs.append(first.stat().st_mtime_ns)
+
+    ready = threading.Event()
+    thread = threading.Thread(target=other, args=(ready,))
+    thread.start()
+    ready.wait(60)
+    outcome = build_cache(manifest, out, settings())
+    thread.join(60)
+    assert (outcome.new, outcome.kept) == (1, 1) and theirs == [first.stat().st_mtime_ns]
+    assert hashes(out) == hashes(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_workers_on_two_devices_make_the_same_cache(training_set, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, str(ROOT / "train_egox.py"), "cache", str(training_set / "manifest.jsonl"),
+                          str(tmp_path / "two"), "--vae", str(VAE), "--text", "zeros:2x24", "--image-embedding", "none",
+                          "--dtype", "float32", "--shard-clips", "1", "--device", "cpu,cpu:0"], env=environment,
+                         capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    torch.set_num_threads(1)
+    build_cache(training_set / "manifest.jsonl", tmp_path / "whole", settings(shard_clips=1))
+    assert hashes(tmp_path / "two") == hashes(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("bad", "match"), [

@@ -296,6 +296,22 @@ def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_pat
     assert prepare(synthetic_takes, tmp_path, other, fractions={}).new == 4
 
 
+def test_a_clip_that_another_process_is_at_stays(synthetic_takes, tmp_path):
+    """Half-made clips of a killed process go; what another one holds is left to it until it is through."""
+    from egox_core.data.clip_writer import clear_leftovers
+    from egox_core.safe_files import working_on
+
+    clips = tmp_path / "clips"
+    for name in ("killed", "theirs"):
+        (clips / f".{name}.0123abcd").mkdir(parents=True)
+    (clips / ".killed.lock").touch()
+    with working_on(clips / "theirs"):
+        clear_leftovers(clips)
+        assert sorted(p.name for p in clips.iterdir()) == [".theirs.0123abcd", ".theirs.lock"]
+    clear_leftovers(clips)
+    assert not list(clips.iterdir())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_killed_in_the_middle_ends_like_never_stopped(synthetic_takes, training_set, tmp_path):
     command = [sys.executable, str(ROOT / "train_egox.py"), "prepare", str(synthetic_takes), str(tmp_path / "set"),
