@@ -161,3 +161,11 @@ def test_unknown_names_are_refused() -> None:
         SplatOptions(radius=5)
     with pytest.raises(EgoXInputError, match="backend"):
         splat(one_point(1, 1), 8, 8, SURFACE, backend="vulkan")
+
+
+def test_pixels_of_large_pictures_are_counted_exactly() -> None:
+    """Beyond 2^24 pixels, where float32 knows even numbers only."""
+    from egox_core.prior.splat_torch import _pairs
+
+    (_, pixel, covered, _), *_ = _pairs(one_point(5001, 5000, size=0.5), replace(SURFACE, max_size_px=0.5), 6000, 6000)
+    assert 5000 * 6000 + 5001 in pixel[covered].tolist() and (pixel % 2 == 1).any()
