@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.support.gpu_attention import backends
 from benchmarks.support.gpu_row import Row, anonymous
 from benchmarks.support.gpu_worker import CAP_GB, DEVICE_IS_LOST, GPU_TESTS, REPO_ROOT, SAYS
 from benchmarks.support.record import RESULTS, add_arguments, finish, machine, versions
@@ -42,7 +41,7 @@ SLOWER_THAN_FLOPS = 1.6
 START_LIMIT_S, LIMIT_S, ENDING_S = 150.0, 60.0, 60.0
 NEEDS_A_GPU = (
     "guided over plain attention at 28,028 tokens (bar 1.15), and which kernel gives it",
-    "the kernels cudnn and efficient, the fused kernel for rows of bias, anything compiled; the tests marked gpu",
+    "the kernels cudnn and efficient, the fused kernel for rows of bias; the tests marked gpu",
     "seconds of a forward of the 14B, its 50 steps beside the FLOP limit, its peak memory",
     "the host's dynamic memory, its forced offload, and the 24 GB cap",
     "seconds and peak memory of a training step at full size",
@@ -74,9 +73,8 @@ class Report:
 
 def plan(size: str, on_gpu: bool, host: bool) -> list[Group]:
     """All groups, what matters most first: the watchdog leaves out the last ones."""
-    compiled = ("compiled",) if backends(slow=True) else ()
     if not on_gpu:
-        groups = [Group(parts=("device", "kernels", *compiled, "torch bf16", "torch fp16", "torch fp8",
+        groups = [Group(parts=("device", "kernels", "torch bf16", "torch fp16", "torch fp8",
                                "torch_24gb fp8", "torch_offload bf16", "train bf16", "train fp8"))]
         started = {"dynamic": False, "cap_gb": None, "no_vram": False}
         return [*groups, Group(parts=("host bf16", "host fp8"), host=started)] if host else groups
@@ -90,7 +88,7 @@ def plan(size: str, on_gpu: bool, host: bool) -> list[Group]:
         Group(parts=("train fp8", "train bf16", "torch_offload bf16", "torch_24gb fp8", *tests)),
         Group(parts=("host fp16",), host=dynamic),
         Group(parts=("host_offload fp8",), host={"dynamic": False, "cap_gb": None, "no_vram": True}),
-        Group(parts=("torch fp16", "torch fp8", *compiled)),
+        Group(parts=("torch fp16", "torch fp8")),
     ]
     return [group for group in groups if host or group.host is None]
 
@@ -98,7 +96,7 @@ def plan(size: str, on_gpu: bool, host: bool) -> list[Group]:
 def least_seconds(part: str, forward_s: float) -> float:
     """A guess at what a part takes, on the low side; ``forward_s``: one forward of this size."""
     kind = part.partition(" ")[0]
-    begin, forwards = {"device": (2, 0), "kernels": (10, 1), "compiled": (40, 1), "tests": (20, 1), "torch": (5, 6),
+    begin, forwards = {"device": (2, 0), "kernels": (10, 1), "tests": (20, 1), "torch": (5, 6),
                        "torch_24gb": (5, 6), "torch_offload": (10, 4), "train": (15, 9), "host": (25, 6),
                        "host_24gb": (25, 8), "host_offload": (25, 12)}[kind]
     return begin + forwards * forward_s

@@ -17,8 +17,10 @@ from ..egox_core.gga.options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
 from ..egox_core.gga.rays import RAY_MODES
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from .io_types import EgoXDepth, EgoXTrajectory
+from .patch.patch import RETIRED_BACKENDS
 
 TO_THE_LAST = -1
+BACKEND_CHOICES = ("auto", *BACKENDS, "reference")
 
 
 def geometry_inputs() -> list[io.Input]:
@@ -66,10 +68,19 @@ def gga_inputs() -> list[io.Input]:
         io.Combo.Input("pooling", options=list(POOLINGS), default="released", advanced=True,
                        tooltip="How four latents' directions become a token's. released: averaged. unit: averaged and "
                                "made unit length again."),
-        io.Combo.Input("backend", options=["auto", *BACKENDS, "reference"], default="auto", advanced=True,
+        io.Combo.Input("backend", options=list(BACKEND_CHOICES), default="auto", advanced=True,
                        tooltip="How the biased attention is computed. auto: the fastest that was measured for this "
-                               "device. reference: dense, for tests at small sizes only."),
+                               "device and gives the right numbers; the note then says which. A kernel chosen by "
+                               "name that is wrong on this device ends the run. reference: dense, for tests at small "
+                               "sizes only."),
     ]
+
+
+def check_backend(backend: str | None) -> bool | str:
+    """For the nodes' ``validate_inputs``: a graph that names a backend of an earlier release still runs."""
+    if backend is None or backend in (*BACKEND_CHOICES, *RETIRED_BACKENDS):  # None: connected, not known yet
+        return True
+    return f"{backend!r} is none of {', '.join(BACKEND_CHOICES)}"
 
 
 def gga_options(metadata: Mapping[str, str], inputs: Mapping[str, Any]) -> tuple[GgaOptions, GgaGeometryOptions, str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 
+from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
 
-from .gga_inputs import geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import check_backend, geometry_inputs, gga_inputs, gga_options
 from .io_types import EgoXCanvas
+from .patch.calls import NoteAfterRun
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
-from .patch.patch import patch_model
+from .patch.patch import KEY, patch_calls, patch_model
 
 
 class EgoXModelPatch(io.ComfyNode):
@@ -33,7 +35,12 @@ class EgoXModelPatch(io.ComfyNode):
             ],
             outputs=[io.Model.Output(display_name="model",
                                      tooltip="The patched model; sample the ego latent with it.")],
+            hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, backend=None):
+        return check_backend(backend)
 
     @classmethod
     def execute(cls, model, canvas, depth=None, trajectory=None, **gga) -> io.NodeOutput:
@@ -42,4 +49,6 @@ class EgoXModelPatch(io.ComfyNode):
             logging.warning("[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "
                             "Conditioning isn't set; set it to your sampler's seed")
             note += "; set noise_seed of EgoX Conditioning to your sampler's seed"
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, NoteAfterRun(node_id, note, patch_calls(patched)))
         return io.NodeOutput(patched, ui=ui.PreviewText(note))

@@ -27,15 +27,16 @@ from ..egox_core.wan.schedule import (
     released_schedule,
     sample_released,
 )
-from .gga_inputs import geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import check_backend, geometry_inputs, gga_inputs, gga_options
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import EgoXCanvas
 from .page.previews import LivePreview, clip_fps
+from .patch.calls import with_kernels
 from .patch.checks import check_conditioning, has_image_embedding
 from .patch.lora_metadata import lora_metadata
-from .patch.patch import KEY, patch_model
+from .patch.patch import KEY, patch_calls, patch_model
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -147,6 +148,10 @@ class EgoXWanSampler(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, backend=None):
+        return check_backend(backend)
+
+    @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
                 start_step, end_step, add_noise, leftover_noise, noise=HOST, depth=None, trajectory=None,
                 **gga) -> io.NodeOutput:
@@ -173,7 +178,7 @@ class EgoXWanSampler(io.ComfyNode):
                 patched, seed, steps, cfg, sampler, scheduler, positive, negative, latent,
                 disable_noise=not add_noise, start_step=start_step, last_step=end_step,
                 force_full_denoise=not leftover_noise)
-        return io.NodeOutput(out, ui=ui.PreviewText(note))
+        return io.NodeOutput(out, ui=ui.PreviewText(with_kernels(note, patch_calls(patched))))
 
 
 def host_sampler(model: ModelPatcher, steps: int, sampler: str, scheduler: str) -> tuple[Any, torch.Tensor]:

@@ -26,9 +26,8 @@ from benchmarks.support.attention_case import (
 from benchmarks.support.gpu_row import Row, why
 from benchmarks.support.record import peak_tensor_bytes
 from egox_core.gga.attention import gga_attention, plain_attention
-from egox_core.gga.backends import BACKENDS
 from egox_core.gga.options import GgaOptions
-from egox_core.gga.triton_rows import triton_bias_rows
+from egox_core.gga.triton_rows import fused_rows
 
 ERROR_BAR = 1.25
 """How much larger than plain attention's own the error may be. Kernels differ by that much in how they round the
@@ -37,8 +36,6 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SHAPES = {"14b": ("full", 40, 128), "small": ("small", 4, 64)}  # latents, heads, dim of a head
 FOR_GPUS = ("cudnn", "efficient")
 """Kernels that torch has for GPUs only, and there not for every shape: a refusal is no failure."""
-SLOW_TO_START = ("flex",)
-"""Compiled at their first call, for half a minute: they have a part of their own."""
 
 
 def kernel_rows(size: str, device: torch.device, names: tuple[str, ...], batches: tuple[int, ...] = (1, 2),
@@ -64,20 +61,15 @@ def kernel_rows(size: str, device: torch.device, names: tuple[str, ...], batches
                 torch.cuda.empty_cache()
 
 
-def backends(slow: bool) -> tuple[str, ...]:
-    """Names for :func:`kernel_rows`, ``auto`` first: it is what users get."""
-    names = tuple(name for name in BACKENDS if (name in SLOW_TO_START) == slow)
-    return names if slow else ("auto", *names)
-
-
 def bias_rows_row(device: torch.device) -> Row:
     """Whether the fused kernel makes the rows of bias."""
-    fused = triton_bias_rows(device) is not None
     if device.type != "cuda":
         return Row(what="rows of bias", measured="by torch: the fused kernel is for a GPU")
-    return Row(what="rows of bias", measured="by the fused Triton kernel, which gives torch's numbers" if fused else
-               "by torch: Triton is missing, does not compile here or gives other numbers",
-               bar="the fused kernel", held=fused, numbers={"fused": fused})
+    choices = [fused_rows(device, dtype) for dtype in DTYPES.values()]
+    fused = all(choice.run is not None for choice in choices)
+    return Row(what="rows of bias", measured="by " + ", ".join(f"{choice.words} ({name})" for name, choice in
+                                                               zip(DTYPES, choices, strict=True)),
+               bar="Triton, with torch's numbers", held=fused, numbers={"fused": fused})
 
 
 def _plain(case: Case, device: torch.device, rounds: int) -> tuple[str, float, Callable[..., Tensor]]:
@@ -94,7 +86,7 @@ def _plain(case: Case, device: torch.device, rounds: int) -> tuple[str, float, C
 def _backend_row(case: Case, name: str, where: str, exact: tuple[Tensor, Tensor], plain: Callable[[], Tensor],
                  plain_error: float, device: torch.device, rounds: int, size: str) -> Row:
     what = f"guided by {name}, {where}"
-    if name in (*FOR_GPUS, *SLOW_TO_START) and device.type != "cuda":
+    if name in FOR_GPUS and device.type != "cuda":
         return Row(what=what, measured="needs a GPU")
 
     def guided() -> Tensor:

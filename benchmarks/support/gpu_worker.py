@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.support.gpu_attention import backends, bias_rows_row, kernel_rows
+from benchmarks.support.gpu_attention import bias_rows_row, kernel_rows
 from benchmarks.support.gpu_forward import forward_rows, offload_rows, training_rows
 from benchmarks.support.gpu_memory import compute_device, empty
 from benchmarks.support.gpu_row import Row, anonymous, why
 from benchmarks.support.record import matrix_rate
+from egox_core.gga.backends import BACKENDS
 
 SAYS = "EGOX_GPU "
 CAP_GB = 24.0
@@ -40,9 +41,7 @@ def rows_of(part: str, given: dict[str, Any], memory_in_words: str) -> Iterator[
     if kind == "device":
         yield from _device_rows(device)
     elif kind == "kernels":
-        yield from kernel_rows(size, device, backends(slow=False), rounds=5 if size == "14b" else 1)
-    elif kind == "compiled":
-        yield from kernel_rows(size, device, backends(slow=True), dtypes=("bf16",), rounds=3 if size == "14b" else 1)
+        yield from kernel_rows(size, device, ("auto", *BACKENDS), rounds=5 if size == "14b" else 1)
     elif kind == "tests":
         yield _tests_row()
     elif kind in ("torch", "torch_24gb"):

@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
-from .backends import choose_backend
+from .backends import Choice, KernelsUsed, choose_backend
 from .bias import reference_attention
 from .options import GgaOptions
 from .rows import BiasRows
@@ -34,6 +34,8 @@ their square, on the way to the limit above."""
 UNGUIDED_BYTES = 192 * 2**20
 """Working memory of a call without bias, for each sample of the batch: its queries and result. Hosts with a sparse or
 quantised kernel prepare all keys anew in each call, so the calls are few: two at 28,028 tokens of the 14B model."""
+
+REFERENCE = Choice(names=["the dense reference"])
 
 
 def plain_attention(
@@ -56,9 +58,10 @@ def gga_attention(
     options: GgaOptions,
     *,
     plain: PlainAttention = plain_attention,
-    backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient | flex
+    backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient
     chunk_bytes: int | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
+    used: KernelsUsed | None = None,  # told what computed the guided part
 ) -> Tensor:  # [B, tokens, heads * d]
     """Self-attention of the whole canvas with the geometric bias on ego queries.
 
@@ -67,21 +70,24 @@ def gga_attention(
     ``recompute`` changes memory and time of the backward pass, no number.
 
     Raises:
-        EgoXInputError: another number of tokens than the geometry's, unknown or unavailable backend.
+        EgoXInputError: another number of tokens than the geometry's, unknown backend; one asked for by name that
+            doesn't run here or gives wrong numbers.
     """
     first, end = options.head_range(heads)
     if not options.biases or first == end:
         return plain(q, k, v, heads)
     check_tokens(q, k, geometry)
     if backend == "reference":
+        if used is not None:
+            used.add(REFERENCE)
         return reference_attention(q, k, v, heads, geometry, options)
     if (first, end) != (0, heads):
-        return _split_heads(q, k, v, heads, geometry, options, plain, backend, chunk_bytes, recompute)
+        return _split_heads(q, k, v, heads, geometry, options, plain, backend, chunk_bytes, recompute, used)
 
     t, h, w_exo, w_ego = geometry.grid
     keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
-    biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph)
+    biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph, used)
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
 
@@ -128,7 +134,8 @@ def check_tokens(
 
 
 def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions,
-                 plain: PlainAttention, backend: str, chunk_bytes: int | None, recompute: bool) -> Tensor:
+                 plain: PlainAttention, backend: str, chunk_bytes: int | None, recompute: bool,
+                 used: KernelsUsed | None) -> Tensor:
     first, end = options.head_range(heads)
     d = q.shape[-1] // heads
     inside = replace(options, first_head=0, end_head=None)
@@ -138,7 +145,7 @@ def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeome
             continue
         part = slice(low * d, high * d)
         q_part, k_part, v_part = (x[..., part].contiguous() for x in (q, k, v))
-        out[..., part] = (gga_attention(q_part, k_part, v_part, high - low, geometry, inside, plain=plain,
+        out[..., part] = (gga_attention(q_part, k_part, v_part, high - low, geometry, inside, plain=plain, used=used,
                                         backend=backend, chunk_bytes=chunk_bytes, recompute=recompute) if guided
                           else plain(q_part, k_part, v_part, high - low))
     return out

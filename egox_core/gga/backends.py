@@ -3,19 +3,24 @@
 ``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads * d]``, where
 ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
 
-``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``flex`` is torch's FlexAttention: it computes
-the bias inside its own kernel, in float32, and never stores it; compiled on a GPU (half a minute at the first call),
-elsewhere uncompiled, which is for tests only. ``auto`` compares the device's candidates once with the plain twin on the
-tensors at hand, times those that agree, keeps the fastest for that shape, and takes the next where one fails later. A
-kernel that is named is run as it is: whoever names one measures it.
+``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``auto`` compares the device's candidates once
+with the plain twin on the tensors at hand, times those that agree, keeps the fastest for that shape, and takes the next
+where one fails later. A kernel that is named is compared too, and refused where it is wrong: a run whose user asked for
+one kernel doesn't quietly take another. What ran is kept in :class:`KernelsUsed`, for the node's note.
+
+(torch's FlexAttention is not among them: it takes a logarithm for each score of each head, where rows of bias are made
+once for all heads, looks a key's direction up by the query's frame for each score, and is compiled anew for each size
+of canvas and window.)
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,53 +29,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
-from .bias import bias_from_cosine
 from .rows import BiasRows
 
 BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
-
-
-def flex_rows(
-    q: Tensor,  # [B, n, heads * d]
-    k: Tensor,  # [B, N, heads * d]
-    v: Tensor,  # [B, N, heads * d]
-    heads: int,
-    bias_rows: BiasRows,
-    queries: slice,
-) -> Tensor:  # [B, n, heads * d]
-    """Biased attention of these ego queries by FlexAttention.
-
-    Raises:
-        ImportError: this torch has no FlexAttention.
-    """
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    attention = _flex_attention(q.device.type == "cuda")
-    return attention(q, k, v, score_mod=score_mod(bias_rows, queries)).transpose(1, 2).flatten(2)
-
-
-def score_mod(bias_rows: BiasRows, queries: slice) -> Callable[..., Tensor]:
-    """The function that FlexAttention calls for a score, with the directions bound to it."""
-    geometry, options = bias_rows.geometry, bias_rows.options
-    directions, keys = geometry.query_dirs.flatten(0, 1)[queries], geometry.key_dirs
-    per_frame, first = bias_rows.per_frame, queries.start
-    has_geometry = geometry.key_trust > 0
-    trust = geometry.key_trust if options.soft_trust and not geometry.all_or_nothing else None
-
-    def biased(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        frame = (query + first) // per_frame
-        cos = (directions[query, 0] * keys[frame, key, 0] + directions[query, 1] * keys[frame, key, 1]
-               + directions[query, 2] * keys[frame, key, 2])
-        return score + bias_from_cosine(cos, has_geometry[key], options, None if trust is None else trust[key])
-
-    return biased
-
-
-@functools.cache
-def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
@@ -91,11 +53,10 @@ BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
     "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
     "efficient": _with_kernel(SDPBackend.EFFICIENT_ATTENTION),
-    "flex": flex_rows,
 }
 
 GPU_CANDIDATES = ("cudnn", "efficient")
-"""What ``auto`` times on a GPU. ``flex`` is by name only: compiling it would hold up every first run."""
+"""What ``auto`` times on a GPU."""
 TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -104,8 +65,50 @@ FINE_AGREEMENT = 2e-3
 multiplied as TF32 where the host says so."""
 SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax in float32."""
-MATH_WORDS = "the mathematical form (slow: no kernel is left)"
-_usable_of: dict[tuple, list[str]] = {}
+MATH_WORDS = "the mathematical form, in pieces that the scores' bytes set (slow: no kernel is left)"
+WRONG = "gives wrong numbers here"
+
+
+@dataclass
+class Choice:
+    """Kernels for one device, dtype and shape: those left, best first, and why others are not among them."""
+
+    names: list[str]
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def words(self) -> str:
+        """For people: what is in use, and what isn't for which reason."""
+        why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
+        return (self.names[0] if self.names else MATH_WORDS) + (f" (not {why})" if why else "")
+
+
+class KernelsUsed:
+    """What computed the guided attention since :meth:`clear`; :func:`.attention.gga_attention` adds to it."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """A run begins."""
+        self._choices: list[Choice] = []
+        self._rows: BiasRows | None = None
+
+    def add(self, choice: Choice, bias_rows: BiasRows | None = None) -> None:
+        """One call of attention."""
+        if not any(choice is other for other in self._choices):
+            self._choices.append(choice)
+        self._rows = self._rows if bias_rows is None else bias_rows
+
+    def words(self) -> str:
+        """For people, as things stand now; empty where no attention was guided."""
+        if not self._choices:
+            return ""
+        kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
+        rows = "" if self._rows is None else self._rows.made_by
+        return f"guided attention by {kernels}" + (f"; its bias by {rows}" if rows else "")
+
+
+_choice_of: dict[tuple, Choice] = {}
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
@@ -121,42 +124,76 @@ def choose_backend(
     heads: int,
     bias_rows: BiasRows,
     recompute: bool = False,  # for training: hold nothing for backward, run the kernel again there
+    used: KernelsUsed | None = None,
 ) -> BiasedAttention:
-    """The kernel of this name as it is; with ``auto`` the fastest that gives the twin's numbers, and what follows it.
+    """The kernel of this name; with ``auto`` the fastest that gives the twin's numbers, and what follows it.
 
     Raises:
-        EgoXInputError: unknown name.
+        EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives wrong numbers (also
+            later, when it is called).
     """
-    if name == "auto":
-        return Fallback(_usable(q, k, v, heads, bias_rows), recompute)
-    if name not in BACKENDS:
+    if name != "auto" and name not in BACKENDS:
         raise EgoXInputError("attention backend", got=repr(name),
                              expected=f"auto, reference or one of {', '.join(BACKENDS)}", fix="use auto")
-    return _recomputed(BACKENDS[name]) if recompute else BACKENDS[name]
+    choice = _choice(name, q, k, v, heads, bias_rows)
+    if used is not None:
+        used.add(choice, bias_rows)
+    if name == "auto":
+        return Fallback(choice, recompute)
+    if choice.refused:
+        raise _unfit(name, choice.refused[name])
+    return OneKernel(name, recompute)
+
+
+class OneKernel:
+    """A kernel that was asked for by name: where it fails, the run ends with a word on what to choose instead."""
+
+    def __init__(self, name: str, recompute: bool) -> None:
+        self.name = name
+        self.run = _recomputed(BACKENDS[name]) if recompute else BACKENDS[name]
+
+    def __call__(self, *args) -> Tensor:  # as any BiasedAttention
+        try:
+            return self.run(*args)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # compilers of kernels raise anything
+            raise _unfit(self.name, f"fails: {_short(error)}") from error
 
 
 class Fallback:
-    """Runs the first kernel of a list; one that raises leaves the list for good, and the next takes the same queries.
+    """Runs the first kernel of a choice; one that raises leaves it for good, and the next takes the same queries.
 
-    Once the list is empty, the mathematical form does the work. Memory that runs out is raised: no kernel's fault.
+    Once none is left, the mathematical form does the work. Memory that runs out is raised: no kernel's fault.
     """
 
-    def __init__(self, names: list[str], recompute: bool) -> None:
-        self.names = names
+    def __init__(self, choice: Choice, recompute: bool) -> None:
+        self.choice = choice
         # Inside, not around: backward ends a repeated forward by an exception, which is no failure of a kernel.
         self.wrap = _recomputed if recompute else lambda kernel: kernel
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
-        while self.names:
+        while self.choice.names:
+            name = self.choice.names[0]
             try:
-                return self.wrap(BACKENDS[self.names[0]])(*args)
+                return self.wrap(BACKENDS[name])(*args)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
-                log.warning("EgoX: attention kernel %s failed (%s); %s from here on", self.names[0], error,
-                            self.names[1] if len(self.names) > 1 else MATH_WORDS)
-                del self.names[0]
+                self.choice.refused[name] = f"failed: {_short(error)}"
+                self.choice.names = [left for left in self.choice.names if left not in self.choice.refused]
+                log.warning("EgoX: attention by %s from here on", self.choice.words())
         return self.wrap(math_rows)(*args)
+
+
+def _unfit(name: str, why: str) -> EgoXInputError:
+    return EgoXInputError("attention backend", got=f"{name}, which {why}", expected="the numbers of the plain form",
+                          fix="set backend to auto: it takes the fastest kernel that is right on this device")
+
+
+def _short(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
 
 
 def _recomputed(kernel: BiasedAttention) -> BiasedAttention:
@@ -189,23 +226,39 @@ def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return (scores.softmax(-1) @ v.to(exact)).to(q.dtype)
 
 
-def _usable(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> list[str]:
-    """Candidates that agree with the twin on some of the queries, fastest first; remembered by device and shape."""
+def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> Choice:
+    """Of ``auto`` or of one name, after comparing with the twin on some queries; remembered by device and shape."""
     device = q.device
     where = torch.cuda.get_device_name(device) if q.is_cuda else device.type
-    key = (where, q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
-    if key not in _usable_of:
+    key = (name, where, q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
+    if key not in _choice_of:
         queries = slice(0, min(TIMED_QUERIES, bias_rows.per_frame))
         with torch.no_grad():
             args = (q[:, : queries.stop].detach(), k.detach(), v.detach(), heads, bias_rows, queries)
-            twin = _twin(*args)
-            names = [name for name in backend_choices(device) if _agrees(name, args, twin)]
-        if len(names) > 1:
-            times = {name: _seconds(BACKENDS[name], args, device) for name in names}
-            names = sorted((name for name in names if times[name] is not None), key=times.get)
-        log.info("EgoX: attention by %s", names[0] if names else MATH_WORDS)
-        _usable_of[key] = names
-    return _usable_of[key]
+            choice = _compared(backend_choices(device) if name == "auto" else (name,), args, device)
+        (log.info if choice.names else log.warning)("EgoX: attention by %s", choice.words())
+        _choice_of[key] = choice
+    return _choice_of[key]
+
+
+def _compared(names: tuple[str, ...], args: tuple, device: torch.device) -> Choice:
+    """Those of these kernels that run and agree with the twin, fastest first."""
+    twin, choice = _twin(*args), Choice(names=[])
+    for name in names:
+        try:
+            fault = None if _agrees(BACKENDS[name](*args), twin) else WRONG
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
+            fault = f"is not available: {_short(error)}"
+        if fault is None:
+            choice.names.append(name)
+        else:
+            choice.refused[name] = fault
+    if len(choice.names) > 1:
+        times = {name: _seconds(BACKENDS[name], args, device) for name in choice.names}
+        choice.names = sorted(times, key=times.get)
+    return choice
 
 
 def _twin(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
@@ -214,25 +267,14 @@ def _twin(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, quer
     return math_rows(q, k, v, heads, rows, queries)
 
 
-def _agrees(name: str, args: tuple, twin: Tensor) -> bool:  # [B, n, heads * d]
-    """Whether a kernel runs on these tensors and gives the twin's numbers."""
-    try:
-        error = (BACKENDS[name](*args) - twin).abs().max()
-        # Written so that NaN does not agree.
-        agrees = bool(error <= AGREEMENT.get(twin.dtype, FINE_AGREEMENT) * twin.abs().max())
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
-        log.info("EgoX: attention kernel %s is not available here: %s", name, error)
-        return False
-    if not agrees:
-        log.warning("EgoX: attention kernel %s gives wrong numbers here and is not used", name)
-    return agrees
+def _agrees(ours: Tensor, twin: Tensor) -> bool:  # [B, n, heads * d] each
+    # Written so that NaN does not agree.
+    return bool((ours - twin).abs().max() <= AGREEMENT.get(twin.dtype, FINE_AGREEMENT) * twin.abs().max())
 
 
-def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float | None:
-    """Best of a few runs after a warm-up, or None where the kernel doesn't take these tensors."""
-    best = None
+def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float:
+    """Best of a few runs after a warm-up; infinite where one of them fails."""
+    best = math.inf
     try:
         with torch.no_grad():
             for _ in range(1 + TIMED_RUNS):
@@ -240,13 +282,12 @@ def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float |
                 start = time.perf_counter()
                 run(*args)
                 _wait(device)
-                elapsed = time.perf_counter() - start
-                best = elapsed if best is None else min(best, elapsed)
+                best = min(best, time.perf_counter() - start)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
         log.info("EgoX: attention kernel refused: %s", error)
-        return None
+        return math.inf
     return best
 
 

@@ -11,6 +11,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -72,26 +73,52 @@ def load_kernel() -> FusedRows | None:
     return run
 
 
+@dataclass
+class FusedChoice:
+    """Who makes the rows for one device and dtype: the fused kernel while ``run`` is there, else torch."""
+
+    run: FusedRows | None
+    words: str  # for people; empty on a CPU, where there is nothing to choose
+
+    def drop(self, error: Exception) -> None:
+        """The kernel failed: torch does the work from now on, in this and all later calls."""
+        self.run, self.words = None, f"torch (Triton failed: {str(error).strip()[:120] or type(error).__name__})"
+        log.warning("EgoX: rows of the geometry's bias by %s", self.words)
+
+
 @functools.cache
-def triton_bias_rows(device: torch.device) -> FusedRows | None:
-    """The kernel if it runs on this device and gives torch's numbers there, else None."""
+def fused_rows(device: torch.device, dtype: torch.dtype) -> FusedChoice:
+    """The kernel, if it compiles for this device, stores this dtype and gives torch's numbers; remembered."""
     if device.type != "cuda":
-        return None
-    run = load_kernel()
-    if run is None:
-        return None
+        return FusedChoice(None, "")
     try:
-        ours, torchs = self_check(run, device)
-        if (ours - torchs).abs().max() <= 1e-5:
-            return run
-        log.warning("EgoX: Triton gives other numbers than torch on this GPU; geometry is computed by torch")
+        run = load_kernel()
+        if run is None:
+            return FusedChoice(None, "torch (Triton is not installed)")
+        if agrees(*self_check(run, device, dtype)):
+            return FusedChoice(run, "Triton")
+        words = "torch (Triton gives other numbers on this GPU)"
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # noqa: BLE001  (a compiler may fail in any way; torch then does the work)
-        log.info("EgoX: no fused kernel for the geometry on this GPU (%s); torch does it", error)
-    return None
+        words = f"torch (Triton does not compile here: {str(error).strip()[:120] or type(error).__name__})"
+    log.warning("EgoX: rows of the geometry's bias by %s", words)
+    return FusedChoice(None, words)
 
 
-def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:  # [cases * rows, keys] each
-    """Weights (exp of the bias) of a few random directions by the kernel and by torch."""
+def agrees(ours: Tensor, torchs: Tensor) -> bool:
+    """Whether biases stand for the same weights, but for the rounding to ``ours``' dtype."""
+    weights, expected = ours.double().exp(), torchs.double().exp()
+    rounding = torch.finfo(ours.dtype).eps * (1 + torchs.double().abs())  # of the bias, and so of log weight
+    return bool(((weights - expected).abs() <= 1e-5 + rounding * expected).all())
+
+
+def self_check(
+    run: FusedRows,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,  # in which the kernel stores
+) -> tuple[Tensor, Tensor]:  # [cases * rows, keys] each, dtype and float32
+    """The bias of a few random directions by the kernel and by torch."""
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1).to(device)
                      for n in (BLOCK_ROWS + 3, BLOCK_KEYS + 5))
@@ -99,10 +126,10 @@ def self_check(run: FusedRows, device: torch.device) -> tuple[Tensor, Tensor]:  
     gain, offset = torch.rand(2, len(keys), generator=generator).to(device)
     ours, torchs = [], []
     for scale, factor, linear in ((0.5, 1.0, (None, None)), (3.0, 0.25, (None, None)), (1.0, 1.0, (gain, offset))):
-        out = torch.empty(len(queries), len(keys) + 3, device=device)[:, : len(keys)]
+        out = torch.empty(len(queries), len(keys) + 3, dtype=dtype, device=device)[:, : len(keys)]
         run(queries, keys, scale, factor, *linear, out)
-        ours.append(out.exp())
+        ours.append(out)
         # In mode released λ_g is the scale alone; which keys have geometry only matters to the other modes.
         bias = bias_from_cosine(cos, cos > 0, GgaOptions(lambda_g=scale)) + math.log(factor)
-        torchs.append((bias if linear[0] is None else bias * gain + offset).exp())
+        torchs.append(bias if linear[0] is None else bias * gain + offset)
     return torch.cat(ours), torch.cat(torchs)

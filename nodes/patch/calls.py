@@ -10,10 +10,15 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.gga.backends import KernelsUsed
+from ..host.steps import running_server
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+    from comfy.patcher_extension import WrapperExecutor
 
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
 FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
@@ -23,6 +28,7 @@ class PatchCalls:
     """Counts of one run, filled by the widening wrapper and the attention override."""
 
     def __init__(self) -> None:
+        self.kernels = KernelsUsed()
         self.reset()
 
     def reset(self) -> None:
@@ -30,6 +36,7 @@ class PatchCalls:
         self.widened = 0  # forwards that saw the whole canvas
         self.guided = 0  # those of them in which geometry was to act
         self.attended = 0  # self-attentions that the override was asked about
+        self.kernels.clear()
 
     @property
     def lost(self) -> str | None:
@@ -61,6 +68,28 @@ class PatchCalls:
         """At the end of a run, where what was sampled is kept: geometry that was to begin in a later step."""
         if self.guided and self.lost is not None:
             logging.warning("[EgoX] The result is without %s%s. To change that, %s.", self.lost, suspects(model), FIX)
+
+
+class NoteAfterRun:
+    """An OUTER_SAMPLE wrapper: writes on a node, when a run ends, its note and what computed the attention.
+
+    Which kernel is fastest and right shows only while the model runs, on another node than the one that patched it.
+    """
+
+    def __init__(self, node_id: str | None, note: str, calls: PatchCalls) -> None:
+        self.node_id, self.note, self.calls = node_id, note, calls
+
+    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = executor(noise, *args, **kwargs)
+        server = None if self.node_id is None else running_server()
+        if server is not None:
+            server.send_progress_text(with_kernels(self.note, self.calls), self.node_id)
+        return out
+
+
+def with_kernels(note: str, calls: PatchCalls) -> str:
+    """A node's note, and what computed the guided attention of the run that just ended."""
+    return "; ".join(part for part in (note, calls.kernels.words()) if part)
 
 
 def suspects(model: ModelPatcher) -> str:

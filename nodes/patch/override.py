@@ -135,7 +135,8 @@ class AttentionOverride:
         self.calls.attended += 1
         if not self.options.covers_block(block):
             return plain(q, k, v, heads)
-        return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend)
+        return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend,
+                             used=self.calls.kernels)
 
     def is_self_attention(
         self,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 KEY = "egox"
+RETIRED_BACKENDS = ("flex",)
+"""Of earlier releases: saved graphs still name them, and get ``auto``."""
 
 
 def patch_model(
@@ -70,6 +72,9 @@ def patch_with_geometry(
     check_model(model)
     check_canvas(canvas)
     notes = [f"mask {canvas.mask_mode}"]
+    if backend in RETIRED_BACKENDS:
+        notes.append(f"backend {backend} is no more, auto takes its place")
+        backend = "auto"
     guidance = None
     if geometry is not None:
         guidance = GeometryGuidance(geometry, options, backend)
@@ -97,6 +102,11 @@ def patch_with_geometry(
     for name, value in memory.batching_patches().items():
         patched.add_object_patch(name, value)
     return patched, "; ".join(notes)
+
+
+def patch_calls(patched: ModelPatcher) -> PatchCalls:
+    """The counts of a model that :func:`patch_model` patched."""
+    return patched.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY)[0].calls
 
 
 def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: CameraTrajectory | None,

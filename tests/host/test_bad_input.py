@@ -168,3 +168,11 @@ def test_a_model_that_is_no_36_channel_wan(client: ApiClient, prompt, server_bas
 def test_after_all_of_it_the_server_still_works(client: ApiClient, prompt) -> None:
     outcome = client.run(small(prompt), timeout=300)
     assert outcome.status == "success", outcome.error_text
+
+
+def test_a_backend_of_an_earlier_release_is_accepted(client: ApiClient, prompt) -> None:
+    """Only the unknown one is refused, and by the host, before anything runs."""
+    outcome = client.run(change(prompt, "EgoXWanSampler", backend="flex"), timeout=300)
+    assert outcome.status == "success", outcome.error_text
+    with pytest.raises(PromptRefused, match="'fastest' is none of auto"):
+        client.run(change(prompt, "EgoXWanSampler", backend="fastest"), timeout=300)

@@ -197,3 +197,52 @@ def test_high_and_low_noise_pair(rig, repo_root, tmp_path: Path) -> None:
             (latent,) = host_nodes.KSamplerAdvanced().sample(model, noise, 5, 4, 3.0, "euler", "simple", rig.positive,
                                                              rig.negative, latent, start, end, leftover)
     assert torch.equal(latent["samples"], both), "the same as two stock KSamplerAdvanced"
+
+
+class Page:
+    """A server's side of one open page: texts that nodes show."""
+
+    client_id = None
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, str]] = []
+
+    def send_progress_text(self, text: str, node_id: str) -> None:
+        self.texts.append((node_id, text))
+
+
+@pytest.mark.parametrize(("changes", "kernel"), [
+    ({}, "guided attention by sdpa"), ({"backend": "reference"}, "guided attention by the dense reference"),
+    ({"lambda_g": 0.0}, None),
+])
+def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes: dict, kernel: str | None) -> None:
+    """Of the sampler node with its result; on EgoX Model Patch when the run of another sampler ends."""
+    page = Page()
+    monkeypatch.setattr(rig.nodes("patch.calls"), "running_server", lambda: page)
+    hidden = type("Hidden", (), {"unique_id": "7"})
+    monkeypatch.setattr(rig.nodes("model_patch").EgoXModelPatch, "hidden", hidden, raising=False)
+    model = rig.patch(**changes)
+    assert page.texts == [], "not known yet"
+    rig.ksample(model, steps=1)
+    ((node, note),) = page.texts
+    assert node == "7" and note.startswith("mask released; ")
+    assert note.endswith(f"; {kernel}") if kernel else "attention by" not in note
+
+    notes = []
+    sampling = rig.nodes("sampling")
+    monkeypatch.setattr(sampling.ui, "PreviewText", lambda text: notes.append(text) or {"text": (text,)})
+    rig.wan_sample(steps=1, **changes)
+    assert notes == [note]
+
+
+@pytest.mark.parametrize("node", ["model_patch.EgoXModelPatch", "sampling.EgoXWanSampler"])
+def test_a_saved_graph_with_the_former_backend_runs(rig, node: str) -> None:
+    file, name = node.split(".")
+    check = getattr(rig.nodes(file), name).validate_inputs
+    assert check("flex") is True and check("auto") is True and check() is True
+    assert "'fastest'" in check("fastest")
+    patch = rig.nodes("patch.patch")
+    options = rig.nodes("gga_inputs").gga_options({}, {**rig.gga_defaults, "backend": "flex"})
+    model, note = patch.patch_model(rig.model, rig.canvas, rig.depth, rig.trajectory, *options)
+    assert "backend flex is no more, auto takes its place" in note
+    assert torch.equal(rig.ksample(model, steps=1), rig.ksample(rig.patch(), steps=1))

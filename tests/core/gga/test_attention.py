@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.errors import EgoXInputError
-from egox_core.gga import backends
+from egox_core.gga import backends, rows, triton_rows
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
@@ -69,16 +69,6 @@ def test_bias_rows_equal_the_twin(mode, lambda_g):
         assert error <= 2e-6 * max(1.0, float(twin.exp().max()))
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("mode, lambda_g", MODES)
-def test_flex_equals_the_dense_twin(mode, lambda_g):
-    q, k, v = random_qkv()
-    geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g)
-    ours = gga_attention(q, k, v, HEADS, geometry, options, backend="flex", chunk_bytes=4000)
-    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
-    assert (ours - twin).abs().max() <= ATTENTION_ROUNDING
-
-
 def test_only_ego_queries_are_biased():
     q, k, v = random_qkv()
     ours = gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions()).unflatten(1, (T, 3, 7))
@@ -109,7 +99,7 @@ def test_unguided_queries_go_to_the_host_in_at_most_two_calls(monkeypatch, batch
     geometry = tokens_from_latents(torch.empty(t, t, 2 * h, 2 * w_exo, 3, device="meta"),
                                    torch.empty(t, 2 * h, 2 * w_ego, 3, device="meta"))
     assert geometry.tokens == 28_028
-    monkeypatch.setattr(backends, "_usable", lambda *args: ["sdpa"])
+    monkeypatch.setattr(backends, "_choice", lambda *args: backends.Choice(names=["sdpa"]))
     monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda q, *rest: torch.empty_like(q))
     q, k, v = (torch.empty(batch, geometry.tokens, 5120, dtype=torch.bfloat16, device="meta") for _ in range(3))
     calls = []
@@ -143,16 +133,72 @@ def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, d
     monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel(kind, calls))
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", *others))
     monkeypatch.setattr(backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"]))
-    monkeypatch.setattr(backends, "_usable_of", {})
+    monkeypatch.setattr(backends, "_choice_of", {})
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
     q, k, v = random_qkv(dtype=dtype)
     geometry, options = random_geometry(holes=True), GgaOptions()
     twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    used = backends.KernelsUsed()
     for _ in range(2):
-        ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1)
+        ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1, used=used)
         assert (ours - twin).abs().max() <= tolerance * twin.abs().max().clamp_min(1)
     chunks = T * 3
     assert len(calls) == (1 + chunks if kind == "raises on the last chunk" else 1)
+    assert used.words().startswith(f"guided attention by {others[0] if others else backends.MATH_WORDS} (not fake: ")
+    assert ("wrong numbers" if kind == "wrong numbers" else "as a compiler's error") in used.words()
+
+
+@pytest.mark.parametrize("kind", ["wrong numbers", "raises at once", "raises on the last chunk"])
+def test_a_broken_kernel_chosen_by_name_is_refused(monkeypatch, kind):
+    """No other one is taken quietly: who names a kernel wants that one."""
+    monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel(kind, []))
+    monkeypatch.setattr(backends, "_choice_of", {})
+    for _ in range(2):
+        with pytest.raises(EgoXInputError, match="fake.*set backend to auto"):
+            gga_attention(*random_qkv(), HEADS, random_geometry(), GgaOptions(), chunk_bytes=1, backend="fake")
+
+
+@pytest.mark.parametrize("kind", ["raises on the last chunk"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, kind, recompute):
+    monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel(kind, []))
+    monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", "sdpa"))
+    monkeypatch.setattr(backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"]))
+    monkeypatch.setattr(backends, "_choice_of", {})
+    gradients = []
+    for backend in ("auto", "reference"):
+        q, k, v = (x.requires_grad_() for x in random_qkv(batch=1))
+        gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions(), chunk_bytes=1, backend=backend,
+                      recompute=recompute).square().sum().backward()
+        gradients.append(torch.cat([q.grad, k.grad, v.grad]))
+    assert (gradients[0] - gradients[1]).abs().max() <= 1e-4 * gradients[1].abs().max()  # float32 sums
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mode, lambda_g", MODES)
+def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, mode, lambda_g, dtype):
+    """A kernel that wrote half of the rows and then failed: torch makes them all, now and in later calls."""
+    geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g)
+    calls = []
+
+    def fused(queries, keys, scale, factor, gain, offset, out):
+        calls.append(len(out))
+        if len(calls) > 1:
+            out[0] = 7
+            raise NotImplementedError("PTX of a newer driver")
+        out.copy_(BiasRows(geometry, options, dtype, reuse=True, fused=False)(slice(0, len(out))))
+
+    choice = triton_rows.FusedChoice(fused, "Triton")
+    monkeypatch.setattr(rows, "fused_rows", lambda device, dtype: choice)
+    monkeypatch.setattr(backends, "_choice_of", {})
+    q, k, v = random_qkv(dtype=dtype)
+    used = backends.KernelsUsed()
+    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    for _ in range(2):
+        ours = gga_attention(q, k, v, HEADS, geometry, options, used=used)
+        assert (ours - twin).abs().max() <= backends.AGREEMENT.get(dtype, ATTENTION_ROUNDING) * twin.abs().max()
+    assert len(calls) == 2, "the comparison with the twin, then the call that failed"
+    assert used.words() == "guided attention by sdpa; its bias by torch (Triton failed: PTX of a newer driver)"
 
 
 def test_head_range_leaves_other_heads_alone():
@@ -261,9 +307,12 @@ def test_another_canvas_is_refused():
 def test_the_fused_gpu_kernel_gives_torchs_numbers(repo_root):
     """In Triton's interpreter, which must be chosen before Triton is imported: so in a process of its own."""
     pytest.importorskip("triton", reason="Triton is not installed here; GPU machines without it use torch")
-    code = ("import torch; from egox_core.gga.triton_rows import load_kernel, self_check; "
-            "ours, torchs = self_check(load_kernel(), torch.device('cpu')); "
-            "print(float((ours - torchs).abs().max()))")
+    code = ("import torch; from egox_core.gga.triton_rows import agrees, load_kernel, self_check\n"
+            "for dtype in (torch.float32, torch.float16, torch.bfloat16):\n"
+            "    ours, torchs = self_check(load_kernel(), torch.device('cpu'), dtype)\n"
+            "    assert ours.dtype == dtype and agrees(ours, torchs), dtype\n"
+            "    assert not agrees(ours + 0.05, torchs)\n"
+            "    if dtype == torch.float32: print(float((ours.exp() - torchs.exp()).abs().max()))")
     run = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True,
                          env={**os.environ, "TRITON_INTERPRET": "1"})
     assert run.returncode == 0, run.stderr
