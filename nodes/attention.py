@@ -29,6 +29,7 @@ from .page.previews import Stream, preview_ui
 from .patch.checks import check_model
 from .patch.patch import KEY
 from .patch.widening import WideningWrapper
+from .patch.windows import window_frames
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -109,10 +110,7 @@ class AttentionCapture:
         clip = stacked.index(COND) * (q.shape[0] // len(stacked))  # the first one of the batch, its positive prompt
         t, h, w = options["grid_sizes"]
         w_exo = self._widening.exo.shape[-1] // 2
-        frames = tuple(range(t))
-        window = options.get("context_window")
-        if window is not None and len(self._widening.exo[0, 0]) != t:
-            frames = tuple(window.get_tensor(torch.arange(len(self._widening.exo[0, 0]))[None], dim=1)[0].tolist())
+        frames = tuple(window_frames(options, self._widening.exo.shape[2], t) or range(t))
         guidance = self._widening.guidance
         geometry = None if guidance is None else guidance.geometry.select_frames(list(frames)).to("cpu")
         self.record = AttentionRecord.of_call(

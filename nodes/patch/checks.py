@@ -16,6 +16,7 @@ from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
 from ..host.steps import CALLBACK
 from .calls import PatchCalls
+from .windows import RETAINED, retained_places
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -87,7 +88,9 @@ class SamplingCheck:
         # patch may have changed the shift; the guider's options are its own copy for this run.
         sampling = model.get_model_object("model_sampling")
         sigmas = tuple(float(sampling.percent_to_sigma(percent)) for percent in self.percents)
-        guider.model_options.setdefault("transformer_options", {})[SIGMA_RANGE] = sigmas
+        options = guider.model_options.setdefault("transformer_options", {})
+        options[SIGMA_RANGE] = sigmas
+        options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
         if len(args) > CALLBACK:
             args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...egox_core.wan.canvas import crop_ego, widen
 from .calls import PatchCalls
 from .override import OVERRIDE, GeometryGuidance
+from .windows import window_frames
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
@@ -76,11 +77,10 @@ class WideningWrapper:
         self.calls.widened += 1
         options = dict(transformer_options or {})
         kwargs.pop(CANVAS_MARK, None)
-        exo, mask_exo, cond_exo, frames = self.exo, self.mask_exo, self.cond_exo, None
-        window = options.get("context_window")
-        if window is not None and exo.shape[2] != x.shape[2]:
-            exo, mask_exo, cond_exo = (window.get_tensor(part, dim=2) for part in (exo, mask_exo, cond_exo))
-            frames = window.get_tensor(torch.arange(self.exo.shape[2])[None], dim=1)[0].tolist()
+        exo, mask_exo, cond_exo = self.exo, self.mask_exo, self.cond_exo
+        frames = window_frames(options, exo.shape[2], x.shape[2])
+        if frames is not None:
+            exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         if self.guidance is not None:

@@ -1,49 +1,132 @@
-"""What the guided model keeps in memory for context windows."""
+"""Context windows of the host, with its node's own defaults: both halves show the same times, or the settings are
+refused; and what the guided model keeps in memory for them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
 from tools.rigs import model_rig
 
-T, H, W_EXO, W_EGO = 61, 28, 49, 28  # tokens of 241 frames at the released size
+TOKENS = (28, 49, 28)  # rows, exo and ego columns at the released size
 LIMIT = 64 * 2**20
+W_EXO = 8  # latents of the rig's exo half
+
+
+def long_rig(pack, repo_root, frames: int) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=frames))
 
 
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
+    return long_rig(pack, repo_root, 97)  # 25 latent frames; a window by default has 21
 
 
-def default_windows(rig, steps: int) -> list[list[int]]:
-    """Latent frames of each model call, with the host node's own defaults."""
-    from comfy_extras.nodes_context_windows import WanContextWindowsManualNode as Node
+def windowed(model, kind: str = "WanContextWindowsManualNode", **changes: Any):
+    """The model after the host's node, whose inputs have their defaults but for the changes."""
+    from comfy_extras import nodes_context_windows
 
-    values = {part.id: part.default for part in Node.define_schema().inputs if part.id != "model"}
-    handler = Node.execute(rig.model, **values).args[0].model_options["context_handler"]
-    calls = []
-    for step in range(steps):
-        handler._step = step
-        windows = handler.context_schedule.func(T, handler, {})
-        calls += [list(getattr(window, "index_list", window)) for window in windows]
-    return calls
+    node = getattr(nodes_context_windows, kind)
+    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
+    return node.execute(model, **{**values, **changes}).args[0]
 
 
-def test_directions_of_windows_are_bounded_and_right(rig, monkeypatch) -> None:
+def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] | None]]:
+    """Of each call of the transformer: its input, the host's window, and the frames whose directions guided it."""
+    (wrapper,) = model.get_all_wrappers("diffusion_model")
+    seen, frames = [], []
+    placed = wrapper.guidance._for_call
+
+    def note_frames(device, of_call):
+        frames.append(of_call)
+        return placed(device, of_call)
+
+    def watch(executor, x, *args, **kwargs):
+        seen.append((x.clone(), args[4].get("context_window"), frames[-1]))
+        return executor(x, *args, **kwargs)
+
+    watched = model.clone()
+    watched.add_wrapper_with_key("diffusion_model", "watch", watch)
+    wrapper.guidance._for_call = note_frames
+    try:
+        out = rig.ksample(watched, steps=steps, cfg=1.0)
+    finally:
+        del wrapper.guidance._for_call
+    assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
+    return seen
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize("changes", [
+    {}, {"retain_first_frame": True}, {"context_schedule": "looped_uniform"},
+    {"context_schedule": "looped_uniform", "closed_loop": True, "retain_first_frame": True},
+    {"context_schedule": "standard_static"}, {"context_schedule": "batched", "context_stride": 2},
+], ids=lambda changes: "-".join(map(str, changes.values())) or "defaults")
+def test_both_halves_show_the_same_times(rig, changes: dict, patch_first: bool) -> None:
+    ((whole, _, _),) = calls_of(rig, rig.patch(), steps=1)
+    model = windowed(rig.patch(), **changes) if patch_first else rig.patch(windowed(rig.model, **changes))
+    seen = calls_of(rig, model, steps=3)
+    wholes = 0
+    for x, window, guided in seen:
+        anchor = getattr(window, "causal_anchor_index", None)
+        frames = ([] if anchor is None else [anchor]) + list(window.index_list)
+        if changes.get("retain_first_frame"):
+            frames[0] = 0
+        assert torch.equal(x[:, 16:], whole[:, 16:, frames]), "mask and condition of both halves"
+        assert torch.equal(x[:, :16, ..., :W_EXO], whole[:, :16, frames][..., :W_EXO]), "the clean exo latent"
+        assert (list(range(whole.shape[2])) if guided is None else guided) == frames, "directions"
+        wholes += guided is None
+    assert len({tuple(window.index_list) for _, window, _ in seen}) > 1 and wholes < len(seen)
+
+
+def test_a_looped_window_as_long_as_the_clip_keeps_its_order(pack, repo_root) -> None:
+    """21 frames and the anchor before them, of a clip of 22: no shape tells that it begins in the middle."""
+    rig = long_rig(pack, repo_root, 85)
+    ((whole, _, _),) = calls_of(rig, rig.patch(), steps=1)
+    turned = 0
+    for x, window, guided in calls_of(rig, windowed(rig.patch(), context_schedule="looped_uniform"), steps=3):
+        anchor = getattr(window, "causal_anchor_index", None)
+        frames = ([] if anchor is None else [anchor]) + list(window.index_list)
+        assert torch.equal(x[:, 16:], whole[:, 16:, frames])
+        turned += len(frames) == whole.shape[2] and guided == frames != sorted(frames)
+    assert turned, "the case that this is about took place"
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"dim": 3, "context_length": 2}, "dim of the context windows"),
+    ({"cond_retain_index_list": "0", "causal_window_fix": False}, "without a frame before each window"),
+    ({"cond_retain_index_list": "0, 1"}, r"condition \[0, 1\]"),
+    ({"latent_retain_index_list": "0"}, r"latent \[0\], with a frame before"),
+])
+def test_windows_whose_halves_would_disagree_are_refused(rig, changes: dict, match: str) -> None:
+    settings = {"dim": 2, "context_length": 9, "context_overlap": 2, **changes}
+    model = windowed(rig.patch(), "ContextWindowsManualNode", **settings)
+    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match=match):
+        rig.ksample(model, steps=1)
+    if "dim" not in changes:  # a clip no longer than a window is not cut
+        assert rig.ksample(windowed(rig.patch(), "ContextWindowsManualNode", **{**settings, "context_length": 25}),
+                           steps=1, cfg=1.0).isfinite().all()
+
+
+def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatch) -> None:
+    """Over 241 frames: the frames of the calls from a run of the tiny model, the tables of the released size."""
+    rig = long_rig(pack, repo_root, 241)
+    windows = [frames for _, _, frames in calls_of(rig, windowed(rig.patch()), steps=3)]
+    assert len(set(map(tuple, windows))) > 2 and {len(frames) for frames in windows} == {21, 22}, "with anchors"
     guidance = rig.patch().get_all_wrappers("diffusion_model")[0].guidance
-    tokens = T * H * (W_EXO + W_EGO)
+    t, (h, w_exo, w_ego) = 61, TOKENS
+    tokens = t * h * (w_exo + w_ego)
     generator = torch.Generator().manual_seed(0)
     kind = type(guidance.geometry)
     guidance.geometry = kind(
-        query_dirs=torch.rand(T, H * W_EGO, 3, generator=generator), key_dirs=torch.rand(T, tokens, 3,
-                                                                                         generator=generator),
-        key_trust=torch.rand(tokens, generator=generator), grid=(T, H, W_EXO, W_EGO), rays=guidance.geometry.rays)
+        query_dirs=torch.rand(t, h * w_ego, 3, generator=generator),
+        key_dirs=torch.rand(t, tokens, 3, generator=generator), key_trust=torch.rand(tokens, generator=generator),
+        grid=(t, h, w_exo, w_ego), rays=guidance.geometry.rays)
     cpu = torch.device("cpu")
     assert guidance._for_call(cpu, None) is guidance.geometry and guidance.placed_bytes == 0
-    windows = default_windows(rig, steps=3)
-    assert len({tuple(frames) for frames in windows}) > 2
     most, selected = 0, []
     real = kind.select_frames
     monkeypatch.setattr(kind, "select_frames", lambda self, frames: selected.append(frames) or real(self, frames))
@@ -51,7 +134,7 @@ def test_directions_of_windows_are_bounded_and_right(rig, monkeypatch) -> None:
         placed = guidance._for_call(cpu, frames)
         assert placed is guidance._for_call(cpu, frames), "a second call of the same window takes what is kept"
         most = max(most, guidance.placed_bytes)
-    assert placed.tokens == len(frames) * H * (W_EXO + W_EGO)
+    assert placed.tokens == len(frames) * h * (w_exo + w_ego)
     assert torch.equal(placed.query_dirs, guidance.geometry.query_dirs[frames])
     assert 0 < most <= LIMIT
     assert len(selected) <= len(windows)
