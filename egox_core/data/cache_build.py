@@ -18,6 +18,7 @@ from ..safe_files import read_json, working_on
 from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from ..types import GgaGeometry
 from ..wan.latents import denormalise_latent, normalise_latent
+from ..wan.prompt import has_ftfy
 from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
 from ..wan.vision import VisionEncoder, embedding_picture
@@ -157,6 +158,8 @@ def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     content = {k: values[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
     if settings.text_encoding != "released":  # left out otherwise, so that caches of before keep their fingerprints
         content["text_encoding"] = settings.text_encoding
+    if has_ftfy():  # as above: where it was missing, its name is
+        content["text_cleaning"] = "ftfy"
     return content
 
 
@@ -176,7 +179,7 @@ def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str])
     before = read_json(folder / INDEX, "cache index", MAX_INDEX_BYTES)
     now = {**_content_settings(settings), **models}
     then = {**before.get("settings", {}), **before.get("models", {})}
-    return ", ".join(sorted(k for k in now if now[k] != then.get(k)))
+    return ", ".join(sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k)))
 
 
 def _splits(manifest: Path) -> dict[str, str]:

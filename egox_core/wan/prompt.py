@@ -52,7 +52,12 @@ def clean_prompt(prompt: str) -> str:
 
 def wants_ftfy(prompt: str) -> bool:
     """Whether ftfy is missing and might have changed this text: it leaves plain ASCII alone."""
-    return _ftfy() is None and not html.unescape(html.unescape(prompt)).isascii()
+    return not has_ftfy() and not html.unescape(html.unescape(prompt)).isascii()
+
+
+def has_ftfy() -> bool:
+    """Whether texts are cleaned by ftfy here, as the authors' are."""
+    return _ftfy() is not None
 
 
 def _ftfy() -> Callable[[str], str] | None:

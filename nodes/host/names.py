@@ -45,7 +45,7 @@ PYTHON_NAMES = (
         "comfy_api.latest:io.Boolean.Input", "comfy_api.latest:io.String.Input", "comfy_api.latest:io.String.Output",
         "comfy_api.latest:ui.PreviewText",
         "comfy.model_management:throw_exception_if_processing_interrupted",
-        "comfy.utils:ProgressBar.update_absolute(value, total)",
+        "comfy.utils:ProgressBar(total)", "comfy.utils:ProgressBar.update_absolute(value, total)",
         "folder_paths:get_input_directory", "folder_paths:get_output_directory", "folder_paths:get_temp_directory",
         "folder_paths:folder_names_and_paths", "folder_paths:annotated_filepath",
     )),
@@ -96,7 +96,7 @@ PYTHON_NAMES = (
         "comfy.latent_formats:Wan21.process_out", "comfy.clip_vision:ClipVisionModel.encode_image(image, crop)",
     )),
     Need("EgoX Model Patch, Wan EgoX Sampler, EgoX Released Sampling, EgoX Attention Capture, EgoX Attention View", (
-        "comfy_api.latest:io.Model.Input", "comfy_api.latest:io.Model.Output",
+        "comfy_api.latest:io.Model.Input", "comfy_api.latest:io.Model.Output", "comfy_api.latest:io.Hidden.unique_id",
         "comfy.patcher_extension:WrappersMP.APPLY_MODEL", "comfy.patcher_extension:WrappersMP.DIFFUSION_MODEL",
         "comfy.patcher_extension:WrappersMP.OUTER_SAMPLE", "comfy.patcher_extension:WrappersMP.PREPARE_SAMPLING",
         "comfy.patcher_extension:WrapperExecutor[class_obj]", "comfy.model_base:WAN21",
@@ -125,7 +125,9 @@ PYTHON_NAMES = (
         "comfy.model_base[memory_usage_factor_conds]", "comfy.model_base[memory_usage_shape_process]",
     )),
     Need("context windows", ("comfy.context_windows:IndexListContextWindow.get_tensor",
-                             "comfy.context_windows[context_window]")),
+                             "comfy.context_windows[context_window]", "comfy.samplers[context_handler]",
+                             "comfy.context_windows:IndexListContextHandler[context_length]",
+                             "comfy.context_windows:IndexListContextHandler[dim]")),
     Need("EgoX Released Sampling, Wan EgoX Sampler", (
         "comfy_api.latest:io.Sampler.Output", "comfy_api.latest:io.Sigmas.Output", "comfy_api.latest:io.Latent.Input",
         "comfy_api.latest:io.Noise.Output",
@@ -134,10 +136,11 @@ PYTHON_NAMES = (
         "comfy.patcher_extension:WrappersMP.OUTER_SAMPLE",
         "comfy.samplers:KSAMPLER(sampler_function, extra_options)", "comfy.samplers:KSampler.SAMPLERS",
         "comfy.samplers:KSampler.SCHEDULERS", "comfy.samplers:sampler_object(name)",
-        "comfy.samplers:KSampler[sigmas]", "comfy.model_patcher:ModelPatcher[load_device]",
+        "comfy.samplers:KSampler(model, steps, device, sampler, scheduler)", "comfy.samplers:KSampler[sigmas]",
+        "comfy.samplers:CFGGuider(model_patcher)", "comfy_extras.nodes_custom_sampler:Noise_RandomNoise(seed)",
+        "comfy.model_patcher:ModelPatcher[load_device]",
         "comfy.samplers:CFGGuider.set_conds(positive, negative)",
         "comfy.samplers:CFGGuider.set_cfg", "comfy_extras.nodes_custom_sampler:Noise_EmptyNoise",
-        "comfy_extras.nodes_custom_sampler:Noise_RandomNoise",
         "comfy_extras.nodes_custom_sampler:SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent_image)",
         "comfy_extras.nodes_model_advanced:ModelSamplingSD3.patch(model, shift)",
         "nodes:common_ksampler(model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent)",
@@ -152,7 +155,7 @@ PYTHON_NAMES = (
     Need("the pose editor and the sample videos on the page", (
         "server:PromptServer[instance]", "server:PromptServer[routes]",
     )),
-    Need("the live preview and the time left while sampling", (
+    Need("the live preview and the time left while sampling; the kernel in EgoX Model Patch's note", (
         "server:PromptServer.send_sync(event, data, sid)", "server:PromptServer.send_progress_text(text, node_id)",
         "server:PromptServer[client_id]", "comfy.latent_formats:Wan21[latent_rgb_factors]",
         "comfy.latent_formats:Wan21[latent_rgb_factors_bias]",
@@ -162,6 +165,9 @@ PYTHON_NAMES = (
 OPTIONAL_NAMES = (
     "comfy_api.latest:InputImpl.VideoFromFile.has_pending_frame_edits",
     "comfy.model_prefetch:pause_malloc_graph",
+    "comfy.context_windows:IndexListContextHandler[cond_retain_index_list]",
+    "comfy.context_windows:IndexListContextHandler[latent_retain_index_list]",
+    "comfy.context_windows:IndexListContextHandler[causal_window_fix]",
 )
 """Of newer hosts: used where they are there."""
 

@@ -21,12 +21,17 @@ from .checks import SIGMA_RANGE
 
 OVERRIDE = "optimized_attention_override"
 PLACED_BYTES = 64 * 2**20
-"""Directions kept for context windows and further devices, beside the clip's own. The host's default windows over 241
-frames at the released size are four of 11 MiB; more are selected anew, which is a copy."""
+"""Directions kept on the devices that the model runs on, those of context windows too. The host's default windows over
+241 frames at the released size are four of 12 MiB; more are selected anew, which is a copy. So is, at each call, a
+whole clip beyond that (about 200 frames at once)."""
 
 
 class GeometryGuidance:
-    """What guides the attention of one patched model, and when. Moved with the model by the wrapper that holds it."""
+    """What guides the attention of one patched model, and when.
+
+    The clip's directions stay where they were made; what a call needs is copied to its device, in float32, which the
+    logarithm needs. The wrapper that holds this tells where the model went.
+    """
 
     def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str) -> None:
         self.geometry = geometry
@@ -34,9 +39,8 @@ class GeometryGuidance:
         self.backend = backend
         self._placed: dict[tuple, GgaGeometry] = {}
 
-    def to(self, device: torch.device) -> None:
-        """Follow the model to a device; float32 stays, which the logarithm needs."""
-        self.geometry = self.geometry.to(device)
+    def model_moved(self) -> None:
+        """The model left its device: nothing of ours stays there."""
         self._placed.clear()
 
     def override(
@@ -81,7 +85,7 @@ class GeometryGuidance:
 
     @property
     def placed_bytes(self) -> int:
-        """Memory of the directions that are kept for windows and further devices."""
+        """Memory of the directions that are kept where the model runs."""
         return sum(geometry_bytes(placed) for placed in self._placed.values())
 
     def _in_range(self, transformer_options: dict[str, Any]) -> bool:

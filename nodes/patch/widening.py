@@ -59,7 +59,7 @@ class WideningWrapper:
         self.cond_exo = self.cond_exo.to(target)
         self.mask_exo = self.mask_exo.to(target)
         if self.guidance is not None:
-            self.guidance.to(target)
+            self.guidance.model_moved()
         return self
 
     @torch.compiler.disable(recursive=False)

@@ -55,14 +55,16 @@ def retained_places(
     if handler.dim != TIME:
         raise EgoXInputError("dim of the context windows", got=handler.dim, expected=f"{TIME}, time",
                              fix="use Wan Context Windows, which sets it")
-    condition, latent = (tuple(getattr(handler, f"{name}_retain_index_list", ())) for name in ("cond", "latent"))
+    condition = tuple(getattr(handler, "cond_retain_index_list", ()))
+    latent = tuple(getattr(handler, "latent_retain_index_list", ()))
+    frame_before = bool(getattr(handler, "causal_window_fix", False))
     if not condition and not latent:
         return ()
-    if condition != (0,) or latent not in ((), (0,)) or not getattr(handler, "causal_window_fix", False):
+    if condition != (0,) or latent not in ((), (0,)) or not frame_before:
         raise EgoXInputError(
             "frames retained in every context window",
             got=f"condition {list(condition)}, latent {list(latent)}, "
-                f"{'with' if getattr(handler, 'causal_window_fix', False) else 'without'} a frame before each window",
+                f"{'with' if frame_before else 'without'} a frame before each window",
             expected="the first frame's condition, in the place of the frame before (a result that is dropped)",
             fix="use Wan Context Windows with retain_first_frame, or retain none")
     return condition

@@ -90,24 +90,85 @@ def test_other_wrappers_work_before_and_after(rig, patch_first: bool) -> None:
     assert out.isfinite().all() and not torch.equal(out, rig.ksample(rig.patch()))
 
 
-@pytest.mark.parametrize("patch_first", [True, False])
-def test_easycache_skips_steps(rig, patch_first: bool) -> None:
+def test_easycache_gives_the_right_picture_in_both_orders(rig) -> None:
+    """Where it skips nothing, bit for bit; where it skips, each step that it takes sees the canvas and is guided."""
     from comfy_extras.nodes_easycache import EasyCacheNode
 
-    def cached(model):
-        return EasyCacheNode.execute(model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False)[0]
+    def cached(model, threshold: float):
+        return EasyCacheNode.execute(model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0,
+                                     verbose=False)[0]
 
-    model = cached(rig.patch()) if patch_first else rig.patch(cached(rig.model))
-    calls = []
+    steps, pictures = 8, []
+    for build in (lambda threshold, **changes: cached(rig.patch(**changes), threshold),
+                  lambda threshold, **changes: rig.patch(cached(rig.model, threshold), **changes)):
+        assert torch.equal(rig.ksample(build(0.0), steps=steps), rig.ksample(rig.patch(), steps=steps))
+        model, widths = build(3.0), []
 
-    def count(executor, *args, **kwargs):
-        calls.append(1)
-        return executor(*args, **kwargs)
+        def note(executor, x, *args, widths=widths, **kwargs):
+            widths.append(x.shape[-1])
+            return executor(x, *args, **kwargs)
 
-    model.add_wrapper_with_key("diffusion_model", "zz_count", count)
-    out = rig.ksample(model, steps=8)
-    assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
-    assert len(calls) < 8, "a threshold that high must skip something"
+        model.add_wrapper_with_key("diffusion_model", "zz_note", note)
+        pictures.append(rig.ksample(model, steps=steps))
+        assert 0 < len(widths) < steps and set(widths) == {12}, "it must skip something; what it runs is the canvas"
+        assert rig.nodes("patch.patch").patch_calls(model).attended == 2 * len(widths), "both blocks of each call"
+        unguided = rig.ksample(build(3.0, lambda_g=0.0), steps=steps)
+        assert (pictures[-1] - unguided).abs().max() > 0.05, "skipped steps carry the geometry on"
+    assert torch.equal(*pictures)
+
+
+def quantised(x: torch.Tensor) -> torch.Tensor:  # [B, n, heads * d]
+    """In 8 bits, with a scale for each token."""
+    scale = x.abs().amax(dim=-1, keepdim=True).clamp_min(1e-8) / 127
+    return (x / scale).round() * scale
+
+
+def test_a_quantising_override_gives_the_right_picture_in_both_orders(rig) -> None:
+    """Sage's interface: it takes no mask, so it gets none; its own error is all that it adds."""
+    def sage(func, q, k, v, heads, mask=None, **kwargs):
+        assert mask is None and k.shape == v.shape
+        smooth = k - k.mean(dim=1, keepdim=True)  # over all keys, which each call needs whole; no softmax sees it
+        return func(quantised(q), quantised(smooth), v, heads, mask=mask, **kwargs)
+
+    def sampled(**changes):
+        plain = rig.ksample(rig.patch(**changes))
+        after, before = (rig.ksample(model) for model in (with_override(rig.patch(**changes), sage),
+                                                          rig.patch(with_override(rig.model, sage), **changes)))
+        assert torch.equal(after, before)
+        return plain, after
+
+    (guided, guided_sage), (unguided, unguided_sage) = sampled(), sampled(lambda_g=0.0)
+    own_error = (unguided_sage - unguided).abs().max()
+    assert 0 < own_error < 0.05 * unguided.abs().max(), "a kernel of that kind, on its own"
+    assert (guided_sage - guided).abs().max() <= 1.5 * own_error
+    assert (guided_sage - unguided_sage).abs().max() > 3 * own_error, "the geometry is there"
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monkeypatch, batch: int) -> None:
+    """At 28,028 tokens of the 14B model, by shapes alone: meta tensors, and a biased kernel that computes nothing."""
+    backends, geometries, options = (model_rig.core(rig.pack, f"gga.{name}")
+                                     for name in ("backends", "geometry", "options"))
+    monkeypatch.setattr(backends, "_choice", lambda *args: backends.Choice(names=["sdpa"]))
+    monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda q, *rest: torch.empty_like(q))
+    t, h, w_exo, w_ego = 13, 28, 49, 28
+    geometry = geometries.tokens_from_latents(torch.empty(t, t, 2 * h, 2 * w_exo, 3, device="meta"),
+                                              torch.empty(t, 2 * h, 2 * w_ego, 3, device="meta"))
+    shapes = []
+
+    def sparse(func, q, k, v, heads, mask=None, **kwargs):
+        shapes.append((q.shape[1], k.shape[1], mask))
+        return torch.empty_like(q)
+
+    patch = rig.nodes("patch.override")
+    override = patch.AttentionOverride(geometry, options.GgaOptions(), "auto", sparse, {512, 257},
+                                       rig.nodes("patch.calls").PatchCalls())
+    q, k, v = (torch.empty(batch, geometry.tokens, 5120, dtype=torch.bfloat16, device="meta") for _ in range(3))
+    for block in range(3):
+        shapes.clear()
+        override(None, q, k, v, 40, transformer_options={"block_index": block})
+        assert len(shapes) <= 2 and sum(queries for queries, _, _ in shapes) == t * h * w_exo
+        assert {(keys, mask) for _, keys, mask in shapes} == {(28_028, None)}
 
 
 def skip_layer(model):

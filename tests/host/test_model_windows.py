@@ -116,7 +116,8 @@ def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatc
     rig = long_rig(pack, repo_root, 241)
     windows = [frames for _, _, frames in calls_of(rig, windowed(rig.patch()), steps=3)]
     assert len(set(map(tuple, windows))) > 2 and {len(frames) for frames in windows} == {21, 22}, "with anchors"
-    guidance = rig.patch().get_all_wrappers("diffusion_model")[0].guidance
+    (wrapper,) = rig.patch().get_all_wrappers("diffusion_model")
+    guidance = wrapper.guidance
     t, (h, w_exo, w_ego) = 61, TOKENS
     tokens = t * h * (w_exo + w_ego)
     generator = torch.Generator().manual_seed(0)
@@ -125,18 +126,23 @@ def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatc
         query_dirs=torch.rand(t, h * w_ego, 3, generator=generator),
         key_dirs=torch.rand(t, tokens, 3, generator=generator), key_trust=torch.rand(tokens, generator=generator),
         grid=(t, h, w_exo, w_ego), rays=guidance.geometry.rays)
-    cpu = torch.device("cpu")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(kind, "to", lambda self, device: self)  # the bytes are the same on a GPU
     assert guidance._for_call(cpu, None) is guidance.geometry and guidance.placed_bytes == 0
+    guidance._for_call(gpu, None)
+    assert guidance.placed_bytes <= LIMIT, "the whole clip is 97 MB: no place of its own beside the windows'"
     most, selected = 0, []
     real = kind.select_frames
     monkeypatch.setattr(kind, "select_frames", lambda self, frames: selected.append(frames) or real(self, frames))
     for frames in windows:
-        placed = guidance._for_call(cpu, frames)
-        assert placed is guidance._for_call(cpu, frames), "a second call of the same window takes what is kept"
+        placed = guidance._for_call(gpu, frames)
+        assert placed is guidance._for_call(gpu, frames), "a second call of the same window takes what is kept"
         most = max(most, guidance.placed_bytes)
     assert placed.tokens == len(frames) * h * (w_exo + w_ego)
     assert torch.equal(placed.query_dirs, guidance.geometry.query_dirs[frames])
     assert 0 < most <= LIMIT
     assert len(selected) <= len(windows)
-    guidance._for_call(cpu, list(range(55)))  # alone beyond the limit: given, not kept
+    guidance._for_call(gpu, list(range(55)))  # alone beyond the limit: given, not kept
     assert guidance.placed_bytes <= LIMIT
+    wrapper.to(cpu)
+    assert guidance.placed_bytes == 0, "nothing stays where the model was"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -49,6 +50,14 @@ class Without:
         return Without(getattr(self.whole, name), self.way[1:])
 
 
+def goes_with(other: str, name: str) -> bool:
+    """Whether ``other`` is missing where ``name`` is left out."""
+    module, attribute, _, word = FORM.fullmatch(name).groups()
+    of, inside, _, _ = FORM.fullmatch(other).groups()
+    return other == name or bool(not word and attribute and of == module and inside
+                                 and f"{inside}.".startswith(f"{attribute}."))
+
+
 def leave_out(names: types.ModuleType, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Let the list's own look at the host miss ``name``; the host itself stays whole."""
     module, attribute, _, word = FORM.fullmatch(name).groups()
@@ -76,8 +85,9 @@ def test_nothing_is_missing_here(names) -> None:
 
 @pytest.mark.parametrize("name", listed("PYTHON_NAMES"))
 def test_each_name_left_out_is_said(names, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """With what is lost by it, and nothing else."""
-    expected = [names.Need(need.loses, (name,)) for need in names.PYTHON_NAMES if name in need.names]
+    """With what is lost by it, and nothing else; a class takes what is listed of it along."""
+    expected = [names.Need(need.loses, tuple(other for other in need.names if goes_with(other, name)))
+                for need in names.PYTHON_NAMES if any(goes_with(other, name) for other in need.names)]
     leave_out(names, monkeypatch, name)
     assert names.missing() == expected
     said: list[str] = []
@@ -128,6 +138,25 @@ def uses(path: Path) -> Iterator[str]:
             yield f"{bound[first]}.{rest}"
 
 
+def host_classes_called(path: Path) -> Iterator[str]:
+    """Host classes of which a file makes instances, but for the schemas' own."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bound = {alias.asname or alias.name: f"{node.module}:{alias.name}" for node in ast.walk(tree)
+             if isinstance(node, ast.ImportFrom) and not node.level for alias in node.names}
+    bound |= {alias.asname or alias.name: alias.name for node in ast.walk(tree)
+              if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not (node.args or node.keywords):
+            continue
+        before, _, last = dotted(node.func).rpartition(".")
+        name = f"{bound.get(before, '')}:{last}" if before else bound.get(last, "")
+        module, *attributes = name.split(":")
+        attribute = attributes[0] if len(attributes) == 1 else ""  # of a class: a method, which has its own form
+        if attribute and module.split(".")[0] in HOST_MODULES and module != "comfy_api.latest":
+            if isinstance(getattr(importlib.import_module(module), attribute), type):
+                yield name
+
+
 def dotted(node: ast.expr) -> str:
     if isinstance(node, ast.Attribute):
         before = dotted(node.value)
@@ -153,6 +182,14 @@ def test_every_name_in_use_is_listed() -> None:
     for path in sources():
         for use in uses(path):
             assert any(covers(name, use) for name in known), f"{path.relative_to(ROOT)}: {use} is not in {LIST.name}"
+
+
+def test_parameters_of_every_class_in_use_are_listed(pack) -> None:
+    with_parameters = {name.partition("(")[0] for name in listed("PYTHON_NAMES") if "(" in name}
+    made = {name: path.name for path in sources() for name in host_classes_called(path)}
+    assert {"comfy.samplers:KSampler", "comfy.utils:ProgressBar"} <= set(made)
+    for name, file in made.items():
+        assert name in with_parameters, f"{file}: the arguments of {name} are not in {LIST.name}"
 
 
 def test_the_walk_finds_what_is_known_to_be_there() -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -142,6 +143,15 @@ def test_workers_on_two_devices_make_the_same_cache(training_set, tmp_path):
     torch.set_num_threads(1)
     build_cache(training_set / "manifest.jsonl", tmp_path / "whole", settings(shard_clips=1))
     assert hashes(tmp_path / "two") == hashes(tmp_path / "whole")
+
+
+def test_texts_that_ftfy_cleaned_are_other_texts(training_set, tmp_path, monkeypatch):
+    manifest = training_set / "manifest.jsonl"
+    for module, new, because in ((None, 2, ""), (SimpleNamespace(fix_text=str), 2, "text_cleaning"),
+                                 (None, 2, "text_cleaning"), (None, 0, "")):
+        monkeypatch.setitem(sys.modules, "ftfy", module)
+        outcome = build_cache(manifest, tmp_path, settings())
+        assert (outcome.new, outcome.remade_because) == (new, because)
 
 
 @pytest.mark.parametrize(("bad", "match"), [
