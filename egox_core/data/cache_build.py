@@ -158,7 +158,7 @@ def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     content = {k: values[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
     if settings.text_encoding != "released":  # left out otherwise, so that caches of before keep their fingerprints
         content["text_encoding"] = settings.text_encoding
-    if has_ftfy():  # as above: where it was missing, its name is
+    if has_ftfy():  # left out without it, as in caches of before
         content["text_cleaning"] = "ftfy"
     return content
 
