@@ -99,7 +99,12 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
                         help="depth <take>__<camera> (.npz, .npy, .zip or a folder) of the videos of undistort")
     parser.add_argument("--depth-model", type=Path, nargs="+", metavar="FOLDER",
                         help="a metric depth model, and optionally a relative one that is aligned to it")
-    parser.add_argument("--device", help="where depth and caption models run; default: a GPU where there is one")
+    parser.add_argument("--mask-root", type=Path,
+                        help="masks <take>__<camera> (.mkv, .mp4, .npz or a folder of PNG) of what moves there")
+    parser.add_argument("--mask-model", type=Path, help="folder of a segmentation model, where there are no masks")
+    parser.add_argument("--mask-classes", nargs="+", metavar="LABEL",
+                        help="labels of --mask-model that count as moving (default: people, animals, vehicles, balls)")
+    parser.add_argument("--device", help="where depth, mask and caption models run; default: a GPU where there is one")
     parser.add_argument("--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane")
     parser.add_argument("--prior", default="released", help="preset of the prior renderer: released, clean, exact "
                         "(with the raw lens and the wearer's scale) or faded")
@@ -118,7 +123,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare import REPORT, prepare
-    from ..data.prepare_options import PrepareOptions
+    from ..data.prepare_options import MOVING_CLASSES, PrepareOptions
 
     metric, relative, *more = (*(args.depth_model or ()), None, None)
     if len(more) > 2:
@@ -129,6 +134,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         task_s=tuple(args.task) if args.task else None, cameras=args.cameras,
         depth=args.depth or ("model" if metric else "files"), depth_root=args.depth_root, depth_model=metric,
         relative_depth_model=relative, caption_model=args.caption_model, device=args.device,
+        mask_root=args.mask_root, mask_model=args.mask_model, mask_classes=tuple(args.mask_classes or MOVING_CLASSES),
         eye_height_m=args.eye_height, prior=args.prior, scale=args.scale, **_picture_options(args))
     outcome = prepare(args.source, args.out, options, layout=args.layout, engine=args.engine,
                       workers=args.workers, captions=args.captions, split_seed=args.split_seed, splits=args.splits,

@@ -33,6 +33,7 @@ from ..video.reader import probe_video, read_frames
 from ..video.writer import write_video
 from .captions import caption_for
 from .clip_files import ClipWindow
+from .clip_masks import moving_in_clip
 from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord
@@ -68,6 +69,9 @@ class ClipJob:
                  for p in (self.view.video, self.take.ego_video, self.view.depth)]
         objects = objects_of(self.take.ego_video)
         sizes += [objects.stat().st_size] if objects is not None else []
+        if self.view.mask is not None:
+            file = self.view.mask.path
+            sizes.append(file.stat().st_size if file.is_file() else self.view.mask.frame_count)
         parts = [self.options.content(), [self.window.start, self.window.frames, self.window.step], sizes,
                  camera_to_json(self.view.camera), self.view.w2c.tolist(),
                  hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
@@ -191,7 +195,10 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], depths: Open
         from .captions import model_caption
 
         prompt, caption = model_caption(options.caption_model, frames, ego, options.device), "model"
-    depth_m, dynamic, depth_kind = _depth(job, pictures, frames, depths)
+    dynamic, masked = moving_in_clip(pictures, job.window, options, frames)
+    depth_m, own, depth_kind = _depth(job, pictures, frames, depths, dynamic)
+    if dynamic is None and own is not None:
+        dynamic, masked = own, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
     depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
     with write_whole(folder / DEPTH) as temporary:
@@ -209,13 +216,17 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], depths: Open
         clip=job.name, take=take.name, layout=take.layout, exo_camera=job.view.name, folder=f"clips/{job.name}",
         start=job.window.start, step=job.window.step, frames=options.frames, fps=fps, exo_size=options.exo_size,
         ego_size=ego_size, pictures=pictures.kind, depth=depth_kind, depth_scale=scaled,
-        caption=caption, rank=job.rank, predicted_coverage=round(job.predicted_coverage, 6),
-        coverage=round(float(prior.coverage.double().mean()), 6), ground_truth=take.ego_video is not None, files=files)
+        moving=masked, notes=scene.notes, caption=caption, rank=job.rank,
+        predicted_coverage=round(job.predicted_coverage, 6), coverage=round(float(prior.coverage.double().mean()), 6),
+        ground_truth=take.ego_video is not None, files=files)
 
 
-def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor,
-           depths: OpenDepths) -> tuple[Tensor, Tensor | None, str]:
-    """(z depth [T, H, W] float32 in the written exo camera, dynamic mask, where it is from)."""
+def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, depths: OpenDepths,
+           dynamic: Tensor | None) -> tuple[Tensor, Tensor | None, str]:
+    """(z depth [T, H, W] float32 in the written exo camera, the dynamic mask of its file, where it is from).
+
+    ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
+    """
     options = job.options
     if options.depth == "plane":
         depth = plane_depth(job.plane, pictures.camera, _pose(job, 0))
@@ -223,7 +234,7 @@ def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor,
     if options.depth == "model":
         from .depth_model import model_depth
 
-        return model_depth(options, frames, pictures.camera, None), None, "model"
+        return model_depth(options, frames, pictures.camera, dynamic), None, "model"
     meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
                     camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
                     exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera)

@@ -20,6 +20,7 @@ from ..safe_files import write_whole
 
 FORMAT = "egox-clip/1"
 STAND_IN_DEPTH = "stand-in depth"
+MaskSource = Literal["mask file", "mask model", "depth file", "derived"]
 SPLITS = ("train", "validation", "test")
 
 
@@ -43,6 +44,8 @@ class ClipRecord(BaseModel):
     pictures: Literal["undistorted", "as filmed", ""] = ""  # of the exo camera; "": made before this was noted
     depth: Literal["file", "model", "stand-in depth"]
     depth_scale: dict[str, Any] = Field(default_factory=dict)  # what the depth was multiplied by, and why; {}: nothing
+    moving: MaskSource | None = None  # who says what moves; derived: guessed from change; None: made before this
+    notes: tuple[str, ...] = ()  # what the user should know about how its scene was built
     caption: Literal["file", "source", "model", "none"]
     predicted_coverage: float = Field(ge=0, le=1)  # of the ego view, by which exo cameras were ranked
     rank: int = Field(ge=1)  # of this exo camera within its take, 1 is the best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..video.reader import probe_video
 from ..video.selection import VideoInfo
 from .captions import read_captions
 from .clip_files import clip_windows, longest_known, middle_picture
+from .clip_masks import check_mask_source, with_mask
 from .clip_writer import ClipJob, OpenDepths, clear_leftovers, clips_without_depth, make_clip
 from .egoexo4d import NO_TASK
 from .exo_pictures import exo_pictures, turned_against
@@ -57,7 +59,7 @@ class TakePlan:
     root: Path
     captions: Mapping[str, str]
     skipped: tuple[tuple[str, str], ...]  # (clip or camera, why)
-    unread: int  # of them, clips whose depth can't be had
+    unread: int  # of them, clips and cameras whose depth or mask can't be had
     notes: tuple[str, ...]
 
 
@@ -107,6 +109,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
         options = replace(options, device=devices[0])
     _check_depth_source(takes, options)
     takes = [_with_task(take, options, alone=len(takes) == 1) for take in takes]
+    check_mask_source(options)
     if options.caption_model is not None:
         from .captions import load_caption_model
 
@@ -127,7 +130,8 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
                 notes[name] = list(plan.notes)
         progress(done, len(jobs), "takes checked")
     if unread:
-        logger.warning("%d clips are left out, whose depth can't be had; first %s: %s", len(unread), *unread[0])
+        logger.warning("%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
+                       len(unread), *unread[0])
     plans = sorted((plan for plan in plans if plan.clips), key=lambda plan: plan.clips[0].take.name)
     for done, (index, result, error) in enumerate(
             run_items(make_clips, plans, engine=engine, workers=workers, devices=devices), 1):
@@ -137,6 +141,9 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
             records += result.records
             new += result.new
             skipped += result.skipped
+            for record in result.records:
+                if record.notes:
+                    notes.setdefault(record.take, []).extend(f"{record.clip}: {note}" for note in record.notes)
         progress(done, len(plans), "takes prepared")
     disk = [(what, why) for what, why in skipped if why.startswith("OSError: ")]
     if disk:  # a set that lacks clips because of the disk must not look finished
@@ -151,6 +158,10 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     _finish(root, records, skipped, notes, new, time.monotonic() - started, options, lists)
     untimed = [take.name for take in kept if NO_TASK in take.notes]
     warnings = (f"{len(untimed)} of {len(kept)} takes, first {untimed[0]}: {NO_TASK}",) if untimed else ()
+    guessed = sum(r.moving == "derived" for r in records)
+    if guessed:
+        warnings += (f"{guessed} of {len(records)} clips have no mask of what moves, so it was derived from change, "
+                     "which is poor on real footage: give --mask-root or --mask-model",)
     return PrepareOutcome(clips=len(records), new=new, skipped=len(skipped), manifest=root / MANIFEST,
                           warnings=warnings)
 
@@ -179,6 +190,11 @@ def plan_take(job: TakeJob) -> TakePlan:
         if not windows:
             notes.append(f"{view.name}: no window of {options.frames} frames (longest run of known poses "
                          f"{longest_known(take.pose_known)}, video {span.stop - span.start})")
+        try:
+            view = with_mask(view, take, options)
+        except EgoXInputError as error:
+            unread.append((f"{take.name}__{view.name}", str(error)))
+            continue
         of_view = [ClipJob(take=take, view=view, window=window, rank=rank, predicted_coverage=coverage, plane=plane,
                            options=options) for window in windows]
         if not of_view:
@@ -191,8 +207,8 @@ def plan_take(job: TakeJob) -> TakePlan:
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Where depth and caption models run; none where there are none."""
-    if options.depth != "model" and options.caption_model is None:
+    """Where depth, mask and caption models run; none where there are none."""
+    if options.depth != "model" and options.mask_model is None and options.caption_model is None:
         return ()
     return devices_of(options.device or ("cuda" if torch.cuda.is_available() else "cpu"), engine)
 
@@ -334,7 +350,7 @@ def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]
     depths = sorted({r.depth for r in records})
     write_json(root / REPORT, {
         "clips": len(records), "takes": len({r.take for r in records}), "splits": {k: len(v) for k, v in lists.items()},
-        "depth": depths,
+        "depth": depths, "moving": dict(sorted(Counter(r.moving or "not noted" for r in records).items())),
         "skipped": [{"what": what, "why": why} for what, why in sorted(skipped)], "notes": dict(sorted(notes.items())),
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
         "this_run": {"made": new, "kept": len(records) - new, "seconds": round(seconds, 1)},

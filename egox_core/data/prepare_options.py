@@ -14,6 +14,14 @@ from ..takes.exo_camera import ExoLens
 from ..takes.metric_scale import ScaleSource
 
 DepthSource = Literal["files", "plane", "model"]
+MOVING_CLASSES = (
+    # The words of ViPE, which made the released depth and masks (configs/pipeline/default.yaml, init.instance.phrases).
+    "person", "animal", "vehicle", "ball", "balloon", "gun", "pet", "car", "bus",
+    # The same things by the labels of COCO, ADE20K and Cityscapes.
+    "people", "rider", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe",
+    "bicycle", "motorcycle", "minibike", "airplane", "train", "truck", "van", "boat", "sports ball",
+)
+"""Labels of a mask model that count as moving."""
 PictureChoice = Literal["undistorted", "as filmed"]
 EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-filmed": "as filmed"}
 """What a user may choose, by the word of the command line."""
@@ -48,7 +56,10 @@ class PrepareOptions:
     scale: ScaleSource | float | None = None  # of the depth; None: the preset's, else as is
     quality: int = 12  # x264 constant rate factor
     pictures: PictureChoice = "undistorted"  # of Ego-Exo4D's own folders; as filmed: the released LoRA's
-    device: str | None = None  # where depth and caption models run; None: a GPU where there is one
+    device: str | None = None  # where depth, mask and caption models run; None: a GPU where there is one
+    mask_root: Path | None = None  # masks <take>__<camera> of what moves, see takes.mask_files
+    mask_model: Path | None = None  # folder of a segmentation model (transformers), where nobody made masks
+    mask_classes: tuple[str, ...] = MOVING_CLASSES  # of its labels, what counts as moving
 
     def __post_init__(self) -> None:
         latent_frames(self.frames)
@@ -75,6 +86,9 @@ class PrepareOptions:
         if self.depth != "model" and (self.depth_model or self.relative_depth_model):
             raise EgoXInputError("depth", got=f"a depth model and depth {self.depth}", expected="one of the two",
                                  fix="leave the model out, or take --depth model")
+        if self.mask_root is not None and self.mask_model is not None:
+            raise EgoXInputError("masks", got="files and a model", expected="one of the two",
+                                 fix="leave --mask-root or --mask-model out")
         if self.pictures not in EXO_PICTURES.values():
             raise EgoXInputError("pictures", got=repr(self.pictures), expected="undistorted or as filmed",
                                  fix="choose one")
@@ -98,15 +112,18 @@ class PrepareOptions:
     def content(self) -> dict[str, object]:
         """What changes a clip's contents; how many are made doesn't."""
         kept = asdict(self)
-        for key in ("stride", "task_s", "clips_per_camera", "cameras", "depth_root", "device"):
+        for key in ("stride", "task_s", "clips_per_camera", "cameras", "depth_root", "mask_root", "device"):
             del kept[key]
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
-        for key in ("caption_model", "relative_depth_model"):
+        for key in ("caption_model", "relative_depth_model", "mask_model"):
             kept[key] = kept[key].name if kept[key] else None
         if self.pictures == "undistorted":
             kept["pictures"] = None
+        if self.mask_model is None:
+            kept["mask_classes"] = None
         # Left out where nothing was asked, so that sets made before there was such a choice keep their fingerprints.
-        for key in ("caption_model", "relative_depth_model", "exo_lens", "scale", "pictures"):
+        for key in ("caption_model", "relative_depth_model", "exo_lens", "scale", "pictures", "mask_model",
+                    "mask_classes"):
             if kept[key] is None:
                 del kept[key]
         return kept

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel
+from ..takes.mask_files import MaskFile
 
 SourceLayout = Literal["egoexo4d", "released", "take"]
 Split = Literal["train", "validation", "test"]
@@ -24,6 +25,7 @@ class ExoView:
     camera: CameraModel  # calibrated lens and size; the video may be smaller by the same factor in both directions
     w2c: Tensor  # [3, 4] float64 (fixed camera) or [T, 3, 4], exo_from_world
     depth: Path | None = None  # z depth file of this view, where the source has one
+    mask: MaskFile | None = None  # what moves in its pictures, where a file says so
     frames: tuple[int, int] | None = None  # first and last frame for which lens and pose hold; None: all
 
     def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool

@@ -12,7 +12,7 @@ import pytest
 MISSING = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
 NEED_THEM = ["train/test_*.py", "test_parallel.py", "cli/test_train.py", "data/test_prepare.py", "data/test_cache.py",
              "data/test_captions.py", "data/test_exo_pictures.py", "data/test_take_list.py",
-             "data/test_depth_inputs.py"]
+             "data/test_depth_inputs.py", "data/test_masks.py"]
 collect_ignore_glob = NEED_THEM if MISSING else []
 
 
@@ -85,3 +85,11 @@ def depth_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of a metric and a relative depth model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     return _load("random_depth_models").write_models(tmp_path_factory.mktemp("depth_models"))
+
+
+@pytest.fixture(scope="session")
+def mask_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a semantic and a universal segmentation model of random weights."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    models, folder = _load("random_mask_models"), tmp_path_factory.mktemp("mask_models")
+    return models.write_semantic(folder / "semantic"), models.write_universal(folder / "universal")

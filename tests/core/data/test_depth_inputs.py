@@ -123,7 +123,8 @@ def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(raw, tmp_path
     with caplog.at_level(logging.WARNING):
         outcome = prepare(raw, tmp_path / "set", replace(OPTIONS, depth_root=root), fractions={})
     assert (outcome.clips, outcome.skipped) == (clips, 4 - clips)
-    assert len(decoded) == clips and all("depth can't be had" in records[0].getMessage() for _, records in decoded)
+    assert len(decoded) == clips
+    assert all("depth or mask can't be had" in records[0].getMessage() for _, records in decoded)
     report = json.loads((tmp_path / "set" / "report.json").read_text(encoding="utf-8"))
     assert all("cam02" in s["what"] and said in s["why"] for s in report["skipped"])
 
