@@ -12,7 +12,7 @@ from ..cameras.model import inside_picture, project
 from ..parallel import single_threaded
 from ..trajectory.poses import camera_centre
 from .casting import RayBundle, first_hits
-from .solids import normals
+from .solids import MOVING_GROUPS, normals
 from .take import SyntheticTake
 from .views import ViewRays
 
@@ -69,7 +69,7 @@ def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Cov
 
     cosines = _incidence(take, frame, points[pixels], index[pixels], ego_rays[pixels], exo_rays)
     facing = cosines > math.cos(math.radians(max_incidence_deg))
-    moving = scene.group_table("body", "head", "held")[index]
+    moving = scene.group_table(*MOVING_GROUPS)[index]
     visible = torch.zeros_like(hit)
     visible[pixels] = True
     both = torch.zeros_like(hit)

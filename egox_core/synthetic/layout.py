@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from .head import USUAL_HEAD, HeadForm, draw_head
 from .looks import draw_material
 from .palettes import Colour, colour_name
 from .parts import Part, placed, turn_z
@@ -18,7 +20,10 @@ from .solids import Solid
 from .spec import SyntheticSpec
 from .workspace import Workspace, draw_workspace
 
-STREAMS = ("workspace", "motion", "person", "room", "exo", "light", "looks", "world")
+STREAMS = ("workspace", "motion", "person", "room", "exo", "light", "looks", "world", "wearer", "company")
+BEHIND_DEG = (135.0, 180.0)  # off the wearer's heading
+WALK_LINE_M = -0.45  # a walker passes the table on this side, metres before it
+STEPS_A_SECOND, STRIDE = 1.8, 0.42  # radians a leg swings each way
 
 
 def _listed(things: tuple[tuple[str, Colour], ...]) -> str:
@@ -51,36 +56,73 @@ def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnHead:
+    """Where a person's head is, exactly. World, metres."""
+
+    world_from_eyes: np.ndarray  # [T, 3, 4] float64, between the eyes: columns right, down, forward
+    marks: dict[str, np.ndarray]  # [T, 3] eyes, ears, nose, neck, shoulders
+    form: HeadForm
+    solids: range  # of the scene, that the person is made of and holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """A drawn scene and the words for it."""
 
     scene: Scene
     prompt: str
+    heads: tuple[DrawnHead, ...]  # the wearer's, then the company's
 
 
 def draw_layout(spec: SyntheticSpec) -> Layout:
     """Draw the scene of a spec. Every noun has its own random stream (see SyntheticSpec)."""
     streams = {name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)}
     times_s = np.arange(spec.frames) / spec.fps
-    workspace = draw_workspace(streams["workspace"], clutter=spec.clutter, posture=spec.posture,
+    posture = "standing" if spec.walking > 0 else spec.posture
+    workspace = draw_workspace(streams["workspace"], clutter=spec.clutter, posture=posture,
                                count=spec.table_objects, scale=spec.object_scale)
-    person = _draw_moving_person(streams, spec, workspace, times_s)
+    form = draw_head(streams["wearer"]) if spec.wearer == "drawn" else USUAL_HEAD
+    person = _draw_moving_person(streams, spec, workspace, times_s, form)
     heading = float(streams["world"].uniform(-0.35, 0.35))
-    room = draw_room(streams["room"], spec.clutter, keep_free=[(0.0, 0.0, 0.75), (*_turned(heading, 0.0, 0.7), 1.0)])
-    parts = [*room.parts, *placed(workspace.parts, heading, (0, 0, 0)), *placed(person.parts, heading, (0, 0, 0))]
+    bodies, facing = _walk(streams["wearer"], spec, heading, times_s)
+    free = [(0.0, 0.0, 0.75), (*_turned(heading, 0.0, 0.7), 1.0)]
+    if spec.walking > 0:
+        free += [(float(x), float(y), 0.6) for x, y in bodies[::6, :2, 3]]
+    companion = _draw_company(streams["company"], spec, heading, times_s) if spec.company else None
+    if companion is not None:
+        free.append((*(float(x) for x in companion[1][0, :2, 3]), 0.5))
+    room = draw_room(streams["room"], spec.clutter, keep_free=free)
+    first = len(room.parts) + len(workspace.parts)
+    parts = [*room.parts, *placed(workspace.parts, heading, (0, 0, 0))]
+    if spec.walking > 0:
+        parts += _carried_parts(person.parts, bodies)
+    else:
+        parts += placed(person.parts, heading, (0, 0, 0))
     turn = turn_z(heading)
     target = turn @ np.array([0.0, 0.38, workspace.table_height + 0.15])
+    landmarks = person.landmarks @ turn.T
+    if spec.walking > 0:
+        target = bodies[len(bodies) // 2] @ np.array([0.0, 0.15, 1.15, 1.0])
+        eyes = np.einsum("tij,tj->ti", bodies[..., :3], person.body_from_eyes[..., 3]) + bodies[..., 3]
+        landmarks = eyes[[0, len(eyes) // 2, -1]]
     exo_camera, exo_from_room = draw_exo(
         streams["exo"], spec.exo_width, spec.exo_height, low=room.low, high=room.high, parts=parts, target=target,
-        landmarks=person.landmarks @ turn.T, heading=heading)
+        landmarks=landmarks, heading=facing, **({"azimuths_deg": BEHIND_DEG} if spec.exo_side == "behind" else {}))
     # The room's axes are not the world's: poses must not profit from walls along the axes.
     room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
     eye = -exo_from_room[:, :3].T @ exo_from_room[:, 3]
+    people = [(person, bodies, form, range(first, len(parts)))]
+    if companion is not None:
+        parts += _carried_parts([replace(p, group="company") for p in companion[0].parts], companion[1])
+        people.append((*companion, range(people[0][3].stop, len(parts))))
     solids, poses = _solids(streams["looks"], spec, parts, eye, exo_camera.fx)
     rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
     centre = poses[..., 3] @ room_from_world
     world_from_solid = np.concatenate([rotation, centre[..., None]], axis=-1)
-    ego_from_room = _right_turned(person.ego_from_body, turn.T)
+    if spec.walking > 0:
+        ego_from_room = _ego_of_walker(person.ego_from_body, bodies)
+    else:
+        ego_from_room = _right_turned(person.ego_from_body, turn.T)
     if spec.exo_motion > 0:
         exo_from_room = carried(streams["exo"], exo_from_room, target, times_s, spec.exo_motion)
     scene = Scene(
@@ -89,7 +131,68 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         exo_w2c=torch.from_numpy(_right_turned(exo_from_room, room_from_world)),
         ego_camera=ego_camera(spec.ego_size),
         ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)))
-    return Layout(scene=scene, prompt=write_prompt(room, workspace, person))
+    heads = tuple(_drawn_head(*values, room_from_world) for values in people)
+    return Layout(scene=scene, prompt=write_prompt(room, workspace, person), heads=heads)
+
+
+def _walk(rng: np.random.Generator, spec: SyntheticSpec, heading: float,
+          times_s: np.ndarray) -> tuple[np.ndarray, float]:
+    """(room_from_body [T, 3, 4], the heading of the body): at the table, or past it."""
+    count = len(times_s)
+    if spec.walking == 0:
+        pose = np.concatenate([turn_z(heading), np.zeros((3, 1))], axis=1)
+        return np.broadcast_to(pose, (count, 3, 4)), heading
+    facing = heading + float(rng.choice((-0.5, 0.5))) * np.pi
+    turn = turn_z(facing)
+    way = spec.walking * (times_s - times_s[-1] / 2)
+    place = turn_z(heading) @ np.array([0.0, WALK_LINE_M, 0.0]) + way[:, None] * turn[:, 1]
+    place[:, 2] += 0.018 * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
+    return np.concatenate([np.broadcast_to(turn, (count, 3, 3)), place[..., None]], axis=-1), facing
+
+
+def _carried_parts(parts: Iterable[Part], bodies: np.ndarray) -> list[Part]:
+    """Parts of a person whose body is at ``bodies`` [T, 3, 4] in the room."""
+    result = []
+    for part in parts:
+        pose = np.broadcast_to(part.pose, bodies.shape)
+        centre = np.einsum("tij,tj->ti", bodies[..., :3], pose[..., 3]) + bodies[..., 3]
+        result.append(replace(part, pose=np.concatenate([bodies[..., :3] @ pose[..., :3], centre[..., None]], axis=-1)))
+    return result
+
+
+def _ego_of_walker(ego_from_body: np.ndarray, bodies: np.ndarray) -> np.ndarray:
+    """ego_from_room [T, 3, 4]."""
+    rotation = ego_from_body[..., :3] @ bodies[..., :3].transpose(0, 2, 1)
+    return np.concatenate([rotation, ego_from_body[..., 3:] - rotation @ bodies[..., 3:]], axis=-1)
+
+
+def _drawn_head(person: Person, bodies: np.ndarray, form: HeadForm, solids: range,
+                room_from_world: np.ndarray) -> DrawnHead:
+    def world(points: np.ndarray) -> np.ndarray:  # [T, 3] of the body's frame
+        return (np.einsum("tij,tj->ti", bodies[..., :3], points) + bodies[..., 3]) @ room_from_world
+
+    rotation = room_from_world.T @ bodies[..., :3] @ person.body_from_eyes[..., :3]
+    place = world(person.body_from_eyes[..., 3])
+    return DrawnHead(world_from_eyes=np.concatenate([rotation, place[..., None]], axis=-1), form=form, solids=solids,
+                     marks={name: world(points) for name, points in person.marks.items()})
+
+
+def _draw_company(rng: np.random.Generator, spec: SyntheticSpec, heading: float,
+                  times_s: np.ndarray) -> tuple[Person, np.ndarray, HeadForm]:
+    """Somebody who stands beside the wearer, hands before the body, and looks about: (person, bodies, head)."""
+    count = len(times_s)
+    form = draw_head(rng) if spec.wearer == "drawn" else USUAL_HEAD
+    side = float(rng.choice((-1.0, 1.0)))
+    turn = turn_z(heading + float(rng.uniform(-0.8, 0.8)))
+    place = turn_z(heading) @ np.array([side * rng.uniform(0.85, 1.1), rng.uniform(-0.35, 0.1), 0.0])
+    palms = [np.array([x, 0.33, 1.05]) + np.stack([sway(rng, times_s, size=0.02) for _ in range(3)], -1)
+             for x in (0.14, -0.14)]
+    gaze = np.array([0.0, 1.3, rng.uniform(0.9, 1.5)]) + np.stack(
+        [sway(rng, times_s, size=size) for size in (0.3, 0.1, 0.1)], axis=-1)
+    body = np.stack([sway(rng, times_s, size=size) for size in (0.012, 0.010, 0.004)], axis=-1)
+    person = draw_person(rng, seated=False, right_palm=palms[0], left_palm=palms[1], gaze=gaze, sway=body, form=form)
+    bodies = np.broadcast_to(np.concatenate([turn, place[:, None]], axis=1), (count, 3, 4))
+    return person, bodies, form
 
 
 def _turned(angle: float, x: float, y: float) -> tuple[float, float]:
@@ -103,7 +206,7 @@ def _right_turned(target_from_source: np.ndarray, source_from_other: np.ndarray)
 
 
 def _draw_moving_person(streams: dict[str, np.random.Generator], spec: SyntheticSpec, workspace: Workspace,
-                        times_s: np.ndarray) -> Person:
+                        times_s: np.ndarray, form: HeadForm) -> Person:
     rng = streams["motion"]
     period = rng.uniform(1.0, 1.7)
     palms = []
@@ -120,8 +223,26 @@ def _draw_moving_person(streams: dict[str, np.random.Generator], spec: Synthetic
     wander = np.stack([sway(rng, times_s, size=size * spec.motion, slowest_s=5.0) for size in (0.16, 0.10, 0.08)],
                       axis=-1)
     gaze = base + 0.5 * spec.motion * follow * np.array([1.0, 0.5, 0.0]) + wander
+    stride = None
+    if spec.walking > 0:
+        stride = STRIDE * np.sin(np.pi * STEPS_A_SECOND * times_s)
+        swing = np.stack([np.zeros_like(stride), 0.35 * np.sin(stride), np.zeros_like(stride)], axis=-1)
+        palms = [np.array([0.24, 0.08, 0.86]) - swing, np.array([-0.24, 0.08, 0.86]) + swing]
+        gaze = gaze + np.array([0.0, 1.2, 0.35])  # further on: who walks looks where the way goes
+    if spec.turning_deg > 0:
+        gaze = _looking_about(streams["wearer"], spec, gaze, times_s)
     return draw_person(streams["person"], seated=workspace.seated, right_palm=palms[0], left_palm=palms[1], gaze=gaze,
-                       sway=body, held_scale=spec.object_scale)
+                       sway=body, held_scale=spec.object_scale, form=form, stride=stride)
+
+
+def _looking_about(rng: np.random.Generator, spec: SyntheticSpec, gaze: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """The gaze carried to both sides about the head, once to and fro in some seconds."""
+    period, phase = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
+    angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period + phase)
+    c, s, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
+    turn = np.stack([np.stack([c, -s, zero], -1), np.stack([s, c, zero], -1), np.stack([zero, zero, zero + 1], -1)], -2)
+    pivot = np.array([0.0, 0.1, 0.0])
+    return pivot + np.einsum("tij,tj->ti", turn, gaze - pivot)
 
 
 def _solids(rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .furniture import pick
+from .head import USUAL_HEAD, HeadForm, drawn_head_parts, ego_from_pose, eyes_pose
 from .palettes import HAIR, SHIRTS, SKIN, THINGS, TROUSERS, Colour
 from .parts import Part, along, between
 
@@ -26,6 +27,8 @@ class Person:
     landmarks: np.ndarray  # [N, 3] head and both palms at the first frame: what an exo camera should see
     shirt: Colour
     held: tuple[tuple[str, Colour], ...]  # what the hands hold, for the prompt
+    body_from_eyes: np.ndarray  # [T, 3, 4] the head, between the eyes: columns right, down, forward
+    marks: dict[str, np.ndarray]  # [T, 3] eyes, ears, nose, neck, shoulders: what a detector looks for
 
 
 def draw_person(
@@ -37,6 +40,8 @@ def draw_person(
     gaze: np.ndarray,  # [T, 3] point looked at
     sway: np.ndarray,  # [T, 3] shift of shoulders and head
     held_scale: float = 1.0,
+    form: HeadForm = USUAL_HEAD,
+    stride: np.ndarray | None = None,  # [T] radians, of a walker's right leg forwards
 ) -> Person:
     """Pose the figure for T frames."""
     shirt, trousers, skin, hair = pick(rng, SHIRTS), pick(rng, TROUSERS), pick(rng, SKIN), pick(rng, HAIR)
@@ -44,11 +49,12 @@ def draw_person(
     hip = 0.53 if seated else 0.92
     tall = rng.uniform(0.46, 0.50)  # hips to shoulders
     chest = np.array([0.0, lean, hip + tall]) + sway
-    parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers)
+    parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers, stride)
     objects: list[tuple[str, Colour]] = []
-    landmarks = []
+    landmarks, marks = [], {}
     for side, palm in ((1.0, right_palm), (-1.0, left_palm)):
         shoulder = chest + np.array([side * 0.18, 0.0, -0.03])
+        marks["right_shoulder" if side > 0 else "left_shoulder"] = shoulder
         arm, wrist, frame = _arm(side, shoulder, palm, shirt, skin)
         parts += arm
         centre = wrist + WRIST_TO_PALM_M * frame[..., 1]
@@ -59,10 +65,16 @@ def draw_person(
             objects.append((name, part.colour))
     head = chest + np.array([0.0, 0.05, 0.25])
     pose, ego_from_body = _head_pose(head, gaze)
-    parts += _head_parts(pose, chest, skin, hair)
+    if form.drawn:
+        ego_from_body = ego_from_pose(pose, form)
+        parts += drawn_head_parts(form, pose, chest, skin, hair)
+    else:
+        parts += _head_parts(pose, chest, skin, hair)
     landmarks.insert(0, head[0])
+    marks["neck"] = (marks["right_shoulder"] + marks["left_shoulder"]) / 2
+    marks |= {name: pose[..., 3] + pose[..., :3] @ np.array(place) for name, place in form.marks.items()}
     return Person(parts=tuple(parts), ego_from_body=ego_from_body, landmarks=np.array(landmarks), shirt=shirt,
-                  held=tuple(objects))
+                  held=tuple(objects), body_from_eyes=eyes_pose(pose, form), marks=marks)
 
 
 def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> list[Part]:
@@ -78,9 +90,12 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
     ]
 
 
-def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
+def _legs(seated: bool, hip: float, trousers: Colour, stride: np.ndarray | None) -> list[Part]:
     parts = []
     for side in (-1, 1):
+        if stride is not None:
+            parts += _striding_leg(side, hip, side * stride, trousers)
+            continue
         if seated:
             knee, ankle = np.array([side * 0.14, 0.42, 0.50]), np.array([side * 0.14, 0.38, 0.09])
         else:
@@ -90,6 +105,22 @@ def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
                   between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
                   between("shoe", 0.045, ankle - np.array([0, 0.03, 0.04]), toe, (0.2, 0.2, 0.22), "paint", "body")]
     return parts
+
+
+def _striding_leg(side: int, hip: float, swing: np.ndarray, trousers: Colour) -> list[Part]:
+    """A walker's leg: it swings about the hip, and the knee bends as it goes back."""
+    top = np.broadcast_to(np.array([side * 0.09, 0.0, hip - 0.03]), (len(swing), 3))
+
+    def below(start: np.ndarray, angle: np.ndarray, length: float) -> np.ndarray:  # [T, 3]
+        return start + length * np.stack([np.zeros_like(angle), np.sin(angle), -np.cos(angle)], axis=-1)
+
+    shin = swing - 0.35 * np.clip(-swing + 0.2, 0, None)
+    knee = below(top, swing, 0.40)
+    ankle = below(knee, shin, 0.40)
+    toe = ankle + np.array([side * 0.02, 0.15, -0.03])
+    return [between("thigh", 0.075, top, knee, trousers, "fabric", "body"),
+            between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
+            between("shoe", 0.045, ankle - np.array([0, 0.03, 0.03]), toe, (0.2, 0.2, 0.22), "paint", "body")]
 
 
 def _arm(side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour,

@@ -95,6 +95,7 @@ def draw_exo(
     target: np.ndarray,  # [3] looked at
     landmarks: np.ndarray,  # [N, 3] that the camera should see
     heading: float,
+    azimuths_deg: tuple[float, float] = (35, 125),  # off the heading, to either side
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
     """A camera inside the room, off the furniture, with head and hands in free sight.
 
@@ -104,7 +105,7 @@ def draw_exo(
     low, high = np.asarray(list(low)), np.asarray(list(high))
     best: tuple[int, CameraModel, np.ndarray] | None = None
     for _ in range(60):
-        azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(35, 125))
+        azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(*azimuths_deg))
         far = rng.uniform(1.6, 2.7)
         eye = target + far * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
         eye[2] = target[2] + rng.uniform(0.45, 1.1)

@@ -16,14 +16,15 @@ from torch import Tensor
 from .textures import Material
 
 Kind = Literal["box", "sphere", "capsule", "cylinder"]
-Group = Literal["room", "furniture", "object", "held", "body", "head"]
+Group = Literal["room", "furniture", "object", "held", "body", "head", "company"]
+MOVING_GROUPS: tuple[Group, ...] = ("body", "head", "held", "company")
 
 NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solid:
-    """One solid. ``held``, ``body`` and ``head`` move; the head is left out of the wearer's own camera."""
+    """One solid. All people and what they hold move; the wearer's head is left out of the wearer's own camera."""
 
     name: str
     kind: Kind
@@ -33,7 +34,7 @@ class Solid:
 
     @property
     def moving(self) -> bool:
-        return self.group in ("held", "body", "head")
+        return self.group in MOVING_GROUPS
 
     @property
     def bounding_radius(self) -> float:

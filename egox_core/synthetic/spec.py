@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ..errors import EgoXInputError, check_choice
@@ -11,12 +11,19 @@ from ..sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE
 Texture = Literal["plain", "soft", "detailed"]
 Clutter = Literal["calm", "normal", "busy"]
 Posture = Literal["any", "seated", "standing"]
+Wearer = Literal["usual", "drawn"]
+ExoSide = Literal["front", "behind"]
 
 CHOICES = {
     "texture": ("plain", "soft", "detailed"),
     "clutter": ("calm", "normal", "busy"),
     "posture": ("any", "seated", "standing"),
+    "wearer": ("usual", "drawn"),
+    "exo_side": ("front", "behind"),
 }
+
+LATER_OPTIONS = ("wearer", "turning_deg", "walking", "company", "exo_side")
+"""Off by default, so that every take of an older seed stays what it was, its file's text too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,11 @@ class SyntheticSpec:
     exo_motion: float = 0.0  # how far the exo camera is carried about, metres; 0: it stands, as in all released takes
     moving_light: bool = False  # the lamp wanders and flickers: for training only, since static pixels then change
     edge_samples: int = 2  # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
+    wearer: Wearer = "usual"  # drawn: head size, its lengths and the seat of the camera differ from person to person
+    turning_deg: float = 0.0  # the head turns so far to both sides
+    walking: float = 0.0  # m/s, past the table; the wearer stands then
+    company: bool = False  # a second person in the room
+    exo_side: ExoSide = "front"  # where the exo camera stands: behind, the wearer's back is seen
 
     def __post_init__(self) -> None:
         for name in ("exo_width", "exo_height", "ego_size"):
@@ -65,9 +77,21 @@ class SyntheticSpec:
                 "synthetic take", got=f"motion {self.motion}, table_objects {self.table_objects}, "
                 f"edge_samples {self.edge_samples}", expected="motion >= 0, table_objects >= 0, edge_samples 1...4",
                 fix="correct the numbers")
+        if not (0 <= self.turning_deg <= 90 and 0 <= self.walking <= 1.5):
+            raise EgoXInputError("synthetic take", got=f"turning_deg {self.turning_deg}, walking {self.walking}",
+                                 expected="0...90 degrees, 0...1.5 m/s", fix="correct the numbers")
+        if self.walking > 0 and self.posture == "seated":
+            raise EgoXInputError("synthetic take: posture", got="seated, and walking", expected="standing or any",
+                                 fix="leave walking out")
         if not 0.5 <= self.object_scale <= 2.5:
             raise EgoXInputError("synthetic take: object_scale", got=self.object_scale, expected="0.5...2.5",
                                  fix="1 is the size of everyday things")
         if not 0 <= self.exo_motion <= 0.15:
             raise EgoXInputError("synthetic take: exo_motion", got=self.exo_motion, expected="0...0.15 m",
                                  fix="the camera is kept that far off walls and furniture, not further")
+
+    def text(self) -> str:
+        """The spec for a take's file; options of later versions stand there only where they are used."""
+        values = asdict(self)
+        plain = {f: SyntheticSpec.__dataclass_fields__[f].default for f in LATER_OPTIONS}
+        return str({name: value for name, value in values.items() if name not in plain or value != plain[name]})

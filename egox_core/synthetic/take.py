@@ -14,6 +14,7 @@ from ..types import CameraTrajectory, DepthVideo
 from .layout import draw_layout
 from .scene import Scene
 from .shading import crease_neighbours
+from .solids import MOVING_GROUPS
 from .spec import SyntheticSpec
 from .views import Renderer, View
 
@@ -31,7 +32,7 @@ class SyntheticTake:
     exo_depth_m: Tensor  # [T, H, W] float32, z depth, metres, exo camera frame
     exo_index: Tensor  # [T, H, W] int16, solid of the centre ray (scene.solids), -1 none
     exo_person: Tensor  # [T, H, W] bool, the wearer's body and head
-    exo_dynamic: Tensor  # [T, H, W] bool, the wearer and what the hands hold
+    exo_dynamic: Tensor  # [T, H, W] bool, all people and what the hands hold
     ego_rgb: Tensor  # [T, S, S, 3] uint8
     ego_depth_m: Tensor  # [T, S, S] float32, z depth in the ego camera frame
     ego_ray_depth_m: Tensor  # [T, S, S] float32, along the ray
@@ -75,7 +76,7 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
     scene = layout.scene
     exo_rgb, _, exo_depth_m, exo_index = (torch.cat(values) for values in zip(*exo_views, strict=True))
     ego_rgb, ego_ray, ego_depth_m, ego_index = (torch.cat(values) for values in zip(*ego_views, strict=True))
-    person, dynamic = scene.group_table("body", "head"), scene.group_table("body", "head", "held")
+    person, dynamic = scene.group_table("body", "head"), scene.group_table(*MOVING_GROUPS)
     return SyntheticTake(
         spec=spec, scene=scene, prompt=layout.prompt, exo_rgb=exo_rgb, exo_depth_m=exo_depth_m, exo_index=exo_index,
         exo_person=person[exo_index.long()], exo_dynamic=dynamic[exo_index.long()], ego_rgb=ego_rgb,

@@ -59,7 +59,7 @@ def take_meta(take: SyntheticTake) -> dict[str, object]:
         "exo_camera": camera_fields(take.exo_camera),
         "ego_camera": camera_fields(take.ego_camera),
         "fps": take.spec.fps,
-        "source": f"EgoX synthetic take: {asdict(take.spec)}",
+        "source": f"EgoX synthetic take: {take.spec.text()}",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from dataclasses import replace
@@ -257,3 +258,47 @@ def test_the_shipped_sample_is_a_full_take(repo_root: Path) -> None:
     layout = draw_layout(SyntheticSpec(seed=44, texture="soft"))
     assert np.allclose(meta["ego_extrinsics"], layout.scene.ego_w2c.numpy(), atol=1e-6)
     assert np.allclose(meta["camera_extrinsics"], layout.scene.exo_w2c.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("spec", "digest"), [
+    (SyntheticSpec(frames=9), "4ccc0f73affabe9f"),
+    (SyntheticSpec(seed=3, frames=9, posture="standing", clutter="busy"), "fa33d224740b6dbe"),
+    (SyntheticSpec(seed=11, frames=9, posture="seated", exo_motion=0.1, moving_light=True), "ae06356f4755b8bf"),
+])
+def test_later_options_leave_older_takes_alone(spec: SyntheticSpec, digest: str) -> None:
+    """Digests of drawings from before there were drawn wearers, walkers and company; a tenth of a millimetre counts."""
+    layout = draw_layout(spec)
+    scene, told = layout.scene, hashlib.sha256()
+    for values in (scene.world_from_solid, scene.exo_w2c, scene.ego_w2c, scene.light.position):
+        told.update((np.round(values.double().numpy(), 4) + 0.0).tobytes())
+    for solid in scene.solids:
+        size = [round(x, 5) for x in solid.size]
+        told.update(f"{solid.name} {solid.kind} {solid.group} {size} {solid.material!r}"[:120].encode())
+    told.update(f"{scene.exo_camera.fx:.4f} {layout.prompt}".encode())
+    assert told.hexdigest()[:16] == digest
+    assert "wearer" not in spec.text() and "'walking': 0.5" in replace(spec, walking=0.5, posture="any").text()
+
+
+@pytest.mark.parametrize("options", [
+    {"wearer": "drawn"}, {"turning_deg": 60.0}, {"walking": 0.7}, {"company": True}, {"exo_side": "behind"},
+    {"wearer": "drawn", "walking": 0.8, "turning_deg": 30.0, "company": True},
+])
+def test_people_who_differ_turn_walk_and_meet(options: dict) -> None:
+    """The ego camera stays on the head, what moves is masked, and the truth lies on the drawn head."""
+    spec = SyntheticSpec(seed=21, frames=9, fps=5.0, exo_width=112, exo_height=64, ego_size=64, edge_samples=1,
+                         **options)
+    take, layout = make_take(spec), draw_layout(spec)
+    head = layout.heads[0]
+    eyes, camera = torch.from_numpy(head.world_from_eyes), camera_centre(take.ego_w2c)
+    assert float((eyes[..., 3] - camera).norm(dim=-1).max()) < 0.09
+    looks = (eyes[..., 2] * take.ego_w2c[:, 2, :3]).sum(-1)
+    assert float(looks.min()) > 0.98 and len(layout.heads) == (2 if "company" in options else 1)
+    skull = next(i for i in head.solids if take.scene.solids[i].name == "head")
+    assert float((take.scene.world_from_solid[:, skull, :, 3] - eyes[..., 3]).norm(dim=-1).max()) < 0.12
+    if "walking" in options:
+        assert float((camera[-1] - camera[0]).norm()) == pytest.approx(options["walking"] * 1.6, rel=0.1)
+    company = take.scene.group_table("company")[take.exo_index.long()]
+    assert not bool((company & take.exo_person).any()) and bool((company <= take.exo_dynamic).all())
+    if "exo_side" in options:
+        away = eyes[..., 3] - camera_centre(take.exo_w2c)
+        assert float((away * eyes[..., 2]).sum(-1).median()) > 0  # looks away from the exo camera

@@ -1,0 +1,136 @@
+"""Heads: the shape that all figures have, or one drawn for a person; the points that a detector looks for, and where
+the ego camera sits.
+
+Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull; metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .palettes import Colour
+from .parts import Part, between
+
+# The shape that is drawn where nothing else is asked for; its skull is a ball, broader than a person's.
+USUAL_MARKS: Mapping[str, tuple[float, float, float]] = {
+    "right_eye": (0.032, 0.0926, 0.0), "left_eye": (-0.032, 0.0926, 0.0), "right_ear": (0.112, -0.01, -0.015),
+    "left_ear": (-0.112, -0.01, -0.015), "nose": (0.0, 0.120, -0.02),
+}
+USUAL_MOUNT = (-0.055, 0.105, 0.02)
+
+# Drawn persons: about the medium headform of ISO/TS 16976-2 (length 197, breadth 153, nose 21 mm before the lip), with
+# eyes and ears where the drawing's surfaces have them. Each person's own size and lengths vary about these.
+SKULL_RADIUS, SKULL_HALF = 0.0765, 0.022
+SKULL_AT = (0.0, -0.012, 0.032)
+EYE_SIDE, EYE_AHEAD = 0.0315, 0.0785
+EAR_SIDE, EAR_BACK, EAR_DOWN = 0.0718, 0.006, 0.0135  # the tragus: 94 % of a head's breadth lie between both
+NOSE_AHEAD, NOSE_DOWN = 0.0415, 0.035  # from the eyes
+MOUNT_FROM_EYES = (-0.056, 0.013, 0.0075)
+MOUNT_PITCH_DEG = -7.5
+SIZE_SPAN, LENGTH_SPAN = 0.08, 0.05  # shares by which persons differ, each way
+MOUNT_SPAN_M, MOUNT_SPAN_DEG = 0.004, 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadForm:
+    """The shape of one person's head and the seat of the camera."""
+
+    marks: Mapping[str, tuple[float, float, float]]  # eyes, ears, nose
+    mount: tuple[float, float, float]  # of the ego camera
+    mount_pitch_deg: float  # upwards
+    size: float = 1.0  # of the drawn parts
+    drawn: bool = False  # as one of many people; else the usual figure
+
+    @property
+    def eyes(self) -> np.ndarray:  # [3]
+        """The point between the eyes."""
+        return (np.array(self.marks["right_eye"]) + np.array(self.marks["left_eye"])) / 2
+
+
+USUAL_HEAD = HeadForm(marks=USUAL_MARKS, mount=USUAL_MOUNT, mount_pitch_deg=0.0)
+
+
+def draw_head(rng: np.random.Generator) -> HeadForm:
+    """A person's head: its size, each of its lengths, and how the glasses sit."""
+    size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
+
+    def own(length: float) -> float:
+        return size * length * (1 + rng.uniform(-LENGTH_SPAN, LENGTH_SPAN))
+
+    eye, ahead = own(EYE_SIDE), own(EYE_AHEAD)
+    ear, back, down = own(EAR_SIDE), own(EAR_BACK), own(EAR_DOWN)
+    nose, under = own(NOSE_AHEAD), own(NOSE_DOWN)
+    marks = {"right_eye": (eye, ahead, 0.0), "left_eye": (-eye, ahead, 0.0), "right_ear": (ear, -back, -down),
+             "left_ear": (-ear, -back, -down), "nose": (0.0, ahead + nose, -under)}
+    place = np.array([0.0, ahead, 0.0]) + np.array(MOUNT_FROM_EYES) + rng.uniform(-MOUNT_SPAN_M, MOUNT_SPAN_M, 3)
+    pitch = MOUNT_PITCH_DEG + rng.uniform(-MOUNT_SPAN_DEG, MOUNT_SPAN_DEG)
+    return HeadForm(marks=marks, mount=(float(place[0]), float(place[1]), float(place[2])),
+                    mount_pitch_deg=float(pitch), size=float(size), drawn=True)
+
+
+def drawn_head_parts(
+    form: HeadForm,
+    pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
+    chest: np.ndarray,  # [T, 3]
+    skin: Colour,
+    hair: Colour,
+) -> list[Part]:
+    """The solids of a drawn person's head and neck."""
+    s = form.size
+
+    def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
+        return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
+
+    def ball(name: str, radius: float, centre: np.ndarray, colour: Colour, look: str) -> Part:
+        return Part(name=name, kind="sphere", size=(radius, 0.0, 0.0), group="head", colour=colour, look=look,
+                    pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1))
+
+    dark: Colour = (0.12, 0.12, 0.14)
+    x, y, z = (s * value for value in SKULL_AT)
+    nose, ear = form.marks["nose"], form.marks["right_ear"]
+    eye = form.marks["right_eye"]
+    glasses = eye[1] + 0.012
+    parts = [
+        between("head", s * SKULL_RADIUS, spot(x, y - s * SKULL_HALF, z), spot(x, y + s * SKULL_HALF, z), skin, "skin",
+                "head"),
+        between("jaw", 0.052 * s, spot(0, 0.012 * s, -0.045 * s), spot(0, 0.032 * s, -0.075 * s), skin, "skin", "head"),
+        between("hair", 1.06 * s * SKULL_RADIUS, spot(x, y - 1.6 * s * SKULL_HALF, z + 0.012 * s),
+                spot(x, y - 0.2 * s * SKULL_HALF, z + 0.016 * s), hair, "fabric", "head"),
+        between("nose", 0.011 * s, spot(0, nose[1] - 0.011 * s, nose[2]), spot(0, eye[1] - 0.002, -0.002), skin, "skin",
+                "head"),
+        between("neck", 0.055, chest + np.array([0.0, 0.0, -0.02]), spot(0, -0.02, -0.06), skin, "skin", "head"),
+        between("glasses", 0.006, spot(-0.066 * s, glasses, 0.014), spot(0.066 * s, glasses, 0.014), dark, "paint",
+                "head"),
+    ]
+    for side in (-1, 1):
+        parts.append(between("glasses arm", 0.004, spot(side * 0.07 * s, glasses - 0.01, 0.014),
+                             spot(side * ear[0], ear[1] + 0.01, 0.014), dark, "paint", "head"))
+        parts.append(between("ear", 0.009 * s, spot(side * (ear[0] - 0.004), ear[1] - 0.012, ear[2] + 0.022),
+                             spot(side * (ear[0] - 0.004), ear[1] - 0.008, ear[2] - 0.022), skin, "skin", "head"))
+    return parts
+
+
+def eyes_pose(
+    pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
+    form: HeadForm,
+) -> np.ndarray:  # [T, 3, 4] body_from_eyes, columns right, down, forward, between the eyes
+    """The head as an upright camera between the eyes."""
+    rotation = np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
+    return np.concatenate([rotation, (pose[..., :3] @ form.eyes + pose[..., 3])[..., None]], axis=-1)
+
+
+def ego_from_pose(
+    pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
+    form: HeadForm,
+) -> np.ndarray:  # [T, 3, 4]
+    """The ego camera of a drawn person: tilted, the sensor on its side."""
+    pitch = np.radians(form.mount_pitch_deg)
+    right, forward, up = pose[..., 0], pose[..., 1], pose[..., 2]
+    ahead = np.cos(pitch) * forward + np.sin(pitch) * up
+    above = np.cos(pitch) * up - np.sin(pitch) * forward
+    camera = pose[..., :3] @ np.array(form.mount) + pose[..., 3]
+    rotation = np.stack([-above, -right, ahead], axis=-2)
+    return np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)
