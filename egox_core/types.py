@@ -72,6 +72,7 @@ class CameraTrajectory:
     meta_intrinsics: Tensor | None = None  # [3, 3] float64, K as meta.json carries it (released GGA rays use it)
     prompt: str = ""
     source: str = ""  # where it came from, used in error messages
+    confidence: Tensor | None = None  # [T] float64 0...1, of poses that were estimated; None: measured or set by hand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

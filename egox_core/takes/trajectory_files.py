@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from .meta import parse_meta
 FORMAT = "egox_trajectory"
 VERSION = 1
 REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
-OPTIONAL_KEYS = frozenset({"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics"})
+OPTIONAL_KEYS = frozenset({"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics", "confidence"})
 
 
 def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | None = None, *, entry: str = "",
@@ -85,7 +86,7 @@ def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:
     }
     if trajectory.exo_camera is not None:
         content["exo_camera"] = camera_to_json(trajectory.exo_camera)
-    for key in ("exo_w2c", "meta_intrinsics"):
+    for key in ("exo_w2c", "meta_intrinsics", "confidence"):
         value: Tensor | None = getattr(trajectory, key)
         if value is not None:
             content[key] = value.double().tolist()
@@ -122,7 +123,18 @@ def parse_trajectory(content: dict, name: str, frames: FrameSelection | None = N
         prompt=str(content.get("prompt", "")), exo_w2c=exo_w2c,
         exo_camera=None if exo_camera is None else camera_from_json(exo_camera, f"exo_camera of {name}"),
         meta_intrinsics=None if intrinsics is None else _numbers(intrinsics, f"meta_intrinsics of {name}", (3, 3)),
-        source=str(content.get("source") or name))
+        source=str(content.get("source") or name), confidence=_confidence(content, times, name, frames, count))
+
+
+def _confidence(content: dict, times: Tensor, name: str, frames: FrameSelection | None,
+                count: int | None) -> Tensor | None:
+    """[T] of the frames in use."""
+    if content.get("confidence") is None:
+        return None
+    values = _numbers(content["confidence"], f"confidence of {name}", tuple(times.shape))
+    if frames is None:
+        return values[:count]
+    return torch.from_numpy(np.interp(frames.times_s.double().numpy(), times.numpy(), values.numpy()))
 
 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -1,12 +1,18 @@
-"""SE(3) poses and paths: validated, composed, interpolated, written by hand. No files.
+"""SE(3) poses and paths: validated, composed, interpolated, set by hand or estimated from a head's points. No files.
 
-In: ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metres), moments in frames or seconds, keyframe documents. Out:
-:class:`PoseTrack` (poses at known moments), poses at other moments, :class:`~egox_core.types.CameraTrajectory`.
+In: ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metres), moments in frames or seconds, keyframe documents,
+keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses at other moments, :class:`HeadPath`,
+:class:`~egox_core.types.CameraTrajectory`.
 """
 
+from .head_payloads import face_points, mhr_points, openpose_points
+from .head_points import HeadPoints
+from .head_pose import HeadPath, HeadReport, estimate_head
+from .head_template import HEAD_MOUNTS, HeadMount, head_mount, head_trajectory
 from .keyframes import keyframe_track
 from .path import PoseTrack, interpolate_poses, trajectory_from_track
 from .poses import camera_centre, compose, invert, look_at, validate_w2c
 
-__all__ = ["PoseTrack", "camera_centre", "compose", "interpolate_poses", "invert", "keyframe_track", "look_at",
-           "trajectory_from_track", "validate_w2c"]
+__all__ = ["HEAD_MOUNTS", "HeadMount", "HeadPath", "HeadPoints", "HeadReport", "PoseTrack", "camera_centre", "compose",
+           "estimate_head", "face_points", "head_mount", "head_trajectory", "interpolate_poses", "invert",
+           "keyframe_track", "look_at", "mhr_points", "openpose_points", "trajectory_from_track", "validate_w2c"]

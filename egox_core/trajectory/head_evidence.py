@@ -1,0 +1,296 @@
+"""What every frame says about the head, in world axes: viewing rays of its points, the surface there, the shoulders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras.model import CameraModel, project, unproject
+from ..errors import EgoXInputError
+from .head_points import HeadPoints
+from .head_template import (
+    BITRAGION,
+    EAR_BACK,
+    HEAD_CENTRE,
+    HEAD_HALF,
+    HEAD_POINTS,
+    INTERPUPILLARY,
+    MIRROR,
+    NOSE_FORWARD,
+    POINTS,
+    SHOULDER_DEPTH,
+    SHOULDERS,
+)
+
+POINT_M, POINT_PX = 0.006, 0.5
+"""Standard deviation of a detected point on the head and of a pixel; scaled later by what the clip itself shows."""
+PATCH_M = 0.015  # half side of the patch of surface round a point
+SURFACE_M = 0.025  # of the surface at the points against the points themselves, all together: hair, the nose's flank
+FLAT_M = 0.05  # of the surface at one point against that at the others: depth models melt heads flat
+HEAD_SURFACE_M = 0.03  # of the head's middle against an ellipsoid
+SHOULDER_M = 0.05  # of a shoulder's distance, from the skin
+METRES_SCALE = 0.05  # of the distance of points that come in metres: networks jitter along the ray
+RELATIVE_M = 0.015  # of such points' distances against each other
+WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
+LEAST_PATCH_PX = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One clip's. World axes, metres; P is the five points of the head, NaN where nothing is known."""
+
+    origin: np.ndarray  # [T, 3] exo camera centres
+    rays: np.ndarray  # [T, P, 3] unit
+    sigma: np.ndarray  # [T, P] radians, standard deviation of a ray, infinite where the point is not seen
+    scores: np.ndarray  # [T, P] 0...1 of the detector, 0 where the point is not seen
+    reach: np.ndarray  # [T, P] metres along the ray to the surface there
+    relative: np.ndarray  # [T, P] metres along the ray, right up to a common factor
+    common: np.ndarray  # [T] mean of ``relative`` where its distance is believed (no depth), else NaN
+    shoulders: np.ndarray  # [T, 3] the middle between the shoulder joints
+    shoulders_sigma: np.ndarray  # [T] metres along the ray, infinite where there are none
+    right: np.ndarray  # [T, 3] unit, from the left shoulder to the right one
+    middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
+    up: np.ndarray  # [3] unit
+    up_known: bool  # by the world's axes, not just by the exo camera
+
+    @property
+    def sighted(self) -> np.ndarray:  # [T] bool
+        """Frames whose points tell by being seen or not; body models give all of them, hidden or not."""
+        return self.seen.any(1) & ~np.isfinite(self.relative).any(1)
+
+    @property
+    def seen(self) -> np.ndarray:  # [T, P] bool
+        """Which of the head's points are seen."""
+        return np.isfinite(self.sigma)
+
+    def mirrored(self, swapped: np.ndarray) -> Evidence:  # swapped [T] bool
+        """Right and left exchanged in some frames."""
+        order = np.array(MIRROR[:len(HEAD_POINTS)])
+        fields = {}
+        for name in ("rays", "sigma", "scores", "reach", "relative"):
+            values = getattr(self, name).copy()
+            values[swapped] = values[swapped][:, order]
+            fields[name] = values
+        return replace(self, right=np.where(swapped[:, None], -self.right, self.right), **fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExoView:
+    """The exo camera, and what is known of the surfaces that it sees."""
+
+    camera: CameraModel  # its stored size is that of the points
+    exo_w2c: Tensor | None  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
+    depth_m: Tensor | None  # [T, H, W] z depth, metres, NaN where it is invalid
+    mask: Tensor | None  # [T, H, W] bool, the wearer
+    up: tuple[float, float, float] | None  # of the world
+
+
+def surface_reach(view: ExoView, frame: int, uv: np.ndarray, radius_px: float) -> float:
+    """Metres along the ray of a pixel to the visible surface of the wearer round it; NaN where depth shows none.
+
+    The median inside the mask. Without a mask the near half counts: who stands before a wall is nearer than it.
+    """
+    assert view.depth_m is not None
+    height, width = view.depth_m.shape[1:]
+    radius = max(radius_px, LEAST_PATCH_PX)
+    low = np.ceil(uv - radius).astype(int)
+    high = np.floor(uv + radius).astype(int) + 1
+    left, top = np.maximum(low, 0)
+    right, bottom = min(high[0], width), min(high[1], height)
+    if left >= right or top >= bottom:
+        return float("nan")
+    depth = view.depth_m[frame, top:bottom, left:right].numpy().astype(float)
+    valid = np.isfinite(depth) & (depth > 0)
+    if view.mask is not None:
+        valid &= view.mask[frame, top:bottom, left:right].numpy()
+    values = depth[valid]
+    if len(values) == 0:
+        return float("nan")
+    z = float(np.median(values) if view.mask is not None else np.quantile(values, 0.3))
+    ray, seen = unproject(view.camera, torch.from_numpy(np.asarray(uv, dtype=float)))
+    return z / float(ray[2]) if bool(seen) and float(ray[2]) > 0.05 else float("nan")
+
+
+def camera_poses(view: ExoView, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(world_from_exo rotations [T, 3, 3], centres [T, 3]).
+
+    Raises:
+        EgoXInputError: a moving camera with another number of poses than frames.
+    """
+    if view.exo_w2c is None:
+        return np.broadcast_to(np.eye(3), (count, 3, 3)), np.zeros((count, 3))
+    w2c = view.exo_w2c.double().numpy()
+    if w2c.ndim == 3 and len(w2c) != count:
+        raise EgoXInputError("exo poses", got=f"{len(w2c)}", expected=f"{count}, one a frame, or one for all",
+                             fix="give the moving camera's pose for every frame in use")
+    w2c = np.broadcast_to(w2c, (count, 3, 4))
+    rotation = w2c[..., :3].transpose(0, 2, 1)
+    return rotation, -(rotation @ w2c[..., 3:])[..., 0]
+
+
+def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(upwards in the world [3], whether it is known): as given; else the world's axis near the exo camera's up."""
+    if view.up is not None:
+        up = np.asarray(view.up, dtype=float)
+        if up.shape != (3,) or not np.isfinite(up).all() or np.linalg.norm(up) < 1e-6:
+            raise EgoXInputError("up", got=view.up, expected="a direction (x, y, z)", fix="for instance (0, -1, 0)")
+        return up / np.linalg.norm(up), True
+    up = -rotation[:, :, 1].mean(0)
+    up /= max(np.linalg.norm(up), 1e-9)
+    own = view.exo_w2c is None or np.abs(rotation - np.eye(3)).max() < 1e-9
+    axis = int(np.abs(up).argmax())
+    if not own and abs(up[axis]) > np.cos(np.radians(45)):  # worlds of trackers are built along gravity
+        snapped = np.zeros(3)
+        snapped[axis] = np.sign(up[axis])
+        return snapped, True
+    return up, False
+
+
+def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
+    """Everything but the head's middle, for which one must know where it is (:func:`with_middle`).
+
+    Also the head's distance by its apparent size, [T] metres.
+    """
+    count = len(points.uv)
+    rotation, origin = camera_poses(view, count)
+    up, up_known = world_up(view, rotation)
+    seen = points.seen.numpy()
+    rays, inside = unproject(view.camera, points.uv.double())
+    beside, _ = unproject(view.camera, points.uv.double() + torch.tensor([1.0, 0.0], dtype=torch.float64))
+    pixel = (rays - beside).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
+    seen &= inside.numpy()
+    world_rays = np.einsum("tij,tnj->tni", rotation, np.where(inside.numpy()[..., None], rays.numpy(), 0.0))
+    metres = None if points.metres is None else np.where(seen, points.metres.norm(dim=-1).numpy(), np.nan)
+    guess = rough_distance(world_rays, seen, metres)
+    reach = np.full(seen.shape, np.nan)
+    if view.depth_m is not None:
+        for t, point in zip(*np.nonzero(seen), strict=True):
+            radius = PATCH_M / max(guess[t], 0.3) / pixel[t, point]
+            reach[t, point] = surface_reach(view, int(t), points.uv[t, point].numpy(), radius)
+    heads = len(HEAD_POINTS)
+    scores = points.scores.numpy()
+    sigma = np.hypot(POINT_M / guess[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
+    sigma = np.where(seen, sigma, np.inf)[:, :heads]
+    shoulders, spread, right = _shoulders(origin, world_rays, seen, reach, metres, guess)
+    relative = np.full((count, heads), np.nan) if metres is None else metres[:, :heads]
+    with_reach = np.isfinite(reach[:, :heads]).any(1)
+    common = np.full(count, np.nan)
+    if metres is not None:
+        known = np.isfinite(relative).any(1) & ~with_reach
+        common[known] = np.nanmean(relative[known], axis=1)
+    evidence = Evidence(
+        origin=origin, rays=world_rays[:, :heads], sigma=sigma, reach=reach[:, :heads], relative=relative,
+        scores=np.where(seen, np.clip(scores, 0, 1), 0.0)[:, :heads],
+        common=common, shoulders=shoulders, shoulders_sigma=spread, right=right, middle=np.full(count, np.nan), up=up,
+        up_known=up_known)
+    return evidence, guess
+
+
+LENGTHS = {  # between points, metres
+    ("right_ear", "left_ear"): BITRAGION,
+    ("right_eye", "right_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2)),
+    ("left_eye", "left_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2)),
+    ("right_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2)),
+    ("left_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2)),
+    ("right_shoulder", "left_shoulder"): SHOULDERS,
+    ("right_eye", "left_eye"): INTERPUPILLARY,  # short, so it counts where there is nothing else
+}
+
+
+def rough_distance(rays: np.ndarray, seen: np.ndarray, metres: np.ndarray | None) -> np.ndarray:
+    """[T] metres: from the size at which the points appear; between frames that tell nothing, of those that do.
+
+    A head turns its lengths away from the camera, so the nearest answer counts; the median over half a second or so
+    takes out what single detections are off by.
+    """
+    if metres is not None and np.isfinite(metres).any():
+        each = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in metres])
+        return _filled(each)
+    nearest = np.full(len(rays), np.nan)
+    for (first, second), length in LENGTHS.items():
+        a, b = POINTS.index(first), POINTS.index(second)
+        angle = np.linalg.norm(rays[:, a] - rays[:, b], axis=-1)
+        far = np.where(seen[:, a] & seen[:, b] & (angle > 1e-4), length / np.maximum(angle, 1e-4), np.nan)
+        nearest = np.fmin(nearest, far) if length > INTERPUPILLARY else np.where(np.isfinite(nearest), nearest, far)
+    steady = np.full(len(rays), np.nan)
+    for t in range(len(rays)):
+        window = nearest[max(0, t - 6):t + 7]
+        if np.isfinite(window).any():
+            steady[t] = np.median(window[np.isfinite(window)])
+    return _filled(steady)
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    if not known.any():
+        return np.full(len(values), 2.5)  # one point alone in all frames: a room's usual distance
+    return np.clip(np.interp(np.arange(len(values)), np.nonzero(known)[0], values[known]), 0.3, 30.0)
+
+
+def _shoulders(origin: np.ndarray, rays: np.ndarray, seen: np.ndarray, reach: np.ndarray, metres: np.ndarray | None,
+               guess: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(middle of the joints [T, 3], its standard deviation along the ray [T], from left to right [T, 3])."""
+    count = len(rays)
+    neck, right, left = (POINTS.index(name) for name in ("neck", "right_shoulder", "left_shoulder"))
+    middle, spread = np.full((count, 3), np.nan), np.full(count, np.inf)
+    across = np.full((count, 3), np.nan)
+    for t in range(count):
+        places = {}
+        for point in (neck, right, left):
+            if not seen[t, point]:
+                continue
+            far, sigma = guess[t], 0.25 * guess[t]
+            if np.isfinite(reach[t, point]):
+                far, sigma = reach[t, point] + SHOULDER_DEPTH, SHOULDER_M
+            elif metres is not None:
+                far, sigma = metres[t, point], METRES_SCALE * metres[t, point]
+            places[point] = origin[t] + far * rays[t, point], sigma
+        if right in places and left in places:
+            a, b = places[right][0], places[left][0]
+            middle[t], spread[t] = (a + b) / 2, max(places[right][1], places[left][1])
+            solid = np.isfinite(reach[t, right]) and np.isfinite(reach[t, left])
+            length = np.linalg.norm(a - b)
+            if (solid or metres is not None) and 0.5 * SHOULDERS < length < 1.6 * SHOULDERS:
+                across[t] = (a - b) / length
+        elif neck in places:
+            middle[t], spread[t] = places[neck]
+    return middle, spread, across
+
+
+def with_middle(evidence: Evidence, view: ExoView, rotation: np.ndarray, place: np.ndarray) -> Evidence:
+    """The surface at the head's middle, looked up where the head is taken to be.
+
+    Args:
+        rotation: [T, 3, 3] world_from_head.
+        place: [T, 3] between the eyes, world.
+    """
+    if view.depth_m is None:
+        return evidence
+    centre = place + rotation @ HEAD_CENTRE
+    exo_rotation, origin = camera_poses(view, len(place))
+    local = np.einsum("tji,tj->ti", exo_rotation, centre - origin)
+    uv, valid = project(view.camera, torch.from_numpy(local))
+    beside, _ = project(view.camera, torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
+    middle = np.full(len(place), np.nan)
+    for t in range(len(place)):
+        if bool(valid[t]) and local[t, 2] > 0.2 and evidence.seen[t].any():
+            radius = 0.35 * float((uv[t] - beside[t]).norm())
+            middle[t] = surface_reach(view, t, uv[t].numpy(), radius)
+    return replace(evidence, middle=middle)
+
+
+def without_wall(evidence: Evidence, size_distance: np.ndarray) -> tuple[Evidence, int, int]:
+    """(evidence without surfaces far behind the head, frames that had them, frames with any surface).
+
+    Args:
+        size_distance: [T] metres, where the head is by its apparent size.
+    """
+    near = np.min(np.where(np.isfinite(evidence.reach), evidence.reach, np.inf), axis=1)
+    has = np.isfinite(near)
+    wall = has & (near > WALL_RATIO * size_distance)
+    return (replace(evidence, reach=np.where(wall[:, None], np.nan, evidence.reach),
+                    shoulders_sigma=np.where(wall, np.inf, evidence.shoulders_sigma),
+                    right=np.where(wall[:, None], np.nan, evidence.right)), int(wall.sum()), int(has.sum()))

@@ -1,0 +1,325 @@
+"""The head's way through a shot: all frames, the head's own lengths and the errors' size fitted together.
+
+What is minimised: distances of the rigid head's points from their rays and from the surface there, how heads are held
+over shoulders and against gravity, where walking people look, and accelerations. The last make it a smoother: gaps
+close and noise goes, and since every frame sees all others, before and after alike, nothing lags. It is the estimate
+that a Rauch-Tung-Striebel smoother of the same model gives, and works with several clips' worth of frames since the
+normal equations are a narrow band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solveh_banded
+from scipy.spatial.transform import Rotation
+
+from .head_evidence import HEAD_SURFACE_M, METRES_SCALE, RELATIVE_M, SURFACE_M, Evidence
+from .head_search import (
+    AWAY_COST,
+    DISTANCE_SHARE,
+    MISSING_COST,
+    NECK_SIGMA_M,
+    PITCH_SIGMA_DEG,
+    ROLL_SIGMA_DEG,
+    TORSO_SIGMA,
+    UNKNOWN_UP_DEG,
+    habit_weight,
+)
+from .head_template import (
+    EYES_BEFORE_SHOULDERS,
+    EYES_OVER_SHOULDERS,
+    HEAD_CENTRE,
+    HEAD_HALF,
+    NORMAL_GAZE_DEG,
+    SHAPE_SIGMA,
+    head_points,
+    turned_shares,
+)
+
+TURN_ACCELERATION_DEG = 300.0  # per s²: of heads at everyday tasks; judged, gaze shifts have more, work has less
+PLACE_ACCELERATION = 1.5  # m/s²: a walking head bobs by two centimetres, twice a second
+SWAY_M = 1.0  # m/s: what is not seen at all does not run away
+TURN_SPEED_DEG = 60.0  # per s
+WALK_SPEED, WALK_SIGMA = 0.35, 0.7  # m/s from which the direction of motion tells; chord of the angle to it
+WALK_WINDOW_S = 0.5
+DEPTH_SHARE = 0.10  # of depth's scale at the person: one object's depth against its scene's (see depth/wearer_scale.py)
+CAUCHY = 2.0  # standard deviations at which a point loses half of its weight
+NOISE_SPAN = (0.2, 3.0)  # how far the clip's own residuals may change the assumed noise of points
+NOISE_FRAMES = 10.0  # how many numbers the assumed noise weighs as much as
+ROUNDS, NOISE_ROUNDS = 14, (4, 7, 10)
+STEP = 1e-5  # of numeric derivatives, radians and metres
+POSE = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedPath:
+    """The head over one shot."""
+
+    rotation: np.ndarray  # [T, 3, 3] world_from_head
+    place: np.ndarray  # [T, 3] between the eyes, world
+    angle_sigma: np.ndarray  # [T] radians, standard deviation of the angle
+    across_sigma: np.ndarray  # [T] metres, of the place across the viewing ray
+    shape: np.ndarray  # [7] of this person, see head_template.head_points
+    noise: float  # of points, in what was assumed
+
+
+def fit(evidence: Evidence, rotation: np.ndarray, place: np.ndarray, distance: np.ndarray, times_s: np.ndarray, *,
+        refresh: Callable[[Evidence, np.ndarray, np.ndarray], Evidence] | None = None) -> FittedPath:
+    """Fit one shot.
+
+    Args:
+        rotation, place: a first answer, [T, 3, 3] and [T, 3].
+        distance: [T] metres from the exo camera by apparent size.
+        times_s: [T] rising.
+        refresh: looks the head's middle up again where the head has come to be.
+    """
+    count, shape, noise = len(place), np.zeros(len(SHAPE_SIGMA)), 1.0
+    step_s = float(np.median(np.diff(times_s))) if count > 1 else 1.0
+    for number in range(ROUNDS):
+        if refresh is not None and number in (0, 3, 6):
+            evidence = refresh(evidence, rotation, place)
+        model = _Model(evidence, distance, _walking(place, evidence.up, times_s), noise, times_s)
+        rotation, place, shape = _advance(model, rotation, place, shape, step_s)
+        if number in NOISE_ROUNDS:
+            noise = _noise(model, rotation, place, shape)
+    model = _Model(evidence, distance, _walking(place, evidence.up, times_s), max(noise, 1.0), times_s)
+    angle, across = _spread(model, rotation, place, shape, step_s)
+    return FittedPath(rotation=rotation, place=place, angle_sigma=angle, across_sigma=across, shape=shape, noise=noise)
+
+
+def _walking(place: np.ndarray, up: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """[T, 3] unit direction in which the head is carried, level; NaN for who stands."""
+    result = np.full(place.shape, np.nan)
+    if len(place) < 3:
+        return result
+    for t in range(len(place)):
+        window = np.abs(times_s - times_s[t]) <= WALK_WINDOW_S
+        moment = times_s[window] - times_s[window].mean()
+        if (moment**2).sum() < 1e-9:
+            continue
+        speed = moment @ place[window] / (moment**2).sum()
+        speed = speed - (speed @ up) * up
+        if np.linalg.norm(speed) > WALK_SPEED:
+            result[t] = speed / np.linalg.norm(speed)
+    return result
+
+
+class _Model:
+    """Residuals of single frames, in standard deviations, and which of them are robust."""
+
+    def __init__(self, evidence: Evidence, distance: np.ndarray, walking: np.ndarray, noise: float,
+                 times_s: np.ndarray) -> None:
+        self.evidence, self.walking, self.noise = evidence, walking, noise
+        self.habit = np.sqrt(habit_weight(np.ones(len(times_s), dtype=bool), times_s))[:, None]
+        seen = evidence.seen
+        rays = np.where(seen[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
+        helper = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
+        first = np.cross(rays, helper)
+        first /= np.linalg.norm(first, axis=-1, keepdims=True)
+        self.rays, self.tangents = rays, np.stack([first, np.cross(rays, first)], axis=-2)  # [T, P, 2, 3]
+        self.point = np.where(seen, 1 / np.where(seen, evidence.sigma * noise, 1.0), 0.0)
+        self.has = np.isfinite(evidence.reach)
+        self.reach = np.where(self.has, evidence.reach, 0.0)
+        solid = np.isfinite(evidence.relative)
+        self.solid = np.where(solid.sum(1, keepdims=True) > 1, solid, False)
+        self.relative = np.where(self.solid, evidence.relative, 0.0)
+        common = np.isfinite(evidence.common)
+        by_size = ~common & ~self.has.any(1) & seen.any(1)
+        self.far = np.where(common, np.where(common, evidence.common, 0.0), distance)
+        self.far_weight = np.where(common, 1 / (METRES_SCALE * self.far), np.where(
+            by_size, 1 / (DISTANCE_SHARE * self.far), 0.0))
+        self.middle = np.isfinite(evidence.middle)
+        self.middle_reach = np.where(self.middle, evidence.middle, 0.0)
+        shoulders = np.isfinite(evidence.shoulders_sigma)
+        self.right_known = np.isfinite(evidence.right).all(-1)
+        self.right = np.where(self.right_known[:, None], evidence.right, 0.0)
+        ahead = np.cross(self.right, -evidence.up)
+        ahead /= np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True), 1e-9)
+        base = np.where(shoulders[:, None], evidence.shoulders, 0.0)
+        self.over = base + EYES_OVER_SHOULDERS * evidence.up + EYES_BEFORE_SHOULDERS * ahead
+        toward = base - evidence.origin
+        toward = toward / np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)
+        sigma = np.where(shoulders, evidence.shoulders_sigma, 1.0)
+        # Along the ray the shoulders' own distance comes in, across it only how a head sits.
+        lateral = np.eye(3) - toward[:, :, None] * toward[:, None]
+        weight = lateral / NECK_SIGMA_M + toward[:, :, None] * toward[:, None] / np.hypot(
+            NECK_SIGMA_M, sigma)[:, None, None]
+        self.over_weight = np.where(shoulders[:, None, None], weight, 0.0)
+        tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
+        told = np.sqrt(habit_weight(evidence.sighted, times_s))[:, None]
+        self.away, self.missing = told * np.sqrt(AWAY_COST * evidence.scores), told * np.sqrt(MISSING_COST) * ~seen
+        known = np.isfinite(evidence.shoulders_sigma)
+        self.neck_habit = np.sqrt(habit_weight(known, times_s))[:, None]
+        self.torso_habit = np.sqrt(habit_weight(np.isfinite(evidence.right).all(-1), times_s))[:, None]
+        self.walk_habit = np.sqrt(habit_weight(np.isfinite(walking).all(-1), times_s))[:, None]
+        self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))
+        self.roll = np.radians(np.hypot(ROLL_SIGMA_DEG, tilt))
+
+    def residuals(self, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, int]:
+        """([T, M] in standard deviations, how many of them, the first, are robust)."""
+        e, head = self.evidence, head_points(shape)
+        from_camera = place - e.origin
+        at = np.einsum("tij,pj->tpi", rotation, head) + from_camera[:, None]
+        far = np.linalg.norm(at, axis=-1)
+        across = np.einsum("tpki,tpi->tpk", self.tangents, at / np.maximum(far, 1e-6)[..., None])
+        # A direction behind the ray would fit as well as one along it.
+        # Depth tells where the head is, not how it is turned: models melt heads flat.
+        # What is seen over a point that looks away is the head's other side.
+        sight, hidden = turned_shares(rotation, at)
+        solid = self.has & (hidden < 0.5)
+        gap = _middle_value(np.where(solid, far - self.reach, 0.0), solid)
+        facing = np.einsum("tpi,tpi->tp", self.rays, at) > 0
+        across = np.where(facing[..., None], across, np.sign(across) * (2 - np.abs(across)))
+        parts = [(across * self.point[..., None]).reshape(len(at), -1),
+                 (gap / SURFACE_M)[:, None]]
+        centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
+        out = np.linalg.norm(centre, axis=-1)
+        look = np.einsum("tji,tj->ti", rotation, centre / np.maximum(out, 1e-6)[:, None])
+        half = np.exp(shape[0]) / np.linalg.norm(look / HEAD_HALF, axis=-1)
+        parts.append(np.where(self.middle, out - half - self.middle_reach, 0.0)[:, None] / HEAD_SURFACE_M)
+        robust = sum(p.shape[1] for p in parts)
+        number = np.maximum(self.solid.sum(1), 1)
+        mean = np.where(self.solid, far, 0.0).sum(1) / number
+        mean_given = self.relative.sum(1) / number
+        parts += [np.where(self.solid, (far - mean[:, None]) - (self.relative - mean_given[:, None]), 0.0) / RELATIVE_M,
+                  ((mean if self.solid.any() else np.linalg.norm(from_camera, axis=-1)) - self.far)[:, None]
+                  * self.far_weight[:, None],
+                  self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over)]
+        parts += [self.away * hidden, self.missing * sight]
+        chord = (rotation[..., 0] - self.right) / TORSO_SIGMA * self.right_known[:, None]
+        walks = np.isfinite(self.walking).all(-1)[:, None]
+        along = np.where(walks, rotation[..., 2] - np.where(walks, self.walking, 0.0), 0.0)
+        along = along - (along @ e.up)[:, None] * e.up  # where a walker looks up and down is not told
+        parts += [self.torso_habit * chord, self.walk_habit * along / WALK_SIGMA]
+        pitch = np.arcsin(np.clip(rotation[..., 2] @ e.up, -1, 1)) - np.radians(NORMAL_GAZE_DEG)
+        roll = np.arcsin(np.clip(rotation[..., 0] @ e.up, -1, 1))
+        parts.append(self.habit * np.stack([pitch / self.pitch, roll / self.roll], axis=-1))
+        return np.concatenate(parts, axis=1), robust
+
+    def jacobian(self, rotation: np.ndarray, place: np.ndarray,
+                 shape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(residuals [T, M], derivatives by pose [T, M, 6] and by shape [T, M, 7]), robust ones already weighted."""
+        base, robust = self.residuals(rotation, place, shape)
+        by_pose = np.empty((*base.shape, POSE))
+        for axis in range(3):
+            turn = np.zeros(3)
+            turn[axis] = STEP
+            by_pose[..., axis] = (self.residuals(rotation @ Rotation.from_rotvec(turn).as_matrix(), place,
+                                                 shape)[0] - base) / STEP
+            by_pose[..., 3 + axis] = (self.residuals(rotation, place + turn, shape)[0] - base) / STEP
+        by_shape = np.empty((*base.shape, len(shape)))
+        for number in range(len(shape)):
+            moved = shape.copy()
+            moved[number] += STEP
+            by_shape[..., number] = (self.residuals(rotation, place, moved)[0] - base) / STEP
+        weight = np.ones_like(base)
+        pairs = 2 * self.point.shape[1]
+        points = np.linalg.norm(base[:, :pairs].reshape(len(base), -1, 2), axis=-1).repeat(2, axis=1)
+        weight[:, :pairs] = 1 / np.sqrt(1 + (points / CAUCHY) ** 2)
+        weight[:, pairs:robust] = 1 / np.sqrt(1 + (base[:, pairs:robust] / CAUCHY) ** 2)
+        return base * weight, by_pose * weight[..., None], by_shape * weight[..., None]
+
+
+def _middle_value(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """[T] median of the valid values of a row, 0 where there are none: one point at the wall behind moves it little."""
+    result = np.zeros(len(values))
+    rows = valid.any(1)
+    result[rows] = np.nanmedian(np.where(valid[rows], values[rows], np.nan), axis=1)
+    return result
+
+
+def _noise(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray) -> float:
+    """How large the points' errors are, in what was assumed at first.
+
+    Only what a pose leaves over tells: three points always fit. Some frames' worth of the assumption stays in.
+    """
+    points = model.point.shape[1]
+    residuals = model.residuals(rotation, place, shape)[0][:, :2 * points].reshape(-1, points, 2)
+    squares = np.minimum((residuals**2).sum(-1), 9.0)
+    over = np.maximum(2 * (model.point > 0).sum(1) - POSE, 0)
+    now = squares[over > 0].sum() * model.noise**2
+    return float(np.clip(np.sqrt((NOISE_FRAMES + now) / (NOISE_FRAMES + over.sum())), *NOISE_SPAN))
+
+
+def _normal(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray,
+            step_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The normal equations: (band of the poses, their right side, poses by shape, shape, its right side)."""
+    residual, by_pose, by_shape = model.jacobian(rotation, place, shape)
+    count = len(place)
+    blocks = np.einsum("tmi,tmj->tij", by_pose, by_pose)
+    gradient = -np.einsum("tmi,tm->ti", by_pose, residual)
+    band = np.zeros((3 * POSE, count * POSE))  # lower form: band[d, c] is the entry (c + d, c)
+    rows, columns = np.tril_indices(POSE)
+    for row, column in zip(rows, columns, strict=True):
+        band[row - column, column::POSE] += blocks[:, row, column]
+    for axis in range(POSE):
+        turning = axis < 3
+        acceleration = np.radians(TURN_ACCELERATION_DEG) if turning else PLACE_ACCELERATION
+        speed = np.radians(TURN_SPEED_DEG) if turning else SWAY_M
+        if count > 1:
+            if turning:
+                steps = Rotation.from_matrix(rotation[:-1].transpose(0, 2, 1) @ rotation[1:]).as_rotvec()[:, axis]
+            else:
+                steps = np.diff(place[:, axis - 3])
+            _add(band, gradient, axis, np.array([-1.0, 1.0]), steps, 1 / (speed * step_s * np.sqrt(1 / step_s)))
+            if count > 2:
+                _add(band, gradient, axis, np.array([1.0, -2.0, 1.0]), np.diff(steps), 1 / (acceleration * step_s**2))
+    band[0] += 1e-9
+    stiff = 1 / SHAPE_SIGMA**2
+    if model.has.any():  # the place is then that of the scene's own scale, and so is the head's size
+        sigma = np.hypot(SHAPE_SIGMA[0], DEPTH_SHARE)
+        stiff[0] = 1 / (sigma**2 + (shape[0] / CAUCHY) ** 2)
+    return (band, gradient.reshape(-1), np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1),
+            np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(stiff),
+            -np.einsum("tmi,tm->i", by_shape, residual) - shape * stiff)
+
+
+def _add(band: np.ndarray, gradient: np.ndarray, axis: int, stencil: np.ndarray, values: np.ndarray,
+         weight: float) -> None:
+    """Residuals of neighbouring frames, ``values`` [T - len + 1] with derivatives ``stencil``."""
+    count = len(values)
+    for i, a in enumerate(stencil):
+        gradient[i:i + count, axis] -= weight**2 * a * values
+        for j in range(i + 1):
+            first = j * POSE + axis
+            band[(i - j) * POSE, first:first + count * POSE:POSE][:count] += weight**2 * a * stencil[j]
+
+
+def _advance(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray,
+             step_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One step of Gauss and Newton, its rotations no longer than 30 degrees."""
+    band, right, mixed, own, own_right = _normal(model, rotation, place, shape, step_s)
+    solved = solveh_banded(band, np.column_stack([right, mixed]), lower=True)
+    change = np.linalg.solve(own - mixed.T @ solved[:, 1:], own_right - mixed.T @ solved[:, 0])
+    poses = (solved[:, 0] - solved[:, 1:] @ change).reshape(-1, POSE)
+    longest = max(float(np.linalg.norm(poses[:, :3], axis=-1).max()), 1e-9)
+    share = min(1.0, np.radians(30) / longest)
+    turns = Rotation.from_rotvec(share * poses[:, :3]).as_matrix()
+    return rotation @ turns, place + share * poses[:, 3:], shape + share * change
+
+
+def _spread(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray,
+            step_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """(angle [T] radians, place across the ray [T] metres): marginal standard deviations at the answer."""
+    band, _, mixed, own, _ = _normal(model, rotation, place, shape, step_s)
+    by_shape = solveh_banded(band, mixed, lower=True)
+    shared = np.linalg.inv(own - mixed.T @ by_shape)  # what is not known of the person is not known in any frame
+    count = len(place)
+    angle, across = np.empty(count), np.empty(count)
+    toward = place - model.evidence.origin
+    toward = toward / np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)
+    for begin in range(0, count, 64):  # some columns of the inverse at a time
+        frames = range(begin, min(begin + 64, count))
+        unit = np.zeros((count * POSE, len(frames) * POSE))
+        unit[np.arange(begin * POSE, begin * POSE + unit.shape[1]), np.arange(unit.shape[1])] = 1
+        columns = solveh_banded(band, unit, lower=True)
+        for i, t in enumerate(frames):
+            own_rows = by_shape[t * POSE:(t + 1) * POSE]
+            block = columns[t * POSE:(t + 1) * POSE, i * POSE:(i + 1) * POSE] + own_rows @ shared @ own_rows.T
+            angle[t] = np.sqrt(max(np.trace(block[:3, :3]), 0))
+            lateral = np.eye(3) - np.outer(toward[t], toward[t])
+            across[t] = np.sqrt(max(np.trace(lateral @ block[3:, 3:]), 0))
+    return angle, across

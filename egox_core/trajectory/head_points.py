@@ -1,0 +1,172 @@
+"""Points of a person's head and shoulders over a clip, as detectors give them: which person, swaps of size, gaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from .head_template import FACE_POINTS, HEAD_POINTS, POINTS
+
+MIN_SCORE = 0.1
+"""Points with a lower score are guesses of the detector and count as not seen."""
+SEEN_KINDS = ("face", "ears and shoulders only", "shoulders only", "nothing")
+LOST_SHARE = 0.25  # of the picture's height: a person does not move further from frame to frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadPoints:
+    """Points of one person. What was not found has a score of 0 (and any place)."""
+
+    uv: Tensor  # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
+    scores: Tensor  # [T, 8] float64, 0...1
+    picture: tuple[int, int]  # (width, height) px that the pixels belong to
+    metres: Tensor | None = None  # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted
+    source: str = "keypoints"  # used in error messages and notes
+
+    def __post_init__(self) -> None:
+        count = len(self.uv)
+        expected = {"uv": (count, len(POINTS), 2), "scores": (count, len(POINTS))}
+        if self.metres is not None:
+            expected["metres"] = (count, len(POINTS), 3)
+        for name, shape in expected.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise EgoXInputError(f"{name} of {self.source}", got=f"shape {tuple(getattr(self, name).shape)}",
+                                     expected=f"{shape}", fix=f"give {', '.join(POINTS)} for every frame")
+
+    @property
+    def seen(self) -> Tensor:  # [T, 8] bool
+        """Which points count."""
+        finite = torch.isfinite(self.uv).all(-1) & torch.isfinite(self.scores)
+        if self.metres is not None:
+            finite &= torch.isfinite(self.metres).all(-1) & (self.metres[..., 2] > 0)
+        return finite & (self.scores >= MIN_SCORE)
+
+    def kinds(self) -> tuple[str, ...]:
+        """What each frame shows, one of SEEN_KINDS."""
+        seen = self.seen
+        face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1)
+        ears = seen[:, [POINTS.index(p) for p in HEAD_POINTS]].any(1)
+        anything = seen.any(1)
+        return tuple(SEEN_KINDS[0 if f else 1 if e else 2 if a else 3]
+                     for f, e, a in zip(face.tolist(), ears.tolist(), anything.tolist(), strict=True))
+
+
+def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadPoints:
+    """The points in pixels of a picture of ``size``, if they belong to such a clip.
+
+    Raises:
+        EgoXInputError: another number of frames, a picture of another shape, no person in any frame.
+    """
+    if len(points.uv) != count:
+        raise EgoXInputError(points.source, got=f"{len(points.uv)} frames", expected=f"{count}, the frames in use",
+                             fix="run the detector on the very frames that Load Exo Video gives")
+    width, height = points.picture
+    if (width, height) != size:
+        if abs(width * size[1] - height * size[0]) > 0.01 * width * size[1]:
+            raise EgoXInputError(points.source, got=f"points of a {width}x{height} px picture",
+                                 expected=f"{size[0]}x{size[1]} px, the exo picture's shape",
+                                 fix="run the detector on the cropped frames in use, not on the source video")
+        scale = torch.tensor([size[0] / width, size[1] / height], dtype=torch.float64)
+        points = HeadPoints(uv=(points.uv + 0.5) * scale - 0.5, scores=points.scores, picture=size,
+                            metres=points.metres, source=points.source)
+    seen = points.seen
+    if not bool(seen.any()):
+        raise EgoXInputError(points.source, got="no person in any frame", expected="eyes, ears, nose, neck or "
+                             "shoulders of the wearer in some frames", fix="lower the detector's threshold, look at "
+                             "its picture, or place the head in the pose editor")
+    outside = ((points.uv < -0.5 * torch.tensor(size)) | (points.uv > 1.5 * torch.tensor(size))).any(-1) & seen
+    if float(outside.sum()) > 0.5 * float(seen.sum()):
+        raise EgoXInputError(points.source, got="most points far outside the picture", expected=f"pixels of a "
+                             f"{size[0]}x{size[1]} px picture", fix="check which size the detector's points belong to")
+    return points
+
+
+def choose_person(
+    people: list[list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]],  # each frame's (uv, scores, metres)
+    picture: tuple[int, int],
+    source: str,
+    *,
+    index: int | None = None,  # of the person in the first frame that shows so many
+    mask: Tensor | None = None,  # [T, h, w] bool, whose; any size of the picture's shape
+) -> HeadPoints:
+    """One person out of those that a detector saw: the mask's, or the one that has ``index``, followed from there.
+
+    Detectors number people anew in every frame, so the person is followed by place.
+
+    Raises:
+        EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame.
+    """
+    most = max((len(frame) for frame in people), default=0)
+    if most == 0:
+        raise EgoXInputError(source, got="no person in any frame", expected="the wearer in some frames",
+                             fix="lower the detector's threshold, or place the head in the pose editor")
+    if mask is not None and len(mask) != len(people):
+        raise EgoXInputError("mask of the wearer", got=f"{len(mask)} frames", expected=f"{len(people)}, as {source}",
+                             fix="track the wearer in the frames in use")
+    if mask is None and index is None and most > 1:
+        several = sum(len(frame) > 1 for frame in people)
+        raise EgoXInputError(source, got=f"up to {most} people, several in {several} of {len(people)} frames",
+                             expected="to know who wears the camera",
+                             fix="choose a person by number (0 is the first), or connect a mask of the wearer")
+    chosen = _by_mask(people, picture, mask) if mask is not None else _followed(people, picture, source, index or 0)
+    count, number = len(people), len(POINTS)
+    uv, scores = np.zeros((count, number, 2)), np.zeros((count, number))
+    metres = np.full((count, number, 3), np.nan)
+    solid = False
+    for t, person in enumerate(chosen):
+        if person is not None:
+            uv[t], scores[t] = person[0], person[1]
+            if person[2] is not None:
+                metres[t], solid = person[2], True
+    return HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=picture, source=source,
+                      metres=torch.from_numpy(metres) if solid else None)
+
+
+def _by_mask(people: list, picture: tuple[int, int], mask: Tensor) -> list:
+    """For each frame the person most of whose points lie in the mask, None where nobody's do."""
+    height, width = mask.shape[1:]
+    result = []
+    for t, frame in enumerate(people):
+        best, person = 0.5, None  # half a point: somebody must lie in it at all
+        for candidate in frame:
+            uv, scores = candidate[0], candidate[1]
+            column = ((uv[:, 0] + 0.5) * width / picture[0]).astype(int)
+            row = ((uv[:, 1] + 0.5) * height / picture[1]).astype(int)
+            inside = (scores >= MIN_SCORE) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            inside[inside] = mask[t].numpy()[row[inside], column[inside]]
+            total = float((scores * inside).sum() / max(1e-6, np.sqrt((scores >= MIN_SCORE).sum())))
+            if inside.sum() > 0.3 * (scores >= MIN_SCORE).sum() and total > best * 0.2:
+                best, person = total / 0.2, candidate
+        result.append(person)
+    return result
+
+
+def _followed(people: list, picture: tuple[int, int], source: str, index: int) -> list:
+    """The person ``index`` of the first frame with so many, followed forwards and backwards by place."""
+    start = next((t for t, frame in enumerate(people) if len(frame) > index), None)
+    if start is None or index < 0:
+        most = max(len(frame) for frame in people)
+        raise EgoXInputError(f"person of {source}", got=index, expected=f"0 to {most - 1}",
+                             fix="choose the number of a person that the detector found")
+    result: list = [None] * len(people)
+    for step in (1, -1):
+        place, lost = _place(people[start][index]), 0
+        for t in range(start, len(people) if step > 0 else -1, step):
+            frame = [person for person in people[t] if (person[1] >= MIN_SCORE).any()]
+            nearest = min(frame, key=lambda person: float(np.linalg.norm(_place(person) - place)), default=None)
+            reach = LOST_SHARE * picture[1] * (1 + lost / 10)  # who was out of sight may come back further off
+            if nearest is None or np.linalg.norm(_place(nearest) - place) > reach:
+                lost += 1
+                continue
+            result[t], place, lost = nearest, _place(nearest), 0
+    return result
+
+
+def _place(person: tuple) -> np.ndarray:
+    """Weighted middle of a person's points [2]."""
+    weights = np.where(person[1] >= MIN_SCORE, person[1], 0)
+    return (person[0] * weights[:, None]).sum(0) / max(weights.sum(), 1e-9)

@@ -1,0 +1,243 @@
+"""Head poses from points that a detector saw, the exo camera, depth and a mask: the whole way, and what it rests on.
+
+What is seen decides the way: with a face the rigid head is fitted to it; from behind the ears, neck and shoulders tell
+where the head is and how it is turned, and gravity and habit how it is tilted; a head of some pixels lies at its depth
+and looks where the shoulders and its motion point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+
+from ..cameras.model import CameraModel
+from ..errors import EgoXInputError
+from ..types import UNTIMED_FPS
+from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
+from .head_fit import FittedPath, fit
+from .head_points import SEEN_KINDS, HeadPoints, check_points
+from .head_search import FirstAnswer, search
+
+SURE_ANGLE_DEG, SURE_PLACE_M = 12.0, 0.05
+"""Standard deviations at which each halves the confidence."""
+JUMP_M = 0.6  # across the ray between two frames: no head moves so, the picture was cut or the person changed
+WALL_SHARE = 0.5  # of the frames in which depth lies far behind the head: then it is not the wearer's
+HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadReport:
+    """What the estimate rests on."""
+
+    frames: int
+    kinds: tuple[str, ...]  # a frame, of head_points.SEEN_KINDS
+    notes: tuple[str, ...] = ()  # fallbacks and suspicions, in words
+
+    def text(self) -> str:
+        """One sentence: "41 of 49 frames: face; 8: ears and shoulders only"."""
+        counts = [(kind, self.kinds.count(kind)) for kind in SEEN_KINDS]
+        words = [f"{number}: {kind}" for kind, number in counts if number]
+        first, _, rest = words[0].partition(": ")
+        return "; ".join([f"{first} of {self.frames} frames: {rest}", *words[1:]])
+
+    def content(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {"frames": self.frames, "seen": {kind: self.kinds.count(kind) for kind in SEEN_KINDS},
+                "text": self.text(), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadPath:
+    """The wearer's head over a clip. Head frame: see :mod:`.head_template`."""
+
+    world_from_head: Tensor  # [T, 3, 4] float64, camera-to-world
+    confidence: Tensor  # [T] float64 0...1
+    report: HeadReport
+
+
+def estimate_head(
+    points: HeadPoints,
+    camera: CameraModel,  # the exo camera; its stored size is that of the frames in use
+    *,
+    exo_w2c: Tensor | None = None,  # [3, 4], or [T, 3, 4] where it moves; None: the world is the exo camera
+    depth_m: Tensor | None = None,  # [T, H, W] metric z depth (convert ray depth first), NaN where it is invalid
+    mask: Tensor | None = None,  # [T, H, W] bool, the wearer
+    times_s: Tensor | None = None,  # [T] seconds; None: 30 frames a second
+    up: tuple[float, float, float] | None = None,  # of the world; None: from the exo camera
+    cuts: Sequence[int] = (),  # first frames of new shots
+) -> HeadPath:
+    """The head in every frame, with a confidence; never a frame without an answer.
+
+    Raises:
+        EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; a cut
+            outside the clip; times that do not rise.
+    """
+    width, height = camera.stored_size
+    count = len(points.uv)
+    for name, value in (("depth", depth_m), ("mask of the wearer", mask)):
+        if value is not None and tuple(value.shape) != (count, height, width):
+            raise EgoXInputError(name, got=f"shape {tuple(value.shape)}", expected=f"{(count, height, width)}: frames "
+                                 "of the points, size of the exo camera", fix="take all of the same frames in use")
+    points = check_points(points, count, (width, height))
+    times = _times(times_s, count)
+    notes: list[str] = []
+    view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
+    evidence, distance = _evidence(points, view, notes)
+    shots = _shots(count, cuts)
+    first = search(evidence, distance, shots, times)
+    jumps = _jumps(first, evidence, shots)
+    if jumps:
+        notes.append(f"the person jumps at frame {', '.join(map(str, jumps))}: taken as a cut, nothing is smoothed "
+                     "across it")
+        shots = _shots(count, (*cuts, *jumps))
+        first = search(evidence, distance, shots, times)
+    swaps = int(first.swapped.sum())
+    if swaps:
+        notes.append(f"right and left exchanged back in {swaps} frames")
+    evidence = evidence.mirrored(first.swapped)
+    rotation, place, confidence = _fit_shots(evidence, view, first, distance, times, shots, notes)
+    kinds = points.kinds()
+    if not evidence.up_known:
+        notes.append("upwards is taken to be the exo camera's own up: give 'up' if it is tilted")
+    far = np.linalg.norm(place - evidence.origin, axis=-1)
+    if np.median(far) < HEIGHT_SPAN_M[0] or np.median(far) > HEIGHT_SPAN_M[1]:
+        notes.append(f"the head would be {np.median(far):.1f} m from the camera: check the camera and the depth")
+    poses = np.concatenate([rotation, place[..., None]], axis=-1)
+    return HeadPath(world_from_head=torch.from_numpy(poses), confidence=torch.from_numpy(confidence),
+                    report=HeadReport(frames=count, kinds=kinds, notes=tuple(notes)))
+
+
+def _times(times_s: Tensor | None, count: int) -> np.ndarray:
+    if times_s is None:
+        return np.arange(count) / UNTIMED_FPS
+    times = times_s.double().numpy()
+    if times.shape != (count,) or not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        raise EgoXInputError("times of the frames", got=f"shape {times.shape}", expected=f"{count} rising seconds",
+                             fix="give one moment a frame")
+    return times
+
+
+def _shots(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    borders = sorted({0, count, *(int(c) for c in cuts)})
+    if borders[0] < 0 or borders[-1] > count:
+        raise EgoXInputError("cuts", got=list(cuts), expected=f"frames between 1 and {count - 1}",
+                             fix="number the frames in use from 0")
+    return list(zip(borders[:-1], borders[1:], strict=True))
+
+
+def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evidence, np.ndarray]:
+    """(what the frames say, the head's distance by its size [T])."""
+    evidence, distance = gather(points, view)
+    if view.depth_m is None:
+        notes.append("no depth: the distance is that of points in metres, good to some per cent"
+                     if points.metres is not None else
+                     "no depth: the distance follows from the size of the head, good to a tenth")
+        return evidence, distance
+    trusted, walls, surfaces = without_wall(evidence, distance)
+    if surfaces == 0:
+        notes.append("depth shows no surface at the head's points (is the mask another person's?): not used")
+    elif walls > WALL_SHARE * surfaces:
+        notes.append(f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used, the "
+                     "distance follows from the size of the head")
+        return gather(points, replace(view, depth_m=None))
+    elif walls:
+        notes.append(f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used "
+                     "there")
+    return trusted, distance
+
+
+def _jumps(first: FirstAnswer, evidence: Evidence, shots: list[tuple[int, int]]) -> list[int]:
+    """Frames at which the head jumps across the picture and stays: cuts that nobody told of."""
+    told = {begin for begin, _ in shots}
+    seen = np.nonzero(evidence.seen.any(1) | np.isfinite(evidence.shoulders_sigma))[0]
+    result = []
+    for i in range(1, len(seen)):
+        now, before = seen[i], seen[i - 1]
+        if now in told or now - before > 2:
+            continue
+        ray = first.place[now] - evidence.origin[now]
+        ray = ray / max(np.linalg.norm(ray), 1e-9)
+
+        def apart(a: int, b: int, ray: np.ndarray = ray) -> float:
+            step = first.place[a] - first.place[b]
+            return float(np.linalg.norm(step - (step @ ray) * ray))
+
+        later, earlier = seen[min(i + 2, len(seen) - 1)], seen[max(i - 3, 0)]
+        if min(apart(now, before), apart(later, earlier), apart(later, before)) > JUMP_M:
+            result.append(int(now))
+    return result
+
+
+def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: np.ndarray, times: np.ndarray,
+               shots: list[tuple[int, int]], notes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rotation [T, 3, 3], place [T, 3], confidence [T])."""
+    count = len(times)
+    rotation, place, confidence = np.empty((count, 3, 3)), np.empty((count, 3)), np.zeros(count)
+    told = np.isfinite(evidence.shoulders_sigma) | evidence.seen.any(1)
+    empty = []
+    for begin, end in shots:
+        if not told[begin:end].any():
+            empty.append((begin, end))
+            continue
+        part = _frames(evidence, begin, end)
+        start_rotation, start_place = _bridged(first.rotation[begin:end], first.place[begin:end], told[begin:end])
+        path = fit(part, start_rotation, start_place, distance[begin:end], times[begin:end],
+                   refresh=_refresh(view, begin, end) if np.isfinite(part.reach).any() else None)
+        rotation[begin:end], place[begin:end] = path.rotation, path.place
+        confidence[begin:end] = _confidence(path)
+    for begin, end in empty:
+        near = [t for a, b in shots if (a, b) not in empty for t in (a, b - 1)]
+        source = min(near, key=lambda t: min(abs(t - begin), abs(t - end)))
+        rotation[begin:end], place[begin:end] = rotation[source], place[source]
+        notes.append(f"nobody in frames {begin} to {end - 1}: the head stays where it is in frame {source}")
+    longest = _longest_gap(told)
+    if longest > 1.0 / max(np.median(np.diff(times)), 1e-3) and not empty:
+        notes.append(f"the person is out of sight for {longest} frames in a row: bridged, with low confidence")
+    return rotation, place, confidence
+
+
+def _longest_gap(told: np.ndarray) -> int:
+    longest = now = 0
+    for value in told:
+        now = 0 if value else now + 1
+        longest = max(longest, now)
+    return longest
+
+
+def _refresh(view: ExoView, begin: int, end: int):
+    """What looks the head's middle up in the frames of a shot."""
+    poses = view.exo_w2c[begin:end] if view.exo_w2c is not None and view.exo_w2c.ndim == 3 else view.exo_w2c
+    part = replace(view, exo_w2c=poses, depth_m=None if view.depth_m is None else view.depth_m[begin:end],
+                   mask=None if view.mask is None else view.mask[begin:end])
+
+    def refresh(evidence: Evidence, rotation: np.ndarray, place: np.ndarray) -> Evidence:
+        return with_middle(evidence, part, rotation, place)
+
+    return refresh
+
+
+def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
+    names = ("origin", "rays", "sigma", "scores", "reach", "relative", "common", "shoulders", "shoulders_sigma",
+             "right", "middle")
+    return replace(evidence, **{name: getattr(evidence, name)[begin:end] for name in names})
+
+
+def _bridged(rotation: np.ndarray, place: np.ndarray, told: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames that say nothing begin between their neighbours."""
+    known, all_frames = np.nonzero(told)[0], np.arange(len(told))
+    place = np.stack([np.interp(all_frames, known, place[known, axis]) for axis in range(3)], axis=-1)
+    if len(known) == 1:
+        return np.broadcast_to(rotation[known], rotation.shape).copy(), place
+    turns = Slerp(known, Rotation.from_matrix(rotation[known]))
+    return turns(np.clip(all_frames, known[0], known[-1])).as_matrix(), place
+
+
+def _confidence(path: FittedPath) -> np.ndarray:
+    """[T] 0...1 from the standard deviations that the fit itself has."""
+    angle = np.degrees(path.angle_sigma) / SURE_ANGLE_DEG
+    return 1 / (1 + angle**2 + (path.across_sigma / SURE_PLACE_M) ** 2)

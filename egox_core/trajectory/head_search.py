@@ -1,0 +1,189 @@
+"""A first answer: all ways in which a head can look are tried in every frame, and the best way through time is taken.
+
+A few points fit several heads (an ear from the front or from behind, a left one that is called right); which of them
+is right shows over time. The fit (:mod:`.head_fit`) starts here and stays near.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from .head_evidence import FLAT_M, HEAD_SURFACE_M, Evidence
+from .head_template import (
+    EYES_BEFORE_SHOULDERS,
+    EYES_OVER_SHOULDERS,
+    HEAD_POINTS,
+    NORMAL_GAZE_DEG,
+    head_points,
+    turned_shares,
+)
+
+YAWS_DEG = np.arange(0, 360, 15)
+PITCHES_DEG = np.arange(-60, 31, 15)
+ROLLS_DEG = np.array([-20, 0, 20])
+PITCH_SIGMA_DEG, ROLL_SIGMA_DEG = 20.0, 12.0
+"""How heads are held against gravity: judged, wide enough for all that people do standing or sitting."""
+UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
+HABIT_S = 1.0
+"""How a head is held changes over about this time: within it frames repeat each other and tell of habit but once."""
+TORSO_SIGMA = 0.7  # chord of the angle between head and shoulders: 40 degrees
+NECK_SIGMA_M = 0.07  # of the eyes against the shoulders
+DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
+MOST = 9.0  # a single point never costs more than three standard deviations: it may be wrong
+SWAP_COST = 6.0  # right and left exchanged by the detector
+AWAY_COST = 6.0  # a point with a score of 1 that is seen though it looks away: detectors make up one in twenty of those
+MISSING_COST = 4.0  # a point that is not seen though it looks at the camera: detectors miss one in eight
+STEP_DEG, STEP_MOST = 12.0, 12.0  # a head's turn from frame to frame, and the most that a jump costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstAnswer:
+    """Poses near the right ones."""
+
+    rotation: np.ndarray  # [T, 3, 3] world_from_head
+    place: np.ndarray  # [T, 3] between the eyes, world
+    swapped: np.ndarray  # [T] bool, right and left were exchanged
+
+
+def level_frame(up: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] world_from_level: columns right, down and forward of some head that is held upright."""
+    helper = np.eye(3)[int(np.abs(up).argmin())]
+    forward = helper - (helper @ up) * up
+    forward /= np.linalg.norm(forward)
+    return np.stack([np.cross(-up, forward), -up, forward], axis=-1)
+
+
+def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """[T] what share of an independent observation a frame is: the time to its neighbours that tell [T] bool too.
+
+    For all that stays the same for a while and would be wrong alike: how a head is held, how depth is off, what hides
+    an eye. Errors of detected points are new in every frame and need none of this.
+    """
+    weight, known = np.zeros(len(telling)), np.nonzero(telling)[0]
+    if len(known) > 1:
+        gaps = np.diff(times_s[known])
+        weight[known] = np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) / HABIT_S
+    else:
+        weight[known] = 1.0
+    return np.clip(weight, 1e-3, 1.0) * telling
+
+
+def search(evidence: Evidence, distance: np.ndarray, shots: list[tuple[int, int]], times_s: np.ndarray) -> FirstAnswer:
+    """The best way through time over a grid of rotations.
+
+    Args:
+        distance: [T] metres from the exo camera by apparent size.
+        times_s: [T] rising.
+        shots: (first frame, frame after the last) between cuts.
+    """
+    level = level_frame(evidence.up)
+    angles = np.stack(np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1).reshape(-1, 3)
+    turns = level @ Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()  # [N, 3, 3] world_from_head
+    tilt = UNKNOWN_UP_DEG if not evidence.up_known else 0.0
+    prior = ((angles[:, 1] - NORMAL_GAZE_DEG) / np.hypot(PITCH_SIGMA_DEG, tilt)) ** 2 \
+        + (angles[:, 2] / np.hypot(ROLL_SIGMA_DEG, tilt)) ** 2
+    prior = habit_weight(np.ones(len(distance), dtype=bool), times_s)[:, None] * prior
+    straight, place = _costs(evidence, turns, distance, times_s, swap=False)
+    exchanged, swapped_place = _costs(evidence, turns, distance, times_s, swap=True)
+    exchanged = exchanged + SWAP_COST
+    swap = exchanged < straight
+    cost = np.where(swap, exchanged, straight) + prior
+    place = np.where(swap[..., None], swapped_place, place)
+    apart = np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(
+        turns[:, None] - turns[None], axis=(-2, -1)) / np.sqrt(8), 0, 1)))
+    step = np.minimum((apart / STEP_DEG) ** 2, STEP_MOST)
+    way = np.concatenate([_best_way(cost[a:b], step) for a, b in shots])
+    frames = np.arange(len(way))
+    return FirstAnswer(rotation=turns[way], place=place[frames, way], swapped=swap[frames, way])
+
+
+def _best_way(cost: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """[T] rows of least cost [T, N] and of steps between them [N, N]."""
+    total, back = cost[0], []
+    for own in cost[1:]:
+        sums = total[:, None] + step
+        origin = sums.argmin(0)
+        back.append(origin)
+        total = sums[origin, np.arange(len(origin))] + own
+    way = [int(total.argmin())]
+    for origin in reversed(back):
+        way.append(int(origin[way[-1]]))
+    return np.array(way[::-1])
+
+
+def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s: np.ndarray, *,
+           swap: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(cost [T, N] of every rotation, the best place of each [T, N, 3])."""
+    if swap:
+        evidence = evidence.mirrored(np.ones(len(distance), dtype=bool))
+    count = len(distance)
+    arms = turns @ head_points().T  # [N, 3, P] of the points from between the eyes, world
+    arms = arms.transpose(0, 2, 1)
+    seen = evidence.seen
+    # A grid of 15 degrees moves points by a centimetre: nothing can fit better than that.
+    sigma = np.where(seen, np.hypot(np.where(seen, evidence.sigma, 1.0) * distance[:, None], 0.012), np.inf)
+    weight = 1 / sigma**2  # [T, P]
+    rays = np.where(seen[..., None], evidence.rays, 0.0)
+    flat = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # [T, P, 3, 3] across the ray
+    has = np.isfinite(evidence.reach)
+    reach = np.where(has, evidence.reach, 0.0)
+    # Normal equations of the place: across the rays, along them where there is a surface, and weakly where size says.
+    toward, far_weight, far = _toward(evidence, distance)
+    sight, hidden = turned_shares(turns[None], toward[:, None, None])
+    surface = has[:, None] * (1 - hidden) / FLAT_M**2  # [T, N, P]: behind the head's back lies no eye
+    left = np.einsum("tp,tpij->tij", weight, flat)[:, None] + np.einsum("tnp,tpi,tpj->tnij", surface, rays, rays) \
+        + (far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :] + 1e-3 * np.eye(3))[:, None]
+    along = np.einsum("tpi,npi->tnp", rays, arms)
+    start = np.broadcast_to((far[:, None] * toward)[:, None], (count, len(turns), 3))
+    right = -np.einsum("tp,tpij,npj->tni", weight, flat, arms) \
+        + np.einsum("tnp,tpi->tni", surface * (reach[:, None] - along), rays) \
+        + (far_weight * far)[:, None, None] * toward[:, None] + 1e-3 * start
+    neck, neck_weight = _over_shoulders(evidence)
+    left = left + neck_weight[:, None, None, None] * np.eye(3)
+    right = right + (neck_weight[:, None] * neck)[:, None]
+    place = np.linalg.solve(left, right[..., None])[..., 0]  # [T, N, 3] from the exo camera
+    at = place[:, :, None] + arms[None]  # [T, N, P, 3]
+    across = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
+    cost = np.minimum((across / sigma[:, None]) ** 2, MOST) * seen[:, None]
+    gap = np.where(has[:, None], np.einsum("tpi,tnpi->tnp", rays, at) - reach[:, None], 0.0)
+    cost = (cost + np.minimum(surface * gap**2, MOST)).sum(-1)
+    off = np.einsum("tni,ti->tn", place, toward) - far[:, None]
+    cost += np.minimum(far_weight[:, None] * off**2, MOST)
+    cost += np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), MOST)
+    chord = turns[None, :, :, 0] - np.where(np.isfinite(evidence.right), evidence.right, 0.0)[:, None]
+    torso = np.minimum((chord**2).sum(-1) / TORSO_SIGMA**2, MOST)
+    cost += habit_weight(np.isfinite(evidence.right).all(-1), times_s)[:, None] * torso
+    told = AWAY_COST * evidence.scores[:, None] * hidden + MISSING_COST * (~seen)[:, None] * sight
+    cost += habit_weight(evidence.sighted, times_s)[:, None] * told.sum(-1)
+    # Shoulders without a head: the face at least is not in sight.
+    blind = ~seen.any(-1) & np.isfinite(evidence.shoulders_sigma)
+    cost += habit_weight(blind, times_s)[:, None] * MISSING_COST * sight[..., HEAD_POINTS.index("nose")]
+    return cost, place + evidence.origin[:, None]
+
+
+def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(unit direction to the head [T, 3], weight of its distance [T], distance [T])."""
+    rays = np.where(evidence.seen[..., None], evidence.rays, 0.0).sum(1)
+    fallback = np.where(np.isfinite(evidence.shoulders), evidence.shoulders - evidence.origin, 0.0)
+    toward = np.where(evidence.seen.any(1)[:, None], rays, fallback)
+    length = np.linalg.norm(toward, axis=-1, keepdims=True)
+    toward = toward / np.maximum(length, 1e-9)
+    known = np.isfinite(evidence.common)
+    far = np.where(known, np.where(known, evidence.common, 0.0), distance)
+    share = np.where(known, 0.08, DISTANCE_SHARE)
+    weight = np.where(length[:, 0] > 0, 1 / (share * far + HEAD_SURFACE_M) ** 2, 0.0)
+    return toward, weight, far
+
+
+def _over_shoulders(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """(where the eyes are by the shoulders [T, 3] from the exo camera, weight [T])."""
+    known = np.isfinite(evidence.shoulders_sigma)
+    ahead = np.where(np.isfinite(evidence.right), np.cross(evidence.right, -evidence.up), 0.0)
+    ahead /= np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True), 1e-9)
+    place = np.where(known[:, None], evidence.shoulders, 0.0) + EYES_OVER_SHOULDERS * evidence.up \
+        + EYES_BEFORE_SHOULDERS * ahead - evidence.origin
+    sigma = np.hypot(NECK_SIGMA_M, np.where(known, evidence.shoulders_sigma, 1.0))
+    return np.where(known[:, None], place, 0.0), np.where(known, 1 / sigma**2, 0.0)

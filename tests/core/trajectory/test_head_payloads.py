@@ -1,0 +1,128 @@
+"""Detectors' payloads as head points: their forms, whose points they are, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.trajectory import face_points, mhr_points, openpose_points
+from egox_core.trajectory.head_payloads import FACE_MESH, MHR_POINTS, OPENPOSE_POINTS
+from egox_core.trajectory.head_points import HeadPoints
+from egox_core.trajectory.head_template import POINTS
+
+SIZE = (200, 100)
+
+
+def person(places: dict[str, tuple[float, float, float]], points: int = 18) -> dict:
+    rows = np.zeros((points, 3))
+    for name, values in places.items():
+        rows[OPENPOSE_POINTS[points][name]] = values
+    return {"pose_keypoints_2d": rows.reshape(-1).tolist()}
+
+
+def frame(*people: dict) -> dict:
+    return {"canvas_width": SIZE[0], "canvas_height": SIZE[1], "people": list(people)}
+
+
+def at(points: HeadPoints, name: str) -> tuple[float, float, float]:
+    i = POINTS.index(name)
+    return (*points.uv[0, i].tolist(), float(points.scores[0, i]))
+
+
+@pytest.mark.parametrize("count", [18, 25])
+def test_openpose(count: int) -> None:
+    marks = {name: (10.0 + i, 20.0 + i, 0.5 + 0.05 * i) for i, name in enumerate(POINTS)}
+    points = openpose_points([frame(person(marks, count)), frame()])
+    assert points.picture == SIZE and points.uv.shape == (2, 8, 2)
+    for name, values in marks.items():
+        assert at(points, name) == pytest.approx(values)
+    assert points.kinds() == ("face", "nothing")
+
+
+def test_openpose_files_have_no_canvas() -> None:
+    bare = {"people": [person({"nose": (3.0, 4.0, 1.0)}, 25)]}
+    assert openpose_points([bare], picture=(64, 32)).picture == (64, 32)
+    with pytest.raises(EgoXInputError, match="canvas"):
+        openpose_points([bare])
+
+
+def test_the_mask_chooses_whoever_comes_first() -> None:
+    left, right = person({"nose": (20.0, 50.0, 0.9)}), person({"nose": (150.0, 50.0, 0.9)})
+    frames = [frame(left, right), frame(right, left), frame(left)]
+    mask = torch.zeros(3, 10, 20, dtype=torch.bool)
+    mask[:, :, 12:] = True
+    points = openpose_points(frames, mask=mask)
+    assert points.uv[:2, POINTS.index("nose"), 0].tolist() == [150.0, 150.0]
+    assert points.kinds() == ("face", "face", "nothing")
+    with pytest.raises(EgoXInputError, match="mask of the wearer"):
+        openpose_points(frames, mask=mask[:2])
+
+
+def test_a_person_is_followed_by_place() -> None:
+    """Detectors number people anew in every frame, and one may be gone for a while."""
+    def pair(t: int) -> list[dict]:
+        return [person({"nose": (20.0 + t, 50.0, 0.9)}), person({"nose": (150.0 - t, 50.0, 0.9)})]
+
+    frames = [frame(*(pair(t) if t % 2 else reversed(pair(t)))) for t in range(8)]
+    frames[3] = frame(pair(3)[0])
+    points = openpose_points(frames, person=0)  # in frame 0 the one on the right is named first
+    nose = points.uv[:, POINTS.index("nose"), 0].tolist()
+    assert [nose[t] for t in (0, 1, 2, 4, 7)] == [150.0, 149.0, 148.0, 146.0, 143.0] and points.kinds()[3] == "nothing"
+    with pytest.raises(EgoXInputError, match="several in 7 of 8 frames"):
+        openpose_points(frames)
+    with pytest.raises(EgoXInputError, match="0 to 1"):
+        openpose_points(frames, person=5)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (7, "expected a list"), ([], "expected a list"), ([{"people": 3}], "expected a list"),
+    ([frame({"pose_keypoints_2d": [1.0] * 30})], "10 points a person"), ([frame(), frame()], "no person in any frame"),
+    ([frame(person({"nose": (1, 1, 1)})), {**frame(), "canvas_width": 7}], "canvases of 2 sizes"),
+])
+def test_other_forms_are_refused(content: object, message: str) -> None:
+    with pytest.raises(EgoXInputError, match=message):
+        openpose_points(content)
+
+
+def mhr_person(place: tuple[float, float, float] = (0.1, 0.0, 2.0), as_torch: bool = False) -> dict:
+    """After the documented fields of SAM 3D Body's payload: 70 points in metres about a translation."""
+    points = np.zeros((70, 3), dtype=np.float32)
+    for i, row in enumerate(MHR_POINTS.values()):
+        points[row] = [0.01 * i, -0.02 * i, 0.005 * i]
+    values = {"pred_keypoints_3d": points, "pred_cam_t": np.array(place, dtype=np.float32), "focal_length": 150.0}
+    return {name: torch.as_tensor(value) for name, value in values.items()} if as_torch else values
+
+
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch: bool) -> None:
+    points = mhr_points({"frames": [[mhr_person(as_torch=as_torch)], []], "image_size": (100, 200)})
+    nose = POINTS.index("nose")
+    assert points.metres is not None and points.metres[0, nose].tolist() == pytest.approx([0.1, 0.0, 2.0])
+    assert points.uv[0, nose].tolist() == pytest.approx([150 * 0.1 / 2 + 100, 50.0])
+    assert points.kinds() == ("face", "nothing") and not bool(points.seen[1].any())
+    given = mhr_person()
+    given["pred_keypoints_2d"] = np.full((70, 2), 7.0)
+    assert mhr_points({"frames": [[given]], "image_size": (100, 200)}).uv[0, nose].tolist() == [7.0, 7.0]
+
+
+def test_other_body_payloads_are_refused() -> None:
+    with pytest.raises(EgoXInputError, match="frames and image_size"):
+        mhr_points({"poses": []})
+    with pytest.raises(EgoXInputError, match="pred_cam_t"):
+        mhr_points({"frames": [[{"pred_keypoints_3d": np.zeros((70, 3))}]], "image_size": (1, 1)})
+    with pytest.raises(EgoXInputError, match=r"\(70, 3\)"):
+        mhr_points({"frames": [[{**mhr_person(), "pred_keypoints_3d": np.zeros((17, 3))}]], "image_size": (1, 1)})
+    with pytest.raises(EgoXInputError, match="focal_length"):
+        mhr_points({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})
+
+
+def test_face_landmarks() -> None:
+    landmarks = np.zeros((478, 2), dtype=np.float32)
+    landmarks[33], landmarks[133], landmarks[1] = (10, 20), (14, 20), (30, 40)
+    points = face_points({"frames": [[{"landmarks_xy": landmarks}], []], "image_size": (100, 200)})
+    assert at(points, "right_eye") == pytest.approx((12, 20, 1)) and at(points, "nose") == pytest.approx((30, 40, 1))
+    assert at(points, "neck")[2] == 0 and 0 < at(points, "left_ear")[2] < 1 and len(FACE_MESH) == 5
+    with pytest.raises(EgoXInputError, match="landmarks_xy"):
+        face_points({"frames": [[{"landmarks_xy": landmarks[:68]}]], "image_size": (100, 200)})

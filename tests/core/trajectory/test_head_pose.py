@@ -1,0 +1,209 @@
+"""Head poses from points: how near, what holds through time, and what is said of bad input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.synthetic.rig import sway
+from egox_core.takes.take import load_take
+from egox_core.trajectory import HeadPoints, estimate_head, head_mount, head_trajectory
+from egox_core.trajectory.head_template import MIRROR, POINTS
+from egox_core.trajectory.poses import camera_centre, compose, invert
+from tests.core.drawn_heads import DrawnHeads, drawn_heads
+
+FACE = [POINTS.index(p) for p in ("right_eye", "left_eye", "nose")]
+
+
+@pytest.fixture(scope="module")
+def clip() -> DrawnHeads:
+    return drawn_heads(turning_deg=40.0)
+
+
+def estimate(clip: DrawnHeads, points: HeadPoints | None = None, **changes):
+    arguments = {"exo_w2c": clip.exo_w2c, "depth_m": clip.depth(), "times_s": clip.times_s, **changes}
+    return estimate_head(points or clip.points(), clip.camera, **arguments)
+
+
+@pytest.mark.parametrize("height", [80, 448])
+def test_exact_points_give_the_head(height: int) -> None:
+    """With all points seen what is left is how this person's lengths differ from the mean's."""
+    clip = drawn_heads(height=height, turning_deg=40.0)
+    path = estimate(clip)
+    across, along, angle = clip.errors(path)
+    assert across < 0.01 and along < 0.01 and angle < 3.0
+    assert path.report.text() == "25 of 25 frames: face" and float(path.confidence.min()) > 0.5
+
+
+def test_noise_is_smoothed_without_lag(clip: DrawnHeads) -> None:
+    rng = np.random.default_rng(0)
+    size = 0.225 * clip.camera.fx / clip.metres[..., 2:]
+    points = clip.points(uv=clip.uv + 0.03 * size * rng.normal(size=clip.uv.shape))
+    path = estimate(clip, points)
+    across, _, angle = clip.errors(path)
+    assert across < 0.01 and angle < 7.0
+    backwards = estimate(clip, HeadPoints(uv=points.uv.flip(0), scores=points.scores, picture=points.picture),
+                         depth_m=clip.depth().flip(0))
+    torch.testing.assert_close(backwards.world_from_head.flip(0), path.world_from_head, atol=2e-3, rtol=0)
+
+
+def test_a_gap_closes_and_is_trusted_less(clip: DrawnHeads) -> None:
+    scores = np.ones(clip.uv.shape[:2])
+    scores[8:14] = 0
+    path = estimate(clip, clip.points(scores=scores))
+    assert clip.errors(path, slice(8, 14))[2] < 10.0
+    assert float(path.confidence[10]) < 0.8 * float(path.confidence[0])
+    assert path.report.text() == "19 of 25 frames: face; 6: nothing"
+
+
+def test_swapped_sides_are_put_back(clip: DrawnHeads) -> None:
+    uv = clip.uv.copy()
+    uv[5:8] = uv[5:8][:, list(MIRROR)]
+    path = estimate(clip, clip.points(uv=uv))
+    assert clip.errors(path, slice(5, 8))[2] < 5.0
+    assert any("exchanged back in 3 frames" in note for note in path.report.notes)
+
+
+def test_a_back_view_has_ears_and_shoulders_only() -> None:
+    clip = drawn_heads(seed=502, exo_side="behind")
+    scores = np.ones(clip.uv.shape[:2])
+    scores[:, FACE] = 0
+    path = estimate(clip, clip.points(scores=scores))
+    across, along, angle = clip.errors(path)
+    assert across < 0.04 and along < 0.03 and angle < 20.0
+    assert path.report.text() == "25 of 25 frames: ears and shoulders only"
+
+
+def test_shoulders_alone_give_a_place_and_a_heading() -> None:
+    clip = drawn_heads()
+    scores = np.zeros(clip.uv.shape[:2])
+    scores[:, [POINTS.index(p) for p in ("right_shoulder", "left_shoulder")]] = 1
+    path = estimate(clip, clip.points(scores=scores))
+    across, _, angle = clip.errors(path)
+    assert across < 0.12 and angle < 40.0 and float(path.confidence.max()) < 0.5
+
+
+def test_metres_that_jitter_are_pulled_onto_depth(clip: DrawnHeads) -> None:
+    rng = np.random.default_rng(1)
+    metres = clip.metres + clip.metres.mean(1, keepdims=True) * 0.05 * rng.normal(size=(len(clip.metres), 1, 1))
+    across, along, angle = clip.errors(estimate(clip, clip.points(metres=metres)))
+    assert across < 0.02 and along < 0.015 and angle < 4.0
+    across, along, angle = clip.errors(estimate(clip, clip.points(metres=metres), depth_m=None))
+    assert across < 0.02 and along < 0.03 and angle < 4.0
+
+
+def test_a_moving_exo_camera_changes_nothing(clip: DrawnHeads) -> None:
+    """The same pictures, of a world that moves under the camera."""
+    shift = torch.zeros(len(clip.uv), 3, 4, dtype=torch.float64)
+    shift[:, :, :3] = torch.eye(3)
+    shift[:, 0, 3] = torch.linspace(0, 0.2, len(clip.uv))
+    moving = compose(clip.exo_w2c.expand(len(clip.uv), 3, 4), shift)
+    path = estimate(clip, exo_w2c=moving)
+    still = compose(shift, path.world_from_head)
+    difference = (still - estimate(clip).world_from_head)[..., 3].norm(dim=-1)
+    assert float(difference.median()) < 0.01
+    with pytest.raises(EgoXInputError, match="one a frame"):
+        estimate(clip, exo_w2c=moving[:5])
+
+
+def test_nothing_is_smoothed_across_a_cut(clip: DrawnHeads) -> None:
+    """The clip's halves exchanged jump at the middle; told or not, both sides stay where they are."""
+    order = np.r_[13:25, 0:13]
+    uv = clip.uv[order].copy()
+    uv[:12] += [40.0, 0.0]  # another camera, so that the person jumps
+    points, depth = clip.points(uv=uv), clip.depth()[order].roll(0)
+    depth[:12] = depth[:12].roll(40, dims=2)
+    told = estimate(clip, points, depth_m=depth, cuts=[12])
+    alone = estimate(clip, clip.points(uv=uv[12:]), depth_m=depth[12:], times_s=clip.times_s[12:])
+    torch.testing.assert_close(told.world_from_head[12:], alone.world_from_head, atol=0.02, rtol=0)
+    uv[:12] += [200.0 * (-1 if uv[:12, :, 0].mean() > 196 else 1), 0.0]
+    noticed = estimate(clip, clip.points(uv=uv), depth_m=None)
+    assert any("jumps at frame 12" in note for note in noticed.report.notes)
+
+
+def test_depth_of_the_wall_is_not_believed(clip: DrawnHeads) -> None:
+    wall = torch.full_like(clip.depth(), 6.0)
+    path = estimate(clip, depth_m=wall)
+    assert clip.errors(path)[1] < 0.15 and any("stands behind" in note for note in path.report.notes)
+    path = estimate(clip, depth_m=None)
+    assert clip.errors(path)[1] < 0.15 and any("no depth" in note for note in path.report.notes)
+    elsewhere = torch.zeros_like(wall, dtype=torch.bool)
+    path = estimate(clip, mask=elsewhere)
+    assert any("no surface" in note for note in path.report.notes)
+
+
+def test_who_leaves_the_picture_is_bridged(clip: DrawnHeads) -> None:
+    scores = np.ones(clip.uv.shape[:2])
+    scores[10:] = 0
+    path = estimate(clip, clip.points(scores=scores))
+    assert bool(torch.isfinite(path.world_from_head).all()) and float(path.confidence[-1]) < 0.3
+    assert any("out of sight for 15 frames" in note for note in path.report.notes)
+
+
+def test_bad_input_is_refused(clip: DrawnHeads) -> None:
+    nobody = clip.points(scores=np.zeros(clip.uv.shape[:2]))
+    with pytest.raises(EgoXInputError, match="no person in any frame"):
+        estimate(clip, nobody)
+    with pytest.raises(EgoXInputError, match="depth: got shape"):
+        estimate(clip, depth_m=clip.depth()[:7])
+    with pytest.raises(EgoXInputError, match="mask of the wearer"):
+        estimate(clip, mask=torch.zeros(25, 10, 10, dtype=torch.bool))
+    other = HeadPoints(uv=clip.points().uv, scores=clip.points().scores, picture=(100, 300))
+    with pytest.raises(EgoXInputError, match="points of a 100x300 px picture"):
+        estimate(clip, other)
+    with pytest.raises(EgoXInputError, match="most points far outside"):
+        estimate(clip, clip.points(uv=clip.uv * 9))
+    with pytest.raises(EgoXInputError, match="cuts"):
+        estimate(clip, cuts=[99])
+    with pytest.raises(EgoXInputError, match="every frame"):
+        HeadPoints(uv=torch.zeros(4, 5, 2), scores=torch.zeros(4, 5), picture=(10, 10))
+
+
+def test_points_of_a_larger_picture_are_scaled(clip: DrawnHeads) -> None:
+    width, height = clip.camera.stored_size
+    doubled = HeadPoints(uv=torch.from_numpy((clip.uv + 0.5) * 2 - 0.5), scores=clip.points().scores,
+                         picture=(2 * width, 2 * height))
+    torch.testing.assert_close(estimate(clip, doubled).world_from_head, estimate(clip).world_from_head)
+
+
+def test_a_long_clip_has_an_answer_everywhere() -> None:
+    clip = drawn_heads(frames=200, height=80, turning_deg=60.0)
+    path = estimate(clip)
+    assert bool(torch.isfinite(path.world_from_head).all()) and clip.errors(path)[2] < 5.0
+
+
+def test_gravity_and_sway_leave_no_mark(clip: DrawnHeads) -> None:
+    """Another up within some degrees changes little where the face is seen."""
+    rng = np.random.default_rng(3)
+    tilt = tuple(float(x) for x in np.array([0.0, 0.0, 1.0]) + 0.1 * sway(rng, np.arange(3.0), size=1.0))
+    assert clip.errors(estimate(clip, up=tilt))[2] < 4.0
+
+
+def test_a_real_side_view(shared_dir) -> None:
+    """sfu_covid: one ear and the glasses in six frames, the raw exo lens, depth as it is."""
+    folder = shared_dir / "data" / "takes" / "sfu_covid_009_4_2000_2048"
+    if not (folder / "head_points.json").is_file():
+        pytest.skip("needs ../shared/data/takes with picked head points")
+    take = load_take(folder, exo_lens="raw")
+    picks = json.loads((folder / "head_points.json").read_text(encoding="utf-8"))["frames"]
+    uv, scores = np.zeros((49, len(POINTS), 2)), np.zeros((49, len(POINTS)))
+    for frame, marks in picks.items():
+        for name, (column, row, score) in marks.items():
+            uv[int(frame), POINTS.index(name)], scores[int(frame), POINTS.index(name)] = (column, row), score
+    points = HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=take.frames.size)
+    path = estimate_head(points, take.depth.camera, exo_w2c=take.depth.exo_w2c, depth_m=take.depth.depth_m,
+                         times_s=take.frames.times_s)
+    ego = head_trajectory(path.world_from_head, take.trajectory.camera, head_mount("glasses"), take.frames.times_s)
+    frames = sorted(int(frame) for frame in picks)
+    answer, truth = invert(ego.w2c)[frames], invert(take.trajectory.w2c)[frames]
+    away = truth[..., 3] - camera_centre(take.depth.exo_w2c)
+    ray = away / away.norm(dim=-1, keepdim=True)
+    error = answer[..., 3] - truth[..., 3]
+    across = (error - (error * ray).sum(-1, keepdim=True) * ray).norm(dim=-1)
+    turns = answer[..., :3].transpose(-1, -2) @ truth[..., :3]
+    angles = torch.rad2deg(torch.acos(((turns.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)))
+    assert float(angles.median()) <= 20.0 and float(across.median()) <= 0.06

@@ -1,0 +1,95 @@
+"""The head's lengths, where a camera sits on it, and that none of it comes from the drawn figure."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.cameras.presets import preset_camera
+from egox_core.errors import EgoXInputError
+from egox_core.trajectory import HEAD_MOUNTS, head_mount, head_trajectory
+from egox_core.trajectory.head_template import SHAPE_SIGMA, ego_from_head, head_points
+from egox_core.trajectory.poses import camera_centre, invert
+
+
+def constant_tuples(path: Path) -> set[tuple[float, ...]]:
+    """All tuples of three or more numbers in a file, signs left out, that are not all simple ones such as 0, 1, 0.5."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Tuple | ast.List) and len(node.elts) >= 3:
+            try:
+                values = tuple(abs(float(x)) for x in ast.literal_eval(node))
+            except (ValueError, TypeError):
+                continue
+            if any(value not in (0.0, 0.5, 1.0, 2.0) for value in values):
+                found.add(values)
+    return found
+
+
+def test_the_template_knows_nothing_of_the_drawn_person(repo_root: Path) -> None:
+    """Else a bench on drawn people would measure the template against itself."""
+    core = repo_root / "egox_core"
+    template = [path for path in (core / "trajectory").glob("head_*.py")]
+    drawn = [core / "synthetic" / name for name in ("person.py", "head.py")]
+    assert len(template) >= 6
+    for path in template:
+        assert "synthetic" not in path.read_text(encoding="utf-8"), path.name
+    shared = set().union(*map(constant_tuples, template)) & set().union(*map(constant_tuples, drawn))
+    assert not shared
+
+
+def test_lengths_are_those_of_their_sources() -> None:
+    """Spot checks in millimetres against the published means (see the module's docstring)."""
+    right_eye, left_eye, right_ear, left_ear, nose = head_points()
+    assert np.linalg.norm(right_eye - left_eye) == pytest.approx(0.0633)  # ANSUR II
+    assert np.linalg.norm(right_ear - left_ear) == pytest.approx(0.139)  # ANSUR 1988
+    assert right_ear[1] - right_eye[1] == pytest.approx(0.1296 - 0.1175, abs=2e-4)
+    assert nose[1] == pytest.approx(0.0375) and nose[2] == pytest.approx(0.040)
+    larger = head_points(np.array([0.1, 0, 0, 0, 0, 0, 0]))
+    assert np.allclose(larger, np.exp(0.1) * head_points()) and len(SHAPE_SIGMA) == 7
+    deeper = head_points(np.array([0, 0, 0, 0, 0.01, 0, 0]))
+    assert deeper[2, 2] == pytest.approx(right_ear[2] - 0.01)
+    assert np.allclose(deeper[[0, 1, 4]], head_points()[[0, 1, 4]])
+
+
+def test_glasses_are_where_the_published_calibration_has_them() -> None:
+    calibration = pytest.importorskip("projectaria_tools.core.calibration")
+    poses = []
+    for frame in ("DVT-S", "DVT-L"):
+        cad = calibration.DeviceCadExtrinsics(calibration.DeviceVersion.Gen1, frame, "camera-slam-left")
+        device = calibration.DeviceCalibration(device_cad_extrinsics=cad, device_subtype=frame,
+                                               origin_label="camera-slam-left",
+                                               device_version=calibration.DeviceVersion.Gen1)
+        poses.append(device.get_transform_cpf_sensor("camera-rgb", True).to_matrix())
+    mean = np.mean(poses, axis=0)  # central pupil frame: x left, y up, z forward
+    head_from_cpf = np.diag([-1.0, -1.0, 1.0])
+    pose = invert(ego_from_head(HEAD_MOUNTS["glasses"], 1)).numpy()
+    assert np.allclose(pose[:, 3], head_from_cpf @ mean[:3, 3], atol=2e-4)
+    assert np.allclose(pose[:, :3], head_from_cpf @ mean[:3, :3], atol=2e-3)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_camera_sits_on_the_head(turns: int) -> None:
+    """A head at a known place: the camera's centre and where it looks, whichever way its sensor is turned."""
+    camera = preset_camera("aria_released" if turns else "pinhole", 64)
+    head = torch.eye(3, 4, dtype=torch.float64)[None].clone()
+    head[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])
+    mount = head_mount("between the eyes", (0.01, -0.02, 0.1), 30.0)
+    ego = head_trajectory(head, camera, mount, torch.zeros(1))
+    assert camera.quarter_turns == turns
+    torch.testing.assert_close(camera_centre(ego.w2c)[0], torch.tensor([1.01, 1.98, 3.1], dtype=torch.float64))
+    forward = ego.w2c[0, 2, :3]
+    assert float(forward[1]) == pytest.approx(-0.5) and float(forward[2]) == pytest.approx(np.cos(np.radians(30)))
+
+
+def test_mounts_that_are_none_are_refused() -> None:
+    with pytest.raises(EgoXInputError, match="mount"):
+        head_mount("hat")
+    with pytest.raises(EgoXInputError, match="offset"):
+        head_mount("glasses", (0.0, 0.0, 57.0))
+    with pytest.raises(EgoXInputError, match="pitch"):
+        head_mount("glasses", pitch_deg=float("nan"))
