@@ -5,6 +5,7 @@ from __future__ import annotations
 EXO = "exo.mp4"
 DEPTH = "depth.npz"
 META = "meta.json"
+HEAD_TRAJECTORY = "head_trajectory.json"  # the wearer's camera as estimated from keypoints
 TRUTH = "ego_ground_truth.mp4"  # where the ego video is known
 PRIOR = "ego_prior.mp4"  # of a prepared clip
 COVERAGE = "coverage.npz"  # of a prepared clip: key ``coverage`` [T, H, W] bool, where the prior holds something

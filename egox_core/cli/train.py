@@ -14,8 +14,10 @@ from ..progress import Progress, no_progress
 from .data import (
     add_engine_arguments,
     cache_arguments,
+    headpose_arguments,
     prepare_arguments,
     run_cache,
+    run_headpose,
     run_prepare,
     run_undistort,
     undistort_arguments,
@@ -178,6 +180,8 @@ def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
 COMMANDS: Mapping[str, Command] = {
     "undistort": Command(help="the exo videos as prepare shows them, for any depth or mask tool",
                          add_arguments=undistort_arguments, run=run_undistort),
+    "headpose": Command(help="the wearer's camera from keypoints of the exo video, for takes without ego poses",
+                        add_arguments=headpose_arguments, run=run_headpose),
     "prepare": Command(help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
                        add_arguments=prepare_arguments, run=run_prepare),
     "cache": Command(help="latents, embeddings and attention geometry of a training set",
