@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
+from ..egox_core.editor.queries import scene_rest
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.safe_files import parse_json
@@ -24,10 +25,9 @@ from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_trac
 from ..egox_core.types import FrameSelection
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
-from .page.editor_data import AUTO, CUSTOM, DEFAULT_PRESET, camera_of_choice, editor_data
+from .page.editor_data import AUTO, BESIDE, CUSTOM, DEFAULT_PRESET, camera_of_choice, editor_data, editor_origin
 from .page.scenes import SCENES
 
-BESIDE = f"{META} beside the video"
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
   {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
@@ -77,7 +77,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 io.Float.Input("roll", **angle, tooltip="constant: degrees tilted clockwise."),
                 io.String.Input("keyframes", default=KEYFRAMES_EXAMPLE, multiline=True,
                                 tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
-                                        "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c."),
+                                        "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. Empty: at rest "
+                                        "where the exo camera is."),
                 io.Combo.Input("lens", options=["aria_fisheye", "pinhole"], default="aria_fisheye", advanced=True,
                                tooltip="custom camera: fisheye (equidistant, stored turned like Aria) or pinhole."),
                 io.Float.Input("focal", default=211.0, min=1.0, max=100000.0, step=0.1, advanced=True,
@@ -104,7 +105,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 EgoXTrajectory.Output(display_name="trajectory", tooltip="The ego camera over time."),
                 io.String.Output(display_name="prompt", tooltip="The take's prompt, where the file holds one."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             # So that the pose editor can run this node alone to see the scene, without the rest of the graph.
             is_output_node=True,
         )
@@ -137,7 +138,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 pose = upright_pose(torch.tensor((x, y, z)), yaw, pitch, roll)
                 track = constant_track(sensor_pose(pose, camera_model))
             else:
-                track = keyframe_track(parse_json(keyframes, "keyframes"), camera_model)
+                content = parse_json(keyframes, "keyframes") if keyframes.strip() else []
+                rest = None if scene is None else scene_rest(scene)
+                track = keyframe_track(content, camera_model, rest=rest)
             trajectory = trajectory_from_track(track, camera_model, frames, count=count,
                                                clip_times_s=None if scene is None else scene.times_s,
                                                exo_w2c=None if scene is None else scene.exo_w2c,
@@ -146,8 +149,10 @@ class EgoXEgoPoseInput(io.ComfyNode):
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
         node = str(cls.hidden.unique_id) if cls.hidden is not None else ""
-        return io.NodeOutput(trajectory, trajectory.prompt,
-                             ui={"egox_pose": [editor_data(trajectory, frames, scene, exo_images, node)]})
+        graph = cls.hidden.prompt or {} if cls.hidden is not None else {}
+        origin = editor_origin(graph, node) if node in graph else None
+        data = editor_data(trajectory, frames, scene, exo_images, node) | {"origin": origin}
+        return io.NodeOutput(trajectory, trajectory.prompt, ui={"egox_pose": [data]})
 
 
 def trajectory_file(file: str, frames: FrameSelection | None) -> Path:

@@ -62,6 +62,12 @@ def _serve_page() -> None:
         register(PromptServer.instance.routes)
 
 
+def _note_graphs() -> None:
+    from .host.graph import note_graphs
+
+    note_graphs()
+
+
 def _list_small_models() -> None:
     from .host.paths import add_model_folders
 
@@ -70,6 +76,7 @@ def _list_small_models() -> None:
 
 NODES = load_nodes()
 SERVICES = {"the pose editor and the sample videos on the page": _serve_page,
+            "telling before a run that files are missing": _note_graphs,
             "the pack's small models in the loaders' lists": _list_small_models}
 
 

@@ -32,6 +32,7 @@ from ..trajectory.keyframes import (
 from ..trajectory.path import interpolate_poses, trajectory_from_track, with_camera
 from ..trajectory.poses import camera_centre
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
+from .queries import scene_rest
 
 MAX_FILES = 4
 MAX_NAME = 120
@@ -159,7 +160,8 @@ def _keyframe_document(path: Path) -> dict | None:
 def trajectory_of_keyframes(document: object, camera: CameraModel, clip: ClipMoments,
                             scene: PointCloud | None = None) -> CameraTrajectory:
     """The trajectory of a keyframe document in this clip, as the node makes it."""
-    return trajectory_from_track(keyframe_track(document, camera), camera, clip.selection(), source="pose editor",
+    track = keyframe_track(document, camera, rest=None if scene is None else scene_rest(scene))
+    return trajectory_from_track(track, camera, clip.selection(), source="pose editor",
                                  exo_w2c=None if scene is None else scene.exo_w2c,
                                  exo_camera=None if scene is None else scene.exo_camera)
 
@@ -191,7 +193,8 @@ def export_path(form: str, document: object, camera: CameraModel, clip: ClipMome
 def released_meta(trajectory: CameraTrajectory, document: object, clip: ClipMoments, prompt: str) -> dict:
     """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame 0 of the video."""
     numbers = torch.arange(int(clip.indices[-1]) + 1, dtype=torch.float64)
-    track = keyframe_track(document, trajectory.camera)
+    rest = upright_from_sensor(trajectory.w2c[0], trajectory.camera)  # what a document without keyframes stands for
+    track = keyframe_track(document, trajectory.camera, rest=rest)
     moments = numbers if track.clock == "index" else _times_of(numbers, clip)
     poses = interpolate_poses(track.w2c, track.moments, moments, track.between)
     content: dict[str, object] = {

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, project, unproject, upright_camera
+from ..scene.points import exo_from_scene
+from ..trajectory.keyframes import upright_from_sensor
 from ..trajectory.poses import invert, sensor_from_upright, transform
 from ..types import PointCloud, PointSet
 from .coarse_prior import CoarsePoints
@@ -94,6 +96,12 @@ def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
         snapped[axis] = up[axis].sign()
         return snapped
     return up
+
+
+def scene_rest(scene: PointCloud) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
+    """Where a path without keyframes rests: at the exo camera, looking as it does in the first frame."""
+    pose = exo_from_scene(scene).reshape(-1, 3, 4)[0].double()
+    return upright_from_sensor(pose, scene.exo_camera)
 
 
 def camera_up(scene: PointCloud) -> Tensor:  # [3] float64, scene frame

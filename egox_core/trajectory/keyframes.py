@@ -38,15 +38,21 @@ MAX_KEYFRAMES = 200
 """Beyond that nobody edits keyframes by hand, and fitting takes long: every pose becomes one."""
 
 
-def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes") -> PoseTrack:
+def keyframe_track(
+    content: object,
+    camera: CameraModel,
+    name: str = "keyframes",
+    rest: Tensor | None = None,  # [3, 4] w2c, upright camera axes
+) -> PoseTrack:
     """The track that keyframes describe.
 
     Args:
         content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation":
             "spline|linear|hold"}``; ``up`` is the world's upward direction, default (0, -1, 0); spline is the default.
+        rest: where the camera stands while there is no keyframe; None: at the world's origin, looking along its z.
 
     Raises:
-        EgoXInputError: wrong or unknown keys, no keyframe, mixed clocks, times that do not rise, no rotation.
+        EgoXInputError: wrong or unknown keys, mixed clocks, times that do not rise, no rotation.
     """
     document = {"keyframes": content} if isinstance(content, list) else content
     if not isinstance(document, dict) or not {"keyframes"} <= document.keys() <= DOCUMENT_KEYS:
@@ -55,10 +61,12 @@ def keyframe_track(content: object, camera: CameraModel, name: str = "keyframes"
                              fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]')
     keyframes = document["keyframes"]
     common = _between(document.get("interpolation", "spline"), name)
-    if not isinstance(keyframes, list) or not keyframes or not all(isinstance(k, dict) for k in keyframes):
-        raise EgoXInputError(name, got="no list of objects", expected="at least one keyframe", fix="add a keyframe")
+    if not isinstance(keyframes, list) or not all(isinstance(k, dict) for k in keyframes):
+        raise EgoXInputError(name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe")
     between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
     up = _vector(document.get("up", DEFAULT_UP), f"up of {name}")
+    if not keyframes:
+        return constant_track(sensor_pose(torch.eye(3, 4, dtype=torch.float64) if rest is None else rest, camera), name)
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     clocks = {next(iter(MOMENT_KEYS & k.keys()), None) for k in keyframes}
     if len(keyframes) == 1:

@@ -63,7 +63,8 @@ PYTHON_NAMES = (
         "comfy_api.latest:io.Float.Output", "comfy_api.latest:io.Mask.Output",
     )),
     Need("Ego Pose Input, Save Trajectory", (
-        "comfy_api.latest:io.Hidden.unique_id", "folder_paths:get_save_image_path(filename_prefix, output_dir)",
+        "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt",
+        "folder_paths:get_save_image_path(filename_prefix, output_dir)",
     )),
     Need("Depth Align", ("comfy_api.latest:io.Mask.Input",)),
     Need("Build Scene, Fuse Scenes, EgoX Scene to Point Cloud", (
@@ -155,6 +156,9 @@ PYTHON_NAMES = (
     Need("the pose editor and the sample videos on the page", (
         "server:PromptServer[instance]", "server:PromptServer[routes]",
     )),
+    Need("telling before a run that files are missing", (
+        "server:PromptServer[instance]", "server:PromptServer.add_on_prompt_handler(handler)",
+    )),
     Need("the live preview and the time left while sampling; the kernel in EgoX Model Patch's note", (
         "server:PromptServer.send_sync(event, data, sid)", "server:PromptServer.send_progress_text(text, node_id)",
         "server:PromptServer[client_id]", "comfy.latent_formats:Wan21[latent_rgb_factors]",
@@ -178,6 +182,7 @@ PAGE_NAMES = (
         "node.size", "node.id", "node.widgets", "node.inputs", "node.properties", "node.graph", "node.constructor",
     )),
     Need("running a node from the pose editor", ("app.queuePrompt", "app.lastNodeErrors")),
+    Need("noticing that the pose editor's scene is of an earlier run", ("app.graphToPrompt",)),
     Need("the previews of nodes inside subgraphs", ("app.rootGraph",)),
     Need("the previews after a reload", ("app.nodeOutputs",)),
     Need("texts in the page's language; undo of what the pose editor wrote", ("app.extensionManager",)),

@@ -10,19 +10,27 @@ from torch import Tensor
 from ...egox_core.cameras.lenses import LENSES
 from ...egox_core.cameras.model import CameraModel, camera_to_json
 from ...egox_core.cameras.presets import preset_camera
+from ...egox_core.editor.queries import scene_rest
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.file_names import META
 from ...egox_core.prior.render import ego_from_scene
 from ...egox_core.scene.moving_camera import is_moving
 from ...egox_core.scene.points import exo_from_scene
 from ...egox_core.trajectory.keyframes import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
+from ..host.graph import Graph, inputs_of, origin
 from .scenes import SCENES
 
 DIGITS = 6
 """Of lengths in metres and rotations: a micrometre."""
+BESIDE = f"{META} beside the video"
 AUTO, CUSTOM = "auto", "custom"
 DEFAULT_PRESET = "aria_released"
 NUMBERS = ("size", "focal", "centre_x", "centre_y")
+SCENE_INPUTS = ("frames", "scene", "exo_images")
+PATH_INPUTS: Mapping[str, tuple[str, ...]] = {"file": ("file", "entry"),
+                                              "constant": ("x", "y", "z", "yaw", "pitch", "roll")}
+"""What else a path depends on, by its source; keyframes are the editor's own."""
 
 
 def editor_data(
@@ -52,6 +60,14 @@ def editor_data(
     return data
 
 
+def editor_origin(graph: Graph, node: str) -> dict[str, str]:
+    """What the editor's scene, and a path from elsewhere, are made from: where that is not what a run told, the run was
+    of another video, depth or path.
+    """
+    path = PATH_INPUTS.get(str(inputs_of(graph, node).get("source")), ())
+    return {"scene": origin(graph, node, SCENE_INPUTS), "path": origin(graph, node, ("source", "base", *path))}
+
+
 def clip_of(trajectory: CameraTrajectory, frames: FrameSelection | None,
             scene: PointCloud | None) -> tuple[list[float], list[float]]:
     """(indices, times_s) of the frames in use, as keyframes count them."""
@@ -71,6 +87,7 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
     return {"token": entry.token, "frames": scene.frame_count, "points": len(entry.static), "frame": scene.frame,
             "pictures": entry.images is not None, "whole": entry.whole, "up": list(entry.up),
             "exo_from_scene": rounded(exo if is_moving(exo) else exo[:1]),
+            "rest": rounded(scene_rest(scene)),
             "exo_camera": camera_to_json(camera), "exo_size": list(camera.stored_size),
             "notes": list(scene.notes)}
 

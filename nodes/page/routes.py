@@ -29,9 +29,11 @@ from ...egox_core.editor.paths import (
 )
 from ...egox_core.editor.queries import lens_outline, pick_point
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.file_names import META
 from ...egox_core.trajectory.poses import validate_w2c
+from ..host.graph import inputs_of, lacks_beside, linked
 from ..host.paths import resolve
-from .editor_data import camera_of_widgets
+from .editor_data import BESIDE, camera_of_widgets, editor_origin
 from .requests import is_same_origin, number, read_body, refuse, whole_number
 from .scenes import SCENES, SceneEntry, jpeg
 
@@ -214,6 +216,19 @@ async def export_keyframes(body: dict) -> web.Response:
                         headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"})
 
 
+@guarded(FILE_BODY)
+async def graph_origin(body: dict) -> web.Response:
+    """What the scene and path of a pose ``node`` are made from in the page's ``graph`` now; whether the file
+    that its poses are to come from is known to be missing."""
+    node, graph = body.get("node"), body.get("graph")
+    if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph:
+        raise EgoXInputError("graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both")
+    values = inputs_of(graph, node)
+    beside = values.get("source") == "file" and values.get("file") == BESIDE and not linked(graph, node, "base")
+    missing = beside and lacks_beside(graph, node, META)
+    return web.json_response({"origin": editor_origin(graph, node), "file_missing": missing})
+
+
 @guarded(SMALL_BODY)
 async def renew(body: dict) -> web.Response:
     """A page asks for a scene that was dropped: the node's next run keeps it again instead of coming from the cache."""
@@ -273,6 +288,7 @@ async def sample_video(request: web.Request) -> web.StreamResponse:
 EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
     "cloud": cloud, "prior": prior, "exo_frame": exo_frame, "pick": pick, "camera": camera,
     "import": import_keyframes, "export": export_keyframes, "renew": renew,
+    "origin": graph_origin,
 }
 
 

@@ -191,6 +191,46 @@ def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, shipped, browser
     assert len(json.loads(editor.keyframes())["keyframes"]) >= 2
 
 
+def test_a_scene_of_an_earlier_run_takes_no_click(open_page, shipped) -> None:
+    editor = start(open_page, shipped)
+    page, hands = editor.page, editor.hands
+    editor.open(load=True)
+    # A path from nothing holds what was put into it and nothing of the file's, and both steps can be undone.
+    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    editor.go_to_frame(2)
+    editor.at("new-path").click()
+    before = editor.keyframes()
+    hands.mouse.click(*editor.in_box("exo", 0.6, 0.25))
+    editor.wait_for_change(before)
+    hands.keyboard.press("Escape")
+    own = editor.keyframes()
+    assert [k["frame"] for k in json.loads(own)["keyframes"]] == [2]
+    editor.at("clear").click()
+    assert json.loads(editor.keyframes())["keyframes"] == [] and editor.prior().std() > 1
+    hands.keyboard.press("Control+z")
+    assert editor.keyframes() == own
+    editor.close()
+
+    page.set_widget("EgoXLoadExoVideo", "start_frame", 8)
+    editor.open(load=False)
+    hands.wait_for_selector("[data-testid=egox-load-stale]", timeout=30_000)
+    assert "earlier run" in editor.at("banner").inner_text() and not hands.evaluate(CUT_OFF)
+    assert all(editor.at(name).is_disabled() for name in ("place", "tool-snap", "tool-aim"))
+    for key in "hs":
+        hands.keyboard.press(key)
+        hands.mouse.click(*editor.in_box("exo", 0.6, 0.25))
+        hands.mouse.click(*editor.in_box("view", 0.5, 0.5))
+    assert editor.ask("exo.step") is None and editor.ask("view.tool") == "move"
+    old = editor.ask("scene.known.token")
+    editor.at("load-stale").click()
+    hands.wait_for_function(f"() => {editor.script('scene.trusted')} && "
+                            f"{editor.script('scene.known.token')} !== {json.dumps(old)}", timeout=120_000)
+    editor.at("place").click()
+    before = editor.keyframes()
+    hands.mouse.click(*editor.in_box("exo", 0.6, 0.3))
+    editor.wait_for_change(before)
+
+
 def test_touch_and_a_narrow_page(open_page, shipped) -> None:
     editor = start(open_page, shipped, touch=True)
     editor.open(load=True)

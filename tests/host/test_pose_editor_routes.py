@@ -85,6 +85,35 @@ def test_the_node_tells_the_page_what_it_needs(told: dict[str, Any], client: Api
     assert moved["scene"]["token"] == scene["token"] and moved["path"] != told["path"]
 
 
+def test_a_graph_of_another_video_depth_or_path_has_another_origin(client: ApiClient, told: dict[str, Any],
+                                                                   load_workflow) -> None:
+    def of(prompt: dict[str, Any]) -> dict[str, Any]:
+        return ask(client, "origin", {"node": id_of(prompt, "EgoXEgoPoseInput"), "graph": prompt}).json()
+
+    def changed(kind: str, **values: Any) -> dict[str, Any]:
+        prompt = graph(load_workflow)
+        prompt[id_of(prompt, kind)]["inputs"] |= values
+        return of(prompt)["origin"]
+
+    assert of(graph(load_workflow)) == {"origin": told["origin"], "file_missing": False}
+    whole = graph(load_workflow)  # as JavaScript writes numbers
+    for entry in whole.values():
+        entry["inputs"] = {k: int(v) if isinstance(v, float) and v.is_integer() else v
+                           for k, v in entry["inputs"].items()}
+    assert of(whole)["origin"] == told["origin"]
+    renumbered = json.loads(json.dumps(graph(load_workflow)))
+    names = {name: f"9:{name}" for name in renumbered}
+    for entry in renumbered.values():
+        entry["inputs"] = {k: [names[v[0]], v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()}
+    assert of({names[k]: v for k, v in renumbered.items()})["origin"] == told["origin"]
+    video, depth = changed("EgoXLoadExoVideo", start_frame=2), changed("EgoXDepthAlign", momentum=0.5)
+    assert len({told["origin"]["scene"], video["scene"], depth["scene"]}) == 3
+    # The camera and the keyframes are not what a scene is made from, and keyframes are the editor's own.
+    assert changed("EgoXEgoPoseInput", size=64, keyframes="[]") == told["origin"]
+    other = changed("EgoXEgoPoseInput", file="sample/synthetic_room/other.json")
+    assert other["scene"] == told["origin"]["scene"] and other["path"] != told["origin"]["path"]
+
+
 def test_cloud(client: ApiClient, told: dict[str, Any]) -> None:
     token, count = told["scene"]["token"], told["scene"]["points"]
     whole = ask(client, "cloud", {"token": token})
@@ -196,8 +225,9 @@ def test_only_the_servers_own_page_is_answered(client: ApiClient, told: dict[str
     ("prior", {"camera": {"lens": "none"}}, "camera"), ("prior", {"count": "x"}, "count"),
     ("pick", {"u": "left", "v": 0}, "u"), ("import", {"texts": {"x.json": "{"}}, "JSON"),
     ("import", {"texts": {"x.json": 3}}, "texts"), ("import", {"indices": "x"}, "moments"),
-    ("export", {"form": "exe"}, "form"), ("export", {"form": "keyframes", "document": {"keyframes": []}}, "keyframe"),
-    ("renew", {"node": ""}, "node"),
+    ("export", {"form": "exe"}, "form"), ("export", {"form": "keyframes", "document": {"keyframes": [3]}}, "keyframe"),
+    ("renew", {"node": ""}, "node"), ("origin", {"node": "1", "graph": {}}, "graph"),
+    ("origin", {"node": "1", "graph": None}, "graph"),
 ])
 def test_a_malformed_body_is_refused_with_a_reason(client: ApiClient, told: dict[str, Any], camera: dict[str, Any],
                                                    name: str, change: dict[str, Any], message: str) -> None:

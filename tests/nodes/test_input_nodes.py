@@ -126,6 +126,9 @@ def test_constant_and_keyframes(pack: ModuleType, meta: list) -> None:
     assert constant.w2c.shape == (13, 3, 4) and prompt == "" and torch.equal(constant.w2c[0], constant.w2c[12])
     moving = pose_node(pack, source="keyframes", frames=frames)[0]
     assert moving.w2c.shape == (13, 3, 4) and not torch.equal(moving.w2c[0], moving.w2c[12])
+    for nothing in ("", "[]"):
+        resting = pose_node(pack, source="keyframes", keyframes=nothing, frames=frames, camera="pinhole")[0]
+        assert torch.equal(resting.w2c, torch.eye(3, 4, dtype=torch.float64).expand(13, 3, 4))
     again = pose_node(pack, base=moving, camera="pinhole", size=32, smooth_s=0.1)[0]
     assert again.camera.stored_size == (32, 32) and again.w2c.shape == (13, 3, 4)
 
@@ -138,7 +141,7 @@ def test_bad_poses_are_refused(pack: ModuleType, meta: list, clip: Path) -> None
     for changes, message in (({"file": "clips/scaled.json"}, "not a rotation"), ({"file": "../meta.json"}, "leads out"),
                              ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
                              ({"source": "keyframes", "keyframes": "[{"}, "not JSON"),
-                             ({"source": "keyframes", "keyframes": "[]"}, "at least one"),
+                             ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
                              ({"camera": "custom", "centre_x": 300.0}, "centre")):
         with pytest.raises(EgoXInputError, match=message):
             pose_node(pack, **changes)

@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FrameClock } from "../../web/js/editor/model/frame_clock.mjs";
-import { DocumentError, parseDocument, stillDocument, writeDocument } from "../../web/js/editor/model/document.mjs";
+import {
+  DocumentError,
+  emptyDocument,
+  parseDocument,
+  stillDocument,
+  writeDocument,
+} from "../../web/js/editor/model/document.mjs";
 import { LatestOnly } from "../../web/js/editor/server.mjs";
 import { EditorState } from "../../web/js/editor/model/state.mjs";
 import { fromAngles, fromW2c, lookAt, toAngles, toW2c } from "../../web/js/editor/model/pose.mjs";
@@ -67,7 +73,6 @@ test("a document survives being written and read", () => {
 test("what Python refuses is refused", () => {
   for (const bad of [
     "[",
-    "[]",
     "{}",
     "[1]",
     '[{"frame":0}]',
@@ -159,6 +164,32 @@ test("a lone pose stands still", () => {
   assert.deepEqual(JSON.parse(state.text).keyframes.length, 1);
 });
 
+test("without a keyframe the camera rests, and a path begun anew has only what was put into it", () => {
+  for (const nothing of ["", "  ", "[]", '{"keyframes":[]}']) {
+    const state = new EditorState(parseDocument(nothing, clip), clip);
+    assert.deepEqual(state.poseAt(7).position, [0, 0, 0]);
+    state.setRest(fromAngles([1, 2, 3], 10, 0, 0));
+    assert.deepEqual(state.poseAt(7).position, [1, 2, 3]);
+    assert.equal(state.keyAt(), -1);
+  }
+  const state = stateOf(key(0, 0), key(10, 1), key(40, 2));
+  const before = state.text;
+  state.clear();
+  assert.deepEqual(JSON.parse(state.text).keyframes, []);
+  state.clear(); // nothing left to take away
+  assert.equal(state.undoable.length, 1);
+  state.setFrame(12);
+  state.setPose(fromAngles([4, 0, 0], 0, 0, 0));
+  assert.deepEqual(frames(state), [12]);
+  state.undo();
+  state.undo();
+  assert.equal(state.text, before);
+  state.replace(emptyDocument([0, 0, 1]));
+  assert.deepEqual(parseDocument(state.text, clip).up, [0, 0, 1]);
+  state.undo();
+  assert.equal(state.text, before);
+});
+
 test("up that the document does not say is the scene's, and no pose changes by it", () => {
   const state = stateOf(key(0, 0, { pitch_deg: 20 }));
   const before = toW2c(state.poseAt());
@@ -169,6 +200,10 @@ test("up that the document does not say is the scene's, and no pose changes by i
   const given = new EditorState(parseDocument({ up: [0, -1, 0], keyframes: [key(0, 0)] }, clip), clip);
   given.learnUp([0, 0, 1]);
   assert.deepEqual(given.content.up, [0, -1, 0]);
+  const asked = toW2c(given.poseAt());
+  given.learnUp([0, 0, 1], true); // it was said of another scene
+  assert.deepEqual(given.content.up, [0, 0, 1]);
+  close(toW2c(given.poseAt()), asked);
 });
 
 test("late wishes are dropped", async () => {

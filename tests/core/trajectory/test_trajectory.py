@@ -211,6 +211,10 @@ def test_keyframes() -> None:
     rays = pixel_rays(CAMERA, torch.float64)[0] @ invert(path.w2c[0])[:, :3].T
     assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
     constant = keyframe_track([content["keyframes"][0]], CAMERA)
+    resting = keyframe_track([], CAMERA, rest=upright_pose((1.0, 2, 3), 20, 0, 0))
+    assert resting.constant and torch.equal(resting.w2c[0], sensor_pose(upright_pose((1.0, 2, 3), 20, 0, 0), CAMERA))
+    assert torch.equal(keyframe_track({"keyframes": []}, CAMERA).w2c[0],
+                       sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA))
     assert trajectory_from_track(constant, CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
 
 
@@ -227,7 +231,7 @@ def test_angles_turn_the_upright_way() -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ({"frames": []}, "list of keyframes"), ([], "at least one"), ([{"time_s": 0}], "keys"),
+    ({"frames": []}, "list of keyframes"), ([{"time_s": 0}], "keys"),
     ([{"time_s": 0, "position": [0, 0], "look_at": [0, 0, 1]}], "position"),
     ([{"time_s": 0, "position": [0, 0, 0], "look_at": [0, 0, 1], "zoom": 2}], "keys"),
     ([{"time_s": 0, "position": [0, 0, 0], "yaw_deg": "left"}], "yaw_deg"),

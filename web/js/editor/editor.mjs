@@ -1,5 +1,5 @@
 // The editor: its parts put together over the page, and what one tells the other.
-import { DocumentError, parseDocument, stillDocument } from "./model/document.mjs";
+import { DocumentError, emptyDocument, parseDocument, stillDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { fromAngles, fromW2c, lookAt } from "./model/pose.mjs";
 import { EditorState } from "./model/state.mjs";
@@ -28,9 +28,10 @@ export class PoseEditor {
     this.camera = null; // the ego camera, as the server answered
     this.fault = null; // why the node's text can't be read
     this.poses = []; // of every frame
+    this.shown = false; // the document is a path from elsewhere that nobody has changed yet
     this.closed = false;
     this.state = new EditorState(this.readDocument(clip), clip);
-    this.timeline = new Timeline(this.state, say);
+    this.timeline = new Timeline(this.state, say, () => this.newPath());
     this.fields = new Fields(this.state, say);
     this.files = this.makeFiles();
     this.side = new SideView(server, say, () => this.scene.forget());
@@ -50,6 +51,7 @@ export class PoseEditor {
       {
         onPoints: () => this.frameAll(),
         onFetched: () => this.follow("frame"),
+        onTrust: (trusted) => this.setTrust(trusted),
       },
     );
     // A button that is switched off while it has the focus loses it to the page: its keys must not reach the graph.
@@ -72,12 +74,12 @@ export class PoseEditor {
     const { text } = this.host;
     try {
       const content = parseDocument(text(), clip, this.host.quarterTurns());
-      // The example shows how to write keyframes; nobody wants its second one in a path of their own.
-      return this.host.isExample() ? { ...content, keys: content.keys.slice(0, 1) } : content;
+      // The example shows how to write keyframes; nobody wants it in a path of their own.
+      return this.host.isExample() ? { ...content, keys: [] } : content;
     } catch (error) {
       if (!(error instanceof DocumentError)) throw error;
       this.fault = error.message;
-      return parseDocument([{ position: [0, 0, 0], yaw_deg: 0 }], clip);
+      return parseDocument([], clip);
     }
   }
 
@@ -101,6 +103,7 @@ export class PoseEditor {
       onUndo: () => state.undo(),
       onRedo: () => state.redo(),
       onLoad: () => this.scene.load(),
+      onNewPath: () => this.newPath(),
       onHelp: () => this.layout.tell(this.say("keys")),
       onClose: () => this.close(),
       onKey: (event) => {
@@ -125,17 +128,37 @@ export class PoseEditor {
   setData(data) {
     this.data = data;
     if (data) this.state.setClip(clockOf(data));
-    if (data?.scene) this.state.learnUp(data.scene.up);
-    const other = data?.path && this.host.source() !== "keyframes";
+    if (data?.scene) {
+      this.state.setRest(fromW2c(data.scene.rest));
+      const written = this.host.writtenIn(); // undefined: the text is older than this note
+      this.state.learnUp(data.scene.up, this.shown || (written !== undefined && written !== data.origin?.scene));
+    }
+    this.scene.set(data);
+    this.showGhost();
+    this.showBanner();
+    this.follow("clip");
+  }
+
+  // The path that the node has from elsewhere, as the last run gave it.
+  showGhost() {
+    const { data } = this;
+    const other = data?.path && this.scene.trusted && this.host.source() !== "keyframes";
     this.view.ghost.object.visible = Boolean(other);
     if (other)
       this.view.ghost.set(
         data.path.map((w2c) => fromW2c(w2c)),
         [],
       );
-    this.scene.set(data?.scene ?? null);
+    this.view.draw();
+  }
+
+  // Whether the scene is that of the graph as it is now: in another one no click counts.
+  setTrust(trusted) {
+    this.exo.trust(trusted);
+    if (!trusted && ["snap", "aim"].includes(this.view.tool)) this.chooseTool("move");
+    for (const tool of ["snap", "aim"]) this.layout.tools[tool].disabled = Boolean(this.data?.scene) && !trusted;
+    this.showGhost();
     this.showBanner();
-    this.follow("clip");
     this.showOtherPath();
   }
 
@@ -143,12 +166,14 @@ export class PoseEditor {
   async showOtherPath() {
     const { data, host, state } = this;
     const wanted = host.source() !== "keyframes" && host.isExample() && data?.path?.length === state.clip.count;
-    if (!wanted || !this.camera || state.undoable.length) return;
+    if (!wanted || !this.camera || !this.scene.trusted || state.undoable.length) return;
     try {
       const body = { ...this.context(), up: data.scene?.up ?? state.content.up, poses: data.path };
       const { document: content } = await this.server.json("import", body);
       const nothingDone = !state.undoable.length && state.start === null;
-      if (!this.closed && nothingDone) state.show(parseDocument(content, state.clip, this.camera.quarter_turns));
+      if (this.closed || !nothingDone || data !== this.data) return;
+      this.shown = true;
+      state.show(parseDocument(content, state.clip, this.camera.quarter_turns));
     } catch (error) {
       this.scene.failed(error);
     }
@@ -170,6 +195,10 @@ export class PoseEditor {
   showBanner() {
     const source = this.host.source();
     const lines = [];
+    if (this.scene.stale) {
+      const load = button("egox-load-stale", this.say("load"), this.say("emptyRun"), () => this.scene.load());
+      return this.layout.showBanner([this.say(this.scene.running ? "running" : "stale"), load]);
+    }
     if (this.fault) lines.push(this.say("badText", { reason: this.fault }));
     if (source !== "keyframes") {
       lines.push(this.say("foreign", { source }));
@@ -183,7 +212,7 @@ export class PoseEditor {
 
   // Where else the node has its path from: the last run's path, a file of the host's, or one standing pose.
   otherPath() {
-    if (this.data?.path?.length === this.state.clip.count) return { poses: this.data.path };
+    if (this.scene.trusted && this.data?.path?.length === this.state.clip.count) return { poses: this.data.path };
     if (this.host.source() === "file" && this.host.file()) return { file: this.host.file(), entry: this.host.entry() };
     return this.host.source() === "constant" ? { still: this.host.constant() } : null;
   }
@@ -216,7 +245,8 @@ export class PoseEditor {
     this.layout.showSteps(state.undoable, state.redoable);
     if (kind === "commit") {
       this.fault = null;
-      this.host.write(state.text);
+      this.shown = false;
+      this.host.write(state.text, this.data?.origin?.scene ?? "");
       view.ghost.object.visible = false;
       this.showBanner();
     }
@@ -237,7 +267,15 @@ export class PoseEditor {
     this.view.showMark(point);
   }
 
+  // A path from nothing: the first click makes its only keyframe.
+  newPath() {
+    const { state } = this;
+    if (state.content.keys.length) state.replace(emptyDocument(this.data?.scene?.up ?? state.content.up));
+    this.exo.begin("place");
+  }
+
   chooseTool(tool) {
+    if (this.layout.tools[tool].disabled) return;
     this.view.setTool(tool);
     this.layout.showTool(tool);
   }

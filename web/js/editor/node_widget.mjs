@@ -11,6 +11,7 @@ import { languageOf, sayer } from "../sayer.mjs";
 export const NODE = "EgoXEgoPoseInput";
 export const KEY = "egox_pose"; // of the node's result, as nodes/pose_editor_data.py makes it
 const HEIGHT = 64; // px
+const WRITTEN_IN = "egox_scene";
 const CAMERA_WIDGETS = ["camera", "size", "lens", "focal", "centre_x", "centre_y"];
 
 export function attachEditor(app, api, node) {
@@ -110,9 +111,14 @@ function hostOf(app, api, node) {
     cameraWidgets: () => Object.fromEntries(CAMERA_WIDGETS.map((name) => [name, find(node, name)?.value])),
     quarterTurns: () => holder.turns ?? (find(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
-    write: (text) => {
+    // In which scene the text was last written: kept with the node, so that it counts after a reload, too.
+    writtenIn: () => node.properties?.[WRITTEN_IN],
+    useKeyframes: () => setWidget(app, node, "source", "keyframes"),
+    graph: () => graphOf(app, node),
+    write: (text, scene) => {
       setWidget(app, node, "keyframes", text);
       setWidget(app, node, "source", "keyframes");
+      (node.properties ??= {})[WRITTEN_IN] = scene;
       app.graph?.change?.();
       const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
       if (tracker?.captureCanvasState) tracker.captureCanvasState();
@@ -126,6 +132,14 @@ function hostOf(app, api, node) {
       node.setDirtyCanvas?.(true, true);
     },
   };
+}
+
+// The graph as a run would send it now, and this node's id in it; null where the page can't say.
+async function graphOf(app, node) {
+  const { output } = await app.graphToPrompt();
+  const id = node.egoxPose.data?.node || String(node.id);
+  const inGraph = id in output ? id : Object.keys(output).find((key) => key.endsWith(`:${node.id}`));
+  return inGraph ? { node: inGraph, graph: output } : null;
 }
 
 // Run this node and what leads to it. Gives a reason where that failed.

@@ -12,6 +12,7 @@ export class DocumentError extends Error {}
 // clip gives a lone keyframe without a moment its place; quarterTurns belongs to the camera that w2c is meant for.
 export function parseDocument(text, clip, quarterTurns = 0) {
   let content;
+  if (typeof text === "string" && !text.trim()) text = [];
   try {
     content = typeof text === "string" ? JSON.parse(text) : text;
   } catch (error) {
@@ -19,12 +20,12 @@ export function parseDocument(text, clip, quarterTurns = 0) {
   }
   if (Array.isArray(content)) content = { keyframes: content };
   const list = content?.keyframes;
-  if (!Array.isArray(list) || !list.length || list.some((k) => !k || typeof k !== "object" || Array.isArray(k)))
+  if (!Array.isArray(list) || list.some((k) => !k || typeof k !== "object" || Array.isArray(k)))
     throw new DocumentError("no list of keyframes");
   const up = content.up === undefined ? [...DEFAULT_UP] : numbers(content.up, 3, "up");
   if (Math.hypot(...up) < 1e-9) throw new DocumentError("up has no direction");
   const mode = checkedMode(content.interpolation ?? "spline");
-  const clock = "time_s" in list[0] ? "time_s" : "frame";
+  const clock = list.length && "time_s" in list[0] ? "time_s" : "frame";
   const keys = list.map((item, i) =>
     parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone: list.length === 1 }),
   );
@@ -86,6 +87,7 @@ export function writeDocument({ up, mode, clock, keys }) {
   const lines = keys.map(
     (key) => `  ${JSON.stringify(writeKey(key, up, mode, clock)).replace(/([:,])(?=["[\d-])/g, "$1 ")}`,
   );
+  if (!lines.length) return `{${head.join(", ")}, "keyframes": []}`;
   return `{${head.join(", ")}, "keyframes": [\n${lines.join(",\n")}\n]}`;
 }
 
@@ -99,13 +101,16 @@ function writeKey(key, up, mode, clock) {
 
 export const trackOf = (content) => new Track(content.keys);
 
+// No keyframe: the camera rests where the exo camera is.
+export const emptyDocument = (up = DEFAULT_UP) => ({
+  up: [...up],
+  upGiven: true,
+  mode: "spline",
+  clock: "frame",
+  keys: [],
+});
+
 // One pose, standing still: where every path begins.
 export function stillDocument(pose, clip, up = DEFAULT_UP) {
-  return {
-    up: [...up],
-    upGiven: true,
-    mode: "spline",
-    clock: "frame",
-    keys: [{ moment: clip.momentAt(0, "frame"), pose, mode: "spline" }],
-  };
+  return { ...emptyDocument(up), keys: [{ moment: clip.momentAt(0, "frame"), pose, mode: "spline" }] };
 }

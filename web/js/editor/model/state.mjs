@@ -2,6 +2,7 @@
 import { trackOf, writeDocument } from "./document.mjs";
 
 const UNDO_STEPS = 200;
+const STILL = { position: [0, 0, 0], turn: [0, 0, 0, 1] };
 const NEAR = 0.5 - 1e-6; // a keyframe within half a frame belongs to that frame
 
 export class EditorState {
@@ -15,6 +16,7 @@ export class EditorState {
     this.listeners = new Set();
     this.path = { content: null, track: null }; // the track of the content that was asked about last
     this.start = null; // the document before a drag that is still going on
+    this.rest = STILL; // where the camera stands while there is no keyframe
   }
 
   get track() {
@@ -36,7 +38,7 @@ export class EditorState {
   }
 
   poseAt(frame = this.frame) {
-    return this.track.at(this.momentAt(frame));
+    return this.content.keys.length ? this.track.at(this.momentAt(frame)) : this.rest;
   }
 
   momentAt(frame) {
@@ -131,6 +133,16 @@ export class EditorState {
     return this.withKeys([...before, added, ...keys.slice(before.length)]);
   }
 
+  setRest(pose) {
+    this.rest = pose;
+    if (!this.content.keys.length) this.tell("content");
+  }
+
+  // No keyframe: the camera rests.
+  clear() {
+    if (this.content.keys.length) this.withKeys([]);
+  }
+
   addKey() {
     if (this.keyAt() < 0) this.setPose(this.poseAt());
   }
@@ -173,9 +185,10 @@ export class EditorState {
     this.change({ ...this.content, up, upGiven: true });
   }
 
-  // What up is, where the document doesn't say: the poses stay, only the numbers that are shown change. Not undoable.
-  learnUp(up) {
-    if (this.content.upGiven || this.start !== null) return;
+  // What up is, where the document doesn't say or (anew) says it of another scene: the poses stay, only the numbers
+  // that are shown change. Not undoable.
+  learnUp(up, anew = false) {
+    if ((this.content.upGiven && !anew) || this.start !== null) return;
     this.content = { ...this.content, up: [...up] };
     this.tell("content");
   }

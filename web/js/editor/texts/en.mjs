@@ -41,6 +41,9 @@ export default {
   load: "Load scene",
   loading: "Loading the scene …",
   running: "Running …",
+  stale:
+    "This scene is of an earlier run: the video, the depth or the path of the graph is another one now. " +
+    "Load it anew before you click in it.",
   gone: "The server no longer holds this scene (it keeps the last four). Run the graph again.",
   runFailed: "The run failed: {reason}",
   notWhole: "The clip is too large to be kept for the editor: its moving points and pictures are left out.",
@@ -75,6 +78,10 @@ export default {
   play: "Play (space)",
   previousKey: "Previous keyframe (,)",
   nextKey: "Next keyframe (.)",
+  newPath: "New path",
+  newPathHelp: "Begin a path from nothing: the first click places the head (N)",
+  clear: "Clear",
+  clearHelp: "Take all keyframes away: the camera rests where the exo camera is",
   addKey: "Add key",
   addKeyHelp: "A keyframe here, from the path as it is (K)",
   deleteKey: "Delete",
@@ -115,6 +122,6 @@ export default {
   tooLarge: "The files are larger than {size} MB.",
   keys:
     "G move · R turn · L look through · S snap · T look at · F frame all · H place head · K add keyframe · " +
-    "Del delete · arrows step · , . keyframes · space play · Ctrl+Z undo · Ctrl+C, Ctrl+V copy a pose · " +
+    "N new path · Del delete · arrows step · , . keyframes · space play · Ctrl+Z undo · Ctrl+C, Ctrl+V copy a pose · " +
     "Esc close",
 };

@@ -38,6 +38,8 @@ export default {
   load: "シーンを読み込む",
   loading: "シーンを読み込み中 …",
   running: "実行中 …",
+  stale:
+    "このシーンは以前の実行のものです。グラフの動画、深度、または経路が変わっています。クリックする前に読み込み直してください。",
   gone: "サーバーにこのシーンはもうありません（直近の四つだけ）。もう一度実行してください。",
   runFailed: "実行に失敗しました: {reason}",
   notWhole: "クリップが大きすぎて保持できません。動く点と画像は省かれます。",
@@ -70,6 +72,10 @@ export default {
   play: "再生（スペース）",
   previousKey: "前のキーフレーム (,)",
   nextKey: "次のキーフレーム (.)",
+  newPath: "新しい経路",
+  newPathHelp: "何もない状態から経路を始めます。最初のクリックで頭を置きます (N)",
+  clear: "消去",
+  clearHelp: "すべてのキーフレームを取り除きます。カメラは外部カメラの位置で静止します",
   addKey: "追加",
   addKeyHelp: "今の経路のままここにキーフレームを追加 (K)",
   deleteKey: "削除",
@@ -106,7 +112,7 @@ export default {
   form_blender: "Blender / NeRF transforms.json",
   tooLarge: "ファイルが {size} MB を超えています。",
   keys:
-    "G 移動 · R 回転 · L のぞく · S 吸着 · T 見る · F 全体 · H 頭を置く · K 追加 · Del 削除 · " +
+    "G 移動 · R 回転 · L のぞく · S 吸着 · T 見る · F 全体 · H 頭を置く · K 追加 · N 新しい経路 · Del 削除 · " +
     "矢印でコマ送り · , . キーフレーム · スペース再生 · Ctrl+Z 元に戻す · Ctrl+C、Ctrl+V ポーズをコピー · " +
     "Esc 閉じる",
 };

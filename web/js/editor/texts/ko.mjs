@@ -38,6 +38,7 @@ export default {
   load: "장면 불러오기",
   loading: "장면을 불러오는 중 …",
   running: "실행 중 …",
+  stale: "이 장면은 이전 실행의 것입니다. 그래프의 영상, 깊이 또는 경로가 바뀌었습니다. 클릭하기 전에 다시 불러오세요.",
   gone: "서버에 이 장면이 더 이상 없습니다(최근 네 개만 보관). 그래프를 다시 실행하세요.",
   runFailed: "실행 실패: {reason}",
   notWhole: "클립이 너무 커서 편집기에 보관하지 못합니다. 움직이는 점과 그림은 빠집니다.",
@@ -70,6 +71,10 @@ export default {
   play: "재생 (스페이스)",
   previousKey: "이전 키프레임 (,)",
   nextKey: "다음 키프레임 (.)",
+  newPath: "새 경로",
+  newPathHelp: "빈 경로에서 시작합니다. 첫 클릭으로 머리를 놓습니다 (N)",
+  clear: "비우기",
+  clearHelp: "모든 키프레임을 없앱니다. 카메라는 외부 카메라 자리에 멈춥니다",
   addKey: "키 추가",
   addKeyHelp: "여기에 지금 경로대로 키프레임 추가 (K)",
   deleteKey: "삭제",
@@ -106,6 +111,6 @@ export default {
   form_blender: "Blender / NeRF transforms.json",
   tooLarge: "파일이 {size} MB보다 큽니다.",
   keys:
-    "G 이동 · R 회전 · L 들여다보기 · S 붙이기 · T 바라보기 · F 전체 · H 머리 놓기 · K 키 추가 · Del 삭제 · " +
+    "G 이동 · R 회전 · L 들여다보기 · S 붙이기 · T 바라보기 · F 전체 · H 머리 놓기 · K 키 추가 · N 새 경로 · Del 삭제 · " +
     "화살표 한 프레임씩 · , . 키프레임 · 스페이스 재생 · Ctrl+Z 취소 · Ctrl+C, Ctrl+V 포즈 복사 · Esc 닫기",
 };

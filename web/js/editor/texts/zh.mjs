@@ -38,6 +38,7 @@ export default {
   load: "载入场景",
   loading: "正在载入场景 …",
   running: "运行中 …",
+  stale: "此场景来自之前的运行：图中的视频、深度或路径已经改变。请先重新加载，再在其中点击。",
   gone: "服务器已不再保存此场景（只保留最近四个）。请再次运行。",
   runFailed: "运行失败：{reason}",
   notWhole: "片段太大，无法为编辑器保留：不含运动点和画面。",
@@ -70,6 +71,10 @@ export default {
   play: "播放（空格）",
   previousKey: "上一个关键帧 (,)",
   nextKey: "下一个关键帧 (.)",
+  newPath: "新路径",
+  newPathHelp: "从空白开始一条路径：第一次点击放置头部 (N)",
+  clear: "清空",
+  clearHelp: "移除所有关键帧：相机停在外部相机处",
   addKey: "添加",
   addKeyHelp: "按现有路径在此添加关键帧 (K)",
   deleteKey: "删除",
@@ -106,6 +111,6 @@ export default {
   form_blender: "Blender / NeRF transforms.json",
   tooLarge: "文件大于 {size} MB。",
   keys:
-    "G 移动 · R 旋转 · L 透过相机 · S 吸附 · T 看向 · F 全部 · H 放置头部 · K 添加 · Del 删除 · 方向键逐帧 · " +
+    "G 移动 · R 旋转 · L 透过相机 · S 吸附 · T 看向 · F 全部 · H 放置头部 · K 添加 · N 新路径 · Del 删除 · 方向键逐帧 · " +
     ", . 关键帧 · 空格播放 · Ctrl+Z 撤销 · Ctrl+C、Ctrl+V 复制姿态 · Esc 关闭",
 };

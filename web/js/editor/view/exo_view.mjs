@@ -40,6 +40,7 @@ export class ExoView {
       this.note,
     );
     this.scene = null; // what the node told of it
+    this.trusted = true; // whether clicks count: not in the scene of an earlier run
     this.step = null; // null, "place" or "aim"
     this.frame = 0;
     this.poses = []; // of every frame
@@ -60,7 +61,7 @@ export class ExoView {
   setScene(scene) {
     this.scene = scene;
     this.shown = null;
-    this.place.disabled = !scene;
+    this.place.disabled = !scene || !this.trusted;
     this.begin(null);
     if (!scene) this.tell(this.say("exoEmpty"));
     else if (!scene.pictures) this.tell(this.say("exoNoPictures"));
@@ -69,7 +70,15 @@ export class ExoView {
     this.canvas.parentElement.style.aspectRatio = `${scene.exo_size[0]} / ${scene.exo_size[1]}`;
   }
 
+  // trusted: whether the scene is that of the graph as it is now
+  trust(trusted) {
+    this.trusted = trusted;
+    this.place.disabled = !this.scene || !trusted;
+    if (!trusted) this.begin(null);
+  }
+
   begin(step = this.step ? null : "place") {
+    if (step && (!this.scene || !this.trusted)) return;
     this.step = step;
     this.place.classList.toggle("egox-ed-on", step !== null);
     this.place.setAttribute("aria-pressed", String(step !== null));

@@ -4,7 +4,8 @@ import { button, make } from "./elements.mjs";
 
 export class ScenePart {
   // parts: those that show it, { layout, view, side, exo }.
-  // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed }
+  // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed; onTrust(trusted): whether it is
+  // the scene of the graph as it is now }
   constructor({ host, server, say, state }, { layout, view, side, exo }, wishes) {
     this.host = host;
     this.server = server;
@@ -16,6 +17,10 @@ export class ScenePart {
     this.exo = exo;
     this.wishes = wishes;
     this.known = null; // what the node told of it
+    this.origin = null; // what it was made from, as the run told
+    this.trusted = false; // it is made from what the graph holds now
+    this.stale = false; // it is not; neither: not known yet
+    this.fileMissing = false; // the graph wants the path from a file that isn't there
     this.camera = null; // the ego camera, as the server answered
     this.gone = false;
     this.running = false;
@@ -24,14 +29,43 @@ export class ScenePart {
     this.closed = false;
   }
 
-  set(known) {
+  // data: what the node told of its run, or null
+  set(data) {
     const before = this.known?.token;
+    const known = data?.scene ?? null;
     this.known = known;
+    this.origin = data?.origin ?? null;
     this.running = false;
     this.exo.setScene(known);
     this.view.exo.object.visible = known !== null;
     if (known && (known.token !== before || this.gone)) this.fetch();
     else this.show();
+    if (known?.token !== before) this.trust(false, false);
+    this.compare();
+  }
+
+  trust(trusted, stale) {
+    this.trusted = trusted;
+    this.stale = stale;
+    this.wishes.onTrust(trusted);
+  }
+
+  // The scene is of the node's last run: has the graph another video, depth or path since?
+  async compare() {
+    const { known, origin } = this;
+    let answer = null;
+    try {
+      const asked = await this.host.graph();
+      answer = asked && (await this.server.json("origin", asked));
+    } catch {
+      // a graph that can't be sent can't be compared; a run will say what is wrong with it
+    }
+    if (this.closed || known !== this.known || origin !== this.origin) return;
+    this.fileMissing = answer?.file_missing ?? false;
+    const now = answer?.origin;
+    const ownPath = this.host.source() === "keyframes"; // then the file's counts no more
+    const same = !known || !now || !origin || (now.scene === origin.scene && (ownPath || now.path === origin.path));
+    this.trust(same, !same);
   }
 
   setCamera(camera) {
@@ -111,9 +145,14 @@ export class ScenePart {
 
   async load() {
     const { layout, say } = this;
+    if (this.running) return;
     this.running = true;
     this.showEmpty();
     layout.tell(say("running"));
+    // Without that file there is no run, and so no scene to make a path in.
+    if (this.fileMissing) this.host.useKeyframes();
+    // A result from the host's cache would still tell of the graph that it was made in.
+    if (this.stale) await this.server.json("renew", { node: this.host.nodeId() }).catch(() => {});
     const failure = await this.host.run();
     this.running = false;
     if (this.closed) return;

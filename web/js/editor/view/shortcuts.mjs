@@ -30,10 +30,11 @@ export function handleKey(event, { state, timeline, view, exo, layout }, wishes)
   const actions = {
     " ": () => timeline.toggle(),
     k: () => state.addKey(),
+    n: () => wishes.onNewPath(),
     Delete: () => state.deleteKey(),
     Backspace: () => state.deleteKey(),
     f: () => wishes.onFrameAll(),
-    h: () => exo.scene && exo.begin(),
+    h: () => exo.begin(),
     "?": () => wishes.onHelp(),
     ",": () => timeline.jump(-1),
     ".": () => timeline.jump(1),

@@ -4,7 +4,8 @@ import { button, dragging, make, select } from "./elements.mjs";
 import { MODES } from "../model/track.mjs";
 
 export class Timeline {
-  constructor(state, say) {
+  // onNewPath(): the user wants a path from nothing
+  constructor(state, say, onNewPath) {
     this.state = state;
     this.say = say;
     this.playing = null; // the animation frame of the next step
@@ -32,6 +33,8 @@ export class Timeline {
     this.remove = button("egox-key-delete", say("deleteKey"), say("deleteKeyHelp"), () => state.deleteKey());
     this.copy = button("egox-key-copy", say("copy"), say("copyHelp"), () => state.copy());
     this.paste = button("egox-key-paste", say("paste"), say("pasteHelp"), () => state.paste());
+    this.clear = button("egox-clear", say("clear"), say("clearHelp"), () => state.clear());
+    this.anew = button("egox-new-path", say("newPath"), say("newPathHelp"), () => onNewPath());
     const previous = button("egox-key-previous", "◂◆", say("previousKey"), () => this.jump(-1));
     const next = button("egox-key-next", "◆▸", say("nextKey"), () => this.jump(1));
     this.every = make("input", "", {
@@ -53,6 +56,8 @@ export class Timeline {
         next,
         this.now,
         make("span", "egox-ed-gap"),
+        this.anew,
+        this.clear,
         this.add,
         this.remove,
         this.copy,
@@ -118,9 +123,10 @@ export class Timeline {
     this.outside.textContent = outside ? this.say("outside", { count: outside }) : "";
     this.remove.disabled = at < 0 || keys.length < 2;
     this.add.disabled = at >= 0;
+    this.clear.disabled = !keys.length;
     this.paste.disabled = !state.copied;
     const modes = new Set(keys.map((key) => key.mode));
-    this.mode.value = this.every.checked ? (modes.size === 1 ? [...modes][0] : "") : keys[this.segment()].mode;
+    this.mode.value = this.every.checked ? (modes.size === 1 ? [...modes][0] : "") : (keys[this.segment()]?.mode ?? "");
     this.draw();
   }
 

@@ -1,0 +1,140 @@
+"""The graph that the host checks or runs: what an input's link leads to, and what a result was made from.
+
+``validate_inputs`` is told a node's own values only. What is wrong with a graph is often seen from two nodes (poses are
+wanted from beside a video that has none there), so the graph of the request is noted before the host checks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+
+from ...egox_core.errors import EgoXInputError
+from .paths import TAKE_FILES, resolve
+
+Graph = Mapping[str, Mapping]
+"""As the host takes it: ``{node id: {"class_type": …, "inputs": {name: value, or [node id, slot]}}}``."""
+LOADER = "EgoXLoadExoVideo"
+LONGEST_NAME = 1000
+_CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
+
+
+def note_graphs() -> None:
+    """Have the host show every graph that it is about to check."""
+    from server import PromptServer
+
+    if getattr(PromptServer, "instance", None) is not None:
+        PromptServer.instance.add_on_prompt_handler(note_graph)
+
+
+def note_graph(request: dict) -> dict:
+    """A request to run: its graph is the one that :func:`checked_graph` gives in the same task; unchanged."""
+    graph = request.get("prompt") if isinstance(request, dict) else None
+    _CHECKED.set(graph if isinstance(graph, Mapping) else None)
+    return request
+
+
+def checked_inputs(node: type) -> tuple[Graph, str]:
+    """(graph, the node's id in it) while ``validate_inputs`` of a node class runs; ({}, "") where that isn't known."""
+    graph, hidden = _CHECKED.get(), getattr(node, "hidden", None)
+    node_id = "" if hidden is None else str(hidden.unique_id)
+    return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
+
+
+def inputs_of(graph: Graph, node_id: str) -> Mapping:
+    """A node's inputs; none where the graph has no such node."""
+    node = graph.get(node_id)
+    inputs = node.get("inputs") if isinstance(node, Mapping) else None
+    return inputs if isinstance(inputs, Mapping) else {}
+
+
+def linked(graph: Graph, node_id: str, name: str) -> str | None:
+    """The id of the node that an input is linked to; None for a value or no input."""
+    value = inputs_of(graph, node_id).get(name)
+    is_link = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in graph
+    return value[0] if is_link else None
+
+
+def exo_video(graph: Graph, node_id: str) -> Path | None:
+    """The file of the Load Exo Video that ``frames`` is linked to; None where it isn't known before a run."""
+    loader = linked(graph, node_id, "frames")
+    if loader is None or graph[loader].get("class_type") != LOADER or linked(graph, loader, "video") is not None:
+        return None
+    name = inputs_of(graph, loader).get("file")
+    return _path(name)
+
+
+def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:
+    """Whether it is certain before a run that no file ``name`` lies beside the exo video of ``frames``."""
+    if graph and "frames" not in inputs_of(graph, node_id):
+        return True
+    video = exo_video(graph, node_id)
+    return video is not None and not (video.parent / name).is_file()
+
+
+def origin(graph: Graph, node_id: str, names: Iterable[str]) -> str:
+    """What some inputs of a node are made from, as a short text: it changes with any value, link or file behind them.
+
+    The numbers of the nodes don't count, and files do with their sizes, so that a graph that was saved and opened on
+    another machine keeps its own.
+
+    Raises:
+        EgoXInputError: a graph too deep to be one that runs.
+    """
+    try:
+        content = _Origins(graph).of_inputs(node_id, sorted(names))
+    except RecursionError as error:
+        raise EgoXInputError("graph", got="a chain of nodes too long to follow, or a circle",
+                             expected="a graph that runs", fix="remove the circle") from error
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+class _Origins:
+    """Digests of a graph's nodes, each made once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._digests = graph, dict[str, str]()
+
+    def of_inputs(self, node_id: str, names: Iterable[str]) -> list:
+        inputs = inputs_of(self._graph, node_id)
+        return [[name, self._of_value(node_id, name, inputs[name])] for name in names if name in inputs]
+
+    def _of_value(self, node_id: str, name: str, value: object) -> object:
+        source = linked(self._graph, node_id, name)
+        return [_plain(value), _file_state(value)] if source is None else [self._of_node(source), value[1]]
+
+    def _of_node(self, node_id: str) -> str:
+        if node_id not in self._digests:
+            content = [self._graph[node_id].get("class_type"),
+                       self.of_inputs(node_id, sorted(inputs_of(self._graph, node_id)))]
+            self._digests[node_id] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return self._digests[node_id]
+
+
+def _plain(value: object) -> object:
+    """A value as a page sends it and as the host turns it before a run: numbers by what they count, lists unpacked."""
+    if isinstance(value, dict) and "__value__" in value:
+        value = value["__value__"]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _file_state(value: object) -> list[int]:
+    """Sizes of the file that a value names and of a take's files beside it; of a folder the count of its files."""
+    path = _path(value)
+    if path is None:
+        return []
+    if path.is_dir():
+        return [sum(1 for _ in path.iterdir())]
+    return [p.stat().st_size if p.is_file() else 0 for p in (path, *(path.parent / name for name in TAKE_FILES))]
+
+
+def _path(value: object) -> Path | None:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_NAME or "\n" in value:
+        return None
+    try:
+        return resolve(value, "file", folder_too=True)
+    except (EgoXInputError, OSError):
+        return None
