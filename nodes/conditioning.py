@@ -86,18 +86,19 @@ class EgoXConditioning(io.ComfyNode):
                 io.Model.Input("model", optional=True,
                                tooltip="The model after EgoX LoRA. Only read: mask 'auto' follows the LoRA's metadata, "
                                        "and the picture embedding is left out if the model has none."),
-                io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO,
+                io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO, advanced=True,
                                tooltip="What the model is told to know. released: the exo half of the first latent "
                                        "frame (authors' inference). paper: the whole exo half (Eq. 3). trainer: as "
                                        "released, plus the last exo frame, as the authors' trainer leaves it. "
                                        "auto: from the LoRA's metadata, else released."),
                 io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default="released",
+                               advanced=True,
                                tooltip="What CLIP vision sees. released: first frame of the decoded canvas, exo beside "
                                        "noise (for the authors' LoRA). exo+prior: first frame of exo beside prior "
                                        "(for a LoRA trained so). exo only: the exo frame alone. none: nothing. "
                                        "auto: from the LoRA's metadata, else released."),
                 io.Int.Input("noise_seed", default=SEED_UNKNOWN, min=SEED_UNKNOWN, max=0xFFFFFFFFFFFFFFFF,
-                             control_after_generate=False,
+                             control_after_generate=False, advanced=True,
                              tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
                                      "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
                                      "(Wan EgoX Sampler uses its own seed whatever stands here)."),

@@ -35,12 +35,13 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                                      tooltip="The ego camera's lens, for the circle and the pinhole view. Without it "
                                              "the camera below is taken."),
                 io.Combo.Input("camera", options=[FROM_TRAJECTORY, *sorted(CAMERA_PRESETS)], default=FROM_TRAJECTORY,
+                               advanced=True,
                                tooltip="Whose lens made the ego picture; 'from trajectory' without a trajectory is "
                                        "aria_released."),
-                io.Combo.Input("orientation", options=["upright", "sensor"], default="upright",
+                io.Combo.Input("orientation", options=["upright", "sensor"], default="upright", advanced=True,
                                tooltip="upright: as stored, the wearer's up is up. sensor: turned back as the Aria "
                                        "sensor lies (90 degrees)."),
-                io.Combo.Input("corners", options=["as decoded", "black"], default="as decoded",
+                io.Combo.Input("corners", options=["as decoded", "black"], default="as decoded", advanced=True,
                                tooltip="What to do outside the fisheye's circle. The mask output shows the circle "
                                        "in either case."),
                 io.Combo.Input("view", options=["fisheye", "pinhole"], default="fisheye",

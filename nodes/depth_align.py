@@ -54,11 +54,11 @@ class EgoXDepthAlign(io.ComfyNode):
                                         "sample: npz (depth_m), npy, or a folder or zip of npy, EXR or 16-bit PNG. "
                                         "Empty: depth comes from the sockets or, while none is connected, from the "
                                         "depth.npz beside the video."),
-                io.String.Input("camera_file", default="",
+                io.String.Input("camera_file", default="", advanced=True,
                                 tooltip="meta.json with the exo camera (camera_intrinsics, camera_extrinsics). Empty: "
                                         "the meta.json beside the depth file or the video; where there is none, the "
                                         "camera that the depth model estimated."),
-                io.Combo.Input("file_role", options=list(FILE_ROLES), default="auto",
+                io.Combo.Input("file_role", options=list(FILE_ROLES), default="auto", advanced=True,
                                tooltip="What the depth file is. auto: metric depth, and only used while no depth "
                                        "socket is connected. The others use it together with the sockets. Ray depth: "
                                        "distances from the camera's centre, not along its axis."),
@@ -75,12 +75,13 @@ class EgoXDepthAlign(io.ComfyNode):
                                       "zero is no mask."),
                 io.Mask.Input("sky_mask", optional=True,
                               tooltip="Sky: left out of the fit, invalid in the result. One frame holds for all."),
-                io.Combo.Input("mode", options=["least squares", "robust"], default=default.mode,
+                io.Combo.Input("mode", options=["least squares", "robust"], default=default.mode, advanced=True,
                                tooltip="least squares: as the paper. robust: for depths that disagree in places; what "
                                        "lies far off the line does not count. Takes up to five times as long."),
                 io.Float.Input("momentum", default=default.momentum, min=0.0, max=1.0, step=0.001, round=0.0001,
+                               advanced=True,
                                tooltip="How much of α and β is kept from frame to frame. 0: every frame on its own."),
-                io.Combo.Input("depth_image_bright", options=["near", "far"], default="near",
+                io.Combo.Input("depth_image_bright", options=["near", "far"], default="near", advanced=True,
                                tooltip="What bright pixels of depth_image mean."),
                 io.Combo.Input("moge_scale", options=["auto", "metric", "relative"], default="auto", advanced=True,
                                tooltip="auto: metric if the geometry has normals (MoGe v2), else of unknown scale "

@@ -58,24 +58,24 @@ class EgoXEgoPoseInput(io.ComfyNode):
                                        "meta.json (one take or the released list), trajectory JSON, keyframe JSON or "
                                        "COLMAP's images.txt in the input folder, the pack's samples or what Save "
                                        "Trajectory wrote."),
-                io.String.Input("entry", default="",
+                io.String.Input("entry", default="", advanced=True,
                                 tooltip="file: the take's name or number, where the file lists several."),
-                io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS, CUSTOM], default=AUTO,
+                io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS, CUSTOM], default=AUTO, advanced=True,
                                tooltip="The ego camera's lens. auto: the file's own, else aria_released. "
                                        + " ".join(f"{name}: {preset.purpose}." for name, preset in
                                                   CAMERA_PRESETS.items())
                                        + " custom: the numbers below."),
                 io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
                              tooltip="Side of the square ego picture, px; as high as the exo frames."),
-                io.Float.Input("smooth_s", default=0.0, min=0.0, max=10.0, step=0.01,
+                io.Float.Input("smooth_s", default=0.0, min=0.0, max=10.0, step=0.01, advanced=True,
                                tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is."),
-                io.Float.Input("x", **number, tooltip="constant: metres to the right."),
-                io.Float.Input("y", **number, tooltip="constant: metres downwards."),
-                io.Float.Input("z", **number, tooltip="constant: metres forward."),
-                io.Float.Input("yaw", **angle, tooltip="constant: degrees turned to the right."),
-                io.Float.Input("pitch", **angle, tooltip="constant: degrees looking up."),
-                io.Float.Input("roll", **angle, tooltip="constant: degrees tilted clockwise."),
-                io.String.Input("keyframes", default=KEYFRAMES_EXAMPLE, multiline=True,
+                io.Float.Input("x", **number, advanced=True, tooltip="constant: metres to the right."),
+                io.Float.Input("y", **number, advanced=True, tooltip="constant: metres downwards."),
+                io.Float.Input("z", **number, advanced=True, tooltip="constant: metres forward."),
+                io.Float.Input("yaw", **angle, advanced=True, tooltip="constant: degrees turned to the right."),
+                io.Float.Input("pitch", **angle, advanced=True, tooltip="constant: degrees looking up."),
+                io.Float.Input("roll", **angle, advanced=True, tooltip="constant: degrees tilted clockwise."),
+                io.String.Input("keyframes", default=KEYFRAMES_EXAMPLE, multiline=True, advanced=True,
                                 tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
                                         "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. Empty: at rest "
                                         "where the exo camera is."),

@@ -39,14 +39,14 @@ class EgoXUndistortExo(io.ComfyNode):
                                tooltip="Column of the principal point, px; -1: the picture's middle."),
                 io.Float.Input("centre_y", default=-1.0, min=-1.0, max=100000.0, step=0.01,
                                tooltip="Row of the principal point, px; -1: the picture's middle."),
-                io.Int.Input("calibrated_width", default=0, min=0, max=20000,
+                io.Int.Input("calibrated_width", default=0, min=0, max=20000, advanced=True,
                              tooltip="Width of the picture that the calibration is of, px; 0: that of the frames. "
                                      "Frames of another size are taken as the whole picture, resized."),
                 io.Float.Input("k1", **coefficient, tooltip="First fisheye coefficient (theta^3)."),
                 io.Float.Input("k2", **coefficient, tooltip="Second fisheye coefficient (theta^5)."),
                 io.Float.Input("k3", **coefficient, tooltip="Third fisheye coefficient (theta^7)."),
                 io.Float.Input("k4", **coefficient, tooltip="Fourth fisheye coefficient (theta^9)."),
-                io.Combo.Input("keep", options=["inside", "all"], default="inside",
+                io.Combo.Input("keep", options=["inside", "all"], default="inside", advanced=True,
                                tooltip="inside: the widest view without empty corners. all: everything the lens saw, "
                                        "with black corners."),
             ],

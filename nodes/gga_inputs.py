@@ -18,9 +18,11 @@ from ..egox_core.gga.rays import RAY_MODES
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from .io_types import EgoXDepth, EgoXTrajectory
 from .patch.patch import RETIRED_BACKENDS
+from .sliders import Slider
 
 TO_THE_LAST = -1
 BACKEND_CHOICES = ("auto", *BACKENDS, "reference")
+LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
 
 
 def geometry_inputs() -> list[io.Input]:
@@ -36,16 +38,15 @@ def geometry_inputs() -> list[io.Input]:
 def gga_inputs() -> list[io.Input]:
     """How the geometry guides the attention."""
     return [
-        io.Float.Input("lambda_g", display_name="λ_g", default=DEFAULT_LAMBDA["released"], min=0.0, max=100.0,
-                       step=0.05,
-                       tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
-                               "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
-                               "choosing a mode on the canvas sets its start value while this one is untouched."),
-        io.Combo.Input("gga_mode", options=[AUTO, *GGA_MODES], default="released",
+        LAMBDA.input("lambda_g", display_name="λ_g", default=DEFAULT_LAMBDA["released"],
+                     tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
+                             "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
+                             "choosing a mode on the canvas sets its start value while this one is untouched."),
+        io.Combo.Input("gga_mode", options=[AUTO, *GGA_MODES], default="released", advanced=True,
                        tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
                                "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry. auto: from the "
                                "LoRA's metadata, else released."),
-        io.Combo.Input("rays", options=[AUTO, *RAY_MODES], default="released",
+        io.Combo.Input("rays", options=[AUTO, *RAY_MODES], default="released", advanced=True,
                        tooltip="Viewing rays of the ego pixels. released: as the authors' inference makes them, about "
                                "15 degrees off the lens, for their LoRA. exact: the camera that drew the prior. "
                                "pinhole: without distortion. auto: from the LoRA's metadata, else released."),
@@ -76,10 +77,11 @@ def gga_inputs() -> list[io.Input]:
     ]
 
 
-def check_backend(backend: str | None) -> bool | str:
-    """For the nodes' ``validate_inputs``: a graph that names a backend of an earlier release still runs."""
-    if backend is None or backend in (*BACKEND_CHOICES, *RETIRED_BACKENDS):  # None: connected, not known yet
-        return True
+def check_gga(backend: str | None, lambda_g: float | None) -> bool | str:
+    """For the nodes' ``validate_inputs``: graphs of earlier releases still run, with a backend that is retired or a λ_g
+    beyond the slider. None: connected, not known yet."""
+    if backend is None or backend in (*BACKEND_CHOICES, *RETIRED_BACKENDS):
+        return LAMBDA.check(lambda_g)
     return f"{backend!r} is none of {', '.join(BACKEND_CHOICES)}"
 
 

@@ -39,9 +39,9 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 io.Int.Input("frame_count", default=49, min=1, max=4801, step=4,
                              tooltip="How many frames: 4n+1, since the VAE packs four after the first. EgoX was "
                                      "trained on 49."),
-                io.Float.Input("target_fps", default=0.0, min=0.0, max=240.0, step=0.01,
+                io.Float.Input("target_fps", default=0.0, min=0.0, max=240.0, step=0.01, advanced=True,
                                tooltip="Frames a second to pick from the source; 0 takes every frame."),
-                io.Combo.Input("resize", options=["crop", "pad"], default="crop",
+                io.Combo.Input("resize", options=["crop", "pad"], default="crop", advanced=True,
                                tooltip="How a different aspect is taken up: cut the overhang, or add black borders."),
                 io.Int.Input("width", default=REFERENCE_EXO_SIZE[0], min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
                              tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784."),

@@ -15,11 +15,13 @@ from torch import Tensor
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.wan.lora_keys import check_lora_fits, convert_lora, split_by_attention
 from .patch.lora_metadata import attach_lora_metadata
+from .sliders import Slider
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 SAFE_SUFFIXES = (".safetensors", ".sft")
+STRENGTH = Slider("strength", usual=(0.0, 2.0), step=0.05, wide=(-100.0, 100.0))
 
 
 class EgoXLoadLora(io.ComfyNode):
@@ -27,7 +29,8 @@ class EgoXLoadLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        strength = {"min": -100.0, "max": 100.0, "step": 0.01}
+        low, high = STRENGTH.wide
+        factor = {"default": 1.0, "min": low, "max": high, "step": 0.01, "advanced": True}
         return io.Schema(
             node_id="EgoXLoadLora",
             display_name="EgoX LoRA",
@@ -38,16 +41,20 @@ class EgoXLoadLora(io.ComfyNode):
                 io.Model.Input("model", tooltip="The Wan transformer."),
                 io.Combo.Input("lora_name", options=folder_paths.get_filename_list("loras"),
                                tooltip="A .safetensors file in the host's loras folders."),
-                io.Float.Input("strength", default=1.0, **strength,
+                STRENGTH.input("strength", default=1.0,
                                tooltip="Scales the LoRA's change of the weights; alpha / rank of the file is already "
                                        "in it. 1 is what the authors use."),
-                io.Float.Input("self_attention", default=1.0, **strength, advanced=True,
+                io.Float.Input("self_attention", **factor,
                                tooltip="Further factor for the parts in self-attention."),
-                io.Float.Input("cross_attention", default=1.0, **strength, advanced=True,
+                io.Float.Input("cross_attention", **factor,
                                tooltip="Further factor for the parts in cross-attention."),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, strength=None) -> bool | str:
+        return STRENGTH.check(strength)
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:

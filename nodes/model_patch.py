@@ -7,7 +7,7 @@ import logging
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
 
-from .gga_inputs import check_backend, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import check_gga, geometry_inputs, gga_inputs, gga_options
 from .io_types import EgoXCanvas
 from .patch.calls import NoteAfterRun
 from .patch.checks import has_image_embedding
@@ -39,8 +39,8 @@ class EgoXModelPatch(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, backend=None):
-        return check_backend(backend)
+    def validate_inputs(cls, backend=None, lambda_g=None) -> bool | str:
+        return check_gga(backend, lambda_g)
 
     @classmethod
     def execute(cls, model, canvas, depth=None, trajectory=None, **gga) -> io.NodeOutput:

@@ -27,7 +27,7 @@ from ..egox_core.wan.schedule import (
     released_schedule,
     sample_released,
 )
-from .gga_inputs import check_backend, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import check_gga, geometry_inputs, gga_inputs, gga_options
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
@@ -127,8 +127,9 @@ class EgoXWanSampler(io.ComfyNode):
                                tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
                                        "its uni_pc is another solver."),
                 io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
+                               advanced=True,
                                tooltip="How sigmas are spread, for the host's samplers; released has its own table."),
-                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01,
+                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01, advanced=True,
                                tooltip=SHIFT_TOOLTIP),
                 *gga_inputs(),
                 io.Int.Input("start_step", default=0, min=0, max=LAST_STEP, advanced=True,
@@ -148,8 +149,8 @@ class EgoXWanSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, backend=None):
-        return check_backend(backend)
+    def validate_inputs(cls, backend=None, lambda_g=None) -> bool | str:
+        return check_gga(backend, lambda_g)
 
     @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,

@@ -116,6 +116,7 @@ PYTHON_NAMES = (
         "comfy.model_base[time_dim_concat]", "comfy.model_base[reference_latents]",
         "comfy.model_sampling:ModelSamplingDiscreteFlow.percent_to_sigma", "comfy.samplers[sigmas]",
     )),
+    Need("EgoX LoRA, EgoX Model Patch, Wan EgoX Sampler", ("comfy_api.latest:io.NumberDisplay.slider",)),
     Need("geometry guidance (λ_g): it would be off without a word", (
         "comfy.ldm.modules.attention[optimized_attention_override]",
     )),
@@ -187,6 +188,9 @@ PAGE_NAMES = (
     Need("the previews after a reload", ("app.nodeOutputs",)),
     Need("texts in the page's language; undo of what the pose editor wrote", ("app.extensionManager",)),
     Need("Ctrl+Z inside the pose editor alone", ("app.constructor",)),  # maskeditor_is_opended, which the page asks for
+    Need("rare inputs out of sight on the classic canvas", (
+        "node.addWidget", "node.getLayoutWidgets", "node.toggleAdvanced", "node.showAdvanced",
+    )),
     Need("the picture of a sample in Load Exo Video", ("app.api",)),  # whose apiURL is replaced
 )
 """Names of the page (the frontend package) as the scripts in ``web/js`` reach them; tests/browser looks them up."""

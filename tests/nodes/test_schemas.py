@@ -90,3 +90,14 @@ def test_a_seed_says_whether_it_changes_after_each_run(schemas) -> None:
         for entry in inputs_of(schema):
             if entry.id in ("seed", "noise_seed"):
                 assert entry.as_dict().get("control_after_generate") is not None, f"{schema.node_id}.{entry.id}"
+
+
+def test_a_node_opens_with_at_most_eight_rows(schemas) -> None:
+    """Rows that can be edited; a seed has one more, which says what becomes of it. What is rare is advanced."""
+    from comfy_api.latest import io
+
+    for _, schema in schemas:
+        rows = [entry for entry in inputs_of(schema)
+                if isinstance(entry, io.WidgetInput) and not entry.advanced and not entry.force_input]
+        seeds = [entry for entry in rows if entry.as_dict().get("control_after_generate")]
+        assert len(rows) + len(seeds) <= 8, f"{schema.node_id}: {[entry.id for entry in rows]}"

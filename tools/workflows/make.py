@@ -100,6 +100,9 @@ def measured_heights(server: Server, object_info: dict[str, Any]) -> dict[str, f
                 arrange(graph, rows)
                 page.load(graph.to_json("measured"))
                 page.show()
+                if vue_nodes:  # they come one after the other, on a busy machine seconds later
+                    page.page.wait_for_function(
+                        "() => [...app.graph.nodes].every((n) => document.querySelector(`[data-node-id=\"${n.id}\"]`))")
                 page.page.wait_for_timeout(1500)
                 for kind, height in page.evaluate(MEASURE):
                     if kind not in NOTES:

@@ -1,0 +1,37 @@
+"""Numbers with a slider over their usual range, which a saved graph, a script or a typed value may leave.
+
+The host refuses what lies outside an input's range unless the node looks at that input itself (``validate_inputs``), so
+a node that takes a :class:`Slider`'s input hands its value to :meth:`Slider.check` there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..egox_core.errors import EgoXInputError
+
+
+@dataclass(frozen=True)
+class Slider:
+    """The usual range, in steps, and the wide one beyond which nothing is taken."""
+
+    what: str
+    usual: tuple[float, float]
+    step: float
+    wide: tuple[float, float]
+
+    def input(self, name: str, **settings: Any) -> io.Float.Input:
+        """The node's input; ``settings`` are those of the host's own."""
+        low, high = self.usual
+        return io.Float.Input(name, min=low, max=high, step=self.step, display_mode=io.NumberDisplay.slider, **settings)
+
+    def check(self, value: float | None) -> bool | str:
+        """For ``validate_inputs``: True, or what is wrong. None, a wire of which nothing is known yet, is right."""
+        low, high = self.wide
+        if value is None or low <= value <= high:
+            return True
+        return str(EgoXInputError(self.what, got=f"{value:g}", expected=f"a number from {low:g} to {high:g}",
+                                  fix=f"{self.usual[0]:g} to {self.usual[1]:g} is usual"))

@@ -1,0 +1,55 @@
+"""λ_g and the LoRA's strength: a slider over the usual range, and what lies outside it still passes the host."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+INPUTS = {("EgoXWanSampler", "lambda_g"): (0, 10, 0.1), ("EgoXModelPatch", "lambda_g"): (0, 10, 0.1),
+          ("EgoXLoadLora", "strength"): (0, 2, 0.05)}
+
+
+@pytest.fixture
+def refusals(pack, comfy_host, monkeypatch):
+    """``refusals(node, input, value)``: what the host's own look at a prompt says of that input."""
+    import execution
+
+    import nodes as host_nodes
+
+    for node in pack.nodes.extension.NODES:
+        monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, node.GET_SCHEMA().node_id, node)
+
+    def ask(node: str, name: str, value: float) -> list[str]:
+        prompt = {"1": {"class_type": node, "inputs": {name: value}}}
+        # In a thread of its own: the browser tests' Playwright leaves an event loop running in the main one.
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(lambda: asyncio.run(execution.validate_inputs("prompt", prompt, "1", {}))).result()
+        errors = [error for error in answer[1] if error["extra_info"].get("input_name") == name]
+        return [f"{error['message']}: {error['details']}" for error in errors]
+
+    return ask
+
+
+@pytest.mark.parametrize(("node", "name"), INPUTS)
+def test_the_slider_spans_the_usual_range(pack, node: str, name: str) -> None:
+    schema = next(n.GET_SCHEMA() for n in pack.nodes.extension.NODES if n.GET_SCHEMA().node_id == node)
+    settings = next(entry for entry in schema.inputs if entry.id == name).as_dict()
+    assert settings["display"] == "slider"
+    assert (settings["min"], settings["max"], settings["step"]) == INPUTS[node, name]
+
+
+@pytest.mark.parametrize(("node", "name", "value"), [
+    ("EgoXWanSampler", "lambda_g", 25.0), ("EgoXModelPatch", "lambda_g", 100.0), ("EgoXLoadLora", "strength", -3.0),
+    ("EgoXLoadLora", "strength", 100.0)])
+def test_what_old_graphs_may_hold_is_taken(refusals, node: str, name: str, value: float) -> None:
+    assert refusals(node, name, value) == []
+
+
+@pytest.mark.parametrize(("node", "name", "value", "said"), [
+    ("EgoXWanSampler", "lambda_g", 101.0, "λ_g"), ("EgoXModelPatch", "lambda_g", -1.0, "0 to 100"),
+    ("EgoXLoadLora", "strength", -100.5, "from -100 to 100"), ("EgoXWanSampler", "lambda_g", float("nan"), "nan")])
+def test_what_makes_no_sense_is_refused_in_words(refusals, node: str, name: str, value: float, said: str) -> None:
+    (message,) = refusals(node, name, value)
+    assert said in message

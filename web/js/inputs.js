@@ -1,0 +1,15 @@
+// How the inputs of our nodes show: registration only, the work is in inputs/ (the host imports every .js at page load).
+import { app } from "../../scripts/app.js";
+import { hideAdvanced } from "./inputs/advanced.mjs";
+import { openSliders } from "./inputs/slider.mjs";
+import { TEXTS } from "./inputs/texts/all.mjs";
+import { languageOf, sayer } from "./sayer.mjs";
+
+app.registerExtension({
+  name: "EgoX.Inputs",
+  nodeCreated(node) {
+    if (!node.constructor.comfyClass?.startsWith("EgoX")) return;
+    hideAdvanced(app, node, sayer(TEXTS, languageOf(app)));
+    openSliders(node);
+  },
+});
