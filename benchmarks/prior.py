@@ -164,21 +164,12 @@ def mask_iou(take: SyntheticTake) -> float:
     return both / max(either, 1)
 
 
-def drawings() -> dict[str, PriorOptions]:
-    """Each preset under its name; those that draw alike once, under the first one's."""
-    out: dict[str, PriorOptions] = {}
-    for name, options in PRIOR_PRESETS.items():
-        if options not in out.values():
-            out[name] = options
-    return out
-
-
 def measure_seed(spec: SyntheticSpec, every: int) -> dict:
     """Case -> preset -> figures, on one take."""
     take = make_take(spec)
     cases = {"exact": take.depth_video(), "errors": with_errors(take.depth_video(), DepthErrors(), 1000 + spec.seed)}
     return {"seed": spec.seed, "mask_iou": mask_iou(take),
-            **{case: {name: measure(take, depth, options, every) for name, options in drawings().items()}
+            **{case: {name: measure(take, depth, options, every) for name, options in PRIOR_PRESETS.items()}
                for case, depth in cases.items()}}
 
 

@@ -67,7 +67,8 @@ def rows() -> dict[str, Row]:
     """All priors that are drawn, by name."""
     given, exact = ("as given", "as is"), PRESET_GEOMETRY["exact"]
     clean = prior_preset("exact")
-    without = {"no head radius": replace(clean, head_radius_m=0.0), "no supersampling": replace(clean, supersample=1),
+    without = {"no head radius": replace(clean, head_radius_m=0.0),
+               "no head sight": replace(clean, head_sight=False), "no supersampling": replace(clean, supersample=1),
                "no gap filling": replace(clean, gap_reach=0.0), "no stray filter": replace(clean, max_stray=100.0)}
     return {
         "released": Row(geometry=given, options=prior_preset("released")),

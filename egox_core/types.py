@@ -6,6 +6,7 @@ X_cam = R X_world + t, OpenCV axes, metres.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .cameras.model import CameraModel, camera_from_intrinsics
+from .progress import Progress
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
 MaskMode = Literal["released", "paper", "trainer"]
@@ -84,6 +86,7 @@ class PointSet:
     steps: Tensor  # [N, 3, 2] float32, metres: along the surface to the next sample rightwards and downwards in exo
     edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
     stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
+    depth_range: Tensor  # [N] float32, (max - min) / mean of the exo depth in the 5 x 5 window around (0: flat)
     instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
     coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way
 
@@ -113,6 +116,10 @@ class PointCloud:
     exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
     times_s: Tensor | None = None  # [T] float64, seconds
     notes: tuple[str, ...] = ()  # what the user should know about how it was built
+    mean_static: Callable[[Progress], PointSet] | None = None
+    """The background as the authors' renderer makes it, the mean over time, computed anew whenever it is asked for;
+    None (an exo camera that moves): :attr:`static` is the only one."""
+    parts: tuple[PointCloud, ...] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
 from ..egox_core.previews.align_plot import plot_report, report_curves
 from ..egox_core.previews.maps import depth_preview, depth_scale
+from ..egox_core.prior.options import PRESET_GEOMETRY, PRIOR_PRESETS
 from ..egox_core.takes.depth_inputs import FILE_ROLES, DepthFileInput, depth_advice, depth_inputs, file_counts
 from ..egox_core.takes.exo_camera import EXO_LENSES, meta_beside, with_exo_lens
 from ..egox_core.takes.meta import read_meta
@@ -29,6 +30,7 @@ MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
 SCALES = {"as is": "as is", "from the wearer": "wearer", "number": None}
 """The core's word for each choice of the menu; None: scale_factor."""
+BY_PRESET = "by preset"
 
 
 class EgoXDepthAlign(io.ComfyNode):
@@ -120,22 +122,31 @@ class EgoXDepthAlign(io.ComfyNode):
                                          "bias down there. Off: every valid pixel counts alike, as the authors do."),
                 io.Float.Input("png_scale", default=0.001, min=1e-6, max=1000.0, step=1e-4, round=1e-6, advanced=True,
                                tooltip="Metres per unit of 16-bit PNG depth files (0.001: millimetres)."),
-                io.Combo.Input("exo_lens", options=list(EXO_LENSES.values()), default="as given",
+                io.Combo.Input("exo_lens", options=[*EXO_LENSES.values(), BY_PRESET], default=BY_PRESET,
                                tooltip="as given: the camera file's K, as a pinhole; what the released LoRA's priors "
                                        "were made with. raw: the true lens of Ego-Exo4D's GoPro videos, which follows "
-                                       "from their K; geometry then meets the ego view."),
-                io.Combo.Input("scale", options=list(SCALES), default="as is",
+                                       "from their K; geometry then meets the ego view. by preset: raw where it is "
+                                       "known with preset exact, else as given."),
+                io.Combo.Input("scale", options=[*SCALES, BY_PRESET], default=BY_PRESET,
                                tooltip="Of the depth. from the wearer: by where the head and trunk of the tracked "
                                        "wearer must be (ego_extrinsics of the camera file, measured ones only). "
-                                       "number: times scale_factor."),
+                                       "number: times scale_factor. by preset: from the wearer, where that can be, "
+                                       "with preset exact, else as is."),
                 io.Float.Input("scale_factor", default=1.0, min=0.01, max=100.0, step=0.01, round=0.0001,
                                advanced=True, tooltip="With scale 'number': what the depth is multiplied by."),
+                io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
+                               tooltip="What the prior shall be, handed on to Render Ego Prior by the output preset. "
+                                       "Here it says what 'by preset' means: exact takes the raw lens where it is "
+                                       "known and the scale from the wearer where that can be; all others take both "
+                                       "as they are given."),
             ],
             outputs=[
                 EgoXDepth.Output(display_name="depth", tooltip="Metric z depth with the exo camera and masks."),
                 io.Image.Output(display_name="preview", tooltip="The depth in colour: near is warm, invalid black."),
                 io.Image.Output(display_name="plot", tooltip="α, β and the residual, frame by frame."),
                 io.String.Output(display_name="report", tooltip="What was fitted and assumed, in words."),
+                io.Combo.Output(display_name="preset", options=list(PRIOR_PRESETS),
+                                tooltip="The preset, for Render Ego Prior: one switch for both."),
             ],
             has_intermediate_output=True,  # a cached run shows its preview again
         )
@@ -149,12 +160,15 @@ class EgoXDepthAlign(io.ComfyNode):
     @classmethod
     def execute(cls, depth_file, camera_file, file_role, mode, momentum, depth_image_bright, moge_scale, da3_variant,
                 da3_resolution, exo_moves, low_quantile, high_quantile, min_inverse_depth, min_valid_share,
-                smooth_frames, constant_depth, trust_map, png_scale, exo_lens, scale, scale_factor, frames=None,
+                smooth_frames, constant_depth, trust_map, png_scale, exo_lens, scale, scale_factor, preset, frames=None,
                 moge_geometry=None, da3_geometry=None, depth_image=None, dynamic_mask=None,
                 sky_mask=None) -> io.NodeOutput:
         options = AlignOptions(mode=mode, low_quantile=low_quantile, high_quantile=high_quantile, momentum=momentum,
                                min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
                                smooth_frames=smooth_frames)
+        preset_lens, preset_scale = PRESET_GEOMETRY.get(preset, ("as given", "as is"))
+        exo_lens = preset_lens if exo_lens == BY_PRESET else exo_lens
+        wanted_scale = preset_scale if scale == BY_PRESET else SCALES[scale] or scale_factor
         progress = host_progress()
         sockets = {name: DepthSocket(payload=payload, options=settings) for name, payload, settings in (
             ("moge_geometry", moge_geometry, {"metric": moge_scale}),
@@ -176,7 +190,7 @@ class EgoXDepthAlign(io.ComfyNode):
         depth, report = align_sources(inputs.sources, frames=frames, camera=inputs.camera, exo_w2c=inputs.exo_w2c,
                                       dynamic_mask=dynamic_mask, sky_mask=sky_mask, options=options,
                                       progress=progress)
-        depth, scaled = with_takes_scale(depth, SCALES[scale] or scale_factor, meta, frames, progress=progress)
+        depth, scaled = with_takes_scale(depth, wanted_scale, meta, frames, progress=progress)
         report = replace(report, notes=(*report.notes, lens_note, scaled.note))
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
         text = report.text()
@@ -184,7 +198,7 @@ class EgoXDepthAlign(io.ComfyNode):
         picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
         ui = preview_ui("depth", [Stream(name="depth", label="depth", frames=picture, legend=colours.legend())],
                         text=text, fps=clip_fps(depth.times_s), plots=report_curves(report), progress=progress)
-        return io.NodeOutput(depth, picture, plot, text, ui=ui)
+        return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
 
 
 def _file_path(name: str, frames: FrameSelection | None) -> Path | None:

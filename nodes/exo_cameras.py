@@ -12,6 +12,7 @@ from ..egox_core.cameras.model import calibrated_fisheye, camera_to_json
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.prior.rank import ExoCandidate, load_candidate, rank_exo_cameras, rank_text
 from ..egox_core.progress import Progress
+from ..egox_core.takes.exo_camera import ExoLens
 from ..egox_core.video.reproject import undistort, undistorted_camera
 from .host.paths import resolve
 from .host.progress import host_progress
@@ -89,6 +90,10 @@ class EgoXRankExoCameras(io.ComfyNode):
                                  tooltip="Judge by depth where all takes have it; off: by poses alone, faster."),
                 io.Int.Input("frames", default=6, min=1, max=49,
                              tooltip="How many frames of each take to look at, spread over the clip."),
+                io.Combo.Input("exo_lens", options=["as given", "raw", "raw where known"], default="as given",
+                               tooltip="As in Depth Align. as given: the K of meta.json, as a pinhole. raw: the true "
+                                       "lens of Ego-Exo4D's GoPro videos. raw where known: raw for takes whose K is "
+                                       "Ego-Exo4D's, as given for the others."),
             ],
             outputs=[
                 io.String.Output(display_name="best", tooltip="The folder of the best take."),
@@ -99,14 +104,15 @@ class EgoXRankExoCameras(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, takes, use_depth, frames) -> io.NodeOutput:
+    def execute(cls, takes, use_depth, frames, exo_lens) -> io.NodeOutput:
         progress = host_progress()
-        ranks = rank_exo_cameras(exo_candidates(takes, use_depth, progress), frames=frames, progress=progress)
+        ranks = rank_exo_cameras(exo_candidates(takes, use_depth, exo_lens, progress), frames=frames,
+                                 progress=progress)
         text = rank_text(ranks)
         return io.NodeOutput(ranks[0].name, ranks[0].coverage, text, ui=ui.PreviewText(text))
 
 
-def exo_candidates(takes: str, use_depth: bool, progress: Progress) -> list[ExoCandidate]:
+def exo_candidates(takes: str, use_depth: bool, exo_lens: ExoLens, progress: Progress) -> list[ExoCandidate]:
     """One candidate a line of ``takes``: a take folder inside the host's folders or the pack's sample.
 
     Raises:
@@ -115,5 +121,6 @@ def exo_candidates(takes: str, use_depth: bool, progress: Progress) -> list[ExoC
     lines = [line.strip() for line in takes.splitlines() if line.strip()]
     if not lines:
         raise EgoXInputError("takes", got="no folder", expected="one take folder a line", fix="name the folders")
-    return [load_candidate(resolve(line, "take folder", folder_too=True), line, use_depth=use_depth, progress=progress)
+    return [load_candidate(resolve(line, "take folder", folder_too=True), line, use_depth=use_depth, exo_lens=exo_lens,
+                           progress=progress)
             for line in lines]

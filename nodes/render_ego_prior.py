@@ -41,10 +41,12 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=2048, step=PIXEL_STEP,
                              tooltip="Side of the square ego picture, px: the exo video's height."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
-                               tooltip="released: fading discs, as the authors' LoRA was trained on. clean: patches "
-                                       "that follow depth and sampling, sharper and without gaps. exact: drawn as "
-                                       "clean; its lens and scale are set in Depth Align. faded: for the small model "
-                                       "of the demo only."),
+                               tooltip="released: as the authors' renderer draws takes of their data set, without "
+                                       "what moves; their LoRA was trained on it. released_wild: with the moving "
+                                       "person, as they draw videos from elsewhere. clean: patches that follow depth "
+                                       "and sampling, sharper and without gaps. exact: clean without the wearer's own "
+                                       "head; its lens and scale are Depth Align's. faded: for the small model of the "
+                                       "demo only. Linked to Depth Align's output preset, it is set there."),
                 io.Combo.Input("dynamic", options=[PRESET, *DYNAMIC_CHOICES], default=PRESET,
                                tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
                                        "or leave out the wearer's body or head, in which the camera sits."),
@@ -74,17 +76,19 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 exo_images=None, depth=None) -> io.NodeOutput:
         options = adjusted_preset(preset, dynamic=None if dynamic == PRESET else dynamic, radius_px=radius,
                                   max_edge=edge_filter, near_m=near, far_m=far, grey=background)
-        progress = host_progress()
+        progress, notes = host_progress(), ()
         if scene is None:
             if exo_images is None or depth is None:
                 raise EgoXInputError("what to render", got="neither a scene nor images with depth", expected="one",
                                      fix="connect Build Scene, or exo images and depth")
             scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
+            notes = scene.notes  # else Build Scene shows them
         trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
         prior = render_ego_prior(scene, trajectory, options, progress=progress)
         coverage = prior.coverage.float()
         text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %\n" \
                f"exo lens of the scene: {lens_text(scene.exo_camera)}"
+        text = "\n".join((text, *notes))
         if not bool(prior.coverage.any()):
             text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
         depth_picture, legend = ego_depth_preview(prior)

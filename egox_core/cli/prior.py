@@ -1,4 +1,4 @@
-"""Headless ego prior: ``run.py prior --take FOLDER [--preset released|clean|exact] --out FOLDER``.
+"""Headless ego prior: ``run.py prior --take FOLDER [--preset released|released_wild|clean|exact] --out FOLDER``.
 
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the same functions as
 the nodes.

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ..sizes import REFERENCE_SIZE
+
 OUTSIDE = float("nan")
+RANGE_WINDOW = 5
+"""Side of the window of :func:`depth_range`, px of a picture of the reference height: the released filter's."""
+RELEASED_RANGE = 0.1
+"""The released renderer draws and averages points whose range is below this."""
 
 
 def depth_edge(
@@ -24,6 +31,21 @@ def depth_edge(
             side = edge.narrow(axis, start, depth_m.shape[axis] - 1)
             torch.maximum(side, step, out=side)
     return torch.where(torch.isfinite(depth_m), edge, torch.full_like(edge, float("nan")))
+
+
+def depth_range(
+    depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
+) -> Tensor:  # [H, W] float32, (max - min) / mean; NaN where invalid
+    """Range of depth in the window around each pixel: what the released renderer filters points by.
+
+    As its ``reliable_depth_mask_range``: invalid depth is 0, so that a pixel beside a hole has a large range; beyond
+    the picture the mean counts zeros, maximum and minimum nothing.
+    """
+    size = 2 * max(1, round(RANGE_WINDOW // 2 * depth_m.shape[0] / REFERENCE_SIZE)) + 1
+    depth = depth_m.nan_to_num(0.0)[None, None]
+    high, low = (sign * F.max_pool2d(sign * depth, size, stride=1, padding=size // 2) for sign in (1, -1))
+    spread = (high - low) / F.avg_pool2d(depth, size, stride=1, padding=size // 2).clamp_min(1e-6)
+    return torch.where(torch.isfinite(depth_m), spread[0, 0], torch.nan)
 
 
 def stray_step(

@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ..trajectory.poses import sensor_from_upright
+from ..trajectory.poses import invert, sensor_from_upright
+
+HEADGEAR_M = 0.04  # hair, a cap, a bicycle helmet (liners are 25 to 40 mm thick) about the bare head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,31 @@ def head_depth(
     nearest = o @ o - b * b / a  # squared distance of the ray from the centre
     z = (b - np.sqrt(np.maximum(a * (1 - nearest), 0))) / a
     return np.where((nearest < 1) & (z > 0), z, np.nan), np.sqrt(np.maximum(nearest, 0))
+
+
+def meets_head(
+    points: Tensor,  # [N, 3] metres
+    exo_centre: Tensor,  # [3] float64, of the camera that saw them, their frame
+    ego_from_frame: Tensor,  # [3, 4] float64, pose of the glasses' unturned sensor
+    quarter_turns: int,
+    *,
+    body: Body = Body(),  # noqa: B008  frozen
+) -> Tensor:  # [N] bool
+    """Whether the line of sight from an exo camera to a point meets the wearer's head and what is worn on it.
+
+    Wherever depth puts such a point: exo saw the head there.
+    """
+    frame_from_ego = invert(ego_from_frame.double().cpu())
+    frame_from_face = frame_from_ego[:, :3] @ torch.from_numpy(face_from_camera(body, quarter_turns)).T
+    seat = torch.tensor(body.head_centre, dtype=torch.float64) - torch.tensor(body.camera_in_face, dtype=torch.float64)
+    to = frame_from_ego[:, 3] + frame_from_face @ seat - exo_centre.double().cpu()
+    half = torch.tensor(body.head_half, dtype=torch.float64) + HEADGEAR_M
+    squeeze = frame_from_face.T / half[:, None]
+    # float32 for the many points; what is subtracted first is far from small in worlds with a distant origin.
+    d = (points.double() - exo_centre.to(points.device)).float() @ squeeze.T.float().to(points.device)
+    o = (squeeze @ to).float().to(points.device)
+    along = (d @ o).clamp_min(0)
+    return o @ o - along * along / (d * d).sum(-1).clamp_min(1e-12) < 1
 
 
 def trunk_depth(

@@ -52,7 +52,7 @@ def coarse_points(points: PointSet, most: int = MAX_POINTS, released_edges: bool
     keep = torch.ones(len(points), dtype=torch.bool)
     if released_edges:
         options = prior_preset("released")
-        keep = (points.edge <= options.max_edge) & (points.stray <= options.max_stray)
+        keep = points.depth_range <= options.max_range
     index = keep.nonzero()[:, 0]
     # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
     index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]

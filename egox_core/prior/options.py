@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from ..depth.edges import RELEASED_RANGE
 from ..errors import EgoXInputError
 from ..takes.exo_camera import ExoLens
 from ..takes.metric_scale import ScaleSource
@@ -18,6 +19,7 @@ DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "
 Holes = Literal["background", "fade"]
 HOLE_CHOICES: tuple[Holes, ...] = ("background", "fade")
 CPU = torch.device("cpu")
+OFF = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +37,15 @@ class PriorOptions:
     far_m: float = 1000.0  # distance in metres; farther points are left out
     max_edge: float = 0.03  # points with a larger relative depth step to a neighbour in exo are left out
     max_stray: float = 1.0  # points that hang between two surfaces by a larger relative step are left out
+    max_range: float = OFF  # points around which exo depth ranges over a larger share of its mean (5 x 5) are left out
+    static: Literal["farthest", "mean"] = "farthest"  # the background: each pixel's farthest depth, or mean over time
     coarse: bool = False  # only the samples that the released renderer takes: every second each way
     dynamic: Dynamic = "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
     supersample: int = 1  # pictures are drawn this many times finer and averaged: smooth outlines
     gap_reach: float = 0.0  # style surface: half a patch in samples for filling gaps between patches; 0: not filled
     gap_px: float = 2.0  # half the widest gap that is filled, px of a picture of the reference height
     head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
+    head_sight: bool = False  # those two also leave out what moves on exo lines of sight that meet the wearer's head
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
     holes: Holes = "background"  # where nothing landed; "fade": what surrounds it, fading into the background
 
@@ -62,8 +67,11 @@ class PriorOptions:
         if not 0 < self.near_m < self.far_m:
             raise EgoXInputError("near and far bounds", got=f"near {self.near_m} m, far {self.far_m} m",
                                  expected="0 < near < far", fix="give near in metres below far")
-        if not (self.max_edge > 0 and self.max_stray > 0):
-            raise EgoXInputError("edge filter", got=(self.max_edge, self.max_stray),
+        if self.static not in ("farthest", "mean"):
+            raise EgoXInputError("static background", got=repr(self.static), expected="farthest or mean",
+                                 fix="choose one of them")
+        if not (self.max_edge > 0 and self.max_stray > 0 and self.max_range > 0):
+            raise EgoXInputError("edge filter", got=(self.max_edge, self.max_stray, self.max_range),
                                  expected="a positive relative depth step",
                                  fix="0.03 is usual; a large value switches the filter off")
         if self.supersample not in (1, 2, 3, 4) or self.gap_reach < 0 or self.gap_px < 0:
@@ -77,24 +85,30 @@ class PriorOptions:
                                  fix="black is (0, 0, 0)")
 
 
+# Fading discs of 5 px, the nearest 20 laid over each other, one point for every second pixel each way (a floor close by
+# shows as stripes), none at an edge of depth, the mean over time, nothing that moves (paper, section 3.1).
+RELEASED = PriorOptions(splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20), max_edge=OFF,
+                        max_stray=OFF, max_range=RELEASED_RANGE, static="mean", dynamic="leave out", coarse=True)
 # Patches that follow depth and sampling density, cracks closed, outlines smoothed.
 # The wearer's head, which the ego camera sits in, is left out: no camera sees the face that it is mounted on.
 CLEAN = PriorOptions(splat=SplatOptions(style="surface"), max_edge=100.0, max_stray=0.03, dynamic="without head",
                      head_radius_m=0.18, supersample=2, gap_reach=0.9, gap_px=2.0)
 PRIOR_PRESETS: Mapping[str, PriorOptions] = {
-    # What the authors' LoRA was trained on: fading discs of 5 px, the nearest 20 laid over each other, nothing that
-    # moves (paper, section 3.1), one point for every second pixel each way: a floor close by shows as stripes.
-    "released": PriorOptions(splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20),
-                             dynamic="leave out", coarse=True),
+    # What the authors' LoRA was trained on. Their in-the-wild script draws the moving person, too.
+    "released": RELEASED,
+    "released_wild": replace(RELEASED, dynamic="keep"),
     "clean": CLEAN,
-    "exact": CLEAN,  # a preset of the whole way; its lens and scale are PRESET_GEOMETRY's
+    # A preset of the whole way; its lens and scale are PRESET_GEOMETRY's. With them the place of the head is known well
+    # enough to leave out all that exo sees of it: depth models melt heads into what is around.
+    "exact": replace(CLEAN, head_sight=True),
     # For the demo's small model only, whose VAE smears the hard edges of black holes over what lies beside them. Every
     # number is written out: the picture must stay what that model knows, whatever becomes of clean and the defaults.
     "faded": PriorOptions(
         splat=SplatOptions(style="surface", reach=0.52, blend=1.0, min_size_px=1.0, max_size_px=20.0,
                            depth_tolerance=0.003),
-        near_m=0.05, far_m=1000.0, max_edge=100.0, max_stray=0.03, coarse=False, dynamic="without head",
-        head_radius_m=0.18, supersample=2, gap_reach=0.9, gap_px=2.0, background=(0.0, 0.0, 0.0), holes="fade"),
+        near_m=0.05, far_m=1000.0, max_edge=100.0, max_stray=0.03, max_range=OFF, static="farthest", coarse=False,
+        dynamic="without head", head_radius_m=0.18, head_sight=False, supersample=2,
+        gap_reach=0.9, gap_px=2.0, background=(0.0, 0.0, 0.0), holes="fade"),
 }
 
 

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_rays
+from ..depth.wearer_body import meets_head
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
+from ..scene.fusion import join_moving, mean_static
 from ..scene.moving_camera import is_moving
-from ..scene.points import join, select, to_device
+from ..scene.points import exo_from_scene, join, select, to_device
 from ..trajectory.poses import camera_centre, compose, invert, pose_of_frame, validate_w2c
-from ..types import CameraTrajectory, DepthVideo, EgoPrior, MovingPoints, PointCloud, PointSet
+from ..types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud, PointSet
 from .drawing import draw_points
 from .inpaint import fade_holes
 from .options import PriorOptions, prior_preset
@@ -115,11 +117,12 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
     rays, inside_lens = pixel_rays(camera)
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
     background, device = torch.tensor(options.background), options.torch_device()
-    static, ego_from_frame = to_device(scene.static, device), ego_from_frame.to(device)
+    static = mean_static(scene, progress) if options.static == "mean" else scene.static
+    static, ego_from_frame = to_device(static, device), ego_from_frame.to(device)
     covered = 0
     for t in range(scene.frame_count):
         progress(t, scene.frame_count, "render the ego prior")
-        points = _visible_points(static, scene.moving, t, ego_from_frame[t], options)
+        points = _visible_points(static, scene, t, ego_from_frame[t], camera.quarter_turns, options)
         image = draw_points(points, camera, ego_from_frame[t], options)
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
         covered += int(coverage.sum())
@@ -143,23 +146,38 @@ def _faded(
     return torch.from_numpy(fade_holes(picture, coverage.numpy(), background)).float() / 255
 
 
-def _visible_points(static: PointSet, moving_points: MovingPoints, frame: int, ego_from_frame: Tensor,
+def _visible_points(static: PointSet, scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int,
                     options: PriorOptions) -> PointSet:
     """Static and moving points of one frame, without those that the options leave out."""
     parts = [static]
     if options.dynamic != "leave out":
-        moving = to_device(moving_points[frame], static.xyz.device)
+        moving = to_device(_moving_points(scene, frame, ego_from_frame, quarter_turns, options), static.xyz.device)
         if options.dynamic == "without wearer" and len(moving):
             moving = select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
         parts.append(moving)
     points = parts[0] if len(parts) == 1 else join(*parts)
-    keep = (points.edge <= options.max_edge) & (points.stray <= options.max_stray)
+    keep = ((points.edge <= options.max_edge) & (points.stray <= options.max_stray)
+            & (points.depth_range <= options.max_range))
     if options.coarse:
         keep &= points.coarse
     if options.dynamic in ("without wearer", "without head"):
         centre = camera_centre(ego_from_frame).float()
         keep &= (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2
     return select(points, keep)
+
+
+def _moving_points(scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int,
+                   options: PriorOptions) -> PointSet:
+    """Moving points of one frame, without what the exo cameras see of the wearer's head where that is to go."""
+    if not options.head_sight or options.dynamic not in ("without wearer", "without head"):
+        return scene.moving[frame]
+    parts = []
+    for part in scene.parts or (scene,):
+        moving = part.moving[frame]
+        exo_centre = camera_centre(pose_of_frame(exo_from_scene(part), frame))
+        head = meets_head(moving.xyz, exo_centre, ego_from_frame, quarter_turns)
+        parts.append(select(moving, ~head))
+    return join_moving(parts)
 
 
 def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:

@@ -2,17 +2,18 @@
 
 A pixel shows the background whenever nothing moves in front of it. So the background is the farthest of the depths that
 a pixel has often enough over time (a flying pixel or a flicker of the depth model doesn't last). Depth is a robust mean
-around it; colours are averaged over the same samples.
+around it; colours are averaged over the same samples. The released renderer takes the plain mean instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..depth.edges import RELEASED_RANGE, depth_range
 from ..progress import Progress, no_progress
 
 SAME_SURFACE = 0.04
@@ -94,6 +95,33 @@ def fuse_static(
     progress(height, height, "fuse the static background")
     depth, rgb, depth_spread, rgb_spread = (torch.cat(p) for p in zip(*parts, strict=True))
     return StaticBackground(depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread)
+
+
+def mean_background(
+    frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
+    depth_m: Sequence[Tensor] | Tensor,  # T of [H, W] z depth, NaN invalid
+    moves: Callable[[int], Tensor],  # [H, W] bool of one frame: what moves or is sky
+    *,
+    progress: Progress = no_progress,
+) -> tuple[Tensor, Tensor]:  # depth [H, W] float32, NaN where nothing counts; colours [H, W, 3] uint8
+    """The background as the released renderer makes it: the mean over all frames in which a pixel neither moves nor
+    stands at an edge of depth (its ``nanmean`` background).
+
+    What stands in front for a part of the clip is averaged in, and a depth model's flicker averages out.
+    """
+    height, width = depth_m[0].shape
+    total, count = torch.zeros(height, width, dtype=torch.float64), torch.zeros(height, width)
+    colour = torch.zeros(height, width, 3)
+    for t in range(len(depth_m)):
+        progress(t, len(depth_m), "average the static background")
+        depth = depth_m[t].float()
+        counts = (depth_range(depth) < RELEASED_RANGE) & ~moves(t)
+        total += torch.where(counts, depth, 0.0)
+        colour += to_uint8(frames[t]) * counts[..., None]
+        count += counts
+    progress(len(depth_m), len(depth_m), "average the static background")
+    mean = torch.where(count > 0, total.float() / count.clamp_min(1), torch.nan)
+    return mean, (colour / count.clamp_min(1)[..., None] + 0.5).to(torch.uint8)
 
 
 def _fuse(

@@ -14,8 +14,8 @@ from ..frame_store import drop_pages
 from ..progress import Progress, no_progress
 from ..trajectory.poses import invert, pose_of_frame, validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
-from .background import SAME_SURFACE, StaticBackground, fuse_static, to_uint8
-from .dynamic_mask import derive_dynamic, label_instances, unsteady_pixels
+from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background, to_uint8
+from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import fuse_moving, is_moving
 from .surface import MAX_EDGE, depth_rays, lift, no_points
 
@@ -102,6 +102,23 @@ class FrameMovingPoints:
                                label_instances(mask))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanStatic:
+    """:attr:`PointCloud.mean_static` of one fixed exo camera."""
+
+    clip: ClipFrames
+    moving: FrameMovingPoints
+
+    def __call__(self, progress: Progress = no_progress) -> PointSet:
+        depth_m, rgb = mean_background(self.clip.rgb, self.clip.depth.depth_m, self._moves, progress=progress)
+        return replace(self.clip, max_edge=float("inf")).lift(0, depth_m, rgb, torch.isfinite(depth_m))
+
+    def _moves(self, frame: int) -> Tensor:  # [H, W] bool
+        self.clip.release()
+        mask, sky = self.moving.mask(frame), self.clip.depth.sky
+        return mask if sky is None else mask | sky[frame].bool()
+
+
 def frame_from_exo(
     exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4] float64
     frame: int,
@@ -138,13 +155,15 @@ def build_scene(
     else:
         background = fuse_static(exo_frames, depth.depth_m, masks, tolerance=options.tolerance, progress=progress)
         if derived:
-            unsteady = unsteady_pixels(background)
-            background = replace(background, depth_m=background.depth_m.masked_fill(unsteady, torch.nan))
+            notes = (WARNING,)
+            hidden = unsteady_pixels(background)
+            background = replace(background, depth_m=background.depth_m.masked_fill(hidden, torch.nan))
         static = clip.lift(0, background.depth_m, background.rgb, torch.isfinite(background.depth_m))
     moving = FrameMovingPoints(clip, background, options.dynamic)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",
                       frame_count=len(depth.depth_m), exo_camera=depth.camera, exo_w2c=depth.exo_w2c,
-                      times_s=depth.times_s, notes=notes)
+                      times_s=depth.times_s, notes=notes,
+                      mean_static=None if background is None else MeanStatic(clip=clip, moving=moving))
 
 
 class StillMasks(Sequence[Tensor]):

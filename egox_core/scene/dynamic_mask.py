@@ -1,4 +1,9 @@
-"""What moves in front of a fixed exo camera, from the change of depth and colour against the static background."""
+"""What moves in front of a fixed exo camera, where nobody says: from change alone, the poor man's segmentation.
+
+A pixel moves where it is nearer than the static background or has another colour, and wherever its colour is unsteady
+over the clip (whoever works in one place hides what is behind all the time). Shadows and flicker of light move by that,
+what keeps still doesn't: a mask from a segmentation is far better.
+"""
 
 from __future__ import annotations
 
@@ -8,88 +13,53 @@ import torch
 from torch import Tensor
 
 from ..sizes import REFERENCE_SIZE
-from .background import StaticBackground, to_uint8
+from .background import SAME_SURFACE, StaticBackground, to_uint8
 
-DEPTH_FLOOR = 0.03
-"""Relative depth difference that always counts as noise of a depth model."""
-DEPTH_SIGMAS = 4.0
-"""Beyond that many standard deviations of the pixel's own flicker a nearer depth is motion."""
-COLOUR_FLOOR = 30.0
-"""Mean colour difference, 0...255, below which motion looks like flicker of light, shadows and compression."""
-COLOUR_SIGMAS = 5.0
-"""The same for colour."""
+WARNING = "no mask given: what moves was derived from change; poor on real footage, connect SAM3 or give another mask"
+OTHER_COLOUR = 30.0
+"""Mean colour difference, 0...255, that neither light nor compression makes."""
+UNSTEADY = 3.0
+"""Unsteady is so many times the typical pixel's spread of colour over time, and at least so many levels of 0...255."""
 MIN_AREA = 2e-4
 """Smallest moving object, as a share of the picture (70 px of 784x448): smaller ones are noise."""
-MAX_HOLE = 0.003
-"""Largest hole in a swaying object that is filled, as a share of the picture."""
-UNSTEADY_DEPTH = 0.001
-"""Least relative spread of depth over time that counts as swaying."""
-UNSTEADY_COLOUR = 3.0
-"""Least spread of colour over time, 0...255, that counts as swaying."""
-UNSTEADY_RATIO = 3.0
-"""How many times steadier the typical pixel must be: flicker of the whole picture is no motion."""
+AROUND, SPECK, GAP = 5, 5, 11
+"""Windows, px of a picture of the reference height: over which change is taken, what is removed, what is closed."""
 
 
 def unsteady_pixels(background: StaticBackground) -> Tensor:  # [H, W] bool
-    """Where no background was ever visible: something that sways in place hides it all the time.
-
-    The farthest depth there is the swaying object's own, so it spreads over time more than the typical pixel's does.
-    """
-    unsteady = torch.zeros_like(background.depth_m, dtype=torch.bool)
-    for spread, least in ((background.depth_spread, UNSTEADY_DEPTH), (background.rgb_spread, UNSTEADY_COLOUR)):
-        spread = torch.from_numpy(cv2.blur(spread.nan_to_num(0.0).numpy(), (5, 5)))
-        unsteady |= spread > max(least, UNSTEADY_RATIO * float(spread.median()))
-    grid = unsteady.numpy().astype(np.uint8)
-    # Outlines flicker one or two pixels wide; a body is broader. Flat parts of it change little: close over them.
-    size = max(5, 2 * round(grid.shape[0] / REFERENCE_SIZE * 3) + 1)
-    for operation, width in ((cv2.MORPH_OPEN, size), (cv2.MORPH_CLOSE, 2 * size + 1)):
-        grid = cv2.morphologyEx(grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
-    return _large_parts(_filled(grid))
+    """Where colour changes over the clip much more than in the typical pixel: no background was ever visible there."""
+    spread = _typical(background.rgb_spread.nan_to_num(0.0))
+    return _tidied(spread > UNSTEADY * max(1.0, float(spread.median())))
 
 
 def derive_dynamic(
     frame: Tensor,  # [H, W, 3] 0...1 or uint8
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
-    background: StaticBackground,
+    background: StaticBackground,  # depth NaN where there is none: whatever is visible there hides it
 ) -> Tensor:  # [H, W] bool; False where depth is invalid
     """Pixels of one frame that do not show the static background."""
-    valid = torch.isfinite(depth_m) & torch.isfinite(background.depth_m)
-    nearer = 1 - depth_m / background.depth_m
-    limit = (DEPTH_SIGMAS * background.depth_spread.nan_to_num(0.0)).clamp_min(DEPTH_FLOOR)
-    by_depth = nearer > limit
+    nearer = depth_m < (1 - SAME_SURFACE) * background.depth_m
     colour = (to_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
-    limit = (COLOUR_SIGMAS * background.rgb_spread.nan_to_num(0.0)).clamp_min(COLOUR_FLOOR)
-    # The mean around a pixel tells motion from noise; its own difference keeps the outline where it is.
-    by_colour = (torch.from_numpy(cv2.blur(colour.numpy(), (3, 3))) > limit) & (colour > 0.5 * limit)
-    moves = clean_mask((by_depth | by_colour) & valid)
-    # Where the background is unknown, whatever is visible hides it.
-    return (moves | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
+    changed = _tidied(nearer | (_typical(colour) > OTHER_COLOUR))
+    return (changed | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
 
 
-def clean_mask(
-    mask: Tensor,  # [H, W] bool
-) -> Tensor:  # [H, W] bool
-    """Single pixels removed, small gaps closed, specks under ``MIN_AREA`` dropped."""
+def _typical(values: Tensor) -> Tensor:
+    """[H, W] -> [H, W]: the median around each pixel, which tells change from noise and keeps outlines."""
+    return torch.from_numpy(cv2.medianBlur(values.numpy(), min(5, _window(AROUND, len(values)))))  # floats: 3 or 5
+
+
+def _window(size: int, height: int) -> int:
+    """Odd px in a picture of that height."""
+    return max(3, 2 * round(size * height / REFERENCE_SIZE / 2) + 1)
+
+
+def _tidied(mask: Tensor) -> Tensor:
+    """[H, W] bool without thin lines and specks, small gaps closed."""
     grid = mask.numpy().astype(np.uint8)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
-    grid = cv2.morphologyEx(grid, cv2.MORPH_OPEN, kernel)
-    grid = cv2.morphologyEx(grid, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
-    return _large_parts(grid)
-
-
-def _filled(grid: np.ndarray) -> np.ndarray:
-    """Small holes filled: a plain patch of a moving body changes no more than a wall. grid [H, W] uint8."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - grid, connectivity=4)
-    height, width = grid.shape
-    left, top, right, bottom = stats[:, 0], stats[:, 1], stats[:, 0] + stats[:, 2], stats[:, 1] + stats[:, 3]
-    inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
-    hole = inside & (stats[:, cv2.CC_STAT_AREA] <= MAX_HOLE * grid.size)
-    hole[0] = False
-    return grid | hole[labels].astype(np.uint8)
-
-
-def _large_parts(grid: np.ndarray) -> Tensor:
-    """Connected parts of at least ``MIN_AREA``; grid [H, W] uint8."""
+    for operation, width in ((cv2.MORPH_OPEN, SPECK), (cv2.MORPH_CLOSE, GAP)):
+        size = _window(width, len(grid))
+        grid = cv2.morphologyEx(grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
     large[0] = False

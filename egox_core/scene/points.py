@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..types import PointCloud, PointSet
 
-FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "instance", "coarse")
+FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "depth_range", "instance", "coarse")
 VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_rays
-from ..depth.edges import depth_edge, stray_step
+from ..depth.edges import depth_edge, depth_range, stray_step
 from ..sizes import REFERENCE_SIZE
 from ..trajectory.poses import transform
 from ..types import PointSet
@@ -70,7 +70,7 @@ def lift(
     max_edge: float = float("inf"),  # pixels that hang between surfaces by a larger relative step are left out
 ) -> PointSet:
     """Points of the pixels in ``keep``, each with its edge, its stray step and its patch of surface."""
-    edge, stray = depth_edge(depth_m), stray_step(depth_m)
+    edge, stray, spread = depth_edge(depth_m), stray_step(depth_m), depth_range(depth_m)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)
     xyz, steps = rays[rows, cols] * depth_m[rows, cols, None], surface_steps(depth_m, rays)[rows, cols]
@@ -81,7 +81,8 @@ def lift(
     stride = max(1, round(COARSE_STRIDE * depth_m.shape[0] / REFERENCE_SIZE))
     instance = torch.zeros_like(rows) if instance is None else instance[rows, cols]
     return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols], stray=stray[rows, cols],
-                    instance=instance.to(torch.int16), coarse=(rows % stride == 0) & (cols % stride == 0))
+                    depth_range=spread[rows, cols], instance=instance.to(torch.int16),
+                    coarse=(rows % stride == 0) & (cols % stride == 0))
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
@@ -100,6 +101,7 @@ def no_points(device: torch.device | str = "cpu") -> PointSet:
     return PointSet(
         xyz=torch.empty(0, 3, device=device), rgb=torch.empty(0, 3, dtype=torch.uint8, device=device),
         steps=torch.empty(0, 3, 2, device=device), edge=torch.empty(0, device=device),
-        stray=torch.empty(0, device=device), instance=torch.empty(0, dtype=torch.int16, device=device),
+        stray=torch.empty(0, device=device), depth_range=torch.empty(0, device=device),
+        instance=torch.empty(0, dtype=torch.int16, device=device),
         coarse=torch.empty(0, dtype=torch.bool, device=device),
     )

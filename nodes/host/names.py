@@ -42,6 +42,7 @@ PYTHON_NAMES = (
         "comfy_api.latest:io.Custom", "comfy_api.latest:io.Input",
         "comfy_api.latest:io.Image.Input", "comfy_api.latest:io.Image.Output",
         "comfy_api.latest:io.Int.Input", "comfy_api.latest:io.Float.Input", "comfy_api.latest:io.Combo.Input",
+        "comfy_api.latest:io.Combo.Output",
         "comfy_api.latest:io.Boolean.Input", "comfy_api.latest:io.String.Input", "comfy_api.latest:io.String.Output",
         "comfy_api.latest:ui.PreviewText",
         "comfy.model_management:throw_exception_if_processing_interrupted",

@@ -36,7 +36,8 @@ def takes(pack: ModuleType, comfy_host) -> Path:
 def test_ranking(pack: ModuleType, takes: Path, use_depth: bool) -> None:
     from egox_pack.nodes.exo_cameras import EgoXRankExoCameras
 
-    best, coverage, report = EgoXRankExoCameras.execute("exo_takes/off\nexo_takes/near\n", use_depth, 2).args
+    names = "exo_takes/off\nexo_takes/near\n"
+    best, coverage, report = EgoXRankExoCameras.execute(names, use_depth, 2, "as given").args
     assert best == "exo_takes/near" and 0.1 < coverage < 1
     assert report.splitlines()[0].startswith("1. exo_takes/near") and report.splitlines()[1].startswith("2. ")
     assert f"judged by {'depth' if use_depth else 'poses'}" in report
@@ -48,7 +49,9 @@ def test_ranking_refuses(pack: ModuleType, takes: Path) -> None:
 
     for text, message in (("", "no folder"), ("exo_takes/none", "not there"), ("../exo_takes", "leads out")):
         with pytest.raises(EgoXInputError, match=message):
-            EgoXRankExoCameras.execute(text, True, 2)
+            EgoXRankExoCameras.execute(text, True, 2, "as given")
+    with pytest.raises(EgoXInputError, match="Ego-Exo4D"):  # this K is no GoPro's
+        EgoXRankExoCameras.execute("exo_takes/near", True, 2, "raw")
 
 
 def test_fusing(pack: ModuleType, takes: Path) -> None:

@@ -76,7 +76,7 @@ ADVICE = "load the MoGe and Depth Anything 3 models and un-bypass the depth grou
 
 
 def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take) -> None:
-    depth, preview, plot, report = run(depth_file="room/depth.npz", frames=selection(pack))
+    depth, preview, plot, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
     torch.testing.assert_close(depth.depth_m, room())
     assert depth.kind == "metric z" and (depth.camera.fx, depth.camera.cx) == (FOCAL, WIDTH / 2)
     assert float(depth.exo_w2c[0, 3]) == 0.25 and depth.trust is None
@@ -109,7 +109,7 @@ def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take) -> None
     depth, *_ = run(frames=frames)
     torch.testing.assert_close(depth.depth_m, room())
     assert depth.camera.fx == FOCAL
-    modelled, _, _, report = run(frames=frames, moge_geometry=moge(2 * room(), focal=70.0))
+    modelled, _, _, report, _ = run(frames=frames, moge_geometry=moge(2 * room(), focal=70.0))
     torch.testing.assert_close(modelled.depth_m, 2 * room())
     assert modelled.camera.fx == pytest.approx(FOCAL) and "depth.npz" not in report, "a known camera beats an estimate"
     (take / "depth.npz").unlink()
@@ -151,13 +151,13 @@ def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_ho
         (take / "meta.json").symlink_to(outside)
     except OSError:
         pytest.skip("this system makes no symbolic links without more rights")
-    _, _, _, report = run(depth_file="room/depth.npz", frames=selection(pack))
+    _, _, _, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
     assert "60 degrees" in report
 
 
 def test_a_file_without_a_camera_takes_a_guess_and_says_so(run, pack, take) -> None:
     (take / "meta.json").unlink()
-    depth, _, _, report = run(depth_file="room/depth.npz", frames=selection(pack))
+    depth, _, _, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
     assert "60 degrees" in report and depth.camera.fx == pytest.approx(0.866 * WIDTH, rel=1e-3)
 
 
@@ -182,7 +182,7 @@ def da3(depth: torch.Tensor) -> dict:
 def test_host_depths_are_aligned(run, pack) -> None:
     truth = room()
     video = 1.4 / (1 / truth - 0.03)
-    depth, _, _, report = run(frames=selection(pack), moge_geometry=moge(truth), da3_geometry=da3(video))
+    depth, _, _, report, _ = run(frames=selection(pack), moge_geometry=moge(truth), da3_geometry=da3(video))
     torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
     assert depth.camera.fx == pytest.approx(FOCAL) and depth.exo_w2c is None
     assert "metric depth: MoGe; video depth: Depth Anything 3" in report
@@ -191,13 +191,13 @@ def test_host_depths_are_aligned(run, pack) -> None:
 
 
 def test_sockets_win_over_a_file_left_in_the_workflow(run, pack, take) -> None:
-    depth, _, _, report = run(depth_file="room/depth.npz", frames=selection(pack), moge_geometry=moge(2 * room()))
+    depth, _, _, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), moge_geometry=moge(2 * room()))
     torch.testing.assert_close(depth.depth_m, 2 * room())
     assert "depth.npz" not in report and depth.exo_w2c is None
 
 
 def test_a_file_can_be_the_video_depth(run, pack, take) -> None:
-    depth, _, _, report = run(depth_file="room/depth.npz", file_role="video depth", frames=selection(pack),
+    depth, _, _, report, _ = run(depth_file="room/depth.npz", file_role="video depth", frames=selection(pack),
                               moge_geometry=moge(2 * room()))
     torch.testing.assert_close(depth.depth_m, 2 * room(), rtol=1e-4, atol=0)
     assert "video depth: depth.npz" in report
@@ -240,12 +240,13 @@ def test_masks_of_another_size_and_one_frame(run, pack) -> None:
     dynamic[:, HEIGHT // 2:, WIDTH // 2:3 * WIDTH // 4] = 1  # neither near nor far: no quantile drops it
     broken[dynamic.bool()] *= 1.3
     video = 1.4 / (1 / room() - 0.03)
-    depth, _, _, report = run(moge_geometry=moge(broken), da3_geometry=da3(video), sky_mask=sky, dynamic_mask=dynamic)
+    depth, _, _, report, _ = run(moge_geometry=moge(broken), da3_geometry=da3(video), sky_mask=sky,
+                                 dynamic_mask=dynamic)
     assert torch.isnan(depth.depth_m[:, :15]).all() and torch.equal(depth.dynamic, dynamic.bool())
     torch.testing.assert_close(depth.depth_m[:, 17:], room()[:, 17:], rtol=1e-4, atol=0)
     assert "dynamic 18" in report and "no mask" not in report
     # The same depths without the mask: what moves is part of the fit, and the report warns.
-    unmasked, _, _, report = run(moge_geometry=moge(broken), da3_geometry=da3(video), sky_mask=sky)
+    unmasked, _, _, report, _ = run(moge_geometry=moge(broken), da3_geometry=da3(video), sky_mask=sky)
     assert float((unmasked.depth_m[:, 17:] / room()[:, 17:] - 1).abs().max()) > 0.01
     assert "warning: no mask of what moves" in report
     empty, *_ = run(moge_geometry=moge(room()), dynamic_mask=torch.zeros(1, 64, 64))
@@ -288,7 +289,7 @@ def test_cancel_passes_through(run, pack, take, monkeypatch) -> None:
 def test_exo_lens_and_scale_are_chosen_here(run, pack, take) -> None:
     """The raw lens from Ego-Exo4D's K, a factor, and a scale from the wearer only where the file has his poses."""
     meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
-    given, *_, report = run(depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5)
+    given, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5)
     torch.testing.assert_close(given.depth_m, 1.5 * room())
     assert given.camera.lens == "pinhole" and "exo lens as given" in report and "scale 1.5, as given" in report
     refused(run, pack, "only its raw lens is known", depth_file="room/depth.npz", frames=selection(pack),
@@ -297,6 +298,21 @@ def test_exo_lens_and_scale_are_chosen_here(run, pack, take) -> None:
             scale="from the wearer")
     k = [[1240, 0, 1920], [0, 1240, 1080], [0, 0, 1]]
     (take / "meta.json").write_text(json.dumps({**meta, "camera_intrinsics": k}), encoding="utf-8")
-    raw, *_, report = run(depth_file="room/depth.npz", frames=selection(pack), exo_lens="raw")
+    raw, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), exo_lens="raw")
     assert raw.camera.lens == "opencv_fisheye" and len(raw.camera.distortion) == 4 and "exo lens raw" in report
     assert raw.camera.stored_size == (WIDTH, HEIGHT)
+
+
+def test_the_preset_sets_what_is_left_to_it(run, pack, take) -> None:
+    """Exact: the raw lens where it is known, the wearer's scale where it can be had; a choice beside it wins."""
+    shared = dict(depth_file="room/depth.npz", frames=selection(pack))
+    depth, _, _, report, preset = run(**shared, preset="released_wild")
+    assert preset == "released_wild" and depth.camera.lens == "pinhole" and "scale as is" in report
+    depth, _, _, report, preset = run(**shared, preset="exact")
+    assert preset == "exact" and "no raw lens is known" in report and "scale as is: scale from the wearer" in report
+    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+    k = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]
+    (take / "meta.json").write_text(json.dumps({**meta, "camera_intrinsics": k}), encoding="utf-8")
+    assert run(**shared, preset="exact")[0].camera.lens == "opencv_fisheye"
+    beside = run(**shared, preset="exact", exo_lens="as given", scale="number", scale_factor=2.0)
+    assert beside[0].camera.lens == "pinhole" and "scale 2, as given" in beside[3]

@@ -205,7 +205,7 @@ def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, 
     # Random models see no common scene; give the payloads one, keeping everything else as the host made it.
     truth = (2 + torch.linspace(0, 4, WIDTH)).expand(FRAMES, HEIGHT, WIDTH)
     moge["depth"], video["depth"] = truth.clone(), 1.7 / (1 / truth - 0.02)
-    depth, preview, plot, report = node.execute(**{**inputs, "moge_geometry": moge, "da3_geometry": video}).result
+    depth, preview, plot, report, _ = node.execute(**{**inputs, "moge_geometry": moge, "da3_geometry": video}).result
     torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
     assert depth.camera.fx == pytest.approx(float(moge["intrinsics"][0, 0, 0]) * WIDTH)
     assert "metric depth: MoGe; video depth: Depth Anything 3" in report and preview.shape[:3] == truth.shape

@@ -66,7 +66,8 @@ def geometry(graph: Graph, video: str = SAMPLE_VIDEO, **load: Any) -> dict[str, 
     scene = graph.add("EgoXBuildScene", 340, exo_images=(loaded, "exo_images"), depth=(depth, "depth"))
     pose = graph.add("EgoXEgoPoseInput", 420, frames=(loaded, "frames"), scene=(scene, "scene"),
                      exo_images=(loaded, "exo_images"))
-    prior = graph.add("EgoXRenderEgoPrior", 380, 420, trajectory=(pose, "trajectory"), scene=(scene, "scene"))
+    prior = graph.add("EgoXRenderEgoPrior", 380, 420, trajectory=(pose, "trajectory"), scene=(scene, "scene"),
+                      preset=(depth, "preset"))
     return {"load": loaded, "depth": depth, "scene": scene, "pose": pose, "prior": prior}
 
 

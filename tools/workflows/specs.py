@@ -60,7 +60,8 @@ def egox_demo(graph: Graph) -> Rows:
     """Everything from this pack: the small model at its own size, conditioning from a stock node that needs no file."""
     read_me = note(graph, "Read me", notes.DEMO, high=420)
     stages = geometry(graph, CALM_VIDEO, width=144, height=80, frame_count=9)
-    stages["prior"].values.update(size=80, preset="faded")
+    stages["depth"].values.update(preset="faded")
+    stages["prior"].values.update(size=80)
     unet = graph.add("UNETLoader", 380, unet_name="egox_demo_wan22_i2v.safetensors",
                      title="Load Diffusion Model (small model)")
     vae = graph.add("VAELoader", 380, vae_name="egox_demo_vae.safetensors", title="Load VAE (small model)")
@@ -123,6 +124,7 @@ def egox_from_any_video(graph: Graph) -> Rows:
     limits = note(graph, "Good to know", notes.ANY_VIDEO_LIMITS, high=420)
     stages = geometry(graph)
     stages["pose"].values.update(source="keyframes", keyframes=SAMPLE_KEYFRAMES)
+    stages["depth"].values.update(preset="released_wild")
     depth = depth_models(graph, stages)
     masks = moving_masks(graph, stages)
     prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO)

@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, project, rescale
+from egox_core.depth.wearer_body import meets_head
 from egox_core.errors import EgoXInputError
+from egox_core.prior import render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.scene.build import build_scene
+from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.points import scene_points, select
 from egox_core.scene.surface import depth_rays, lift, no_points
 from egox_core.synthetic import SyntheticSpec, covisible, make_take
-from egox_core.trajectory.poses import camera_centre, compose, invert
+from egox_core.trajectory.poses import camera_centre, compose, invert, look_at
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 
 IDENTITY = torch.eye(3, 4, dtype=torch.float64)
@@ -50,7 +53,7 @@ def points_at(xyz: list[list[float]]) -> PointSet:
     count = len(xyz)
     return PointSet(xyz=torch.tensor(xyz), rgb=torch.full((count, 3), 200, dtype=torch.uint8),
                     steps=0.06 * torch.eye(3)[None, :, :2].repeat(count, 1, 1), edge=torch.zeros(count),
-                    stray=torch.zeros(count),
+                    stray=torch.zeros(count), depth_range=torch.zeros(count),
                     instance=torch.zeros(count, dtype=torch.int16), coarse=torch.ones(count, dtype=torch.bool))
 
 
@@ -214,7 +217,8 @@ def test_an_empty_cloud_and_singular_intrinsics_are_refused() -> None:
 
 @pytest.mark.parametrize("change", [dict(near_m=-1.0), dict(near_m=5.0, far_m=1.0), dict(dynamic="some"),
                                     dict(max_edge=0.0), dict(background=(0.0, 2.0, 0.0)), dict(supersample=0),
-                                    dict(head_radius_m=-0.1), dict(gap_reach=-1.0), dict(device="tpu")])
+                                    dict(head_radius_m=-0.1), dict(gap_reach=-1.0), dict(device="tpu"),
+                                    dict(static="median"), dict(max_range=0.0)])
 def test_bad_options_are_refused(change: dict) -> None:
     with pytest.raises(EgoXInputError):
         PriorOptions(**change)
@@ -253,3 +257,51 @@ def test_clean_leaves_out_the_head_that_the_camera_sits_in() -> None:
     both = PointSet(**{n: torch.cat((getattr(head, n), getattr(wall, n))) for n in PointSet.__slots__})
     prior = render_ego_prior(cloud(both), trajectory(CAMERAS[3]))
     assert bool(prior.coverage[0, 40, 48]) and float(prior.rgb[0, 40, 48].mean()) > 0.7
+
+
+def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, scene) -> None:
+    """The mean is asked for by the released presets alone, filtered by range; only the wild one draws moving points."""
+    path, mean = take.trajectory(), scene.mean_static()
+    red = replace(mean, rgb=torch.tensor([[255, 0, 0]], dtype=torch.uint8).expand(len(mean), 3))
+    marked = replace(scene, mean_static=lambda progress: red)
+    for preset in PRIOR_PRESETS:
+        frame = next(iter_ego_prior(marked, path, replace(prior_preset(preset), dynamic="leave out")))
+        shown = frame.rgb[frame.coverage]
+        assert (float(shown[:, 1:].max()) < 1e-3) == preset.startswith("released"), preset
+    still, wild = (next(iter_ego_prior(marked, path, prior_preset(p))) for p in ("released", "released_wild"))
+    moved = wild.rgb[..., 1] > 0.05
+    assert bool(moved.any()) and float(still.rgb[..., 1].max()) < 1e-3
+    kept = next(iter_ego_prior(marked, path, replace(prior_preset("released"), max_range=1e-9)))
+    assert float(kept.coverage.float().mean()) < float(still.coverage.float().mean())
+
+
+def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene) -> None:
+    """Also where depth puts it behind the head; fused scenes look from each of their cameras."""
+    path, exact = take.trajectory(), prior_preset("exact")
+    turns = path.camera.quarter_turns
+    exo = camera_centre(take.exo_w2c)
+    head = scene.moving[0]
+    centre = camera_centre(path.w2c[0])
+    head = select(head, (head.xyz - centre.float()).norm(dim=-1) < 0.12)
+    assert len(head) > 20 and bool(meets_head(head.xyz, exo, path.w2c[0], turns).all())
+    melted = replace(head, xyz=(exo + 1.5 * (head.xyz.double() - exo)).float())  # half as far again, on the same pixels
+    assert bool(meets_head(melted.xyz, exo, path.w2c[0], turns).all())
+    aside = replace(head, xyz=head.xyz + torch.tensor([0.0, 0.0, 0.6]))
+    assert not bool(meets_head(aside.xyz, exo, path.w2c[0], turns).any())
+
+    class Melted(Still):
+        def __getitem__(self, frame: int) -> PointSet:
+            return melted
+
+    one = replace(scene, static=no_points(), moving=Melted(1), frame_count=1)
+    other = replace(one, exo_w2c=compose(take.exo_w2c, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0))))
+    path = replace(path, w2c=path.w2c[:1])
+    all_but_near = len(visible_points(one, path, prior_preset("clean")))
+    assert all_but_near > 0.9 * len(melted)
+    for shown, seen in ((one, 0), (fuse_scenes([one, one]), 0), (fuse_scenes([one, other]), all_but_near)):
+        assert len(visible_points(shown, path, exact)) == seen
+
+
+def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
+    """What of the first frame is drawn."""
+    return render._visible_points(scene.static, scene, 0, path.w2c[0], path.camera.quarter_turns, options)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.depth.edges import depth_edge, stray_step
+from egox_core.depth.edges import depth_edge, depth_range, stray_step
 from egox_core.errors import EgoXInputError
-from egox_core.scene.background import fuse_static, sample_frames
+from egox_core.scene.background import fuse_static, mean_background, sample_frames
 from egox_core.scene.build import SceneOptions, build_scene
-from egox_core.scene.dynamic_mask import derive_dynamic
+from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
+from egox_core.scene.fusion import fuse_scenes, mean_static
 from egox_core.synthetic import SyntheticSpec, make_take
 from egox_core.trajectory.poses import transform
 from egox_core.types import DepthVideo
@@ -72,6 +74,52 @@ def test_invalid_depth_is_no_sample() -> None:
     depth[:-1, 1, 1] = torch.nan
     background = fuse_static(frames, depth)
     assert bool(torch.isnan(background.depth_m[0, 0])) and float(background.depth_m[1, 1]) == pytest.approx(4.01)
+
+
+def test_the_mean_background_is_the_released_renderers() -> None:
+    """nanmean over the frames in which a pixel neither moves nor has too large a range of depth around."""
+    frames, depth, moving = wall_with_ball(0.002)
+    depth[3, 20, 20] = torch.nan
+    mean, rgb = mean_background(frames, depth, lambda t: moving[t])
+    counts = (torch.stack([depth_range(d) for d in depth]) < 0.1) & ~moving
+    assert 0.5 < float(counts.float().mean()) < 0.98, "outlines of the ball and of the hole are left out"
+    expected = torch.where(counts, depth, torch.nan).nanmean(0)
+    assert torch.allclose(mean, expected, atol=1e-5, equal_nan=True)
+    colours = (frames * counts[..., None]).sum(0) / counts.sum(0).clamp_min(1)[..., None]
+    assert float((rgb - colours).abs().max()) <= 0.51
+
+
+def test_the_range_of_depth_is_the_released_filters() -> None:
+    """Its formula, written down plainly: over a 5 x 5 window, invalid depth 0, the mean with zeros past the border."""
+    depth = 2 + torch.rand(448, 12, generator=torch.Generator().manual_seed(0))
+    depth[100:103, 4:6] = torch.nan
+    stack = depth.nan_to_num(0.0).double().numpy()
+    padded, inside = np.pad(stack, 2), np.pad(np.ones(stack.shape, bool), 2)
+    expected = np.empty_like(stack)
+    for v, u in np.ndindex(*stack.shape):
+        window, there = padded[v:v + 5, u:u + 5], inside[v:v + 5, u:u + 5]
+        expected[v, u] = (window[there].max() - window[there].min()) / window.mean()
+    expected[depth.isnan().numpy()] = np.nan
+    assert np.allclose(depth_range(depth).numpy(), expected, rtol=1e-4, equal_nan=True)
+
+
+def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take) -> None:
+    known, derived = (build_scene(take.exo_rgb, d) for d in (
+        take.depth_video(), replace(take.depth_video(), dynamic=None)))
+    assert WARNING in derived.notes and WARNING not in known.notes
+    for scene in (known, derived):
+        mean = scene.mean_static()
+        # Whole pixels of one surface in both: the mean of exact depth is that depth.
+        assert 0.5 * len(scene.static) < len(mean) and bool((mean.instance == 0).all())
+    asked = []
+    known.mean_static(lambda step, total, stage: asked.append(stage))
+    assert len(asked) == 18 and set(asked) == {"average the static background"}
+    both = mean_static(fuse_scenes([known, known]))
+    assert len(both) == 2 * len(known.mean_static())
+    w2c = take.exo_w2c.repeat(17, 1, 1)
+    w2c[:, 0, 3] += torch.linspace(0, 0.1, 17)
+    moving = build_scene(take.exo_rgb, replace(take.depth_video(), exo_w2c=w2c))
+    assert moving.mean_static is None and mean_static(moving) is moving.static
 
 
 def test_long_clips_are_sampled_evenly() -> None:
