@@ -78,7 +78,9 @@ def test_the_depth_group_works_when_un_bypassed(repo_root, object_info) -> None:
 
     saved = json.loads((repo_root / "workflows" / "egox_basic.json").read_text(encoding="utf-8"))
     bypassed = [node for node in saved["nodes"] if node.get("mode") == BYPASSED]
-    assert {node["type"] for node in bypassed} == {"LoadMoGeModel", "MoGeInference", "LoadDA3Model", "DA3Inference"}
+    assert {node["type"] for node in bypassed} == {
+        "LoadMoGeModel", "MoGeInference", "LoadDA3Model", "DA3Inference",
+        "CheckpointLoaderSimple", "CLIPTextEncode", "SAM3_VideoTrack", "SAM3_TrackToMask"}
     for node in bypassed:
         node["mode"] = 0
     prompt = to_prompt(saved, object_info)
