@@ -1,4 +1,5 @@
-"""What the pose editor asks of a scene: the point under an exo pixel, the upward direction, the rim of a lens."""
+"""What the pose editor asks of a scene: the point or head under an exo pixel, what is up, where a path rests, a lens's
+rim."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, project, unproject, upright_camera
 from ..scene.points import exo_from_scene
+from ..trajectory.head_template import HEAD_LENGTH, VERTEX_TO_CHIN
 from ..trajectory.keyframes import upright_from_sensor
 from ..trajectory.poses import invert, sensor_from_upright, transform
 from ..types import PointCloud, PointSet
@@ -16,6 +18,12 @@ from .coarse_prior import CoarsePoints
 
 REACH_PX = 12.0
 """How far from the click a point may lie; a thinned cloud of a 784 x 448 picture has one within 2 px on surfaces."""
+WINDOW_PX = 7.0
+"""Side of the square around a click in which the nearest thing counts: a head in the back of a room is that small."""
+SAME_THING, LEAST_OF_THING = 0.05, 0.15
+"""Relative depth that the points of one thing span there, and the share of the points that it must have: fewer are
+strays between two surfaces."""
+HEAD_STEPS = 12
 SAME_SURFACE, SLOPE_UNKNOWN = 0.03, 0.2
 """Relative depth from a surface within which a point belongs to it; the wider bound before its slope is fitted."""
 TILT_DEG = 50.0
@@ -58,7 +66,7 @@ def pick_point(
     if not len(near):
         return None
     depth = _surface_depth(uv[near] - uv.new_tensor(pixel), xyz[near, 2])
-    ray = unproject(camera, torch.tensor([pixel], dtype=torch.float64))[0][0]
+    ray = _ray(camera, pixel)
     point = ray * (depth / float(ray[2])) if float(ray[2]) > 1e-3 else ray * depth
     return Pick(point=transform(invert(exo_from_scene.double()), point[None])[0], depth_m=depth,
                 off_px=float(off[near].min()))
@@ -70,8 +78,9 @@ def _surface_depth(
 ) -> float:
     """z depth at the click of the surface that the closest points lie on: inverse depth of a plane is linear in px."""
     distance = off.norm(dim=-1)
-    # Of the closest few the front one is what is seen there.
-    start = float(z[distance.argsort()[:3]].min())
+    window = off.abs().amax(-1) <= WINDOW_PX / 2
+    # A thin cloud may have nothing there: of the closest few the front one is what is seen.
+    start = _nearest_thing(z[window]) if window.any() else float(z[distance.argsort()[:3]].min())
     weight = torch.exp(-0.5 * (distance / (float(distance.min()) + 2)).square())
     terms = torch.cat((torch.ones_like(z)[:, None], off), dim=-1).double()
     plane = torch.tensor([1 / start, 0, 0], dtype=torch.float64)
@@ -83,6 +92,52 @@ def _surface_depth(
         plane = torch.linalg.lstsq(root * terms, root / z.double()[:, None], driver="gelsd").solution[:, 0]
     depth = 1 / float(plane[0]) if float(plane[0]) > 0 else start
     return depth if abs(depth / start - 1) < SLOPE_UNKNOWN else start
+
+
+def _nearest_thing(z: Tensor) -> float:  # [N] metres
+    """Depth of the nearest thing among points of several."""
+    z = z.double().sort().values
+    counts = torch.searchsorted(z, z * (1 + SAME_THING), right=True) - torch.arange(len(z))
+    first = int((counts >= max(min(2, len(z)), LEAST_OF_THING * len(z))).int().argmax())
+    return float(z[first:first + int(counts[first])].median())
+
+
+def _ray(camera: CameraModel, pixel: tuple[float, float]) -> Tensor:  # [3] float64, unit, exo camera frame
+    return unproject(camera, torch.tensor([pixel], dtype=torch.float64))[0][0]
+
+
+def pick_head(
+    points: CoarsePoints,
+    camera: CameraModel,
+    exo_from_scene: Tensor,  # [3, 4] float64
+    pixel: tuple[float, float],  # (u, v), stored px of ``camera``
+) -> Pick | None:
+    """The centre of the head that an exo pixel lies on; None where no point is near.
+
+    From the surface under the click the centre lies half a head's length further along the ray (ANSUR II, as
+    ``trajectory/head_template.py`` has it). A click is seldom on the middle of a head, so the centre then moves to the
+    middle of the surface that is seen within half a head's height around it, until it stays.
+    """
+    surface = pick_point(points, camera, exo_from_scene, pixel)
+    if surface is None:
+        return None
+    xyz = transform(exo_from_scene.double(), points.xyz.double())
+    on_surface = transform(exo_from_scene.double(), surface.point[None])[0]
+    centre = on_surface * (1 + HEAD_LENGTH / 2 / float(on_surface.norm()))
+    xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * VERTEX_TO_CHIN]  # it moves by less than a head
+    for _ in range(HEAD_STEPS):
+        far = float(centre.norm())
+        ray = centre / far
+        along = xyz @ ray
+        aside = xyz - along[:, None] * ray
+        # What is seen of a head lies before its centre.
+        seen = (aside.norm(dim=-1) < VERTEX_TO_CHIN / 2) & (along < far) & (along > far - HEAD_LENGTH)
+        if int(seen.sum()) < 3:
+            break
+        front = float(along[seen].quantile(0.1))  # the foremost, but for strays
+        centre = aside[seen].mean(0) + ray * (front + HEAD_LENGTH / 2)
+    return Pick(point=transform(invert(exo_from_scene.double()), centre[None])[0], depth_m=float(centre[2]),
+                off_px=surface.off_px)
 
 
 def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame

@@ -27,7 +27,7 @@ from ...egox_core.editor.paths import (
     import_path,
     keyframes_of_path,
 )
-from ...egox_core.editor.queries import lens_outline, pick_point
+from ...egox_core.editor.queries import lens_outline, pick_head, pick_point
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
 from ...egox_core.trajectory.poses import validate_w2c
@@ -156,21 +156,22 @@ async def exo_frame(body: dict) -> web.Response:
 
 @guarded(SMALL_BODY)
 async def pick(body: dict) -> web.Response:
-    """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture)."""
+    """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture); with ``head`` true the
+    centre of the head there."""
     entry = scene_entry(body)
     frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
     camera = entry.scene.exo_camera
     width, height = camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
-    hit = await beside(_pick, entry, frame, pixel)
+    hit = await beside(_pick, entry, frame, pixel, pick_head if body.get("head") is True else pick_point)
     if hit is None:
         return refuse(404, "no depth is known there: click on something that the cloud shows")
     return web.json_response({"point": hit.point.tolist(), "depth_m": hit.depth_m, "off_px": hit.off_px})
 
 
-def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float]):
+def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Callable):
     points = joined(entry.static, entry.moving(frame))
-    return pick_point(points, entry.scene.exo_camera, entry.exo_from_scene(frame), pixel)
+    return pick(points, entry.scene.exo_camera, entry.exo_from_scene(frame), pixel)
 
 
 @guarded(SMALL_BODY)

@@ -158,6 +158,8 @@ def test_pick(client: ApiClient, told: dict[str, Any]) -> None:
     lens = told["scene"]["exo_camera"]
     u = (seen[0] / seen[2] * lens["fx"] + lens["cx"] + 0.5) / lens["width"]
     assert u == pytest.approx(0.5, abs=0.01) and seen[2] == pytest.approx(found["depth_m"], rel=1e-3)
+    head = ask(client, "pick", body | {"u": 0.5, "v": 0.8, "head": True}).json()
+    assert head["point"] != found["point"] and abs(head["depth_m"] - found["depth_m"]) < 0.5  # as of any surface
     assert ask(client, "pick", body | {"u": 1.5, "v": 0.5}).status == 400
 
 

@@ -1,6 +1,7 @@
 // The exo frame: two clicks place the head and say where it looks; the server knows the depth under a click.
 import { LatestOnly, SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
+import { Loupe } from "./loupe.mjs";
 import { apply } from "../model/pose.mjs";
 
 // By what a lens multiplies x and y of a point before it (egox_core/cameras/lenses.py has the same formulas).
@@ -31,6 +32,7 @@ export class ExoView {
     this.message = make("div", "egox-ed-message");
     this.note = make("div", "egox-ed-note", { "data-testid": "egox-exo-note" });
     this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin());
+    this.loupe = new Loupe(this.canvas, () => (this.scene?.pictures ? this.image : null));
     this.element = make(
       "section",
       "egox-ed-panel",
@@ -38,6 +40,7 @@ export class ExoView {
       make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.place),
       make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
       this.note,
+      this.loupe.element,
     );
     this.scene = null; // what the node told of it
     this.trusted = true; // whether clicks count: not in the scene of an earlier run
@@ -60,6 +63,7 @@ export class ExoView {
   // scene: what the node told of it, or null
   setScene(scene) {
     this.scene = scene;
+    this.loupe.hide();
     this.shown = null;
     this.place.disabled = !scene || !this.trusted;
     this.begin(null);
@@ -152,14 +156,15 @@ export class ExoView {
     if (!this.scene || !this.step) return;
     const box = this.canvas.getBoundingClientRect();
     const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
+    const placing = this.step === "place";
     try {
       const { point } = await this.server.json("pick", {
+        head: placing,
         token: this.scene.token,
         frame: Math.min(this.frame, this.scene.frames - 1),
         u: share(event.clientX, box.left, box.width),
         v: share(event.clientY, box.top, box.height),
       });
-      const placing = this.step === "place";
       this.begin(placing ? "aim" : null);
       if (placing) this.wishes.onPlace(point);
       else this.wishes.onAim(point);

@@ -54,6 +54,8 @@ const STYLE = `
 .egox-ed-picture-exo { aspect-ratio: 16 / 9; }
 .egox-ed-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
   text-align: center; padding: 14px; color: #bbb; pointer-events: none; }
+.egox-ed-loupe { position: fixed; z-index: 1; border-radius: 50%; border: 2px solid #ffb000; pointer-events: none;
+  box-shadow: 0 2px 10px #000a; }
 .egox-ed-note { color: var(--descrip-text, #999); font-size: 12px; min-height: 16px; }
 .egox-ed-foot { grid-column: 1 / -1; display: flex; flex-direction: column; gap: 6px; min-width: 0; }
 .egox-ed-row, .egox-ed-fields { display: flex; gap: 6px; align-items: center; flex-wrap: wrap; }
