@@ -131,8 +131,10 @@ class ComfyPage:
 
     # -- workflows
 
-    def load(self, workflow: dict[str, Any]) -> None:
-        """Load a saved workflow as the page's own file menu would."""
+    def load(self, workflow: dict[str, Any], *, form: bool = False) -> None:
+        """Load a saved workflow as the page's own file menu would, as a graph or as the form that it may have."""
+        if not form:
+            workflow = {**workflow, "extra": {**workflow.get("extra", {}), "linearMode": False}}
         self.page.evaluate("async (saved) => { await app.loadGraphData(saved, true, true, 'egox'); }", workflow)
         self.settle()
 

@@ -29,6 +29,8 @@ class Node:
         """What the description asks for at least; the front end's own size may be larger."""
         self.title, self.mode, self.color = "", 0, ""
         self.values: dict[str, Any] = {}
+        self.labels: dict[str, str] = {}
+        """What the page calls an input, where its own name says too little."""
         self.sources: dict[str, tuple[Node, str]] = {}
 
     def inputs(self) -> list[tuple[str, Any]]:
@@ -51,6 +53,8 @@ class Graph:
         self.nodes: list[Node] = []
         self.groups: list[dict[str, Any]] = []
         self.models: dict[int, list[dict[str, str]]] = {}
+        self.form: dict[str, Any] = {}
+        """As the front end saves it: the page's form of this graph, with which it opens."""
 
     def add(self, kind: str, wide: int = 320, high: int = 60, *, title: str = "", bypassed: bool = False,
             models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
@@ -90,12 +94,14 @@ class Graph:
                 output["links"] = outgoing.get((node.number, slot), []) or None
         return {"id": identity, "revision": 0, "last_node_id": len(self.nodes), "last_link_id": len(links),
                 "nodes": saved, "links": links, "groups": self.groups, "config": {},
-                "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}}, "version": 0.4}
+                "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}, **self.form}, "version": 0.4}
 
     def _node_json(self, node: Node, links: list[list[Any]], outgoing: dict[tuple[int, int], list[int]]) -> dict:
         sockets, values, uploads = [], [], []
         for name, spec in grown_inputs(node):
             entry: dict[str, Any] = {"name": name, "type": spec_kind(spec), "link": None}
+            if name in node.labels:
+                entry["label"] = node.labels[name]
             shown = is_widget(name, spec, {})
             if shown:
                 entry["widget"] = {"name": name}

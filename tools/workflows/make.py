@@ -25,6 +25,7 @@ from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout
 from tools.setup.server import Server
 from tools.setup.workflow import NOTES
+from tools.workflows.form import add_form
 from tools.workflows.graph import Graph
 from tools.workflows.layout import arrange
 from tools.workflows.specs import SPECS
@@ -79,6 +80,7 @@ def described(name: str, object_info: dict[str, Any], heights: dict[str, float])
     rows = SPECS[name](graph)
     arrange(graph, rows, {node.number: heights[node.kind] + SAYING * (node.kind in SAYS_SOMETHING)
                           for node in graph.nodes if node.kind not in NOTES})
+    add_form(graph)
     # A fixed id a name: writing the same graph twice must give the same file.
     return graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}")))
 

@@ -1,4 +1,5 @@
-// How the inputs of our nodes show: registration only, the work is in inputs/ (the host imports every .js at page load).
+// How the inputs of our nodes show: registration only, the work is in inputs/ (the host imports every .js at page
+// load).
 import { app } from "../../scripts/app.js";
 import { hideAdvanced } from "./inputs/advanced.mjs";
 import { openSliders } from "./inputs/slider.mjs";

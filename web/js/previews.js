@@ -4,12 +4,12 @@ import { api } from "../../scripts/api.js";
 import { attachPreview, findNode, showOutput } from "./previews/node.mjs";
 
 const NODES = {
-  // node -> what the empty preview says (a key of previews/texts/en.mjs)
-  EgoXDepthAlign: "emptyDepth",
-  EgoXRenderEgoPrior: "emptyPrior",
-  EgoXWanSampler: "emptyLive",
-  EgoXDecodeEgoHalf: "emptyCompare",
-  EgoXAttentionView: "emptyAttention",
+  // node -> what its preview is of: "empty" and "label" before it make keys of previews/texts/en.mjs
+  EgoXDepthAlign: "Depth",
+  EgoXRenderEgoPrior: "Prior",
+  EgoXWanSampler: "Live",
+  EgoXDecodeEgoHalf: "Compare",
+  EgoXAttentionView: "Attention",
 };
 
 app.registerExtension({
@@ -18,8 +18,8 @@ app.registerExtension({
     api.addEventListener("egox.live", ({ detail }) => findNode(app, detail.node)?.egoxPreview?.show(detail.preview));
   },
   nodeCreated(node) {
-    const empty = NODES[node.constructor.comfyClass];
-    if (empty) attachPreview(app, api, node, empty);
+    const subject = NODES[node.constructor.comfyClass];
+    if (subject) attachPreview(app, api, node, subject);
   },
   loadedGraphNode(node) {
     // Switching between open workflows makes the nodes anew; the page still has their results.

@@ -29,6 +29,7 @@ export function attachEditor(app, api, node) {
     getMinHeight: () => HEIGHT,
     getMaxHeight: () => HEIGHT,
   });
+  widget.label = say("nodeLabel"); // in the form of an app
   widget.serialize = false; // neither in the saved workflow nor in the prompt
   node.egoxPose = { note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
   node.setSize([Math.max(node.size[0], 320), Math.max(node.size[1], node.computeSize()[1])]);

@@ -10,12 +10,13 @@ const MIN_HEIGHT = { EgoXDepthAlign: 340, EgoXWanSampler: 240, EgoXAttentionView
 const OTHER_MIN_HEIGHT = 320;
 const MIN_WIDTH = 340;
 
-export function attachPreview(app, api, node, empty) {
+export function attachPreview(app, api, node, subject) {
+  const say = sayer(TEXTS, languageOf(app));
   const preview = new Preview({
-    say: sayer(TEXTS, languageOf(app)),
+    say,
     url: (file) => file.data ?? api.apiURL(`/view?${new URLSearchParams(file)}`),
     zoom: () => app.canvas?.ds?.scale ?? 1,
-    empty,
+    empty: `empty${subject}`,
     view: () => node.properties?.[VIEW],
     onView: (view) => (node.properties[VIEW] = view),
     onPick: (values) => setWidgets(app, node, values),
@@ -28,6 +29,7 @@ export function attachPreview(app, api, node, empty) {
     hideOnZoom: false, // pictures are what one zooms out to look at
     getMinHeight: () => minHeight,
   });
+  widget.label = say(`label${subject}`); // in the form of an app
   widget.serialize = false; // neither in the saved workflow nor in the prompt
   node.setSize([Math.max(node.size[0], MIN_WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
 

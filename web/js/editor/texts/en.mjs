@@ -1,5 +1,6 @@
 // What the editor says, in English. {names} are filled in.
 export default {
+  nodeLabel: "Head: place and gaze",
   open: "Open pose editor",
   title: "Ego pose editor",
   close: "Close (Esc)",

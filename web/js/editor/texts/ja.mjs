@@ -1,5 +1,6 @@
 // What the editor says, in Japanese.
 export default {
+  nodeLabel: "頭部：位置と視線",
   open: "ポーズエディターを開く",
   title: "Ego ポーズエディター",
   close: "閉じる (Esc)",

@@ -1,5 +1,6 @@
 // What the editor says, in Korean.
 export default {
+  nodeLabel: "머리: 위치와 시선",
   open: "포즈 편집기 열기",
   title: "Ego 포즈 편집기",
   close: "닫기 (Esc)",

@@ -1,5 +1,6 @@
 // What the editor says, in Chinese.
 export default {
+  nodeLabel: "头部：位置和视线",
   open: "打开姿态编辑器",
   title: "Ego 姿态编辑器",
   close: "关闭 (Esc)",

@@ -1,0 +1,78 @@
+"""The shipped workflows as forms (the host's app mode): every row is on the page, and the graph is one click away."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from .test_workflows_in_page import NAMES, PACK
+
+ROW = '[data-testid="app-mode-widget-item"]'
+LABEL = '[data-testid="builder-widget-label"]'
+
+_VIEW = "() => [app.canvas.ds.scale, ...app.canvas.ds.offset]"
+
+
+def labels(page) -> list[str]:
+    return [text.strip() for text in page.page.locator(LABEL).all_inner_texts()]
+
+
+def open_form(page, saved: dict[str, Any]) -> None:
+    page.load(saved, form=True)
+    page.page.locator(ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for(timeout=30_000)
+
+
+def to_graph(page) -> tuple[float, float, float]:
+    """Zoom and place of the graph, after the one click that leads to it."""
+    page.page.get_by_role("button", name="Enter node graph").first.click()
+    page.page.wait_for_selector("canvas#graph-canvas", state="visible")
+    page.page.wait_for_timeout(1500)  # the fit is animated
+    return tuple(value if value is not None else math.nan for value in page.evaluate(_VIEW))
+
+
+def test_every_workflow_opens_as_a_form_with_all_its_rows(open_page, shipped) -> None:
+    page = open_page(size=(1600, 900))
+    for name in NAMES:
+        saved = shipped(name)
+        open_form(page, saved)
+        shown, rows = labels(page), saved["extra"]["linearData"]["inputs"]
+        assert len(shown) == len(rows) <= 10, f"{name}: {shown}"
+        assert len(set(shown)) == len(shown) and not any("_" in text.replace("λ_g", "") for text in shown), shown
+    assert not [line for line in page.said if "selectedInput" in line]
+
+
+def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(open_page, shipped) -> None:
+    page = open_page(size=(1600, 900))
+    open_form(page, shipped("egox_demo"))
+    assert page.page.get_by_role("button", name="Open pose editor").first.is_visible()
+    assert page.page.get_by_test_id("egox-preview-stage").count() >= 2
+    scale, *offset = to_graph(page)
+    assert scale > 0.2 and all(map(math.isfinite, offset))
+    assert not page.problems(shipped("egox_demo"))
+
+
+def test_a_second_template_leads_to_its_graph_too(open_page) -> None:
+    """The host fits it into a canvas that isn't there, while the first one's form is open."""
+    page = open_page(f"/?template=egox_demo&source={PACK}", size=(1600, 900))
+    page.page.locator(ROW).first.wait_for(timeout=30_000)
+    page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
+    page.page.get_by_text(PACK, exact=True).first.click(timeout=30_000)
+    card = page.page.get_by_test_id("template-workflow-egox_fast")
+    card.scroll_into_view_if_needed(timeout=30_000)
+    card.click()
+    page.page.wait_for_function("() => app.graph.nodes.filter((n) => n.type === 'EgoXLoadLora').length === 2",
+                                timeout=30_000)
+    page.page.wait_for_timeout(1500)
+    scale, *offset = to_graph(page)
+    assert scale > 0.1 and all(map(math.isfinite, offset)), (scale, offset)
+
+
+@pytest.mark.parametrize("name", ["egox_demo"])
+def test_a_form_keeps_the_values(open_page, shipped, name: str) -> None:
+    page = open_page(size=(1600, 900))
+    saved = shipped(name)
+    open_form(page, saved)
+    values = {n["id"]: n.get("widgets_values") for n in page.saved()["nodes"]}
+    assert values == {n["id"]: n.get("widgets_values") for n in saved["nodes"]}

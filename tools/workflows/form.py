@@ -1,0 +1,66 @@
+"""The form in which a shipped workflow opens (the host's app mode): what one changes, and what comes out.
+
+A host without that mode takes no notice and shows the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .graph import Graph
+
+MOST = 10
+"""Rows of a form."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An input of a kind of node, and what the form calls it; without a label it is a widget that our scripts add to
+    the node (button, player), which they name in the page's language."""
+
+    kind: str
+    widget: str
+    label: str = ""
+
+
+ROWS = (
+    Row("EgoXLoadExoVideo", "file", "Exo video"),
+    Row("EgoXEgoPoseInput", "egox_pose_editor"),
+    Row("EgoXPrompt", "exo_view", "What the exo camera sees"),
+    Row("EgoXPrompt", "ego_view", "What the person sees"),
+    Row("EgoXSweep", "lambda_g", "Values of λ_g"),
+    Row("EgoXSweep", "strength", "LoRA strengths"),
+    Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g"),
+    Row("EgoXLoadLora", "strength", "LoRA strength"),
+    Row("EgoXWanSampler", "steps", "Steps"),
+    Row("EgoXWanSampler", "seed", "Seed"),
+    Row("EgoXDecodeEgoHalf", "egox_preview"),
+    Row("EgoXAttentionView", "egox_preview"),
+    Row("EgoXRenderEgoPrior", "egox_preview"),
+)
+"""All that a form may hold, in its order; a graph has those of which it has the node, where no wire gives the value."""
+RESULT = "SaveVideo"
+
+
+def add_form(graph: Graph) -> None:
+    """Give a graph its form and the labels of its rows.
+
+    Raises:
+        KeyError: a row of an input that its node doesn't have.
+        ValueError: more rows than anybody overlooks.
+    """
+    rows: list[list[int | str]] = []
+    for row in ROWS:
+        for node in graph.nodes:
+            if node.kind != row.kind or node.mode or row.widget in node.sources:
+                continue
+            if row.label:
+                if row.widget not in dict(node.inputs()):
+                    raise KeyError(f"{row.kind} has no input {row.widget!r}")
+                node.labels[row.widget] = f"{row.label} ({node.title})" if node.title else row.label
+            rows.append([node.number, row.widget])
+    if len(rows) > MOST:
+        raise ValueError(f"a form of {len(rows)} rows; {MOST} at most")
+    # The last one saved is what the graph is for.
+    results = [node.number for node in reversed(graph.nodes) if node.kind == RESULT and not node.mode]
+    graph.form = {"linearMode": True, "linearData": {"inputs": rows, "outputs": results}}

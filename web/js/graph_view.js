@@ -1,0 +1,20 @@
+// A workflow that opens as a form is fitted into a canvas that isn't on the page: where another form was open before,
+// the host leaves zoom 0 and no place, and its graph is blank once one looks at it.
+import { app } from "../../scripts/app.js";
+
+app.registerExtension({
+  name: "EgoX.GraphView",
+  setup() {
+    const canvas = app.canvas?.canvas;
+    if (!canvas) return;
+    new ResizeObserver(() => {
+      const { ds } = app.canvas;
+      const placed = ds.scale > 0 && Number.isFinite(ds.offset[0]) && Number.isFinite(ds.offset[1]);
+      if (placed || !canvas.clientWidth) return;
+      // The host's own fit moves there from where it is, so it has to be somewhere.
+      ds.scale = 1;
+      ds.offset[0] = ds.offset[1] = 0;
+      app.extensionManager?.command?.execute("Comfy.Canvas.FitView");
+    }).observe(canvas);
+  },
+});
