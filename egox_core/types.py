@@ -55,6 +55,7 @@ class DepthVideo:
     exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64; None: the world is the exo camera frame
     source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
     times_s: Tensor | None = None  # [T] float64, seconds
+    camera_guessed: bool = False  # nothing told the lens: ``camera`` has an assumed field of view
 
     @property
     def valid(self) -> Tensor:  # [T, H, W] bool
@@ -119,6 +120,7 @@ class PointCloud:
     mean_static: Callable[[Progress], PointSet] | None = None
     """The background as the authors' renderer makes it, the mean over time, computed anew whenever it is asked for;
     None (an exo camera that moves): :attr:`static` is the only one."""
+    camera_guessed: bool = False  # as in DepthVideo: sideways all lengths are wrong by an unknown factor
     parts: tuple[PointCloud, ...] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
 
 

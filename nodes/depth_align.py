@@ -25,9 +25,11 @@ from .host.paths import beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .page.previews import Stream, clip_fps, preview_ui
+from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
+EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 150.0))
 SCALES = {"as is": "as is", "from the wearer": "wearer", "number": None}
 """The core's word for each choice of the menu; None: scale_factor."""
 BY_PRESET = "by preset"
@@ -139,6 +141,10 @@ class EgoXDepthAlign(io.ComfyNode):
                                        "Here it says what 'by preset' means: exact takes the raw lens where it is "
                                        "known and the scale from the wearer where that can be; all others take both "
                                        "as they are given."),
+                EXO_FOV.input("exo_fov", default=0.0,
+                              tooltip="What the exo camera sees across the picture, degrees, where no camera file says "
+                                      "it. 0: unknown; then MoGe's estimate counts where it is connected, else 60 is "
+                                      "assumed and the node says so. A phone has some 65, an action camera some 90."),
             ],
             outputs=[
                 EgoXDepth.Output(display_name="depth", tooltip="Metric z depth with the exo camera and masks."),
@@ -160,7 +166,8 @@ class EgoXDepthAlign(io.ComfyNode):
     @classmethod
     def execute(cls, depth_file, camera_file, file_role, mode, momentum, depth_image_bright, moge_scale, da3_variant,
                 da3_resolution, exo_moves, low_quantile, high_quantile, min_inverse_depth, min_valid_share,
-                smooth_frames, constant_depth, trust_map, png_scale, exo_lens, scale, scale_factor, preset, frames=None,
+                smooth_frames, constant_depth, trust_map, png_scale, exo_lens, scale, scale_factor, preset, exo_fov=0.0,
+                frames=None,
                 moge_geometry=None, da3_geometry=None, depth_image=None, dynamic_mask=None,
                 sky_mask=None) -> io.NodeOutput:
         options = AlignOptions(mode=mode, low_quantile=low_quantile, high_quantile=high_quantile, momentum=momentum,
@@ -186,7 +193,8 @@ class EgoXDepthAlign(io.ComfyNode):
         elif exo_lens == "raw":
             raise EgoXInputError("exo lens", got="raw, but no camera file", expected="the take's meta.json, whose K "
                                  "tells the lens", fix="give the camera_file, or take the exo lens as given")
-        inputs = depth_inputs(file, meta, frames, sockets, constant_m=constant_depth, progress=progress)
+        inputs = depth_inputs(file, meta, frames, sockets, constant_m=constant_depth, fov_deg=exo_fov,
+                              progress=progress)
         depth, report = align_sources(inputs.sources, frames=frames, camera=inputs.camera, exo_w2c=inputs.exo_w2c,
                                       dynamic_mask=dynamic_mask, sky_mask=sky_mask, options=options,
                                       progress=progress)
@@ -197,7 +205,8 @@ class EgoXDepthAlign(io.ComfyNode):
         colours = depth_scale(depth.depth_m)
         picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
         ui = preview_ui("depth", [Stream(name="depth", label="depth", frames=picture, legend=colours.legend())],
-                        text=text, fps=clip_fps(depth.times_s), plots=report_curves(report), progress=progress)
+                        text=text, fps=clip_fps(depth.times_s), plots=report_curves(report),
+                        badge="lensGuessed" if depth.camera_guessed else None, progress=progress)
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
 
 

@@ -15,10 +15,14 @@ from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
 from .report import AlignOptions, AlignReport
 from .resample import fit_depth_size, fit_host_mask, mask_share
-from .sources import DepthSource, cut_frames
+from .sources import GUESSED_FOV_DEG, DepthSource, cut_frames
 
 NO_MASK = ("warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
            "connect a dynamic_mask (a SAM3 track)")
+
+LENS_GUESSED = (f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} degrees "
+                "across is assumed (set exo_fov if you know it, or connect MoGe, which estimates it)")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthRoles:
@@ -65,8 +69,7 @@ def best_camera(roles: DepthRoles, given: CameraModel | None, width: int,
         if source is not None and source.camera_known:
             return source.depth.camera, (f"exo camera from {source.name}: focal length {source.depth.camera.fx:.0f} px"
                                          f" at {width} px width",)
-    return roles.metric.depth.camera, (
-        "warning: no intrinsics of the exo camera anywhere; a field of view of 60 degrees across is assumed",)
+    return roles.metric.depth.camera, (LENS_GUESSED,)
 
 
 def align_sources(
@@ -99,7 +102,7 @@ def align_sources(
 
     roles = replace(roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video))
     used, camera_notes = best_camera(roles, camera, width, height)
-    metric = replace(roles.metric.depth, camera=used)
+    metric = replace(roles.metric.depth, camera=used, camera_guessed=LENS_GUESSED in camera_notes)
     if exo_w2c is not None:
         metric = replace(metric, exo_w2c=exo_w2c)
     if frames is not None:

@@ -16,6 +16,8 @@ from .valid import check_valid_shares, mark_invalid
 
 GUESSED_FOV_DEG = 60.0
 """Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or camcorder."""
+MOST_FOV_DEG = (5.0, 150.0)
+"""Of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched rim."""
 Bright = Literal["near", "far"]
 
 
@@ -29,11 +31,24 @@ class DepthSource:
     notes: tuple[str, ...] = ()  # what was assumed or changed, in plain words
 
 
-def guessed_camera(width: int, height: int) -> CameraModel:
-    """A pinhole of 60 degrees across, its centre in the picture's middle."""
-    focal = 0.5 * width / math.tan(math.radians(GUESSED_FOV_DEG / 2))
+def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
+    """A pinhole that sees ``fov_deg`` across, its centre in the picture's middle.
+
+    Raises:
+        EgoXInputError: no angle that a pinhole can see.
+    """
+    if not MOST_FOV_DEG[0] <= fov_deg <= MOST_FOV_DEG[1]:
+        raise EgoXInputError("exo field of view", got=f"{fov_deg:g} degrees",
+                             expected=f"{MOST_FOV_DEG[0]:g} to {MOST_FOV_DEG[1]:g} degrees across, or 0: unknown",
+                             fix="a phone has some 65 degrees, an action camera some 90")
+    focal = 0.5 * width / math.tan(math.radians(fov_deg / 2))
     return CameraModel(lens="pinhole", width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
                        cy=(height - 1) / 2)
+
+
+def guessed_camera(width: int, height: int) -> CameraModel:
+    """The lens where nothing says better."""
+    return camera_of_view(width, height, GUESSED_FOV_DEG)
 
 
 def clean_depth(

@@ -162,7 +162,7 @@ def build_scene(
     moving = FrameMovingPoints(clip, background, options.dynamic)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",
                       frame_count=len(depth.depth_m), exo_camera=depth.camera, exo_w2c=depth.exo_w2c,
-                      times_s=depth.times_s, notes=notes,
+                      times_s=depth.times_s, notes=notes, camera_guessed=depth.camera_guessed,
                       mean_static=None if background is None else MeanStatic(clip=clip, moving=moving))
 
 

@@ -76,6 +76,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     notes = tuple(dict.fromkeys(note for scene in scenes for note in scene.notes))
     return replace(first, static=static, moving=FusedMovingPoints([scene.moving for scene in scenes]),
                    mean_static=None, parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),
+                   camera_guessed=any(scene.camera_guessed for scene in scenes),
                    notes=(f"fused from {len(scenes)} exo cameras", *notes))
 
 

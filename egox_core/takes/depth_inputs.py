@@ -17,7 +17,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel
 from ..depth.adapters import DepthSocket, socket_sources
 from ..depth.align import ADVICE
-from ..depth.sources import DepthSource, constant_plane, guessed_camera, z_from_ray_depth
+from ..depth.sources import DepthSource, camera_of_view, constant_plane, guessed_camera, z_from_ray_depth
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
 from ..progress import Progress, no_progress
@@ -64,6 +64,7 @@ def depth_inputs(
     sockets: Mapping[str, DepthSocket],  # the connected ones, see depth.adapters
     *,
     constant_m: float = 0.0,  # above 0: a plane at so many metres instead of file and sockets
+    fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where the take doesn't say
     progress: Progress = no_progress,
 ) -> DepthInputs:
     """All depths to align, and the exo camera where the take knows better than they do.
@@ -75,7 +76,10 @@ def depth_inputs(
     if file is not None and file.role == "auto" and frames is not None:
         with depth_advice():
             check_same_take(file.path, frames.source_path)
+    knows_lens = meta is not None and meta.exo_camera is not None
     camera = None if frames is None else _exo_camera(meta, frames, frames.size)
+    if frames is not None and fov_deg > 0 and not knows_lens:
+        camera = camera_of_view(*frames.size, fov_deg)
     sources: list[DepthSource] = []
     if constant_m > 0:
         sources.append(_plane(constant_m, frames, camera))
@@ -84,9 +88,11 @@ def depth_inputs(
             with depth_advice():
                 sources.append(file_source(file, meta, frames, progress=progress))
         sources += socket_sources(sockets, camera)
+    if fov_deg > 0 and not knows_lens and camera is None:
+        camera = camera_of_view(*sources[0].depth.camera.stored_size, fov_deg)
     if meta is None or not (sockets or constant_m > 0):  # a file alone brings camera and poses itself
-        return DepthInputs(sources=tuple(sources), camera=None, exo_w2c=None)
-    if frames is None:
+        return DepthInputs(sources=tuple(sources), camera=None if knows_lens else camera, exo_w2c=None)
+    if frames is None and knows_lens:
         camera = _exo_camera(meta, frames, sources[0].depth.camera.stored_size)
     return DepthInputs(sources=tuple(sources), camera=camera, exo_w2c=exo_poses(meta, frames))
 

@@ -89,7 +89,7 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
             "exo_from_scene": rounded(exo if is_moving(exo) else exo[:1]),
             "rest": rounded(scene_rest(scene)),
             "exo_camera": camera_to_json(camera), "exo_size": list(camera.stored_size),
-            "notes": list(scene.notes)}
+            "lens_guessed": scene.camera_guessed, "notes": list(scene.notes)}
 
 
 def rounded(poses: Tensor) -> list:  # [..., 3, 4]

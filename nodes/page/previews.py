@@ -54,6 +54,7 @@ def preview_ui(
     curve: dict[str, Any] | None = None,  # label, unit, values: one a frame, drawn over the timeline
     mark: dict[str, Any] | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
     plots: Sequence[dict[str, Any]] = (),  # label, applied and fit (values a frame, None: none): a view of curves
+    badge: str | None = None,  # the key of a text of the page: what must not be overlooked
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -61,7 +62,7 @@ def preview_ui(
     step = common_step(frames)
     sent = [_written(stream, step, progress) for stream in streams]
     preview = {"kind": kind, "fps": float(fps or UNTIMED_FPS), "frames": frames, "streams": sent, "curve": curve,
-               "mark": mark, "plots": list(plots), "text": text}
+               "mark": mark, "plots": list(plots), "text": text, "badge": badge}
     return {"text": (text,), KEY: [preview]}
 
 

@@ -159,6 +159,20 @@ def test_a_file_without_a_camera_takes_a_guess_and_says_so(run, pack, take) -> N
     (take / "meta.json").unlink()
     depth, _, _, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
     assert "60 degrees" in report and depth.camera.fx == pytest.approx(0.866 * WIDTH, rel=1e-3)
+    assert depth.camera_guessed
+
+
+def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, pack, take) -> None:
+    given, *_ = run(depth_file="room/depth.npz", frames=selection(pack), exo_fov=90.0)
+    assert given.camera.fx == pytest.approx(FOCAL) and not given.camera_guessed, "the camera file goes first"
+    (take / "meta.json").unlink()
+    for sockets in ({"depth_file": "room/depth.npz"}, {"moge_geometry": moge(room(), focal=70.0)},
+                    {"depth_file": "room/depth.npz", "frames": None}):
+        depth, _, _, report, _ = run(**{"frames": selection(pack), "exo_fov": 90.0} | sockets)
+        assert depth.camera.fx == pytest.approx(WIDTH / 2) and not depth.camera_guessed and "60 degrees" not in report
+    estimated, *_ = run(frames=selection(pack), moge_geometry=moge(room(), focal=70.0))
+    assert estimated.camera.fx == pytest.approx(70.0) and not estimated.camera_guessed
+    refused(run, pack, "field of view", depth_file="room/depth.npz", frames=selection(pack), exo_fov=2.0)
 
 
 def moge(depth: torch.Tensor, focal: float = FOCAL) -> dict:

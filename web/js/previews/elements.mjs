@@ -42,7 +42,8 @@ export function buildElements(preview, { say }) {
   const now = make("output", "egox-preview-now");
   time.append(play, trackBox, now);
   const note = make("div", "egox-preview-note");
-  root.append(bar, stage, time, note);
+  const badge = make("div", "egox-preview-badge", { hidden: true, role: "status" });
+  root.append(bar, badge, stage, time, note);
 
   item.onchange = () => preview.chooseItem(Number(item.value));
   view.onchange = () => preview.choose(view.value);
@@ -65,6 +66,7 @@ export function buildElements(preview, { say }) {
     track,
     message,
     note,
+    badge,
     refreshBar() {
       const items = preview.items.map((_, i) => String(i));
       bar.hidden = preview.views().length < 2 && items.length < 2;

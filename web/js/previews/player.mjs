@@ -101,6 +101,8 @@ export class Preview {
     this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
     this.setPair();
     this.parts.note.textContent = preview.text ?? "";
+    this.parts.badge.hidden = !preview.badge;
+    this.parts.badge.textContent = preview.badge ? this.host.say(preview.badge) : "";
     this.say("");
     this.refresh();
     if (preview.kind === "live" && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.play();

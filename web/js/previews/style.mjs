@@ -32,6 +32,9 @@ const STYLE = `
 .egox-preview-track input { width: 100%; margin: 0; height: 16px; accent-color: var(--p-primary-color, #4a9eff); }
 .egox-preview-now { flex: none; min-width: 56px; text-align: right; font-variant-numeric: tabular-nums;
   white-space: pre-line; }
+.egox-preview-badge { flex: none; padding: 2px 8px; border-radius: 4px; background: #f2c230; color: #201a00;
+  font-weight: 600; }
+.egox-preview-badge[hidden] { display: none; }
 .egox-preview-note { flex: none; max-height: 80px; overflow-y: auto; color: var(--descrip-text, #999);
   white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
 `;

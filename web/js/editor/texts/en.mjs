@@ -68,6 +68,10 @@ export default {
   exoLabel: "The exo frame of the current moment",
   exoEmpty: "The exo frame appears here.",
   exoNoPictures: "Connect ‘exo_images’ to see the frame; clicks work without it, too.",
+  lensGuessed: "lens guessed",
+  lensGuessedHelp:
+    "Nothing tells the exo camera's field of view, 60 degrees are assumed: heads may be placed a metre off. " +
+    "Set exo_fov in Depth Align, connect MoGe, or give a camera file.",
   placeHead: "Place head",
   placeHeadHelp: "Two clicks in the picture: where the head is, then what it looks at (H)",
   clickHead: "Click on the head of the person who sees.",
@@ -123,6 +127,7 @@ export default {
   tooLarge: "The files are larger than {size} MB.",
   keys:
     "G move · R turn · L look through · S snap · T look at · F frame all · H place head · K add keyframe · " +
-    "N new path · Del delete · arrows step · , . keyframes · space play · Ctrl+Z undo · Ctrl+C, Ctrl+V copy a pose · " +
+    "N new path · Del delete · arrows step · , . keyframes · space play · Ctrl+Z undo · " +
+    "Ctrl+C, Ctrl+V copy a pose · " +
     "Esc close",
 };

@@ -63,6 +63,9 @@ export default {
   exoLabel: "今の瞬間の exo フレーム",
   exoEmpty: "exo フレームがここに表示されます。",
   exoNoPictures: "exo_images をつなぐとフレームが見えます。クリックはそのままできます。",
+  lensGuessed: "レンズは推測",
+  lensGuessedHelp:
+    "外部カメラの画角が分からず、60 度と仮定しています。頭の位置が 1 m ずれることがあります。Depth Align の exo_fov を設定するか、MoGe を接続するか、カメラファイルを指定してください。",
   placeHead: "頭を置く",
   placeHeadHelp: "画像を二回クリック: 頭の位置、次に見ている所 (H)",
   clickHead: "見ている人の頭をクリックしてください。",

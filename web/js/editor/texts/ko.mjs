@@ -62,6 +62,9 @@ export default {
   exoLabel: "현재 순간의 exo 프레임",
   exoEmpty: "exo 프레임이 여기에 나타납니다.",
   exoNoPictures: "프레임을 보려면 ‘exo_images’를 연결하세요. 클릭은 그대로 됩니다.",
+  lensGuessed: "렌즈 추측",
+  lensGuessedHelp:
+    "외부 카메라의 화각을 알 수 없어 60도로 가정합니다. 머리 위치가 1m까지 어긋날 수 있습니다. Depth Align의 exo_fov를 정하거나, MoGe를 연결하거나, 카메라 파일을 주세요.",
   placeHead: "머리 놓기",
   placeHeadHelp: "그림에서 두 번 클릭: 머리가 있는 곳, 바라보는 곳 (H)",
   clickHead: "보는 사람의 머리를 클릭하세요.",

@@ -32,12 +32,14 @@ export class ExoView {
     this.message = make("div", "egox-ed-message");
     this.note = make("div", "egox-ed-note", { "data-testid": "egox-exo-note" });
     this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin());
+    this.badge = make("span", "egox-ed-badge", { hidden: true, title: say("lensGuessedHelp") }, say("lensGuessed"));
+    this.badge.dataset.testid = "egox-lens-guessed";
     this.loupe = new Loupe(this.canvas, () => (this.scene?.pictures ? this.image : null));
     this.element = make(
       "section",
       "egox-ed-panel",
       { "aria-label": say("exo") },
-      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.place),
+      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.badge, this.place),
       make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
       this.note,
       this.loupe.element,
@@ -64,6 +66,7 @@ export class ExoView {
   setScene(scene) {
     this.scene = scene;
     this.loupe.hide();
+    this.badge.hidden = !scene?.lens_guessed;
     this.shown = null;
     this.place.disabled = !scene || !this.trusted;
     this.begin(null);

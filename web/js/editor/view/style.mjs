@@ -54,6 +54,8 @@ const STYLE = `
 .egox-ed-picture-exo { aspect-ratio: 16 / 9; }
 .egox-ed-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
   text-align: center; padding: 14px; color: #bbb; pointer-events: none; }
+.egox-ed-badge { padding: 1px 7px; border-radius: 4px; background: #f2c230; color: #201a00; font-weight: 600;
+  font-size: 12px; cursor: help; }
 .egox-ed-loupe { position: fixed; z-index: 1; border-radius: 50%; border: 2px solid #ffb000; pointer-events: none;
   box-shadow: 0 2px 10px #000a; }
 .egox-ed-note { color: var(--descrip-text, #999); font-size: 12px; min-height: 16px; }

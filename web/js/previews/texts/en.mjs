@@ -14,6 +14,7 @@ export default {
   stage: "Preview. Space plays, arrow keys step, s side by side, w wipe, digits one picture.",
   loading: "Loading …",
   gone: "The preview's files are gone (the server was restarted). Run the graph again.",
+  lensGuessed: "The lens is a guess (60° across): set exo_fov or connect MoGe.",
   emptyDepth: "Run the graph: the aligned depth in metres appears here.",
   emptyPrior: "Run the graph: the ego prior, its coverage and depth appear here.",
   emptyLive: "While sampling, the ego video appears here in rough colours.",

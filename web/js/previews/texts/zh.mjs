@@ -14,6 +14,7 @@ export default {
   stage: "预览。空格播放，方向键逐帧，s 并排，w 划像，数字键看单幅。",
   loading: "载入中 …",
   gone: "预览文件已不在（服务器重启过）。请再次运行。",
+  lensGuessed: "镜头是猜测的（横向 60°）：请设置 exo_fov 或连接 MoGe。",
   emptyDepth: "运行后，此处显示对齐后的深度（米）。",
   emptyPrior: "运行后，此处显示 ego 先验、覆盖范围和深度。",
   emptyLive: "采样时，此处以粗略颜色显示 ego 视频。",
