@@ -50,7 +50,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                         "pose, or keyframes. Positions are metres in the world of the take; without one the world is "
                         "the exo camera (x right, y down, z forward).",
             inputs=[
-                io.Combo.Input("source", options=["file", "constant", "keyframes"], default="file",
+                io.Combo.Input("source", options=["file", "constant", "keyframes", "estimated"], default="file",
                                tooltip="Where the poses come from; the inputs of the other sources are not used."),
                 io.Combo.Input("file", options=[BESIDE, *list_files((".json", "images.txt"), outputs_too=True)],
                                default=BESIDE,
@@ -100,6 +100,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 io.Image.Input("exo_images", optional=True,
                                tooltip="The exo frames: without 'frames', how many poses are needed; the editor shows "
                                        "them."),
+                EgoXTrajectory.Input("estimated", optional=True,
+                                     tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
+                                             "and what you correct there becomes keyframes, which then count."),
             ],
             outputs=[
                 EgoXTrajectory.Output(display_name="trajectory", tooltip="The ego camera over time."),
@@ -123,10 +126,17 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, file, entry, camera, size, smooth_s, x, y, z, yaw, pitch, roll, keyframes, lens, focal,
-                centre_x, centre_y, frames=None, base=None, scene=None, exo_images=None) -> io.NodeOutput:
+                centre_x, centre_y, frames=None, base=None, scene=None, exo_images=None,
+                estimated=None) -> io.NodeOutput:
         count = len(exo_images) if exo_images is not None else scene.frame_count if scene is not None else None
         given_camera = camera_of_choice(camera, size, lens, focal, centre_x, centre_y)
         camera_model = given_camera or preset_camera(DEFAULT_PRESET, size)
+        if base is None and source == "estimated":
+            if estimated is None:
+                raise EgoXInputError("ego poses", got="source estimated, and nothing connected to 'estimated'",
+                                     expected="a trajectory",
+                                     fix="connect Estimate Head Pose, or choose another source")
+            base = estimated
         if base is not None:
             trajectory = base if frames is None else resample(base, frames)
         elif source == "file":

@@ -13,6 +13,7 @@ NODE_FILES = {
     "exo_cameras": ("EgoXUndistortExo", "EgoXRankExoCameras"),
     "ego_pose": ("EgoXEgoPoseInput", "EgoXSaveTrajectory"),
     "depth_align": ("EgoXDepthAlign",),
+    "estimate_head_pose": ("EgoXEstimateHeadPose",),
     "scene": ("EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud"),
     "render_ego_prior": ("EgoXRenderEgoPrior",),
     "lora": ("EgoXLoadLora",),

@@ -17,7 +17,7 @@ from egox_core.synthetic import SyntheticSpec
 from egox_core.synthetic.casting import RayBundle, first_hits
 from egox_core.synthetic.depth_errors import DepthErrors, with_errors
 from egox_core.synthetic.layout import DrawnHead, Layout, draw_layout
-from egox_core.trajectory.head_points import HeadPoints, choose_person
+from egox_core.trajectory.head_points import HeadPoints, People, choose_person
 from egox_core.trajectory.head_template import MIRROR, POINTS
 from egox_core.trajectory.poses import invert, pose_of_frame, transform
 from egox_core.types import DepthVideo
@@ -183,7 +183,8 @@ def detected_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:
             people[t].append((uv[t, order], scores[t, order], None))
     for frame in people:
         rng.shuffle(frame)
-    return choose_person(people, clip.camera.stored_size, "detector", mask=clip.mask if len(clip.uv) > 1 else None)
+    everybody = People(frames=tuple(map(tuple, people)), picture=clip.camera.stored_size, source="detector")
+    return choose_person(everybody, mask=clip.mask if len(clip.uv) > 1 else None)
 
 
 def metric_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from .head_points import HeadPoints, choose_person
+from .head_points import HeadPoints, People, Person, choose_person
 from .head_template import POINTS
 
 OPENPOSE_POINTS: Mapping[int, Mapping[str, int]] = {  # by how many points a person has
@@ -36,15 +36,25 @@ FACE_MESH: Mapping[str, tuple[tuple[int, ...], float]] = {  # landmarks whose me
 
 def openpose_points(frames: Any, *, picture: tuple[int, int] | None = None, person: int | None = None,
                     mask: Tensor | None = None) -> HeadPoints:
-    """The head points in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
+    """One person's head points in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
 
     Args:
-        frames: one dictionary a frame, in order.
-        picture: (width, height) px that the points belong to, where the dictionaries have no canvas.
         person, mask: who wears the camera, see :func:`~.head_points.choose_person`.
 
     Raises:
-        EgoXInputError: another form, no canvas and no ``picture``, canvases of several sizes, see ``choose_person``.
+        EgoXInputError: see :func:`openpose_people` and ``choose_person``.
+    """
+    return choose_person(openpose_people(frames, picture), index=person, mask=mask)
+
+
+def openpose_people(
+    frames: Any,  # one dictionary a frame, in order
+    picture: tuple[int, int] | None = None,  # (width, height) px, where the dictionaries have no canvas
+) -> People:
+    """Everybody in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
+
+    Raises:
+        EgoXInputError: another form, no canvas and no ``picture``, canvases of several sizes.
     """
     source = "keypoints (OpenPose)"
     if isinstance(frames, Mapping):
@@ -62,12 +72,12 @@ def openpose_points(frames: Any, *, picture: tuple[int, int] | None = None, pers
     if size is None:
         raise EgoXInputError(source, got="no canvas_width and canvas_height", expected="the size of the picture",
                              fix="give the size that the detector ran at")
-    people = [[_openpose_person(p, source) for p in f["people"]] for f in frames]
-    people = [[p for p in frame if p is not None] for frame in people]
-    return choose_person(people, size, source, index=person, mask=mask)
+    people = ([_openpose_person(p, source) for p in f["people"]] for f in frames)
+    return People(frames=tuple(tuple(p for p in frame if p is not None) for frame in people), picture=size,
+                  source=source)
 
 
-def _openpose_person(person: Any, source: str) -> tuple[np.ndarray, np.ndarray, None] | None:
+def _openpose_person(person: Any, source: str) -> Person | None:
     numbers = person.get("pose_keypoints_2d") if isinstance(person, Mapping) else None
     if numbers is None or len(numbers) == 0:
         return None  # hands or a face alone
@@ -84,10 +94,19 @@ def _openpose_person(person: Any, source: str) -> tuple[np.ndarray, np.ndarray, 
 
 
 def mhr_points(payload: Any, *, person: int | None = None, mask: Tensor | None = None) -> HeadPoints:
-    """The head points in MHR_POSE_DATA: pixels by its own camera, and metres whose distance is not trusted.
+    """One person's head points in MHR_POSE_DATA: pixels by its own camera, and metres whose distance is not trusted.
 
     Raises:
-        EgoXInputError: another form, a key missing, see :func:`~.head_points.choose_person`.
+        EgoXInputError: see :func:`mhr_people` and :func:`~.head_points.choose_person`.
+    """
+    return choose_person(mhr_people(payload), index=person, mask=mask)
+
+
+def mhr_people(payload: Any) -> People:
+    """Everybody in MHR_POSE_DATA.
+
+    Raises:
+        EgoXInputError: another form, a key missing.
     """
     source = "pose (MHR)"
     frames = payload.get("frames") if isinstance(payload, Mapping) else None
@@ -96,11 +115,11 @@ def mhr_points(payload: Any, *, person: int | None = None, mask: Tensor | None =
         raise EgoXInputError(source, got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
                              expected="frames and image_size", fix="connect SAM 3D Body's pose data")
     height, width = (int(x) for x in np.asarray(size).reshape(-1))
-    people = [[_mhr_person(p, (width, height), source) for p in frame] for frame in frames]
-    return choose_person(people, (width, height), source, index=person, mask=mask)
+    return People(frames=tuple(tuple(_mhr_person(p, (width, height), source) for p in _listed(frame))
+                               for frame in frames), picture=(width, height), source=source)
 
 
-def _mhr_person(person: Any, size: tuple[int, int], source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     needed = ("pred_keypoints_3d", "pred_cam_t")
     if not isinstance(person, Mapping) or any(person.get(k) is None for k in needed):
         raise EgoXInputError(source, got=sorted(person) if isinstance(person, Mapping) else type(person).__name__,
@@ -123,10 +142,19 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> tuple[np.nda
 
 
 def face_points(payload: Any, *, person: int | None = None, mask: Tensor | None = None) -> HeadPoints:
-    """The head points in FACE_LANDMARKS: eyes, tip of the nose, and the mesh's rim for the ears.
+    """One face's points in FACE_LANDMARKS: eyes, tip of the nose, and the mesh's rim for the ears.
 
     Raises:
-        EgoXInputError: another form, see :func:`~.head_points.choose_person`.
+        EgoXInputError: see :func:`face_people` and :func:`~.head_points.choose_person`.
+    """
+    return choose_person(face_people(payload), index=person, mask=mask)
+
+
+def face_people(payload: Any) -> People:
+    """Everybody in FACE_LANDMARKS.
+
+    Raises:
+        EgoXInputError: another form.
     """
     source = "face landmarks"
     frames = payload.get("frames") if isinstance(payload, Mapping) else None
@@ -135,11 +163,11 @@ def face_points(payload: Any, *, person: int | None = None, mask: Tensor | None 
         raise EgoXInputError(source, got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
                              expected="frames and image_size", fix="connect the face landmarker's output")
     height, width = (int(x) for x in np.asarray(size).reshape(-1)[:2])
-    people = [[_face(face, source) for face in _listed(frame)] for frame in frames]
-    return choose_person(people, (width, height), source, index=person, mask=mask)
+    return People(frames=tuple(tuple(_face(face, source) for face in _listed(frame)) for frame in frames),
+                  picture=(width, height), source=source)
 
 
-def _face(face: Any, source: str) -> tuple[np.ndarray, np.ndarray, None]:
+def _face(face: Any, source: str) -> Person:
     landmarks = _array(face.get("landmarks_xy")) if isinstance(face, Mapping) else np.zeros(0)
     if landmarks.ndim != 2 or landmarks.shape[0] < 468 or landmarks.shape[1] < 2:
         raise EgoXInputError(f"landmarks_xy of {source}", got=f"shape {landmarks.shape}", expected="(478, 2)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ class HeadPoints:
     uv: Tensor  # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
     scores: Tensor  # [T, 8] float64, 0...1
     picture: tuple[int, int]  # (width, height) px that the pixels belong to
-    metres: Tensor | None = None  # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted
+    metres: Tensor | None = None  # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; frames
+    # in which only pixels are known are NaN
     source: str = "keypoints"  # used in error messages and notes
 
     def __post_init__(self) -> None:
@@ -42,8 +43,14 @@ class HeadPoints:
         """Which points count."""
         finite = torch.isfinite(self.uv).all(-1) & torch.isfinite(self.scores)
         if self.metres is not None:
-            finite &= torch.isfinite(self.metres).all(-1) & (self.metres[..., 2] > 0)
+            solid = torch.isfinite(self.metres).all(-1) & (self.metres[..., 2] > 0)
+            finite &= solid | ~solid.any(1, keepdim=True)
         return finite & (self.scores >= MIN_SCORE)
+
+    def resized(self, picture: tuple[int, int]) -> HeadPoints:
+        """The same points in pixels of the picture resized to (width, height)."""
+        scale = torch.tensor(picture, dtype=torch.float64) / torch.tensor(self.picture, dtype=torch.float64)
+        return replace(self, uv=(self.uv + 0.5) * scale - 0.5, picture=picture)
 
     def kinds(self) -> tuple[str, ...]:
         """What each frame shows, one of SEEN_KINDS."""
@@ -70,9 +77,7 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
             raise EgoXInputError(points.source, got=f"points of a {width}x{height} px picture",
                                  expected=f"{size[0]}x{size[1]} px, the exo picture's shape",
                                  fix="run the detector on the cropped frames in use, not on the source video")
-        scale = torch.tensor([size[0] / width, size[1] / height], dtype=torch.float64)
-        points = HeadPoints(uv=(points.uv + 0.5) * scale - 0.5, scores=points.scores, picture=size,
-                            metres=points.metres, source=points.source)
+        points = points.resized(size)
     seen = points.seen
     if not bool(seen.any()):
         raise EgoXInputError(points.source, got="no person in any frame", expected="eyes, ears, nose, neck or "
@@ -85,35 +90,56 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
     return points
 
 
+Person = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""(uv [8, 2] px, scores [8], metres [8, 3] or None) of somebody in a frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Everybody that a detector saw. Detectors number people anew in every frame."""
+
+    frames: tuple[tuple[Person, ...], ...]  # one a frame
+    picture: tuple[int, int]  # (width, height) px that the pixels belong to
+    source: str  # used in error messages and notes
+
+    @property
+    def most(self) -> int:
+        """How many people the fullest frame has."""
+        return max((len(frame) for frame in self.frames), default=0)
+
+
 def choose_person(
-    people: list[list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]],  # each frame's (uv, scores, metres)
-    picture: tuple[int, int],
-    source: str,
+    people: People,
     *,
     index: int | None = None,  # of the person in the first frame that shows so many
     mask: Tensor | None = None,  # [T, h, w] bool, whose; any size of the picture's shape
+    like: HeadPoints | None = None,  # the same person's by another detector
 ) -> HeadPoints:
-    """One person out of those that a detector saw: the mask's, or the one that has ``index``, followed from there.
-
-    Detectors number people anew in every frame, so the person is followed by place.
+    """One person out of those that a detector saw: the mask's, the one who is seen ``like`` that by another detector,
+    or the one that has ``index``, followed from there by place.
 
     Raises:
-        EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame.
+        EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame; a mask, or points of
+            the other detector, of another number of frames.
     """
-    most = max((len(frame) for frame in people), default=0)
-    if most == 0:
+    source, count = people.source, len(people.frames)
+    if people.most == 0:
         raise EgoXInputError(source, got="no person in any frame", expected="the wearer in some frames",
                              fix="lower the detector's threshold, or place the head in the pose editor")
-    if mask is not None and len(mask) != len(people):
-        raise EgoXInputError("mask of the wearer", got=f"{len(mask)} frames", expected=f"{len(people)}, as {source}",
-                             fix="track the wearer in the frames in use")
-    if mask is None and index is None and most > 1:
-        several = sum(len(frame) > 1 for frame in people)
-        raise EgoXInputError(source, got=f"up to {most} people, several in {several} of {len(people)} frames",
+    for name, other in (("mask of the wearer", mask), ("other keypoints", None if like is None else like.uv)):
+        if other is not None and len(other) != count:
+            raise EgoXInputError(name, got=f"{len(other)} frames", expected=f"{count}, as {source}",
+                                 fix="make both from the frames in use")
+    if mask is None and like is None and index is None and people.most > 1:
+        several = sum(len(frame) > 1 for frame in people.frames)
+        raise EgoXInputError(source, got=f"up to {people.most} people, several in {several} of {count} frames",
                              expected="to know who wears the camera",
                              fix="choose a person by number (0 is the first), or connect a mask of the wearer")
-    chosen = _by_mask(people, picture, mask) if mask is not None else _followed(people, picture, source, index or 0)
-    count, number = len(people), len(POINTS)
+    if mask is not None:
+        chosen = _by_mask(people, mask)
+    else:
+        chosen = _followed(people, index or 0) if like is None else _alike(people, like.resized(people.picture))
+    number = len(POINTS)
     uv, scores = np.zeros((count, number, 2)), np.zeros((count, number))
     metres = np.full((count, number, 3), np.nan)
     solid = False
@@ -122,15 +148,39 @@ def choose_person(
             uv[t], scores[t] = person[0], person[1]
             if person[2] is not None:
                 metres[t], solid = person[2], True
-    return HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=picture, source=source,
+    return HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=people.picture, source=source,
                       metres=torch.from_numpy(metres) if solid else None)
 
 
-def _by_mask(people: list, picture: tuple[int, int], mask: Tensor) -> list:
+def _alike(people: People, other: HeadPoints) -> list[Person | None]:
+    """For each frame who lies where the other detector sees the person: within that person's own size."""
+    seen, uv = other.seen.numpy(), other.uv.numpy()
+    known = np.nonzero(seen.any(1))[0]
+    if not len(known):
+        return [None] * len(people.frames)
+    middle = np.array([uv[t][seen[t]].mean(0) for t in known])
+    sizes = np.array([np.ptp(uv[t][seen[t]], axis=0).max() for t in known])
+    size = max(float(np.median(sizes)), 0.02 * people.picture[1])
+    result: list[Person | None] = []
+    for t, frame in enumerate(people.frames):
+        place = np.array([np.interp(t, known, middle[:, axis]) for axis in range(2)])
+
+        def apart(person: Person, t: int = t, place: np.ndarray = place) -> float:
+            both = seen[t] & (person[1] >= MIN_SCORE)
+            steps = person[0][both] - uv[t][both] if both.any() else (_place(person) - place)[None]
+            return float(np.linalg.norm(steps, axis=-1).mean())
+
+        nearest = min((p for p in frame if (p[1] >= MIN_SCORE).any()), key=apart, default=None)
+        result.append(nearest if nearest is not None and apart(nearest) < 0.5 * size else None)
+    return result
+
+
+def _by_mask(people: People, mask: Tensor) -> list[Person | None]:
     """For each frame the person most of whose points lie in the mask, None where nobody's do."""
     height, width = mask.shape[1:]
-    result = []
-    for t, frame in enumerate(people):
+    picture = people.picture
+    result: list[Person | None] = []
+    for t, frame in enumerate(people.frames):
         best, person = 0.5, None  # half a point: somebody must lie in it at all
         for candidate in frame:
             uv, scores = candidate[0], candidate[1]
@@ -145,20 +195,20 @@ def _by_mask(people: list, picture: tuple[int, int], mask: Tensor) -> list:
     return result
 
 
-def _followed(people: list, picture: tuple[int, int], source: str, index: int) -> list:
+def _followed(people: People, index: int) -> list[Person | None]:
     """The person ``index`` of the first frame with so many, followed forwards and backwards by place."""
-    start = next((t for t, frame in enumerate(people) if len(frame) > index), None)
+    frames = people.frames
+    start = next((t for t, frame in enumerate(frames) if len(frame) > index), None)
     if start is None or index < 0:
-        most = max(len(frame) for frame in people)
-        raise EgoXInputError(f"person of {source}", got=index, expected=f"0 to {most - 1}",
+        raise EgoXInputError(f"person of {people.source}", got=index, expected=f"0 to {people.most - 1}",
                              fix="choose the number of a person that the detector found")
-    result: list = [None] * len(people)
+    result: list[Person | None] = [None] * len(frames)
     for step in (1, -1):
-        place, lost = _place(people[start][index]), 0
-        for t in range(start, len(people) if step > 0 else -1, step):
-            frame = [person for person in people[t] if (person[1] >= MIN_SCORE).any()]
+        place, lost = _place(frames[start][index]), 0
+        for t in range(start, len(frames) if step > 0 else -1, step):
+            frame = [person for person in frames[t] if (person[1] >= MIN_SCORE).any()]
             nearest = min(frame, key=lambda person: float(np.linalg.norm(_place(person) - place)), default=None)
-            reach = LOST_SHARE * picture[1] * (1 + lost / 10)  # who was out of sight may come back further off
+            reach = LOST_SHARE * people.picture[1] * (1 + lost / 10)  # who was out of sight may come back further off
             if nearest is None or np.linalg.norm(_place(nearest) - place) > reach:
                 lost += 1
                 continue
@@ -166,7 +216,7 @@ def _followed(people: list, picture: tuple[int, int], source: str, index: int) -
     return result
 
 
-def _place(person: tuple) -> np.ndarray:
+def _place(person: Person) -> np.ndarray:
     """Weighted middle of a person's points [2]."""
     weights = np.where(person[1] >= MIN_SCORE, person[1], 0)
     return (person[0] * weights[:, None]).sum(0) / max(weights.sum(), 1e-9)

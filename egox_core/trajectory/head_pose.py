@@ -57,6 +57,7 @@ class HeadPath:
 
     world_from_head: Tensor  # [T, 3, 4] float64, camera-to-world
     confidence: Tensor  # [T] float64 0...1
+    up: Tensor  # [3] float64, unit: what was taken to be upwards in the world
     report: HeadReport
 
 
@@ -109,7 +110,7 @@ def estimate_head(
         notes.append(f"the head would be {np.median(far):.1f} m from the camera: check the camera and the depth")
     poses = np.concatenate([rotation, place[..., None]], axis=-1)
     return HeadPath(world_from_head=torch.from_numpy(poses), confidence=torch.from_numpy(confidence),
-                    report=HeadReport(frames=count, kinds=kinds, notes=tuple(notes)))
+                    up=torch.from_numpy(evidence.up), report=HeadReport(frames=count, kinds=kinds, notes=tuple(notes)))
 
 
 def _times(times_s: Tensor | None, count: int) -> np.ndarray:

@@ -67,7 +67,7 @@ PYTHON_NAMES = (
         "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt",
         "folder_paths:get_save_image_path(filename_prefix, output_dir)",
     )),
-    Need("Depth Align", ("comfy_api.latest:io.Mask.Input",)),
+    Need("Depth Align, Estimate Head Pose", ("comfy_api.latest:io.Mask.Input",)),
     Need("Build Scene, Fuse Scenes, EgoX Scene to Point Cloud", (
         "comfy_api.latest:Types.File3D", "comfy_api.latest:io.File3DPLY.Output", "comfy_api.latest:io.Mask.Input",
     )),

@@ -23,6 +23,7 @@ PICTURES: Mapping[str, Callable[[Room], np.ndarray]] = {
     "EgoXBuildScene": scenes.build_scene_,
     "EgoXScenePointCloud": scenes.scene_point_cloud,
     "EgoXFuseScenes": scenes.fuse_scenes_,
+    "EgoXEstimateHeadPose": scenes.estimate_head_pose,
     "EgoXEgoPoseInput": scenes.ego_pose_input,
     "EgoXSaveTrajectory": scenes.save_trajectory,
     "EgoXRenderEgoPrior": model_inputs.render_ego_prior,

@@ -6,20 +6,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, rescale
+from egox_core.cameras.model import CameraModel, project, rescale
 from egox_core.file_names import TRUTH
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic.layout import draw_layout
+from egox_core.synthetic.layout import Layout, draw_layout
 from egox_core.synthetic.scene import Scene
 from egox_core.synthetic.shading import crease_neighbours
 from egox_core.synthetic.views import Renderer
 from egox_core.takes.take import Take, load_take
-from egox_core.trajectory.poses import camera_centre, look_at
+from egox_core.trajectory import HeadPoints
+from egox_core.trajectory.head_template import POINTS
+from egox_core.trajectory.poses import camera_centre, look_at, transform
 from egox_core.types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud
 from egox_core.video.reader import probe_video, read_frames
 from egox_core.video.selection import select_frames
@@ -30,6 +33,8 @@ FRAMES, FPS = 13, 5.0
 NOW = 6
 """The frame that single pictures show."""
 UP = (0.0, 0.0, 1.0)
+IN_SIGHT_M = 0.04
+"""How far behind the visible surface a point of the head may lie and still be seen."""
 SMALL = (448, 256)
 """Size of what a further camera sees: drawn here, ray by ray, which takes seconds."""
 
@@ -104,8 +109,26 @@ class Room:
     # -- further cameras
 
     @cached_property
+    def layout(self) -> Layout:
+        return draw_layout(samples()[SAMPLE].spec)
+
+    @property
     def drawn(self) -> Scene:
-        return draw_layout(samples()[SAMPLE].spec).scene
+        return self.layout.scene
+
+    def head_points(self, error_px: float) -> HeadPoints:
+        """What a detector would see of the wearer's head, off by so many pixels."""
+        depth, frames = self.take.depth, self.take.frames.source_indices.numpy()
+        marks = self.layout.heads[0].marks
+        local = transform(depth.exo_w2c, torch.from_numpy(np.stack([marks[name][frames] for name in POINTS], axis=1)))
+        uv, _ = project(depth.camera, local)
+        width, height = depth.camera.stored_size
+        column, row = uv[..., 0].round().long().clamp(0, width - 1), uv[..., 1].round().long().clamp(0, height - 1)
+        surface = depth.depth_m[torch.arange(len(frames))[:, None], row, column]
+        seen = local[..., 2] - surface < IN_SIGHT_M
+        seen[:, POINTS.index("neck"):] = True  # joints lie inside
+        noise = torch.randn(uv.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        return HeadPoints(uv=uv + error_px * noise, scores=0.9 * seen.double(), picture=(width, height))
 
     @property
     def drawn_frame(self) -> int:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
+from egox_core.previews.head_path import draw_head_path
 from egox_core.previews.maps import depth_preview, depth_scale
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.points import join
+from egox_core.trajectory import estimate_head
 from egox_core.trajectory.poses import camera_centre
 from egox_core.types import PointSet
 
 from .outside import EGO_INK, EXO_INK, Outlook
 from .room import FRAMES, NOW, Room
-from .sheet import curves, sheet
+from .sheet import as_bytes, curves, sheet
 
 WIDE = (520, 306)
 FLICKER = 0.12
 """How far the scale of the metric depth is off, frame by frame: about what single-picture models do on such rooms."""
+GAP = slice(5, 9)
+"""Frames in which the detector finds nobody."""
 VIDEO_ALPHA, VIDEO_BETA = 2.2, 0.05
 """What of the video depth is unknown: 1 / D = alpha / D_video + beta."""
 
@@ -126,6 +131,28 @@ def ego_pose_input(room: Room) -> np.ndarray:
     shown = (0, NOW, len(room.trajectory.w2c) - 1)
     seen = [(f"{float(room.trajectory.times_s[t]):.1f} s", prior_at(room, t)) for t in shown]
     return sheet([("from above: exo orange, path of the head blue", picture)], seen)
+
+
+def estimate_head_pose(room: Room) -> np.ndarray:
+    """What a detector saw, the head that was fitted to it at three moments, and the confidence over a gap."""
+    points = room.head_points(error_px=1.5)
+    scores = points.scores.clone()
+    scores[GAP] = 0
+    depth = room.take.depth
+    path = estimate_head(replace(points, scores=scores), depth.camera, exo_w2c=depth.exo_w2c, depth_m=depth.depth_m,
+                         mask=depth.dynamic, times_s=room.trajectory.times_s)
+    drawn = draw_head_path(room.exo, depth.camera, path.world_from_head, path.confidence, depth.exo_w2c)
+    seen = as_bytes(room.exo[0])
+    for place in points.uv[0][points.seen[0]].tolist():
+        cv2.circle(seen, (round(place[0]), round(place[1])), 6, (255, 220, 60), -1)
+
+    def close(picture: np.ndarray | Tensor) -> np.ndarray:
+        left, top = (max(0, round(float(c))) for c in points.uv[:, :5].mean(dim=(0, 1)) - torch.tensor([190.0, 90.0]))
+        return as_bytes(picture)[top:top + 200, left:left + 300]
+
+    return sheet([("in: a detector's points", close(seen)), ("out: the head", close(drawn[0]))],
+                 [("nobody seen: bridged", close(drawn[GAP][2])), ("the last frame", close(drawn[-1]))],
+                 [("", curves({"confidence, %": (100 * path.confidence).tolist()}, "over the frames", (0, 50, 100)))])
 
 
 def save_trajectory(room: Room) -> np.ndarray:

@@ -6,6 +6,7 @@ import { attachPreview, findNode, showOutput } from "./previews/node.mjs";
 const NODES = {
   // node -> what its preview is of: "empty" and "label" before it make keys of previews/texts/en.mjs
   EgoXDepthAlign: "Depth",
+  EgoXEstimateHeadPose: "Head",
   EgoXRenderEgoPrior: "Prior",
   EgoXWanSampler: "Live",
   EgoXDecodeEgoHalf: "Compare",

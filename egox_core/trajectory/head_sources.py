@@ -1,0 +1,94 @@
+"""One person's head points out of all that detectors saw, however many of them ran; and what must be known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cameras.model import CameraModel
+from ..errors import EgoXInputError
+from .head_payloads import face_people, mhr_people, openpose_people
+from .head_points import HeadPoints, People, choose_person
+
+HEAD_SOURCES: Mapping[str, Callable[[Any], People]] = {
+    "POSE_KEYPOINT": openpose_people, "MHR_POSE_DATA": mhr_people, "FACE_LANDMARKS": face_people,
+}
+"""The host's types, and how each is read. The first of those that are there says who is who."""
+OFF_CENTRE = 0.02  # of the picture's width
+
+
+def joined_points(
+    payloads: Mapping[str, Any],  # by the keys of HEAD_SOURCES; None: that detector did not run
+    count: int,  # frames in use
+    *,
+    person: int | None = None,  # in the first detector's first frame with so many people
+    mask: Tensor | None = None,  # [T, h, w] bool, the wearer
+) -> tuple[HeadPoints, tuple[str, ...]]:
+    """(one person's points, notes on detectors that saw nobody).
+
+    A frame in which a body model has the person is that model's, since its points are a whole body in metres. In the
+    others the surer point of keypoints and face landmarks counts: landmarks for eyes and nose, keypoints for the rest.
+
+    Raises:
+        EgoXInputError: no detector, another number of frames, pictures of different shapes, and what
+            :func:`~.head_points.choose_person` raises.
+    """
+    people = {name: read(payloads[name]) for name, read in HEAD_SOURCES.items() if payloads.get(name) is not None}
+    if not people:
+        raise EgoXInputError("head points", got="no detector connected", expected=f"any of {', '.join(HEAD_SOURCES)}",
+                             fix="connect the output of SDPose, SAM 3D Body or the face landmarker")
+    for each in people.values():
+        if len(each.frames) != count:
+            raise EgoXInputError(each.source, got=f"{len(each.frames)} frames", expected=f"{count}, the frames in use",
+                                 fix="run the detector on the very frames that Load Exo Video gives")
+    notes = tuple(f"{each.source}: nobody in any frame" for each in people.values() if not each.most)
+    there = {name: each for name, each in people.items() if each.most} or people
+    result: dict[str, HeadPoints] = {}
+    first: HeadPoints | None = None
+    for name, each in there.items():
+        if first is None:
+            first = result[name] = choose_person(each, index=person, mask=mask)
+            continue
+        (width, height), (own_width, own_height) = first.picture, each.picture
+        if abs(width * own_height - height * own_width) > 0.01 * width * own_height:
+            raise EgoXInputError(each.source, got=f"{own_width}x{own_height} px", expected=f"the shape of {width}x"
+                                 f"{height} px, as {first.source}", fix="run both on the frames in use")
+        result[name] = choose_person(each, mask=mask, like=first).resized(first.picture)
+    flat = [points for name, points in result.items() if points.metres is None]
+    joined = _surer(flat) if flat else None
+    solid = next((points for points in result.values() if points.metres is not None), None)
+    if solid is None or joined is None:
+        return solid or joined or first, notes
+    own = solid.seen.any(1)
+    return replace(solid, uv=torch.where(own[:, None, None], solid.uv, joined.uv),
+                   scores=torch.where(own[:, None], solid.scores, joined.scores),
+                   source=f"{solid.source} and {joined.source}"), notes
+
+
+def _surer(points: list[HeadPoints]) -> HeadPoints:
+    """Each point by whoever is surest of it."""
+    best = points[0]
+    for other in points[1:]:
+        surer = torch.where(other.seen, other.scores, 0) > torch.where(best.seen, best.scores, 0)
+        best = replace(best, uv=torch.where(surer[..., None], other.uv, best.uv),
+                       scores=torch.where(surer, other.scores, best.scores),
+                       source=f"{best.source} and {other.source}")
+    return best
+
+
+def lens_note(camera: CameraModel) -> str | None:
+    """What is wrong with showing a body model the pictures of this camera; None: nothing.
+
+    SAM 3D Body takes every picture for that of a pinhole whose axis goes through the picture's middle.
+    """
+    width, height = camera.width, camera.height
+    off = max(abs(camera.cx - (width - 1) / 2), abs(camera.cy - (height - 1) / 2)) / width
+    if camera.lens == "pinhole" and off <= OFF_CENTRE:
+        return None
+    kind = f"a {camera.lens} lens" if camera.lens != "pinhole" else f"off its middle by {100 * off:.0f} %"
+    return (f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies lean. Put Undistort "
+            "Exo before all nodes that see the pictures")
