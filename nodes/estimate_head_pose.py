@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.depth.resample import fit_depth_size, fit_host_mask
-from ..egox_core.depth.sources import GUESSED_FOV_DEG, guessed_camera
+from ..egox_core.depth.sources import GUESSED_FOV_DEG, camera_of_view, guessed_camera
 from ..egox_core.editor.paths import clip_moments, keyframes_of_path
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
@@ -29,6 +29,8 @@ from .page.previews import Stream, clip_fps, preview_ui
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
+LENS_GUESSED = (f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
+                "Connect depth, or give exo_fov")
 
 
 class EgoXEstimateHeadPose(io.ComfyNode):
@@ -91,6 +93,9 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                 io.String.Input("cuts", default="", advanced=True,
                                 tooltip="First frames of new shots, e.g. 24, 60: nothing is smoothed across them. "
                                         "Empty: cuts at which the head jumps are noticed anyway."),
+                io.Float.Input("exo_fov", default=0.0, min=0.0, max=150.0, step=1.0, advanced=True,
+                               tooltip="Without depth and without a meta.json beside the video: what the exo camera "
+                                       "sees across the picture, degrees. 0: 60 is assumed, and the node says so."),
             ],
             outputs=[
                 EgoXTrajectory.Output(display_name="trajectory",
@@ -107,8 +112,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
 
     @classmethod
     def execute(cls, exo_images, person, mount, offset_right, offset_down, offset_forward, pitch, camera, size, up,
-                cuts, pose_keypoints=None, mhr_pose_data=None, face_landmarks=None, depth=None, person_mask=None,
-                frames=None) -> io.NodeOutput:
+                cuts, exo_fov, pose_keypoints=None, mhr_pose_data=None, face_landmarks=None, depth=None,
+                person_mask=None, frames=None) -> io.NodeOutput:
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         check_counts(count, depth, person_mask, frames)
@@ -123,10 +128,11 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             notes += ("the mask of the wearer is empty: not used",)
         if depth is not None:
             depth = fit_depth_size(depth, width, height)
-            exo_camera, exo_w2c = depth.camera, depth.exo_w2c
+            exo_camera, exo_w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
             mask = depth.dynamic if mask is None else mask
         else:
-            exo_camera, exo_w2c, note = camera_without_depth(frames, (width, height))
+            exo_camera, exo_w2c, note = camera_without_depth(frames, (width, height), exo_fov)
+            guessed = note == LENS_GUESSED
             notes += (note,)
         lens = None if points.metres is None else lens_note(exo_camera)
         indices, times_s = moments(count, depth, frames)
@@ -143,7 +149,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         drawn = draw_head_path(pictures, exo_camera, path.world_from_head, path.confidence, exo_w2c, progress)
         curve = {"label": "confidence", "unit": "%", "values": (100 * path.confidence).tolist()}
         ui = preview_ui("head", [Stream(name="head", label="head", frames=drawn, legend=confidence_legend())],
-                        text=text, fps=clip_fps(times_s), curve=curve, progress=progress)
+                        text=text, fps=clip_fps(times_s), curve=curve, badge="lensGuessed" if guessed else None,
+                        progress=progress)
         return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, ui=ui)
 
 
@@ -179,14 +186,15 @@ def numbers(text: str, name: str) -> list[float]:
                              fix="for example 24, 60") from error
 
 
-def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int]):
+def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int], fov_deg: float):
     """(the exo camera in px of the frames, its poses or None, a note on where it is from)."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
     if meta is not None and meta.exo_camera is not None:
         return exo_camera_of_size(meta, frames, size), exo_poses(meta, frames), f"exo camera: {META} beside the video"
-    return guessed_camera(*size), None, (f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees "
-                                         "across are assumed. Connect depth")
+    if fov_deg > 0:
+        return camera_of_view(*size, fov_deg), None, f"exo camera: a pinhole of {fov_deg:g} degrees across"
+    return guessed_camera(*size), None, LENS_GUESSED
 
 
 def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None):

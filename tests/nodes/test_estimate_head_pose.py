@@ -236,6 +236,9 @@ def test_the_preview_shows_the_head_and_its_confidence(comfy_host, run, clip, de
 def test_fallbacks_are_told(pack, comfy_host, run, clip, depth) -> None:
     keypoints = of_sdpose(clip, 0.0)
     assert "no depth" in (report := run(pose_keypoints=keypoints).report) and "60 degrees across are assumed" in report
+    assert run(pose_keypoints=keypoints).ui["egox_preview"][0]["badge"] == "lensGuessed"
+    told = run(pose_keypoints=keypoints, exo_fov=70.0)
+    assert "pinhole of 70 degrees" in told.report and told.ui["egox_preview"][0]["badge"] is None
     wall = replace(depth, depth_m=torch.full_like(depth.depth_m, 7.0))
     assert "stands behind" in run(pose_keypoints=keypoints, depth=wall).report
     gone = [frame if t < 7 else {**frame, "people": []} for t, frame in enumerate(keypoints)]

@@ -12,7 +12,7 @@ from .api_client import Event
 STAGES: tuple[tuple[str, frozenset[str]], ...] = (
     ("Load Exo Video", frozenset({"EgoXLoadExoVideo"})),
     ("Depth Align", frozenset({"EgoXDepthAlign"})),
-    ("Ego Pose Input", frozenset({"EgoXEgoPoseInput"})),
+    ("Ego Pose Input", frozenset({"EgoXEgoPoseInput", "EgoXEstimateHeadPose"})),
     ("Build Scene and Render Ego Prior", frozenset({"EgoXBuildScene", "EgoXRenderEgoPrior"})),
     ("EgoX Conditioning, Model Patch and Sampler",
      frozenset({"EgoXConditioning", "EgoXModelPatch", "EgoXWanSampler", "EgoXReleasedSampling", "EgoXLoadLora"})),
