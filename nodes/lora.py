@@ -13,7 +13,13 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.wan.lora_keys import check_lora_fits, convert_lora, split_by_attention
+from ..egox_core.wan.lora_keys import (
+    RELEASED_FILE,
+    check_lora_fits,
+    check_released,
+    convert_lora,
+    split_by_attention,
+)
 from .patch.lora_metadata import attach_lora_metadata
 from .sliders import Slider
 
@@ -86,10 +92,13 @@ def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: 
     """A clone with the LoRA's patches, and the report. Applied by the host when the model is loaded.
 
     Raises:
-        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
+        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit, the release's name on a
+            LoRA that isn't it.
     """
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     lora = convert_lora(state, metadata)
+    if path.name == RELEASED_FILE:
+        check_released(lora)
     absent = check_lora_fits(lora, weight_shapes(model))
 
     patched = model.clone()

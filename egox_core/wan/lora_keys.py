@@ -77,6 +77,11 @@ LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
 }
 PEFT_METADATA_KEY = "lora_adapter_metadata"
 """Where newer diffusers keep alpha and rank; the released files don't have it (quirks 41)."""
+RELEASED_FILE = "pytorch_lora_weights.safetensors"
+"""What the authors' release is called, and by diffusers' habit many another LoRA too."""
+RELEASED_RANK = 256
+RELEASED_PARTS = tuple(f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo")
+"""What the released training changes of each block (docs/quirks.md, LoRA key names)."""
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _TO_NATIVE = (MODEL_PARTS, BLOCK_PARTS)
 _TO_DIFFUSERS = tuple({native: diffusers for diffusers, native in table.items()} for table in _TO_NATIVE)
@@ -158,6 +163,26 @@ def convert_lora(
                              fix="the file is incomplete: download it again")
     return LoraConversion(tensors=tensors, matched=matched, unmatched=tuple(unmatched),
                           ranks=tuple(sorted(ranks, reverse=True)), scales=tuple(sorted(scales, reverse=True)))
+
+
+def check_released(lora: LoraConversion) -> None:
+    """For a file under the release's name: that it holds what the release holds.
+
+    Raises:
+        EgoXInputError: another rank, or other parts than the released training changes.
+    """
+    parts = {key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight") for key in lora.tensors
+             if key.endswith(".lora_A.weight")}
+    blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
+    wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
+    other = sorted(parts ^ wanted) + sorted(lora.unmatched)
+    if lora.ranks == (RELEASED_RANK,) and not other:
+        return
+    raise EgoXInputError(
+        f"LoRA named {RELEASED_FILE}",
+        got="rank " + ", ".join(map(str, lora.ranks)) + (f"; not as released: {', '.join(other[:3])}" if other else ""),
+        expected=f"EgoX's: rank {RELEASED_RANK} on q, k, v and o of both attentions in each block",
+        fix="diffusers gives this name to any LoRA: download EgoX's, or give another LoRA a name of its own")
 
 
 def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

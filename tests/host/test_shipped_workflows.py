@@ -101,8 +101,12 @@ def test_notes_explain_it(name: str) -> None:
             assert model["name"] in node["widgets_values"], "the link belongs to the file that is chosen"
             assert model["url"].endswith("/" + model["name"]) and model["url"].startswith("https://huggingface.co/")
             assert model["directory"]
-    with_lora = any("egox_lora.safetensors" in (node["widgets_values"] or []) for node in saved["nodes"])
-    assert not with_lora or "egox_lora.safetensors" in text or "as in `egox_basic`" in text
+    chosen = {node["widgets_values"][0] for node in saved["nodes"] if node["type"] == "EgoXLoadLora"}
+    linked = {model["name"] for node in real for model in node["properties"]["models"]}
+    assert all(name in linked or name.startswith("egox_demo") for name in chosen), "a LoRA without a link"
+    with_lora = "pytorch_lora_weights.safetensors" in chosen
+    assert not with_lora or "[pytorch_lora_weights]" in text or "egox_basic`" in text
+    assert "[pytorch_lora_weights]" not in text or "Look before you download" in text
 
 
 @pytest.mark.parametrize("name", NAMES)

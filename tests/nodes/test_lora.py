@@ -122,6 +122,20 @@ def test_misfits_are_refused(rig, released: Path, tmp_path: Path) -> None:
     refused(rig, "rank of the LoRA", tmp_path / "rank.safetensors")
 
 
+def test_the_release_s_name_is_for_the_release(rig, released: Path, tmp_path: Path) -> None:
+    """diffusers calls every LoRA so: what the file holds decides."""
+    named = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(load_file(released), named)
+    refused(rig, "got rank 4.*rank 256", named)
+
+    form = standins.TransformerForm(image_embedding=False)
+    whole = standins.random_tensors(standins.lora_shapes(form, 256), 1)
+    save_file(whole, named)
+    assert "rank 256" in load(rig, named)[1]
+    save_file({key: value for key, value in whole.items() if "blocks.0.attn1.to_q" not in key}, named)
+    refused(rig, "not as released: blocks.0.self_attn.q", named)
+
+
 def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig) -> None:
     folder = comfy_host.models / "loras"
     folder.mkdir(parents=True, exist_ok=True)

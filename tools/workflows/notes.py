@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from egox_core.wan.lora_keys import RELEASED_FILE
+
 HUB = "https://huggingface.co/Comfy-Org"
 WAN = f"{HUB}/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 KIJAI = "https://huggingface.co/Kijai/WanVideo_comfy/resolve/main"
+LORA_URL = f"https://huggingface.co/DAVIAN-Robotics/EgoX/resolve/main/{RELEASED_FILE}"
+"""Where the authors say that their LoRA lies; nobody here has opened it."""
 
 UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with small stand-ins of the same form.*"
 
@@ -14,7 +18,10 @@ WEIGHTS = f"""| file | folder |
 | [umt5_xxl_fp8_e4m3fn_scaled]({WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors) | `text_encoders` |
 | [wan_2.1_vae]({WAN}/vae/wan_2.1_vae.safetensors) | `vae` |
 | [clip_vision_h]({WAN}/clip_vision/clip_vision_h.safetensors) | `clip_vision` |
-| the EgoX authors' LoRA as `egox_lora.safetensors` (from their repository, `DAVIAN-Robotics/EgoX`) | `loras` |
+| [pytorch_lora_weights]({LORA_URL}), the EgoX authors' LoRA (the address is theirs, unopened from here) | `loras` |
+
+**Look before you download**: *Run* makes the ego prior without any of these files; the page then lists those that are
+missing, each with its button.
 
 Nearest to the authors, with 40 GB of main memory or more: `wan2.1_i2v_480p_14B_bf16` or `_fp16` from the same place.
 Not `_fp8_e4m3fn`: it has no scales, is the least exact of them and no smaller. In an fp8 file the LoRA is rounded too.

@@ -6,22 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from egox_core.file_names import EXO
+from egox_core.wan.lora_keys import RELEASED_FILE
 
 from .graph import Graph, Node
 from .layout import Block
-from .notes import HUB, KIJAI, WAN
+from .notes import HUB, KIJAI, LORA_URL, WAN
 
 SAMPLE_VIDEO = f"sample/synthetic_room/{EXO}"
 CALM_VIDEO = f"sample/calm_room/{EXO}"
 UNET, VAE = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
-LORA = "egox_lora.safetensors"
+LORA = RELEASED_FILE
 BASELINE_NEGATIVE = (
     "blurry, low quality, overexposed, static, distorted hands, extra fingers, deformed, watermark, subtitles, "
     "third-person view"
 )
 DISTILLED = "lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"
 DISTILLED_LINK = [{"name": DISTILLED, "url": f"{KIJAI}/Lightx2v/{DISTILLED}", "directory": "loras"}]
+
+LORA_LINK = [{"name": LORA, "url": LORA_URL, "directory": "loras"}]
 
 Rows = list[list[Block]]
 
@@ -88,7 +91,8 @@ def real_loaders(graph: Graph, text: Node, *, output: str = "prompt") -> Loaders
 
 
 def add_lora(graph: Graph, model: tuple[Node, str], name: str = LORA, **values: Any) -> Node:
-    return graph.add("EgoXLoadLora", 360, lora_name=name, model=model, **values)
+    return graph.add("EgoXLoadLora", 360, lora_name=name, model=model,
+                     **{"models": LORA_LINK if name == LORA else None, **values})
 
 
 def released_start(graph: Graph) -> tuple[dict[str, Node], Loaders, Node]:

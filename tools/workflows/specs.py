@@ -77,7 +77,7 @@ def egox_demo(graph: Graph) -> Rows:
 
 def egox_basic(graph: Graph) -> Rows:
     """The real weights through the stock loaders, and bypassed groups of depth models and SAM3 for one's own video."""
-    read_me = note(graph, "Read me", notes.BASIC, high=740)
+    read_me = note(graph, "Read me", notes.BASIC, high=820)
     stages, loaders, lora = released_start(graph)
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_basic", steps=50, cfg=5.0)
     own = note(graph, "For your own video", notes.DEPTH, high=360)
@@ -139,7 +139,7 @@ def egox_from_any_video(graph: Graph) -> Rows:
 
 def egox_low_vram(graph: Graph) -> Rows:
     """egox_basic with what there is to say about memory, and where a GGUF file goes."""
-    read_me = note(graph, "Little memory", notes.LOW_VRAM, high=740)
+    read_me = note(graph, "Little memory", notes.LOW_VRAM, high=820)
     gguf = note(graph, "GGUF", notes.GGUF, high=300)
     stages, loaders, lora = released_start(graph)
     _, row = sampled(graph, stages, loaders, lora, prefix="egox_low_vram", steps=50, cfg=5.0)
@@ -150,7 +150,7 @@ def egox_low_vram(graph: Graph) -> Rows:
 
 def egox_fast(graph: Graph) -> Rows:
     """A step-distilled LoRA on top: few steps, CFG 1."""
-    read_me = note(graph, "6 steps", notes.FAST, high=720)
+    read_me = note(graph, "6 steps", notes.FAST, high=800)
     stages, loaders, lora = released_start(graph)
     distilled = add_lora(graph, (lora, "model"), DISTILLED, title="EgoX LoRA: step-distilled", models=DISTILLED_LINK)
     _, row = sampled(graph, stages, loaders, distilled, prefix="egox_fast", steps=6, cfg=1.0, sampler="euler",
