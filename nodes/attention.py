@@ -30,6 +30,7 @@ from .patch.checks import check_model
 from .patch.patch import KEY
 from .patch.widening import WideningWrapper
 from .patch.windows import window_frames
+from .search_words import searched
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -135,6 +136,7 @@ class EgoXAttentionCapture(io.ComfyNode):
             node_id="EgoXAttentionCapture",
             display_name="EgoX Attention Capture",
             category="EgoX/attention",
+            **searched("EgoXAttentionCapture"),
             description="Keeps what one transformer block compares in one sampling step, so that EgoX Attention View "
                         "can show where any ego pixel looks. Changes nothing in the result; one capture serves all "
                         "pixels.",
@@ -170,6 +172,7 @@ class EgoXAttentionView(io.ComfyNode):
             node_id="EgoXAttentionView",
             display_name="EgoX Attention View",
             category="EgoX/attention",
+            **searched("EgoXAttentionView"),
             description="For one ego pixel, over the exo frame: the geometry's weight g, and the model's real "
                         "attention with the geometry and without (the paper's Figure 7). Another pixel needs no new "
                         "sampling.",

@@ -24,6 +24,7 @@ from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embed
 from .io_types import EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
 from .patch.lora_metadata import lora_metadata
+from .search_words import searched
 
 SEED_UNKNOWN = -1
 
@@ -37,6 +38,7 @@ class EgoXPrompt(io.ComfyNode):
             node_id="EgoXPrompt",
             display_name="EgoX Prompt",
             category="EgoX/model",
+            **searched("EgoXPrompt"),
             description="Joins what the exo camera sees and what the wearer sees into the prompt that the model was "
                         "trained on. Parentheses stay plain characters.",
             inputs=[
@@ -72,6 +74,7 @@ class EgoXConditioning(io.ComfyNode):
             node_id="EgoXConditioning",
             display_name="EgoX Conditioning",
             category="EgoX/model",
+            **searched("EgoXConditioning"),
             description="Encodes the exo video and the ego prior side by side. Gives conditioning, the empty ego "
                         "latent to sample, and the canvas for EgoX Model Patch or Wan EgoX Sampler.",
             inputs=[

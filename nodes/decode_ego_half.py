@@ -14,6 +14,7 @@ from .host.progress import host_progress
 from .host.vae import TILE_TOOLTIP, decode_video
 from .io_types import EgoXTrajectory
 from .page.previews import Stream, clip_fps, preview_ui
+from .search_words import searched
 
 FROM_TRAJECTORY = "from trajectory"
 
@@ -27,6 +28,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             node_id="EgoXDecodeEgoHalf",
             display_name="Decode Ego Half",
             category="EgoX/model",
+            **searched("EgoXDecodeEgoHalf"),
             description="Decodes the ego video. A latent of the whole canvas is cropped to its ego half first.",
             inputs=[
                 io.Latent.Input("latent", tooltip="The sampled ego latent, or one of the whole canvas."),

@@ -25,6 +25,7 @@ from .host.paths import beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .page.previews import Stream, clip_fps, preview_ui
+from .search_words import searched
 from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
@@ -45,10 +46,10 @@ class EgoXDepthAlign(io.ComfyNode):
             node_id="EgoXDepthAlign",
             display_name="Depth Align",
             category="EgoX/geometry",
+            **searched("EgoXDepthAlign"),
             description="Brings a steady video depth to the metric scale of another depth: D = 1 / (α / D_video + β), "
                         "fitted a frame in inverse depth, with momentum. One metric depth alone passes through. Also "
                         "loads depth from files.",
-            search_aliases=["depth", "moge", "depth anything", "align depth", "metric depth"],
             inputs=[
                 EgoXFrames.Input("frames", optional=True,
                                  tooltip="From Load Exo Video: which frames are in use, and at which size. Depth files "

@@ -27,6 +27,7 @@ from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .page.editor_data import AUTO, BESIDE, CUSTOM, DEFAULT_PRESET, camera_of_choice, editor_data, editor_origin
 from .page.scenes import SCENES
+from .search_words import searched
 
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
@@ -46,6 +47,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             node_id="EgoXEgoPoseInput",
             display_name="Ego Pose Input",
             category="EgoX/input",
+            **searched("EgoXEgoPoseInput"),
             description="The first-person camera over time: the released meta.json, a trajectory JSON, one constant "
                         "pose, or keyframes. Positions are metres in the world of the take; without one the world is "
                         "the exo camera (x right, y down, z forward).",
@@ -191,6 +193,7 @@ class EgoXSaveTrajectory(io.ComfyNode):
             node_id="EgoXSaveTrajectory",
             display_name="Save Trajectory",
             category="EgoX/input",
+            **searched("EgoXSaveTrajectory"),
             description="Writes the ego camera's path to the output folder. The trajectory JSON is read again by Ego "
                         "Pose Input; the other forms are for 3D programs (upright cameras, world as in the take).",
             inputs=[

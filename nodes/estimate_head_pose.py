@@ -25,6 +25,7 @@ from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXTrajectory
 from .page.editor_data import DEFAULT_PRESET
 from .page.previews import Stream, clip_fps, preview_ui
+from .search_words import searched
 
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
@@ -43,10 +44,10 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             node_id="EgoXEstimateHeadPose",
             display_name="Estimate Head Pose",
             category="EgoX/input",
+            **searched("EgoXEstimateHeadPose"),
             description="The wearer's camera over time from what a detector saw of the head: a rigid head of mean size "
                         "is fitted to all frames at once, so that gaps close and noise goes. One detector is enough; "
                         "depth gives the distance.",
-            search_aliases=["head pose", "head tracking", "ego pose", "openpose", "sam 3d body", "mediapipe"],
             inputs=[
                 io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video: the very frames "
                                                      "that the detectors saw."),

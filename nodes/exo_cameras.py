@@ -16,6 +16,7 @@ from ..egox_core.takes.exo_camera import ExoLens
 from ..egox_core.video.reproject import undistort, undistorted_camera
 from .host.paths import resolve
 from .host.progress import host_progress
+from .search_words import searched
 
 
 class EgoXUndistortExo(io.ComfyNode):
@@ -28,6 +29,7 @@ class EgoXUndistortExo(io.ComfyNode):
             node_id="EgoXUndistortExo",
             display_name="Undistort Exo",
             category="EgoX/input",
+            **searched("EgoXUndistortExo"),
             description="Straightens a fisheye exo video (OpenCV's fisheye model, four numbers, as action cameras are "
                         "calibrated) into a pinhole one of the same size.",
             inputs=[
@@ -80,6 +82,7 @@ class EgoXRankExoCameras(io.ComfyNode):
             node_id="EgoXRankExoCameras",
             display_name="Rank Exo Cameras",
             category="EgoX/input",
+            **searched("EgoXRankExoCameras"),
             description="Predicts for several exo takes how much of the ego view each would cover, and names the best. "
                         "With depth the renderer is asked at a small size; without it the poses alone are judged.",
             inputs=[

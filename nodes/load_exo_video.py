@@ -17,6 +17,7 @@ from ..egox_core.video.selection import select_frames, trim_info
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .io_types import EgoXFrames
+from .search_words import searched
 
 
 class EgoXLoadExoVideo(io.ComfyNode):
@@ -28,6 +29,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
             node_id="EgoXLoadExoVideo",
             display_name="Load Exo Video",
             category="EgoX/input",
+            **searched("EgoXLoadExoVideo"),
             description="Takes 4n+1 frames of the third-person video. Depth and ego poses follow the same frames "
                         "through the output 'frames'. Only the frames that are needed are decoded.",
             inputs=[

@@ -21,6 +21,7 @@ from ..egox_core.wan.lora_keys import (
     split_by_attention,
 )
 from .patch.lora_metadata import attach_lora_metadata
+from .search_words import searched
 from .sliders import Slider
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class EgoXLoadLora(io.ComfyNode):
             node_id="EgoXLoadLora",
             display_name="EgoX LoRA",
             category="EgoX/model",
+            **searched("EgoXLoadLora"),
             description="Loads the EgoX LoRA (or any Wan LoRA) into the transformer. Refuses a file of which nothing "
                         "fits, and reports the count of matched tensors.",
             inputs=[

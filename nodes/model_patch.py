@@ -13,6 +13,7 @@ from .patch.calls import NoteAfterRun
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
+from .search_words import searched
 
 
 class EgoXModelPatch(io.ComfyNode):
@@ -24,6 +25,7 @@ class EgoXModelPatch(io.ComfyNode):
             node_id="EgoXModelPatch",
             display_name="EgoX Model Patch",
             category="EgoX/model",
+            **searched("EgoXModelPatch"),
             description="Lets a Wan image-to-video model see the exo video beside the ego latent that is sampled, and "
                         "guides its attention by geometry. Works with every sampler, scheduler and guider.",
             inputs=[

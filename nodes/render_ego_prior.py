@@ -17,6 +17,7 @@ from ..egox_core.takes.exo_camera import lens_text
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.previews import Stream, clip_fps, preview_ui
+from .search_words import searched
 
 PRESET = "preset"
 
@@ -30,6 +31,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             node_id="EgoXRenderEgoPrior",
             display_name="Render Ego Prior",
             category="EgoX/geometry",
+            **searched("EgoXRenderEgoPrior"),
             description="Draws the scene from the ego camera: the prior that the model completes. Upright, black where "
                         "the exo camera saw nothing.",
             inputs=[

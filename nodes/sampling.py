@@ -37,6 +37,7 @@ from .patch.calls import with_kernels
 from .patch.checks import check_conditioning, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
+from .search_words import searched
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -72,6 +73,7 @@ class EgoXReleasedSampling(io.ComfyNode):
             node_id="EgoXReleasedSampling",
             display_name="EgoX Released Sampling",
             category="EgoX/model",
+            **searched("EgoXReleasedSampling"),
             description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
             inputs=[
                 io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999, tooltip="Sampling steps; the authors use "
@@ -105,6 +107,7 @@ class EgoXWanSampler(io.ComfyNode):
             node_id="EgoXWanSampler",
             display_name="Wan EgoX Sampler",
             category="EgoX/model",
+            **searched("EgoXWanSampler"),
             description="EgoX Model Patch and a sampler in one node. Gives the same numbers as EgoX Model Patch with "
                         "SamplerCustomAdvanced (released) or KSampler (all others).",
             inputs=[

@@ -15,6 +15,7 @@ from ..egox_core.scene.fusion import fuse_scenes
 from ..egox_core.scene.points import scene_points, write_ply
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
+from .search_words import searched
 
 
 class EgoXBuildScene(io.ComfyNode):
@@ -26,6 +27,7 @@ class EgoXBuildScene(io.ComfyNode):
             node_id="EgoXBuildScene",
             display_name="Build Scene",
             category="EgoX/geometry",
+            **searched("EgoXBuildScene"),
             description="Turns the exo video and its depth into a cloud of points: the static background, fused over "
                         "the whole clip, and the moving points of each frame.",
             inputs=[
@@ -63,6 +65,7 @@ class EgoXFuseScenes(io.ComfyNode):
             node_id="EgoXFuseScenes",
             display_name="Fuse Scenes",
             category="EgoX/geometry",
+            **searched("EgoXFuseScenes"),
             description="Joins the points of several exo cameras whose poses share a world and whose clips show the "
                         "same moments, so that what one camera does not see another one may.",
             inputs=[
@@ -91,6 +94,7 @@ class EgoXScenePointCloud(io.ComfyNode):
             node_id="EgoXScenePointCloud",
             display_name="EgoX Scene to Point Cloud",
             category="EgoX/geometry",
+            **searched("EgoXScenePointCloud"),
             description="The scene as a PLY point cloud, for Preview Point Cloud, Save Point Cloud and other programs.",
             inputs=[
                 EgoXScene.Input("scene", tooltip="The points, from EgoX Build Scene."),

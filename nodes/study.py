@@ -12,6 +12,7 @@ from ..egox_core.metrics.frame_metrics import compare_clips
 from ..egox_core.metrics.sweep import read_numbers, sweep_points
 from ..egox_core.previews.grid import labelled_grid
 from .host.progress import host_progress
+from .search_words import searched
 
 
 class EgoXSweep(io.ComfyNode):
@@ -23,6 +24,7 @@ class EgoXSweep(io.ComfyNode):
             node_id="EgoXSweep",
             display_name="EgoX Sweep",
             category="EgoX/study",
+            **searched("EgoXSweep"),
             description="Every λ_g with every LoRA strength, as lists: the nodes that are connected to them run once "
                         "for each pair. Labelled Video Grid puts the results beside each other.",
             inputs=[
@@ -59,6 +61,7 @@ class EgoXLabelledGrid(io.ComfyNode):
             node_id="EgoXLabelledGrid",
             display_name="Labelled Video Grid",
             category="EgoX/study",
+            **searched("EgoXLabelledGrid"),
             description="Puts a list of videos beside each other in one video, each under its name. A list comes from "
                         "EgoX Sweep or from the host's Create List.",
             is_input_list=True,
@@ -93,6 +96,7 @@ class EgoXEvaluate(io.ComfyNode):
             node_id="EgoXEvaluate",
             display_name="EgoX Evaluate",
             category="EgoX/evaluation",
+            **searched("EgoXEvaluate"),
             description="Scores a generated ego video against the true one: PSNR, SSIM, flicker; inside and outside "
                         "the prior's coverage; one object's place and outline from masks. For whole sets, LPIPS and "
                         "CLIP-I use train_egox.py evaluate. Needs torchmetrics (pip install torchmetrics).",

@@ -16,6 +16,7 @@ from ..egox_core.wan.prompt import (
     plain_emphasis,
     wants_ftfy,
 )
+from .search_words import searched
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -34,6 +35,7 @@ class EgoXText(io.ComfyNode):
             node_id="EgoXText",
             display_name="EgoX Text",
             category="EgoX/model",
+            **searched("EgoXText"),
             description="Encodes prompt and negative prompt as the authors' inference does: cleaned, 512 tokens at "
                         "most, parentheses as plain characters.",
             inputs=[

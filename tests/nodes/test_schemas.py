@@ -101,3 +101,22 @@ def test_a_node_opens_with_at_most_eight_rows(schemas) -> None:
                 if isinstance(entry, io.WidgetInput) and not entry.advanced and not entry.force_input]
         seeds = [entry for entry in rows if entry.as_dict().get("control_after_generate")]
         assert len(rows) + len(seeds) <= 8, f"{schema.node_id}: {[entry.id for entry in rows]}"
+
+
+@pytest.mark.parametrize(("typed", "node"), [
+    ("pov", "EgoXRenderEgoPrior"), ("first person", "EgoXEgoPoseInput"), ("third person", "EgoXLoadExoVideo"),
+    ("exo to ego", "EgoXWanSampler"), ("一人称視点", "EgoXWanSampler"), ("1인칭 시점", "EgoXWanSampler"),
+    ("第一人称视角", "EgoXWanSampler"), ("moge", "EgoXDepthAlign"), ("xy plot", "EgoXSweep")])
+def test_the_host_s_search_finds_a_node_by_common_words(schemas, typed: str, node: str) -> None:
+    assert typed in next(schema.search_aliases for _, schema in schemas if schema.node_id == node)
+
+
+def test_every_node_can_be_searched_in_every_language(pack, schemas) -> None:
+    from egox_pack.nodes.search_words import ESSENTIALS, SEARCH_WORDS
+
+    assert set(SEARCH_WORDS) == {schema.node_id for _, schema in schemas} >= set(ESSENTIALS)
+    for _, schema in schemas:
+        words = schema.search_aliases
+        assert len(words) == len(set(words)) and schema.essentials_category == ESSENTIALS.get(schema.node_id)
+        for script in (r"[a-z]{3}", r"[\u3040-\u30ff\u4e00-\u9fff]", r"[\uac00-\ud7af]"):
+            assert any(re.search(script, word) for word in words), f"{schema.node_id}: no word like {script}"
