@@ -8,8 +8,10 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..egox_core.depth.adapters import DepthSocket
+from ..egox_core.depth.align import ADVICE, MISSING_METRIC
 from ..egox_core.depth.report import AlignOptions
 from ..egox_core.depth.roles import align_sources
+from ..egox_core.depth.sources import camera_of_view
 from ..egox_core.depth.trust import with_trust
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
@@ -21,6 +23,7 @@ from ..egox_core.takes.exo_camera import EXO_LENSES, meta_beside, with_exo_lens
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.takes.metric_scale import with_takes_scale
 from ..egox_core.types import FrameSelection
+from .host.graph import Graph, inputs_of, lacks_beside, linked, verdict
 from .host.paths import beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
@@ -30,6 +33,7 @@ from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
+SOCKETS = ("moge_geometry", "da3_geometry", "depth_image")
 EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 150.0))
 SCALES = {"as is": "as is", "from the wearer": "wearer", "number": None}
 """The core's word for each choice of the menu; None: scale_factor."""
@@ -155,8 +159,13 @@ class EgoXDepthAlign(io.ComfyNode):
                 io.Combo.Output(display_name="preset", options=list(PRIOR_PRESETS),
                                 tooltip="The preset, for Render Ego Prior: one switch for both."),
             ],
+            hidden=[io.Hidden.unique_id],  # for verdict
             has_intermediate_output=True,  # a cached run shows its preview again
         )
+
+    @classmethod
+    def validate_inputs(cls, depth_file=None) -> bool | str:
+        return verdict(cls, check_depth_inputs)
 
     @classmethod
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
@@ -209,6 +218,29 @@ class EgoXDepthAlign(io.ComfyNode):
                         text=text, fps=clip_fps(depth.times_s), plots=report_curves(report),
                         badge="lensGuessed" if depth.camera_guessed else None, progress=progress)
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
+
+
+def check_depth_inputs(graph: Graph, node: str) -> None:
+    """What is known of depth and camera before a run.
+
+    Raises:
+        EgoXInputError: no depth from anywhere, a file that is not there, a field of view that can't be.
+    """
+    values = inputs_of(graph, node)
+    depth_file, camera_file, role = (values.get(name) for name in ("depth_file", "camera_file", "file_role"))
+    fov_deg, constant_m = values.get("exo_fov"), values.get("constant_depth")
+    if isinstance(camera_file, str) and camera_file.strip():
+        resolve(camera_file, "camera file")
+    if isinstance(fov_deg, (int, float)) and fov_deg > 0:
+        camera_of_view(1, 1, fov_deg)
+    sockets = {name: None for name in SOCKETS if linked(graph, node, name) is not None}
+    if isinstance(constant_m, list) or (constant_m or 0) > 0 or not file_counts(role, sockets):
+        return
+    if isinstance(depth_file, str) and depth_file.strip():
+        _file_path(depth_file, None)
+    elif not sockets and not isinstance(depth_file, list) and lacks_beside(graph, node, DEPTH):
+        raise EgoXInputError(MISSING_METRIC, got=f"no depth at all: no {DEPTH} beside the video, no depth_file, and no "
+                             "depth model connected", expected="a depth file, or a depth model", fix=ADVICE)
 
 
 def _file_path(name: str, frames: FrameSelection | None) -> Path | None:

@@ -23,9 +23,19 @@ from ..egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from ..egox_core.trajectory.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
+from .host.graph import Graph, inputs_of, lacks_beside, linked, verdict
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
-from .page.editor_data import AUTO, BESIDE, CUSTOM, DEFAULT_PRESET, camera_of_choice, editor_data, editor_origin
+from .page.editor_data import (
+    AUTO,
+    BESIDE,
+    CUSTOM,
+    DEFAULT_PRESET,
+    camera_of_choice,
+    camera_of_widgets,
+    editor_data,
+    editor_origin,
+)
 from .page.scenes import SCENES
 from .search_words import searched
 
@@ -33,6 +43,7 @@ KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
   {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
 ]"""
+CAMERA_INPUTS = ("camera", "size", "lens", "focal", "centre_x", "centre_y")
 OWN, COLMAP, BLENDER = "trajectory JSON", "COLMAP text", "Blender / NeRF transforms.json"
 
 
@@ -117,7 +128,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
-        return True  # names that are not in the list are judged when they are used
+        return verdict(cls, check_poses)  # names that are not in the list are judged there
 
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
@@ -167,6 +178,37 @@ class EgoXEgoPoseInput(io.ComfyNode):
         return io.NodeOutput(trajectory, trajectory.prompt, ui={"egox_pose": [data]})
 
 
+def check_poses(graph: Graph, node: str) -> None:
+    """What is known of the chosen source before a run.
+
+    Raises:
+        EgoXInputError: a file that is not there, keyframes that can't be read, a custom camera that can't be.
+    """
+    values = inputs_of(graph, node)
+    camera = preset_camera(DEFAULT_PRESET, REFERENCE_SIZE)
+    if not any(isinstance(values.get(name), list) for name in CAMERA_INPUTS):  # links: not known yet
+        camera = camera_of_widgets(values)
+    source, file, keyframes = (values.get(name) for name in ("source", "file", "keyframes"))
+    if linked(graph, node, "base") is not None:
+        return
+    if source == "file" and file == BESIDE:
+        if lacks_beside(graph, node, META):
+            raise no_poses_beside("frames" in values)
+    elif source == "file" and isinstance(file, str):
+        resolve(file, "trajectory file")
+    elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
+        keyframe_track(parse_json(keyframes, "keyframes"), camera)
+
+
+def no_poses_beside(has_frames: bool) -> EgoXInputError:
+    """What to do about a take without poses."""
+    return EgoXInputError(
+        "ego poses", got=f"no {META} beside the exo video" if has_frames else "no frames connected",
+        expected="a take's meta.json, or poses from another source",
+        fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; or choose a file"
+            + ("" if has_frames else "; or connect 'frames' from Load Exo Video"))
+
+
 def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
     """The file that the widget stands for.
 
@@ -177,10 +219,7 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
         return resolve(file, "trajectory file")
     path = beside_video(frames, META)
     if path is None:
-        raise EgoXInputError(
-            "ego poses", got=f"no {META} beside the exo video" if frames is not None else "no frames connected",
-            expected="a take's meta.json, or poses from another source",
-            fix="choose a file, or set source to constant or keyframes; connect 'frames' from Load Exo Video")
+        raise no_poses_beside(frames is not None)
     return path
 
 

@@ -14,6 +14,7 @@ from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
+from .host.graph import Graph, inputs_of, linked, verdict
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .io_types import EgoXFrames
@@ -60,13 +61,13 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 EgoXFrames.Output(display_name="frames",
                                   tooltip="Which frames of the source these are; for Depth Align and Ego Pose Input."),
             ],
+            hidden=[io.Hidden.unique_id],  # for verdict
         )
 
     @classmethod
     def validate_inputs(cls, file=None, frame_count=None, width=None, height=None) -> bool | str:
         # Linked values are not there yet. ``file`` is named so that the host takes names that are not in its list (a
-        # file uploaded since, a path in a sub-folder); whether it exists is judged in execute, for with a linked video
-        # it plays no part.
+        # file uploaded since, a path in a sub-folder).
         try:
             if frame_count is not None:
                 latent_frames(frame_count)
@@ -74,7 +75,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 latent_size(width, height, "video size")
         except EgoXInputError as error:
             return str(error)
-        return True
+        return verdict(cls, check_video_file)
 
     @classmethod
     def fingerprint_inputs(cls, file, video=None, **settings) -> str:
@@ -99,6 +100,17 @@ class EgoXLoadExoVideo(io.ComfyNode):
             images, sound, selection = _from_file(source, window, options)
         audio = None if sound is None else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
         return io.NodeOutput(images, audio, selection.fps, selection)
+
+
+def check_video_file(graph: Graph, node: str) -> None:
+    """Before a run: with a linked video the file plays no part.
+
+    Raises:
+        EgoXInputError: the file is not there, or outside the host's folders.
+    """
+    file = inputs_of(graph, node).get("file")
+    if isinstance(file, str) and linked(graph, node, "video") is None:
+        resolve(file, "exo video")
 
 
 def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:

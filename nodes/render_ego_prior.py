@@ -9,11 +9,12 @@ from comfy_api.latest import io
 from ..egox_core.cameras.model import rescale
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.previews.maps import coverage_preview, covered_share, ego_depth_preview
-from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, adjusted_preset
+from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, adjusted_preset, prior_preset
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
 from ..egox_core.takes.exo_camera import lens_text
+from .host.graph import Graph, inputs_of, linked, verdict
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.previews import Stream, clip_fps, preview_ui
@@ -70,8 +71,13 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Image.Output(display_name="depth_preview", tooltip="Its depth in colour, near is warm."),
                 EgoXDepth.Output(display_name="depth", tooltip="Its z depth in metres, with the ego camera."),
             ],
+            hidden=[io.Hidden.unique_id],  # for verdict
             has_intermediate_output=True,  # a cached run shows its preview again
         )
+
+    @classmethod
+    def validate_inputs(cls, preset=None) -> bool | str:
+        return verdict(cls, check_prior_inputs)
 
     @classmethod
     def execute(cls, trajectory, size, preset, dynamic, radius, edge_filter, near, far, background, scene=None,
@@ -81,8 +87,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         progress, notes = host_progress(), ()
         if scene is None:
             if exo_images is None or depth is None:
-                raise EgoXInputError("what to render", got="neither a scene nor images with depth", expected="one",
-                                     fix="connect Build Scene, or exo images and depth")
+                raise nothing_to_render()
             scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
             notes = scene.notes  # else Build Scene shows them
         trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
@@ -101,3 +106,23 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         ], text=text, fps=clip_fps(trajectory.times_s), progress=progress,
             curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)})
         return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=ui)
+
+
+def check_prior_inputs(graph: Graph, node: str) -> None:
+    """What is known before a run.
+
+    Raises:
+        EgoXInputError: nothing to render, no such preset.
+    """
+    preset = inputs_of(graph, node).get("preset")
+    if isinstance(preset, str):
+        prior_preset(preset)
+    sources = {name for name in ("scene", "exo_images", "depth") if linked(graph, node, name) is not None}
+    if "scene" not in sources and not {"exo_images", "depth"} <= sources:
+        raise nothing_to_render()
+
+
+def nothing_to_render() -> EgoXInputError:
+    """What to do about a node without points."""
+    return EgoXInputError("what to render", got="neither a scene nor images with depth", expected="one",
+                          fix="connect 'scene' from Build Scene, or 'exo_images' and 'depth'")

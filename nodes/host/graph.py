@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -42,6 +42,21 @@ def checked_inputs(node: type) -> tuple[Graph, str]:
     graph, hidden = _CHECKED.get(), getattr(node, "hidden", None)
     node_id = "" if hidden is None else str(hidden.unique_id)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
+
+
+def verdict(node: type, check: Callable[[Graph, str], None]) -> bool | str:
+    """For ``validate_inputs``: True, or the message of what ``check(graph, node id)`` raises.
+
+    The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always has a value or a link:
+    the host gives the message once for each input that is named.
+    """
+    graph, node_id = checked_inputs(node)
+    try:
+        if graph:
+            check(graph, node_id)
+    except EgoXInputError as error:
+        return str(error)
+    return True
 
 
 def inputs_of(graph: Graph, node_id: str) -> Mapping:

@@ -54,6 +54,7 @@ PYTHON_NAMES = (
         "folder_paths:get_folder_paths", "folder_paths:add_model_folder_path",
     )),
     Need("Load Exo Video", (
+        "comfy_api.latest:io.Hidden.unique_id",
         "comfy_api.latest:io.Audio.Output", "comfy_api.latest:io.Float.Output", "comfy_api.latest:io.Video.Input",
         "comfy_api.latest:io.UploadType.video", "comfy_api.latest:InputImpl.VideoFromFile.get_stream_source",
         "comfy_api.latest:InputImpl.VideoFromFile.get_components",
@@ -67,11 +68,13 @@ PYTHON_NAMES = (
         "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt",
         "folder_paths:get_save_image_path(filename_prefix, output_dir)",
     )),
-    Need("Depth Align, Estimate Head Pose", ("comfy_api.latest:io.Mask.Input",)),
+    Need("Depth Align, Estimate Head Pose", (
+        "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Mask.Input",
+    )),
     Need("Build Scene, Fuse Scenes, EgoX Scene to Point Cloud", (
         "comfy_api.latest:Types.File3D", "comfy_api.latest:io.File3DPLY.Output", "comfy_api.latest:io.Mask.Input",
     )),
-    Need("Render Ego Prior", ("comfy_api.latest:io.Mask.Output",)),
+    Need("Render Ego Prior", ("comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Mask.Output",)),
     Need("EgoX LoRA", (
         "comfy_api.latest:io.Model.Input", "comfy_api.latest:io.Model.Output",
         "comfy.lora:load_lora(lora, to_load, log_missing)", "comfy.lora:model_lora_keys_unet(model, key_map)",

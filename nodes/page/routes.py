@@ -82,7 +82,7 @@ def guarded(limit: int) -> Callable[[Handler], Callable[[web.Request], Awaitable
             except EgoXInputError as error:
                 return refuse(400, str(error))
             except Gone:
-                return refuse(410, "the scene is no longer held: run the graph again")
+                return refuse(410, "the scene is no longer held: press 'Load scene', or run the graph again")
             except web.HTTPRequestEntityTooLarge:
                 return refuse(413, f"at most {limit} bytes")
 

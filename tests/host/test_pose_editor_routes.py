@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 
 from tests.host.prompts import id_of, small
-from tools.setup.api_client import ApiClient
+from tools.setup.api_client import ApiClient, PromptRefused
 
 FRAMES = 5
+PACK = Path(__file__).resolve().parents[2]
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -112,6 +114,36 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(client: ApiCl
     assert changed("EgoXEgoPoseInput", size=64, keyframes="[]") == told["origin"]
     other = changed("EgoXEgoPoseInput", file="sample/synthetic_room/other.json")
     assert other["scene"] == told["origin"]["scene"] and other["path"] != told["origin"]["path"]
+
+
+def test_what_is_missing_is_said_before_a_run(client: ApiClient, load_workflow, server_base) -> None:
+    """Each by the node's own message, which names what to do; nothing has run by then."""
+    alone = server_base.input / "alone" / "exo.mp4"
+    alone.parent.mkdir(exist_ok=True)
+    alone.write_bytes((PACK / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
+    beside = "meta.json beside the video"
+    for kind, values, message in (
+        ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),
+        ("EgoXLoadExoVideo", {"file": "alone/exo.mp4"}, "no depth at all"),
+        ("EgoXDepthAlign", {"depth_file": "alone/none.npz"}, "not there"),
+        ("EgoXDepthAlign", {"camera_file": "../meta.json"}, "leads out"),
+        ("EgoXDepthAlign", {"exo_fov": 2.0}, "field of view"),
+        ("EgoXEgoPoseInput", {"source": "file", "file": "alone/none.json"}, "not there"),
+        ("EgoXEgoPoseInput", {"source": "keyframes", "keyframes": '[{"frame": 0}]'}, "keys"),
+        ("EgoXEgoPoseInput", {"camera": "custom", "centre_x": 4000.0}, "centre"),
+    ):
+        prompt = graph(load_workflow, source="constant")
+        prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = ""
+        prompt[id_of(prompt, kind)]["inputs"] |= values
+        with pytest.raises(PromptRefused, match=message):
+            client.run(prompt)
+    prompt = graph(load_workflow, source="file", file=beside)
+    node = id_of(prompt, "EgoXEgoPoseInput")
+    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"]["file"] = "alone/exo.mp4"
+    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["constant_depth"] = 2.0
+    with pytest.raises(PromptRefused, match="Open pose editor.*Load scene"):
+        client.run(prompt)
+    assert ask(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
 
 
 def test_cloud(client: ApiClient, told: dict[str, Any]) -> None:
