@@ -8,7 +8,8 @@ HUB = "https://huggingface.co/Comfy-Org"
 WAN = f"{HUB}/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 KIJAI = "https://huggingface.co/Kijai/WanVideo_comfy/resolve/main"
 LORA_URL = f"https://huggingface.co/DAVIAN-Robotics/EgoX/resolve/main/{RELEASED_FILE}"
-"""Where the authors say that their LoRA lies; nobody here has opened it."""
+"""Where others say that the authors' LoRA lies; nobody here has opened it, and the README that the authors published
+first links a Google Drive folder in its place."""
 
 UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with small stand-ins of the same form.*"
 
@@ -18,7 +19,7 @@ WEIGHTS = f"""| file | folder |
 | [umt5_xxl_fp8_e4m3fn_scaled]({WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors) | `text_encoders` |
 | [wan_2.1_vae]({WAN}/vae/wan_2.1_vae.safetensors) | `vae` |
 | [clip_vision_h]({WAN}/clip_vision/clip_vision_h.safetensors) | `clip_vision` |
-| [pytorch_lora_weights]({LORA_URL}), the EgoX authors' LoRA (the address is theirs, unopened from here) | `loras` |
+| [pytorch_lora_weights]({LORA_URL}), the EgoX authors' LoRA (unopened from here; if it is not there, see the links in the README of the authors' code) | `loras` |
 
 **Look before you download**: *Run* makes the ego prior without any of these files; the page then lists those that are
 missing, each with its button.
