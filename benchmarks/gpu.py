@@ -124,11 +124,11 @@ def _one_process(size: str, parts: list[str], host: dict[str, Any] | None, ends:
     if all(seconds > left_s for seconds in least.values()):
         report.not_run |= {part: "the time was over" for part in parts}
         return []
-    given = {"size": size, "parts": parts, "matrix_rate": rate, "keep": str(keep), "least_s": least, "left_s": left_s,
+    job = {"size": size, "parts": parts, "matrix_rate": rate, "keep": str(keep), "least_s": least, "left_s": left_s,
              "host": None if host is None else {**host, "total_bytes": report.numbers.get("total_bytes")}}
     waiting, now_at, limit = list(parts), None, time.monotonic() + START_LIMIT_S
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(worker_command(given), cwd=REPO_ROOT, stdout=subprocess.PIPE, stderr=errors,
+        process = subprocess.Popen(worker_command(job), cwd=REPO_ROOT, stdout=subprocess.PIPE, stderr=errors,
                                    text=True, encoding="utf-8", errors="replace")
         lines = _lines(process)
         try:
@@ -173,8 +173,8 @@ def _one_process(size: str, parts: list[str], host: dict[str, Any] | None, ends:
         return waiting
 
 
-def worker_command(given: dict[str, Any]) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.support.gpu_worker", json.dumps(given)]
+def worker_command(job: dict[str, Any]) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.support.gpu_worker", json.dumps(job)]
 
 
 def _lines(process: subprocess.Popen[str]) -> queue.Queue[dict[str, Any] | None]:

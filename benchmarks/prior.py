@@ -137,8 +137,8 @@ def measure(take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every
             if before is not None:
                 truth_before = take.ego_rgb[t - 1].float() / 255
                 drawn = away_from_outlines(before.coverage, 3) & before.coverage
-                earlier, known = warped(take, t, torch.cat((before.rgb, truth_before, drawn[..., None]), -1))
-                everywhere = masks.static & known
+                earlier, in_view = warped(take, t, torch.cat((before.rgb, truth_before, drawn[..., None]), -1))
+                everywhere = masks.static & in_view
                 inside = everywhere & frame.coverage & away_from_outlines(frame.coverage, 3) & (earlier[..., 6] > 0.9)
                 inside &= away_from_outlines(take.ego_index[t], 3)
                 for name, now, then in (("change", frame.rgb, earlier[..., :3]), ("floor", truth, earlier[..., 3:6])):

@@ -65,14 +65,14 @@ class Row:
 
 def rows() -> dict[str, Row]:
     """All priors that are drawn, by name."""
-    given, exact = ("as given", "as is"), PRESET_GEOMETRY["exact"]
+    as_given, exact = ("as given", "as is"), PRESET_GEOMETRY["exact"]
     clean = prior_preset("exact")
     without = {"no head radius": replace(clean, head_radius_m=0.0),
                "no head sight": replace(clean, head_sight=False), "no supersampling": replace(clean, supersample=1),
                "no gap filling": replace(clean, gap_reach=0.0), "no stray filter": replace(clean, max_stray=100.0)}
     return {
-        "released": Row(geometry=given, options=prior_preset("released")),
-        "clean": Row(geometry=given, options=prior_preset("clean")),
+        "released": Row(geometry=as_given, options=prior_preset("released")),
+        "clean": Row(geometry=as_given, options=prior_preset("clean")),
         "raw lens": Row(geometry=(exact[0], "as is"), options=clean),
         "exact": Row(geometry=exact, options=clean),
         **{name: Row(geometry=exact, options=options) for name, options in without.items()},
@@ -144,12 +144,12 @@ def outlines(luma: np.ndarray) -> np.ndarray:
 def measure_take(folder: Path, names: list[str], every: int, sheet: Path | None, say: Callable[[str], None]) -> dict:
     """Figures of one take, a row each, and its scale and lens."""
     truth_file = folder / TRUTH
-    chosen = {name: row for name, row in rows().items() if name in names}
+    wanted = {name: row for name, row in rows().items() if name in names}
     scenes: dict[Geometry, tuple[PointCloud, CameraTrajectory]] = {}
     result: dict = {"take": folder.name, "rows": {}}
     frames: list[int] = []
     priors: dict[str, np.ndarray] = {}
-    for name, row in chosen.items():
+    for name, row in wanted.items():
         started = time.perf_counter()
         if row.geometry not in scenes:
             take = load_take(folder, frame_count=None, exo_lens=row.geometry[0], scale=row.geometry[1])

@@ -145,8 +145,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         keyframes, how_close = keyframes_of_path(upright_from_sensor(trajectory.w2c, trajectory.camera),
                                                  clip_moments(indices, times_s), path.up.tolist())
         sure = f"confidence {100 * float(path.confidence.median()):.0f} % (median)"
-        told = [path.report.text(), sure, *([] if lens is None else [lens]), *notes, *path.report.notes, how_close]
-        text = "\n".join(told)
+        lines = [path.report.text(), sure, *([] if lens is None else [lens]), *notes, *path.report.notes, how_close]
+        text = "\n".join(lines)
         drawn = draw_head_path(pictures, exo_camera, path.world_from_head, path.confidence, exo_w2c, progress)
         curve = {"label": "confidence", "unit": "%", "values": (100 * path.confidence).tolist()}
         ui = preview_ui("head", [Stream(name="head", label="head", frames=drawn, legend=confidence_legend())],

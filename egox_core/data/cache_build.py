@@ -120,7 +120,7 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     own = shards[part[0]::part[1]]
     todo = [s for s in own if not s.fits]
     folder.mkdir(parents=True, exist_ok=True)
-    failures, made = [], 0
+    failures, count = [], 0
     while todo:
         busy = []
         for index, state, error in run_items(_make_shard, todo, engine=engine, workers=workers, devices=devices):
@@ -129,7 +129,7 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
             elif state == "busy":
                 busy.append(replace(todo[index], wait=True))
                 continue
-            made += state == "made"
+            count += state == "made"
             progress(sum(s.fits for s in own), len(own), "cache shards")
         todo = busy
     if failures:
@@ -139,7 +139,7 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
                              "be read: run prepare again, or remove it from the manifest")
     missing = sum(not s.fits for s in shards)
     if missing:
-        return CacheOutcome(clips=len(records), new=made, kept=len(own) - made, missing=missing,
+        return CacheOutcome(clips=len(records), new=count, kept=len(own) - count, missing=missing,
                             remade_because=changed)
     splits = _splits(manifest)
     write_index(folder, CacheIndex(
@@ -149,7 +149,7 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     for extra in sorted(folder.glob("shard-*.safetensors")):
         if extra.name not in {s.file.name for s in shards}:
             extra.unlink()
-    return CacheOutcome(clips=len(records), new=made, kept=len(own) - made, remade_because=changed)
+    return CacheOutcome(clips=len(records), new=count, kept=len(own) - count, remade_because=changed)
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:

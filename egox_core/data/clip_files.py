@@ -121,7 +121,7 @@ def longest_known(
 ) -> int:
     """Length of the longest run of known poses; says how many frames a clip of this take may have at most."""
     best = run = 0
-    for known in torch.as_tensor(pose_known).tolist():
-        run = run + 1 if known else 0
+    for has_pose in torch.as_tensor(pose_known).tolist():
+        run = run + 1 if has_pose else 0
         best = max(best, run)
     return best

@@ -169,12 +169,12 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
                 raise EgoXInputError(f"{take}/{name}", got="null intrinsics or extrinsics", expected="numbers",
                                      fix="leave the camera out")
             w2c, name_of_k = validate_w2c(pose, f"pose of {take}/{name}"), f"intrinsics of {take}/{name}"
-            given = camera_from_intrinsics(k, round(2 * k[0][2]), round(2 * k[1][2]), name=name_of_k)
+            camera = camera_from_intrinsics(k, round(2 * k[0][2]), round(2 * k[1][2]), name=name_of_k)
             calibration = calibrations.get(name)
             if calibration is not None:
                 yield ExoView(name=name, video=video, camera=calibration.camera, w2c=w2c, frames=calibration.frames)
             elif exo_lens == "as given":
-                yield ExoView(name=name, video=video, camera=given, w2c=w2c)
+                yield ExoView(name=name, video=video, camera=camera, w2c=w2c)
             else:
                 distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or GOPRO_DISTORTION)
                 yield ExoView(name=name, video=video, camera=raw_gopro(k, distortion), w2c=w2c)

@@ -34,10 +34,10 @@ class GroundPlane:
 
 def ground_plane(take: RawTake, eye_height_m: float = EYE_HEIGHT_M) -> GroundPlane:
     """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of what cameras say."""
-    known = take.ego_w2c[take.pose_known]
+    ego_w2c = take.ego_w2c[take.pose_known]
     exo = torch.stack([pose_of_frame(e.w2c, 0) for e in take.exos])
-    up = -down_axis(exo, known, take.ego_camera.quarter_turns)
-    heights = camera_centre(known) @ up
+    up = -down_axis(exo, ego_w2c, take.ego_camera.quarter_turns)
+    heights = camera_centre(ego_w2c) @ up
     return GroundPlane(up=up, height=float(heights.median()) - eye_height_m)
 
 

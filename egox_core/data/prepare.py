@@ -118,7 +118,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     clear_leftovers(root / "clips")
     started, records, new, notes, unread, plans = time.monotonic(), [], 0, {}, [], []
     jobs = [TakeJob(take=t, root=root, options=options, captions=prompts) for t in takes]
-    for done, (index, plan, error) in enumerate(run_items(plan_take, jobs, engine=engine, workers=workers), 1):
+    for count, (index, plan, error) in enumerate(run_items(plan_take, jobs, engine=engine, workers=workers), 1):
         name = takes[index].name
         if error:
             skipped.append((name, error))
@@ -128,12 +128,12 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
             unread += plan.skipped[-plan.unread:] if plan.unread else ()
             if plan.notes:
                 notes[name] = list(plan.notes)
-        progress(done, len(jobs), "takes checked")
+        progress(count, len(jobs), "takes checked")
     if unread:
         logger.warning("%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
                        len(unread), *unread[0])
     plans = sorted((plan for plan in plans if plan.clips), key=lambda plan: plan.clips[0].take.name)
-    for done, (index, result, error) in enumerate(
+    for count, (index, result, error) in enumerate(
             run_items(make_clips, plans, engine=engine, workers=workers, devices=devices), 1):
         if error:
             skipped.append((plans[index].clips[0].take.name, error))
@@ -144,7 +144,7 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
             for record in result.records:
                 if record.notes:
                     notes.setdefault(record.take, []).extend(f"{record.clip}: {note}" for note in record.notes)
-        progress(done, len(plans), "takes prepared")
+        progress(count, len(plans), "takes prepared")
     disk = [(what, why) for what, why in skipped if why.startswith("OSError: ")]
     if disk:  # a set that lacks clips because of the disk must not look finished
         raise EgoXInputError("prepare", got=f"{len(disk)} takes that could not be written; first {disk[0][0]}: "
@@ -302,9 +302,9 @@ def _ranked(take: RawTake, views: list[tuple[ExoView, range]], plane: GroundPlan
     if plane is not None:
         rated = [(plane_coverage(plane, take, take.exos.index(v)), v, n) for v, n in views]
     else:
-        known = take.pose_known.nonzero().flatten()
-        path = CameraTrajectory(w2c=take.ego_w2c[known], camera=take.ego_camera, times_s=known.double())
-        candidates = [ExoCandidate(name=v.name, camera=v.camera, exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[known],
+        frames = take.pose_known.nonzero().flatten()
+        path = CameraTrajectory(w2c=take.ego_w2c[frames], camera=take.ego_camera, times_s=frames.double())
+        candidates = [ExoCandidate(name=v.name, camera=v.camera, exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[frames],
                                    trajectory=path) for v, _ in views]
         coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
         rated = [(coverages[v.name], v, n) for v, n in views]

@@ -61,12 +61,12 @@ def undistort_videos(source: Path, out: Path, options: PrepareOptions, *, layout
     jobs = [_VideoJob(name=f"{take.name}__{view.name}", view=view, layout=take.layout, out=out, options=options)
             for take in list_takes(source, layout, skipped, options.source_lens) for view in take.exos]
     videos = new = 0
-    for done, (index, is_new, error) in enumerate(run_items(_write, jobs, engine=engine, workers=workers), 1):
+    for count, (index, is_new, error) in enumerate(run_items(_write, jobs, engine=engine, workers=workers), 1):
         if error:
             skipped.append((jobs[index].name, error))
         else:
             videos, new = videos + 1, new + is_new
-        progress(done, len(jobs), "exo videos")
+        progress(count, len(jobs), "exo videos")
     if not videos:
         raise EgoXInputError("undistort", got="no video" + (f"; first: {': '.join(skipped[0])}" if skipped else ""),
                              expected="at least one exo video", fix="see the message; check the source folder")

@@ -120,13 +120,13 @@ def attention_rows(
         weight = torch.stack([_weight(record.geometry, q) for q in index.tolist()])
     without = torch.zeros(len(index), record.k.shape[0])
     guided = None if bias is None else torch.zeros_like(without)
-    for done, index_of_head in enumerate(heads, 1):
+    for count, index_of_head in enumerate(heads, 1):
         channels = slice(index_of_head * size, (index_of_head + 1) * size)
         scores = record.q_ego[index, channels].float() @ record.k[:, channels].float().T / math.sqrt(size)
         without += scores.softmax(-1)
         if guided is not None:
             guided += (scores + bias if first <= index_of_head < end else scores).softmax(-1)
-        progress(done, len(heads), "attention")
+        progress(count, len(heads), "attention")
     return AttentionRows(without=without / len(heads), guided=None if guided is None else guided / len(heads),
                          weight=weight)
 

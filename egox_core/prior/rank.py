@@ -113,8 +113,8 @@ def rank_exo_cameras(candidates: Sequence[ExoCandidate], *, frames: int = 6,
                              fix="rename the take folders")
     by_depth = all(c.depth is not None for c in candidates)
     ranks = []
-    for done, candidate in enumerate(candidates):
-        progress(done, len(candidates), f"judging {candidate.name}")
+    for count, candidate in enumerate(candidates):
+        progress(count, len(candidates), f"judging {candidate.name}")
         samples = sample_frames(len(candidate.trajectory.w2c), frames)
         by_frame = (coverage_by_depth if by_depth else coverage_by_poses)(candidate, samples)
         ranks.append(ExoRank(name=candidate.name, coverage=float(by_frame.mean()), by_frame=by_frame,

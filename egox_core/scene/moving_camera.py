@@ -46,8 +46,8 @@ def fuse_moving(
     """
     rays, stage, total = depth_rays(camera), "fuse the moving camera's key frames", min(len(depth_m), MAX_KEY_FRAMES)
     cloud, samples = no_points(), torch.zeros(0)  # samples [N]: how many pixels a point is the mean of
-    for done, (t, depth, rgb) in enumerate(static_samples(frames, depth_m, masks, MAX_KEY_FRAMES)):
-        progress(done, total, stage)
+    for count, (t, depth, rgb) in enumerate(static_samples(frames, depth_m, masks, MAX_KEY_FRAMES)):
+        progress(count, total, stage)
         cloud_depth, index = _cloud_view(cloud, camera, exo_w2c[t])
         fits = (cloud_depth / depth - 1).abs() <= tolerance  # False where the cloud shows nothing: its depth is NaN
         lifted = lift(depth, rgb, torch.isfinite(depth), rays, max_edge=max_edge, frame_from_exo=invert(exo_w2c[t]))

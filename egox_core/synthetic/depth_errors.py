@@ -95,9 +95,9 @@ def _bled(
     reach = math.ceil(1.5 * bleed_px)
     offsets = torch.arange(-reach, reach + 1)
     weights = (-0.5 * (offsets / (bleed_px / 2)) ** 2).exp()
-    known = torch.isfinite(depth_m) & (depth_m > 0)
-    pair = torch.stack((torch.where(known, 1 / depth_m, 0.0), known.float()))[:, None]
+    valid = torch.isfinite(depth_m) & (depth_m > 0)
+    pair = torch.stack((torch.where(valid, 1 / depth_m, 0.0), valid.float()))[:, None]
     for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
         kernel = (weights / weights.sum()).reshape(shape)
         pair = torch.nn.functional.conv2d(pair, kernel, padding="same")
-    return torch.where(known, pair[1, 0] / pair[0, 0], depth_m)
+    return torch.where(valid, pair[1, 0] / pair[0, 0], depth_m)

@@ -179,8 +179,8 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     with_reach = np.isfinite(reach[:, :heads]).any(1)
     common = np.full(count, np.nan)
     if metres is not None:
-        known = np.isfinite(relative).any(1) & ~with_reach
-        common[known] = np.nanmean(relative[known], axis=1)
+        finite = np.isfinite(relative).any(1) & ~with_reach
+        common[finite] = np.nanmean(relative[finite], axis=1)
     evidence = Evidence(
         origin=origin, rays=world_rays[:, :heads], sigma=sigma, reach=reach[:, :heads], relative=relative,
         scores=np.where(seen, np.clip(scores, 0, 1), 0.0)[:, :heads],
@@ -224,10 +224,10 @@ def rough_distance(rays: np.ndarray, seen: np.ndarray, metres: np.ndarray | None
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    if not known.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         return np.full(len(values), 2.5)  # one point alone in all frames: a room's usual distance
-    return np.clip(np.interp(np.arange(len(values)), np.nonzero(known)[0], values[known]), 0.3, 30.0)
+    return np.clip(np.interp(np.arange(len(values)), np.nonzero(finite)[0], values[finite]), 0.3, 30.0)
 
 
 def _shoulders(origin: np.ndarray, rays: np.ndarray, seen: np.ndarray, reach: np.ndarray, metres: np.ndarray | None,

@@ -149,10 +149,10 @@ class _Model:
             NECK_SIGMA_M, sigma)[:, None, None]
         self.over_weight = np.where(shoulders[:, None, None], weight, 0.0)
         tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
-        told = np.sqrt(habit_weight(evidence.sighted, times_s))[:, None]
-        self.away, self.missing = told * np.sqrt(AWAY_COST * evidence.scores), told * np.sqrt(MISSING_COST) * ~seen
-        known = np.isfinite(evidence.shoulders_sigma)
-        self.neck_habit = np.sqrt(habit_weight(known, times_s))[:, None]
+        habit = np.sqrt(habit_weight(evidence.sighted, times_s))[:, None]
+        self.away, self.missing = habit * np.sqrt(AWAY_COST * evidence.scores), habit * np.sqrt(MISSING_COST) * ~seen
+        with_shoulders = np.isfinite(evidence.shoulders_sigma)
+        self.neck_habit = np.sqrt(habit_weight(with_shoulders, times_s))[:, None]
         self.torso_habit = np.sqrt(habit_weight(np.isfinite(evidence.right).all(-1), times_s))[:, None]
         self.walk_habit = np.sqrt(habit_weight(np.isfinite(walking).all(-1), times_s))[:, None]
         self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))

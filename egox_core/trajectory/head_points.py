@@ -136,14 +136,14 @@ def choose_person(
                              expected="to know who wears the camera",
                              fix="choose a person by number (0 is the first), or connect a mask of the wearer")
     if mask is not None:
-        chosen = _by_mask(people, mask)
+        persons = _by_mask(people, mask)
     else:
-        chosen = _followed(people, index or 0) if like is None else _alike(people, like.resized(people.picture))
+        persons = _followed(people, index or 0) if like is None else _alike(people, like.resized(people.picture))
     number = len(POINTS)
     uv, scores = np.zeros((count, number, 2)), np.zeros((count, number))
     metres = np.full((count, number, 3), np.nan)
     solid = False
-    for t, person in enumerate(chosen):
+    for t, person in enumerate(persons):
         if person is not None:
             uv[t], scores[t] = person[0], person[1]
             if person[2] is not None:
@@ -155,15 +155,15 @@ def choose_person(
 def _alike(people: People, other: HeadPoints) -> list[Person | None]:
     """For each frame who lies where the other detector sees the person: within that person's own size."""
     seen, uv = other.seen.numpy(), other.uv.numpy()
-    known = np.nonzero(seen.any(1))[0]
-    if not len(known):
+    frames_seen = np.nonzero(seen.any(1))[0]
+    if not len(frames_seen):
         return [None] * len(people.frames)
-    middle = np.array([uv[t][seen[t]].mean(0) for t in known])
-    sizes = np.array([np.ptp(uv[t][seen[t]], axis=0).max() for t in known])
+    middle = np.array([uv[t][seen[t]].mean(0) for t in frames_seen])
+    sizes = np.array([np.ptp(uv[t][seen[t]], axis=0).max() for t in frames_seen])
     size = max(float(np.median(sizes)), 0.02 * people.picture[1])
     result: list[Person | None] = []
     for t, frame in enumerate(people.frames):
-        place = np.array([np.interp(t, known, middle[:, axis]) for axis in range(2)])
+        place = np.array([np.interp(t, frames_seen, middle[:, axis]) for axis in range(2)])
 
         def apart(person: Person, t: int = t, place: np.ndarray = place) -> float:
             both = seen[t] & (person[1] >= MIN_SCORE)

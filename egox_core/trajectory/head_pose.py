@@ -154,12 +154,12 @@ def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evid
 
 def _jumps(first: FirstAnswer, evidence: Evidence, shots: list[tuple[int, int]]) -> list[int]:
     """Frames at which the head jumps across the picture and stays: cuts that nobody told of."""
-    told = {begin for begin, _ in shots}
+    begins = {begin for begin, _ in shots}
     seen = np.nonzero(evidence.seen.any(1) | np.isfinite(evidence.shoulders_sigma))[0]
     result = []
     for i in range(1, len(seen)):
         now, before = seen[i], seen[i - 1]
-        if now in told or now - before > 2:
+        if now in begins or now - before > 2:
             continue
         ray = first.place[now] - evidence.origin[now]
         ray = ray / max(np.linalg.norm(ray), 1e-9)
@@ -179,14 +179,14 @@ def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: 
     """(rotation [T, 3, 3], place [T, 3], confidence [T])."""
     count = len(times)
     rotation, place, confidence = np.empty((count, 3, 3)), np.empty((count, 3)), np.zeros(count)
-    told = np.isfinite(evidence.shoulders_sigma) | evidence.seen.any(1)
+    evident = np.isfinite(evidence.shoulders_sigma) | evidence.seen.any(1)
     empty = []
     for begin, end in shots:
-        if not told[begin:end].any():
+        if not evident[begin:end].any():
             empty.append((begin, end))
             continue
         part = _frames(evidence, begin, end)
-        start_rotation, start_place = _bridged(first.rotation[begin:end], first.place[begin:end], told[begin:end])
+        start_rotation, start_place = _bridged(first.rotation[begin:end], first.place[begin:end], evident[begin:end])
         path = fit(part, start_rotation, start_place, distance[begin:end], times[begin:end],
                    refresh=_refresh(view, begin, end) if np.isfinite(part.reach).any() else None)
         rotation[begin:end], place[begin:end] = path.rotation, path.place
@@ -196,15 +196,15 @@ def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: 
         source = min(near, key=lambda t: min(abs(t - begin), abs(t - end)))
         rotation[begin:end], place[begin:end] = rotation[source], place[source]
         notes.append(f"nobody in frames {begin} to {end - 1}: the head stays where it is in frame {source}")
-    longest = _longest_gap(told)
+    longest = _longest_gap(evident)
     if longest > 1.0 / max(np.median(np.diff(times)), 1e-3) and not empty:
         notes.append(f"the person is out of sight for {longest} frames in a row: bridged, with low confidence")
     return rotation, place, confidence
 
 
-def _longest_gap(told: np.ndarray) -> int:
+def _longest_gap(evident: np.ndarray) -> int:
     longest = now = 0
-    for value in told:
+    for value in evident:
         now = 0 if value else now + 1
         longest = max(longest, now)
     return longest
@@ -228,14 +228,14 @@ def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
     return replace(evidence, **{name: getattr(evidence, name)[begin:end] for name in names})
 
 
-def _bridged(rotation: np.ndarray, place: np.ndarray, told: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bridged(rotation: np.ndarray, place: np.ndarray, evident: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frames that say nothing begin between their neighbours."""
-    known, all_frames = np.nonzero(told)[0], np.arange(len(told))
-    place = np.stack([np.interp(all_frames, known, place[known, axis]) for axis in range(3)], axis=-1)
-    if len(known) == 1:
-        return np.broadcast_to(rotation[known], rotation.shape).copy(), place
-    turns = Slerp(known, Rotation.from_matrix(rotation[known]))
-    return turns(np.clip(all_frames, known[0], known[-1])).as_matrix(), place
+    anchors, all_frames = np.nonzero(evident)[0], np.arange(len(evident))
+    place = np.stack([np.interp(all_frames, anchors, place[anchors, axis]) for axis in range(3)], axis=-1)
+    if len(anchors) == 1:
+        return np.broadcast_to(rotation[anchors], rotation.shape).copy(), place
+    turns = Slerp(anchors, Rotation.from_matrix(rotation[anchors]))
+    return turns(np.clip(all_frames, anchors[0], anchors[-1])).as_matrix(), place
 
 
 def _confidence(path: FittedPath) -> np.ndarray:

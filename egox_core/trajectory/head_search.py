@@ -62,12 +62,12 @@ def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     For all that stays the same for a while and would be wrong alike: how a head is held, how depth is off, what hides
     an eye. Errors of detected points are new in every frame and need none of this.
     """
-    weight, known = np.zeros(len(telling)), np.nonzero(telling)[0]
-    if len(known) > 1:
-        gaps = np.diff(times_s[known])
-        weight[known] = np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) / HABIT_S
+    weight, moments = np.zeros(len(telling)), np.nonzero(telling)[0]
+    if len(moments) > 1:
+        gaps = np.diff(times_s[moments])
+        weight[moments] = np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) / HABIT_S
     else:
-        weight[known] = 1.0
+        weight[moments] = 1.0
     return np.clip(weight, 1e-3, 1.0) * telling
 
 
@@ -156,8 +156,8 @@ def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s:
     chord = turns[None, :, :, 0] - np.where(np.isfinite(evidence.right), evidence.right, 0.0)[:, None]
     torso = np.minimum((chord**2).sum(-1) / TORSO_SIGMA**2, MOST)
     cost += habit_weight(np.isfinite(evidence.right).all(-1), times_s)[:, None] * torso
-    told = AWAY_COST * evidence.scores[:, None] * hidden + MISSING_COST * (~seen)[:, None] * sight
-    cost += habit_weight(evidence.sighted, times_s)[:, None] * told.sum(-1)
+    penalty = AWAY_COST * evidence.scores[:, None] * hidden + MISSING_COST * (~seen)[:, None] * sight
+    cost += habit_weight(evidence.sighted, times_s)[:, None] * penalty.sum(-1)
     # Shoulders without a head: the face at least is not in sight.
     blind = ~seen.any(-1) & np.isfinite(evidence.shoulders_sigma)
     cost += habit_weight(blind, times_s)[:, None] * MISSING_COST * sight[..., HEAD_POINTS.index("nose")]
@@ -171,19 +171,19 @@ def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.nd
     toward = np.where(evidence.seen.any(1)[:, None], rays, fallback)
     length = np.linalg.norm(toward, axis=-1, keepdims=True)
     toward = toward / np.maximum(length, 1e-9)
-    known = np.isfinite(evidence.common)
-    far = np.where(known, np.where(known, evidence.common, 0.0), distance)
-    share = np.where(known, 0.08, DISTANCE_SHARE)
+    with_common = np.isfinite(evidence.common)
+    far = np.where(with_common, np.where(with_common, evidence.common, 0.0), distance)
+    share = np.where(with_common, 0.08, DISTANCE_SHARE)
     weight = np.where(length[:, 0] > 0, 1 / (share * far + HEAD_SURFACE_M) ** 2, 0.0)
     return toward, weight, far
 
 
 def _over_shoulders(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """(where the eyes are by the shoulders [T, 3] from the exo camera, weight [T])."""
-    known = np.isfinite(evidence.shoulders_sigma)
+    with_shoulders = np.isfinite(evidence.shoulders_sigma)
     ahead = np.where(np.isfinite(evidence.right), np.cross(evidence.right, -evidence.up), 0.0)
     ahead /= np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True), 1e-9)
-    place = np.where(known[:, None], evidence.shoulders, 0.0) + EYES_OVER_SHOULDERS * evidence.up \
+    place = np.where(with_shoulders[:, None], evidence.shoulders, 0.0) + EYES_OVER_SHOULDERS * evidence.up \
         + EYES_BEFORE_SHOULDERS * ahead - evidence.origin
-    sigma = np.hypot(NECK_SIGMA_M, np.where(known, evidence.shoulders_sigma, 1.0))
-    return np.where(known[:, None], place, 0.0), np.where(known, 1 / sigma**2, 0.0)
+    sigma = np.hypot(NECK_SIGMA_M, np.where(with_shoulders, evidence.shoulders_sigma, 1.0))
+    return np.where(with_shoulders[:, None], place, 0.0), np.where(with_shoulders, 1 / sigma**2, 0.0)

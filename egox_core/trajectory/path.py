@@ -198,8 +198,8 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
         exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses")[later])
         path = replace(path, exo_w2c=poses_of_frames(exo, frames))
     if trajectory.confidence is not None:
-        known = np.interp(frames.times_s.double().numpy(), times.numpy(), trajectory.confidence.double().numpy())
-        path = replace(path, confidence=torch.from_numpy(known))
+        confidence = np.interp(frames.times_s.double().numpy(), times.numpy(), trajectory.confidence.double().numpy())
+        path = replace(path, confidence=torch.from_numpy(confidence))
     return path
 
 

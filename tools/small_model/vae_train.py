@@ -187,8 +187,8 @@ def _psnr(model: nn.Module, video: Tensor, device: torch.device) -> float:
     """Mean over clips, dB, of [B, T, H, W, 3] uint8."""
     values = []
     for clip in video:
-        given = (clip.movedim(-1, 0)[None].float() / 127.5 - 1).to(device)
-        error = (decode(model, encode(model, given)).clamp(-1, 1) - given).square().mean()
+        source = (clip.movedim(-1, 0)[None].float() / 127.5 - 1).to(device)
+        error = (decode(model, encode(model, source)).clamp(-1, 1) - source).square().mean()
         values.append(-10 * math.log10(float(error) / 4))
     return sum(values) / len(values)
 
