@@ -46,7 +46,7 @@ def start(open_page, shipped, **options) -> EditorPage:
                               ("EgoXLoadExoVideo", "start_frame", 0), ("EgoXLoadExoVideo", "target_fps", 0.0),
                               ("EgoXLoadExoVideo", "frame_count", FRAMES), ("EgoXLoadExoVideo", "height", HEIGHT),
                               ("EgoXLoadExoVideo", "width", WIDTH), (NODE, "size", HEIGHT), (NODE, "source", "file"),
-                              ("EgoXRenderEgoPrior", "size", HEIGHT), ("EgoXRenderEgoPrior", "preset", "released"),
+                              ("EgoXRenderEgoPrior", "size", HEIGHT), ("EgoXDepthAlign", "preset", "released"),
                               ("EgoXRenderEgoPrior", "dynamic", "preset")):
         page.set_widget(kind, name, value)
     return EditorPage(page)
