@@ -24,7 +24,7 @@ def with_demo_weights(prompt: Prompt, demo: Prompt) -> Prompt:
     """A graph of real weights, with the loaders, text conditioning and sizes of the demo."""
     prompt = copy.deepcopy(prompt)
     values = {kind: next(n["inputs"] for n in demo.values() if n["class_type"] == kind)
-              for kind in (*DEMO_KINDS, "EgoXWanSampler", "EgoXRenderEgoPrior")}
+              for kind in (*DEMO_KINDS, "EgoXWanSampler", "EgoXDepthAlign", "EgoXRenderEgoPrior")}
     text = next(n for n in demo.values() if n["class_type"] == "LotusConditioning")
     gone = {node_id for node_id, node in prompt.items() if node["class_type"] in ("CLIPLoader", "CLIPVisionLoader")}
     texts: set[str] = set()
