@@ -1,7 +1,7 @@
 """Files from strangers, read without running code or filling the machine; files written whole or not at all.
 
 JSON is limited in size, numpy files never unpickle, zip archives are checked for paths and for what they unpack to,
-pickled weights are refused with the command that converts them.
+pickled weights are refused with the command that converts them. Names are such that every system can hold them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import stat
 import uuid
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -23,6 +26,10 @@ MAX_UNPACKED_BYTES = 32 * 2**30
 """Of a zip's members together: an hour of 448x784 depth in float16 is a third of it."""
 MAX_PACKING_RATIO = 1200
 """Deflate cannot pack tighter than 1:1032; a member that claims more is a forged header."""
+LONGEST_NAME = 120
+"""Characters of a file's name: two bytes each still fit into the 255 that file systems hold."""
+RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+"""Devices of Windows, with any suffix."""
 PICKLED_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -131,6 +138,73 @@ def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES)
             raise EgoXInputError(what, got=f"{path.name!r} unpacking to {total / 2**30:.1f} GB",
                                  expected=f"at most {limit / 2**30:.1f} GB", fix="store the clip's own frames only")
         yield archive
+
+
+def safe_name(name: str) -> str:
+    """A file name as a stranger gives it, as every system can hold it: without folders, and never empty."""
+    name = re.sub(r"[\x00-\x1f\x7f<>:\"|?*]", "_", re.split(r"[/\\]", name)[-1]).strip(" ").rstrip(". ")
+    stem, suffix = os.path.splitext(name)
+    name = stem[:LONGEST_NAME - len(suffix)] + suffix[:LONGEST_NAME // 4]
+    return f"_{name}" if not name or RESERVED_NAMES.fullmatch(name) else name
+
+
+def unpack_zip(
+    path: Path,
+    folder: Path,  # is made; what it holds already is not overwritten
+    suffixes: Collection[str],  # in lower case; members of other kinds, and hidden ones, stay packed
+    *,
+    most_bytes: int,  # of all unpacked members together, counted while they are written
+    most_files: int,  # members, the ones that stay packed too
+    what: str = "archive",
+) -> int:  # bytes written
+    """Unpack an archive that a stranger made. What was written before an error is left to the caller.
+
+    Raises:
+        EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ in case alone, too
+            many members, more bytes than it claims or than may be, damaged.
+    """
+    written, places = 0, set[str]()
+    with open_zip(path, what, most_bytes) as archive:
+        if len(archive.infolist()) > most_files:
+            raise EgoXInputError(what, got=f"{path.name!r} of {len(archive.infolist())} members",
+                                 expected=f"at most {most_files}", fix="store depth as one .npz, or a shorter clip")
+        for member in archive.infolist():
+            parts = _plain_parts(member, path, what)
+            hidden = any(part.startswith(".") for part in parts) or "__MACOSX" in parts
+            if member.is_dir() or hidden or Path(parts[-1]).suffix.lower() not in suffixes:
+                continue
+            place = folder.joinpath(*parts)
+            if str(place).casefold() in places:
+                raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r} twice, or in another case",
+                                     expected="a name for each", fix="rename one of them")
+            places.add(str(place).casefold())
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as source, place.open("xb") as target:
+                    while block := source.read(2**20):
+                        written += len(block)
+                        if written > most_bytes:
+                            raise EgoXInputError(what, got=f"{path.name!r}, which holds more than it claims",
+                                                 expected=f"at most {most_bytes / 2**30:.1f} GB", fix="write it again")
+                        target.write(block)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                raise EgoXInputError(what, got=f"{path.name!r} with damaged data ({error})",
+                                     expected="an intact archive", fix="copy or write it again") from error
+    return written
+
+
+def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
+    """Folders and name of a member that is a file or folder, as every system can hold them."""
+    parts = tuple(part for part in re.split(r"[/\\]", member.filename) if part not in ("", "."))
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r}, a link or a device",
+                             expected="plain files", fix="store the files themselves")
+    unsafe = next((part for part in parts if part != safe_name(part)), None)
+    if unsafe is not None or not parts:
+        raise EgoXInputError(what, got=f"{path.name!r} with a member named {member.filename!r}",
+                             expected=f"names of at most {LONGEST_NAME} characters that Windows can hold, too",
+                             fix="rename it")
+    return parts
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:

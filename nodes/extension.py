@@ -57,10 +57,11 @@ def _say_lost(names: tuple[str, ...], error: Exception) -> None:
 def _serve_page() -> None:
     from server import PromptServer
 
-    from .page.routes import register
+    from .page import routes, uploads
 
     if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
-        register(PromptServer.instance.routes)
+        routes.register(PromptServer.instance.routes)
+        uploads.register(PromptServer.instance.routes)
 
 
 def _note_graphs() -> None:
@@ -76,7 +77,7 @@ def _list_small_models() -> None:
 
 
 NODES = load_nodes()
-SERVICES = {"the pose editor and the sample videos on the page": _serve_page,
+SERVICES = {"the pose editor, sample videos and uploads on the page": _serve_page,
             "telling before a run that files are missing": _note_graphs,
             "the pack's small models in the loaders' lists": _list_small_models}
 

@@ -158,7 +158,7 @@ PYTHON_NAMES = (
     Need("EgoX Evaluate, EgoX Sweep, Labelled Video Grid", (
         "comfy_api.latest:io.Float.Output", "comfy_api.latest:io.Int.Output", "comfy_api.latest:io.Mask.Input",
     )),
-    Need("the pose editor and the sample videos on the page", (
+    Need("the pose editor, sample videos and uploads on the page", (
         "server:PromptServer[instance]", "server:PromptServer[routes]",
     )),
     Need("telling before a run that files are missing", (

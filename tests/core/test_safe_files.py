@@ -22,6 +22,8 @@ from egox_core.safe_files import (
     read_json,
     read_npy_header,
     refuse_pickled,
+    safe_name,
+    unpack_zip,
     write_json,
     write_whole,
 )
@@ -126,3 +128,67 @@ def test_whole_writes(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(path, {"x": float("nan")})
     assert path.read_text(encoding="utf-8") == "done"
+
+
+@pytest.mark.parametrize(("given", "safe"), [
+    ("depth.npz", "depth.npz"), ("../../etc/passwd", "passwd"), ("C:\\takes\\exo.mp4", "exo.mp4"),
+    ("con.npz", "_con.npz"), ("LPT1", "_LPT1"), ("com¹.json", "_com¹.json"), ("console.npz", "console.npz"),
+    ('a<b>:"|?*.zip', "a_b______.zip"),
+    ("name. ", "name"), ("..", "_"), ("", "_"), ("x\0y.npz", "x_y.npz"), ("部屋.mp4", "部屋.mp4")])
+def test_names_that_every_system_can_hold(given: str, safe: str) -> None:
+    assert safe_name(given) == safe == safe_name(safe)
+
+
+def test_long_names_keep_their_suffix() -> None:
+    assert len(safe_name("x" * 400 + ".npz")) == 120 and safe_name("x" * 400 + ".npz").endswith(".npz")
+
+
+def archive_of(path: Path, *members: str | zipfile.ZipInfo, content: bytes = b"1") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in members:
+            archive.writestr(member, content)
+    return path
+
+
+def unpacked(path: Path, **limits: int) -> list[str]:
+    folder = path.parent / "out"
+    unpack_zip(path, folder, (".npy", ".json"), **{"most_bytes": 2**20, "most_files": 10} | limits)
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_an_archive_is_unpacked_without_what_is_of_no_use(tmp_path: Path) -> None:
+    path = archive_of(tmp_path / "take.zip", "take/", "take/depth/0001.npy", "take/meta.json", "take/run.exe",
+                      "__MACOSX/take/meta.json", "take/.DS_Store", "take/.hidden.json", "windows\\made.json")
+    assert unpacked(path) == ["take/depth/0001.npy", "take/meta.json", "windows/made.json"]
+
+
+def test_links_and_names_of_devices_stay_packed(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("meta.json")
+    link.external_attr = 0o120777 << 16
+    for number, (member, message) in enumerate((
+            (link, "a link"), ("a/../b.json", "tree"), ("/b.json", "tree"), ("C:\\b.json", "tree"),
+            ("aux.json", "Windows"), ("a /b.json", "Windows"), ("nul/b.json", "Windows"), ("b?.json", "Windows"))):
+        path = archive_of(tmp_path / f"{number}.zip", member)
+        with pytest.raises(EgoXInputError, match=message):
+            unpacked(path)
+    assert not (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == 8
+    with pytest.raises(EgoXInputError, match="another case"):
+        unpacked(archive_of(tmp_path / "twice.zip", "a.json", "A.json"))
+
+
+def test_what_an_archive_holds_is_counted_while_it_is_unpacked(tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(EgoXInputError, match="11 members"):
+        unpacked(archive_of(tmp_path / "many.zip", *(f"{i}.npy" for i in range(11))))
+    with pytest.raises(EgoXInputError, match="unpacking"):
+        unpacked(archive_of(tmp_path / "bomb.zip", "a.npy", content=bytes(2**20 + 1)))
+    # The sizes in the headers are the stranger's word: here they say nothing of what comes out.
+    path = archive_of(tmp_path / "liar.zip", "a.npy", "b.npy", content=bytes(2**20))
+    monkeypatch.setattr("egox_core.safe_files.open_zip", lambda path, what, limit: zipfile.ZipFile(path))
+    with pytest.raises(EgoXInputError, match="more than it claims"):
+        unpacked(path)
+    damaged = archive_of(tmp_path / "damaged.zip", "d.npy", content=bytes(range(256)) * 64)
+    content = bytearray(damaged.read_bytes())
+    content[60:80] = bytes(20)
+    damaged.write_bytes(content)
+    with pytest.raises(EgoXInputError, match="damaged"):
+        unpacked(damaged)

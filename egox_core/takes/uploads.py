@@ -1,0 +1,201 @@
+"""Files that come through a browser: unpacked, told apart, checked, and put where they overwrite nothing.
+
+What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never lie in one, and what
+is looked for beside a file (a meta.json beside its depth) is never another take's.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..cameras.presets import preset_camera
+from ..errors import EgoXInputError
+from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, OBJECTS, PRIOR, TRUTH, VIDEO_SUFFIXES
+from ..safe_files import open_zip, read_json, read_npy_header, safe_name, unpack_zip
+from ..sizes import REFERENCE_SIZE
+from ..video.reader import probe_video
+from .depth_readers import PICTURE_SUFFIXES, open_depth
+from .meta import ENTRY_KEYS, LIST_KEY, META_PRESET, parse_meta, read_meta
+from .trajectory_files import read_trajectory
+
+MOST_BYTES, MOST_FILES = 4 * 2**30, 2000
+"""Of one upload, unpacked."""
+UPLOAD_SUFFIXES = (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, ".npz", ".zip", ".json", ".txt")
+COLMAP_POSES = "images.txt"
+VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
+NOT_DEPTH = (COVERAGE, OBJECTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeFiles:
+    """What of a take is in a folder; None for what isn't."""
+
+    video: Path | None = None
+    depth: Path | None = None  # a file, or a folder of frames
+    camera: Path | None = None  # knows the exo camera
+    poses: Path | None = None  # of the ego camera
+    frames: int = 0  # of the video
+    depth_frames: int = 0
+    unused: tuple[str, ...] = ()  # names of JSON files that are neither
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where an upload lies now."""
+
+    folder: Path
+    name: str  # as it was to be called; another one's folder has it where ``folder`` is called otherwise
+    reused: bool  # the same files were there before
+
+
+def unpack_uploads(folder: Path) -> None:
+    """Unpack the zip archives in a folder, each into a folder of its name, and delete them.
+
+    Raises:
+        EgoXInputError: as :func:`..safe_files.unpack_zip`.
+    """
+    room = MOST_BYTES
+    for archive in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip"):
+        room -= unpack_zip(archive, folder / archive.stem, UPLOAD_SUFFIXES, most_bytes=room, most_files=MOST_FILES)
+        archive.unlink()
+
+
+def told_apart(folder: Path) -> TakeFiles:
+    """The files of a take in a folder and the folders below it, each opened so far that a wrong one is known.
+
+    Raises:
+        EgoXInputError: nothing of a take, two files where one is meant, a file that can't be read.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    video = _only("exo video", [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES
+                                and p.name not in (TRUTH, PRIOR)], (EXO,))
+    depth = _only("depth", _depths(folder, files), DEPTH_NAMES)
+    cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
+    poses = [p for p in files if p.name == COLMAP_POSES]
+    unused: list[str] = []
+    texts = [p for p in files if p.suffix.lower() == ".json"]
+    for text in texts:
+        knows_camera, has_poses = _of_json(text, strict=len(files) == 1 or text.name == META)
+        cameras += [text] * knows_camera
+        poses += [text] * has_poses
+        unused += [text.name] * (not knows_camera and not has_poses)
+    found = TakeFiles(video=video, depth=depth, camera=_only("camera file", cameras, (META,)),
+                      poses=_only("ego poses", poses, (META,)), unused=tuple(unused))
+    if not (found.video or found.depth or found.camera or found.poses):
+        raise EgoXInputError("upload", got=f"{', '.join(unused[:3]) or 'no file'} of no use here",
+                             expected="a video, depth (.npz, .npy, EXR, 16-bit PNG), meta.json, a trajectory, or a zip "
+                             "of them", fix="choose other files")
+    return _checked(found)
+
+
+def place_upload(upload: Path, root: Path, name: str) -> Placed:
+    """Move a folder below ``root`` under a name that no other upload has; one of the same files is used again.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    for number in itertools.count(1):
+        place = root / (name if number == 1 else f"{name} ({number})")
+        if place.exists():
+            if same_files(upload, place):
+                shutil.rmtree(upload)
+                return Placed(folder=place, name=name, reused=True)
+            continue
+        try:
+            upload.rename(place)
+        except OSError:
+            if place.exists():  # made meanwhile by another upload
+                continue
+            raise
+        return Placed(folder=place, name=name, reused=False)
+    raise AssertionError
+
+
+def contents(folder: Path) -> Path:
+    """The folder itself, or the one that is all it holds: archives mostly begin with one."""
+    while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
+        folder = inside[0]
+    return folder
+
+
+def name_of_upload(names: Iterable[str]) -> str:
+    """What the folder of some files is called: after the video, else the first, without the number of a frame."""
+    names = list(names)
+    lead = next((name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0])
+    stem = Path(lead).stem
+    return safe_name(stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "", stem) or stem)
+
+
+def same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold files of the same names and contents."""
+    listed = [{p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+              for folder in (one, other)]
+    return listed[0].keys() == listed[1].keys() and all(
+        filecmp.cmp(path, listed[1][name], shallow=False) for name, path in listed[0].items())
+
+
+def _only(what: str, found: list[Path], preferred: tuple[str, ...]) -> Path | None:
+    """The one that is there, or the one of a take's usual name."""
+    usual = [path for name in preferred for path in found if path.name == name]
+    if len(found) < 2 or len(usual) == 1:
+        return next(iter(usual or found), None)
+    raise EgoXInputError(what, got=f"{len(found)}: {', '.join(path.name for path in found[:4])}", expected="one",
+                         fix=f"upload one take at once, or call the one that counts {preferred[0]}")
+
+
+def _depths(root: Path, files: list[Path]) -> list[Path]:
+    """Files of depth, and folders of numbered frames."""
+    alone = [p for p in files if p.suffix.lower() in (".npz", ".zip") and p.name not in NOT_DEPTH
+             and p.parent.name not in (VIPE_CAMERA, VIPE_POSES)]
+    frames = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
+    numbered = {p.parent for p in frames if re.search(r"\d", p.stem)}
+    arrays = [p for p in frames if p.suffix.lower() == ".npy" and p.parent not in numbered]
+    return alone + arrays + sorted(numbered, key=lambda folder: folder != root)
+
+
+def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
+    """Whether a JSON file knows the exo camera, and whether it has ego poses; ``strict``: it must have one of them."""
+    content = read_json(path)
+    is_meta = isinstance(content, dict) and (LIST_KEY in content or bool(ENTRY_KEYS & content.keys()))
+    if is_meta:
+        entries = content.get(LIST_KEY)
+        several = isinstance(entries, list) and len(entries) > 1
+        meta = parse_meta(content, path, "0" if several else "")  # which one counts is the user's choice, later
+        return meta.exo_camera is not None and not several, meta.ego_extrinsics is not None
+    try:
+        read_trajectory(path, preset_camera(META_PRESET, REFERENCE_SIZE))
+    except EgoXInputError:
+        if strict:
+            raise
+        return False, False
+    return False, True
+
+
+def _checked(found: TakeFiles) -> TakeFiles:
+    """With the lengths of video and depth."""
+    if found.video is not None:
+        found = replace(found, frames=probe_video(found.video).frame_count)
+    if found.depth is not None:
+        if found.depth.suffix.lower() == ".npz":
+            _check_arrays(found.depth)
+        with open_depth(found.depth) as depth:
+            found = replace(found, depth_frames=depth.frame_count)
+    if found.camera is not None and found.camera.suffix == ".npz":
+        read_meta(found.camera)
+    if found.poses is not None and found.poses.name == COLMAP_POSES:
+        read_trajectory(found.poses, preset_camera(META_PRESET, REFERENCE_SIZE))
+    return found
+
+
+def _check_arrays(path: Path) -> None:
+    """No array of an .npz is pickled, those that nobody reads either."""
+    with open_zip(path, "depth file") as archive:
+        for name in archive.namelist():
+            with archive.open(name) as stream:
+                read_npy_header(stream, f"{name} of {path.name}")

@@ -1,0 +1,121 @@
+"""A user's own take through the page: files into the host's input folder, told apart, checked, and never overwritten.
+
+The host's own upload takes one file and knows nothing of depth or archives. Here one request brings all files that were
+chosen or dropped at once; they become one folder below ``input/egox``. The host's limit on an upload holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from pathlib import Path
+
+import folder_paths
+from aiohttp import web
+
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.safe_files import safe_name
+from ...egox_core.takes.uploads import (
+    MOST_FILES,
+    UPLOAD_SUFFIXES,
+    contents,
+    name_of_upload,
+    place_upload,
+    told_apart,
+    unpack_uploads,
+)
+from .requests import is_same_origin, refuse
+
+UPLOAD_PATH = "/egox/upload"
+FOLDER = "egox"
+"""Below the input folder."""
+BLOCK = 2**20
+MULTIPART_HEAD = 64 * 1024
+"""Bytes that a request may have beside its files."""
+
+
+async def limit(request: web.Request) -> web.Response:
+    """How many bytes the host takes at once, so that the page needn't send more to hear of it."""
+    return web.json_response({"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES})
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Files of one take as multipart/form-data; what they are, by names for the nodes' inputs.
+
+    400: not a take's files, 403: another page asks, 413: over the host's limit, 507: the disk refuses.
+    """
+    if not is_same_origin(request):
+        return refuse(403, "only this server's own page may ask")
+    if not request.content_type.startswith("multipart/"):
+        return refuse(400, "send multipart/form-data")
+    root = Path(folder_paths.get_input_directory()) / FOLDER
+    staging = root / f".{uuid.uuid4().hex}"
+    try:
+        staging.mkdir(parents=True)
+        names = await _receive(request, staging)
+        return web.json_response(await asyncio.to_thread(take_in, staging, root, names))
+    except EgoXInputError as error:
+        return refuse(400, str(error))
+    except web.HTTPRequestEntityTooLarge:
+        most = request.client_max_size / 2**20
+        return refuse(413, f"this server takes at most {most:.0f} MB at once: start it with a larger "
+                           "--max-upload-size (MB), or copy the files into its input folder")
+    except OSError as error:
+        return refuse(507, f"the files could not be written ({error.strerror or error})")
+    finally:
+        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+
+
+async def _receive(request: web.Request, folder: Path) -> list[str]:
+    """Write the request's files into a folder; their names."""
+    too_large = web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=request.content_length or 0)
+    most, received, names = request.client_max_size, 0, list[str]()
+    if (request.content_length or 0) > most + MULTIPART_HEAD:
+        raise too_large
+    async for part in await request.multipart():
+        if not part.filename:
+            continue
+        name = safe_name(part.filename)
+        if Path(name).suffix.lower() not in UPLOAD_SUFFIXES:
+            raise EgoXInputError("upload", got=repr(name), expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
+                                 fix="choose the files of a take, or a zip of them")
+        if len(names) == MOST_FILES or name.casefold() in map(str.casefold, names):
+            raise EgoXInputError("upload", got=f"{name!r} twice" if len(names) < MOST_FILES else "too many files",
+                                 expected=f"at most {MOST_FILES} files of different names", fix="choose one take")
+        names.append(name)
+        with (folder / name).open("xb") as target:
+            while block := await part.read_chunk(BLOCK):
+                received += len(block)
+                if received > most:
+                    raise too_large
+                target.write(block)
+    if not names:
+        raise EgoXInputError("upload", got="no file", expected="files of a take", fix="choose some")
+    return names
+
+
+def take_in(staging: Path, root: Path, names: list[str]) -> dict:
+    """Received files as the page hears of them: where they lie now and what they are.
+
+    Raises:
+        EgoXInputError: no take's files.
+        OSError: the disk refuses.
+    """
+    unpack_uploads(staging)
+    inside = contents(staging)
+    files = told_apart(inside)
+    placed = place_upload(inside, root, name_of_upload(names))
+
+    def named(path: Path | None) -> str | None:
+        return None if path is None else (placed.folder / path.relative_to(inside)).relative_to(root.parent).as_posix()
+
+    return {"folder": placed.folder.name, "name": placed.name, "reused": placed.reused, "video": named(files.video),
+            "depth": named(files.depth), "camera": named(files.camera), "poses": named(files.poses),
+            "frames": files.frames, "depth_frames": files.depth_frames, "unused": files.unused}
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add the upload's two routes to the host's."""
+    routes.get(UPLOAD_PATH)(limit)
+    routes.post(UPLOAD_PATH)(upload)

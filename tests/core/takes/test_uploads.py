@@ -1,0 +1,139 @@
+"""Files from a browser: what of a take they are, and a place where they overwrite nothing."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.takes.depth_readers import open_depth
+from egox_core.takes.uploads import contents, name_of_upload, place_upload, told_apart, unpack_uploads
+from egox_core.video.writer import write_video
+
+COUNT, H, W = 5, 16, 32
+DEPTH = np.ones((COUNT, H, W), np.float16)
+META = {"camera_intrinsics": [[20, 0, W / 2], [0, 20, H / 2], [0, 0, 1]],
+        "camera_extrinsics": np.eye(3, 4).tolist(), "ego_extrinsics": np.eye(3, 4)[None].repeat(COUNT, 0).tolist()}
+
+
+def write(folder: Path, *names: str) -> Path:
+    """A folder with files of a take, each by its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".mp4":
+            write_video(path, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 20.0)
+        elif path.suffix == ".npz":
+            np.savez_compressed(path, depth_m=DEPTH)
+        elif path.suffix == ".npy":
+            np.save(path, DEPTH[0] if any(c.isdigit() for c in path.stem) else DEPTH)
+        elif path.suffix == ".png":
+            cv2.imwrite(str(path), np.full((H, W), 1000, np.uint16))
+        elif path.name == "path.json":
+            path.write_text(json.dumps([{"time_s": 0, "position": [0, 0, 1], "look_at": [1, 0, 1]}]), encoding="utf-8")
+        elif path.name == "config.json":
+            path.write_text('{"batch": 1}', encoding="utf-8")
+        else:
+            path.write_text(json.dumps(META), encoding="utf-8")
+    return folder
+
+
+def packed(folder: Path, archive: Path) -> Path:
+    with zipfile.ZipFile(archive, "w") as out:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            out.write(path, path.relative_to(folder.parent).as_posix())
+    return archive
+
+
+@pytest.mark.parametrize(("names", "found"), [
+    (("depth.npz",), {"depth": "depth.npz"}),
+    (("my depth.npy",), {"depth": "my depth.npy"}),
+    (("0001.npy", "0002.npy", "0003.npy"), {"depth": "."}),
+    (("maps/00.png", "maps/01.png", "meta.json"), {"depth": "maps", "camera": "meta.json", "poses": "meta.json"}),
+    (("meta.json",), {"camera": "meta.json", "poses": "meta.json"}),
+    (("path.json",), {"poses": "path.json"}),
+    (("exo.mp4", "ego_ground_truth.mp4", "ego_prior.mp4", "depth.npz", "coverage.npz", "other.npz", "meta.json",
+      "config.json"), {"video": "exo.mp4", "depth": "depth.npz", "camera": "meta.json", "poses": "meta.json"}),
+    (("holiday.mp4",), {"video": "holiday.mp4"}),
+])
+def test_files_are_told_apart(tmp_path: Path, names: tuple[str, ...], found: dict[str, str]) -> None:
+    folder = write(tmp_path / "take", *names)
+    files = told_apart(folder)
+    assert {kind: path.relative_to(folder).as_posix() for kind in ("video", "depth", "camera", "poses")
+            if (path := getattr(files, kind)) is not None} == found
+    assert files.frames == (COUNT if "video" in found else 0)
+    if "depth" in found:
+        with open_depth(files.depth) as depth:
+            assert files.depth_frames == depth.frame_count > 1
+    assert files.unused == (("config.json",) if "config.json" in names else ())
+
+
+def test_an_archive_of_a_take(tmp_path: Path) -> None:
+    take = write(tmp_path / "made" / "room", "exo.mp4", "depth/00001.npy", "depth/00002.npy", "meta.json")
+    upload = tmp_path / "upload"
+    upload.mkdir()
+    packed(take, upload / "my take.zip")
+    unpack_uploads(upload)
+    inside = contents(upload)
+    assert inside == upload / "my take" / "room"
+    files = told_apart(inside)
+    assert (files.video, files.depth, files.poses) == (inside / "exo.mp4", inside / "depth", inside / "meta.json")
+
+
+def test_an_archive_beside_other_files(tmp_path: Path) -> None:
+    upload = write(tmp_path / "upload", "exo.mp4", "meta.json")
+    packed(write(tmp_path / "maps", "1.png", "2.png"), upload / "depth.zip")
+    unpack_uploads(upload)
+    assert contents(upload) == upload and not (upload / "depth.zip").exists()
+    assert told_apart(upload).depth == upload / "depth" / "maps"
+
+
+def test_what_is_no_take_is_refused(tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    np.savez(pickled / "depth.npz", depth_m=DEPTH, names=np.array([{}], dtype=object))
+    (tmp_path / "empty").mkdir()
+    broken = write(tmp_path / "broken", "exo.mp4", "depth.npz")
+    (broken / "meta.json").write_text("{", encoding="utf-8")
+    grey = write(tmp_path / "grey", "1.png")
+    cv2.imwrite(str(grey / "1.png"), np.zeros((H, W), np.uint8))
+    text = write(tmp_path / "text")
+    (text / "clip.mp4").write_text("no video", encoding="utf-8")
+    for folder, message in ((pickled, "pickled"), (tmp_path / "empty", "no file of no use"), (broken, "not JSON"),
+                            (grey, "16 bits"), (text, "video"),
+                            (write(tmp_path / "config", "config.json"), "ego_extrinsics"),
+                            (write(tmp_path / "two", "a.mp4", "b.mp4"), "2: a.mp4, b.mp4"),
+                            (write(tmp_path / "depths", "a.npz", "b.npz"), "depth.npz")):
+        with pytest.raises(EgoXInputError, match=message):
+            told_apart(folder)
+
+
+def test_nothing_is_overwritten_and_the_same_files_are_used_again(tmp_path: Path) -> None:
+    root = tmp_path / "input"
+    root.mkdir()
+
+    def place(*names: str):
+        return place_upload(write(tmp_path / "upload", *names), root, "room")
+
+    first = place("depth.npz", "meta.json")
+    assert (first.folder, first.reused) == (root / "room", False)
+    again = place("depth.npz", "meta.json")
+    assert (again.folder, again.reused) == (root / "room", True) and not (tmp_path / "upload").exists()
+    other = place("meta.json")
+    assert (other.folder.name, other.name, other.reused) == ("room (2)", "room", False)
+    assert place("meta.json").folder == other.folder
+    assert sorted(p.name for p in (root / "room").iterdir()) == ["depth.npz", "meta.json"]
+
+
+def test_the_folder_s_name() -> None:
+    assert name_of_upload(["depth.npz"]) == "depth" and name_of_upload(["take 7.zip"]) == "take 7"
+    assert name_of_upload(["depth.npz", "holiday.mp4", "meta.json"]) == "holiday"
+    assert name_of_upload(["frame_0001.exr", "frame_0002.exr"]) == "frame" and name_of_upload(["1.png", "2.png"]) == "1"
+    assert name_of_upload(["aux.npz"]) == "_aux"
