@@ -17,7 +17,7 @@ NODE_FILES = {
     "scene": ("EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud"),
     "render_ego_prior": ("EgoXRenderEgoPrior",),
     "lora": ("EgoXLoadLora",),
-    "text": ("EgoXText",),
+    "text": ("EgoXText", "EgoXCaptionRequest"),
     "conditioning": ("EgoXPrompt", "EgoXConditioning"),
     "model_patch": ("EgoXModelPatch",),
     "sampling": ("EgoXReleasedSampling", "EgoXWanSampler"),

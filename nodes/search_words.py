@@ -26,6 +26,7 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
     "EgoXRenderEgoPrior": (*EGO, *CLOUD, "render points", "novel view", "新規視点", "새 시점", "新视角"),
     "EgoXLoadLora": ("egox", "load lora", "wan lora", "LoRA読み込み", "LoRA 불러오기", "加载LoRA"),
     "EgoXText": (*EGO, "text encode", "umt5", "clip text encode", "テキストエンコード", "텍스트 인코드", "文本编码"),
+    "EgoXCaptionRequest": ("caption", "describe video", "llm", "qwen", "vlm", "キャプション", "캡션", "字幕描述"),
     "EgoXPrompt": (*EGO, "prompt", "caption", "negative prompt", "プロンプト", "프롬프트", "提示词"),
     "EgoXConditioning": (*EGO, *EXO, "image to video", "wan i2v", "条件付け", "컨디셔닝", "条件"),
     "EgoXModelPatch": (*EGO, *GEOMETRY, "wan model patch", "モデルパッチ", "모델 패치", "模型补丁"),

@@ -1,4 +1,6 @@
-"""EgoX Text: prompt and negative prompt to conditioning as the released pipeline makes it."""
+"""The words for the model: EgoX Caption Request asks a language model for them, EgoX Text checks them and encodes them
+as the released pipeline does.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.wan.caption import NO_CAPTION, PICTURES, repair_caption, request_pictures, request_text
 from ..egox_core.wan.prompt import (
     RELEASED_NEGATIVE,
     TOKENS,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from comfy.sd import CLIP
 
 RELEASED, WHOLE = "released", "whole text"
+AS_WRITTEN, GENERATED, NONE = "as written", "from a model", "no caption"
 ENCODER = "umt5xxl"
 PAD = 0
 
@@ -40,15 +44,21 @@ class EgoXText(io.ComfyNode):
                         "most, parentheses as plain characters.",
             inputs=[
                 io.Clip.Input("clip", tooltip="umT5, from Load CLIP (type wan)."),
-                io.String.Input("prompt", default="", multiline=True,
-                                tooltip="From Ego Pose Input or EgoX Prompt, or written here: [Exo view] and what that "
-                                        "camera sees, [Ego view] and what the wearer sees and does."),
+                io.String.Input("prompt", default="", multiline=True, lazy=True,
+                                tooltip="From Ego Pose Input, EgoX Prompt or Generate Text, or written here: [Exo "
+                                        "view] and what that camera sees, [Ego view] and what the wearer sees and "
+                                        "does."),
                 io.String.Input("negative", default=RELEASED_NEGATIVE, multiline=True,
                                 tooltip="What should not be seen. Empty as the authors leave it; without effect at "
                                         "cfg 1."),
                 io.Combo.Input("length", options=[RELEASED, WHOLE], default=RELEASED,
                                tooltip="released: only the first 512 tokens, the length that Wan and EgoX were trained "
                                        "with. whole text: all of it, however long."),
+                io.Combo.Input("caption", options=[AS_WRITTEN, GENERATED, NONE], default=AS_WRITTEN,
+                               tooltip="as written: the prompt as it is. from a model: the prompt is what a language "
+                                       "model answered to EgoX Caption Request; it is checked and put right, and the "
+                                       "note says how. no caption: a neutral text in the same form takes the "
+                                       "prompt's place."),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="For EgoX Conditioning."),
@@ -56,22 +66,76 @@ class EgoXText(io.ComfyNode):
                 io.String.Output(display_name="prompt", tooltip="The cleaned prompt, before it is cut."),
                 io.String.Output(display_name="negative_prompt", tooltip="The cleaned negative prompt, before it is "
                                                                          "cut."),
-                io.String.Output(display_name="note", tooltip="How many tokens there were, and what was cut off."),
+                io.String.Output(display_name="note", tooltip="How many tokens there were, what was cut off, and what "
+                                                                "had to be put right in a caption."),
             ],
         )
 
     @classmethod
-    def execute(cls, clip, prompt, negative, length) -> io.NodeOutput:
+    def check_lazy_status(cls, caption, prompt=None, **others) -> list[str]:
+        return ["prompt"] if prompt is None and caption != NONE else []  # no language model runs for nothing
+
+    @classmethod
+    def execute(cls, clip, prompt, negative, length, caption) -> io.NodeOutput:
         if clip is None:
             raise EgoXInputError("text encoder", got="none", expected="umT5",
                                  fix="connect Load CLIP; a checkpoint may have none")
+        prompt, repairs = words_of(prompt, caption)
         limit = TOKENS if length == RELEASED else None
-        texts = [clean_prompt(plain_emphasis(text)) for text in (prompt, negative)]
+        texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
         encoded = [encode(clip, text, limit) for text in texts]
         note = "\n".join(f"{name}: {said}" for name, (_, said) in zip(("prompt", "negative"), encoded, strict=True))
+        note = "\n".join((note, *(f"caption: {repair}" for repair in repairs)))
         if any(map(wants_ftfy, texts)):
             note += "\ncurly quotes and the like stay as they are (the authors' ftfy is not installed)"
         return io.NodeOutput(*(conditioning for conditioning, _ in encoded), *texts, note, ui=ui.PreviewText(note))
+
+
+class EgoXCaptionRequest(io.ComfyNode):
+    """Pictures and an instruction for the host's Generate Text."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXCaptionRequest",
+            display_name="EgoX Caption Request",
+            category="EgoX/model",
+            **searched("EgoXCaptionRequest"),
+            description="What a local language model that sees pictures needs to write the prompt: some moments of the "
+                        "exo video, each beside the ego prior, and the instruction. For ComfyUI's Generate Text.",
+            inputs=[
+                io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video."),
+                io.Image.Input("prior", optional=True,
+                               tooltip="From Render Ego Prior: what the wearer sees, as far as is known. Without it "
+                                       "the model works that out from the exo pictures."),
+                io.Int.Input("pictures", default=PICTURES, min=1, max=16,
+                             tooltip="How many moments the model is shown, evenly over the clip. The captions that "
+                                     "EgoX was trained with come from 4."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="To 'image' of Generate Text: exo on the left, the "
+                                                               "prior on the right."),
+                io.String.Output(display_name="instruction", tooltip="To 'prompt' of Generate Text."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, exo_images, pictures, prior=None) -> io.NodeOutput:
+        images = request_pictures(exo_images, prior, pictures)
+        return io.NodeOutput(images, request_text(len(images), prior is not None), ui=ui.PreviewImage(images, cls=cls))
+
+
+def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
+    """(what is to be encoded, what was done for it); None: the host ran nothing for a prompt that doesn't count.
+
+    Raises:
+        EgoXInputError: a language model's answer that is no caption.
+    """
+    if caption == NONE:
+        return NO_CAPTION, ("none; a neutral text takes its place",)
+    if caption == GENERATED:
+        return repair_caption(plain_emphasis(prompt))
+    return plain_emphasis(prompt), ()
 
 
 def encode(

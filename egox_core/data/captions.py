@@ -26,16 +26,11 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..safe_files import read_json
+from ..wan.caption import ACTION, MIN_WORDS, NO_CAPTION, SCENE, even_moments
+from ..wan.prompt import EGO_MARK, EXO_MARK
 from ..wan.weights import model_device, open_model_folder
 
-EXO_SECTION, EGO_SECTION = "[Exo view]", "[Ego view]"
-PLAIN_PROMPT = (f"{EXO_SECTION}\nA fixed camera watches a person at work.\n\n"
-                f"{EGO_SECTION}\nThe same moment through that person's own eyes.")
-"""Used, and marked ``caption: none`` in the manifest, where nobody wrote a caption."""
-SCENE, ACTION = "**Scene Overview:**", "**Action Analysis:**"
-PICTURES = 4  # evenly over the clip, shown in order
 ANSWER_TOKENS = 512  # a long paragraph takes half of it; a model that doesn't understand finds no end
-MIN_WORDS = 4  # different ones
 _FIXED = "These pictures are moments, in order, of a video from a fixed camera. "
 _WORN = "These pictures are moments, in order, of a video from a camera on a person's head. "
 _PARAGRAPH = " Write one full paragraph of plain sentences, without a heading or a list."
@@ -67,10 +62,10 @@ def check_caption(prompt: str, what: str) -> str:
     Raises:
         EgoXInputError: a section missing, empty or in the wrong order.
     """
-    exo, ego = prompt.find(EXO_SECTION), prompt.find(EGO_SECTION)
-    complete = 0 <= exo < ego and prompt[exo + len(EXO_SECTION):ego].strip() and prompt[ego + len(EGO_SECTION):].strip()
+    exo, ego = prompt.find(EXO_MARK), prompt.find(EGO_MARK)
+    complete = 0 <= exo < ego and prompt[exo + len(EXO_MARK):ego].strip() and prompt[ego + len(EGO_MARK):].strip()
     if not complete:
-        raise EgoXInputError(what, got=repr(prompt[:60]), expected=f"{EXO_SECTION} text {EGO_SECTION} text",
+        raise EgoXInputError(what, got=repr(prompt[:60]), expected=f"{EXO_MARK} text {EGO_MARK} text",
                              fix="write both sections; the model was trained with them")
     return prompt
 
@@ -89,13 +84,13 @@ def read_captions(file: Path) -> Mapping[str, str]:
 
 
 def caption_for(clip: str, take: str, captions: Mapping[str, str], own: str) -> tuple[str, str]:
-    """(prompt, where it is from): the clip's caption, the take's, the source's own, else the plain one."""
+    """(prompt, where it is from): the clip's caption, the take's, the source's own, else NO_CAPTION ("none")."""
     for key in (clip, take):
         if key in captions:
             return check_caption(captions[key], f"caption of {key}"), "file"
     if own:
         return check_caption(own, f"prompt of {take}"), "source"
-    return PLAIN_PROMPT, "none"
+    return NO_CAPTION, "none"
 
 
 def model_caption(
@@ -110,8 +105,8 @@ def model_caption(
         EgoXInputError: no transformers, no such model, or an answer that is no description.
     """
     sections = []
-    for mark, shown, asked in ((EXO_SECTION, exo, "exo"),
-                               (EGO_SECTION, exo if ego is None else ego, "ego" if ego is not None
+    for mark, shown, asked in ((EXO_MARK, exo, "exo"),
+                               (EGO_MARK, exo if ego is None else ego, "ego" if ego is not None
                                 else "ego, guessed from exo")):
         scene, action = (_checked(_answer(folder, shown, question, device), f"{mark} by {folder.name}")
                          for question in QUESTIONS[asked])
@@ -124,8 +119,7 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
     from PIL import Image
 
     processor, model = load_caption_model(folder, device)
-    moments = torch.linspace(0, len(frames) - 1, min(PICTURES, len(frames))).round().long()
-    content = [{"type": "image", "image": Image.fromarray(frames[i].numpy())} for i in moments.tolist()]
+    content = [{"type": "image", "image": Image.fromarray(frames[i].numpy())} for i in even_moments(len(frames))]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": [*content, {"type": "text", "text": question}]}], add_generation_prompt=True,
         tokenize=True, return_dict=True, return_tensors="pt").to(model.device)
@@ -143,7 +137,7 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
 def _checked(answer: str, what: str) -> str:
     text = _HEADING.sub("", " ".join(answer.split()))  # many models write one all the same
     words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
-    if len(words) < MIN_WORDS or EXO_SECTION.lower() in text.lower() or EGO_SECTION.lower() in text.lower():
+    if len(words) < MIN_WORDS or EXO_MARK.lower() in text.lower() or EGO_MARK.lower() in text.lower():
         raise EgoXInputError(what, got=repr(text[:80]), expected=f"a description of {MIN_WORDS} words or more, "
                              "without section marks", fix="use a larger vision-language model, or --captions FILE")
     return text

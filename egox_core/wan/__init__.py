@@ -3,7 +3,8 @@
 In: latents of exo, ego prior and noise, all in model space. Out: the 36 channels of the whole canvas
 (:func:`build_mask`, :func:`model_input`; :func:`widen` puts the exo half beside what a host samples), the ego half of
 what the model returns (:func:`crop_ego`), LoRA files under the names that a host reads (:func:`convert_lora`) and the
-authors' noise levels (:func:`released_schedule`).
+authors' noise levels (:func:`released_schedule`). The words: :mod:`.prompt`, and :mod:`.caption` where a language model
+writes them.
 
 What needs more than torch is named by its module, so that a host's start doesn't pay for it: :mod:`.transformer` and
 :mod:`.vae` (diffusers), :mod:`.text` and :mod:`.vision` (transformers, when one is opened), :mod:`.weights`.

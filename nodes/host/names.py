@@ -83,8 +83,8 @@ PYTHON_NAMES = (
         "comfy.model_patcher:ModelPatcher.add_patches(patches, strength_patch)",
         "comfy.model_patcher:ModelPatcher.get_attachment", "comfy.model_patcher:ModelPatcher.set_attachments",
     )),
-    Need("EgoX Text", (
-        "comfy_api.latest:io.Clip.Input", "comfy_api.latest:io.Conditioning.Output",
+    Need("EgoX Text, EgoX Caption Request", (
+        "comfy_api.latest:io.Clip.Input", "comfy_api.latest:io.Conditioning.Output", "comfy_api.latest:ui.PreviewImage",
         "comfy.sd:CLIP.tokenize(text)", "comfy.sd:CLIP.encode_from_tokens_scheduled(tokens)",
     )),
     Need("EgoX Conditioning, EgoX Prompt", (

@@ -121,8 +121,8 @@ class Recorder:
         return self.clip.encode_from_tokens_scheduled(tokens)
 
 
-def run(texts, clip, prompt: str, negative: str = "", length: str = "released"):
-    return texts.EgoXText.execute(clip, prompt, negative, length).result
+def run(texts, clip, prompt: str, negative: str = "", length: str = "released", caption: str = "as written"):
+    return texts.EgoXText.execute(clip, prompt, negative, length, caption).result
 
 
 @pytest.mark.parametrize("name", PROMPTS)
@@ -198,3 +198,76 @@ def test_other_encoders_are_refused(texts, clip) -> None:
     assert type(error.value).__name__ == "EgoXInputError"
     with pytest.raises(Exception, match="connect Load CLIP"):
         run(texts, None, "hands")
+
+
+ANSWER = f"<think>\nTwo sections.\n</think>\n{EXO}\n\n## Ego view\n{EGO.removeprefix('[Ego view] ')} Then the left"
+
+
+def test_a_models_answer_is_put_right_and_said(texts, clip, released) -> None:
+    recorder = Recorder(clip)
+    *_, prompt, _, note = run(texts, recorder, ANSWER, caption="from a model")
+    assert prompt == f"{EXO} {EGO}"
+    (row,) = recorder.given[0]["umt5xxl"]
+    got = [token for token, _ in row]
+    assert got + [0] * (512 - len(got)) == released(f"{EXO} {EGO}")[0].tolist()
+    said = note.splitlines()
+    assert said[0].endswith("of 512 tokens") and {
+        "caption: thinking taken out", "caption: headings put right",
+        "caption: warning: the answer was cut off; its unfinished last sentence is left out. Raise max_length"} == set(
+            said[2:])
+    assert run(texts, clip, ANSWER)[2] == clean_prompt(ANSWER), "as written: nothing is touched"
+
+
+def test_no_caption_needs_no_model_and_fits(texts, clip) -> None:
+    """The host runs no language model for it (lazy), and gives None for what it did not run."""
+    assert texts.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
+    for caption in ("as written", "from a model"):
+        assert texts.EgoXText.check_lazy_status(caption=caption, prompt=None) == ["prompt"]
+        assert texts.EgoXText.check_lazy_status(caption=caption, prompt="hands") == []
+    *_, prompt, _, note = run(texts, clip, None, caption="no caption")
+    assert prompt.startswith("[Exo view] **Scene Overview:**") and "a neutral text" in note
+
+
+def test_the_request_is_what_generate_text_takes(pack, comfy_host) -> None:
+    """Its sockets against the host's node, and a language model that answers with nothing else than what it got."""
+    from comfy_extras.nodes_textgen import TextGenerate
+
+    node = importlib.import_module(f"{pack.__name__}.nodes.text").EgoXCaptionRequest
+    exo, prior = torch.rand(9, 32, 56, 3), torch.rand(9, 32, 32, 3)
+    images, instruction = node.execute(exo, 4, prior).result
+    assert images.shape == (4, 32, 88, 3)
+    takes = {entry.id: entry.get_io_type() for entry in TextGenerate.GET_SCHEMA().inputs}
+    gives = [output.get_io_type() for output in node.GET_SCHEMA().outputs]
+    assert [takes["image"], takes["prompt"]] == gives
+
+    class Parrot:
+        def tokenize(self, prompt, image=None, **options):
+            assert len(image) == 4 and not options["thinking"]
+            return prompt
+
+        def generate(self, tokens, max_length, **options):
+            assert max_length == 1024
+            return tokens
+
+        def decode(self, tokens):
+            return tokens
+
+    answer = TextGenerate.execute(Parrot(), instruction, 1024, {"sampling_mode": "off"}, image=images).result[0]
+    assert answer == instruction
+    text = importlib.import_module(f"{pack.__name__}.nodes.text")
+    with pytest.raises(Exception, match="the request itself"):
+        text.words_of(answer, "from a model")
+
+
+def test_qwens_own_tokenizer_takes_the_request_whole(pack, comfy_host) -> None:
+    """The host's template, four pictures in front of the words, and nothing read as a weight."""
+    from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
+
+    node = importlib.import_module(f"{pack.__name__}.nodes.text").EgoXCaptionRequest
+    images, instruction = node.execute(torch.rand(5, 32, 56, 3), 4, None).result
+    tokenizer = Qwen3VLTokenizer(model_type="qwen3vl_4b")
+    (row,) = tokenizer.tokenize_with_weights(instruction, image=images)["qwen3vl_4b"]
+    assert sum(isinstance(token, dict) and token["type"] == "image" for token, *_ in row) == 4
+    assert {weight for _, weight, *_ in row} == {1.0}
+    words = tokenizer.decode([token for token, *_ in row if isinstance(token, int)])
+    assert instruction in words

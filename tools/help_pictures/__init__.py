@@ -18,6 +18,7 @@ PICTURES: Mapping[str, Callable[[Room], np.ndarray]] = {
     "EgoXUndistortExo": inputs.undistort_exo,
     "EgoXRankExoCameras": inputs.rank_exo_cameras_,
     "EgoXPrompt": inputs.prompt,
+    "EgoXCaptionRequest": inputs.caption_request,
     "EgoXText": inputs.text,
     "EgoXDepthAlign": scenes.depth_align,
     "EgoXBuildScene": scenes.build_scene_,

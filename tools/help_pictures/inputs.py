@@ -14,6 +14,7 @@ from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE
 from egox_core.video.reader import fit_picture
 from egox_core.video.reproject import undistort, undistorted_camera
 from egox_core.video.selection import select_frames, source_rectangle
+from egox_core.wan.caption import even_moments, request_pictures
 from egox_core.wan.prompt import TOKENS
 
 from .room import NOW, Room
@@ -73,6 +74,16 @@ def prompt(room: Room) -> np.ndarray:
     """The two pictures that the prompt's two sections describe."""
     return sheet([("exo_view: what this camera sees", room.exo[NOW])],
                  [("ego_view: what the wearer sees and does", torch.as_tensor(room.truth[NOW]))])
+
+
+def caption_request(room: Room) -> np.ndarray:
+    """The pictures that the language model is shown."""
+    moments = even_moments(len(room.exo))
+    priors = {t: room.prior_of(room.scene_at(t), path=room.trajectory_at(t)).rgb[0] for t in moments}
+    unseen = torch.zeros_like(priors[0])
+    pictures = request_pictures(room.exo, torch.stack([priors.get(t, unseen) for t in range(len(room.exo))]))
+    tiles = [(f"frame {t}", picture) for t, picture in zip(moments, pictures, strict=True)]
+    return sheet(tiles[:2], tiles[2:])
 
 
 def text(room: Room) -> np.ndarray:

@@ -16,6 +16,7 @@ from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
+from egox_core.wan.caption import PICTURES
 
 transformers = pytest.importorskip("transformers")
 ANSWERS = ("a person in a small room moves a red box", "two hands lift the red box again",
@@ -68,7 +69,7 @@ def teach(folder: Path) -> None:
     picture = Image.new("RGB", (32, 32), (120, 60, 30))
     cases = []
     for question, sentence in SEEN.items():
-        content = [{"type": "image", "image": picture}] * captions.PICTURES + [{"type": "text", "text": question}]
+        content = [{"type": "image", "image": picture}] * PICTURES + [{"type": "text", "text": question}]
         asked = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True,
                                               tokenize=True, return_dict=True, return_tensors="pt")
         answer = torch.tensor([[*processor.tokenizer(sentence, add_special_tokens=False).input_ids, 3]])

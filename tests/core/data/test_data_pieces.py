@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("pydantic")
 
-from egox_core.data.captions import PLAIN_PROMPT, caption_for, check_caption  # noqa: E402
+from egox_core.data.captions import NO_CAPTION, caption_for, check_caption  # noqa: E402
 from egox_core.data.clip_files import clip_windows, longest_known  # noqa: E402
 from egox_core.data.manifest import ClipRecord, check_fractions, read_manifest, split_lists, split_of, write_manifest  # noqa: E402  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
@@ -67,7 +67,7 @@ def test_no_split_that_was_asked_for_is_empty_where_takes_are_enough(takes, fill
 
 
 def test_captions_need_both_sections():
-    assert check_caption(PLAIN_PROMPT, "x") == PLAIN_PROMPT
+    assert check_caption(NO_CAPTION, "x") == NO_CAPTION
     for bad in ("", "[Exo view] a", "[Ego view] b [Exo view] a", "[Exo view][Ego view] b", "[Exo view] a [Ego view] "):
         with pytest.raises(EgoXInputError, match="Exo view"):
             check_caption(bad, "caption")
