@@ -4,7 +4,9 @@
     python3 run.py make sample calm_room                   # the small model's: its first test scene
     python3 run.py make sample synthetic_room --out DIR --seed 33    # another room
 
-The same spec gives the same arrays on one machine; the videos' bytes also depend on the encoder's version.
+Where the wearer has a person's proportions, head_keypoints.json holds the points that a detector would see, with a
+detector's errors, for ``run.py demo --head estimated``. The same spec gives the same arrays on one machine; the videos'
+bytes also depend on the encoder's version.
 """
 
 from __future__ import annotations
@@ -15,15 +17,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from egox_core.cli.progress_line import ProgressLine
+from egox_core.file_names import HEAD_KEYPOINTS
+from egox_core.safe_files import write_json
 from egox_core.synthetic import SyntheticSpec, make_take, write_take
+from egox_core.synthetic.detected import detected_people, seen_people
+from egox_core.synthetic.layout import draw_layout
+from egox_core.trajectory.head_payloads import openpose_content
 from egox_core.video.writer import QUALITY
 from tools.setup.layout import REPO_ROOT
 from tools.small_model.clips import clip_spec
 from tools.small_model.settings import FIRST_SEED, ClipSettings
 
 LIMIT_BYTES = 3_000_000
-FINER = 3  # the small model's sample is drawn this many times finer than the model works, so that one can see it
+FINE_WIDTH, FINE_SIZE = 448, 256  # px of the small model's sample: finer than it works, so that one can see it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +49,15 @@ def samples() -> Mapping[str, Sample]:
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
         # What is shrunk to a few pixels must not bring its blocks along: stored finer than usual.
         "calm_room": Sample(quality=12, spec=replace(
-            first, exo_width=FINER * clips.exo_width, exo_height=FINER * clips.size, ego_size=FINER * clips.size)),
+            first, exo_width=FINE_WIDTH, exo_height=FINE_SIZE, ego_size=FINE_SIZE, wearer="drawn")),
     }
+
+
+def write_keypoints(spec: SyntheticSpec, file: Path, seed: int = 0) -> None:
+    """What a detector would see of the people in a take; ``seed`` draws its errors."""
+    layout = draw_layout(spec)
+    people = detected_people(seen_people(layout), layout.scene.exo_camera, spec.fps, np.random.default_rng(seed))
+    write_json(file, openpose_content(people))
 
 
 def main() -> int:
@@ -57,6 +73,8 @@ def main() -> int:
     folder = options.out or REPO_ROOT / "sample" / options.name
 
     write_take(make_take(spec, ProgressLine()), folder, quality=sample.quality)
+    if spec.wearer == "drawn":
+        write_keypoints(spec, folder / HEAD_KEYPOINTS)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     for name, size in sizes.items():
         print(f"{name:24s} {size / 1000:8.0f} kB")

@@ -77,7 +77,7 @@ class SmallModel:
 
     @cached_property
     def clip(self) -> HeldOutClip:
-        """The scene of sample/calm_room at the model's own size, as it was drawn."""
+        """The room of sample/calm_room as the training draws such rooms, at the model's own size."""
         training = DemoTraining()
         return clip_of_take(make_take(clip_spec(FIRST_SEED["test"], training.clips)), training.transformer.preset)
 

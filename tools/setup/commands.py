@@ -13,6 +13,7 @@ from pathlib import Path
 from .base_dir import make_base_dir, share_models
 from .browser import install_advice, prepare_browser
 from .demo import DemoOptions, run_demo, wait_for_ctrl_c
+from .demo_head import HEADS
 from .environment import (
     Environment,
     dev_requirements,
@@ -84,6 +85,10 @@ def _dispatch(words: list[str]) -> int:
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps")
     demo.add_argument("--keep-server", action="store_true", help="leave the server running until Ctrl-C")
     demo.add_argument("--port", type=int, help="port of the server (default: a free one)")
+    demo.add_argument("--head", choices=HEADS, default="true", help="the ego camera's path: the take's own, or that of "
+                      "Estimate Head Pose from keypoints of the wearer")
+    demo.add_argument("--keypoints", type=Path, metavar="FILE", help="what a detector saw in the take's video, in "
+                      "OpenPose's form (default: head_keypoints.json beside it)")
     demo.add_argument("--stand-in", action="store_true", help="random weights, as a take of your own always gets them")
     ui = commands.add_parser("ui", help="start the server and print its address")
     ui.add_argument("--port", type=int, help="port of the server (default: a free one)")
@@ -102,7 +107,7 @@ def _dispatch(words: list[str]) -> int:
     if args.command == "demo":
         take = args.take.absolute() if args.take else None
         options = DemoOptions(take, args.frames, args.size, args.steps, args.keep_server, args.port,
-                              args.stand_in)
+                              args.stand_in, args.head, args.keypoints)
         return run_demo(prepare(layout), options)
     if args.command == "ui":
         return run_ui(layout, args.port)

@@ -13,6 +13,7 @@ from typing import Any
 
 from .api_client import ApiClient, Outcome, PromptRefused
 from .base_dir import BaseDir, make_base_dir
+from .demo_head import ESTIMATED, HEADS, KEYPOINTS, estimate_head, read_keypoints
 from .environment import Environment
 from .layout import Layout, SetupError
 from .progress_bar import STAGES, ProgressBar, stage_of
@@ -47,6 +48,10 @@ class DemoOptions:
     port: int | None = None
     stand_in: bool = False
     """Random weights of the same form. A take of one's own always gets them: the small model knows drawn rooms only."""
+    head: str = "true"
+    """Of HEADS: the take's own ego poses, or those that Estimate Head Pose makes of keypoints."""
+    keypoints: Path | None = None
+    """OpenPose's form, a list with one object a frame of the video; None: head_keypoints.json beside it."""
 
 
 def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str], None] = print) -> int:
@@ -67,7 +72,11 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
         say(f"Server: ComfyUI {client.version()} at {server.address} (up in {time.monotonic() - began:.1f} s, "
             f"log in {server.log})")
         workflow = json.loads((layout.repo / "workflows" / "egox_demo.json").read_text(encoding="utf-8"))
-        prompt = apply_options(to_prompt(workflow, client.object_info()), options, staged)
+        object_info = client.object_info()
+        prompt = apply_options(to_prompt(workflow, object_info), options, staged)
+        if options.head == ESTIMATED:
+            keypoints = read_keypoints(options.keypoints or _video_of(prompt, base, layout).parent / KEYPOINTS)
+            prompt = estimate_head(prompt, keypoints, object_info)
         if options.stand_in or staged:
             prompt = use_standins(prompt)
         outcome = _run(client, prompt, server)
@@ -103,6 +112,10 @@ def check_options(options: DemoOptions) -> None:
                          f"{max(64, round(options.size / PIXEL_STEP) * PIXEL_STEP)}.")
     if options.steps is not None and options.steps < 1:
         raise SetupError(f"--steps {options.steps}: at least 1.")
+    if options.head not in HEADS:
+        raise SetupError(f"--head {options.head}: one of {', '.join(HEADS)}.")
+    if options.keypoints is not None and options.head != ESTIMATED:
+        raise SetupError("--keypoints is for --head estimated.")
     if options.take is not None:
         missing = [name for name in NEEDED_FILES if not (options.take / name).is_file()]
         if missing:
@@ -213,7 +226,7 @@ def finish(environment: Environment, prompt: dict[str, Any], base: BaseDir, resu
            options: DemoOptions) -> None:
     """Put the exo video, the prior and the ego video (and the truth where known) side by side."""
     load = _of_type(prompt, "EgoXLoadExoVideo")[0]["inputs"]
-    exo = find_exo(load, prompt, base, environment.layout)
+    exo = _video_of(prompt, base, environment.layout)
     truth = exo.parent / TRUTH
     arguments = ["-m", "tools.setup.side_by_side", "--exo", str(exo), "--prior", str(results / "prior.mp4"),
                  "--ego", str(results / "ego.mp4"), "--start", str(load.get("start_frame", 0)),
@@ -224,6 +237,10 @@ def finish(environment: Environment, prompt: dict[str, Any], base: BaseDir, resu
         arguments += ["--label", "(stand-in weights)"]
     if environment.run(arguments):
         raise SetupError("The side-by-side video could not be made.")
+
+
+def _video_of(prompt: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
+    return find_exo(_of_type(prompt, "EgoXLoadExoVideo")[0]["inputs"], prompt, base, layout)
 
 
 def find_exo(load: dict[str, Any], prompt: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
