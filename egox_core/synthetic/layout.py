@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
+from ..cameras.model import CameraModel
 from .head import USUAL_HEAD, HeadForm, draw_head
 from .looks import draw_material
 from .palettes import Colour, colour_name
@@ -20,8 +22,14 @@ from .solids import Solid
 from .spec import SyntheticSpec
 from .workspace import Workspace, draw_workspace
 
-STREAMS = ("workspace", "motion", "person", "room", "exo", "light", "looks", "world", "wearer", "company")
+EXO_STREAMS = ("exo", "exo 2", "exo 3", "exo 4")
+STREAMS = ("workspace", "motion", "person", "room", "exo", "light", "looks", "world", "wearer", "company",
+           *EXO_STREAMS[1:])
 BEHIND_DEG = (135.0, 180.0)  # off the wearer's heading
+QUARTERS_DEG = (180.0, 90.0, -90.0)
+"""Where further exo cameras stand, seen from what all look at, off the first one's direction."""
+QUARTER_SPREAD_DEG = (0.0, 30.0)  # to either side of that; so two cameras are 30 degrees apart or more
+QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter may end at a wall
 WALK_LINE_M = -0.45  # a walker passes the table on this side, metres before it
 STEPS_A_SECOND, STRIDE = 1.8, 0.42  # radians a leg swings each way
 
@@ -89,9 +97,8 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     if spec.walking > 0:
         free += [(float(x), float(y), 0.6) for x, y in bodies[::6, :2, 3]]
     companion = _draw_company(streams["company"], spec, heading, times_s) if spec.company else None
-    if companion is not None:
-        free.append((*(float(x) for x in companion[1][0, :2, 3]), 0.5))
-    room = draw_room(streams["room"], spec.clutter, keep_free=free)
+    company = [(*(float(x) for x in companion[1][0, :2, 3]), 0.5)] if companion is not None else []
+    room = draw_room(streams["room"], spec.clutter, keep_free=[*free, *company])
     first = len(room.parts) + len(workspace.parts)
     parts = [*room.parts, *placed(workspace.parts, heading, (0, 0, 0))]
     if spec.walking > 0:
@@ -105,17 +112,15 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         target = bodies[len(bodies) // 2] @ np.array([0.0, 0.15, 1.15, 1.0])
         eyes = np.einsum("tij,tj->ti", bodies[..., :3], person.body_from_eyes[..., 3]) + bodies[..., 3]
         landmarks = eyes[[0, len(eyes) // 2, -1]]
-    exo_camera, exo_from_room = draw_exo(
-        streams["exo"], spec.exo_width, spec.exo_height, low=room.low, high=room.high, parts=parts, target=target,
-        landmarks=landmarks, heading=facing, **({"azimuths_deg": BEHIND_DEG} if spec.exo_side == "behind" else {}))
+    exo = _draw_exo_cameras(streams, spec, room, parts, target=target, landmarks=landmarks, facing=facing,
+                            company=company)
     # The room's axes are not the world's: poses must not profit from walls along the axes.
     room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
-    eye = -exo_from_room[:, :3].T @ exo_from_room[:, 3]
     people = [(person, bodies, form, range(first, len(parts)))]
     if companion is not None:
         parts += _carried_parts([replace(p, group="company") for p in companion[0].parts], companion[1])
         people.append((*companion, range(people[0][3].stop, len(parts))))
-    solids, poses = _solids(streams["looks"], spec, parts, eye, exo_camera.fx)
+    solids, poses = _solids(streams["looks"], spec, parts, _centre(exo[0][1]), exo[0][0].fx)
     rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
     centre = poses[..., 3] @ room_from_world
     world_from_solid = np.concatenate([rotation, centre[..., None]], axis=-1)
@@ -124,15 +129,37 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     else:
         ego_from_room = _right_turned(person.ego_from_body, turn.T)
     if spec.exo_motion > 0:
-        exo_from_room = carried(streams["exo"], exo_from_room, target, times_s, spec.exo_motion)
+        exo = [(camera, carried(streams[name], pose, target, times_s, spec.exo_motion))
+               for name, (camera, pose) in zip(EXO_STREAMS, exo, strict=False)]
+    (exo_camera, exo_w2c), *further = [(camera, torch.from_numpy(_right_turned(pose, room_from_world)))
+                                       for camera, pose in exo]
     scene = Scene(
         solids=solids, world_from_solid=torch.from_numpy(world_from_solid).float(),
         light=_draw_light(streams["light"], spec, room, room_from_world, times_s), exo_camera=exo_camera,
-        exo_w2c=torch.from_numpy(_right_turned(exo_from_room, room_from_world)),
-        ego_camera=ego_camera(spec.ego_size),
+        exo_w2c=exo_w2c, further_exo=tuple(further), ego_camera=ego_camera(spec.ego_size),
         ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)))
     heads = tuple(_drawn_head(*values, room_from_world) for values in people)
     return Layout(scene=scene, prompt=write_prompt(room, workspace, person), heads=heads)
+
+
+def _draw_exo_cameras(streams: dict[str, np.random.Generator], spec: SyntheticSpec, room: Room, parts: list[Part], *,
+                      target: np.ndarray, landmarks: np.ndarray, facing: float,
+                      company: Sequence[tuple[float, float, float]]) -> list[tuple[CameraModel, np.ndarray]]:
+    """The exo cameras and their exo_from_room [3, 4]; the first two of four are those of a spec with two."""
+    draw = partial(draw_exo, width=spec.exo_width, height=spec.exo_height, low=room.low, high=room.high,
+                   parts=parts, target=target, landmarks=landmarks)
+    side = {"azimuths_deg": BEHIND_DEG} if spec.exo_side == "behind" else {}
+    first = draw(streams[EXO_STREAMS[0]], heading=facing, **side)
+    away = _centre(first[1]) - target
+    azimuth = float(np.arctan2(-away[0], away[1]))
+    further = [draw(streams[name], heading=azimuth + np.radians(quarter), azimuths_deg=QUARTER_SPREAD_DEG,
+                    far_m=QUARTER_FAR_M, keep_off=company)
+               for name, quarter in zip(EXO_STREAMS[1:spec.exo_views], QUARTERS_DEG, strict=False)]
+    return [first, *further]
+
+
+def _centre(camera_from_room: np.ndarray) -> np.ndarray:
+    return -camera_from_room[:, :3].T @ camera_from_room[:, 3]
 
 
 def _walk(rng: np.random.Generator, spec: SyntheticSpec, heading: float,

@@ -96,6 +96,8 @@ def draw_exo(
     landmarks: np.ndarray,  # [N, 3] that the camera should see
     heading: float,
     azimuths_deg: tuple[float, float] = (35, 125),  # off the heading, to either side
+    far_m: tuple[float, float] = (1.6, 2.7),  # from the target, along the floor
+    keep_off: Iterable[tuple[float, float, float]] = (),  # x, y, radius: circles in which somebody stands
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
     """A camera inside the room, off the furniture, with head and hands in free sight.
 
@@ -106,7 +108,7 @@ def draw_exo(
     best: tuple[int, CameraModel, np.ndarray] | None = None
     for _ in range(60):
         azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(*azimuths_deg))
-        far = rng.uniform(1.6, 2.7)
+        far = rng.uniform(*far_m)
         eye = target + far * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
         eye[2] = target[2] + rng.uniform(0.45, 1.1)
         aim = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
@@ -114,7 +116,7 @@ def draw_exo(
         focal = 0.5 * width / np.tan(np.radians(rng.uniform(56, 70)) / 2)
         if (eye < low + WALL_MARGIN_M).any() or (eye > high - WALL_MARGIN_M).any():
             continue
-        if _nearest(parts, eye) < 0.35:
+        if _nearest(parts, eye) < 0.35 or any(np.hypot(eye[0] - x, eye[1] - y) < r for x, y, r in keep_off):
             continue
         camera = CameraModel(lens="pinhole", width=width, height=height, fx=float(focal), fy=float(focal),
                              cx=width / 2, cy=height / 2)  # where the released rule for take files puts the centre

@@ -1,4 +1,4 @@
-"""A synthetic scene: solids, where each is at every frame, the light, and the two cameras."""
+"""A synthetic scene: solids, where each is at every frame, the light, and the cameras."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ class Scene:
     exo_w2c: Tensor  # [3, 4] float64, or [T, 3, 4] where the camera is carried about
     ego_camera: CameraModel
     ego_w2c: Tensor  # [T, 3, 4] float64
+    further_exo: tuple[tuple[CameraModel, Tensor], ...] = ()  # exo cameras beside the first, and their w2c
+
+    @property
+    def exo_cameras(self) -> tuple[tuple[CameraModel, Tensor], ...]:
+        """All exo cameras with their w2c, the first one first."""
+        return ((self.exo_camera, self.exo_w2c), *self.further_exo)
 
     @property
     def frames(self) -> int:

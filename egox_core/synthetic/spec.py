@@ -22,8 +22,10 @@ CHOICES = {
     "exo_side": ("front", "behind"),
 }
 
-LATER_OPTIONS = ("wearer", "turning_deg", "walking", "company", "exo_side")
+LATER_OPTIONS = ("wearer", "turning_deg", "walking", "company", "exo_side", "exo_views")
 """Off by default, so that every take of an older seed stays what it was, its file's text too."""
+
+MOST_EXO_VIEWS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class SyntheticSpec:
     walking: float = 0.0  # m/s, past the table; the wearer stands then
     company: bool = False  # a second person in the room
     exo_side: ExoSide = "front"  # where the exo camera stands: behind, the wearer's back is seen
+    exo_views: int = 1  # exo cameras: further ones stand opposite the first, then to both sides, each in its quarter
 
     def __post_init__(self) -> None:
         for name in ("exo_width", "exo_height", "ego_size"):
@@ -83,9 +86,16 @@ class SyntheticSpec:
         if self.walking > 0 and self.posture == "seated":
             raise EgoXInputError("synthetic take: posture", got="seated, and walking", expected="standing or any",
                                  fix="leave walking out")
+        if self.walking > 0 and self.exo_views > 1:
+            raise EgoXInputError("synthetic take: exo_views", got=f"{self.exo_views}, and walking",
+                                 expected="1: beside the walker's way some quarters have no room for a camera",
+                                 fix="leave walking out")
         if not 0.5 <= self.object_scale <= 2.5:
             raise EgoXInputError("synthetic take: object_scale", got=self.object_scale, expected="0.5...2.5",
                                  fix="1 is the size of everyday things")
+        if not 1 <= self.exo_views <= MOST_EXO_VIEWS:
+            raise EgoXInputError("synthetic take: exo_views", got=self.exo_views, expected=f"1...{MOST_EXO_VIEWS}",
+                                 fix="a camera has a quarter of the circle to itself")
         if not 0 <= self.exo_motion <= 0.15:
             raise EgoXInputError("synthetic take: exo_motion", got=self.exo_motion, expected="0...0.15 m",
                                  fix="the camera is kept that far off walls and furniture, not further")

@@ -1,8 +1,8 @@
-"""A synthetic take: both videos, exact depth, masks, poses and prompt of a drawn scene."""
+"""A synthetic take: exo and ego videos, exact depth, masks, poses and prompt of a drawn scene."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,12 @@ class SyntheticTake:
     exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] with ``spec.exo_motion``
     ego_w2c: Tensor  # [T, 3, 4] float64
     times_s: Tensor  # [T] float64
+    further: tuple[SyntheticTake, ...] = ()  # the same from the other exo cameras, with ``spec.exo_views``
+
+    @property
+    def views(self) -> tuple[SyntheticTake, ...]:
+        """A take for each exo camera, this one first; scene, truth, prompt and times are one."""
+        return (self, *self.further)
 
     def exo_frames(self) -> Tensor:  # [T, H, W, 3] float32 0...1
         return self.exo_rgb.float() / 255
@@ -72,45 +78,47 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
     spec = spec or SyntheticSpec()
     layout = draw_layout(spec)
     with single_threaded() as threads:
-        exo_views, ego_views = _render(spec, layout.scene, threads, progress)
+        *of_exo, of_ego = _render(spec, layout.scene, threads, progress)
     scene = layout.scene
-    exo_rgb, _, exo_depth_m, exo_index = (torch.cat(values) for values in zip(*exo_views, strict=True))
-    ego_rgb, ego_ray, ego_depth_m, ego_index = (torch.cat(values) for values in zip(*ego_views, strict=True))
+    ego_rgb, ego_ray, ego_depth_m, ego_index = of_ego
     person, dynamic = scene.group_table("body", "head"), scene.group_table(*MOVING_GROUPS)
-    return SyntheticTake(
+    takes = [SyntheticTake(
         spec=spec, scene=scene, prompt=layout.prompt, exo_rgb=exo_rgb, exo_depth_m=exo_depth_m, exo_index=exo_index,
         exo_person=person[exo_index.long()], exo_dynamic=dynamic[exo_index.long()], ego_rgb=ego_rgb,
         ego_depth_m=ego_depth_m, ego_ray_depth_m=ego_ray, ego_index=ego_index, ego_dynamic=dynamic[ego_index.long()],
-        exo_camera=scene.exo_camera, ego_camera=scene.ego_camera, exo_w2c=scene.exo_w2c, ego_w2c=scene.ego_w2c,
+        exo_camera=camera, ego_camera=scene.ego_camera, exo_w2c=w2c, ego_w2c=scene.ego_w2c,
         times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps)
+        for (exo_rgb, _, exo_depth_m, exo_index), (camera, w2c) in zip(of_exo, scene.exo_cameras, strict=True)]
+    return replace(takes[0], further=tuple(takes[1:]))
 
 
-def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress) -> tuple[list, list]:
-    """(exo views, ego views): compact ones, a list entry for each chunk of frames."""
+def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress) -> list[tuple[Tensor, ...]]:
+    """What :func:`_compact` gives of each exo camera, then of the ego camera, all frames."""
     neighbours = crease_neighbours(scene)
-    exo = Renderer(scene, scene.exo_camera, scene.exo_w2c, neighbours, spec.edge_samples)
+    exos = [Renderer(scene, camera, w2c, neighbours, spec.edge_samples) for camera, w2c in scene.exo_cameras]
     ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, without_head = scene.indices(), scene.indices(head=False)
     changes = spec.moving_light or spec.exo_motion > 0  # else one picture of the standing solids serves all frames
-    background = exo.full([0], standing)
-    length = max(1, CHUNK_PIXELS // max(exo.pixels, ego.pixels))
+    backgrounds = [exo.full([0], standing) for exo in exos]
+    length = max(1, CHUNK_PIXELS // max(exos[0].pixels, ego.pixels))
     chunks = [list(range(begin, min(begin + length, spec.frames))) for begin in range(0, spec.frames, length)]
 
-    def render(chunk: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        frames = chunks[chunk]
-        behind = exo.full(frames, standing) if changes else background
-        exo_view = exo.over(frames, behind, moving, everything)
-        return _compact(exo, exo_view), _compact(ego, ego.full(frames, without_head))
+    def render(chunk: int) -> list[tuple[Tensor, ...]]:
+        frames, views = chunks[chunk], []
+        for exo, background in zip(exos, backgrounds, strict=True):
+            behind = exo.full(frames, standing) if changes else background
+            views.append(_compact(exo, exo.over(frames, behind, moving, everything)))
+        return [*views, _compact(ego, ego.full(frames, without_head))]
 
-    exo_views, ego_views = [], []
+    parts = []
     progress(0, spec.frames, "synthetic take")
-    for frames, (exo_view, ego_view) in zip(chunks, map_chunks(render, len(chunks), workers), strict=True):
-        exo_views.append(exo_view)
-        ego_views.append(ego_view)
+    for frames, views in zip(chunks, map_chunks(render, len(chunks), workers), strict=True):
+        parts.append(views)
         for frame in frames:
             progress(frame + 1, spec.frames, "synthetic take")
-    return exo_views, ego_views
+    return [tuple(torch.cat(values) for values in zip(*of_camera, strict=True))
+            for of_camera in zip(*parts, strict=True)]
 
 
 def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, obj
                progress: Progress = no_progress) -> None:
     """Write exo.mp4, ego_ground_truth.mp4, depth.npz and meta.json; each file is written whole or not at all.
 
+    With several exo cameras each gets such a folder, exo1, exo2, … in ``folder``; all have the one truth.
+
     ``depth.npz`` holds float16 metres and the dynamic mask, packed by LZMA: with a standing camera most of a frame
     repeats the one before, which the zip's usual packing can't see. ``meta.json`` also carries ``ego_camera`` and
     ``exo_camera`` (the exact lenses) and ``fps``, which readers of the released form skip.
@@ -32,6 +34,11 @@ def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, obj
             sees, as the evaluator reads masks (``clip`` is the folder's name).
     """
     folder = Path(folder)
+    if take.further:
+        for number, view in enumerate(take.views, start=1):
+            write_take(replace(view, further=()), folder / f"exo{number}", quality=quality, objects=objects,
+                       progress=progress)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / EXO, take.exo_rgb, take.spec.fps, quality=quality, progress=progress)
     write_video(folder / TRUTH, take.ego_rgb, take.spec.fps, quality=quality, progress=progress)

@@ -206,7 +206,8 @@ def test_layouts_vary_and_exo_sees_the_hands() -> None:
 
 @pytest.mark.parametrize("wrong", [{"frames": 0}, {"exo_width": 8}, {"texture": "marble"}, {"fps": 0.0},
                                    {"motion": -1.0}, {"edge_samples": 0}, {"clutter": "heaps"}, {"table_objects": -1},
-                                   {"exo_motion": 1.0}, {"object_scale": 9.0}])
+                                   {"exo_motion": 1.0}, {"object_scale": 9.0}, {"exo_views": 0}, {"exo_views": 5},
+                                   {"exo_views": 2, "walking": 0.8}])
 def test_wrong_specs_are_refused(wrong: dict) -> None:
     with pytest.raises(EgoXInputError, match="expected .*Fix"):
         SyntheticSpec(**wrong)
@@ -245,6 +246,40 @@ def test_written_take_is_read_back(take: SyntheticTake, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "take" / "depth.npz") as archive:
         packed = sum(member.compress_size for member in archive.infolist())
     assert packed < 0.3 * 2 * take.exo_depth_m.numel()
+
+
+def test_exo_cameras_share_scene_and_truth(take: SyntheticTake, tmp_path: Path) -> None:
+    """The first is the one that a take of one camera has, bit for bit; two of four are the two of two."""
+    four = make_take(replace(SMALL, exo_views=4))
+    names = ("exo_rgb", "exo_depth_m", "exo_index", "exo_w2c", "ego_rgb", "ego_depth_m", "ego_w2c", "times_s")
+    for name in names:
+        assert torch.equal(getattr(four, name), getattr(take, name)), name
+    assert take.views == (take,) and len(four.views) == 4 and four.prompt == take.prompt
+    assert torch.equal(make_take(replace(SMALL, exo_views=2, frames=1)).further[0].exo_w2c, four.further[0].exo_w2c)
+    for view in four.further:
+        assert view.ego_rgb is four.ego_rgb and view.trajectory().exo_w2c is view.exo_w2c
+        masks = covisible(view, 2)
+        looked_up = torch.from_numpy(cv2.remap(view.exo_rgb[2].numpy(), masks.exo_uv.numpy(), None,
+                                               cv2.INTER_LINEAR)).float() / 255
+        assert _psnr(looked_up[masks.static], view.ego_rgb[2][masks.static].float() / 255) > 25
+    write_take(four, tmp_path)
+    folders = sorted(tmp_path.iterdir())
+    assert [folder.name for folder in folders] == ["exo1", "exo2", "exo3", "exo4"]
+    assert len({(folder / "ego_ground_truth.mp4").read_bytes() for folder in folders}) == 1
+    for folder, view in zip(folders, four.views, strict=True):
+        loaded = load_take(folder, frame_count=5)
+        assert torch.allclose(loaded.depth.exo_w2c, view.exo_w2c, atol=1e-6)
+        assert torch.equal(loaded.depth.depth_m, view.exo_depth_m.half().float())
+
+
+@pytest.mark.parametrize("spec", [SMALL, replace(SMALL, exo_side="behind", company=True, exo_motion=0.1)])
+def test_every_exo_camera_has_its_own_sector(spec: SyntheticSpec) -> None:
+    for seed in range(12):
+        cameras = draw_layout(replace(spec, seed=seed, exo_views=4)).scene.exo_cameras
+        forward = torch.stack([w2c.reshape(-1, 3, 4)[0, 2, :2] for _, w2c in cameras])
+        angles = torch.atan2(forward[:, 1], forward[:, 0]).rad2deg().sort().values
+        gaps = torch.cat((angles.diff(), angles[:1] + 360 - angles[-1:]))
+        assert gaps.min() > 25, "they aim within some cm of one place from places 30 degrees apart or more"
 
 
 def test_the_shipped_sample_is_a_full_take(repo_root: Path) -> None:
