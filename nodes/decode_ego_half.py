@@ -10,6 +10,7 @@ from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 from ..egox_core.wan.canvas import ego_half
+from .host.graph import values_behind
 from .host.progress import host_progress
 from .host.vae import TILE_TOOLTIP, decode_video
 from .io_types import EgoXTrajectory
@@ -64,6 +65,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
                 io.Mask.Output(display_name="circle", tooltip="1 inside the lens' circle (all 1 in a pinhole view)."),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the run was made with
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 
@@ -93,4 +95,5 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                    if clip is not None]
         text = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
-        return io.NodeOutput(frames, mask, ui=preview_ui("compare", streams, text=text, fps=fps))
+        values = values_behind(cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else {}
+        return io.NodeOutput(frames, mask, ui=preview_ui("compare", streams, text=text, fps=fps, values=values))

@@ -19,6 +19,8 @@ Graph = Mapping[str, Mapping]
 """As the host takes it: ``{node id: {"class_type": …, "inputs": {name: value, or [node id, slot]}}}``."""
 LOADER = "EgoXLoadExoVideo"
 LONGEST_NAME = 1000
+LONGEST_SHOWN = 60
+"""Characters of a text that is told as it is."""
 _CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
 
 
@@ -71,6 +73,35 @@ def linked(graph: Graph, node_id: str, name: str) -> str | None:
     value = inputs_of(graph, node_id).get(name)
     is_link = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in graph
     return value[0] if is_link else None
+
+
+def behind(graph: Graph, node_id: str) -> list[str]:
+    """The node and all nodes that its inputs come from, over any number of links."""
+    found, waiting = [], [node_id]
+    while waiting:
+        at = waiting.pop()
+        if at not in found:
+            found.append(at)
+            waiting += filter(None, (linked(graph, at, name) for name in inputs_of(graph, at)))
+    return found
+
+
+def values_behind(graph: Graph, node_id: str) -> dict[str, dict]:
+    """What a result was made with, for people to compare: ``{node id: {"kind": …, "values": {input: value}}}``.
+
+    Of a long text, or of what is no plain value, only a digest (``{"digest": …}``) is given.
+    """
+    return {at: {"kind": graph[at].get("class_type"),
+                 "values": {name: _shown(value) for name, value in inputs_of(graph, at).items()
+                            if linked(graph, at, name) is None}}
+            for at in behind(graph, node_id) if at in graph}
+
+
+def _shown(value: object) -> object:
+    value = _plain(value)
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, str) and len(value) <= LONGEST_SHOWN):
+        return value
+    return {"digest": hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]}
 
 
 def exo_video(graph: Graph, node_id: str) -> Path | None:

@@ -55,6 +55,7 @@ def preview_ui(
     mark: dict[str, Any] | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
     plots: Sequence[dict[str, Any]] = (),  # label, applied and fit (values a frame, None: none): a view of curves
     badge: str | None = None,  # the key of a text of the page: what must not be overlooked
+    values: dict[str, dict] | None = None,  # what it was made with (see values_behind), to tell runs apart
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -62,7 +63,7 @@ def preview_ui(
     step = common_step(frames)
     sent = [_written(stream, step, progress) for stream in streams]
     preview = {"kind": kind, "fps": float(fps or UNTIMED_FPS), "frames": frames, "streams": sent, "curve": curve,
-               "mark": mark, "plots": list(plots), "text": text, "badge": badge}
+               "mark": mark, "plots": list(plots), "text": text, "badge": badge, "values": values or {}}
     return {"text": (text,), KEY: [preview]}
 
 

@@ -73,3 +73,22 @@ def test_pinhole_view_needs_a_sane_angle(pack, vae) -> None:
         decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole", pinhole_fov=170.0)
     ego, circle = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole")
     assert ego.shape == (1, 32, 32, 3) and circle.all()
+
+
+def test_what_a_run_was_made_with(pack) -> None:
+    """Only what lies behind the node, through any links; long texts by a digest that changes with them."""
+    values_behind = importlib.import_module(f"{pack.__name__}.nodes.host.graph").values_behind
+
+    def graph(text: str) -> dict:
+        return {"1": {"class_type": "EgoXWanSampler", "inputs": {"lambda_g": 3, "model": ["5:2", 0]}},
+                "5:2": {"class_type": "EgoXLoadLora", "inputs": {"strength": 0.5, "note": text}},
+                "7": {"class_type": "EgoXDecodeEgoHalf", "inputs": {"latent": ["1", 0], "view": "fisheye"}},
+                "8": {"class_type": "SaveVideo", "inputs": {"images": ["7", 0], "format": "mp4"}}}
+
+    seen = values_behind(graph("short"), "7")
+    assert seen == {"7": {"kind": "EgoXDecodeEgoHalf", "values": {"view": "fisheye"}},
+                    "1": {"kind": "EgoXWanSampler", "values": {"lambda_g": 3.0}},
+                    "5:2": {"kind": "EgoXLoadLora", "values": {"strength": 0.5, "note": "short"}}}
+    first, second = (values_behind(graph(text * 100), "7")["5:2"]["values"]["note"] for text in "ab")
+    assert first.keys() == second.keys() == {"digest"} and first != second
+    assert values_behind({}, "7") == {}

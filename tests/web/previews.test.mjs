@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { contain, sideBySide } from "../../web/js/previews/layout.mjs";
 import { scaleOf } from "../../web/js/previews/plot.mjs";
+import { changes, formOf, runBefore, sameForm } from "../../web/js/previews/runs.mjs";
 import { SheetClip } from "../../web/js/previews/sheets.mjs";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
@@ -57,4 +58,41 @@ test("a plot's scale holds all values, and a constant stays flat", () => {
   const [from, to] = scaleOf({ applied: [2, 2.0000001], fit: [] });
   assert.ok(to - from > 1e-3 && from < 2 && to > 2);
   assert.deepEqual(scaleOf({ applied: [null], fit: [null] }), [0, 1]);
+});
+
+test("the run before is remembered, a run from the cache is the same run, and each node has its own", () => {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  const run = (name) => [{ streams: [{ files: [{ filename: name }] }] }];
+  assert.equal(runBefore("a", run("1"), storage), null);
+  assert.equal(runBefore("a", run("1"), storage), null);
+  assert.deepEqual(runBefore("a", run("2"), storage), run("1"));
+  assert.deepEqual(runBefore("a", run("2"), storage), run("1"), "asked again");
+  assert.equal(runBefore("b", run("3"), storage), null);
+  assert.deepEqual(runBefore("a", run("4"), storage), run("2"));
+  for (let i = 0; i < 30; i += 1) runBefore(`other ${i}`, run("5"), storage);
+  assert.equal(runBefore("a", run("6"), storage), null, "long ago");
+});
+
+test("what changed between two runs", () => {
+  const made = (lambda, text) => ({
+    4: { kind: "EgoXWanSampler", values: { lambda_g: lambda, sampler: "released" } },
+    "9:2": { kind: "EgoXPrompt", values: { ego_view: { digest: text } } },
+  });
+  assert.deepEqual(changes(made(3, "a"), made(3, "a")), []);
+  assert.deepEqual(changes(made(3, "a"), made(0, "b")), [
+    { node: "4", kind: "EgoXWanSampler", name: "lambda_g", from: 3, to: 0 },
+    { node: "9:2", kind: "EgoXPrompt", name: "ego_view", from: { digest: "a" }, to: { digest: "b" } },
+  ]);
+  const other = { 4: { kind: "KSampler", values: { lambda_g: 0 } } };
+  assert.deepEqual(changes(made(3, "a"), other), [], "another node of that number");
+  assert.deepEqual(changes(undefined, made(3, "a")), [], "nothing is known of the run before");
+});
+
+test("only clips of one form have a difference", () => {
+  const clip = { count: 5, step: 2, source: [96, 80] };
+  assert.ok(sameForm(clip, { ...clip }));
+  for (const other of [{ count: 4 }, { step: 1 }, { source: [80, 96] }])
+    assert.ok(!sameForm(clip, { ...clip, ...other }));
+  assert.deepEqual(formOf(clip), { frames: 9, size: "96 x 80" });
 });

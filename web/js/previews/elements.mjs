@@ -3,7 +3,10 @@ import { addStyle } from "./style.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
+const RUNS = "runs";
+const DIFFERENCE = "difference";
 const WIPE_STEP = 0.02;
+const FACTORS = [1, 2, 4, 8, 16, 32]; // of the difference
 
 export function buildElements(preview, { say }) {
   addStyle();
@@ -13,7 +16,10 @@ export function buildElements(preview, { say }) {
   const left = make("select", "egox-preview-left", { title: say("left") });
   const right = make("select", "egox-preview-right", { title: say("right") });
   const item = make("select", "egox-preview-item", { title: say("item") });
-  bar.append(item, view, left, right);
+  const factor = make("select", "egox-preview-factor", { title: say("factor") });
+  factor.append(...FACTORS.map((value) => new Option(`× ${value}`, value)));
+  bar.append(item, view, left, right, factor);
+  const runs = make("div", "egox-preview-runs", { hidden: true, role: "status" });
 
   const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
   const canvas = make("canvas", "egox-preview-canvas");
@@ -43,14 +49,12 @@ export function buildElements(preview, { say }) {
   time.append(play, trackBox, now);
   const note = make("div", "egox-preview-note");
   const badge = make("div", "egox-preview-badge", { hidden: true, role: "status" });
-  root.append(bar, badge, stage, time, note);
+  root.append(bar, badge, runs, stage, time, note);
 
   item.onchange = () => preview.chooseItem(Number(item.value));
   view.onchange = () => preview.choose(view.value);
-  left.onchange = right.onchange = () => {
-    preview.pair = [left.value, right.value];
-    preview.draw();
-  };
+  left.onchange = right.onchange = () => preview.choosePair([left.value, right.value]);
+  factor.onchange = () => preview.enlarge(Number(factor.value));
   play.onclick = () => preview.toggle();
   frame.oninput = () => {
     const number = Number(frame.value); // stopping writes the old frame into the slider
@@ -72,7 +76,7 @@ export function buildElements(preview, { say }) {
       bar.hidden = preview.views().length < 2 && items.length < 2;
       item.hidden = items.length < 2;
       fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.item));
-      const names = preview.clips.map((clip) => clip.name);
+      const names = preview.pictures.map((clip) => clip.name);
       const label = (name) => (preview.clip(name) ? preview.label(preview.clip(name)) : say(name));
       fill(view, preview.views(), label, preview.view);
       const wiping = preview.clips.length > 0 && preview.view === WIPE;
@@ -84,6 +88,10 @@ export function buildElements(preview, { say }) {
         if (wiping) fill(select, names, label, name);
       }
       wipe.hidden = !wiping;
+      factor.hidden = !preview.difference || ![RUNS, DIFFERENCE].includes(preview.view);
+      factor.value = preview.difference?.factor ?? 1;
+      runs.textContent = preview.aboutRuns();
+      runs.hidden = !runs.textContent;
       track.hidden = !preview.curve;
     },
     refreshTime() {
@@ -153,6 +161,8 @@ function onKey(preview, { key, target }, onWipe) {
   else if (key === " " && target.tagName !== "BUTTON") preview.toggle();
   else if (key === "s" && preview.views().includes(SIDE)) preview.choose(SIDE);
   else if (key === "w" && preview.views().includes(WIPE)) preview.choose(WIPE);
+  else if (key === "b" && preview.views().includes(RUNS)) preview.choose(RUNS);
+  else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
   else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
   else return false;
   return true;

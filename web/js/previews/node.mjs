@@ -1,5 +1,6 @@
 // Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
 import { Preview } from "./player.mjs";
+import { runBefore } from "./runs.mjs";
 import { TEXTS } from "./texts/all.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
@@ -20,6 +21,7 @@ export function attachPreview(app, api, node, subject) {
     view: () => node.properties?.[VIEW],
     onView: (view) => (node.properties[VIEW] = view),
     onPick: (values) => setWidgets(app, node, values),
+    inputName,
   });
   node.egoxPreview = preview;
   const minHeight = MIN_HEIGHT[node.constructor.comfyClass] ?? OTHER_MIN_HEIGHT;
@@ -46,7 +48,17 @@ export function attachPreview(app, api, node, subject) {
 
 export function showOutput(node, output) {
   const previews = output?.[KEY];
-  if (previews?.length) node.egoxPreview?.showAll(previews);
+  if (!previews?.length) return;
+  const { graph } = node;
+  const key = `${graph?.rootGraph?.id} ${graph?.id} ${node.id}`;
+  const before = previews[0].kind === "compare" ? runBefore(key, previews) : null;
+  node.egoxPreview?.showAll(previews, before);
+}
+
+// As the host shows it, in the page's language.
+function inputName(kind, name) {
+  const { nodeData } = LiteGraph.registered_node_types[kind] ?? {};
+  return nodeData?.inputs?.[name]?.display_name ?? name;
 }
 
 export function findNode(app, id) {

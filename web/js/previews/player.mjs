@@ -3,22 +3,29 @@ import { buildElements } from "./elements.mjs";
 import * as drawing from "./draw.mjs";
 import { contain, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { drawPlots } from "./plot.mjs";
+import { changes, DifferenceClip, formOf, sameForm } from "./runs.mjs";
 import { loadClips } from "./sheets.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
 const PLOT = "plot";
+export const RUNS = "runs"; // this run beside the one before
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 const LEGEND_MIN_HEIGHT = 80;
 
 export class Preview {
   // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
-  // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from.
+  // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from; inputName(kind,
+  // name): what people call an input of a node.
   constructor(host) {
     this.host = host;
     this.items = []; // previews of one run: a node that got a list runs once for each of its items
+    this.itemsBefore = []; // those of the run before
     this.item = 0; // which of them is looked at
     this.clips = [];
+    this.before = null; // the clip that the run before gave
+    this.difference = null; // from it, where it has the same form
+    this.changed = []; // values, since that run
     this.kind = null;
     this.fps = null;
     this.curve = null; // over the timeline, { values, unit }
@@ -27,6 +34,7 @@ export class Preview {
     this.number = 0; // shown frame, counted in the sheets
     this.choice = null; // the user's view
     this.pair = null; // names of the wipe's two pictures
+    this.pairChosen = false; // by the user
     this.wipeAt = 0.5;
     this.wiped = null; // the box that the wipe runs over
     this.boxes = []; // where the clips were drawn, { clip, box }
@@ -55,37 +63,45 @@ export class Preview {
 
   get view() {
     const names = this.views();
-    return names.includes(this.choice) ? this.choice : names[0];
+    if (names.includes(this.choice)) return this.choice;
+    return this.before ? RUNS : names[0];
+  }
+
+  // What there is to look at: this run's clips, the run before, the difference.
+  get pictures() {
+    return [...this.clips, this.before, this.difference].filter(Boolean);
   }
 
   // Names of the views that there are for these clips, the default first.
   views() {
-    const names = this.clips.map((clip) => clip.name);
+    const names = this.pictures.map((clip) => clip.name);
     if (this.plots?.length) names.push(PLOT);
-    if (this.clips.length < 2) return names;
-    return this.kind === "prior" ? [...names, SIDE, WIPE] : [SIDE, WIPE, ...names];
+    const several = [this.clips.length > 1 && SIDE, this.pictures.length > 1 && WIPE].filter(Boolean);
+    if (this.kind === "compare") return [...several, ...names, RUNS];
+    return this.kind === "prior" ? [...names, ...several] : [...several, ...names];
   }
 
   // One preview for each item that the node ran with; the one that was looked at stays, while there are as many.
-  showAll(previews) {
+  showAll(previews, before) {
     if (previews.length !== this.items.length) this.item = 0;
     this.items = previews;
-    return this.show(previews[this.item]);
+    this.itemsBefore = before ?? [];
+    return this.chooseItem(this.item);
   }
 
   chooseItem(item) {
     this.item = item;
-    return this.show(this.items[item]);
+    return this.show(this.items[item], this.itemsBefore[item]);
   }
 
   // Takes what nodes/clip_preview.py (or the live preview) sent. The last call wins; the old pictures stay until the
   // new ones can be drawn.
-  async show(preview) {
+  async show(preview, before) {
     const turn = ++this.turn;
     if (!this.clips.length) this.say(this.host.say("loading"));
-    let clips;
+    let clips, earlier;
     try {
-      clips = await loadClips(preview.streams, this.host.url);
+      [clips, earlier] = await Promise.all([loadClips(preview.streams, this.host.url), this.loadBefore(before)]);
     } catch {
       if (turn === this.turn) this.fail();
       return;
@@ -93,6 +109,7 @@ export class Preview {
     if (turn !== this.turn) return;
     this.clips = clips;
     this.kind = preview.kind;
+    this.setBefore(earlier, changes(before?.values, preview.values));
     this.fps = preview.fps;
     this.curve = preview.curve;
     this.mark = preview.mark;
@@ -103,14 +120,30 @@ export class Preview {
     this.parts.note.textContent = preview.text ?? "";
     this.parts.badge.hidden = !preview.badge;
     this.parts.badge.textContent = preview.badge ? this.host.say(preview.badge) : "";
-    this.say("");
     this.refresh();
     if (preview.kind === "live" && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.play();
+  }
+
+  // The ego video of an earlier run; null where there was none, or where the server has let its files go.
+  async loadBefore(before) {
+    const ego = before?.streams.filter(({ name }) => name === "ego") ?? [];
+    const [clip] = await loadClips(ego, this.host.url).catch(() => []);
+    return clip ? Object.assign(clip, { name: "before" }) : null;
+  }
+
+  setBefore(before, changed) {
+    const ego = this.clip("ego");
+    const factor = this.difference?.factor;
+    this.before = ego && before;
+    this.difference = this.before && sameForm(ego, before) ? new DifferenceClip(ego, before).measure() : null;
+    if (factor && this.difference) this.difference.factor = factor;
+    this.changed = changed;
   }
 
   fail() {
     this.stop();
     this.clips = [];
+    this.before = this.difference = null;
     this.parts.note.textContent = "";
     this.say(this.host.say("gone"));
     this.refresh();
@@ -118,10 +151,11 @@ export class Preview {
 
   // The wipe's two pictures: the result beside the truth, else beside what it was made from.
   setPair() {
-    const names = this.clips.map((clip) => clip.name);
+    const names = this.pictures.map((clip) => clip.name);
     const known = (name) => names.includes(name);
-    if (this.pair && this.pair.every(known)) return;
+    if (this.pairChosen && this.pair.every(known)) return;
     const pairs = [
+      ["before", "ego"],
       ["guided", "plain"],
       ["ego", "truth"],
       ["prior", "ego"],
@@ -137,11 +171,40 @@ export class Preview {
   }
 
   label(clip) {
-    return this.host.say(clip.name, {}, clip.label);
+    return this.host.say(clip.name, { factor: clip.factor }, clip.label);
   }
 
   clip(name) {
-    return this.clips.find((clip) => clip.name === name);
+    return this.pictures.find((clip) => clip.name === name);
+  }
+
+  choosePair(pair) {
+    this.pair = pair;
+    this.pairChosen = true;
+    this.refresh();
+  }
+
+  enlarge(factor) {
+    if (!this.difference) return;
+    this.difference.factor = factor;
+    this.refresh();
+  }
+
+  // What is to be said of the two runs where both are looked at, else "".
+  aboutRuns() {
+    const shown = this.view === WIPE ? this.pair : [this.view];
+    if (!this.before || !shown.some((name) => [RUNS, "before", "difference"].includes(name))) return "";
+    const said = this.changed.map(({ kind, name, from, to }) => {
+      const [a, b] = [from, to].map((value) => (typeof value === "object" ? "…" : String(value)));
+      return `${this.host.inputName(kind, name)} ${a} → ${b}`;
+    });
+    if (!this.difference) {
+      const [now, before] = [this.clip("ego"), this.before].map(formOf);
+      const values = { frames: now.frames, size: now.size, framesBefore: before.frames, sizeBefore: before.size };
+      return [...said, this.host.say("otherForm", values)].join(" · ");
+    }
+    const { mean } = this.difference;
+    return [...said, mean ? this.host.say("mean", { mean: mean.toFixed(1) }) : this.host.say("same")].join(" · ");
   }
 
   choose(view) {
@@ -187,6 +250,8 @@ export class Preview {
   // -- drawing
 
   refresh() {
+    // A page that was asked for the run before says why there is nothing to see.
+    if (this.clips.length) this.say(this.view === RUNS && !this.before ? this.host.say("noRunBefore") : "");
     this.parts.refreshBar();
     this.refreshTime();
     this.draw();
@@ -207,7 +272,8 @@ export class Preview {
     if (this.view === WIPE) this.drawWiped(context, [0, 0, width, height]);
     else if (this.view === PLOT)
       drawPlots(context, this.plots, this.number * this.step, [0, 0, width, height], this.ink(), this.accent());
-    else if (this.view === SIDE) this.drawSide(context, [0, 0, width, height]);
+    else if (this.view === SIDE) this.drawSide(context, this.clips, [0, 0, width, height]);
+    else if (this.view === RUNS) this.drawRuns(context, [0, 0, width, height]);
     else this.drawOne(context, this.clip(this.view), [0, 0, width, height]);
     const ego = this.boxes.find(({ clip }) => clip.pick);
     if (ego && this.mark && Math.round(this.mark.frame / this.step) === this.number)
@@ -223,8 +289,13 @@ export class Preview {
     this.boxes.push({ clip, box });
   }
 
-  drawSide(context, [x, y, width, height]) {
-    this.boxes = sideBySide(this.clips, [x, y, width, height]);
+  drawRuns(context, stage) {
+    const clips = [this.before, this.clip("ego"), this.difference].filter(Boolean);
+    if (this.before) this.drawSide(context, clips, stage);
+  }
+
+  drawSide(context, clips, stage) {
+    this.boxes = sideBySide(clips, stage);
     for (const { clip, box } of this.boxes) {
       drawing.drawPicture(context, clip, this.number, box);
       const labels = clip.pick ? [`${this.label(clip)}: ${this.host.say("pick")}`] : [];

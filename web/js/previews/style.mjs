@@ -15,6 +15,8 @@ const STYLE = `
 .egox-preview select { flex: 1 1 0; text-overflow: ellipsis; }
 .egox-preview select.egox-preview-item { flex: 0 1 64px; }
 .egox-preview select.egox-preview-view { flex: 1.4 1 0; }
+.egox-preview select.egox-preview-factor { flex: 0 1 64px; }
+.egox-preview-runs { flex: none; max-height: 48px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
 .egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;

@@ -11,7 +11,8 @@ export default {
   frame: "Frame",
   of: "frame {frame} of {count}",
   wipeHandle: "Wipe",
-  stage: "Preview. Space plays, arrow keys step, s side by side, w wipe, digits one picture.",
+  stage:
+    "Preview. Space plays, arrow keys step, s side by side, w wipe, b run before, d difference, digits one picture.",
   loading: "Loading …",
   gone: "The preview's files are gone (the server was restarted). Run the graph again.",
   lensGuessed: "The lens is a guess (60° across): set exo_fov or connect MoGe.",
@@ -39,4 +40,12 @@ export default {
   weight: "g = 1 + cos",
   guided: "with GGA",
   plain: "without GGA",
+  runs: "this run and the one before",
+  before: "run before",
+  difference: "difference × {factor}",
+  factor: "How many times the difference is enlarged",
+  mean: "mean difference {mean} of 255",
+  same: "no difference at all",
+  noRunBefore: "There is no run before this one: change a value (λ_g, say) and run again.",
+  otherForm: "no difference: this run has {frames} frames of {size} px, the one before {framesBefore} of {sizeBefore}",
 };

@@ -11,7 +11,8 @@ export default {
   frame: "フレーム",
   of: "フレーム {frame} / {count}",
   wipeHandle: "ワイプ",
-  stage: "プレビュー。スペースで再生、矢印でコマ送り、s で並べる、w でワイプ、数字で一枚表示。",
+  stage:
+    "プレビュー。スペースで再生、矢印でコマ送り、s で並べる、w でワイプ、b で前回の実行、d で差分、数字で一枚表示。",
   loading: "読み込み中 …",
   gone: "プレビューのファイルがありません（サーバーが再起動されました）。もう一度実行してください。",
   lensGuessed: "レンズは推測です（横 60°）。exo_fov を設定するか MoGe を接続してください。",
@@ -39,4 +40,12 @@ export default {
   weight: "g = 1 + cos",
   guided: "GGA あり",
   plain: "GGA なし",
+  runs: "今回と前回の実行",
+  before: "前回の実行",
+  difference: "差分 × {factor}",
+  factor: "差分を何倍に拡大するか",
+  mean: "平均の差 {mean}（255 段階）",
+  same: "差はまったくありません",
+  noRunBefore: "前回の実行がありません。値（たとえば λ_g）を変えて、もう一度実行してください。",
+  otherForm: "差分なし：今回は {size} px の {frames} フレーム、前回は {sizeBefore} px の {framesBefore} フレーム",
 };

@@ -1,0 +1,81 @@
+// A node's run and the one before it. Kept by the tab, since a graph that is loaded makes its nodes anew; the pictures
+// are files of the server, which keeps them until it is started again.
+
+const STORE = "egox_runs";
+const MOST = 8; // nodes
+
+// What the run of a node before this one gave, null where there was none; this one is remembered. A run that came from
+// the server's cache is the same run.
+export function runBefore(key, previews, storage = sessionStorage) {
+  const kept = new Map(JSON.parse(storage.getItem(STORE) ?? "[]"));
+  let { now = null, before = null } = kept.get(key) ?? {};
+  if (files(now) !== files(previews)) [now, before] = [previews, now];
+  kept.delete(key);
+  kept.set(key, { now, before });
+  storage.setItem(STORE, JSON.stringify([...kept].slice(-MOST)));
+  return before;
+}
+
+const files = (previews) => JSON.stringify(previews?.map(({ streams }) => streams.map((stream) => stream.files)));
+
+// What differs in the values of two runs' nodes, as nodes/host/graph.py tells them: [{ node, kind, name, from, to }].
+export function changes(before, now) {
+  const found = [];
+  for (const [node, { kind, values }] of Object.entries(now ?? {})) {
+    const earlier = before?.[node];
+    if (earlier?.kind !== kind) continue;
+    for (const [name, to] of Object.entries(values)) {
+      const from = earlier.values[name];
+      if (from !== undefined && JSON.stringify(from) !== JSON.stringify(to)) found.push({ node, kind, name, from, to });
+    }
+  }
+  return found;
+}
+
+// A clip of how far two others differ, many times enlarged so that it can be seen; drawn frame by frame when asked for.
+export class DifferenceClip {
+  constructor(now, before) {
+    this.pair = [now, before];
+    this.name = this.label = "difference";
+    this.factor = 8;
+    this.mean = null; // of all pixels and colours, of 255
+    for (const key of ["count", "step", "width", "height", "source"]) this[key] = now[key];
+    this.canvas = Object.assign(document.createElement("canvas"), { width: now.width, height: now.height });
+  }
+
+  frame(number) {
+    const context = this.plain(number);
+    context.globalCompositeOperation = "lighter"; // onto itself: twice as bright
+    for (let factor = 1; factor < this.factor; factor *= 2) context.drawImage(this.canvas, 0, 0);
+    return [this.canvas, 0, 0, this.width, this.height];
+  }
+
+  plain(number) {
+    const context = this.canvas.getContext("2d", { willReadFrequently: true });
+    for (const [clip, operation] of [
+      [this.pair[0], "copy"],
+      [this.pair[1], "difference"],
+    ]) {
+      context.globalCompositeOperation = operation;
+      const [image, ...part] = clip.frame(number);
+      context.drawImage(image, ...part, 0, 0, this.width, this.height);
+    }
+    return context;
+  }
+
+  measure() {
+    let sum = 0;
+    for (let number = 0; number < this.count; number += 1) {
+      const { data } = this.plain(number).getImageData(0, 0, this.width, this.height);
+      for (let i = 0; i < data.length; i += 4) sum += data[i] + data[i + 1] + data[i + 2];
+    }
+    this.mean = sum / (3 * this.width * this.height * this.count);
+    return this;
+  }
+}
+
+// Whether two clips have a difference: as many frames, as large.
+export const sameForm = (now, before) =>
+  now.count === before.count && now.step === before.step && String(now.source) === String(before.source);
+
+export const formOf = (clip) => ({ frames: (clip.count - 1) * clip.step + 1, size: clip.source.join(" x ") });
