@@ -145,6 +145,87 @@ def test_an_unknown_node_type_is_named() -> None:
         to_prompt(graph(node(1, "EgoXOfTomorrow")), INFO)
 
 
-def test_subgraphs_are_refused() -> None:
-    with pytest.raises(SetupError, match="subgraphs"):
-        to_prompt({"nodes": [], "links": [], "definitions": {"subgraphs": [{"id": "x"}]}}, INFO)
+def subgraph(*nodes, links, inputs=(), outputs=(), identity="inner"):
+    """A definition; its inputs and outputs are (name, ids of the links inside)."""
+    return {"id": identity, "name": identity, "inputNode": {"id": -10}, "outputNode": {"id": -20}, "nodes": list(nodes),
+            "inputs": [{"name": name, "linkIds": ids} for name, ids in inputs],
+            "outputs": [{"name": name, "linkIds": ids} for name, ids in outputs],
+            "links": [dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot"), link, strict=True))
+                      for link in links]}
+
+
+def model_inside(mode: int = 0) -> dict:
+    """A model in and out; the strength of the node between them is promoted as "how much"."""
+    return subgraph(node(7, "Model", [0.25], [("strength", "FLOAT", 2, {"name": "strength"}), ("model", "MODEL", 1)],
+                         ["MODEL"], mode=mode),
+                    links=[(1, -10, 0, 7, 1), (2, -10, 1, 7, 0), (3, 7, 0, -20, 0)],
+                    inputs=[("model", [1]), ("how much", [2])], outputs=[("model", [3])])
+
+
+def around(definition: dict, *others: dict, values=(), mode: int = 0, strength_link=None, links=()) -> dict:
+    """1 -> 2, a node that is a subgraph -> 3."""
+    host = node(2, definition["id"], values, [("model", "MODEL", 5), ("how much", "FLOAT", strength_link,
+                                                                       {"name": "how much"})], ["MODEL"], mode=mode)
+    first, last = node(1, "Model", [1.0], outputs=["MODEL", "FLOAT"]), node(3, "Model", [1.0], [("model", "MODEL", 6)])
+    return graph(first, host, last, links=[(5, 1, 0, 2, 0, "MODEL"), (6, 2, 0, 3, 0, "MODEL"), *links]) | {
+        "definitions": {"subgraphs": [definition, *others]}}
+
+
+def test_a_subgraph_becomes_its_inner_nodes() -> None:
+    made = to_prompt(around(model_inside()), INFO)
+    assert set(made) == {"1", "2:7", "3"}
+    assert made["2:7"]["inputs"] == {"strength": 0.25, "model": ["1", 0]} and made["3"]["inputs"]["model"] == ["2:7", 0]
+
+
+def test_the_value_of_a_promoted_widget_is_the_outer_one() -> None:
+    assert to_prompt(around(model_inside(), values=[0.8]), INFO)["2:7"]["inputs"]["strength"] == 0.8
+    assert to_prompt(around(model_inside(), values=[None]), INFO)["2:7"]["inputs"]["strength"] == 0.25
+    linked = around(model_inside(), values=[0.8], strength_link=9, links=[(9, 1, 1, 2, 1, "FLOAT")])
+    assert to_prompt(linked, INFO)["2:7"]["inputs"]["strength"] == ["1", 1]
+
+
+def test_a_promoted_value_goes_to_all_that_hang_on_it() -> None:
+    inner = model_inside()
+    inner["nodes"].append(node(8, "Sample", [7, "fixed", 12, "heun", "fixed", "", 3.5], [("cfg", "FLOAT", 4)]))
+    inner["links"].append({"id": 4, "origin_id": -10, "origin_slot": 1, "target_id": 8, "target_slot": 0})
+    inner["inputs"][1]["linkIds"].append(4)
+    assert to_prompt(around(inner), INFO)["2:8"]["inputs"]["cfg"] == 0.25
+
+
+def test_subgraphs_in_subgraphs() -> None:
+    host = node(4, "inner", [0.5], [("model", "MODEL", 1), ("how much", "FLOAT", 2, {"name": "how much"})], ["MODEL"])
+    outer = subgraph(host, links=[(1, -10, 0, 4, 0), (2, -10, 1, 4, 1), (3, 4, 0, -20, 0)], identity="outer",
+                     inputs=[("model", [1]), ("how much", [2])], outputs=[("model", [3])])
+    for values, strength in (((), 0.5), ((0.9,), 0.9)):
+        made = to_prompt(around(outer, model_inside(), values=values), INFO)
+        assert made["2:4:7"]["inputs"] == {"strength": strength, "model": ["1", 0]}
+        assert made["3"]["inputs"]["model"] == ["2:4:7", 0]
+
+
+@pytest.mark.parametrize(("outside", "inside", "source"), [
+    (4, 0, ["1", 0]), (0, 4, ["1", 0]), (4, 4, ["1", 0]), (2, 0, None), (0, 2, None)])
+def test_subgraphs_bypassed_and_muted(outside: int, inside: int, source) -> None:
+    made = to_prompt(around(model_inside(inside), mode=outside), INFO)
+    assert set(made) == {"1", "3"} and made["3"]["inputs"].get("model") == source
+
+
+def test_values_as_older_frontends_keep_them() -> None:
+    inner = model_inside()
+    inner["nodes"].append(node(8, "Sample", [7, "fixed", 12, "heun", "fixed", "", 3.5]))
+    saved = around(inner, values=[30, 0.6])
+    saved["nodes"][1]["properties"] = {"proxyWidgets": [["8", "steps"], ["-1", "how much"]]}
+    made = to_prompt(saved, INFO)
+    assert made["2:8"]["inputs"]["steps"] == 30 and made["2:7"]["inputs"]["strength"] == 0.6
+
+
+def test_a_subgraph_that_holds_itself_is_refused() -> None:
+    endless = subgraph(node(4, "inner"), links=[])
+    with pytest.raises(SetupError, match="holds itself"):
+        to_prompt(graph(node(1, "inner")) | {"definitions": {"subgraphs": [endless]}}, INFO)
+
+
+def test_a_muted_source_leaves_the_widget_its_value() -> None:
+    made = to_prompt(graph(node(1, "Load", ["a.mp4"], outputs=["INT"], mode=2),
+                           node(2, "Sample", [7, "fixed", 12, "heun", "fixed", "", 3.5],
+                                [("steps", "INT", 4, {"name": "steps"})]), links=[(4, 1, 0, 2, 0, "INT")]), INFO)
+    assert made["2"]["inputs"]["steps"] == 12

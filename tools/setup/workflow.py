@@ -22,35 +22,37 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str
     """API prompt of ``workflow``: node id (str) -> {class_type, inputs, _meta}.
 
     Muted nodes are left out, bypassed ones are passed through by type, reroutes and primitives are resolved, notes
-    dropped.
+    dropped. A subgraph becomes its inner nodes, whose ids are then paths such as "5:3".
 
     Raises:
-        SetupError: a node type that the server doesn't have, or a graph of a form that isn't read (subgraphs).
+        SetupError: a node type that the server doesn't have, or a subgraph that holds itself.
     """
-    if (workflow.get("definitions") or {}).get("subgraphs"):
-        raise SetupError("This workflow holds subgraphs, which run.py does not read. Unpack them in the editor.")
-    graph = _Graph(workflow)
     prompt: dict[str, Any] = {}
+    _add(Graph(workflow, object_info), prompt)
+    return _without_dangling(prompt)
+
+
+def _add(graph: Graph, prompt: dict[str, Any]) -> None:
     for node in graph.nodes.values():
         kind = node["type"]
         if node.get("mode", ALWAYS) in (MUTED, BYPASSED) or kind in NOTES or kind in ("Reroute", "PrimitiveNode"):
             continue
-        if kind not in object_info:
+        if kind in graph.definitions:
+            _add(graph.inside(node), prompt)
+            continue
+        if kind not in graph.object_info:
             raise SetupError(f"The workflow needs the node type {kind}, which this server does not have.")
-        inputs = widget_values(node, object_info[kind])
+        inputs = graph.values(node)
         for slot in node.get("inputs") or []:
-            if slot.get("link") is None:
-                continue
-            source = graph.source(slot["link"])
+            source = graph.source(slot.get("link"))
             if source is None:
-                inputs.pop(slot["name"], None)
-            elif "value" in source:
+                continue  # a widget keeps its own value
+            if "value" in source:
                 inputs[slot["name"]] = source["value"]
             else:
                 inputs[slot["name"]] = [source["node"], source["slot"]]
-        prompt[str(node["id"])] = {"class_type": kind, "inputs": inputs,
-                                   "_meta": {"title": node.get("title") or kind}}
-    return _without_dangling(prompt)
+        prompt[graph.path + str(node["id"])] = {"class_type": kind, "inputs": inputs,
+                                                "_meta": {"title": node.get("title") or kind}}
 
 
 def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
@@ -147,37 +149,106 @@ def _without_dangling(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-class _Graph:
-    """Nodes and links of the editor's file, by id."""
+class Graph:
+    """Nodes and links of the editor's file by id, of the whole graph or of one subgraph as a node of it has it."""
 
-    def __init__(self, workflow: dict[str, Any]) -> None:
-        self.nodes = {node["id"]: node for node in workflow["nodes"]}
-        self.links: dict[Any, tuple[Any, int]] = {}
-        for link in workflow.get("links") or []:
+    def __init__(self, saved: dict[str, Any], object_info: dict[str, Any], outside: Graph | None = None,
+                 host: dict[str, Any] | None = None) -> None:
+        self.saved, self.object_info, self.outside, self.host = saved, object_info, outside, host
+        self.path = "" if outside is None else f"{outside.path}{host['id']}:"
+        self.definitions: dict[str, dict[str, Any]] = (outside.definitions if outside is not None else {
+            entry["id"]: entry for entry in (saved.get("definitions") or {}).get("subgraphs") or []})
+        self.nodes = {node["id"]: node for node in saved["nodes"]}
+        self.links: dict[Any, tuple[Any, int, Any, int]] = {}
+        for link in saved.get("links") or []:
             if isinstance(link, dict):
-                self.links[link["id"]] = (link["origin_id"], link["origin_slot"])
-            else:
-                self.links[link[0]] = (link[1], link[2])
+                link = [link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
+            self.links[link[0]] = tuple(link[1:5])
+
+    def inside(self, host: dict[str, Any]) -> Graph:
+        """The subgraph of one of the nodes.
+
+        Raises:
+            SetupError: it is one of those in which the node stands.
+        """
+        above: Graph | None = self
+        while above is not None:
+            if above.saved.get("id") == host["type"]:
+                raise SetupError(f"The subgraph {above.saved.get('name', host['type'])} holds itself.")
+            above = above.outside
+        return Graph(self.definitions[host["type"]], self.object_info, self, host)
 
     def source(self, link_id: Any) -> dict[str, Any] | None:
-        """Where a link's value comes from: {node, slot}, {value} of a primitive, or None where nothing runs."""
+        """Where a link's value comes from: {node, slot}, {value} of a widget, or None where nothing is connected."""
         seen: set[Any] = set()
         while link_id is not None and link_id in self.links and link_id not in seen:
             seen.add(link_id)
-            node_id, slot = self.links[link_id]
+            node_id, slot = self.links[link_id][:2]
+            if self.host is not None and node_id == self.saved["inputNode"]["id"]:
+                return self._from_outside(slot)
             node = self.nodes.get(node_id)
-            if node is None or node.get("mode", ALWAYS) == MUTED:
+            mode = ALWAYS if node is None else node.get("mode", ALWAYS)
+            if node is None or mode == MUTED:
                 return None
             if node["type"] == "PrimitiveNode":
                 values = node.get("widgets_values") or [None]
                 return {"value": _wrap(values[0])}
             if node["type"] == "Reroute":
                 link_id = (node.get("inputs") or [{}])[0].get("link")
-            elif node.get("mode", ALWAYS) == BYPASSED:
+            elif mode == BYPASSED:
                 link_id = _bypass(node, slot)
+            elif node["type"] in self.definitions:
+                inner = self.inside(node)
+                return inner.source(next(iter(inner.saved["outputs"][slot].get("linkIds") or []), None))
             else:
-                return {"node": str(node_id), "slot": slot}
+                return {"node": self.path + str(node_id), "slot": slot}
         return None
+
+    def _from_outside(self, slot: int) -> dict[str, Any] | None:
+        name = self.saved["inputs"][slot]["name"]
+        entry = next((entry for entry in self.host.get("inputs") or [] if entry["name"] == name), {})
+        if entry.get("link") is not None:
+            return self.outside.source(entry["link"])
+        value = self.outside.values(self.host).get(name)
+        return None if value is None else {"value": value}
+
+    def values(self, node: dict[str, Any]) -> dict[str, Any]:
+        """Name -> value of the widgets of a node, or of those that a subgraph promotes."""
+        if node["type"] in self.definitions:
+            found = self.inside(node)._promoted()
+        else:
+            found = widget_values(node, self.object_info[node["type"]])
+        # Older files keep the values of inner widgets without a link to them on the outer node.
+        for owner, name, value in _proxies(self.host or {}):
+            if owner == str(node["id"]) and name in found:
+                found[name] = _wrap(value)
+        return found
+
+    def _promoted(self) -> dict[str, Any]:
+        """Name of each promoted widget -> its value: the outer node's, or what the inner node was saved with."""
+        inner = {}
+        for entry in self.saved["inputs"]:
+            for link_id in entry.get("linkIds") or []:
+                node_id, slot = self.links[link_id][2:]
+                node = self.nodes.get(node_id, {})
+                target = (node.get("inputs") or [])[slot] if node else {}
+                if "widget" in target:
+                    inner[entry["name"]] = self.values(node).get(target["name"])
+                    break
+        saved = self.host.get("widgets_values") or []
+        if isinstance(saved, dict):
+            return inner | saved
+        proxies = _proxies(self.host)
+        own = {name: value for owner, name, value in proxies if owner == "-1"} if proxies else dict(
+            zip(inner, saved, strict=False))
+        return inner | {name: _wrap(value) for name, value in own.items() if value is not None}
+
+
+def _proxies(host: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """(inner node, widget, value) as frontends before 1.45 or so saved promoted widgets; -1 is the outer node's own."""
+    entries = (host.get("properties") or {}).get("proxyWidgets") or []
+    values = host.get("widgets_values") or []
+    return [(entry[0], entry[1], value) for entry, value in zip(entries, values, strict=False) if value is not None]
 
 
 def _bypass(node: dict[str, Any], slot: int) -> Any:
