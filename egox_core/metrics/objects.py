@@ -104,14 +104,17 @@ def _box_centre(mask: np.ndarray) -> np.ndarray:
 
 def contour_accuracy(true: np.ndarray, guess: np.ndarray) -> float:
     """F-measure of boundary pixels that have one of the other mask within the bound; 1 where both have none."""
-    radius = int(np.ceil(BOUND * np.linalg.norm(true.shape)))
+    return boundary_f(boundary(true), boundary(guess), int(np.ceil(BOUND * np.linalg.norm(true.shape))))
+
+
+def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
+    """F-measure of boundary pixels ([H, W] bool each) that have one of the other within ``radius`` px; 1 of none."""
     row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = (row**2 + column**2 <= radius**2).astype(np.uint8)
-    edges = [boundary(mask) for mask in (true, guess)]
-    near = [cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in edges]
-    true_count, guess_count = (int(edge.sum()) for edge in edges)
-    precision = (edges[1] & near[0]).sum() / guess_count if guess_count else 1.0
-    recall = (edges[0] & near[1]).sum() / true_count if true_count else 1.0
+    near_true, near_guess = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (true, guess))
+    true_count, guess_count = int(true.sum()), int(guess.sum())
+    precision = (guess & near_true).sum() / guess_count if guess_count else 1.0
+    recall = (true & near_guess).sum() / true_count if true_count else 1.0
     return 0.0 if precision + recall == 0 else float(2 * precision * recall / (precision + recall))
 
 
@@ -169,16 +172,21 @@ def colour_hits(
     """
     pictures, shown = truth.double().cpu().numpy(), generated.double().cpu().numpy()
     height, width = masks.truth.shape[2:]
-    size = 2 * max(1, round(RING * height)) + 1
     hits = np.full(masks.truth.shape[:2], np.nan)
     for number, frame in zip(*np.nonzero(masks.truth.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True):
         mask = masks.truth[number, frame]
-        ring = (cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0) & ~mask
+        ring = ring_of(mask)
         if not ring.any():
             continue
         own, around, got = pictures[frame][mask].mean(0), pictures[frame][ring].mean(0), shown[frame][mask].mean(0)
         hits[number, frame] = float(np.linalg.norm(got - own) < np.linalg.norm(got - around))
     return hits
+
+
+def ring_of(mask: np.ndarray) -> np.ndarray:
+    """[H, W] bool: the surroundings of a mask."""
+    size = 2 * max(1, round(RING * len(mask))) + 1
+    return (cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0) & ~mask
 
 
 def _mean(values: list[float]) -> float | None:
