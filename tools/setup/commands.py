@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .at_work import at_work
 from .base_dir import make_base_dir, share_models
 from .browser import install_advice, prepare_browser
 from .demo import DemoOptions, run_demo, wait_for_ctrl_c
@@ -113,10 +114,9 @@ def _dispatch(words: list[str]) -> int:
         return run_ui(layout, args.port)
     # Everything after the sub-command belongs to it, in its own order.
     rest = words[words.index(args.command) + 1:]
-    if args.command == "test":
-        return run_tests(layout, rest)
-    if args.command == "bench":
-        return run_bench(layout, rest)
+    if args.command in ("test", "bench"):
+        with at_work():
+            return (run_tests if args.command == "test" else run_bench)(layout, rest)
     if args.command == "make":
         return run_maker(layout, rest)
     return module_environment(layout).run(["-m", MODULES[args.command][0], *rest])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egox_core.safe_files import write_whole
-from tools.setup.layout import REPO_ROOT, Layout
+from tools.setup.at_work import cache_folder
+from tools.setup.layout import REPO_ROOT
 
 from .settings import FIRST_SEED, DemoTraining
 
@@ -25,7 +26,7 @@ STAGE_TEXT = {
 class WorkFiles:
     """Everything below the working folder; finished stages are what ``shipped`` holds."""
 
-    work: Path = Layout().state / "train_demo"
+    work: Path = cache_folder() / "train_demo"
     shipped: Path = REPO_ROOT / "models" / "demo"
 
     @property
