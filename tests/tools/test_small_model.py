@@ -18,7 +18,7 @@ from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import make_take
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
 from egox_core.wan.vae import VaeEncoder
-from tools.small_model.clips import ClipPool, clip_spec, draw_clip, make_clips, read_shard, shard_files
+from tools.small_model.clips import ClipPool, clip_depth, clip_spec, draw_clip, make_clips, read_shard, shard_files
 from tools.small_model.files import WorkFiles, write_card
 from tools.small_model.settings import (
     FIRST_SEED,
@@ -42,12 +42,13 @@ from tools.small_model.vae_model import (  # noqa: E402
     decode,
     encode,
     new_vae,
+    outline_error,
     picture_weights,
     save_vae,
     settle_latents,
     whole_clips,
 )
-from tools.small_model.vae_train import noise_like, train_vae  # noqa: E402
+from tools.small_model.vae_train import Muon, noise_like, orthogonal, train_vae  # noqa: E402
 
 TINY = ClipSettings(size=32, exo_width=64, frames=5)
 TINY_VAE = VaeSettings(dim=4, skeleton_steps=4, steps=8, batch=2, crop=32)
@@ -84,6 +85,18 @@ def test_clips_are_what_their_seed_says(clips):
     assert torch.equal(again.geometry.key_dirs.float(), held[1].geometry.key_dirs)
     assert take.spec == clip_spec(100_001, TINY) and again.ego.shape == (5, 32, 32, 3)
     assert not again.prior[~again.coverage].any() and again.coverage.any()
+
+
+def test_a_share_of_the_clips_has_the_depth_of_a_network():
+    asked = replace(TINY, depth_errors=0.5, wearer="drawn", preset="exact")
+    wrong = []
+    for seed in range(100_000, 100_008):
+        clip, take = draw_clip(seed, asked)
+        depth = clip_depth(take, asked)
+        assert torch.equal(depth.depth_m, clip_depth(take, asked).depth_m) and take.spec.wearer == "drawn"
+        wrong.append(not torch.equal(depth.depth_m, take.exo_depth_m))
+    assert 0 < sum(wrong) < len(wrong)
+    assert torch.equal(clip_depth(take, TINY).depth_m, take.exo_depth_m)
 
 
 def test_a_folder_of_other_clips_is_refused(clips):
@@ -217,9 +230,47 @@ def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(c
     out = tmp_path / "parts.safetensors"
     assert train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None) is None
     assert taken == [1, 2, 3] and not out.exists()
-    assert train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None)["psnr"] == whole["psnr"]
+    assert train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None)["held out"] == whole["held out"]
     ours, theirs = load_file(out), load_file(tmp_path / "whole.safetensors")
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_a_lost_folder_costs_one_round(clips, tmp_path, monkeypatch):
+    """From the round's float16 weights alone training goes on at its step, near what the whole state was."""
+    from tools.small_model import vae_train
+
+    half = replace(TINY_VAE, steps=5)
+    train_vae(tmp_path / "run", clips, half, tmp_path / "half.safetensors", tell=lambda _: None)
+    run = vae_train._Run(tmp_path / "run", clips, half, torch.device("cpu"), lambda _: None)
+    with run.averaged():
+        before = run.figures()["ego"]
+    (tmp_path / "run" / "vae_state.pt").unlink()
+    again = vae_train._Run(tmp_path / "run", clips, half, torch.device("cpu"), lambda _: None)
+    assert again.step == 5 and again.seconds > 0 and again.processor_seconds > 0
+    assert again.figures()["ego"]["psnr"] == pytest.approx(before["psnr"], abs=0.05)
+    done = train_vae(tmp_path / "run", clips, TINY_VAE, tmp_path / "whole.safetensors", tell=lambda _: None)
+    assert done["steps"] == TINY_VAE.steps and done["core_hours"] >= 0 and done["reference_step_seconds"] > 0
+
+
+def test_every_direction_of_a_kernel_moves_alike():
+    matrices = torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -2, 8)[:, None]
+    for shape in (matrices, matrices.mT):
+        values = torch.linalg.svdvals(orthogonal(shape))
+        assert float(values.min()) > 0.5 and float(values.max()) < 1.3, values
+    kernel = torch.nn.Parameter(torch.zeros(8, 4, 3, 3))
+    kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(1))
+    Muon([kernel], rate=0.01).step()
+    assert float((kernel * kernel.grad).sum()) < 0
+    assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(0.2 * 0.01, rel=0.2)  # as Adam steps
+
+
+def test_a_lost_outline_costs_what_it_was():
+    video = torch.zeros(1, 3, 1, 16, 16)
+    video[..., 8:] = 1
+    flat = torch.zeros_like(video)
+    assert outline_error(video, video) == 0
+    lost = outline_error(flat, video)
+    assert float(lost) > 0 and outline_error(video / 2, video) == pytest.approx(float(lost) / 2)
 
 
 def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypatch):

@@ -19,8 +19,8 @@ from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import read_json, write_json, write_whole
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
-from egox_core.types import GgaGeometry
+from egox_core.synthetic import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
+from egox_core.types import DepthVideo, GgaGeometry
 
 from .settings import FIRST_SEED, MOST_CLIPS, ClipSettings, Split
 
@@ -50,18 +50,29 @@ def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
     return SyntheticSpec(
         seed=seed, frames=settings.frames, exo_width=settings.exo_width, exo_height=settings.size,
         ego_size=settings.size, fps=settings.fps, texture="plain", clutter="calm",
-        object_scale=float(draw.uniform(*settings.object_scale)), motion=float(draw.uniform(*settings.motion)))
+        object_scale=float(draw.uniform(*settings.object_scale)), motion=float(draw.uniform(*settings.motion)),
+        wearer=settings.wearer)
 
 
 def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTake]:
-    """A clip with everything that was true of it, from exact depth and poses."""
+    """A clip with everything that was true of it, from exact poses and the depth of :func:`clip_depth`."""
     take = make_take(clip_spec(seed, settings))
-    trajectory, depth = take.trajectory(), take.depth_video()
+    trajectory, depth = take.trajectory(), clip_depth(take, settings)
     prior = render_ego_prior(build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset))
     geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays=settings.rays), frames=settings.frames,
                             exo_size=(settings.exo_width, settings.size), ego_size=(settings.size, settings.size))
     return DemoClip(seed=seed, exo=take.exo_rgb, ego=take.ego_rgb, coverage=prior.coverage, geometry=geometry,
                     prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8)), take
+
+
+def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
+    """The exact depth, or in the settings' share of the clips a network's, drawn from the clip's seed."""
+    draw = np.random.default_rng((take.spec.seed, 1))
+    if draw.random() >= settings.depth_errors:
+        return take.depth_video()
+    amount = float(draw.uniform(1, 2))
+    errors = DepthErrors(low_frequency=0.03 * amount, bleed_px=amount, flicker=0.01 * amount)
+    return with_errors(take.depth_video(), errors, take.spec.seed)
 
 
 def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *, workers: int = 1,

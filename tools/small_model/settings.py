@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from egox_core.synthetic.spec import Wearer
+
 Split = Literal["train", "validation", "test"]
 
 FIRST_SEED: Mapping[str, int] = {"train": 100_000, "validation": 900_000, "test": 950_000}
@@ -26,6 +28,8 @@ class ClipSettings:
     motion: tuple[float, float] = (0.4, 1.2)  # drawn for each clip
     preset: str = "clean"  # of the ego prior, as the VAE's training sees it
     rays: str = "exact"  # of the GGA directions
+    wearer: Wearer = "usual"
+    depth_errors: float = 0.0  # share of training clips whose prior and directions come of a network's depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,9 @@ class VaeSettings:
     steps: int = 3500
     batch: int = 2  # pieces of crop x crop px
     crop: int = 64
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1.5e-3  # of biases and gains
+    kernel_rate: float = 4e-3  # of the convolutions' kernels
+    outlines: float = 0.5  # what an error of the grey picture's gradient counts for
     latent_noise: float = 0.1  # of a latent channel's spread; a decoder that has seen noise forgives the sampler's
     seed: int = 1
 
@@ -101,3 +107,13 @@ class DemoTraining:
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+TRAININGS: Mapping[str, DemoTraining] = {
+    "shipped": DemoTraining(),
+    "next": DemoTraining(
+        clips=ClipSettings(size=128, exo_width=224, preset="exact", wearer="drawn", depth_errors=0.2),
+        vae=VaeSettings(skeleton_steps=400, steps=6000),
+    ),
+}
+"""What the weights in models/demo are, and what replaces them once it holds its bars."""
