@@ -132,8 +132,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             exo_camera, exo_w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
             mask = depth.dynamic if mask is None else mask
         else:
-            exo_camera, exo_w2c, note = camera_without_depth(frames, (width, height), exo_fov)
-            guessed = note == LENS_GUESSED
+            exo_camera, exo_w2c, note, guessed = camera_without_depth(frames, (width, height), exo_fov)
             notes += (note,)
         lens = None if points.metres is None else lens_note(exo_camera)
         indices, times_s = moments(count, depth, frames)
@@ -188,14 +187,15 @@ def numbers(text: str, name: str) -> list[float]:
 
 
 def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int], fov_deg: float):
-    """(the exo camera in px of the frames, its poses or None, a note on where it is from)."""
+    """(the exo camera in px of the frames, its poses or None, a note on where it is from, whether it is a guess)."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
     if meta is not None and meta.exo_camera is not None:
-        return exo_camera_of_size(meta, frames, size), exo_poses(meta, frames), f"exo camera: {META} beside the video"
+        note = f"exo camera: {META} beside the video"
+        return exo_camera_of_size(meta, frames, size), exo_poses(meta, frames), note, False
     if fov_deg > 0:
-        return camera_of_view(*size, fov_deg), None, f"exo camera: a pinhole of {fov_deg:g} degrees across"
-    return guessed_camera(*size), None, LENS_GUESSED
+        return camera_of_view(*size, fov_deg), None, f"exo camera: a pinhole of {fov_deg:g} degrees across", False
+    return guessed_camera(*size), None, LENS_GUESSED, True
 
 
 def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None):

@@ -52,8 +52,9 @@ def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
 
 
 def best_camera(roles: DepthRoles, given: CameraModel | None, width: int,
-                height: int) -> tuple[CameraModel, tuple[str, ...]]:
-    """The exo camera at ``width`` x ``height``: given, else the metric source's, else the video source's, else a guess.
+                height: int) -> tuple[CameraModel, tuple[str, ...], bool]:
+    """(the exo camera at ``width`` x ``height``, notes, whether it is a guess): given, else the metric source's, else
+    the video source's, else a guess.
 
     The sources have that size already.
 
@@ -64,12 +65,12 @@ def best_camera(roles: DepthRoles, given: CameraModel | None, width: int,
         if given.stored_size != (width, height):
             raise EgoXInputError("exo camera", got=f"intrinsics for {given.stored_size[0]}x{given.stored_size[1]}",
                                  expected=f"{width}x{height}", fix="rescale the intrinsics to the exo frames")
-        return given, ()
+        return given, (), False
     for source in (roles.metric, roles.video):
         if source is not None and source.camera_known:
             return source.depth.camera, (f"exo camera from {source.name}: focal length {source.depth.camera.fx:.0f} px"
-                                         f" at {width} px width",)
-    return roles.metric.depth.camera, (LENS_GUESSED,)
+                                         f" at {width} px width",), False
+    return roles.metric.depth.camera, (LENS_GUESSED,), True
 
 
 def align_sources(
@@ -101,8 +102,8 @@ def align_sources(
         return replace(source, depth=depth)
 
     roles = replace(roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video))
-    used, camera_notes = best_camera(roles, camera, width, height)
-    metric = replace(roles.metric.depth, camera=used, camera_guessed=LENS_GUESSED in camera_notes)
+    used, camera_notes, guessed = best_camera(roles, camera, width, height)
+    metric = replace(roles.metric.depth, camera=used, camera_guessed=guessed)
     if exo_w2c is not None:
         metric = replace(metric, exo_w2c=exo_w2c)
     if frames is not None:

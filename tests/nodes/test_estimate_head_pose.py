@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.model import project
+from egox_core.trajectory import camera_centre
 from egox_core.trajectory.head_payloads import FACE_MESH, MHR_POINTS
 from egox_core.trajectory.head_template import POINTS
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
@@ -195,8 +197,8 @@ def test_keyframes_are_the_same_path_in_ego_pose_input(pack, comfy_host, run, cl
     defaults = {entry.id: entry.default for entry in ego_pose.GET_SCHEMA().inputs if hasattr(entry, "default")}
     poses = ego_pose.execute(**{**defaults, "source": "keyframes", "keyframes": answer.keyframes, "frames": frames,
                                 "size": 64}).result[0]
-    off = core(pack, "trajectory").camera_centre(poses.w2c) \
-        - core(pack, "trajectory").camera_centre(answer.trajectory.w2c)
+    off = camera_centre(poses.w2c) \
+        - camera_centre(answer.trajectory.w2c)
     assert float(off.norm(dim=-1).max()) < 0.006
     output = ego_pose.execute(**{**defaults, "source": "estimated", "estimated": answer.trajectory, "frames": frames,
                                  "size": 64})
@@ -206,7 +208,7 @@ def test_keyframes_are_the_same_path_in_ego_pose_input(pack, comfy_host, run, cl
     corrected = json.dumps([{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}])  # what the editor writes
     kept = ego_pose.execute(**{**defaults, "source": "keyframes", "keyframes": corrected, "frames": frames, "size": 64,
                                "estimated": answer.trajectory}).result[0]
-    assert core(pack, "trajectory").camera_centre(kept.w2c)[-1].tolist() == pytest.approx([0, 0, 1])
+    assert camera_centre(kept.w2c)[-1].tolist() == pytest.approx([0, 0, 1])
     with pytest.raises(core(pack, "errors").EgoXInputError, match="nothing connected to 'estimated'"):
         ego_pose.execute(**{**defaults, "source": "estimated", "frames": frames})
 
@@ -214,8 +216,7 @@ def test_keyframes_are_the_same_path_in_ego_pose_input(pack, comfy_host, run, cl
 def test_the_mount_and_the_camera(comfy_host, run, clip, depth) -> None:
     eyes = run(depth=depth, pose_keypoints=of_sdpose(clip, 0.0))
     ahead = run(depth=depth, pose_keypoints=of_sdpose(clip, 0.0), mount="eyes 0.1 m forward", offset_down=0.05)
-    centre = importlib.import_module("egox_core.trajectory").camera_centre
-    moved = (centre(ahead.trajectory.w2c) - centre(eyes.trajectory.w2c)).norm(dim=-1)
+    moved = (camera_centre(ahead.trajectory.w2c) - camera_centre(eyes.trajectory.w2c)).norm(dim=-1)
     torch.testing.assert_close(moved, torch.full_like(moved, (0.1**2 + 0.05**2) ** 0.5))
     assert eyes.trajectory.camera.quarter_turns == 1
     assert run(depth=depth, pose_keypoints=of_sdpose(clip, 0.0), camera="pinhole").trajectory.camera.lens == "pinhole"
@@ -241,20 +242,65 @@ def test_fallbacks_are_told(pack, comfy_host, run, clip, depth) -> None:
     assert "pinhole of 70 degrees" in told.report and told.ui["egox_preview"][0]["badge"] is None
     wall = replace(depth, depth_m=torch.full_like(depth.depth_m, 7.0))
     assert "stands behind" in run(pose_keypoints=keypoints, depth=wall).report
-    gone = [frame if t < 7 else {**frame, "people": []} for t, frame in enumerate(keypoints)]
-    assert "6: nothing" in run(pose_keypoints=gone, depth=depth).report
     empty = run(pose_keypoints=keypoints, depth=depth, person_mask=torch.zeros(FRAMES, 64, 64))
     assert "mask of the wearer is empty" in empty.report
-    jumping = of_sdpose(clip, 0.0)
-    side = -1 if clip.uv[..., 0].mean() > clip.camera.width / 2 else 1
-    for frame, moved in list(zip(jumping, of_sdpose(clip, side * 110.0), strict=True))[6:]:
-        frame["people"] = moved["people"]
-    assert "jumps at frame 6" in run(pose_keypoints=jumping).report or "nothing" in run(pose_keypoints=jumping).report
-    assert run(pose_keypoints=keypoints, depth=depth, cuts="6").trajectory.confidence.shape == (FRAMES,)
     bent = replace(clip.camera, lens="opencv_fisheye", distortion=(0.0, 0.0, 0.0, 0.0))
     report = run(mhr_pose_data=of_sam3d_body(clip), depth=replace(depth, camera=bent)).report
     assert "Undistort Exo" in report and "opencv_fisheye" in report
     assert "Undistort Exo" not in run(pose_keypoints=keypoints, depth=replace(depth, camera=bent)).report
+
+
+def test_who_leaves_the_picture_stays_where_he_was_with_less_confidence(comfy_host, run, clip, depth) -> None:
+    left = [frame if t < 2 else {**frame, "people": []} for t, frame in enumerate(of_sdpose(clip, 0.0))]
+    answer = run(pose_keypoints=left, depth=depth)
+    assert answer.report.startswith("2 of 13 frames: face; 11: nothing")
+    assert "out of sight for 11 frames in a row: bridged, with low confidence" in answer.report
+    w2c, sure = answer.trajectory.w2c, answer.trajectory.confidence
+    assert bool(torch.isfinite(w2c).all()) and float(sure[2:].max()) < float(sure[:2].min())
+    assert bool((sure[1:].diff() <= 1e-6).all()) and float(sure[-1]) < 0.2
+    ego = camera_centre(w2c)
+    assert float((ego[2:] - ego[1]).norm(dim=-1).max()) < 0.3
+
+
+def test_a_cut_in_the_middle_is_noticed_and_nothing_is_smoothed_across(comfy_host, run, clip) -> None:
+    side = -1 if clip.uv[..., 0].mean() > clip.camera.width / 2 else 1
+    cut = [*of_sdpose(clip, 0.0)[:6], *of_sdpose(clip, side * 110.0)[6:]]
+    mask = torch.cat((of_sam3(clip)[:6], of_sam3(clip, side * 110.0)[6:]))
+    noticed, told = (run(pose_keypoints=cut, person_mask=mask, cuts=cuts) for cuts in ("", "6"))
+    assert "jumps at frame 6: taken as a cut" in noticed.report and "jumps" not in told.report
+    torch.testing.assert_close(noticed.trajectory.w2c, told.trajectory.w2c)
+    eyes = clip.uv[:, [POINTS.index("left_eye"), POINTS.index("right_eye")]].mean(1)
+    eyes[6:, 0] += side * 110.0
+    shown, _ = project(noticed.trajectory.exo_camera, camera_centre(noticed.trajectory.w2c))
+    assert float(np.linalg.norm(shown.numpy() - eyes, axis=-1).max()) < 6, "each side of the cut is where it was seen"
+
+
+OTHER_SIZE = {"pose_keypoints": lambda frames: [{**frame, "canvas_width": 100, "canvas_height": 300}
+                                                for frame in frames],
+              "face_landmarks": lambda payload: {**payload, "image_size": (300, 100)},
+              "mhr_pose_data": lambda payload: {**payload, "image_size": (300, 100)}}
+
+
+@pytest.mark.parametrize("socket", DETECTORS)
+def test_each_detector_s_frames_size_and_people_are_checked(pack, comfy_host, run, clip, depth, socket) -> None:
+    payload = of_sdpose(clip, 0.0) if socket == "pose_keypoints" else DETECTORS[socket](clip)
+    listed = isinstance(payload, list)
+    frames = payload if listed else payload["frames"]
+
+    def with_frames(changed: list):
+        return changed if listed else {**payload, "frames": changed}
+
+    def times(frame, number: int):
+        return {**frame, "people": frame["people"] * number} if listed else list(frame) * number
+
+    for message, changed in {
+        "got 12 frames": with_frames(frames[:-1]),
+        "points of a 100x300 px picture": OTHER_SIZE[socket](payload),
+        "no person in any frame": with_frames([times(frame, 0) for frame in frames]),
+        "several in 13 of 13 frames: expected to know who": with_frames([times(frame, 2) for frame in frames]),
+    }.items():
+        with pytest.raises(core(pack, "errors").EgoXInputError, match=message.replace(": expected", ".*")):
+            run(depth=depth, **{socket: changed})
 
 
 def test_bad_input_is_refused_before_any_work(pack, comfy_host, run, clip, depth) -> None:
