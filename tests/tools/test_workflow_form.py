@@ -17,6 +17,7 @@ INFO = {"EgoXWanSampler": {"input": {"required": {"lambda_g": ["FLOAT", {"defaul
                                                   "steps": ["INT", {"default": 50}],
                                                   "seed": ["INT", {"default": 0}]}},
                            "output": ["LATENT"], "output_name": ["latent"]},
+        "EgoXLoadExoVideo": {"input": {"required": {"file": [["a.mp4"], {}]}}, "output": [], "output_name": []},
         "EgoXSweep": {"input": {"required": {"lambda_g": ["STRING", {"default": "0, 1"}],
                                              "strength": ["STRING", {"default": "1"}]}},
                       "output": ["FLOAT"], "output_name": ["λ_g"]},
@@ -58,6 +59,16 @@ def test_a_form_that_nobody_overlooks_is_refused() -> None:
         graph.add("EgoXWanSampler")
     with pytest.raises(ValueError, match=f"a form of {3 * MOST} rows"):
         add_form(graph)
+
+
+def test_the_upload_gives_way_where_a_form_would_be_too_long() -> None:
+    graph = Graph(INFO)
+    graph.add("EgoXLoadExoVideo")
+    for _ in range(3):
+        graph.add("EgoXWanSampler")
+    add_form(graph)
+    rows = graph.to_json("id")["extra"]["linearData"]["inputs"]
+    assert len(rows) == MOST and [1, "egox_upload"] not in rows and [1, "file"] in rows
 
 
 def test_two_nodes_of_a_kind_are_told_apart() -> None:

@@ -4,11 +4,12 @@ import { test } from "node:test";
 import { TEXTS as EDITOR } from "../../web/js/editor/texts/all.mjs";
 import { TEXTS as INPUTS } from "../../web/js/inputs/texts/all.mjs";
 import { TEXTS as PREVIEWS } from "../../web/js/previews/texts/all.mjs";
+import { TEXTS as UPLOADS } from "../../web/js/uploads/texts/all.mjs";
 import { languageOf, sayer } from "../../web/js/sayer.mjs";
 
 const gaps = (text) => [...text.matchAll(/\{\w+\}/g)].map(String).sort();
 
-for (const [room, all] of Object.entries({ EDITOR, INPUTS, PREVIEWS }))
+for (const [room, all] of Object.entries({ EDITOR, INPUTS, PREVIEWS, UPLOADS }))
   test(`${room}: every language says everything that English says, with the same gaps to fill`, () => {
     assert.deepEqual(Object.keys(all).sort(), ["en", "ja", "ko", "zh"]);
     for (const [language, texts] of Object.entries(all)) {

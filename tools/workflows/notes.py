@@ -61,8 +61,10 @@ as in the authors' inference.
 
 DEPTH = f"""## For your own video
 
-1. Choose the video in *Load Exo Video* (a fixed camera, 49 frames or more, the whole person in view).
-2. Put [a MoGe model]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors) and
+1. *Upload own files* in *Load Exo Video*: the video (a fixed camera, 49 frames or more, the whole person in view), and
+   depth and `meta.json` where you have them; a `.zip` of all does, too.
+2. Without depth, put
+   [a MoGe model]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors) and
    [Depth Anything 3 Base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors)
    into `models/geometry_estimation` and
    [SAM3]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors) into `models/checkpoints`, choose

@@ -6,6 +6,7 @@ import { Server } from "./server.mjs";
 import { addStyle } from "./view/style.mjs";
 import { button, make } from "./view/elements.mjs";
 import { TEXTS } from "./texts/all.mjs";
+import { noteChange } from "../graph_change.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
@@ -120,10 +121,7 @@ function hostOf(app, api, node) {
       setWidget(app, node, "keyframes", text);
       setWidget(app, node, "source", "keyframes");
       (node.properties ??= {})[WRITTEN_IN] = scene;
-      app.graph?.change?.();
-      const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-      if (tracker?.captureCanvasState) tracker.captureCanvasState();
-      else tracker?.checkState?.();
+      noteChange(app);
     },
     run: () => run(app, api, node),
     onClose: () => {

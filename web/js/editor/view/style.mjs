@@ -4,6 +4,7 @@ const STYLE = `
   font: 12px/1.35 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .egox-ed-node .egox-ed-button { width: 100%; height: 30px; flex: none; }
 .egox-ed-node-note { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; text-align: center; }
+.egox-ed-node-fault { color: var(--error-text, #ff6b6b); }
 .egox-ed-back { position: fixed; inset: 0; z-index: 3000; background: var(--comfy-menu-bg, #222); display: flex;
   box-sizing: border-box; }
 .egox-ed { flex: 1; min-width: 0; display: grid; grid-template-columns: minmax(0, 1fr) 320px; gap: 8px; padding: 8px;

@@ -1,0 +1,40 @@
+// How much the server takes at once. Its own answer to more is a number, 413, and a page may not even get that far.
+
+export const UPLOAD = "/egox/upload";
+const MEGABYTE = 2 ** 20;
+
+let asked = null;
+
+// Bytes; without an answer there is no limit to speak of, and the server will say so itself.
+export function limitOf(api) {
+  asked ??= api.fetchApi(UPLOAD).then(
+    async (answer) => (answer.ok ? (await answer.json()).limit : Infinity),
+    () => Infinity,
+  );
+  return asked;
+}
+
+export const sizeOf = (files) => files.reduce((sum, { size }) => sum + size, 0);
+
+export const megabytes = (bytes) => Math.ceil(bytes / MEGABYTE);
+
+export function tooLarge(say, size, limit) {
+  const words = { size: megabytes(size), limit: Math.floor(limit / MEGABYTE), wanted: megabytes(size) + 1 };
+  return say("tooLarge", words);
+}
+
+export function toast(app, severity, detail) {
+  app.extensionManager?.toast?.add({ severity, summary: "EgoX", detail, life: severity === "error" ? 20000 : 8000 });
+}
+
+// The host's own uploads (a video by the button of Load Exo Video) go as they did; what is too large for them is said.
+export function nameLimit(app, api, say) {
+  const { fetchApi } = api;
+  api.fetchApi = function (route, options) {
+    if (typeof route === "string" && route.startsWith("/upload/") && options?.body instanceof FormData) {
+      const size = sizeOf([...options.body.values()].filter((value) => value instanceof Blob));
+      limitOf(api).then((limit) => size > limit && toast(app, "error", tooLarge(say, size, limit)));
+    }
+    return fetchApi.apply(this, arguments);
+  };
+}

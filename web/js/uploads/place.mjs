@@ -1,0 +1,71 @@
+// Which inputs an upload's files belong into: the node that took them, and the only one of each other kind in the graph.
+import { noteChange } from "../graph_change.mjs";
+
+// What each kind reads of an answer of the upload's route. A new video ends what was chosen for the one before.
+const VALUES = {
+  EgoXLoadExoVideo: ({ video }) => (video ? { file: video } : {}),
+  EgoXDepthAlign: ({ video, depth, camera }) => ({
+    ...(depth || video ? { depth_file: depth ?? "" } : {}),
+    ...(camera || video ? { camera_file: camera ?? "" } : {}),
+  }),
+  EgoXEgoPoseInput: ({ video, poses }, node) => {
+    if (poses) return { source: "file", file: poses };
+    return video ? { file: find(node, "file")?.options?.values?.[0] } : {}; // the one beside the video
+  },
+};
+
+export const NODES = Object.keys(VALUES);
+
+// The titles of nodes that were given something, and of kinds that would have got something if there were one alone.
+export function placeUpload(app, taker, answer) {
+  const all = new Set(nodesOf(app.rootGraph ?? app.graph));
+  const [given, several] = [[], []];
+  for (const kind of NODES) {
+    const ofKind = [...all].filter((node) => node.constructor.comfyClass === kind);
+    const running = ofKind.filter((node) => (node.mode ?? 0) === 0);
+    const node = taker.constructor.comfyClass === kind ? taker : running.length === 1 ? running[0] : null;
+    const values = Object.entries(VALUES[kind](answer, node ?? running[0] ?? taker));
+    if (!values.length || !ofKind.length) continue;
+    if (!node) {
+      several.push(kind);
+      continue;
+    }
+    for (const [name, value] of values) setValue(app, all, node, name, value);
+    given.push(node.title);
+  }
+  noteChange(app);
+  return { given, several };
+}
+
+function* nodesOf(graph) {
+  for (const node of graph?.nodes ?? []) {
+    yield node;
+    if (node.subgraph) yield* nodesOf(node.subgraph);
+  }
+}
+
+function find(node, name) {
+  return node?.widgets?.find((widget) => widget.name === name);
+}
+
+function setValue(app, all, node, name, value) {
+  const widget = find(node, name);
+  if (!widget || value === undefined) return;
+  // An input that stands on the sub-graph's own node has its value there.
+  const link = node.graph?.getLink?.(node.inputs?.find((input) => input.widget?.name === name)?.link);
+  const entry = node.graph?.inputNode;
+  const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot] : null;
+  if (outer)
+    for (const host of all) if (host.subgraph === node.graph) setWidget(app, host, find(host, outer.name), value);
+  setWidget(app, node, widget, value);
+}
+
+function setWidget(app, node, widget, value) {
+  if (!widget) return;
+  const { values } = widget.options ?? {};
+  if (Array.isArray(values) && !values.includes(value)) values.push(value);
+  if (widget.value === value) return;
+  widget.value = value;
+  widget.callback?.(value, app.canvas, node);
+  node.setDirtyCanvas?.(true, true);
+}
