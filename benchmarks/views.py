@@ -1,0 +1,113 @@
+"""What several exo cameras are worth without any training: the ego prior fused from N of them, on held-out rooms.
+
+    python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--save]
+
+The rooms are the small model's test rooms, each drawn with as many exo cameras as are asked for. The prior is rendered
+from the exact depth of the first N of them, fused into one scene; its holes are filled by Telea's inpainting, as in the
+small model's bench. Every N stands beside one camera on the same rooms, with a bootstrap interval over rooms (95 %).
+This is what a model that takes several views at once, in the style of Exo2EgoSyn, has to be compared with: the prior
+takes the same views without a trained weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks.support.record import bench_parser, finish
+from egox_core.cli.progress_line import ProgressLine
+from egox_core.metrics.bootstrap import paired_difference
+from egox_core.prior.options import PRIOR_PRESETS, prior_preset
+from egox_core.prior.render import render_ego_prior
+from egox_core.progress import Progress, no_progress
+from egox_core.scene.build import build_scene
+from egox_core.scene.fusion import fuse_scenes
+from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
+from tools.small_model.clips import clip_spec
+from tools.small_model.held_out import HeldOutClip, clip_of_take
+from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
+from tools.small_model.settings import FIRST_SEED, ClipSettings
+
+COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
+           ("coverage", "coverage", 3))
+"""The last is the share of the ego picture that the prior covers."""
+
+
+def held_out_rooms(count: int, views: int) -> list[SyntheticSpec]:
+    """The first held-out rooms of the small model, with so many exo cameras."""
+    return [replace(clip_spec(FIRST_SEED["test"] + number, ClipSettings()), exo_views=views)
+            for number in range(count)]
+
+
+def fused_clips(take: SyntheticTake, counts: Sequence[int], preset: str) -> dict[int, HeldOutClip]:
+    """The take's clip with the prior of its first N cameras, for each N."""
+    scenes = [build_scene(view.exo_frames(), view.depth_video()) for view in take.views]
+    clip, clips = clip_of_take(take, preset), {}
+    for count in counts:
+        prior = render_ego_prior(fuse_scenes(scenes[:count]), clip.trajectory, prior_preset(preset))
+        clips[count] = replace(clip, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
+                               coverage=prior.coverage)
+    return clips
+
+
+def prior_scores(clips: Sequence[HeldOutClip]) -> Scores:
+    """Scores of the inpainted prior, and its coverage."""
+    return {**score_method(baseline_videos(clips)[TELEA], clips),
+            "coverage": {clip.name: float(clip.coverage.float().mean()) for clip in clips}}
+
+
+def measure(specs: Sequence[SyntheticSpec], counts: Sequence[int], preset: str,
+            progress: Progress = no_progress) -> list[dict[str, Any]]:
+    """A row for each N: means, and what it is above the first N; each with its interval."""
+    clips: dict[int, list[HeldOutClip]] = {count: [] for count in counts}
+    for done, spec in enumerate(specs, start=1):
+        for count, clip in fused_clips(make_take(spec), counts, preset).items():
+            clips[count].append(clip)
+        progress(done, len(specs), "rooms")
+    scores = {count: prior_scores(of_count) for count, of_count in clips.items()}
+    return [{"views": count, **row(scores[count], scores[counts[0]])} for count in counts]
+
+
+def row(scores: Scores, against: Scores) -> dict[str, Any]:
+    """Means and paired differences of one row, for every column that has values."""
+    means = {key: estimate.as_dict() for key, _, _ in COLUMNS if (estimate := mean_of(scores, key)) is not None}
+    takes = {name: name for name in scores["psnr"]}
+    differences = {key: paired_difference(scores[key], against[key], takes).as_dict() for key in means}
+    return {"means": means, "differences": differences}
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows, for a person."""
+    lines = [f"| views | {' | '.join(label for _, label, _ in COLUMNS)} | Δ PSNR | Δ coverage |",
+             "| --- " * (len(COLUMNS) + 3) + "|"]
+    for values in rows:
+        cells = [_figure(values["means"].get(key), digits) for key, _, digits in COLUMNS]
+        cells += [_figure(values["differences"][key], digits) for key, digits in (("psnr", 2), ("coverage", 3))]
+        lines.append(f"| {values['views']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _figure(estimate: Mapping[str, float] | None, digits: int) -> str:
+    if estimate is None:
+        return "–"
+    return f"{estimate['mean']:.{digits}f} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = bench_parser(__doc__)
+    parser.add_argument("--count", type=int, default=64, help="of rooms")
+    parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4], help="compared with the first")
+    parser.add_argument("--preset", default="clean", choices=sorted(PRIOR_PRESETS))
+    args = parser.parse_args(arguments)
+    specs = held_out_rooms(args.count, max(args.views))
+    rows = measure(specs, args.views, args.preset, ProgressLine())
+    result = {"rooms": args.count, "preset": args.preset, "frames": specs[0].frames, "ego_px": specs[0].ego_size,
+              "rows": rows}
+    return finish("views", result, args, markdown(rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

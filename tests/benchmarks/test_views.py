@@ -1,0 +1,36 @@
+"""The bench of several exo cameras: its rows, and that a second camera that sees the same adds nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import views as bench
+from benchmarks.support import record as _record
+from egox_core.synthetic import make_take
+
+
+def test_more_cameras_cover_more_and_the_same_one_twice_does_not() -> None:
+    (spec,) = bench.held_out_rooms(1, 4)
+    take = make_take(replace(spec, frames=1))
+    clips = bench.fused_clips(take, (1, 2, 4), "clean")
+    shares = [float(clip.coverage.float().mean()) for clip in clips.values()]
+    assert shares[0] < shares[1] < shares[2]
+    assert float((clips[1].coverage <= clips[4].coverage).float().mean()) > 0.98
+    twice = bench.fused_clips(replace(take, further=(take,)), (2,), "clean")[2]
+    assert float((twice.coverage ^ clips[1].coverage).float().mean()) < 0.01
+
+
+def test_command_prints_and_saves(capsys: pytest.CaptureFixture, tmp_path: Path,
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_record, "RESULTS", tmp_path)
+    assert bench.main(["--count", "2", "--views", "1", "2", "--json", "--save"]) == 0
+    one, two = json.loads(capsys.readouterr().out)["rows"]
+    assert (one["views"], two["views"]) == (1, 2) and one["differences"]["psnr"]["mean"] == 0
+    gain = two["means"]["coverage"]["mean"] - one["means"]["coverage"]["mean"]
+    assert two["differences"]["coverage"]["mean"] == pytest.approx(gain, abs=2e-6) and gain > 0
+    assert json.loads((tmp_path / "views.json").read_text(encoding="utf-8"))["machine"]["cores"]
+    assert bench.markdown([one, two]).count("\n") == 3
