@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..gga.diffusers_processor import GgaScope
 from ..wan.canvas import build_mask, crop_ego, model_input
+from ..wan.diffusers_tokens import TokenScope
 from ..wan.schedule import TRAIN_TIMESTEPS
 from .config import ConditioningConfig, TimestepConfig
 from .samples import TrainSample
@@ -96,6 +97,7 @@ def flow_loss(
     noise: Tensor,  # [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
+    tokens: TokenScope | None = None,  # of a model for several views or rays
 ) -> StepResult:
     """Loss of a batch.
 
@@ -107,6 +109,8 @@ def flow_loss(
     packed = noised_input(sample, noise, sigmas, conditioning)
     geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
     scope.set(geometry, conditioning.gga_options())
+    if tokens is not None:
+        tokens.set(sample.panels, sample.grid, sample.rays)
     output = model(hidden_states=packed, timestep=model_timesteps(sigmas).to(packed.device),
                    encoder_hidden_states=sample.text, encoder_hidden_states_image=sample.image, return_dict=False)[0]
     prediction = crop_ego(output, w_exo).float()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..data.cache_store import CacheReader, fingerprint
 from ..errors import EgoXInputError
-from ..types import GgaGeometry
+from ..types import GgaGeometry, Panels
 from .config import TrainConfig
 
 LATENTS = ("exo", "ego", "prior", "grey", "exo_first", "ego_first", "text", "image", "image_exo", "image_ego",
@@ -34,6 +34,8 @@ class TrainSample:
     text: Tensor  # [B, tokens, text_dim]
     image: Tensor | None = None  # [B, image tokens, image_dim]; None: the model has no image embedding
     geometry: tuple[GgaGeometry | None, ...] = ()  # B of them, or none
+    panels: Panels = Panels()  # of the exo half
+    rays: Tensor | None = None  # [B, t, h, w, RAY_CHANNELS] of all tokens, for a model with pose injection
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
@@ -42,9 +44,11 @@ class TrainSample:
         return t, h, self.exo.shape[-1], w_ego
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> TrainSample:
-        """Latents and embeddings moved and cast; geometry moves but stays float32 (its logarithm needs it)."""
+        """Latents and embeddings moved and cast; geometry and rays move but stay float32 (a logarithm, thin angles)."""
         moved = {f.name: getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)
                  if isinstance(getattr(self, f.name), Tensor)}
+        if self.rays is not None:
+            moved["rays"] = self.rays.to(device)
         return replace(self, **moved, geometry=tuple(g if g is None else g.to(device) for g in self.geometry))
 
 
@@ -56,10 +60,10 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
     """
     first = samples[0]
     for other in samples[1:]:
-        if other.grid != first.grid or other.text.shape[1:] != first.text.shape[1:]:
-            raise EgoXInputError("clips of one batch", got=f"{first.clips[0]} of {first.grid}, text "
-                                 f"{tuple(first.text.shape[1:])} and {other.clips[0]} of {other.grid}, text "
-                                 f"{tuple(other.text.shape[1:])}", expected="one size",
+        if (other.grid, other.panels) != (first.grid, first.panels) or other.text.shape[1:] != first.text.shape[1:]:
+            raise EgoXInputError("clips of one batch", got=f"{first.clips[0]} of {first.grid}, {first.panels}, text "
+                                 f"{tuple(first.text.shape[1:])} and {other.clips[0]} of {other.grid}, {other.panels}, "
+                                 f"text {tuple(other.text.shape[1:])}", expected="one size",
                                  fix="cache all clips at one size, or train with batch_size 1")
     images = [s.image for s in samples]
     return TrainSample(
@@ -67,7 +71,8 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
         exo=torch.cat([s.exo for s in samples]), ego=torch.cat([s.ego for s in samples]),
         cond_ego=torch.cat([s.cond_ego for s in samples]), text=torch.cat([s.text for s in samples]),
         image=None if images[0] is None else torch.cat(images),
-        geometry=tuple(g for s in samples for g in s.geometry),
+        geometry=tuple(g for s in samples for g in s.geometry), panels=first.panels,
+        rays=None if first.rays is None else torch.cat([s.rays for s in samples]),
     )
 
 

@@ -9,6 +9,7 @@ from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
 from ..wan.canvas import build_mask, crop_ego, model_input
+from ..wan.diffusers_tokens import TokenScope
 from ..wan.schedule import make_scheduler, released_schedule
 from .config import ConditioningConfig
 from .samples import TrainSample
@@ -29,6 +30,7 @@ def sample_ego(
     noise: Tensor | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
     soft_trust: bool = False,  # scale the bias by how far the depth behind a key is to be believed
     autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
+    tokens: TokenScope | None = None,  # of a model for several views or rays
     progress: Progress = no_progress,
 ) -> Tensor:  # [B, 16, t, h, w_ego] model space
     """The ego latents of B clips by the released loop (UniPC, truncated timesteps; quirks 25, 30).
@@ -56,6 +58,8 @@ def sample_ego(
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
     texts = [sample.text] if cfg == 1.0 else [sample.text, negative.expand(batch, -1, -1)]
     scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
+    if tokens is not None:
+        tokens.set(sample.panels, sample.grid, sample.rays)
     for step, moment in enumerate(scheduler.timesteps):
         exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
         ego = crop_ego(latent, latent.shape[-1] - w_ego).to(dtype)

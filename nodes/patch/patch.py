@@ -9,19 +9,23 @@ import logging
 from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
+from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.geometry import GgaGeometryOptions, gga_geometry, missing_depth_note
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
-from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
+from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, Panels
 from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
 from ...egox_core.wan.lora_settings import contradictions
+from ...egox_core.wan.pose_injection import PoseInjection
+from ...egox_core.wan.token_rays import check_rays
 from ..host.progress import host_progress
 from .calls import PatchCalls
 from .checks import SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .lora_metadata import lora_metadata
 from .override import GeometryGuidance
+from .tokens import CanvasTokens
 from .widening import WideningWrapper, mark_canvas
 
 if TYPE_CHECKING:
@@ -51,6 +55,9 @@ def patch_model(
     """
     check_model(model)
     check_canvas(canvas)
+    if options.biases and canvas.panels != Panels():
+        raise EgoXInputError("geometry-guided attention", got=f"a canvas of {canvas.panels.views} exo views",
+                             expected="one view, whose depth this is", fix="set gga_mode to off")
     geometry = canvas_geometry(canvas, depth, trajectory, geometry_options) if options.biases else None
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend)
     of_k = released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
@@ -63,11 +70,13 @@ def patch_with_geometry(
     geometry: GgaGeometry | None,  # None where the options don't bias
     options: GgaOptions,
     backend: str = "auto",
+    pose: PoseInjection | None = None,
+    rays: Tensor | None = None,  # [t, h, w, RAY_CHANNELS] of all tokens, with ``pose``
 ) -> tuple[ModelPatcher, str]:
-    """As :func:`patch_model`, with directions that are already there.
+    """As :func:`patch_model`, with directions that are already there, and with rays.
 
     Raises:
-        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit.
+        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit, rays of another canvas.
     """
     check_model(model)
     check_canvas(canvas)
@@ -91,9 +100,12 @@ def patch_with_geometry(
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls()
+    tokens = None
+    if canvas.panels != Panels() or pose is not None:
+        tokens = CanvasTokens(canvas.panels, w_exo, pose, None if pose is None else check_rays(rays, canvas))
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls)),
+        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens)),
         (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls, options.start_percent, options.end_percent)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):

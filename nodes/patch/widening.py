@@ -2,8 +2,9 @@
 
 torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of an earlier run is
 taken again although another wrapper, another strength or another window is in there. What changes from run to run and
-from call to call therefore runs outside of compiled code (``torch.compiler.disable``); whether there is a canvas and
-whether geometry guides shows in the names of keyword arguments, whose guards stay.
+from call to call therefore runs outside of compiled code (``torch.compiler.disable``); whether there is a canvas,
+whether geometry guides and whether tokens have positions of their own shows in the names of keyword arguments, whose
+guards stay.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from ...egox_core.wan.canvas import crop_ego, widen
 from .calls import PatchCalls
 from .override import OVERRIDE, GeometryGuidance
+from .tokens import SLOTS, CanvasTokens
 from .windows import window_frames
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
+TOKENS_MARK = "egox_tokens"
 
 
 def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -44,12 +47,14 @@ class WideningWrapper:
         guidance: GeometryGuidance | None,
         cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
         calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
+        tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
     ) -> None:
         self.exo = exo
         self.cond_exo = exo if cond_exo is None else cond_exo
         self.mask_exo = mask_exo
         self.guidance = guidance
         self.calls = calls or PatchCalls()
+        self.tokens = tokens
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
         """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
@@ -60,6 +65,8 @@ class WideningWrapper:
         self.mask_exo = self.mask_exo.to(target)
         if self.guidance is not None:
             self.guidance.model_moved()
+        if self.tokens is not None:
+            self.tokens.to(target)
         return self
 
     @torch.compiler.disable(recursive=False)
@@ -90,5 +97,8 @@ class WideningWrapper:
                 options[OVERRIDE] = override
                 kwargs[GUIDED_MARK] = None
         wide = widen(x, exo, mask_exo, cond_exo)
+        if self.tokens is not None:
+            options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames)
+            kwargs[TOKENS_MARK] = None
         out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         return crop_ego(out, exo.shape[-1])
