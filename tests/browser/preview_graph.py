@@ -1,12 +1,13 @@
-"""The demo with everything connected that the previews show: comparison, ground truth, attention."""
+"""The demo with everything connected that the previews show: head, comparison, ground truth, attention."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tests.browser.head_graph import HEAD, add_head
 from tests.browser.page import PageUnderTest
 
-NODES = ("EgoXDepthAlign", "EgoXRenderEgoPrior", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXAttentionView")
+NODES = ("EgoXDepthAlign", HEAD, "EgoXRenderEgoPrior", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXAttentionView")
 
 _CONNECT = """() => {
   const by = (type) => app.graph.nodes.find((node) => node.type === type);
@@ -63,6 +64,7 @@ _STATE = """(type) => {
 
 
 def connect_everything(page: PageUnderTest) -> None:
+    add_head(page)
     page.evaluate(_CONNECT)
     page.settle()
 

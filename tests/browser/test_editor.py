@@ -17,6 +17,7 @@ from egox_core.scene.build import build_scene
 from egox_core.takes.take import load_take
 from egox_core.takes.trajectory_files import read_trajectory
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
+from tests.browser.head_graph import HEAD, add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
 
 FRAMES = 9
@@ -232,6 +233,54 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, shipped) -> None:
     before = editor.keyframes()
     hands.mouse.click(*editor.in_box("exo", 0.6, 0.3))
     editor.wait_for_change(before)
+
+
+def test_an_estimate_is_corrected_undone_and_kept(open_page, shipped) -> None:
+    editor = start(open_page, shipped)
+    page, hands = editor.page, editor.hands
+    page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
+    add_head(page)
+    page.set_widget(NODE, "source", "estimated")
+    example = editor.keyframes()
+    editor.open(load=True)
+    # It begins with the estimate, and nothing is written before something is corrected.
+    hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    assert "estimated" in editor.at("banner").inner_text() and editor.keyframes() == example
+    estimate = [key["position"] for key in json.loads(editor.ask("state.text"))["keyframes"]]
+    begun = editor.prior()
+    assert begun.std() > 10
+
+    editor.type_into("z", estimate[0][2] + 0.2)
+    corrected = editor.keyframes()
+    assert json.loads(corrected)["keyframes"][0]["position"][2] == pytest.approx(estimate[0][2] + 0.2)
+    assert widget(page, NODE, "source") == "keyframes" and differ(editor.prior(), begun) > 2
+    hands.keyboard.press("Control+z")
+    undone = [key["position"] for key in json.loads(editor.keyframes())["keyframes"]]
+    assert undone == estimate and differ(editor.prior(), begun) < 0.01
+    hands.keyboard.press("Control+Shift+z")
+    assert editor.keyframes() == corrected
+    editor.close()
+
+    # New runs, of a new estimate too, go by the correction; the estimate is one switch away.
+    kept = run_path(page)
+    page.set_widget(HEAD, "pitch", 20.0)
+    assert run_path(page) == kept and editor.keyframes() == corrected
+    page.set_widget(NODE, "source", "estimated")
+    other = np.array(run_path(page))
+    assert editor.keyframes() == corrected
+    assert np.abs(other - np.array(kept)).max() > 0.15
+
+
+def run_path(page) -> list:
+    """The upright w2c poses of a run, as the node tells the page."""
+    page.queue()
+    page.wait_for_run()
+    return page.wait_for_node(NODE)["egox_pose"][0]["path"]
+
+
+def widget(page, kind: str, name: str):
+    return page.evaluate("([kind, name]) => app.graph.nodes.find((n) => n.type === kind)"
+                         ".widgets.find((w) => w.name === name).value", [kind, name])
 
 
 def test_touch_and_a_narrow_page(open_page, shipped) -> None:

@@ -12,6 +12,7 @@ from .small_graph import FRAMES, HEIGHT, make_small
 
 STREAMS = {
     "EgoXDepthAlign": ["depth"],
+    "EgoXEstimateHeadPose": ["head"],
     "EgoXRenderEgoPrior": ["prior", "coverage", "depth"],
     "EgoXDecodeEgoHalf": ["exo", "prior", "ego", "truth"],
     "EgoXAttentionView": ["ego", "weight", "guided", "plain"],

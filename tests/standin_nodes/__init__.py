@@ -1,4 +1,5 @@
-"""Loaders of the tiny stand-in text and picture encoders, which no stock loader reads. For tests only.
+"""Loaders of the tiny stand-in text and picture encoders, which no stock loader reads, and detectors that know the
+answer (:mod:`.known_detectors`). For tests only.
 
 ``run.py`` links this folder into the custom_nodes of the host that tests run in, and nowhere else; the pack never
 registers these nodes. A stand-in file carries its configuration in its metadata.
@@ -14,6 +15,8 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 from safetensors import safe_open
+
+from .known_detectors import KNOWN_DETECTORS
 
 CATEGORY = "EgoX/tests"
 
@@ -64,7 +67,7 @@ class StandinClipVisionLoader(io.ComfyNode):
 
 class StandinExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [StandinTextEncoderLoader, StandinClipVisionLoader]
+        return [StandinTextEncoderLoader, StandinClipVisionLoader, *KNOWN_DETECTORS]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

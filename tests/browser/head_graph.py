@@ -1,0 +1,36 @@
+"""Estimate Head Pose added to a graph on the canvas, with a detector that knows the answer (tests/standin_nodes)."""
+
+from __future__ import annotations
+
+from tests.browser.page import PageUnderTest
+
+HEAD, DETECTOR = "EgoXEstimateHeadPose", "EgoXTestsSDPoseKeypointExtractor"
+
+_ADD = """([head, detector]) => {
+  const by = (type) => app.graph.nodes.find((node) => node.type === type);
+  const link = (from, output, to, input) => from.connect(
+    from.outputs.findIndex((slot) => slot.name === output), to, to.inputs.findIndex((slot) => slot.name === input));
+  const add = (type, x) => {
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = [x, 4200];
+    return node;
+  };
+  const video = by('EgoXLoadExoVideo'), depth = by('EgoXDepthAlign'), pose = by('EgoXEgoPoseInput');
+  const loader = add('EgoXTestsCheckpointLoaderSimple', 0), points = add(detector, 400), estimate = add(head, 800);
+  loader.connect(0, points, points.inputs.findIndex((slot) => slot.name === 'model'));
+  loader.connect(2, points, points.inputs.findIndex((slot) => slot.name === 'vae'));
+  link(video, 'exo_images', points, 'image');
+  points.connect(0, estimate, estimate.inputs.findIndex((slot) => slot.name === 'pose_keypoints'));
+  for (const name of ['exo_images', 'frames']) link(video, name, estimate, name);
+  link(depth, 'depth', estimate, 'depth');
+  link(estimate, 'trajectory', pose, 'estimated');
+  const size = (node) => node.widgets.find((widget) => widget.name === 'size');
+  size(estimate).value = size(pose).value;
+}"""
+
+
+def add_head(page: PageUnderTest) -> None:
+    """Before Ego Pose Input, whose source stays what it is."""
+    page.evaluate(_ADD, [HEAD, DETECTOR])
+    page.settle()
