@@ -153,6 +153,7 @@ PYTHON_NAMES = (
         "node_helpers:conditioning_set_values(conditioning, values)",
     )),
     Need("Decode Ego Half", (
+        "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt",
         "comfy_api.latest:io.Latent.Input", "comfy_api.latest:io.Mask.Output", "comfy_api.latest:io.Vae.Input",
     )),
     Need("EgoX Evaluate, EgoX Sweep, Labelled Video Grid", (

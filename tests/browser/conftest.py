@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,6 +84,15 @@ def open_page(browser: Any, browser_client: ApiClient) -> Iterator[Callable[...,
     finally:
         for page in pages:
             page.close()
+
+
+@pytest.fixture
+def uploads(browser_server: Server) -> Iterator[Path]:
+    """The folder of uploads, empty before and after."""
+    place = browser_server.base.root / "input" / "egox"
+    shutil.rmtree(place, ignore_errors=True)
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

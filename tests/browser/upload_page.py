@@ -1,0 +1,90 @@
+"""The upload on nodes by hand: its button, a drop, what it says, and the widgets that it sets at any depth."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from tests.browser.page import PageUnderTest
+
+LOADER, DEPTH, POSES = "EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"
+# ``node`` is the one of ``kind``, ``widget(name)`` one of its widgets.
+_NODE = """const nodes = [];
+  const walk = (graph) => { for (const n of graph.nodes) { nodes.push(n); if (n.subgraph) walk(n.subgraph); } };
+  walk(app.rootGraph ?? app.graph);
+  const node = nodes.find((n) => n.type === kind);
+  const widget = (name) => node.widgets.find((w) => w.name === name);"""
+_ELEMENT = "(kind) => { " + _NODE + " return widget('egox_upload').element; }"
+_SET = """([kind, name, value]) => { """ + _NODE + """
+  const link = node.graph.getLink(node.inputs.find((i) => i.widget?.name === name)?.link);
+  const entry = node.graph.inputNode;
+  const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot].name : null;
+  const holders = nodes.filter((n) => outer && n.subgraph === node.graph).map((n) => [n, outer]);
+  for (const [holder, own] of [...holders, [node, name]]) {
+    const widget = holder.widgets.find((w) => w.name === own);
+    if (widget) { widget.value = value; widget.callback?.(value, app.canvas, holder); }
+  }
+}"""
+_VALUE = "([kind, name]) => { " + _NODE + " return widget(name).value; }"
+_NOTE = "(kind) => { " + _NODE + " return widget('egox_upload').element.lastChild.textContent; }"
+# Files of some names and base64 contents, dragged over a place of the page and let go there.
+_DROP = """async ([x, y, files]) => {
+  const dataTransfer = new DataTransfer();
+  for (const [name, type, content] of files) {
+    const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+    dataTransfer.items.add(new File([bytes], name, { type }));
+  }
+  const target = document.elementFromPoint(x, y);
+  for (const kind of ['dragenter', 'dragover', 'drop']) {
+    const options = { dataTransfer, clientX: x, clientY: y, bubbles: true, cancelable: true, composed: true };
+    target.dispatchEvent(new DragEvent(kind, options));
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  return target.tagName;
+}"""
+
+
+def value(page: PageUnderTest, kind: str, name: str) -> Any:
+    return page.evaluate(_VALUE, [kind, name])
+
+
+def set_value(page: PageUnderTest, kind: str, name: str, to: Any) -> None:
+    """As a hand would; on the sub-graph's own node where the input stands there."""
+    page.evaluate(_SET, [kind, name, to])
+
+
+def box_of(page: PageUnderTest, kind: str) -> tuple[float, float, float, float]:
+    """(x, y, width, height) px on the page of the button with its line."""
+    box = page.page.evaluate_handle(_ELEMENT, kind).as_element().bounding_box()
+    return box["x"], box["y"], box["width"], box["height"]
+
+
+def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
+    """By the node's button."""
+    button = page.page.evaluate_handle(_ELEMENT, kind).as_element().query_selector("button")
+    with page.page.expect_file_chooser(timeout=30_000) as chooser:
+        button.click()
+    chooser.value.set_files(list(files))
+
+
+def told(page: PageUnderTest, kind: str, words: str) -> str:
+    """What the node says, as soon as these words are in it."""
+    page.page.wait_for_function(f"([kind, words]) => {{ {_NODE} "
+                                "return widget('egox_upload').element.lastChild.textContent.includes(words); }",
+                                arg=[kind, words], timeout=60_000)
+    return page.evaluate(_NOTE, kind)
+
+
+def drop(page: PageUnderTest, place: tuple[float, float], *files: Path) -> str:
+    types = {".mp4": "video/mp4", ".json": "application/json", ".zip": "application/zip"}
+    content = [[f.name, types.get(f.suffix, ""), base64.b64encode(f.read_bytes()).decode()] for f in files]
+    return page.evaluate(_DROP, [*place, content])
+
+
+def on_node(page: PageUnderTest, kind: str, down: float = 12) -> tuple[float, float]:
+    """A place of the page on a node's upper edge, below its title."""
+    bounds = page.node_bounds(kind)
+    page.show(bounds)
+    seen = page.on_page((bounds[0], bounds[1], bounds[2], bounds[3]), 0)
+    return seen["x"] + seen["width"] / 2, seen["y"] + down
