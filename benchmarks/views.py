@@ -7,6 +7,9 @@ from the exact depth of the first N of them, fused into one scene; its holes are
 small model's bench. Every N stands beside one camera on the same rooms, with a bootstrap interval over rooms (95 %).
 This is what a model that takes several views at once, in the style of Exo2EgoSyn, has to be compared with: the prior
 takes the same views without a trained weight.
+
+Below it stands what such a model's canvas costs at full size (14B, 49 frames, 448 px), by arithmetic: tokens,
+operations of a forward and the blocks' checkpoints in training, of each layout of the views.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.support.memory_model import ModelSize, TrainSetting, estimate
 from benchmarks.support.record import bench_parser, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import paired_difference
@@ -26,6 +30,9 @@ from egox_core.progress import Progress, no_progress
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
+from egox_core.types import Panels
+from egox_core.wan.panels import token_positions
+from tools.rigs.wan_shapes import CLIPS, forward_flops
 from tools.small_model.clips import clip_spec
 from tools.small_model.held_out import HeldOutClip, clip_of_take
 from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
@@ -34,6 +41,18 @@ from tools.small_model.settings import FIRST_SEED, ClipSettings
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("coverage", "coverage", 3))
 """The last is the share of the ego picture that the prior covers."""
+LAYOUTS = (Panels(), Panels(views=2), Panels(views=4), Panels(views=4, layout="mosaic"))
+
+
+def layout_cost(panels: Panels) -> dict[str, Any]:
+    """Tokens, PFLOP of a forward for one prompt, and GB (10^9) of checkpoints, of the 14B on the released clip."""
+    t, h, w_exo, w_ego = CLIPS["14b"].grid
+    even = panels.layout == "mosaic"  # a panel of two tiles side by side
+    width = panels.count * (w_exo - w_exo % 2 if even else w_exo)
+    tokens = t * token_positions(panels, h, width, w_ego)[..., 0].numel()
+    return {"views": panels.views, "layout": panels.layout, "tokens": tokens,
+            "pflop": forward_flops("14b", tokens) / 1e15,
+            "checkpoints_gb": estimate(ModelSize(), TrainSetting(tokens=tokens)).checkpoints / 1e9}
 
 
 def held_out_rooms(count: int, views: int) -> list[SyntheticSpec]:
@@ -79,14 +98,17 @@ def row(scores: Scores, against: Scores) -> dict[str, Any]:
     return {"means": means, "differences": differences}
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows, for a person."""
+def markdown(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> str:
+    """Rows and costs, for a person."""
     lines = [f"| views | {' | '.join(label for _, label, _ in COLUMNS)} | Δ PSNR | Δ coverage |",
              "| --- " * (len(COLUMNS) + 3) + "|"]
     for values in rows:
         cells = [_figure(values["means"].get(key), digits) for key, _, digits in COLUMNS]
         cells += [_figure(values["differences"][key], digits) for key, digits in (("psnr", 2), ("coverage", 3))]
         lines.append(f"| {values['views']} | {' | '.join(cells)} |")
+    lines += ["", "| layout | tokens | PFLOP | of one view's | checkpoints, GB |", "| --- " * 5 + "|"]
+    lines += [f"| {cost['views']} {cost['layout']} | {cost['tokens']:,} | {cost['pflop']:.2f} | "
+              f"{cost['pflop'] / costs[0]['pflop']:.2f} | {cost['checkpoints_gb']:.1f} |" for cost in costs]
     return "\n".join(lines)
 
 
@@ -105,8 +127,8 @@ def main(arguments: list[str] | None = None) -> int:
     specs = held_out_rooms(args.count, max(args.views))
     rows = measure(specs, args.views, args.preset, ProgressLine())
     result = {"rooms": args.count, "preset": args.preset, "frames": specs[0].frames, "ego_px": specs[0].ego_size,
-              "rows": rows}
-    return finish("views", result, args, markdown(rows))
+              "rows": rows, "layouts": [layout_cost(panels) for panels in LAYOUTS]}
+    return finish("views", result, args, markdown(rows, result["layouts"]))
 
 
 if __name__ == "__main__":

@@ -33,4 +33,12 @@ def test_command_prints_and_saves(capsys: pytest.CaptureFixture, tmp_path: Path,
     gain = two["means"]["coverage"]["mean"] - one["means"]["coverage"]["mean"]
     assert two["differences"]["coverage"]["mean"] == pytest.approx(gain, abs=2e-6) and gain > 0
     assert json.loads((tmp_path / "views.json").read_text(encoding="utf-8"))["machine"]["cores"]
-    assert bench.markdown([one, two]).count("\n") == 3
+    assert bench.markdown([one, two], [bench.layout_cost(panels) for panels in bench.LAYOUTS]).count("\n") == 10
+
+
+def test_what_each_layout_costs_at_full_size() -> None:
+    """Worked out by hand in the design: a mosaic of four costs what EgoX does, four whole panels over five times."""
+    costs = [bench.layout_cost(panels) for panels in bench.LAYOUTS]
+    assert [cost["tokens"] for cost in costs] == [28_028, 45_864, 81_536, 27_664]
+    assert [round(cost["pflop"] / costs[0]["pflop"], 2) for cost in costs] == [1.0, 2.14, 5.58, 0.98]
+    assert [round(cost["checkpoints_gb"], 1) for cost in costs] == [11.5, 18.8, 33.4, 11.3]

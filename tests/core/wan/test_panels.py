@@ -1,16 +1,14 @@
-"""Panels of several exo views: where they lie, which positions their tokens have, what a layout costs."""
+"""Panels of several exo views: where they lie, which positions their tokens have."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from benchmarks.support.memory_model import ModelSize, TrainSetting, estimate
 from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.types import Panels
 from egox_core.wan.panels import join_geometries, panel_width, place_views, token_positions
-from tools.rigs.wan_shapes import forward_flops
 
 FOUR, MOSAIC = Panels(views=4), Panels(views=4, layout="mosaic")
 
@@ -87,23 +85,3 @@ def test_each_views_directions_lie_where_its_tokens_do() -> None:
     assert float(shares[0, 2, 0]) == pytest.approx(float(trust[:2, :2].mean()))
     with pytest.raises(EgoXInputError, match="one size"):
         join_geometries([full, geometries[0]], Panels(views=2))
-
-
-def cost(panels: Panels, size: tuple[int, int] = (784, 448)) -> tuple[int, float, float]:
-    """Tokens, PFLOP of a forward and GB of checkpoints in training, of the 14B at 49 frames."""
-    tokens = 13 * 28 * (panels.count * size[0] // 16 + 28)
-    memory = estimate(ModelSize(), TrainSetting(tokens=tokens))
-    return tokens, forward_flops("14b", tokens) / 1e15, memory.checkpoints / 1e9
-
-
-def test_what_each_layout_costs_at_full_size() -> None:
-    """A mosaic of four costs what EgoX does, four whole panels 5.6 times as much."""
-    (tokens, flop, stored), two, four = (cost(Panels(views=views)) for views in (1, 2, 4))
-    mosaic = cost(MOSAIC, (768, 448))
-    assert (tokens, two[0], four[0], mosaic[0]) == (28_028, 45_864, 81_536, 27_664)
-    assert [round(other[1] / flop, 2) for other in (two, four, mosaic)] == [2.14, 5.58, 0.98]
-    assert [round(gb, 1) for gb in (stored, two[2], four[2], mosaic[2])] == [11.5, 18.8, 33.4, 11.3]
-    for panels, width in ((Panels(), 49), (Panels(views=2), 98), (FOUR, 196), (MOSAIC, 48)):
-        places = token_positions(panels, 28, width, 28)
-        assert 13 * places[..., 0].numel() == cost(panels, (768 if panels == MOSAIC else 784, 448))[0]
-        assert float(places.max()) <= 76, "no column beyond those that EgoX was trained on"
