@@ -36,7 +36,7 @@ from tools.rigs.wan_shapes import CLIPS, forward_flops
 from tools.small_model.clips import clip_spec
 from tools.small_model.held_out import HeldOutClip, clip_of_take
 from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
-from tools.small_model.settings import FIRST_SEED, ClipSettings
+from tools.small_model.settings import FIRST_SEED, TRAININGS
 
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("coverage", "coverage", 3))
@@ -57,8 +57,8 @@ def layout_cost(panels: Panels) -> dict[str, Any]:
 
 def held_out_rooms(count: int, views: int) -> list[SyntheticSpec]:
     """The first held-out rooms of the small model, with so many exo cameras."""
-    return [replace(clip_spec(FIRST_SEED["test"] + number, ClipSettings()), exo_views=views)
-            for number in range(count)]
+    clips = TRAININGS["shipped"].clips
+    return [replace(clip_spec(FIRST_SEED["test"] + number, clips), exo_views=views) for number in range(count)]
 
 
 def fused_clips(take: SyntheticTake, counts: Sequence[int], preset: str) -> dict[int, HeldOutClip]:
