@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..takes.mask_files import check_mask, find_mask, read_mask
+from ..takes.mask_files import MaskFrames, check_mask, find_mask, read_mask
 from ..video.reader import probe_video
 from .clip_files import ClipWindow
 from .exo_pictures import ExoPictures, exo_pictures
@@ -52,6 +52,7 @@ def moving_in_clip(
     window: ClipWindow,
     options: PrepareOptions,
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
+    opened: MaskFrames | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
     """What moves in the clip's pictures and who says so; None: neither a mask file nor a model.
 
@@ -59,7 +60,7 @@ def moving_in_clip(
         EgoXInputError: as :func:`..takes.mask_files.read_mask` and :func:`.mask_model.moving_masks`.
     """
     if pictures.view.mask is not None:
-        return read_mask(pictures.view.mask, pictures.maps(window)), "mask file"
+        return read_mask(pictures.view.mask, pictures.maps(window), opened=opened), "mask file"
     if options.mask_model is not None:
         from .mask_model import moving_masks
 

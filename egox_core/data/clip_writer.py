@@ -26,6 +26,7 @@ from ..safe_files import working_on, write_json, write_whole
 from ..scene.build import build_scene
 from ..takes.depth_files import check_depth, depth_of_frames
 from ..takes.depth_readers import DepthFile, open_depth
+from ..takes.mask_files import MaskFile, MaskFrames, open_mask
 from ..takes.metric_scale import with_scale
 from ..takes.take import load_take
 from ..types import DepthVideo, TakeMeta
@@ -106,27 +107,33 @@ def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict
     return problems
 
 
-class OpenDepths:
-    """Depth files that stay open from clip to clip, so that a take's clips read one pass over a packed file."""
+class OpenMaps:
+    """Depth and mask files that stay open from clip to clip, so that a take's clips read a packed one in one pass."""
 
     def __init__(self) -> None:
         self._stack, self._open = ExitStack(), {}
 
-    def __enter__(self) -> OpenDepths:
+    def __enter__(self) -> OpenMaps:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def open(self, path: Path) -> DepthFile:
+    def depth(self, path: Path) -> DepthFile:
         """The file; it is opened at the first call. Raises what :func:`..takes.depth_readers.open_depth` does."""
         if path not in self._open:
             self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
         return self._open[path]
 
+    def mask(self, mask: MaskFile | None) -> MaskFrames | None:
+        """Its frames, None for no file. Raises what :func:`..takes.mask_files.open_mask` does."""
+        if mask is not None and mask.path not in self._open:
+            self._open[mask.path] = self._stack.enter_context(open_mask(mask, keep_bytes=KEPT_BYTES))
+        return None if mask is None else self._open[mask.path]
+
 
 def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
-              depths: OpenDepths) -> tuple[ClipRecord, bool]:
+              maps: OpenMaps) -> tuple[ClipRecord, bool]:
     """The clip's record, and whether it had to be made: one that is there with this fingerprint is taken as it is.
 
     The folder is written under another name and moved into place, so it is whole or not there.
@@ -146,7 +153,7 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
         temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
         temporary.mkdir(parents=True)
         try:
-            record = _write(job, temporary, captions, depths)
+            record = _write(job, temporary, captions, maps)
             write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
             if folder.exists():
                 shutil.rmtree(folder)
@@ -174,7 +181,7 @@ def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
     return record if whole and content["fingerprint"] == fingerprint else None
 
 
-def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], depths: OpenDepths) -> ClipRecord:
+def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMaps) -> ClipRecord:
     options, take = job.options, job.take
     info = probe_video(job.view.video)
     fps = info.fps / job.window.step
@@ -195,8 +202,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], depths: Open
         from .captions import model_caption
 
         prompt, caption = model_caption(options.caption_model, frames, ego, options.device), "model"
-    dynamic, masked = moving_in_clip(pictures, job.window, options, frames)
-    depth_m, own, depth_kind = _depth(job, pictures, frames, depths, dynamic)
+    dynamic, masked = moving_in_clip(pictures, job.window, options, frames, maps.mask(job.view.mask))
+    depth_m, own, depth_kind = _depth(job, pictures, frames, maps, dynamic)
     if dynamic is None and own is not None:
         dynamic, masked = own, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
@@ -221,7 +228,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], depths: Open
         ground_truth=take.ego_video is not None, files=files)
 
 
-def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, depths: OpenDepths,
+def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps,
            dynamic: Tensor | None) -> tuple[Tensor, Tensor | None, str]:
     """(z depth [T, H, W] float32 in the written exo camera, the dynamic mask of its file, where it is from).
 
@@ -238,7 +245,7 @@ def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, depths: OpenDept
     meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
                     camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
                     exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera)
-    depth, _ = depth_of_frames(depths.open(job.view.depth), meta, pictures.maps(job.window))
+    depth, _ = depth_of_frames(maps.depth(job.view.depth), meta, pictures.maps(job.window))
     return depth.depth_m.float(), depth.dynamic, "file"
 
 

@@ -25,7 +25,7 @@ from ..video.selection import VideoInfo
 from .captions import read_captions
 from .clip_files import clip_windows, longest_known, middle_picture
 from .clip_masks import check_mask_source, with_mask
-from .clip_writer import ClipJob, OpenDepths, clear_leftovers, clips_without_depth, make_clip
+from .clip_writer import ClipJob, OpenMaps, clear_leftovers, clips_without_depth, make_clip
 from .egoexo4d import NO_TASK
 from .exo_pictures import exo_pictures, turned_against
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
@@ -220,12 +220,12 @@ def make_clips(plan: TakePlan, device: str | None = None) -> TakeResult:
         device: for the models, instead of the options'.
     """
     records, new, skipped = [], 0, []
-    with OpenDepths() as depths:
+    with OpenMaps() as maps:
         for clip in plan.clips:
             if device is not None:
                 clip = replace(clip, options=replace(clip.options, device=device))
             try:
-                record, is_new = make_clip(clip, plan.root, plan.captions, depths)
+                record, is_new = make_clip(clip, plan.root, plan.captions, maps)
             except EgoXInputError as error:
                 skipped.append((clip.name, str(error)))
                 continue

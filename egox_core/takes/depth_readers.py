@@ -98,8 +98,9 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
             raise EgoXInputError(f"dynamic mask of {name}", got=f"{dynamic_dtype} of shape {dynamic_shape}",
                                  expected=f"bool of the depth's shape {shape}", fix="save it as bool, one a frame")
 
-    depths = _PackedFrames(path, archive, members[key], shape, keep_bytes)
-    masks = _PackedFrames(path, archive, members["dynamic"], shape, keep_bytes) if "dynamic" in members else None
+    depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
+    masks = PackedFrames(f"depth {name}", archive, members["dynamic"], shape, keep_bytes) if "dynamic" in members \
+        else None
 
     def read(indices: list[int]) -> DepthFrames:
         moving = None if masks is None else masks.read(indices)
@@ -109,20 +110,28 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
     return DepthFile(name=name, frame_count=shape[0], size=(shape[2], shape[1]), read=read)
 
 
-class _PackedFrames:
+class PackedFrames:
     """Frames of an array in a zip. Deflate can't be entered in its middle: a read goes on where the last one ended."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, member: str, shape: tuple[int, ...],
-                 keep_bytes: int) -> None:
-        self._path, self._archive, self._member, self._shape = path, archive, member, shape
-        self._keep_bytes = keep_bytes
+    def __init__(
+        self,
+        what: str,  # the file, in messages
+        archive: zipfile.ZipFile,  # open as long as this is used
+        member: str,
+        shape: tuple[int, ...],  # (T, H, W)
+        keep_bytes: int = 0,  # as in :func:`open_depth`
+        *,
+        in_place: bool = True,  # a stored array is entered anywhere, but its checksum is not looked at
+    ) -> None:
+        self._what, self._archive, self._member, self._shape = what, archive, member, shape
+        self._keep_bytes, self._in_place = keep_bytes, in_place
         self._stream, self._next = None, 0  # the packed array, and the frame that comes next in it
         self._kept: dict[int, np.ndarray] = {}
 
     def read(self, indices: list[int]) -> Iterator[np.ndarray]:
         """Frames at ascending ``indices``."""
         try:
-            if self._archive.getinfo(self._member).compress_type == zipfile.ZIP_STORED:
+            if self._in_place and self._archive.getinfo(self._member).compress_type == zipfile.ZIP_STORED:
                 array = self._mapped()
                 yield from (array[index] for index in indices)
                 return
@@ -136,7 +145,7 @@ class _PackedFrames:
                 if number in wanted:
                     yield frame
         except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-            raise EgoXInputError(f"depth {self._path.name}", got=f"a damaged array ({error})",
+            raise EgoXInputError(self._what, got=f"a damaged array ({error})",
                                  expected="an intact file", fix="copy or write it again") from error
 
     def _frame_bytes(self) -> int:
@@ -145,7 +154,7 @@ class _PackedFrames:
     def _open(self) -> np.dtype:
         if self._stream is None:
             self._stream, self._next = self._archive.open(self._member), 0
-            _, self._dtype = read_npy_header(self._stream, f"depth {self._path.name}")
+            _, self._dtype = read_npy_header(self._stream, self._what)
         return self._dtype
 
     def _unpack(self, number: int) -> np.ndarray:
@@ -162,11 +171,11 @@ class _PackedFrames:
 
     def _mapped(self) -> np.ndarray:
         """An array that is stored as it is, in place."""
-        with self._path.open("rb") as file:
+        with open(self._archive.filename, "rb") as file:
             file.seek(self._archive.getinfo(self._member).header_offset)
             local = file.read(30)  # fixed part of the entry's own header; it ends with the lengths of name and extras
             file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), io.SEEK_CUR)
-            _, dtype = read_npy_header(file, f"depth {self._path.name}")
+            _, dtype = read_npy_header(file, self._what)
             return np.memmap(file, dtype, "r", file.tell(), self._shape)
 
 

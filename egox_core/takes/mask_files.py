@@ -9,8 +9,10 @@ video. Its picture is the video's, or that of the frames handed on, at any size 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,10 +28,12 @@ from ..safe_files import open_zip, read_npy_header
 from ..sizes import same_aspect
 from ..types import FrameSelection
 from ..video.reader import decode_frames, probe_video
-from .depth_readers import numbered_files
+from .depth_readers import PackedFrames, numbered_files
 
 MASK_SUFFIXES = (".mkv", ".mp4", ".npz", "")  # the first that exists; the last: a folder of PNG files
 MASK_KEY = "mask"
+MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
+"""Ascending indices -> what moves in each frame, [H, W] bool."""
 WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
 
 
@@ -93,16 +97,39 @@ def check_mask(
                              fix="segment the video that `train_egox.py undistort` writes, not the one as filmed")
 
 
+@contextmanager
+def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Iterator[MaskFrames]:
+    """Frames of a mask file on demand, within the ``with`` block.
+
+    Several reads one after the other, each from later frames on, unpack a packed file once; ``keep_bytes`` as in
+    :func:`.depth_readers.open_depth`.
+
+    Raises:
+        EgoXInputError: no array of masks.
+    """
+    if mask.path.suffix != ".npz" or mask.path.is_dir():
+        yield partial(_frames, mask)
+        return
+    with open_zip(mask.path, "mask file") as archive:
+        shape, _ = _array_header(archive, mask.path)
+        packed = PackedFrames(mask.what, archive, f"{MASK_KEY}.npy", shape, keep_bytes, in_place=False)
+        yield lambda indices: (frame != 0 for frame in packed.read(indices))
+
+
 def read_mask(
     mask: MaskFile,
     frames: FrameSelection,  # the frames in use
     progress: Progress = no_progress,
+    opened: MaskFrames | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
 ) -> Tensor:  # [T, H, W] bool
     """What moves in the frames in use, by their source index, cropped and scaled as they are.
 
     Raises:
         EgoXInputError: another shape, too few frames, damaged, a PNG that is a map of labels.
     """
+    if opened is None:
+        with open_mask(mask) as opened:
+            return read_mask(mask, frames, progress, opened)
     window = depth_window(mask.size, frames, mask.what)
     unique, places = torch.unique(frames.source_indices, return_inverse=True)  # uneven time stamps may repeat one
     indices = unique.tolist()
@@ -111,7 +138,7 @@ def read_mask(
                              fix="segment the whole video")
     width, height = window.size
     store = FrameStore(len(indices), (height, width), np.bool_)
-    for place, picture in enumerate(_frames(mask, indices)):
+    for place, picture in enumerate(opened(indices)):
         if picture.shape != mask.size[::-1]:
             raise EgoXInputError(mask.what, got=f"frame {indices[place]} of shape {picture.shape}",
                                  expected=f"{mask.size[::-1]} as the first", fix="store all frames at one size")
@@ -124,8 +151,6 @@ def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, 
     if mask.path.is_dir():
         pictures = _pictures(mask.path)
         yield from (_picture(pictures[index], mask.path.name) >= WHITE for index in indices)
-    elif mask.path.suffix == ".npz":
-        yield from _array_frames(mask.path, indices)
     else:
         for _, picture in decode_frames(mask.path, probe_video(mask.path), indices):
             yield picture.max(-1) >= WHITE
@@ -142,25 +167,6 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
         raise EgoXInputError(what, got=f"{dtype} of shape {shape}", expected="bool or uint8 of shape (T, H, W)",
                              fix="save one mask a frame; what moves is not zero")
     return shape, dtype
-
-
-def _array_frames(path: Path, indices: list[int]) -> Iterator[np.ndarray]:
-    with open_zip(path, "mask file") as archive:
-        shape, dtype = _array_header(archive, path)
-        size = shape[1] * shape[2]
-        try:
-            with archive.open(f"{MASK_KEY}.npy") as stream:
-                read_npy_header(stream, f"mask {path.name}")
-                begin = stream.tell()
-                for index in indices:
-                    stream.seek(begin + index * size)
-                    content = stream.read(size)
-                    if len(content) < size:
-                        raise EOFError(f"frame {index} is cut off")
-                    yield np.frombuffer(content, dtype).reshape(shape[1:]) != 0
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise EgoXInputError(f"mask {path.name}", got=f"a damaged array ({error})", expected="an intact file",
-                                 fix="copy or write it again") from error
 
 
 def _pictures(folder: Path) -> list[Path]:
