@@ -18,12 +18,21 @@ from ..egox_core.file_names import DEPTH, META
 from ..egox_core.previews.align_plot import plot_report, report_curves
 from ..egox_core.previews.maps import depth_preview, depth_scale
 from ..egox_core.prior.options import PRESET_GEOMETRY, PRIOR_PRESETS
-from ..egox_core.takes.depth_inputs import FILE_ROLES, DepthFileInput, depth_advice, depth_inputs, file_counts
-from ..egox_core.takes.exo_camera import EXO_LENSES, meta_beside, with_exo_lens
+from ..egox_core.takes.depth_files import check_depth
+from ..egox_core.takes.depth_inputs import (
+    FILE_ROLES,
+    DepthFileInput,
+    check_same_take,
+    depth_advice,
+    depth_inputs,
+    file_counts,
+)
+from ..egox_core.takes.depth_readers import open_depth
+from ..egox_core.takes.exo_camera import EXO_LENSES, ExoLens, meta_beside, with_exo_lens
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.takes.metric_scale import with_takes_scale
-from ..egox_core.types import FrameSelection
-from .host.graph import Graph, inputs_of, lacks_beside, linked, verdict
+from ..egox_core.types import FrameSelection, TakeMeta
+from .host.graph import Graph, frames_in_use, inputs_of, lacks_beside, linked, verdict
 from .host.paths import beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
@@ -183,8 +192,7 @@ class EgoXDepthAlign(io.ComfyNode):
         options = AlignOptions(mode=mode, low_quantile=low_quantile, high_quantile=high_quantile, momentum=momentum,
                                min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
                                smooth_frames=smooth_frames)
-        preset_lens, preset_scale = PRESET_GEOMETRY.get(preset, ("as given", "as is"))
-        exo_lens = preset_lens if exo_lens == BY_PRESET else exo_lens
+        _, preset_scale = geometry_of(preset)
         wanted_scale = preset_scale if scale == BY_PRESET else SCALES[scale] or scale_factor
         progress = host_progress()
         sockets = {name: DepthSocket(payload=payload, options=settings) for name, payload, settings in (
@@ -195,14 +203,7 @@ class EgoXDepthAlign(io.ComfyNode):
         ) if payload is not None}
         depth_path = _file_path(depth_file, frames) if file_counts(file_role, sockets) else None
         file = None if depth_path is None else DepthFileInput(path=depth_path, role=file_role, png_scale_m=png_scale)
-        meta_path = _meta_path(camera_file, depth_path, frames)
-        meta = None if meta_path is None else read_meta(meta_path)
-        lens_note = "exo lens as given"
-        if meta is not None:
-            meta, lens_note = with_exo_lens(meta, exo_lens)
-        elif exo_lens == "raw":
-            raise EgoXInputError("exo lens", got="raw, but no camera file", expected="the take's meta.json, whose K "
-                                 "tells the lens", fix="give the camera_file, or take the exo lens as given")
+        meta, lens_note = exo_meta(camera_file, depth_path, frames, exo_lens, preset)
         inputs = depth_inputs(file, meta, frames, sockets, constant_m=constant_depth, fov_deg=exo_fov,
                               progress=progress)
         depth, report = align_sources(inputs.sources, frames=frames, camera=inputs.camera, exo_w2c=inputs.exo_w2c,
@@ -224,7 +225,8 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     """What is known of depth and camera before a run.
 
     Raises:
-        EgoXInputError: no depth from anywhere, a file that is not there, a field of view that can't be.
+        EgoXInputError: no depth from anywhere, a file that is not there or of another video, a field of view or a lens
+            that can't be.
     """
     values = inputs_of(graph, node)
     depth_file, camera_file, role = (values.get(name) for name in ("depth_file", "camera_file", "file_role"))
@@ -236,11 +238,21 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     sockets = {name: None for name in SOCKETS if linked(graph, node, name) is not None}
     if isinstance(constant_m, list) or (constant_m or 0) > 0 or not file_counts(role, sockets):
         return
-    if isinstance(depth_file, str) and depth_file.strip():
-        _file_path(depth_file, None)
-    elif not sockets and not isinstance(depth_file, list) and lacks_beside(graph, node, DEPTH):
+    if isinstance(depth_file, list):
+        return
+    if not depth_file.strip() and not sockets and lacks_beside(graph, node, DEPTH):
         raise EgoXInputError(MISSING_METRIC, got=f"no depth at all: no {DEPTH} beside the video, no depth_file, and no "
                              "depth model connected", expected="a depth file, or a depth model", fix=ADVICE)
+    frames = frames_in_use(graph, node)
+    path = _file_path(depth_file, frames)
+    if path is not None and frames is not None:
+        with depth_advice():
+            if role == "auto":
+                check_same_take(path, frames.source_path)
+            with open_depth(path) as depth:
+                check_depth(depth, frames)
+    if isinstance(camera_file, str) and frames is not None:
+        exo_meta(camera_file, path, frames, str(values.get("exo_lens")), str(values.get("preset")))
 
 
 def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
@@ -249,6 +261,29 @@ def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
         return beside_video(frames, DEPTH)
     with depth_advice():
         return resolve(name, "depth file", folder_too=True)
+
+
+def geometry_of(preset: str) -> tuple[ExoLens, str]:
+    """What 'by preset' means for the exo lens and the scale."""
+    return PRESET_GEOMETRY.get(preset, ("as given", "as is"))
+
+
+def exo_meta(camera_file: str, depth_path: Path | None, frames: FrameSelection | None, exo_lens: str,
+             preset: str) -> tuple[TakeMeta | None, str]:
+    """What is known of the exo camera, and a note on its lens.
+
+    Raises:
+        EgoXInputError: a file that can't be read, a raw lens that isn't known.
+    """
+    lens = geometry_of(preset)[0] if exo_lens == BY_PRESET else exo_lens
+    path = _meta_path(camera_file, depth_path, frames)
+    if path is not None:
+        return with_exo_lens(read_meta(path), lens)
+    if lens == "raw":
+        raise EgoXInputError("exo lens", got="raw, but no camera file", expected="the take's meta.json, whose K tells "
+                             "the lens", fix="press 'Upload own files' and add the meta.json, or set exo_lens to 'as "
+                             "given'")
+    return None, "exo lens as given"
 
 
 def _meta_path(name: str, depth_path: Path | None, frames: FrameSelection | None) -> Path | None:

@@ -23,7 +23,7 @@ from ..egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from ..egox_core.trajectory.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
-from .host.graph import Graph, inputs_of, lacks_beside, linked, verdict
+from .host.graph import Graph, frames_in_use, inputs_of, lacks_beside, linked, verdict
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .page.editor_data import (
@@ -146,9 +146,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         camera_model = given_camera or preset_camera(DEFAULT_PRESET, size)
         if base is None and source == "estimated":
             if estimated is None:
-                raise EgoXInputError("ego poses", got="source estimated, and nothing connected to 'estimated'",
-                                     expected="a trajectory",
-                                     fix="connect Estimate Head Pose, or choose another source")
+                raise nothing_estimated()
             base = estimated
         if base is not None:
             trajectory = base if frames is None else resample(base, frames)
@@ -182,7 +180,8 @@ def check_poses(graph: Graph, node: str) -> None:
     """What is known of the chosen source before a run.
 
     Raises:
-        EgoXInputError: a file that is not there, keyframes that can't be read, a custom camera that can't be.
+        EgoXInputError: a file that is not there, without poses or of fewer than the frames in use, keyframes that can't
+            be read, nothing estimated, a custom camera that can't be.
     """
     values = inputs_of(graph, node)
     camera = preset_camera(DEFAULT_PRESET, REFERENCE_SIZE)
@@ -194,10 +193,22 @@ def check_poses(graph: Graph, node: str) -> None:
     if source == "file" and file == BESIDE:
         if lacks_beside(graph, node, META):
             raise no_poses_beside("frames" in values)
-    elif source == "file" and isinstance(file, str):
-        resolve(file, "trajectory file")
+    if source == "file" and isinstance(file, str):
+        frames, entry = frames_in_use(graph, node), values.get("entry")
+        if (file != BESIDE or frames is not None) and isinstance(entry, str):
+            read_trajectory(trajectory_file(file, frames), preset_camera(DEFAULT_PRESET, REFERENCE_SIZE), frames,
+                            entry=entry)
+    elif source == "estimated" and linked(graph, node, "estimated") is None:
+        raise nothing_estimated()
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
         keyframe_track(parse_json(keyframes, "keyframes"), camera)
+
+
+def nothing_estimated() -> EgoXInputError:
+    """What to do about an estimate that nobody makes."""
+    return EgoXInputError("ego poses", got="source estimated, and nothing connected to 'estimated'",
+                          expected="a trajectory", fix="connect Estimate Head Pose; or set source to keyframes and "
+                          "press 'Open pose editor', then 'Load scene'")
 
 
 def no_poses_beside(has_frames: bool) -> EgoXInputError:
@@ -205,7 +216,8 @@ def no_poses_beside(has_frames: bool) -> EgoXInputError:
     return EgoXInputError(
         "ego poses", got=f"no {META} beside the exo video" if has_frames else "no frames connected",
         expected="a take's meta.json, or poses from another source",
-        fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; or choose a file"
+        fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; or press "
+            "'Upload own files' and add its meta.json"
             + ("" if has_frames else "; or connect 'frames' from Load Exo Video"))
 
 

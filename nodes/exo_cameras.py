@@ -5,13 +5,16 @@ Cameras says which of several takes of one event shows most of what the wearer s
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from comfy_api.latest import io, ui
 
 from ..egox_core.cameras.model import calibrated_fisheye, camera_to_json
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.file_names import META
 from ..egox_core.prior.rank import ExoCandidate, load_candidate, rank_exo_cameras, rank_text
 from ..egox_core.progress import Progress
+from ..egox_core.safe_files import require_file
 from ..egox_core.takes.exo_camera import ExoLens
 from ..egox_core.video.reproject import undistort, undistorted_camera
 from .host.paths import resolve
@@ -107,6 +110,15 @@ class EgoXRankExoCameras(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, takes=None) -> bool | str:
+        try:
+            for folder, line in [] if takes is None else take_folders(takes):
+                require_file(folder / META, f"take {line}")
+        except EgoXInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(cls, takes, use_depth, frames, exo_lens) -> io.NodeOutput:
         progress = host_progress()
         ranks = rank_exo_cameras(exo_candidates(takes, use_depth, exo_lens, progress), frames=frames,
@@ -121,9 +133,17 @@ def exo_candidates(takes: str, use_depth: bool, exo_lens: ExoLens, progress: Pro
     Raises:
         EgoXInputError: no line, a folder outside, a take without camera or ego poses.
     """
+    return [load_candidate(folder, line, use_depth=use_depth, exo_lens=exo_lens, progress=progress)
+            for folder, line in take_folders(takes)]
+
+
+def take_folders(takes: str) -> list[tuple[Path, str]]:
+    """(folder, its line) of each line.
+
+    Raises:
+        EgoXInputError: no line, a folder that is not there or outside the host's folders.
+    """
     lines = [line.strip() for line in takes.splitlines() if line.strip()]
     if not lines:
         raise EgoXInputError("takes", got="no folder", expected="one take folder a line", fix="name the folders")
-    return [load_candidate(resolve(line, "take folder", folder_too=True), line, use_depth=use_depth, exo_lens=exo_lens,
-                           progress=progress)
-            for line in lines]
+    return [(resolve(line, "take folder", folder_too=True), line) for line in lines]

@@ -16,8 +16,9 @@ from ..egox_core.gga.geometry import POOLINGS, GgaGeometryOptions
 from ..egox_core.gga.options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
 from ..egox_core.gga.rays import RAY_MODES
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
+from .host.graph import Graph, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
-from .patch.patch import RETIRED_BACKENDS
+from .patch.patch import RETIRED_BACKENDS, no_geometry
 from .sliders import Slider
 
 TO_THE_LAST = -1
@@ -83,6 +84,23 @@ def check_gga(backend: str | None, lambda_g: float | None) -> bool | str:
     if backend is None or backend in (*BACKEND_CHOICES, *RETIRED_BACKENDS):
         return LAMBDA.check(lambda_g)
     return f"{backend!r} is none of {', '.join(BACKEND_CHOICES)}"
+
+
+def check_geometry(graph: Graph, node: str) -> None:
+    """What is known of the geometry before a run.
+
+    Raises:
+        EgoXInputError: a strength, mode or range that makes no sense, no depth or trajectory to guide by.
+    """
+    values = inputs_of(graph, node)
+    gga = {entry.id: values.get(entry.id) for entry in gga_inputs()}
+    from_wire = any(value is None or isinstance(value, list) for value in gga.values())
+    if from_wire or gga["gga_mode"] == AUTO:  # then the LoRA says it
+        return
+    options, _, _ = gga_options({}, gga)
+    for name in ("depth", "trajectory") if options.biases else ():
+        if linked(graph, node, name) is None:
+            raise no_geometry(name)
 
 
 def gga_options(metadata: Mapping[str, str], inputs: Mapping[str, Any]) -> tuple[GgaOptions, GgaGeometryOptions, str]:

@@ -14,7 +14,7 @@ from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
-from .host.graph import Graph, inputs_of, linked, verdict
+from .host.graph import Graph, selection_of, verdict
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .io_types import EgoXFrames
@@ -106,11 +106,9 @@ def check_video_file(graph: Graph, node: str) -> None:
     """Before a run: with a linked video the file plays no part.
 
     Raises:
-        EgoXInputError: the file is not there, or outside the host's folders.
+        EgoXInputError: as :func:`.host.graph.selection_of`.
     """
-    file = inputs_of(graph, node).get("file")
-    if isinstance(file, str) and linked(graph, node, "video") is None:
-        resolve(file, "exo video")
+    selection_of(graph, node)
 
 
 def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:

@@ -20,6 +20,7 @@ from ..egox_core.wan.lora_keys import (
     convert_lora,
     split_by_attention,
 )
+from .host.graph import Graph, inputs_of, verdict
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import searched
 from .sliders import Slider
@@ -58,11 +59,13 @@ class EgoXLoadLora(io.ComfyNode):
                                tooltip="Further factor for the parts in cross-attention."),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")],
+            hidden=[io.Hidden.unique_id],  # for verdict
         )
 
     @classmethod
     def validate_inputs(cls, strength=None) -> bool | str:
-        return STRENGTH.check(strength)
+        known = STRENGTH.check(strength)
+        return verdict(cls, check_file) if known is True else known
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:
@@ -74,13 +77,33 @@ class EgoXLoadLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora_name, strength, self_attention, cross_attention) -> io.NodeOutput:
+        check_suffix(lora_name)
         path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
-        if path.suffix.lower() not in SAFE_SUFFIXES:
-            raise EgoXInputError("LoRA file", got=f"{path.name}, a pickle that may run any code",
-                                 expected="a .safetensors file",
-                                 fix=f"convert it once: python tools/convert_to_safetensors.py {path.name}")
         patched, report = load_lora(model, path, strength, self_attention, cross_attention)
         return io.NodeOutput(patched, ui=ui.PreviewText(report))
+
+
+def check_file(graph: Graph, node: str) -> None:
+    """What is known of the file before a run.
+
+    Raises:
+        EgoXInputError: as :func:`check_suffix`.
+    """
+    name = inputs_of(graph, node).get("lora_name")
+    if isinstance(name, str):
+        check_suffix(name)
+
+
+def check_suffix(name: str) -> None:
+    """Refuse files that run code when they are read.
+
+    Raises:
+        EgoXInputError: no .safetensors.
+    """
+    if Path(name).suffix.lower() not in SAFE_SUFFIXES:
+        raise EgoXInputError("LoRA file", got=f"{Path(name).name}, a pickle that may run any code",
+                             expected="a .safetensors file",
+                             fix=f"convert it once: python tools/convert_to_safetensors.py {Path(name).name}")
 
 
 def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:

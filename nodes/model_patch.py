@@ -7,7 +7,8 @@ import logging
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
 
-from .gga_inputs import check_gga, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import check_geometry, check_gga, geometry_inputs, gga_inputs, gga_options
+from .host.graph import verdict
 from .io_types import EgoXCanvas
 from .patch.calls import NoteAfterRun
 from .patch.checks import has_image_embedding
@@ -42,7 +43,8 @@ class EgoXModelPatch(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, backend=None, lambda_g=None) -> bool | str:
-        return check_gga(backend, lambda_g)
+        known = check_gga(backend, lambda_g)
+        return verdict(cls, check_geometry) if known is True else known
 
     @classmethod
     def execute(cls, model, canvas, depth=None, trajectory=None, **gga) -> io.NodeOutput:

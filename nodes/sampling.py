@@ -27,7 +27,8 @@ from ..egox_core.wan.schedule import (
     released_schedule,
     sample_released,
 )
-from .gga_inputs import check_gga, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import check_geometry, check_gga, geometry_inputs, gga_inputs, gga_options
+from .host.graph import verdict
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
@@ -153,7 +154,8 @@ class EgoXWanSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, backend=None, lambda_g=None) -> bool | str:
-        return check_gga(backend, lambda_g)
+        known = check_gga(backend, lambda_g)
+        return verdict(cls, check_geometry) if known is True else known
 
     @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,

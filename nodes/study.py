@@ -14,6 +14,8 @@ from ..egox_core.previews.grid import labelled_grid
 from .host.progress import host_progress
 from .search_words import searched
 
+LAMBDAS, STRENGTHS = "λ_g", "LoRA strength"
+
 
 class EgoXSweep(io.ComfyNode):
     """Every pair once; what is connected to the lists runs once for each."""
@@ -44,9 +46,19 @@ class EgoXSweep(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, lambda_g=None, strength=None) -> bool | str:
+        try:
+            for text, what in ((lambda_g, LAMBDAS), (strength, STRENGTHS)):
+                if text is not None:  # else a wire brings it
+                    read_numbers(text, what)
+        except EgoXInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(cls, lambda_g, strength) -> io.NodeOutput:
-        lambdas = read_numbers(lambda_g, "λ_g")
-        points = sweep_points(lambdas, read_numbers(strength, "LoRA strength"))
+        lambdas = read_numbers(lambda_g, LAMBDAS)
+        points = sweep_points(lambdas, read_numbers(strength, STRENGTHS))
         return io.NodeOutput([point.lambda_g for point in points], [point.strength for point in points],
                              [point.label for point in points], len(lambdas),
                              ui=ui.PreviewText(f"{len(points)} runs:\n" + "\n".join(p.label for p in points)))

@@ -28,7 +28,8 @@ WORKERS = min(4, os.cpu_count() or 1)  # frames in work at once; more would only
 Result = TypeVar("Result")
 
 MISSING_METRIC = "metric depth (the scale of the scene)"
-ADVICE = "for your own video load the MoGe and Depth Anything 3 models and un-bypass the depth group"
+ADVICE = ("for your own video press 'Upload own files' on Load Exo Video and add its depth; or load the MoGe and Depth "
+          "Anything 3 models and un-bypass the depth group")
 
 
 def align_depth(

@@ -69,7 +69,8 @@ def meta_trajectory(meta: TakeMeta, camera: CameraModel, frames: FrameSelection 
     """
     if meta.ego_extrinsics is None:
         raise EgoXInputError(f"take {meta.name}", got="no ego_extrinsics", expected="one w2c a frame",
-                             fix="add them, or choose the source constant, keyframes or the editor")
+                             fix="add them; or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
+                                 "a path there")
     numbers = None if meta.camera_extrinsics is None else torch.arange(len(meta.camera_extrinsics))[:count]
     return trajectory_from_track(numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
                                  meta.ego_camera or camera, frames, count=count, prompt=meta.prompt,

@@ -10,14 +10,21 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.types import FrameSelection
+from ...egox_core.video.reader import probe_video
+from ...egox_core.video.selection import VideoInfo, select_frames
 from .paths import TAKE_FILES, resolve
 
 Graph = Mapping[str, Mapping]
 """As the host takes it: ``{node id: {"class_type": …, "inputs": {name: value, or [node id, slot]}}}``."""
 LOADER = "EgoXLoadExoVideo"
+SELECTION = ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
+"""Its inputs that say which frames."""
 LONGEST_NAME = 1000
 LONGEST_SHOWN = 60
 """Characters of a text that is told as it is."""
@@ -111,6 +118,40 @@ def exo_video(graph: Graph, node_id: str) -> Path | None:
         return None
     name = inputs_of(graph, loader).get("file")
     return _path(name)
+
+
+def frames_in_use(graph: Graph, node_id: str) -> FrameSelection | None:
+    """The frames that the Load Exo Video behind ``frames`` will give; None where they aren't known before a run.
+
+    Raises:
+        EgoXInputError: as :func:`selection_of`.
+    """
+    loader = linked(graph, node_id, "frames")
+    return selection_of(graph, loader) if loader is not None and graph[loader].get("class_type") == LOADER else None
+
+
+def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
+    """The frames that a Load Exo Video will give; None where a wire brings a value of it.
+
+    Raises:
+        EgoXInputError: a file that is not there or no video, frames that it doesn't have.
+    """
+    values = inputs_of(graph, loader)
+    options = {name: values.get(name) for name in SELECTION}
+    if linked(graph, loader, "video") is not None or not isinstance(values.get("file"), str):
+        return None
+    path = resolve(values["file"], "exo video")
+    if not all(isinstance(value, (int, float, str)) for value in options.values()):
+        return None
+    state = path.stat()
+    info = _probed(path, state.st_mtime_ns, state.st_size)
+    return replace(select_frames(info, **options), source_path=path)
+
+
+@lru_cache(maxsize=8)
+def _probed(path: Path, changed_ns: int, size: int) -> VideoInfo:
+    """A video as it was at that time: a long one takes a second to look at, and each run asks several times."""
+    return probe_video(path)
 
 
 def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:

@@ -76,7 +76,7 @@ PYTHON_NAMES = (
     )),
     Need("Render Ego Prior", ("comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Mask.Output",)),
     Need("EgoX LoRA", (
-        "comfy_api.latest:io.Model.Input", "comfy_api.latest:io.Model.Output",
+        "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Model.Input", "comfy_api.latest:io.Model.Output",
         "comfy.lora:load_lora(lora, to_load, log_missing)", "comfy.lora:model_lora_keys_unet(model, key_map)",
         "comfy.utils:load_torch_file", "folder_paths:get_filename_list", "folder_paths:get_full_path",
         "folder_paths:get_full_path_or_raise", "comfy.model_patcher:ModelPatcher.clone",

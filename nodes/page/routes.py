@@ -30,8 +30,9 @@ from ...egox_core.editor.paths import (
 from ...egox_core.editor.queries import lens_outline, pick_head, pick_point
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
+from ...egox_core.takes.meta import read_meta
 from ...egox_core.trajectory.poses import validate_w2c
-from ..host.graph import inputs_of, lacks_beside, linked
+from ..host.graph import Graph, exo_video, inputs_of, lacks_beside, linked
 from ..host.paths import resolve
 from .editor_data import BESIDE, camera_of_widgets, editor_origin
 from .requests import is_same_origin, number, read_body, refuse, whole_number
@@ -220,14 +221,23 @@ async def export_keyframes(body: dict) -> web.Response:
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
     """What the scene and path of a pose ``node`` are made from in the page's ``graph`` now; whether the file
-    that its poses are to come from is known to be missing."""
+    that its poses are to come from is known to be missing, or to have none."""
     node, graph = body.get("node"), body.get("graph")
     if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph:
         raise EgoXInputError("graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both")
     values = inputs_of(graph, node)
     beside = values.get("source") == "file" and values.get("file") == BESIDE and not linked(graph, node, "base")
-    missing = beside and lacks_beside(graph, node, META)
+    missing = beside and (lacks_beside(graph, node, META) or not await asyncio.to_thread(has_poses, graph, node))
     return web.json_response({"origin": editor_origin(graph, node), "file_missing": missing})
+
+
+def has_poses(graph: Graph, node: str) -> bool:
+    """Whether the meta.json beside the exo video may give ego poses; True where that isn't known before a run."""
+    video = exo_video(graph, node)
+    try:
+        return video is None or read_meta(video.parent / META).ego_extrinsics is not None
+    except EgoXInputError:
+        return True  # of several takes, or broken: the run says which
 
 
 @guarded(SMALL_BODY)

@@ -128,12 +128,18 @@ def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: Camera
     Raises:
         EgoXInputError: depth or trajectory missing or unfit.
     """
-    for name, value, node in (("depth", depth, "EgoX Depth Align"), ("trajectory", trajectory, "EgoX Ego Pose Input")):
+    for name, value in (("depth", depth), ("trajectory", trajectory)):
         if value is None:
-            raise EgoXInputError(f"{name} for the geometry", got="none", expected=f"the clip's {name}",
-                                 fix=f"connect {node}, or set gga_mode to off")
+            raise no_geometry(name)
     return gga_geometry(depth, trajectory, options, frames=canvas.frames, exo_size=canvas.exo_size,
                         ego_size=canvas.ego_size, progress=host_progress())
+
+
+def no_geometry(name: str) -> EgoXInputError:
+    """What to do about guidance without ``depth`` or ``trajectory``."""
+    node = {"depth": "Depth Align", "trajectory": "Ego Pose Input"}[name]
+    return EgoXInputError(f"{name} for the geometry", got="none", expected=f"the clip's {name}",
+                          fix=f"connect '{name}' of {node}, or set gga_mode to off")
 
 
 def contradiction_notes(model: ModelPatcher, canvas: Canvas, options: GgaOptions,

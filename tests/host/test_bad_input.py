@@ -59,11 +59,13 @@ def meta_with(prompt, repo_root: Path, **changed: Any) -> bytes:
     return json.dumps({**meta, **changed}).encode()
 
 
-def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
+def check(client: ApiClient, prompt: dict[str, Any], *words: str, before: bool = True) -> None:
+    """Refused in these words; ``before``: before anything ran."""
     said, ran = refusal(client, prompt)
     for word in ("got", "expected", "Fix:", *words):
         assert word in said, f"{word!r} is not in: {said}"
     assert "EgoXWanSampler" not in ran[:-1], "refused before sampling"
+    assert not (before and ran), f"ran first: {ran}"
     assert client.is_up()
 
 
@@ -115,7 +117,7 @@ def test_depth_without_valid_pixels(client: ApiClient, prompt, put, tmp_path: Pa
     np.savez(tmp_path / "d.npz", depth_m=np.full_like(depth, np.nan))
     put("meta.json", meta_with(prompt, repo_root))
     check(client, change(prompt, "EgoXDepthAlign", depth_file=put("nan.npz", (tmp_path / "d.npz").read_bytes()),
-                         camera_file=""), "valid")
+                         camera_file=""), "valid", before=False)
 
 
 def test_depth_shorter_than_the_frames(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
@@ -162,7 +164,29 @@ def test_a_model_that_is_no_36_channel_wan(client: ApiClient, prompt, server_bas
     with safe_open(whole, framework="pt") as file:
         metadata = file.metadata()
     save_file(tensors, str(server_base.models / "diffusion_models" / "t2v.safetensors"), metadata=metadata)
-    check(client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36")
+    check(client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36", before=False)
+
+
+def test_poses_that_nobody_gives(client: ApiClient, prompt, put, repo_root: Path) -> None:
+    check(client, change(prompt, "EgoXEgoPoseInput", source="estimated"), "Open pose editor")
+    check(client, change(prompt, "EgoXEgoPoseInput", file=put("bare.json", meta_with(
+        prompt, repo_root, ego_extrinsics=None))), "Load scene")
+
+
+def test_a_lens_that_nobody_knows(client: ApiClient, prompt, put, repo_root: Path) -> None:
+    name = put("exo.mp4", sample_file(prompt, repo_root, "exo.mp4").read_bytes())
+    put("depth.npz", sample_file(prompt, repo_root, "depth.npz").read_bytes())
+    changed = change(prompt, "EgoXLoadExoVideo", file=name)
+    of_type(changed, "EgoXDepthAlign").update(exo_lens="raw", camera_file="", depth_file="")
+    of_type(changed, "EgoXEgoPoseInput").update(source="keyframes")
+    check(client, changed, "raw", "Upload own files")
+
+
+def test_geometry_that_makes_no_sense(client: ApiClient, prompt) -> None:
+    check(client, change(prompt, "EgoXWanSampler", start_percent=0.8, end_percent=0.2), "range of the schedule")
+    without = change(prompt, "EgoXWanSampler", lambda_g=3.0)
+    del of_type(without, "EgoXWanSampler")["depth"]
+    check(client, without, "Depth Align")
 
 
 def test_after_all_of_it_the_server_still_works(client: ApiClient, prompt) -> None:

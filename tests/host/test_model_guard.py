@@ -141,8 +141,8 @@ def test_conditioning_from_elsewhere_is_refused(rig) -> None:
     ({"lambda_g": 0.0, "gga_mode": "paper"}, "silence"),
     ({"start_percent": 0.8, "end_percent": 0.2}, "range of the schedule"),
     ({"first_block": 4, "end_block": 2}, "block range"),
-    ({"depth": None}, "connect EgoX Depth Align"),
-    ({"trajectory": None}, "connect EgoX Ego Pose Input"),
+    ({"depth": None}, "connect 'depth' of Depth Align"),
+    ({"trajectory": None}, "connect 'trajectory' of Ego Pose Input"),
 ])
 def test_bad_choices_are_refused_by_both_nodes(rig, changes: dict, words: str) -> None:
     refused(rig, words, lambda: rig.patch(**changes))

@@ -158,11 +158,16 @@ function run(app, api, node) {
     const inRoot = !app.rootGraph || node.graph === app.rootGraph;
     const target = node.egoxPose.data?.node || (inRoot ? String(node.id) : null);
     Promise.resolve(app.queuePrompt(0, 1, target ? [target] : undefined)).then(
-      (queued) =>
-        queued === false && end(app.lastNodeErrors ? "the graph has errors" : "the graph could not be queued"),
+      (queued) => queued === false && end(reasonOf(app.lastNodeErrors) ?? "the graph could not be queued"),
       (error) => end(error.message),
     );
   });
+}
+
+// The first thing that the server had against the graph.
+function reasonOf(nodeErrors) {
+  const [first] = Object.values(nodeErrors ?? {}).flatMap(({ errors }) => errors);
+  return first && (first.details || first.message);
 }
 
 function noteOf(node, say) {

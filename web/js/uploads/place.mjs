@@ -31,7 +31,7 @@ export function placeUpload(app, taker, answer) {
       continue;
     }
     for (const [name, value] of values) setValue(app, all, node, name, value);
-    given.push(node.title);
+    if (values.some(([, value]) => Object.values(answer).includes(value))) given.push(node.title);
   }
   noteChange(app);
   return { given, several };

@@ -1,0 +1,36 @@
+"""What nodes refuse before a run, of values that need no server: the others are in tests/host/test_bad_input.py."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import pytest
+
+
+def node(pack: ModuleType, file: str, name: str):
+    return getattr(importlib.import_module(f"{pack.__name__}.nodes.{file}"), name)
+
+
+@pytest.mark.parametrize(("values", "reason"), [
+    ({"lambda_g": "0, three"}, "λ_g"), ({"lambda_g": "1", "strength": ""}, "LoRA strength"),
+    ({"lambda_g": "0, 1", "strength": "0.5 1"}, None), ({}, None)])
+def test_a_sweep(pack: ModuleType, values: dict[str, str], reason: str | None) -> None:
+    verdict = node(pack, "study", "EgoXSweep").validate_inputs(**values)
+    assert verdict is True if reason is None else reason in verdict
+
+
+@pytest.mark.parametrize(("takes", "reason"), [
+    ("", "no folder"), ("sample/no_such_take", "not there"), ("../elsewhere", "leads out"), ("workflows", "not there"),
+    ("sample/synthetic_room\n  sample/calm_room\n", None), (None, None)])
+def test_takes_to_rank(pack: ModuleType, takes: str | None, reason: str | None) -> None:
+    verdict = node(pack, "exo_cameras", "EgoXRankExoCameras").validate_inputs(takes=takes)
+    assert verdict is True if reason is None else reason in verdict
+
+
+def test_a_pickled_lora(pack: ModuleType) -> None:
+    lora = importlib.import_module(f"{pack.__name__}.nodes.lora")
+    for name in ("egox.safetensors", ["3", 0]):
+        lora.check_file({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": name}}}, "1")
+    with pytest.raises(ValueError, match="convert_to_safetensors"):
+        lora.check_file({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": "a/egox.pt"}}}, "1")
