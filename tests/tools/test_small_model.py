@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import make_take
+from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
 from egox_core.wan.vae import VaeEncoder
 from tools.small_model.clips import ClipPool, clip_depth, clip_spec, draw_clip, make_clips, read_shard, shard_files
@@ -23,6 +24,7 @@ from tools.small_model.files import WorkFiles, write_card
 from tools.small_model.settings import (
     FIRST_SEED,
     MOST_CLIPS,
+    TRAININGS,
     BaseRound,
     ClipSettings,
     DemoTraining,
@@ -271,6 +273,51 @@ def test_a_lost_outline_costs_what_it_was():
     assert outline_error(video, video) == 0
     lost = outline_error(flat, video)
     assert float(lost) > 0 and outline_error(video / 2, video) == pytest.approx(float(lost) / 2)
+
+
+def test_a_training_stops_for_a_bench_and_goes_on(tmp_path, monkeypatch):
+    """The trainer is asked to stop while a bench runs, and called again when that is over."""
+    from tools.setup import at_work
+
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    monkeypatch.delenv(at_work.OURS, raising=False)
+    monkeypatch.setattr(at_work, "LOOK_SECONDS", 0.05)
+    bench = at_work.cache_folder() / "at_work" / "1"
+    bench.parent.mkdir(parents=True)
+    files, calls = WorkFiles(tmp_path / "work", tmp_path / "shipped"), []
+
+    def trainer(arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            with StopRequest() as stop:
+                bench.touch()
+                deadline = time.monotonic() + 20
+                while not stop.requested and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            assert stop.requested
+            threading.Timer(0.3, bench.unlink).start()
+        lines = [{"step": 2, "loss": 0.5, "validation/loss": 0.4}]
+        (files.run("base-1") / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        return 0
+
+    monkeypatch.setattr(transformer.train_egox, "main", trainer)
+    record = transformer.train(files, "base-1", {"steps": 2, "batch_size": 1})
+    assert len(calls) == 2 and not bench.exists()
+    assert record["steps"] == 2 and record["threads"] == torch.get_num_threads() and record["core_hours"] >= 0
+
+
+def test_rounds_go_on_where_the_rate_was():
+    rates = [part.rates for part in TRAININGS["next"].transformer.lora_rounds]
+    assert rates[0][0] == 1 and rates[-1][1] == pytest.approx(0.05)
+    assert all(before[1] == after[0] for before, after in zip(rates, rates[1:], strict=False))
+    rounds = TRAININGS["next"].transformer
+    asked = [transformer.lora_values(WorkFiles(), TRAININGS["next"], {}, part, WorkFiles().cache("x"), 1)["optimizer"]
+             for part in rounds.lora_rounds]
+    assert asked[0]["learning_rate"] == rounds.lora_rate
+    ends = [o["learning_rate"] * o["final_factor"] for o in asked]
+    assert ends[:-1] == pytest.approx([o["learning_rate"] for o in asked[1:]])
 
 
 def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypatch):

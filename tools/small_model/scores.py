@@ -14,7 +14,9 @@ from egox_core.metrics.baselines import BASELINES
 from egox_core.metrics.bootstrap import Estimate, bootstrap_mean, paired_difference
 from egox_core.metrics.image import psnr, region_psnr, squared_error, ssim_map
 from egox_core.metrics.objects import colour_hits
+from egox_core.metrics.outlines import object_outlines, outline_share, quiet_gradient
 from egox_core.metrics.retrieval import retrieval_ranks, thumbnail
+from egox_core.metrics.temporal import temporal_flickering
 from tools.small_model.held_out import HeldOutClip
 
 MODEL, BASE, WRONG_EXO, WRONG_PRIOR = "model", "LoRA strength 0", "another take's exo", "another take's prior"
@@ -52,6 +54,10 @@ BARS: tuple[Bar, ...] = (
     Bar(name="PSNR that another take's exo costs", metric="psnr", against=WRONG_EXO),
     Bar(name="PSNR that another take's prior costs", metric="psnr", against=WRONG_PRIOR),
     Bar(name="objects whose colour is their own", metric="colours_right", against=None),
+    Bar(name="outlines over prior + Telea", metric="outlines", against=TELEA),
+    Bar(name="gradient in quiet places", metric="quiet", against=None),
+    Bar(name="objects' outlines over prior + Telea", metric="object_outlines", against=TELEA),
+    Bar(name="flicker, times the truth's", metric="flicker", against=None),
 )
 """The first two are judged; the others say how far it leads where, and what it makes of a wrong input."""
 
@@ -61,7 +67,9 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
 
     PSNR and SSIM are means over frames; by region PSNR is that of the pooled error. ``colours_right`` is the share of
     object frames judged (the object covers 2 % of the true frame and exo sees it), ``object_frames`` their number,
-    ``objects_right`` the share of objects of which at least half of those frames are right.
+    ``objects_right`` the share of objects of which at least half of those frames are right. ``outlines``, ``quiet`` and
+    ``object_outlines`` are those of :mod:`egox_core.metrics.outlines`; ``flicker`` is how much following frames differ,
+    against the truth's.
     """
     generated, truth = as_float(video), as_float(clip.truth)
     similar, error = ssim_map(generated, truth), squared_error(generated, truth)
@@ -75,7 +83,16 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
         "ssim_outside": float(similar[~clip.coverage].mean()) if bool((~clip.coverage).any()) else None,
         "colours_right": float(values.mean()) if len(values) else None, "object_frames": float(len(values)),
         "objects_right": float(np.mean(by_object)) if by_object else None, "objects": float(len(by_object)),
+        "outlines": outline_share(generated, truth), "quiet": quiet_gradient(generated, truth),
+        "object_outlines": object_outlines(clip.judged, generated, truth), "flicker": flicker(generated, truth),
     }
+
+
+def flicker(generated: Tensor, truth: Tensor) -> float | None:
+    """How much following frames differ, times the truth's; None where the truth stands still."""
+    if len(truth) < 2 or (still := 1 - temporal_flickering(truth)) == 0:
+        return None
+    return (1 - temporal_flickering(generated)) / still
 
 
 def score_method(videos: Sequence[np.ndarray | Tensor],

@@ -54,6 +54,7 @@ class BaseRound:
 
     steps: int
     shift: float  # of the noise levels that are drawn
+    rates: tuple[float, float] = (1.0, 0.05)  # shares of the learning rate, at its beginning and at its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ class LoraRound:
     shift: float  # of the noise levels that are drawn
     clips: tuple[int, int]  # of the training clips, from and to
     variants: int  # of each clip: as it is, mirrored, recoloured
+    rates: tuple[float, float] = (1.0, 0.05)  # as the base's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +111,25 @@ class DemoTraining:
         return asdict(self)
 
 
+def falling(rounds: int) -> tuple[tuple[float, float], ...]:
+    """Shares of the learning rate, from 1 to .05 in equal parts, for rounds that follow each other."""
+    ends = [1 - 0.95 * number / rounds for number in range(rounds + 1)]
+    return tuple(zip(ends, ends[1:], strict=False))
+
+
 TRAININGS: Mapping[str, DemoTraining] = {
     "shipped": DemoTraining(),
     "next": DemoTraining(
         clips=ClipSettings(size=128, exo_width=224, preset="exact", wearer="drawn", depth_errors=0.2),
         vae=VaeSettings(skeleton_steps=400, steps=6000),
+        transformer=TransformerSettings(
+            base_rounds=tuple(BaseRound(steps=1000, shift=5.0, rates=rates) for rates in falling(5)),
+            lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, 2224), variants=4, rates=rates)
+                              for rates in falling(8)),
+            ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, 2224), variants=2),
+            sample_shift=5.0, preset="exact"),
+        base_clips=2224,
     ),
 }
-"""What the weights in models/demo are, and what replaces them once it holds its bars."""
+"""What the weights in models/demo are, and what replaces them once it holds its bars. No round of the next is longer
+than an hour on one core (a step of base and LoRA there: about 3 and 5 s); together they take 14 core-hours."""

@@ -17,7 +17,9 @@ import train_egox
 from egox_core.safe_files import write_whole
 from egox_core.train.export import export
 from egox_core.wan.transformer import save_untrained
+from tools.setup.at_work import wait_for_others
 
+from .compute import cost, yielding
 from .files import WorkFiles
 from .settings import BaseRound, DemoTraining, LoraRound, TransformerSettings
 
@@ -44,18 +46,24 @@ def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, A
     config, clock = folder / "asked.yaml", folder / "seconds.json"
     config.write_text(yaml.safe_dump({**values, "output": str(folder)}), encoding="utf-8")
     spent = json.loads(clock.read_text(encoding="utf-8")) if clock.is_file() else 0.0
-    started = time.monotonic()
-    code = train_egox.main(["train", "--config", str(config)])
-    spent += time.monotonic() - started
-    clock.write_text(json.dumps(spent), encoding="utf-8")
-    if code:
-        raise SystemExit(code)
+    while True:
+        wait_for_others()
+        started = time.monotonic()
+        with yielding() as yielded:
+            code = train_egox.main(["train", "--config", str(config)])
+        spent += time.monotonic() - started
+        clock.write_text(json.dumps(spent), encoding="utf-8")
+        if code:
+            raise SystemExit(code)
+        if not yielded.is_set():
+            break
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     step = max(line["step"] for line in log)
     if step < values["steps"]:
         return None
     losses = [line["loss"] for line in log if "loss" in line]
-    return {"stage": name, "steps": step, "seconds": round(spent), "batch": values["batch_size"],
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # as the trainer chooses it
+    return {"stage": name, "steps": step, **cost(spent, device), "batch": values["batch_size"],
             "loss, last tenth": round(sum(losses[-len(losses) // 10:]) / max(1, len(losses[-len(losses) // 10:])), 4),
             "validation": [{k: v for k, v in line.items() if k == "step" or k.startswith("validation")}
                            for line in log if any(k.startswith("validation") for k in line)][-1:]}
@@ -67,7 +75,7 @@ def base_values(files: WorkFiles, training: DemoTraining, start: Path, part: Bas
     return {**_common(seed), "task": "base_i2v", "base": str(start), "timesteps": {"shift": part.shift},
             "cache": str(files.cache("base")), "steps": part.steps, "batch_size": form.base_batch,
             "memory": {"base_dtype": "float32", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
-            "optimizer": _optimizer(form.base_rate)}
+            "optimizer": _optimizer(form.base_rate, part.rates)}
 
 
 def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, Any], part: LoraRound,
@@ -81,7 +89,7 @@ def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, 
             "timesteps": {"shift": part.shift},
             "lora": {"rank": part.rank, "alpha": part.rank, "targets": ["attn1", "attn2", "ffn"]},
             "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
-            "optimizer": _optimizer(form.lora_rate)}
+            "optimizer": _optimizer(form.lora_rate, part.rates)}
 
 
 def _common(seed: int) -> dict[str, Any]:
@@ -89,8 +97,9 @@ def _common(seed: int) -> dict[str, Any]:
             "validation": {"every": 250, "clips": 16}, "log": {"every": 10}}
 
 
-def _optimizer(rate: float) -> dict[str, Any]:
-    return {"learning_rate": rate, "warmup_steps": 100, "weight_decay": 0.01, "final_factor": 0.05}
+def _optimizer(rate: float, shares: tuple[float, float]) -> dict[str, Any]:
+    begin, end = shares
+    return {"learning_rate": rate * begin, "warmup_steps": 100, "weight_decay": 0.01, "final_factor": end / begin}
 
 
 def ship_base(run: Path, target: Path, record: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from egox_core.wan.vae import VaeEncoder
 from tools.setup.at_work import wait_for_others
 
 from .clips import ClipPool, read_shard, shard_files
+from .compute import cost
 from .settings import VaeSettings
 from .vae_model import (
     cell_colours,
@@ -202,12 +203,9 @@ class _Run:
         self.model.cpu()
         settle_latents(self.model, torch.cat([x.movedim(1, -1).flatten(0, -2).cpu() for x in latents]), weights)
         self.model.to(self.device)
-        threads = torch.get_num_threads()
-        record = {"stage": "vae", "steps": self.step, "seconds": round(self.seconds), "device": self.device.type,
-                  "threads": threads, "core_hours": round(self.seconds * threads / 3600, 2),
-                  "processor_seconds": round(self.processor_seconds),
-                  "reference_step_seconds": round(self.reference_step(), 2), "settings": repr(self.settings),
-                  "held out": before, "held out, latents settled": self.figures()}
+        record = {"stage": "vae", "steps": self.step, **cost(self.seconds, self.device.type),
+                  "processor_seconds": round(self.processor_seconds), "device": self.device.type,
+                  "settings": repr(self.settings), "held out": before, "held out, latents settled": self.figures()}
         save_vae(self.model, out, {"format": "pt", "egox.stage": json.dumps(record)})
         return record
 
@@ -215,20 +213,6 @@ class _Run:
         """Of the weights as they are, on all held-out clips, by video."""
         return {name: _figures(self.model, [getattr(c, name) for c in self.validation], self.device)
                 for name in ("ego", "exo", "prior")}
-
-    @torch.enable_grad()
-    def reference_step(self) -> float:
-        """Seconds of one forward and backward pass of a fixed batch as it is timed now, the quickest of three: by it
-        the cores of two machines are compared."""
-        video = torch.zeros(2, 3, 9, 64, 64, device=self.device).contiguous(memory_format=torch.channels_last_3d)
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            with torch.autocast(self.device.type, torch.bfloat16):
-                decode(self.model, encode(self.model, video)).float().square().mean().backward()
-            times.append(time.perf_counter() - started)
-        self.model.zero_grad(set_to_none=True)
-        return min(times)
 
 
 @torch.no_grad()
