@@ -12,7 +12,8 @@ import torch
 
 pytest.importorskip("torchmetrics")
 
-from benchmarks.small_model import markdown, prove  # noqa: E402
+from benchmarks.small_model import markdown, prove, read_before  # noqa: E402
+from benchmarks.support.drawn_features import FIGURES, features_of, load_net  # noqa: E402
 from egox_core.data.object_masks import read_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.bootstrap import Estimate  # noqa: E402
@@ -30,7 +31,9 @@ from tools.small_model.held_out import (  # noqa: E402
 from tools.small_model.scores import (  # noqa: E402
     BARS,
     BASE,
+    KERNEL,
     MODEL,
+    NEXT_BARS,
     TRUTH_VAE,
     Bar,
     judge,
@@ -137,6 +140,37 @@ def test_a_lead_must_be_sure_and_a_loss_bounded(least, mean, low, expected) -> N
     assert verdict(bar, Estimate(mean=mean, low=low, high=mean + 1, clips=64, takes=64)) == expected
 
 
+@pytest.mark.parametrize(("bar", "mean", "high", "expected"), [
+    (Bar(name="x", metric="quiet", against=None, most=3.0), 2.9, 3.4, "holds"),
+    (Bar(name="x", metric="quiet", against=None, most=3.0), 3.1, 3.4, "fails"),
+    (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, -0.05, "holds"),
+    (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, 0.05, "fails"),
+    (Bar(name="x", metric=KERNEL, against="other", times=0.5, most=0.0), -0.1, 0.05, "holds"),
+])
+def test_some_bars_are_upper_ones(bar: Bar, mean: float, high: float, expected: str) -> None:
+    assert verdict(bar, Estimate(mean=mean, low=mean - 1, high=high, clips=64, takes=64)) == expected
+
+
+def test_the_next_models_bars_compare_with_the_model_before(clips, tmp_path: Path) -> None:
+    """Everything kept of the model before is half of what the truth itself has."""
+    names = [clip.name for clip in clips]
+    features = features_of(load_net(), [255 - clip.truth.numpy() for clip in clips])
+    figures = dict.fromkeys(FIGURES, np.full(3, 0.5, np.float32)) | {"object_outlines": np.full(3, np.nan, np.float32)}
+    np.savez(tmp_path / "before.npz", clips=np.array(names), features=features, **figures)
+    before = read_before(clips, tmp_path / "before.npz")
+    assert before.scores["outlines"] == dict.fromkeys(names, 0.5) and before.scores["object_outlines"][names[0]] is None
+    result, _ = prove(clips, FakeSampler(clips), SampleSettings(), VideoStore(folder=tmp_path, model="fake"),
+                      bars=NEXT_BARS, before=before)
+    found = {bar["bar"]: bar for bar in result["bars"]}
+    outlines = found["outlines over 1.6 times the model's before"]
+    assert outlines["mean"] == pytest.approx(0.9 - 1.6 * 0.5, abs=0.02) and outlines["verdict"] == "holds"
+    kernel = found["kernel distance less half of the model's before"]
+    assert kernel["verdict"] in ("holds", "fails") and kernel["most"] == 0
+    assert found["objects' outlines over 1.3 times the model's before"]["verdict"] == "not measured"
+    with pytest.raises(EgoXInputError, match="the model before"):
+        read_before([replace(clips[0], name="another")], tmp_path / "before.npz")
+
+
 def test_bars_are_paired() -> None:
     """The differences are 2, 3 and 4: the mean is 3 however much the takes themselves differ."""
     scores = {MODEL: {"psnr": {"a": 12.0, "b": 33.0, "c": 24.0}}, "shrink": {"psnr": {"a": 10.0, "b": 30.0, "c": 20.0}}}
@@ -188,7 +222,10 @@ def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> 
     assert result["means"][TRUTH_VAE]["psnr"]["mean"] > 45
     assert (videos[MODEL][0] == (0.9 * clips[0].truth.numpy()).astype(np.uint8)).all()
     table = markdown({**result, "steps": 10})
-    assert "| PSNR over shrink | +2 |" in table and "| PSNR over exo resized | – |" in table and f"| {MODEL} |" in table
+    assert "| PSNR over shrink | ≥ 2 |" in table and "| PSNR over exo resized | – |" in table
+    assert f"| {MODEL} |" in table and "kernel distance" in table
+    assert result["means"][TRUTH_VAE]["outlines"]["mean"] == pytest.approx(1, abs=0.05)
+    assert result["means"]["exo mean colour"]["outlines"]["mean"] == 0
 
     class Blind(FakeSampler):
         def _one(self, clip, strength):

@@ -21,6 +21,7 @@ from tools.small_model.held_out import HeldOutClip
 
 MODEL, BASE, WRONG_EXO, WRONG_PRIOR = "model", "LoRA strength 0", "another take's exo", "another take's prior"
 PRIOR_VAE, TRUTH_VAE = "prior (Telea) through the VAE", "truth through the VAE (ceiling)"
+BEFORE, KERNEL = "the model before", "kernel distance"
 TELEA, RESIZED, MEAN, SHRINK = "prior + Telea", "exo resized", "exo mean colour", "shrink"
 
 Scores = Mapping[str, Mapping[str, float | None]]
@@ -30,15 +31,19 @@ Verdict = Literal["holds", "fails", "reported", "not measured"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """``model`` minus ``against`` (or the value itself) in ``metric`` must be at least ``least``, if that is given.
+    """``model`` minus ``times`` ``against`` (or the value itself) in ``metric`` must be at least ``least`` or at most
+    ``most``; with neither it is reported.
 
     A lead must also have its whole interval above zero; of a loss that is allowed the whole interval must be allowed.
+    Of a value itself, and against a multiple of another's, the mean counts.
     """
 
     name: str
     metric: str
     against: str | None
-    least: float | None = None  # None: reported, not judged
+    times: float = 1.0
+    least: float | None = None
+    most: float | None = None
 
 
 BARS: tuple[Bar, ...] = (
@@ -58,8 +63,29 @@ BARS: tuple[Bar, ...] = (
     Bar(name="gradient in quiet places", metric="quiet", against=None),
     Bar(name="objects' outlines over prior + Telea", metric="object_outlines", against=TELEA),
     Bar(name="flicker, times the truth's", metric="flicker", against=None),
+    Bar(name="kernel distance less that of prior + Telea", metric=KERNEL, against=TELEA),
 )
 """The first two are judged; the others say how far it leads where, and what it makes of a wrong input."""
+
+NEXT_BARS: tuple[Bar, ...] = (
+    Bar(name="outlines over prior + Telea", metric="outlines", against=TELEA, least=0.0),
+    Bar(name="outlines over 1.6 times the model's before", metric="outlines", against=BEFORE, times=1.6, least=0.0),
+    Bar(name="gradient in quiet places", metric="quiet", against=None, most=3.0),
+    Bar(name="kernel distance less half of the model's before", metric=KERNEL, against=BEFORE, times=0.5, most=0.0),
+    Bar(name="kernel distance less that of prior + Telea", metric=KERNEL, against=TELEA, most=0.0),
+    Bar(name="objects' outlines over prior + Telea", metric="object_outlines", against=TELEA, least=0.0),
+    Bar(name="objects' outlines over 1.3 times the model's before", metric="object_outlines", against=BEFORE, times=1.3,
+        least=0.0),
+    Bar(name="flicker, times the truth's", metric="flicker", against=None, most=1.5),
+    Bar(name="PSNR over prior + Telea", metric="psnr", against=TELEA, least=2.0),
+    Bar(name="PSNR over shrink", metric="psnr", against=SHRINK, least=0.8),
+    Bar(name="outside the coverage, PSNR over prior + Telea", metric="psnr_outside", against=TELEA, least=2.5),
+    Bar(name="objects whose colour is their own", metric="colours_right", against=None, least=0.75),
+    Bar(name="retrieval among all held-out takes", metric="retrieval_hit", against=None, least=0.95),
+    Bar(name="PSNR that another take's exo costs", metric="psnr", against=WRONG_EXO, least=1.3),
+    Bar(name="PSNR that another take's prior costs", metric="psnr", against=WRONG_PRIOR, least=3.5),
+)
+"""What the next model must reach on the takes of its size; the model before is what ``bench meter --keep`` kept."""
 
 
 def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float | None]:
@@ -128,25 +154,35 @@ def mean_of(scores: Scores, metric: str) -> Estimate | None:
 
 def judge(bar: Bar, scores: Mapping[str, Scores]) -> dict[str, Any]:
     """A bar's figure with its interval, and whether it holds."""
-    facts: dict[str, Any] = {"bar": bar.name, "metric": bar.metric, "against": bar.against, "least": bar.least}
     estimate = None
     if bar.against is None:
         estimate = mean_of(scores[MODEL], bar.metric)
-    elif bar.against in scores:
-        estimate = paired_difference(scores[MODEL][bar.metric], scores[bar.against][bar.metric],
-                                  {name: name for name in scores[MODEL][bar.metric]})
+    elif bar.metric in scores.get(bar.against, {}):
+        ours = scores[MODEL][bar.metric]
+        theirs = {name: None if value is None else bar.times * value
+                  for name, value in scores[bar.against][bar.metric].items()}
+        estimate = paired_difference(ours, theirs, {name: name for name in ours})
+    return judged(bar, estimate)
+
+
+def judged(bar: Bar, estimate: Estimate | None) -> dict[str, Any]:
+    """The bar with its figure and verdict; None: it wasn't measured."""
+    facts: dict[str, Any] = {"bar": bar.name, "metric": bar.metric, "against": bar.against, "least": bar.least,
+                             "most": bar.most}
     if estimate is None:
         return {**facts, "verdict": "not measured"}
     return {**facts, **estimate.as_dict(), "verdict": verdict(bar, estimate)}
 
 
 def verdict(bar: Bar, estimate: Estimate) -> Verdict:
-    """See :class:`Bar`; of a share (no ``against``) only the mean counts."""
-    if bar.least is None:
+    """See :class:`Bar`."""
+    if bar.least is None and bar.most is None:
         return "reported"
-    if bar.against is None:
-        return "holds" if estimate.mean >= bar.least else "fails"
-    return "holds" if estimate.mean >= bar.least and estimate.low > min(bar.least, 0.0) else "fails"
+    mean, worst, limit = estimate.mean, estimate.low, bar.least
+    if limit is None:
+        mean, worst, limit = -mean, -estimate.high, -bar.most
+    sure = bar.against is None or bar.times != 1 or worst > min(limit, 0.0)
+    return "holds" if mean >= limit and sure else "fails"
 
 
 def as_float(video: np.ndarray | Tensor) -> Tensor:

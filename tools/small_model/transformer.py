@@ -45,14 +45,14 @@ def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, A
     folder.mkdir(parents=True, exist_ok=True)
     config, clock = folder / "asked.yaml", folder / "seconds.json"
     config.write_text(yaml.safe_dump({**values, "output": str(folder)}), encoding="utf-8")
-    spent = json.loads(clock.read_text(encoding="utf-8")) if clock.is_file() else 0.0
+    spent, worked = json.loads(clock.read_text(encoding="utf-8")) if clock.is_file() else (0.0, 0.0)
     while True:
         wait_for_others()
-        started = time.monotonic()
+        started, processor = time.monotonic(), time.process_time()
         with yielding() as yielded:
             code = train_egox.main(["train", "--config", str(config)])
-        spent += time.monotonic() - started
-        clock.write_text(json.dumps(spent), encoding="utf-8")
+        spent, worked = spent + time.monotonic() - started, worked + time.process_time() - processor
+        clock.write_text(json.dumps((spent, worked)), encoding="utf-8")
         if code:
             raise SystemExit(code)
         if not yielded.is_set():
@@ -63,7 +63,7 @@ def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, A
         return None
     losses = [line["loss"] for line in log if "loss" in line]
     device = "cuda" if torch.cuda.is_available() else "cpu"  # as the trainer chooses it
-    return {"stage": name, "steps": step, **cost(spent, device), "batch": values["batch_size"],
+    return {"stage": name, "steps": step, **cost(spent, worked, device), "batch": values["batch_size"],
             "loss, last tenth": round(sum(losses[-len(losses) // 10:]) / max(1, len(losses[-len(losses) // 10:])), 4),
             "validation": [{k: v for k, v in line.items() if k == "step" or k.startswith("validation")}
                            for line in log if any(k.startswith("validation") for k in line)][-1:]}

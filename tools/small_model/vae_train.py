@@ -203,8 +203,8 @@ class _Run:
         self.model.cpu()
         settle_latents(self.model, torch.cat([x.movedim(1, -1).flatten(0, -2).cpu() for x in latents]), weights)
         self.model.to(self.device)
-        record = {"stage": "vae", "steps": self.step, **cost(self.seconds, self.device.type),
-                  "processor_seconds": round(self.processor_seconds), "device": self.device.type,
+        record = {"stage": "vae", "steps": self.step, **cost(self.seconds, self.processor_seconds, self.device.type),
+                  "device": self.device.type,
                   "settings": repr(self.settings), "held out": before, "held out, latents settled": self.figures()}
         save_vae(self.model, out, {"format": "pt", "egox.stage": json.dumps(record)})
         return record
