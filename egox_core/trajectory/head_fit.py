@@ -132,6 +132,9 @@ class _Model:
         self.far_weight = np.where(common, 1 / (METRES_SCALE * self.far), np.where(
             by_size, 1 / (DISTANCE_SHARE * self.far), 0.0))
         self.middle = np.isfinite(evidence.middle)
+        # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
+        # surface an observation of its own, the head would turn until points and middle agree with it.
+        self.depth_habit = np.sqrt(habit_weight(self.has.any(1) | self.middle, times_s))
         self.middle_reach = np.where(self.middle, evidence.middle, 0.0)
         shoulders = np.isfinite(evidence.shoulders_sigma)
         self.right_known = np.isfinite(evidence.right).all(-1)
@@ -174,12 +177,13 @@ class _Model:
         facing = np.einsum("tpi,tpi->tp", self.rays, at) > 0
         across = np.where(facing[..., None], across, np.sign(across) * (2 - np.abs(across)))
         parts = [(across * self.point[..., None]).reshape(len(at), -1),
-                 (gap / SURFACE_M)[:, None]]
+                 (self.depth_habit * gap / SURFACE_M)[:, None]]
         centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
         out = np.linalg.norm(centre, axis=-1)
         look = np.einsum("tji,tj->ti", rotation, centre / np.maximum(out, 1e-6)[:, None])
         half = np.exp(shape[0]) / np.linalg.norm(look / HEAD_HALF, axis=-1)
-        parts.append(np.where(self.middle, out - half - self.middle_reach, 0.0)[:, None] / HEAD_SURFACE_M)
+        off = np.where(self.middle, out - half - self.middle_reach, 0.0)
+        parts.append((self.depth_habit * off / HEAD_SURFACE_M)[:, None])
         robust = sum(p.shape[1] for p in parts)
         number = np.maximum(self.solid.sum(1), 1)
         mean = np.where(self.solid, far, 0.0).sum(1) / number

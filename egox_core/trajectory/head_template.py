@@ -1,12 +1,13 @@
 """A rigid adult head and how it sits on the shoulders, each length with its source; and where an ego camera sits on it.
 
 Head frame: origin between the pupils, x to the wearer's right, y down, z forward; metres. Forward is level when the
-head is held upright (Frankfurt plane). Lengths are means of both sexes.
+head is held upright (Frankfurt plane).
 
-- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007.
-- ANSUR 1988: NATICK/TR-89/044.
+- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007; means over all 6,068 people of its
+  public tables.
+- ANSUR 1988: NATICK/TR-89/044; means of men's and women's means.
 - Canonical face: ``canonical_face_model`` of MediaPipe, metric, Apache-2.0.
-- Bodyspace: S. Pheasant, Bodyspace, the eye as reference datum of head length.
+- Bodyspace: S. Pheasant, Bodyspace: the eye lies 20 mm behind the foremost point of head length.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ MIRROR = (1, 0, 3, 2, 4, 5, 7, 6)  # the order of POINTS with right and left exc
 INTERPUPILLARY = 0.0633  # ANSUR II, interpupillary breadth
 BITRAGION = 0.139  # ANSUR 1988, bitragion breadth
 EAR_DOWN = 0.012  # ANSUR II tragion to top of head, 129.6 mm, less ANSUR 1988 sitting height above eye height, 117.5 mm
-EAR_BACK = 0.078  # eye 20 mm behind the glabella (Bodyspace); that lies half of the head's 196 mm before the ear
+EAR_BACK = 0.0805  # ANSUR 1988, infraorbitale less tragion to back of head; where the Oculus SDK has a neck turn
 NOSE_DOWN, NOSE_FORWARD = 0.0375, 0.040  # canonical face, tip of the nose against the middle of both eyes
-HEAD_LENGTH, HEAD_BREADTH = 0.1963, 0.151  # ANSUR II
+HEAD_LENGTH, HEAD_BREADTH = 0.1963, 0.1522  # ANSUR II
 VERTEX_TO_CHIN = 0.225  # ANSUR 1988, menton to top of head
 
 SHARE_SIZE, SHARE_PLACE = 0.045, 0.055

