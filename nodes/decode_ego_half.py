@@ -13,7 +13,8 @@ from ..egox_core.wan.canvas import ego_half
 from .host.graph import values_behind
 from .host.progress import host_progress
 from .host.vae import TILE_TOOLTIP, decode_video
-from .io_types import EgoXTrajectory
+from .io_types import EgoXDepth, EgoXTrajectory
+from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import searched
 
@@ -60,6 +61,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 io.Image.Input("ground_truth", optional=True,
                                tooltip="The wearer's own video where there is one, for the comparison shown on this "
                                        "node."),
+                EgoXDepth.Input("depth", optional=True,
+                                tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
+                                        "which exo patches each ego pixel is led to."),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
@@ -71,7 +75,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, vae, camera, orientation, corners, view, pinhole_fov, tile_size, trajectory=None,
-                exo_images=None, prior=None, ground_truth=None) -> io.NodeOutput:
+                exo_images=None, prior=None, ground_truth=None, depth=None) -> io.NodeOutput:
         samples = ego_half(latent["samples"])
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = trajectory.camera if camera == FROM_TRAJECTORY and trajectory is not None else preset_camera(
@@ -95,5 +99,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                    if clip is not None]
         text = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
-        values = values_behind(cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else {}
-        return io.NodeOutput(frames, mask, ui=preview_ui("compare", streams, text=text, fps=fps, values=values))
+        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        # Turned or redrawn pictures don't show the ego pixels that the model had.
+        stored = orientation == "upright" and target is None
+        geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node) if stored else None
+        return io.NodeOutput(frames, mask, ui=preview_ui("compare", streams, text=text, fps=fps, geometry=geometry,
+                                                         values=values_behind(prompt, node)))

@@ -17,6 +17,7 @@ from ..egox_core.takes.exo_camera import lens_text
 from .host.graph import Graph, inputs_of, linked, verdict
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
+from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import searched
 
@@ -39,8 +40,10 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 EgoXTrajectory.Input("trajectory", tooltip="The ego camera over time, from Ego Pose Input."),
                 EgoXScene.Input("scene", optional=True,
                                 tooltip="The points, from Build Scene. Instead of it, connect images and depth."),
-                io.Image.Input("exo_images", optional=True, tooltip="Without a scene: the exo video's frames."),
-                EgoXDepth.Input("depth", optional=True, tooltip="Without a scene: their depth, from Depth Align."),
+                io.Image.Input("exo_images", optional=True,
+                               tooltip="The exo video's frames. Needed without a scene; beside one, with depth, the "
+                                       "node also shows which exo patches each ego pixel is led to."),
+                EgoXDepth.Input("depth", optional=True, tooltip="Their depth, from Depth Align."),
                 io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=2048, step=PIXEL_STEP,
                              tooltip="Side of the square ego picture, px: the exo video's height."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
@@ -71,7 +74,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Image.Output(display_name="depth_preview", tooltip="Its depth in colour, near is warm."),
                 EgoXDepth.Output(display_name="depth", tooltip="Its z depth in metres, with the ego camera."),
             ],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for verdict; for the node whose λ_g the geometry has
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 
@@ -99,12 +102,17 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         if not bool(prior.coverage.any()):
             text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
         depth_picture, legend = ego_depth_preview(prior)
-        ui = preview_ui("prior", [
+        streams = [
             Stream(name="prior", label="prior", frames=prior.rgb),
             Stream(name="coverage", label="coverage", frames=coverage_preview(prior.rgb, prior.coverage)),
             Stream(name="depth", label="depth", frames=depth_picture, legend=legend),
-        ], text=text, fps=clip_fps(trajectory.times_s), progress=progress,
-            curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)})
+        ]
+        if exo_images is not None:
+            streams.append(Stream(name="exo", label="exo", frames=exo_images[..., :3]))
+        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        ui = preview_ui("prior", streams, text=text, fps=clip_fps(trajectory.times_s), progress=progress,
+                        curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)},
+                        geometry=geometry_data(depth, trajectory, exo_images, size, prompt, node))
         return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=ui)
 
 

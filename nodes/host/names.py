@@ -74,7 +74,9 @@ PYTHON_NAMES = (
     Need("Build Scene, Fuse Scenes, EgoX Scene to Point Cloud", (
         "comfy_api.latest:Types.File3D", "comfy_api.latest:io.File3DPLY.Output", "comfy_api.latest:io.Mask.Input",
     )),
-    Need("Render Ego Prior", ("comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Mask.Output",)),
+    Need("Render Ego Prior", (
+        "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt", "comfy_api.latest:io.Mask.Output",
+    )),
     Need("EgoX LoRA", (
         "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Model.Input", "comfy_api.latest:io.Model.Output",
         "comfy.lora:load_lora(lora, to_load, log_missing)", "comfy.lora:model_lora_keys_unet(model, key_map)",
@@ -191,6 +193,7 @@ PAGE_NAMES = (
     Need("noticing that the pose editor's scene is of an earlier run", ("app.graphToPrompt",)),
     Need("the previews of nodes inside subgraphs", ("app.rootGraph",)),
     Need("the previews after a reload", ("app.nodeOutputs",)),
+    Need("making the strip of λ_g and LoRA strength", ("api.queuePrompt",)),
     Need("texts in the page's language; undo of what the pose editor wrote", ("app.extensionManager",)),
     Need("Ctrl+Z inside the pose editor alone", ("app.constructor",)),  # maskeditor_is_opended, which the page asks for
     Need("rare inputs out of sight on the classic canvas", (

@@ -56,6 +56,7 @@ def preview_ui(
     plots: Sequence[dict[str, Any]] = (),  # label, applied and fit (values a frame, None: none): a view of curves
     badge: str | None = None,  # the key of a text of the page: what must not be overlooked
     values: dict[str, dict] | None = None,  # what it was made with (see values_behind), to tell runs apart
+    geometry: dict[str, Any] | None = None,  # of geometry_data: a view of weights over the stream "exo"
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -63,8 +64,17 @@ def preview_ui(
     step = common_step(frames)
     sent = [_written(stream, step, progress) for stream in streams]
     preview = {"kind": kind, "fps": float(fps or UNTIMED_FPS), "frames": frames, "streams": sent, "curve": curve,
-               "mark": mark, "plots": list(plots), "text": text, "badge": badge, "values": values or {}}
+               "mark": mark, "plots": list(plots), "text": text, "badge": badge, "values": values or {},
+               "geometry": geometry}
     return {"text": (text,), KEY: [preview]}
+
+
+def temp_file(name: str, data: bytes) -> dict[str, str]:
+    """A file of the host's temp folder, as the page asks for it."""
+    folder = Path(folder_paths.get_temp_directory()) / SUBFOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+    return {"filename": name, "subfolder": SUBFOLDER, "type": "temp"}
 
 
 def clip_fps(times_s: Tensor | None) -> float | None:  # [T] seconds
@@ -78,14 +88,8 @@ def clip_fps(times_s: Tensor | None) -> float | None:  # [T] seconds
 def _written(stream: Stream, step: int, progress: Progress) -> dict[str, Any]:
     size = {} if stream.max_side is None else {"max_side": stream.max_side}
     sheets = make_sheets(stream.frames, step=step, progress=progress, **size)
-    folder = Path(folder_paths.get_temp_directory()) / SUBFOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{stream.name}_{uuid.uuid4().hex}"
-    files = []
-    for number, data in enumerate(sheets.files):
-        path = folder / f"{name}_{number}.jpg"
-        path.write_bytes(data)
-        files.append({"filename": path.name, "subfolder": SUBFOLDER, "type": "temp"})
+    files = [temp_file(f"{name}_{number}.jpg", data) for number, data in enumerate(sheets.files)]
     return {"name": stream.name, "label": stream.label, **sheets.layout(), "step": sheets.step * stream.every,
             "files": files, "legend": stream.legend, "pick": stream.pick,
             "source": [int(stream.frames.shape[2]), int(stream.frames.shape[1])]}

@@ -186,3 +186,20 @@ def test_the_same_in_the_newer_nodes(open_page, shipped) -> None:
     page.page.keyboard.press("Tab")
     page.settle()
     assert slider(page)["value"] == 3.25
+
+
+@pytest.mark.parametrize("leave", ["Enter", "Tab"])
+def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(open_page, shipped, leave: str) -> None:
+    page = open_page(vue_nodes=True)
+    page.load(shipped("egox_demo"))
+    page.show(page.node_bounds("EgoXWanSampler"))
+    field = page.page.locator('input[aria-label="lambda_g"]').first
+    field.wait_for(timeout=30_000)
+    for number in (25, 4, 60):
+        field.click()
+        field.press("Control+a")
+        page.page.keyboard.type(str(number))
+        page.page.keyboard.press(leave)
+        page.settle()
+        assert slider(page)["value"] == number == saved_lambda(page)
+        assert float(field.input_value()) == number

@@ -30,7 +30,7 @@ def run(page) -> dict:
 
 
 def about(page) -> str:
-    return part(page, NODE, "egox-preview-runs").inner_text()
+    return part(page, NODE, "egox-preview-about").inner_text()
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])

@@ -1,10 +1,11 @@
 // Run by node --test, from tests/web/test_preview_modules.py: the previews' parts that need no page.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { contain, sideBySide } from "../../web/js/previews/layout.mjs";
+import { contain, sideBySide, tableBoxes } from "../../web/js/previews/layout.mjs";
 import { scaleOf } from "../../web/js/previews/plot.mjs";
 import { changes, formOf, runBefore, sameForm } from "../../web/js/previews/runs.mjs";
 import { SheetClip } from "../../web/js/previews/sheets.mjs";
+import { stripPrompt } from "../../web/js/previews/strip.mjs";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
 
@@ -95,4 +96,46 @@ test("only clips of one form have a difference", () => {
   for (const other of [{ count: 4 }, { step: 1 }, { source: [80, 96] }])
     assert.ok(!sameForm(clip, { ...clip, ...other }));
   assert.deepEqual(formOf(clip), { frames: 9, size: "96 x 80" });
+});
+
+test("a strip doubles what depends on its two values, and leaves the rest to the server's cache", () => {
+  const node = (kind, inputs) => ({ class_type: kind, inputs });
+  const prompt = {
+    1: node("UNETLoader", { unet_name: "a" }),
+    2: node("EgoXLoadLora", { model: ["1", 0], strength: 1 }),
+    "5:3": node("EgoXConditioning", { model: ["2", 0], prior: ["6", 0] }),
+    4: node("EgoXAttentionCapture", { model: ["2", 0] }),
+    "5:7": node("EgoXWanSampler", { model: ["4", 0], canvas: ["5:3", 3], lambda_g: 3, steps: 10 }),
+    6: node("EgoXRenderEgoPrior", { size: 80 }),
+    8: node("EgoXDecodeEgoHalf", { latent: ["5:7", 0], prior: ["6", 0], exo_images: ["6", 0] }),
+    9: node("SaveVideo", { video: ["8", 0] }),
+  };
+  const before = structuredClone(prompt);
+  const { prompt: strip, decoder } = stripPrompt(prompt, "8");
+  assert.deepEqual(prompt, before, "the page's own prompt is left as it is");
+  for (const id of ["1", "2", "5:3", "6"]) assert.deepEqual(strip[id], prompt[id], id);
+  for (const id of ["8", "9", "5:7"]) assert.ok(!(id in strip), id);
+  const sampler = strip[strip[decoder].inputs.latent[0]].inputs;
+  assert.deepEqual([sampler.canvas, sampler.steps], [["5:3", 3], 10]);
+  assert.equal(strip[sampler.lambda_g[0]].class_type, "EgoXSweep");
+  const lora = strip[strip[sampler.model[0]].inputs.model[0]].inputs;
+  assert.deepEqual(
+    [lora.model, lora.strength],
+    [
+      ["1", 0],
+      [sampler.lambda_g[0], 1],
+    ],
+  );
+  assert.deepEqual(Object.keys(strip[decoder].inputs), ["latent"]);
+
+  prompt["5:7"].inputs.lambda_g = ["10", 0];
+  assert.equal(stripPrompt(prompt, "8"), null, "λ_g is linked");
+  assert.equal(stripPrompt({ 8: node("EgoXDecodeEgoHalf", {}) }, "8"), null);
+});
+
+test("the boxes of a table", () => {
+  const boxes = tableBoxes(4, 2, 40, [0, 0, 452, 220]);
+  assert.equal(boxes.length, 8);
+  assert.deepEqual(boxes[0], [40, 16, 100, 100]);
+  assert.deepEqual(boxes[7], [352, 120, 100, 100]);
 });

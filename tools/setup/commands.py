@@ -33,7 +33,7 @@ MODULES = {"prior": ("egox_core.cli.prior", "render the ego prior of a take, wit
 """Sub-commands that are modules run inside the environment."""
 
 MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts", "help": "tools.help_pictures",
-          "sample": "tools.sample", "standins": "tools.rigs.standins", "brand": "tools.brand"}
+          "sample": "tools.sample", "strip": "tools.strip", "standins": "tools.rigs.standins", "brand": "tools.brand"}
 """What ``run.py make`` makes anew: the shipped workflows, the texts from the nodes' schemas (English locale and help
 pages), the help pages' pictures, the sample takes, the stand-in weights, icon and banner."""
 

@@ -2,12 +2,13 @@
 // load).
 import { app } from "../../scripts/app.js";
 import { hideAdvanced } from "./inputs/advanced.mjs";
-import { openSliders } from "./inputs/slider.mjs";
+import { openSliders, takeTyped } from "./inputs/slider.mjs";
 import { TEXTS } from "./inputs/texts/all.mjs";
 import { languageOf, sayer } from "./sayer.mjs";
 
 app.registerExtension({
   name: "EgoX.Inputs",
+  setup: () => takeTyped(app),
   nodeCreated(node) {
     if (!node.constructor.comfyClass?.startsWith("EgoX")) return;
     hideAdvanced(app, node, sayer(TEXTS, languageOf(app)));

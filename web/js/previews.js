@@ -1,7 +1,7 @@
 // Previews on the nodes: registration only, the work is in the modules (the host imports every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { attachPreview, findNode, showOutput } from "./previews/node.mjs";
+import { attachPreview, findNode, showKept, showOutput } from "./previews/node.mjs";
 
 const NODES = {
   // node -> what its preview is of: "empty" and "label" before it make keys of previews/texts/en.mjs
@@ -24,6 +24,8 @@ app.registerExtension({
   },
   loadedGraphNode(node) {
     // Switching between open workflows makes the nodes anew; the page still has their results.
-    if (node.egoxPreview) setTimeout(() => showOutput(node, app.nodeOutputs?.[String(node.id)]), 0);
+    if (!node.egoxPreview) return;
+    showKept(node);
+    setTimeout(() => showOutput(node, app.nodeOutputs?.[String(node.id)]), 0);
   },
 });

@@ -1,10 +1,31 @@
 // Sliders that a value may leave: what a graph was saved with shows and stays, and an exact number can be typed.
 
 const DIGITS = 2; // after the point
+const LEAVING = ["Enter", "Tab"]; // keys at which a field takes what was typed
+const takers = new WeakMap(); // of a slider: takes a typed number, whatever its range
 
 export function openSliders(node) {
   for (const widget of node.widgets ?? []) if (widget.type === "slider") openSlider(node, widget);
 }
+
+// Nodes 2.0 and the form have a field beside the slider, which clips to the range when it is left: what was typed is
+// taken all the same, as soon as the page's own handlers are done.
+export function takeTyped(app) {
+  const typed = ({ target, type, key }) => {
+    if (!target.matches?.('input[role="spinbutton"]') || (type === "keydown" && !LEAVING.includes(key))) return;
+    const { nodeId, widgetsGridNodeId } = target.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
+    const node = (app.canvas?.graph ?? app.graph).getNodeById(nodeId ?? widgetsGridNodeId);
+    const widget = node?.widgets?.find(({ name }) => name === target.ariaLabel);
+    const value = numberOf(target.value);
+    const clipped = value < Number(target.ariaValueMin) || value > Number(target.ariaValueMax);
+    if (clipped && takers.has(widget)) setTimeout(() => takers.get(widget)(value, app.canvas), 0);
+  };
+  document.addEventListener("keydown", typed, true);
+  document.addEventListener("focusout", typed, true);
+}
+
+// NaN for what is no number.
+const numberOf = (text) => (String(text).trim() === "" ? NaN : Number(String(text).replace(",", ".")));
 
 function openSlider(node, widget) {
   const { min, max, step2: step } = widget.options;
@@ -40,9 +61,10 @@ function openSlider(node, widget) {
     };
   };
 
+  takers.set(widget, take);
   function take(typed, canvas) {
-    const value = Number(String(typed).replace(",", "."));
-    if (String(typed).trim() === "" || !Number.isFinite(value)) return;
+    const value = numberOf(typed);
+    if (!Number.isFinite(value)) return;
     widget.value = value;
     reach();
     widget.callback?.(value, canvas, node);

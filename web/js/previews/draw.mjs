@@ -1,5 +1,6 @@
 // Drawing on the stage: pictures with their names, the wipe, legends, the crosshair, the curve over the timeline.
-import { LEGEND_HEIGHT } from "./layout.mjs";
+import { contain, LEGEND_HEIGHT, tableBoxes } from "./layout.mjs";
+import { place } from "./weights.mjs";
 
 const FONT = "11px sans-serif";
 const PADDING = 10; // px, of a label
@@ -52,6 +53,24 @@ export function drawWipe(context, left, right, number, boxes, stage, at) {
   context.fillRect(edge - 1, y, 2, h);
 }
 
+// Clips in rows and columns, each column under its head, each row beside its name.
+export function drawTable(context, clips, number, heads, sides, stage, ink) {
+  context.font = FONT;
+  const left = Math.max(...sides.map((side) => context.measureText(side).width)) + PADDING;
+  const boxes = tableBoxes(heads.length, sides.length, left, stage);
+  clips.forEach((clip, i) => drawPicture(context, clip, number, contain(clip.width, clip.height, boxes[i])));
+  context.fillStyle = ink;
+  context.textAlign = "center";
+  context.textBaseline = "bottom";
+  heads.forEach((head, i) => context.fillText(head, boxes[i][0] + boxes[i][2] / 2, boxes[i][1] - 2));
+  context.textAlign = "left";
+  context.textBaseline = "middle";
+  sides.forEach((side, i) => {
+    const [, y, , h] = boxes[i * heads.length];
+    context.fillText(side, stage[0] + 2, y + h / 2);
+  });
+}
+
 export function drawLegend(context, legend, [x, y, w], ink) {
   const left = x + 14;
   const width = w - 28;
@@ -83,6 +102,32 @@ export function drawLegendOver(context, legend, [x, y, w, h]) {
   context.fillStyle = "rgba(0, 0, 0, 0.66)";
   context.fillRect(x, y + h - LEGEND_HEIGHT, w, LEGEND_HEIGHT);
   drawLegend(context, legend, [x, y + h - LEGEND_HEIGHT, w], "#fff");
+}
+
+// Over the exo picture, a colour a patch; patches without depth stay as they are.
+export function drawWeights(context, weights, [rows, columns], colours, [x, y, w, h]) {
+  context.globalAlpha = 0.6;
+  weights.forEach((weight, i) => {
+    if (Number.isNaN(weight)) return;
+    context.fillStyle = colours[Math.round(place(weight) * (colours.length - 1))];
+    const [left, right] = [i % columns, (i % columns) + 1].map((edge) => Math.round(x + (w * edge) / columns));
+    const row = Math.floor(i / columns);
+    const [top, bottom] = [row, row + 1].map((edge) => Math.round(y + (h * edge) / rows));
+    context.fillRect(left, top, right - left, bottom - top);
+  });
+  context.globalAlpha = 1;
+}
+
+// The frame of one patch.
+export function drawPatch(context, [rows, columns], [row, column], [x, y, w, h]) {
+  for (const [colour, width] of [
+    ["rgba(0, 0, 0, 0.75)", 4],
+    ["#fff", 2],
+  ]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.strokeRect(x + (w * column) / columns, y + (h * row) / rows, w / columns, h / rows);
+  }
 }
 
 export function drawMark(context, mark, clip, [x, y, w, h]) {

@@ -5,6 +5,8 @@ const SIDE = "side";
 const WIPE = "wipe";
 const RUNS = "runs";
 const DIFFERENCE = "difference";
+const STRIP = "strip";
+const GEOMETRY = "geometry";
 const WIPE_STEP = 0.02;
 const FACTORS = [1, 2, 4, 8, 16, 32]; // of the difference
 
@@ -18,8 +20,9 @@ export function buildElements(preview, { say }) {
   const item = make("select", "egox-preview-item", { title: say("item") });
   const factor = make("select", "egox-preview-factor", { title: say("factor") });
   factor.append(...FACTORS.map((value) => new Option(`× ${value}`, value)));
-  bar.append(item, view, left, right, factor);
-  const runs = make("div", "egox-preview-runs", { hidden: true, role: "status" });
+  const maker = make("button", "egox-preview-make", { type: "button", textContent: say("makeStrip") });
+  bar.append(item, view, left, right, factor, maker);
+  const about = make("div", "egox-preview-about", { hidden: true, role: "status" });
 
   const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
   const canvas = make("canvas", "egox-preview-canvas");
@@ -49,11 +52,12 @@ export function buildElements(preview, { say }) {
   time.append(play, trackBox, now);
   const note = make("div", "egox-preview-note");
   const badge = make("div", "egox-preview-badge", { hidden: true, role: "status" });
-  root.append(bar, badge, runs, stage, time, note);
+  root.append(bar, badge, about, stage, time, note);
 
   item.onchange = () => preview.chooseItem(Number(item.value));
   view.onchange = () => preview.choose(view.value);
   left.onchange = right.onchange = () => preview.choosePair([left.value, right.value]);
+  maker.onclick = () => preview.makeStrip();
   factor.onchange = () => preview.enlarge(Number(factor.value));
   play.onclick = () => preview.toggle();
   frame.oninput = () => {
@@ -73,7 +77,9 @@ export function buildElements(preview, { say }) {
     badge,
     refreshBar() {
       const items = preview.items.map((_, i) => String(i));
-      bar.hidden = preview.views().length < 2 && items.length < 2;
+      maker.hidden = preview.view !== STRIP;
+      maker.disabled = Boolean(preview.stripSays);
+      bar.hidden = preview.views().length < 2 && items.length < 2 && maker.hidden;
       item.hidden = items.length < 2;
       fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.item));
       const names = preview.pictures.map((clip) => clip.name);
@@ -90,12 +96,15 @@ export function buildElements(preview, { say }) {
       wipe.hidden = !wiping;
       factor.hidden = !preview.difference || ![RUNS, DIFFERENCE].includes(preview.view);
       factor.value = preview.difference?.factor ?? 1;
-      runs.textContent = preview.aboutRuns();
-      runs.hidden = !runs.textContent;
+      this.refreshAbout();
       track.hidden = !preview.curve;
     },
+    refreshAbout() {
+      about.textContent = preview.about();
+      about.hidden = !about.textContent;
+    },
     refreshTime() {
-      const count = preview.clips.length ? preview.count : 1;
+      const { count } = preview;
       time.hidden = count < 2;
       play.textContent = preview.timer ? "⏸" : "▶";
       play.title = play.ariaLabel = say(preview.timer ? "pause" : "play");
@@ -120,10 +129,10 @@ function listen(preview, root, stage, wipe) {
   for (const kind of ["pointerdown", "pointermove", "pointerup", "click", "dblclick", "contextmenu"])
     root.addEventListener(kind, (event) => event.stopPropagation());
 
-  const point = (event) => {
+  const point = (event, then) => {
     // The classic canvas scales its widgets: a rectangle on the page is larger or smaller than the element's own px.
     const box = stage.getBoundingClientRect();
-    preview.pointAt(
+    preview[then](
       (event.clientX - box.left) * (stage.clientWidth / box.width),
       (event.clientY - box.top) * (stage.clientHeight / box.height),
     );
@@ -134,10 +143,15 @@ function listen(preview, root, stage, wipe) {
     (event.target === wipe ? wipe : stage).focus({ preventScroll: true });
     stage.setPointerCapture(event.pointerId);
     dragging = true;
-    point(event);
+    point(event, "pointAt");
   });
+  let last = null;
   stage.addEventListener("pointermove", (event) => {
-    if (dragging && preview.view === WIPE) point(event);
+    // A pointer that rests is said to move where the page below it does.
+    if (last?.clientX === event.clientX && last?.clientY === event.clientY) return;
+    last = event;
+    if (dragging && preview.view === WIPE) point(event, "pointAt");
+    else point(event, "pointOver");
   });
   for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, () => (dragging = false));
 
@@ -150,9 +164,11 @@ function listen(preview, root, stage, wipe) {
 }
 
 // Whether the key meant something here.
-function onKey(preview, { key, target }, onWipe) {
+function onKey(preview, { key, target, shiftKey }, onWipe) {
   const steps = { ArrowLeft: -1, ArrowRight: 1 };
-  if (onWipe && key in steps) preview.setWipe(preview.wipeAt + WIPE_STEP * steps[key]);
+  const patches = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  if (shiftKey && key in patches && preview.view === GEOMETRY) preview.geometry.lookOn(...patches[key]);
+  else if (onWipe && key in steps) preview.setWipe(preview.wipeAt + WIPE_STEP * steps[key]);
   else if (key in steps) {
     preview.stop();
     preview.seek(preview.number + steps[key]);
@@ -162,6 +178,7 @@ function onKey(preview, { key, target }, onWipe) {
   else if (key === "s" && preview.views().includes(SIDE)) preview.choose(SIDE);
   else if (key === "w" && preview.views().includes(WIPE)) preview.choose(WIPE);
   else if (key === "b" && preview.views().includes(RUNS)) preview.choose(RUNS);
+  else if (key === "g" && preview.geometry) preview.choose(GEOMETRY);
   else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
   else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
   else return false;

@@ -2,6 +2,7 @@
 
 export const LEGEND_HEIGHT = 26;
 const GAP = 4;
+const HEAD = 16; // px, of a table
 
 // The largest rectangle of a picture's shape within a box, centred: [x, y, width, height].
 export function contain(width, height, [x, y, w, h]) {
@@ -40,6 +41,18 @@ export function sideBySide(clips, [x, y, w, h]) {
     top += best.heights[i] + GAP;
   });
   return boxes;
+}
+
+// Boxes of a table, row by row, below its heads and right of the names of its rows (px of width).
+export function tableBoxes(columns, rows, names, [x, y, w, h]) {
+  const width = (w - names - GAP * (columns - 1)) / columns;
+  const height = (h - HEAD - GAP * (rows - 1)) / rows;
+  return Array.from({ length: columns * rows }, (_, i) => [
+    x + names + (i % columns) * (width + GAP),
+    y + HEAD + Math.floor(i / columns) * (height + GAP),
+    width,
+    height,
+  ]);
 }
 
 function split(clips, rows) {

@@ -1,6 +1,7 @@
 // Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
 import { Preview } from "./player.mjs";
 import { runBefore } from "./runs.mjs";
+import { makeStrip } from "./strip.mjs";
 import { TEXTS } from "./texts/all.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
@@ -8,8 +9,12 @@ export const KEY = "egox_preview"; // of the node's result, as nodes/clip_previe
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { EgoXDepthAlign: 340, EgoXWanSampler: 240, EgoXAttentionView: 440 };
+const DECODER = "EgoXDecodeEgoHalf"; // a node at the top level of its graph
+const SHIPPED = "egox_shipped_strip"; // node property: until there is one of its own, the strip of the sample is shown
+const STRIP_PICTURE = new URL("./strip.webp", import.meta.url);
 const OTHER_MIN_HEIGHT = 320;
 const MIN_WIDTH = 340;
+const MARGIN = 12; // px, below a player that was scrolled to
 
 export function attachPreview(app, api, node, subject) {
   const say = sayer(TEXTS, languageOf(app));
@@ -22,6 +27,8 @@ export function attachPreview(app, api, node, subject) {
     onView: (view) => (node.properties[VIEW] = view),
     onPick: (values) => setWidgets(app, node, values),
     inputName,
+    makeStrip: node.constructor.comfyClass === DECODER ? () => ownStrip(app, api, node) : null,
+    strength: (geometry) => strengthOf(app, geometry),
   });
   node.egoxPreview = preview;
   const minHeight = MIN_HEIGHT[node.constructor.comfyClass] ?? OTHER_MIN_HEIGHT;
@@ -38,7 +45,8 @@ export function attachPreview(app, api, node, subject) {
   const { onExecuted, onRemoved } = node;
   node.onExecuted = function (output) {
     onExecuted?.apply(this, arguments);
-    showOutput(this, output);
+    const shown = showOutput(this, output);
+    if (node.constructor.comfyClass === DECODER) shown?.then(() => intoSight(preview.element));
   };
   node.onRemoved = function () {
     onRemoved?.apply(this, arguments);
@@ -49,16 +57,62 @@ export function attachPreview(app, api, node, subject) {
 export function showOutput(node, output) {
   const previews = output?.[KEY];
   if (!previews?.length) return;
-  const { graph } = node;
-  const key = `${graph?.rootGraph?.id} ${graph?.id} ${node.id}`;
-  const before = previews[0].kind === "compare" ? runBefore(key, previews) : null;
-  node.egoxPreview?.showAll(previews, before);
+  const before = previews[0].kind === "compare" ? runBefore(keyOf(node), previews) : null;
+  return node.egoxPreview?.showAll(previews, before);
 }
+
+// In the form, whose rows are higher than its window: what a run is for comes into sight.
+function intoSight(element) {
+  let list = element.parentElement;
+  while (list && !/auto|scroll/.test(getComputedStyle(list).overflowY)) list = list.parentElement;
+  if (!list) return;
+  const [inner, outer] = [element.getBoundingClientRect(), list.getBoundingClientRect()];
+  if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom + MARGIN;
+  else if (inner.top < outer.top) list.scrollTop += inner.top - outer.top - MARGIN;
+}
+
+const keyOf = ({ graph, id }) => `${graph?.rootGraph?.id} ${graph?.id} ${id}`;
 
 // As the host shows it, in the page's language.
 function inputName(kind, name) {
   const { nodeData } = LiteGraph.registered_node_types[kind] ?? {};
   return nodeData?.inputs?.[name]?.display_name ?? name;
+}
+
+// λ_g, mode and rays that a run would have now; where the graph doesn't say, as the paper's g = 1 + cos.
+function strengthOf(app, { guide, auto_mode: autoMode, auto_rays: autoRays, raysOf }) {
+  const [lambda, mode, rays, soft] = ["lambda_g", "gga_mode", "rays", "soft_trust"].map((name) =>
+    valueOf(app, guide, name),
+  );
+  if (typeof lambda !== "number") return { mode: "power", lambda: 1, soft: false, rays: raysOf };
+  return { mode: mode === "auto" ? autoMode : mode, lambda, soft, rays: rays === "auto" ? autoRays : rays };
+}
+
+// The value of a node's input as the page has it; of one that a subgraph's own input gives, the value there. Undefined
+// where a node gives it.
+function valueOf(app, id, name) {
+  const node = findNode(app, id);
+  const link = node?.inputs?.find((input) => input.name === name)?.link;
+  if (link == null) return node?.widgets?.find((widget) => widget.name === name)?.value;
+  const { origin_id: origin, origin_slot: slot } = node.graph.getLink(link) ?? {};
+  if (origin !== node.graph.inputNode?.id) return undefined;
+  return valueOf(app, id.split(":").slice(0, -1).join(":"), node.graph.inputs[slot].name);
+}
+
+// Strips that were made, for nodes that are made anew; of the tab.
+const strips = new Map();
+
+async function ownStrip(app, api, node) {
+  const previews = await makeStrip(app, api, String(node.id));
+  strips.set(keyOf(node), previews);
+  return previews;
+}
+
+// What a node of a loaded graph has to show before it is run.
+export function showKept(node) {
+  const strip = strips.get(keyOf(node));
+  if (strip) node.egoxPreview.showStrip(strip).catch(() => strips.delete(keyOf(node)));
+  else if (node.properties?.[SHIPPED]) node.egoxPreview.showShippedStrip(STRIP_PICTURE);
 }
 
 export function findNode(app, id) {

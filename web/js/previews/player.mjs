@@ -4,19 +4,24 @@ import * as drawing from "./draw.mjs";
 import { contain, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { drawPlots } from "./plot.mjs";
 import { changes, DifferenceClip, formOf, sameForm } from "./runs.mjs";
-import { loadClips } from "./sheets.mjs";
+import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
+import { loadGeometry } from "./geometry_view.mjs";
+import { LAMBDAS, STRENGTHS } from "./strip.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
 const PLOT = "plot";
-export const RUNS = "runs"; // this run beside the one before
+const RUNS = "runs"; // this run beside the one before
+const STRIP = "strip"; // every λ_g with every LoRA strength
+const GEOMETRY = "geometry"; // the weight of every exo patch for one ego patch
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 const LEGEND_MIN_HEIGHT = 80;
 
 export class Preview {
   // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
   // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from; inputName(kind,
-  // name): what people call an input of a node.
+  // name): what people call an input of a node; makeStrip(): promises the strip's previews, null where there is none;
+  // strength(geometry): λ_g and mode as the page's graph has them now.
   constructor(host) {
     this.host = host;
     this.items = []; // previews of one run: a node that got a list runs once for each of its items
@@ -26,6 +31,10 @@ export class Preview {
     this.before = null; // the clip that the run before gave
     this.difference = null; // from it, where it has the same form
     this.changed = []; // values, since that run
+    this.strip = null; // its clips, one a pair of values
+    this.stripShipped = false; // not this graph's own
+    this.stripSays = ""; // how the making of one goes
+    this.geometry = null; // a GeometryView
     this.kind = null;
     this.fps = null;
     this.curve = null; // over the timeline, { values, unit }
@@ -50,11 +59,12 @@ export class Preview {
 
   close() {
     this.stop();
+    this.geometry?.rest();
     this.resize.disconnect();
   }
 
   get count() {
-    return Math.max(1, ...this.clips.map((clip) => clip.count));
+    return Math.max(1, ...[...this.clips, ...(this.strip ?? [])].map((clip) => clip.count));
   }
 
   get step() {
@@ -72,12 +82,14 @@ export class Preview {
     return [...this.clips, this.before, this.difference].filter(Boolean);
   }
 
-  // Names of the views that there are for these clips, the default first.
+  // Names of the views that there are now.
   views() {
     const names = this.pictures.map((clip) => clip.name);
     if (this.plots?.length) names.push(PLOT);
+    if (this.geometry) names.push(GEOMETRY);
     const several = [this.clips.length > 1 && SIDE, this.pictures.length > 1 && WIPE].filter(Boolean);
-    if (this.kind === "compare") return [...several, ...names, RUNS];
+    if (this.host.makeStrip && !this.clips.length) return this.strip ? [STRIP] : [];
+    if (this.kind === "compare") return [...several, ...names, RUNS, ...(this.host.makeStrip ? [STRIP] : [])];
     return this.kind === "prior" ? [...names, ...several] : [...several, ...names];
   }
 
@@ -99,9 +111,13 @@ export class Preview {
   async show(preview, before) {
     const turn = ++this.turn;
     if (!this.clips.length) this.say(this.host.say("loading"));
-    let clips, earlier;
+    let clips, earlier, geometry;
     try {
-      [clips, earlier] = await Promise.all([loadClips(preview.streams, this.host.url), this.loadBefore(before)]);
+      [clips, earlier, geometry] = await Promise.all([
+        loadClips(preview.streams, this.host.url),
+        this.loadBefore(before),
+        loadGeometry(preview.geometry, this),
+      ]);
     } catch {
       if (turn === this.turn) this.fail();
       return;
@@ -109,6 +125,8 @@ export class Preview {
     if (turn !== this.turn) return;
     this.clips = clips;
     this.kind = preview.kind;
+    this.geometry?.rest();
+    this.geometry = geometry;
     this.setBefore(earlier, changes(before?.values, preview.values));
     this.fps = preview.fps;
     this.curve = preview.curve;
@@ -143,7 +161,7 @@ export class Preview {
   fail() {
     this.stop();
     this.clips = [];
-    this.before = this.difference = null;
+    this.before = this.difference = this.geometry = null;
     this.parts.note.textContent = "";
     this.say(this.host.say("gone"));
     this.refresh();
@@ -190,8 +208,10 @@ export class Preview {
     this.refresh();
   }
 
-  // What is to be said of the two runs where both are looked at, else "".
-  aboutRuns() {
+  // What is to be said of the two runs where both are looked at, or of the strip, else "".
+  about() {
+    if (this.view === GEOMETRY) return this.geometry.about();
+    if (this.view === STRIP) return this.stripSays || (this.stripShipped ? this.host.say("stripShipped") : "");
     const shown = this.view === WIPE ? this.pair : [this.view];
     if (!this.before || !shown.some((name) => [RUNS, "before", "difference"].includes(name))) return "";
     const said = this.changed.map(({ kind, name, from, to }) => {
@@ -213,11 +233,47 @@ export class Preview {
     this.refresh();
   }
 
+  // -- the strip
+
+  // A picture of its cells, made of the sample.
+  async showShippedStrip(address) {
+    const image = await loadImage(address).catch(() => null);
+    if (this.strip || !image) return;
+    this.strip = cellsOf(image, LAMBDAS.length, STRENGTHS.length);
+    this.stripShipped = true;
+    this.refresh();
+  }
+
+  async makeStrip() {
+    this.sayOfStrip(this.host.say("stripWaits"));
+    try {
+      await this.showStrip(await this.host.makeStrip());
+      this.sayOfStrip("");
+    } catch (error) {
+      this.sayOfStrip(this.host.say(error.message));
+    }
+  }
+
+  async showStrip(previews) {
+    const egos = previews.flatMap(({ streams }) => streams.filter(({ name }) => name === "ego"));
+    const clips = await loadClips(egos, this.host.url);
+    if (!this.clips.length) this.fps = previews[0].fps;
+    this.strip = clips;
+    this.stripShipped = false;
+    this.refresh();
+  }
+
+  sayOfStrip(text) {
+    this.stripSays = text;
+    this.refresh();
+  }
+
   // -- time
 
   seek(number) {
     this.number = Math.min(Math.max(number, 0), this.count - 1);
     this.refreshTime();
+    this.parts.refreshAbout();
     this.draw();
   }
 
@@ -250,8 +306,13 @@ export class Preview {
   // -- drawing
 
   refresh() {
-    // A page that was asked for the run before says why there is nothing to see.
-    if (this.clips.length) this.say(this.view === RUNS && !this.before ? this.host.say("noRunBefore") : "");
+    // A page that was asked for what isn't there yet says why there is nothing to see.
+    if (this.view === RUNS && !this.before) this.say(this.host.say("noRunBefore"));
+    else if (this.view === STRIP && !this.strip) this.say(this.host.say("noStrip"));
+    else if (this.view === GEOMETRY) this.say(this.geometry.reason);
+    else if (this.view) this.say("");
+    if (this.view === GEOMETRY) this.geometry.follow();
+    else this.geometry?.rest();
     this.parts.refreshBar();
     this.refreshTime();
     this.draw();
@@ -268,12 +329,14 @@ export class Preview {
     const { context, width, height } = prepared;
     context.clearRect(0, 0, width, height);
     this.boxes = [];
-    if (!this.clips.length) return;
+    if (this.view === STRIP) this.drawStrip(context, [0, 0, width, height]);
+    if (this.view === STRIP || !this.clips.length) return;
     if (this.view === WIPE) this.drawWiped(context, [0, 0, width, height]);
     else if (this.view === PLOT)
       drawPlots(context, this.plots, this.number * this.step, [0, 0, width, height], this.ink(), this.accent());
     else if (this.view === SIDE) this.drawSide(context, this.clips, [0, 0, width, height]);
     else if (this.view === RUNS) this.drawRuns(context, [0, 0, width, height]);
+    else if (this.view === GEOMETRY) this.boxes = this.geometry.draw(context, this.number, [0, 0, width, height]);
     else this.drawOne(context, this.clip(this.view), [0, 0, width, height]);
     const ego = this.boxes.find(({ clip }) => clip.pick);
     if (ego && this.mark && Math.round(this.mark.frame / this.step) === this.number)
@@ -292,6 +355,12 @@ export class Preview {
   drawRuns(context, stage) {
     const clips = [this.before, this.clip("ego"), this.difference].filter(Boolean);
     if (this.before) this.drawSide(context, clips, stage);
+  }
+
+  drawStrip(context, stage) {
+    const heads = LAMBDAS.map((value) => `λ_g ${value}`);
+    const sides = STRENGTHS.map((value) => `LoRA ${value}`);
+    if (this.strip) drawing.drawTable(context, this.strip, this.number, heads, sides, stage, this.ink());
   }
 
   drawSide(context, clips, stage) {
@@ -345,8 +414,16 @@ export class Preview {
 
   // -- pointer
 
+  // The pointer over the stage, pressed or not; px of the canvas' own units.
+  pointOver(x, y) {
+    if (this.view !== GEOMETRY || !this.boxes.length) return;
+    const [left, top, w, h] = this.boxes[1].box;
+    if (x >= left && x < left + w && y >= top && y < top + h) this.geometry.lookAt((x - left) / w, (y - top) / h);
+  }
+
   // Stage coordinates in, px of the canvas' own units.
   pointAt(x, y) {
+    this.pointOver(x, y);
     if (this.view === WIPE && this.wiped) {
       this.setWipe((x - this.wiped[0]) / this.wiped[2]);
       return;

@@ -36,15 +36,27 @@ export class SheetClip {
 export async function loadClips(streams, url) {
   return Promise.all(
     streams.map(async (stream) => {
-      const images = await Promise.all(
-        stream.files.map(async (file) => {
-          const image = new Image();
-          image.src = url(file);
-          await image.decode();
-          return image;
-        }),
-      );
+      const images = await Promise.all(stream.files.map((file) => loadImage(url(file))));
       return new SheetClip(stream, images);
     }),
   );
+}
+
+export async function loadImage(address) {
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+  return image;
+}
+
+// Clips of one frame: the cells of one picture, row by row.
+export function cellsOf(image, columns, rows) {
+  const [width, height] = [image.naturalWidth / columns, image.naturalHeight / rows];
+  const cells = Array.from({ length: columns * rows }, (_, i) => [i % columns, Math.floor(i / columns)]);
+  return cells.map(([column, row]) => ({
+    count: 1,
+    width,
+    height,
+    frame: () => [image, column * width, row * height, width, height],
+  }));
 }

@@ -12,7 +12,7 @@ export default {
   of: "フレーム {frame} / {count}",
   wipeHandle: "ワイプ",
   stage:
-    "プレビュー。スペースで再生、矢印でコマ送り、s で並べる、w でワイプ、b で前回の実行、d で差分、数字で一枚表示。",
+    "プレビュー。スペースで再生、矢印でコマ送り、s 並べる、w ワイプ、b 前回の実行、d 差分、g 幾何、数字で一枚表示。",
   loading: "読み込み中 …",
   gone: "プレビューのファイルがありません（サーバーが再起動されました）。もう一度実行してください。",
   lensGuessed: "レンズは推測です（横 60°）。exo_fov を設定するか MoGe を接続してください。",
@@ -48,4 +48,19 @@ export default {
   same: "差はまったくありません",
   noRunBefore: "前回の実行がありません。値（たとえば λ_g）を変えて、もう一度実行してください。",
   otherForm: "差分なし：今回は {size} px の {frames} フレーム、前回は {sizeBefore} px の {framesBefore} フレーム",
+  strip: "λ_g × LoRA 強度",
+  makeStrip: "作る（8 回）",
+  noStrip:
+    "すべての λ_g（0、1、3、10）と LoRA 強度（0.5、1）の組：「作る」を押してください。深度、プライア、条件付けは前回の実行のものを使います。",
+  stripShipped: "サンプルから小さいモデルで作ったものです。「作る」を押すとこのグラフで作ります。",
+  stripWaits: "作成中 …",
+  stripUnknown:
+    "このグラフでは作れません。Wan EgoX Sampler と EgoX LoRA の後ろに Decode Ego Half があり、λ_g と strength がリンクされていない必要があります。",
+  stripCancelled: "中止しました。",
+  geometry: "幾何：exo パッチの重み",
+  weightOf: "exo パッチごとの重み",
+  point: "画素を指す",
+  weights: "重み {low} ～ {high}。1 は幾何なしと同じ",
+  noWeights: "このフレームには深度がなく、何も導かれません",
+  staleRays: "視線 {rays} で描いています。ほかの視線はもう一度実行してください",
 };

@@ -11,7 +11,8 @@ export default {
   frame: "프레임",
   of: "{count}개 중 프레임 {frame}",
   wipeHandle: "와이프",
-  stage: "미리보기. 스페이스 재생, 화살표로 한 프레임씩, s 나란히, w 와이프, b 이전 실행, d 차이, 숫자 한 그림.",
+  stage:
+    "미리보기. 스페이스 재생, 화살표로 한 프레임씩, s 나란히, w 와이프, b 이전 실행, d 차이, g 기하, 숫자 한 그림.",
   loading: "불러오는 중 …",
   gone: "미리보기 파일이 없습니다(서버가 다시 시작됨). 그래프를 다시 실행하세요.",
   lensGuessed: "렌즈는 추측입니다(가로 60°). exo_fov를 정하거나 MoGe를 연결하세요.",
@@ -47,4 +48,19 @@ export default {
   same: "차이가 전혀 없음",
   noRunBefore: "이전 실행이 없습니다. 값(예: λ_g)을 바꾸고 다시 실행하세요.",
   otherForm: "차이 없음: 이번 실행은 {size} px {frames}프레임, 이전 실행은 {sizeBefore} px {framesBefore}프레임",
+  strip: "λ_g × LoRA 강도",
+  makeStrip: "만들기 (8회)",
+  noStrip:
+    "모든 λ_g(0, 1, 3, 10)와 LoRA 강도(0.5, 1)의 조합: “만들기”를 누르세요. 깊이, 프라이어, 컨디셔닝은 지난 실행의 것을 씁니다.",
+  stripShipped: "샘플로 작은 모델이 만든 것입니다. “만들기”를 누르면 이 그래프로 만듭니다.",
+  stripWaits: "만드는 중 …",
+  stripUnknown:
+    "이 그래프에서는 만들 수 없습니다. Wan EgoX Sampler와 EgoX LoRA 뒤에 Decode Ego Half가 있고 λ_g와 strength가 연결되지 않아야 합니다.",
+  stripCancelled: "취소했습니다.",
+  geometry: "기하: exo 패치의 가중치",
+  weightOf: "exo 패치마다의 가중치",
+  point: "픽셀을 가리키세요",
+  weights: "가중치 {low} ~ {high}, 1은 기하가 없을 때와 같음",
+  noWeights: "이 프레임에는 깊이가 없어 아무것도 안내하지 않습니다",
+  staleRays: "광선 {rays}로 그렸습니다. 다른 광선은 다시 실행하세요",
 };

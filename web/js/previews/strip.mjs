@@ -1,0 +1,80 @@
+// The strip: the ego video for every λ_g with every LoRA strength, made in one run of its own beside the graph's.
+
+export const LAMBDAS = [0, 1, 3, 10]; // columns
+export const STRENGTHS = [0.5, 1]; // rows
+const FIRST_ID = 1000001; // of nodes that the page's graph doesn't have
+
+// The page's prompt with the nodes that depend on the two values doubled behind a sweep, so that all others come from
+// the server's cache, and its decoder's new id; null where the graph isn't one of which that is known.
+export function stripPrompt(prompt, decoder) {
+  const sampler = prompt[decoder]?.inputs.latent?.[0];
+  if (typeof prompt[sampler]?.inputs.lambda_g !== "number") return null;
+  const models = [];
+  for (let id = prompt[sampler].inputs.model?.[0]; id in prompt; id = prompt[id].inputs.model?.[0]) models.push(id);
+  const lora = models.findLastIndex((id) => typeof prompt[id].inputs.strength === "number");
+  if (lora < 0) return null;
+
+  let next = FIRST_ID;
+  const sweep = String(next++);
+  const doubled = new Map([decoder, sampler, ...models.slice(0, lora + 1)].map((id) => [id, String(next++)]));
+  const strip = {};
+  for (const id of behind(prompt, decoder)) if (![decoder, sampler].includes(id)) strip[id] = prompt[id];
+  for (const [id, copy] of doubled) strip[copy] = { ...prompt[id], inputs: { ...prompt[id].inputs } };
+  const copyOf = (id) => strip[doubled.get(id)].inputs;
+  for (const id of doubled.keys())
+    for (const [name, value] of Object.entries(copyOf(id)))
+      if (doubled.has(value?.[0])) copyOf(id)[name] = [doubled.get(value[0]), value[1]];
+  strip[sweep] = {
+    class_type: "EgoXSweep",
+    inputs: { lambda_g: LAMBDAS.join(", "), strength: STRENGTHS.join(", ") },
+  };
+  copyOf(sampler).lambda_g = [sweep, 0];
+  copyOf(models[lora]).strength = [sweep, 1];
+  for (const name of ["exo_images", "prior", "ground_truth"]) delete copyOf(decoder)[name];
+  // The host runs what an output needs.
+  strip[next] = { class_type: "PreviewAny", inputs: { source: [doubled.get(decoder), 1] } };
+  return { prompt: strip, decoder: doubled.get(decoder) };
+}
+
+function behind(prompt, id, found = new Set()) {
+  if (found.has(id) || !(id in prompt)) return found;
+  found.add(id);
+  for (const value of Object.values(prompt[id].inputs)) if (Array.isArray(value)) behind(prompt, value[0], found);
+  return found;
+}
+
+// Asks the server for a node's strip: its previews, one a pair, the strength of the first row first. Rejects where the
+// graph has none, or where the run is refused, fails or is cancelled.
+export async function makeStrip(app, api, decoder) {
+  const { output, workflow } = await app.graphToPrompt();
+  const asked = stripPrompt(output, decoder);
+  if (!asked) throw new Error("stripUnknown");
+  const ended = new AbortController();
+  const listen = (kind, heard) => api.addEventListener(kind, heard, { signal: ended.signal });
+  try {
+    return await new Promise((made, failed) => {
+      const runs = new Map(); // by number: { previews, end }; what is cached may be there before the server's answer is
+      let number = null;
+      const note = (detail, told) => {
+        const run = { ...runs.get(detail.prompt_id), ...told };
+        runs.set(detail.prompt_id, run);
+        if (detail.prompt_id === number) run.end?.(run);
+      };
+      const good = ({ previews }) => (previews ? made(previews) : failed(new Error("stripUnknown")));
+      listen("executed", ({ detail }) => {
+        if (detail.node === asked.decoder) note(detail, { previews: detail.output.egox_preview });
+      });
+      listen("execution_success", ({ detail }) => note(detail, { end: good }));
+      for (const kind of ["execution_error", "execution_interrupted"])
+        listen(kind, ({ detail }) =>
+          note(detail, { end: () => failed(new Error(detail.exception_message ?? "stripCancelled")) }),
+        );
+      api.queuePrompt(0, { output: asked.prompt, workflow }).then((answer) => {
+        number = answer.prompt_id;
+        note({ prompt_id: number }, {});
+      }, failed);
+    });
+  } finally {
+    ended.abort();
+  }
+}
