@@ -12,6 +12,7 @@ from ...egox_core.sizes import PATCH
 from ...egox_core.types import Panels
 from ...egox_core.wan.panels import TILE_START, TILE_STEP, panel_width
 from ...egox_core.wan.pose_injection import PoseInjection
+from .calls import PatchCalls
 
 SLOTS = "patches_replace"
 
@@ -43,6 +44,7 @@ class CanvasTokens:
         wide: Tensor,  # [B, 36, t, h, w] what it is called with
         options: Mapping[str, Any],  # transformer_options of this call
         frames: list[int] | None,  # latent frames of the context window; None: all
+        calls: PatchCalls,
     ) -> dict[str, Any]:
         """The call's ``patches_replace`` with a slot of ours in every block, each calling on what was there."""
         pe = None
@@ -54,7 +56,7 @@ class CanvasTokens:
             added = self.added(wide, frames) if block == 0 else None
             if pe is not None or added is not None:
                 key = ("double_block", block)
-                blocks[key] = BlockSlot(pe, added, blocks.get(key))
+                blocks[key] = BlockSlot(pe, added, blocks.get(key), calls)
         return {**before, "dit": blocks}
 
     def added(self, wide: Tensor, frames: list[int] | None) -> Tensor | None:  # [1, tokens, dim]
@@ -69,11 +71,12 @@ class CanvasTokens:
 class BlockSlot:
     """One block's slot."""
 
-    def __init__(self, pe: Tensor | None, added: Tensor | None, previous: Callable | None) -> None:
-        self.pe, self.added, self.previous = pe, added, previous
+    def __init__(self, pe: Tensor | None, added: Tensor | None, previous: Callable | None, calls: PatchCalls) -> None:
+        self.pe, self.added, self.previous, self.calls = pe, added, previous, calls
 
     @torch.compiler.disable(recursive=False)
     def __call__(self, args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        self.calls.placed += 1
         args = dict(args)
         if self.pe is not None:
             args["pe"] = self.pe

@@ -98,7 +98,8 @@ class WideningWrapper:
                 kwargs[GUIDED_MARK] = None
         wide = widen(x, exo, mask_exo, cond_exo)
         if self.tokens is not None:
-            options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames)
+            self.calls.slotted += 1
+            options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames, self.calls)
             kwargs[TOKENS_MARK] = None
         out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         return crop_ego(out, exo.shape[-1])

@@ -166,6 +166,17 @@ def test_slots_that_were_there_are_called_on(rig, patch_first: bool) -> None:
     assert list(transformer_options[SLOTS]["dit"].values()) == [other], "ours end with the forward"
 
 
+def test_a_step_past_the_slots_is_no_result(rig) -> None:
+    def without_slots(executor, x, timestep, context, clip_fea, concat, options, **kwargs):
+        return executor(x, timestep, context, clip_fea, concat, {**options, SLOTS: {}}, **kwargs)
+
+    model = patched(rig, views_canvas(rig, [0, 1]))
+    model.add_wrapper_with_key("diffusion_model", "zz_other", without_slots)
+    error = model_rig.core(rig.pack, "errors").EgoXInputError
+    with pytest.raises(error, match="without the places of several exo views"):
+        rig.ksample(model)
+
+
 def test_context_windows_see_their_own_frames(pack, repo_root) -> None:
     from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
 
