@@ -1,12 +1,13 @@
 """What several exo cameras are worth without any training: the ego prior fused from N of them, on held-out rooms.
 
-    python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--save]
+    python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--sampled] [--save]
 
 The rooms are the small model's test rooms, each drawn with as many exo cameras as are asked for. The prior is rendered
 from the exact depth of the first N of them, fused into one scene; its holes are filled by Telea's inpainting, as in the
 small model's bench. Every N stands beside one camera on the same rooms, with a bootstrap interval over rooms (95 %).
-This is what a model that takes several views at once, in the style of Exo2EgoSyn, has to be compared with: the prior
-takes the same views without a trained weight.
+With ``--sampled`` the small model that ships, trained on the prior of one camera, samples from each prior too (10
+steps, no CFG; its attention is guided by the first camera's depth). Its row is what a model that takes several views at
+once, in the style of Exo2EgoSyn, has to be compared with: it takes the same views without a new trained weight.
 
 Below it stands what such a model's canvas costs at full size (14B, 49 frames, 448 px), by arithmetic: tokens,
 operations of a forward and the blocks' checkpoints in training, of each layout of the views.
@@ -14,7 +15,7 @@ operations of a forward and the blocks' checkpoints in training, of each layout 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,9 @@ from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
 from egox_core.types import Panels
 from egox_core.wan.panels import token_positions
 from tools.rigs.wan_shapes import CLIPS, forward_flops
+from tools.small_model.arguments import WORK
 from tools.small_model.clips import clip_spec
+from tools.small_model.contract import DEFAULT_SAMPLER, SampleSettings, Videos, VideoStore, facts_of, load_sampler
 from tools.small_model.held_out import HeldOutClip, clip_of_take
 from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
 from tools.small_model.settings import FIRST_SEED, TRAININGS
@@ -41,6 +44,7 @@ from tools.small_model.settings import FIRST_SEED, TRAININGS
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("coverage", "coverage", 3))
 """The last is the share of the ego picture that the prior covers."""
+SAMPLED = "EgoX, the small model"
 LAYOUTS = (Panels(), Panels(views=2), Panels(views=4), Panels(views=4, layout="mosaic"))
 
 
@@ -72,22 +76,27 @@ def fused_clips(take: SyntheticTake, counts: Sequence[int], preset: str) -> dict
     return clips
 
 
-def prior_scores(clips: Sequence[HeldOutClip]) -> Scores:
-    """Scores of the inpainted prior, and its coverage."""
-    return {**score_method(baseline_videos(clips)[TELEA], clips),
-            "coverage": {clip.name: float(clip.coverage.float().mean()) for clip in clips}}
+def inpainted(clips: Sequence[HeldOutClip]) -> Videos:
+    """The priors, their holes filled."""
+    return baseline_videos(clips)[TELEA]
 
 
 def measure(specs: Sequence[SyntheticSpec], counts: Sequence[int], preset: str,
+            methods: Mapping[str, Callable[[Sequence[HeldOutClip]], Videos]],
             progress: Progress = no_progress) -> list[dict[str, Any]]:
-    """A row for each N: means, and what it is above the first N; each with its interval."""
+    """A row for each method and N: means, and what it is above the first N; each with its interval."""
     clips: dict[int, list[HeldOutClip]] = {count: [] for count in counts}
     for done, spec in enumerate(specs, start=1):
         for count, clip in fused_clips(make_take(spec), counts, preset).items():
             clips[count].append(clip)
         progress(done, len(specs), "rooms")
-    scores = {count: prior_scores(of_count) for count, of_count in clips.items()}
-    return [{"views": count, **row(scores[count], scores[counts[0]])} for count in counts]
+    rows = []
+    for name, make in methods.items():
+        scores = {count: {**score_method(make(of_count), of_count),
+                          "coverage": {clip.name: float(clip.coverage.float().mean()) for clip in of_count}}
+                  for count, of_count in clips.items()}
+        rows += [{"method": name, "views": count, **row(scores[count], scores[counts[0]])} for count in counts]
+    return rows
 
 
 def row(scores: Scores, against: Scores) -> dict[str, Any]:
@@ -100,12 +109,12 @@ def row(scores: Scores, against: Scores) -> dict[str, Any]:
 
 def markdown(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> str:
     """Rows and costs, for a person."""
-    lines = [f"| views | {' | '.join(label for _, label, _ in COLUMNS)} | Δ PSNR | Δ coverage |",
-             "| --- " * (len(COLUMNS) + 3) + "|"]
+    lines = [f"| | views | {' | '.join(label for _, label, _ in COLUMNS)} | Δ PSNR | Δ coverage |",
+             "| --- " * (len(COLUMNS) + 4) + "|"]
     for values in rows:
         cells = [_figure(values["means"].get(key), digits) for key, _, digits in COLUMNS]
         cells += [_figure(values["differences"][key], digits) for key, digits in (("psnr", 2), ("coverage", 3))]
-        lines.append(f"| {values['views']} | {' | '.join(cells)} |")
+        lines.append(f"| {values['method']} | {values['views']} | {' | '.join(cells)} |")
     lines += ["", "| layout | tokens | PFLOP | of one view's | checkpoints, GB |", "| --- " * 5 + "|"]
     lines += [f"| {cost['views']} {cost['layout']} | {cost['tokens']:,} | {cost['pflop']:.2f} | "
               f"{cost['pflop'] / costs[0]['pflop']:.2f} | {cost['checkpoints_gb']:.1f} |" for cost in costs]
@@ -122,11 +131,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--count", type=int, default=64, help="of rooms")
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4], help="compared with the first")
-    parser.add_argument("--preset", default="clean", choices=sorted(PRIOR_PRESETS))
+    parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), help="clean, or with --sampled the model's own")
+    parser.add_argument("--sampled", action="store_true", help="the small model's videos, too")
     args = parser.parse_args(arguments)
+    preset, methods, model = args.preset or "clean", {TELEA: inpainted}, {}
+    if args.sampled:
+        sampler = load_sampler(DEFAULT_SAMPLER)
+        preset, model = args.preset or sampler.PRIOR_PRESET, {"model": facts_of(sampler)}
+        store = VideoStore(folder=WORK / "views" / "videos", model=sampler.fingerprint())
+        methods[SAMPLED] = lambda clips: store.generated(sampler, clips, SampleSettings(), SAMPLED, ProgressLine())
     specs = held_out_rooms(args.count, max(args.views))
-    rows = measure(specs, args.views, args.preset, ProgressLine())
-    result = {"rooms": args.count, "preset": args.preset, "frames": specs[0].frames, "ego_px": specs[0].ego_size,
+    rows = measure(specs, args.views, preset, methods, ProgressLine())
+    result = {"rooms": args.count, "preset": preset, **model, "frames": specs[0].frames, "ego_px": specs[0].ego_size,
               "rows": rows, "layouts": [layout_cost(panels) for panels in LAYOUTS]}
     return finish("views", result, args, markdown(rows, result["layouts"]))
 

@@ -30,6 +30,7 @@ def test_command_prints_and_saves(capsys: pytest.CaptureFixture, tmp_path: Path,
     assert bench.main(["--count", "2", "--views", "1", "2", "--json", "--save"]) == 0
     one, two = json.loads(capsys.readouterr().out)["rows"]
     assert (one["views"], two["views"]) == (1, 2) and one["differences"]["psnr"]["mean"] == 0
+    assert one["method"] == two["method"] == bench.TELEA
     gain = two["means"]["coverage"]["mean"] - one["means"]["coverage"]["mean"]
     assert two["differences"]["coverage"]["mean"] == pytest.approx(gain, abs=2e-6) and gain > 0
     assert json.loads((tmp_path / "views.json").read_text(encoding="utf-8"))["machine"]["cores"]
