@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.browser.test_form import open_form
+from tests.browser.test_inputs import press
 from tests.browser.upload_page import DEPTH, LOADER, POSES, box_of, choose, drop, on_node, told, value
 
 
@@ -84,3 +85,17 @@ def test_a_taken_name_a_bad_file_and_the_limit_are_told(open_page, shipped, take
     assert "--max-upload-size 102" in told(page, DEPTH, "101 MB")
     assert value(page, DEPTH, "depth_file") == "egox/depth (2)/depth.npz"
     assert sorted(p.name for p in uploads.iterdir()) == ["depth", "depth (2)"]
+
+
+def test_the_host_s_own_video_button_is_told_its_limit(open_page, shipped, tmp_path: Path) -> None:
+    with (tmp_path / "long.mp4").open("wb") as file:
+        file.truncate(101 * 2**20)
+    page = open_page(size=(1200, 800))
+    page.load(shipped("egox_demo"))
+    before = value(page, LOADER, "file")
+    with page.page.expect_file_chooser(timeout=30_000) as chooser:
+        press(page, LOADER, "upload")
+    chooser.value.set_files(tmp_path / "long.mp4")
+    page.page.get_by_text("--max-upload-size 102").first.wait_for(timeout=30_000)
+    page.page.get_by_text("413").first.wait_for(timeout=60_000)  # the host's own word
+    assert value(page, LOADER, "file") == before
