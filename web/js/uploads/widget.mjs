@@ -5,7 +5,7 @@ import { addStyle } from "../editor/view/style.mjs";
 import { UPLOAD, limitOf, megabytes, sizeOf, toast, tooLarge } from "./limit.mjs";
 import { placeUpload } from "./place.mjs";
 
-const HEIGHT = 56; // px
+const HEIGHT = 64; // px
 // As UPLOAD_SUFFIXES in egox_core/takes/uploads.py.
 const SUFFIXES = [
   ".mp4",
