@@ -25,7 +25,7 @@ app.registerExtension({
   loadedGraphNode(node) {
     // Switching between open workflows makes the nodes anew; the page still has their results.
     if (!node.egoxPreview) return;
-    showKept(node);
+    showKept(app, node);
     setTimeout(() => showOutput(node, app.nodeOutputs?.[String(node.id)]), 0);
   },
 });

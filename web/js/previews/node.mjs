@@ -10,8 +10,8 @@ const VIEW = "egox_preview_view"; // node property: the chosen view, so that a s
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { EgoXDepthAlign: 340, EgoXWanSampler: 240, EgoXAttentionView: 440 };
 const DECODER = "EgoXDecodeEgoHalf"; // a node at the top level of its graph
-const SHIPPED = "egox_shipped_strip"; // node property: until there is one of its own, the strip of the sample is shown
-const STRIP_PICTURE = new URL("./strip.webp", import.meta.url);
+const SMALL_LORA = "egox_demo_lora.safetensors"; // whose strip ships
+const SHIPPED_STRIP = new URL("./strip.webp", import.meta.url);
 const OTHER_MIN_HEIGHT = 320;
 const MIN_WIDTH = 340;
 const MARGIN = 12; // px, below a player that was scrolled to
@@ -109,11 +109,19 @@ async function ownStrip(app, api, node) {
 }
 
 // What a node of a loaded graph has to show before it is run.
-export function showKept(node) {
+export function showKept(app, node) {
   const strip = strips.get(keyOf(node));
   if (strip) node.egoxPreview.showStrip(strip).catch(() => strips.delete(keyOf(node)));
-  else if (node.properties?.[SHIPPED]) node.egoxPreview.showShippedStrip(STRIP_PICTURE);
+  else if (node.constructor.comfyClass === DECODER && usesSmallModel(app.rootGraph ?? app.graph))
+    node.egoxPreview.showShippedStrip(SHIPPED_STRIP);
 }
+
+const usesSmallModel = (graph) =>
+  graph.nodes.some(
+    ({ widgets, subgraph }) =>
+      widgets?.some(({ name, value }) => name === "lora_name" && value === SMALL_LORA) ||
+      (subgraph && usesSmallModel(subgraph)),
+  );
 
 export function findNode(app, id) {
   // "5:3" is node 3 inside the subgraph of node 5.
