@@ -1,4 +1,4 @@
-// Which inputs an upload's files belong into: the node that took them, and the only one of each other kind in the graph.
+// Which inputs an upload's files belong into: the node that took them, and the only one of each other kind there is.
 import { noteChange } from "../graph_change.mjs";
 
 // What each kind reads of an answer of the upload's route. A new video ends what was chosen for the one before.
