@@ -6,7 +6,7 @@ export default {
   sending: "Uploading {size} MB …",
   failed: "Not uploaded. {reason}",
   tooLarge:
-    "{size} MB, and the server takes {limit} MB. Start it with --max-upload-size {wanted}, or copy them into its input folder.",
+    "{size} MB, and the server takes {limit} MB. Start it with --max-upload-size {wanted}, or use its input folder.",
   video: "video ({count} frames)",
   depth: "depth ({count} frames)",
   camera: "exo camera",
