@@ -21,7 +21,7 @@ from ..egox_core.wan.prompt import RELEASED_NEGATIVE, clean_prompt, escape_empha
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
 from .host.noise import HOST, NOISE_TOOLTIP
 from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embedding
-from .io_types import EgoXCanvas
+from .io_types import MADE_OF, EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import searched
@@ -165,7 +165,7 @@ class EgoXConditioning(io.ComfyNode):
         return io.NodeOutput(
             node_helpers.conditioning_set_values(positive, values),
             node_helpers.conditioning_set_values(negative, values),
-            {"samples": latent},
+            {"samples": latent, MADE_OF: {"exo_images": exo_images, "prior": prior, "tile_size": tile_size}},
             canvas,
             ui=ui.PreviewText(f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
                               f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}"),

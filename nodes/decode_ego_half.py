@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, Types, io
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
+from ..egox_core.types import UNTIMED_FPS
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 from ..egox_core.wan.canvas import ego_half
 from .host.graph import values_behind
 from .host.progress import host_progress
 from .host.vae import TILE_TOOLTIP, decode_video
-from .io_types import EgoXDepth, EgoXTrajectory
+from .io_types import MADE_OF, EgoXDepth, EgoXTrajectory
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import searched
@@ -36,8 +39,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="The sampled ego latent, or one of the whole canvas."),
                 io.Vae.Input("vae", tooltip="The Wan VAE that encoded the canvas."),
                 EgoXTrajectory.Input("trajectory", optional=True,
-                                     tooltip="The ego camera's lens, for the circle and the pinhole view. Without it "
-                                             "the camera below is taken."),
+                                     tooltip="The ego camera's lens, for the circle and the pinhole view. Wan EgoX "
+                                             "Sampler sends it along with the latent; without either the camera below "
+                                             "is taken."),
                 io.Combo.Input("camera", options=[FROM_TRAJECTORY, *sorted(CAMERA_PRESETS)], default=FROM_TRAJECTORY,
                                advanced=True,
                                tooltip="Whose lens made the ego picture; 'from trajectory' without a trajectory is "
@@ -52,22 +56,29 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                                tooltip="fisheye: the model's own picture. pinhole: redrawn with straight lines."),
                 io.Float.Input("pinhole_fov", default=90.0, min=20.0, max=150.0, step=1.0,
                                tooltip="Field of view across the pinhole picture, degrees."),
-                io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True, tooltip=TILE_TOOLTIP),
+                io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True,
+                             tooltip=f"{TILE_TOOLTIP} With 0 here the tiles of EgoX Conditioning count."),
                 io.Image.Input("exo_images", optional=True,
-                               tooltip="The exo video's frames, for the comparison shown on this node. They change "
-                                       "nothing in the result."),
+                               tooltip="The exo video's frames, for the comparison shown on this node; without them "
+                                       "those that the latent was made of. They change nothing in the result."),
                 io.Image.Input("prior", optional=True,
-                               tooltip="The ego prior, for the comparison shown on this node."),
+                               tooltip="The ego prior, for the comparison shown on this node; without it the one that "
+                                       "the latent was made of."),
                 io.Image.Input("ground_truth", optional=True,
                                tooltip="The wearer's own video where there is one, for the comparison shown on this "
                                        "node."),
                 EgoXDepth.Input("depth", optional=True,
                                 tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
                                         "which exo patches each ego pixel is led to."),
+                io.Audio.Input("audio", optional=True, tooltip="The exo video's sound, for the output 'video'."),
+                io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.01, optional=True, advanced=True,
+                               tooltip="Frames a second of the output 'video'. 0: as the trajectory has them, which is "
+                                       "as in the exo video; without a trajectory 30."),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
                 io.Mask.Output(display_name="circle", tooltip="1 inside the lens' circle (all 1 in a pinhole view)."),
+                io.Video.Output(display_name="video", tooltip="The same frames as a video, for Save Video."),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the run was made with
             has_intermediate_output=True,  # a cached run shows its preview again
@@ -75,15 +86,18 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, vae, camera, orientation, corners, view, pinhole_fov, tile_size, trajectory=None,
-                exo_images=None, prior=None, ground_truth=None, depth=None) -> io.NodeOutput:
-        samples = ego_half(latent["samples"])
+                exo_images=None, prior=None, ground_truth=None, depth=None, audio=None, fps=0.0) -> io.NodeOutput:
+        samples, made_of = ego_half(latent["samples"]), latent.get(MADE_OF, {})
+        trajectory, exo_images, prior, depth = (
+            made_of.get(name) if linked is None else linked for name, linked in
+            (("trajectory", trajectory), ("exo_images", exo_images), ("prior", prior), ("depth", depth)))
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = trajectory.camera if camera == FROM_TRAJECTORY and trajectory is not None else preset_camera(
             "aria_released" if camera == FROM_TRAJECTORY else camera, height)
         lens = rescale(lens, width, height)
         target = pinhole_camera(lens, pinhole_fov) if view == "pinhole" else None  # refuses a wrong angle before work
 
-        frames = decode_video(vae, samples, tile_size)
+        frames = decode_video(vae, samples, tile_size or made_of.get("tile_size", 0))
         circle = lens_circle(lens)
         if corners == "black":
             frames = torch.where(circle.to(frames.device)[None, ..., None], frames, 0.0)
@@ -98,10 +112,17 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         streams = [Stream(name=name, label=label, frames=clip[..., :3]) for name, label, clip in clips
                    if clip is not None]
         text = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"
-        fps = None if trajectory is None else clip_fps(trajectory.times_s)
+        fps = fps or (None if trajectory is None else clip_fps(trajectory.times_s))
         prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
         # Turned or redrawn pictures don't show the ego pixels that the model had.
         stored = orientation == "upright" and target is None
         geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node) if stored else None
-        return io.NodeOutput(frames, mask, ui=preview_ui("compare", streams, text=text, fps=fps, geometry=geometry,
-                                                         values=values_behind(prompt, node)))
+        return io.NodeOutput(frames, mask, native_video(frames, fps, audio),
+                             ui=preview_ui("compare", streams, text=text, fps=fps, geometry=geometry,
+                                           values=values_behind(prompt, node)))
+
+
+def native_video(frames: torch.Tensor, fps: float | None, audio: dict | None = None) -> InputImpl.VideoFromComponents:
+    """The host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video makes it; fps None is not known."""
+    rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, audio=audio, frame_rate=rate))

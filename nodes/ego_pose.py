@@ -78,8 +78,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
                                        + " ".join(f"{name}: {preset.purpose}." for name, preset in
                                                   CAMERA_PRESETS.items())
                                        + " custom: the numbers below."),
-                io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
-                             tooltip="Side of the square ego picture, px; as high as the exo frames."),
+                io.Int.Input("size", default=0, min=0, max=4096, step=PIXEL_STEP, advanced=True,
+                             tooltip="Side of the square ego picture, px. 0: as high as the exo frames, if 'frames' is "
+                                     "connected, else 448."),
                 io.Float.Input("smooth_s", default=0.0, min=0.0, max=10.0, step=0.01, advanced=True,
                                tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is."),
                 io.Float.Input("x", **number, advanced=True, tooltip="constant: metres to the right."),
@@ -142,7 +143,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 centre_x, centre_y, frames=None, base=None, scene=None, exo_images=None,
                 estimated=None) -> io.NodeOutput:
         count = len(exo_images) if exo_images is not None else scene.frame_count if scene is not None else None
-        given_camera = camera_of_choice(camera, size, lens, focal, centre_x, centre_y)
+        given_camera = camera_of_choice(camera, size or REFERENCE_SIZE, lens, focal, centre_x, centre_y)
+        size = size or (REFERENCE_SIZE if frames is None else frames.size[1])
         camera_model = given_camera or preset_camera(DEFAULT_PRESET, size)
         if base is None and source == "estimated":
             if estimated is None:
@@ -166,7 +168,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                                                clip_times_s=None if scene is None else scene.times_s,
                                                exo_w2c=None if scene is None else scene.exo_w2c,
                                                exo_camera=None if scene is None else scene.exo_camera)
-        trajectory = with_camera(trajectory, given_camera or rescale(trajectory.camera, size, size))
+        trajectory = with_camera(trajectory, rescale(given_camera or trajectory.camera, size, size))
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
         node = str(cls.hidden.unique_id) if cls.hidden is not None else ""

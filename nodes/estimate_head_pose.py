@@ -14,7 +14,7 @@ from ..egox_core.editor.paths import clip_moments, keyframes_of_path
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.previews.head_path import confidence_legend, draw_head_path
-from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
+from ..egox_core.sizes import PIXEL_STEP
 from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.trajectory import HEAD_MOUNTS, estimate_head, head_mount, head_trajectory, joined_points, lens_note
@@ -86,8 +86,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                                tooltip="The ego camera's lens; Ego Pose Input can change it later. "
                                        + " ".join(f"{name}: {preset.purpose}." for name, preset in
                                                   CAMERA_PRESETS.items())),
-                io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
-                             tooltip="Side of the square ego picture, px; as high as the exo frames."),
+                io.Int.Input("size", default=0, min=0, max=4096, step=PIXEL_STEP, advanced=True,
+                             tooltip="Side of the square ego picture, px. 0: as high as the exo frames."),
                 io.String.Input("up", default="", advanced=True,
                                 tooltip="Upwards in the world as x, y, z, e.g. 0, -1, 0.2 for an exo camera that looks "
                                         "down. Empty: the world's axis nearest to the exo camera's own up."),
@@ -139,7 +139,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         progress = host_progress(count)
         path = estimate_head(points, exo_camera, exo_w2c=exo_w2c, depth_m=None if depth is None else depth.depth_m,
                              mask=mask, times_s=times_s, up=upwards, cuts=shots)
-        trajectory = head_trajectory(path.world_from_head, preset_camera(camera, size), place, times_s,
+        trajectory = head_trajectory(path.world_from_head, preset_camera(camera, size or height), place, times_s,
                                      confidence=path.confidence, exo_w2c=exo_w2c, exo_camera=exo_camera)
         keyframes, how_close = keyframes_of_path(upright_from_sensor(trajectory.w2c, trajectory.camera),
                                                  clip_moments(indices, times_s), path.up.tolist())

@@ -10,3 +10,8 @@ EgoXTrajectory = io.Custom("EGOX_TRAJECTORY")  # egox_core.types.CameraTrajector
 EgoXScene = io.Custom("EGOX_SCENE")  # egox_core.types.PointCloud
 EgoXCanvas = io.Custom("EGOX_CANVAS")  # egox_core.types.Canvas
 EgoXAttention = io.Custom("EGOX_ATTENTION")  # nodes.attention.AttentionCapture, filled while sampling
+
+MADE_OF = "egox_made_of"
+"""Key of an ego LATENT under which EgoX Conditioning (exo_images and prior [T, H, W, 3], tile_size in px) and Wan EgoX
+Sampler (trajectory, depth) leave what it was made of; samplers hand it on. Decode Ego Half takes from it what isn't
+connected or set."""

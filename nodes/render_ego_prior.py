@@ -12,7 +12,7 @@ from ..egox_core.previews.maps import coverage_preview, covered_share, ego_depth
 from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, adjusted_preset, prior_preset
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
-from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
+from ..egox_core.sizes import PIXEL_STEP
 from ..egox_core.takes.exo_camera import lens_text
 from .host.graph import Graph, inputs_of, linked, verdict
 from .host.progress import host_progress
@@ -44,8 +44,9 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                                tooltip="The exo video's frames. Needed without a scene; beside one, with depth, the "
                                        "node also shows which exo patches each ego pixel is led to."),
                 EgoXDepth.Input("depth", optional=True, tooltip="Their depth, from Depth Align."),
-                io.Int.Input("size", default=REFERENCE_SIZE, min=PIXEL_STEP, max=2048, step=PIXEL_STEP,
-                             tooltip="Side of the square ego picture, px: the exo video's height."),
+                io.Int.Input("size", default=0, min=0, max=2048, step=PIXEL_STEP, advanced=True,
+                             tooltip="Side of the square ego picture, px: the exo video's height. 0: as the "
+                                     "trajectory's camera has it, which is the same."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
                                tooltip="released: as the authors' renderer draws takes of their data set, without "
                                        "what moves; their LoRA was trained on it. released_wild: with the moving "
@@ -93,6 +94,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 raise nothing_to_render()
             scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
             notes = scene.notes  # else Build Scene shows them
+        size = size or trajectory.camera.height
         trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
         prior = render_ego_prior(scene, trajectory, options, progress=progress)
         coverage = prior.coverage.float()

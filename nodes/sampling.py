@@ -32,7 +32,7 @@ from .host.graph import verdict
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
-from .io_types import EgoXCanvas
+from .io_types import MADE_OF, EgoXCanvas
 from .page.previews import LivePreview, clip_fps
 from .patch.calls import with_kernels
 from .patch.checks import check_conditioning, has_image_embedding
@@ -184,6 +184,7 @@ class EgoXWanSampler(io.ComfyNode):
                 patched, seed, steps, cfg, sampler, scheduler, positive, negative, latent,
                 disable_noise=not add_noise, start_step=start_step, last_step=end_step,
                 force_full_denoise=not leftover_noise)
+        out = {**out, MADE_OF: {**latent.get(MADE_OF, {}), "trajectory": trajectory, "depth": depth}}
         return io.NodeOutput(out, ui=ui.PreviewText(with_kernels(note, patch_calls(patched))))
 
 

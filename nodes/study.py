@@ -11,6 +11,7 @@ from ..egox_core.metrics.columns import metric_lines
 from ..egox_core.metrics.frame_metrics import compare_clips
 from ..egox_core.metrics.sweep import read_numbers, sweep_points
 from ..egox_core.previews.grid import labelled_grid
+from .decode_ego_half import native_video
 from .host.progress import host_progress
 from .search_words import searched
 
@@ -86,17 +87,21 @@ class EgoXLabelledGrid(io.ComfyNode):
                              tooltip="Videos in a row. 0: as square as it gets."),
                 io.Int.Input("cell_height", default=0, min=0, max=2048, step=2,
                              tooltip="Height of each picture in the grid, px. 0: as high as the highest."),
+                io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.01, optional=True, advanced=True,
+                               tooltip="Frames a second of the output 'video'. 0: 30."),
             ],
-            outputs=[io.Image.Output(display_name="grid", tooltip="The pictures of the one video.")],
+            outputs=[io.Image.Output(display_name="grid", tooltip="The pictures of the one video."),
+                     io.Video.Output(display_name="video", tooltip="The same pictures as a video, for Save Video.")],
         )
 
     @classmethod
-    def execute(cls, videos, labels, columns, cell_height) -> io.NodeOutput:
+    def execute(cls, videos, labels, columns, cell_height, fps=(0.0,)) -> io.NodeOutput:
         names = labels if len(labels) > 1 else labels[0].splitlines()
         if len(names) > len(videos):
             raise EgoXInputError("names of the grid", got=f"{len(names)} for {len(videos)} videos",
                                  expected="one a video", fix="take the names that are too many away")
-        return io.NodeOutput(labelled_grid(videos, names, columns[0], cell_height[0], host_progress()))
+        grid = labelled_grid(videos, names, columns[0], cell_height[0], host_progress())
+        return io.NodeOutput(grid, native_video(grid, fps[0]))
 
 
 class EgoXEvaluate(io.ComfyNode):

@@ -61,6 +61,10 @@ PYTHON_NAMES = (
         "comfy_api.latest:InputImpl.VideoFromFile.get_active_trim_window",
         "comfy_api.latest:InputImpl.VideoFromFile.get_dimensions",
     )),
+    Need("Decode Ego Half, EgoX Sweep, Labelled Video Grid, EgoX Evaluate", (
+        "comfy_api.latest:io.Video.Output", "comfy_api.latest:io.Audio.Input",
+        "comfy_api.latest:InputImpl.VideoFromComponents", "comfy_api.latest:Types.VideoComponents",
+    )),
     Need("Undistort Exo, Rank Exo Cameras", (
         "comfy_api.latest:io.Float.Output", "comfy_api.latest:io.Mask.Output",
     )),
@@ -154,7 +158,7 @@ PYTHON_NAMES = (
         "nodes:common_ksampler(model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent)",
         "node_helpers:conditioning_set_values(conditioning, values)",
     )),
-    Need("Decode Ego Half", (
+    Need("Decode Ego Half, EgoX Sweep, Labelled Video Grid, EgoX Evaluate", (
         "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt",
         "comfy_api.latest:io.Latent.Input", "comfy_api.latest:io.Mask.Output", "comfy_api.latest:io.Vae.Input",
     )),

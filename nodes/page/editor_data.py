@@ -16,6 +16,7 @@ from ...egox_core.file_names import META
 from ...egox_core.prior.render import ego_from_scene
 from ...egox_core.scene.moving_camera import is_moving
 from ...egox_core.scene.points import exo_from_scene
+from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.trajectory.keyframes import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from ..host.graph import Graph, inputs_of, origin
@@ -126,6 +127,7 @@ def camera_of_widgets(values: Mapping[str, object]) -> CameraModel:
         raise EgoXInputError("camera widgets", got=dict(zip(NUMBERS, numbers, strict=True)),
                              expected="numbers", fix="send the node's widgets")
     size, focal, centre_x, centre_y = numbers
+    size = size or REFERENCE_SIZE
     if not 16 <= size <= 8192 or values.get("lens") not in LENSES:
         raise EgoXInputError("camera widgets", got=f"size {size}, lens {values.get('lens')!r}",
                              expected=f"16 to 8192 px, a lens of {sorted(LENSES)}", fix="send the node's widgets")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import shutil
 import subprocess
@@ -14,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.browser.page import PageUnderTest
-from tools.rigs.comfy_page import open_browser, read_workflow
+from tests.flat_graph import flat
+from tools.rigs.comfy_page import open_browser, read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
@@ -50,7 +50,7 @@ def browser_server(browser_file: Path, host_root: Path, tmp_path_factory: pytest
     made = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(base.models)],
                           cwd=layout.repo, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
-    place_weights(base.models, map(read_workflow, sorted((layout.repo / "workflows").glob("*.json"))))
+    place_weights(base.models, map(read_workflow, shipped_workflows(layout.repo).values()))
     with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}) as running:
         yield running
 
@@ -97,8 +97,14 @@ def uploads(browser_server: Server) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shipped(repo_root: Path) -> Callable[[str], dict[str, Any]]:
-    """``shipped(name)``: a workflow of ``workflows/`` as it is saved."""
-    return lambda name: copy.deepcopy(read_workflow(repo_root / "workflows" / f"{name}.json"))
+    """``shipped(name)``: a workflow as it is saved."""
+    return lambda name: read_workflow(shipped_workflows(repo_root)[name])
+
+
+@pytest.fixture(scope="session")
+def unpacked(shipped: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+    """``unpacked(name)``: with all its nodes on the canvas."""
+    return lambda name: flat(shipped(name))
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,12 @@ class PageUnderTest(ComfyPage):
             output = self.page.evaluate("""(kind) => {
               for (const { kind: what, data } of window.egoxSeen) {
                 if (what !== 'executed') continue;
-                if (app.graph.getNodeById(Number(data.node))?.type === kind) return data.output;
+                let node = null, graph = app.graph;
+                for (const part of String(data.node).split(':')) {
+                  node = graph?.getNodeById(Number(part));
+                  graph = node?.subgraph;
+                }
+                if (node?.type === kind) return data.output;
               }
               return null;
             }""", kind)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tools.setup.workflow import nodes_of
+
 PACK_MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 FOLDERS = {"EgoXLoadLora": "loras"}
 
@@ -17,7 +19,7 @@ def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
     """One empty file for each model that a workflow names and the pack does not bring."""
     brought = {path.name for path in PACK_MODELS.rglob("*.safetensors")}
     for saved in workflows:
-        for node in saved["nodes"]:
+        for node in nodes_of(saved):
             named = [(m["directory"], m["name"]) for m in (node.get("properties") or {}).get("models", [])]
             if node["type"] in FOLDERS:
                 named.append((FOLDERS[node["type"]], node["widgets_values"][0]))

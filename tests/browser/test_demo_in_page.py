@@ -41,7 +41,7 @@ def test_the_ego_video_appears_after_a_click_on_run(open_page, shipped, vue_node
     page.queue()
     page.wait_for_run()
     page.show()
-    for name in ("prior", "ego"):
+    for name in ("ego",):
         page.page.wait_for_function("(name) => [...document.querySelectorAll('video')].some((v) => (v.currentSrc || "
                                     "v.src || v.querySelector('source')?.src || '').includes(name))", arg=f"{name}_",
                                     timeout=30_000)
@@ -51,9 +51,9 @@ def test_the_ego_video_appears_after_a_click_on_run(open_page, shipped, vue_node
         assert seen["deviation"] > 5, f"{name} is one flat colour"
 
 
-def test_a_failing_run_is_noticed(open_page, shipped) -> None:
+def test_a_failing_run_is_noticed(open_page, unpacked) -> None:
     page = open_page()
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     make_small(page, frames=FRAMES)
     page.set_widget("EgoXRenderEgoPrior", "size", HEIGHT + 16)  # not as high as the exo video
     page.queue()

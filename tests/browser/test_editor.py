@@ -39,9 +39,9 @@ def differ(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).mean())
 
 
-def start(open_page, shipped, **options) -> EditorPage:
+def start(open_page, unpacked, **options) -> EditorPage:
     page = open_page(size=(1400, 900), **options)
-    page.load(editor_graph(shipped("egox_demo")))
+    page.load(editor_graph(unpacked("egox_demo")))
     # Whatever the demo itself is made for: the sample's own rate and the released prior.
     for kind, name, value in (("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4"),
                               ("EgoXLoadExoVideo", "start_frame", 0), ("EgoXLoadExoVideo", "target_fps", 0.0),
@@ -53,9 +53,9 @@ def start(open_page, shipped, **options) -> EditorPage:
     return EditorPage(page)
 
 
-def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, shipped, browser_server, repo_root: Path,
+def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, unpacked, browser_server, repo_root: Path,
                                                            tmp_path: Path) -> None:
-    editor = start(open_page, shipped)
+    editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget(NODE, "source", "keyframes")
     editor.open(load=True)
@@ -152,8 +152,8 @@ def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("vue_nodes", "theme"), [(False, "light"), (True, "dark")], ids=["classic light", "vue dark"])
-def test_without_a_scene_it_says_what_to_do(open_page, shipped, vue_nodes: bool, theme: str) -> None:
-    editor = start(open_page, shipped, vue_nodes=vue_nodes, theme=theme)
+def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes: bool, theme: str) -> None:
+    editor = start(open_page, unpacked, vue_nodes=vue_nodes, theme=theme)
     hands = editor.hands
     assert "Path from: file" in editor.at("node-note").first.inner_text()
     editor.open(load=False)
@@ -173,8 +173,8 @@ def test_without_a_scene_it_says_what_to_do(open_page, shipped, vue_nodes: bool,
     editor.close()
 
 
-def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, shipped, browser_client) -> None:
-    editor = start(open_page, shipped)
+def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browser_client) -> None:
+    editor = start(open_page, unpacked)
     editor.open(load=True)
     # Where no keyframes were written it begins with the file's path, and leaves the node's value alone.
     editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
@@ -192,8 +192,8 @@ def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, shipped, browser
     assert len(json.loads(editor.keyframes())["keyframes"]) >= 2
 
 
-def test_a_scene_of_an_earlier_run_takes_no_click(open_page, shipped) -> None:
-    editor = start(open_page, shipped)
+def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked) -> None:
+    editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     editor.open(load=True)
     # A path from nothing holds what was put into it and nothing of the file's, and both steps can be undone.
@@ -235,8 +235,8 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, shipped) -> None:
     editor.wait_for_change(before)
 
 
-def test_an_estimate_is_corrected_undone_and_kept(open_page, shipped) -> None:
-    editor = start(open_page, shipped)
+def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked) -> None:
+    editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
     add_head(page)
@@ -283,8 +283,8 @@ def widget(page, kind: str, name: str):
                          ".widgets.find((w) => w.name === name).value", [kind, name])
 
 
-def test_touch_and_a_narrow_page(open_page, shipped) -> None:
-    editor = start(open_page, shipped, touch=True)
+def test_touch_and_a_narrow_page(open_page, unpacked) -> None:
+    editor = start(open_page, unpacked, touch=True)
     editor.open(load=True)
     editor.hands.set_viewport_size({"width": 700, "height": 1000})
     editor.page.settle(10)

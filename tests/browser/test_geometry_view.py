@@ -36,9 +36,9 @@ _FOLLOWS = """async (type) => {
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_the_weights_follow_pointer_and_strength(open_page, shipped, vue_nodes: bool) -> None:
+def test_the_weights_follow_pointer_and_strength(open_page, unpacked, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes)
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     make_small(page)
     page.evaluate(_CONNECT)
     page.queue()

@@ -49,9 +49,9 @@ def packed(state: dict[str, Any]) -> bool:
             and rows[-1][1] <= state["height"] + 0.5)
 
 
-def test_rare_inputs_come_and_go_on_the_classic_canvas(open_page, shipped) -> None:
+def test_rare_inputs_come_and_go_on_the_classic_canvas(open_page, unpacked) -> None:
     page = open_page()
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
     page.show(page.node_bounds(node))
     before = seen(page, node)
@@ -67,12 +67,12 @@ def test_rare_inputs_come_and_go_on_the_classic_canvas(open_page, shipped) -> No
     assert after["values"] == opened["values"] == before["values"]
 
 
-def test_every_node_opens_short_and_packed(open_page, shipped) -> None:
+def test_every_node_opens_short_and_packed(open_page, unpacked) -> None:
     page = open_page(size=(1200, 800))
     kinds = page.evaluate("""() => Object.keys(LiteGraph.registered_node_types).filter(
       (k) => k.startsWith('EgoX') && !k.startsWith('EgoXTests'))""")
     assert len(kinds) > 20
-    page.load({**shipped("egox_demo"), "nodes": [], "links": [], "groups": []})
+    page.load({**unpacked("egox_demo"), "nodes": [], "links": [], "groups": []})
     page.evaluate("""(kinds) => kinds.forEach((kind, i) => {
       const node = LiteGraph.createNode(kind);
       node.pos = [(i % 6) * 600, Math.floor(i / 6) * 1100];
@@ -85,9 +85,9 @@ def test_every_node_opens_short_and_packed(open_page, shipped) -> None:
         assert not state["rows"] or packed(state), f"{kind}: {state['rows']}, {state['height']}"
 
 
-def test_a_link_or_the_hosts_setting_shows_a_rare_input(open_page, shipped) -> None:
+def test_a_link_or_the_hosts_setting_shows_a_rare_input(open_page, unpacked) -> None:
     page = open_page(size=(1200, 800))
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
     page.evaluate("""(type) => {
       const number = LiteGraph.createNode('PrimitiveFloat');
@@ -105,9 +105,9 @@ def test_a_link_or_the_hosts_setting_shows_a_rare_input(open_page, shipped) -> N
         page.evaluate("(name) => app.extensionManager.setting.set(name, false)", setting)
 
 
-def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(open_page, shipped) -> None:
+def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(open_page, unpacked) -> None:
     page = open_page(size=(1200, 800))
-    saved = shipped("egox_basic")
+    saved = unpacked("egox_basic")
     page.load(saved)
     first = page.saved()
     sampler = next(node for node in first["nodes"] if node["type"] == "EgoXWanSampler")
@@ -141,9 +141,9 @@ def saved_lambda(page) -> float:
     return next(n["inputs"]["lambda_g"] for n in page.to_prompt().values() if n["class_type"] == "EgoXWanSampler")
 
 
-def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, shipped) -> None:
+def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, unpacked) -> None:
     page = open_page()
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     assert slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
     x, y = pressed(page)
     page.page.mouse.click(x, y)
@@ -157,7 +157,7 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     field.press("Enter")
     assert slider(page)["value"] == 3.25
 
-    saved = with_lambda(shipped("egox_demo"), 25)
+    saved = with_lambda(unpacked("egox_demo"), 25)
     page.load(saved)
     assert slider(page) == {"value": 25, "type": "slider", "min": 0, "max": 25}
     again = page.saved()
@@ -172,9 +172,9 @@ def pressed(page) -> list[float]:
     return seen(page, "EgoXWanSampler")["press"]["lambda_g"]
 
 
-def test_the_same_in_the_newer_nodes(open_page, shipped) -> None:
+def test_the_same_in_the_newer_nodes(open_page, unpacked) -> None:
     page = open_page(vue_nodes=True)
-    page.load(with_lambda(shipped("egox_demo"), 25))
+    page.load(with_lambda(unpacked("egox_demo"), 25))
     page.show(page.node_bounds("EgoXWanSampler"))
     field = page.page.locator('input[aria-label="lambda_g"]').first
     field.wait_for(timeout=30_000)

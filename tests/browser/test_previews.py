@@ -20,8 +20,8 @@ STREAMS = {
 }
 
 
-def run_everything(page, shipped) -> None:
-    page.load(shipped("egox_demo"))
+def run_everything(page, unpacked) -> None:
+    page.load(unpacked("egox_demo"))
     make_small(page)
     connect_everything(page)
     page.queue()
@@ -37,12 +37,12 @@ def look_at(page, node: str) -> None:
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_previews_show_and_obey(open_page, shipped, vue_nodes: bool) -> None:
+def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, theme="light" if vue_nodes else "dark")
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     empty = state(page, "EgoXRenderEgoPrior")
     assert "Run the graph" in empty["message"] and empty["streams"] == []
-    run_everything(page, shipped)
+    run_everything(page, unpacked)
     for node in NODES:
         if node == "EgoXWanSampler" and vue_nodes:
             continue  # the same seed was sampled before: nothing runs, nothing is live
@@ -139,21 +139,21 @@ def follow_the_mode(page) -> None:
     assert page.evaluate(value) == 2.5, "what the user has set stays"
 
 
-def test_a_cached_run_shows_its_previews_again(open_page, shipped) -> None:
+def test_a_cached_run_shows_its_previews_again(open_page, unpacked) -> None:
     """A page opened anew knows no results; the run is cached on the server, and the previews come all the same."""
-    run_everything(open_page(), shipped)
+    run_everything(open_page(), unpacked)
     page = open_page()
-    run_everything(page, shipped)
+    run_everything(page, unpacked)
     assert any(event["kind"] == "execution_cached" and event["data"]["nodes"] for event in
                page.evaluate("() => window.egoxSeen"))
     look_at(page, "EgoXRenderEgoPrior")
     assert state(page, "EgoXRenderEgoPrior")["deviation"] > 5
 
 
-def test_a_preview_whose_files_are_gone_says_so(open_page, shipped) -> None:
+def test_a_preview_whose_files_are_gone_says_so(open_page, unpacked) -> None:
     page = open_page()
     page.page.route(re.compile(r"/view\?.*subfolder=egox"), lambda route: route.fulfill(status=404))
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     make_small(page)
     page.queue()
     page.wait_for_run()

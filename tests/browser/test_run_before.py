@@ -34,9 +34,9 @@ def about(page) -> str:
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_a_second_run_is_shown_beside_the_first(open_page, shipped, vue_nodes: bool) -> None:
+def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes)
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     make_small(page)
     first = run(page)
     page.show(page.node_bounds(NODE))
@@ -55,7 +55,7 @@ def test_a_second_run_is_shown_beside_the_first(open_page, shipped, vue_nodes: b
             assert difference == min(255, 8 * abs(now - before)) or difference == 255
 
     obey(page)
-    another_run(page, shipped)
+    another_run(page, unpacked)
 
 
 def obey(page) -> None:
@@ -73,7 +73,7 @@ def obey(page) -> None:
     assert about(page) == ""
 
 
-def another_run(page, shipped) -> None:
+def another_run(page, unpacked) -> None:
     """The chosen view stays; a page that loads its graph again has the run before still; other sizes say so."""
     page.page.keyboard.press("b")
     page.set_widget("EgoXWanSampler", "lambda_g", 5)

@@ -19,7 +19,7 @@ from tools.setup.workflow import to_prompt
 
 from .preview_graph import connect_everything
 from .small_graph import HEIGHT, make_small, small_prompt
-from .test_workflows_in_page import NAMES, PACK
+from .test_workflows_in_page import CARDS, NAMES, PACK
 from .thumbnail_runs import make_thumbnails
 
 SMALL = os.environ.get("EGOX_SCREENSHOTS") == "small"
@@ -85,11 +85,12 @@ def test_workflows(open_page, shipped, theme: str, vue_nodes: bool) -> None:
 
 
 @pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
-def test_demo_previews_and_editor(open_page, shipped, theme: str, vue_nodes: bool) -> None:
+def test_demo_previews_and_editor(open_page, shipped, unpacked, theme: str, vue_nodes: bool) -> None:
     page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE)
     page.load(shipped("egox_demo"))
     run(page)
     picture_of_graph(page, "egox_demo", theme)
+    page.load(unpacked("egox_demo"))
     connect_everything(page)
     page.evaluate(TRUTH)
     size = HEIGHT if SMALL else page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
@@ -119,10 +120,10 @@ def test_template_cards(open_page, theme: str) -> None:
     page.save_picture(IMG / f"templates_{theme}.jpg", width=1200, quality=78)
 
 
-def test_tutorial_steps(open_page, shipped) -> None:
+def test_tutorial_steps(open_page, unpacked) -> None:
     """The pictures of docs/tutorial.md that no other picture shows."""
     page = open_page(size=(1500, 900))
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     run(page)
     for node in ("EgoXLoadExoVideo", "EgoXWanSampler"):
         picture_of_node(page, node, f"tutorial_{node.removeprefix('EgoX').lower()}", 520)
@@ -130,11 +131,11 @@ def test_tutorial_steps(open_page, shipped) -> None:
 
 def test_thumbnails(browser_client, browser_server, browser_object_info, shipped) -> None:
     """One a workflow, from runs through the server."""
-    prompts = {name: to_prompt(shipped(name), browser_object_info) for name in NAMES}
+    prompts = {name: to_prompt(shipped(name), browser_object_info) for name in CARDS}
     if SMALL:
         prompts = {name: small_prompt(prompt) for name, prompt in prompts.items()}
     made = make_thumbnails(browser_client, browser_server.base, prompts)
-    assert made.keys() == set(NAMES)
+    assert made.keys() == set(CARDS)
     for name, picture in made.items():
         assert picture.shape[0] == picture.shape[1] and picture.std() > 20, name
         save_jpeg(WORKFLOWS / f"{name}.jpg", np.ascontiguousarray(picture))

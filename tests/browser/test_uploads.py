@@ -34,10 +34,10 @@ def used(page, folder: str) -> None:
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic", "vue"])
-def test_files_by_button_and_a_take_by_dropping_it(open_page, shipped, take: Path, uploads: Path,
+def test_files_by_button_and_a_take_by_dropping_it(open_page, unpacked, take: Path, uploads: Path,
                                                    vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1400, 900))
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz", take / "meta.json")
     assert "depth (49 frames), exo camera, ego poses" in told(page, DEPTH, "Set in")
@@ -48,7 +48,7 @@ def test_files_by_button_and_a_take_by_dropping_it(open_page, shipped, take: Pat
     assert "video (49 frames)" in told(page, LOADER, "Set in")
     used(page, "own take")
     saved = page.saved()
-    assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(shipped("egox_demo")["nodes"])
+    assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(unpacked("egox_demo")["nodes"])
 
 
 def test_in_the_form(open_page, shipped, take: Path, uploads: Path) -> None:
@@ -63,9 +63,9 @@ def test_in_the_form(open_page, shipped, take: Path, uploads: Path) -> None:
     used(page, "own take")
 
 
-def test_a_taken_name_a_bad_file_and_the_limit_are_told(open_page, shipped, take: Path, uploads: Path) -> None:
+def test_a_taken_name_a_bad_file_and_the_limit_are_told(open_page, unpacked, take: Path, uploads: Path) -> None:
     page = open_page(size=(1200, 800))
-    page.load(shipped("egox_demo"))
+    page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz")
     told(page, DEPTH, "depth: depth (49 frames)")

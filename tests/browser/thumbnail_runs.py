@@ -13,6 +13,7 @@ from egox_core.takes.take import load_take
 from tests.browser.thumbnails import Tile, thumbnail, whole, words
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir
+from tools.setup.demo import save_prior
 from tools.setup.side_by_side import read_frames
 
 Prompt = dict[str, Any]
@@ -63,7 +64,7 @@ def run(client: ApiClient, base: BaseDir, prompt: Prompt) -> dict[str, np.ndarra
 def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]) -> dict[str, np.ndarray]:
     """Workflow -> its thumbnail."""
     demo = prompts["egox_demo"]
-    videos = run(client, base, demo)
+    videos = run(client, base, save_prior(copy.deepcopy(demo)))
     load = next(n["inputs"] for n in demo.values() if n["class_type"] == "EgoXLoadExoVideo")
     folder = Path(__file__).resolve().parent.parent.parent / Path(load["file"]).parent
     take = load_take(folder, start_frame=load["start_frame"], frame_count=load["frame_count"])
@@ -73,27 +74,14 @@ def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]
     seen: dict[str, Tile] = {
         "exo": ("exo video", exo[middle]), "depth": ("depth", depth), "prior": ("ego prior", videos["prior"][middle]),
         "ego": ("ego video", videos["ego"][middle]), "later": ("ego video", videos["ego"][-1])}
-    grid = run(client, base, with_demo_weights(prompts["egox_compare_lambda"], demo))["grid"]
-    attention = with_demo_weights(prompts["egox_attention"], demo)
-    half = load["height"] // 2
-    for node in attention.values():
-        if node["class_type"] == "EgoXAttentionView":
-            node["inputs"].update(ego_x=half, ego_y=half, frame=0)
-    view = run(client, base, attention)["view"]
+    grid = run(client, base, with_demo_weights(prompts["egox_compare"], demo))["grid"]
     wide_over_two = [1.0, 1.15]
     return {
-        "egox_demo": thumbnail([[seen["exo"]], [seen["prior"], seen["ego"]]], "EgoX demo", wide_over_two),
+        "egox_demo": thumbnail([[seen["exo"]], [seen["prior"], seen["ego"]]], "Demo: EgoX without a download",
+                               wide_over_two),
         "egox_basic": thumbnail([[seen["exo"]], [seen["prior"], seen["later"]]], "exo video in, ego video out",
                                 wide_over_two),
-        "egox_from_any_video": thumbnail([[seen["exo"], seen["depth"]], [seen["prior"], seen["ego"]]],
-                                         "any video: MoGe, DA3, SAM3"),
-        "egox_low_vram": thumbnail([[seen["exo"]], [seen["ego"], ("", words("fp8\nGGUF"))]], "little memory",
-                                   wide_over_two),
         "egox_fast": thumbnail([[seen["exo"]], [seen["ego"], ("", words("4-8\nsteps"))]], "step-distilled LoRA",
                                wide_over_two),
-        "egox_compare_lambda": thumbnail([[("", whole(grid[len(grid) // 2]))]], "lambda_g x LoRA strength"),
-        "egox_compare_baselines": thumbnail([[seen["prior"], ("EgoX", seen["ego"][1])],
-                                             [("", words("Wan\nVACE")), ("", words("Wan\nFun\nControl"))]],
-                                            "the same prior, four ways"),
-        "egox_attention": thumbnail([[("", whole(view[0]))]], "what an ego pixel looks at"),
+        "egox_compare": thumbnail([[("", whole(grid[len(grid) // 2]))]], "lambda_g x LoRA strength"),
     }

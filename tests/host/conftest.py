@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir, make_base_dir
 from tools.setup.environment import Environment
@@ -70,7 +70,6 @@ def load_workflow(object_info: dict[str, Any], repo_root: Path):
     """``load_workflow(name)``: a shipped workflow as an API prompt."""
 
     def load(name: str) -> dict[str, Any]:
-        saved = json.loads((repo_root / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-        return to_prompt(saved, object_info)
+        return to_prompt(read_workflow(shipped_workflows(repo_root)[name]), object_info)
 
     return load

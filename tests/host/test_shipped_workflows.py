@@ -13,22 +13,25 @@ import pytest
 
 from tests.host.gguf_file import write_gguf
 from tools.rigs import standins as standins
+from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir
-from tools.setup.workflow import BYPASSED, NOTES, to_prompt
+from tools.setup.workflow import BYPASSED, NOTES, nodes_of, to_prompt
 
 from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, with_standins
 from .prompts import small as smaller
 from .test_workflows import frames_of, saved_videos
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+NAMES = list(shipped_workflows(ROOT))
+CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 UNTRIED = "Not run"
 FRAMES, STEPS = 5, 1  # that a graph runs is the question here, not what it makes
 
 
 def read(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    return read_workflow(shipped_workflows(ROOT)[name])
 
 
 def small(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +56,10 @@ def boxes(saved: dict[str, Any]) -> list[tuple[str, float, float, float, float]]
 
 
 def test_the_ones_that_were_promised() -> None:
-    assert set(NAMES) >= {"egox_demo", "egox_basic", "egox_from_any_video", "egox_low_vram", "egox_fast",
-                          "egox_compare_lambda", "egox_compare_baselines", "egox_attention"}
+    assert CARDS >= {"egox_demo", "egox_basic", "egox_fast", "egox_compare"} and len(CARDS) <= 5
+    assert set(NAMES) >= CARDS | {"egox_from_any_video", "egox_compare_baselines", "egox_attention"}
+    assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == CARDS, "a card without a picture"
+    assert {path.stem for path in BLUEPRINTS} == {"EgoX", "EgoX Scene and prior"}
     assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", name) for name in NAMES), "the host opens templates by such names only"
 
 
@@ -67,41 +72,87 @@ def test_the_file_is_sound(name: str, object_info: dict[str, Any]) -> None:
         missing = [key for key, spec in info.get("required", {}).items()
                    if key not in node["inputs"] and spec[0] != "COMFY_AUTOGROW_V3"]
         assert not missing, f"{node_id} {node['class_type']} lacks {missing}"
-    for link, origin, origin_slot, target, target_slot, kind in saved["links"]:
-        source = next(node for node in saved["nodes"] if node["id"] == origin)["outputs"][origin_slot]
-        sink = next(node for node in saved["nodes"] if node["id"] == target)["inputs"][target_slot]
-        assert link in source["links"] and sink["link"] == link
-        free = {"*", "COMFY_MATCHTYPE_V3"}  # of lists, which take anything
-        assert free & {source["type"], sink["type"]} or kind == source["type"] == sink["type"], link
+    free = {"*", "COMFY_MATCHTYPE_V3"}  # of lists, which take anything
+    for graph, links in graphs_of(saved):
+        for link, origin, origin_slot, target, target_slot, kind in links:
+            if origin > 0:
+                source = next(node for node in graph["nodes"] if node["id"] == origin)["outputs"][origin_slot]
+                assert link in source["links"] and (kind == source["type"] or source["type"] in free), link
+            else:
+                assert graph["inputs"][origin_slot]["type"] == kind and link in graph["inputs"][origin_slot]["linkIds"]
+            if target > 0:
+                sink = next(node for node in graph["nodes"] if node["id"] == target)["inputs"][target_slot]
+                assert sink["link"] == link and (kind == sink["type"] or {kind, sink["type"]} & free), link
+            else:
+                assert graph["outputs"][target_slot] == graph["outputs"][target_slot] | {"type": kind,
+                                                                                        "linkIds": [link]}
+
+
+def graphs_of(saved: dict[str, Any]) -> list[tuple[dict[str, Any], list[list[Any]]]]:
+    """The canvas and each subgraph, with its links as [number, origin, slot, target, slot, type]."""
+    return [(saved, saved["links"]), *((inside, [list(link.values()) for link in inside["links"]])
+                                       for inside in saved["definitions"]["subgraphs"])]
+
+
+MOST_NODES, MOST_LINKS, MOST_PROMOTED, MOST_WIDE, MOST_HIGH = 12, 20, 6, 2000, 1125
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_seen_at_a_glance(name: str) -> None:
+    """Few nodes and links, all within what the page shows at 0.6 of 1600 x 900, and few inputs on each subgraph."""
+    saved = read(name)
+    assert len([node for node in saved["nodes"] if node["type"] not in NOTES]) <= MOST_NODES
+    assert len(saved["links"]) <= MOST_LINKS
+    sides = [*((left, top, right, bottom) for _, left, top, right, bottom in boxes(saved)),
+             *((x, y, x + w, y + h) for x, y, w, h in (group["bounding"] for group in saved["groups"]))]
+    lefts, tops, rights, bottoms = zip(*sides, strict=True)
+    assert max(rights) - min(lefts) <= MOST_WIDE and max(bottoms) - min(tops) <= MOST_HIGH, (
+        max(rights) - min(lefts), max(bottoms) - min(tops))
+    for node in saved["nodes"]:
+        if node["type"] in {inside["id"] for inside in saved["definitions"]["subgraphs"]}:
+            promoted = [slot["name"] for slot in node["inputs"]
+                        if "widget" in slot and slot["link"] is None and slot["name"] != "egox_preview"]
+            assert len(promoted) <= MOST_PROMOTED, promoted
+    assert not [node for node in saved["nodes"] if node["type"] == "CreateVideo"], "Decode Ego Half gives the video"
+    assert sum(node["type"] == "SaveVideo" for node in nodes_of(saved)) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_picture_size_stands_in_one_place(name: str) -> None:
+    for node in nodes_of(read(name)):
+        if node["type"] in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
+            widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot]
+            assert node["widgets_values"][widgets.index("size")] == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_tidy(name: str) -> None:
     saved = read(name)
-    for one, other in combinations(boxes(saved), 2):
-        apart = one[3] <= other[1] or other[3] <= one[1] or one[4] <= other[2] or other[4] <= one[2]
-        assert apart, f"{one[0]} lies over {other[0]}"
-    frames = [group["bounding"] for group in saved["groups"]]
-    for who, left, top, right, bottom in boxes(saved):
-        inside = [left >= x and top >= y and right <= x + w and bottom <= y + h for x, y, w, h in frames]
-        apart = [right <= x or left >= x + w or bottom <= y or top >= y + h for x, y, w, h in frames]
-        assert sum(inside) + sum(apart) == len(frames), f"{who} sticks out of a group"
-        assert sum(inside) == (0 if who.split()[1] in NOTES else 1), f"{who} stands in {sum(inside)} groups"
+    for graph, _ in graphs_of(saved):
+        for one, other in combinations(boxes(graph), 2):
+            apart = one[3] <= other[1] or other[3] <= one[1] or one[4] <= other[2] or other[4] <= one[2]
+            assert apart, f"{one[0]} lies over {other[0]}"
+        frames = [group["bounding"] for group in graph["groups"]]
+        for who, left, top, right, bottom in boxes(graph):
+            inside = [left >= x and top >= y and right <= x + w and bottom <= y + h for x, y, w, h in frames]
+            apart = [right <= x or left >= x + w or bottom <= y or top >= y + h for x, y, w, h in frames]
+            assert sum(inside) + sum(apart) == len(frames), f"{who} sticks out of a group"
+            assert sum(inside) == (0 if who.split()[1] in NOTES else 1), f"{who} stands in {sum(inside)} groups"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notes_explain_it(name: str) -> None:
     saved = read(name)
-    text = "\n".join(node["widgets_values"][0] for node in saved["nodes"] if node["type"] in NOTES)
+    text = "\n".join(node["widgets_values"][0] for node in nodes_of(saved) if node["type"] in NOTES)
     assert len(text) > 300 and "**Run**" in text
-    real = [node for node in saved["nodes"] if (node.get("properties") or {}).get("models")]
+    real = [node for node in nodes_of(saved) if (node.get("properties") or {}).get("models")]
     assert bool(real) == (UNTRIED in text), "what could not be run here is said where real weights are asked for"
     for node in real:
         for model in node["properties"]["models"]:
             assert model["name"] in node["widgets_values"], "the link belongs to the file that is chosen"
             assert model["url"].endswith("/" + model["name"]) and model["url"].startswith("https://huggingface.co/")
             assert model["directory"]
-    chosen = {node["widgets_values"][0] for node in saved["nodes"] if node["type"] == "EgoXLoadLora"}
+    chosen = {node["widgets_values"][0] for node in nodes_of(saved) if node["type"] == "EgoXLoadLora"}
     linked = {model["name"] for node in real for model in node["properties"]["models"]}
     assert all(name in linked or name.startswith("egox_demo") for name in chosen), "a LoRA without a link"
     with_lora = "pytorch_lora_weights.safetensors" in chosen
@@ -126,7 +177,7 @@ def test_texts_are_encoded_as_released(name: str, object_info: dict[str, Any]) -
 
 def test_few_steps_without_guidance() -> None:
     """egox_fast: what the step-distilled LoRA wants."""
-    sampler = next(node for node in read("egox_fast")["nodes"] if node["type"] == "EgoXWanSampler")
+    sampler = next(node for node in nodes_of(read("egox_fast")) if node["type"] == "EgoXWanSampler")
     seed, _, steps, cfg, solver = sampler["widgets_values"][:5]
     assert 4 <= steps <= 8 and cfg == 1.0 and solver != "released"
 
@@ -145,39 +196,40 @@ def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-@pytest.mark.parametrize("name", ["egox_low_vram", "egox_fast"])
-def test_it_runs(client: ApiClient, load_workflow, server_base: BaseDir, name: str) -> None:
-    prompt = with_standins(small(load_workflow(name)))
-    check_run(client, prompt, server_base, {"ego", "prior"})
+@pytest.mark.parametrize("tiles", [0, 256])
+def test_fast_runs_with_little_memory_too(client: ApiClient, load_workflow, server_base: BaseDir, tiles: int) -> None:
+    prompt = with_standins(small(load_workflow("egox_fast")))
+    of_type(prompt, "EgoXConditioning")["tile_size"] = tiles
+    check_run(client, prompt, server_base, {"ego"})
 
 
-def test_low_vram_with_one_node_swapped_for_gguf(client: ApiClient, load_workflow, shared_dir: Path,
+def test_little_memory_with_one_node_swapped_for_gguf(client: ApiClient, load_workflow, shared_dir: Path,
                                                  server_base: BaseDir) -> None:
     """What the note says: another loader, connected to EgoX LoRA; nothing else is touched."""
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
     tensors, _ = standins.transformer(standins.WAN21_I2V, standins.SEED + 1)
     write_gguf(server_base.models / "diffusion_models" / "low_vram-Q8_0.gguf", tensors)
-    prompt = with_standins(small(load_workflow("egox_low_vram")))
+    prompt = with_standins(small(load_workflow("egox_basic")))
     loader = id_of(prompt, "UNETLoader")
     assert of_type(prompt, "EgoXLoadLora")["model"] == [loader, 0]
     prompt[loader] = {"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": "low_vram-Q8_0.gguf"}}
-    check_run(client, prompt, server_base, {"ego", "prior"})
+    check_run(client, prompt, server_base, {"ego"})
 
 
 def test_any_video_without_the_models_of_its_geometry(client: ApiClient, object_info, server_base: BaseDir) -> None:
     """MoGe, Depth Anything 3 and SAM3 can't be had here: bypassed, the depth comes from beside the sample's video."""
     saved = read("egox_from_any_video")
-    for node in saved["nodes"]:
+    for node in nodes_of(saved):
         if re.match("LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple", node["type"]):
             node["mode"] = BYPASSED
     prompt = with_standins(small(to_prompt(saved, object_info)))
     prompt = {node_id: node for node_id, node in prompt.items() if node["_meta"]["title"] != "What moves"}
     assert of_type(prompt, "EgoXEgoPoseInput")["source"] == "keyframes"
-    check_run(client, prompt, server_base, {"ego", "prior"})
+    check_run(client, prompt, server_base, {"ego"})
 
 
 def test_the_sweep_makes_one_grid(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
-    prompt = with_standins(small(load_workflow("egox_compare_lambda")))
+    prompt = with_standins(small(load_workflow("egox_compare")))
     of_type(prompt, "EgoXSweep").update(lambda_g="0, 3", strength="0, 1")
     of_type(prompt, "EgoXLabelledGrid")["cell_height"] = SIZE
     frames = check_run(client, prompt, server_base, {"grid"})["grid"].astype(float)
@@ -191,7 +243,7 @@ def test_the_sweep_makes_one_grid(client: ApiClient, load_workflow, server_base:
 
 
 def test_the_sweep_encodes_the_videos_once(client: ApiClient, load_workflow) -> None:
-    prompt = load_workflow("egox_compare_lambda")
+    prompt = load_workflow("egox_compare")
     conditioning = of_type(prompt, "EgoXConditioning")
     before: set[str] = set()
     waiting = [link[0] for link in conditioning.values() if isinstance(link, list)]
@@ -223,7 +275,7 @@ def test_attention_is_drawn(client: ApiClient, load_workflow, server_base: BaseD
 
 def test_every_loader_has_a_stand_in() -> None:
     """A new workflow with another loader is not run in silence with a file that nobody has."""
-    loaders = {node["type"] for name in NAMES for node in read(name)["nodes"]
+    loaders = {node["type"] for name in NAMES for node in nodes_of(read(name))
                if (node.get("properties") or {}).get("models") and node.get("mode") != BYPASSED}
     geometry = {"LoadMoGeModel", "LoadDA3Model", "CheckpointLoaderSimple"}
     assert loaders <= set(STANDIN_LOADERS) | geometry
@@ -231,10 +283,13 @@ def test_every_loader_has_a_stand_in() -> None:
 
 def test_the_description_is_what_ships(object_info: dict[str, Any], pinned_host) -> None:
     """The files are made by run.py make workflows."""
-    from tools.workflows.make import HEIGHTS, described
+    from tools.workflows.make import BLUEPRINT_FOLDER, HEIGHTS, blueprint, described, workflow_file
+    from tools.workflows.specs import BLUEPRINTS as DESCRIBED
     from tools.workflows.specs import SPECS
 
-    assert sorted(SPECS) == NAMES
+    assert sorted(map(workflow_file, SPECS)) == sorted(shipped_workflows(ROOT).values())
     heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
     for name in NAMES:
         assert described(name, object_info, heights) == read(name), f"{name}: run run.py make workflows"
+    for name in DESCRIBED:
+        assert blueprint(name, object_info, heights) == read_workflow(BLUEPRINT_FOLDER / f"{name}.json"), name

@@ -74,10 +74,10 @@ def test_basic_takes_its_prompt_from_the_take(load_workflow) -> None:
 def test_the_depth_group_works_when_un_bypassed(repo_root, object_info) -> None:
     import json
 
-    from tools.setup.workflow import BYPASSED, to_prompt
+    from tools.setup.workflow import BYPASSED, nodes_of, to_prompt
 
     saved = json.loads((repo_root / "workflows" / "egox_basic.json").read_text(encoding="utf-8"))
-    bypassed = [node for node in saved["nodes"] if node.get("mode") == BYPASSED]
+    bypassed = [node for node in nodes_of(saved) if node.get("mode") == BYPASSED]
     assert {node["type"] for node in bypassed} == {
         "LoadMoGeModel", "MoGeInference", "LoadDA3Model", "DA3Inference",
         "CheckpointLoaderSimple", "CLIPTextEncode", "SAM3_VideoTrack", "SAM3_TrackToMask"}

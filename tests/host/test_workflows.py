@@ -38,7 +38,7 @@ def check_run(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[s
     ran = {stage_of(prompt[node_id]["class_type"]) for node_id in [*outcome.ran, *outcome.cached]}
     assert ran >= set(range(1, len(STAGES) + 1)), "a stage did not run"
     videos = saved_videos(outcome, prompt, base)
-    assert set(videos) == {"ego", "prior"}
+    assert set(videos) == {"ego"}
     for name, path in videos.items():
         frames = frames_of(path)
         assert frames.shape == (FRAMES, SIZE, SIZE, 3), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from fractions import Fraction
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def decode(pack, vae, samples, **changes):
 
 def test_whole_canvas_is_cropped_and_upright(pack, vae) -> None:
     wide = torch.randn(1, 16, 3, 4, 12)
-    ego, circle = decode(pack, vae, wide)
+    ego, circle, _ = decode(pack, vae, wide)
     with torch.inference_mode():
         expected = vae.decode(wide[..., -4:])[0]
     assert torch.equal(ego, expected) and ego.shape == (9, 32, 32, 3)
@@ -45,8 +46,8 @@ def test_exo_half_is_never_decoded(pack, vae, monkeypatch) -> None:
 
 def test_sensor_orientation_undoes_the_clockwise_turn(pack, vae) -> None:
     samples = torch.randn(1, 16, 1, 4, 4)
-    stored, circle = decode(pack, vae, samples)
-    sensor, turned_circle = decode(pack, vae, samples, orientation="sensor")
+    stored, circle, _ = decode(pack, vae, samples)
+    sensor, turned_circle, _ = decode(pack, vae, samples, orientation="sensor")
     height = sensor.shape[1]
     for i, j in ((0, 0), (3, 11), (31, 7)):
         assert torch.equal(stored[:, i, j], sensor[:, height - 1 - j, i])
@@ -54,7 +55,7 @@ def test_sensor_orientation_undoes_the_clockwise_turn(pack, vae) -> None:
 
 
 def test_black_corners_follow_the_circle(pack, vae) -> None:
-    ego, circle = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), corners="black")
+    ego, circle, _ = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), corners="black")
     assert not ego[circle == 0].any() and ego[circle == 1].abs().sum() > 0
 
 
@@ -71,7 +72,7 @@ def test_pinhole_view_needs_a_sane_angle(pack, vae) -> None:
     error = model_rig.core(pack, "errors").EgoXInputError
     with pytest.raises(error, match="field of view"):
         decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole", pinhole_fov=170.0)
-    ego, circle = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole")
+    ego, circle, _ = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole")
     assert ego.shape == (1, 32, 32, 3) and circle.all()
 
 
@@ -92,3 +93,35 @@ def test_what_a_run_was_made_with(pack) -> None:
     first, second = (values_behind(graph(text * 100), "7")["5:2"]["values"]["note"] for text in "ab")
     assert first.keys() == second.keys() == {"digest"} and first != second
     assert values_behind({}, "7") == {}
+
+
+def trajectory(pack, count: int, fps: float):
+    types = importlib.import_module(f"{pack.__name__}.egox_core.types")
+    camera = importlib.import_module(f"{pack.__name__}.egox_core.cameras.presets").preset_camera("aria_released", 32)
+    return types.CameraTrajectory(w2c=torch.eye(4, dtype=torch.float64)[:3].repeat(count, 1, 1), camera=camera,
+                                  times_s=torch.arange(count, dtype=torch.float64) / fps)
+
+
+def test_a_native_video_with_the_sources_fps_and_sound(pack, vae) -> None:
+    samples = torch.randn(1, 16, 3, 4, 4)
+    sound = {"waveform": torch.randn(1, 2, 4410), "sample_rate": 44100}
+    ego, _, video = decode(pack, vae, samples, trajectory=trajectory(pack, 9, 30000 / 1001), audio=sound)
+    parts = video.get_components()
+    assert torch.equal(parts.images, ego) and parts.frame_rate == Fraction(30000, 1001)
+    assert torch.equal(parts.audio["waveform"], sound["waveform"])
+    assert decode(pack, vae, samples)[2].get_components().frame_rate == 30, "nothing tells"
+    assert decode(pack, vae, samples, fps=12.5)[2].get_components().frame_rate == Fraction(25, 2)
+
+
+def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack, vae) -> None:
+    node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
+    key = importlib.import_module(f"{pack.__name__}.nodes.io_types").MADE_OF
+    latent = {"samples": torch.randn(1, 16, 3, 4, 4), key: {
+        "exo_images": torch.rand(9, 32, 56, 3), "prior": torch.rand(9, 32, 32, 3),
+        "trajectory": trajectory(pack, 9, 10.0)}}
+    with torch.inference_mode():
+        made = node.execute(latent, vae, **DEFAULTS)
+        other = node.execute(latent, vae, **DEFAULTS, trajectory=trajectory(pack, 9, 20.0))
+    shown = [stream["name"] for stream in made.ui["egox_preview"][0]["streams"]]
+    assert shown == ["exo", "prior", "ego"] and made.result[2].get_components().frame_rate == 10
+    assert other.result[2].get_components().frame_rate == 20

@@ -251,7 +251,8 @@ print("nodes:", *[node.__name__ for node in asyncio.run(extension.get_node_list(
     ("comfy_extras.nodes_model_advanced:ModelSamplingSD3", "EgoX Released Sampling, Wan EgoX Sampler",
      {"EgoXReleasedSampling", "EgoXWanSampler"}),
     ("comfy_api.latest:Types", "Build Scene, Fuse Scenes, EgoX Scene to Point Cloud",
-     {"EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud"}),
+     {"EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud", "EgoXDecodeEgoHalf", "EgoXSweep", "EgoXLabelledGrid",
+      "EgoXEvaluate"}),
     ("folder_paths:add_model_folder_path", "the pack's small models in the loaders' lists", set()),
 ])
 def test_a_host_without_it_starts_and_says_so(pack, host_root: Path, tmp_path: Path, name: str, lost: str,

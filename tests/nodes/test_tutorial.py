@@ -38,7 +38,7 @@ def test_names_are_real(tutorial: str, repo_root: Path, pack) -> None:
     titles = {schema.display_name for schema in node_schemas(pack)}
     for title in re.findall(r"\*((?:EgoX|Ego|Exo|Load Exo|Wan EgoX) [A-Z][A-Za-z ]*)\*", tutorial.replace("\n", " ")):
         assert title in titles, f"there is no node {title!r}"
-    shipped = {path.stem for path in (repo_root / "workflows").glob("*.json")}
+    shipped = {path.stem for path in (repo_root / "workflows").rglob("*.json")}
     named = set(re.findall(r"`(egox_[a-z_]+)`", tutorial))
     assert named == shipped, "the tutorial leads to every workflow, and to no other"
 

@@ -23,7 +23,7 @@ from tools.setup.workflow import to_prompt
 
 from ..test_imports import imported_files
 
-FOLDERS = {"configs", "egox_core", "locales", "models", "nodes", "sample", "tools", "web", "workflows"}
+FOLDERS = {"configs", "egox_core", "locales", "models", "nodes", "sample", "subgraphs", "tools", "web", "workflows"}
 FILES = {"__init__.py", "train_egox.py", "requirements.txt", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"}
 MOST_BYTES = 45 * 10**6
 

@@ -11,7 +11,7 @@ import pytest
 from tools.workflows.form import MOST, ROWS, add_form
 from tools.workflows.graph import Graph
 
-WORKFLOWS = sorted((Path(__file__).resolve().parent.parent.parent / "workflows").glob("*.json"))
+WORKFLOWS = sorted((Path(__file__).resolve().parent.parent.parent / "workflows").rglob("*.json"))
 OF_SCRIPTS = {(row.kind, row.widget) for row in ROWS if not row.label}
 INFO = {"EgoXWanSampler": {"input": {"required": {"lambda_g": ["FLOAT", {"default": 3.0}],
                                                   "steps": ["INT", {"default": 50}],
@@ -32,13 +32,18 @@ def test_every_row_is_a_widget_that_can_be_set(path: Path) -> None:
     assert saved["extra"]["linearMode"] is True and 5 <= len(form["inputs"]) <= MOST
     kinds = [(nodes[number]["type"], widget) for number, widget in form["inputs"]]
     assert kinds[0] == ("EgoXLoadExoVideo", "file") and ("EgoXEgoPoseInput", "egox_pose_editor") in kinds
+    assert {"lambda_g", "strength", "steps", "seed"} <= {widget for _, widget in kinds}
     for (number, widget), (kind, _) in zip(form["inputs"], kinds, strict=True):
         assert nodes[number]["mode"] == 0
         if (kind, widget) in OF_SCRIPTS:
             continue
         (entry,) = [entry for entry in nodes[number]["inputs"] if entry["name"] == widget]
         assert entry["widget"] == {"name": widget} and entry["link"] is None and entry["label"], (kind, widget)
-    assert form["outputs"] and all(nodes[number]["type"] == "SaveVideo" for number in form["outputs"])
+    inside = {entry["id"]: entry["nodes"] for entry in saved["definitions"]["subgraphs"]}
+    for number in form["outputs"]:
+        node = nodes[number]
+        assert "SaveVideo" in {node["type"], *(inner["type"] for inner in inside.get(node["type"], []))}
+    assert form["outputs"]
 
 
 def test_what_a_wire_gives_or_nobody_runs_is_no_row() -> None:

@@ -139,16 +139,27 @@ class ComfyPage:
         self.settle()
 
     def set_widget(self, kind: str, name: str, value: Any) -> None:
-        """Set a widget of every node of a type, as a user's hand would."""
+        """Set a widget of every node of a type, as a user's hand would: on the node of a subgraph where it stands
+        there."""
         count = self.page.evaluate("""([kind, name, value]) => {
           let count = 0;
-          for (const node of app.graph.nodes.filter((n) => n.type === kind)) {
+          const set = (node, name) => {
             const widget = node.widgets?.find((w) => w.name === name);
-            if (!widget) continue;
+            if (!widget) return;
             widget.value = value;
             widget.callback?.(value, app.canvas, node);
             count += 1;
-          }
+          };
+          const walk = (graph, host) => {
+            for (const node of graph.nodes) {
+              if (node.subgraph) walk(node.subgraph, node);
+              if (node.type !== kind) continue;
+              const link = host && graph.getLink?.(node.inputs.find((slot) => slot.widget?.name === name)?.link);
+              if (link && link.origin_id == graph.inputNode.id) set(host, graph.inputNode.slots[link.origin_slot].name);
+              else set(node, name);
+            }
+          };
+          walk(app.graph, null);
           app.canvas.setDirty(true, true);
           return count;
         }""", [kind, name, value])
@@ -175,6 +186,11 @@ class ComfyPage:
             raise PageError(f"{len(nodes)} nodes of type {kind}")
         return tuple(nodes[0])
 
+
+
+def shipped_workflows(repo: Path) -> dict[str, Path]:
+    """Name -> file, of the host's templates and of those below."""
+    return {path.stem: path for path in sorted((repo / "workflows").rglob("*.json"))}
 
 
 def read_workflow(path: Path) -> dict[str, Any]:

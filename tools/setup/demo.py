@@ -73,7 +73,7 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
             f"log in {server.log})")
         workflow = json.loads((layout.repo / "workflows" / "egox_demo.json").read_text(encoding="utf-8"))
         object_info = client.object_info()
-        prompt = apply_options(to_prompt(workflow, object_info), options, staged)
+        prompt = save_prior(apply_options(to_prompt(workflow, object_info), options, staged))
         if options.head == ESTIMATED:
             keypoints = read_keypoints(options.keypoints or _video_of(prompt, base, layout).parent / KEYPOINTS)
             prompt = estimate_head(prompt, keypoints, object_info)
@@ -171,6 +171,18 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
         _set(prompt, "EgoXEgoPoseInput", "source", "file")
         _set(prompt, "EgoXEgoPoseInput", "file", f"{staged}/{META}")
         _set(prompt, "EgoXEgoPoseInput", "camera", "auto")
+    return prompt
+
+
+def save_prior(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Save the prior beside the ego video: the page has a player for it, a command line has files."""
+    (prior,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXRenderEgoPrior")
+    (ego,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "SaveVideo")
+    (load,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXLoadExoVideo")
+    prompt["prior_video"] = {"class_type": "CreateVideo", "inputs": {"images": [prior, 0], "fps": [load, 2]}}
+    folder = ego["filename_prefix"].rpartition("/")[0]
+    prompt["prior_file"] = {"class_type": "SaveVideo", "inputs": {**ego, "video": ["prior_video", 0],
+                                                                  "filename_prefix": f"{folder}/prior"}}
     return prompt
 
 

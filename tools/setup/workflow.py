@@ -268,6 +268,12 @@ def _agree(one: Any, other: Any) -> bool:
     return bool(set(str(one).split(",")) & set(str(other).split(",")))
 
 
+def nodes_of(saved: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of a workflow and of all its subgraphs."""
+    graphs = (saved, *(saved.get("definitions") or {}).get("subgraphs", []))
+    return [node for graph in graphs for node in graph["nodes"]]
+
+
 def part_of(saved: dict[str, Any], kinds: Container[str]) -> dict[str, Any]:
     """The nodes of these types with the links among them, as a workflow of its own; ``saved``'s slots are changed."""
     nodes = [n for n in saved["nodes"] if n["type"] in kinds]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import Graph
+from .graph import Graph, Node, Subgraph
 
 MOST = 10
 """Rows of a form."""
@@ -56,7 +56,7 @@ def add_form(graph: Graph) -> None:
     spare = list[list[int | str]]()
     for row in ROWS:
         for node in graph.nodes:
-            if node.kind != row.kind or node.mode or row.widget in node.sources:
+            if node.mode or node.kind != row.kind or row.widget in node.sources:
                 continue
             if row.label:
                 if row.widget not in dict(node.inputs()):
@@ -64,10 +64,25 @@ def add_form(graph: Graph) -> None:
                 node.labels[row.widget] = f"{row.label} ({node.title})" if node.title else row.label
             rows.append([node.number, row.widget])
             spare += rows[-1:] * row.gives_way
+        rows += [[number, name] for number, inside in graph.insides.items() for name in _names(inside, row)]
     while len(rows) > MOST and spare:
         rows.remove(spare.pop())
     if len(rows) > MOST:
         raise ValueError(f"a form of {len(rows)} rows; {MOST} at most")
     # The last one saved is what the graph is for.
-    results = [node.number for node in reversed(graph.nodes) if node.kind == RESULT and not node.mode]
+    results = [node.number for node in reversed(graph.nodes) if not node.mode
+               and (node.kind == RESULT or node.number in graph.insides and RESULT in kinds_in(graph, node))]
     graph.form = {"linearMode": True, "linearData": {"inputs": rows, "outputs": results}}
+
+
+def _names(inside: Subgraph, row: Row) -> list[str]:
+    """What the row is called on the node of a subgraph: a widget that it promotes, or the player that it shows."""
+    if row.label:
+        return [name for name, (node, widget) in inside.promoted.items()
+                if (node.kind, widget) == (row.kind, row.widget)]
+    return [row.widget for node in inside.players if node.kind == row.kind]
+
+
+def kinds_in(graph: Graph, node: Node) -> set[str]:
+    """The kinds of the nodes in a subgraph."""
+    return {inner.kind for inner in graph.insides[node.number].nodes}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from typing import Any
 
 from tools.setup.workflow import (
@@ -15,6 +17,10 @@ from tools.setup.workflow import (
     spec_options,
 )
 
+INPUT_NODE, OUTPUT_NODE = -10, -20
+"""What the front end calls the two edges of a subgraph."""
+PLAYER = "egox_preview"
+"""The widget that web/js/previews.js adds."""
 UPLOADS = ("image_upload", "video_upload", "animated_image_upload", "audio_upload")
 
 
@@ -31,7 +37,10 @@ class Node:
         self.values: dict[str, Any] = {}
         self.labels: dict[str, str] = {}
         """What the page calls an input, where its own name says too little."""
+        self.properties: dict[str, Any] = {}
         self.sources: dict[str, tuple[Node, str]] = {}
+        self.players: dict[str, tuple[Node, str]] = {}
+        """Like ``sources``, for slots that only the file knows."""
 
     def inputs(self) -> list[tuple[str, Any]]:
         """(name, specification) of every input, in the editor's order."""
@@ -48,13 +57,23 @@ class Node:
 class Graph:
     """Nodes, links and groups; :meth:`to_json` gives the saved workflow."""
 
-    def __init__(self, object_info: dict[str, Any]) -> None:
-        self.object_info = object_info
+    def __init__(self, object_info: dict[str, Any], name: str = "") -> None:
+        self.object_info, self.name = object_info, name
         self.nodes: list[Node] = []
         self.groups: list[dict[str, Any]] = []
         self.models: dict[int, list[dict[str, str]]] = {}
         self.form: dict[str, Any] = {}
         """As the front end saves it: the page's form of this graph, with which it opens."""
+        self.insides: dict[int, Subgraph] = {}
+        """Number of a node that is a subgraph -> what is in it."""
+        self.numbers = itertools.count(1)
+        self.link_numbers = itertools.count(1)
+
+    def subgraph(self, name: str, description: str) -> Subgraph:
+        """An empty subgraph, for :meth:`add_subgraph` once it holds its nodes."""
+        made = Subgraph(self.object_info, f"{self.name}/{name}", name, description)
+        made.numbers = self.numbers  # the page renumbers what is there twice in one file
+        return made
 
     def add(self, kind: str, wide: int = 320, high: int = 60, *, title: str = "", bypassed: bool = False,
             models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
@@ -63,9 +82,23 @@ class Graph:
         ``wide`` and ``high`` are what it needs at least: room for text, or for a picture that comes with the run.
         """
         info = None if kind in NOTES else self.object_info[kind]
-        node = Node(len(self.nodes) + 1, kind, info)
-        node.size = node.wanted = (wide, high)
+        node = self._added(kind, info, wide, high, inputs)
         node.title, node.mode = title, BYPASSED if bypassed else 0
+        if models:
+            self.models[node.number] = models
+        return node
+
+    def add_subgraph(self, inside: Subgraph, wide: int = 320, high: int = 60, **inputs: Any) -> Node:
+        """Add the node that stands for a subgraph; inputs as in :meth:`add`."""
+        node = self._added(inside.identity, inside.info(), wide, high, inputs)
+        node.title = inside.title
+        node.labels.update(inside.labels)
+        self.insides[node.number] = inside
+        return node
+
+    def _added(self, kind: str, info: dict[str, Any] | None, wide: int, high: int, inputs: dict[str, Any]) -> Node:
+        node = Node(next(self.numbers), kind, info)
+        node.size = node.wanted = (wide, high)
         names = {name for name, _ in node.inputs()} | ({"text"} if info is None else set())
         for name, value in inputs.items():
             if name not in names and not any(name.startswith(f"{k}.") for k in names):
@@ -74,8 +107,6 @@ class Graph:
                 node.sources[name] = value
             else:
                 node.values[name] = value
-        if models:
-            self.models[node.number] = models
         self.nodes.append(node)
         return node
 
@@ -86,15 +117,41 @@ class Graph:
 
     def to_json(self, identity: str) -> dict[str, Any]:
         """The saved workflow, widgets_values in the front end's order."""
+        self.link_numbers = itertools.count(1)
+        for inside in self._all_insides():
+            inside.link_numbers = self.link_numbers
+        nodes, links = self._saved()
+        definitions = [inside.to_definition() for inside in self._all_insides()]
+        numbers = [node.number for graph in (self, *self._all_insides()) for node in graph.nodes]
+        last_link = next(self.link_numbers) - 1
+        saved = {"id": identity, "revision": 0, "last_node_id": max(numbers), "last_link_id": last_link, "nodes": nodes,
+                 "links": links, "groups": self.groups, "config": {},
+                 "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}, **self.form}, "version": 0.4}
+        return saved | ({"definitions": {"subgraphs": definitions}} if definitions else {})
+
+    def _all_insides(self) -> list[Subgraph]:
+        return [found for inside in self.insides.values() for found in (inside, *inside._all_insides())]
+
+    def _saved(self) -> tuple[list[dict[str, Any]], list[list[Any]]]:
+        for node in self.nodes:
+            if node.number in self.insides:
+                node.info = self.insides[node.number].info()  # inner values may have been set since
         links: list[list[Any]] = []
         outgoing: dict[tuple[int, int], list[int]] = {}
         saved = [self._node_json(node, links, outgoing) for node in self.nodes]
         for node, entry in zip(self.nodes, saved, strict=True):
             for slot, output in enumerate(entry["outputs"]):
                 output["links"] = outgoing.get((node.number, slot), []) or None
-        return {"id": identity, "revision": 0, "last_node_id": len(self.nodes), "last_link_id": len(links),
-                "nodes": saved, "links": links, "groups": self.groups, "config": {},
-                "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}, **self.form}, "version": 0.4}
+        return saved, links
+
+    def _linked(self, source: tuple[Node, str], node: Node, place: int, links: list[list[Any]],
+                outgoing: dict[tuple[int, int], list[int]]) -> int:
+        """Add a link; its number, of which no two are alike in a file."""
+        origin, output = source
+        slot, number = origin.output_slot(output), next(self.link_numbers)
+        links.append([number, origin.number, slot, node.number, place, origin.info["output"][slot]])
+        outgoing.setdefault((origin.number, slot), []).append(number)
+        return number
 
     def _node_json(self, node: Node, links: list[list[Any]], outgoing: dict[tuple[int, int], list[int]]) -> dict:
         sockets, values, uploads = [], [], []
@@ -102,34 +159,129 @@ class Graph:
             entry: dict[str, Any] = {"name": name, "type": spec_kind(spec), "link": None}
             if name in node.labels:
                 entry["label"] = node.labels[name]
-            shown = is_widget(name, spec, {})
-            if shown:
+            if spec_kind(spec) == PLAYER.upper():
+                entry["widget"] = {"name": name}
+            elif is_widget(name, spec, {}):
                 entry["widget"] = {"name": name}
                 values += widget_values(node, name, spec)
                 uploads += ["image"] * any(spec_options(spec).get(key) for key in UPLOADS)
             if name in node.sources:
-                source, output = node.sources[name]
-                slot = source.output_slot(output)
-                link = len(links) + 1
-                links.append([link, source.number, slot, node.number, len(sockets), source.info["output"][slot]])
-                outgoing.setdefault((source.number, slot), []).append(link)
-                entry["link"] = link
+                entry["link"] = self._linked(node.sources[name], node, len(sockets), links, outgoing)
             sockets.append(entry)
+        for name, source in node.players.items():
+            sockets.append({"name": name, "type": name.upper(), "widget": {"name": name},
+                            "link": self._linked(source, node, len(sockets), links, outgoing)})
         values += uploads  # the editor's upload buttons come after all other widgets
         if node.info is None:
             values = [node.values["text"]]
         properties: dict[str, Any] = {"Node name for S&R": node.kind} if node.info else {}
         if node.number in self.models:
             properties["models"] = self.models[node.number]
+        if node.number in self.insides:
+            properties = {}
+        properties |= node.properties
         outputs = [] if node.info is None else [
             {"name": name, "type": kind, "links": None}
             for name, kind in zip(node.info["output_name"], node.info["output"], strict=True)]
         saved = {"id": node.number, "type": node.kind, "pos": list(node.pos), "size": list(node.size), "flags": {},
-                 "order": node.number - 1, "mode": node.mode, "inputs": sockets, "outputs": outputs,
+                 "order": self.nodes.index(node), "mode": node.mode, "inputs": sockets, "outputs": outputs,
                  "properties": properties, "widgets_values": values}
         if node.title:
             saved["title"] = node.title
         return saved
+
+
+class Subgraph(Graph):
+    """The inside of a node: what it takes and gives, and the inner inputs that stand on the node itself."""
+
+    def __init__(self, object_info: dict[str, Any], name: str, title: str, description: str) -> None:
+        super().__init__(object_info, name)
+        self.identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}"))
+        self.title, self.description = title, description
+        self.labels: dict[str, str] = {}
+        self.players: list[Node] = []
+        """Nodes whose player is promoted."""
+        self.edge = Node(INPUT_NODE, "", {"output": [], "output_name": []})
+        self.given: dict[str, tuple[Node, str]] = {}
+        self.promoted: dict[str, tuple[Node, str]] = {}
+        self.rows: list[list[Any]] = []
+        """The rows of blocks of its layout."""
+
+    def take(self, name: str, kind: str) -> tuple[Node, str]:
+        """An input of the node, as a source for the nodes inside."""
+        self.edge.info["output"].append(kind)
+        self.edge.info["output_name"].append(name)
+        return self.edge, name
+
+    def promote_player(self, node: Node, label: str) -> None:
+        """Put an inner node's player on the node. A script adds it, so the file has to bring the slot for it."""
+        self.players.append(node)
+        node.players[PLAYER] = self.take(PLAYER, PLAYER.upper())
+        self.labels[PLAYER] = label
+
+    def give(self, name: str, source: tuple[Node, str]) -> None:
+        """An output of the node."""
+        self.given[name] = source
+
+    def promote(self, node: Node, widget: str, name: str = "", label: str = "") -> None:
+        """Put an inner widget on the node, under another name where two are alike."""
+        name = name or widget
+        self.promoted[name] = (node, widget)
+        node.sources[widget] = self.take(name, spec_kind(dict(node.inputs())[widget]))
+        if label:
+            self.labels[name] = label
+
+    def info(self) -> dict[str, Any]:
+        """As /object_info would describe the node."""
+        specs: dict[str, Any] = {}
+        for name, kind in zip(self.edge.info["output_name"], self.edge.info["output"], strict=True):
+            specs[name] = [kind, {}]
+            found = self.promoted.get(name) or self._widget_behind(name)
+            if found:
+                node, widget = found
+                spec = dict(node.inputs())[widget]
+                specs[name] = [spec[0], {"default": node.values.get(widget, default_value(spec)),
+                                         "control_after_generate": False}]
+        kinds = [node.info["output"][node.output_slot(output)] for node, output in self.given.values()]
+        return {"input": {"required": specs}, "output": kinds, "output_name": list(self.given)}
+
+    def _widget_behind(self, name: str) -> tuple[Node, str] | None:
+        """What the front end promotes by itself: an input that leads to a widget, linked outside or not."""
+        for node in self.nodes:
+            specs = dict(node.inputs())
+            for widget, source in node.sources.items():
+                if source == (self.edge, name) and widget in specs and is_widget(widget, specs[widget], {}):
+                    return node, widget
+        return None
+
+    def to_definition(self) -> dict[str, Any]:
+        """As the front end saves it."""
+        nodes, links = self._saved()
+        inputs = [{"id": self._slot_id("in", name), "name": name, "type": kind,
+                   "linkIds": [link[0] for link in links if link[1:3] == [INPUT_NODE, slot]],
+                   **({"label": self.labels[name]} if name in self.labels else {})}
+                  for slot, (name, kind) in enumerate(zip(self.edge.info["output_name"], self.edge.info["output"],
+                                                          strict=True))]
+        outputs = []
+        for slot, (name, (node, output)) in enumerate(self.given.items()):
+            number, kind = next(self.link_numbers), node.info["output"][node.output_slot(output)]
+            links.append([number, node.number, node.output_slot(output), OUTPUT_NODE, slot, kind])
+            entry = nodes[self.nodes.index(node)]["outputs"][node.output_slot(output)]
+            entry["links"] = [*(entry["links"] or []), number]
+            outputs.append({"id": self._slot_id("out", name), "name": name, "type": kind, "linkIds": [number]})
+        right = max(node.pos[0] + node.size[0] for node in self.nodes)
+        keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+        return {"id": self.identity, "version": 1, "revision": 0, "config": {}, "name": self.title,
+                "state": {"lastGroupId": len(self.groups), "lastNodeId": max(node.number for node in self.nodes),
+                          "lastLinkId": max(link[0] for link in links), "lastRerouteId": 0},
+                "inputNode": {"id": INPUT_NODE, "bounding": [-240, 40, 160, 40 + 20 * len(inputs)]},
+                "outputNode": {"id": OUTPUT_NODE, "bounding": [right + 80, 40, 160, 40 + 20 * len(outputs)]},
+                "inputs": inputs, "outputs": outputs, "widgets": [], "nodes": nodes, "groups": self.groups,
+                "links": [dict(zip(keys, link, strict=True)) for link in links], "extra": {},
+                "category": "EgoX", "description": self.description}
+
+    def _slot_id(self, side: str, name: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{self.name}/{side}/{name}"))
 
 
 def grown_inputs(node: Node) -> list[tuple[str, Any]]:

@@ -1,4 +1,5 @@
-"""Where the nodes of a workflow stand: rows of blocks, blocks of columns, columns of nodes.
+"""Where the nodes of a workflow stand: on the canvas in frames at given places, in a subgraph in rows of blocks, blocks
+of columns, columns of nodes.
 
 Heights are those that the front end itself gives its nodes, so that nothing overlaps in either of its two ways to draw
 them; see ``make.py``.
@@ -27,6 +28,46 @@ class Block:
     color: str = "#3f789e"
 
 
+@dataclass
+class Frame:
+    """Nodes below each other from a place on, framed and titled; without a title they stand free (notes)."""
+
+    title: str
+    left: float
+    top: float
+    nodes: list[Node]
+    color: str = "#3f789e"
+
+
+def place(graph: Graph, frames: list[Frame], heights: dict[int, float]) -> None:
+    """Give every node of the canvas its place and its size, and every titled frame its edge; heights as in `arrange`.
+
+    Raises:
+        ValueError: as `arrange`.
+    """
+    check_once(graph, [node for frame in frames for node in frame.nodes])
+    graph.groups.clear()
+    for frame in frames:
+        y = frame.top
+        for node in frame.nodes:
+            height = max(heights.get(node.number, 0.0), node.wanted[1])
+            node.pos, node.size = (round(frame.left), round(y)), (node.wanted[0], round(height))
+            y += node.size[1] + NODE_GAP + BADGE + TITLE
+        if frame.title:
+            bottom = y - NODE_GAP - BADGE - TITLE + PAD
+            top = frame.top - TITLE - BADGE - GROUP_TITLE
+            wide = max(node.size[0] for node in frame.nodes) + 2 * PAD
+            graph.group(frame.title, (round(frame.left - PAD), round(top), wide, round(bottom - top)), frame.color)
+
+
+def check_once(graph: Graph, placed: list[Node]) -> None:
+    """Refuse a node that was forgotten, or placed twice."""
+    numbers = sorted(node.number for node in placed)
+    if numbers != sorted(node.number for node in graph.nodes):
+        lost = {node.number for node in graph.nodes} - set(numbers)
+        raise ValueError(f"nodes {sorted(lost)} stand in no block" if lost else "a node stands in two blocks")
+
+
 def arrange(graph: Graph, rows: list[list[Block]], heights: dict[int, float] | None = None) -> None:
     """Give every node its place and its size, and every titled block its frame.
 
@@ -37,10 +78,7 @@ def arrange(graph: Graph, rows: list[list[Block]], heights: dict[int, float] | N
     Raises:
         ValueError: a node that no block holds, or that two hold.
     """
-    placed = [node.number for row in rows for block in row for column in block.columns for node in column]
-    if sorted(placed) != sorted(node.number for node in graph.nodes):
-        lost = {node.number for node in graph.nodes} - set(placed)
-        raise ValueError(f"nodes {sorted(lost)} stand in no block" if lost else "a node stands in two blocks")
+    check_once(graph, [node for row in rows for block in row for column in block.columns for node in column])
     heights = heights or {}
     graph.groups.clear()
     top = 0.0

@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,31 @@ from tools.setup.layout import REPO_ROOT, Layout
 from tools.setup.server import Server
 from tools.setup.workflow import NOTES
 from tools.workflows.form import add_form
-from tools.workflows.graph import Graph
-from tools.workflows.layout import arrange
-from tools.workflows.specs import SPECS
+from tools.workflows.graph import Graph, Node
+from tools.workflows.layout import Frame, arrange, place
+from tools.workflows.specs import BLUEPRINTS, CARDS, SPECS
 
 HEIGHTS = Path(__file__).with_name("node_heights.json")
 SAYS_SOMETHING = frozenset({"EgoXDepthAlign", "EgoXBuildScene", "EgoXRenderEgoPrior", "EgoXLoadLora",
-                            "EgoXText", "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXSweep",
-                            "EgoXAttentionView"})
+                            "EgoXText", "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXSweep"})
 SAYING = 70
 """Room for the lines that a run leaves on such a node."""
 
 # In the newer rendering a node may be higher than what is saved for it: the page's own boxes tell.
-MEASURE = """() => [...app.graph.nodes].map((node) => {
+MEASURE = """() => [...app.canvas.graph.nodes].map((node) => {
   const box = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
   const title = 30;
-  return [node.type, Math.max(node.size[1], box ? box.height / app.canvas.ds.scale - title : 0)];
+  return [node.isSubgraphNode?.() ? node.title : node.type,
+          Math.max(node.size[1], box ? box.height / app.canvas.ds.scale - title : 0)];
 })"""
+ENTER = """(number) => {
+  app.canvas.setGraph(app.rootGraph ?? app.graph);
+  const node = number === null ? null : app.canvas.graph.getNodeById(number);
+  if (node) app.canvas.openSubgraph(node.subgraph, node);
+}"""
+DRAWN = """() => [...app.canvas.graph.nodes].every((n) => document.querySelector(`[data-node-id="${n.id}"]`))"""
+SEARCH_WORDS = ["egox", "first person", "ego view", "exo to ego"]
+BLUEPRINT_FOLDER = REPO_ROOT / "subgraphs"
 
 
 def main(arguments: list[str]) -> int:
@@ -63,11 +72,21 @@ def main(arguments: list[str]) -> int:
                 HEIGHTS.write_text(text + "\n", encoding="utf-8", newline="\n")
     heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
     for name in names:
-        saved = described(name, object_info, heights)
-        path = REPO_ROOT / "workflows" / f"{name}.json"
-        path.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-        print(f"{path.relative_to(REPO_ROOT)}: {len(saved['nodes'])} nodes, {len(saved['links'])} links")
+        write(workflow_file(name), described(name, object_info, heights))
+    for name in BLUEPRINTS:
+        write(BLUEPRINT_FOLDER / f"{name}.json", blueprint(name, object_info, heights))
     return 0
+
+
+def workflow_file(name: str) -> Path:
+    """Where a workflow ships: the host makes a card of what lies in ``workflows`` itself."""
+    return REPO_ROOT / "workflows" / ("" if name in CARDS else "more") / f"{name}.json"
+
+
+def write(path: Path, saved: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    print(f"{path.relative_to(REPO_ROOT)}: {len(saved['nodes'])} nodes, {len(saved['links'])} links")
 
 
 def described(name: str, object_info: dict[str, Any], heights: dict[str, float]) -> dict[str, Any]:
@@ -76,13 +95,40 @@ def described(name: str, object_info: dict[str, Any], heights: dict[str, float])
     Raises:
         KeyError: a node type whose height is not known: run with ``--measure``.
     """
-    graph = Graph(object_info)
-    rows = SPECS[name](graph)
-    arrange(graph, rows, {node.number: heights[node.kind] + SAYING * (node.kind in SAYS_SOMETHING)
-                          for node in graph.nodes if node.kind not in NOTES})
+    graph = Graph(object_info, name)
+    page = SPECS[name](graph)
+    place_all(graph, page.frames, heights)
     add_form(graph)
     # A fixed id a name: writing the same graph twice must give the same file.
     return graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}")))
+
+
+def blueprint(name: str, object_info: dict[str, Any], heights: dict[str, float]) -> dict[str, Any]:
+    """One subgraph of the host's node library: a workflow of the one node."""
+    graph = Graph(object_info, f"blueprint/{name}")
+    inside = BLUEPRINTS[name](graph)
+    node = graph.add_subgraph(inside, 400)
+    place_all(graph, lambda _: [Frame("", 0, 0, [node])], heights)
+    saved = graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/blueprint/{name}")))
+    return saved | {"extra": {"BlueprintDescription": inside.description, "BlueprintSearchAliases": SEARCH_WORDS}}
+
+
+def place_all(graph: Graph, frames: Callable[[dict[int, float]], list[Frame]], heights: dict[str, float]) -> None:
+    """Give the nodes of the canvas and of its subgraphs their places."""
+    place(graph, frames(heights_of(graph, heights)), heights_of(graph, heights))
+    for inside in graph.insides.values():
+        arrange(inside, inside.rows, heights_of(inside, heights))
+
+
+def heights_of(graph: Graph, heights: dict[str, float]) -> dict[int, float]:
+    """Number -> height, with room for what a run says on the node."""
+    return {node.number: heights[height_key(graph, node)] + SAYING * (node.kind in SAYS_SOMETHING)
+            for node in graph.nodes if node.kind not in NOTES}
+
+
+def height_key(graph: Graph, node: Node) -> str:
+    """A node's kind; a subgraph has none that stays, so its title stands for it."""
+    return node.title if node.number in graph.insides else node.kind
 
 
 def measured_heights(server: Server, object_info: dict[str, Any]) -> dict[str, float]:
@@ -94,21 +140,26 @@ def measured_heights(server: Server, object_info: dict[str, Any]) -> dict[str, f
     with open_browser(browser_file) as browser:
         for vue_nodes in (False, True):
             page = ComfyPage(browser, server.client, vue_nodes=vue_nodes).open()
-            for describe in SPECS.values():
-                graph = Graph(object_info)
-                rows = describe(graph)
-                for node in graph.nodes:
-                    node.wanted = (node.wanted[0], 10)  # as high as it must be, not as we would like it
-                arrange(graph, rows)
+            for name, describe in SPECS.items():
+                graph = Graph(object_info, name)
+                page_of = describe(graph)
+                for part in (graph, *graph.insides.values()):
+                    for node in part.nodes:
+                        node.wanted = (node.wanted[0], 10)  # as high as it must be, not as we would like it
+                place(graph, page_of.frames({}), {})
+                for inside in graph.insides.values():
+                    arrange(inside, inside.rows)
                 page.load(graph.to_json("measured"))
-                page.show()
-                if vue_nodes:  # they come one after the other, on a busy machine seconds later
-                    page.page.wait_for_function(
-                        "() => [...app.graph.nodes].every((n) => document.querySelector(`[data-node-id=\"${n.id}\"]`))")
-                page.page.wait_for_timeout(1500)
-                for kind, height in page.evaluate(MEASURE):
-                    if kind not in NOTES:
-                        heights[kind] = max(heights.get(kind, 0.0), round(height))
+                for number in (None, *graph.insides):
+                    page.evaluate(ENTER, number)
+                    page.settle(6)
+                    page.show()
+                    if vue_nodes:  # they come one after the other, on a busy machine seconds later
+                        page.page.wait_for_function(DRAWN, timeout=60_000)
+                    page.page.wait_for_timeout(1500)
+                    for kind, height in page.evaluate(MEASURE):
+                        if kind not in NOTES:
+                            heights[kind] = max(heights.get(kind, 0.0), round(height))
             page.close()
     return heights
 

@@ -34,10 +34,11 @@ One third-person video in, the first-person video of what that person saw out. P
 one, and the weights come with the pack (`models/demo`, about 30 MB): an EgoX of the same architecture, trained from
 nothing on computer-drawn rooms, 9 frames at 80 x 80. The room here is one that it never saw in training.
 
-Try it: **λ_g** on *Wan EgoX Sampler* (3 as trained, 0 = no geometry), **strength** on *EgoX LoRA* (0 = the base, which
-knows nothing of exo videos), the head's path on *Ego Pose Input*. **shift** is 600 for this model: all
-steps look at nearly pure noise and draw the mean of what the model holds possible, which is soft but nearest to the
-truth (one step draws the same as ten). At 30 it commits to more detail and errs more often; the real model has 3.
+Try it: **λ_g** on *EgoX* (3 as trained, 0 = no geometry), **LoRA strength** beside it (0 = the base, which knows
+nothing of exo videos), the head's path on *Ego Pose Input*. *Scene and prior* and *EgoX* are subgraphs: the button in
+their title opens them. **shift**, in *EgoX*, is 600 for this model: all steps look at nearly pure noise and draw the
+mean of what the model holds possible, which is soft but nearest to the truth (one step draws the same as ten). At 30
+it commits to more detail and errs more often; the real model has 3.
 
 It knows drawn rooms only. For real footage open `egox_basic`.
 """
@@ -48,13 +49,14 @@ BASIC = f"""## EgoX
 
 {WEIGHTS}
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
-3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) on *Wan EgoX Sampler* and the strength on *EgoX LoRA*.
+3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) and the LoRA's strength on *EgoX*.
 
 The seed of *Wan EgoX Sampler* is what counts; `noise_seed` of *EgoX Conditioning* is for graphs of separate nodes. With
 another seed than that one the sampler embeds its own first picture: VAE and CLIP Vision are loaded once more.
 
-*EgoX Text* says how long the prompt is: the model is shown its first 512 tokens, and the negative prompt is empty, both
-as in the authors' inference.
+*Scene and prior* and *EgoX* are subgraphs: the button in their title opens them. *EgoX Text* there says how long the
+prompt is: the model is shown its first 512 tokens, and the negative prompt is empty, both as in the authors'
+inference.
 
 {UNTRIED}
 """
@@ -102,21 +104,19 @@ ANY_VIDEO_LIMITS = f"""### Good to know
 {UNTRIED} *MoGe, Depth Anything 3 and SAM3 were not run either, for want of their weights.*
 """
 
-LOW_VRAM = f"""## EgoX on a card with little memory
+LOW_VRAM = """### Little memory
 
-The same graph as `egox_basic`. What doesn't fit into the card's memory stays in main memory, and ComfyUI copies it over
-when its turn comes. Nothing needs to be switched on for that; it takes time. What helps further, in this order:
+What doesn't fit into the card's memory stays in main memory, and ComfyUI copies it over when its turn comes. Nothing
+needs to be switched on for that; it takes time. What helps further, in this order:
 
-- **a smaller file**: the fp8 one below, or a GGUF file (the other note), and main memory enough for it and 7 GB more;
+- **a smaller file**: the fp8 one, which is chosen, or a GGUF file (the other note), and main memory enough for it
+  and 7 GB more;
 - **fewer frames**: `frame_count` 33 or 17 of *Load Exo Video*, though the LoRA was trained with 49;
 - `--reserve-vram` 1 or 2, where other programs need the card too;
-- **tiles** (`tile_size` 256 of *EgoX Conditioning* and *Decode Ego Half*) only where the VAE runs out of memory, which
-  needs about 4 GB without them: it looks at whole pictures, so tiles make slightly other latents.
+- **tiles** (256 in the row *Little memory* on *EgoX*; *Decode Ego Half* follows) only where the VAE runs out of memory,
+  which needs about 4 GB without them: it looks at whole pictures, so tiles make slightly other latents.
 
-{WEIGHTS}
-Press **Run**: it opens with the pack's synthetic take.
-
-{UNTRIED} *How much memory it takes on which card is not measured yet; `run.py bench gpu` measures it.*
+*How much memory it takes on which card is not measured yet; `run.py bench gpu` measures it.*
 """
 
 GGUF = """### Quantised weights (GGUF)
@@ -139,6 +139,8 @@ half the work: about a 16th of the time of `egox_basic`.
    [lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16]({KIJAI}/Lightx2v/lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors)
    into `loras`.
 2. Press **Run**. The negative prompt has no effect at CFG 1.
+3. **Little memory?** The last row of *EgoX* is the switch for it (256, 0 is off); what else helps, and GGUF, is told by the
+   notes inside.
 
 {WEIGHTS}
 {UNTRIED} *How the distilled LoRA and the EgoX LoRA get along with real weights remains to be seen: try strengths
@@ -148,7 +150,7 @@ between 0.6 and 1 for both, 4 to 8 steps, and shift 3 to 8.*
 LAMBDA = f"""## What do λ_g and LoRA strength do?
 
 *EgoX Sweep* makes every pair of the values that you type, and the host runs *EgoX LoRA*, the sampler and the decoder
-once for each. One video comes out: a column for each λ_g, a row for each strength.
+once for each (both are in *EgoX*). One video comes out: a column for each λ_g, a row for each strength.
 
 - Every pair is a whole sampling run: 3 λ_g and 2 strengths are 6. **Try with fewer steps first.**
 - λ_g 0 is the plain model without geometry, 3 is what the authors use. Strength 1 is what they use.

@@ -1,4 +1,4 @@
-"""Parts that several shipped workflows have in common: loaders, geometry, sampling, saving."""
+"""Parts that several shipped workflows have in common: the subgraphs of the stages, weights, saving, their places."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from egox_core.file_names import EXO
 from egox_core.wan.lora_keys import RELEASED_FILE
 
-from .graph import Graph, Node
-from .layout import Block
+from .graph import Graph, Node, Subgraph
+from .layout import Block, Frame
 from .notes import HUB, KIJAI, LORA_URL, WAN
 
 SAMPLE_VIDEO = f"sample/synthetic_room/{EXO}"
@@ -23,28 +23,21 @@ BASELINE_NEGATIVE = (
 )
 DISTILLED = "lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"
 DISTILLED_LINK = [{"name": DISTILLED, "url": f"{KIJAI}/Lightx2v/{DISTILLED}", "directory": "loras"}]
-
 LORA_LINK = [{"name": LORA, "url": LORA_URL, "directory": "loras"}]
+DEPTH_COLOR, STUDY_COLOR, VACE_COLOR = "#7a7ad0", "#4f9f5f", "#c06060"
 
-Rows = list[list[Block]]
+WIDE = 360
+AUDIO_SLOT = 6
+"""Of Decode Ego Half."""
+SLOT = 20
+"""Height of a row of sockets."""
+TITLE_AND_BADGE = 54
+RISE = 4
+"""Sockets by which the links to the last column may rise on their way without running behind *Scene and prior*."""
+GAP = 88
+"""From column to column: two frames' edges and room for the links."""
 
-
-@dataclass
-class Loaders:
-    """The nodes that read weights, and the text conditioning that comes of them."""
-
-    unet: Node
-    vae: Node
-    texts: list[Node]  # one that gives both conditionings, or one of each
-    clip: Node | None = None
-    vision: Node | None = None
-    column: list[Node] = field(default_factory=list)
-
-    def text(self) -> dict[str, tuple[Node, str]]:
-        if len(self.texts) == 1:
-            return {name: (self.texts[0], name) for name in ("positive", "negative")}
-        return {name: (node, node.info["output_name"][0])
-                for name, node in zip(("positive", "negative"), self.texts, strict=True)}
+Source = tuple[Node, str]
 
 
 def model_link(name: str, folder: str, place: str = WAN) -> list[dict[str, str]]:
@@ -56,91 +49,229 @@ def hub_link(name: str, folder: str, repository: str) -> list[dict[str, str]]:
     return model_link(name, folder, f"{HUB}/{repository}/resolve/main")
 
 
-def note(graph: Graph, title: str, text: str, wide: int = 420, high: int = 420) -> Node:
+def note(graph: Graph, title: str, text: str, wide: int = WIDE, high: int = 360) -> Node:
     return graph.add("MarkdownNote", wide, high, title=title, text=text)
 
 
-def geometry(graph: Graph, video: str = SAMPLE_VIDEO, **load: Any) -> dict[str, Node]:
-    """Stages 1 to 4: exo video, depth, pose, scene, prior."""
-    loaded = graph.add("EgoXLoadExoVideo", 360, 300, file=video, **load)
+@dataclass
+class Stages:
+    """Stages 1 to 4 on the canvas, and what stands in *Scene and prior*."""
+
+    load: Node
+    scene_and_prior: Node
+    pose: Node
+    inside: Subgraph
+    depth: Node
+    scene: Node
+    prior: Node
+
+
+def scene_and_prior(graph: Graph) -> tuple[Subgraph, dict[str, Node]]:
+    """Stages 2 and 4 as a subgraph, and its nodes."""
+    inside = graph.subgraph("Scene and prior", "Depth in metres, the scene's points, and what the ego camera sees of "
+                                               "them: connect the trajectory of Ego Pose Input.")
+    frames, exo = inside.take("frames", "EGOX_FRAMES"), inside.take("exo_images", "IMAGE")
+    trajectory = inside.take("trajectory", "EGOX_TRAJECTORY")
+    depth = inside.add("EgoXDepthAlign", 380, frames=frames)
+    scene = inside.add("EgoXBuildScene", 340, exo_images=exo, depth=(depth, "depth"))
+    prior = inside.add("EgoXRenderEgoPrior", 380, 420, trajectory=trajectory, scene=(scene, "scene"),
+                       exo_images=exo, depth=(depth, "depth"), preset=(depth, "preset"))
+    inside.promote(depth, "preset", label="How the prior is drawn")
+    inside.promote(depth, "exo_fov", label="Field of view of the exo camera (0: known)")
+    inside.promote(scene, "moving", label="What moves")
+    inside.give("scene", (scene, "scene"))
+    inside.give("depth", (depth, "depth"))
+    inside.give("prior", (prior, "prior"))
+    inside.promote_player(prior, "Ego prior")
+    inside.rows = [[Block("2  Depth", [[depth]]), Block("4  Scene, ego prior", [[scene], [prior]])]]
+    return inside, {"depth": depth, "scene": scene, "prior": prior}
+
+
+def geometry(graph: Graph, video: str = SAMPLE_VIDEO, *, depth: dict[str, Any] | None = None,
+             pose: dict[str, Any] | None = None, **load: Any) -> Stages:
+    """Stages 1 to 4; ``depth`` and ``pose`` are values of those nodes."""
+    loaded = graph.add("EgoXLoadExoVideo", WIDE, 300, file=video, **load)
+    inside, nodes = scene_and_prior(graph)
     # Depth and poses are not named: they are found beside the video, so that choosing another video is one step, and
     # a video without them is refused instead of being run with the sample's.
-    depth = graph.add("EgoXDepthAlign", 380, frames=(loaded, "frames"))
-    scene = graph.add("EgoXBuildScene", 340, exo_images=(loaded, "exo_images"), depth=(depth, "depth"))
-    pose = graph.add("EgoXEgoPoseInput", 420, frames=(loaded, "frames"), scene=(scene, "scene"),
-                     exo_images=(loaded, "exo_images"))
-    prior = graph.add("EgoXRenderEgoPrior", 380, 420, trajectory=(pose, "trajectory"), scene=(scene, "scene"),
-                      preset=(depth, "preset"))
-    return {"load": loaded, "depth": depth, "scene": scene, "pose": pose, "prior": prior}
+    nodes["depth"].values.update(depth or {})
+    exo, frames = (loaded, "exo_images"), (loaded, "frames")
+    outer = graph.add_subgraph(inside, 400, frames=frames, exo_images=exo)
+    posed = graph.add("EgoXEgoPoseInput", 400, frames=frames, scene=(outer, "scene"), exo_images=exo, **(pose or {}))
+    outer.sources["trajectory"] = (posed, "trajectory")
+    return Stages(loaded, outer, posed, inside, **nodes)
 
 
-def geometry_blocks(stages: dict[str, Node]) -> list[Block]:
-    return [Block("1  Exo video", [[stages["load"]]]), Block("2  Depth", [[stages["depth"]]]),
-            Block("3, 4  Scene, pose, ego prior", [[stages["scene"]], [stages["pose"]], [stages["prior"]]])]
+def depth_models(stages: Stages, *, bypassed: bool = False) -> None:
+    """The host's depth models on the exo frames, in *Scene and prior*: MoGe for the metres, Depth Anything 3 for
+    steadiness, SAM3 for what moves, which is left out of the depth's fit."""
+    graph, images = stages.inside, (stages.inside.edge, "exo_images")
+    moge_name, da3_name = "moge_2_vitl_normal_fp16.safetensors", "depth_anything_3_base.safetensors"
+    moge = graph.add("LoadMoGeModel", 360, bypassed=bypassed, model_name=moge_name,
+                     models=hub_link(moge_name, "geometry_estimation", "MoGe"))
+    moge_run = graph.add("MoGeInference", 340, bypassed=bypassed, moge_model=(moge, "MOGE_MODEL"), image=images)
+    da3 = graph.add("LoadDA3Model", 360, bypassed=bypassed, model_name=da3_name,
+                    models=hub_link(da3_name, "geometry_estimation", "Depth-Anything-3"))
+    da3_run = graph.add("DA3Inference", 340, bypassed=bypassed, da3_model=(da3, "DA3_MODEL"), image=images,
+                        mode="multiview")
+    name = "sam3.1_multiplex_fp16.safetensors"
+    sam = graph.add("CheckpointLoaderSimple", 360, bypassed=bypassed, title="Load SAM3", ckpt_name=name,
+                    models=hub_link(name, "checkpoints", "sam3.1"))
+    words = graph.add("CLIPTextEncode", 360, 90, bypassed=bypassed, title="What moves", clip=(sam, "CLIP"),
+                      text="person")
+    track = graph.add("SAM3_VideoTrack", 340, bypassed=bypassed, images=images, model=(sam, "MODEL"),
+                      conditioning=(words, "CONDITIONING"))
+    mask = graph.add("SAM3_TrackToMask", 340, bypassed=bypassed, track_data=(track, "track_data"))
+    stages.depth.sources.update(moge_geometry=(moge_run, "moge_geometry"), da3_geometry=(da3_run, "da3_geometry"),
+                                dynamic_mask=(mask, "masks"))
+    hint = " (un-bypass: Ctrl+B)" if bypassed else ""
+    graph.rows.insert(0, [Block(f"Depth of your own video{hint}", [[moge, da3], [moge_run], [da3_run]], DEPTH_COLOR),
+                          Block(f"What moves in it: SAM3{hint}", [[sam, words], [track, mask]], DEPTH_COLOR)])
 
 
-def real_loaders(graph: Graph, text: Node, *, output: str = "prompt") -> Loaders:
-    """The stock loaders with the real weights; ``text`` gives the prompt at ``output``. The negative prompt is empty,
-    as the authors leave it."""
-    unet = graph.add("UNETLoader", 380, unet_name=UNET, models=model_link(UNET, "diffusion_models"))
-    vae = graph.add("VAELoader", 380, vae_name=VAE, models=model_link(VAE, "vae"))
-    clip = graph.add("CLIPLoader", 380, clip_name=TEXT, type="wan", models=model_link(TEXT, "text_encoders"))
-    vision = graph.add("CLIPVisionLoader", 380, clip_name=VISION, models=model_link(VISION, "clip_vision"))
-    encoded = graph.add("EgoXText", 380, 300, clip=(clip, "CLIP"), prompt=(text, output))
-    return Loaders(unet, vae, [encoded], clip, vision, [unet, vae, clip, vision])
+@dataclass
+class EgoX:
+    """The subgraph *EgoX* under construction: the nodes that a workflow may still change."""
+
+    inside: Subgraph
+    unet: Node
+    vae: Node
+    lora: Node
+    conditioning: Node
+    sampler: Node
+    texts: list[Node]
+    models: list[Node] = field(default_factory=list)
+    beside: list[Node] = field(default_factory=list)
+    """What a workflow puts beside the sampler."""
 
 
-def add_lora(graph: Graph, model: tuple[Node, str], name: str = LORA, **values: Any) -> Node:
-    return graph.add("EgoXLoadLora", 360, lora_name=name, model=model,
-                     **{"models": LORA_LINK if name == LORA else None, **values})
+def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, Any] | None = None,
+         **sampler: Any) -> EgoX:
+    """Stage 5 as a subgraph: the real weights, the authors' LoRA, text, conditioning and sampler.
 
-
-def released_start(graph: Graph) -> tuple[dict[str, Node], Loaders, Node]:
-    """Stages 1 to 4 on the sample, the real weights, and the authors' LoRA on them: how most graphs begin."""
-    stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"])
-    return stages, loaders, add_lora(graph, (loaders.unet, "MODEL"))
-
-
-def add_conditioning(graph: Graph, stages: dict[str, Node], loaders: Loaders, model: tuple[Node, str],
-                     **values: Any) -> Node:
-    vision = {} if loaders.vision is None else {"clip_vision": (loaders.vision, "CLIP_VISION")}
-    return graph.add("EgoXConditioning", 380, vae=(loaders.vae, "VAE"), exo_images=(stages["load"], "exo_images"),
-                     prior=(stages["prior"], "prior"), model=model, **loaders.text(), **vision, **values)
-
-
-def add_sampler(graph: Graph, stages: dict[str, Node], conditioning: Node, model: tuple[Node, str],
-                **values: Any) -> Node:
+    Args:
+        small: files of the demo's model (``unet``, ``vae``, ``lora``), which has neither text encoder nor CLIP vision.
+        lora: values of the LoRA's node.
+    """
+    inside = graph.subgraph("EgoX", "The ego video from the exo video and the ego prior: weights, LoRA, text, "
+                                    "conditioning, and the sampler with geometry-guided attention.")
+    exo, prior = inside.take("exo_images", "IMAGE"), inside.take("prior", "IMAGE")
+    depth, trajectory = inside.take("depth", "EGOX_DEPTH"), inside.take("trajectory", "EGOX_TRAJECTORY")
+    if small:
+        unet = inside.add("UNETLoader", 380, unet_name=small["unet"], title="Load Diffusion Model (small model)")
+        vae = inside.add("VAELoader", 380, vae_name=small["vae"], title="Load VAE (small model)")
+        texts = [inside.add("LotusConditioning", 360, title=f"{name} (no text encoder needed)")
+                 for name in ("Positive", "Negative")]
+        text = {name: (node, node.info["output_name"][0])
+                for name, node in zip(("positive", "negative"), texts, strict=True)}
+        models, vision = [unet, vae], {}
+    else:
+        prompt = inside.take("prompt", "STRING")
+        unet = inside.add("UNETLoader", 380, unet_name=UNET, models=model_link(UNET, "diffusion_models"))
+        vae = inside.add("VAELoader", 380, vae_name=VAE, models=model_link(VAE, "vae"))
+        clip = inside.add("CLIPLoader", 380, clip_name=TEXT, type="wan", models=model_link(TEXT, "text_encoders"))
+        seen = inside.add("CLIPVisionLoader", 380, clip_name=VISION, models=model_link(VISION, "clip_vision"))
+        # The negative prompt is empty, as the authors leave it.
+        texts = [inside.add("EgoXText", 380, 300, clip=(clip, "CLIP"), prompt=prompt)]
+        text = {name: (texts[0], name) for name in ("positive", "negative")}
+        models, vision = [unet, vae, clip, seen], {"clip_vision": (seen, "CLIP_VISION")}
+    name = small["lora"] if small else LORA
+    loaded = inside.add("EgoXLoadLora", 360, lora_name=name, model=(unet, "MODEL"),
+                        models=None if small else LORA_LINK, **(lora or {}))
+    conditioning = inside.add("EgoXConditioning", 380, vae=(vae, "VAE"), exo_images=exo, prior=prior,
+                              model=(loaded, "model"), **text, **vision)
     sources = {name: (conditioning, name) for name in ("positive", "negative", "latent", "canvas")}
-    return graph.add("EgoXWanSampler", 380, model=model, depth=(stages["depth"], "depth"),
-                     trajectory=(stages["pose"], "trajectory"), **sources, **{"seed": 1234, **values})
+    run = inside.add("EgoXWanSampler", 380, model=(loaded, "model"), depth=depth, trajectory=trajectory, **sources,
+                     **{"seed": 1234, **sampler})
+    return EgoX(inside, unet, vae, loaded, conditioning, run, texts, models)
 
 
-def add_decode(graph: Graph, stages: dict[str, Node], loaders: Loaders, sampler: Node, wide: int, high: int = 60,
-               **beside: tuple[Node, str]) -> Node:
-    """The decoder; ``beside`` is what it shows beside the ego video."""
-    return graph.add("EgoXDecodeEgoHalf", wide, high, latent=(sampler, "latent"), vae=(loaders.vae, "VAE"),
-                     trajectory=(stages["pose"], "trajectory"), **beside)
+def promote(stage: EgoX, *, tuned: bool = True, weights: bool = True) -> None:
+    """What of *EgoX* stands on the node itself; ``tuned`` off: λ_g and strength come from elsewhere."""
+    if tuned:
+        stage.inside.promote(stage.sampler, "lambda_g", label="Strength of the geometry, λ_g")
+        stage.inside.promote(stage.lora, "strength", label="LoRA strength")
+    stage.inside.promote(stage.sampler, "steps", label="Steps")
+    stage.inside.promote(stage.sampler, "seed", label="Seed")
+    if weights:
+        stage.inside.promote(stage.unet, "unet_name", label="Transformer")
 
 
-def save(graph: Graph, stages: dict[str, Node], images: tuple[Node, str], prefix: str, name: str, *,
-         audio: bool = False, wide: int = 460, high: int = 440) -> list[Node]:
-    """A video of pictures, saved."""
-    sound = {"audio": (stages["load"], "audio")} if audio else {}
-    video = graph.add("CreateVideo", wide, images=images, fps=(stages["load"], "fps"), **sound)
-    saved = graph.add("SaveVideo", wide, high, title=f"Save {name}", video=(video, "VIDEO"),
-                      filename_prefix=f"{prefix}/{name}", format="mp4", codec="h264")
-    return [video, saved]
+def close(stage: EgoX) -> None:
+    """The player below all that was promoted (it has no value, so it has to come last), and the inner places."""
+    stage.inside.promote_player(stage.sampler, "Ego video while it is sampled")
+    stage.inside.rows = [[Block("Weights, LoRA, prompt", [stage.models, [stage.lora, *stage.texts, *stage.beside]]),
+                          Block("5  Conditioning, sampling", [[stage.conditioning], [stage.sampler]])]]
 
 
-def sampled(graph: Graph, stages: dict[str, Node], loaders: Loaders, lora: Node, *, prefix: str,
-            **sampler_values: Any) -> tuple[Node, list[Block]]:
-    """Stages 5 and 6 as most graphs have them: the decoder, and the blocks of their row."""
-    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
-    sampler = add_sampler(graph, stages, conditioning, (lora, "model"), **sampler_values)
-    decode = add_decode(graph, stages, loaders, sampler, 380, 420, exo_images=(stages["load"], "exo_images"),
-                        prior=(stages["prior"], "prior"))
-    prior = save(graph, stages, (stages["prior"], "prior"), prefix, "prior")
-    ego = save(graph, stages, (decode, "ego"), prefix, "ego", audio=True)
-    return decode, [Block("5  Conditioning, sampling", [[conditioning], [sampler]]),
-                    Block("6  Ego video", [[decode], ego]), Block("The prior, saved", [prior])]
+def place_egox(graph: Graph, stages: Stages, stage: EgoX) -> Node:
+    """*EgoX* on the canvas, connected to the stages before it."""
+    inside = stage.inside
+    close(stage)
+    sources: dict[str, Source] = {
+        "exo_images": (stages.load, "exo_images"), "prior": (stages.scene_and_prior, "prior"),
+        "depth": (stages.scene_and_prior, "depth"), "trajectory": (stages.pose, "trajectory")}
+    if "prompt" in inside.edge.info["output_name"]:
+        sources["prompt"] = (stages.pose, "prompt")
+    return graph.add_subgraph(inside, 380, **sources)
+
+
+def decode_inside(stage: EgoX) -> Node:
+    """The decoder in *EgoX*, for a graph that shows something else; the subgraph gives its pictures and their fps."""
+    decode = stage.inside.add("EgoXDecodeEgoHalf", 360, latent=(stage.sampler, "latent"), vae=(stage.vae, "VAE"))
+    parts = stage.inside.add("GetVideoComponents", 300, video=(decode, "video"))
+    stage.inside.give("ego", (decode, "ego"))
+    stage.inside.give("fps", (parts, "fps"))
+    stage.beside += [decode, parts]
+    return decode
+
+
+def save(graph: Graph, video: Source, prefix: str, name: str) -> Node:
+    return graph.add("SaveVideo", 400, title=f"Save {name}", video=video, filename_prefix=f"{prefix}/{name}",
+                     format="mp4", codec="h264")
+
+
+def finished(graph: Graph, read_me: Node, stages: Stages, stage: EgoX, prefix: str) -> Page:
+    """*EgoX* and stage 6 as most graphs have them."""
+    stage.inside.give("latent", (stage.sampler, "latent"))
+    stage.inside.give("vae", (stage.vae, "VAE"))
+    run = place_egox(graph, stages, stage)
+    decode = graph.add("EgoXDecodeEgoHalf", 400, 380, latent=(run, "latent"), vae=(run, "vae"),
+                       audio=(stages.load, "audio"))
+    saved = save(graph, (decode, "video"), prefix, "ego")
+    return Page(read_me, stages, run, [decode], [saved], "6  Ego video", AUDIO_SLOT)
+
+
+@dataclass
+class Page:
+    """Where all stand: four columns, so that no link runs behind a node that is not its own.
+
+    What *Load Exo Video* sends to *EgoX* and to the last column runs level with its sockets, between *Scene and prior*
+    above and *Ego Pose Input* below, and over *EgoX*.
+    """
+
+    read_me: Node
+    stages: Stages
+    run: Node
+    last: list[Node]
+    """The last column, from the top."""
+    saved: list[Node]
+    """What writes the file, if it stands over *EgoX*, where there is room for the video that it shows."""
+    title: str
+    slot: int = 0
+    """Place among the sockets of the last column's first node that takes something from *Load Exo Video*."""
+    color: str = "#3f789e"
+
+    def frames(self, heights: dict[int, float]) -> list[Frame]:
+        """The frames, for nodes of these heights."""
+        columns = [0, WIDE + GAP, WIDE + 400 + 2 * GAP, WIDE + 780 + 3 * GAP]
+        stages = self.stages
+        level = max(heights.get(stages.scene_and_prior.number, 0.0), stages.scene_and_prior.wanted[1]) + SLOT
+        saved = [Frame("6  Saved", columns[2], 0, self.saved)] if self.saved else []
+        over_egox = level + 2 * SLOT + TITLE_AND_BADGE
+        self.read_me.wanted = (WIDE, round(level - 2 * TITLE_AND_BADGE - 2 * SLOT))
+        return [Frame("", columns[0], 0, [self.read_me]), Frame("1  Exo video", columns[0], level, [stages.load]),
+                Frame("2, 4  Scene and prior", columns[1], 0, [stages.scene_and_prior]),
+                Frame("3  Ego pose", columns[1], over_egox + SLOT + TITLE_AND_BADGE, [stages.pose]),
+                *saved, Frame("5  EgoX", columns[2], over_egox, [self.run]),
+                Frame(self.title, columns[3], level - (self.slot + RISE) * SLOT, self.last, self.color)]

@@ -1,6 +1,6 @@
 """The shipped workflows, described. What they have in common stands in ``parts``, what they say in ``notes``.
 
-Each returns the rows of its layout.
+Each returns where its nodes stand. Those of ``CARDS`` are templates of the host's page, the others lie below.
 """
 
 from __future__ import annotations
@@ -11,31 +11,33 @@ from typing import Any
 from tools.small_model.settings import DemoTraining
 
 from . import notes as notes
-from .graph import Graph, Node
+from .graph import Graph, Node, Subgraph
 from .layout import Block
 from .parts import (
     BASELINE_NEGATIVE,
     CALM_VIDEO,
     DISTILLED,
     DISTILLED_LINK,
-    Loaders,
-    Rows,
-    add_conditioning,
-    add_decode,
-    add_lora,
-    add_sampler,
+    STUDY_COLOR,
+    TEXT,
+    VACE_COLOR,
+    VAE,
+    VISION,
+    Page,
+    Source,
+    close,
+    decode_inside,
+    depth_models,
+    egox,
+    finished,
     geometry,
-    geometry_blocks,
-    hub_link,
     model_link,
     note,
-    real_loaders,
-    released_start,
-    sampled,
+    place_egox,
+    promote,
     save,
+    scene_and_prior,
 )
-
-DEPTH_COLOR, STUDY_COLOR, VACE_COLOR = "#7a7ad0", "#4f9f5f", "#c06060"
 
 # The sample's own path at its first, middle and last frame, for a graph whose poses are set by hand.
 SAMPLE_KEYFRAMES = """{"up": [0, 0, 1], "interpolation": "spline", "keyframes": [
@@ -55,221 +57,251 @@ SAMPLE_EGO = (
     "**Action Analysis:** The hands move blocks from place to place over the table; the view sways gently with the "
     "head.")
 
+SHIPPED_STRIP = "egox_shipped_strip"
+"""Property of Decode Ego Half, read by web/js/previews/node.mjs: before a strip of its own it shows the sample's."""
 
-def egox_demo(graph: Graph) -> Rows:
+
+def egox_demo(graph: Graph) -> Page:
     """Everything from this pack: the small model at its own size, conditioning from a stock node that needs no file."""
-    read_me = note(graph, "Read me", notes.DEMO, high=420)
-    stages = geometry(graph, CALM_VIDEO, width=144, height=80, frame_count=9)
-    stages["depth"].values.update(preset="faded")
-    stages["prior"].values.update(size=80)
-    unet = graph.add("UNETLoader", 380, unet_name="egox_demo_wan22_i2v.safetensors",
-                     title="Load Diffusion Model (small model)")
-    vae = graph.add("VAELoader", 380, vae_name="egox_demo_vae.safetensors", title="Load VAE (small model)")
-    positive = graph.add("LotusConditioning", 360, title="Positive (no text encoder needed)")
-    negative = graph.add("LotusConditioning", 360, title="Negative (no text encoder needed)")
-    loaders = Loaders(unet, vae, [positive, negative], column=[unet, vae])
-    lora = add_lora(graph, (unet, "MODEL"), "egox_demo_lora.safetensors")
-    _, row = sampled(graph, stages, loaders, lora, prefix="egox_demo", steps=10, cfg=1.0, rays="auto",
-                     shift=DemoTraining().transformer.sample_shift)
-    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights (small model), LoRA, prompt", [loaders.column, [lora, positive, negative]]), *row]]
+    read_me = note(graph, "Read me", notes.DEMO)
+    stages = geometry(graph, CALM_VIDEO, depth={"preset": "faded"}, width=144, height=80, frame_count=9)
+    stage = egox(graph, small={"unet": "egox_demo_wan22_i2v.safetensors", "vae": "egox_demo_vae.safetensors",
+                               "lora": "egox_demo_lora.safetensors"},
+                 steps=10, cfg=1.0, rays="auto", shift=DemoTraining().transformer.sample_shift)
+    promote(stage)
+    page = finished(graph, read_me, stages, stage, "egox_demo")
+    page.last[0].properties[SHIPPED_STRIP] = True
+    return page
 
 
-def egox_basic(graph: Graph) -> Rows:
-    """The real weights through the stock loaders, and bypassed groups of depth models and SAM3 for one's own video."""
-    read_me = note(graph, "Read me", notes.BASIC, high=820)
-    stages, loaders, lora = released_start(graph)
-    _, row = sampled(graph, stages, loaders, lora, prefix="egox_basic", steps=50, cfg=5.0)
-    own = note(graph, "For your own video", notes.DEPTH, high=360)
-    depth = depth_models(graph, stages, bypassed=True)
-    masks = moving_masks(graph, stages, bypassed=True)
-    return [[Block("", [[own]]), Block("Depth of your own video (un-bypass: Ctrl+B)", depth, DEPTH_COLOR),
-             Block("What moves in it: SAM3 (un-bypass, too)", masks, DEPTH_COLOR)],
-            [Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]), *row]]
+def egox_basic(graph: Graph) -> Page:
+    """The real weights through the stock loaders, and bypassed depth models and SAM3 for one's own video."""
+    read_me = note(graph, "Read me", notes.BASIC)
+    stages = geometry(graph)
+    depth_models(stages, bypassed=True)
+    own = note(stages.inside, "For your own video", notes.DEPTH, 420, 360)
+    stages.inside.rows[0].insert(0, Block("", [[own]]))
+    stage = egox(graph, steps=50, cfg=5.0)
+    promote(stage)
+    return finished(graph, read_me, stages, stage, "egox_basic")
 
 
-def depth_models(graph: Graph, stages: dict[str, Node], *, bypassed: bool = False) -> list[list[Node]]:
-    """The host's depth models on the exo frames: MoGe for the metres, Depth Anything 3 for steadiness."""
-    images = (stages["load"], "exo_images")
-    moge_name, da3_name = "moge_2_vitl_normal_fp16.safetensors", "depth_anything_3_base.safetensors"
-    moge = graph.add("LoadMoGeModel", 360, bypassed=bypassed, model_name=moge_name,
-                     models=hub_link(moge_name, "geometry_estimation", "MoGe"))
-    moge_run = graph.add("MoGeInference", 340, bypassed=bypassed, moge_model=(moge, "MOGE_MODEL"), image=images)
-    da3 = graph.add("LoadDA3Model", 360, bypassed=bypassed, model_name=da3_name,
-                    models=hub_link(da3_name, "geometry_estimation", "Depth-Anything-3"))
-    da3_run = graph.add("DA3Inference", 340, bypassed=bypassed, da3_model=(da3, "DA3_MODEL"), image=images,
-                        mode="multiview")
-    stages["depth"].sources.update(moge_geometry=(moge_run, "moge_geometry"), da3_geometry=(da3_run, "da3_geometry"))
-    return [[moge, da3], [moge_run], [da3_run]]
-
-
-def moving_masks(graph: Graph, stages: dict[str, Node], *, bypassed: bool = False) -> list[list[Node]]:
-    """SAM3 on the exo frames: what moves is left out of the depth's fit, which hands it on to the scene."""
-    name = "sam3.1_multiplex_fp16.safetensors"
-    sam = graph.add("CheckpointLoaderSimple", 360, bypassed=bypassed, title="Load SAM3", ckpt_name=name,
-                    models=hub_link(name, "checkpoints", "sam3.1"))
-    words = graph.add("CLIPTextEncode", 360, 90, bypassed=bypassed, title="What moves", clip=(sam, "CLIP"),
-                      text="person")
-    track = graph.add("SAM3_VideoTrack", 340, bypassed=bypassed, images=(stages["load"], "exo_images"),
-                      model=(sam, "MODEL"), conditioning=(words, "CONDITIONING"))
-    mask = graph.add("SAM3_TrackToMask", 340, bypassed=bypassed, track_data=(track, "track_data"))
-    stages["depth"].sources["dynamic_mask"] = (mask, "masks")
-    return [[sam, words], [track, mask]]
-
-
-def egox_from_any_video(graph: Graph) -> Rows:
+def egox_from_any_video(graph: Graph) -> Page:
     """Nothing but a video: depth and motion from the host's models, the head placed by hand."""
-    read_me = note(graph, "Any video of your own", notes.ANY_VIDEO, high=640)
-    limits = note(graph, "Good to know", notes.ANY_VIDEO_LIMITS, high=420)
+    read_me = note(graph, "Any video of your own", notes.ANY_VIDEO)
+    stages = geometry(graph, depth={"preset": "released_wild"},
+                      pose={"source": "keyframes", "keyframes": SAMPLE_KEYFRAMES})
+    depth_models(stages)
+    limits = note(stages.inside, "Good to know", notes.ANY_VIDEO_LIMITS, 420, 420)
+    stages.inside.rows[0].insert(0, Block("", [[limits]]))
+    stage = egox(graph, steps=50, cfg=5.0)
+    words = stage.inside.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO,
+                             prompt=stage.texts[0].sources["prompt"])
+    stage.texts[0].sources["prompt"] = (words, "positive")
+    stage.beside.append(words)
+    stage.inside.promote(words, "exo_view", label="What the exo camera sees")
+    stage.inside.promote(words, "ego_view", label="What the person sees")
+    promote(stage, weights=False)
+    return finished(graph, read_me, stages, stage, "egox_from_any_video")
+
+
+def egox_fast(graph: Graph) -> Page:
+    """A step-distilled LoRA on top: few steps, CFG 1; and a switch for cards with little memory."""
+    read_me = note(graph, "6 steps", notes.FAST)
     stages = geometry(graph)
-    stages["pose"].values.update(source="keyframes", keyframes=SAMPLE_KEYFRAMES)
-    stages["depth"].values.update(preset="released_wild")
-    depth = depth_models(graph, stages)
-    masks = moving_masks(graph, stages)
-    prompt = graph.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO)
-    loaders = real_loaders(graph, prompt, output="positive")
-    lora = add_lora(graph, (loaders.unet, "MODEL"))
-    _, row = sampled(graph, stages, loaders, lora, prefix="egox_from_any_video", steps=50, cfg=5.0)
-    return [[Block("", [[limits]]), Block("Depth: MoGe and Depth Anything 3", depth, DEPTH_COLOR),
-             Block("What moves: SAM3", masks, DEPTH_COLOR)],
-            [Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [prompt], [lora, *loaders.texts]]), *row]]
+    stage = egox(graph, steps=6, cfg=1.0, sampler="euler", scheduler="simple", shift=5.0)
+    inside = stage.inside
+    distilled = inside.add("EgoXLoadLora", 360, title="EgoX LoRA: step-distilled", model=(stage.lora, "model"),
+                           lora_name=DISTILLED, models=DISTILLED_LINK)
+    for node in (stage.conditioning, stage.sampler):
+        node.sources["model"] = (distilled, "model")
+    stage.beside.append(distilled)
+    promote(stage)
+    inside.promote(stage.conditioning, "tile_size", label="Little memory: tiles of so many px (256), 0 is off")
+    low = note(inside, "Little memory", notes.LOW_VRAM, 420, 620)
+    gguf = note(inside, "GGUF", notes.GGUF, 420, 300)
+    page = finished(graph, read_me, stages, stage, "egox_fast")
+    inside.rows[0].insert(0, Block("", [[low, gguf]]))
+    return page
 
 
-def egox_low_vram(graph: Graph) -> Rows:
-    """egox_basic with what there is to say about memory, and where a GGUF file goes."""
-    read_me = note(graph, "Little memory", notes.LOW_VRAM, high=820)
-    gguf = note(graph, "GGUF", notes.GGUF, high=300)
-    stages, loaders, lora = released_start(graph)
-    _, row = sampled(graph, stages, loaders, lora, prefix="egox_low_vram", steps=50, cfg=5.0)
-    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("", [[gguf]]),
-             Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]), *row]]
-
-
-def egox_fast(graph: Graph) -> Rows:
-    """A step-distilled LoRA on top: few steps, CFG 1."""
-    read_me = note(graph, "6 steps", notes.FAST, high=800)
-    stages, loaders, lora = released_start(graph)
-    distilled = add_lora(graph, (lora, "model"), DISTILLED, title="EgoX LoRA: step-distilled", models=DISTILLED_LINK)
-    _, row = sampled(graph, stages, loaders, distilled, prefix="egox_fast", steps=6, cfg=1.0, sampler="euler",
-                     scheduler="simple", shift=5.0)
-    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, two LoRAs, prompt",
-                   [loaders.column, [lora, distilled, *loaders.texts]]), *row]]
-
-
-def egox_compare_lambda(graph: Graph) -> Rows:
+def egox_compare(graph: Graph) -> Page:
     """λ_g and LoRA strength against each other, by the host's own list execution."""
-    read_me = note(graph, "λ_g and LoRA strength", notes.LAMBDA, high=420)
+    read_me = note(graph, "λ_g and LoRA strength", notes.LAMBDA)
     stages = geometry(graph)
-    loaders = real_loaders(graph, stages["pose"])
-    sweep = graph.add("EgoXSweep", 360, 260, lambda_g="0, 1, 3", strength="0.5, 1")
-    lora = add_lora(graph, (loaders.unet, "MODEL"), strength=(sweep, "strength"))
+    stage = egox(graph, steps=20, cfg=5.0)
+    inside = stage.inside
+    sweep = inside.add("EgoXSweep", 360, 260, lambda_g="0, 1, 3", strength="0.5, 1")
+    stage.lora.sources["strength"] = (sweep, "strength")
+    stage.sampler.sources["lambda_g"] = (sweep, "λ_g")
     # Before the LoRA: behind it the host would encode the videos once for every strength.
-    conditioning = add_conditioning(graph, stages, loaders, (loaders.unet, "MODEL"))
-    sampler = add_sampler(graph, stages, conditioning, (lora, "model"), steps=20, cfg=5.0,
-                          lambda_g=(sweep, "λ_g"))
-    decode = add_decode(graph, stages, loaders, sampler, 360)
-    grid = graph.add("EgoXLabelledGrid", 360, videos=(decode, "ego"), labels=(sweep, "label"),
-                     columns=(sweep, "columns"), cell_height=256)
-    saved = save(graph, stages, (grid, "grid"), "egox_compare_lambda", "grid", wide=760, high=620)
-    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, prompt", [loaders.column, [*loaders.texts]]),
-             Block("The sweep", [[sweep, lora]], STUDY_COLOR),
-             Block("5  Conditioning, sampling", [[conditioning], [sampler]]),
-             Block("6  Every pair beside the others", [[decode, grid], saved], STUDY_COLOR)]]
+    stage.conditioning.sources["model"] = (stage.unet, "MODEL")
+    stage.beside.append(sweep)
+    inside.promote(sweep, "lambda_g", label="Values of λ_g")
+    inside.promote(sweep, "strength", label="LoRA strengths")
+    promote(stage, tuned=False)
+    for name, source in {"latent": (stage.sampler, "latent"), "vae": (stage.vae, "VAE"), "label": (sweep, "label"),
+                         "columns": (sweep, "columns")}.items():
+        inside.give(name, source)
+    run = place_egox(graph, stages, stage)
+    pairs = every_pair(graph)
+    outer = graph.add_subgraph(pairs, 400, fps=(stages.load, "fps"),
+                               **{name: (run, name) for name in ("latent", "vae", "label", "columns")})
+    saved = save(graph, (outer, "video"), "egox_compare", "grid")
+    return Page(read_me, stages, run, [outer], [saved], "6  Every pair", color=STUDY_COLOR)
 
 
-def egox_compare_baselines(graph: Graph) -> Rows:
+def every_pair(graph: Graph) -> Subgraph:
+    """The runs of a sweep, decoded and put beside each other."""
+    inside = graph.subgraph("Every pair", "The runs of EgoX Sweep, decoded and put beside each other as one video.")
+    fps = inside.take("fps", "FLOAT")
+    decode = inside.add("EgoXDecodeEgoHalf", 360, latent=inside.take("latent", "LATENT"), vae=inside.take("vae", "VAE"))
+    grid = inside.add("EgoXLabelledGrid", 360, videos=(decode, "ego"), labels=inside.take("label", "STRING"),
+                      columns=inside.take("columns", "INT"), fps=fps, cell_height=256)
+    inside.promote(grid, "cell_height", label="Height of a picture, px")
+    inside.give("video", (grid, "video"))
+    inside.rows = [[Block("6  Ego videos", [[decode]]), Block("Beside each other", [[grid]], STUDY_COLOR)]]
+    return inside
+
+
+def egox_compare_baselines(graph: Graph) -> Page:
     """EgoX, the host's VACE and Fun Control on one prior, and the prior itself."""
-    read_me = note(graph, "The same prior, four ways", notes.BASELINES, high=560)
-    stages, loaders, lora = released_start(graph)
-    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
-    sampler = add_sampler(graph, stages, conditioning, (lora, "model"), steps=50, cfg=5.0)
-    decode = add_decode(graph, stages, loaders, sampler, 360)
-    prior, exo = (stages["prior"], "prior"), (stages["load"], "exo_images")
-    size = graph.add("GetImageSize", 300, image=prior, title="Size of the prior")
+    read_me = note(graph, "The same prior, four ways", notes.BASELINES)
+    stages = geometry(graph)
+    stages.inside.give("coverage", (stages.prior, "coverage"))
+    stages.scene_and_prior.info = stages.inside.info()
+    stage = egox(graph, steps=50, cfg=5.0)
+    promote(stage)
+    decode_inside(stage)
+    stage.inside.give("prompt", (stage.texts[0], "prompt"))
+    run = place_egox(graph, stages, stage)
+    others = baselines(graph)
+    outer = graph.add_subgraph(
+        others, 400, exo_images=(stages.load, "exo_images"), prior=(stages.scene_and_prior, "prior"),
+        coverage=(stages.scene_and_prior, "coverage"), **{name: (run, name) for name in ("ego", "prompt", "fps")})
+    saved = save(graph, (outer, "video"), "egox_compare_baselines", "grid")
+    return Page(read_me, stages, run, [outer, saved], [], "6  Beside each other", color=STUDY_COLOR)
+
+
+def baselines(graph: Graph) -> Subgraph:
+    """VACE and Fun Control on the prior, and all four beside each other; the text encoder is loaded once more."""
+    inside = graph.subgraph("Wan VACE and Fun Control", "The host's own ways to condition a video on the same prior, "
+                                                        "beside EgoX and the prior itself.")
+    exo, prior = inside.take("exo_images", "IMAGE"), inside.take("prior", "IMAGE")
+    coverage, ego = inside.take("coverage", "MASK"), inside.take("ego", "IMAGE")
+    prompt, fps = inside.take("prompt", "STRING"), inside.take("fps", "FLOAT")
+    clip, vae, vision = (inside.add(kind, 360, **values, models=model_link(next(iter(values.values())), folder))
+                         for kind, folder, values in (
+                             ("CLIPLoader", "text_encoders", {"clip_name": TEXT, "type": "wan"}),
+                             ("VAELoader", "vae", {"vae_name": VAE}),
+                             ("CLIPVisionLoader", "clip_vision", {"clip_name": VISION})))
+    size = inside.add("GetImageSize", 300, image=prior, title="Size of the prior")
     sized = {"width": (size, "width"), "height": (size, "height"), "length": (size, "batch_size")}
-    texts = baseline_texts(graph, loaders, stages["pose"])
-    vace, vace_column = baseline_loader(graph, "wan2.1_vace_14B_fp16.safetensors")
-    holes = graph.add("InvertMask", 300, mask=(stages["prior"], "coverage"), title="The prior's holes")
-    to_vace = graph.add("WanVaceToVideo", 340, vae=(loaders.vae, "VAE"), control_video=prior, reference_image=exo,
-                        control_masks=(holes, "MASK"), **texts, **sized)
-    vace_run = baseline_sampler(graph, vace, to_vace)
-    trim = graph.add("TrimVideoLatent", 300, samples=(vace_run, "LATENT"), trim_amount=(to_vace, "trim_latent"))
-    vace_video = graph.add("VAEDecode", 300, samples=(trim, "LATENT"), vae=(loaders.vae, "VAE"))
-    fun, fun_column = baseline_loader(graph, "wan2.1_fun_control_1.3B_bf16.safetensors")
-    seen = graph.add("ImageFromBatch", 300, image=exo, title="First exo frame")
-    vision = graph.add("CLIPVisionEncode", 300, clip_vision=(loaders.vision, "CLIP_VISION"), image=(seen, "IMAGE"),
-                       crop="center")
-    to_fun = graph.add("WanFunControlToVideo", 340, vae=(loaders.vae, "VAE"), control_video=prior,
-                       clip_vision_output=(vision, "CLIP_VISION_OUTPUT"), **texts, **sized)
-    fun_run = baseline_sampler(graph, fun, to_fun)
-    fun_video = graph.add("VAEDecode", 300, samples=(fun_run, "LATENT"), vae=(loaders.vae, "VAE"))
-    gathered = graph.add("CreateList", 300, title="The four videos", **{
-        "inputs.input0": prior, "inputs.input1": (decode, "ego"), "inputs.input2": (vace_video, "IMAGE"),
+    positive = inside.add("CLIPTextEncode", 360, 120, title="Prompt", clip=(clip, "CLIP"), text=prompt)
+    negative = inside.add("CLIPTextEncode", 360, 160, title="Negative prompt", clip=(clip, "CLIP"),
+                          text=BASELINE_NEGATIVE)
+    texts = {"positive": (positive, "CONDITIONING"), "negative": (negative, "CONDITIONING")}
+    vace, vace_column = baseline_loader(inside, "wan2.1_vace_14B_fp16.safetensors")
+    holes = inside.add("InvertMask", 300, mask=coverage, title="The prior's holes")
+    to_vace = inside.add("WanVaceToVideo", 340, vae=(vae, "VAE"), control_video=prior, reference_image=exo,
+                         control_masks=(holes, "MASK"), **texts, **sized)
+    vace_run = baseline_sampler(inside, vace, to_vace)
+    trim = inside.add("TrimVideoLatent", 300, samples=(vace_run, "LATENT"), trim_amount=(to_vace, "trim_latent"))
+    vace_video = inside.add("VAEDecode", 300, samples=(trim, "LATENT"), vae=(vae, "VAE"))
+    fun, fun_column = baseline_loader(inside, "wan2.1_fun_control_1.3B_bf16.safetensors")
+    seen = inside.add("ImageFromBatch", 300, image=exo, title="First exo frame")
+    embedded = inside.add("CLIPVisionEncode", 300, clip_vision=(vision, "CLIP_VISION"), image=(seen, "IMAGE"),
+                          crop="center")
+    to_fun = inside.add("WanFunControlToVideo", 340, vae=(vae, "VAE"), control_video=prior,
+                        clip_vision_output=(embedded, "CLIP_VISION_OUTPUT"), **texts, **sized)
+    fun_run = baseline_sampler(inside, fun, to_fun)
+    fun_video = inside.add("VAEDecode", 300, samples=(fun_run, "LATENT"), vae=(vae, "VAE"))
+    gathered = inside.add("CreateList", 300, title="The four videos", **{
+        "inputs.input0": prior, "inputs.input1": ego, "inputs.input2": (vace_video, "IMAGE"),
         "inputs.input3": (fun_video, "IMAGE")})
-    grid = graph.add("EgoXLabelledGrid", 360, videos=(gathered, "list"), columns=2,
-                     labels="Prior only\nEgoX\nWan VACE\nWan Fun Control")
-    saved = save(graph, stages, (grid, "grid"), "egox_compare_baselines", "grid", wide=560, high=640)
-    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]),
-             Block("EgoX", [[conditioning], [sampler], [decode]])],
-            [Block("Wan VACE, Fun Control: prompt", [[node for node, _ in texts.values()]], VACE_COLOR),
-             Block("Wan VACE", [[*vace_column, size, holes], [to_vace], [vace_run], [trim, vace_video]], VACE_COLOR),
-             Block("Wan Fun Control", [[*fun_column, seen, vision], [to_fun], [fun_run], [fun_video]], STUDY_COLOR),
-             Block("Beside each other", [[gathered, grid], saved])]]
+    grid = inside.add("EgoXLabelledGrid", 360, videos=(gathered, "list"), columns=2, fps=fps,
+                      labels="Prior only\nEgoX\nWan VACE\nWan Fun Control")
+    inside.give("video", (grid, "video"))
+    inside.rows = [[Block("Weights, prompt", [[clip, vae, vision, size], [positive, negative]], VACE_COLOR),
+                    Block("Wan VACE", [[*vace_column, holes], [to_vace], [vace_run], [trim, vace_video]], VACE_COLOR)],
+                   [Block("Wan Fun Control", [[*fun_column, seen, embedded], [to_fun], [fun_run], [fun_video]],
+                          STUDY_COLOR),
+                    Block("Beside each other", [[gathered, grid]], STUDY_COLOR)]]
+    return inside
 
 
-def egox_attention(graph: Graph) -> Rows:
-    """What an ego pixel looks at in the exo video, with geometry and without."""
-    read_me = note(graph, "What does it look at?", notes.ATTENTION, high=520)
-    stages, loaders, lora = released_start(graph)
-    capture = graph.add("EgoXAttentionCapture", 360, model=(lora, "model"))
-    conditioning = add_conditioning(graph, stages, loaders, (lora, "model"))
-    sampler = add_sampler(graph, stages, conditioning, (capture, "model"), steps=20, cfg=5.0)
-    decode = add_decode(graph, stages, loaders, sampler, 380, 420)
-    view = graph.add("EgoXAttentionView", 560, 760, attention=(capture, "attention"),
-                     exo_images=(stages["load"], "exo_images"), ego_images=(decode, "ego"))
-    saved = save(graph, stages, (view, "view"), "egox_attention", "view")
-    return [[Block("", [[read_me]]), *geometry_blocks(stages)],
-            [Block("Weights, LoRA, prompt", [loaders.column, [lora, *loaders.texts]]),
-             Block("5  Conditioning, sampling", [[conditioning, capture], [sampler]]),
-             Block("6  Ego video", [[decode]]),
-             Block("Where an ego pixel looks", [[view], saved], STUDY_COLOR)]]
-
-
-def baseline_loader(graph: Graph, name: str) -> tuple[tuple[Node, str], list[Node]]:
+def baseline_loader(graph: Graph, name: str) -> tuple[Source, list[Node]]:
     """A transformer of the host's own kinds, with the flow shift of its template."""
     unet = graph.add("UNETLoader", 360, unet_name=name, models=model_link(name, "diffusion_models"))
     shifted = graph.add("ModelSamplingSD3", 360, model=(unet, "MODEL"), shift=8.0)
     return (shifted, "MODEL"), [unet, shifted]
 
 
-def baseline_texts(graph: Graph, loaders: Loaders, pose: Node) -> dict[str, tuple[Node, str]]:
-    """The take's prompt and the usual negative one through the host's encoder, as its templates have them."""
-    positive = graph.add("CLIPTextEncode", 360, 120, title="Prompt", clip=(loaders.clip, "CLIP"), text=(pose, "prompt"))
-    negative = graph.add("CLIPTextEncode", 360, 160, title="Negative prompt", clip=(loaders.clip, "CLIP"),
-                         text=BASELINE_NEGATIVE)
-    return {"positive": (positive, "CONDITIONING"), "negative": (negative, "CONDITIONING")}
-
-
-def baseline_sampler(graph: Graph, model: tuple[Node, str], prepared: Node, **values: Any) -> Node:
+def baseline_sampler(graph: Graph, model: Source, prepared: Node, **values: Any) -> Node:
     sources = {"positive": (prepared, "positive"), "negative": (prepared, "negative"),
              "latent_image": (prepared, "latent")}
     return graph.add("KSampler", 340, model=model, seed=1234, steps=20, cfg=6.0, sampler_name="uni_pc",
                      scheduler="simple", **sources, **values)
 
 
-SPECS: dict[str, Callable[[Graph], Rows]] = {
+def egox_attention(graph: Graph) -> Page:
+    """What an ego pixel looks at in the exo video, with geometry and without."""
+    read_me = note(graph, "What does it look at?", notes.ATTENTION)
+    stages = geometry(graph)
+    stage = egox(graph, steps=20, cfg=5.0)
+    inside = stage.inside
+    capture = inside.add("EgoXAttentionCapture", 360, model=(stage.lora, "model"))
+    stage.sampler.sources["model"] = (capture, "model")
+    stage.beside.append(capture)
+    promote(stage)
+    decode_inside(stage)
+    inside.give("attention", (capture, "attention"))
+    run = place_egox(graph, stages, stage)
+    view = graph.add("EgoXAttentionView", 400, 520, attention=(run, "attention"),
+                     exo_images=(stages.load, "exo_images"), ego_images=(run, "ego"))
+    keep = graph.subgraph("Save view", "The pictures of EgoX Attention View as a video file.")
+    video = keep.add("CreateVideo", 320, images=keep.take("images", "IMAGE"), fps=keep.take("fps", "FLOAT"))
+    saved = keep.add("SaveVideo", 320, title="Save view", video=(video, "VIDEO"), format="mp4", codec="h264",
+                     filename_prefix="egox_attention/view")
+    keep.promote(saved, "filename_prefix", label="File")
+    keep.rows = [[Block("Save view", [[video, saved]])]]
+    outer = graph.add_subgraph(keep, 400, images=(view, "view"), fps=(run, "fps"))
+    return Page(read_me, stages, run, [view], [outer], "6  Where an ego pixel looks", 1, STUDY_COLOR)
+
+
+CARDS: dict[str, Callable[[Graph], Page]] = {
     "egox_demo": egox_demo,
     "egox_basic": egox_basic,
-    "egox_from_any_video": egox_from_any_video,
-    "egox_low_vram": egox_low_vram,
     "egox_fast": egox_fast,
-    "egox_compare_lambda": egox_compare_lambda,
+    "egox_compare": egox_compare,
+}
+"""At most five: ``workflows/NAME.json``, a card under the host's templates each."""
+MORE: dict[str, Callable[[Graph], Page]] = {
+    "egox_from_any_video": egox_from_any_video,
     "egox_compare_baselines": egox_compare_baselines,
     "egox_attention": egox_attention,
 }
+"""``workflows/more/NAME.json``, for the file menu."""
+SPECS = CARDS | MORE
+
+
+def blueprint_scene_and_prior(graph: Graph) -> Subgraph:
+    """As in the workflows."""
+    return scene_and_prior(graph)[0]
+
+
+def blueprint_egox(graph: Graph) -> Subgraph:
+    """As in egox_basic."""
+    stage = egox(graph, steps=50, cfg=5.0)
+    promote(stage)
+    stage.inside.give("latent", (stage.sampler, "latent"))
+    stage.inside.give("vae", (stage.vae, "VAE"))
+    close(stage)
+    return stage.inside
+
+
+BLUEPRINTS: dict[str, Callable[[Graph], Subgraph]] = {
+    "EgoX Scene and prior": blueprint_scene_and_prior,
+    "EgoX": blueprint_egox,
+}
+"""``subgraphs/NAME.json``, in the host's node library."""

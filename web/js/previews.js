@@ -1,7 +1,7 @@
 // Previews on the nodes: registration only, the work is in the modules (the host imports every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { attachPreview, findNode, showKept, showOutput } from "./previews/node.mjs";
+import { KEY, attachPreview, findNode, showKept, showOutput } from "./previews/node.mjs";
 
 const NODES = {
   // node -> what its preview is of: "empty" and "label" before it make keys of previews/texts/en.mjs
@@ -13,19 +13,57 @@ const NODES = {
   EgoXAttentionView: "Attention",
 };
 
+const subjectOf = (node) => NODES[node.constructor.comfyClass];
+
+// The inner node whose player a subgraph promotes, by the slot that its file gives the player
+// (tools/workflows/graph.py).
+function innerShown(node) {
+  const shown = (inner) => inner.inputs?.some((slot) => slot.name === KEY && slot.link != null) && subjectOf(inner);
+  return node.subgraph?.nodes?.find(shown);
+}
+
+// Some frontends keep of a promoted widget its value alone, and draw nothing of a player; then the outer node gets one
+// of its own.
+function showOutside(node) {
+  const inner = innerShown(node);
+  const slot = node.inputs?.find(({ name }) => name === KEY);
+  if (inner && slot?.widget && !node.widgets.find(({ name }) => name === KEY)?.element)
+    attachPreview(app, api, node, subjectOf(inner), slot);
+}
+
+// The node that has a player of its own for what the inner one of this path ("5:3") gives.
+function shownOn(path) {
+  const [, host, inner] = /^(.*):([^:]+)$/.exec(String(path)) ?? [];
+  const node = inner ? findNode(app, host) : null;
+  return node?.egoxPreview && String(innerShown(node)?.id) === inner ? node : null;
+}
+
 app.registerExtension({
   name: "EgoX.Previews",
   setup() {
-    api.addEventListener("egox.live", ({ detail }) => findNode(app, detail.node)?.egoxPreview?.show(detail.preview));
+    api.addEventListener("egox.live", ({ detail }) => {
+      for (const node of [findNode(app, detail.node), shownOn(detail.node)]) node?.egoxPreview?.show(detail.preview);
+    });
+    api.addEventListener("executed", ({ detail }) => {
+      const node = shownOn(detail.node);
+      if (node) showOutput(node, detail.output);
+    });
   },
   nodeCreated(node) {
-    const subject = NODES[node.constructor.comfyClass];
-    if (subject) attachPreview(app, api, node, subject);
+    if (subjectOf(node)) attachPreview(app, api, node, subjectOf(node));
+    if (!node.isSubgraphNode?.()) return;
+    const { onConfigure } = node;
+    node.onConfigure = function () {
+      onConfigure?.apply(this, arguments);
+      showOutside(this);
+    };
   },
   loadedGraphNode(node) {
-    // Switching between open workflows makes the nodes anew; the page still has their results.
     if (!node.egoxPreview) return;
+    // Switching between open workflows makes the nodes anew; the page still has their results.
+    const inner = innerShown(node);
+    const key = inner ? `${node.subgraph.id}:${inner.id}` : String(node.id);
     showKept(app, node);
-    setTimeout(() => showOutput(node, app.nodeOutputs?.[String(node.id)]), 0);
+    setTimeout(() => showOutput(node, app.nodeOutputs?.[key]), 0);
   },
 });

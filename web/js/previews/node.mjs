@@ -8,15 +8,17 @@ import { languageOf, sayer } from "../sayer.mjs";
 export const KEY = "egox_preview"; // of the node's result, as nodes/clip_preview.py writes it
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
-const MIN_HEIGHT = { EgoXDepthAlign: 340, EgoXWanSampler: 240, EgoXAttentionView: 440 };
+const MIN_HEIGHT = { Depth: 340, Live: 240, Attention: 440 };
 const DECODER = "EgoXDecodeEgoHalf"; // a node at the top level of its graph
 const SMALL_LORA = "egox_demo_lora.safetensors"; // whose strip ships
 const SHIPPED_STRIP = new URL("./strip.webp", import.meta.url);
 const OTHER_MIN_HEIGHT = 320;
+const OUTER_MIN_HEIGHT = 180; // on a subgraph's node, which has other rows as well
 const MIN_WIDTH = 340;
 const MARGIN = 12; // px, below a player that was scrolled to
 
-export function attachPreview(app, api, node, subject) {
+// ``slot``: of a subgraph's node, where the player stands for the promoted one of an inner node.
+export function attachPreview(app, api, node, subject, slot) {
   const say = sayer(TEXTS, languageOf(app));
   const preview = new Preview({
     say,
@@ -30,8 +32,10 @@ export function attachPreview(app, api, node, subject) {
     makeStrip: node.constructor.comfyClass === DECODER ? () => ownStrip(app, api, node) : null,
     strength: (geometry) => strengthOf(app, geometry),
   });
+  const again = node.egoxPreview;
+  again?.close();
   node.egoxPreview = preview;
-  const minHeight = MIN_HEIGHT[node.constructor.comfyClass] ?? OTHER_MIN_HEIGHT;
+  const minHeight = slot ? OUTER_MIN_HEIGHT : (MIN_HEIGHT[subject] ?? OTHER_MIN_HEIGHT);
   preview.element.style.minHeight = `${minHeight - 20}px`; // what Vue nodes go by; 20: the classic widget's margins
   const widget = node.addDOMWidget(KEY, "egoxPreview", preview.element, {
     serialize: false,
@@ -40,8 +44,10 @@ export function attachPreview(app, api, node, subject) {
   });
   widget.label = say(`label${subject}`); // in the form of an app
   widget.serialize = false; // neither in the saved workflow nor in the prompt
+  if (slot) takePlace(node, slot, widget);
   node.setSize([Math.max(node.size[0], MIN_WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
 
+  if (again) return;
   const { onExecuted, onRemoved } = node;
   node.onExecuted = function (output) {
     onExecuted?.apply(this, arguments);
@@ -50,8 +56,15 @@ export function attachPreview(app, api, node, subject) {
   };
   node.onRemoved = function () {
     onRemoved?.apply(this, arguments);
-    preview.close();
+    node.egoxPreview.close();
   };
+}
+
+function takePlace(node, slot, widget) {
+  widget.label = slot.label ?? widget.label;
+  slot._widget = widget;
+  const extra = node._extraWidgets?.indexOf(widget) ?? -1;
+  if (extra >= 0) node._extraWidgets.splice(extra, 1); // else it would be listed twice
 }
 
 export function showOutput(node, output) {
