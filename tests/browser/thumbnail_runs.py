@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from egox_core.file_names import HEAD_KEYPOINTS
+from egox_core.previews.head_path import draw_head_path
 from egox_core.previews.maps import depth_preview
-from egox_core.takes.take import load_take
+from egox_core.safe_files import read_json
+from egox_core.takes.take import Take, load_take
+from egox_core.trajectory import estimate_head, openpose_points
 from tests.browser.thumbnails import Tile, thumbnail, whole, words
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir
@@ -61,6 +65,18 @@ def run(client: ApiClient, base: BaseDir, prompt: Prompt) -> dict[str, np.ndarra
     return found
 
 
+def with_head(take: Take) -> np.ndarray:  # [T, H, W, 3] uint8
+    """The exo frames with the head that the keypoints beside them give."""
+    frames = read_json(take.folder / HEAD_KEYPOINTS, "keypoints", 2**24)
+    points = openpose_points([frames[index] for index in take.frames.source_indices.tolist()])
+    depth = take.depth
+    head = estimate_head(points, depth.camera, exo_w2c=depth.exo_w2c, depth_m=depth.depth_m, mask=depth.dynamic,
+                         times_s=take.frames.times_s)
+    drawn = draw_head_path(take.read_exo().float() / 255, depth.camera, head.world_from_head, head.confidence,
+                           depth.exo_w2c)
+    return (255 * drawn).byte().numpy()
+
+
 def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]) -> dict[str, np.ndarray]:
     """Workflow -> its thumbnail."""
     demo = prompts["egox_demo"]
@@ -79,6 +95,8 @@ def make_thumbnails(client: ApiClient, base: BaseDir, prompts: dict[str, Prompt]
     return {
         "egox_demo": thumbnail([[seen["exo"]], [seen["prior"], seen["ego"]]], "Demo: EgoX without a download",
                                wide_over_two),
+        "egox_one_video": thumbnail([[("head, found", with_head(take)[middle])], [seen["prior"], seen["ego"]]],
+                                    "one video, nothing by hand", wide_over_two),
         "egox_basic": thumbnail([[seen["exo"]], [seen["prior"], seen["later"]]], "exo video in, ego video out",
                                 wide_over_two),
         "egox_fast": thumbnail([[seen["exo"]], [seen["ego"], ("", words("4-8\nsteps"))]], "step-distilled LoRA",

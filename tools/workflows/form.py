@@ -29,6 +29,7 @@ ROWS = (
     Row("EgoXLoadExoVideo", "file", "Exo video"),
     Row("EgoXLoadExoVideo", "egox_upload", gives_way=True),
     Row("EgoXEgoPoseInput", "egox_pose_editor"),
+    Row("EgoXText", "caption", "Caption"),
     Row("EgoXPrompt", "exo_view", "What the exo camera sees"),
     Row("EgoXPrompt", "ego_view", "What the person sees"),
     Row("EgoXSweep", "lambda_g", "Values of λ_g"),
@@ -40,6 +41,7 @@ ROWS = (
     Row("EgoXDecodeEgoHalf", "egox_preview"),
     Row("EgoXAttentionView", "egox_preview"),
     Row("EgoXRenderEgoPrior", "egox_preview"),
+    Row("EgoXEstimateHeadPose", "egox_preview"),
 )
 """All that a form may hold, in its order; a graph has those of which it has the node, where no wire gives the value."""
 RESULT = "SaveVideo"

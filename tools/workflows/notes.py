@@ -77,6 +77,36 @@ DEPTH = f"""## For your own video
    `prompt` first).
 """
 
+ONE_VIDEO = f"""## One video, nothing by hand
+
+1. **Weights** as in `egox_basic`, and for all that is found by itself:
+
+| file | folder |
+|---|---|
+| [sam3.1_multiplex_fp16]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors): who, where | `checkpoints` |
+| [sdpose_wholebody_fp16]({HUB}/SDPose/resolve/main/checkpoints/sdpose_wholebody_fp16.safetensors): the head's points | `checkpoints` |
+| [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors): metres | `geometry_estimation` |
+| [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors): steady depth | `geometry_estimation` |
+| [qwen3vl_4b_fp8_scaled]({HUB}/Qwen3-VL/resolve/main/text_encoders/qwen3vl_4b_fp8_scaled.safetensors): the words (`qwen3vl_8b_fp8_scaled`, twice as large, writes better) | `text_encoders` |
+
+2. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and what they do in view.
+3. Press **Run**. Look at *Wearer's head*: axes and cone on the head, green where it is sure.
+4. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate; what you change there
+   counts from then on, and `source` back at *estimated* drops it.
+
+Each part can be replaced (open a subgraph by its corner):
+
+- *SDPose* by *MediaPipe Face Landmarker* or *SAM 3D Body*: any one of the sockets of *Estimate Head Pose* will do.
+- One depth model is enough; a depth file beside the video does without any.
+- Without a language model bypass the three nodes of its group (Ctrl+B) and set *Caption* to *no caption*, or write the
+  prompt into *EgoX Text* and choose *as written*. docs/faq.md says what no caption costs.
+- Several people: *The wearer*, inside *Wearer's head*, takes SAM3's number of the one, from 0. A camera that isn't worn as
+  glasses: `mount` and `pitch` of *Estimate Head Pose* there.
+
+{UNTRIED} *SAM3, SDPose, MoGe, Depth Anything 3 and Qwen3-VL were not run either, for want of their weights: tests put
+nodes in their places that answer the truth of a drawn take.*
+"""  # noqa: E501
+
 ANY_VIDEO = f"""## Any video of your own
 
 1. **Weights** as in `egox_basic`, and for the geometry:

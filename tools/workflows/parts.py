@@ -9,13 +9,14 @@ from egox_core.file_names import EXO
 from egox_core.wan.lora_keys import RELEASED_FILE
 
 from .graph import Graph, Node, Subgraph
-from .layout import Block, Frame
+from .layout import GROUP_TITLE, PAD, Block, Frame
 from .notes import HUB, KIJAI, LORA_URL, WAN
 
 SAMPLE_VIDEO = f"sample/synthetic_room/{EXO}"
 CALM_VIDEO = f"sample/calm_room/{EXO}"
 UNET, VAE = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
+LANGUAGE = "qwen3vl_4b_fp8_scaled.safetensors"
 LORA = RELEASED_FILE
 BASELINE_NEGATIVE = (
     "blurry, low quality, overexposed, static, distorted hands, extra fingers, deformed, watermark, subtitles, "
@@ -34,6 +35,8 @@ SLOT = 20
 TITLE_AND_BADGE = 54
 RISE = 4
 """Sockets by which the links to the last column may rise on their way without running behind *Scene and prior*."""
+NOTE_HIGH = 130
+"""Of notes under the last column."""
 GAP = 88
 """From column to column: two frames' edges and room for the links."""
 
@@ -102,9 +105,9 @@ def geometry(graph: Graph, video: str = SAMPLE_VIDEO, *, depth: dict[str, Any] |
     return Stages(loaded, outer, posed, inside, **nodes)
 
 
-def depth_models(stages: Stages, *, bypassed: bool = False) -> None:
+def depth_models(stages: Stages, *, masks: bool = True, bypassed: bool = False) -> None:
     """The host's depth models on the exo frames, in *Scene and prior*: MoGe for the metres, Depth Anything 3 for
-    steadiness, SAM3 for what moves, which is left out of the depth's fit."""
+    steadiness; with ``masks`` SAM3 too, for what moves, which is left out of the depth's fit."""
     graph, images = stages.inside, (stages.inside.edge, "exo_images")
     moge_name, da3_name = "moge_2_vitl_normal_fp16.safetensors", "depth_anything_3_base.safetensors"
     moge = graph.add("LoadMoGeModel", 360, bypassed=bypassed, model_name=moge_name,
@@ -114,6 +117,19 @@ def depth_models(stages: Stages, *, bypassed: bool = False) -> None:
                     models=hub_link(da3_name, "geometry_estimation", "Depth-Anything-3"))
     da3_run = graph.add("DA3Inference", 340, bypassed=bypassed, da3_model=(da3, "DA3_MODEL"), image=images,
                         mode="multiview")
+    stages.depth.sources.update(moge_geometry=(moge_run, "moge_geometry"), da3_geometry=(da3_run, "da3_geometry"))
+    hint = " (un-bypass: Ctrl+B)" if bypassed else ""
+    blocks = [Block(f"Depth of your own video{hint}", [[moge, da3], [moge_run], [da3_run]], DEPTH_COLOR)]
+    if masks:
+        sam, words, track = sam3_track(graph, images, bypassed=bypassed)
+        mask = graph.add("SAM3_TrackToMask", 340, bypassed=bypassed, track_data=(track, "track_data"))
+        stages.depth.sources["dynamic_mask"] = (mask, "masks")
+        blocks.append(Block(f"What moves in it: SAM3{hint}", [[sam, words], [track, mask]], DEPTH_COLOR))
+    graph.rows.insert(0, blocks)
+
+
+def sam3_track(graph: Graph, images: Source, *, bypassed: bool = False) -> tuple[Node, Node, Node]:
+    """SAM3 on the exo frames: its loader, the words to look for, and the track of each that was found."""
     name = "sam3.1_multiplex_fp16.safetensors"
     sam = graph.add("CheckpointLoaderSimple", 360, bypassed=bypassed, title="Load SAM3", ckpt_name=name,
                     models=hub_link(name, "checkpoints", "sam3.1"))
@@ -121,12 +137,7 @@ def depth_models(stages: Stages, *, bypassed: bool = False) -> None:
                       text="person")
     track = graph.add("SAM3_VideoTrack", 340, bypassed=bypassed, images=images, model=(sam, "MODEL"),
                       conditioning=(words, "CONDITIONING"))
-    mask = graph.add("SAM3_TrackToMask", 340, bypassed=bypassed, track_data=(track, "track_data"))
-    stages.depth.sources.update(moge_geometry=(moge_run, "moge_geometry"), da3_geometry=(da3_run, "da3_geometry"),
-                                dynamic_mask=(mask, "masks"))
-    hint = " (un-bypass: Ctrl+B)" if bypassed else ""
-    graph.rows.insert(0, [Block(f"Depth of your own video{hint}", [[moge, da3], [moge_run], [da3_run]], DEPTH_COLOR),
-                          Block(f"What moves in it: SAM3{hint}", [[sam, words], [track, mask]], DEPTH_COLOR)])
+    return sam, words, track
 
 
 @dataclass
@@ -141,17 +152,20 @@ class EgoX:
     sampler: Node
     texts: list[Node]
     models: list[Node] = field(default_factory=list)
+    captions: list[Node] = field(default_factory=list)
+    """What asks a language model for the prompt."""
     beside: list[Node] = field(default_factory=list)
     """What a workflow puts beside the sampler."""
 
 
 def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, Any] | None = None,
-         **sampler: Any) -> EgoX:
+         captioned: bool = False, **sampler: Any) -> EgoX:
     """Stage 5 as a subgraph: the real weights, the authors' LoRA, text, conditioning and sampler.
 
     Args:
         small: files of the demo's model (``unet``, ``vae``, ``lora``), which has neither text encoder nor CLIP vision.
         lora: values of the LoRA's node.
+        captioned: a language model writes the prompt; else the subgraph takes one.
     """
     inside = graph.subgraph("EgoX", "The ego video from the exo video and the ego prior: weights, LoRA, text, "
                                     "conditioning, and the sampler with geometry-guided attention.")
@@ -164,15 +178,17 @@ def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, A
                  for name in ("Positive", "Negative")]
         text = {name: (node, node.info["output_name"][0])
                 for name, node in zip(("positive", "negative"), texts, strict=True)}
-        models, vision = [unet, vae], {}
+        models, vision, captions = [unet, vae], {}, []
     else:
-        prompt = inside.take("prompt", "STRING")
+        captions = caption_nodes(inside, exo, prior) if captioned else []
+        prompt = (captions[-1], "generated_text") if captioned else inside.take("prompt", "STRING")
         unet = inside.add("UNETLoader", 380, unet_name=UNET, models=model_link(UNET, "diffusion_models"))
         vae = inside.add("VAELoader", 380, vae_name=VAE, models=model_link(VAE, "vae"))
         clip = inside.add("CLIPLoader", 380, clip_name=TEXT, type="wan", models=model_link(TEXT, "text_encoders"))
         seen = inside.add("CLIPVisionLoader", 380, clip_name=VISION, models=model_link(VISION, "clip_vision"))
         # The negative prompt is empty, as the authors leave it.
-        texts = [inside.add("EgoXText", 380, 300, clip=(clip, "CLIP"), prompt=prompt)]
+        texts = [inside.add("EgoXText", 380, 300, clip=(clip, "CLIP"), prompt=prompt,
+                            caption="from a model" if captioned else "as written")]
         text = {name: (texts[0], name) for name in ("positive", "negative")}
         models, vision = [unet, vae, clip, seen], {"clip_vision": (seen, "CLIP_VISION")}
     name = small["lora"] if small else LORA
@@ -183,7 +199,17 @@ def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, A
     sources = {name: (conditioning, name) for name in ("positive", "negative", "latent", "canvas")}
     run = inside.add("EgoXWanSampler", 380, model=(loaded, "model"), depth=depth, trajectory=trajectory, **sources,
                      **{"seed": 1234, **sampler})
-    return EgoX(inside, unet, vae, loaded, conditioning, run, texts, models)
+    return EgoX(inside, unet, vae, loaded, conditioning, run, texts, models, captions)
+
+
+def caption_nodes(inside: Subgraph, exo: Source, prior: Source) -> list[Node]:
+    """Pictures and instruction, the language model, and what runs it, whose text is the prompt."""
+    request = inside.add("EgoXCaptionRequest", 360, exo_images=exo, prior=prior)
+    model = inside.add("CLIPLoader", 360, title="Load language model", clip_name=LANGUAGE, type="qwen_image",
+                       models=hub_link(LANGUAGE, "text_encoders", "Qwen3-VL"))
+    return [request, model, inside.add(
+        "TextGenerate", 360, 200, title="Write the caption", clip=(model, "CLIP"), prompt=(request, "instruction"),
+        image=(request, "images"), max_length=1024, sampling_mode="off")]
 
 
 def promote(stage: EgoX, *, tuned: bool = True, weights: bool = True) -> None:
@@ -200,7 +226,9 @@ def promote(stage: EgoX, *, tuned: bool = True, weights: bool = True) -> None:
 def close(stage: EgoX) -> None:
     """The player below all that was promoted (it has no value, so it has to come last), and the inner places."""
     stage.inside.promote_player(stage.sampler, "Ego video while it is sampled")
-    stage.inside.rows = [[Block("Weights, LoRA, prompt", [stage.models, [stage.lora, *stage.texts, *stage.beside]]),
+    words = [Block("The prompt, by a language model", [stage.captions])] if stage.captions else []
+    weights = [stage.models, [stage.lora, *stage.texts, *stage.beside]]
+    stage.inside.rows = [[*words, Block("Weights, LoRA, prompt", weights),
                           Block("5  Conditioning, sampling", [[stage.conditioning], [stage.sampler]])]]
 
 
@@ -261,17 +289,28 @@ class Page:
     slot: int = 0
     """Place among the sockets of the last column's first node that takes something from *Load Exo Video*."""
     color: str = "#3f789e"
+    head: Node | None = None
+    """Stands over *Load Exo Video*; the notes then stand under the last column."""
 
     def frames(self, heights: dict[int, float]) -> list[Frame]:
         """The frames, for nodes of these heights."""
         columns = [0, WIDE + GAP, WIDE + 400 + 2 * GAP, WIDE + 780 + 3 * GAP]
         stages = self.stages
         level = max(heights.get(stages.scene_and_prior.number, 0.0), stages.scene_and_prior.wanted[1]) + SLOT
+        if self.head:
+            level = max(level, heights.get(self.head.number, 0.0) + PAD + GROUP_TITLE + TITLE_AND_BADGE)
         saved = [Frame("6  Saved", columns[2], 0, self.saved)] if self.saved else []
         over_egox = level + 2 * SLOT + TITLE_AND_BADGE
         self.read_me.wanted = (WIDE, round(level - 2 * TITLE_AND_BADGE - 2 * SLOT))
-        return [Frame("", columns[0], 0, [self.read_me]), Frame("1  Exo video", columns[0], level, [stages.load]),
+        first, last_top = Frame("", columns[0], 0, [self.read_me]), level - (self.slot + RISE) * SLOT
+        beside = []
+        if self.head:
+            first = Frame("2  Wearer's head", columns[0], 0, [self.head])
+            under = last_top + max(heights.get(self.last[0].number, 0.0), self.last[0].wanted[1]) + 3 * SLOT
+            self.read_me.wanted = (400, NOTE_HIGH)
+            beside = [Frame("", columns[3], under, [self.read_me])]
+        return [first, *beside, Frame("1  Exo video", columns[0], level, [stages.load]),
                 Frame("2, 4  Scene and prior", columns[1], 0, [stages.scene_and_prior]),
                 Frame("3  Ego pose", columns[1], over_egox + SLOT + TITLE_AND_BADGE, [stages.pose]),
                 *saved, Frame("5  EgoX", columns[2], over_egox, [self.run]),
-                Frame(self.title, columns[3], level - (self.slot + RISE) * SLOT, self.last, self.color)]
+                Frame(self.title, columns[3], last_top, self.last, self.color)]

@@ -13,6 +13,7 @@ from tools.small_model.settings import DemoTraining
 from . import notes as notes
 from .graph import Graph, Node, Subgraph
 from .layout import Block
+from .one_video import egox_one_video
 from .parts import (
     BASELINE_NEGATIVE,
     CALM_VIDEO,
@@ -271,6 +272,7 @@ def egox_attention(graph: Graph) -> Page:
 
 CARDS: dict[str, Callable[[Graph], Page]] = {
     "egox_demo": egox_demo,
+    "egox_one_video": egox_one_video,
     "egox_basic": egox_basic,
     "egox_fast": egox_fast,
     "egox_compare": egox_compare,
