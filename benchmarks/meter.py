@@ -5,10 +5,10 @@
 ``--train`` makes the classifier anew whose features are compared: rooms of its own (no training and no test of the
 model draws their seeds), two frames each, every place of a picture named by what it shows. The meter's own test: on
 the true pictures of the next model's scenes the distance to the truth must rise with blur (sigma .5, 1, 2, 4 px of 128)
-and with noise (standard deviation 2, 5, 10 of 255), and noise 9 or an unsharp mask must not lower that of the pictures
-which the shipped model makes of these scenes at its own size. ``--keep`` leaves features and figures of these pictures
-in ``results/small_model_before.npz``, for the next model to be compared with. The exit code is 0 only where all of it
-holds.
+and with noise (standard deviation 2, 5, 10 of 255), and noise 9 or an unsharp mask must not surely lower that of the
+pictures which the shipped model makes of these scenes at its own size. ``--keep`` leaves features and figures of these
+pictures in ``results/small_model_before.npz``, for the next model to be compared with. The exit code is 0 only where
+all of it holds.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ FRAMES, APART_FPS = 2, 1.0
 STEPS, BATCH, RATE, SEED = 600, 16, 2e-3, 7
 NOISE_LEVEL = 10 / 127.5
 """Pictures get noise up to this in training: features of a classifier that never met any run away with the least."""
+TRICKS = (f"{MODEL}, noise 9", f"{MODEL}, unsharp mask")
 BLURS, NOISES = (0.5, 1.0, 2.0, 4.0), (2.0, 5.0, 10.0)
 
 
@@ -82,7 +83,7 @@ def main() -> int:
     result["distances"] = distances = test([take["ego"] for take in takes], before)
     if args.keep:
         keep(takes, before)
-    result["passed"] = passed = holds({name: d["mean"] for name, d in distances.items()})
+    result["passed"] = passed = holds(distances)
     table = "\n".join(["| | kernel distance |", "| --- | --- |", *(
         f"| {name} | {d['mean']:.4f} [{d['low']:.4f}, {d['high']:.4f}] |" for name, d in distances.items())])
     return finish("meter", result, args, table, passed)
@@ -94,17 +95,19 @@ def test(truth: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> dict[str,
     true = features_of(net, truth)
     videos = {f"truth, blur {b:g}": [blurred(v, b) for v in truth] for b in BLURS}
     videos |= {f"truth, noise {n:g}": [noisy(v, n) for v in truth] for n in NOISES}
-    videos |= {MODEL: before, f"{MODEL}, noise 9": [noisy(v, 9) for v in before],
-               f"{MODEL}, unsharp mask": [sharpened(v) for v in before]}
-    return {name: KernelDistance.between(features_of(net, of), true).estimate().as_dict()
-            for name, of in videos.items()}
+    noise, unsharp = TRICKS
+    videos |= {MODEL: before, noise: [noisy(v, 9) for v in before], unsharp: [sharpened(v) for v in before]}
+    distances = {name: KernelDistance.between(features_of(net, of), true) for name, of in videos.items()}
+    figures = {name: distance.estimate() for name, distance in distances.items()}
+    figures |= {f"{name}, less the model's": distances[name].estimate(distances[MODEL]) for name in TRICKS}
+    return {name: figure.as_dict() for name, figure in figures.items()}
 
 
-def holds(distances: Mapping[str, float]) -> bool:
-    model = distances[MODEL]
-    return (rises([distances[f"truth, blur {b:g}"] for b in BLURS])
-            and rises([distances[f"truth, noise {n:g}"] for n in NOISES])
-            and distances[f"{MODEL}, noise 9"] >= model and distances[f"{MODEL}, unsharp mask"] >= model)
+def holds(distances: Mapping[str, Mapping[str, float]]) -> bool:
+    """Both rise, and no trick's distance is surely under that of the model's own pictures."""
+    return (rises([distances[f"truth, blur {b:g}"]["mean"] for b in BLURS])
+            and rises([distances[f"truth, noise {n:g}"]["mean"] for n in NOISES])
+            and all(distances[f"{name}, less the model's"]["high"] >= 0 for name in TRICKS))
 
 
 def rises(distances: Sequence[float]) -> bool:
