@@ -116,7 +116,8 @@ def choose_person(
     like: HeadPoints | None = None,  # the same person's by another detector
 ) -> HeadPoints:
     """One person out of those that a detector saw: the mask's, the one who is seen ``like`` that by another detector,
-    or the one that has ``index``, followed from there by place.
+    or the one that has ``index``, followed from there by place. Where nobody is chosen and no frame shows two, whoever
+    is there.
 
     Raises:
         EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame; a mask, or points of
@@ -137,6 +138,8 @@ def choose_person(
                              fix="choose a person by number (0 is the first), or connect a mask of the wearer")
     if mask is not None:
         persons = _by_mask(people, mask)
+    elif like is None and index is None:  # never two in a frame: a cut may put the one anywhere
+        persons = [frame[0] if frame else None for frame in people.frames]
     else:
         persons = _followed(people, index or 0) if like is None else _alike(people, like.resized(people.picture))
     number = len(POINTS)

@@ -88,6 +88,13 @@ def test_a_person_is_followed_by_place() -> None:
         openpose_points(frames, person=5)
 
 
+def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut() -> None:
+    places = [20.0, 21.0, 170.0, 171.0]
+    frames = [frame(person({"nose": (x, 50.0, 0.9)})) for x in places]
+    assert openpose_points(frames).uv[:, POINTS.index("nose"), 0].tolist() == places
+    assert openpose_points(frames, person=0).kinds() == ("face", "face", "nothing", "nothing")
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (7, "expected a list"), ([], "expected a list"), ([{"people": 3}], "expected a list"),
     ([frame({"pose_keypoints_2d": [1.0] * 30})], "10 points a person"), ([frame(), frame()], "no person in any frame"),
