@@ -1,13 +1,15 @@
-"""The shipped graphs as one sees them: opened by their card and switched to the graph."""
+"""The shipped graphs as one sees them: opened by their card and switched to the graph, and the way their links run."""
 
 from __future__ import annotations
 
 import pytest
 
+from .small_graph import make_small
 from .test_form import ROW, to_graph
-from .test_workflows_in_page import CARDS, PACK
+from .test_workflows_in_page import CARDS, NAMES, PACK
 
 LEAST_ZOOM = 0.6
+MOST_ROWS, MOST_PROMOTED = 8, 6
 
 # What lies outside the canvas' part of the page.
 _OUTSIDE = """() => {
@@ -19,6 +21,44 @@ _OUTSIDE = """() => {
   }).map((node) => node.title);
 }"""
 
+# Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the way long.
+_BEHIND = """() => {
+  const found = [];
+  for (const link of app.graph.links.values()) {
+    const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id);
+    const a = from.getOutputPos(link.origin_slot), b = to.getInputPos(link.target_slot);
+    const reach = Math.hypot(b[0] - a[0], b[1] - a[1]) * 0.25;
+    for (let i = 0; i <= 60; i++) {
+      const t = i / 60, u = 1 - t;
+      const at = (p, q, r, s) => u * u * u * p + 3 * u * u * t * q + 3 * u * t * t * r + t * t * t * s;
+      const x = at(a[0], a[0] + reach, b[0] - reach, b[0]), y = at(a[1], a[1], b[1], b[1]);
+      for (const node of app.graph.nodes) {
+        if (node === from || node === to) continue;
+        const [left, top, w, h] = node.boundingRect ?? node.getBounding();
+        if (x > left && x < left + w && y > top && y < top + h)
+          found.push(`${from.title} -> ${to.title}.${to.inputs[link.target_slot].name} behind ${node.title}`);
+      }
+    }
+  }
+  return [...new Set(found)];
+}"""
+
+# Rows that can be edited, of our nodes and of subgraphs.
+_ROWS = """() => app.graph.nodes.filter((n) => n.type.startsWith('EgoX') || n.isSubgraphNode?.()).map((node) => {
+  const linked = (w) => node.inputs.some((slot) => slot.widget?.name === w.name && slot.link != null);
+  const rows = (node.widgets ?? []).filter((w) => (node.isWidgetVisible?.(w) ?? !w.hidden) && !w.element && !linked(w)
+    && w.type !== 'button');
+  return [node.title, !!node.isSubgraphNode?.(), rows.map((w) => w.name)];
+})"""
+
+# The players on subgraphs: on the outer node, or the inner node's own where the page draws that one there.
+_PLAYERS = """() => app.graph.nodes.filter((node) => node.isSubgraphNode?.()).map((node) => {
+  const inner = node.subgraph.nodes.find((n) => n.inputs.some((s) => s.name === 'egox_preview' && s.link != null));
+  const preview = node.egoxPreview ?? inner.egoxPreview, box = preview.element.getBoundingClientRect();
+  return { title: node.title, clips: preview.clips.map((clip) => clip.name), shown: box.width * box.height };
+})"""
+
+
 @pytest.mark.parametrize("name", CARDS)
 def test_all_of_a_card_s_graph_is_seen(open_page, name: str) -> None:
     page = open_page(f"/?template={name}&source={PACK}", size=(1600, 900))
@@ -26,3 +66,30 @@ def test_all_of_a_card_s_graph_is_seen(open_page, name: str) -> None:
     scale, *_ = to_graph(page)
     assert scale >= LEAST_ZOOM, scale
     assert not page.evaluate(_OUTSIDE)
+
+
+def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(open_page, shipped) -> None:
+    page = open_page(size=(1600, 900))
+    faults = []
+    for name in NAMES:
+        page.load(shipped(name))
+        page.settle(4)
+        faults += [(name, link) for link in page.evaluate(_BEHIND)]
+        faults += [(name, title, rows) for title, is_subgraph, rows in page.evaluate(_ROWS)
+                   if len(rows) > (MOST_PROMOTED if is_subgraph else MOST_ROWS)]
+    assert not faults
+
+
+@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
+def test_a_subgraph_s_player_shows_what_its_inner_node_gives(open_page, shipped, vue_nodes: bool) -> None:
+    page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
+    page.load(shipped("egox_demo"))
+    make_small(page)
+    page.set_widget("EgoXWanSampler", "seed", 5 + vue_nodes)  # what the server has sampled before isn't live again
+    page.queue()
+    page.wait_for_run()
+    page.page.wait_for_function(f"() => ({_PLAYERS})().every((player) => player.clips.length)", timeout=30_000)
+    prior, ego = page.evaluate(_PLAYERS)
+    assert (prior["title"], ego["title"]) == ("Scene and prior", "EgoX")
+    assert prior["clips"] == ["prior", "coverage", "depth", "exo"] and ego["clips"] == ["ego"]
+    assert min(prior["shown"], ego["shown"]) > 1000, "px of the page"

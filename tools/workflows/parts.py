@@ -33,8 +33,9 @@ AUDIO_SLOT = 6
 SLOT = 20
 """Height of a row of sockets."""
 TITLE_AND_BADGE = 54
-RISE = 4
-"""Sockets by which the links to the last column may rise on their way without running behind *Scene and prior*."""
+RISE = 3
+"""Sockets by which a link of *Load Exo Video*'s first output may rise on its way to the last column without running
+behind *Scene and prior*; those below it may rise by one more."""
 NOTE_HIGH = 130
 """Of notes under the last column."""
 GAP = 88
@@ -302,7 +303,8 @@ class Page:
         saved = [Frame("6  Saved", columns[2], 0, self.saved)] if self.saved else []
         over_egox = level + 2 * SLOT + TITLE_AND_BADGE
         self.read_me.wanted = (WIDE, round(level - 2 * TITLE_AND_BADGE - 2 * SLOT))
-        first, last_top = Frame("", columns[0], 0, [self.read_me]), level - (self.slot + RISE) * SLOT
+        rise = RISE + ((stages.load, "exo_images") not in self.last[0].sources.values())
+        first, last_top = Frame("", columns[0], 0, [self.read_me]), level - (self.slot + rise) * SLOT
         beside = []
         if self.head:
             first = Frame("2  Wearer's head", columns[0], 0, [self.head])

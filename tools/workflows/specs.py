@@ -58,9 +58,6 @@ SAMPLE_EGO = (
     "**Action Analysis:** The hands move blocks from place to place over the table; the view sways gently with the "
     "head.")
 
-SHIPPED_STRIP = "egox_shipped_strip"
-"""Property of Decode Ego Half, read by web/js/previews/node.mjs: before a strip of its own it shows the sample's."""
-
 
 def egox_demo(graph: Graph) -> Page:
     """Everything from this pack: the small model at its own size, conditioning from a stock node that needs no file."""
@@ -70,9 +67,7 @@ def egox_demo(graph: Graph) -> Page:
                                "lora": "egox_demo_lora.safetensors"},
                  steps=10, cfg=1.0, rays="auto", shift=DemoTraining().transformer.sample_shift)
     promote(stage)
-    page = finished(graph, read_me, stages, stage, "egox_demo")
-    page.last[0].properties[SHIPPED_STRIP] = True
-    return page
+    return finished(graph, read_me, stages, stage, "egox_demo")
 
 
 def egox_basic(graph: Graph) -> Page:
