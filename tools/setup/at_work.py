@@ -32,6 +32,7 @@ def cache_folder() -> Path:
 def at_work() -> Iterator[None]:
     """Says, while it lasts, that a test or a bench runs. A cache folder that can't be written is no obstacle."""
     file = _folder() / str(os.getpid())
+    before = os.environ.get(OURS)
     os.environ[OURS] = "1"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,8 @@ def at_work() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[OURS]
+        if before is None:
+            del os.environ[OURS]
         file.unlink(missing_ok=True)
 
 
