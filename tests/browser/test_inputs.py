@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from .test_form import open_form
 
 MOST = 8  # rows of a node that can be edited, as it opens
 
@@ -122,18 +125,24 @@ def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(open_page, 
     assert "backend" in seen(page, "EgoXWanSampler")["names"]
 
 
+# Of the node that has λ_g on the canvas: the sampler, or the subgraph around it.
+_SLIDER = """() => {
+  const of = (node) => node.widgets?.find((w) => w.name === 'lambda_g');
+  const node = app.graph.nodes.find(of), { value, type, options } = of(node);
+  return { node: node.type, value, type, min: options.min, max: options.max };
+}"""
+
+
 def slider(page) -> dict[str, Any]:
-    return page.evaluate("""() => {
-      const { value, type, options } = app.graph.nodes.find((n) => n.type === 'EgoXWanSampler').widgets
-        .find((w) => w.name === 'lambda_g');
-      return { value, type, min: options.min, max: options.max };
-    }""")
+    seen = page.evaluate(_SLIDER)
+    del seen["node"]
+    return seen
 
 
 def with_lambda(saved: dict[str, Any], value: float) -> dict[str, Any]:
-    """A saved graph with that λ_g: 3.0 stands once among the sampler's values."""
-    sampler = next(node for node in saved["nodes"] if node["type"] == "EgoXWanSampler")
-    sampler["widgets_values"][sampler["widgets_values"].index(3.0)] = value
+    """A saved graph with that λ_g: 3.0 stands once among the values of the node that has it."""
+    node = next(node for node in saved["nodes"] if any(slot["name"] == "lambda_g" for slot in node["inputs"]))
+    node["widgets_values"][node["widgets_values"].index(3.0)] = value
     return saved
 
 
@@ -141,9 +150,15 @@ def saved_lambda(page) -> float:
     return next(n["inputs"]["lambda_g"] for n in page.to_prompt().values() if n["class_type"] == "EgoXWanSampler")
 
 
-def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, unpacked) -> None:
+@pytest.fixture(params=["unpacked", "shipped"], ids=["sampler", "subgraph"])
+def demo(request) -> Callable[[], dict[str, Any]]:
+    """``demo()``: egox_demo with λ_g on the sampler, or on the subgraph around it."""
+    return lambda: request.getfixturevalue(request.param)("egox_demo")
+
+
+def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, demo) -> None:
     page = open_page()
-    page.load(unpacked("egox_demo"))
+    page.load(demo())
     assert slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
     x, y = pressed(page)
     page.page.mouse.click(x, y)
@@ -157,50 +172,63 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     field.press("Enter")
     assert slider(page)["value"] == 3.25
 
-    saved = with_lambda(unpacked("egox_demo"), 25)
+    saved = with_lambda(demo(), 25)
     page.load(saved)
     assert slider(page) == {"value": 25, "type": "slider", "min": 0, "max": 25}
     again = page.saved()
     page.load(again)
     assert slider(page)["value"] == 25 and saved_lambda(page) == 25
-    values = {n["id"]: n.get("widgets_values") for n in again["nodes"]}
-    assert values == {n["id"]: n.get("widgets_values") for n in saved["nodes"]}
+    values = {n["id"]: n.get("widgets_values") or [] for n in again["nodes"]}
+    for node in saved["nodes"]:  # a promoted player has an empty value behind all others
+        of = node.get("widgets_values") or []
+        assert values[node["id"]][:len(of)] == of
 
 
 def pressed(page) -> list[float]:
-    page.show(page.node_bounds("EgoXWanSampler"))
-    return seen(page, "EgoXWanSampler")["press"]["lambda_g"]
+    node = page.evaluate(_SLIDER)["node"]
+    page.show(page.node_bounds(node))
+    return seen(page, node)["press"]["lambda_g"]
 
 
-def test_the_same_in_the_newer_nodes(open_page, unpacked) -> None:
-    page = open_page(vue_nodes=True)
-    page.load(with_lambda(unpacked("egox_demo"), 25))
-    page.show(page.node_bounds("EgoXWanSampler"))
+def typing_field(page):
+    page.show()
     field = page.page.locator('input[aria-label="lambda_g"]').first
     field.wait_for(timeout=30_000)
+    return field
+
+
+def test_the_same_in_the_newer_nodes(open_page, demo) -> None:
+    page = open_page(vue_nodes=True)
+    page.load(with_lambda(demo(), 25))
+    field = typing_field(page)
     assert float(field.input_value()) == 25
     field.focus()
     field.blur()
     assert slider(page)["value"] == 25 and saved_lambda(page) == 25
-    field.press("Control+a")
-    page.page.keyboard.type("3.25")
-    page.page.keyboard.press("Tab")
-    page.settle()
-    assert slider(page)["value"] == 3.25
+    type_in(page, field, 3.25, "Tab")
 
 
 @pytest.mark.parametrize("leave", ["Enter", "Tab"])
-def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(open_page, shipped, leave: str) -> None:
+def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(open_page, demo, leave: str) -> None:
     page = open_page(vue_nodes=True)
-    page.load(shipped("egox_demo"))
-    page.show(page.node_bounds("EgoXWanSampler"))
-    field = page.page.locator('input[aria-label="lambda_g"]').first
-    field.wait_for(timeout=30_000)
+    page.load(demo())
     for number in (25, 4, 60):
-        field.click()
-        field.press("Control+a")
-        page.page.keyboard.type(str(number))
-        page.page.keyboard.press(leave)
-        page.settle()
-        assert slider(page)["value"] == number == saved_lambda(page)
-        assert float(field.input_value()) == number
+        type_in(page, typing_field(page), number, leave)
+
+
+def test_and_in_the_form(open_page, shipped) -> None:
+    page = open_page(size=(1600, 900))
+    open_form(page, shipped("egox_demo"))
+    field = page.page.locator('input[aria-label="lambda_g"]').first
+    for number in (25, 3.25):
+        type_in(page, field, number, "Enter")
+
+
+def type_in(page, field, number: float, leave: str) -> None:
+    field.click()
+    field.press("Control+a")
+    page.page.keyboard.type(str(number))
+    page.page.keyboard.press(leave)
+    page.settle()
+    assert slider(page)["value"] == number == saved_lambda(page)
+    assert float(field.input_value()) == number

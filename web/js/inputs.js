@@ -2,7 +2,7 @@
 // load).
 import { app } from "../../scripts/app.js";
 import { hideAdvanced } from "./inputs/advanced.mjs";
-import { openSliders, takeTyped } from "./inputs/slider.mjs";
+import { openConfigured, openSliders, takeTyped } from "./inputs/slider.mjs";
 import { TEXTS } from "./inputs/texts/all.mjs";
 import { languageOf, sayer } from "./sayer.mjs";
 
@@ -10,6 +10,7 @@ app.registerExtension({
   name: "EgoX.Inputs",
   setup: () => takeTyped(app),
   nodeCreated(node) {
+    if (node.isSubgraphNode?.()) openConfigured(node);
     if (!node.constructor.comfyClass?.startsWith("EgoX")) return;
     hideAdvanced(app, node, sayer(TEXTS, languageOf(app)));
     openSliders(node);

@@ -1,11 +1,36 @@
-// Sliders that a value may leave: what a graph was saved with shows and stays, and an exact number can be typed.
+// Sliders that a value may leave: what a graph was saved with shows and stays, and an exact number can be typed. Also
+// those that a subgraph's node has of our nodes: it copies their options.
 
 const DIGITS = 2; // after the point
 const LEAVING = ["Enter", "Tab"]; // keys at which a field takes what was typed
-const takers = new WeakMap(); // of a slider: takes a typed number, whatever its range
+const RANGE = "egoxRange"; // option of our sliders: [min, max] of the slider itself
+const opened = new WeakSet(); // sliders
 
 export function openSliders(node) {
-  for (const widget of node.widgets ?? []) if (widget.type === "slider") openSlider(node, widget);
+  for (const { type, options } of node.widgets ?? []) {
+    if (type !== "slider") continue;
+    // The host takes its digits from the step, and would round what is typed to them.
+    Object.assign(options, { [RANGE]: [options.min, options.max], precision: DIGITS, round: 10 ** -DIGITS });
+  }
+  openConfigured(node);
+}
+
+// A subgraph's node has its sliders only once it is configured.
+export function openConfigured(node) {
+  openAll(node);
+  const { onConfigure } = node;
+  node.onConfigure = function () {
+    onConfigure?.apply(this, arguments);
+    openAll(this);
+  };
+}
+
+function openAll(node) {
+  for (const widget of node.widgets ?? []) {
+    if (!widget.options?.[RANGE]) continue;
+    if (!opened.has(widget)) openSlider(node, widget);
+    reach(widget);
+  }
 }
 
 // Nodes 2.0 and the form have a field beside the slider, which clips to the range when it is left: what was typed is
@@ -18,7 +43,7 @@ export function takeTyped(app) {
     const widget = node?.widgets?.find(({ name }) => name === target.ariaLabel);
     const value = numberOf(target.value);
     const clipped = value < Number(target.ariaValueMin) || value > Number(target.ariaValueMax);
-    if (clipped && takers.has(widget)) setTimeout(() => takers.get(widget)(value, app.canvas), 0);
+    if (clipped && widget?.options?.[RANGE]) setTimeout(() => take(node, widget, value, app.canvas), 0);
   };
   document.addEventListener("keydown", typed, true);
   document.addEventListener("focusout", typed, true);
@@ -27,49 +52,41 @@ export function takeTyped(app) {
 // NaN for what is no number.
 const numberOf = (text) => (String(text).trim() === "" ? NaN : Number(String(text).replace(",", ".")));
 
-function openSlider(node, widget) {
-  const { min, max, step2: step } = widget.options;
-  // The host takes its digits from the step, and would round what is typed to them.
-  Object.assign(widget.options, { precision: DIGITS, round: 10 ** -DIGITS });
-  // The host's slider (and its typing field in nodes 2.0) clips to the range, which therefore reaches to the value.
-  const reach = () => {
-    widget.options.min = Math.min(min, widget.value);
-    widget.options.max = Math.max(max, widget.value);
-  };
-  const { onConfigure } = node;
-  node.onConfigure = function () {
-    onConfigure?.apply(this, arguments);
-    reach();
-  };
+// The host's slider (and its typing field in nodes 2.0) clips to the range, which therefore reaches to the value.
+function reach({ options, value }) {
+  const [min, max] = options[RANGE];
+  options.min = Math.min(min, value);
+  options.max = Math.max(max, value);
+}
 
-  // Classic canvas: dragging goes by steps, a double click asks for a number.
-  for (const move of ["onClick", "onDrag"]) {
-    const moved = widget[move];
-    if (!moved) continue;
-    widget[move] = function () {
-      const result = moved.apply(this, arguments);
-      this.value = Number((Math.round(this.value / step) * step).toFixed(DIGITS));
-      return result;
-    };
-  }
+function take(node, widget, value, canvas) {
+  if (!Number.isFinite(value)) return;
+  widget.value = value;
+  reach(widget);
+  widget.callback?.(value, canvas, node);
+  widget.value = value; // not rounded
+  node.graph?.change?.();
+  node.setDirtyCanvas?.(true, true);
+}
+
+// Classic canvas: dragging goes by steps, a double click asks for a number.
+function openSlider(node, widget) {
+  opened.add(widget);
+  const { callback } = widget;
+  widget.callback = function (value, canvas, of, place, ...others) {
+    const { step2: step } = widget.options;
+    // Only the canvas says at which place.
+    const taken = place ? Number((Math.round(value / step) * step).toFixed(DIGITS)) : value;
+    if (place) widget.value = taken;
+    return callback?.call(widget, taken, canvas, of, place, ...others);
+  };
   let before = { value: widget.value, at: 0 }; // as it was before the first click of two
   widget.onPointerDown = (pointer, _, canvas) => {
     if (performance.now() - before.at > 600) before = { value: widget.value, at: performance.now() };
     pointer.onDoubleClick = (event) => {
       widget.value = before.value;
-      canvas.prompt(widget.label ?? widget.name, before.value, (typed) => take(typed, canvas), event);
+      const typed = (text) => take(node, widget, numberOf(text), canvas);
+      canvas.prompt(widget.label ?? widget.name, before.value, typed, event);
     };
   };
-
-  takers.set(widget, take);
-  function take(typed, canvas) {
-    const value = numberOf(typed);
-    if (!Number.isFinite(value)) return;
-    widget.value = value;
-    reach();
-    widget.callback?.(value, canvas, node);
-    widget.value = value; // not rounded
-    node.graph?.change?.();
-    node.setDirtyCanvas?.(true, true);
-  }
 }
