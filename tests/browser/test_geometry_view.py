@@ -7,21 +7,14 @@ import pytest
 from .preview_graph import part, state
 from .small_graph import make_small
 
-_CONNECT = """() => {
-  const by = (type) => app.graph.nodes.find((node) => node.type === type);
-  const link = (from, output, to, input) => from.connect(
-    from.outputs.findIndex((slot) => slot.name === output), to, to.inputs.findIndex((slot) => slot.name === input));
-  const video = by('EgoXLoadExoVideo'), depth = by('EgoXDepthAlign');
-  for (const node of [by('EgoXRenderEgoPrior'), by('EgoXDecodeEgoHalf')]) {
-    link(video, 'exo_images', node, 'exo_images');
-    link(depth, 'depth', node, 'depth');
-  }
-}"""
+# The node on the canvas that has the prior's player.
+_PRIOR = """() => app.graph.nodes.find((node) => node.type === 'EgoXRenderEgoPrior' ||
+  node.subgraph?.nodes.some((inner) => inner.type === 'EgoXRenderEgoPrior')).type"""
 
 # Milliseconds from another λ_g to another picture: the best of some, for others use the machine as well.
 _FOLLOWS = """async (type) => {
   const preview = app.graph.nodes.find((node) => node.type === type).egoxPreview;
-  const widget = app.graph.nodes.find((n) => n.type === 'EgoXWanSampler').widgets.find((w) => w.name === 'lambda_g');
+  const widget = app.graph.nodes.flatMap((node) => node.widgets ?? []).find(({ name }) => name === 'lambda_g');
   const about = () => preview.parts.root.querySelector('[data-testid="egox-preview-about"]').textContent;
   let best = Infinity;
   for (const value of [0.5, 7, 2, 9, 4]) {
@@ -35,16 +28,16 @@ _FOLLOWS = """async (type) => {
 }"""
 
 
-@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_the_weights_follow_pointer_and_strength(open_page, unpacked, vue_nodes: bool) -> None:
+@pytest.mark.parametrize(("vue_nodes", "graph"), [(False, "unpacked"), (False, "shipped"), (True, "shipped")],
+                         ids=["classic nodes", "classic subgraphs", "newer subgraphs"])
+def test_the_weights_follow_pointer_and_strength(open_page, request, vue_nodes: bool, graph: str) -> None:
     page = open_page(vue_nodes=vue_nodes)
-    page.load(unpacked("egox_demo"))
+    page.load(request.getfixturevalue(graph)("egox_demo"))
     make_small(page)
-    page.evaluate(_CONNECT)
     page.queue()
     page.wait_for_run()
     page.page.wait_for_timeout(1500)
-    for node in ("EgoXRenderEgoPrior", "EgoXDecodeEgoHalf"):
+    for node in (page.evaluate(_PRIOR), "EgoXDecodeEgoHalf"):
         page.set_widget("EgoXWanSampler", "lambda_g", 3)
         page.show(page.node_bounds(node))
         page.settle(6)
