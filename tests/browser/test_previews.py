@@ -13,7 +13,7 @@ from .small_graph import FRAMES, HEIGHT, make_small
 STREAMS = {
     "EgoXDepthAlign": ["depth"],
     "EgoXEstimateHeadPose": ["head"],
-    "EgoXRenderEgoPrior": ["prior", "coverage", "depth"],
+    "EgoXRenderEgoPrior": ["prior", "coverage", "depth", "exo"],
     "EgoXDecodeEgoHalf": ["exo", "prior", "ego", "truth"],
     "EgoXAttentionView": ["ego", "weight", "guided", "plain"],
     "EgoXWanSampler": ["ego"],
