@@ -17,7 +17,7 @@ _FOLLOWS = """async (type) => {
   const widget = app.graph.nodes.flatMap((node) => node.widgets ?? []).find(({ name }) => name === 'lambda_g');
   const about = () => preview.parts.root.querySelector('[data-testid="egox-preview-about"]').textContent;
   let best = Infinity;
-  for (const value of [0.5, 7, 2, 9, 4]) {
+  for (const value of [0.5, 7, 2, 9, 1.5, 8, 3, 6, 5, 4]) {
     const before = about(), began = performance.now();
     widget.value = value;
     while (about() === before && performance.now() - began < 5000)
