@@ -1,0 +1,62 @@
+"""A new user: from the first page to a finished demo, and what another λ_g changes, in the form."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.page import PageUnderTest
+
+from .test_workflows_in_page import PACK
+
+ROW = '[data-testid="app-mode-widget-item"]'
+
+
+@pytest.fixture
+def first_page(browser, browser_client, open_page) -> PageUnderTest:
+    """As a host shows it that was never opened."""
+    page = PageUnderTest(browser, browser_client, size=(1600, 900))
+    browser_client.post("/settings", {"Comfy.TutorialCompleted": False})
+    try:
+        yield page.open()
+        page.check()
+    finally:
+        page.close()
+        browser_client.post("/settings", {"Comfy.TutorialCompleted": True})
+
+
+def row(page: PageUnderTest, label: str):
+    return page.page.locator(ROW).filter(has_text=label)
+
+
+def run(page: PageUnderTest) -> None:
+    page.evaluate("() => { window.egoxSeen.length = 0; }")
+    page.page.get_by_role("button", name="Run", exact=True).last.click()
+    page.wait_for_run()
+    page.page.wait_for_timeout(2000)  # the pictures are fetched
+
+
+def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page: PageUnderTest) -> None:
+    page = first_page
+    page.page.get_by_text(PACK, exact=True).first.click(timeout=60_000)
+    card = page.page.get_by_test_id("template-workflow-egox_demo")
+    card.scroll_into_view_if_needed(timeout=30_000)
+    card.click()
+    row(page, "Strength of the geometry").locator('[role="slider"]').wait_for(timeout=30_000)
+    run(page)
+
+    slider = row(page, "Strength of the geometry")
+    thumb = slider.locator('[role="slider"]')
+    thumb.scroll_into_view_if_needed()
+    box, track = thumb.bounding_box(), slider.locator('[data-slot="slider-track"]').bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.page.mouse.down()
+    page.page.mouse.move(track["x"], middle, steps=5)
+    page.page.mouse.up()
+    run(page)
+    about = page.page.get_by_test_id("egox-preview-about").filter(has_text="λ_g 3 → ")
+    about.wait_for(timeout=30_000)
+    assert "mean difference" in about.inner_text()
+    stage = about.locator("xpath=..").get_by_test_id("egox-preview-stage").bounding_box()
+    run_button = page.page.get_by_role("button", name="Run", exact=True).last.bounding_box()
+    assert about.bounding_box()["y"] > 0 and stage["y"] + stage["height"] <= run_button["y"], "in sight, not below"
