@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from tools.rigs.comfy_page import PageError
+
+from .small_graph import make_small
 from .test_workflows_in_page import NAMES, PACK
 
 ROW = '[data-testid="app-mode-widget-item"]'
@@ -78,3 +81,19 @@ def test_a_form_keeps_the_values(open_page, shipped, name: str) -> None:
     for node in saved["nodes"]:  # a promoted player has an empty value behind all others
         assert shown[node["id"]][:len(node["widgets_values"])] == node["widgets_values"]
         assert not any(shown[node["id"]][len(node["widgets_values"]):])
+
+
+def test_a_run_tells_its_progress_and_can_be_cancelled(open_page, shipped) -> None:
+    page = open_page(size=(1600, 900))
+    open_form(page, shipped("egox_demo"))
+    make_small(page, steps=900)
+    page.evaluate("() => { window.egoxSeen.length = 0; }")
+    page.page.get_by_role("button", name="Run", exact=True).last.click()
+    page.page.wait_for_function("""() => {
+      const bars = [...document.querySelectorAll('[data-testid="linear-progress-node"]')];
+      return bars.some((bar) => bar.getBoundingClientRect().width > 2);
+    }""", timeout=120_000)
+    page.page.get_by_test_id("linear-cancel-run").first.click()
+    with pytest.raises(PageError, match="interrupted"):
+        page.wait_for_run()
+    page.page.get_by_test_id("linear-cancel-run").first.wait_for(state="hidden", timeout=30_000)
