@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import torch
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
-from ..egox_core.types import UNTIMED_FPS
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
 from ..egox_core.wan.canvas import ego_half
 from .host.graph import values_behind
 from .host.progress import host_progress
 from .host.vae import TILE_TOOLTIP, decode_video
+from .host.video import native_video
 from .io_types import MADE_OF, EgoXDepth, EgoXTrajectory
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
@@ -120,9 +118,3 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         return io.NodeOutput(frames, mask, native_video(frames, fps, audio),
                              ui=preview_ui("compare", streams, text=text, fps=fps, geometry=geometry,
                                            values=values_behind(prompt, node)))
-
-
-def native_video(frames: torch.Tensor, fps: float | None, audio: dict | None = None) -> InputImpl.VideoFromComponents:
-    """The host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video makes it; fps None is not known."""
-    rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, audio=audio, frame_rate=rate))

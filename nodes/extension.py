@@ -57,11 +57,12 @@ def _say_lost(names: tuple[str, ...], error: Exception) -> None:
 def _serve_page() -> None:
     from server import PromptServer
 
-    from .page import routes, uploads
+    from .page import clips, routes, uploads
 
     if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
         routes.register(PromptServer.instance.routes)
         uploads.register(PromptServer.instance.routes)
+        clips.register(PromptServer.instance.routes)
 
 
 def _note_graphs() -> None:

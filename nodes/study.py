@@ -11,8 +11,8 @@ from ..egox_core.metrics.columns import metric_lines
 from ..egox_core.metrics.frame_metrics import compare_clips
 from ..egox_core.metrics.sweep import read_numbers, sweep_points
 from ..egox_core.previews.grid import labelled_grid
-from .decode_ego_half import native_video
 from .host.progress import host_progress
+from .host.video import native_video
 from .search_words import searched
 
 LAMBDAS, STRENGTHS = "λ_g", "LoRA strength"

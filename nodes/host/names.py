@@ -47,6 +47,7 @@ PYTHON_NAMES = (
         "comfy_api.latest:ui.PreviewText",
         "comfy.model_management:throw_exception_if_processing_interrupted",
         "comfy.utils:ProgressBar(total)", "comfy.utils:ProgressBar.update_absolute(value, total)",
+        "comfy_execution.utils:get_executing_context",
         "folder_paths:get_input_directory", "folder_paths:get_output_directory", "folder_paths:get_temp_directory",
         "folder_paths:folder_names_and_paths", "folder_paths:annotated_filepath",
     )),
@@ -167,6 +168,10 @@ PYTHON_NAMES = (
     )),
     Need("the pose editor, sample videos and uploads on the page", (
         "server:PromptServer[instance]", "server:PromptServer[routes]",
+    )),
+    Need("Save in the players", (
+        "server:PromptServer[prompt_queue]", "execution:PromptQueue.get_history(prompt_id)",
+        "comfy.cli_args:args", "folder_paths:get_save_image_path(filename_prefix, output_dir)",
     )),
     Need("telling before a run that files are missing", (
         "server:PromptServer[instance]", "server:PromptServer.add_on_prompt_handler(handler)",

@@ -17,6 +17,7 @@ from typing import Any
 
 import folder_paths
 import torch
+from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 from ...egox_core.previews.sheets import common_step, make_sheets
@@ -65,7 +66,7 @@ def preview_ui(
     sent = [_written(stream, step, progress) for stream in streams]
     preview = {"kind": kind, "fps": float(fps or UNTIMED_FPS), "frames": frames, "streams": sent, "curve": curve,
                "mark": mark, "plots": list(plots), "text": text, "badge": badge, "values": values or {},
-               "geometry": geometry}
+               "geometry": geometry, "run": getattr(get_executing_context(), "prompt_id", None)}
     return {"text": (text,), KEY: [preview]}
 
 

@@ -49,7 +49,12 @@ export function buildElements(preview, { say }) {
   });
   trackBox.append(track, frame);
   const now = make("output", "egox-preview-now");
-  time.append(play, trackBox, now);
+  const save = make("button", "egox-preview-save", {
+    type: "button",
+    textContent: say("save"),
+    title: say("saveWhat"),
+  });
+  time.append(play, trackBox, now, save);
   const note = make("div", "egox-preview-note");
   const badge = make("div", "egox-preview-badge", { hidden: true, role: "status" });
   root.append(bar, badge, about, stage, time, note);
@@ -60,6 +65,11 @@ export function buildElements(preview, { say }) {
   maker.onclick = () => preview.makeStrip();
   factor.onchange = () => preview.enlarge(Number(factor.value));
   play.onclick = () => preview.toggle();
+  save.onclick = async () => {
+    save.disabled = true;
+    await preview.save();
+    save.disabled = false;
+  };
   frame.oninput = () => {
     const number = Number(frame.value); // stopping writes the old frame into the slider
     preview.stop();
@@ -100,7 +110,7 @@ export function buildElements(preview, { say }) {
       track.hidden = !preview.curve;
     },
     refreshAbout() {
-      about.textContent = preview.about();
+      about.textContent = [preview.about(), preview.savingSays].filter(Boolean).join(" · ");
       about.hidden = !about.textContent;
     },
     refreshTime() {

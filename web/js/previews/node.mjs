@@ -1,6 +1,7 @@
 // Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
 import { Preview } from "./player.mjs";
 import { runBefore } from "./runs.mjs";
+import { send } from "./saving.mjs";
 import { makeStrip } from "./strip.mjs";
 import { TEXTS } from "./texts/all.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
@@ -31,6 +32,7 @@ export function attachPreview(app, api, node, subject, slot) {
     inputName,
     makeStrip: node.constructor.comfyClass === DECODER ? () => ownStrip(app, api, node) : null,
     strength: (geometry) => strengthOf(app, geometry),
+    save: (about, taken) => send(api, about, taken),
   });
   const again = node.egoxPreview;
   again?.close();

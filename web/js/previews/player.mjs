@@ -4,6 +4,7 @@ import * as drawing from "./draw.mjs";
 import { contain, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { drawPlots } from "./plot.mjs";
 import { changes, DifferenceClip, formOf, sameForm } from "./runs.mjs";
+import { pictures } from "./saving.mjs";
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
 import { LAMBDAS, STRENGTHS } from "./strip.mjs";
@@ -21,7 +22,7 @@ export class Preview {
   // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
   // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from; inputName(kind,
   // name): what people call an input of a node; makeStrip(): promises the strip's previews, null where there is none;
-  // strength(geometry): λ_g and mode as the page's graph has them now.
+  // strength(geometry): λ_g and mode as the page's graph has them now; save(about, pictures): see saving.mjs.
   constructor(host) {
     this.host = host;
     this.items = []; // previews of one run: a node that got a list runs once for each of its items
@@ -37,6 +38,8 @@ export class Preview {
     this.geometry = null; // a GeometryView
     this.kind = null;
     this.fps = null;
+    this.run = null; // the host's id of the run that made the clips
+    this.savingSays = ""; // how the saving goes
     this.curve = null; // over the timeline, { values, unit }
     this.mark = null; // the picked pixel, { x, y, frame }
     this.plots = null;
@@ -129,6 +132,8 @@ export class Preview {
     this.geometry = geometry;
     this.setBefore(earlier, changes(before?.values, preview.values));
     this.fps = preview.fps;
+    this.run = preview.run;
+    this.savingSays = "";
     this.curve = preview.curve;
     this.mark = preview.mark;
     this.plots = preview.plots;
@@ -229,6 +234,7 @@ export class Preview {
 
   choose(view) {
     this.choice = view;
+    this.savingSays = "";
     this.host.onView(view);
     this.refresh();
   }
@@ -266,6 +272,24 @@ export class Preview {
   sayOfStrip(text) {
     this.stripSays = text;
     this.refresh();
+  }
+
+  // -- saving
+
+  async save() {
+    const say = (key, values) => {
+      this.savingSays = this.host.say(key, values);
+      this.parts.refreshAbout();
+    };
+    say("saving");
+    // A strip is of runs of its own.
+    const about = { name: this.view, fps: this.fps / this.step, run: this.view === STRIP ? null : this.run };
+    try {
+      const { file, workflow } = await this.host.save(about, await pictures(this));
+      say(workflow ? "saved" : "savedBare", { file });
+    } catch (error) {
+      say("notSaved", { reason: error.message });
+    }
   }
 
   // -- time
@@ -328,16 +352,28 @@ export class Preview {
     if (!prepared) return;
     const { context, width, height } = prepared;
     context.clearRect(0, 0, width, height);
+    this.paint(context, [0, 0, width, height]);
+  }
+
+  // A frame on a stage that isn't the page's.
+  paintFrame(context, stage, number) {
+    const { number: shown, boxes, wiped } = this;
+    this.number = number;
+    this.paint(context, stage);
+    Object.assign(this, { number: shown, boxes, wiped });
+  }
+
+  paint(context, stage) {
     this.boxes = [];
-    if (this.view === STRIP) this.drawStrip(context, [0, 0, width, height]);
+    if (this.view === STRIP) this.drawStrip(context, stage);
     if (this.view === STRIP || !this.clips.length) return;
-    if (this.view === WIPE) this.drawWiped(context, [0, 0, width, height]);
+    if (this.view === WIPE) this.drawWiped(context, stage);
     else if (this.view === PLOT)
-      drawPlots(context, this.plots, this.number * this.step, [0, 0, width, height], this.ink(), this.accent());
-    else if (this.view === SIDE) this.drawSide(context, this.clips, [0, 0, width, height]);
-    else if (this.view === RUNS) this.drawRuns(context, [0, 0, width, height]);
-    else if (this.view === GEOMETRY) this.boxes = this.geometry.draw(context, this.number, [0, 0, width, height]);
-    else this.drawOne(context, this.clip(this.view), [0, 0, width, height]);
+      drawPlots(context, this.plots, this.number * this.step, stage, this.ink(), this.accent());
+    else if (this.view === SIDE) this.drawSide(context, this.clips, stage);
+    else if (this.view === RUNS) this.drawRuns(context, stage);
+    else if (this.view === GEOMETRY) this.boxes = this.geometry.draw(context, this.number, stage);
+    else this.drawOne(context, this.clip(this.view), stage);
     const ego = this.boxes.find(({ clip }) => clip.pick);
     if (ego && this.mark && Math.round(this.mark.frame / this.step) === this.number)
       drawing.drawMark(context, this.mark, ego.clip, ego.box);

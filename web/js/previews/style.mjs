@@ -18,7 +18,7 @@ const STYLE = `
 .egox-preview select.egox-preview-factor { flex: 0 1 64px; }
 .egox-preview-about { flex: none; max-height: 48px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
-.egox-preview button.egox-preview-make { width: auto; padding: 0 8px; }
+.egox-preview button:is(.egox-preview-make, .egox-preview-save) { width: auto; padding: 0 8px; }
 .egox-preview button:disabled { opacity: 0.5; cursor: default; }
 .egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;

@@ -60,4 +60,10 @@ export default {
   weights: "weight {low} to {high}; 1 is as without geometry",
   noWeights: "no depth in this frame: nothing is guided",
   staleRays: "drawn with rays {rays}: run again for others",
+  save: "Save",
+  saveWhat: "What is shown now, as a video in the output folder",
+  saving: "Saving …",
+  saved: "Saved: output/{file}",
+  savedBare: "Saved: output/{file}, without its workflow (the run is forgotten)",
+  notSaved: "Not saved: {reason}",
 };

@@ -63,4 +63,10 @@ export default {
   weights: "重み {low} ～ {high}。1 は幾何なしと同じ",
   noWeights: "このフレームには深度がなく、何も導かれません",
   staleRays: "視線 {rays} で描いています。ほかの視線はもう一度実行してください",
+  save: "保存",
+  saveWhat: "いま見えているものを動画として出力フォルダーに保存",
+  saving: "保存中 …",
+  saved: "保存しました：output/{file}",
+  savedBare: "保存しました：output/{file}（その実行の記録がないため、ワークフローなし）",
+  notSaved: "保存できませんでした：{reason}",
 };

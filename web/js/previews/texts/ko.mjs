@@ -63,4 +63,10 @@ export default {
   weights: "가중치 {low} ~ {high}, 1은 기하가 없을 때와 같음",
   noWeights: "이 프레임에는 깊이가 없어 아무것도 안내하지 않습니다",
   staleRays: "광선 {rays}로 그렸습니다. 다른 광선은 다시 실행하세요",
+  save: "저장",
+  saveWhat: "지금 보이는 것을 출력 폴더에 비디오로 저장",
+  saving: "저장하는 중 …",
+  saved: "저장했습니다: output/{file}",
+  savedBare: "저장했습니다: output/{file}, 워크플로 없음(그 실행의 기록이 없습니다)",
+  notSaved: "저장하지 못했습니다: {reason}",
 };

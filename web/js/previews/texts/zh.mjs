@@ -61,4 +61,10 @@ export default {
   weights: "权重 {low} 至 {high}；1 表示与无几何时相同",
   noWeights: "此帧没有深度：不作引导",
   staleRays: "按光线 {rays} 绘制：换其他光线请再运行",
+  save: "保存",
+  saveWhat: "将现在显示的内容作为视频存入输出文件夹",
+  saving: "正在保存 …",
+  saved: "已保存：output/{file}",
+  savedBare: "已保存：output/{file}，不含工作流（该次运行已不在记录中）",
+  notSaved: "未保存：{reason}",
 };

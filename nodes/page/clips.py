@@ -1,0 +1,141 @@
+"""The players' *Save*: the page draws what it shows, frame by frame, and the host's output folder gets a video of it.
+
+The file carries the workflow of the run that made the pictures, from the host's own list of runs, not the graph as it
+stands on the page by now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import numpy as np
+import torch
+from aiohttp import web
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.previews.sheets import MAX_FRAMES
+from ...egox_core.safe_files import safe_name, write_whole
+from ..host.steps import running_server
+from .requests import is_same_origin, number, refuse
+
+SAVE_PATH = "/egox/save_clip"
+FOLDER = "egox_previews"
+"""Below the output folder."""
+ABOUT_BYTES = 4096
+MOST_PIXELS = 2**27
+"""Of all frames together: 1.6 GB as the host's video takes them."""
+
+
+async def save_clip(request: web.Request) -> web.Response:
+    """A field ``about`` (JSON: name, fps, run), then JPEGs of all frames, as multipart/form-data.
+
+    Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries its workflow. 400:
+    no such clip, 403: another page asks, 413: over the host's limit, 507: the disk refuses.
+    """
+    if not is_same_origin(request):
+        return refuse(403, "only this server's own page may ask")
+    if not request.content_type.startswith("multipart/"):
+        return refuse(400, "send multipart/form-data")
+    try:
+        about, pictures = await _receive(request)
+        return web.json_response(await asyncio.to_thread(write_clip, about, pictures))
+    except EgoXInputError as error:
+        return refuse(400, str(error))
+    except web.HTTPRequestEntityTooLarge:
+        return refuse(413, f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it with "
+                           "a larger --max-upload-size (MB)")
+    except OSError as error:
+        return refuse(507, f"the file could not be written ({error.strerror or error})")
+
+
+async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
+    """What is said about the clip, and its pictures."""
+    about, pictures, received = b"", list[bytes](), 0
+    async for part in await request.multipart():
+        data = bytearray()
+        while block := await part.read_chunk(2**20):
+            received += len(block)
+            if received > request.client_max_size:
+                raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=received)
+            data += block
+        if part.name == "about":
+            about = bytes(data[:ABOUT_BYTES])
+        else:
+            pictures.append(bytes(data))
+    try:
+        said = json.loads(about.decode("utf-8"))
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise EgoXInputError("about", got="no JSON object", expected="name, fps and run of a clip", fix="send one")
+    return said, pictures
+
+
+def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
+    """Write the video; the route's answer.
+
+    Raises:
+        EgoXInputError: no clip.
+        OSError: the disk refuses.
+    """
+    from ..host.video import native_video  # here: a host that lacks what it needs still has all other routes
+
+    frames, fps = clip_frames(pictures), number(about, "fps", 0.01, 1000.0)
+    run = about.get("run")
+    made_by = run_metadata(run) if isinstance(run, str) else {}
+    prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    place = Path(folder) / f"{name}_{counter:05}_.mp4"
+    with write_whole(place) as unfinished:
+        native_video(frames, fps).save_to(str(unfinished), metadata=made_by or None)
+    return {"file": f"{subfolder}/{place.name}", "workflow": "workflow" in made_by}
+
+
+def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
+    """JPEGs of one size, even as video files need it.
+
+    Raises:
+        EgoXInputError: none, too many, no JPEGs, sizes that differ, are odd or too large.
+    """
+    frames, size = list[Tensor](), None
+    try:
+        for data in pictures[:MAX_FRAMES + 1]:
+            with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+                size = size or picture.size
+                too_large = picture.width * picture.height * len(pictures) > MOST_PIXELS
+                if picture.size != size or too_large or picture.width % 2 or picture.height % 2:
+                    break
+                frames.append(torch.from_numpy(np.array(picture.convert("RGB"))))
+    except (UnidentifiedImageError, OSError):
+        frames = []
+    if not frames or len(frames) != len(pictures) or len(frames) > MAX_FRAMES:
+        raise EgoXInputError("frames", got=f"{len(pictures)} pictures, the first of {size}",
+                             expected=f"1 to {MAX_FRAMES} JPEGs of one even size, at most {MOST_PIXELS} px together",
+                             fix="look at fewer pictures at once")
+    return torch.stack(frames).float() / 255
+
+
+def run_metadata(run: str) -> dict[str, Any]:
+    """What the host's own Save nodes write of a run; nothing where the host has forgotten it, or is told not to."""
+    from comfy.cli_args import args
+
+    server = running_server()
+    if server is None or args.disable_metadata:
+        return {}
+    kept = server.prompt_queue.get_history(prompt_id=run).get(run)
+    if kept is None:
+        return {}
+    _, _, prompt, extra, *_ = kept["prompt"]
+    return {**(extra.get("extra_pnginfo") or {}), "prompt": prompt}
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add the route to the host's."""
+    routes.post(SAVE_PATH)(save_clip)

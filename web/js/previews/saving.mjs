@@ -1,0 +1,42 @@
+// What a player shows as a video in the host's output folder: drawn here, frame by frame, and written by the server.
+import { LEGEND_HEIGHT } from "./layout.mjs";
+
+const SAVE = "/egox/save_clip";
+const QUALITY = 0.95; // of JPEG
+const ENLARGED = 2; // views of several pictures, against the stage on the page: as sharp as their sheets
+
+// Promises a JPEG of every frame of what a player shows: one clip alone in its own size, all else as on its stage.
+export async function pictures(preview) {
+  const clip = preview.clip(preview.view);
+  const { clientWidth, clientHeight } = preview.parts.stage;
+  const [width, height] = clip
+    ? [clip.width, clip.height + (clip.legend ? LEGEND_HEIGHT : 0)]
+    : [clientWidth, clientHeight];
+  const scale = clip ? 1 : ENLARGED;
+  const canvas = new OffscreenCanvas(even(width * scale), even(height * scale));
+  const context = canvas.getContext("2d");
+  const taken = [];
+  for (let number = 0; number < preview.count; number += 1) {
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.fillStyle = getComputedStyle(preview.parts.stage).backgroundColor;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    preview.paintFrame(context, [0, 0, width, height], number);
+    taken.push(await canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY }));
+  }
+  return taken;
+}
+
+const even = (size) => Math.max(2, 2 * Math.floor(size / 2)); // as video files need it
+
+// about: { name, fps, run }. Promises the file's name below the output folder and whether it carries the workflow of
+// that run; rejects with the server's reason.
+export async function send(api, about, taken) {
+  const body = new FormData();
+  body.append("about", JSON.stringify(about));
+  for (const picture of taken) body.append("frame", picture, "frame.jpg");
+  const answer = await api.fetchApi(SAVE, { method: "POST", body });
+  const told = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(told.reason ?? `${answer.status} ${answer.statusText}`);
+  return told;
+}
