@@ -77,7 +77,6 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root: Pa
     assert float(torch.arccos((turned.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).rad2deg().max()) < 12
 
     page.show()
-    __import__("pathlib").Path("/tmp/onevideo_page.png").write_bytes(page.picture())
     page.page.wait_for_function("() => [...document.querySelectorAll('video')].some((v) => (v.currentSrc || v.src || "
                                 "v.querySelector('source')?.src || '').includes('ego_'))", timeout=30_000)
     seen = page.evaluate(SEEN, "ego_")
