@@ -33,32 +33,28 @@ def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOpt
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
     """Two passes: the front depth of every pixel, then the mean of the samples around on that front surface."""
     device, pixels = points.uv.device, height * width
-    front = torch.full((pixels + 1,), float("inf"), device=device)  # the last one takes what lies outside
+    front = torch.full((pixels,), float("inf"), device=device)
     # All pairs are stored for the second pass where they are few enough (the rule), else computed again.
     stored: list[tuple[Tensor, ...]] | None = []
-    for group in _pairs(points, options, width, height):
-        index, pixel, inside, _ = group
-        covered = torch.where(inside, pixel, pixels).flatten()
-        front.scatter_reduce_(0, covered, points.depth[index][:, None].expand_as(pixel).flatten(), "amin")
+    for pairs in _pairs(points, options, width, height):
+        index, pixel, covered, _ = pairs
+        front.scatter_reduce_(0, pixel[covered], points.depth[index[covered]], "amin")
         if stored is not None:
-            stored.append(group)
-            if sum(g[1].numel() for g in stored) > 3 * PAIRS_AT_ONCE:
+            stored.append(pairs)
+            if sum(len(p[0]) for p in stored) > 2 * PAIRS_AT_ONCE:
                 stored = None
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
     slack = points.extent + options.depth_tolerance * points.depth
     near, far = points.depth - slack, points.depth + slack
-    sums = torch.zeros(5, pixels + 1, device=device)
-    for index, pixel, inside, weight in stored if stored is not None else _pairs(points, options, width, height):
+    samples = torch.cat((torch.ones_like(points.depth)[:, None], points.rgb, points.depth[:, None]), dim=1)
+    sums = torch.zeros(pixels, 5, device=device)
+    for index, pixel, covered, weight in stored if stored is not None else _pairs(points, options, width, height):
         surface = front[pixel]
         # A covered pixel's front is no farther than the patch that covers it: that one always counts.
-        on_front = (near[index][:, None] <= surface) & (inside | (surface <= far[index][:, None]))
-        weight, flat = weight * on_front, pixel.flatten()
-        sums[0].scatter_add_(0, flat, weight.flatten())
-        for channel in range(3):
-            sums[1 + channel].scatter_add_(0, flat, (weight * points.rgb[index, channel][:, None]).flatten())
-        sums[4].scatter_add_(0, flat, (weight * points.depth[index][:, None]).flatten())
-    sums = sums[:, :pixels].reshape(5, height, width)
-    coverage = torch.isfinite(front[:pixels]).view(height, width)
+        on_front = (near[index] <= surface) & (covered | (surface <= far[index]))
+        sums.index_add_(0, pixel, samples[index] * (weight * on_front)[:, None])
+    sums = sums.T.reshape(5, height, width)
+    coverage = torch.isfinite(front).view(height, width)
     mean = sums[1:] / sums[0].clamp_min(1e-12)
     return SplatImage(rgb=torch.where(coverage[..., None], mean[:3].permute(1, 2, 0), 0.0).clamp(0, 1),
                       coverage=coverage, depth=torch.where(coverage, mean[3], float("nan")))
@@ -66,36 +62,40 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
 
 def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
            height: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Pairs of points and pixels: (point [n], pixel [n, k], whether the patch covers it [n, k], weight of the point's
-    colour [n, k]), in groups of equal box size.
+    """Pairs of points and pixels: (point [p], pixel [p], whether the patch covers it [p], weight of the point's colour
+    [p]), in groups of equal box size.
 
-    Pixels beyond the colour's reach or the picture are ``width * height``, an extra bin: to select them away would cost
-    more than to add them there.
+    Patches lie askew in their boxes: of all pixels tested a fifth are within the colour's reach.
     """
     device = points.uv.device
     inverse, half = patches(points, options, height / REFERENCE_SIZE)
     reach = blend_reach(options)
     centre = points.uv.round()
+    off = (inverse @ (centre - points.uv)[..., None])[..., 0]  # [N, 2], of the centre, in samples
+    corner = torch.tensor((width - 1, height - 1), device=device)
     # Rounding moves the centre by at most half a pixel.
     need = half.amax(-1) + 0.5
     sizes = torch.tensor(BOX_SIZES, device=device, dtype=need.dtype)
     group = torch.bucketize(need, sizes + 1.0)  # box of half size s holds all d with |d| < s + 1
     for i, size in enumerate(BOX_SIZES):
-        members = (group == i).nonzero()[:, 0]
+        in_picture = ((centre >= -size) & (centre <= corner + size)).all(-1)
+        members = ((group == i) & in_picture).nonzero()[:, 0]
         if len(members) == 0:
             continue
         step = torch.arange(-size, size + 1, device=device, dtype=points.uv.dtype)
         dv, du = (g.flatten() for g in torch.meshgrid(step, step, indexing="ij"))
         for index in members.split(max(1, PAIRS_AT_ONCE // len(du))):
-            u, v = centre[index, :1] + du, centre[index, 1:] + dv  # [n, k]
-            x, y = u - points.uv[index, :1], v - points.uv[index, 1:]
-            m = inverse[index]
-            a = (m[:, 0, :1] * x + m[:, 0, 1:] * y).abs_()
-            b = (m[:, 1, :1] * x + m[:, 1, 1:] * y).abs_()
-            far = torch.maximum(a, b)
-            inside = (far <= reach) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            pixel = torch.where(inside, v.long() * width + u.long(), width * height)  # float32 counts to 2^24 only
-            yield (index, pixel, far <= options.reach,
+            # Not a matmul: a GPU may round its factors to ten bits.
+            a, b = (torch.addcmul(off[index, part, None], inverse[index, part, :1], du)
+                    .addcmul_(inverse[index, part, 1:], dv).abs_() for part in range(2))  # [n, k]
+            point, place = (torch.maximum(a, b) <= reach).nonzero(as_tuple=True)
+            a, b = a[point, place], b[point, place]
+            point = index[point]
+            u, v = (centre[point].long() + torch.stack((du, dv), dim=-1).long()[place]).unbind(-1)
+            seen = ((u >= 0) & (u < width) & (v >= 0) & (v < height)).nonzero()[:, 0]
+            if len(seen) < len(u):
+                point, u, v, a, b = (x[seen] for x in (point, u, v, a, b))
+            yield (point, v * width + u, torch.maximum(a, b) <= options.reach,
                    tent(a, options.blend) * tent(b, options.blend))
 
 

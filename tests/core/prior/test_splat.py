@@ -28,7 +28,8 @@ def points_on_two_planes(count: int = 3000, width: int = 64, height: int = 56) -
 
 
 def one_point(u: float, v: float, depth: float = 2.0, size: float = 4.0) -> ScreenPoints:
-    return ScreenPoints(uv=torch.tensor([[u, v]]), depth=torch.tensor([depth]), rgb=torch.tensor([[1.0, 0.5, 0.25]]),
+    return ScreenPoints(uv=torch.tensor([[float(u), float(v)]]), depth=torch.tensor([depth]),
+                        rgb=torch.tensor([[1.0, 0.5, 0.25]]),
                         axes=size * torch.eye(2)[None], extent=torch.zeros(1))
 
 
