@@ -85,6 +85,7 @@ class GgaAttnProcessor(WanAttnProcessor):
                       for x in (query, key))
         return attn.to_out[1](attn.to_out[0](self._attend(query, key, value, attn.heads)))
 
+    @torch.compiler.disable  # the scope's bias is another at each step
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:  # [B, tokens, heads * d] each
         bias = self.scope.shared_bias(q.dtype)
         if bias is None:

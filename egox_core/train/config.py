@@ -136,6 +136,7 @@ class MemoryConfig(_Strict):
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     block_offload: bool = False
     checkpoint_offload: bool = False  # the blocks' inputs wait on the CPU for their backward
+    compile: bool = False  # blocks compiled by torch: time, not memory; some minutes at the start
 
 
 class CheckpointConfig(_Strict):

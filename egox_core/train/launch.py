@@ -27,11 +27,12 @@ samples validation clips."""
 
 NAMES: Mapping[Launch, str] = {"one": "one process", "ddp": "DDP", "fsdp2": "FSDP2", "zero3": "DeepSpeed ZeRO-3"}
 _WHOLE_BASES = ("float32", "bfloat16")
-_SPREAD = {"task": ("egox_lora",), "ema_decay": (None,), "optimizer.name": ("adamw",),
-           "memory.base_dtype": _WHOLE_BASES, "memory.block_offload": (False,), "memory.checkpoint_offload": (False,)}
+_MANY = {"memory.base_dtype": _WHOLE_BASES, "memory.block_offload": (False,), "memory.compile": (False,)}
+_SPREAD = {**_MANY, "task": ("egox_lora",), "ema_decay": (None,), "optimizer.name": ("adamw",),
+           "memory.checkpoint_offload": (False,)}
 ALLOWED: Mapping[Launch, Mapping[str, tuple[Any, ...]]] = {
     "one": {},
-    "ddp": {"memory.base_dtype": _WHOLE_BASES, "memory.block_offload": (False,)},
+    "ddp": _MANY,
     "fsdp2": _SPREAD,
     "zero3": {**_SPREAD, "validation.sample_steps": (0,)},
 }
@@ -78,6 +79,10 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
             raise EgoXInputError(f"{name} under {NAMES[launch]}", got=value,
                                  expected=" or ".join(str(v).lower() for v in allowed),
                                  fix="change it, or launch another way: configs/accelerate_one_gpu.yaml takes all")
+    if config.memory.compile and (config.memory.block_offload or config.memory.checkpoint_offload
+                                  or config.memory.base_dtype not in _WHOLE_BASES):
+        raise EgoXInputError("memory.compile", got="true, beside offload or a small base", expected="one of them",
+                             fix="set memory.compile=false")
     if config.memory.block_offload:
         if config.memory.base_dtype not in _WHOLE_BASES:
             raise EgoXInputError("memory.block_offload", got=f"base_dtype {config.memory.base_dtype}",

@@ -19,6 +19,7 @@ from ..gga.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base
 from ..wan.weights import weights_hash
 from . import zero3
+from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig
 from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
@@ -101,6 +102,8 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         offload_checkpoints(model)
     if memory.block_offload:
         offload_blocks(model, device)
+    if memory.compile:
+        compile_blocks(model, device)
     return TrainableModel(model=model, parameters=parameters, scope=scope, base_hash=base_hash, compute_dtype=compute,
                           autocast=compute != torch.float32, lora=lora)
 

@@ -88,6 +88,7 @@ class TransformerSettings:
     lora_rate: float = 2e-3
     lambda_g: float = 3.0
     preset: str = "faded"  # of the ego prior: through this VAE, black holes cost what is covered 3 dB
+    compile: bool = False  # two thirds of a step's time, some minutes a round
     seed: int = 2
 
 
@@ -127,7 +128,7 @@ TRAININGS: Mapping[str, DemoTraining] = {
             lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, 2224), variants=4, rates=rates)
                               for rates in falling(8)),
             ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, 2224), variants=2),
-            sample_shift=5.0, preset="exact"),
+            sample_shift=5.0, preset="exact", compile=True),
         base_clips=2224,
     ),
 }

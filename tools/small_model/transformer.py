@@ -74,7 +74,8 @@ def base_values(files: WorkFiles, training: DemoTraining, start: Path, part: Bas
     form = training.transformer
     return {**_common(seed), "task": "base_i2v", "base": str(start), "timesteps": {"shift": part.shift},
             "cache": str(files.cache("base")), "steps": part.steps, "batch_size": form.base_batch,
-            "memory": {"base_dtype": "float32", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
+            "memory": {"base_dtype": "float32", "compute_dtype": "bfloat16", "gradient_checkpointing": False,
+                       "compile": form.compile},
             "optimizer": _optimizer(form.base_rate, part.rates)}
 
 
@@ -88,7 +89,8 @@ def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, 
             "steps": part.steps, "batch_size": form.lora_batch, "conditioning": conditioning,
             "timesteps": {"shift": part.shift},
             "lora": {"rank": part.rank, "alpha": part.rank, "targets": ["attn1", "attn2", "ffn"]},
-            "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False},
+            "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False,
+                       "compile": form.compile},
             "optimizer": _optimizer(form.lora_rate, part.rates)}
 
 

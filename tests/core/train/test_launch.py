@@ -31,6 +31,9 @@ REFUSED = [
     ("zero3", {"validation": {"sample_steps": 2}}, "validation.sample_steps"),
     *(("one", {"memory": {"block_offload": True, **memory}}, "memory.block_offload") for memory in SMALL),
     ("one", {"task": "base_i2v", "memory": {"block_offload": True}}, "memory.block_offload"),
+    *((launch, {"memory": {"compile": True}}, "memory.compile") for launch in ("ddp", "fsdp2", "zero3")),
+    *(("one", {"memory": {"compile": True, **memory}}, "memory.compile")
+      for memory in (*SMALL, {"block_offload": True}, {"checkpoint_offload": True})),
 ]
 
 

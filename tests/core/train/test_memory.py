@@ -48,6 +48,18 @@ def test_what_saves_memory_changes_no_gradient(workplace, tiny, memory):
         torch.testing.assert_close(found[name], gradient, atol=1e-7, rtol=1e-5)
 
 
+def test_compiled_blocks_have_the_same_gradients(workplace, tiny):
+    try:
+        torch.compile(torch.sin)(torch.zeros(2))
+    except Exception as error:  # as in compile_blocks
+        pytest.skip(f"torch can't compile here: {str(error).splitlines()[0]}")
+    loss, expected = gradients(workplace, tiny, gradient_checkpointing=False)
+    other, found = gradients(workplace, tiny, gradient_checkpointing=False, compile=True)
+    assert other == pytest.approx(loss, rel=1e-5) and found.keys() == expected.keys()
+    for name, gradient in expected.items():  # the same float32 sums in another order
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("base", "memory"), [
     ("float8", {"checkpoint_offload": True}), ("bfloat16", {"checkpoint_offload": True}),
     ("bfloat16", {"block_offload": True})])
