@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import torch
 from comfy_api.latest import io
@@ -18,8 +19,12 @@ from ..egox_core.sizes import PIXEL_STEP
 from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.trajectory import HEAD_MOUNTS, estimate_head, head_mount, head_trajectory, joined_points, lens_note
+from ..egox_core.trajectory.head_evidence import unit_up
+from ..egox_core.trajectory.head_pose import parted
+from ..egox_core.trajectory.head_sources import no_detector
 from ..egox_core.trajectory.keyframes import upright_from_sensor
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
+from .host.graph import Graph, frames_in_use, inputs_of, linked, verdict
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXTrajectory
@@ -30,6 +35,7 @@ from .search_words import searched
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
+DETECTORS = {"pose_keypoints", "mhr_pose_data", "face_landmarks"}
 LENS_GUESSED = (f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
                 "Connect depth, or give exo_fov")
 
@@ -108,8 +114,13 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                                 tooltip="The exo frames with the head's axes and look, coloured by confidence."),
                 io.String.Output(display_name="report", tooltip="What was seen in how many frames, and each fallback."),
             ],
+            hidden=[io.Hidden.unique_id],  # for verdict
             has_intermediate_output=True,  # a cached run shows its preview again
         )
+
+    @classmethod
+    def validate_inputs(cls, up=None) -> bool | str:
+        return verdict(cls, check_head_inputs)
 
     @classmethod
     def execute(cls, exo_images, person, mount, offset_right, offset_down, offset_forward, pitch, camera, size, up,
@@ -120,7 +131,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         check_counts(count, depth, person_mask, frames)
         place = head_mount(mount, (offset_right, offset_down, offset_forward), pitch)
         upwards = None if not up.strip() else tuple(numbers(up, "up"))
-        shots = [int(number) for number in numbers(cuts, "cuts")]
         mask = None if person_mask is None else fit_host_mask(person_mask, count, height, width, "mask of the wearer")
         points, notes = joined_points({"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data,
                                        "FACE_LANDMARKS": face_landmarks}, count,
@@ -138,7 +148,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         indices, times_s = moments(count, depth, frames)
         progress = host_progress(count)
         path = estimate_head(points, exo_camera, exo_w2c=exo_w2c, depth_m=None if depth is None else depth.depth_m,
-                             mask=mask, times_s=times_s, up=upwards, cuts=shots)
+                             mask=mask, times_s=times_s, up=upwards, cuts=cut_frames(cuts))
         trajectory = head_trajectory(path.world_from_head, preset_camera(camera, size or height), place, times_s,
                                      confidence=path.confidence, exo_w2c=exo_w2c, exo_camera=exo_camera)
         keyframes, how_close = keyframes_of_path(upright_from_sensor(trajectory.w2c, trajectory.camera),
@@ -152,6 +162,24 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                         text=text, fps=clip_fps(times_s), curve=curve, badge="lensGuessed" if guessed else None,
                         progress=progress)
         return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, ui=ui)
+
+
+def check_head_inputs(graph: Graph, node: str) -> None:
+    """What is known before a run.
+
+    Raises:
+        EgoXInputError: no detector, an upward direction or cuts that can't be, a bad meta.json beside the video.
+    """
+    values = inputs_of(graph, node)
+    if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
+        raise no_detector()
+    up, cuts, frames = values.get("up"), values.get("cuts"), frames_in_use(graph, node)
+    if isinstance(up, str) and up.strip():
+        unit_up(numbers(up, "up"))
+    if isinstance(cuts, str):
+        parted(sys.maxsize if frames is None else len(frames.source_indices), cut_frames(cuts))
+    if frames is not None and linked(graph, node, "depth") is None:
+        camera_without_depth(frames, frames.size, 0.0)
 
 
 def check_counts(count: int, depth: DepthVideo | None, mask: torch.Tensor | None,
@@ -184,6 +212,15 @@ def numbers(text: str, name: str) -> list[float]:
     except ValueError as error:
         raise EgoXInputError(name, got=repr(text)[:60], expected="numbers with commas between, or nothing",
                              fix="for example 24, 60") from error
+
+
+def cut_frames(text: str) -> list[int]:
+    """First frames of new shots.
+
+    Raises:
+        EgoXInputError: as :func:`numbers`.
+    """
+    return [int(number) for number in numbers(text, "cuts")]
 
 
 def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int], fov_deg: float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,13 +132,22 @@ def camera_poses(view: ExoView, count: int) -> tuple[np.ndarray, np.ndarray]:
     return rotation, -(rotation @ w2c[..., 3:])[..., 0]
 
 
+def unit_up(given: Sequence[float]) -> np.ndarray:
+    """The direction [3] at length 1.
+
+    Raises:
+        EgoXInputError: no direction.
+    """
+    up = np.asarray(given, dtype=float)
+    if up.shape != (3,) or not np.isfinite(up).all() or np.linalg.norm(up) < 1e-6:
+        raise EgoXInputError("up", got=tuple(given), expected="a direction (x, y, z)", fix="for instance 0, -1, 0")
+    return up / np.linalg.norm(up)
+
+
 def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
     """(upwards in the world [3], whether it is known): as given; else the world's axis near the exo camera's up."""
     if view.up is not None:
-        up = np.asarray(view.up, dtype=float)
-        if up.shape != (3,) or not np.isfinite(up).all() or np.linalg.norm(up) < 1e-6:
-            raise EgoXInputError("up", got=view.up, expected="a direction (x, y, z)", fix="for instance (0, -1, 0)")
-        return up / np.linalg.norm(up), True
+        return unit_up(view.up), True
     up = -rotation[:, :, 1].mean(0)
     up /= max(np.linalg.norm(up), 1e-9)
     own = view.exo_w2c is None or np.abs(rotation - np.eye(3)).max() < 1e-9

@@ -89,13 +89,13 @@ def estimate_head(
     notes: list[str] = []
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
     evidence, distance = _evidence(points, view, notes)
-    shots = _shots(count, cuts)
+    shots = parted(count, cuts)
     first = search(evidence, distance, shots, times)
     jumps = _jumps(first, evidence, shots)
     if jumps:
         notes.append(f"the person jumps at frame {', '.join(map(str, jumps))}: taken as a cut, nothing is smoothed "
                      "across it")
-        shots = _shots(count, (*cuts, *jumps))
+        shots = parted(count, (*cuts, *jumps))
         first = search(evidence, distance, shots, times)
     swaps = int(first.swapped.sum())
     if swaps:
@@ -123,7 +123,12 @@ def _times(times_s: Tensor | None, count: int) -> np.ndarray:
     return times
 
 
-def _shots(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
+def parted(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """(first frame, end) of each shot of a clip.
+
+    Raises:
+        EgoXInputError: a cut outside the clip.
+    """
     borders = sorted({0, count, *(int(c) for c in cuts)})
     if borders[0] < 0 or borders[-1] > count:
         raise EgoXInputError("cuts", got=list(cuts), expected=f"frames between 1 and {count - 1}",

@@ -21,6 +21,12 @@ HEAD_SOURCES: Mapping[str, Callable[[Any], People]] = {
 OFF_CENTRE = 0.02  # of the picture's width
 
 
+def no_detector() -> EgoXInputError:
+    """What to do about a head that nobody has looked for."""
+    return EgoXInputError("head points", got="no detector connected", expected=f"any of {', '.join(HEAD_SOURCES)}",
+                          fix="connect the output of SDPose, SAM 3D Body or the face landmarker")
+
+
 def joined_points(
     payloads: Mapping[str, Any],  # by the keys of HEAD_SOURCES; None: that detector did not run
     count: int,  # frames in use
@@ -39,8 +45,7 @@ def joined_points(
     """
     people = {name: read(payloads[name]) for name, read in HEAD_SOURCES.items() if payloads.get(name) is not None}
     if not people:
-        raise EgoXInputError("head points", got="no detector connected", expected=f"any of {', '.join(HEAD_SOURCES)}",
-                             fix="connect the output of SDPose, SAM 3D Body or the face landmarker")
+        raise no_detector()
     for each in people.values():
         if len(each.frames) != count:
             raise EgoXInputError(each.source, got=f"{len(each.frames)} frames", expected=f"{count}, the frames in use",

@@ -8,11 +8,16 @@ from pathlib import Path
 import av
 import pytest
 
-from tools.setup.demo import DemoOptions, run_demo
+from tools.setup.api_client import ApiClient, PromptRefused
+from tools.setup.base_dir import BaseDir
+from tools.setup.demo import DemoOptions, apply_options, keypoints_file, run_demo, save_prior
+from tools.setup.demo_head import ESTIMATED, HEAD, KEYPOINTS, estimate_head, read_keypoints
 from tools.setup.environment import Environment
 from tools.setup.layout import Layout
 
 SIZE, FRAMES = 64, 5
+BEFORE_THE_MODEL = {"EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", HEAD, "EgoXEgoPoseInput",
+                    "EgoXRenderEgoPrior"}
 
 
 class ElsewhereLayout(Layout):
@@ -58,3 +63,23 @@ def test_demo_leaves_its_four_results(apart: Environment, repo_root: Path, capsy
     assert "All 6 stages ran" in ran and all(f"stage {number} of 6" in ran for number in range(1, 7))
     staged = apart.layout.base / "input" / "take_synthetic_room"
     assert (staged / "exo.mp4").is_file(), "staged into the demo host's own input folder"
+
+
+def test_the_estimated_head_in_the_demo_s_graph(client: ApiClient, load_workflow, object_info, server_base: BaseDir,
+                                                repo_root: Path) -> None:
+    """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that ship."""
+    options = DemoOptions(frames=9, size=SIZE, head=ESTIMATED)
+    prompt = save_prior(apply_options(load_workflow("egox_demo"), options, None))
+    file = keypoints_file(options, prompt, server_base, Layout(repo_root))
+    assert file == repo_root / "sample" / "calm_room" / KEYPOINTS
+    assert keypoints_file(replace(options, take=repo_root), prompt, server_base, Layout(repo_root)).parent == repo_root
+    prompt = estimate_head(prompt, read_keypoints(file), object_info)
+    prompt = {name: node for name, node in prompt.items()
+              if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")}
+    outcome = client.run(prompt)
+    assert outcome.status == "success", outcome.error_text
+    assert "of 9 frames: face" in outcome.outputs["head"]["text"][0]
+
+    prompt["head"]["inputs"]["cuts"] = "10"
+    with pytest.raises(PromptRefused, match="frames between 1 and 8"):
+        client.run(prompt)

@@ -75,8 +75,7 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
         object_info = client.object_info()
         prompt = save_prior(apply_options(to_prompt(workflow, object_info), options, staged))
         if options.head == ESTIMATED:
-            keypoints = read_keypoints(options.keypoints or _video_of(prompt, base, layout).parent / KEYPOINTS)
-            prompt = estimate_head(prompt, keypoints, object_info)
+            prompt = estimate_head(prompt, read_keypoints(keypoints_file(options, prompt, base, layout)), object_info)
         if options.stand_in or staged:
             prompt = use_standins(prompt)
         outcome = _run(client, prompt, server)
@@ -253,6 +252,11 @@ def finish(environment: Environment, prompt: dict[str, Any], base: BaseDir, resu
 
 def _video_of(prompt: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
     return find_exo(_of_type(prompt, "EgoXLoadExoVideo")[0]["inputs"], prompt, base, layout)
+
+
+def keypoints_file(options: DemoOptions, prompt: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
+    """The one that was named, else the one beside the video; a take's own folder, since it isn't staged."""
+    return options.keypoints or (options.take or _video_of(prompt, base, layout).parent) / KEYPOINTS
 
 
 def find_exo(load: dict[str, Any], prompt: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
