@@ -30,7 +30,7 @@ LONGEST_NAME = 120
 """Characters of a file's name: two bytes each still fit into the 255 that file systems hold."""
 RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """Devices of Windows, with any suffix."""
-PICKLED_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 @contextlib.contextmanager

@@ -125,10 +125,11 @@ def contents(folder: Path) -> Path:
 
 
 def name_of_upload(names: Iterable[str]) -> str:
-    """What the folder of some files is called: after the video, else the first, without the number of a frame."""
+    """What the folder of some files, or folders, is called: after the video, else the first, without the number of a
+    frame."""
     names = list(names)
     lead = next((name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0])
-    stem = Path(lead).stem
+    stem = Path(lead).stem if Path(lead).suffix.lower() in UPLOAD_SUFFIXES else lead
     return safe_name(stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "", stem) or stem)
 
 

@@ -23,7 +23,7 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.previews.sheets import MAX_FRAMES
 from ...egox_core.safe_files import safe_name, write_whole
 from ..host.steps import running_server
-from .requests import is_same_origin, number, refuse
+from .requests import number, takes_files
 
 SAVE_PATH = "/egox/save_clip"
 FOLDER = "egox_previews"
@@ -33,26 +33,14 @@ MOST_PIXELS = 2**27
 """Of all frames together: 1.6 GB as the host's video takes them."""
 
 
+@takes_files
 async def save_clip(request: web.Request) -> web.Response:
     """A field ``about`` (JSON: name, fps, run), then JPEGs of all frames, as multipart/form-data.
 
-    Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries its workflow. 400:
-    no such clip, 403: another page asks, 413: over the host's limit, 507: the disk refuses.
+    Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries its workflow.
     """
-    if not is_same_origin(request):
-        return refuse(403, "only this server's own page may ask")
-    if not request.content_type.startswith("multipart/"):
-        return refuse(400, "send multipart/form-data")
-    try:
-        about, pictures = await _receive(request)
-        return web.json_response(await asyncio.to_thread(write_clip, about, pictures))
-    except EgoXInputError as error:
-        return refuse(400, str(error))
-    except web.HTTPRequestEntityTooLarge:
-        return refuse(413, f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it with "
-                           "a larger --max-upload-size (MB)")
-    except OSError as error:
-        return refuse(507, f"the file could not be written ({error.strerror or error})")
+    about, pictures = await _receive(request)
+    return web.json_response(await asyncio.to_thread(write_clip, about, pictures))
 
 
 async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:

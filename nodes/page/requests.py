@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -26,6 +28,34 @@ def is_same_origin(request: web.Request) -> bool:
         return site == "same-origin"
     origin, host = request.headers.get("Origin"), request.headers.get("Host")
     return bool(origin) and bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def takes_files(handler: Handler) -> Handler:
+    """A handler of multipart/form-data as a route's handler: who may ask, and what a failure answers.
+
+    400: what the handler says, 403: another page asks, 413: over the host's limit, 507: the disk refuses.
+    """
+
+    @functools.wraps(handler)
+    async def route(request: web.Request) -> web.Response:
+        if not is_same_origin(request):
+            return refuse(403, "only this server's own page may ask")
+        if not request.content_type.startswith("multipart/"):
+            return refuse(400, "send multipart/form-data")
+        try:
+            return await handler(request)
+        except EgoXInputError as error:
+            return refuse(400, str(error))
+        except web.HTTPRequestEntityTooLarge:
+            return refuse(413, f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it "
+                               "with a larger --max-upload-size (MB)")
+        except OSError as error:
+            return refuse(507, f"the server's disk does not take it ({error.strerror or error})")
+
+    return route
 
 
 async def read_body(request: web.Request, limit: int) -> dict:

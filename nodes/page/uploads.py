@@ -7,6 +7,7 @@ chosen or dropped at once; they become one folder below ``input/egox``. The host
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -25,7 +26,7 @@ from ...egox_core.takes.uploads import (
     told_apart,
     unpack_uploads,
 )
-from .requests import is_same_origin, refuse
+from .requests import takes_files
 
 UPLOAD_PATH = "/egox/upload"
 FOLDER = "egox"
@@ -36,39 +37,25 @@ MULTIPART_HEAD = 64 * 1024
 
 
 async def limit(request: web.Request) -> web.Response:
-    """How many bytes the host takes at once, so that the page needn't send more to hear of it."""
-    return web.json_response({"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES})
+    """What the upload takes at once: bytes, kinds and count of files. The page needn't send others to hear of it."""
+    return web.json_response({"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MOST_FILES})
 
 
+@takes_files
 async def upload(request: web.Request) -> web.Response:
-    """Files of one take as multipart/form-data; what they are, by names for the nodes' inputs.
-
-    400: not a take's files, 403: another page asks, 413: over the host's limit, 507: the disk refuses.
-    """
-    if not is_same_origin(request):
-        return refuse(403, "only this server's own page may ask")
-    if not request.content_type.startswith("multipart/"):
-        return refuse(400, "send multipart/form-data")
+    """Files of one take as multipart/form-data; what they are, by names for the nodes' inputs."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
     staging = root / f".{uuid.uuid4().hex}"
     try:
         staging.mkdir(parents=True)
         names = await _receive(request, staging)
         return web.json_response(await asyncio.to_thread(take_in, staging, root, names))
-    except EgoXInputError as error:
-        return refuse(400, str(error))
-    except web.HTTPRequestEntityTooLarge:
-        most = request.client_max_size / 2**20
-        return refuse(413, f"this server takes at most {most:.0f} MB at once: start it with a larger "
-                           "--max-upload-size (MB), or copy the files into its input folder")
-    except OSError as error:
-        return refuse(507, f"the files could not be written ({error.strerror or error})")
     finally:
         await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
 
 
 async def _receive(request: web.Request, folder: Path) -> list[str]:
-    """Write the request's files into a folder; their names."""
+    """Write the request's files into a folder; their names there, with the folders that they had."""
     too_large = web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=request.content_length or 0)
     most, received, names = request.client_max_size, 0, list[str]()
     if (request.content_length or 0) > most + MULTIPART_HEAD:
@@ -76,7 +63,7 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
     async for part in await request.multipart():
         if not part.filename:
             continue
-        name = safe_name(part.filename)
+        name = "/".join(safe_name(each) for each in re.split(r"[/\\]", part.filename) if each not in ("", ".", ".."))
         if Path(name).suffix.lower() not in UPLOAD_SUFFIXES:
             raise EgoXInputError("upload", got=repr(name), expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
                                  fix="choose the files of a take, or a zip of them")
@@ -84,6 +71,7 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
             raise EgoXInputError("upload", got=f"{name!r} twice" if len(names) < MOST_FILES else "too many files",
                                  expected=f"at most {MOST_FILES} files of different names", fix="choose one take")
         names.append(name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("xb") as target:
             while block := await part.read_chunk(BLOCK):
                 received += len(block)
@@ -102,10 +90,10 @@ def take_in(staging: Path, root: Path, names: list[str]) -> dict:
         EgoXInputError: no take's files.
         OSError: the disk refuses.
     """
-    unpack_uploads(staging)
+    unpack_uploads(contents(staging))
     inside = contents(staging)
     files = told_apart(inside)
-    placed = place_upload(inside, root, name_of_upload(names))
+    placed = place_upload(inside, root, name_of_upload(dict.fromkeys(name.partition("/")[0] for name in names)))
 
     def named(path: Path | None) -> str | None:
         return None if path is None else (placed.folder / path.relative_to(inside)).relative_to(root.parent).as_posix()

@@ -11,7 +11,18 @@ import pytest
 
 from tests.browser.test_form import open_form
 from tests.browser.test_inputs import press
-from tests.browser.upload_page import DEPTH, LOADER, POSES, box_of, choose, drop, on_node, told, value
+from tests.browser.upload_page import (
+    DEPTH,
+    LOADER,
+    POSES,
+    box_of,
+    choose,
+    drop,
+    drop_from_desktop,
+    on_node,
+    told,
+    value,
+)
 
 
 @pytest.fixture
@@ -34,8 +45,7 @@ def used(page, folder: str) -> None:
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic", "vue"])
-def test_files_by_button_and_a_take_by_dropping_it(open_page, unpacked, take: Path, uploads: Path,
-                                                   vue_nodes: bool) -> None:
+def test_files_by_button_and_a_take_dropped(open_page, unpacked, take: Path, uploads: Path, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1400, 900))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
@@ -47,6 +57,16 @@ def test_files_by_button_and_a_take_by_dropping_it(open_page, unpacked, take: Pa
     drop(page, on_node(page, LOADER), take / "own take.zip")
     assert "video (49 frames)" in told(page, LOADER, "Set in")
     used(page, "own take")
+
+    room = take / "my room"
+    (room / "maps").mkdir(parents=True)
+    (room / "notes.md").write_text("not of a take", encoding="utf-8")
+    for name, place in (("exo.mp4", "exo.mp4"), ("depth.npz", "maps/depth.npz"), ("meta.json", "meta.json")):
+        shutil.copy(take / name, room / place)
+    drop_from_desktop(page, on_node(page, LOADER), room)
+    assert "my room: video (49 frames), depth (49 frames)" in told(page, LOADER, "my room")
+    assert value(page, LOADER, "file") == "egox/my room/exo.mp4"
+    assert value(page, DEPTH, "depth_file") == "egox/my room/maps/depth.npz"
     saved = page.saved()
     assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(unpacked("egox_demo")["nodes"])
 

@@ -65,6 +65,8 @@ def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
     button = page.page.evaluate_handle(_ELEMENT, kind).as_element().query_selector("button")
     with page.page.expect_file_chooser(timeout=30_000) as chooser:
         button.click()
+    offered = chooser.value.element.get_attribute("accept").split(",")
+    assert {file.suffix for file in files} <= set(offered), offered
     chooser.value.set_files(list(files))
 
 
@@ -80,6 +82,15 @@ def drop(page: PageUnderTest, place: tuple[float, float], *files: Path) -> str:
     types = {".mp4": "video/mp4", ".json": "application/json", ".zip": "application/zip"}
     content = [[f.name, types.get(f.suffix, ""), base64.b64encode(f.read_bytes()).decode()] for f in files]
     return page.evaluate(_DROP, [*place, content])
+
+
+def drop_from_desktop(page: PageUnderTest, place: tuple[float, float], *paths: Path) -> None:
+    """As a file manager drops them: a script can't put a folder into a drop."""
+    session = page.page.context.new_cdp_session(page.page)
+    data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": place[0], "y": place[1], "data": data})
+        page.page.wait_for_timeout(100)
 
 
 def on_node(page: PageUnderTest, kind: str, down: float = 12) -> tuple[float, float]:

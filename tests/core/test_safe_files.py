@@ -98,7 +98,7 @@ def test_numpy_never_unpickles(tmp_path: Path) -> None:
         load_npy(path)
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt", ".pth", ".PT"])
+@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".bin", ".ckpt", ".pth", ".PT"])
 def test_pickled_weights_are_refused_with_the_command(suffix: str) -> None:
     with pytest.raises(EgoXInputError, match=r"tools/convert_to_safetensors\.py .*weights"):
         refuse_pickled(Path("weights" + suffix), "LoRA")

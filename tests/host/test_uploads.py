@@ -96,6 +96,14 @@ def test_files_of_one_take_at_once(client: ApiClient, folder: Path) -> None:
     assert told["video"] is None and told["camera"] == "egox/depth/meta.json"
 
 
+def test_a_folder_as_it_is_on_the_disk(client: ApiClient, folder: Path) -> None:
+    maps = {f"my room/maps/{i:04d}.npy": _npy() for i in range(3)}
+    status, told = send(client, {**maps, "my room/meta.json": sample()["meta.json"],
+                                 "my room/more.zip": archive({"exo.mp4": sample()["exo.mp4"]})})
+    assert status == 200 and told["depth"] == "egox/my room/maps" and told["depth_frames"] == 3, told
+    assert told["camera"] == "egox/my room/meta.json" and told["video"] == "egox/my room/more/exo.mp4"
+
+
 def _npy() -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.ones((8, 8), np.float32))
@@ -113,12 +121,15 @@ def test_a_name_that_is_taken(client: ApiClient, folder: Path) -> None:
 def test_names_lead_nowhere_else(client: ApiClient, folder: Path) -> None:
     status, told = send(client, {"../../con.npz": depth(1)})
     assert status == 200 and told["depth"] == "egox/_con/_con.npz"
-    assert left(folder) == ["_con/_con.npz"] and not (folder.parent.parent / "con.npz").exists()
+    status, told = send(client, {"/etc/../aux/./1.npy": _npy(), "/etc/aux/2.npy": _npy()})
+    assert status == 200 and told["depth"] == "egox/etc", told
+    assert left(folder) == ["_con/_con.npz", "etc/1.npy", "etc/2.npy"]
+    assert not (folder.parent.parent / "con.npz").exists()
 
 
 @pytest.mark.parametrize(("files", "reason"), [
     ({}, "no file"), ({"run.exe": b"MZ"}, "run.exe"), ({"depth.npz": b"no archive"}, "no readable zip"),
-    ({"a.npz": b"1", "A.npz": b"1"}, "twice"), ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
+    ({"in/a.npz": b"1", "in/A.npz": b"1"}, "twice"), ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
     ({"take.zip": archive({"notes.md": b""})}, "of no use"), ({"meta.json": b"{"}, "not JSON"),
     ({"clip.mp4": b"no video"}, "clip.mp4")])
 def test_what_is_no_take_leaves_nothing_behind(client: ApiClient, folder: Path, files: Files, reason: str) -> None:

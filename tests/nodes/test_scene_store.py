@@ -85,17 +85,3 @@ def test_renewals_change_the_nodes_fingerprint(pack: ModuleType, scene) -> None:
     held.renew("5")
     held.renew("5")
     assert held.renewals("5") == 2 and held.renewals("6") == 0
-
-
-def test_a_page_of_another_origin(pack: ModuleType) -> None:
-    from aiohttp.test_utils import make_mocked_request
-    from egox_pack.nodes.page.requests import is_same_origin
-
-    def asked(**headers: str) -> bool:
-        return is_same_origin(make_mocked_request("POST", "/", headers={k.replace("_", "-"): v
-                                                                        for k, v in headers.items()}))
-
-    assert asked(Host="box:8188", Origin="http://box:8188") and asked(Host="BOX:8188", Origin="http://box:8188")
-    assert asked(Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin")  # a proxy with its own name
-    assert not asked(Host="box:8188", Origin="http://box:8189") and not asked(Host="box:8188")
-    assert not asked(Host="box:8188", Origin="http://box:8188", Sec_Fetch_Site="cross-site")

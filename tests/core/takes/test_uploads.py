@@ -136,4 +136,4 @@ def test_the_folder_s_name() -> None:
     assert name_of_upload(["depth.npz"]) == "depth" and name_of_upload(["take 7.zip"]) == "take 7"
     assert name_of_upload(["depth.npz", "holiday.mp4", "meta.json"]) == "holiday"
     assert name_of_upload(["frame_0001.exr", "frame_0002.exr"]) == "frame" and name_of_upload(["1.png", "2.png"]) == "1"
-    assert name_of_upload(["aux.npz"]) == "_aux"
+    assert name_of_upload(["aux.npz"]) == "_aux" and name_of_upload(["room 2.5"]) == "room 2.5"

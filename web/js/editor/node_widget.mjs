@@ -3,35 +3,22 @@
 import { DocumentError, parseDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
-import { addStyle } from "./view/style.mjs";
 import { button, make } from "./view/elements.mjs";
 import { TEXTS } from "./texts/all.mjs";
-import { noteChange } from "../graph_change.mjs";
+import { findWidget, noteChange, setWidget } from "../graph_change.mjs";
+import { addRow } from "../node_element.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
 export const KEY = "egox_pose"; // of the node's result, as nodes/pose_editor_data.py makes it
-const HEIGHT = 64; // px
 const WRITTEN_IN = "egox_scene";
 const CAMERA_WIDGETS = ["camera", "size", "lens", "focal", "centre_x", "centre_y"];
 
 export function attachEditor(app, api, node) {
-  addStyle();
   const say = sayer(TEXTS, languageOf(app));
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-node-note" });
   const open = button("egox-open", say("open"), say("open"), () => openEditor(app, api, node, say));
-  const element = make("div", "egox-ed-node", { tabIndex: -1, "data-capture-wheel": "true" }, open, note);
-  element.style.minHeight = `${HEIGHT - 12}px`;
-  // In Vue nodes a press would else start to move the node, and its release never arrive.
-  open.addEventListener("pointerdown", (event) => event.stopPropagation());
-  const widget = node.addDOMWidget("egox_pose_editor", "egoxPoseEditor", element, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => HEIGHT,
-    getMaxHeight: () => HEIGHT,
-  });
-  widget.label = say("nodeLabel"); // in the form of an app
-  widget.serialize = false; // neither in the saved workflow nor in the prompt
+  addRow(node, "egox_pose_editor", "egoxPoseEditor", say("nodeLabel"), open, note);
   node.egoxPose = { note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
   node.setSize([Math.max(node.size[0], 320), Math.max(node.size[1], node.computeSize()[1])]);
   node.egoxPose.note();
@@ -50,7 +37,7 @@ export function attachEditor(app, api, node) {
     this.egoxPose.editor?.close();
   };
   for (const name of ["keyframes", "source"]) {
-    const changed = find(node, name);
+    const changed = findWidget(node, name);
     if (!changed) continue;
     const { callback } = changed;
     changed.callback = function () {
@@ -99,19 +86,21 @@ function hostOf(app, api, node) {
   const holder = node.egoxPose;
   return {
     data: () => holder.data,
-    text: () => find(node, "keyframes")?.value ?? "",
-    source: () => find(node, "source")?.value ?? "keyframes",
+    text: () => findWidget(node, "keyframes")?.value ?? "",
+    source: () => findWidget(node, "source")?.value ?? "keyframes",
     // A file of the host's; the one beside the video is not known by name here.
-    file: () =>
-      find(node, "file")?.options?.values?.indexOf?.(find(node, "file").value) > 0 ? find(node, "file").value : null,
-    entry: () => find(node, "entry")?.value ?? "",
-    constant: () => ["x", "y", "z", "yaw", "pitch", "roll"].map((name) => Number(find(node, name)?.value ?? 0)),
-    isExample: () => find(node, "keyframes")?.value === exampleOf(node),
-    smoothing: () => Number(find(node, "smooth_s")?.value ?? 0),
+    file: () => {
+      const { options, value } = findWidget(node, "file") ?? {};
+      return options?.values?.indexOf?.(value) > 0 ? value : null;
+    },
+    entry: () => findWidget(node, "entry")?.value ?? "",
+    constant: () => ["x", "y", "z", "yaw", "pitch", "roll"].map((name) => Number(findWidget(node, name)?.value ?? 0)),
+    isExample: () => findWidget(node, "keyframes")?.value === exampleOf(node),
+    smoothing: () => Number(findWidget(node, "smooth_s")?.value ?? 0),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => holder.data?.node || String(node.id),
-    cameraWidgets: () => Object.fromEntries(CAMERA_WIDGETS.map((name) => [name, find(node, name)?.value])),
-    quarterTurns: () => holder.turns ?? (find(node, "camera")?.value === "pinhole" ? 0 : 1),
+    cameraWidgets: () => Object.fromEntries(CAMERA_WIDGETS.map((name) => [name, findWidget(node, name)?.value])),
+    quarterTurns: () => holder.turns ?? (findWidget(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
     // In which scene the text was last written: kept with the node, so that it counts after a reload, too.
     writtenIn: () => node.properties?.[WRITTEN_IN],
@@ -171,10 +160,10 @@ function reasonOf(nodeErrors) {
 }
 
 function noteOf(node, say) {
-  const source = find(node, "source")?.value;
+  const source = findWidget(node, "source")?.value;
   if (source !== "keyframes") return say("nodeOther", { source });
   try {
-    const count = parseDocument(find(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
+    const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
     const scene = node.egoxPose?.data?.scene;
     if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() });
     return `${say("nodeKeys", { count })}. ${say("nodeEmpty")}`;
@@ -188,16 +177,4 @@ function noteOf(node, say) {
 function exampleOf(node) {
   const { required, optional } = node.constructor.nodeData?.input ?? {};
   return (required?.keyframes ?? optional?.keyframes)?.[1]?.default;
-}
-
-function find(node, name) {
-  return node.widgets?.find((widget) => widget.name === name);
-}
-
-function setWidget(app, node, name, value) {
-  const widget = find(node, name);
-  if (!widget || widget.value === value) return;
-  widget.value = value;
-  widget.callback?.(value, app.canvas, node);
-  node.setDirtyCanvas?.(true, true);
 }

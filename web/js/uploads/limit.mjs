@@ -1,15 +1,19 @@
-// How much the server takes at once. Its own answer to more is a number, 413, and a page may not even get that far.
+// What the server takes, and how much at once. Its own answer to more is a number, 413, and a page may not even get
+// that far.
 
 export const UPLOAD = "/egox/upload";
 const MEGABYTE = 2 ** 20;
 
+const UNKNOWN = { limit: Infinity, suffixes: [], files: Infinity };
+
 let asked = null;
 
-// Bytes; without an answer there is no limit to speak of, and the server will say so itself.
-export function limitOf(api) {
+// { limit: bytes, suffixes: [".mp4", …], files: how many }; without an answer there is no limit to speak of, and the
+// server will say so itself.
+export function takenBy(api) {
   asked ??= api.fetchApi(UPLOAD).then(
-    async (answer) => (answer.ok ? (await answer.json()).limit : Infinity),
-    () => Infinity,
+    (answer) => (answer.ok ? answer.json() : UNKNOWN),
+    () => UNKNOWN,
   );
   return asked;
 }
@@ -33,7 +37,7 @@ export function nameLimit(app, api, say) {
   api.fetchApi = function (route, options) {
     if (typeof route === "string" && route.startsWith("/upload/") && options?.body instanceof FormData) {
       const size = sizeOf([...options.body.values()].filter((value) => value instanceof Blob));
-      limitOf(api).then((limit) => size > limit && toast(app, "error", tooLarge(say, size, limit)));
+      takenBy(api).then(({ limit }) => size > limit && toast(app, "error", tooLarge(say, size, limit)));
     }
     return fetchApi.apply(this, arguments);
   };

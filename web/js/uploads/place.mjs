@@ -1,5 +1,5 @@
 // Which inputs an upload's files belong into: the node that took them, and the only one of each other kind there is.
-import { noteChange } from "../graph_change.mjs";
+import { findWidget, noteChange, setWidget } from "../graph_change.mjs";
 
 // What each kind reads of an answer of the upload's route. A new video ends what was chosen for the one before.
 const VALUES = {
@@ -10,7 +10,7 @@ const VALUES = {
   }),
   EgoXEgoPoseInput: ({ video, poses }, node) => {
     if (poses) return { source: "file", file: poses };
-    return video ? { file: find(node, "file")?.options?.values?.[0] } : {}; // the one beside the video
+    return video ? { file: findWidget(node, "file")?.options?.values?.[0] } : {}; // the one beside the video
   },
 };
 
@@ -44,28 +44,19 @@ function* nodesOf(graph) {
   }
 }
 
-function find(node, name) {
-  return node?.widgets?.find((widget) => widget.name === name);
-}
-
 function setValue(app, all, node, name, value) {
-  const widget = find(node, name);
-  if (!widget || value === undefined) return;
+  if (value === undefined) return;
   // An input that stands on the sub-graph's own node has its value there.
   const link = node.graph?.getLink?.(node.inputs?.find((input) => input.widget?.name === name)?.link);
   const entry = node.graph?.inputNode;
   const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot] : null;
-  if (outer)
-    for (const host of all) if (host.subgraph === node.graph) setWidget(app, host, find(host, outer.name), value);
-  setWidget(app, node, widget, value);
+  if (outer) for (const host of all) if (host.subgraph === node.graph) choose(app, host, outer.name, value);
+  choose(app, node, name, value);
 }
 
-function setWidget(app, node, widget, value) {
-  if (!widget) return;
-  const { values } = widget.options ?? {};
+// A file that was not yet there when the page made its list is a choice, too.
+function choose(app, node, name, value) {
+  const { values } = findWidget(node, name)?.options ?? {};
   if (Array.isArray(values) && !values.includes(value)) values.push(value);
-  if (widget.value === value) return;
-  widget.value = value;
-  widget.callback?.(value, app.canvas, node);
-  node.setDirtyCanvas?.(true, true);
+  setWidget(app, node, name, value);
 }

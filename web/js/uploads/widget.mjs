@@ -1,45 +1,23 @@
 // What stands on the node: a button for the user's own files, and a line that says what became of them. They may be
-// dropped anywhere on the node as well.
+// dropped anywhere on the node as well, folders too.
 import { button, make } from "../editor/view/elements.mjs";
-import { addStyle } from "../editor/view/style.mjs";
-import { UPLOAD, limitOf, megabytes, sizeOf, toast, tooLarge } from "./limit.mjs";
+import { addRow } from "../node_element.mjs";
+import { postForm } from "../post_form.mjs";
+import { entriesOf, filesIn } from "./folders.mjs";
+import { UPLOAD, megabytes, sizeOf, takenBy, toast, tooLarge } from "./limit.mjs";
 import { placeUpload } from "./place.mjs";
 
-const HEIGHT = 64; // px
-// As UPLOAD_SUFFIXES in egox_core/takes/uploads.py.
-const SUFFIXES = [
-  ".mp4",
-  ".mov",
-  ".mkv",
-  ".webm",
-  ".avi",
-  ".m4v",
-  ".npy",
-  ".exr",
-  ".png",
-  ".npz",
-  ".zip",
-  ".json",
-  ".txt",
-];
-
 export function attachUpload(app, api, node, say) {
-  addStyle();
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-upload-note", title: say("hint") }, say("hint"));
-  const chooser = make("input", "", { type: "file", multiple: true, accept: SUFFIXES.join(",") });
-  const open = button("egox-upload", say("upload"), say("hint"), () => chooser.click());
-  const element = make("div", "egox-ed-node", { tabIndex: -1, "data-capture-wheel": "true" }, open, note);
-  element.style.minHeight = `${HEIGHT - 12}px`;
-  // In Vue nodes a press would else start to move the node, and its release never arrive.
-  open.addEventListener("pointerdown", (event) => event.stopPropagation());
-  const widget = node.addDOMWidget("egox_upload", "egoxUpload", element, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => HEIGHT,
-    getMaxHeight: () => HEIGHT,
+  const chooser = make("input", "", { type: "file", multiple: true });
+  let suffixes = []; // until the server has told
+  takenBy(api).then((taken) => {
+    suffixes = taken.suffixes;
+    chooser.accept = suffixes.join(",");
   });
-  widget.label = say("nodeLabel"); // in the form of an app
-  widget.serialize = false; // neither in the saved workflow nor in the prompt
+  const isOurs = ({ name }) => suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));
+  const open = button("egox-upload", say("upload"), say("hint"), () => chooser.click());
+  addRow(node, "egox_upload", "egoxUpload", say("nodeLabel"), open, note);
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
 
   const tell = (text, severity) => {
@@ -47,19 +25,23 @@ export function attachUpload(app, api, node, say) {
     note.classList.toggle("egox-ed-node-fault", severity === "error");
     if (severity) toast(app, severity, text);
   };
-  const take = async (files) => {
+  // ``chosen``: promises [{ path, file }].
+  const take = async (chosen) => {
     open.disabled = true;
-    tell(say("sending", { size: megabytes(sizeOf(files)) }));
     try {
-      const answer = await send(api, files, say);
+      const files = await chosen;
+      const size = sizeOf(files.map(({ file }) => file));
+      tell(say("sending", { size: megabytes(size) }));
+      const answer = await send(api, files, size, say);
       tell(outcome(answer, placeUpload(app, node, answer), say), "success");
     } catch (error) {
       tell(say("failed", { reason: error.message }), "error");
     }
     open.disabled = false;
   };
+  const plain = (files) => files.map((file) => ({ path: file.name, file }));
   chooser.addEventListener("change", () => {
-    const files = [...chooser.files];
+    const files = plain([...chooser.files]);
     chooser.value = ""; // the same file again is a change, too
     if (files.length) take(files);
   });
@@ -70,26 +52,29 @@ export function attachUpload(app, api, node, say) {
     return carriesFiles || (onDragOver?.apply(this, arguments) ?? false);
   };
   node.onDragDrop = async function (event) {
-    const files = [...(event?.dataTransfer?.files ?? [])].filter(({ name }) => isOurs(name));
+    const entries = entriesOf(event?.dataTransfer);
+    const files = [...(event?.dataTransfer?.files ?? [])].filter(isOurs);
     // One video goes the host's way, and one picture may be a workflow.
-    if (!files.length || (files.length === 1 && /^(video|image)\//.test(files[0].type)))
+    if (!entries && (!files.length || (files.length === 1 && /^(video|image)\//.test(files[0].type))))
       return (await onDragDrop?.apply(this, arguments)) ?? false;
-    await take(files);
+    await take(entries ? inFolders(api, entries, isOurs, say) : plain(files));
     return true;
   };
 }
 
-const isOurs = (name) => SUFFIXES.some((suffix) => name.toLowerCase().endsWith(suffix));
+async function inFolders(api, entries, isOurs, say) {
+  const { files } = await takenBy(api);
+  return filesIn(entries, isOurs, files).catch((error) => {
+    throw error instanceof RangeError ? new Error(say("tooMany", { count: files })) : error;
+  });
+}
 
-async function send(api, files, say) {
-  const limit = await limitOf(api);
-  if (sizeOf(files) > limit) throw new Error(tooLarge(say, sizeOf(files), limit));
+async function send(api, files, size, say) {
+  const { limit } = await takenBy(api);
+  if (size > limit) throw new Error(tooLarge(say, size, limit));
   const body = new FormData();
-  for (const file of files) body.append("file", file, file.name);
-  const answer = await api.fetchApi(UPLOAD, { method: "POST", body });
-  const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.reason ?? `${answer.status} ${answer.statusText}`);
-  return told;
+  for (const { path, file } of files) body.append("file", file, path);
+  return postForm(api, UPLOAD, body);
 }
 
 // In words: what it was, whether its name was taken, and where it went.

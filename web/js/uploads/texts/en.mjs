@@ -2,11 +2,12 @@
 export default {
   upload: "Upload own files",
   nodeLabel: "Own video, depth, poses",
-  hint: "Video, depth, meta.json, or a .zip of a take; or drop them on the node",
+  hint: "Video, depth, meta.json, or a .zip of a take; or drop them, or their folder, on the node",
   sending: "Uploading {size} MB …",
   failed: "Not uploaded. {reason}",
   tooLarge:
     "{size} MB, and the server takes {limit} MB. Start it with --max-upload-size {wanted}, or use its input folder.",
+  tooMany: "More than {count} files: drop the folder of one take.",
   video: "video ({count} frames)",
   depth: "depth ({count} frames)",
   camera: "exo camera",

@@ -2,11 +2,12 @@
 export default {
   upload: "上传自己的文件",
   nodeLabel: "自己的视频、深度、位姿",
-  hint: "视频、深度、meta.json 或整段素材的 .zip；也可拖放到节点上",
+  hint: "视频、深度、meta.json 或整段素材的 .zip；也可连同文件夹拖放到节点上",
   sending: "正在上传 {size} MB…",
   failed: "未上传。{reason}",
   tooLarge:
     "{size} MB，而服务器一次最多接收 {limit} MB。请用 --max-upload-size {wanted} 启动，或把文件复制到其 input 文件夹。",
+  tooMany: "文件超过 {count} 个：请拖放一段素材的文件夹。",
   video: "视频（{count} 帧）",
   depth: "深度（{count} 帧）",
   camera: "exo 相机",

@@ -1,0 +1,39 @@
+"""Which requests the pack's own routes answer, and what they say to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import ModuleType
+
+import pytest
+
+
+def test_a_page_of_another_origin(pack: ModuleType) -> None:
+    from aiohttp.test_utils import make_mocked_request
+    from egox_pack.nodes.page.requests import is_same_origin
+
+    def asked(**headers: str) -> bool:
+        return is_same_origin(make_mocked_request("POST", "/", headers={k.replace("_", "-"): v
+                                                                        for k, v in headers.items()}))
+
+    assert asked(Host="box:8188", Origin="http://box:8188") and asked(Host="BOX:8188", Origin="http://box:8188")
+    assert asked(Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin")  # a proxy with its own name
+    assert not asked(Host="box:8188", Origin="http://box:8189") and not asked(Host="box:8188")
+    assert not asked(Host="box:8188", Origin="http://box:8188", Sec_Fetch_Site="cross-site")
+
+
+@pytest.mark.parametrize("origin, kind, status, reason", [
+    ("http://box", "multipart/form-data", 507, "disk"), ("http://box", "application/json", 400, "multipart"),
+    ("http://elsewhere", "multipart/form-data", 403, "own page")])
+def test_a_route_that_takes_files(pack: ModuleType, origin: str, kind: str, status: int, reason: str) -> None:
+    from aiohttp.test_utils import make_mocked_request
+    from egox_pack.nodes.page.requests import takes_files
+
+    @takes_files
+    async def full(request):
+        raise OSError(28, "No space left on device")
+
+    asked = make_mocked_request("POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind})
+    answer = asyncio.run(full(asked))
+    assert answer.status == status and reason in json.loads(answer.body)["reason"]
