@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -128,6 +128,24 @@ def pack(comfy_host: ComfyHost) -> ModuleType:
     return load_pack("egox_pack")
 
 
+ONE_PROCESS = ("browser", "host", "nodes")
+"""Folders whose tests share what takes long to start: a server, a browser, the imported host."""
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests stay together where several processes run them: a folder of ``ONE_PROCESS``, else a file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            folder = file.split("/")[1]
+            return folder if folder in ONE_PROCESS else file
+
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave slow tests to ``run.py test --all``, unless the call selects by marker or names them itself."""
     chosen = os.environ.get("EGOX_TEST_ALL") == "1" or config.option.markexpr or any("::" in a for a in config.args)
@@ -144,14 +162,21 @@ SKIPPED_WITH_SHARED: list[str] = []
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Note fidelity tests that were skipped although the numbers that they compare with are there."""
+    """Mark fidelity tests that were skipped although the numbers that they compare with are there."""
     report = yield
+    report.skipped_with_shared = ""
     about_fidelity = "shared_dir" in getattr(item, "fixturenames", ()) or "fidelity" in item.nodeid
     if report.skipped and about_fidelity and SHARED.is_dir() and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if "slow:" not in reason and "GPU" not in reason and "CUDA" not in reason:
-            SKIPPED_WITH_SHARED.append(f"{item.nodeid}: {reason}")
+            report.skipped_with_shared = reason
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In the process that sums up, whichever ran the test."""
+    if report.skipped_with_shared:
+        SKIPPED_WITH_SHARED.append(f"{report.nodeid}: {report.skipped_with_shared}")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

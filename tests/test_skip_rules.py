@@ -38,8 +38,9 @@ def run(tmp_path: Path, repo_root: Path):
     return start
 
 
-def test_in_ci_a_skipped_fidelity_test_fails_the_run(run) -> None:
-    code, said = run(FIDELITY, shared=True, CI="true")
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "two"])
+def test_in_ci_a_skipped_fidelity_test_fails_the_run(run, processes: tuple[str, ...]) -> None:
+    code, said = run(FIDELITY, shared=True, CI="true", arguments=processes)
     assert code == 1 and "skipped although ../shared is there" in said and "no numbers" in said
 
 

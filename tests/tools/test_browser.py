@@ -90,12 +90,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
 
 
 @pytest.mark.parametrize(("given", "passed"), [
-    ([], []),
+    ([], commands.SIDE_BY_SIDE),
     (["--browser"], ["tests/browser"]),
     (["--browser", "-x", "tests/browser/test_editor.py"], ["-x", "tests/browser/test_editor.py"]),
     (["--all", "-k", "gga"], ["-k", "gga"]),
 ])
-def test_what_pytest_gets(recorded, given: list[str], passed: list[str]) -> None:
+def test_what_pytest_gets(recorded, monkeypatch, given: list[str], passed: list[str]) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the whole suite would set
     assert commands.run_tests(Layout(), given) == 0
     assert recorded[-1] == ["-m", "pytest", *passed]
     assert (os.environ["EGOX_TEST_ALL"] == "1") is ("--all" in given)

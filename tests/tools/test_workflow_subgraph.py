@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.flat_graph import flat
 from tools.setup.workflow import nodes_of, to_prompt
 from tools.workflows.graph import PLAYER, Graph
@@ -46,6 +48,13 @@ def test_the_converter_reads_it() -> None:
     assert prompt[first]["inputs"] == {"image": [str(saved["nodes"][0]["id"]), 0], "seed": 12, "text": "first"}
     assert prompt[second]["inputs"] == {"image": [first, 0], "seed": 7, "text": "mine"}
     assert prompt[str(saved["nodes"][2]["id"])]["inputs"] == {"image": [second, 0]}
+
+
+def test_what_nobody_would_see_is_not_promoted() -> None:
+    info = {**INFO, "Blur": {**INFO["Blur"], "input": {"required": {"seed": ["INT", {"advanced": True}]}}}}
+    inside = Graph(info, "test").subgraph("Blurs", "")
+    with pytest.raises(ValueError, match="seed of Blur is advanced"):
+        inside.promote(inside.add("Blur"), "seed")
 
 
 def test_no_number_stands_twice_in_a_file() -> None:

@@ -40,6 +40,9 @@ pages), the help pages' pictures, the sample takes, the stand-in weights, icon a
 OF_THE_HOST = ["tests/host", "tests/nodes"]
 """What another release of the host can break."""
 
+SIDE_BY_SIDE = ["-n", "2", "--no-loadscope-reorder"]
+"""The whole suite: much of it waits for a server or a browser, during which other tests run."""
+
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
   EGOX_TORCH_INDEX  package index for another build of torch than the default one (its URL, as pytorch.org names it)
@@ -168,7 +171,9 @@ def run_tests(layout: Layout, rest: list[str]) -> int:
     if code:
         return code
     print("pytest", flush=True)
-    return environment.run(["-m", "pytest", *rest])
+    if not rest:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a processor each
+    return environment.run(["-m", "pytest", *(rest or SIDE_BY_SIDE)])
 
 
 def _test_other(environment: Environment, rest: list[str], *, in_browser: bool, browser: bool) -> int:
