@@ -20,7 +20,7 @@ from ..egox_core.wan.noise import NOISES
 from ..egox_core.wan.prompt import RELEASED_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
 from .host.noise import HOST, NOISE_TOOLTIP
-from .host.vae import TILE_TOOLTIP, encode_picture, encode_video, released_embedding
+from .host.vae import LOW_MEMORY_TILE, TILE_TOOLTIP, encode_picture, encode_video, released_embedding
 from .io_types import MADE_OF, EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
 from .patch.lora_metadata import lora_metadata
@@ -109,6 +109,9 @@ class EgoXConditioning(io.ComfyNode):
                 io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
                                tooltip="For image_embedding 'released' in graphs of separate nodes: set it as the "
                                        "sampling has it. " + NOISE_TOOLTIP),
+                io.Boolean.Input("low_memory", default=False, optional=True,
+                                 tooltip=f"For cards with little memory: tiles of {LOW_MEMORY_TILE} px where tile_size "
+                                         "is 0, in Decode Ego Half too. Slower, and slightly other latents."),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -120,7 +123,8 @@ class EgoXConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed, tile_size,
-                noise=HOST, clip_vision=None, model=None) -> io.NodeOutput:
+                noise=HOST, low_memory=False, clip_vision=None, model=None) -> io.NodeOutput:
+        tile_size = tile_size or LOW_MEMORY_TILE * low_memory
         if model is not None:
             check_model(model)
         metadata = {} if model is None else lora_metadata(model)

@@ -13,6 +13,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.safe_files import refuse_pickled
 from ..egox_core.wan.lora_keys import (
     RELEASED_FILE,
     check_lora_fits,
@@ -28,7 +29,6 @@ from .sliders import Slider
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-SAFE_SUFFIXES = (".safetensors", ".sft")
 STRENGTH = Slider("strength", usual=(0.0, 2.0), step=0.05, wide=(-100.0, 100.0))
 
 
@@ -77,7 +77,7 @@ class EgoXLoadLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora_name, strength, self_attention, cross_attention) -> io.NodeOutput:
-        check_suffix(lora_name)
+        refuse_pickled(Path(lora_name), "LoRA file")
         path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
         patched, report = load_lora(model, path, strength, self_attention, cross_attention)
         return io.NodeOutput(patched, ui=ui.PreviewText(report))
@@ -87,23 +87,11 @@ def check_file(graph: Graph, node: str) -> None:
     """What is known of the file before a run.
 
     Raises:
-        EgoXInputError: as :func:`check_suffix`.
+        EgoXInputError: a format that runs code when it is read.
     """
     name = inputs_of(graph, node).get("lora_name")
     if isinstance(name, str):
-        check_suffix(name)
-
-
-def check_suffix(name: str) -> None:
-    """Refuse files that run code when they are read.
-
-    Raises:
-        EgoXInputError: no .safetensors.
-    """
-    if Path(name).suffix.lower() not in SAFE_SUFFIXES:
-        raise EgoXInputError("LoRA file", got=f"{Path(name).name}, a pickle that may run any code",
-                             expected="a .safetensors file",
-                             fix=f"convert it once: python tools/convert_to_safetensors.py {Path(name).name}")
+        refuse_pickled(Path(name), "LoRA file")
 
 
 def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:

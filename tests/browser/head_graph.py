@@ -6,18 +6,23 @@ from tests.browser.page import PageUnderTest
 
 HEAD, DETECTOR = "EgoXEstimateHeadPose", "EgoXTestsSDPoseKeypointExtractor"
 
-_ADD = """([head, detector]) => {
+BUILD = """
   const by = (type) => app.graph.nodes.find((node) => node.type === type);
   const link = (from, output, to, input) => from.connect(
     from.outputs.findIndex((slot) => slot.name === output), to, to.inputs.findIndex((slot) => slot.name === input));
-  const add = (type, x) => {
+  const add = (type, x, y) => {
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
-    node.pos = [x, 4200];
+    node.pos = [x, y];
     return node;
   };
+"""
+"""What scripts build with: the one node of a type, a link by its ends' names, a new node at a place."""
+
+_ADD = "([head, detector]) => {" + BUILD + """
   const video = by('EgoXLoadExoVideo'), depth = by('EgoXDepthAlign'), pose = by('EgoXEgoPoseInput');
-  const loader = add('EgoXTestsCheckpointLoaderSimple', 0), points = add(detector, 400), estimate = add(head, 800);
+  const loader = add('EgoXTestsCheckpointLoaderSimple', 0, 4200), points = add(detector, 400, 4200);
+  const estimate = add(head, 800, 4200);
   loader.connect(0, points, points.inputs.findIndex((slot) => slot.name === 'model'));
   loader.connect(2, points, points.inputs.findIndex((slot) => slot.name === 'vae'));
   link(video, 'exo_images', points, 'image');

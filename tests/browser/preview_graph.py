@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.browser.head_graph import HEAD, add_head
+from tests.browser.head_graph import BUILD, HEAD, add_head
 from tests.browser.page import PageUnderTest
 
 NODES = ("EgoXDepthAlign", HEAD, "EgoXRenderEgoPrior", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXAttentionView")
 
-_CONNECT = """() => {
-  const by = (type) => app.graph.nodes.find((node) => node.type === type);
-  const link = (from, output, to, input) => from.connect(
-    from.outputs.findIndex((slot) => slot.name === output), to, to.inputs.findIndex((slot) => slot.name === input));
-  const add = (type, below) => {
-    const node = LiteGraph.createNode(type);
-    app.graph.add(node);
-    node.pos = [below.pos[0], 3000];
-    return node;
-  };
+_CONNECT = "() => {" + BUILD + """
   const video = by('EgoXLoadExoVideo'), prior = by('EgoXRenderEgoPrior'), sampler = by('EgoXWanSampler');
   const decode = by('EgoXDecodeEgoHalf');
   link(video, 'exo_images', decode, 'exo_images');
   link(prior, 'prior', decode, 'prior');
   link(prior, 'prior', decode, 'ground_truth');  // stands for it: what is shown, not what it is
-  const capture = add('EgoXAttentionCapture', sampler), view = add('EgoXAttentionView', decode);
+  const capture = add('EgoXAttentionCapture', sampler.pos[0], 3000);
+  const view = add('EgoXAttentionView', decode.pos[0], 3000);
   const slot = sampler.inputs.findIndex((input) => input.name === 'model');
   const before = app.graph.links.get(sampler.inputs[slot].link);
   app.graph.getNodeById(before.origin_id).connect(before.origin_slot, capture, 0);

@@ -19,6 +19,7 @@ from tools.setup.workflow import to_prompt
 
 from .preview_graph import connect_everything
 from .small_graph import HEIGHT, make_small, small_prompt
+from .test_form import open_form
 from .test_workflows_in_page import CARDS, NAMES, PACK
 from .thumbnail_runs import make_thumbnails
 
@@ -110,6 +111,19 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme: str, vue_
     page.page.get_by_role("button", name="Edit this path").click(timeout=30_000)  # the take's, as keyframes
     page.page.wait_for_timeout(6000)  # points, exo picture and the coarse prior are fetched
     page.save_picture(IMG / f"editor_{theme}.jpg", width=1300, quality=78)
+
+
+def test_form(open_page, shipped) -> None:
+    """The demo as a form, after a run: what the README begins with."""
+    page = open_page(size=(1600, 900))
+    open_form(page, shipped("egox_demo"))
+    if SMALL:
+        make_small(page)
+    page.evaluate("() => { window.egoxSeen.length = 0; }")
+    page.page.get_by_role("button", name="Run", exact=True).last.click()
+    page.wait_for_run(RUN_S)
+    page.page.wait_for_timeout(3000)
+    page.save_picture(IMG / "form.jpg", width=1300, quality=78)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

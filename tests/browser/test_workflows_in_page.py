@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,50 @@ PACK = "comfyui-egox"
 OF_THE_PAGE = {"video-preview", "egox_preview"}
 """Widgets that the page adds by itself and sends along; the server takes no notice."""
 
+# *EgoX* into a subgraph of its own, and its λ_g onto that one's node, with another value.
+NEST = """(value) => {
+  const egox = app.graph.nodes.find((node) => node.title === 'EgoX');
+  const { subgraph, node } = app.graph.convertToSubgraph(new Set([egox]));
+  const slot = subgraph.nodes[0].inputs.find(({ name }) => name === 'lambda_g');
+  subgraph.addInput('lambda_g', slot.type).connect(slot, subgraph.nodes[0]);
+  const widget = node.widgets.find(({ name }) => name === 'lambda_g');
+  widget.value = value;
+  widget.callback?.(value, app.canvas, node);
+  return `${node.id}:`;
+}"""
+
+
+def heard(prompt) -> dict[str, tuple]:
+    """Of a prompt: what the server takes notice of."""
+    return {number: (node["class_type"], {name: node["inputs"][name] for name in node["inputs"].keys() - OF_THE_PAGE})
+            for number, node in prompt.items()}
+
 
 def compare(page, saved, object_info, name: str) -> None:
     page.load(saved)
     assert not page.problems(saved), name
-    shown, ours = page.to_prompt(), to_prompt(saved, object_info)
-    assert shown.keys() == ours.keys(), name
-    for node_id, node in ours.items():
-        assert shown[node_id]["class_type"] == node["class_type"]
-        sent = {key: value for key, value in shown[node_id]["inputs"].items() if key not in OF_THE_PAGE}
-        assert sent == node["inputs"], f"{name}, node {node_id} ({node['class_type']})"
+    assert heard(page.to_prompt()) == heard(to_prompt(saved, object_info)), name
 
 
 def test_every_workflow_loads_and_converts(open_page, shipped, browser_object_info) -> None:
     page = open_page(size=(1200, 800))
     for name in NAMES:
         compare(page, shipped(name), browser_object_info, name)
+
+
+def test_a_subgraph_inside_another_converts(open_page, shipped, browser_object_info) -> None:
+    """The page itself puts one into another; then it is still the same graph."""
+    page = open_page(size=(1200, 800))
+    page.load(shipped("egox_demo"))
+    before = page.to_prompt()
+    outer = page.evaluate(NEST, 2.5)
+    page.settle()
+    compare(page, page.saved(), browser_object_info, "nested")
+    nested = page.to_prompt()
+    (sampler,) = (key for key, node in nested.items() if node["class_type"] == "EgoXWanSampler")
+    assert sampler.count(":") == 2 and nested[sampler]["inputs"]["lambda_g"] == 2.5
+    before[sampler.removeprefix(outer)]["inputs"]["lambda_g"] = 2.5
+    assert json.loads(json.dumps(nested).replace(f'"{outer}', '"')) == before
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)

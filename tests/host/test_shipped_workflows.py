@@ -197,10 +197,11 @@ def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-@pytest.mark.parametrize("tiles", [0, 256])
-def test_fast_runs_with_little_memory_too(client: ApiClient, load_workflow, server_base: BaseDir, tiles: int) -> None:
+@pytest.mark.parametrize("little", [False, True])
+def test_fast_runs_with_little_memory_too(client: ApiClient, load_workflow, server_base: BaseDir, little: bool) -> None:
     prompt = with_standins(small(load_workflow("egox_fast")))
-    of_type(prompt, "EgoXConditioning")["tile_size"] = tiles
+    assert of_type(prompt, "EgoXConditioning")["low_memory"] is False
+    of_type(prompt, "EgoXConditioning")["low_memory"] = little
     check_run(client, prompt, server_base, {"ego"})
 
 

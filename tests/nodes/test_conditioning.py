@@ -114,3 +114,16 @@ def test_tiles_are_the_hosts_own(pack, models: Path) -> None:
     (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 64, 16)
     assert torch.equal(canvas.exo_latent, expected["samples"])
     assert not torch.equal(canvas.exo_latent, rig.canvas.exo_latent)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("tiles", "little", "expected"), [(0, False, 0), (0, True, 256), (64, True, 64)])
+def test_low_memory_is_tiles_where_nobody_chose_them(pack, models: Path, tiles: int, little: bool,
+                                                     expected: int) -> None:
+    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5))
+    _, conditioning = node(pack)
+    exo, prior = model_rig.clip_pictures(rig.size)
+    plain = model_rig.text_conditioning(1024, 6, 1)
+    out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1, tiles,
+                                                low_memory=little)
+    assert out[2][conditioning.MADE_OF]["tile_size"] == expected

@@ -141,7 +141,7 @@ def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig) -> N
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"x": torch.zeros(1)}, folder / "pickled.pt")
     node = importlib.import_module(f"{pack.__name__}.nodes.lora").EgoXLoadLora
-    with pytest.raises(model_rig.core(pack, "errors").EgoXInputError, match="convert_to_safetensors.py pickled.pt"):
+    with pytest.raises(model_rig.core(pack, "errors").EgoXInputError, match="convert_to_safetensors.py \"pickled.pt"):
         node.execute(rig.model, "pickled.pt", 1.0, 1.0, 1.0)
 
 

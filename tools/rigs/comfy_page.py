@@ -20,6 +20,7 @@ LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else the template chooser covers the first page
+    "Comfy.OnboardingCoachmarks.Seen": ["appMode"],  # newer pages lay a tour over the first form
     "Comfy.Locale": "en",
     "Comfy.Notification.ShowVersionUpdates": False,
     "Comfy.Workflow.WarnBlueprintOverwrite": False,

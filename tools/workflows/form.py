@@ -38,6 +38,7 @@ ROWS = (
     Row("EgoXLoadLora", "strength", "LoRA strength"),
     Row("EgoXWanSampler", "steps", "Steps"),
     Row("EgoXWanSampler", "seed", "Seed"),
+    Row("EgoXConditioning", "low_memory", "Little memory"),
     Row("EgoXDecodeEgoHalf", "egox_preview"),
     Row("EgoXAttentionView", "egox_preview"),
     Row("EgoXRenderEgoPrior", "egox_preview"),

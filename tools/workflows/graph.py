@@ -224,10 +224,16 @@ class Subgraph(Graph):
         self.given[name] = source
 
     def promote(self, node: Node, widget: str, name: str = "", label: str = "") -> None:
-        """Put an inner widget on the node, under another name where two are alike."""
-        name = name or widget
+        """Put an inner widget on the node, under another name where two are alike.
+
+        Raises:
+            ValueError: an advanced one, which newer nodes then hide on the outer node, too.
+        """
+        name, spec = name or widget, dict(node.inputs())[widget]
+        if spec_options(spec).get("advanced"):
+            raise ValueError(f"{widget} of {node.kind} is advanced: nobody would see it on {self.title}")
         self.promoted[name] = (node, widget)
-        node.sources[widget] = self.take(name, spec_kind(dict(node.inputs())[widget]))
+        node.sources[widget] = self.take(name, spec_kind(spec))
         if label:
             self.labels[name] = label
 

@@ -143,8 +143,8 @@ needs to be switched on for that; it takes time. What helps further, in this ord
   and 7 GB more;
 - **fewer frames**: `frame_count` 33 or 17 of *Load Exo Video*, though the LoRA was trained with 49;
 - `--reserve-vram` 1 or 2, where other programs need the card too;
-- **tiles** (256 in the row *Little memory* on *EgoX*; *Decode Ego Half* follows) only where the VAE runs out of memory,
-  which needs about 4 GB without them: it looks at whole pictures, so tiles make slightly other latents.
+- **the switch *Little memory*** on *EgoX* (*Decode Ego Half* follows) only where the VAE runs out of memory: it needs
+  about 4 GB without, and works in tiles with it, which make slightly other latents.
 
 *How much memory it takes on which card is not measured yet; `run.py bench gpu` measures it.*
 """
@@ -169,8 +169,8 @@ half the work: about a 16th of the time of `egox_basic`.
    [lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16]({KIJAI}/Lightx2v/lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors)
    into `loras`.
 2. Press **Run**. The negative prompt has no effect at CFG 1.
-3. **Little memory?** The last row of *EgoX* is the switch for it (256, 0 is off); what else helps, and GGUF, is told by the
-   notes inside.
+3. **Little memory?** There is a switch for it, in the form and on *EgoX*; what else helps, and GGUF, is told by the notes
+   inside.
 
 {WEIGHTS}
 {UNTRIED} *How the distilled LoRA and the EgoX LoRA get along with real weights remains to be seen: try strengths

@@ -301,7 +301,7 @@ class Page:
         if self.head:
             level = max(level, heights.get(self.head.number, 0.0) + PAD + GROUP_TITLE + TITLE_AND_BADGE)
         saved = [Frame("6  Saved", columns[2], 0, self.saved)] if self.saved else []
-        over_egox = level + 2 * SLOT + TITLE_AND_BADGE
+        over_egox = level + SLOT + TITLE_AND_BADGE
         self.read_me.wanted = (WIDE, round(level - 2 * TITLE_AND_BADGE - 2 * SLOT))
         rise = RISE + ((stages.load, "exo_images") not in self.last[0].sources.values())
         first, last_top = Frame("", columns[0], 0, [self.read_me]), level - (self.slot + rise) * SLOT

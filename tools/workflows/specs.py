@@ -113,7 +113,7 @@ def egox_fast(graph: Graph) -> Page:
         node.sources["model"] = (distilled, "model")
     stage.beside.append(distilled)
     promote(stage)
-    inside.promote(stage.conditioning, "tile_size", label="Little memory: tiles of so many px (256), 0 is off")
+    inside.promote(stage.conditioning, "low_memory", label="Little memory")
     low = note(inside, "Little memory", notes.LOW_VRAM, 420, 620)
     gguf = note(inside, "GGUF", notes.GGUF, 420, 300)
     page = finished(graph, read_me, stages, stage, "egox_fast")

@@ -1,4 +1,18 @@
-// A change that a script made, as one step of the host's undo.
+// What a script changes in a graph: widgets by name, told to the host as a hand's change would be.
+
+export function findWidget(node, name) {
+  return node?.widgets?.find((widget) => widget.name === name);
+}
+
+export function setWidget(app, node, name, value) {
+  const widget = findWidget(node, name);
+  if (!widget || widget.value === value) return;
+  widget.value = value;
+  widget.callback?.(value, app.canvas, node);
+  node.setDirtyCanvas?.(true, true);
+}
+
+// All of it so far, as one step of the host's undo.
 export function noteChange(app) {
   app.graph?.change?.();
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;

@@ -1,6 +1,7 @@
 // λ_g starts at another value in each mode; choosing a mode sets it, unless the user has set it to something else.
 // Headless prompts say what they mean and are left as they are.
 import { app } from "../../scripts/app.js";
+import { findWidget, setWidget } from "./graph_change.mjs";
 
 // As DEFAULT_LAMBDA in egox_core/gga_options.py; a mode that isn't here (auto, off) changes nothing.
 const DEFAULTS = { released: 3, paper: 1, power: 1 };
@@ -8,8 +9,8 @@ const DEFAULTS = { released: 3, paper: 1, power: 1 };
 app.registerExtension({
   name: "EgoX.LambdaDefault",
   nodeCreated(node) {
-    const mode = node.widgets?.find((widget) => widget.name === "gga_mode");
-    const strength = node.widgets?.find((widget) => widget.name === "lambda_g");
+    const mode = findWidget(node, "gga_mode");
+    const strength = findWidget(node, "lambda_g");
     if (!node.constructor.comfyClass?.startsWith("EgoX") || !mode || !strength) return;
     const { callback } = mode;
     // The last mode with a default: from released over off to paper the value is still the untouched one.
@@ -17,11 +18,7 @@ app.registerExtension({
     mode.callback = function (value, ...others) {
       const result = callback?.call(this, value, ...others);
       if (!(value in DEFAULTS)) return result;
-      if (strength.value === DEFAULTS[last] && value !== last) {
-        strength.value = DEFAULTS[value];
-        strength.callback?.(strength.value, app.canvas, node);
-        node.setDirtyCanvas?.(true, true);
-      }
+      if (strength.value === DEFAULTS[last]) setWidget(app, node, "lambda_g", DEFAULTS[value]);
       last = value;
       return result;
     };

@@ -4,6 +4,8 @@ import { runBefore } from "./runs.mjs";
 import { send } from "./saving.mjs";
 import { makeStrip } from "./strip.mjs";
 import { TEXTS } from "./texts/all.mjs";
+import { findWidget, setWidget } from "../graph_change.mjs";
+import { addElement } from "../node_element.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
 export const KEY = "egox_preview"; // of the node's result, as nodes/clip_preview.py writes it
@@ -28,7 +30,10 @@ export function attachPreview(app, api, node, subject, slot) {
     empty: `empty${subject}`,
     view: () => node.properties?.[VIEW],
     onView: (view) => (node.properties[VIEW] = view),
-    onPick: (values) => setWidgets(app, node, values),
+    onPick: (values) => {
+      for (const [name, value] of Object.entries(values)) setWidget(app, node, name, value);
+      app.graph?.change?.();
+    },
     inputName,
     makeStrip: node.constructor.comfyClass === DECODER ? () => ownStrip(app, api, node) : null,
     strength: (geometry) => strengthOf(app, geometry),
@@ -39,14 +44,12 @@ export function attachPreview(app, api, node, subject, slot) {
   node.egoxPreview = preview;
   const minHeight = slot ? OUTER_MIN_HEIGHT : (MIN_HEIGHT[subject] ?? OTHER_MIN_HEIGHT);
   preview.element.style.minHeight = `${minHeight - 20}px`; // what Vue nodes go by; 20: the classic widget's margins
-  const widget = node.addDOMWidget(KEY, "egoxPreview", preview.element, {
-    serialize: false,
-    hideOnZoom: false, // pictures are what one zooms out to look at
-    getMinHeight: () => minHeight,
-  });
-  widget.label = say(`label${subject}`); // in the form of an app
-  widget.serialize = false; // neither in the saved workflow nor in the prompt
-  if (slot) takePlace(node, slot, widget);
+  const { widgetId } = slot ?? {};
+  // Beside the promoted one, newer frontends would give ours another name, and the form would find neither.
+  if (slot) Object.assign(slot, { _widget: undefined, widgetId: undefined });
+  const label = slot?.label ?? say(`label${subject}`);
+  const widget = addElement(node, KEY, "egoxPreview", preview.element, label, minHeight);
+  if (slot) takePlace(node, slot, widget, widgetId);
   node.setSize([Math.max(node.size[0], MIN_WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
 
   if (again) return;
@@ -62,9 +65,8 @@ export function attachPreview(app, api, node, subject, slot) {
   };
 }
 
-function takePlace(node, slot, widget) {
-  widget.label = slot.label ?? widget.label;
-  slot._widget = widget;
+function takePlace(node, slot, widget, widgetId) {
+  Object.assign(slot, { _widget: widget, widgetId });
   const extra = node._extraWidgets?.indexOf(widget) ?? -1;
   if (extra >= 0) node._extraWidgets.splice(extra, 1); // else it would be listed twice
 }
@@ -108,7 +110,7 @@ function strengthOf(app, { guide, auto_mode: autoMode, auto_rays: autoRays, rays
 function valueOf(app, id, name) {
   const node = findNode(app, id);
   const link = node?.inputs?.find((input) => input.name === name)?.link;
-  if (link == null) return node?.widgets?.find((widget) => widget.name === name)?.value;
+  if (link == null) return findWidget(node, name)?.value;
   const { origin_id: origin, origin_slot: slot } = node.graph.getLink(link) ?? {};
   if (origin !== node.graph.inputNode?.id) return undefined;
   return valueOf(app, id.split(":").slice(0, -1).join(":"), node.graph.inputs[slot].name);
@@ -147,15 +149,4 @@ export function findNode(app, id) {
     graph = node?.subgraph;
   }
   return node;
-}
-
-function setWidgets(app, node, values) {
-  for (const [name, value] of Object.entries(values)) {
-    const widget = node.widgets?.find((w) => w.name === name);
-    if (!widget) continue;
-    widget.value = value;
-    widget.callback?.(value, app.canvas, node);
-  }
-  app.graph?.change?.();
-  node.setDirtyCanvas?.(true, true);
 }

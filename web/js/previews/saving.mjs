@@ -1,4 +1,5 @@
 // What a player shows as a video in the host's output folder: drawn here, frame by frame, and written by the server.
+import { postForm } from "../post_form.mjs";
 import { LEGEND_HEIGHT } from "./layout.mjs";
 
 const SAVE = "/egox/save_clip";
@@ -35,8 +36,5 @@ export async function send(api, about, taken) {
   const body = new FormData();
   body.append("about", JSON.stringify(about));
   for (const picture of taken) body.append("frame", picture, "frame.jpg");
-  const answer = await api.fetchApi(SAVE, { method: "POST", body });
-  const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.reason ?? `${answer.status} ${answer.statusText}`);
-  return told;
+  return postForm(api, SAVE, body);
 }
