@@ -104,8 +104,14 @@ class ApiClient:
         self.post("/interrupt", {"prompt_id": prompt_id})
 
     def forget_results(self) -> None:
-        """Unload models and drop cached results, so that the next prompt runs every node."""
+        """Unload models and drop cached results, so that the next prompt runs every node.
+
+        The host's worker hears the wish when it waits for a prompt or has ended one, and says nothing of it: with a
+        small prompt between, it has heard it before the next prompt begins.
+        """
         self.post("/free", {"unload_models": True, "free_memory": True})
+        self.run({"1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+                  "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}, timeout=600)
 
     def run(self, prompt: dict[str, Any], on_event: Callable[[Event], None] | None = None,
             timeout: float = 3600.0) -> Outcome:

@@ -15,19 +15,24 @@ export function openSliders(node) {
   openConfigured(node);
 }
 
-// A subgraph's node has its sliders only once it is configured.
+// A subgraph's node has its sliders only once it is configured, and the host may make them anew at any time and say
+// nothing: whatever stands there when the canvas asks what lies under the pointer is opened, too.
 export function openConfigured(node) {
   openAll(node);
-  const { onConfigure } = node;
+  const { onConfigure, getWidgetOnPos } = node;
   node.onConfigure = function () {
     onConfigure?.apply(this, arguments);
     openAll(this);
   };
+  node.getWidgetOnPos = function () {
+    openAll(this, (widget) => !opened.has(widget));
+    return getWidgetOnPos.apply(this, arguments);
+  };
 }
 
-function openAll(node) {
+function openAll(node, wanted = () => true) {
   for (const widget of node.widgets ?? []) {
-    if (!widget.options?.[RANGE]) continue;
+    if (!widget.options?.[RANGE] || !wanted(widget)) continue;
     if (!opened.has(widget)) openSlider(node, widget);
     reach(widget);
   }

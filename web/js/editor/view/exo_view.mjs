@@ -64,12 +64,13 @@ export class ExoView {
 
   // scene: what the node told of it, or null
   setScene(scene) {
+    const same = scene !== null && scene.token === this.scene?.token; // told twice: a click that is awaited stays so
     this.scene = scene;
     this.loupe.hide();
     this.badge.hidden = !scene?.lens_guessed;
     this.shown = null;
     this.place.disabled = !scene || !this.trusted;
-    this.begin(null);
+    if (!same) this.begin(null);
     if (!scene) this.tell(this.say("exoEmpty"));
     else if (!scene.pictures) this.tell(this.say("exoNoPictures"));
     if (!scene) return;
