@@ -129,10 +129,11 @@ def parted(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
     Raises:
         EgoXInputError: a cut outside the clip.
     """
-    borders = sorted({0, count, *(int(c) for c in cuts)})
-    if borders[0] < 0 or borders[-1] > count:
+    firsts = {int(cut) for cut in cuts}
+    if any(not 0 <= first < count for first in firsts):
         raise EgoXInputError("cuts", got=list(cuts), expected=f"frames between 1 and {count - 1}",
                              fix="number the frames in use from 0")
+    borders = sorted({0, count, *firsts})
     return list(zip(borders[:-1], borders[1:], strict=True))
 
 

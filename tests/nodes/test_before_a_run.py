@@ -38,10 +38,11 @@ def test_a_pickled_lora(pack: ModuleType) -> None:
 
 @pytest.mark.parametrize(("changes", "reason"), [
     ({}, None), ({"up": ["2", 0], "cuts": ["2", 0]}, None), ({"pose_keypoints": {"__value__": []}}, None),
-    ({"up": "0, -1, 0.2", "cuts": "3, 8"}, None), ({"cuts": "9"}, None), ({"frames": ["2", 0], "cuts": "400"}, None),
+    ({"up": "0, -1, 0.2", "cuts": "3, 8"}, None), ({"cuts": "8"}, None), ({"frames": ["2", 0], "cuts": "400"}, None),
     ({"pose_keypoints": None}, "no detector connected"), ({"up": "sideways"}, "numbers with commas"),
     ({"up": "0, 1"}, "a direction"), ({"up": "0, 0, 0"}, "a direction"), ({"cuts": "half"}, "numbers with commas"),
-    ({"cuts": "10"}, "frames between 1 and 8"), ({"cuts": "-1"}, "frames between 1 and 8")])
+    ({"cuts": "10"}, "frames between 1 and 8"), ({"cuts": "9"}, "frames between 1 and 8"),
+    ({"cuts": "-1"}, "frames between 1 and 8")])
 def test_the_head_s_own_words(pack: ModuleType, changes: dict, reason: str | None) -> None:
     check = node(pack, "estimate_head_pose", "check_head_inputs")
     video = {"file": "sample/calm_room/exo.mp4", "start_frame": 0, "frame_count": 9, "target_fps": 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import threading
 import time
@@ -252,6 +253,17 @@ def test_a_lost_folder_costs_one_round(clips, tmp_path, monkeypatch):
     assert again.figures()["ego"]["psnr"] == pytest.approx(before["psnr"], abs=0.05)
     done = train_vae(tmp_path / "run", clips, TINY_VAE, tmp_path / "whole.safetensors", tell=lambda _: None)
     assert done["steps"] == TINY_VAE.steps and done["core_hours"] >= 0 and done["reference_step_seconds"] > 0
+
+
+def test_vae_training_may_begin_before_the_first_clips_are_drawn(clips, tmp_path):
+    from tools.small_model import vae_train
+
+    empty = tmp_path / "clips"
+    empty.mkdir()
+    run = vae_train._Run(tmp_path / "run", empty, TINY_VAE, torch.device("cpu"), lambda _: None)
+    shutil.copytree(clips, empty, dirs_exist_ok=True)
+    run.one_step()
+    assert run.figures()["ego"]["psnr"] > 0
 
 
 def test_every_direction_of_a_kernel_moves_alike():

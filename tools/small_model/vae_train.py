@@ -28,7 +28,7 @@ from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.vae import VaeEncoder
 from tools.setup.at_work import wait_for_others
 
-from .clips import ClipPool, read_shard, shard_files
+from .clips import ClipPool, DemoClip, read_shard, shard_files
 from .compute import cost
 from .settings import VaeSettings
 from .vae_model import (
@@ -87,7 +87,7 @@ class _Run:
         if self.state_file.is_file():
             self._load()
         self.pool = ClipPool(clips)
-        self.validation = [c for f in shard_files(clips, "validation")[:1] for c in read_shard(f)]
+        self._held_out: list[DemoClip] = []
         self.saved = self.round_began = time.monotonic()
 
     def _start(self) -> AutoencoderKLWan:
@@ -102,7 +102,7 @@ class _Run:
     def one_step(self) -> None:
         settings, started, processor = self.settings, time.monotonic(), time.process_time()
         if self.step % LOOK_STEPS == 0 or not self.pool.videos["ego"]:
-            while not self.pool.look():
+            while not (self.pool.look() and self.held_out()):
                 time.sleep(5)  # the first clips are still being drawn
         factor = _factor(self.step, settings.steps)
         for optimizer, rate in zip(self.optimizers, (settings.kernel_rate, settings.learning_rate), strict=True):
@@ -133,6 +133,12 @@ class _Run:
         if time.monotonic() - self.round_began > ROUND_SECONDS:
             self.end_round()
 
+    def held_out(self) -> list[DemoClip]:
+        """Clips that no step sees; none before they are drawn."""
+        self._held_out = self._held_out or [c for f in shard_files(self.pool.folder, "validation")[:1]
+                                            for c in read_shard(f)]
+        return self._held_out
+
     @contextmanager
     def _skeleton(self, on: bool) -> Iterator[None]:
         """Leaves out what adds nothing yet: residual branches and attention, nine tenths of the work."""
@@ -156,7 +162,7 @@ class _Run:
 
     def _check(self, loss: float) -> None:
         with self.averaged(), self._skeleton(self.step < self.settings.skeleton_steps):
-            figures = _figures(self.model, [c.ego for c in self.validation[:8]], self.device)
+            figures = _figures(self.model, [c.ego for c in self.held_out()[:8]], self.device)
         line = {"step": self.step, "loss": round(loss, 5), "seconds": round(self.seconds),
                 "processor_seconds": round(self.processor_seconds), "clips": len(self.pool.videos["ego"]), **figures}
         with self.log.open("a", encoding="utf-8") as stream:
@@ -211,7 +217,7 @@ class _Run:
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Of the weights as they are, on all held-out clips, by video."""
-        return {name: _figures(self.model, [getattr(c, name) for c in self.validation], self.device)
+        return {name: _figures(self.model, [getattr(c, name) for c in self.held_out()], self.device)
                 for name in ("ego", "exo", "prior")}
 
 
