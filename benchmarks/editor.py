@@ -20,7 +20,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tools.rigs.comfy_page import ComfyPage, open_browser, read_workflow
+from tools.rigs.comfy_page import ComfyPage, open_browsers, read_workflow
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
 from tools.setup.environment import this_environment
@@ -148,8 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="egox_bench_") as folder:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}) as server, \
-                open_browser(browser_file) as browser:
-            page = ComfyPage(browser, server.client, size=(1400, 900)).open()
+                open_browsers(browser_file) as browser:
+            page = ComfyPage(browser(True), server.client, size=(1400, 900)).open()
             data = open_editor(page, layout)
             camera = page.evaluate(f"() => {EDITOR}.camera.camera")
             route = {name: measure_route(server.address, data, camera, dense)

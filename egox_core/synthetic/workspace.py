@@ -50,6 +50,8 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, coun
     for i in range(total):
         own: Colour = THINGS[int(colours[i % len(THINGS)])]
         name, things, radius = _thing(rng, own, height, scale)
+        if 2 * radius > min(width, depth):  # wider than the table
+            continue
         for _attempt in range(30):
             x = rng.uniform(-width / 2 + radius, width / 2 - radius)
             y = rng.uniform(front + radius, front + depth - radius)

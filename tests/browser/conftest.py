@@ -14,7 +14,7 @@ import pytest
 
 from tests.browser.page import PageUnderTest
 from tests.flat_graph import flat
-from tools.rigs.comfy_page import open_browser, read_workflow, shipped_workflows
+from tools.rigs.comfy_page import open_browsers, read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
@@ -56,8 +56,8 @@ def browser_server(browser_file: Path, host_root: Path, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="session")
-def browser(browser_file: Path) -> Iterator[Any]:
-    with open_browser(browser_file) as running:
+def browser(browser_file: Path) -> Iterator[Callable[[bool], Any]]:
+    with open_browsers(browser_file) as running:
         yield running
 
 
@@ -68,13 +68,13 @@ def browser_client(browser_server: Server) -> ApiClient:
 
 
 @pytest.fixture
-def open_page(browser: Any, browser_client: ApiClient) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready. At the test's end every page is held to its
-    promise: nothing asked outside the machine, no script failed."""
+def open_page(browser: Callable[[bool], Any], browser_client: ApiClient) -> Iterator[Callable[..., PageUnderTest]]:
+    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready; one that opens the editor has ``webgl``. At
+    the test's end every page is held to its promise: nothing asked outside the machine, no script failed."""
     pages: list[PageUnderTest] = []
 
-    def make(path: str = "/", **options: Any) -> PageUnderTest:
-        pages.append(PageUnderTest(browser, browser_client, **options))
+    def make(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
+        pages.append(PageUnderTest(browser(webgl), browser_client, **options))
         return pages[-1].open(path)
 
     try:

@@ -75,7 +75,7 @@ class EditorPage:
         """Until the node's value is another one."""
         self.hands.wait_for_function(f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
                                      ".widgets.find((w) => w.name === 'keyframes').value !== old", arg=before,
-                                     timeout=60_000)
+                                     timeout=120_000)
 
     def go_to_frame(self, frame: int) -> None:
         self.at("track").focus()

@@ -40,7 +40,7 @@ def differ(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def start(open_page, unpacked, **options) -> EditorPage:
-    page = open_page(size=(1400, 900), **options)
+    page = open_page(size=(1400, 900), webgl=True, **options)
     page.load(editor_graph(unpacked("egox_demo")))
     # Whatever the demo itself is made for: the sample's own rate and the released prior.
     for kind, name, value in (("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4"),

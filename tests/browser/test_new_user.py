@@ -14,7 +14,7 @@ ROW = '[data-testid="app-mode-widget-item"]'
 @pytest.fixture
 def first_page(browser, browser_client, open_page) -> PageUnderTest:
     """As a host shows it that was never opened."""
-    page = PageUnderTest(browser, browser_client, size=(1600, 900))
+    page = PageUnderTest(browser(False), browser_client, size=(1600, 900))
     browser_client.post("/settings", {"Comfy.TutorialCompleted": False})
     try:
         yield page.open()

@@ -39,7 +39,7 @@ def lone_video(browser_server, repo_root: Path) -> str:
 
 
 def start(open_page, shipped, video: str):
-    page = open_page()
+    page = open_page(webgl=True)
     page.load(with_known_detectors(shipped("egox_one_video")))
     for name, value in (("file", video), ("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
         page.set_widget("EgoXLoadExoVideo", name, value)

@@ -87,7 +87,7 @@ def test_workflows(open_page, shipped, theme: str, vue_nodes: bool) -> None:
 
 @pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
 def test_demo_previews_and_editor(open_page, shipped, unpacked, theme: str, vue_nodes: bool) -> None:
-    page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE)
+    page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE, webgl=True)
     page.load(shipped("egox_demo"))
     run(page)
     picture_of_graph(page, "egox_demo", theme)

@@ -90,6 +90,14 @@ def test_clips_are_what_their_seed_says(clips):
     assert not again.prior[~again.coverage].any() and again.coverage.any()
 
 
+def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("tools.small_model.clips.CLIPS_A_SHARD", 1)
+    drawn = []
+    assert not make_clips(tmp_path, "train", 4, TINY, wanted=lambda: not drawn,
+                          tell=lambda count, _: drawn.append(count))
+    assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
+
+
 def test_a_share_of_the_clips_has_the_depth_of_a_network():
     asked = replace(TINY, depth_errors=0.5, wearer="drawn", preset="exact")
     wrong = []

@@ -6,13 +6,14 @@ Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tools.setup.api_client import ApiClient
-from tools.setup.browser import ARGUMENTS
+from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 
 READY_S = 90.0
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
@@ -60,16 +61,21 @@ class PageError(RuntimeError):
 
 
 @contextmanager
-def open_browser(executable: Path) -> Iterator[Any]:
-    """One headless browser (a Playwright ``Browser``), closed at the end."""
+def open_browsers(executable: Path) -> Iterator[Callable[[bool], Any]]:
+    """``browser(webgl)``: a headless browser (a Playwright ``Browser``) with 3-D views or without, each started when
+    it is first asked for and closed at the end."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(executable), args=list(ARGUMENTS), headless=True)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with sync_playwright() as playwright, ExitStack() as running:
+
+        @cache
+        def browser(webgl: bool) -> Any:
+            arguments = ARGUMENTS if webgl else ARGUMENTS + WITHOUT_WEBGL
+            started = playwright.chromium.launch(executable_path=str(executable), args=list(arguments), headless=True)
+            running.callback(started.close)
+            return started
+
+        yield browser
 
 
 class ComfyPage:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -95,15 +95,16 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
     shards_there = len(shards) - len(todo)
     # Spawned: forking a process that has torch threads can hang, and Windows knows nothing else.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {pool.submit(_make_shard, file, seed, number, settings) for file, seed, number in todo}
-        for finished in as_completed(waiting):
-            finished.result()
-            shards_there += 1
-            tell(shards_there, len(shards))
-            if not wanted():
-                pool.shutdown(cancel_futures=True)
-                return shards_there == len(shards)
-    return True
+        drawing: set[Future[None]] = set()
+        while drawing or (todo and wanted()):
+            while todo and len(drawing) < workers and wanted():
+                drawing.add(pool.submit(_make_shard, *todo.pop(0), settings))
+            finished, drawing = wait(drawing, return_when=FIRST_COMPLETED)
+            for shard in finished:
+                shard.result()
+                shards_there += 1
+                tell(shards_there, len(shards))
+    return shards_there == len(shards)
 
 
 def read_shard(file: Path) -> list[DemoClip]:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.rigs.comfy_page import ComfyPage, open_browser
+from tools.rigs.comfy_page import ComfyPage, open_browsers
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
 from tools.setup.environment import this_environment
@@ -137,9 +137,9 @@ def measured_heights(server: Server, object_info: dict[str, Any]) -> dict[str, f
     if browser_file is None:
         sys.exit(f"node heights are read off a browser: {install_advice()}")
     heights: dict[str, float] = {}
-    with open_browser(browser_file) as browser:
+    with open_browsers(browser_file) as browser:
         for vue_nodes in (False, True):
-            page = ComfyPage(browser, server.client, vue_nodes=vue_nodes).open()
+            page = ComfyPage(browser(False), server.client, vue_nodes=vue_nodes).open()
             for name, describe in SPECS.items():
                 graph = Graph(object_info, name)
                 page_of = describe(graph)

@@ -176,6 +176,11 @@ def test_larger_things_fill_more_of_the_ego_picture() -> None:
     assert shares[1] > 1.5 * shares[0]
 
 
+def test_a_thing_wider_than_the_table_is_left_out() -> None:
+    spec = SyntheticSpec(seed=100_257, fps=8.0, frames=9, clutter="calm", object_scale=2.3)
+    assert draw_layout(spec).workspace.objects
+
+
 def test_outlines_are_smoothed() -> None:
     sharp = make_take(replace(SMALL, edge_samples=1, frames=1))
     smooth = make_take(replace(SMALL, frames=1))

@@ -48,6 +48,7 @@ def test_what_saves_memory_changes_no_gradient(workplace, tiny, memory):
         torch.testing.assert_close(found[name], gradient, atol=1e-7, rtol=1e-5)
 
 
+@pytest.mark.slow  # compiles for a minute
 def test_compiled_blocks_have_the_same_gradients(workplace, tiny):
     try:
         torch.compile(torch.sin)(torch.zeros(2))
