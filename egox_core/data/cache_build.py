@@ -36,6 +36,7 @@ from .cache_store import (
     write_shard,
 )
 from .clip_files import Clip, first_frame_then_grey, read_clip
+from .clip_rays import clip_rays, tile_pictures
 from .manifest import SPLITS, ClipRecord, read_manifest
 
 VERSION = 1  # raised when the contents of a shard change their meaning
@@ -52,6 +53,8 @@ class CacheSettings:
     rays: str = "released"  # released | exact | pinhole | trainer
     text_encoding: str = "released"  # released | trainer, see wan.text.UmT5Text
     views: bool = False  # also what plain image-to-video on single views needs
+    token_rays: bool = False  # also what training on several exo views needs
+    tiles: bool = False  # with token_rays: also each exo view at half the size, for a mosaic
     dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
     shard_clips: int = 16
     device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
@@ -104,6 +107,9 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
         raise EgoXInputError("cache", got=f"image embedding {settings.image_embedding} without a CLIP vision model",
                              expected="--clip-vision, or --image-embedding none",
                              fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h")
+    if settings.tiles and not settings.token_rays:
+        raise EgoXInputError("cache", got="tiles without rays of the tokens", expected="--token-rays with --tiles",
+                             fix="only training on several views reads tiles")
     if not 0 <= part[0] < part[1]:
         raise EgoXInputError("cache shard", got=f"{part[0]}/{part[1]}", expected="i/n with i from 0 to n - 1",
                              fix="for example 0/2 and 1/2")
@@ -144,8 +150,8 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     splits = _splits(manifest)
     write_index(folder, CacheIndex(
         settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
-        entries=tuple(CacheEntry(clip=r.clip, take=r.take, split=splits.get(r.clip, "train"), shard=s.file.name)
-                      for s in shards for r in s.records)))
+        entries=tuple(CacheEntry(clip=r.clip, take=r.take, split=splits.get(r.clip, "train"), shard=s.file.name,
+                                 start=r.start, rank=r.rank) for s in shards for r in s.records)))
     for extra in sorted(folder.glob("shard-*.safetensors")):
         if extra.name not in {s.file.name for s in shards}:
             extra.unlink()
@@ -156,7 +162,8 @@ def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """What changes the contents; paths and device don't (models are known by hash)."""
     values = asdict(settings)
     content = {k: values[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
-    if settings.text_encoding != "released":  # left out otherwise, so that caches of before keep their fingerprints
+    content |= {k: True for k in ("token_rays", "tiles") if values[k]}  # left out else: fingerprints of before stay
+    if settings.text_encoding != "released":  # likewise
         content["text_encoding"] = settings.text_encoding
     if has_ftfy():  # left out without it, as in caches of before
         content["text_cleaning"] = "ftfy"
@@ -232,12 +239,16 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     frames = {"exo": clip.exo, "ego": clip.ego, "prior": clip.prior, "grey": torch.full_like(clip.prior, 128)}
     if settings.views:
         frames |= {"exo_first": first_frame_then_grey(clip.exo), "ego_first": first_frame_then_grey(clip.ego)}
+    if settings.tiles:
+        frames["tile"] = tile_pictures(clip.exo)
+        frames["grey_tile"] = torch.full_like(frames["tile"], 128)
     out = {name: vae.encode(video) for name, video in frames.items()}
     out["text"] = text.encode(clip.take.prompt)
     if vision is not None:
         out |= _image_embeddings(clip, settings, out["exo"], vae, vision)
+    rays = clip_rays(clip, settings.tiles) if settings.token_rays else {}
     geometry = clip_geometry(clip, settings.rays)
-    return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
+    return rays | {name: stored(tensor, dtype) for name, tensor in out.items()} | {
         "query_dirs": stored(geometry.query_dirs, torch.float32), "key_dirs": stored(geometry.key_dirs, torch.float32),
         "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
 

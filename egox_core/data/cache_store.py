@@ -38,6 +38,8 @@ class CacheEntry:
     take: str
     split: str
     shard: str
+    start: int | None = None  # first source frame; None: not known, as in caches of before
+    rank: int = 1  # of its exo camera within the take, 1 is the best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,8 @@ def write_index(folder: Path, index: CacheIndex) -> None:
     """The index, whole or not at all, last of all: a cache without one is unfinished."""
     write_json(folder / INDEX, {
         "format": FORMAT, "settings": dict(index.settings), "models": dict(index.models), "shards": dict(index.shards),
-        "clips": [{"clip": e.clip, "take": e.take, "split": e.split, "shard": e.shard} for e in index.entries]})
+        "clips": [{"clip": e.clip, "take": e.take, "split": e.split, "shard": e.shard,
+                   **({} if e.start is None else {"start": e.start, "rank": e.rank})} for e in index.entries]})
 
 
 def read_index(folder: Path) -> CacheIndex:
@@ -141,6 +144,21 @@ class CacheReader:
             raise EgoXInputError(f"cache split {split}", got="no clip", expected="at least one",
                                  fix="prepare more takes, or larger split fractions")
         return names
+
+    def views(self, split: str) -> list[tuple[str, ...]]:
+        """The clips of a split that show the same frames of a take, the best exo camera first, in the index's order.
+
+        Raises:
+            EgoXInputError: none, or clips whose first frame the index doesn't know.
+        """
+        groups: dict[tuple[str, int], list[CacheEntry]] = {}
+        for name in self.clips(split):
+            entry = self._entries[name]
+            if entry.start is None:
+                raise EgoXInputError("cache", got="clips of unknown first frames", expected="an index that tells which "
+                                     "clips show the same frames", fix="run `train_egox.py cache` again")
+            groups.setdefault((entry.take, entry.start), []).append(entry)
+        return [tuple(e.clip for e in sorted(group, key=lambda e: (e.rank, e.clip))) for group in groups.values()]
 
     def take_of(self, clip: str) -> str:
         return self._entries[clip].take
