@@ -24,6 +24,7 @@ MaskMode = Literal["released", "paper", "trainer"]
 PanelLayout = Literal["full", "mosaic"]
 ImageEmbeddingMode = Literal["released", "exo+prior", "exo only", "none"]
 MOSAIC_VIEWS = 4
+LEAST_MOSAIC_VIEWS = 3
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
@@ -154,7 +155,7 @@ class Panels:
 
     def __post_init__(self) -> None:
         check_choice("panel layout", self.layout, ("full", "mosaic"), "choose one of them")
-        least = 3 if self.layout == "mosaic" else 1
+        least = LEAST_MOSAIC_VIEWS if self.layout == "mosaic" else 1
         if self.views < least:
             raise EgoXInputError(f"views of a {self.layout} canvas", got=self.views, expected=f"{least} or more",
                                  fix="give more exo views, or use the layout full")

@@ -50,6 +50,7 @@ class TrainState:
     base_hash: str
     cache_hash: str
     global_batch: int | None  # clips a step, of all processes; None: written before this was kept
+    align_hash: str = ""  # of the frozen alignment's file; "": there is none
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
@@ -72,7 +73,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
         torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
         (temporary / "state.json").write_text(json.dumps({
             "step": state.step, "config": state.config, "global_batch": state.global_batch,
-            "base_hash": state.base_hash, "cache_hash": state.cache_hash,
+            "base_hash": state.base_hash, "cache_hash": state.cache_hash, "align_hash": state.align_hash,
         }, indent=1), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -100,7 +101,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         return TrainState(step=state["step"], weights=weights, optimizer=more["optimizer"], ema=more["ema"],
                           config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"],
-                          global_batch=state.get("global_batch"))
+                          global_batch=state.get("global_batch"), align_hash=state.get("align_hash", ""))
     except Exception as error:
         raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
                              expected="a whole checkpoint",
@@ -117,8 +118,9 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return config
 
 
-def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str) -> None:
-    """Refuses to go on with another base, cache or setting than the checkpoint was trained with.
+def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str,
+                    align_hash: str = "") -> None:
+    """Refuses to go on with another base, cache, alignment or setting than the checkpoint was trained with.
 
     Raises:
         EgoXInputError: names what differs.
@@ -129,6 +131,8 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
         differs.append(f"base model ({state.base_hash} then, {base_hash} now)")
     if state.cache_hash != cache_hash:
         differs.append("cache contents")
+    if state.align_hash != align_hash:
+        differs.append(f"alignment ({state.align_hash or 'none'} then, {align_hash or 'none'} now)")
     if differs:
         raise EgoXInputError("resumed training", got=f"other {', '.join(differs)} than the checkpoint",
                              expected="the same settings", fix="restore them, or train into another output folder")

@@ -88,9 +88,12 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
             raise EgoXInputError("memory.block_offload", got=f"base_dtype {config.memory.base_dtype}",
                                  expected=" or ".join(_WHOLE_BASES),
                                  fix="choose one of the two; a small base can have memory.checkpoint_offload instead")
-        if config.task != "egox_lora":
+        if not config.trains_lora:
             raise EgoXInputError("memory.block_offload", got=f"task {config.task}, which trains all weights",
                                  expected="frozen weights, that visit the GPU", fix="leave it out")
+    if config.memory.checkpoint_offload and config.task == "view_align":
+        raise EgoXInputError("memory.checkpoint_offload", got="task view_align", expected="a LoRA",
+                             fix="leave it out: its checkpoints are small")
 
 
 def accumulation_for(config: TrainConfig, processes: int, state: TrainState | None) -> int:

@@ -23,6 +23,7 @@ from ..wan.vae import VaeEncoder
 from . import zero3
 from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
 from .config import TrainConfig, dump_config
+from .expected import align_step, expecting
 from .export import write_results
 from .launch import accumulation_for, check_launch, launch_of, process_group, resume_notes
 from .loss import StepResult, draw_sigmas, flow_loss
@@ -71,13 +72,16 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if launch == "zero3":
         zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
     trainable = make_trainable(config, accelerator.device)
+    if trainable.alignment is not None:
+        trainable.alignment.check_vae(samples.reader.index.models.get("vae", ""))
     if state is not None:
-        check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash)
+        check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash,
+                        trainable.align_hash)
         trainable.put(state.weights, f"checkpoint at step {state.step}")
         for note in resume_notes(config, accumulation, accelerator.num_processes, state):
             if accelerator.is_main_process:
                 logger.warning(note)
-    optimizer = make_optimizer(config.optimizer, trainable.parameters)
+    optimizer = make_optimizer(config.optimizer, trainable.groups(config.views.pose_rate))
     placement = None if launch == "zero3" else [not config.memory.block_offload, True]
     model, optimizer = accelerator.prepare(trainable.model, optimizer, device_placement=placement)
     trainable.model = accelerator.unwrap_model(model)
@@ -149,7 +153,7 @@ class _Run:
                 if main and (step % config.log.every == 0 or step == config.steps):
                     log.write(step, {"loss": loss, "gradient_norm": norm,
                                      "learning_rate": learning_rate(config.optimizer, step - 1, config.steps),
-                                     **bucket_losses(sigmas, losses, config.log.timestep_buckets)})
+                                     **self._by_level(sigmas, losses)})
                 stopping = self._any(stop.requested)
                 if step % config.checkpoint.every == 0 or step == config.steps or stopping:
                     self._save(step)
@@ -163,7 +167,7 @@ class _Run:
             self._save(step)
         final = self._final_tensors()  # on all processes: each may hold a part
         if main:
-            write_results(config, final, self.trainable, step)
+            write_results(config, final, self.trainable, step, self.samples.reader.index.models.get("vae", ""))
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
@@ -203,6 +207,10 @@ class _Run:
         """Noise levels [B] and loss of these items; each draws from its own sample number."""
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
         clips = [self.samples.load(item) for item, _ in items]
+        if config.task == "view_align":
+            with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
+                result, _ = align_step(self.model, collate(clips).to(device, dtype), config.align.frames)
+            return torch.zeros(len(clips), device=device), result
         noise, sigmas = [], []
         for sample, (_, number) in zip(clips, items, strict=True):
             generator = sample_generator(config.seed, number, "noise")
@@ -210,12 +218,19 @@ class _Run:
             noise.append(noise_for(sample, generator, not config.conditioning.exo_clean))
         batch, sigma = collate(clips), torch.cat(sigmas).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
-            result = flow_loss(self.model, self.scope, batch.to(device, dtype),
-                               torch.cat(noise).to(device, dtype), sigma, config.conditioning)
+            batch = expecting(self.trainable.alignment, batch.to(device, dtype))
+            result = flow_loss(self.model, self.scope, batch, torch.cat(noise).to(device, dtype), sigma,
+                               config.conditioning, self.trainable.tokens)
         return sigma, result
 
+    def _by_level(self, sigmas: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
+        """Losses by noise level, where there is noise."""
+        if self.config.task == "view_align":
+            return {}
+        return bucket_losses(sigmas, losses, self.config.log.timestep_buckets)
+
     def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
-        bad = [items[i][0].clip for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
+        bad = [items[i][0].name for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
         if bad:
             self._not_finite("loss", ", ".join(bad), step)
 
@@ -249,7 +264,8 @@ class _Run:
             try:
                 rows = held_out.score(accelerator.unwrap_model(self.model), self.scope, share, step, vae,
                                       device=accelerator.device, dtype=self.trainable.compute_dtype,
-                                      autocast=self.trainable.autocast)
+                                      autocast=self.trainable.autocast, tokens=self.trainable.tokens,
+                                      alignment=self.trainable.alignment)
             except Exception as error:
                 why = error
         if why is not None:
@@ -266,7 +282,8 @@ class _Run:
                            optimizer=optimizer_state(self.trainable.model, self.optimizer),
                            ema=None if self.ema is None else self.ema.state_dict(),
                            config=self.config.model_dump(mode="json"), base_hash=self.trainable.base_hash,
-                           cache_hash=self.samples.content_hash, global_batch=self._global_batch())
+                           cache_hash=self.samples.content_hash, global_batch=self._global_batch(),
+                           align_hash=self.trainable.align_hash)
         if self.accelerator.is_main_process:
             save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
         self.accelerator.wait_for_everyone()

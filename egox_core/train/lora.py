@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from ..errors import EgoXInputError
 from ..safe_files import write_whole
 from ..wan.lora_keys import convert_lora
 from ..wan.lora_settings import PREFIX, trained_with
+from ..wan.method_file import ALIGN_PREFIX, METHOD, POSE_PREFIX, MethodParts, split_method
 from ..wan.weights import read_header
 from .config import LoraSettings, TrainConfig
 from .sharded import whole
@@ -146,8 +148,9 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
     conditioning = config.conditioning
     settings = config.model_dump(mode="json")
     # A file that is passed on says which base and cache by name, not where they lay on the trainer's machine.
-    paths = [key for key in ("base", "cache", "output", "init_lora") if settings[key]]
-    settings.update({key: Path(settings[key]).name for key in paths})
+    for part, key in ((settings, "base"), (settings, "cache"), (settings, "output"), (settings, "init_lora"),
+                      (settings["views"], "align")):
+        part[key] = Path(part[key]).name if part[key] else None
     entries = {
         "format": "egox-lora/1", "mask_mode": str(conditioning.mask_mode), "mode": conditioning.mode,
         "gga_mode": str(conditioning.gga_mode), "lambda_g": f"{conditioning.lambda_g:g}",
@@ -158,11 +161,21 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         "targets": " ".join(target_modules(config.lora.targets)), "base": config.base.name, "base_hash": base_hash,
         "steps": str(step), "config": json.dumps(settings),
     }
-    return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()}}
+    return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()},
+            **(views_metadata(config) if config.task == "views" else {})}
+
+
+def views_metadata(config: TrainConfig) -> dict[str, str]:
+    """What a file for several exo views says of them, in either task."""
+    entries = {"views": " ".join(map(str, config.views.counts)), "layout": config.views.layout,
+               "rays_frame": "first ego camera"}
+    if config.task == "views":
+        entries |= {"pose": config.views.pose}
+    return {**METHOD, **{PREFIX + key: value for key, value in entries.items()}}
 
 
 def save_lora(
-    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them
+    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them; modules
     file: Path,
     metadata: Mapping[str, str],
     naming: Naming,
@@ -170,11 +183,14 @@ def save_lora(
 ) -> None:
     """The LoRA's file, whole or not at all.
 
+    What is no LoRA matrix (a pose injection, an alignment) goes into the file as it is, see :mod:`..wan.method_file`.
     ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming takes alpha = rank
     (quirks 41), alpha / rank is multiplied into B, so that the file works as it was trained. ``native``: ComfyUI's
     names with an alpha for each matrix.
     """
     rank, alpha = int(metadata["egox.rank"]), float(metadata["egox.alpha"])
+    modules = {k: v for k, v in tensors.items() if k.startswith((POSE_PREFIX, ALIGN_PREFIX))}
+    tensors = {k: v for k, v in tensors.items() if k not in modules}
     if naming == "released":
         scale = alpha / rank
         out = {RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()}
@@ -182,19 +198,30 @@ def save_lora(
         alphas = {k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha) for k in tensors if ".lora_A." in k}
         out = convert_lora({RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}).tensors
     with write_whole(file) as temporary:
-        save_file({k: v.to(dtype).contiguous() for k, v in out.items()}, temporary,
+        save_file({k: v.to(dtype).contiguous() for k, v in {**out, **modules}.items()}, temporary,
                   metadata={**metadata, "egox.naming": naming})
 
 
 def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
-    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the metadata.
+    """The LoRA of :func:`read_method` and the metadata.
 
     Raises:
-        EgoXInputError: no LoRA of a Wan transformer in any known naming.
+        EgoXInputError: see :func:`read_method`.
+    """
+    parts, metadata = read_method(file)
+    return parts.lora, metadata
+
+
+def read_method(file: Path) -> tuple[MethodParts, dict[str, str]]:  # A [r, in], B [out, r], modules; metadata
+    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, modules beside them, metadata.
+
+    Raises:
+        EgoXInputError: no LoRA of a Wan transformer in any known naming, an incomplete module.
     """
     metadata = dict(read_header(file, f"LoRA {file.name}").get("__metadata__") or {})
     out: dict[str, Tensor] = {}
-    loaded = convert_lora(load_file(file), metadata, to="diffusers").tensors
+    parts = split_method(load_file(file))
+    loaded = convert_lora(parts.lora, metadata, to="diffusers").tensors
     for key, tensor in loaded.items():
         name = key.removeprefix(RELEASED_PREFIX)
         if name.endswith(".lora_B.weight"):
@@ -202,7 +229,7 @@ def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, 
             tensor = tensor if alpha is None else tensor * (float(alpha) / tensor.shape[1])
         if not name.endswith(".alpha"):
             out[name] = tensor
-    return out, metadata
+    return replace(parts, lora=out), metadata
 
 
 def fuse(

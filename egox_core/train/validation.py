@@ -20,8 +20,11 @@ from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..metrics.image import psnr, ssim_map
 from ..video.writer import write_video
+from ..wan.align import expected_prior
+from ..wan.diffusers_tokens import TokenScope
 from ..wan.vae import VaeEncoder
 from .config import ConditioningConfig, TrainConfig
+from .expected import Alignment, align_step, expecting, zero_loss
 from .loss import flow_loss
 from .samples import CachedSamples, Item, TrainSample, noise_for, sample_generator
 from .sampling import sample_ego
@@ -66,18 +69,21 @@ def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, i
 @torch.no_grad()
 def clip_loss(model: nn.Module, scope: GgaScope, sample: TrainSample, number: int, conditioning: ConditioningConfig, *,
               device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-              autocast: bool = False) -> tuple[float, float]:
+              autocast: bool = False, tokens: TokenScope | None = None,
+              alignment: Alignment | None = None) -> tuple[float, float]:
     """Loss of one held-out clip, and that of predicting zero, means over :data:`LEVELS`.
 
     Args:
         number: of the clip among all that are held out; with the level it decides the noise.
     """
     losses, zeros = [], []
+    with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
+        ready = expecting(alignment, sample.to(device, dtype))
     for level in LEVELS:
         noise = noise_for(sample, sample_generator(VALIDATION_SEED, number, f"{level:g}"), not conditioning.exo_clean)
         with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-            result = flow_loss(model, scope, sample.to(device, dtype), noise.to(device, dtype),
-                               torch.tensor([level], device=device), conditioning)
+            result = flow_loss(model, scope, ready, noise.to(device, dtype),
+                               torch.tensor([level], device=device), conditioning, tokens)
         losses.append(float(result.loss))
         zeros.append(float(result.target.square().mean()))
     return sum(losses) / len(losses), sum(zeros) / len(zeros)
@@ -183,33 +189,52 @@ class HeldOut:
         device: torch.device,
         dtype: torch.dtype,
         autocast: bool = False,
+        tokens: TokenScope | None = None,
+        alignment: Alignment | None = None,
     ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
         """Losses of a share, and with ``vae`` samples as videos with PSNR and SSIM. Leaves the model's mode alone.
 
         All forwards come before the first decoding, which may fail on one process alone.
         """
         config, rows = self.config, torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64)
-        how = {"device": device, "dtype": dtype, "autocast": autocast}
+        how = {"device": device, "dtype": dtype, "autocast": autocast, "tokens": tokens, "alignment": alignment}
         latents = []
         with _evaluating(model):
             for number, sample in share:
+                if config.task == "view_align":
+                    values, latent = self._expected(model, sample, device, dtype, autocast)
+                    rows[number, :3] = torch.tensor((1.0, *values))
+                    latents.append(latent.cpu())
+                    continue
                 values = clip_loss(model, scope, sample, max(number, 0), config.conditioning, **how)
                 if number >= 0:
                     rows[number, :3] = torch.tensor((1.0, *values))
                 if vae is not None:
+                    with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
+                        ready = expecting(alignment, sample.to(device, dtype))
                     latents.append(sample_ego(
-                        model, scope, sample.to(device, dtype), config.conditioning, autocast=autocast, seed=SEED,
+                        model, scope, ready, config.conditioning, autocast=autocast, seed=SEED, tokens=tokens,
                         steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0).cpu())
         for (number, sample), latent in zip(share, latents, strict=False):  # without a VAE there are none
-            if number >= 0:
+            if number >= 0 and vae is not None:
                 rows[number, 3:] = torch.tensor(self._write(vae, self.items[number], sample, latent, step))
         return rows
+
+    def _expected(self, model: nn.Module, sample: TrainSample, device: torch.device, dtype: torch.dtype,
+                  autocast: bool) -> tuple[tuple[float, float], Tensor]:
+        """Losses as of :func:`clip_loss`, and what is expected of all frames, faded to grey."""
+        ready = sample.to(device, dtype)
+        with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
+            result, _ = align_step(model, ready, self.config.align.frames)
+            _, prediction = align_step(model, ready, "all")
+        latent = expected_prior(prediction, ready.cond_ego.float(), self.config.align.frames)
+        return (float(result.loss), float(zero_loss(result.target))), latent
 
     def _write(self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor,
                step: int) -> tuple[float, float]:
         """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows it left, the truth right."""
         video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
-        file = Path(self.config.output) / "samples" / f"step-{step:08d}" / f"{item.clip}.mp4"
+        file = Path(self.config.output) / "samples" / f"step-{step:08d}" / f"{item.name.replace(':', '_')}.mp4"
         write_video(file, torch.cat((video, truth), dim=2), FPS, threads=1)
         return float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())
 
@@ -223,4 +248,4 @@ class HeldOut:
     @property
     def samples_wanted(self) -> bool:
         """Whether clips are sampled, not only their losses taken."""
-        return self.config.validation.sample_steps > 0 and self.config.task == "egox_lora"
+        return self.config.validation.sample_steps > 0 and self.config.task != "base_i2v"

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import check_choice
 from ..sizes import CHANNELS, PATCH
@@ -53,6 +54,7 @@ class ExoEgoAlign(nn.Module):
     def __init__(self, size: AlignSize | None = None) -> None:
         super().__init__()
         size = size or AlignSize()
+        self.checkpointing = False  # for training: of a block only its input is kept
         self.exo_in = nn.Linear(PATCH_NUMBERS + RAY_CHANNELS, size.width)
         self.ego_in = nn.Linear(RAY_CHANNELS, size.width)
         self.blocks = nn.ModuleList(AlignBlock(size.width) for _ in range(size.layers))
@@ -71,13 +73,15 @@ class ExoEgoAlign(nn.Module):
         of_exo, of_ego = rays.split((w_exo // PATCH, rays.shape[3] - w_exo // PATCH), dim=3)
         patches = exo.unflatten(4, (-1, PATCH)).unflatten(3, (-1, PATCH))  # [B, 16, t, h/2, 2, w/2, 2]
         patches = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
-        exo_tokens = self.exo_in(torch.cat((patches, of_exo.to(patches)), dim=-1)).flatten(2, 3).flatten(0, 1)
-        ego_tokens = self.ego_in(of_ego.to(patches)).flatten(2, 3).flatten(0, 1)
+        own = self.ego_in.weight
+        with torch.autocast(exo.device.type, enabled=False):  # bfloat16 would blur the rays' directions
+            exo_tokens = self.exo_in(torch.cat((patches.to(own), of_exo.to(own)), dim=-1)).flatten(2, 3).flatten(0, 1)
+            ego_tokens = self.ego_in(of_ego.to(own)).flatten(2, 3).flatten(0, 1)
         seen = of_exo[..., :-1].flatten(2, 3).flatten(0, 1).abs().sum(-1) > 0
         read = torch.cat((seen, seen.new_ones(ego_tokens.shape[:2])), dim=1)[:, None, None]
         tokens = torch.cat((exo_tokens, ego_tokens), dim=1)
         for block in self.blocks:
-            tokens = block(tokens, read)
+            tokens = checkpoint(block, tokens, read, use_reentrant=False) if self.checkpointing else block(tokens, read)
         answer = self.out(self.norm(tokens[:, exo_tokens.shape[1]:]))
         answer = answer.view(batch, t, h // PATCH, -1, PATCH_NUMBERS + 1)
         numbers, log_variance = answer[..., :-1], answer[..., -1]
@@ -104,10 +108,10 @@ class AlignBlock(nn.Module):
         return tokens + self.narrow(gelu(self.widen(self.norm_2(tokens))))
 
 
-def align_loss(prediction: AlignPrediction, truth: Tensor) -> Tensor:  # truth [B, 16, t, h, w_ego] -> []
-    """Negative log-likelihood of the truth, a Gaussian for each number, without its constant."""
+def align_losses(prediction: AlignPrediction, truth: Tensor) -> Tensor:  # truth [B, 16, t, h, w_ego] -> [B]
+    """Negative log-likelihood of each clip's truth, a Gaussian for each number, without its constant."""
     error = (prediction.latent - truth).square().unflatten(4, (-1, PATCH)).unflatten(3, (-1, PATCH)).mean((1, 4, 6))
-    return 0.5 * (error * (-prediction.log_variance).exp() + prediction.log_variance).mean()
+    return 0.5 * (error * (-prediction.log_variance).exp() + prediction.log_variance).flatten(1).mean(1)
 
 
 def expected_prior(

@@ -81,5 +81,10 @@ def install_tokens(model: nn.Module, pose: PoseInjection | None = None) -> Token
     if pose is not None:
         model.egox_pose = pose
         model.patch_embedding.register_forward_hook(
-            lambda module, inputs, tokens: tokens + pose(scope.rays).movedim(-1, 1).to(tokens))
+            lambda module, inputs, tokens: tokens + _of_rays(pose, scope, tokens))
     return scope
+
+
+def _of_rays(pose: PoseInjection, scope: TokenScope, tokens: Tensor) -> Tensor:  # [B, dim, t, h, w]
+    with torch.autocast(tokens.device.type, enabled=False):  # bfloat16 would blur the rays' directions
+        return pose(scope.rays).movedim(-1, 1).to(tokens)
