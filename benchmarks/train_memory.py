@@ -17,11 +17,15 @@ from benchmarks.support.memory_model import (
     ModelSize,
     TrainSetting,
     block_weights,
+    canvas_tokens,
     estimate,
+    estimate_alignment,
     lora_weights,
     other_weights,
 )
 from benchmarks.support.record import bench_parser, finish
+from egox_core.types import Panels
+from egox_core.wan.align import AlignSize
 
 SETTINGS = {
     "bf16 base": TrainSetting(),
@@ -36,15 +40,26 @@ SETTINGS = {
     "bf16, no checkpointing": TrainSetting(checkpointing=False),
     "bf16, FSDP2 or ZeRO-3 on 8": TrainSetting(shards=8),
 }
+ALIGN = AlignSize()
+VIEWS = {"4 views, full": Panels(views=4), "2 views, full": Panels(views=2),
+         "4 views, mosaic": Panels(views=4, layout="mosaic")}
+"""Layouts of several exo views, trained with pose injection on a frozen alignment and without geometry."""
+BASES = {"bf16": {}, "fp8, checkpoints on the CPU": {"base": "float8", "checkpoint_offload": True}}
 TARGETS_GB = {"bf16 base": 80.0, "fp8 base": 48.0}
 
 
 def predict() -> dict[str, dict[str, float]]:
     """GB (10^9) by part for every setting."""
     model = ModelSize()
+    estimates = {name: estimate(model, setting) for name, setting in SETTINGS.items()}
+    for name, panels in VIEWS.items():
+        tokens = canvas_tokens(panels)
+        for base, more in BASES.items():
+            estimates[f"{name}; {base}"] = estimate(model, TrainSetting(
+                tokens=tokens, ego_tokens_a_frame=0, pose_hidden=512, align=ALIGN, **more))
+        estimates[f"{name}: the alignment"] = estimate_alignment(ALIGN, tokens)
     out = {}
-    for name, setting in SETTINGS.items():
-        memory = estimate(model, setting)
+    for name, memory in estimates.items():
         out[name] = {k: round(v / 1e9, 2) for k, v in asdict(memory).items()} | {"total": round(memory.total / 1e9, 1)}
     return out
 
@@ -59,13 +74,13 @@ def main() -> int:
     result = {"predicted_gb": predicted, "weights": {
         "blocks": model.layers * block_weights(model), "others": other_weights(model),
         "lora_rank_256": lora_weights(model, TrainSetting())}}
-    lines = [f"{'setting':<30}{'base':>8}{'LoRA+grad+opt':>15}{'activations':>13}{'total GB':>10}"]
+    lines = [f"{'setting':<46}{'base':>8}{'LoRA+grad+opt':>15}{'activations':>13}{'total GB':>10}"]
     for name, part in predicted.items():
         trained = part["lora"] + part["gradients"] + part["optimizer"] + part["ema"]
         active = part["checkpoints"] + part["block"] + part["ends"] + part["bias"]
         goal = f"   target < {TARGETS_GB[name]:.0f}" if name in TARGETS_GB else ""
-        lines.append(f"{name:<30}{part['base']:>8.1f}{trained:>15.1f}{active:>13.1f}{part['total']:>10.1f}{goal}")
-    lines.append("Predicted, not measured: 14B, rank 256, 28,028 tokens, one clip a GPU.")
+        lines.append(f"{name:<46}{part['base']:>8.1f}{trained:>15.1f}{active:>13.1f}{part['total']:>10.1f}{goal}")
+    lines.append("Predicted, not measured: 14B, rank 256, one clip a GPU; 28,028 tokens but for several views.")
     if args.measure:
         if not args.small and not torch.cuda.is_available():
             print("--measure needs a GPU (or --small)", file=sys.stderr)

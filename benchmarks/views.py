@@ -1,6 +1,6 @@
 """What several exo cameras are worth without any training: the ego prior fused from N of them, on held-out rooms.
 
-    python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--sampled] [--save]
+    python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--sampled | --gate] [--save]
 
 The rooms are the small model's test rooms, each drawn with as many exo cameras as are asked for. The prior is rendered
 from the exact depth of the first N of them, fused into one scene; its holes are filled by Telea's inpainting, as in the
@@ -8,6 +8,11 @@ small model's bench. Every N stands beside one camera on the same rooms, with a 
 With ``--sampled`` the small model that ships, trained on the prior of one camera, samples from each prior too (10
 steps, no CFG; its attention is guided by the first camera's depth). Its row is what a model that takes several views at
 once, in the style of Exo2EgoSyn, has to be compared with: it takes the same views without a new trained weight.
+
+With ``--gate`` the arms of ``run.py train-demo --stage views_gate`` are judged instead: short LoRAs of the small model
+that see one exo view and no depth, without and with the rays of the cameras. Each figure is the mean over two noises
+and the trainings' seeds. The gate holds where the whole interval of the rays' gain lies above zero, and another take's
+path costs at least 1 dB.
 
 Below it stands what such a model's canvas costs at full size (14B, 49 frames, 448 px), by arithmetic: tokens,
 operations of a forward and the blocks' checkpoints in training, of each layout of the views.
@@ -21,7 +26,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.support.memory_model import ModelSize, TrainSetting, estimate
+from benchmarks.support.memory_model import ModelSize, TrainSetting, canvas_tokens, estimate
 from benchmarks.support.record import bench_parser, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import paired_difference
@@ -32,7 +37,6 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
 from egox_core.types import Panels
-from egox_core.wan.panels import token_positions
 from tools.rigs.wan_shapes import CLIPS, forward_flops
 from tools.small_model.arguments import WORK
 from tools.small_model.clips import clip_spec
@@ -50,10 +54,7 @@ LAYOUTS = (Panels(), Panels(views=2), Panels(views=4), Panels(views=4, layout="m
 
 def layout_cost(panels: Panels) -> dict[str, Any]:
     """Tokens, PFLOP of a forward for one prompt, and GB (10^9) of checkpoints, of the 14B on the released clip."""
-    t, h, w_exo, w_ego = CLIPS["14b"].grid
-    even = panels.layout == "mosaic"  # a panel of two tiles side by side
-    width = panels.count * (w_exo - w_exo % 2 if even else w_exo)
-    tokens = t * token_positions(panels, h, width, w_ego)[..., 0].numel()
+    tokens = canvas_tokens(panels, CLIPS["14b"].grid)
     return {"views": panels.views, "layout": panels.layout, "tokens": tokens,
             "pflop": forward_flops("14b", tokens) / 1e15,
             "checkpoints_gb": estimate(ModelSize(), TrainSetting(tokens=tokens)).checkpoints / 1e9}
@@ -133,7 +134,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4], help="compared with the first")
     parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), help="clean, or with --sampled the model's own")
     parser.add_argument("--sampled", action="store_true", help="the small model's videos, too")
+    parser.add_argument("--gate", action="store_true", help="judge the trained arms of the gate")
     args = parser.parse_args(arguments)
+    if args.gate:
+        from tools.small_model.views_gate import judge_trained_arms  # needs the train extra; the rest doesn't
+
+        judged = judge_trained_arms(held_out_rooms(args.count, 1), args.preset, ProgressLine())
+        lines = ["| arm | PSNR |", "| --- | --- |"]
+        lines += [f"| {name} | {_figure(value, 2)} |" for name, value in judged["psnr"].items()]
+        lines += ["", f"The rays gain {_figure(judged['gain'], 2)} dB, another take's path costs "
+                  f"{_figure(judged['path_cost'], 2)} dB: the gate {'holds' if judged['holds'] else 'FAILS'}."]
+        return finish("views_gate", judged, args, "\n".join(lines), judged["holds"])
     preset, methods, model = args.preset or "clean", {TELEA: inpainted}, {}
     if args.sampled:
         sampler = load_sampler(DEFAULT_SAMPLER)

@@ -10,13 +10,20 @@ import torch
 from benchmarks.support.memory_model import (
     ModelSize,
     TrainSetting,
+    align_weights,
     block_weights,
+    canvas_tokens,
     estimate,
+    estimate_alignment,
     lora_weights,
     other_weights,
+    pose_weights,
 )
 from egox_core.errors import EgoXInputError
 from egox_core.train.config import TrainConfig, load_config
+from egox_core.types import Panels
+from egox_core.wan.align import AlignSize, ExoEgoAlign
+from egox_core.wan.pose_injection import PoseInjection
 
 
 def test_the_model_counts_every_weight():
@@ -39,9 +46,16 @@ def test_the_model_counts_every_weight():
 
 
 def setting_of(config: TrainConfig, *, shards: int = 1) -> TrainSetting:
-    """What a training configuration asks for, at the released size."""
-    memory = config.memory
+    """What a training configuration asks for, at the released size; of several views the costliest number."""
+    memory, views, several = config.memory, config.views, config.task == "views"
+    own = {} if not several else {
+        "tokens": max(canvas_tokens(views.panels(count)) for count in views.counts),
+        "pose_hidden": views.pose_hidden if views.pose == "rays" else 0,
+        "align": None if views.align is None else AlignSize(width=config.align.width, layers=config.align.layers)}
+    if config.conditioning.gga_mode == "off":
+        own["ego_tokens_a_frame"] = 0
     return TrainSetting(
+        **own,
         batch=config.batch_size, rank=config.lora.rank, targets=config.lora.targets, base=memory.base_dtype,
         optimizer=config.optimizer.name, checkpointing=memory.gradient_checkpointing,
         block_offload=memory.block_offload, checkpoint_offload=memory.checkpoint_offload,
@@ -49,10 +63,32 @@ def setting_of(config: TrainConfig, *, shards: int = 1) -> TrainSetting:
 
 
 @pytest.mark.parametrize(("file", "shards", "gigabytes"), [
-    ("train_48gb.yaml", 1, 48), ("train_example.yaml", 1, 48), ("train_paper_8gpu.yaml", 8, 80)])
+    ("train_48gb.yaml", 1, 48), ("train_example.yaml", 1, 48), ("train_paper_8gpu.yaml", 8, 80),
+    ("train_views_48gb.yaml", 1, 48), ("train_views_80gb.yaml", 1, 80)])
 def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes):
     config = load_config(Path(__file__).resolve().parent.parent.parent / "configs" / file)
     assert estimate(ModelSize(), setting_of(config, shards=shards)).total < gigabytes * 1e9
+
+
+def test_the_alignments_configuration_fits_a_small_gpu():
+    config = load_config(Path(__file__).resolve().parent.parent.parent / "configs" / "train_view_align.yaml")
+    tokens = max(canvas_tokens(config.views.panels(count)) for count in config.views.counts)
+    size = AlignSize(width=config.align.width, layers=config.align.layers)
+    assert tokens == 45_864 and estimate_alignment(size, tokens).total < 8e9
+    for worse in ({"batch": 2}, {"checkpointing": False}, {"ema": True}):
+        assert estimate_alignment(size, tokens, **worse).total > estimate_alignment(size, tokens).total
+
+
+def test_what_comes_beside_the_transformer_is_counted():
+    """Weights of pose injection and alignment, and the tokens of the layouts that bench views tells of."""
+    setting = TrainSetting(pose_hidden=512, align=AlignSize())
+    with torch.device("meta"):
+        pose, align = PoseInjection(ModelSize().dim, hidden=512), ExoEgoAlign()
+    assert sum(p.numel() for p in pose.parameters()) == pose_weights(ModelSize(), setting)
+    assert sum(p.numel() for p in align.parameters()) == align_weights(AlignSize())
+    assert estimate(ModelSize(), setting).total > estimate(ModelSize(), TrainSetting()).total
+    tokens = [canvas_tokens(Panels(views=count)) for count in (1, 2, 4)]
+    assert tokens == [28_028, 45_864, 81_536] and canvas_tokens(Panels(views=4, layout="mosaic")) == 27_664
 
 
 def test_predictions_go_the_right_way():

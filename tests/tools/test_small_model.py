@@ -14,14 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from egox_core.data.cache_store import CacheReader
+from egox_core.data.clip_rays import mirrored_rays
 from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import make_take
 from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
+from egox_core.wan.method_file import split_method
 from egox_core.wan.vae import VaeEncoder
 from tools.small_model.clips import ClipPool, clip_depth, clip_spec, draw_clip, make_clips, read_shard, shard_files
+from tools.small_model.contract import VideoStore
 from tools.small_model.files import WorkFiles, write_card
+from tools.small_model.held_out import clip_of_take
 from tools.small_model.settings import (
     FIRST_SEED,
     MOST_CLIPS,
@@ -31,13 +36,14 @@ from tools.small_model.settings import (
     DemoTraining,
     LoraRound,
     VaeSettings,
+    ViewsGate,
 )
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
-from tools.small_model import latents, stages, transformer  # noqa: E402
+from tools.small_model import latents, stages, transformer, views_gate  # noqa: E402
 from tools.small_model.vae_model import (  # noqa: E402
     COLOUR_AXES,
     COLOUR_CARE,
@@ -52,6 +58,7 @@ from tools.small_model.vae_model import (  # noqa: E402
     whole_clips,
 )
 from tools.small_model.vae_train import Muon, noise_like, orthogonal, train_vae  # noqa: E402
+from tools.small_model.wan_sampler import WanSampler  # noqa: E402
 
 TINY = ClipSettings(size=32, exo_width=64, frames=5)
 TINY_VAE = VaeSettings(dim=4, skeleton_steps=4, steps=8, batch=2, crop=32)
@@ -96,6 +103,20 @@ def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, mon
     assert not make_clips(tmp_path, "train", 4, TINY, wanted=lambda: not drawn,
                           tell=lambda count, _: drawn.append(count))
     assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
+
+
+def test_a_scene_of_several_cameras_is_the_scene_of_one_and_more(tmp_path):
+    assert make_clips(tmp_path, "train", 2, TINY, cameras=2)
+    held = read_shard(shard_files(tmp_path, "train")[0])
+    assert [(c.seed, c.camera) for c in held] == [(100_000, 0), (100_000, 1), (100_001, 0), (100_001, 1)]
+    one, _ = draw_clip(100_001, TINY)
+    for name in ("exo", "ego", "prior", "coverage"):
+        assert torch.equal(getattr(held[2], name), getattr(one, name))
+    assert torch.equal(held[3].ego, one.ego) and not torch.equal(held[3].exo, one.exo)
+    assert {name: tuple(rays.shape[:3]) for name, rays in held[3].rays.items()} == {
+        "exo_rays": (2, 2, 4), "ego_rays": (2, 2, 2), "tile_rays": (2, 1, 2)}
+    with pytest.raises(ValueError, match="other settings"):
+        make_clips(tmp_path, "train", 2, TINY)
 
 
 def test_a_share_of_the_clips_has_the_depth_of_a_network():
@@ -375,3 +396,21 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     before = time.time()
     assert stages.STAGES["base"](context) and time.time() - before < 2  # done stages are left alone
     assert set(transformer.ABLATIONS) == {"full", "no_gga", "no_prior", "no_clean_latent"}
+
+    monkeypatch.setattr(stages, "VIEWS_GATE", ViewsGate(clips=3, cameras=2, steps=2, seeds=1, pose_hidden=8))
+    assert stages.EXPERIMENTS["views_gate"](context)
+    latents_of = CacheReader(files.cache("views"))
+    views = latents_of.views("train")
+    assert len(views) == 6 and views[0] == ("100000v0c0", "100000v0c1"), "both variants, both cameras"
+    drawn = read_shard(shard_files(files.view_clips, "train")[0])[1]
+    mirrored = latents_of.tensors("100000v1c1", ("exo_rays", "tile", "grey_tile"))
+    assert torch.equal(mirrored["exo_rays"], mirrored_rays(drawn.rays, drawn.ego_quarter_turns)["exo_rays"])
+    assert torch.equal(latents_of.tensors("100000v0c1", ("exo_rays",))["exo_rays"], drawn.rays["exo_rays"])
+    assert mirrored["tile"].shape == mirrored["grey_tile"].shape == (16, 2, 2, 4)
+    arms = {f"{name}@1": stages.view_lora(files, name, 1) for name in transformer.VIEW_ARMS}
+    assert split_method(load_file(arms["rays@1"])).pose and not split_method(load_file(arms["no_pose@1"])).pose
+    sampler = WanSampler(files.base, files.vae, arms, str(files.text), shift=5.0)
+    rooms = [clip_of_take(make_take(clip_spec(950_000 + number, TINY)), "faded") for number in range(2)]
+    judged = views_gate.judge(sampler, VideoStore(folder=tmp_path / "videos", model=sampler.fingerprint()), rooms)
+    assert set(judged["psnr"]) == {"no_pose", "rays", "another take's path"} and judged["holds"] in (True, False)
+    assert judged["path_cost"]["mean"] != 0, "another path draws another video"

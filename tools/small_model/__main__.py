@@ -19,13 +19,15 @@ from tools.setup.layout import SetupError
 
 from .files import WorkFiles, write_card
 from .settings import TRAININGS
-from .stages import STAGES, StageContext
+from .stages import EXPERIMENTS, STAGES, StageContext
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="run.py train-demo", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", action="append", choices=tuple(STAGES), help="only this one (again for more)")
+    parser.add_argument("--stage", action="append", choices=(*STAGES, *EXPERIMENTS),
+                        help="only this one (again for more); "
+                        f"{', '.join(EXPERIMENTS)}: an experiment, left out unless named")
     parser.add_argument("--training", choices=tuple(TRAININGS), default="shipped",
                         help="which model: the one in models/demo, or the next, which isn't there yet")
     parser.add_argument("--work", type=Path,
@@ -45,7 +47,7 @@ def main() -> int:
                            device=args.device, workers=args.workers, tell=lambda text: print(text, flush=True))
     for name in args.stage or STAGES:
         print(f"stage {name}", flush=True)
-        if not STAGES[name](context):
+        if not {**STAGES, **EXPERIMENTS}[name](context):
             print(f"stage {name} stopped and saved; the same command goes on", flush=True)
             return 0
         write_card(files, context.training)

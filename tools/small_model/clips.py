@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.data.clip_rays import view_rays
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
@@ -26,6 +27,7 @@ from .settings import FIRST_SEED, MOST_CLIPS, ClipSettings, Split
 
 CLIPS_A_SHARD = 16
 VIDEOS = ("exo", "ego", "prior")
+RAYS = ("exo_rays", "ego_rays", "tile_rays")
 SETTINGS_FILE = "settings.json"
 SHARES = {"ego": 0.5, "exo": 0.3, "prior": 0.2}
 """How often a piece is taken of each video: the ego video is what must be drawn well."""
@@ -34,7 +36,7 @@ COLOUR_SHARE = 0.5  # of pieces whose colour channels are exchanged: more palett
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoClip:
-    """One clip as it is trained on."""
+    """One clip as it is trained on; of a scene with several exo cameras there is one for each."""
 
     seed: int
     exo: Tensor  # [T, H, W, 3] uint8
@@ -42,6 +44,9 @@ class DemoClip:
     prior: Tensor  # [T, S, S, 3] uint8
     coverage: Tensor  # [T, S, S] bool
     geometry: GgaGeometry
+    camera: int = 0  # which of the scene's exo cameras
+    rays: Mapping[str, Tensor] | None = None  # of a scene with several: as view_rays gives, tiles too
+    ego_quarter_turns: int = 0  # of the ego camera's sensor
 
 
 def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
@@ -57,12 +62,27 @@ def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
 def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTake]:
     """A clip with everything that was true of it, from exact poses and the depth of :func:`clip_depth`."""
     take = make_take(clip_spec(seed, settings))
+    return _clip_of(take, settings), take
+
+
+def draw_views(seed: int, settings: ClipSettings, cameras: int) -> list[DemoClip]:
+    """A clip for each of so many exo cameras, the first as :func:`draw_clip` draws it, with the rays of its tokens."""
+    take = make_take(replace(clip_spec(seed, settings), exo_views=cameras))
+    clips, ego = [], take.trajectory()
+    for number, view in enumerate(take.views):
+        rays = view_rays(view.exo_camera, view.exo_w2c, ego, settings.frames, tiles=True)
+        clips.append(replace(_clip_of(view, settings), camera=number, rays=rays,
+                             ego_quarter_turns=ego.camera.quarter_turns))
+    return clips
+
+
+def _clip_of(take: SyntheticTake, settings: ClipSettings) -> DemoClip:
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
     prior = render_ego_prior(build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset))
     geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays=settings.rays), frames=settings.frames,
                             exo_size=(settings.exo_width, settings.size), ego_size=(settings.size, settings.size))
-    return DemoClip(seed=seed, exo=take.exo_rgb, ego=take.ego_rgb, coverage=prior.coverage, geometry=geometry,
-                    prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8)), take
+    return DemoClip(seed=take.spec.seed, exo=take.exo_rgb, ego=take.ego_rgb, coverage=prior.coverage,
+                    geometry=geometry, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8))
 
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
@@ -75,9 +95,11 @@ def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
     return with_errors(take.depth_video(), errors, take.spec.seed)
 
 
-def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *, workers: int = 1,
+def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *, cameras: int = 1, workers: int = 1,
                wanted: Callable[[], bool] = lambda: True, tell: Callable[[int, int], None] = lambda d, n: None) -> bool:
     """Makes the shards that are missing; False where ``wanted`` said to stop before all were there.
+
+    ``count`` is of scenes: with several ``cameras`` each has a clip a camera, and rays.
 
     Raises:
         ValueError: the folder holds clips of other settings, or more clips than the split has seeds.
@@ -85,6 +107,7 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
     if count > MOST_CLIPS[split]:
         raise ValueError(f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer")
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+    values |= {"cameras": cameras} if cameras > 1 else {}
     if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != values:
         raise ValueError(f"{folder} holds clips of other settings; remove it, or work in another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +121,7 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
         drawing: set[Future[None]] = set()
         while drawing or (todo and wanted()):
             while todo and len(drawing) < workers and wanted():
-                drawing.add(pool.submit(_make_shard, *todo.pop(0), settings))
+                drawing.add(pool.submit(_make_shard, *todo.pop(0), settings, cameras))
             finished, drawing = wait(drawing, return_when=FIRST_COMPLETED)
             for shard in finished:
                 shard.result()
@@ -112,12 +135,15 @@ def read_shard(file: Path) -> list[DemoClip]:
     with np.load(file) as archive:
         content = {name: torch.from_numpy(archive[name]) for name in archive.files}
     grid = tuple(content["grid"].tolist())
+    rays = [name for name in RAYS if name in content]
     return [DemoClip(
         seed=int(content["seed"][i]), exo=content["exo"][i], ego=content["ego"][i], prior=content["prior"][i],
         coverage=content["coverage"][i],
         geometry=GgaGeometry(query_dirs=content["query_dirs"][i], key_dirs=content["key_dirs"][i],
                              key_trust=content["key_trust"][i], grid=grid, rays=str(content["rays"])
-                             if "rays" in content else "exact"))
+                             if "rays" in content else "exact"),
+        **({"camera": int(content["camera"][i]), "rays": {name: content[name][i] for name in rays},
+            "ego_quarter_turns": int(content["ego_quarter_turns"][i])} if rays else {}))
         for i in range(len(content["seed"]))]
 
 
@@ -131,17 +157,20 @@ def shard_file(folder: Path, split: Split, number: int) -> Path:
     return folder / f"{split}-{number:05d}.npz"
 
 
-def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings) -> None:
+def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings, cameras: int) -> None:
     torch.set_num_threads(1)
     clips = []
     for seed in range(first_seed, first_seed + number):
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             sys.exit("the process that wanted these clips is gone")
-        clips.append(draw_clip(seed, settings)[0])
+        clips += draw_views(seed, settings, cameras) if cameras > 1 else [draw_clip(seed, settings)[0]]
     content = {name: torch.stack([getattr(c, name) for c in clips]).numpy() for name in (*VIDEOS, "coverage")}
     for name in ("query_dirs", "key_dirs", "key_trust"):
         content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
+    if cameras > 1:
+        content |= {name: np.array([getattr(c, name) for c in clips]) for name in ("camera", "ego_quarter_turns")}
+        content |= {name: torch.stack([c.rays[name] for c in clips]).numpy() for name in RAYS}
     with write_whole(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, seed=np.array([c.seed for c in clips]), grid=np.array(clips[0].geometry.grid), **content)
 

@@ -59,6 +59,11 @@ class WorkFiles:
         """One JSON a finished stage."""
         return self.shipped / "stages"
 
+    @property
+    def view_clips(self) -> Path:
+        """Clips of scenes with several exo cameras."""
+        return self.work / "clips_views"
+
     def cache(self, name: str) -> Path:
         """Latents: ``base``, a round of the LoRA, or ``ablation``."""
         return self.work / f"latents_{name}"

@@ -106,6 +106,12 @@ def clips_of_folder(folder: Path, preset: str = "clean") -> list[HeldOutClip]:
     return clips
 
 
+def with_path_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
+    """Each clip with the next take's ego path, in its own room."""
+    return [replace(clip, trajectory=replace(clip.trajectory, w2c=other.trajectory.w2c))
+            for clip, other in zip(clips, _next(clips), strict=True)]
+
+
 def with_exo_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
     """Each clip with the next one's exo pictures; depth, path and prior stay its own."""
     return [replace(clip, exo=other.exo) for clip, other in zip(clips, _next(clips), strict=True)]

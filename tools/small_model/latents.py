@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from egox_core.data.cache_store import (
     write_shard,
 )
 from egox_core.data.clip_files import first_frame_then_grey
+from egox_core.data.clip_rays import mirrored_rays, tile_pictures, tile_size
 from egox_core.errors import EgoXInputError
 from egox_core.prior.inpaint import fade_holes
 from egox_core.types import GgaGeometry
@@ -57,6 +59,7 @@ class LatentSettings:
     views: bool
     clips: tuple[int, int]  # of the training split, from and to, in whole shards
     variants: int = 1  # of each training clip: as it is, then as VARIANTS has it
+    cameras: int = 1  # of each scene; with several, what training on several exo views reads is there, too
 
 
 class LatentMaker:
@@ -69,7 +72,15 @@ class LatentMaker:
         self.models = {"vae": weights_hash(vae, "VAE"), "text": weights_hash(text, "text embedding")}
         embedding = load_file(text)["embedding"]
         self.text = embedding.reshape(-1, embedding.shape[-1])  # the host's has a batch axis
-        self.grey = self.encode([torch.full((clips.frames, clips.size, clips.size, 3), 128, dtype=torch.uint8)])[0]
+        self.grey = self._grey(clips.size, clips.size)
+
+    @cached_property
+    def grey_tile(self) -> Tensor:  # [16, t, h, w]
+        """Of a grey video as large as a tile of a mosaic."""
+        return self._grey(*tile_size((self.clips.exo_width, self.clips.size)))
+
+    def _grey(self, width: int, height: int) -> Tensor:
+        return self.encode([torch.full((self.clips.frames, height, width, 3), 128, dtype=torch.uint8)])[0]
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
@@ -89,6 +100,8 @@ class LatentMaker:
                   for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
         if views:
             videos |= {f"{name}_first": [first_frame_then_grey(v) for v in videos[name]] for name in ("exo", "ego")}
+        if several := clips[0].rays is not None:
+            videos["tile"] = [tile_pictures(video) for video in videos["exo"]]
         latents = {name: self.encode(pictures) for name, pictures in videos.items()}
         out = []
         for i, clip in enumerate(clips):
@@ -99,6 +112,10 @@ class LatentMaker:
                 tensors |= {"grey": stored(self.grey, DTYPE), "query_dirs": stored(geometry.query_dirs, torch.float32),
                          "key_dirs": stored(geometry.key_dirs, torch.float32),
                          "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
+            if several:
+                rays = mirrored_rays(clip.rays, clip.ego_quarter_turns) if change.mirrored else clip.rays
+                tensors |= {"grey_tile": stored(self.grey_tile, DTYPE)}
+                tensors |= {name: stored(ray, ray.dtype) for name, ray in rays.items()}
             out.append(tensors)
         return out
 
@@ -123,22 +140,33 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
     values = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:
         values["holes"] = "fade" if maker.fade_holes else "background"
+    if settings.cameras > 1:
+        values |= {"token_rays": True, "tiles": True}
     shards, entries = {}, []
     for number, (split, file, variant) in enumerate(jobs):
         with np.load(file) as archive:
             seeds = archive["seed"].tolist()
+            cameras = archive["camera"].tolist() if settings.cameras > 1 else None
         content_hash = fingerprint({"version": VERSION, "models": maker.models, "settings": values, "seeds": seeds,
                                  "variant": variant, "clips": repr(maker.clips)})
         name = f"{file.stem}-v{variant}.safetensors"  # so that clips drawn later leave these as they are
-        names = [f"{seed:06d}v{variant}" for seed in seeds]
+        takes = names = [f"{seed:06d}v{variant}" for seed in seeds]
+        if cameras is not None:
+            names = [f"{take}c{camera}" for take, camera in zip(takes, cameras, strict=True)]
         if shard_fingerprint(folder / name) != content_hash:
             if not wanted():
                 return False
-            clips = maker.tensors(read_shard(file), variant, settings.views)
-            write_shard(folder / name, {f"{clip}/{k}": t for clip, tensors in zip(names, clips, strict=True)
+            drawn = read_shard(file)
+            made = [tensors for first in range(0, len(drawn), CLIPS_A_SHARD)
+                    for tensors in maker.tensors(drawn[first : first + CLIPS_A_SHARD], variant, settings.views)]
+            write_shard(folder / name, {f"{clip}/{k}": t for clip, tensors in zip(names, made, strict=True)
                                         for k, t in tensors.items()}, content_hash)
         shards[name] = content_hash
-        entries += [CacheEntry(clip=clip, take=clip.split("v")[0], split=split, shard=name) for clip in names]
+        if cameras is None:
+            entries += [CacheEntry(clip=clip, take=clip.split("v")[0], split=split, shard=name) for clip in names]
+        else:  # a variant is a take of its own: its pictures fit no other's
+            entries += [CacheEntry(clip=clip, take=take, split=split, shard=name, start=0, rank=1 + camera)
+                        for clip, take, camera in zip(names, takes, cameras, strict=True)]
         tell(number + 1, len(jobs))
     write_index(folder, CacheIndex(settings=values, models=maker.models, shards=shards, entries=tuple(entries)))
     return True

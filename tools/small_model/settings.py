@@ -112,6 +112,22 @@ class DemoTraining:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewsGate:
+    """The first experiment on several exo views: short trainings that tell whether longer ones are worth it."""
+
+    clips: int = 560  # training scenes, in whole shards
+    cameras: int = 4  # of each scene
+    variants: int = 2
+    steps: int = 300  # of each arm
+    seeds: int = 2
+    pose_hidden: int = 128
+    pose_rate: float = 10.0
+
+
+VIEWS_GATE = ViewsGate()
+
+
 def falling(rounds: int) -> tuple[tuple[float, float], ...]:
     """Shares of the learning rate, from 1 to .05 in equal parts, for rounds that follow each other."""
     ends = [1 - 0.95 * number / rounds for number in range(rounds + 1)]

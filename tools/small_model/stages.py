@@ -20,8 +20,18 @@ from .clips import make_clips
 from .files import WorkFiles
 from .latents import LatentMaker, LatentSettings, make_latents
 from .lotus import save_text_embedding
-from .settings import DemoTraining, LoraRound
-from .transformer import ABLATIONS, base_values, lora_values, ship_base, ship_lora, train, untrained
+from .settings import VIEWS_GATE, DemoTraining, LoraRound
+from .transformer import (
+    ABLATIONS,
+    VIEW_ARMS,
+    base_values,
+    lora_values,
+    ship_base,
+    ship_lora,
+    train,
+    untrained,
+    views_values,
+)
 from .vae_train import train_vae
 
 
@@ -119,6 +129,38 @@ def ablation_lora(files: WorkFiles, name: str, seed: int) -> Path:
     return files.run(f"ablation/{name}@{seed}") / "egox_lora.safetensors"
 
 
+def views_gate(context: StageContext) -> bool:
+    """Trains the arms that tell whether rays of the cameras are read at all; ``run.py bench views --gate`` judges. They
+    do not ship."""
+    files, training, gate = context.files, context.training, VIEWS_GATE
+    with StopRequest() as stop:
+        for split, count in (("validation", training.validation_clips), ("train", gate.clips)):
+            if not make_clips(files.view_clips, split, count, training.clips, cameras=gate.cameras,
+                              workers=context.workers, wanted=lambda: not stop.requested,
+                              tell=lambda count, of, split=split: context.tell(f"views, {split}: {count}/{of} shards")):
+                return False
+    settings = LatentSettings(views=False, clips=(0, gate.clips), variants=gate.variants, cameras=gate.cameras)
+    if not _latents(context, "views", settings, files.view_clips):
+        return False
+    for number in range(gate.seeds):
+        for name, arm in VIEW_ARMS.items():
+            target = view_lora(files, name, number + 1)
+            if target.is_file():
+                continue
+            run = f"views/{name}@{number + 1}"
+            record = train(files, run, views_values(files, training, gate, arm, files.cache("views"), number))
+            if record is None:
+                return False
+            write_json(files.run(run) / "record.json", record)
+            ship_lora(files.run(run), target)
+    return True
+
+
+def view_lora(files: WorkFiles, name: str, seed: int) -> Path:
+    """Where the LoRA of this row of ``VIEW_ARMS`` lies; seeds count from 1."""
+    return files.run(f"views/{name}@{seed}") / "egox_lora.safetensors"
+
+
 def demo(context: StageContext) -> bool:
     """Runs the demo's graph with what was trained, and keeps its figure: a test holds later versions to it."""
     files, layout = context.files, Layout()
@@ -138,6 +180,9 @@ def demo(context: StageContext) -> bool:
 
 STAGES: Mapping[str, Stage] = {"clips": clips, "vae": vae, "base": base, "lora": lora, "demo": demo,
                                "ablations": ablations}
+"""What a call without names goes through."""
+EXPERIMENTS: Mapping[str, Stage] = {"views_gate": views_gate}
+"""What is trained only where it is named."""
 
 
 def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
@@ -177,7 +222,7 @@ def _lora_latents(context: StageContext, name: str, part: LoraRound) -> bool:
     return _latents(context, name, LatentSettings(views=False, clips=part.clips, variants=part.variants))
 
 
-def _latents(context: StageContext, name: str, settings: LatentSettings) -> bool:
+def _latents(context: StageContext, name: str, settings: LatentSettings, clips: Path | None = None) -> bool:
     files, training = context.files, context.training
     if _fits(files, name):
         return True
@@ -186,7 +231,7 @@ def _latents(context: StageContext, name: str, settings: LatentSettings) -> bool
     maker = LatentMaker(files.vae, files.text, training.clips, context.device,
                         fade_holes=prior_preset(training.transformer.preset).holes == "fade")
     with StopRequest() as stop:
-        return make_latents(files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.requested,
+        return make_latents(clips or files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.requested,
                             tell=lambda count, of: context.tell(f"latents: {count}/{of} shards"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tools.setup.at_work import wait_for_others
 
 from .compute import cost, yielding
 from .files import WorkFiles
-from .settings import BaseRound, DemoTraining, LoraRound, TransformerSettings
+from .settings import BaseRound, DemoTraining, LoraRound, TransformerSettings, ViewsGate
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
@@ -30,6 +31,14 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "no_clean_latent": {"exo_clean": False},
 }
 """The paper's Table 2, as changes to the training's ``conditioning``."""
+
+
+NO_DEPTH = {"gga_mode": "off", "prior": "none"}
+VIEW_ARMS: Mapping[str, Mapping[str, Any]] = {
+    "no_pose": {"conditioning": NO_DEPTH, "views": {"counts": [1], "pose": "off"}},
+    "rays": {"conditioning": NO_DEPTH, "views": {"counts": [1], "pose": "rays"}},
+}
+"""The gate of the experiments on several exo views: of one view, what the rays are worth without any depth."""
 
 
 def untrained(file: Path, settings: TransformerSettings) -> None:
@@ -92,6 +101,14 @@ def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, 
             "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False,
                        "compile": form.compile},
             "optimizer": _optimizer(form.lora_rate, part.rates)}
+
+
+def views_values(files: WorkFiles, training: DemoTraining, gate: ViewsGate, arm: Mapping[str, Any], cache: Path,
+                 seed: int) -> dict[str, Any]:
+    """An arm of the gate, on the base that ships, with the LoRA's rank and noise levels."""
+    part = replace(training.transformer.ablation, steps=gate.steps)
+    views = {"pose_hidden": gate.pose_hidden, "pose_rate": gate.pose_rate, **arm["views"]}
+    return {**lora_values(files, training, arm["conditioning"], part, cache, seed), "task": "views", "views": views}
 
 
 def _common(seed: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.data.clip_rays import view_rays
 from egox_core.errors import check_choice
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import SyntheticSpec
 from egox_core.train.config import ConditioningConfig
-from egox_core.train.lora import fuse, read_lora
+from egox_core.train.expected import Alignment, expecting
+from egox_core.train.lora import fuse, read_method
 from egox_core.train.samples import TrainSample, collate
 from egox_core.train.sampling import sample_ego
+from egox_core.wan.diffusers_tokens import TokenScope, install_tokens
 from egox_core.wan.lora_settings import trained_with
 from egox_core.wan.schedule import RELEASED_FLOW_SHIFT
 from egox_core.wan.text import make_text_encoder
@@ -35,6 +39,17 @@ from tools.small_model.held_out import HeldOutClip
 from tools.small_model.scores import to_uint8
 
 GREY = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fused:
+    """The model with a LoRA in it, and what came in the LoRA's file beside it."""
+
+    key: tuple[str, float]  # LoRA and strength
+    model: torch.nn.Module
+    scope: GgaScope
+    tokens: TokenScope | None = None
+    alignment: Alignment | None = None
 
 
 class WanSampler:
@@ -60,7 +75,7 @@ class WanSampler:
                       "text": "zeros" if self.text is None else self.text.hash, "shift": shift,
                       **{f"lora {name}": weights_hash(file, "LoRA") for name, file in self.files.items()}}
         self._latents: dict[str, Tensor] = {}
-        self._fused: tuple[tuple[str, float], torch.nn.Module, GgaScope] | None = None
+        self._fused: _Fused | None = None
 
     def loras(self) -> tuple[str, ...]:
         """Names that ``settings.lora`` may have."""
@@ -91,10 +106,11 @@ class WanSampler:
             EgoXInputError: a LoRA that this sampler hasn't, guidance (it encodes no negative prompt).
         """
         conditioning = self.conditioning_of(settings)
-        model, scope = self._model(settings)
-        sample = collate([self._sample(clip, conditioning, model.config.text_dim) for clip in clips])
-        latents = sample_ego(model, scope, sample, conditioning, steps=settings.steps, seed=settings.seed,
-                             shift=settings.shift or self.shift, cfg=settings.cfg, soft_trust=settings.soft_trust)
+        fused = self._model(settings)
+        sample = collate([self._sample(clip, conditioning, fused) for clip in clips])
+        latents = sample_ego(fused.model, fused.scope, expecting(fused.alignment, sample), conditioning,
+                             steps=settings.steps, seed=settings.seed, shift=settings.shift or self.shift,
+                             cfg=settings.cfg, soft_trust=settings.soft_trust, tokens=fused.tokens)
         return np.stack([self._decode(latent) for latent in latents])
 
     def conditioning_of(self, settings: SampleSettings) -> ConditioningConfig:
@@ -110,18 +126,25 @@ class WanSampler:
         return ConditioningConfig.from_lora(metadata, lambda_g=settings.lambda_g, gga_mode=settings.gga_mode,
                                             rays=settings.rays, image_embedding="none")
 
-    def _model(self, settings: SampleSettings) -> tuple[torch.nn.Module, GgaScope]:
+    def _model(self, settings: SampleSettings) -> _Fused:
         key = (settings.lora, settings.strength if self.files else 0.0)
-        if self._fused is None or self._fused[0] != key:
-            model = load_base(self.base)
+        if self._fused is None or self._fused.key != key:
+            model, more = load_base(self.base), {}
             if key[1] != 0:
-                fuse(model, read_lora(self.files[settings.lora])[0], settings.strength)
-            self._fused = (key, model.eval(), install_gga(model))
-        return self._fused[1], self._fused[2]
+                parts, metadata = read_method(self.files[settings.lora])
+                fuse(model, parts.lora, settings.strength)
+                if parts.pose is not None:
+                    more["tokens"] = install_tokens(model, parts.pose.float())
+                if parts.align is not None:
+                    more["alignment"] = Alignment(module=parts.align.float(), vae="", hash="",
+                                                  frames=trained_with(metadata).get("align_frames", "all"))
+            self._fused = _Fused(key=key, model=model.eval(), scope=install_gga(model), **more)
+        return self._fused
 
-    def _sample(self, clip: HeldOutClip, conditioning: ConditioningConfig, text_dim: int) -> TrainSample:
-        prior = torch.full_like(clip.prior, GREY) if conditioning.prior == "none" else clip.prior
-        text = torch.zeros(1, text_dim) if self.text is None else self.text.encode(clip.prompt)
+    def _sample(self, clip: HeldOutClip, conditioning: ConditioningConfig, fused: _Fused) -> TrainSample:
+        grey = conditioning.prior in ("none", "align")
+        prior = torch.full_like(clip.prior, GREY) if grey else clip.prior
+        text = torch.zeros(1, fused.model.config.text_dim) if self.text is None else self.text.encode(clip.prompt)
         (frames, height, width), ego = clip.exo.shape[:3], clip.truth.shape[1:3]
         geometry = None
         if conditioning.gga_options().biases:
@@ -130,8 +153,13 @@ class WanSampler:
         condition = self._encode(prior)[None]
         if conditioning.prior == "zero":
             condition = torch.zeros_like(condition)
+        rays = None
+        if fused.tokens is not None or fused.alignment is not None:
+            of_clip = view_rays(clip.depth.camera, clip.depth.exo_w2c, clip.trajectory, frames, tiles=False)
+            rays = torch.cat((of_clip["exo_rays"], of_clip["ego_rays"]), dim=2)[None].float()
         return TrainSample(clips=(clip.name,), exo=self._encode(clip.exo)[None], ego=torch.zeros_like(condition),
-                           cond_ego=condition, text=text[None], geometry=(geometry,))
+                           cond_ego=condition, text=text[None], geometry=(geometry,), rays=rays,
+                           awaited=(conditioning.prior == "align",))
 
     def _encode(self, video: Tensor) -> Tensor:
         key = hashlib.sha256(video.contiguous().numpy().tobytes()).hexdigest()

@@ -170,6 +170,21 @@ def test_the_first_frame_alone_can_be_learnt(folder, tiny) -> None:
 
 
 @pytest.mark.parametrize("task", ["view_align", "views"])
+def test_every_number_of_views_is_sampled(folder, tiny, task) -> None:
+    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed (the evaluate extra)")
+    vae = Path(__file__).resolve().parents[3] / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+    more = {"steps": 1, "views": {"counts": [1, 3], "layout": "mosaic"},
+            "validation": {"every": 1, "clips": 1, "sample_steps": 2, "vae": str(vae)}}
+    values = align_values(tiny, folder, **more) if task == "view_align" else views_values(tiny, folder, **more)
+    train(parse_config({**values, "output": str(folder / "run")}))
+    (line,) = [line for line in map(json.loads, (folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines())
+               if "validation/psnr" in line]
+    assert 0 < line["validation/psnr"] < 100
+    names = sorted(file.stem for file in (folder / "run" / "samples" / "step-00000001").glob("*.mp4"))
+    assert names == ["take4__cam0__0", "take4__cam0__0_3"]
+
+
+@pytest.mark.parametrize("task", ["view_align", "views"])
 def test_a_run_that_died_ends_like_one_that_did_not(folder, tiny, task) -> None:
     more = {"ema_decay": 0.9, "gradient_accumulation": 2, "checkpoint": {"every": 2, "keep": 2},
             "validation": {"every": 2, "clips": 1}, "steps": 4}
