@@ -112,22 +112,26 @@ def put_lora_tensors(
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
 
 
-def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
+def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str,
+                    takes_pose: bool = False) -> None:
     """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run ended, in effect.
 
-    A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without effect.
+    A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without effect. A pose
+    injection beside it is the caller's to take, else a warning says that it is left out.
 
     Raises:
         EgoXInputError: no LoRA, or one of another model, higher rank or other targets. Another base of the same shape
             is a warning.
     """
-    tensors, metadata = read_lora(file)
+    parts, metadata = read_method(file)
     trained = trained_with(metadata)
+    if parts.pose is not None and not takes_pose:
+        log.warning("init_lora %s: its pose injection is left out, since this training has none", file.name)
     if trained.get("base_hash", base_hash) != base_hash:
         log.warning("init_lora %s was trained on %s (%s), not on this base (%s)", file.name,
                     trained.get("base", "another base"), trained["base_hash"], base_hash)
     scale = settings.alpha / settings.rank  # read_lora has it inside B; these layers multiply it again
-    start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
+    start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in parts.lora.items()}
     fresh = lora_tensors(model)  # its B is zero
     put_lora_tensors(model, {k: _widened(v, fresh[k]) if k in fresh else v for k, v in start.items()},
                      f"init_lora {file.name}")

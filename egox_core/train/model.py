@@ -124,7 +124,8 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         store_base(model, memory.base_dtype, device)
         parameters = add_lora(model, config.lora, config.seed)
         if config.init_lora is not None:
-            start_from_lora(model, config.init_lora, config.lora, base_hash)
+            start_from_lora(model, config.init_lora, config.lora, base_hash,
+                            takes_pose=config.task == "views" and config.views.pose == "rays")
         if config.task == "views":
             pose = _pose_injection(model, config) if config.views.pose == "rays" else None
             tokens = install_tokens(model, pose)

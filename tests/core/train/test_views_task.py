@@ -213,7 +213,7 @@ def test_a_run_that_died_ends_like_one_that_did_not(folder, tiny, task) -> None:
     assert curves[0] == curves[1] and "validation/loss" in curves[0]
 
 
-def test_one_file_holds_all_three_and_a_run_starts_from_it(folder, tiny) -> None:
+def test_one_file_holds_all_three_and_a_run_starts_from_it(folder, tiny, caplog) -> None:
     train(parse_config(align_values(tiny, folder)))
     align = folder / "align" / "align.safetensors"
     asked = {"conditioning": {"prior": "align", **PLAIN}, "views": {"align": str(align), "grey": 0.1}, "steps": 3}
@@ -242,6 +242,9 @@ def test_one_file_holds_all_three_and_a_run_starts_from_it(folder, tiny) -> None
     begun = make_trainable(config, torch.device("cpu")).tensors()
     assert all(torch.equal(begun[f"egox_pose.{k}"], v) for k, v in parts.pose.state_dict().items())
     assert any(v.abs().max() > 0 for k, v in begun.items() if ".lora_B." in k)
+    assert "left out" not in caplog.text
+    make_trainable(parse_config(tiny.settings(folder, init_lora=str(file))), torch.device("cpu"))
+    assert "pose injection is left out" in caplog.text
 
 
 def test_another_alignment_does_not_go_on_from_a_checkpoint(folder, tiny) -> None:
