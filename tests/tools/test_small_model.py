@@ -48,6 +48,7 @@ from tools.small_model.vae_model import (  # noqa: E402
     COLOUR_AXES,
     COLOUR_CARE,
     cell_colours,
+    colour_shares,
     decode,
     encode,
     new_vae,
@@ -160,6 +161,14 @@ def test_a_cells_mean_colour_counts_by_its_axis():
     found = cell_colours(flat)
     assert found.shape == (3, 3, 2, 2, 2)
     assert torch.allclose(found.mean((2, 3, 4)), torch.diag(COLOUR_CARE), atol=1e-6)
+
+
+def test_a_lost_axis_of_colour_is_told():
+    truth = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    green_magenta = COLOUR_AXES[1]
+    drawn = truth - (truth @ green_magenta)[:, None] * green_magenta
+    shares = colour_shares(drawn, truth)
+    assert shares.tolist() == pytest.approx([1, 0, 1], abs=0.02) and colour_shares(truth, truth).min() == 1
 
 
 def test_noise_has_the_spread_of_what_it_is_added_to():

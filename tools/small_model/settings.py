@@ -138,14 +138,14 @@ TRAININGS: Mapping[str, DemoTraining] = {
     "shipped": DemoTraining(),
     "next": DemoTraining(
         clips=ClipSettings(size=128, exo_width=224, preset="exact", wearer="drawn", depth_errors=0.2),
-        vae=VaeSettings(skeleton_steps=400, steps=6000),
+        vae=VaeSettings(skeleton_steps=400, steps=8000),
         transformer=TransformerSettings(
             base_rounds=tuple(BaseRound(steps=1000, shift=5.0, rates=rates) for rates in falling(5)),
-            lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, 2224), variants=4, rates=rates)
+            lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, 1104), variants=4, rates=rates)
                               for rates in falling(8)),
-            ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, 2224), variants=2),
+            ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, 1104), variants=2),
             sample_shift=5.0, preset="exact", compile=True),
-        base_clips=2224,
+        train_clips=1104, base_clips=1104,
     ),
 }
 """What the weights in models/demo are, and what replaces them once it holds its bars. No round of the next is longer

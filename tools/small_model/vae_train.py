@@ -21,6 +21,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, 
 from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d
 
 from egox_core.metrics.outlines import outline_share, quiet_gradient
 from egox_core.safe_files import write_whole
@@ -33,6 +34,7 @@ from .compute import cost
 from .settings import VaeSettings
 from .vae_model import (
     cell_colours,
+    colour_shares,
     decode,
     encode,
     new_vae,
@@ -238,8 +240,9 @@ def _shortcut(layer: WanResidualBlock) -> Callable[..., Tensor]:
 
 @torch.no_grad()
 def _figures(model: nn.Module, videos: list[Tensor], device: torch.device) -> dict[str, float]:
-    """Means over clips [T, H, W, 3] uint8: dB, share of outlines, gradient in quiet places (levels of 255 a px)."""
-    rows = []
+    """Means over clips [T, H, W, 3] uint8: dB, share of outlines, gradient in quiet places (levels of 255 a px); and
+    over all of their latent cells, what is told of the mean colour along the axis that fares worst."""
+    rows, colours = [], []
     for video in videos:
         source = (video.movedim(-1, 0)[None].float() / 127.5 - 1).to(device)
         source = source.contiguous(memory_format=torch.channels_last_3d)
@@ -247,10 +250,13 @@ def _figures(model: nn.Module, videos: list[Tensor], device: torch.device) -> di
             drawn = decode(model, encode(model, source)).float().clamp(-1, 1)
         pictures = [(x[0].movedim(0, -1).cpu() + 1) / 2 for x in (drawn, source)]
         error = float((drawn - source).square().mean()) / 4
+        colours.append([avg_pool3d(x, (1, 8, 8)).movedim(1, -1).flatten(0, -2).cpu() for x in (drawn, source)])
         rows.append((-10 * math.log10(error), outline_share(*pictures), quiet_gradient(*pictures)))
     names = ("psnr", "outlines", "quiet")
-    return {name: round(float(np.mean([v for v in column if v is not None])), 3)
-            for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    means = {name: round(float(np.mean([v for v in column if v is not None])), 3)
+             for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    worst = colour_shares(*(torch.cat(column) for column in zip(*colours, strict=True))).min()
+    return {**means, "colours": round(float(worst), 3)}
 
 
 def _kernels(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
