@@ -10,8 +10,11 @@ from .small_graph import FRAMES, HEIGHT, make_small
 
 # A video element draws into a canvas of the page's own; the file is read by the page, not by us.
 SEEN = """async (name) => {
-  const video = [...document.querySelectorAll('video')].find((v) => (v.currentSrc || v.src ||
+  const find = () => [...document.querySelectorAll('video')].find((v) => (v.currentSrc || v.src ||
     v.querySelector('source')?.src || '').includes(name));
+  const later = () => new Promise((done) => setTimeout(done, 100));
+  for (let tries = 0; tries < 100 && !find(); tries++) await later();  // the page shows it some time after the run
+  const video = find();
   if (!video) return null;
   if (video.readyState < 2) await new Promise((done) => video.addEventListener('loadeddata', done, { once: true }));
   const canvas = document.createElement('canvas');
@@ -26,7 +29,7 @@ SEEN = """async (name) => {
     return Math.sqrt(squares / n - (sum / n) ** 2);
   };
   // A busy software renderer has a frame's data some time before it has the frame.
-  for (let tries = 0; tries < 100 && spread() < 1; tries++) await new Promise((done) => setTimeout(done, 100));
+  for (let tries = 0; tries < 100 && spread() < 1; tries++) await later();
   const box = video.getBoundingClientRect();
   return { width: video.videoWidth, height: video.videoHeight, seconds: video.duration,
            deviation: spread(), shown: box.width * box.height };

@@ -49,7 +49,8 @@ def test_the_weights_follow_pointer_and_strength(open_page, request, vue_nodes: 
 
         box = page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.boxes[1].box", node)
         stage = part(page, node, "egox-preview-stage")
-        stage.hover(position={"x": box[0] + box[2] * 0.8, "y": box[1] + box[3] * 0.8})
+        zoom = stage.bounding_box()["width"] / stage.evaluate("(stage) => stage.offsetWidth")
+        stage.hover(position={"x": zoom * (box[0] + box[2] * 0.8), "y": zoom * (box[1] + box[3] * 0.8)})
         pointed = state(page, node)
         assert pointed["hash"] != first["hash"], "another pixel, another picture"
         stage.focus()
