@@ -31,12 +31,15 @@ from egox_core.data.prepare_options import PrepareOptions
 frames, height = int(sys.argv[3]), int(sys.argv[4])
 options = PrepareOptions(frames=frames, depth="plane", exo_size=(height // 4 * 7, height), ego_size=height)
 print(prepare(Path(sys.argv[1]), Path(sys.argv[2]), options, fractions={}).clips, "clips")
+status = Path("/proc/self/status")
 try:
     import resource
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 except ImportError:
     import psutil
     peak = psutil.Process().memory_info().peak_wset
+if status.exists():  # what getrusage says there counts the process that started this one, too
+    peak = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 print("PEAK", peak)
 """
 
