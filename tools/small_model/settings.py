@@ -138,7 +138,7 @@ TRAININGS: Mapping[str, DemoTraining] = {
     "shipped": DemoTraining(),
     "next": DemoTraining(
         clips=ClipSettings(size=128, exo_width=224, preset="exact", wearer="drawn", depth_errors=0.2),
-        vae=VaeSettings(skeleton_steps=400, steps=8000),
+        vae=VaeSettings(skeleton_steps=400, steps=6000, kernel_rate=2e-3),
         transformer=TransformerSettings(
             base_rounds=tuple(BaseRound(steps=1000, shift=5.0, rates=rates) for rates in falling(5)),
             lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, 1104), variants=4, rates=rates)

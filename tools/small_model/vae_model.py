@@ -31,13 +31,11 @@ COLOUR_AXES = torch.tensor(((1, 1, 1), (-1, 2, -1), (1, 0, -1))) / torch.tensor(
 """Lightness, green-magenta and red-blue, orthonormal."""
 COLOUR_GAINS = torch.tensor((1.0, 4.0, 2.5))
 """Of these axes inside a new network, where they are then about equally strong."""
-COLOUR_CARE = torch.tensor((1.0, 2.0, 2.0))
-"""What an error of a latent cell's mean colour counts for along these axes, beside the plain error."""
-EARLY_COLOUR_CARE = torch.tensor((1.0, 6.0, 3.0))
-"""The same while the steps are large: about the inverse of the axes' spread. Else green-magenta is lost within 100 of
-Muon's first steps, or within 200 of those after the skeleton, and in 6,000 never found again (.05 of it drawn), with
-every grey figure at its best. It costs outlines: .36 of them after 3,500 steps, where (1, 2, 2) has .55; given up then,
-at .6 of the rate, they rise by .07 in 250 steps and green-magenta stays (.95)."""
+COLOUR_CARE = torch.tensor((1.0, 3.0, 2.0))
+"""What an error of a latent cell's mean colour counts for along these axes, beside the plain error. At (1, 2, 2) and
+Muon's rate of 4e-3 green-magenta was lost within 100 steps and in 6,000 never found again (.05 of it drawn), with every
+grey figure at its best; (1, 6, 3) kept it and cost outlines, .36 of them after 3,500 steps instead of .55. With half
+that rate it stays."""
 LEAST_WEIGHT = 3e-3
 """Of the largest: directions that show less count as much as this, or float16 weights could not undo the change."""
 
@@ -129,12 +127,12 @@ def _resample(layer: WanResample, x: Tensor, feat_cache: None = None, feat_idx: 
     return x
 
 
-def cell_colours(error: Tensor, care: Tensor = COLOUR_CARE) -> Tensor:
+def cell_colours(error: Tensor) -> Tensor:
     """[B, 3, T, H, W] -> [B, 3, T, H / 8, W / 8]: error of each latent cell's mean colour, by axis and weighted.
 
     Hue is a few per cent of the pictures' energy, so that the plain error hardly notices an object in the wrong one.
     """
-    axes = COLOUR_AXES * care[:, None]
+    axes = COLOUR_AXES * COLOUR_CARE[:, None]
     return torch.einsum("ac,bcthw->bathw", axes.to(error), functional.avg_pool3d(error, (1, 8, 8)))
 
 

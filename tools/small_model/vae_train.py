@@ -33,8 +33,6 @@ from .clips import ClipPool, DemoClip, read_shard, shard_files
 from .compute import cost
 from .settings import VaeSettings
 from .vae_model import (
-    COLOUR_CARE,
-    EARLY_COLOUR_CARE,
     cell_colours,
     colour_shares,
     decode,
@@ -53,7 +51,6 @@ LOOK_STEPS = 50
 CHECK_STEPS = 250
 WARM_UP = 50
 LEAST_RATE = 0.05  # of the learning rate, at the end of the cosine
-LARGE_RATE = 0.6  # of the learning rate: over it, steps lose a weak colour
 L1_SHARE = 0.1
 
 
@@ -116,13 +113,11 @@ class _Run:
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
         video = self.pool.pieces(settings.batch, settings.crop, draw).to(self.device)
         video = video.contiguous(memory_format=torch.channels_last_3d)
-        skeleton = self.step < settings.skeleton_steps
-        with torch.autocast(self.device.type, torch.bfloat16), self._skeleton(skeleton):
+        with torch.autocast(self.device.type, torch.bfloat16), self._skeleton(self.step < settings.skeleton_steps):
             raw = encode(self.model, video)
             drawn = decode(self.model, raw + settings.latent_noise * noise_like(raw)).float()
         error = drawn - video
-        colours = cell_colours(error, EARLY_COLOUR_CARE if skeleton or factor > LARGE_RATE else COLOUR_CARE)
-        loss = error.square().mean() + L1_SHARE * error.abs().mean() + colours.square().mean()
+        loss = error.square().mean() + L1_SHARE * error.abs().mean() + cell_colours(error).square().mean()
         loss = loss + settings.outlines * outline_error(drawn, video)
         self.model.zero_grad(set_to_none=True)
         loss.backward()
