@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from egox_core.errors import check_choice
+from egox_core.sizes import RAY_CHANNELS
 from egox_core.types import Panels
 from egox_core.wan.align import PATCH_NUMBERS, AlignSize
 from egox_core.wan.panels import token_positions
-from egox_core.wan.token_rays import RAY_CHANNELS
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible

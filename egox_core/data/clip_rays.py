@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, crop, rescale
 from ..errors import EgoXInputError
-from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP, centre_crop_left
+from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP, RAY_CHANNELS, centre_crop_left
 from ..trajectory.poses import compose, invert
 from ..types import CameraTrajectory
-from ..wan.token_rays import RAY_CHANNELS, token_rays
+from ..wan.token_rays import token_rays
 from .cache_store import stored
 from .clip_files import Clip
 

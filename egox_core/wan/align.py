@@ -16,8 +16,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import check_choice
-from ..sizes import CHANNELS, PATCH
-from .token_rays import RAY_CHANNELS
+from ..sizes import CHANNELS, PATCH, RAY_CHANNELS
 
 HEAD_DIM = 64
 PATCH_NUMBERS = CHANNELS * PATCH**2  # of a token's latents

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from .token_rays import RAY_CHANNELS
+from ..sizes import RAY_CHANNELS
 
 
 class PoseInjection(nn.Module):

@@ -14,14 +14,10 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, unproject
 from ..errors import EgoXInputError
-from ..sizes import FRAMES_PER_LATENT, PATCH, PIXEL_STEP, latent_frames
+from ..sizes import FRAMES_PER_LATENT, LINE_NUMBERS, PATCH, PIXEL_STEP, RAY_CHANNELS, latent_frames
 from ..trajectory.poses import camera_centre, compose, invert
 from ..types import CameraTrajectory, Canvas, Panels
 from .panels import panel_width, place_views
-
-LINE = 6  # direction and moment
-RAY_CHANNELS = FRAMES_PER_LATENT * LINE + 1
-"""The four pictures of a latent frame (the first one repeated for the first), and 1 for ego, 0 for exo."""
 
 
 def lines_at(
@@ -42,7 +38,7 @@ def token_rays(
     camera: CameraModel,  # of the picture in the canvas, sides multiples of 16 px
     camera_from_frame: Tensor,  # [T, 3, 4], or [3, 4] of a camera that stands; T = 4n+1
     frames: int,  # T
-) -> Tensor:  # [t, h, w, FRAMES_PER_LATENT * LINE] float32
+) -> Tensor:  # [t, h, w, FRAMES_PER_LATENT * LINE_NUMBERS] float32
     """Directions and moments of the middle of every token, for each of the pictures that its latent stands for.
 
     A moment m is told as m / (1 + |m|), which a camera far away can't blow up.
@@ -65,7 +61,7 @@ def token_rays(
     poses = torch.cat((poses[:1].expand(FRAMES_PER_LATENT - 1, 3, 4), poses))[:, None]
     directions, moments = lines_at(camera, poses, torch.stack((column, row), dim=-1).flatten(0, 1))
     moments = moments / (1 + moments.norm(dim=-1, keepdim=True))
-    lines = torch.cat((directions, moments), dim=-1).view(t, FRAMES_PER_LATENT, *row.shape, LINE)
+    lines = torch.cat((directions, moments), dim=-1).view(t, FRAMES_PER_LATENT, *row.shape, LINE_NUMBERS)
     return lines.permute(0, 2, 3, 1, 4).flatten(3).float()
 
 

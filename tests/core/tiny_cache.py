@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, shard_name, write_index, write_shard
-from egox_core.wan.token_rays import RAY_CHANNELS
+from egox_core.sizes import RAY_CHANNELS
 
 
 def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: int = 6, text_dim: int = 24,

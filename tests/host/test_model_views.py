@@ -48,11 +48,11 @@ def patched(rig, canvas, *, order: list[int] | None = None, guide: bool = False,
 
 def rays_of(rig, canvas, order: list[int]) -> torch.Tensor:
     """Drawn rays, each view's own."""
-    panels_of, rays = model_rig.core(rig.pack, "wan.panels"), model_rig.core(rig.pack, "wan.token_rays")
+    panels_of, channels = model_rig.core(rig.pack, "wan.panels"), model_rig.core(rig.pack, "sizes").RAY_CHANNELS
     t, h, w_exo, w_ego = (n // d for n, d in zip(canvas.latent_grid, (1, 2, 2, 2), strict=True))
     tile = (h, w_exo // len(order)) if canvas.panels.layout == "full" else (h // 2, w_exo // 2)
-    maps = [torch.randn(rays.RAY_CHANNELS, t, *tile, generator=torch.Generator().manual_seed(view)) for view in order]
-    ego = torch.randn(rays.RAY_CHANNELS, t, h, w_ego, generator=torch.Generator().manual_seed(50))
+    maps = [torch.randn(channels, t, *tile, generator=torch.Generator().manual_seed(view)) for view in order]
+    ego = torch.randn(channels, t, h, w_ego, generator=torch.Generator().manual_seed(50))
     return torch.cat((panels_of.place_views(maps, canvas.panels), ego), dim=-1).movedim(0, -1)
 
 

@@ -11,6 +11,7 @@ pytest.importorskip("pydantic")
 
 from egox_core.gga.diffusers_processor import install_gga  # noqa: E402
 from egox_core.gga.geometry import tokens_from_latents  # noqa: E402
+from egox_core.sizes import RAY_CHANNELS  # noqa: E402
 from egox_core.train.config import ConditioningConfig  # noqa: E402
 from egox_core.train.loss import flow_loss  # noqa: E402
 from egox_core.train.samples import TrainSample, collate  # noqa: E402
@@ -19,7 +20,6 @@ from egox_core.types import GgaGeometry, Panels  # noqa: E402
 from egox_core.wan.diffusers_tokens import install_tokens  # noqa: E402
 from egox_core.wan.panels import join_geometries, place_views  # noqa: E402
 from egox_core.wan.pose_injection import PoseInjection  # noqa: E402
-from egox_core.wan.token_rays import RAY_CHANNELS  # noqa: E402
 
 T, H, W_EXO, W_EGO = 2, 4, 8, 4  # latents
 GUIDED, PLAIN = ConditioningConfig(), ConditioningConfig(gga_mode="off")

@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from egox_core.errors import EgoXInputError
+from egox_core.sizes import RAY_CHANNELS
 from egox_core.types import Panels
 from egox_core.wan.align import AlignPrediction, AlignSize, ExoEgoAlign, align_losses, expected_prior
 from egox_core.wan.method_file import METHOD, join_method, split_method
 from egox_core.wan.panels import place_views
 from egox_core.wan.pose_injection import PoseInjection
-from egox_core.wan.token_rays import RAY_CHANNELS
 
 T, H, W, W_EGO = 2, 4, 6, 4  # latents
 SMALL = AlignSize(width=64, layers=2)
