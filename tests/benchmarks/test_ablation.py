@@ -116,13 +116,13 @@ def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
 
     own = sampler.conditioning_of(SETTINGS)
     assert (own.lambda_g, own.exo_clean, own.prior) == (2.0, True, "prior")
-    model, scope = sampler._model(SETTINGS)
-    samples = [sampler._sample(clip, own, model.config.text_dim) for clip in clips]
+    fused = sampler._model(SETTINGS)
+    samples = [sampler._sample(clip, own, fused) for clip in clips]
     for more in ({}, {"exo_clean": False}, {"exo_clean": False, "exo_loss": True}):
         conditioning = own.model_copy(update=more)
-        together = sample_ego(model, scope, collate(samples), conditioning, steps=2, seed=SETTINGS.seed)
+        together = sample_ego(fused.model, fused.scope, collate(samples), conditioning, steps=2, seed=SETTINGS.seed)
         for sample, latent in zip(samples, together, strict=True):
-            alone = sample_ego(model, scope, sample, conditioning, steps=2, seed=SETTINGS.seed)
+            alone = sample_ego(fused.model, fused.scope, sample, conditioning, steps=2, seed=SETTINGS.seed)
             assert torch.allclose(alone[0], latent, atol=1e-4)  # sums in another order in a batch of two
 
 
