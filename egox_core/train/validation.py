@@ -225,8 +225,9 @@ class HeldOut:
         """Losses as of :func:`clip_loss`, and what is expected of all frames, faded to grey."""
         ready = sample.to(device, dtype)
         with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-            result, _ = align_step(model, ready, self.config.align.frames)
-            _, prediction = align_step(model, ready, "all")
+            result, prediction = align_step(model, ready, self.config.align.frames)
+            if self.config.align.frames != "all":
+                _, prediction = align_step(model, ready, "all")
         latent = expected_prior(prediction, ready.cond_ego.float(), self.config.align.frames)
         return (float(result.loss), float(zero_loss(result.target))), latent
 
