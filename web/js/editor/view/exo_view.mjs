@@ -64,16 +64,16 @@ export class ExoView {
 
   // scene: what the node told of it, or null
   setScene(scene) {
-    const same = scene !== null && scene.token === this.scene?.token; // told twice: a click that is awaited stays so
     this.scene = scene;
     this.loupe.hide();
     this.badge.hidden = !scene?.lens_guessed;
     this.shown = null;
     this.place.disabled = !scene || !this.trusted;
-    if (!same) this.begin(null);
-    if (!scene) this.tell(this.say("exoEmpty"));
-    else if (!scene.pictures) this.tell(this.say("exoNoPictures"));
-    if (!scene) return;
+    if (!scene) {
+      this.begin(null); // another scene isn't trusted at first, which ends it, too
+      return this.tell(this.say("exoEmpty"));
+    }
+    if (!scene.pictures) this.tell(this.say("exoNoPictures"));
     [this.canvas.width, this.canvas.height] = scene.exo_size;
     this.canvas.parentElement.style.aspectRatio = `${scene.exo_size[0]} / ${scene.exo_size[1]}`;
   }
