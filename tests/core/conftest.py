@@ -22,6 +22,17 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
+def compiling() -> None:
+    """Torch compiles for this machine's processor: as ``compile_blocks`` asks."""
+    import torch
+
+    try:
+        torch.compile(torch.sin)(torch.zeros(2))
+    except Exception as error:
+        pytest.skip(f"torch can't compile here: {str(error).splitlines()[0]}")
+
+
+@pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The module that makes small caches and bases."""
     return _load("tiny_cache")

@@ -49,11 +49,7 @@ def test_what_saves_memory_changes_no_gradient(workplace, tiny, memory):
 
 
 @pytest.mark.slow  # compiles for a minute
-def test_compiled_blocks_have_the_same_gradients(workplace, tiny):
-    try:
-        torch.compile(torch.sin)(torch.zeros(2))
-    except Exception as error:  # as in compile_blocks
-        pytest.skip(f"torch can't compile here: {str(error).splitlines()[0]}")
+def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
     loss, expected = gradients(workplace, tiny, gradient_checkpointing=False)
     other, found = gradients(workplace, tiny, gradient_checkpointing=False, compile=True)
     assert other == pytest.approx(loss, rel=1e-5) and found.keys() == expected.keys()

@@ -278,11 +278,7 @@ def test_two_processes_give_the_curve_of_one(folder, tiny, launching, task) -> N
 
 
 @pytest.mark.slow
-def test_compiled_blocks_have_the_same_gradients(folder, tiny) -> None:
-    try:
-        torch.compile(torch.sin)(torch.zeros(2))
-    except Exception as error:  # as in compile_blocks
-        pytest.skip(f"torch can't compile here: {str(error).splitlines()[0]}")
+def test_compiled_blocks_have_the_same_gradients(folder, tiny, compiling) -> None:
     results = []
     for compiled in (False, True):
         values = views_values(tiny, folder)
