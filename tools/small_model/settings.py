@@ -43,6 +43,7 @@ class VaeSettings:
     crop: int = 64
     learning_rate: float = 1.5e-3  # of biases and gains
     kernel_rate: float = 4e-3  # of the convolutions' kernels
+    whole_rate: float = 1.0  # share of both rates once the skeleton is over
     outlines: float = 0.5  # what an error of the grey picture's gradient counts for
     latent_noise: float = 0.1  # of a latent channel's spread; a decoder that has seen noise forgives the sampler's
     seed: int = 1
@@ -134,18 +135,21 @@ def falling(rounds: int) -> tuple[tuple[float, float], ...]:
     return tuple(zip(ends, ends[1:], strict=False))
 
 
+NEXT_CLIPS = 1104
+"""Of the next training, for all of its parts: a session draws them anew, in an hour of one core."""
+
 TRAININGS: Mapping[str, DemoTraining] = {
     "shipped": DemoTraining(),
     "next": DemoTraining(
         clips=ClipSettings(size=128, exo_width=224, preset="exact", wearer="drawn", depth_errors=0.2),
-        vae=VaeSettings(skeleton_steps=400, steps=6000, kernel_rate=2e-3),
+        vae=VaeSettings(skeleton_steps=400, steps=6000, kernel_rate=2e-3, whole_rate=0.25),
         transformer=TransformerSettings(
             base_rounds=tuple(BaseRound(steps=1000, shift=5.0, rates=rates) for rates in falling(5)),
-            lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, 1104), variants=4, rates=rates)
+            lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=4, rates=rates)
                               for rates in falling(8)),
-            ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, 1104), variants=2),
+            ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=2),
             sample_shift=5.0, preset="exact", compile=True),
-        train_clips=1104, base_clips=1104,
+        train_clips=NEXT_CLIPS, base_clips=NEXT_CLIPS,
     ),
 }
 """What the weights in models/demo are, and what replaces them once it holds its bars. No round of the next is longer

@@ -34,8 +34,9 @@ COLOUR_GAINS = torch.tensor((1.0, 4.0, 2.5))
 COLOUR_CARE = torch.tensor((1.0, 3.0, 2.0))
 """What an error of a latent cell's mean colour counts for along these axes, beside the plain error. At (1, 2, 2) and
 Muon's rate of 4e-3 green-magenta was lost within 100 steps and in 6,000 never found again (.05 of it drawn), with every
-grey figure at its best; (1, 6, 3) kept it and cost outlines, .36 of them after 3,500 steps instead of .55. With half
-that rate it stays."""
+grey figure at its best; (1, 6, 3) kept it and cost outlines, .36 of them after 3,500 steps instead of .55. It is
+saved by a lower rate once the skeleton is over (``VaeSettings.whole_rate``): at 1e-3 and more the whole network falls
+by 2 to 4 dB within 100 steps and swings, at 5e-4 and less it goes on rising from where the skeleton was."""
 LEAST_WEIGHT = 3e-3
 """Of the largest: directions that show less count as much as this, or float16 weights could not undo the change."""
 
@@ -133,7 +134,12 @@ def cell_colours(error: Tensor) -> Tensor:
     Hue is a few per cent of the pictures' energy, so that the plain error hardly notices an object in the wrong one.
     """
     axes = COLOUR_AXES * COLOUR_CARE[:, None]
-    return torch.einsum("ac,bcthw->bathw", axes.to(error), functional.avg_pool3d(error, (1, 8, 8)))
+    return torch.einsum("ac,bcthw->bathw", axes.to(error), cell_means(error))
+
+
+def cell_means(video: Tensor) -> Tensor:
+    """[B, 3, T, H, W] -> [B, 3, T, H / 8, W / 8]: mean colours of the latent cells."""
+    return functional.avg_pool3d(video, (1, 8, 8))
 
 
 def colour_shares(

@@ -21,7 +21,6 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, 
 from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d
 
 from egox_core.metrics.outlines import outline_share, quiet_gradient
 from egox_core.safe_files import write_whole
@@ -34,6 +33,7 @@ from .compute import cost
 from .settings import VaeSettings
 from .vae_model import (
     cell_colours,
+    cell_means,
     colour_shares,
     decode,
     encode,
@@ -50,6 +50,7 @@ SAVE_SECONDS = 180.0
 LOOK_STEPS = 50
 CHECK_STEPS = 250
 WARM_UP = 50
+WHOLE_WARM_UP = 100  # again, once the skeleton is over: what joined it begins as noise
 LEAST_RATE = 0.05  # of the learning rate, at the end of the cosine
 L1_SHARE = 0.1
 
@@ -106,7 +107,7 @@ class _Run:
         if self.step % LOOK_STEPS == 0 or not self.pool.videos["ego"]:
             while not (self.pool.look() and self.held_out()):
                 time.sleep(5)  # the first clips are still being drawn
-        factor = _factor(self.step, settings.steps)
+        factor = _factor(self.step, settings)
         for optimizer, rate in zip(self.optimizers, (settings.kernel_rate, settings.learning_rate), strict=True):
             optimizer.param_groups[0]["lr"] = rate * factor
         draw = np.random.default_rng((settings.seed, self.step))
@@ -250,7 +251,7 @@ def _figures(model: nn.Module, videos: list[Tensor], device: torch.device) -> di
             drawn = decode(model, encode(model, source)).float().clamp(-1, 1)
         pictures = [(x[0].movedim(0, -1).cpu() + 1) / 2 for x in (drawn, source)]
         error = float((drawn - source).square().mean()) / 4
-        colours.append([avg_pool3d(x, (1, 8, 8)).movedim(1, -1).flatten(0, -2).cpu() for x in (drawn, source)])
+        colours.append([cell_means(x).movedim(1, -1).flatten(0, -2).cpu() for x in (drawn, source)])
         rows.append((-10 * math.log10(error), outline_share(*pictures), quiet_gradient(*pictures)))
     names = ("psnr", "outlines", "quiet")
     means = {name: round(float(np.mean([v for v in column if v is not None])), 3)
@@ -309,6 +310,9 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return (x if wide else x.mT).float()
 
 
-def _factor(step: int, steps: int) -> float:
-    cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
-    return min(1.0, (step + 1) / WARM_UP) * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
+def _factor(step: int, settings: VaeSettings) -> float:
+    cosine = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+    factor, whole = LEAST_RATE + (1 - LEAST_RATE) * cosine, step - settings.skeleton_steps
+    if whole < 0:
+        return factor * min(1.0, (step + 1) / WARM_UP)
+    return factor * settings.whole_rate * min(1.0, (whole + 1) / WHOLE_WARM_UP)
