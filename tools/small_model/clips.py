@@ -119,9 +119,11 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
     # Spawned: forking a process that has torch threads can hang, and Windows knows nothing else.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         drawing: set[Future[None]] = set()
-        while drawing or (todo and wanted()):
+        while True:
             while todo and len(drawing) < workers and wanted():
                 drawing.add(pool.submit(_make_shard, *todo.pop(0), settings, cameras))
+            if not drawing:
+                break
             finished, drawing = wait(drawing, return_when=FIRST_COMPLETED)
             for shard in finished:
                 shard.result()

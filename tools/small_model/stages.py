@@ -20,7 +20,7 @@ from .clips import make_clips
 from .files import WorkFiles
 from .latents import LatentMaker, LatentSettings, make_latents
 from .lotus import save_text_embedding
-from .settings import VIEWS_GATE, DemoTraining, LoraRound
+from .settings import VIEWS_GATE, DemoTraining, LoraRound, Split
 from .transformer import (
     ABLATIONS,
     VIEW_ARMS,
@@ -33,6 +33,8 @@ from .transformer import (
     views_values,
 )
 from .vae_train import train_vae
+
+ARM_LORA = "egox_lora.safetensors"  # of an experiment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +56,8 @@ Stage = Callable[[StageContext], bool]
 def clips(context: StageContext) -> bool:
     """Draws all clips; the VAE may begin when the first are there."""
     training, files = context.training, context.files
-    with StopRequest() as stop:
-        for split in ("validation", "train", "test"):
-            if not make_clips(files.clips, split, training.clips_of(split), training.clips, workers=context.workers,
-                              wanted=lambda: not stop.requested,
-                              tell=lambda count, of, split=split: context.tell(f"clips, {split}: {count}/{of} shards")):
-                return False
-    return True
+    counts = {split: training.clips_of(split) for split in ("validation", "train", "test")}
+    return _draw(context, "clips", files.clips, counts)
 
 
 def vae(context: StageContext) -> bool:
@@ -110,55 +107,32 @@ def ablations(context: StageContext) -> bool:
     part = training.transformer.ablation
     if not _lora_latents(context, "ablation", part):
         return False
-    for number in range(training.ablation_seeds):
-        for name, changes in ABLATIONS.items():
-            target = ablation_lora(files, name, number + 1)
-            if target.is_file():
-                continue
-            run = f"ablation/{name}@{number + 1}"
-            record = train(files, run, lora_values(files, training, changes, part, files.cache("ablation"), number))
-            if record is None:
-                return False
-            write_json(files.run(run) / "record.json", record)
-            ship_lora(files.run(run), target)
-    return True
+    return _train_arms(files, "ablation", ABLATIONS, training.ablation_seeds, lambda changes, seed: lora_values(
+        files, training, changes, part, files.cache("ablation"), seed))
 
 
 def ablation_lora(files: WorkFiles, name: str, seed: int) -> Path:
     """Where the LoRA of this row of ``ABLATIONS`` lies; seeds count from 1."""
-    return files.run(f"ablation/{name}@{seed}") / "egox_lora.safetensors"
+    return files.run(_arm_run("ablation", name, seed)) / ARM_LORA
 
 
 def views_gate(context: StageContext) -> bool:
     """Trains the arms that tell whether rays of the cameras are read at all; ``run.py bench views --gate`` judges. They
     do not ship."""
     files, training, gate = context.files, context.training, VIEWS_GATE
-    with StopRequest() as stop:
-        for split, count in (("validation", training.validation_clips), ("train", gate.clips)):
-            if not make_clips(files.view_clips, split, count, training.clips, cameras=gate.cameras,
-                              workers=context.workers, wanted=lambda: not stop.requested,
-                              tell=lambda count, of, split=split: context.tell(f"views, {split}: {count}/{of} shards")):
-                return False
+    counts = {"validation": training.validation_clips, "train": gate.clips}
+    if not _draw(context, "views", files.view_clips, counts, gate.cameras):
+        return False
     settings = LatentSettings(views=False, clips=(0, gate.clips), variants=gate.variants, cameras=gate.cameras)
     if not _latents(context, "views", settings, files.view_clips):
         return False
-    for number in range(gate.seeds):
-        for name, arm in VIEW_ARMS.items():
-            target = view_lora(files, name, number + 1)
-            if target.is_file():
-                continue
-            run = f"views/{name}@{number + 1}"
-            record = train(files, run, views_values(files, training, gate, arm, files.cache("views"), number))
-            if record is None:
-                return False
-            write_json(files.run(run) / "record.json", record)
-            ship_lora(files.run(run), target)
-    return True
+    return _train_arms(files, "views", VIEW_ARMS, gate.seeds, lambda arm, seed: views_values(
+        files, training, gate, arm, files.cache("views"), seed))
 
 
 def view_lora(files: WorkFiles, name: str, seed: int) -> Path:
     """Where the LoRA of this row of ``VIEW_ARMS`` lies; seeds count from 1."""
-    return files.run(f"views/{name}@{seed}") / "egox_lora.safetensors"
+    return files.run(_arm_run("views", name, seed)) / ARM_LORA
 
 
 def demo(context: StageContext) -> bool:
@@ -189,6 +163,37 @@ def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
     """What a finished stage wrote down."""
     file = files.records / f"{stage}.json"
     return read_json(file, "stage record") if file.is_file() else None
+
+
+def _draw(context: StageContext, name: str, folder: Path, counts: Mapping[Split, int], cameras: int = 1) -> bool:
+    """So many clips of each split, one after the other."""
+    with StopRequest() as stop:
+        return all(make_clips(folder, split, count, context.training.clips, cameras=cameras, workers=context.workers,
+                              wanted=lambda: not stop.requested,
+                              tell=lambda done, of, split=split: context.tell(f"{name}, {split}: {done}/{of} shards"))
+                   for split, count in counts.items())
+
+
+def _train_arms(files: WorkFiles, experiment: str, arms: Mapping[str, Mapping[str, Any]], seeds: int,
+                values: Callable[[Mapping[str, Any], int], Mapping[str, Any]]) -> bool:
+    """LoRAs of an experiment that aren't there yet, all arms with one seed before the next seed; ``values`` of an arm
+    and a seed, from 0."""
+    for number in range(seeds):
+        for name, arm in arms.items():
+            run = _arm_run(experiment, name, number + 1)
+            target = files.run(run) / ARM_LORA
+            if target.is_file():
+                continue
+            record = train(files, run, values(arm, number))
+            if record is None:
+                return False
+            write_json(files.run(run) / "record.json", record)
+            ship_lora(files.run(run), target)
+    return True
+
+
+def _arm_run(experiment: str, name: str, seed: int) -> str:
+    return f"{experiment}/{name}@{seed}"
 
 
 def _train_rounds(context: StageContext, stage: str, weights: Path, count: int,
