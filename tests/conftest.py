@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -128,8 +130,21 @@ def pack(comfy_host: ComfyHost) -> ModuleType:
     return load_pack("egox_pack")
 
 
+@pytest.fixture
+def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """``awaited(coroutine)``: its result, from a thread of its own: the browser tests' Playwright leaves an event loop
+    running in the main one."""
+    def result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, coroutine).result()
+
+    return result
+
+
 ONE_PROCESS = ("browser", "host", "nodes")
 """Folders whose tests share what takes long to start: a server, a browser, the imported host."""
+SECOND_BROWSER = "tests/browser/test_i"
+"""From here on the tests in a browser, a third of the suite, have a server and a browser of their own."""
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -141,6 +156,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
             folder = file.split("/")[1]
+            if folder == "browser" and file >= SECOND_BROWSER:
+                return SECOND_BROWSER
             return folder if folder in ONE_PROCESS else file
 
     return Together(config, log)

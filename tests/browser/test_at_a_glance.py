@@ -80,7 +80,8 @@ def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(open_page, shipp
     assert not faults
 
 
-@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
+@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes"),
+                                       pytest.param(True, id="newer nodes", marks=pytest.mark.slow)])
 def test_a_subgraph_s_player_shows_what_its_inner_node_gives(open_page, shipped, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(shipped("egox_demo"))

@@ -28,8 +28,10 @@ _FOLLOWS = """async (type) => {
 }"""
 
 
-@pytest.mark.parametrize(("vue_nodes", "graph"), [(False, "unpacked"), (False, "shipped"), (True, "shipped")],
-                         ids=["classic nodes", "classic subgraphs", "newer subgraphs"])
+@pytest.mark.parametrize(("vue_nodes", "graph"), [
+    pytest.param(False, "unpacked", id="classic nodes", marks=pytest.mark.slow),
+    pytest.param(False, "shipped", id="classic subgraphs", marks=pytest.mark.slow),
+    pytest.param(True, "shipped", id="newer subgraphs")])
 def test_the_weights_follow_pointer_and_strength(open_page, request, vue_nodes: bool, graph: str) -> None:
     page = open_page(vue_nodes=vue_nodes)
     page.load(request.getfixturevalue(graph)("egox_demo"))

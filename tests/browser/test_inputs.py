@@ -150,7 +150,8 @@ def saved_lambda(page) -> float:
     return next(n["inputs"]["lambda_g"] for n in page.to_prompt().values() if n["class_type"] == "EgoXWanSampler")
 
 
-@pytest.fixture(params=["unpacked", "shipped"], ids=["sampler", "subgraph"])
+@pytest.fixture(params=[pytest.param("unpacked", id="sampler", marks=pytest.mark.slow),
+                        pytest.param("shipped", id="subgraph")])
 def demo(request) -> Callable[[], dict[str, Any]]:
     """``demo()``: egox_demo with λ_g on the sampler, or on the subgraph around it."""
     return lambda: request.getfixturevalue(request.param)("egox_demo")

@@ -36,7 +36,8 @@ def look_at(page, node: str) -> None:
     page.settle(6)
 
 
-@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
+@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes", marks=pytest.mark.slow),
+                                       pytest.param(True, id="newer nodes")])
 def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, theme="light" if vue_nodes else "dark")
     page.load(unpacked("egox_demo"))

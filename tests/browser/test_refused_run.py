@@ -50,7 +50,8 @@ def test_the_form_names_the_field_and_the_next_click(open_page, shipped, lone_vi
     assert "Exo video" in page.evaluate(MARKED)
 
 
-@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic", "vue"])
+@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic"),
+                                       pytest.param(True, id="vue", marks=pytest.mark.slow)])
 def test_the_graph_names_it_too(open_page, shipped, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1200, 800))
     page.load(shipped("egox_demo"))

@@ -33,7 +33,8 @@ def about(page) -> str:
     return part(page, NODE, "egox-preview-about").inner_text()
 
 
-@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
+@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes"),
+                                       pytest.param(True, id="newer nodes", marks=pytest.mark.slow)])
 def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes)
     page.load(unpacked("egox_demo"))

@@ -47,7 +47,8 @@ def read_video(path: Path) -> tuple[np.ndarray, float, dict[str, str]]:
         return frames, float(file.streams.video[0].average_rate), dict(file.metadata)
 
 
-@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
+@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes", marks=pytest.mark.slow),
+                                       pytest.param(True, id="newer nodes")])
 def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(shipped("egox_demo"))

@@ -44,7 +44,8 @@ def used(page, folder: str) -> None:
     assert value(page, POSES, "source") == "file"
 
 
-@pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic", "vue"])
+@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic", marks=pytest.mark.slow),
+                                       pytest.param(True, id="vue")])
 def test_files_by_button_and_a_take_dropped(open_page, unpacked, take: Path, uploads: Path, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1400, 900))
     page.load(unpacked("egox_demo"))

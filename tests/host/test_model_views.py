@@ -203,6 +203,7 @@ def test_context_windows_see_their_own_frames(pack, repo_root) -> None:
     assert rig.ksample(watched, steps=1, cfg=1.0).isfinite().all() and len(set(calls)) > 1
 
 
+@pytest.mark.slow
 def test_torch_compile_takes_each_canvas_own_positions(rig) -> None:
     """The host's compile node drops the guards on transformer_options, where the slots are."""
     import torch._dynamo

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
-
-def test_entrypoint_gives_the_extension(pack) -> None:
-    # In a thread of its own: the browser tests' Playwright leaves an event loop running in the main one.
-    with ThreadPoolExecutor(1) as pool:
-        extension = pool.submit(lambda: asyncio.run(pack.comfy_entrypoint())).result()
-        listed = pool.submit(lambda: asyncio.run(extension.get_node_list())).result()
+def test_entrypoint_gives_the_extension(pack, awaited) -> None:
+    listed = awaited(awaited(pack.comfy_entrypoint()).get_node_list())
     assert tuple(listed) == pack.nodes.extension.NODES
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from types import ModuleType
 
@@ -26,7 +25,7 @@ def test_a_page_of_another_origin(pack: ModuleType) -> None:
 @pytest.mark.parametrize("origin, kind, status, reason", [
     ("http://box", "multipart/form-data", 507, "disk"), ("http://box", "application/json", 400, "multipart"),
     ("http://elsewhere", "multipart/form-data", 403, "own page")])
-def test_a_route_that_takes_files(pack: ModuleType, origin: str, kind: str, status: int, reason: str) -> None:
+def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: str, status: int, reason: str) -> None:
     from aiohttp.test_utils import make_mocked_request
     from egox_pack.nodes.page.requests import takes_files
 
@@ -35,5 +34,5 @@ def test_a_route_that_takes_files(pack: ModuleType, origin: str, kind: str, stat
         raise OSError(28, "No space left on device")
 
     asked = make_mocked_request("POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind})
-    answer = asyncio.run(full(asked))
+    answer = awaited(full(asked))
     assert answer.status == status and reason in json.loads(answer.body)["reason"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 INPUTS = {("EgoXWanSampler", "lambda_g"): (0, 10, 0.1), ("EgoXModelPatch", "lambda_g"): (0, 10, 0.1),
@@ -12,7 +9,7 @@ INPUTS = {("EgoXWanSampler", "lambda_g"): (0, 10, 0.1), ("EgoXModelPatch", "lamb
 
 
 @pytest.fixture
-def refusals(pack, comfy_host, monkeypatch):
+def refusals(pack, comfy_host, monkeypatch, awaited):
     """``refusals(node, input, value)``: what the host's own look at a prompt says of that input."""
     import execution
 
@@ -23,9 +20,7 @@ def refusals(pack, comfy_host, monkeypatch):
 
     def ask(node: str, name: str, value: float) -> list[str]:
         prompt = {"1": {"class_type": node, "inputs": {name: value}}}
-        # In a thread of its own: the browser tests' Playwright leaves an event loop running in the main one.
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(lambda: asyncio.run(execution.validate_inputs("prompt", prompt, "1", {}))).result()
+        answer = awaited(execution.validate_inputs("prompt", prompt, "1", {}))
         errors = [error for error in answer[1] if error["extra_info"].get("input_name") == name]
         return [f"{error['message']}: {error['details']}" for error in errors]
 

@@ -370,6 +370,7 @@ def test_rounds_go_on_where_the_rate_was():
     assert ends[:-1] == pytest.approx([o["learning_rate"] for o in asked[1:]])
 
 
+@pytest.mark.slow
 def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypatch):
     """VAE, latents, base, LoRA and card, end to end, a few steps each."""
     training = DemoTraining(

@@ -96,8 +96,6 @@ class ComfyPage:
         self.page.on("request", self._on_request)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        # What would leave the machine is stopped as well as noted: a test may run where there is a network.
-        self.context.route(lambda url: not url.startswith(LOOPBACK), lambda route: route.abort())
 
     def _on_request(self, request: Any) -> None:
         if not request.url.startswith(LOOPBACK):

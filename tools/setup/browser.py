@@ -28,11 +28,12 @@ PLACES = (
 
 # WebGL on the software renderer, so that the editor's view is drawn where there is no GPU; the page itself is drawn
 # without it, which takes half the time. The sandbox is off because it can't be had in a container; what is opened is
-# only the test's own server.
+# only the test's own server, and no other name is looked up: a page that asks for one is told that it isn't there.
 ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
              "--disable-gpu-rasterization", "--disable-accelerated-2d-canvas",
              "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
-             "--hide-scrollbars", "--force-color-profile=srgb")
+             "--hide-scrollbars", "--force-color-profile=srgb",
+             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1")
 WITHOUT_WEBGL = ("--disable-gpu-compositing",)
 """Added where no page has a 3-D view: twice as fast again, and a 3-D view ten times as slow."""
 

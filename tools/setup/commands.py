@@ -40,8 +40,8 @@ pages), the help pages' pictures, the sample takes, the stand-in weights, icon a
 OF_THE_HOST = ["tests/host", "tests/nodes"]
 """What another release of the host can break."""
 
-SIDE_BY_SIDE = ["-n", "2", "--no-loadscope-reorder"]
-"""The whole suite: much of it waits for a server or a browser, during which other tests run."""
+SIDE_BY_SIDE = ["-n", "3", "--no-loadscope-reorder"]
+"""The whole suite, on two processors too: a third of it waits for a server or a browser, while other tests run."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed

@@ -173,10 +173,11 @@ def install(python: Path, arguments: list[str], log: Path, say, what: str) -> No
     with open(log, "a", encoding="utf-8") as sink:
         sink.write(f"== {what}: {' '.join(arguments)}\n")
         sink.flush()
-        # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits.
+        # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits. Python compiles what is
+        # imported: all that these packages hold would take a minute.
         run = subprocess.run([*pip_command(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
-                              *arguments], env={**os.environ, **places, "PIP_FIND_LINKS": ""}, stdout=sink,
-                             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+                              "--no-compile", *arguments], env={**os.environ, **places, "PIP_FIND_LINKS": ""},
+                             stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     shutil.rmtree(temporary, ignore_errors=True)
     if run.returncode != 0:
         raise SetupError(explain_pip_failure(what, log.read_text(encoding="utf-8", errors="replace"), log))

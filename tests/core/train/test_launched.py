@@ -50,6 +50,7 @@ def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplac
     assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
     """Offloaded checkpoints, average, accumulation and validation too, against one process without any of it."""
     shared = tiny.settings(workplace, validation={"every": 4, "clips": 3}, optimizer={
