@@ -65,7 +65,7 @@ class WorkFiles:
         return self.work / "clips_views"
 
     def cache(self, name: str) -> Path:
-        """Latents: ``base``, a round of the LoRA, or ``ablation``."""
+        """Latents: ``base``, ``views``, or of the LoRA by clips and variants."""
         return self.work / f"latents_{name}"
 
     def run(self, name: str) -> Path:

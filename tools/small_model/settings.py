@@ -147,7 +147,7 @@ TRAININGS: Mapping[str, DemoTraining] = {
             base_rounds=tuple(BaseRound(steps=1000, shift=5.0, rates=rates) for rates in falling(5)),
             lora_rounds=tuple(LoraRound(steps=600, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=4, rates=rates)
                               for rates in falling(8)),
-            ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=2),
+            ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=4),
             sample_shift=5.0, preset="exact", compile=True),
         train_clips=NEXT_CLIPS, base_clips=NEXT_CLIPS,
     ),

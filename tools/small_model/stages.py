@@ -92,23 +92,23 @@ def lora(context: StageContext) -> bool:
     form = training.transformer
 
     def values(number: int) -> dict[str, Any]:
-        asked = lora_values(files, training, {}, form.lora_rounds[number], files.cache(f"lora-{number + 1}"),
-                            form.seed + number)
+        part = form.lora_rounds[number]
+        asked = lora_values(files, training, {}, part, files.cache(_of_part(part)), form.seed + number)
         return {**asked, "init_lora": str(files.lora)} if number else asked
 
     return _train_rounds(context, "lora", files.lora, len(form.lora_rounds), values,
                          lambda run, target, record: ship_lora(run, target),
-                         lambda number: _lora_latents(context, f"lora-{number + 1}", form.lora_rounds[number]))
+                         lambda number: _lora_latents(context, form.lora_rounds[number]))
 
 
 def ablations(context: StageContext) -> bool:
     """Trains the LoRAs of the paper's Table 2: same base, same steps, ``ablation_seeds`` seeds. They do not ship."""
     files, training = context.files, context.training
     part = training.transformer.ablation
-    if not _lora_latents(context, "ablation", part):
+    if not _lora_latents(context, part):
         return False
     return _train_arms(files, "ablation", ABLATIONS, training.ablation_seeds, lambda changes, seed: lora_values(
-        files, training, changes, part, files.cache("ablation"), seed))
+        files, training, changes, part, files.cache(_of_part(part)), seed))
 
 
 def ablation_lora(files: WorkFiles, name: str, seed: int) -> Path:
@@ -223,8 +223,13 @@ def _fits(files: WorkFiles, name: str) -> bool:
     return read_json(index, "index of the latents")["models"]["vae"] == weights_hash(files.vae, "VAE")
 
 
-def _lora_latents(context: StageContext, name: str, part: LoraRound) -> bool:
-    return _latents(context, name, LatentSettings(views=False, clips=part.clips, variants=part.variants))
+def _lora_latents(context: StageContext, part: LoraRound) -> bool:
+    return _latents(context, _of_part(part), LatentSettings(views=False, clips=part.clips, variants=part.variants))
+
+
+def _of_part(part: LoraRound) -> str:
+    """The latents that it is trained on: rounds of the same clips and variants share them."""
+    return f"lora_{part.clips[0]}-{part.clips[1]}x{part.variants}"
 
 
 def _latents(context: StageContext, name: str, settings: LatentSettings, clips: Path | None = None) -> bool:
