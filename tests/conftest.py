@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import IO, Any
 import av
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tools.rigs.pack_in_process import import_host, load_pack
 from tools.setup.at_work import OURS
@@ -139,6 +142,21 @@ def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
             return pool.submit(asyncio.run, coroutine).result()
 
     return result
+
+
+@pytest.fixture(scope="session")
+def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with all stand-in weights, made once for all processes of a run; to be copied from."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "standins"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            part = folder.with_suffix(".part")
+            made = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(part)],
+                                  cwd=REPO_ROOT, capture_output=True, text=True)
+            assert made.returncode == 0, made.stdout + made.stderr
+            part.rename(folder)
+    return folder
 
 
 ONE_PROCESS = ("browser", "host", "nodes")

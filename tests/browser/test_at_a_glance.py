@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tools.rigs.comfy_page import FORM_ROW
+
 from .small_graph import make_small
-from .test_form import ROW, to_graph
+from .test_form import to_graph
 from .test_workflows_in_page import CARDS, NAMES, PACK
 
 LEAST_ZOOM = 0.6
@@ -62,7 +64,7 @@ _PLAYERS = """() => app.graph.nodes.filter((node) => node.isSubgraphNode?.()).ma
 @pytest.mark.parametrize("name", CARDS)
 def test_all_of_a_card_s_graph_is_seen(open_page, name: str) -> None:
     page = open_page(f"/?template={name}&source={PACK}", size=(1600, 900))
-    page.page.locator(ROW).first.wait_for(timeout=60_000)
+    page.page.locator(FORM_ROW).first.wait_for(timeout=60_000)
     scale, *_ = to_graph(page)
     assert scale >= LEAST_ZOOM, scale
     assert not page.evaluate(_OUTSIDE)

@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 
-from tools.rigs.comfy_page import PageError
+from tools.rigs.comfy_page import FORM_ROW, PageError
 from tools.setup.workflow import to_prompt
 
 from .small_graph import make_small
 from .test_workflows_in_page import NAMES, PACK, heard
 
-ROW = '[data-testid="app-mode-widget-item"]'
 LABEL = '[data-testid="builder-widget-label"]'
 
 # Of the form's rows: node and widget, and how high the widget is drawn, in px.
-_DRAWN = f"""() => [...document.querySelectorAll('{ROW}')].map((row) => [
+_DRAWN = f"""() => [...document.querySelectorAll('{FORM_ROW}')].map((row) => [
   row.dataset.widgetKey.split(':').slice(-2).map(decodeURIComponent),
   row.lastElementChild.getBoundingClientRect().height])"""
 _VIEW = "() => [app.canvas.ds.scale, ...app.canvas.ds.offset]"
@@ -29,7 +28,7 @@ def labels(page) -> list[str]:
 
 def open_form(page, saved: dict[str, Any]) -> None:
     page.load(saved, form=True)
-    page.page.locator(ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for(timeout=30_000)
+    page.page.locator(FORM_ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for(timeout=30_000)
 
 
 def to_graph(page) -> tuple[float, float, float]:
@@ -48,9 +47,8 @@ def test_every_workflow_opens_as_a_form_with_all_its_rows(open_page, shipped) ->
         shown, rows = labels(page), saved["extra"]["linearData"]["inputs"]
         assert len(shown) == len(rows) <= 10, f"{name}: {shown}"
         assert len(set(shown)) == len(shown) and not any("_" in text.replace("λ_g", "") for text in shown), shown
-        drawn = page.evaluate(_DRAWN)
-        assert [[int(number), widget] for (number, widget), _ in drawn] == rows, name
-        assert min(height for _, height in drawn) > 20, f"{name}: {drawn}"
+        assert [[int(number), widget] for (number, widget), _ in page.evaluate(_DRAWN)] == rows, name
+        page.page.wait_for_function(f"() => ({_DRAWN})().every(([, height]) => height > 20)")
 
 
 def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(open_page, shipped) -> None:
@@ -66,7 +64,7 @@ def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(open_
 def test_a_second_template_leads_to_its_graph_too(open_page) -> None:
     """The host fits it into a canvas that isn't there, while the first one's form is open."""
     page = open_page(f"/?template=egox_demo&source={PACK}", size=(1600, 900))
-    page.page.locator(ROW).first.wait_for(timeout=30_000)
+    page.page.locator(FORM_ROW).first.wait_for(timeout=30_000)
     page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
     page.page.get_by_text(PACK, exact=True).first.click(timeout=30_000)
     card = page.page.get_by_test_id("template-workflow-egox_fast")

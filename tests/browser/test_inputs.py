@@ -218,7 +218,7 @@ def test_the_same_in_the_newer_nodes(open_page, demo) -> None:
     type_in(page, field, 3.25, "Tab")
 
 
-@pytest.mark.parametrize("leave", ["Enter", "Tab"])
+@pytest.mark.parametrize("leave", ["Enter", pytest.param("Tab", marks=pytest.mark.slow)])
 def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(open_page, demo, leave: str) -> None:
     page = open_page(vue_nodes=True)
     page.load(demo())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.page import PageUnderTest
+from tools.rigs.comfy_page import FORM_ROW
 
 from .test_workflows_in_page import PACK
-
-ROW = '[data-testid="app-mode-widget-item"]'
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def first_page(browser, browser_client, open_page) -> PageUnderTest:
 
 
 def row(page: PageUnderTest, label: str):
-    return page.page.locator(ROW).filter(has_text=label)
+    return page.page.locator(FORM_ROW).filter(has_text=label)
 
 
 def run(page: PageUnderTest) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,15 +34,13 @@ def environment(host_root: Path) -> Environment:
 
 
 @pytest.fixture(scope="session")
-def server(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(environment: Environment, standins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The host's own main.py, with folders of this session only."""
     packs = {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"}
     if GGUF_PACK.is_dir():
         packs[GGUF_PACK.name] = GGUF_PACK
     base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
-    made = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(base.models)],
-                          cwd=environment.layout.repo, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
+    shutil.copytree(standins, base.models, dirs_exist_ok=True)
     # Two cores are shared with the tests themselves.
     with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}) as running:
         yield running

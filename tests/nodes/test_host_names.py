@@ -248,12 +248,13 @@ print("nodes:", *[node.__name__ for node in asyncio.run(extension.get_node_list(
 
 
 @pytest.mark.parametrize(("name", "lost", "nodes"), [
-    ("comfy_extras.nodes_model_advanced:ModelSamplingSD3", "EgoX Released Sampling, Wan EgoX Sampler",
-     {"EgoXReleasedSampling", "EgoXWanSampler"}),
+    pytest.param("comfy_extras.nodes_model_advanced:ModelSamplingSD3", "EgoX Released Sampling, Wan EgoX Sampler",
+                 {"EgoXReleasedSampling", "EgoXWanSampler"}, marks=pytest.mark.slow),
     ("comfy_api.latest:Types", "Build Scene, Fuse Scenes, EgoX Scene to Point Cloud",
      {"EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud", "EgoXDecodeEgoHalf", "EgoXSweep", "EgoXLabelledGrid",
       "EgoXEvaluate"}),
-    ("folder_paths:add_model_folder_path", "the pack's small models in the loaders' lists", set()),
+    pytest.param("folder_paths:add_model_folder_path", "the pack's small models in the loaders' lists", set(),
+                 marks=pytest.mark.slow),
 ])
 def test_a_host_without_it_starts_and_says_so(pack, host_root: Path, tmp_path: Path, name: str, lost: str,
                                               nodes: set[str]) -> None:

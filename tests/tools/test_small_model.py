@@ -276,6 +276,7 @@ def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(c
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
 
+@pytest.mark.slow
 def test_a_lost_folder_costs_one_round(clips, tmp_path, monkeypatch):
     """From the round's float16 weights alone training goes on at its step, near what the whole state was."""
     from tools.small_model import vae_train

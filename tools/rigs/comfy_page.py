@@ -16,6 +16,7 @@ from tools.setup.api_client import ApiClient
 from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 
 READY_S = 90.0
+FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
 """Where a page that loads nothing from outside the machine may ask."""
 
@@ -108,7 +109,8 @@ class ComfyPage:
                                     "&& Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 200 "
                                     "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types",
                                     timeout=READY_S * 1000)
-        self.page.wait_for_selector("canvas#graph-canvas", state="visible")
+        # A template may open as a form, which covers the canvas.
+        self.page.locator(f"canvas#graph-canvas:visible, {FORM_ROW}:visible").first.wait_for()
         self.settle()
         return self
 

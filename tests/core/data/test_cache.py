@@ -182,6 +182,7 @@ def test_a_corrupt_video_is_named_and_leaves_no_index(training_set, tmp_path):
         CacheReader(tmp_path / "cache")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_killed_in_the_middle_ends_like_never_stopped(training_set, tmp_path):
     out = tmp_path / "cache"
@@ -251,7 +252,7 @@ def test_text_from_a_file_or_zeros(tmp_path):
 
 
 @pytest.mark.slow
-def test_text_and_vision_encoders_equal_the_hosts(comfy_host, tmp_path):
+def test_text_and_vision_encoders_equal_the_hosts(comfy_host, standins):
     """ComfyUI's single files (stand-ins of their form) through transformers, against the host's own classes."""
     import comfy.clip_vision
     import comfy.sd
@@ -260,16 +261,12 @@ def test_text_and_vision_encoders_equal_the_hosts(comfy_host, tmp_path):
 
     from egox_core.wan.vision import VisionEncoder
 
-    run = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(tmp_path)], cwd=ROOT,
-                         capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-
     def configuration(file: Path) -> dict:
         with safe_open(file, "pt") as stream:
             return json.loads(stream.metadata()["config"])
 
-    (text_file,) = (tmp_path / "text_encoders").iterdir()
-    (vision_file,) = (tmp_path / "clip_vision").iterdir()
+    (text_file,) = (standins / "text_encoders").iterdir()
+    (vision_file,) = (standins / "clip_vision").iterdir()
     prompt = "[Exo view]\nA person at a table.\n\n[Ego view]\nBoth hands hold a cup."
     host = comfy.sd.load_clip([str(text_file)], clip_type=comfy.sd.CLIPType.WAN,
                               model_options={"umt5xxl_model_config": configuration(text_file), "dtype": torch.float32})
@@ -355,12 +352,9 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_wan21_cache_with_every_image_embedding(training_set, comfy_host, tmp_path):
+def test_a_wan21_cache_with_every_image_embedding(training_set, comfy_host, standins, tmp_path):
     """Models with an image embedding: 257 tokens of 1280 for each mode, and the modes differ."""
-    run = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(tmp_path / "models")],
-                         cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    (vision_file,) = (tmp_path / "models" / "clip_vision").iterdir()
+    (vision_file,) = (standins / "clip_vision").iterdir()
     clip = read_manifest(training_set / "manifest.jsonl")[0].clip
     seen = {}
     for mode in ("released", "exo+prior", "exo only", "trainer"):

@@ -33,6 +33,7 @@ def wait_for_step(process: subprocess.Popen, output: Path, step: int, limit_s: f
     pytest.fail(f"no step {step} within {limit_s} s:\n{process.stdout.read()}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_killed_then_asked_to_stop_then_finished_equals_never_stopped(workplace, tiny, launching):
     values = tiny.settings(workplace, steps=160, checkpoint={"every": 5, "keep": 2})
