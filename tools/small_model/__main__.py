@@ -5,6 +5,9 @@
 
 SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. Stages may run side by side in two calls: the VAE
 takes clips as they are drawn. While ``run.py test`` or ``run.py bench`` runs, training waits.
+
+What is finished of the next model lies in models/next: with ``--out models/next`` a machine that never trained goes on
+from there.
 """
 
 from __future__ import annotations
