@@ -208,10 +208,10 @@ def compiled(model, backend: str):
     return model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "runs"), [
     ("eager", ("none", "guided", "plain", "weaker")),
-    ("inductor", ("none", "guided", "plain", "weaker", "half", "none", "guided", "plain")),
+    pytest.param("inductor", ("none", "guided", "plain", "weaker", "half", "none", "guided", "plain"),
+                 marks=pytest.mark.slow),
 ])
 def test_torch_compile_never_takes_the_code_of_another_run(pack, repo_root, tmp_path: Path, backend: str,
                                                            runs: tuple[str, ...]) -> None:
