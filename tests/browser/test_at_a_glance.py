@@ -6,6 +6,7 @@ import pytest
 
 from tools.rigs.comfy_page import FORM_ROW
 
+from .renderers import CLASSIC
 from .small_graph import make_small
 from .test_form import to_graph
 from .test_workflows_in_page import CARDS, NAMES, PACK
@@ -82,8 +83,7 @@ def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(open_page, shipp
     assert not faults
 
 
-@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes"),
-                                       pytest.param(True, id="newer nodes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("vue_nodes", CLASSIC)
 def test_a_subgraph_s_player_shows_what_its_inner_node_gives(open_page, shipped, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(shipped("egox_demo"))

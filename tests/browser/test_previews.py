@@ -8,6 +8,7 @@ import re
 import pytest
 
 from .preview_graph import NODES, connect_everything, part, state
+from .renderers import NEWER
 from .small_graph import FRAMES, HEIGHT, make_small
 
 STREAMS = {
@@ -36,8 +37,7 @@ def look_at(page, node: str) -> None:
     page.settle(6)
 
 
-@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes", marks=pytest.mark.slow),
-                                       pytest.param(True, id="newer nodes")])
+@pytest.mark.parametrize("vue_nodes", NEWER)
 def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, theme="light" if vue_nodes else "dark")
     page.load(unpacked("egox_demo"))

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.renderers import CLASSIC
 from tests.browser.test_form import open_form
 from tests.browser.upload_page import LOADER, POSES, choose, set_value, told
+from tools.rigs.comfy_page import FORM_ROW
 
 TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map((e) => e.innerText)"
 # Of the form's rows: the label of each that the page marks as faulty.
-MARKED = """() => [...document.querySelectorAll('[data-testid="app-mode-widget-item"]')].filter(
+MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
   (row) => row.querySelector('[class*="ring-node-stroke-error"]')).map(
   (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
 
@@ -50,8 +52,7 @@ def test_the_form_names_the_field_and_the_next_click(open_page, shipped, lone_vi
     assert "Exo video" in page.evaluate(MARKED)
 
 
-@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic"),
-                                       pytest.param(True, id="vue", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("vue_nodes", CLASSIC)
 def test_the_graph_names_it_too(open_page, shipped, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1200, 800))
     page.load(shipped("egox_demo"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .preview_graph import part, state
+from .renderers import CLASSIC
 from .small_graph import make_small
 
 NODE = "EgoXDecodeEgoHalf"
@@ -33,8 +34,7 @@ def about(page) -> str:
     return part(page, NODE, "egox-preview-about").inner_text()
 
 
-@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes"),
-                                       pytest.param(True, id="newer nodes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("vue_nodes", CLASSIC)
 def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes)
     page.load(unpacked("egox_demo"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from .renderers import NEWER
 from .small_graph import FRAMES, HEIGHT, make_small
 
 SEED = 71
@@ -47,8 +48,7 @@ def read_video(path: Path) -> tuple[np.ndarray, float, dict[str, str]]:
         return frames, float(file.streams.video[0].average_rate), dict(file.metadata)
 
 
-@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic nodes", marks=pytest.mark.slow),
-                                       pytest.param(True, id="newer nodes")])
+@pytest.mark.parametrize("vue_nodes", NEWER)
 def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(shipped("egox_demo"))

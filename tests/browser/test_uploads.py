@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.browser.renderers import NEWER
 from tests.browser.test_form import open_form
 from tests.browser.test_inputs import press
 from tests.browser.upload_page import (
@@ -44,8 +45,7 @@ def used(page, folder: str) -> None:
     assert value(page, POSES, "source") == "file"
 
 
-@pytest.mark.parametrize("vue_nodes", [pytest.param(False, id="classic", marks=pytest.mark.slow),
-                                       pytest.param(True, id="vue")])
+@pytest.mark.parametrize("vue_nodes", NEWER)
 def test_files_by_button_and_a_take_dropped(open_page, unpacked, take: Path, uploads: Path, vue_nodes: bool) -> None:
     page = open_page(vue_nodes=vue_nodes, size=(1400, 900))
     page.load(unpacked("egox_demo"))

@@ -103,11 +103,13 @@ class ComfyPage:
             self.outside.append(request.url)
 
     def open(self, path: str = "/") -> ComfyPage:
-        """Go to the page and wait until the graph can be used."""
+        """Go to the page and wait until the graph can be used: its first workflow is loaded, so that none comes over
+        what a test loads."""
         self.page.goto(self.address + path, wait_until="domcontentloaded")
         self.page.wait_for_function("() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "
                                     "&& Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 200 "
-                                    "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types",
+                                    "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types "
+                                    "&& app.extensionManager.workflow?.activeWorkflow && !app.extensionManager.spinner",
                                     timeout=READY_S * 1000)
         # A template may open as a form, which covers the canvas.
         self.page.locator(f"canvas#graph-canvas:visible, {FORM_ROW}:visible").first.wait_for()
