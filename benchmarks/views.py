@@ -1,6 +1,7 @@
 """What several exo cameras are worth without any training: the ego prior fused from N of them, on held-out rooms.
 
-    python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--sampled | --gate] [--save]
+    python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--sampled] [--save]
+    python3 run.py bench views --gate [--count 64] [--training next] [--save]
 
 The rooms are the small model's test rooms, each drawn with as many exo cameras as are asked for. The prior is rendered
 from the exact depth of the first N of them, fused into one scene; its holes are filled by Telea's inpainting, as in the
@@ -43,7 +44,7 @@ from tools.small_model.clips import clip_spec
 from tools.small_model.contract import DEFAULT_SAMPLER, SampleSettings, Videos, VideoStore, facts_of, load_sampler
 from tools.small_model.held_out import HeldOutClip, clip_of_take
 from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
-from tools.small_model.settings import FIRST_SEED, TRAININGS
+from tools.small_model.settings import FIRST_SEED, SHIPPED, TRAININGS
 
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("coverage", "coverage", 3))
@@ -60,9 +61,9 @@ def layout_cost(panels: Panels) -> dict[str, Any]:
             "checkpoints_gb": estimate(ModelSize(), TrainSetting(tokens=tokens)).checkpoints / 1e9}
 
 
-def held_out_rooms(count: int, views: int) -> list[SyntheticSpec]:
+def held_out_rooms(count: int, views: int, training: str = SHIPPED) -> list[SyntheticSpec]:
     """The first held-out rooms of the small model, with so many exo cameras."""
-    clips = TRAININGS["shipped"].clips
+    clips = TRAININGS[training].clips
     return [replace(clip_spec(FIRST_SEED["test"] + number, clips), exo_views=views) for number in range(count)]
 
 
@@ -135,11 +136,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), help="clean, or with --sampled the model's own")
     parser.add_argument("--sampled", action="store_true", help="the small model's videos, too")
     parser.add_argument("--gate", action="store_true", help="judge the trained arms of the gate")
+    parser.add_argument("--training", choices=tuple(TRAININGS), default=SHIPPED, help="with --gate: whose base they "
+                        "were trained on")
     args = parser.parse_args(arguments)
     if args.gate:
         from tools.small_model.views_gate import judge_trained_arms  # needs the train extra; the rest doesn't
 
-        judged = judge_trained_arms(held_out_rooms(args.count, 1), args.preset, ProgressLine())
+        judged = judge_trained_arms(held_out_rooms(args.count, 1, args.training), args.training, ProgressLine())
         lines = ["| arm | PSNR |", "| --- | --- |"]
         lines += [f"| {name} | {_figure(value, 2)} |" for name, value in judged["psnr"].items()]
         lines += ["", f"The rays gain {_figure(judged['gain'], 2)} dB, another take's path costs "

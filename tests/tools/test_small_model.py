@@ -9,30 +9,23 @@ import threading
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from egox_core.data.cache_store import CacheReader
-from egox_core.data.clip_rays import mirrored_rays
-from egox_core.errors import EgoXInputError
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.synthetic import make_take
 from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
 from egox_core.wan.method_file import split_method
 from egox_core.wan.vae import VaeEncoder
-from tools.small_model.clips import ClipPool, clip_depth, clip_spec, draw_clip, make_clips, read_shard, shard_files
+from tests.tools.tiny import TINY
+from tools.small_model.clips import clip_spec
 from tools.small_model.contract import VideoStore
 from tools.small_model.files import WorkFiles, write_card
 from tools.small_model.held_out import clip_of_take
 from tools.small_model.settings import (
-    FIRST_SEED,
-    MOST_CLIPS,
     TRAININGS,
     BaseRound,
-    ClipSettings,
     DemoTraining,
     LoraRound,
     VaeSettings,
@@ -43,7 +36,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
-from tools.small_model import latents, stages, transformer, views_gate  # noqa: E402
+from tools.small_model import stages, transformer, views_gate  # noqa: E402
 from tools.small_model.vae_model import (  # noqa: E402
     COLOUR_AXES,
     COLOUR_CARE,
@@ -61,17 +54,7 @@ from tools.small_model.vae_model import (  # noqa: E402
 from tools.small_model.vae_train import Muon, noise_like, orthogonal, train_vae  # noqa: E402
 from tools.small_model.wan_sampler import WanSampler  # noqa: E402
 
-TINY = ClipSettings(size=32, exo_width=64, frames=5)
 TINY_VAE = VaeSettings(dim=4, skeleton_steps=4, steps=8, batch=2, crop=32)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """A shard of training clips and one of validation."""
-    folder = tmp_path_factory.mktemp("clips")
-    for split, count in (("train", 3), ("validation", 2)):
-        assert make_clips(folder, split, count, TINY)
-    return folder
 
 
 def loosened(model: torch.nn.Module) -> torch.nn.Module:
@@ -81,67 +64,6 @@ def loosened(model: torch.nn.Module) -> torch.nn.Module:
         if parameter.dim() > 1 and not parameter.any():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
     return model
-
-
-def test_splits_share_no_scene():
-    ranges = sorted((FIRST_SEED[s], FIRST_SEED[s] + MOST_CLIPS[s]) for s in FIRST_SEED)
-    assert all(before[1] <= after[0] for before, after in zip(ranges, ranges[1:], strict=False))
-
-
-def test_clips_are_what_their_seed_says(clips):
-    held = read_shard(shard_files(clips, "train")[0])
-    assert [c.seed for c in held] == [100_000, 100_001, 100_002]
-    again, take = draw_clip(100_001, TINY)
-    assert torch.equal(again.ego, held[1].ego) and torch.equal(again.prior, held[1].prior)
-    assert torch.equal(again.geometry.key_dirs.float(), held[1].geometry.key_dirs)
-    assert take.spec == clip_spec(100_001, TINY) and again.ego.shape == (5, 32, 32, 3)
-    assert not again.prior[~again.coverage].any() and again.coverage.any()
-
-
-def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("tools.small_model.clips.CLIPS_A_SHARD", 1)
-    drawn = []
-    assert not make_clips(tmp_path, "train", 4, TINY, wanted=lambda: not drawn,
-                          tell=lambda count, _: drawn.append(count))
-    assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
-
-
-def test_a_scene_of_several_cameras_is_the_scene_of_one_and_more(tmp_path):
-    assert make_clips(tmp_path, "train", 2, TINY, cameras=2)
-    held = read_shard(shard_files(tmp_path, "train")[0])
-    assert [(c.seed, c.camera) for c in held] == [(100_000, 0), (100_000, 1), (100_001, 0), (100_001, 1)]
-    one, _ = draw_clip(100_001, TINY)
-    for name in ("exo", "ego", "prior", "coverage"):
-        assert torch.equal(getattr(held[2], name), getattr(one, name))
-    assert torch.equal(held[3].ego, one.ego) and not torch.equal(held[3].exo, one.exo)
-    assert {name: tuple(rays.shape[:3]) for name, rays in held[3].rays.items()} == {
-        "exo_rays": (2, 2, 4), "ego_rays": (2, 2, 2), "tile_rays": (2, 1, 2)}
-    with pytest.raises(ValueError, match="other settings"):
-        make_clips(tmp_path, "train", 2, TINY)
-
-
-def test_a_share_of_the_clips_has_the_depth_of_a_network():
-    asked = replace(TINY, depth_errors=0.5, wearer="drawn", preset="exact")
-    wrong = []
-    for seed in range(100_000, 100_008):
-        clip, take = draw_clip(seed, asked)
-        depth = clip_depth(take, asked)
-        assert torch.equal(depth.depth_m, clip_depth(take, asked).depth_m) and take.spec.wearer == "drawn"
-        wrong.append(not torch.equal(depth.depth_m, take.exo_depth_m))
-    assert 0 < sum(wrong) < len(wrong)
-    assert torch.equal(clip_depth(take, TINY).depth_m, take.exo_depth_m)
-
-
-def test_a_folder_of_other_clips_is_refused(clips):
-    with pytest.raises(ValueError, match="other settings"):
-        make_clips(clips, "train", 1, replace(TINY, fps=4.0))
-
-
-def test_pieces_come_from_new_shards_too(clips):
-    pool = ClipPool(clips)
-    assert pool.look() == 3
-    pieces = pool.pieces(5, 16, np.random.default_rng(1))
-    assert pieces.shape == (5, 3, 5, 16, 16) and float(pieces.abs().max()) <= 1
 
 
 def test_a_new_vae_draws_a_copy_in_its_own_colours():
@@ -214,44 +136,6 @@ def test_settled_latents_cost_the_same_in_every_direction_and_draw_the_same_pict
     # float16 weights: a part in two thousand of each.
     found = encoder.decode(encoder.encode(frames)) * 2 - 1
     assert float((found - before[0].movedim(0, -1).clamp(-1, 1)).abs().max()) < 0.05
-
-
-def test_a_clip_drawn_clean_fades_into_what_the_demo_renders():
-    seed = FIRST_SEED["train"] + 7
-    clean, faded = (draw_clip(seed, replace(TINY, preset=preset))[0] for preset in ("clean", "faded"))
-    assert torch.equal(latents.faded(clean), faded.prior)
-    assert not torch.equal(clean.prior, faded.prior)
-
-
-def test_latents_of_clips_that_are_not_drawn_yet_are_refused(clips, tmp_path):
-    asked = latents.LatentSettings(views=False, clips=(0, 40))
-    with pytest.raises(EgoXInputError, match="(?s)1 of 3 shards.*--stage clips"):
-        latents.make_latents(clips, tmp_path / "latents", None, asked)
-    assert not (tmp_path / "latents").exists()
-
-
-def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
-    """Against the geometry of a scene that is really mirrored: depth, both cameras and the path."""
-    take = make_take(clip_spec(100_003, TINY))
-    depth, path, options = take.depth_video(), take.trajectory(), GgaGeometryOptions(rays="exact")
-    sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
-    assert path.camera.quarter_turns == 1 and not path.camera.distortion
-    across = torch.diag(torch.tensor([-1.0, 1, 1])).double()  # exo pictures, and the world
-    on_sensor = torch.diag(torch.tensor([1.0, -1, 1])).double()  # the ego picture is stored turned
-    world = torch.block_diag(across, torch.ones(1, 1).double())
-    exo, ego = depth.camera, path.camera  # pixel centres lie on whole numbers
-    there = gga_geometry(
-        replace(depth, depth_m=depth.depth_m.flip(-1), exo_w2c=across @ depth.exo_w2c @ world,
-                camera=replace(exo, cx=exo.width - 1 - exo.cx)),
-        replace(path, w2c=on_sensor @ path.w2c @ world, camera=replace(ego, cy=ego.height - 1 - ego.cy)),
-        options, **sizes)
-    ours = latents.mirrored(gga_geometry(depth, path, options, **sizes))
-
-    def angles(geometry):
-        return geometry.query_dirs @ geometry.key_dirs.transpose(1, 2)
-
-    assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(ours.key_trust, there.key_trust)
-    assert not torch.allclose(angles(ours), angles(latents.mirrored(ours)), atol=0.1)
 
 
 def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(clips, tmp_path, monkeypatch):
@@ -408,16 +292,8 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     assert stages.STAGES["base"](context) and time.time() - before < 2  # done stages are left alone
     assert set(transformer.ABLATIONS) == {"full", "no_gga", "no_prior", "no_clean_latent"}
 
-    monkeypatch.setattr(stages, "VIEWS_GATE", ViewsGate(clips=3, cameras=2, steps=2, seeds=1, pose_hidden=8))
+    monkeypatch.setattr(stages, "VIEWS_GATE", ViewsGate(steps=2, seeds=1, pose_hidden=8))
     assert stages.EXPERIMENTS["views_gate"](context)
-    latents_of = CacheReader(files.cache("views"))
-    views = latents_of.views("train")
-    assert len(views) == 6 and views[0] == ("100000v0c0", "100000v0c1"), "both variants, both cameras"
-    drawn = read_shard(shard_files(files.view_clips, "train")[0])[1]
-    mirrored = latents_of.tensors("100000v1c1", ("exo_rays", "tile", "grey_tile"))
-    assert torch.equal(mirrored["exo_rays"], mirrored_rays(drawn.rays, drawn.ego_quarter_turns)["exo_rays"])
-    assert torch.equal(latents_of.tensors("100000v0c1", ("exo_rays",))["exo_rays"], drawn.rays["exo_rays"])
-    assert mirrored["tile"].shape == mirrored["grey_tile"].shape == (16, 2, 2, 4)
     arms = {f"{name}@1": stages.view_lora(files, name, 1) for name in transformer.VIEW_ARMS}
     assert split_method(load_file(arms["rays@1"])).pose and not split_method(load_file(arms["no_pose@1"])).pose
     sampler = WanSampler(files.base, files.vae, arms, str(files.text), shift=5.0)

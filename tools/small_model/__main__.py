@@ -20,8 +20,8 @@ import torch
 from tools.setup.environment import Environment, this_environment
 from tools.setup.layout import SetupError
 
-from .files import WorkFiles, write_card
-from .settings import TRAININGS
+from .files import files_of, write_card
+from .settings import SHIPPED, TRAININGS
 from .stages import EXPERIMENTS, STAGES, StageContext
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--stage", action="append", choices=(*STAGES, *EXPERIMENTS),
                         help="only this one (again for more); "
                         f"{', '.join(EXPERIMENTS)}: an experiment, left out unless named")
-    parser.add_argument("--training", choices=tuple(TRAININGS), default="shipped",
+    parser.add_argument("--training", choices=tuple(TRAININGS), default=SHIPPED,
                         help="which model: the one in models/demo, or the next, which isn't there yet")
     parser.add_argument("--work", type=Path,
                         help="folder for everything that doesn't ship (default: in the user's cache folder)")
@@ -43,9 +43,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    ships = args.training == "shipped"
-    work = args.work or WorkFiles().work / ("" if ships else args.training)
-    files = WorkFiles(work, args.out or (WorkFiles().shipped if ships else work / "models"))
+    files = files_of(args.training, args.work, args.out)
     context = StageContext(files=files, training=TRAININGS[args.training], environment=_environment(),
                            device=args.device, workers=args.workers, tell=lambda text: print(text, flush=True))
     for name in args.stage or STAGES:

@@ -21,7 +21,8 @@ from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import read_json, write_json, write_whole
 from egox_core.scene.build import build_scene
 from egox_core.synthetic import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
-from egox_core.types import DepthVideo, GgaGeometry
+from egox_core.synthetic.layout import draw_layout
+from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry
 
 from .settings import FIRST_SEED, MOST_CLIPS, ClipSettings, Split
 
@@ -74,6 +75,16 @@ def draw_views(seed: int, settings: ClipSettings, cameras: int) -> list[DemoClip
         clips.append(replace(_clip_of(view, settings), camera=number, rays=rays,
                              ego_quarter_turns=ego.camera.quarter_turns))
     return clips
+
+
+def rays_of_seed(seed: int, settings: ClipSettings) -> tuple[dict[str, Tensor], int]:
+    """What :class:`DemoClip` holds as ``rays`` and ``ego_quarter_turns``, without tiles, of the clip that
+    :func:`draw_clip` draws; nothing is rendered."""
+    scene = draw_layout(clip_spec(seed, settings)).scene
+    camera, exo_w2c = scene.exo_cameras[0]
+    times_s = torch.arange(settings.frames, dtype=torch.float64) / settings.fps
+    ego = CameraTrajectory(w2c=scene.ego_w2c, camera=scene.ego_camera, times_s=times_s)
+    return view_rays(camera, exo_w2c, ego, settings.frames, tiles=False), scene.ego_camera.quarter_turns
 
 
 def _clip_of(take: SyntheticTake, settings: ClipSettings) -> DemoClip:

@@ -30,7 +30,7 @@ from egox_core.wan.latents import normalise_latent
 from egox_core.wan.vae import VaeEncoder
 from egox_core.wan.weights import weights_hash
 
-from .clips import CLIPS_A_SHARD, DemoClip, read_shard, shard_file, shard_files
+from .clips import CLIPS_A_SHARD, DemoClip, rays_of_seed, read_shard, shard_file, shard_files
 from .settings import ClipSettings
 from .vae_model import encode, whole_clips
 
@@ -54,12 +54,12 @@ RECOLOURINGS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentSettings:
-    """Which latents: ``views`` for the base (single views), else what EgoX needs."""
+    """Which latents: ``views`` for the base (single views), else what EgoX needs, and the rays of all tokens."""
 
     views: bool
     clips: tuple[int, int]  # of the training split, from and to, in whole shards
     variants: int = 1  # of each training clip: as it is, then as VARIANTS has it
-    cameras: int = 1  # of each scene; with several, what training on several exo views reads is there, too
+    cameras: int = 1  # of each scene; with several, the exo view as a tile is there, too
 
 
 class LatentMaker:
@@ -112,10 +112,11 @@ class LatentMaker:
                 tensors |= {"grey": stored(self.grey, DTYPE), "query_dirs": stored(geometry.query_dirs, torch.float32),
                          "key_dirs": stored(geometry.key_dirs, torch.float32),
                          "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
-            if several:
-                rays = mirrored_rays(clip.rays, clip.ego_quarter_turns) if change.mirrored else clip.rays
-                tensors |= {"grey_tile": stored(self.grey_tile, DTYPE)}
+                rays, turns = (clip.rays, clip.ego_quarter_turns) if several else rays_of_seed(clip.seed, self.clips)
+                rays = mirrored_rays(rays, turns) if change.mirrored else rays
                 tensors |= {name: stored(ray, ray.dtype) for name, ray in rays.items()}
+            if several:
+                tensors["grey_tile"] = stored(self.grey_tile, DTYPE)
             out.append(tensors)
         return out
 
@@ -139,19 +140,19 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
     jobs += [("validation", file, 0) for file in shard_files(clips, "validation")]
     values = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:
-        values["holes"] = "fade" if maker.fade_holes else "background"
+        values |= {"holes": "fade" if maker.fade_holes else "background", "token_rays": True}
     if settings.cameras > 1:
-        values |= {"token_rays": True, "tiles": True}
+        values["tiles"] = True
     shards, entries = {}, []
     for number, (split, file, variant) in enumerate(jobs):
         with np.load(file) as archive:
             seeds = archive["seed"].tolist()
-            cameras = archive["camera"].tolist() if settings.cameras > 1 else None
+            cameras = archive["camera"].tolist() if settings.cameras > 1 else [0] * len(seeds)
         content_hash = fingerprint({"version": VERSION, "models": maker.models, "settings": values, "seeds": seeds,
                                  "variant": variant, "clips": repr(maker.clips)})
         name = f"{file.stem}-v{variant}.safetensors"  # so that clips drawn later leave these as they are
         takes = names = [f"{seed:06d}v{variant}" for seed in seeds]
-        if cameras is not None:
+        if settings.cameras > 1:
             names = [f"{take}c{camera}" for take, camera in zip(takes, cameras, strict=True)]
         if shard_fingerprint(folder / name) != content_hash:
             if not wanted():
@@ -162,11 +163,9 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
             write_shard(folder / name, {f"{clip}/{k}": t for clip, tensors in zip(names, made, strict=True)
                                         for k, t in tensors.items()}, content_hash)
         shards[name] = content_hash
-        if cameras is None:
-            entries += [CacheEntry(clip=clip, take=clip.split("v")[0], split=split, shard=name) for clip in names]
-        else:  # a variant is a take of its own: its pictures fit no other's
-            entries += [CacheEntry(clip=clip, take=take, split=split, shard=name, start=0, rank=1 + camera)
-                        for clip, take, camera in zip(names, takes, cameras, strict=True)]
+        # A variant is a take of its own: its pictures fit no other's.
+        entries += [CacheEntry(clip=clip, take=take, split=split, shard=name, start=0, rank=1 + camera)
+                    for clip, take, camera in zip(names, takes, cameras, strict=True)]
         tell(number + 1, len(jobs))
     write_index(folder, CacheIndex(settings=values, models=maker.models, shards=shards, entries=tuple(entries)))
     return True

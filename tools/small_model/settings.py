@@ -117,9 +117,6 @@ class DemoTraining:
 class ViewsGate:
     """The first experiment on several exo views: short trainings that tell whether longer ones are worth it."""
 
-    clips: int = 560  # training scenes, in whole shards
-    cameras: int = 4  # of each scene
-    variants: int = 2
     steps: int = 300  # of each arm
     seeds: int = 2
     pose_hidden: int = 128
@@ -138,8 +135,9 @@ def falling(rounds: int) -> tuple[tuple[float, float], ...]:
 NEXT_CLIPS = 1104
 """Of the next training, for all of its parts: a session draws them anew, in an hour of one core."""
 
+SHIPPED = "shipped"
 TRAININGS: Mapping[str, DemoTraining] = {
-    "shipped": DemoTraining(),
+    SHIPPED: DemoTraining(),
     "next": DemoTraining(
         clips=ClipSettings(size=128, exo_width=224, preset="exact", wearer="drawn", depth_errors=0.2),
         vae=VaeSettings(skeleton_steps=400, steps=6000, kernel_rate=2e-3, whole_rate=0.25),

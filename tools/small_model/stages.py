@@ -20,7 +20,7 @@ from .clips import make_clips
 from .files import WorkFiles
 from .latents import LatentMaker, LatentSettings, make_latents
 from .lotus import save_text_embedding
-from .settings import VIEWS_GATE, DemoTraining, LoraRound, Split
+from .settings import VIEWS_GATE, DemoTraining, LoraRound
 from .transformer import (
     ABLATIONS,
     VIEW_ARMS,
@@ -57,7 +57,11 @@ def clips(context: StageContext) -> bool:
     """Draws all clips; the VAE may begin when the first are there."""
     training, files = context.training, context.files
     counts = {split: training.clips_of(split) for split in ("validation", "train", "test")}
-    return _draw(context, "clips", files.clips, counts)
+    with StopRequest() as stop:
+        return all(make_clips(files.clips, split, count, training.clips, workers=context.workers,
+                              wanted=lambda: not stop.requested,
+                              tell=lambda done, of, split=split: context.tell(f"clips, {split}: {done}/{of} shards"))
+                   for split, count in counts.items())
 
 
 def vae(context: StageContext) -> bool:
@@ -120,14 +124,11 @@ def views_gate(context: StageContext) -> bool:
     """Trains the arms that tell whether rays of the cameras are read at all; ``run.py bench views --gate`` judges. They
     do not ship."""
     files, training, gate = context.files, context.training, VIEWS_GATE
-    counts = {"validation": training.validation_clips, "train": gate.clips}
-    if not _draw(context, "views", files.view_clips, counts, gate.cameras):
-        return False
-    settings = LatentSettings(views=False, clips=(0, gate.clips), variants=gate.variants, cameras=gate.cameras)
-    if not _latents(context, "views", settings, files.view_clips):
+    part = training.transformer.ablation
+    if not _lora_latents(context, part):
         return False
     return _train_arms(files, "views", VIEW_ARMS, gate.seeds, lambda arm, seed: views_values(
-        files, training, gate, arm, files.cache("views"), seed))
+        files, training, gate, arm, files.cache(_of_part(part)), seed))
 
 
 def view_lora(files: WorkFiles, name: str, seed: int) -> Path:
@@ -163,15 +164,6 @@ def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
     """What a finished stage wrote down."""
     file = files.records / f"{stage}.json"
     return read_json(file, "stage record") if file.is_file() else None
-
-
-def _draw(context: StageContext, name: str, folder: Path, counts: Mapping[Split, int], cameras: int = 1) -> bool:
-    """So many clips of each split, one after the other."""
-    with StopRequest() as stop:
-        return all(make_clips(folder, split, count, context.training.clips, cameras=cameras, workers=context.workers,
-                              wanted=lambda: not stop.requested,
-                              tell=lambda done, of, split=split: context.tell(f"{name}, {split}: {done}/{of} shards"))
-                   for split, count in counts.items())
 
 
 def _train_arms(files: WorkFiles, experiment: str, arms: Mapping[str, Mapping[str, Any]], seeds: int,
@@ -232,7 +224,7 @@ def _of_part(part: LoraRound) -> str:
     return f"lora_{part.clips[0]}-{part.clips[1]}x{part.variants}"
 
 
-def _latents(context: StageContext, name: str, settings: LatentSettings, clips: Path | None = None) -> bool:
+def _latents(context: StageContext, name: str, settings: LatentSettings) -> bool:
     files, training = context.files, context.training
     if _fits(files, name):
         return True
@@ -241,7 +233,7 @@ def _latents(context: StageContext, name: str, settings: LatentSettings, clips: 
     maker = LatentMaker(files.vae, files.text, training.clips, context.device,
                         fade_holes=prior_preset(training.transformer.preset).holes == "fade")
     with StopRequest() as stop:
-        return make_latents(clips or files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.requested,
+        return make_latents(files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.requested,
                             tell=lambda count, of: context.tell(f"latents: {count}/{of} shards"))
 
 

@@ -12,7 +12,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.synthetic import SyntheticSpec, make_take
 from tools.small_model.arguments import WORK
 from tools.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
-from tools.small_model.files import WorkFiles
+from tools.small_model.files import files_of
 from tools.small_model.held_out import HeldOutClip, clip_of_take, with_path_of
 from tools.small_model.sampler import open_sampler
 from tools.small_model.scores import as_float, mean_of
@@ -27,20 +27,23 @@ OTHER_PATH = "another take's path"
 LEAST_PATH_COST = 1.0  # dB
 
 
-def judge_trained_arms(specs: Sequence[SyntheticSpec], preset: str | None,
+def judge_trained_arms(specs: Sequence[SyntheticSpec], training: str,
                        progress: Progress = no_progress) -> dict[str, Any]:
-    """:func:`judge` on held-out rooms, with what ``run.py train-demo --stage views_gate`` has trained.
+    """:func:`judge` on held-out rooms, with what ``run.py train-demo --stage views_gate`` has trained on the base of
+    this training.
 
     Raises:
         SetupError: the small model isn't there.
         EgoXInputError: see :func:`judge`.
     """
-    arms = {f"{arm}@{seed}": view_lora(WorkFiles(), arm, seed)
+    files = files_of(training)
+    arms = {f"{arm}@{seed}": view_lora(files, arm, seed)
             for seed in range(1, VIEWS_GATE.seeds + 1) for arm in VIEW_ARMS}
-    sampler = open_sampler(WanSampler, {name: file for name, file in arms.items() if file.is_file()})
-    clips = [clip_of_take(make_take(spec), preset or sampler.PRIOR_PRESET) for spec in specs]
+    sampler = open_sampler(WanSampler, {name: file for name, file in arms.items() if file.is_file()}, training)
+    clips = [clip_of_take(make_take(spec), sampler.PRIOR_PRESET) for spec in specs]  # no arm reads the prior
     store = VideoStore(folder=WORK / "views" / "videos", model=sampler.fingerprint())
-    return {"rooms": len(clips), "model": facts_of(sampler), **judge(sampler, store, clips, progress)}
+    judged = judge(sampler, store, clips, progress)
+    return {"rooms": len(clips), "training": training, "model": facts_of(sampler), **judged}
 
 
 def judge(sampler: Sampler, store: VideoStore, clips: Sequence[HeldOutClip],
