@@ -63,7 +63,7 @@ _PLAYERS = """() => app.graph.nodes.filter((node) => node.isSubgraphNode?.()).ma
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_all_of_a_card_s_graph_is_seen(open_page, name: str) -> None:
+def test_all_of_a_card_s_graph_is_seen(open_page, name: str, pinned_host) -> None:
     page = open_page(f"/?template={name}&source={PACK}", size=(1600, 900))
     page.page.locator(FORM_ROW).first.wait_for(timeout=60_000)
     scale, *_ = to_graph(page)
@@ -71,7 +71,7 @@ def test_all_of_a_card_s_graph_is_seen(open_page, name: str) -> None:
     assert not page.evaluate(_OUTSIDE)
 
 
-def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(open_page, shipped) -> None:
+def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(open_page, shipped, pinned_host) -> None:
     page = open_page(size=(1600, 900))
     faults = []
     for name in NAMES:

@@ -14,7 +14,8 @@ MOST = 8  # rows of a node that can be edited, as it opens
 # Of one node: the names of the widgets that are drawn, where each lies, and how high the node is.
 _SEEN = """(type) => {
   const node = app.graph.nodes.find((n) => n.type === type);
-  const shown = (node.widgets ?? []).filter((w) => node.isWidgetVisible(w));
+  const drawn = (w) => node.isWidgetRowVisible?.(w) ?? node.isWidgetVisible(w);
+  const shown = (node.widgets ?? []).filter(drawn);
   const { ds, canvas } = app.canvas, box = canvas.getBoundingClientRect();
   return { names: shown.map((w) => w.name), height: node.size[1], needed: node.computeSize()[1],
            rows: Object.fromEntries(shown.map((w) => [w.name, [w.y, w.y + (w.computedHeight ?? 20)]])),
@@ -118,6 +119,8 @@ def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(open_page, 
     page.load(page.saved())
     again = page.saved()
     for node in saved["nodes"]:
+        if not node["type"].startswith("EgoX"):  # another host's own may have other inputs
+            continue
         for loaded in (first, again):
             other = next(n for n in loaded["nodes"] if n["id"] == node["id"])
             assert other.get("widgets_values") == node.get("widgets_values"), node["type"]

@@ -60,8 +60,9 @@ const numberOf = (text) => (String(text).trim() === "" ? NaN : Number(String(tex
 // The host's slider (and its typing field in nodes 2.0) clips to the range, which therefore reaches to the value.
 function reach({ options, value }) {
   const [min, max] = options[RANGE];
-  options.min = Math.min(min, value);
-  options.max = Math.max(max, value);
+  // A subgraph's slider of an older frontend has no value yet when it is made.
+  options.min = Number.isFinite(value) ? Math.min(min, value) : min;
+  options.max = Number.isFinite(value) ? Math.max(max, value) : max;
 }
 
 function take(node, widget, value, canvas) {

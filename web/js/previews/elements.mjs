@@ -116,7 +116,7 @@ export function buildElements(preview, { say }) {
     refreshTime() {
       const { count } = preview;
       time.hidden = count < 2;
-      play.textContent = preview.timer ? "⏸" : "▶";
+      play.textContent = preview.timer ? "❚❚" : "▶";
       play.title = play.ariaLabel = say(preview.timer ? "pause" : "play");
       frame.max = count - 1;
       frame.value = preview.number;
