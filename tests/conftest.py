@@ -113,10 +113,10 @@ def host_root() -> Path:
 
 @pytest.fixture(scope="session")
 def pinned_host(host_root: Path) -> None:
-    """For tests that hold on one release only, since they compare with a table made from it."""
+    """For tests that hold on one release only: they compare with a table made from it, or with what its page can do."""
     version = read_version(host_root)
     if version != PINNED.version:
-        pytest.skip(f"compares with a table of ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, version))}")
+        pytest.skip(f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, version))}")
 
 
 @pytest.fixture(scope="session")

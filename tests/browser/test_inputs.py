@@ -143,9 +143,12 @@ def slider(page) -> dict[str, Any]:
 
 
 def with_lambda(saved: dict[str, Any], value: float) -> dict[str, Any]:
-    """A saved graph with that λ_g: 3.0 stands once among the values of the node that has it."""
-    node = next(node for node in saved["nodes"] if any(slot["name"] == "lambda_g" for slot in node["inputs"]))
-    node["widgets_values"][node["widgets_values"].index(3.0)] = value
+    """A saved graph with that λ_g: 3.0 stands once among the values of a node that has it. Older pages keep a
+    subgraph's value in the node within it."""
+    graphs = [saved, *saved.get("definitions", {}).get("subgraphs", [])]
+    for node in (node for graph in graphs for node in graph["nodes"]):
+        if any(slot["name"] == "lambda_g" for slot in node["inputs"]):
+            node["widgets_values"][node["widgets_values"].index(3.0)] = value
     return saved
 
 
@@ -181,9 +184,13 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
     page.load(again)
     assert slider(page)["value"] == 25 and saved_lambda(page) == 25
     values = {n["id"]: n.get("widgets_values") or [] for n in again["nodes"]}
-    for node in saved["nodes"]:  # a promoted player has an empty value behind all others
-        of = node.get("widgets_values") or []
-        assert values[node["id"]][:len(of)] == of
+    subgraphs = {graph["id"] for graph in saved.get("definitions", {}).get("subgraphs", [])}
+    for node in saved["nodes"]:
+        of, now = node.get("widgets_values") or [], values[node["id"]]
+        if node["type"] in subgraphs:  # older pages keep the values within; a promoted player's, empty, comes last
+            assert now[:len(of)] in ([], of)
+        elif node["type"].startswith("EgoX"):  # another host's own may have other inputs
+            assert now == of
 
 
 def pressed(page) -> list[float]:

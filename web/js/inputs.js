@@ -2,13 +2,14 @@
 // load).
 import { app } from "../../scripts/app.js";
 import { hideAdvanced } from "./inputs/advanced.mjs";
-import { openConfigured, openSliders, takeTyped } from "./inputs/slider.mjs";
+import { openAll, openConfigured, openSliders, takeTyped } from "./inputs/slider.mjs";
 import { TEXTS } from "./inputs/texts/all.mjs";
 import { languageOf, sayer } from "./sayer.mjs";
 
 app.registerExtension({
   name: "EgoX.Inputs",
   setup: () => takeTyped(app),
+  afterConfigureGraph: () => app.graph.nodes.forEach((node) => openAll(node)),
   nodeCreated(node) {
     if (node.isSubgraphNode?.()) openConfigured(node);
     if (!node.constructor.comfyClass?.startsWith("EgoX")) return;

@@ -30,7 +30,8 @@ export function openConfigured(node) {
   };
 }
 
-function openAll(node, wanted = () => true) {
+// In older frontends a subgraph's slider has its value only when all of the graph is there.
+export function openAll(node, wanted = () => true) {
   for (const widget of node.widgets ?? []) {
     if (!widget.options?.[RANGE] || !wanted(widget)) continue;
     if (!opened.has(widget)) openSlider(node, widget);
@@ -60,7 +61,6 @@ const numberOf = (text) => (String(text).trim() === "" ? NaN : Number(String(tex
 // The host's slider (and its typing field in nodes 2.0) clips to the range, which therefore reaches to the value.
 function reach({ options, value }) {
   const [min, max] = options[RANGE];
-  // A subgraph's slider of an older frontend has no value yet when it is made.
   options.min = Number.isFinite(value) ? Math.min(min, value) : min;
   options.max = Number.isFinite(value) ? Math.max(max, value) : max;
 }
