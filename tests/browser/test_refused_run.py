@@ -12,10 +12,11 @@ from tests.browser.test_form import open_form
 from tests.browser.upload_page import LOADER, POSES, choose, set_value, told
 from tools.rigs.comfy_page import FORM_ROW
 
-TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map((e) => e.innerText)"
+# The second is a newer page's.
+TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map((e) => e.innerText)"""
 # Of the form's rows: the label of each that the page marks as faulty.
 MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
-  (row) => row.querySelector('[class*="ring-node-stroke-error"]')).map(
+  (row) => row.querySelector('[class*="ring-node-stroke-error"], .ring-destructive')).map(
   (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
 
 
