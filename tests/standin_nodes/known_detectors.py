@@ -28,6 +28,7 @@ if str(REPO_ROOT) not in sys.path:
     sys.path.append(str(REPO_ROOT))  # after the host's own folders
 
 from egox_core.cameras.model import project  # noqa: E402
+from egox_core.file_names import TRUTH  # noqa: E402
 from egox_core.synthetic.detected import SeenPerson, seen_people  # noqa: E402
 from egox_core.synthetic.layout import draw_layout  # noqa: E402
 from egox_core.takes.take import Take, load_take  # noqa: E402
@@ -53,9 +54,16 @@ def _person(name: str) -> SeenPerson:
     return seen_people(draw_layout(samples()[name].spec))[0]
 
 
+def exo_in_use(prompt: dict) -> dict:
+    """The values of the graph's Load Exo Video; another one may load the ego truth."""
+    (load,) = (node["inputs"] for node in prompt.values()
+               if node["class_type"] == "EgoXLoadExoVideo" and Path(node["inputs"]["file"]).name != TRUTH)
+    return load
+
+
 def take_in_use(prompt: dict) -> Take:
     """The sample's take in the frames that the graph's Load Exo Video gives."""
-    (load,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "EgoXLoadExoVideo")
+    load = exo_in_use(prompt)
     return _take(Path(load["file"]).parent.name, load["start_frame"], load["frame_count"], load["target_fps"],
                  load["width"], load["height"])
 
@@ -104,9 +112,8 @@ class KnownKeypoints(known(SDPoseKeypointExtractor)):
 
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
-        (load,) = (node["inputs"] for node in cls.hidden.prompt.values() if node["class_type"] == "EgoXLoadExoVideo")
         take = take_in_use(cls.hidden.prompt)
-        person = _person(Path(load["file"]).parent.name)
+        person = _person(Path(exo_in_use(cls.hidden.prompt)["file"]).parent.name)
         frames = take.frames.source_indices.numpy()
         uv, _ = project(take.depth.camera, torch.from_numpy(person.metres[frames]))
         raw, scores = np.zeros((len(frames), 1, 133, 2)), np.zeros((len(frames), 1, 133))

@@ -31,9 +31,9 @@ class CapturingSampler(WanSampler):
     def capture(self, clip: HeldOutClip, settings: SampleSettings,
                 wanted: set[tuple[int, int]]) -> dict[tuple[int, int], AttentionRecord]:
         """(step, block) -> its queries and keys, of a sampling run of its own."""
-        model, scope = self._model(settings)
+        fused = self._model(settings)
         records: dict[tuple[int, int], AttentionRecord] = {}
-        with _listening(model, scope, settings.steps, wanted, records):
+        with _listening(fused.model, fused.scope, settings.steps, wanted, records):
             self.generate([clip], settings)
         return records
 

@@ -256,7 +256,8 @@ def decode_inside(stage: EgoX) -> Node:
 
 
 def save(graph: Graph, video: Source, prefix: str, name: str) -> Node:
-    return graph.add("SaveVideo", 400, title=f"Save {name}", video=video, filename_prefix=f"{prefix}/{name}",
+    """Narrow, since after a run it shows the video as wide as itself, and must not cover what stands below."""
+    return graph.add("SaveVideo", 240, title=f"Save {name}", video=video, filename_prefix=f"{prefix}/{name}",
                      format="mp4", codec="h264")
 
 
