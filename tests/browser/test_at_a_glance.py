@@ -62,6 +62,16 @@ _OVERLAPS = """() => {
     .map(([b]) => `${a} and ${b}`));
 }"""
 
+_ALL_DRAWN = "() => document.querySelectorAll('[data-node-id]').length === app.graph.nodes.length"
+_OVERLAPS_DRAWN = """() => {
+  const boxes = [...document.querySelectorAll('[data-node-id]')].map((element) =>
+    [app.graph.getNodeById(element.dataset.nodeId).title, element.getBoundingClientRect()]);
+  const deep = (a, b) => Math.min(Math.min(a.right, b.right) - Math.max(a.left, b.left),
+                                  Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
+  return boxes.flatMap(([a, one], i) => boxes.slice(i + 1).filter(([, other]) => deep(one, other) > 2)
+    .map(([b, other]) => `${a} and ${b} by ${Math.round(deep(one, other) / app.canvas.ds.scale)}`));
+}"""
+
 # The players on subgraphs: on the outer node, or the inner node's own where the page draws that one there.
 _PLAYERS = """() => app.graph.nodes.filter((node) => node.isSubgraphNode?.()).map((node) => {
   const inner = node.subgraph.nodes.find((n) => n.inputs.some((s) => s.name === 'egox_preview' && s.link != null));
@@ -77,6 +87,19 @@ def test_all_of_a_card_s_graph_is_seen(open_page, name: str, pinned_host) -> Non
     scale, *_ = to_graph(page)
     assert scale >= LEAST_ZOOM, scale
     assert not page.evaluate(_OUTSIDE)
+
+
+def test_in_the_newer_nodes_none_covers_another(open_page, shipped, pinned_host) -> None:
+    """There a note is as high as its text."""
+    page = open_page(vue_nodes=True, size=(1600, 900))
+    faults = []
+    for name in NAMES:
+        page.load(shipped(name))
+        page.show()
+        page.page.wait_for_function(_ALL_DRAWN)
+        page.page.wait_for_timeout(1000)
+        faults += [(name, pair) for pair in page.evaluate(_OVERLAPS_DRAWN)]
+    assert not faults
 
 
 def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(open_page, shipped, pinned_host) -> None:

@@ -45,20 +45,23 @@ It knows drawn rooms only. For real footage open `egox_basic`.
 
 BASIC = f"""## EgoX
 
-1. **Load the weights** into these folders of `models`:
-
-{WEIGHTS}
+1. **Load the weights**: five files, which the note *Weights* lists.
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
 3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) and the LoRA's strength on *EgoX*.
 
+*Scene and prior* and *EgoX* are subgraphs: the button in their title opens them.
+
+{UNTRIED}
+"""
+
+BASIC_WEIGHTS = f"""### Into these folders of `models`
+
+{WEIGHTS}
 The seed of *Wan EgoX Sampler* is what counts; `noise_seed` of *EgoX Conditioning* is for graphs of separate nodes. With
 another seed than that one the sampler embeds its own first picture: VAE and CLIP Vision are loaded once more.
 
-*Scene and prior* and *EgoX* are subgraphs: the button in their title opens them. *EgoX Text* there says how long the
-prompt is: the model is shown its first 512 tokens, and the negative prompt is empty, both as in the authors'
-inference.
-
-{UNTRIED}
+*EgoX Text*, in *EgoX*, says how long the prompt is: the model is shown its first 512 tokens, and the negative prompt is
+empty, both as in the authors' inference.
 """
 
 DEPTH = f"""## For your own video
@@ -107,21 +110,23 @@ Each part can be replaced (open a subgraph by its corner):
 nodes in their places that answer the truth of a drawn take.*
 """  # noqa: E501
 
-ANY_VIDEO = f"""## Any video of your own
+ANY_VIDEO = """## Any video of your own
 
-1. **Weights** as in `egox_basic`, and for the geometry:
+1. **Weights** as in `egox_basic`, and those of the note *Weights*.
+2. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and the table in view.
+3. **Open the pose editor** on *Ego Pose Input* and press *Load scene*: MoGe gives the scale, Depth Anything 3 the
+   steadiness, SAM3 tells what moves.
+4. **Place head**: click on the head in the exo frame, then on what it looks at; again wherever the head has moved.
+5. **Write** what the exo camera sees and what the person sees into *EgoX Prompt*, and press **Run**.
+"""
+
+ANY_VIDEO_WEIGHTS = f"""### For the geometry, into these folders of `models`
 
 | file | folder |
 |---|---|
 | [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors) | `geometry_estimation` |
 | [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors) | `geometry_estimation` |
 | [sam3.1_multiplex_fp16]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors) | `checkpoints` |
-
-2. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and the table in view.
-3. **Open the pose editor** on *Ego Pose Input* and press *Load scene*: MoGe gives the scale, Depth Anything 3 the
-   steadiness, SAM3 tells what moves.
-4. **Place head**: click on the head in the exo frame, then on what it looks at; again wherever the head has moved.
-5. **Write** what the exo camera sees and what the person sees into *EgoX Prompt*, and press **Run**.
 """  # noqa: E501
 
 ANY_VIDEO_LIMITS = f"""### Good to know
@@ -165,17 +170,20 @@ FAST = f"""## EgoX in 6 steps
 A **step-distilled LoRA** beside the EgoX LoRA: 4 to 8 steps instead of 50, and CFG 1 instead of 5, so each step is
 half the work: about a 16th of the time of `egox_basic`.
 
-1. Weights as below, and
+1. **Weights** as the note *Weights* lists them, and
    [lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16]({KIJAI}/Lightx2v/lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors)
    into `loras`.
 2. Press **Run**. The negative prompt has no effect at CFG 1.
 3. **Little memory?** There is a switch for it, in the form and on *EgoX*; what else helps, and GGUF, is told by the notes
    inside.
+"""  # noqa: E501
+
+FAST_WEIGHTS = f"""### Into these folders of `models`
 
 {WEIGHTS}
 {UNTRIED} *How the distilled LoRA and the EgoX LoRA get along with real weights remains to be seen: try strengths
 between 0.6 and 1 for both, 4 to 8 steps, and shift 3 to 8.*
-"""  # noqa: E501
+"""
 
 LAMBDA = f"""## What do λ_g and LoRA strength do?
 
@@ -191,7 +199,7 @@ Weights as in `egox_basic`. Type the values, press **Run**.
 {UNTRIED}
 """
 
-BASELINES = f"""## The same prior, four ways
+BASELINES = """## The same prior, four ways
 
 | | what sees the prior | what sees the exo video |
 |---|---|---|
@@ -200,15 +208,19 @@ BASELINES = f"""## The same prior, four ways
 | **VACE** | Wan VACE, holes as mask | its first frame as reference |
 | **Fun Control** | Wan Fun Control as control video | its first frame through CLIP vision |
 
-Weights as in `egox_basic`, and two more; then press **Run**. VACE and Fun Control are the host's own nodes, with the
-settings of the host's templates and a negative prompt; EgoX has an empty one, as its authors leave it.
+Weights as in `egox_basic`, and those of the note *Weights*; then press **Run**.
+"""
+
+BASELINES_WEIGHTS = f"""### Beside those of `egox_basic`
 
 | file | folder |
 |---|---|
 | [wan2.1_vace_14B_fp16]({WAN}/diffusion_models/wan2.1_vace_14B_fp16.safetensors) (or the 1.3B) | `diffusion_models` |
 | [wan2.1_fun_control_1.3B_bf16]({WAN}/diffusion_models/wan2.1_fun_control_1.3B_bf16.safetensors) | `diffusion_models` |
 
-The models differ in size (14B, 14B, 1.3B), so this shows kinds of conditioning, not a ranking.
+VACE and Fun Control are the host's own nodes, with the settings of the host's templates and a negative prompt; EgoX has
+an empty one, as its authors leave it. The models differ in size (14B, 14B, 1.3B), so this shows kinds of conditioning,
+not a ranking.
 
 {UNTRIED}
 """

@@ -292,7 +292,9 @@ class Page:
     """Place among the sockets of the last column's first node that takes something from *Load Exo Video*."""
     color: str = "#3f789e"
     head: Node | None = None
-    """Stands over *Load Exo Video*; the notes then stand under the last column."""
+    """Stands over *Load Exo Video*; the note then stands under the last column."""
+    weights: Node | None = None
+    """A second, long note under the last column, where it may grow: the newer nodes show a note at its whole height."""
 
     def frames(self, heights: dict[int, float]) -> list[Frame]:
         """The frames, for nodes of these heights."""
@@ -306,12 +308,14 @@ class Page:
         self.read_me.wanted = (WIDE, round(level - 2 * TITLE_AND_BADGE - 2 * SLOT))
         rise = RISE + ((stages.load, "exo_images") not in self.last[0].sources.values())
         first, last_top = Frame("", columns[0], 0, [self.read_me]), level - (self.slot + rise) * SLOT
-        beside = []
+        long_note, beside = self.weights, []
         if self.head:
-            first = Frame("2  Wearer's head", columns[0], 0, [self.head])
-            under = last_top + max(heights.get(self.last[0].number, 0.0), self.last[0].wanted[1]) + 3 * SLOT
-            self.read_me.wanted = (400, NOTE_HIGH)
-            beside = [Frame("", columns[3], under, [self.read_me])]
+            first, long_note = Frame("2  Wearer's head", columns[0], 0, [self.head]), self.read_me
+        if long_note:
+            under = last_top + 3 * SLOT + sum(max(heights.get(node.number, 0.0), node.wanted[1]) for node in self.last)
+            under += (len(self.last) - 1) * GAP
+            long_note.wanted = (400, NOTE_HIGH)
+            beside = [Frame("", columns[3], under, [long_note])]
         return [first, *beside, Frame("1  Exo video", columns[0], level, [stages.load]),
                 Frame("2, 4  Scene and prior", columns[1], 0, [stages.scene_and_prior]),
                 Frame("3  Ego pose", columns[1], over_egox + SLOT + TITLE_AND_BADGE, [stages.pose]),

@@ -6,6 +6,7 @@ Each returns where its nodes stand. Those of ``CARDS`` are templates of the host
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tools.small_model.settings import DemoTraining
@@ -70,6 +71,11 @@ def egox_demo(graph: Graph) -> Page:
     return finished(graph, read_me, stages, stage, "egox_demo")
 
 
+def with_weights(graph: Graph, page: Page, text: str) -> Page:
+    """With a note on the files that have to be there."""
+    return replace(page, weights=note(graph, "Weights", text))
+
+
 def egox_basic(graph: Graph) -> Page:
     """The real weights through the stock loaders, and bypassed depth models and SAM3 for one's own video."""
     read_me = note(graph, "Read me", notes.BASIC)
@@ -79,7 +85,7 @@ def egox_basic(graph: Graph) -> Page:
     stages.inside.rows[0].insert(0, Block("", [[own]]))
     stage = egox(graph, steps=50, cfg=5.0)
     promote(stage)
-    return finished(graph, read_me, stages, stage, "egox_basic")
+    return with_weights(graph, finished(graph, read_me, stages, stage, "egox_basic"), notes.BASIC_WEIGHTS)
 
 
 def egox_from_any_video(graph: Graph) -> Page:
@@ -98,7 +104,8 @@ def egox_from_any_video(graph: Graph) -> Page:
     stage.inside.promote(words, "exo_view", label="What the exo camera sees")
     stage.inside.promote(words, "ego_view", label="What the person sees")
     promote(stage, weights=False)
-    return finished(graph, read_me, stages, stage, "egox_from_any_video")
+    page = finished(graph, read_me, stages, stage, "egox_from_any_video")
+    return with_weights(graph, page, notes.ANY_VIDEO_WEIGHTS)
 
 
 def egox_fast(graph: Graph) -> Page:
@@ -118,7 +125,7 @@ def egox_fast(graph: Graph) -> Page:
     gguf = note(inside, "GGUF", notes.GGUF, 420, 300)
     page = finished(graph, read_me, stages, stage, "egox_fast")
     inside.rows[0].insert(0, Block("", [[low, gguf]]))
-    return page
+    return with_weights(graph, page, notes.FAST_WEIGHTS)
 
 
 def egox_compare(graph: Graph) -> Page:
@@ -176,7 +183,8 @@ def egox_compare_baselines(graph: Graph) -> Page:
         others, 400, exo_images=(stages.load, "exo_images"), prior=(stages.scene_and_prior, "prior"),
         coverage=(stages.scene_and_prior, "coverage"), **{name: (run, name) for name in ("ego", "prompt", "fps")})
     saved = save(graph, (outer, "video"), "egox_compare_baselines", "grid")
-    return Page(read_me, stages, run, [outer, saved], [], "6  Beside each other", color=STUDY_COLOR)
+    page = Page(read_me, stages, run, [outer, saved], [], "6  Beside each other", color=STUDY_COLOR)
+    return with_weights(graph, page, notes.BASELINES_WEIGHTS)
 
 
 def baselines(graph: Graph) -> Subgraph:
