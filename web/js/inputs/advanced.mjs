@@ -1,5 +1,5 @@
-// Rare inputs out of sight on the classic canvas. There the host has a menu entry, but knows of no widget that it is one
-// of them, and keeps the room of what it doesn't draw. Nodes 2.0 do all of it by themselves.
+// Rare inputs out of sight on the classic canvas. There the host has a menu entry, but doesn't know which widgets are
+// rare, and keeps the room of what it doesn't draw. Nodes 2.0 do all of it by themselves.
 
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 const ROW = "egox_advanced_inputs";
