@@ -13,7 +13,6 @@ from tools.setup import environment as module
 from tools.setup.environment import (
     check_disk,
     dev_requirements,
-    explain_pip_failure,
     find_host_python,
     install_command,
     make_venv,
@@ -52,6 +51,7 @@ def pip_calls(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
     monkeypatch.setattr(module, "make_venv", lambda layout, say: layout.venv.mkdir(exist_ok=True) or
                         venv_python(layout.venv))
     monkeypatch.setattr(module, "install", lambda python, arguments, log, say, what: calls.append(arguments))
+    monkeypatch.setattr(module, "fetch_uv", lambda python: None)
     return calls
 
 
@@ -160,22 +160,11 @@ def test_a_broken_venv_is_made_anew(tmp_path: Path) -> None:
     assert os.access(python, os.X_OK) and not (made.venv / "half").exists()
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("WARNING: NewConnectionError(...): Temporary failure in name resolution\nERROR: No matching distribution found",
-     "no network"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-    ("ERROR: No matching distribution found for torch==2.11.0", "no fitting build for Python"),
-    ("ERROR: something else", "Run this again"),
-])
-def test_pips_words_are_explained(text: str, expected: str, tmp_path: Path) -> None:
-    said = explain_pip_failure("torch", text, tmp_path / "pip.log")
-    assert expected in said and "pip.log" in said
-
-
 def test_no_network_ends_the_set_up_with_the_cause(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real pip call against an index that can't be reached."""
     monkeypatch.setattr(module, "make_venv", lambda layout, say: Path(sys.executable))
     monkeypatch.setattr(module, "_has_torch", lambda venv: True)
+    monkeypatch.setattr(module, "fetch_uv", lambda python: None)
     layout.venv.mkdir()
     for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1",
                         "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}.items():

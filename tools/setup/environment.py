@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .host import Host, fetch_host, find_host
+from .installer import fetch_uv, install, pip_command
 from .layout import Layout, SetupError
 
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
@@ -139,6 +140,7 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     say(f"Installing packages (6 GB, one to some minutes; details in {log})")
+    fetch_uv(python)
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
     changed_index = have.get("torch_index", torch_index) != torch_index
     install(python, [*(["--force-reinstall"] if changed_index else []),
@@ -156,48 +158,6 @@ def _prepare_own(layout: Layout, host: Host, say) -> Path:
     part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     os.replace(part, stamp)
     return python
-
-
-def install(python: Path, arguments: list[str], log: Path, say, what: str) -> None:
-    """pip install ``arguments`` for ``python``; what pip says is added to ``log``.
-
-    Raises:
-        SetupError: pip failed; the message says what that means.
-    """
-    say(f"  {what}")
-    # Downloads are unpacked on the disk whose room was checked: a system's temporary folder is often small.
-    temporary = log.parent.parent / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
-    with open(log, "a", encoding="utf-8") as sink:
-        sink.write(f"== {what}: {' '.join(arguments)}\n")
-        sink.flush()
-        # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits. Python compiles what is
-        # imported: all that these packages hold would take a minute.
-        run = subprocess.run([*pip_command(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
-                              "--no-compile", *arguments], env={**os.environ, **places, "PIP_FIND_LINKS": ""},
-                             stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    shutil.rmtree(temporary, ignore_errors=True)
-    if run.returncode != 0:
-        raise SetupError(explain_pip_failure(what, log.read_text(encoding="utf-8", errors="replace"), log))
-
-
-def explain_pip_failure(what: str, text: str, log: Path) -> str:
-    """What pip's output means for the user."""
-    tail = "\n".join("  " + line for line in text.strip().splitlines()[-6:])
-    if re.search(r"No space left on device|Errno 28|WinError 112", text):
-        cause = "The disk is full. Free about 10 GB and run this again."
-    elif re.search(r"NewConnectionError|Failed to resolve|Temporary failure in name resolution|getaddrinfo failed|"
-                   r"ConnectTimeoutError|Network is unreachable|ProxyError", text):
-        cause = ("The package index can't be reached: there seems to be no network. Connect and run this again; what "
-                 "was installed so far is kept. With a ComfyUI of your own, COMFYUI_DIR needs no network.")
-    elif "No matching distribution found" in text:
-        cause = (f"The package index has no fitting build for Python {sys.version_info[0]}.{sys.version_info[1]} "
-                 "on this machine (3.10 to 3.13 are known to work), or it can't be reached.")
-    else:
-        cause = "Run this again to go on from where it stopped."
-    return f"Installing {what} failed. {cause}\nThe end of {log}:\n{tail}"
 
 
 def dev_requirements(layout: Layout) -> list[str]:
@@ -271,11 +231,6 @@ def missing_requirements(python: Path, wanted: list[str]) -> list[str]:
 def install_command(python: Path, packages: list[str]) -> str:
     """The command for the user to type, quoted for a shell."""
     return " ".join([f'"{python}"', "-m", "pip", "install", *(f'"{package}"' for package in packages)])
-
-
-def pip_command(python: Path) -> list[str]:
-    """How to call the pip of ``python``."""
-    return [str(python), "-m", "pip"]
 
 
 def _answers(python: Path) -> bool:
