@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support.record import RESULTS, add_arguments, finish
+from benchmarks.support.record import RESULTS, add_arguments, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import paired_difference
 from egox_core.progress import Progress, no_progress
@@ -146,18 +146,11 @@ def markdown(result: Mapping[str, Any]) -> str:
             label for _, label, _ in (*DIFFERENCES, *COLUMNS)) + " |", "| --- " * (2 + len(DIFFERENCES) + len(COLUMNS))
             + "|"]
         for row in (full, *rows):
-            cells = [*(_figure(row["differences"].get(key), digits, "+") for key, _, digits in DIFFERENCES),
-                     *(_figure(row["means"].get(key), digits) for key, _, digits in COLUMNS)]
+            cells = [*(figure_text(row["differences"].get(key), digits, "+") for key, _, digits in DIFFERENCES),
+                     *(figure_text(row["means"].get(key), digits) for key, _, digits in COLUMNS)]
             lines.append(f"| {row['row']} | {'' if row is full else row['against']} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _figure(estimate: Mapping[str, float] | None, digits: int, sign: str = "") -> str:
-    if estimate is None:
-        return "–"
-    mean, low, high = (f"{estimate[key]:{sign}.{digits}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
 
 
 def _named(arguments: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.drawn_features import BEFORE_FILE, FIGURES, KernelDistance, features_of, load_net
-from benchmarks.support.record import RESULTS, bench_parser, finish
+from benchmarks.support.record import RESULTS, bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.errors import EgoXInputError
 from egox_core.metrics.bootstrap import Estimate
@@ -184,14 +184,14 @@ def markdown(result: Mapping[str, Any]) -> str:
              "intervals over takes.", "",
              "| bar | asked | measured | |", "| --- | --- | --- | --- |"]
     for bar in result["bars"]:
-        figure = "–" if bar["verdict"] == "not measured" else _figure(bar, 2)
+        figure = "–" if bar["verdict"] == "not measured" else figure_text(bar, 2)
         limit = next((f"{sign} {bar[key]:g}" for sign, key in (("≥", "least"), ("≤", "most"))
                       if bar[key] is not None), "–")
         lines.append(f"| {bar['bar']} | {limit} | {figure} | {bar['verdict']} |")
     columns = (*COLUMNS, (KERNEL, KERNEL, 3))
     lines += ["", f"| | {' | '.join(label for _, label, _ in columns)} |", "| --- " * (len(columns) + 1) + "|"]
     for name, means in result["means"].items():
-        cells = [_figure(means[key], digits) if key in means else "–" for key, _, digits in columns]
+        cells = [figure_text(means.get(key), digits) for key, _, digits in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", "PSNR and SSIM: means over frames and takes; inside, outside: of the prior's coverage, pooled a "
               "take. Retrieval: share of takes whose own truth is the nearest of all. Object frames: share whose mean "
@@ -202,10 +202,6 @@ def markdown(result: Mapping[str, Any]) -> str:
               "frames, times the truth's. Kernel distance: to the truths of other takes, by a classifier of drawn "
               "rooms (`run.py bench meter`).", ""]
     return "\n".join(lines)
-
-
-def _figure(estimate: Mapping[str, float], digits: int) -> str:
-    return f"{estimate['mean']:.{digits}f} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
 
 
 if __name__ == "__main__":

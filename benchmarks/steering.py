@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.drawn_features import KernelDistance, features_of, load_net
-from benchmarks.support.record import bench_parser, finish
+from benchmarks.support.record import bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import bootstrap_mean, paired_difference
 from egox_core.progress import Progress, no_progress
@@ -80,16 +80,12 @@ def markdown(result: Mapping[str, Any]) -> str:
     heads = [*(label for _, label, _ in columns), *(f"Δ {label}" for _, label, _ in columns), "pictures move"]
     lines = [f"| | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
     for row in result["rows"]:
-        cells = [_figure(row[part][key], digits) for part in ("means", "leads") for key, _, digits in columns]
-        lines.append(f"| {row['row']} | {' | '.join(cells)} | {_figure(row['moved'], 1)} |")
+        cells = [figure_text(row[part][key], digits) for part in ("means", "leads") for key, _, digits in columns]
+        lines.append(f"| {row['row']} | {' | '.join(cells)} | {figure_text(row['moved'], 1)} |")
     bar = result["less_of_one_step"]
     lines += ["", f"{result['takes']} takes. Kernel distance of ten steps less {MOST_OF_ONE_STEP:.2f} of one step's: "
-              f"{_figure(bar, 2)} (asked: at most 0). λ_g 0 is to move the pictures by {LEAST_MOVE:g} of 255."]
+              f"{figure_text(bar, 2)} (asked: at most 0). λ_g 0 is to move the pictures by {LEAST_MOVE:g} of 255."]
     return "\n".join(lines)
-
-
-def _figure(estimate: Mapping[str, float], digits: int) -> str:
-    return f"{estimate['mean']:.{digits}f} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from benchmarks.support.memory_model import ModelSize, TrainSetting, canvas_tokens, estimate
-from benchmarks.support.record import bench_parser, finish
+from benchmarks.support.record import bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import paired_difference
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
@@ -114,19 +114,13 @@ def markdown(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any
     lines = [f"| | views | {' | '.join(label for _, label, _ in COLUMNS)} | Δ PSNR | Δ coverage |",
              "| --- " * (len(COLUMNS) + 4) + "|"]
     for values in rows:
-        cells = [_figure(values["means"].get(key), digits) for key, _, digits in COLUMNS]
-        cells += [_figure(values["differences"][key], digits) for key, digits in (("psnr", 2), ("coverage", 3))]
+        cells = [figure_text(values["means"].get(key), digits) for key, _, digits in COLUMNS]
+        cells += [figure_text(values["differences"][key], digits) for key, digits in (("psnr", 2), ("coverage", 3))]
         lines.append(f"| {values['method']} | {values['views']} | {' | '.join(cells)} |")
     lines += ["", "| layout | tokens | PFLOP | of one view's | checkpoints, GB |", "| --- " * 5 + "|"]
     lines += [f"| {cost['views']} {cost['layout']} | {cost['tokens']:,} | {cost['pflop']:.2f} | "
               f"{cost['pflop'] / costs[0]['pflop']:.2f} | {cost['checkpoints_gb']:.1f} |" for cost in costs]
     return "\n".join(lines)
-
-
-def _figure(estimate: Mapping[str, float] | None, digits: int) -> str:
-    if estimate is None:
-        return "–"
-    return f"{estimate['mean']:.{digits}f} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,9 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         judged = judge_trained_arms(held_out_rooms(args.count, 1, args.training), args.training, ProgressLine())
         lines = ["| arm | PSNR |", "| --- | --- |"]
-        lines += [f"| {name} | {_figure(value, 2)} |" for name, value in judged["psnr"].items()]
-        lines += ["", f"The rays gain {_figure(judged['gain'], 2)} dB, another take's path costs "
-                  f"{_figure(judged['path_cost'], 2)} dB: the gate {'holds' if judged['holds'] else 'FAILS'}."]
+        lines += [f"| {name} | {figure_text(value, 2)} |" for name, value in judged["psnr"].items()]
+        lines += ["", f"The rays gain {figure_text(judged['gain'], 2)} dB, another take's path costs "
+                  f"{figure_text(judged['path_cost'], 2)} dB: the gate {'holds' if judged['holds'] else 'FAILS'}."]
         return finish("views_gate", judged, args, "\n".join(lines), judged["holds"])
     preset, methods, model = args.preset or "clean", {TELEA: inpainted}, {}
     if args.sampled:

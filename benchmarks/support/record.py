@@ -14,7 +14,7 @@ import platform
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two options that all benchmarks share."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
     parser.add_argument("--save", action="store_true", help="keep the result under benchmarks/results/")
+
+
+def figure_text(estimate: Mapping[str, float] | None, digits: int, sign: str = "") -> str:
+    """A mean with its interval for a table; ``sign`` as in a format specification."""
+    if estimate is None:
+        return "–"
+    mean, low, high = (f"{estimate[key]:{sign}.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def bench_parser(account: str) -> argparse.ArgumentParser:

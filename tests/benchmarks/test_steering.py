@@ -44,7 +44,7 @@ def test_what_lambda_moves_is_told_beside_its_own(clips, tmp_path, monkeypatch, 
     assert set(rows) == {bench.OWN, bench.ONE_STEP, "λ_g 0", "λ_g 1", "λ_g 3", "λ_g 10"}
     assert rows["λ_g 0"]["moved"]["mean"] == pytest.approx(moved, abs=0.3)
     assert rows["λ_g 3"]["moved"]["mean"] == 0 == rows["λ_g 3"]["leads"][KERNEL]["mean"]
-    assert rows["λ_g 1"]["leads"]["psnr_outside"]["mean"] == pytest.approx(0, abs=1e-9) or step
+    assert (rows["λ_g 1"]["leads"]["psnr_outside"]["mean"] < -1) is (step > 0)
     assert rows[bench.ONE_STEP]["means"][KERNEL]["mean"] > rows[bench.OWN]["means"][KERNEL]["mean"]
     assert result["less_of_one_step"]["mean"] < 0 and result["passed"] is (step > 0)
     assert bench.markdown(result).count("\n| ") == len(rows) + 1
