@@ -112,6 +112,12 @@ def host_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def is_pinned_host(host_root: Path) -> bool:
+    """For tests that ask more of that release's page than of an older one's."""
+    return read_version(host_root) == PINNED.version
+
+
+@pytest.fixture(scope="session")
 def pinned_host(host_root: Path) -> None:
     """For tests that hold on one release only: they compare with a table made from it, or with what its page can do."""
     version = read_version(host_root)
