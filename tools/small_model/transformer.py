@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from egox_core.train.export import export
 from egox_core.wan.transformer import save_untrained
 from tools.setup.at_work import wait_for_others
 
-from .compute import cost, yielding
+from .compute import cost, quick_attention_backward, yielding
 from .files import WorkFiles
 from .settings import BaseRound, DemoTraining, LoraRound, TransformerSettings, ViewsGate
 
@@ -58,7 +59,7 @@ def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, A
     while True:
         wait_for_others()
         started, processor = time.monotonic(), time.process_time()
-        with yielding() as yielded:
+        with quick_attention_backward() if values["memory"]["compile"] else nullcontext(), yielding() as yielded:
             code = train_egox.main(["train", "--config", str(config)])
         spent, worked = spent + time.monotonic() - started, worked + time.process_time() - processor
         clock.write_text(json.dumps((spent, worked)), encoding="utf-8")
