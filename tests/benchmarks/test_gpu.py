@@ -38,6 +38,7 @@ sys.exit(gpu_worker.main())
 OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av imageio scipy comfy torchao"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: this is the run without one")
 def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypatch):
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))

@@ -23,6 +23,7 @@ def test_the_released_scheme_is_ours_written_out(pack):
     assert (ours - plain).abs().max() >= 1e-4 * plain.std()
 
 
+@pytest.mark.slow
 def test_a_worker_measures_all_schemes(host_root, monkeypatch):
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))
     result = sample14b.run_worker("small", "float8", None, 1)

@@ -47,6 +47,7 @@ def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, mon
     assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
 
 
+@pytest.mark.slow
 def test_a_scene_of_several_cameras_is_the_scene_of_one_and_more(tmp_path):
     assert make_clips(tmp_path, "train", 2, TINY, cameras=2)
     held = read_shard(shard_files(tmp_path, "train")[0])
@@ -147,6 +148,7 @@ def test_a_clip_s_latents_come_with_the_rays_of_its_cameras(clips, maker, tmp_pa
     assert not torch.equal(expected[0]["exo_rays"], expected[1]["exo_rays"])
 
 
+@pytest.mark.slow
 def test_a_scene_of_several_cameras_has_tiles_too(maker, tmp_path):
     assert make_clips(tmp_path / "clips", "train", 2, TINY, cameras=2)
     asked = latents.LatentSettings(views=False, clips=(0, 2), variants=2, cameras=2)

@@ -127,7 +127,8 @@ print(before, peak, covered / count)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts private memory through Linux' /proc")
-@pytest.mark.parametrize("frames", [121, pytest.param(480, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [121, 480])
 def test_memory_grows_with_the_chunk_not_the_clip(repo_root: Path, frames: int) -> None:
     """Long against 49: within 1.2 times the peak (private memory, so that mapped files don't count)."""
     peaks = {}
