@@ -314,7 +314,6 @@ class Page:
         if long_note:
             under = last_top + 3 * SLOT + sum(max(heights.get(node.number, 0.0), node.wanted[1]) for node in self.last)
             under += (len(self.last) - 1) * GAP
-            under += sum(node.wanted[0] for node in self.last if node.kind == "SaveVideo")  # what it shows after a run
             long_note.wanted = (400, NOTE_HIGH)
             beside = [Frame("", columns[3], under, [long_note])]
         return [first, *beside, Frame("1  Exo video", columns[0], level, [stages.load]),
