@@ -59,7 +59,8 @@ def train(files: WorkFiles, name: str, values: Mapping[str, Any]) -> dict[str, A
     while True:
         wait_for_others()
         started, processor = time.monotonic(), time.process_time()
-        with quick_attention_backward() if values["memory"]["compile"] else nullcontext(), yielding() as yielded:
+        compiled = values.get("memory", {}).get("compile", False)
+        with quick_attention_backward() if compiled else nullcontext(), yielding() as yielded:
             code = train_egox.main(["train", "--config", str(config)])
         spent, worked = spent + time.monotonic() - started, worked + time.process_time() - processor
         clock.write_text(json.dumps((spent, worked)), encoding="utf-8")
