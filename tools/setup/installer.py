@@ -41,7 +41,7 @@ def install(python: Path, arguments: list[str], log: Path, say, what: str) -> No
         sink.flush()
         other_words = {"--index-url", "--force-reinstall"} & set(arguments)  # uv's differ, and they are rare
         uv = None if other_words else uv_command(python)
-        done = uv is not None and _run([*uv, *arguments], sink, temporary)
+        done = uv is not None and _run([*uv, "--cache-dir", str(temporary / "uv"), *arguments], sink, temporary)
         # Locally preferred wheels (find-links) may hold a newer torch that no torchvision fits. Python compiles what is
         # imported: all that these packages hold would take a minute.
         done = done or _run([*pip_command(python), "install", "--disable-pip-version-check", "--progress-bar", "off",
