@@ -151,4 +151,5 @@ TRAININGS: Mapping[str, DemoTraining] = {
     ),
 }
 """What the weights in models/demo are, and what replaces them once it holds its bars. No round of the next is longer
-than an hour on one core (a step of base and LoRA there: about 3 and 5 s); together they take 14 core-hours."""
+than an hour on one core (a step of base and LoRA there: about 2 and 3 s); together they take 9 of 14 core-hours, so
+that the LoRA can go through a second fall of its rate."""
