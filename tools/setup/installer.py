@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from .layout import SetupError
@@ -62,12 +63,19 @@ def uv_command(python: Path) -> list[str] | None:
     """How to call the uv of ``python`` so that it finds what pip would; None without one, or where only pip can."""
     if not _uv(python).is_file():
         return None
-    listed = subprocess.run([*pip_command(python), "config", "list"], capture_output=True, text=True, encoding="utf-8",
-                            errors="replace")
-    options = _uv_options(listed.stdout) if listed.returncode == 0 else None
+    settings = _pip_settings(python)
+    options = None if settings is None else _uv_options(settings)
     return None if options is None else [
         str(_uv(python)), "pip", "install", "--python", str(python), "--no-progress", "--no-config",
         "--index-strategy", "unsafe-best-match", *options]
+
+
+@cache
+def _pip_settings(python: Path) -> str | None:
+    """What `pip config list` says, asked once for all packages of a set-up; None of a pip that can't say it."""
+    listed = subprocess.run([*pip_command(python), "config", "list"], capture_output=True, text=True, encoding="utf-8",
+                            errors="replace")
+    return listed.stdout if listed.returncode == 0 else None
 
 
 def _uv_options(settings: str) -> list[str] | None:
