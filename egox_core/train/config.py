@@ -122,7 +122,7 @@ class LoraSettings(_Strict):
 class OptimizerConfig(_Strict):
     """Unset fields follow the conditioning's mode: ``trainer`` and ``paper`` as the released trainer, else these."""
 
-    name: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
+    name: Literal["adamw", "adamw8bit", "adafactor", "muon"] = "adamw"  # muon: matrices alone
     learning_rate: float = Field(default=1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8

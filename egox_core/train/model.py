@@ -181,7 +181,7 @@ def make_optimizer(config: OptimizerConfig,
     """The optimizer over the trainable parameters, or groups of them.
 
     Raises:
-        EgoXInputError: 8-bit Adam without bitsandbytes.
+        EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what isn't a matrix.
     """
     common = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.name == "adafactor":
@@ -190,7 +190,23 @@ def make_optimizer(config: OptimizerConfig,
         with needs_package("bitsandbytes", "optimizer adamw8bit", expected="the train extra", instead=", or use adamw"):
             from bitsandbytes.optim import AdamW8bit
         return AdamW8bit(parameters, betas=config.betas, eps=config.eps, **common)
+    if config.name == "muon":
+        return _muon(parameters, common)
     return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common)
+
+
+def _muon(parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+          common: Mapping[str, float]) -> torch.optim.Optimizer:
+    """Momentum whose step is the nearest orthogonal matrix (K. Jordan and others, 2024), as large as one of Adam (Liu
+    and others, 2025), so that a rate for AdamW is one for it."""
+    if not hasattr(torch.optim, "Muon"):
+        raise EgoXInputError("optimizer.name", got=f"muon, which torch {torch.__version__} lacks",
+                             expected="torch 2.9 or newer", fix="update torch, or set optimizer.name=adamw")
+    try:
+        return torch.optim.Muon(parameters, adjust_lr_fn="match_rms_adamw", **common)
+    except ValueError as error:
+        raise EgoXInputError("optimizer.name", got=f"muon: {error}", expected="matrices alone, as a LoRA's",
+                             fix="set optimizer.name=adamw for a base, or for views with pose=rays") from error
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:

@@ -102,7 +102,7 @@ def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, 
             "lora": {"rank": part.rank, "alpha": part.rank, "targets": ["attn1", "attn2", "ffn"]},
             "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False,
                        "compile": form.compile},
-            "optimizer": _optimizer(form.lora_rate, part.rates)}
+            "optimizer": {"name": part.optimizer, **_optimizer(form.lora_rate, part.rates)}}
 
 
 def views_values(files: WorkFiles, training: DemoTraining, gate: ViewsGate, arm: Mapping[str, Any], cache: Path,

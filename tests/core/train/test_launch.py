@@ -26,7 +26,7 @@ REFUSED = [
     *((launch, {"memory": {"checkpoint_offload": True}}, "memory.checkpoint_offload") for launch in ("fsdp2", "zero3")),
     *((launch, {"ema_decay": 0.9}, "ema_decay") for launch in ("fsdp2", "zero3")),
     *((launch, {"optimizer": {"name": name}}, "optimizer.name") for launch in ("fsdp2", "zero3")
-      for name in ("adafactor", "adamw8bit")),
+      for name in ("adafactor", "adamw8bit", "muon")),
     *((launch, {"task": "base_i2v"}, "task") for launch in ("fsdp2", "zero3")),
     ("zero3", {"validation": {"sample_steps": 2}}, "validation.sample_steps"),
     *(("one", {"memory": {"block_offload": True, **memory}}, "memory.block_offload") for memory in SMALL),

@@ -15,7 +15,11 @@ from egox_core.errors import EgoXInputError
 from egox_core.train.checkpoints import checkpoint_folders
 from egox_core.train.config import parse_config
 from egox_core.train.loop import train
+from egox_core.train.model import make_optimizer
 from egox_core.video.reader import probe_video
+
+
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 
 
 class Killed(Exception):
@@ -45,6 +49,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.parametrize("more", [
     {}, {"ema_decay": 0.9, "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}, "gradient_accumulation": 2},
     {"task": "base_i2v"}, {"optimizer": {"name": "adafactor", "learning_rate": 1e-3, "warmup_steps": 0}},
+    pytest.param({"optimizer": {"name": "muon"}}, marks=needs_muon),
 ])
 def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
     whole = parse_config(tiny.settings(workplace, output=str(workplace / "whole"), **more))
@@ -58,6 +63,19 @@ def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
     assert curve(workplace / "whole") == curve(workplace / "broken")
     result = "base.safetensors" if more.get("task") else "lora.safetensors"
     assert same(load_file(workplace / "whole" / result), load_file(workplace / "broken" / result))
+
+
+@needs_muon
+def test_muon_steps_in_all_directions_alike_and_takes_matrices_alone(tmp_path, tiny, workplace):
+    config = parse_config(tiny.settings(tmp_path, optimizer={"name": "muon", "learning_rate": 0.1, "weight_decay": 0}))
+    weight = torch.nn.Parameter(torch.zeros(4, 8))
+    weight.grad = torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03])) @ torch.eye(4, 8)
+    make_optimizer(config.optimizer, [weight]).step()
+    sizes = torch.linalg.svdvals(weight.detach())
+    # Newton and Schulz in bfloat16 leave .7 to 1.2; a step is .2 of the root of the longer side, as Adam's.
+    assert ((sizes / (0.1 * 0.2 * 8 ** 0.5) - 0.95).abs() < 0.35).all(), sizes
+    with pytest.raises(EgoXInputError, match=r"optimizer.name.*matrices alone"):
+        train(parse_config(tiny.settings(workplace, task="base_i2v", optimizer={"name": "muon"})))
 
 
 def test_training_learns_and_keeps_the_last_n(workplace, tiny):
