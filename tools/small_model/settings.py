@@ -142,9 +142,9 @@ NEXT_LORA = (
     *(LoraRound(steps=600, rank=56, shift=12.0, clips=(0, NEXT_CLIPS), variants=4, rates=rates, optimizer="muon")
       for rates in falling(12, first=0.525, last=0.02)),
 )
-"""After the fifth round Adam gave way: on the same clips and noise Muon's loss was .010 lower after 100 steps, as much as
-a round brought (at three times the rate it was higher than Adam's). The shift is that of sampling: pure noise, where the
-picture is settled, gains as much in 250 steps as in 600 at 5."""
+"""After the fifth round Adam gave way: on the same clips and noise Muon's loss was .010 lower after 100 steps, as much
+as a round brought (at three times the rate it was higher than Adam's). The shift is that of sampling: pure noise, where
+the picture is settled, gains as much in 250 steps as in 600 at 5."""
 
 SHIPPED = "shipped"
 TRAININGS: Mapping[str, DemoTraining] = {
@@ -156,7 +156,7 @@ TRAININGS: Mapping[str, DemoTraining] = {
             base_rounds=tuple(BaseRound(steps=1000, shift=5.0, rates=rates) for rates in falling(5)),
             lora_rounds=NEXT_LORA,
             ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=4),
-            sample_shift=5.0, preset="exact", compile=True),
+            sample_shift=12.0, preset="exact", compile=True),
         train_clips=NEXT_CLIPS, base_clips=NEXT_CLIPS,
     ),
 }

@@ -18,7 +18,6 @@ from egox_core.train.loop import train
 from egox_core.train.model import make_optimizer
 from egox_core.video.reader import probe_video
 
-
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 
 
