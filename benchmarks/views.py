@@ -1,7 +1,7 @@
 """What several exo cameras are worth without any training: the ego prior fused from N of them, on held-out rooms.
 
     python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--sampled] [--save]
-    python3 run.py bench views --gate [--count 64] [--training next] [--save]
+    python3 run.py bench views --gate [views_gate_long] [--count 64] [--training next] [--save]
 
 The rooms are the small model's test rooms, each drawn with as many exo cameras as are asked for. The prior is rendered
 from the exact depth of the first N of them, fused into one scene; its holes are filled by Telea's inpainting, as in the
@@ -12,8 +12,8 @@ once, in the style of Exo2EgoSyn, has to be compared with: it takes the same vie
 
 With ``--gate`` the arms of ``run.py train-demo --stage views_gate`` are judged instead: short LoRAs of the small model
 that see one exo view and no depth, without and with the rays of the cameras. Each figure is the mean over two noises
-and the trainings' seeds. The gate holds where the whole interval of the rays' gain lies above zero, and another take's
-path costs at least 1 dB.
+and the trainings' seeds. The gate holds where the whole interval of an arm's gain lies above zero, and another take's
+path costs it at least 1 dB.
 
 Below it stands what such a model's canvas costs at full size (14B, 49 frames, 448 px), by arithmetic: tokens,
 operations of a forward and the blocks' checkpoints in training, of each layout of the views.
@@ -44,7 +44,7 @@ from tools.small_model.clips import clip_spec
 from tools.small_model.contract import DEFAULT_SAMPLER, SampleSettings, Videos, VideoStore, facts_of, load_sampler
 from tools.small_model.held_out import HeldOutClip, clip_of_take
 from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
-from tools.small_model.settings import FIRST_SEED, SHIPPED, TRAININGS
+from tools.small_model.settings import FIRST_SEED, SHIPPED, TRAININGS, VIEWS_GATES
 
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("coverage", "coverage", 3))
@@ -123,25 +123,32 @@ def markdown(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any
     return "\n".join(lines)
 
 
+def gate_markdown(judged: Mapping[str, Any]) -> str:
+    """A gate's arms and its verdict, for a person."""
+    lines = ["| arm | PSNR | gain, dB | another take's path costs, dB | |", "| --- " * 5 + "|"]
+    for values in judged["rows"]:
+        cells = [figure_text(values.get(key), 2) for key in ("psnr", "gain", "path_cost")]
+        lines.append(f"| {values['arm']} | {' | '.join(cells)} | {'holds' if values.get('holds') else ''} |")
+    return "\n".join([*lines, "", f"The gate {'holds' if judged['holds'] else 'FAILS'}."])
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--count", type=int, default=64, help="of rooms")
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4], help="compared with the first")
     parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), help="clean, or with --sampled the model's own")
     parser.add_argument("--sampled", action="store_true", help="the small model's videos, too")
-    parser.add_argument("--gate", action="store_true", help="judge the trained arms of the gate")
+    parser.add_argument("--gate", nargs="?", choices=tuple(VIEWS_GATES), const=next(iter(VIEWS_GATES)),
+                        help="judge the trained arms of a gate")
     parser.add_argument("--training", choices=tuple(TRAININGS), default=SHIPPED, help="with --gate: whose base they "
                         "were trained on")
     args = parser.parse_args(arguments)
     if args.gate:
         from tools.small_model.views_gate import judge_trained_arms  # needs the train extra; the rest doesn't
 
-        judged = judge_trained_arms(held_out_rooms(args.count, 1, args.training), args.training, ProgressLine())
-        lines = ["| arm | PSNR |", "| --- | --- |"]
-        lines += [f"| {name} | {figure_text(value, 2)} |" for name, value in judged["psnr"].items()]
-        lines += ["", f"The rays gain {figure_text(judged['gain'], 2)} dB, another take's path costs "
-                  f"{figure_text(judged['path_cost'], 2)} dB: the gate {'holds' if judged['holds'] else 'FAILS'}."]
-        return finish("views_gate", judged, args, "\n".join(lines), judged["holds"])
+        rooms = held_out_rooms(args.count, 1, args.training)
+        judged = judge_trained_arms(rooms, args.training, args.gate, ProgressLine())
+        return finish(args.gate, judged, args, gate_markdown(judged), judged["holds"])
     preset, methods, model = args.preset or "clean", {TELEA: inpainted}, {}
     if args.sampled:
         sampler = load_sampler(DEFAULT_SAMPLER)

@@ -58,6 +58,7 @@ class TrainSetting:
     ema: bool = False
     shards: int = 1  # GPUs that FSDP2 or ZeRO-3 spread weights, gradients and states over
     pose_hidden: int = 0  # of a pose injection; 0: there is none
+    pose_blocks: int = 1  # before how many blocks it adds
     align: AlignSize | None = None  # a frozen alignment beside the model
 
 
@@ -107,9 +108,9 @@ def lora_weights(model: ModelSize, setting: TrainSetting) -> int:
 
 
 def pose_weights(model: ModelSize, setting: TrainSetting) -> int:
-    """Of a pose injection's two layers."""
+    """Of a pose injection's layers."""
     hidden = setting.pose_hidden
-    return (RAY_CHANNELS + 1) * hidden + (hidden + 1) * model.dim if hidden else 0
+    return (RAY_CHANNELS + 1) * hidden + setting.pose_blocks * (hidden + 1) * model.dim if hidden else 0
 
 
 def align_weights(size: AlignSize) -> int:

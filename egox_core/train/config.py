@@ -167,7 +167,8 @@ class ViewsConfig(_Strict):
 
     counts: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 2, 3, 4), min_length=1)  # one is drawn a step
     layout: PanelLayout = "full"  # mosaic: from three views on, four views of half the size in a panel
-    pose: Literal["rays", "off"] = "rays"  # what is added to the tokens
+    # what is added to the tokens: before the first block, before each, nothing
+    pose: Literal["rays", "rays_each_block", "off"] = "rays"
     pose_hidden: int = Field(default=512, ge=1)
     pose_rate: float = Field(default=10.0, gt=0)  # of the learning rate
     grey: float = Field(default=0.0, ge=0, le=1)  # share of the clips whose prior is left grey

@@ -125,9 +125,9 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         parameters = add_lora(model, config.lora, config.seed)
         if config.init_lora is not None:
             start_from_lora(model, config.init_lora, config.lora, base_hash,
-                            takes_pose=config.task == "views" and config.views.pose == "rays")
+                            takes_pose=config.task == "views" and config.views.pose != "off")
         if config.task == "views":
-            pose = _pose_injection(model, config) if config.views.pose == "rays" else None
+            pose = _pose_injection(model, config) if config.views.pose != "off" else None
             tokens = install_tokens(model, pose)
             parameters += [] if pose is None else list(pose.parameters())
             if config.views.align is not None:
@@ -169,7 +169,8 @@ def _pose_injection(model: nn.Module, config: TrainConfig) -> PoseInjection:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return PoseInjection(model.config.num_attention_heads * model.config.attention_head_dim,
-                             hidden=config.views.pose_hidden)
+                             hidden=config.views.pose_hidden,
+                             blocks=model.config.num_layers if config.views.pose == "rays_each_block" else 1)
 
 
 def _transformer_folder(base: Path) -> Path:

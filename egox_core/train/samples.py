@@ -165,7 +165,7 @@ class CachedSamples:
 
     def _check_views(self) -> None:
         cached, own = self.reader.index.settings, self.config.views
-        needs = {"token_rays": self.config.task == "view_align" or own.pose == "rays" or own.align is not None,
+        needs = {"token_rays": self.config.task == "view_align" or own.pose != "off" or own.align is not None,
                  "tiles": any(own.panels(count).layout == "mosaic" for count in own.counts)}
         missing = [f"--{key.replace('_', '-')}" for key, needed in needs.items() if needed and not cached.get(key)]
         if missing:

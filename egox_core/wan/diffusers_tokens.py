@@ -81,10 +81,20 @@ def install_tokens(model: nn.Module, pose: PoseInjection | None = None) -> Token
     if pose is not None:
         model.egox_pose = pose
         model.patch_embedding.register_forward_hook(
-            lambda module, inputs, tokens: tokens + _of_rays(pose, scope, tokens))
+            lambda module, inputs, tokens: tokens + _of_rays(pose, scope, tokens).movedim(-1, 1))
+        deeper = {id(block): number for number, block in enumerate(model.blocks) if 0 < number < pose.blocks}
+
+        # One function for all blocks, so that compiled ones go on sharing a program.
+        @torch.compiler.disable
+        def add(block: nn.Module, inputs: tuple) -> tuple:
+            tokens, *others = inputs
+            return (tokens + _of_rays(pose, scope, tokens, deeper[id(block)]).flatten(1, 3), *others)
+
+        for block in model.blocks[1 : pose.blocks]:
+            block.register_forward_pre_hook(add)
     return scope
 
 
-def _of_rays(pose: PoseInjection, scope: TokenScope, tokens: Tensor) -> Tensor:  # [B, dim, t, h, w]
+def _of_rays(pose: PoseInjection, scope: TokenScope, tokens: Tensor, block: int = 0) -> Tensor:  # [B, t, h, w, dim]
     with torch.autocast(tokens.device.type, enabled=False):  # bfloat16 would blur the rays' directions
-        return pose(scope.rays).movedim(-1, 1).to(tokens)
+        return pose(scope.rays, block).to(tokens)

@@ -56,7 +56,8 @@ def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _pose_of(state: Mapping[str, Tensor]) -> PoseInjection:
-    return PoseInjection(state["outer.weight"].shape[0], hidden=state["inner.weight"].shape[0])
+    blocks = 1 + sum(name.startswith("deeper.") and name.endswith(".weight") for name in state)
+    return PoseInjection(state["outer.weight"].shape[0], hidden=state["inner.weight"].shape[0], blocks=blocks)
 
 
 def _align_of(state: Mapping[str, Tensor]) -> ExoEgoAlign:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,25 +54,27 @@ class CanvasTokens:
         before = options.get(SLOTS, {})
         blocks = dict(before.get("dit", {}))
         for block in range(len(transformer.blocks)):
-            added = self.added(wide, frames) if block == 0 else None
-            if pe is not None or added is not None:
+            adds = self.pose is not None and block < self.pose.blocks
+            if pe is not None or adds:
                 key = ("double_block", block)
+                # Computed when the block is reached: all blocks' at once would be gigabytes.
+                added = partial(self.added, wide, frames, block) if adds else None
                 blocks[key] = BlockSlot(pe, added, blocks.get(key), calls)
         return {**before, "dit": blocks}
 
-    def added(self, wide: Tensor, frames: list[int] | None) -> Tensor | None:  # [1, tokens, dim]
-        """What the rays add before block 0."""
-        if self.pose is None:
-            return None
+    def added(self, wide: Tensor, frames: list[int] | None, block: int) -> Tensor:  # [1, tokens, dim]
+        """What the rays add before this block."""
         rays = self.rays if frames is None else self.rays[frames]
-        of_frames = [self.pose(frame).to(wide.dtype) for frame in rays.to(wide.device)]  # float32 of one frame only
+        # float32 of one frame only
+        of_frames = [self.pose(frame, block).to(wide.dtype) for frame in rays.to(wide.device)]
         return torch.stack(of_frames).flatten(0, 2)[None]
 
 
 class BlockSlot:
     """One block's slot."""
 
-    def __init__(self, pe: Tensor | None, added: Tensor | None, previous: Callable | None, calls: PatchCalls) -> None:
+    def __init__(self, pe: Tensor | None, added: Callable[[], Tensor] | None, previous: Callable | None,
+                 calls: PatchCalls) -> None:
         self.pe, self.added, self.previous, self.calls = pe, added, previous, calls
 
     @torch.compiler.disable(recursive=False)
@@ -81,7 +84,7 @@ class BlockSlot:
         if self.pe is not None:
             args["pe"] = self.pe
         if self.added is not None:
-            args["img"] = args["img"] + self.added
+            args["img"] = args["img"] + self.added()
         return extra["original_block"](args) if self.previous is None else self.previous(args, extra)
 
 

@@ -56,11 +56,12 @@ def rays_of(rig, canvas, order: list[int]) -> torch.Tensor:
     return torch.cat((panels_of.place_views(maps, canvas.panels), ego), dim=-1).movedim(0, -1)
 
 
-def injection(rig, trained: bool = True):
+def injection(rig, trained: bool = True, blocks: int = 1):
     pose = model_rig.core(rig.pack, "wan.pose_injection").PoseInjection(
-        rig.model.get_model_object("diffusion_model").dim, hidden=16)
+        rig.model.get_model_object("diffusion_model").dim, hidden=16, blocks=blocks)
     if trained:
-        torch.nn.init.normal_(pose.outer.weight, std=0.3)
+        for layer in (pose.outer, *pose.deeper):
+            torch.nn.init.normal_(layer.weight, std=0.3)
     return pose.requires_grad_(False)
 
 
@@ -132,11 +133,12 @@ def test_the_order_of_views_tells_nothing(rig, layout: str, guide: bool) -> None
     assert (swapped - first).abs().max() > 1e-2
 
 
-def test_untrained_rays_change_nothing_and_trained_ones_act(rig) -> None:
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_untrained_rays_change_nothing_and_trained_ones_act(rig, blocks: int) -> None:
     canvas = views_canvas(rig, [0, 1])
     rays, plain = rays_of(rig, canvas, [0, 1]), rig.ksample(patched(rig, canvas))
-    assert torch.equal(rig.ksample(patched(rig, canvas, pose=injection(rig, trained=False), rays=rays)), plain)
-    pose = injection(rig)
+    assert torch.equal(rig.ksample(patched(rig, canvas, pose=injection(rig, False, blocks), rays=rays)), plain)
+    pose = injection(rig, blocks=blocks)
     acting = rig.ksample(patched(rig, canvas, pose=pose, rays=rays))
     assert (acting - plain).abs().max() > 1e-2
     swapped = rig.ksample(patched(rig, canvas, pose=pose, rays=rays_of(rig, canvas, [1, 0])))

@@ -251,8 +251,9 @@ def test_rounds_go_on_where_the_rate_was():
     asked = [transformer.lora_values(WorkFiles(), TRAININGS["next"], {}, part, WorkFiles().cache("x"), 1)["optimizer"]
              for part in rounds.lora_rounds]
     assert asked[0]["learning_rate"] == rounds.lora_rate
-    ends = [o["learning_rate"] * o["final_factor"] for o in asked]
-    assert ends[:-1] == pytest.approx([o["learning_rate"] for o in asked[1:]])
+    for before, after in zip(asked, asked[1:], strict=False):
+        if before["name"] == after["name"]:
+            assert before["learning_rate"] * before["final_factor"] == pytest.approx(after["learning_rate"])
 
 
 @pytest.mark.slow
@@ -260,7 +261,7 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     """VAE, latents, base, LoRA and card, end to end, a few steps each."""
     training = DemoTraining(
         clips=TINY, vae=TINY_VAE, train_clips=3, validation_clips=2, test_clips=1, base_clips=3,
-        transformer=replace(DemoTraining().transformer, heads=2, layers=1, ffn=64, base_batch=2,
+        transformer=replace(DemoTraining().transformer, heads=2, layers=2, ffn=64, base_batch=2,
                             base_rounds=(BaseRound(steps=3, shift=3.0), BaseRound(steps=2, shift=10.0)),
                             lora_rounds=(LoraRound(steps=3, rank=2, shift=3.0, clips=(0, 3), variants=4),
                                          LoraRound(steps=2, rank=4, shift=20.0, clips=(0, 3), variants=1)),
@@ -292,12 +293,16 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     assert stages.STAGES["base"](context) and time.time() - before < 2  # done stages are left alone
     assert set(transformer.ABLATIONS) == {"full", "no_gga", "no_prior", "no_clean_latent"}
 
-    monkeypatch.setattr(stages, "VIEWS_GATE", ViewsGate(steps=2, seeds=1, pose_hidden=8))
+    gate = ViewsGate(arms=tuple(transformer.VIEW_ARMS), steps=2, seeds=1, pose_hidden=8)
+    monkeypatch.setattr(stages, "VIEWS_GATES", {"views_gate": gate})
     assert stages.EXPERIMENTS["views_gate"](context)
-    arms = {f"{name}@1": stages.view_lora(files, name, 1) for name in transformer.VIEW_ARMS}
-    assert split_method(load_file(arms["rays@1"])).pose and not split_method(load_file(arms["no_pose@1"])).pose
+    arms = stages.view_loras(files, "views_gate")
+    poses = {name: split_method(load_file(file)).pose for name, file in arms.items()}
+    assert poses["no_pose@1"] is None and poses["rays@1"].blocks == 1
+    assert poses["rays_each_block@1"].blocks == training.transformer.layers > 1
     sampler = WanSampler(files.base, files.vae, arms, str(files.text), shift=5.0)
     rooms = [clip_of_take(make_take(clip_spec(950_000 + number, TINY)), "faded") for number in range(2)]
-    judged = views_gate.judge(sampler, VideoStore(folder=tmp_path / "videos", model=sampler.fingerprint()), rooms)
-    assert set(judged["psnr"]) == {"no_pose", "rays", "another take's path"} and judged["holds"] in (True, False)
-    assert judged["path_cost"]["mean"] != 0, "another path draws another video"
+    judged = views_gate.judge(sampler, VideoStore(folder=tmp_path / "videos", model=sampler.fingerprint()), rooms,
+                              gate.arms)
+    assert [row["arm"] for row in judged["rows"]] == list(gate.arms) and judged["holds"] in (True, False)
+    assert all(row["path_cost"]["mean"] != 0 for row in judged["rows"][1:]), "another path draws another video"

@@ -118,13 +118,18 @@ class DemoTraining:
 class ViewsGate:
     """The first experiment on several exo views: short trainings that tell whether longer ones are worth it."""
 
-    steps: int = 300  # of each arm
+    arms: tuple[str, ...]  # of transformer.VIEW_ARMS; the first is what the others are compared with
+    steps: int  # of each arm
     seeds: int = 2
     pose_hidden: int = 128
     pose_rate: float = 10.0
 
 
-VIEWS_GATE = ViewsGate()
+VIEWS_GATES: Mapping[str, ViewsGate] = {
+    "views_gate": ViewsGate(arms=("no_pose", "rays", "rays_each_block"), steps=300),
+    "views_gate_long": ViewsGate(arms=("no_pose", "rays_each_block"), steps=1000),
+}
+"""By stage, the next where the one before fails. After the last the work on this method stops."""
 
 
 def falling(rounds: int, first: float = 1.0, last: float = 0.05) -> tuple[tuple[float, float], ...]:

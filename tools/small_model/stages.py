@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .clips import make_clips
 from .files import WorkFiles
 from .latents import LatentMaker, LatentSettings, make_latents
 from .lotus import save_text_embedding
-from .settings import VIEWS_GATE, DemoTraining, LoraRound
+from .settings import VIEWS_GATES, DemoTraining, LoraRound
 from .transformer import (
     ABLATIONS,
     VIEW_ARMS,
@@ -120,20 +121,24 @@ def ablation_lora(files: WorkFiles, name: str, seed: int) -> Path:
     return files.run(_arm_run("ablation", name, seed)) / ARM_LORA
 
 
-def views_gate(context: StageContext) -> bool:
+def views_gate(context: StageContext, stage: str) -> bool:
     """Trains the arms that tell whether rays of the cameras are read at all; ``run.py bench views --gate`` judges. They
     do not ship."""
-    files, training, gate = context.files, context.training, VIEWS_GATE
+    files, training, gate = context.files, context.training, VIEWS_GATES[stage]
     part = training.transformer.ablation
     if not _lora_latents(context, part):
         return False
-    return _train_arms(files, "views", VIEW_ARMS, gate.seeds, lambda arm, seed: views_values(
+    arms = {name: VIEW_ARMS[name] for name in gate.arms}
+    return _train_arms(files, stage, arms, gate.seeds, lambda arm, seed: views_values(
         files, training, gate, arm, files.cache(_of_part(part)), seed))
 
 
-def view_lora(files: WorkFiles, name: str, seed: int) -> Path:
-    """Where the LoRA of this row of ``VIEW_ARMS`` lies; seeds count from 1."""
-    return files.run(_arm_run("views", name, seed)) / ARM_LORA
+def view_loras(files: WorkFiles, stage: str) -> dict[str, Path]:
+    """The LoRAs that a gate has trained, by arm and seed."""
+    gate = VIEWS_GATES[stage]
+    names = [f"{arm}@{seed}" for seed in range(1, gate.seeds + 1) for arm in gate.arms]
+    loras = {name: files.run(f"{stage}/{name}") / ARM_LORA for name in names}
+    return {name: file for name, file in loras.items() if file.is_file()}
 
 
 def demo(context: StageContext) -> bool:
@@ -156,7 +161,7 @@ def demo(context: StageContext) -> bool:
 STAGES: Mapping[str, Stage] = {"clips": clips, "vae": vae, "base": base, "lora": lora, "demo": demo,
                                "ablations": ablations}
 """What a call without names goes through."""
-EXPERIMENTS: Mapping[str, Stage] = {"views_gate": views_gate}
+EXPERIMENTS: Mapping[str, Stage] = {stage: partial(views_gate, stage=stage) for stage in VIEWS_GATES}
 """What is trained only where it is named."""
 
 

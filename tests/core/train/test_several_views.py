@@ -106,14 +106,15 @@ def test_views_without_own_positions_would_tell_their_order() -> None:
     assert (first - other).abs().max() > 1e-3
 
 
-def test_untrained_rays_change_nothing_and_learn() -> None:
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_untrained_rays_change_nothing_and_learn(blocks: int) -> None:
     sample, noise = sample_of([0, 1]), torch.randn(1, 16, T, H, W_EGO)
     model = model_of()
     scope = install_gga(model)
     expected = answers(model, sample, GUIDED, scope, install_tokens(model))
     model = model_of()
     scope = install_gga(model)
-    tokens = install_tokens(model, pose := PoseInjection(48, hidden=16))
+    tokens = install_tokens(model, pose := PoseInjection(48, hidden=16, blocks=blocks))
     for got, wanted in zip(answers(model, sample, GUIDED, scope, tokens), expected, strict=True):
         assert torch.equal(got, wanted)
     assert {"egox_pose.inner.weight", "egox_pose.outer.weight"} <= set(model.state_dict())
@@ -124,7 +125,7 @@ def test_untrained_rays_change_nothing_and_learn() -> None:
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
-        assert pose.outer.weight.grad.abs().max() > 0
+        assert all(layer.weight.grad.abs().max() > 0 for layer in (pose.outer, *pose.deeper))
         optimizer.step()
     assert losses[2] < losses[0]
     with pytest.raises(ValueError, match="rays of the sample"):
