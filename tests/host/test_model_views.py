@@ -195,7 +195,7 @@ def test_context_windows_see_their_own_frames(pack, repo_root) -> None:
         window, slots = args[4].get("context_window"), args[4][SLOTS]["dit"]
         anchor = getattr(window, "causal_anchor_index", None)
         expected = pose(rays[([] if anchor is None else [anchor]) + list(window.index_list)])
-        assert torch.allclose(slots["double_block", 0].added, expected.flatten(0, 2)[None], atol=1e-6)
+        assert torch.allclose(slots["double_block", 0].added(), expected.flatten(0, 2)[None], atol=1e-6)
         assert slots["double_block", 1].pe.shape[1] == expected[..., 0].numel() == x.shape[2] * 2 * 10
         calls.append(tuple(window.index_list))
         return executor(x, *args, **kwargs)
