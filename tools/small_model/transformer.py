@@ -37,7 +37,8 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 NO_DEPTH = {"gga_mode": "off", "prior": "none"}
 VIEW_ARMS: Mapping[str, Mapping[str, Any]] = {
     "no_pose": {"conditioning": NO_DEPTH, "views": {"counts": [1], "pose": "off"}},
-    **{pose: {"conditioning": NO_DEPTH, "views": {"counts": [1], "pose": pose}} for pose in ("rays", "rays_each_block")},
+    **{pose: {"conditioning": NO_DEPTH, "views": {"counts": [1], "pose": pose}}
+       for pose in ("rays", "rays_each_block")},
 }
 """The gate of the experiments on several exo views: of one view, what the rays are worth without any depth, given to
 the first block or to each."""
