@@ -21,7 +21,6 @@ from .files import WorkFiles, files_of
 from .lotus import save_text_embedding
 from .settings import FIRST_SEED, SHIPPED, TRAININGS, DemoTraining
 from .stages import ablation_lora, read_record
-from .transformer import ABLATIONS
 
 Kind = TypeVar("Kind", bound=WanSampler)
 PRIOR_PRESET = DemoTraining().transformer.preset
@@ -61,8 +60,7 @@ def held_out() -> Sequence[SyntheticSpec]:
 
 def _loras() -> dict[str, Path]:
     files = WorkFiles()
-    trained = {f"{name}@{number}": ablation_lora(files, name, number)
-               for number in range(1, DemoTraining().ablation_seeds + 1) for name in ABLATIONS}
+    trained = {f"{name}@{seed}": ablation_lora(files, name, seed) for name, seed in DemoTraining().ablations}
     return {FULL: files.lora, **{name: file for name, file in trained.items() if file.is_file()}}
 
 

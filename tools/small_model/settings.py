@@ -105,7 +105,9 @@ class DemoTraining:
     validation_clips: int = 16
     test_clips: int = 64
     base_clips: int = 1664  # of the training clips, for the base's single views
-    ablation_seeds: int = 1  # two where a GPU is at hand
+    # rows of transformer.ABLATIONS with their seed, in the order of training
+    ablations: tuple[tuple[str, int], ...] = tuple((name, 1) for name in ("full", "no_gga", "no_prior",
+                                                                          "no_clean_latent"))
 
     def clips_of(self, split: Split) -> int:
         return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}[split]
@@ -166,6 +168,7 @@ TRAININGS: Mapping[str, DemoTraining] = {
             ablation=LoraRound(steps=1500, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=4),
             sample_shift=12.0, preset="exact", compile=True),
         train_clips=NEXT_CLIPS_LATER, base_clips=NEXT_CLIPS,
+        ablations=(*DemoTraining().ablations, ("full", 2), ("no_gga", 2)),
     ),
 }
 """What the weights in models/demo are, and what replaces them once it holds its bars. No round of the next is longer

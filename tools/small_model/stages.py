@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -107,13 +107,13 @@ def lora(context: StageContext) -> bool:
 
 
 def ablations(context: StageContext) -> bool:
-    """Trains the LoRAs of the paper's Table 2: same base, same steps, ``ablation_seeds`` seeds. They do not ship."""
+    """Trains the LoRAs of the paper's Table 2: same base, same steps. They do not ship."""
     files, training = context.files, context.training
     part = training.transformer.ablation
     if not _lora_latents(context, part):
         return False
-    return _train_arms(files, "ablation", ABLATIONS, training.ablation_seeds, lambda changes, seed: lora_values(
-        files, training, changes, part, files.cache(_of_part(part)), seed))
+    return _train_arms(files, "ablation", training.ablations, lambda name, seed: lora_values(
+        files, training, ABLATIONS[name], part, files.cache(_of_part(part)), seed))
 
 
 def ablation_lora(files: WorkFiles, name: str, seed: int) -> Path:
@@ -128,9 +128,9 @@ def views_gate(context: StageContext, stage: str) -> bool:
     part = training.transformer.ablation
     if not _lora_latents(context, part):
         return False
-    arms = {name: VIEW_ARMS[name] for name in gate.arms}
-    return _train_arms(files, stage, arms, gate.seeds, lambda arm, seed: views_values(
-        files, training, gate, arm, files.cache(_of_part(part)), seed))
+    arms = [(name, seed) for seed in range(1, gate.seeds + 1) for name in gate.arms]
+    return _train_arms(files, stage, arms, lambda name, seed: views_values(
+        files, training, gate, VIEW_ARMS[name], files.cache(_of_part(part)), seed))
 
 
 def view_loras(files: WorkFiles, stage: str) -> dict[str, Path]:
@@ -171,21 +171,20 @@ def read_record(files: WorkFiles, stage: str) -> dict[str, Any] | None:
     return read_json(file, "stage record") if file.is_file() else None
 
 
-def _train_arms(files: WorkFiles, experiment: str, arms: Mapping[str, Mapping[str, Any]], seeds: int,
-                values: Callable[[Mapping[str, Any], int], Mapping[str, Any]]) -> bool:
-    """LoRAs of an experiment that aren't there yet, all arms with one seed before the next seed; ``values`` of an arm
-    and a seed, from 0."""
-    for number in range(seeds):
-        for name, arm in arms.items():
-            run = _arm_run(experiment, name, number + 1)
-            target = files.run(run) / ARM_LORA
-            if target.is_file():
-                continue
-            record = train(files, run, values(arm, number))
-            if record is None:
-                return False
-            write_json(files.run(run) / "record.json", record)
-            ship_lora(files.run(run), target)
+def _train_arms(files: WorkFiles, experiment: str, arms: Sequence[tuple[str, int]],
+                values: Callable[[str, int], Mapping[str, Any]]) -> bool:
+    """LoRAs of an experiment that aren't there yet; ``arms`` by name and number, ``values`` of a name and a seed, which
+    is one less than the number."""
+    for name, number in arms:
+        run = _arm_run(experiment, name, number)
+        target = files.run(run) / ARM_LORA
+        if target.is_file():
+            continue
+        record = train(files, run, values(name, number - 1))
+        if record is None:
+            return False
+        write_json(files.run(run) / "record.json", record)
+        ship_lora(files.run(run), target)
     return True
 
 
