@@ -263,7 +263,6 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
                             base_rounds=(BaseRound(steps=3, shift=3.0), BaseRound(steps=2, shift=10.0)),
                             lora_rounds=(LoraRound(steps=3, rank=2, shift=3.0, clips=(0, 3), variants=4),
                                          LoraRound(steps=2, rank=4, shift=20.0, clips=(0, 3), variants=1)),
-                            ablation=LoraRound(steps=2, rank=4, shift=20.0, clips=(0, 3), variants=1),
                             lora_batch=2))
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
     files.text.parent.mkdir(parents=True)
@@ -292,7 +291,8 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     assert stages.STAGES["base"](context) and time.time() - before < 2  # done stages are left alone
     assert set(transformer.ABLATIONS) == {"full", "no_gga", "no_prior", "no_clean_latent"}
 
-    gate = ViewsGate(arms=tuple(transformer.VIEW_ARMS), steps=2, seeds=1, pose_hidden=8)
+    gate = ViewsGate(arms=tuple(transformer.VIEW_ARMS), seeds=1, pose_hidden=8,
+                     part=LoraRound(steps=2, rank=4, shift=20.0, clips=(0, 3), variants=1))
     monkeypatch.setattr(stages, "VIEWS_GATES", {"views_gate": gate})
     assert stages.EXPERIMENTS["views_gate"](context)
     arms = stages.view_loras(files, "views_gate")

@@ -125,12 +125,11 @@ def views_gate(context: StageContext, stage: str) -> bool:
     """Trains the arms that tell whether rays of the cameras are read at all; ``run.py bench views --gate`` judges. They
     do not ship."""
     files, training, gate = context.files, context.training, VIEWS_GATES[stage]
-    part = training.transformer.ablation
-    if not _lora_latents(context, part):
+    if not _lora_latents(context, gate.part):
         return False
     arms = [(name, seed) for seed in range(1, gate.seeds + 1) for name in gate.arms]
     return _train_arms(files, stage, arms, lambda name, seed: views_values(
-        files, training, gate, VIEW_ARMS[name], files.cache(_of_part(part)), seed))
+        files, training, gate, VIEW_ARMS[name], files.cache(_of_part(gate.part)), seed))
 
 
 def view_loras(files: WorkFiles, stage: str) -> dict[str, Path]:

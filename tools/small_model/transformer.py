@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +108,10 @@ def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, 
 
 def views_values(files: WorkFiles, training: DemoTraining, gate: ViewsGate, arm: Mapping[str, Any], cache: Path,
                  seed: int) -> dict[str, Any]:
-    """An arm of the gate, on the base that ships, with the LoRA's rank and noise levels."""
-    part = replace(training.transformer.ablation, steps=gate.steps)
+    """An arm of the gate, on the base that ships."""
     views = {"pose_hidden": gate.pose_hidden, "pose_rate": gate.pose_rate, **arm["views"]}
-    return {**lora_values(files, training, arm["conditioning"], part, cache, seed), "task": "views", "views": views}
+    asked = lora_values(files, training, arm["conditioning"], gate.part, cache, seed)
+    return {**asked, "task": "views", "views": views}
 
 
 def _common(seed: int) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def judge_trained_arms(specs: Sequence[SyntheticSpec], training: str, stage: str
     clips = [clip_of_take(make_take(spec), sampler.PRIOR_PRESET) for spec in specs]  # no arm reads the prior
     store = VideoStore(folder=WORK / "views" / "videos", model=sampler.fingerprint())
     judged = judge(sampler, store, clips, gate.arms, progress)
-    return {"rooms": len(clips), "training": training, "stage": stage, "steps": gate.steps,
+    return {"rooms": len(clips), "training": training, "stage": stage, "steps": gate.part.steps,
             "model": facts_of(sampler), **judged}
 
 
