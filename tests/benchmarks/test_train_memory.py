@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def setting_of(config: TrainConfig, *, shards: int = 1) -> TrainSetting:
     memory, views, several = config.memory, config.views, config.task == "views"
     own = {} if not several else {
         "tokens": max(canvas_tokens(views.panels(count)) for count in views.counts),
-        "pose_hidden": views.pose_hidden if views.pose == "rays" else 0,
+        "pose_hidden": views.pose_hidden if views.pose != "off" else 0,
+        "pose_blocks": ModelSize().layers if views.pose == "rays_each_block" else 1,
         "align": None if views.align is None else AlignSize(width=config.align.width, layers=config.align.layers)}
     if config.conditioning.gga_mode == "off":
         own["ego_tokens_a_frame"] = 0
@@ -84,7 +86,9 @@ def test_what_comes_beside_the_transformer_is_counted():
     setting = TrainSetting(pose_hidden=512, align=AlignSize())
     with torch.device("meta"):
         pose, align = PoseInjection(ModelSize().dim, hidden=512), ExoEgoAlign()
+        deep = PoseInjection(ModelSize().dim, hidden=512, blocks=3)
     assert sum(p.numel() for p in pose.parameters()) == pose_weights(ModelSize(), setting)
+    assert sum(p.numel() for p in deep.parameters()) == pose_weights(ModelSize(), replace(setting, pose_blocks=3))
     assert sum(p.numel() for p in align.parameters()) == align_weights(AlignSize())
     assert estimate(ModelSize(), setting).total > estimate(ModelSize(), TrainSetting()).total
     tokens = [canvas_tokens(Panels(views=count)) for count in (1, 2, 4)]

@@ -148,6 +148,11 @@ class ViewsGate:
     pose_hidden: int = 128
     pose_rate: float = 10.0
 
+    @property
+    def runs(self) -> tuple[tuple[str, int], ...]:
+        """Arms with their seed, from 1, in the order of training."""
+        return tuple((name, seed) for seed in range(1, self.seeds + 1) for name in self.arms)
+
 
 GATE_PART = LoraRound(steps=300, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=4)
 VIEWS_GATES: Mapping[str, ViewsGate] = {

@@ -127,16 +127,13 @@ def views_gate(context: StageContext, stage: str) -> bool:
     files, training, gate = context.files, context.training, VIEWS_GATES[stage]
     if not _lora_latents(context, gate.part):
         return False
-    arms = [(name, seed) for seed in range(1, gate.seeds + 1) for name in gate.arms]
-    return _train_arms(files, stage, arms, lambda name, seed: views_values(
+    return _train_arms(files, stage, gate.runs, lambda name, seed: views_values(
         files, training, gate, VIEW_ARMS[name], files.cache(_of_part(gate.part)), seed))
 
 
 def view_loras(files: WorkFiles, stage: str) -> dict[str, Path]:
     """The LoRAs that a gate has trained, by arm and seed."""
-    gate = VIEWS_GATES[stage]
-    names = [f"{arm}@{seed}" for seed in range(1, gate.seeds + 1) for arm in gate.arms]
-    loras = {name: files.run(f"{stage}/{name}") / ARM_LORA for name in names}
+    loras = {f"{arm}@{seed}": files.run(_arm_run(stage, arm, seed)) / ARM_LORA for arm, seed in VIEWS_GATES[stage].runs}
     return {name: file for name, file in loras.items() if file.is_file()}
 
 
