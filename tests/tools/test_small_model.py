@@ -261,9 +261,8 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
         clips=TINY, vae=TINY_VAE, train_clips=3, validation_clips=2, test_clips=1, base_clips=3,
         transformer=replace(DemoTraining().transformer, heads=2, layers=2, ffn=64, base_batch=2,
                             base_rounds=(BaseRound(steps=3, shift=3.0), BaseRound(steps=2, shift=10.0)),
-                            lora_rounds=(LoraRound(steps=3, rank=2, shift=3.0, clips=(0, 3), variants=4),
-                                         LoraRound(steps=2, rank=4, shift=20.0, clips=(0, 3), variants=1)),
-                            lora_batch=2))
+                            lora_rounds=(LoraRound(steps=3, rank=2, shift=3.0, clips=(0, 3), variants=4, batch=2),
+                                         LoraRound(steps=2, rank=4, shift=20.0, clips=(0, 3), variants=1, batch=2))))
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
     files.text.parent.mkdir(parents=True)
     save_file({"embedding": torch.randn(1, 2, 1024)}, files.text)  # the host's own needs the host: tests/host has it

@@ -67,6 +67,7 @@ class LoraRound:
     shift: float  # of the noise levels that are drawn
     clips: tuple[int, int]  # of the training clips, from and to
     variants: int  # of each clip: as it is, mirrored, recoloured
+    batch: int = 16  # clips a step
     rates: tuple[float, float] = (1.0, 0.05)  # as the base's
     optimizer: Literal["adamw", "muon"] = "adamw"
 
@@ -86,7 +87,6 @@ class TransformerSettings:
     lora_rounds: tuple[LoraRound, ...] = (LoraRound(steps=4000, rank=64, shift=30.0, clips=(0, 1664), variants=4),)
     ablation: LoraRound = LoraRound(steps=300, rank=64, shift=30.0, clips=(1664, 2224), variants=2)
     sample_shift: float = 600.0  # nearly one step from pure noise; lower ones lose in every figure of validation
-    lora_batch: int = 16
     lora_rate: float = 2e-3
     lambda_g: float = 3.0
     preset: str = "faded"  # of the ego prior: through this VAE, black holes cost what is covered 3 dB
@@ -171,7 +171,7 @@ TRAININGS: Mapping[str, DemoTraining] = {
             base_rounds=tuple(BaseRound(steps=1000, shift=5.0, rates=rates) for rates in falling(5)),
             lora_rounds=NEXT_LORA,
             ablation=LoraRound(steps=1500, rank=56, shift=12.0, clips=(0, NEXT_CLIPS_LATER), variants=4,
-                               rates=(0.525, 0.02), optimizer="muon"),
+                               batch=8, rates=(0.525, 0.02), optimizer="muon"),
             sample_shift=12.0, preset="exact", compile=True),
         train_clips=NEXT_CLIPS_LATER, base_clips=NEXT_CLIPS,
         ablations=(*DemoTraining().ablations, ("full", 2), ("no_gga", 2)),

@@ -98,7 +98,7 @@ def lora_values(files: WorkFiles, training: DemoTraining, changes: Mapping[str, 
     conditioning = {"mode": "released", "image_embedding": "none", "rays": training.clips.rays,
                     "lambda_g": form.lambda_g, **changes}
     return {**_common(seed), "task": "egox_lora", "base": str(files.base), "cache": str(cache),
-            "steps": part.steps, "batch_size": form.lora_batch, "conditioning": conditioning,
+            "steps": part.steps, "batch_size": part.batch, "conditioning": conditioning,
             "timesteps": {"shift": part.shift},
             "lora": {"rank": part.rank, "alpha": part.rank, "targets": ["attn1", "attn2", "ffn"]},
             "memory": {"base_dtype": "bfloat16", "compute_dtype": "bfloat16", "gradient_checkpointing": False,
