@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import views as bench
 from benchmarks.support import record as _record
+from egox_core.errors import EgoXInputError
 from egox_core.synthetic import make_take
 
 
@@ -43,3 +44,12 @@ def test_what_each_layout_costs_at_full_size() -> None:
     assert [cost["tokens"] for cost in costs] == [28_028, 45_864, 81_536, 27_664]
     assert [round(cost["pflop"] / costs[0]["pflop"], 2) for cost in costs] == [1.0, 2.14, 5.58, 0.98]
     assert [round(cost["checkpoints_gb"], 1) for cost in costs] == [11.5, 18.8, 33.4, 11.3]
+
+
+def test_a_gate_without_its_arms_is_refused_before_a_room_is_drawn(monkeypatch) -> None:
+    pytest.importorskip("diffusers")
+    from tools.small_model import views_gate
+
+    monkeypatch.setattr(views_gate, "view_loras", lambda files, stage: {"no_pose@1": None})
+    with pytest.raises(EgoXInputError, match=r"rays@1.*--stage views_gate"):
+        views_gate.judge_trained_arms([], "next", "views_gate")

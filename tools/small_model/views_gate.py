@@ -32,10 +32,13 @@ def judge_trained_arms(specs: Sequence[SyntheticSpec], training: str, stage: str
 
     Raises:
         SetupError: the small model isn't there.
-        EgoXInputError: see :func:`judge`.
+        EgoXInputError: an arm that isn't trained, a single room.
     """
-    gate = VIEWS_GATES[stage]
-    sampler = open_sampler(WanSampler, view_loras(files_of(training), stage), training)
+    gate, loras = VIEWS_GATES[stage], view_loras(files_of(training), stage)
+    if missing := [f"{arm}@{seed}" for arm, seed in gate.runs if f"{arm}@{seed}" not in loras]:
+        raise EgoXInputError("arms of the gate", got=f"{', '.join(missing)} not trained", expected="all of them",
+                             fix=f"python3 run.py train-demo --training {training} --stage {stage}")
+    sampler = open_sampler(WanSampler, loras, training)
     clips = [clip_of_take(make_take(spec), sampler.PRIOR_PRESET) for spec in specs]  # no arm reads the prior
     store = VideoStore(folder=WORK / "views" / "videos", model=sampler.fingerprint())
     judged = judge(sampler, store, clips, gate.arms, progress)
@@ -48,12 +51,9 @@ def judge(sampler: Sampler, store: VideoStore, clips: Sequence[HeldOutClip], arm
     """PSNR of each arm, what it gains over the first, what another take's path costs it, and whether the gate holds.
 
     Raises:
-        EgoXInputError: an arm that isn't trained, a single clip.
+        EgoXInputError: a single clip.
     """
     loras = {arm: [name for name in sampler.loras() if name.split("@")[0] == arm] for arm in arms}
-    if missing := [arm for arm, names in loras.items() if not names]:
-        raise EgoXInputError("arms of the gate", got=f"{' and '.join(missing)} not trained", expected="all of them",
-                             fix="python3 run.py train-demo --stage views_gate")
 
     def figures(arm: str, asked: Sequence[HeldOutClip]) -> dict[str, float]:
         runs = [store.generated(sampler, asked, SampleSettings(lora=name, seed=seed), f"{name}, noise {seed}", progress)
