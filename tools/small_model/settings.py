@@ -140,6 +140,7 @@ that of validation for the first time (.327 to .360 of pure noise), so later rou
 them brought validation from .350 to .335, where the two before had brought .010. The last five get three times as
 many."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewsGate:
     """The first experiment on several exo views: short trainings that tell whether longer ones are worth it."""

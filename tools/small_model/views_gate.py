@@ -35,7 +35,7 @@ def judge_trained_arms(specs: Sequence[SyntheticSpec], training: str, stage: str
         EgoXInputError: an arm that isn't trained, a single room.
     """
     gate, loras = VIEWS_GATES[stage], view_loras(files_of(training), stage)
-    if missing := [f"{arm}@{seed}" for arm, seed in gate.runs if f"{arm}@{seed}" not in loras]:
+    if missing := [name for arm, seed in gate.runs if (name := f"{arm}@{seed}") not in loras]:
         raise EgoXInputError("arms of the gate", got=f"{', '.join(missing)} not trained", expected="all of them",
                              fix=f"python3 run.py train-demo --training {training} --stage {stage}")
     sampler = open_sampler(WanSampler, loras, training)
