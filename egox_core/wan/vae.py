@@ -31,26 +31,40 @@ class VaeEncoder:
             tensor.data = tensor.data.to(self.device, dtype)
         self.hash = weights_hash(path / "vae" if (path / "vae").is_dir() else path, "VAE")
 
-    @torch.no_grad()
     def encode(
         self,
         frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [16, t, H / 8, W / 8] float32, model space, on the CPU
         """The latent of one video."""
-        video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
-        video = (video * 2 - 1).movedim(-1, 0)[None].to(self.device, self.dtype)
-        raw = self.model.encode(video).latent_dist.mode().float()
-        return normalise_latent(raw)[0].cpu()
+        return self.encode_batch(frames[None])[0]
 
     @torch.no_grad()
+    def encode_batch(
+        self,
+        frames: Tensor,  # [N, T, H, W, 3] uint8, or float 0...1
+    ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, model space, on the CPU
+        """The latents of several videos of one size."""
+        video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
+        video = (video * 2 - 1).movedim(-1, 1).to(self.device, self.dtype)
+        raw = self.model.encode(video).latent_dist.mode().float()
+        return normalise_latent(raw).cpu()
+
     def decode(
         self,
         latent: Tensor,  # [16, t, h, w] model space
     ) -> Tensor:  # [T, H, W, 3] float32 0...1, on the CPU
         """The video of one latent."""
-        raw = denormalise_latent(latent[None].float()).to(self.device, self.dtype)
-        video = self.model.decode(raw).sample[0].float().cpu()
-        return ((video.movedim(0, -1) + 1) / 2).clamp(0, 1)
+        return self.decode_batch(latent[None])[0]
+
+    @torch.no_grad()
+    def decode_batch(
+        self,
+        latents: Tensor,  # [N, 16, t, h, w] model space
+    ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
+        """The videos of several latents of one size."""
+        raw = denormalise_latent(latents.float()).to(self.device, self.dtype)
+        video = self.model.decode(raw).sample.float().cpu()
+        return ((video.movedim(1, -1) + 1) / 2).clamp(0, 1)
 
 
 def _load(path: Path) -> AutoencoderKLWan:
