@@ -160,9 +160,10 @@ class ViewsGate:
 GATE_PART = LoraRound(steps=300, rank=56, shift=5.0, clips=(0, NEXT_CLIPS), variants=4)
 VIEWS_GATES: Mapping[str, ViewsGate] = {
     "views_gate": ViewsGate(arms=("no_pose", "rays", "rays_each_block"), part=GATE_PART),
-    "views_gate_long": ViewsGate(arms=("no_pose", "rays_each_block"), part=replace(GATE_PART, steps=1000)),
+    "views_gate_long": ViewsGate(arms=("no_pose", "rays_each_block"), part=replace(GATE_PART, steps=1000), seeds=1),
 }
-"""By stage, the next where the one before fails. After the last the work on this method stops."""
+"""By stage, the next where the one before fails. After the last the work on this method stops. In the first the two
+seeds' gains and costs lay within .03 dB of each other, so the second, three times as long, has one."""
 
 SHIPPED = "shipped"
 TRAININGS: Mapping[str, DemoTraining] = {
