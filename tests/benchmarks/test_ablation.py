@@ -118,7 +118,7 @@ def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
     own = sampler.conditioning_of(SETTINGS)
     assert (own.lambda_g, own.exo_clean, own.prior) == (2.0, True, "prior")
     fused = sampler._model(SETTINGS)
-    samples = [sampler._sample(clip, own, fused) for clip in clips]
+    samples = sampler._samples(clips, own, fused)
     for more in ({}, {"exo_clean": False}, {"exo_clean": False, "exo_loss": True}):
         conditioning = own.model_copy(update=more)
         together = sample_ego(fused.model, fused.scope, collate(samples), conditioning, steps=2, seed=SETTINGS.seed)

@@ -100,9 +100,7 @@ class WanSampler:
 
     def through_vae(self, videos: np.ndarray) -> np.ndarray:
         """[N, T, S, S, 3] uint8 -> the same, encoded and decoded."""
-        own = [torch.as_tensor(video) for video in videos]
-        self._remember(own)
-        return self._decode([self._encode(video) for video in own])
+        return self._decode(self._encode([torch.as_tensor(video) for video in videos]))
 
     def generate(self, clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarray:
         """[N, T, S, S, 3] uint8; the clips are sampled together, each from the same noise as it would be alone.
@@ -112,12 +110,11 @@ class WanSampler:
         """
         conditioning = self.conditioning_of(settings)
         fused = self._model(settings)
-        self._remember([video for clip in clips for video in (clip.exo, self._prior(clip, conditioning))])
-        sample = collate([self._sample(clip, conditioning, fused) for clip in clips])
+        sample = collate(self._samples(clips, conditioning, fused))
         latents = sample_ego(fused.model, fused.scope, expecting(fused.alignment, sample), conditioning,
                              steps=settings.steps, seed=settings.seed, shift=settings.shift or self.shift,
                              cfg=settings.cfg, soft_trust=settings.soft_trust, tokens=fused.tokens)
-        return self._decode(list(latents))
+        return self._decode(latents)
 
     def conditioning_of(self, settings: SampleSettings) -> ConditioningConfig:
         """What the LoRA was trained with, and what is asked for instead.
@@ -147,49 +144,43 @@ class WanSampler:
             self._fused = _Fused(key=key, model=model.eval(), scope=install_gga(model), **more)
         return self._fused
 
-    def _sample(self, clip: HeldOutClip, conditioning: ConditioningConfig, fused: _Fused) -> TrainSample:
+    def _samples(self, clips: Sequence[HeldOutClip], conditioning: ConditioningConfig,
+                 fused: _Fused) -> list[TrainSample]:
+        grey = conditioning.prior in ("none", "align")
+        exo = self._encode([clip.exo for clip in clips])
+        priors = self._encode([torch.full_like(clip.prior, GREY) if grey else clip.prior for clip in clips])
+        return [self._sample(*of_clip, conditioning, fused) for of_clip in zip(clips, exo, priors, strict=True)]
+
+    def _sample(self, clip: HeldOutClip, exo: Tensor, prior: Tensor, conditioning: ConditioningConfig,
+                fused: _Fused) -> TrainSample:
         text = torch.zeros(1, fused.model.config.text_dim) if self.text is None else self.text.encode(clip.prompt)
         (frames, height, width), ego = clip.exo.shape[:3], clip.truth.shape[1:3]
         geometry = None
         if conditioning.gga_options().biases:
             geometry = gga_geometry(clip.depth, clip.trajectory, GgaGeometryOptions(rays=conditioning.rays),
                                     frames=frames, exo_size=(width, height), ego_size=(ego[1], ego[0]))
-        condition = self._encode(self._prior(clip, conditioning))[None]
+        condition = prior[None]
         if conditioning.prior == "zero":
             condition = torch.zeros_like(condition)
         rays = None
         if fused.tokens is not None or fused.alignment is not None:
             of_clip = view_rays(clip.depth.camera, clip.depth.exo_w2c, clip.trajectory, frames, tiles=False)
             rays = torch.cat((of_clip["exo_rays"], of_clip["ego_rays"]), dim=2)[None].float()
-        return TrainSample(clips=(clip.name,), exo=self._encode(clip.exo)[None], ego=torch.zeros_like(condition),
+        return TrainSample(clips=(clip.name,), exo=exo[None], ego=torch.zeros_like(condition),
                            cond_ego=condition, text=text[None], geometry=(geometry,), rays=rays,
                            awaited=(conditioning.prior == "align",))
 
-    @staticmethod
-    def _prior(clip: HeldOutClip, conditioning: ConditioningConfig) -> Tensor:
-        return torch.full_like(clip.prior, GREY) if conditioning.prior in ("none", "align") else clip.prior
+    def _encode(self, videos: Sequence[Tensor]) -> list[Tensor]:
+        """Latents of videos of one size; each is made once."""
+        keys = [hashlib.sha256(video.contiguous().numpy().tobytes()).hexdigest() for video in videos]
+        new = {key: video for key, video in zip(keys, videos, strict=True) if key not in self._latents}
+        for begin in range(0, len(new), TOGETHER):
+            some = list(new)[begin : begin + TOGETHER]
+            encoded = self.vae.encode_batch(torch.stack([new[key] for key in some]))
+            self._latents |= zip(some, encoded, strict=True)
+        return [self._latents[key] for key in keys]
 
-    def _remember(self, videos: Sequence[Tensor]) -> None:
-        """Encodes those that aren't known yet, videos of one size together."""
-        new: dict[torch.Size, dict[str, Tensor]] = {}
-        for video in videos:
-            if (key := _key(video)) not in self._latents:
-                new.setdefault(video.shape, {})[key] = video
-        for of_size in new.values():
-            keys = list(of_size)
-            for some in (keys[i : i + TOGETHER] for i in range(0, len(keys), TOGETHER)):
-                self._latents |= zip(some, self.vae.encode_batch(torch.stack([of_size[key] for key in some])),
-                                     strict=True)
-
-    def _encode(self, video: Tensor) -> Tensor:
-        self._remember([video])
-        return self._latents[_key(video)]
-
-    def _decode(self, latents: Sequence[Tensor]) -> np.ndarray:
+    def _decode(self, latents: Sequence[Tensor] | Tensor) -> np.ndarray:
         """[N, T, S, S, 3] uint8."""
-        return np.concatenate([to_uint8(self.vae.decode_batch(torch.stack(list(latents[i : i + TOGETHER]))))
-                               for i in range(0, len(latents), TOGETHER)])
-
-
-def _key(video: Tensor) -> str:
-    return hashlib.sha256(video.contiguous().numpy().tobytes()).hexdigest()
+        return np.concatenate([to_uint8(self.vae.decode_batch(torch.stack(list(latents[begin : begin + TOGETHER]))))
+                               for begin in range(0, len(latents), TOGETHER)])
