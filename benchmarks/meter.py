@@ -53,7 +53,7 @@ from tools.small_model.clips import clip_spec
 from tools.small_model.contract import DEFAULT_SAMPLER, SampleSettings, VideoStore, load_sampler
 from tools.small_model.held_out import clip_of_take, masks_of
 from tools.small_model.scores import MODEL, as_float, flicker
-from tools.small_model.settings import FIRST_SEED, TRAININGS
+from tools.small_model.settings import FIRST_SEED, DemoTraining
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_ROOM, HELD_OUT = 1_100_000, 16
@@ -145,9 +145,8 @@ def true_takes(folder: Path, count: int, workers: int) -> list[dict[str, np.ndar
 def shipped_videos(folder: Path, count: int) -> list[np.ndarray]:
     """What the shipped model makes of these scenes, at its own size."""
     sampler = load_sampler(DEFAULT_SAMPLER)
-    clips = TRAININGS["shipped"].clips
-    specs = [replace(clip_spec(FIRST_SEED["test"] + number, clips), wearer=TRAININGS["next"].clips.wearer)
-             for number in range(count)]
+    clips = DemoTraining().clips
+    specs = [clip_spec(FIRST_SEED["test"] + number, clips) for number in range(count)]
     held_out = [clip_of_take(make_take(spec), sampler.PRIOR_PRESET) for spec in specs]
     store = VideoStore(folder=folder / "videos", model=sampler.fingerprint())
     return store.generated(sampler, held_out, SampleSettings(), MODEL, ProgressLine())
@@ -178,14 +177,14 @@ def _drawn(folder: Path, draw: Callable, seeds: range, workers: int) -> list[dic
 
 def _room(job: tuple[int, Path]) -> None:
     torch.set_num_threads(1)
-    spec = clip_spec(job[0], TRAININGS["next"].clips)  # nobody looks at exo: it is drawn small
+    spec = clip_spec(job[0], DemoTraining().clips)  # nobody looks at exo: it is drawn small
     take = make_take(replace(spec, frames=FRAMES, fps=APART_FPS, exo_width=56, exo_height=32))
     _save(job[1], ego=take.ego_rgb.numpy(), kinds=kinds_of(take).numpy())
 
 
 def _truth(job: tuple[int, Path]) -> None:
     torch.set_num_threads(1)
-    take = make_take(clip_spec(job[0], TRAININGS["next"].clips))
+    take = make_take(clip_spec(job[0], DemoTraining().clips))
     objects = masks_of(take_objects(take, least_share=MIN_OBJECT))
     _save(job[1], ego=take.ego_rgb.numpy(), ids=np.array(objects.ids, dtype=str),
           judged=objects.truth & (objects.seen >= SEEN_SHARE)[..., None, None])

@@ -1,7 +1,7 @@
 """What several exo cameras are worth without any training: the ego prior fused from N of them, on held-out rooms.
 
     python3 run.py bench views [--count 64] [--views 1 2 4] [--preset clean] [--sampled] [--save]
-    python3 run.py bench views --gate [views_gate_long] [--count 64] [--training next] [--save]
+    python3 run.py bench views --gate [views_gate_long] [--count 64] [--save]
 
 The rooms are the small model's test rooms, each drawn with as many exo cameras as are asked for. The prior is rendered
 from the exact depth of the first N of them, fused into one scene; its holes are filled by Telea's inpainting, as in the
@@ -44,7 +44,7 @@ from tools.small_model.clips import clip_spec
 from tools.small_model.contract import DEFAULT_SAMPLER, SampleSettings, Videos, VideoStore, facts_of, load_sampler
 from tools.small_model.held_out import HeldOutClip, clip_of_take
 from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
-from tools.small_model.settings import FIRST_SEED, SHIPPED, TRAININGS, VIEWS_GATES
+from tools.small_model.settings import FIRST_SEED, VIEWS_GATES, DemoTraining
 
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("coverage", "coverage", 3))
@@ -61,9 +61,9 @@ def layout_cost(panels: Panels) -> dict[str, Any]:
             "checkpoints_gb": estimate(ModelSize(), TrainSetting(tokens=tokens)).checkpoints / 1e9}
 
 
-def held_out_rooms(count: int, views: int, training: str = SHIPPED) -> list[SyntheticSpec]:
+def held_out_rooms(count: int, views: int) -> list[SyntheticSpec]:
     """The first held-out rooms of the small model, with so many exo cameras."""
-    clips = TRAININGS[training].clips
+    clips = DemoTraining().clips
     return [replace(clip_spec(FIRST_SEED["test"] + number, clips), exo_views=views) for number in range(count)]
 
 
@@ -140,14 +140,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sampled", action="store_true", help="the small model's videos, too")
     parser.add_argument("--gate", nargs="?", choices=tuple(VIEWS_GATES), const=next(iter(VIEWS_GATES)),
                         help="judge the trained arms of a gate")
-    parser.add_argument("--training", choices=tuple(TRAININGS), default=SHIPPED, help="with --gate: whose base they "
-                        "were trained on")
     args = parser.parse_args(arguments)
     if args.gate:
         from tools.small_model.views_gate import judge_trained_arms  # needs the train extra; the rest doesn't
 
-        rooms = held_out_rooms(args.count, 1, args.training)
-        judged = judge_trained_arms(rooms, args.training, args.gate, ProgressLine())
+        judged = judge_trained_arms(held_out_rooms(args.count, 1), args.gate, ProgressLine())
         return finish(args.gate, judged, args, gate_markdown(judged), judged["holds"])
     preset, methods, model = args.preset or "clean", {TELEA: inpainted}, {}
     if args.sampled:

@@ -26,12 +26,12 @@ from benchmarks.support.drawn_features import (  # noqa: E402
 )
 from egox_core.synthetic import make_take  # noqa: E402
 from tools.small_model.clips import clip_spec  # noqa: E402
-from tools.small_model.settings import FIRST_SEED, MOST_CLIPS, TRAININGS  # noqa: E402
+from tools.small_model.settings import FIRST_SEED, MOST_CLIPS, DemoTraining  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def take():
-    spec = clip_spec(FIRST_ROOM - 1, TRAININGS["next"].clips)
+    spec = clip_spec(FIRST_ROOM - 1, DemoTraining().clips)
     return make_take(replace(spec, frames=2, exo_width=56, exo_height=32))
 
 

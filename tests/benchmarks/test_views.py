@@ -52,4 +52,4 @@ def test_a_gate_without_its_arms_is_refused_before_a_room_is_drawn(monkeypatch) 
 
     monkeypatch.setattr(views_gate, "view_loras", lambda files, stage: {"no_pose@1": None})
     with pytest.raises(EgoXInputError, match=r"rays@1.*--stage views_gate"):
-        views_gate.judge_trained_arms([], "next", "views_gate")
+        views_gate.judge_trained_arms([], "views_gate")

@@ -24,7 +24,6 @@ from tools.small_model.contract import VideoStore
 from tools.small_model.files import WorkFiles, write_card
 from tools.small_model.held_out import clip_of_take
 from tools.small_model.settings import (
-    TRAININGS,
     BaseRound,
     DemoTraining,
     LoraRound,
@@ -244,9 +243,9 @@ def test_a_training_stops_for_a_bench_and_goes_on(tmp_path, monkeypatch):
 
 
 def test_rounds_go_on_where_the_rate_was():
-    rounds = TRAININGS["next"].transformer
+    rounds = DemoTraining().transformer
     assert rounds.lora_rounds[0].rates[0] == 1 and rounds.lora_rounds[-1].rates[1] <= 0.05
-    asked = [transformer.lora_values(WorkFiles(), TRAININGS["next"], {}, part, WorkFiles().cache("x"), 1)["optimizer"]
+    asked = [transformer.lora_values(WorkFiles(), DemoTraining(), {}, part, WorkFiles().cache("x"), 1)["optimizer"]
              for part in rounds.lora_rounds]
     assert asked[0]["learning_rate"] == rounds.lora_rate
     for before, after in zip(asked, asked[1:], strict=False):

@@ -1,13 +1,9 @@
 """``run.py train-demo``: trains the small model that ships, stage by stage, in slices of any length.
 
-    python3 run.py train-demo [--training shipped|next] [--stage NAME ...] [--work FOLDER] [--threads N]
-                             [--workers N] [--device cpu|cuda]
+    python3 run.py train-demo [--stage NAME ...] [--work FOLDER] [--threads N] [--workers N] [--device cpu|cuda]
 
 SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. Stages may run side by side in two calls: the VAE
 takes clips as they are drawn. While ``run.py test`` or ``run.py bench`` runs, training waits.
-
-What is finished of the next model lies in models/next: with ``--out models/next`` a machine that never trained goes on
-from there.
 """
 
 from __future__ import annotations
@@ -20,8 +16,8 @@ import torch
 from tools.setup.environment import Environment, this_environment
 from tools.setup.layout import SetupError
 
-from .files import files_of, write_card
-from .settings import SHIPPED, TRAININGS
+from .files import WorkFiles, write_card
+from .settings import DemoTraining
 from .stages import EXPERIMENTS, STAGES, StageContext
 
 
@@ -31,20 +27,18 @@ def main() -> int:
     parser.add_argument("--stage", action="append", choices=(*STAGES, *EXPERIMENTS),
                         help="only this one (again for more); "
                         f"{', '.join(EXPERIMENTS)}: an experiment, left out unless named")
-    parser.add_argument("--training", choices=tuple(TRAININGS), default=SHIPPED,
-                        help="which model: the one in models/demo, or the next, which isn't there yet")
-    parser.add_argument("--work", type=Path,
+    parser.add_argument("--work", type=Path, default=WorkFiles().work,
                         help="folder for everything that doesn't ship (default: in the user's cache folder)")
-    parser.add_argument("--out", type=Path,
-                        help="folder for the weights (default: models/demo; of the next model, in the working folder)")
+    parser.add_argument("--out", type=Path, default=WorkFiles().shipped,
+                        help="folder for the weights (default: models/demo)")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as torch has them")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw clips")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    files = files_of(args.training, args.work, args.out)
-    context = StageContext(files=files, training=TRAININGS[args.training], environment=_environment(),
+    files = WorkFiles(args.work, args.out)
+    context = StageContext(files=files, training=DemoTraining(), environment=_environment(),
                            device=args.device, workers=args.workers, tell=lambda text: print(text, flush=True))
     for name in args.stage or STAGES:
         print(f"stage {name}", flush=True)

@@ -10,7 +10,7 @@ from egox_core.safe_files import write_whole
 from tools.setup.at_work import cache_folder
 from tools.setup.layout import REPO_ROOT
 
-from .settings import FIRST_SEED, SHIPPED, DemoTraining
+from .settings import FIRST_SEED, DemoTraining
 
 VAE_FILE, BASE_FILE, LORA_FILE = "egox_demo_vae.safetensors", "egox_demo_wan22_i2v.safetensors", \
     "egox_demo_lora.safetensors"
@@ -66,16 +66,6 @@ class WorkFiles:
     def run(self, name: str) -> Path:
         """Output folder of a training: ``base``, ``lora`` or an ablation's name."""
         return self.work / "runs" / name
-
-
-def files_of(training: str, work: Path | None = None, out: Path | None = None) -> WorkFiles:
-    """Of a training in ``settings.TRAININGS``: the model that ships in its own places, any other in a folder of the
-    working folder, its weights too; or where the arguments say."""
-    shipped = WorkFiles()
-    if training == SHIPPED:
-        return WorkFiles(work or shipped.work, out or shipped.shipped)
-    work = work or shipped.work / training
-    return WorkFiles(work, out or work / "models")
 
 
 def write_card(files: WorkFiles, training: DemoTraining) -> None:

@@ -17,9 +17,9 @@ from tools.small_model.held_out import HeldOutClip
 from tools.small_model.wan_sampler import WanSampler
 
 from .clips import clip_spec
-from .files import WorkFiles, files_of
+from .files import WorkFiles
 from .lotus import save_text_embedding
-from .settings import FIRST_SEED, SHIPPED, TRAININGS, DemoTraining
+from .settings import FIRST_SEED, DemoTraining
 from .stages import ablation_lora, read_record
 
 Kind = TypeVar("Kind", bound=WanSampler)
@@ -64,20 +64,19 @@ def _loras() -> dict[str, Path]:
     return {FULL: files.lora, **{name: file for name, file in trained.items() if file.is_file()}}
 
 
-def open_sampler(kind: type[Kind], loras: Mapping[str, Path], training: str = SHIPPED) -> Kind:
-    """Base and VAE of a training and these LoRAs in a sampler of this kind, with the flow shift that they are sampled
-    with.
+def open_sampler(kind: type[Kind], loras: Mapping[str, Path]) -> Kind:
+    """Base, VAE and these LoRAs in a sampler of this kind, with the flow shift that they are sampled with.
 
     Raises:
         SetupError: the small model isn't there.
     """
-    files = files_of(training)
+    files = WorkFiles()
     missing = [f.name for f in (files.base, files.vae, *loras.values()) if not f.is_file()]
     if missing:
         raise SetupError(f"The small model lacks {', '.join(missing)}; python3 run.py train-demo makes them.")
     if not files.text.is_file():
         save_text_embedding(this_environment(), files.text)
-    return kind(files.base, files.vae, loras, str(files.text), TRAININGS[training].transformer.sample_shift)
+    return kind(files.base, files.vae, loras, str(files.text), DemoTraining().transformer.sample_shift)
 
 
 @lru_cache(maxsize=1)

@@ -47,27 +47,6 @@ class Bar:
 
 
 BARS: tuple[Bar, ...] = (
-    Bar(name="PSNR over shrink", metric="psnr", against=SHRINK, least=2.0),
-    Bar(name="retrieval among all held-out takes", metric="retrieval_hit", against=None, least=0.9),
-    Bar(name="PSNR over prior + Telea", metric="psnr", against=TELEA),
-    Bar(name="PSNR over exo resized", metric="psnr", against=RESIZED),
-    Bar(name="PSNR over exo mean colour", metric="psnr", against=MEAN),
-    Bar(name="PSNR over LoRA strength 0", metric="psnr", against=BASE),
-    Bar(name="outside the coverage, PSNR over prior + Telea", metric="psnr_outside", against=TELEA),
-    Bar(name="inside the coverage, PSNR against the prior through the VAE", metric="psnr_inside", against=PRIOR_VAE),
-    Bar(name="SSIM over prior + Telea", metric="ssim", against=TELEA),
-    Bar(name="PSNR that another take's exo costs", metric="psnr", against=WRONG_EXO),
-    Bar(name="PSNR that another take's prior costs", metric="psnr", against=WRONG_PRIOR),
-    Bar(name="objects whose colour is their own", metric="colours_right", against=None),
-    Bar(name="outlines over prior + Telea", metric="outlines", against=TELEA),
-    Bar(name="gradient in quiet places", metric="quiet", against=None),
-    Bar(name="objects' outlines over prior + Telea", metric="object_outlines", against=TELEA),
-    Bar(name="flicker, times the truth's", metric="flicker", against=None),
-    Bar(name="kernel distance less that of prior + Telea", metric=KERNEL, against=TELEA),
-)
-"""The first two are judged; the others say how far it leads where, and what it makes of a wrong input."""
-
-NEXT_BARS: tuple[Bar, ...] = (
     Bar(name="outlines over prior + Telea", metric="outlines", against=TELEA, least=0.0),
     Bar(name="outlines over 1.6 times the model's before", metric="outlines", against=BEFORE, times=1.6, least=0.0),
     Bar(name="gradient in quiet places", metric="quiet", against=None, most=3.0),
@@ -85,7 +64,7 @@ NEXT_BARS: tuple[Bar, ...] = (
     Bar(name="PSNR that another take's exo costs", metric="psnr", against=WRONG_EXO, least=1.3),
     Bar(name="PSNR that another take's prior costs", metric="psnr", against=WRONG_PRIOR, least=3.5),
 )
-"""What the next model must reach on the takes of its size; the model before is what ``bench meter --keep`` kept."""
+"""The model before is what ``bench meter --keep`` kept."""
 
 
 def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float | None]:

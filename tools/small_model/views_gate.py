@@ -12,7 +12,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.synthetic import SyntheticSpec, make_take
 from tools.small_model.arguments import WORK
 from tools.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
-from tools.small_model.files import files_of
+from tools.small_model.files import WorkFiles
 from tools.small_model.held_out import HeldOutClip, clip_of_take, with_path_of
 from tools.small_model.sampler import open_sampler
 from tools.small_model.scores import as_float, mean_of
@@ -25,24 +25,22 @@ OTHER_PATH = "another take's path"
 LEAST_PATH_COST = 1.0  # dB
 
 
-def judge_trained_arms(specs: Sequence[SyntheticSpec], training: str, stage: str,
-                       progress: Progress = no_progress) -> dict[str, Any]:
-    """:func:`judge` on held-out rooms, with what ``run.py train-demo --stage STAGE`` has trained on the base of this
-    training.
+def judge_trained_arms(specs: Sequence[SyntheticSpec], stage: str, progress: Progress = no_progress) -> dict[str, Any]:
+    """:func:`judge` on held-out rooms, with what ``run.py train-demo --stage STAGE`` has trained.
 
     Raises:
         SetupError: the small model isn't there.
         EgoXInputError: an arm that isn't trained, a single room.
     """
-    gate, loras = VIEWS_GATES[stage], view_loras(files_of(training), stage)
+    gate, loras = VIEWS_GATES[stage], view_loras(WorkFiles(), stage)
     if missing := [name for arm, seed in gate.runs if (name := f"{arm}@{seed}") not in loras]:
         raise EgoXInputError("arms of the gate", got=f"{', '.join(missing)} not trained", expected="all of them",
-                             fix=f"python3 run.py train-demo --training {training} --stage {stage}")
-    sampler = open_sampler(WanSampler, loras, training)
+                             fix=f"python3 run.py train-demo --stage {stage}")
+    sampler = open_sampler(WanSampler, loras)
     clips = [clip_of_take(make_take(spec), sampler.PRIOR_PRESET) for spec in specs]  # no arm reads the prior
     store = VideoStore(folder=WORK / "views" / "videos", model=sampler.fingerprint())
     judged = judge(sampler, store, clips, gate.arms, progress)
-    return {"rooms": len(clips), "training": training, "stage": stage, "steps": gate.part.steps,
+    return {"rooms": len(clips), "stage": stage, "steps": gate.part.steps,
             "model": facts_of(sampler), **judged}
 
 

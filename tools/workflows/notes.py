@@ -32,13 +32,12 @@ DEMO = """## EgoX demo: the small model
 
 One third-person video in, the first-person video of what that person saw out. Press **Run**: every stage is the real
 one, and the weights come with the pack (`models/demo`, about 30 MB): an EgoX of the same architecture, trained from
-nothing on computer-drawn rooms, 9 frames at 80 x 80. The room here is one that it never saw in training.
+nothing on computer-drawn rooms, 9 frames at 128 x 128. The room here is one that it never saw in training.
 
 Try it: **λ_g** on *EgoX* (3 as trained, 0 = no geometry), **LoRA strength** beside it (0 = the base, which knows
 nothing of exo videos), the head's path on *Ego Pose Input*. *Scene and prior* and *EgoX* are subgraphs: the button in
-their title opens them. **shift**, in *EgoX*, is 600 for this model: all steps look at nearly pure noise and draw the
-mean of what the model holds possible, which is soft but nearest to the truth (one step draws the same as ten). At 30
-it commits to more detail and errs more often; the real model has 3.
+their title opens them. With one **step** it draws the mean of what it holds possible, which is soft; with ten it
+commits to something.
 
 It knows drawn rooms only. For real footage open `egox_basic`.
 """

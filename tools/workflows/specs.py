@@ -63,10 +63,13 @@ SAMPLE_EGO = (
 def egox_demo(graph: Graph) -> Page:
     """Everything from this pack: the small model at its own size, conditioning from a stock node that needs no file."""
     read_me = note(graph, "Read me", notes.DEMO)
-    stages = geometry(graph, CALM_VIDEO, depth={"preset": "faded"}, width=144, height=80, frame_count=9)
+    training = DemoTraining()
+    clips = training.clips
+    stages = geometry(graph, CALM_VIDEO, depth={"preset": clips.preset}, width=clips.exo_width, height=clips.size,
+                      frame_count=clips.frames)
     stage = egox(graph, small={"unet": "egox_demo_wan22_i2v.safetensors", "vae": "egox_demo_vae.safetensors",
                                "lora": "egox_demo_lora.safetensors"},
-                 steps=10, cfg=1.0, rays="auto", shift=DemoTraining().transformer.sample_shift)
+                 steps=10, cfg=1.0, rays="auto", shift=training.transformer.sample_shift)
     promote(stage)
     return finished(graph, read_me, stages, stage, "egox_demo")
 
