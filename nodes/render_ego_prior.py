@@ -52,8 +52,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                                        "what moves; their LoRA was trained on it. released_wild: with the moving "
                                        "person, as they draw videos from elsewhere. clean: patches that follow depth "
                                        "and sampling, sharper and without gaps. exact: clean without the wearer's own "
-                                       "head; its lens and scale are Depth Align's. faded: for the small model of the "
-                                       "demo only. Linked to Depth Align's output preset, it is set there."),
+                                       "head; its lens and scale are Depth Align's. Linked to Depth Align's output "
+                                       "preset, it is set there."),
                 io.Combo.Input("dynamic", options=[PRESET, *DYNAMIC_CHOICES], default=PRESET,
                                tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
                                        "or leave out the wearer's body or head, in which the camera sits."),

@@ -108,7 +108,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where depth, mask and caption models run; default: a GPU where there is one")
     parser.add_argument("--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane")
     parser.add_argument("--prior", default="released", help="preset of the prior renderer: released, released_wild "
-                        "(with what moves), clean, exact (with the raw lens and the wearer's scale) or faded")
+                        "(with what moves), clean or exact (with the raw lens and the wearer's scale)")
     parser.add_argument("--scale", type=parse_scale, metavar="as-is|wearer|NUMBER",
                         help="of the depth (default: as-is)")
     parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")

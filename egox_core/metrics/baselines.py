@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..prior.inpaint import inpaint_holes
 from ..video.reader import resize_picture
 
+TELEA_RADIUS_PX = 3.0
 SHRINK = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""
 
@@ -32,9 +33,13 @@ def prior_telea(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """The prior, holes filled frame by frame by Telea's inpainting; a frame without coverage stays black."""
+    """The prior, holes filled frame by frame by inpainting; a frame without coverage stays black.
+
+    Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has it.
+    """
     pictures = (prior * 255).round().to(torch.uint8).cpu().numpy()
-    frames = [inpaint_holes(picture, covered)
+    frames = [cv2.inpaint(picture, (~covered).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
+              if covered.any() else np.zeros_like(picture)
               for picture, covered in zip(pictures, coverage.cpu().numpy(), strict=True)]
     return torch.from_numpy(np.stack(frames)).float() / 255
 

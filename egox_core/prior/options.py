@@ -16,8 +16,6 @@ from .splat_points import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "without head")
-Holes = Literal["background", "fade"]
-HOLE_CHOICES: tuple[Holes, ...] = ("background", "fade")
 CPU = torch.device("cpu")
 OFF = float("inf")
 
@@ -47,7 +45,6 @@ class PriorOptions:
     head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
     head_sight: bool = False  # those two also leave out what moves on exo lines of sight that meet the wearer's head
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
-    holes: Holes = "background"  # where nothing landed; "fade": what surrounds it, fading into the background
 
     def torch_device(self) -> torch.device:
         """The device that ``device`` names; the plain twin draws on the CPU only."""
@@ -57,9 +54,6 @@ class PriorOptions:
     def __post_init__(self) -> None:
         if self.dynamic not in DYNAMIC_CHOICES:
             raise EgoXInputError("dynamic handling", got=repr(self.dynamic), expected=f"one of {DYNAMIC_CHOICES}",
-                                 fix="choose one of them")
-        if self.holes not in HOLE_CHOICES:
-            raise EgoXInputError("holes", got=repr(self.holes), expected=f"one of {HOLE_CHOICES}",
                                  fix="choose one of them")
         if self.device not in ("auto", "cpu", "cuda"):
             raise EgoXInputError("device", got=repr(self.device), expected="auto, cpu or cuda",
@@ -101,14 +95,6 @@ PRIOR_PRESETS: Mapping[str, PriorOptions] = {
     # A preset of the whole way; its lens and scale are PRESET_GEOMETRY's. With them the place of the head is known well
     # enough to leave out all that exo sees of it: depth models melt heads into what is around.
     "exact": replace(CLEAN, head_sight=True),
-    # For the demo's small model only, whose VAE smears the hard edges of black holes over what lies beside them. Every
-    # number is written out: the picture must stay what that model knows, whatever becomes of clean and the defaults.
-    "faded": PriorOptions(
-        splat=SplatOptions(style="surface", reach=0.52, blend=1.0, min_size_px=1.0, max_size_px=20.0,
-                           depth_tolerance=0.003),
-        near_m=0.05, far_m=1000.0, max_edge=100.0, max_stray=0.03, max_range=OFF, static="farthest", coarse=False,
-        dynamic="without head", head_radius_m=0.18, head_sight=False, supersample=2,
-        gap_reach=0.9, gap_px=2.0, background=(0.0, 0.0, 0.0), holes="fade"),
 }
 
 

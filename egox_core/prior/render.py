@@ -19,7 +19,6 @@ from ..scene.points import exo_from_scene, join, select, to_device
 from ..trajectory.poses import camera_centre, compose, invert, pose_of_frame, validate_w2c
 from ..types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud, PointSet
 from .drawing import draw_points
-from .inpaint import fade_holes
 from .options import PriorOptions, prior_preset
 
 
@@ -127,23 +126,12 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
         covered += int(coverage.sum())
         rgb = torch.where(coverage[..., None], image.rgb.cpu(), background)
-        if options.holes == "fade":
-            rgb = torch.where(coverage[..., None], rgb, _faded(rgb, coverage, options.background))
         yield PriorFrame(rgb=rgb, coverage=coverage,
                          depth_m=depth if options.splat.depth_is_z else depth * ray_z)
     progress(scene.frame_count, scene.frame_count, "render the ego prior")
     if covered == 0:
         warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
                       "behind everything, or looks away; check pose, world frame and depth scale", stacklevel=2)
-
-
-def _faded(
-    rgb: Tensor,  # [H, W, 3] float 0...1
-    coverage: Tensor,  # [H, W] bool
-    background: tuple[float, float, float],
-) -> Tensor:  # [H, W, 3] float 0...1
-    picture = (rgb * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    return torch.from_numpy(fade_holes(picture, coverage.numpy(), background)).float() / 255
 
 
 def _visible_points(static: PointSet, scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int,

@@ -31,7 +31,7 @@ def render(take, **changes):
     return EgoXRenderEgoPrior.execute(**{**inputs, **changes}).args
 
 
-@pytest.mark.parametrize("preset", ["released", "released_wild", "clean", "exact", "faded"])
+@pytest.mark.parametrize("preset", ["released", "released_wild", "clean", "exact"])
 def test_render(take, scene, preset: str) -> None:
     from egox_pack.egox_core.prior.options import prior_preset
     from egox_pack.egox_core.prior.render import render_ego_prior

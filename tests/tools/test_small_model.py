@@ -298,7 +298,7 @@ def test_all_stages_make_a_model_that_the_trainer_made(clips, tmp_path, monkeypa
     assert poses["no_pose@1"] is None and poses["rays@1"].blocks == 1
     assert poses["rays_each_block@1"].blocks == training.transformer.layers > 1
     sampler = WanSampler(files.base, files.vae, arms, str(files.text), shift=5.0)
-    rooms = [clip_of_take(make_take(clip_spec(950_000 + number, TINY)), "faded") for number in range(2)]
+    rooms = [clip_of_take(make_take(clip_spec(950_000 + number, TINY)), "exact") for number in range(2)]
     judged = views_gate.judge(sampler, VideoStore(folder=tmp_path / "videos", model=sampler.fingerprint()), rooms,
                               gate.arms)
     assert [row["arm"] for row in judged["rows"]] == list(gate.arms) and judged["holds"] in (True, False)

@@ -24,7 +24,6 @@ from egox_core.data.cache_store import (
 from egox_core.data.clip_files import first_frame_then_grey
 from egox_core.data.clip_rays import mirrored_rays, tile_pictures, tile_size
 from egox_core.errors import EgoXInputError
-from egox_core.prior.inpaint import fade_holes
 from egox_core.types import GgaGeometry
 from egox_core.wan.latents import normalise_latent
 from egox_core.wan.vae import VaeEncoder
@@ -67,9 +66,8 @@ class LatentSettings:
 class LatentMaker:
     """Encodes shards of clips with one VAE."""
 
-    def __init__(self, vae: Path, text: Path, clips: ClipSettings, device: str = "cpu", *,
-                 fade_holes: bool = False) -> None:
-        self.device, self.clips, self.fade_holes = torch.device(device), clips, fade_holes
+    def __init__(self, vae: Path, text: Path, clips: ClipSettings, device: str = "cpu") -> None:
+        self.device, self.clips = torch.device(device), clips
         self.model = whole_clips(VaeEncoder(vae, device).model)
         self.models = {"vae": weights_hash(vae, "VAE"), "text": weights_hash(text, "text embedding")}
         embedding = load_file(text)["embedding"]
@@ -98,8 +96,6 @@ class LatentMaker:
     def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
         """What the cache holds of each clip."""
         change = VARIANTS[variant]
-        if self.fade_holes and not views:
-            clips = [replace(clip, prior=faded(clip)) for clip in clips]
         videos = {name: [_changed(getattr(c, name), c.seed + variant, change) for c in clips]
                   for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
         if views:
@@ -144,7 +140,7 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
     jobs += [("validation", file, 0) for file in shard_files(clips, "validation")]
     values = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:
-        values |= {"holes": "fade" if maker.fade_holes else "background", "token_rays": True}
+        values |= {"holes": "background", "token_rays": True}
     if settings.cameras > 1:
         values["tiles"] = True
     shards, entries = {}, []
@@ -186,12 +182,6 @@ def mirrored(geometry: GgaGeometry) -> GgaGeometry:
     queries = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
     return replace(geometry, query_dirs=queries, key_dirs=geometry.key_dirs[:, order],
                    key_trust=geometry.key_trust[order])
-
-
-def faded(clip: DemoClip) -> Tensor:
-    """[T, S, S, 3] uint8: the prior as preset ``faded`` gives it."""
-    pairs = zip(clip.prior.numpy(), clip.coverage.numpy(), strict=True)
-    return torch.from_numpy(np.stack([fade_holes(picture, covered) for picture, covered in pairs]))
 
 
 def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:

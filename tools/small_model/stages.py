@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from egox_core.file_names import TRUTH
-from egox_core.prior.options import prior_preset
 from egox_core.safe_files import read_json, write_json
 from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.weights import weights_hash
@@ -230,8 +229,7 @@ def _latents(context: StageContext, name: str, settings: LatentSettings) -> bool
         return True
     if not files.text.is_file():
         save_text_embedding(context.environment, files.text)
-    maker = LatentMaker(files.vae, files.text, training.clips, context.device,
-                        fade_holes=prior_preset(training.transformer.preset).holes == "fade")
+    maker = LatentMaker(files.vae, files.text, training.clips, context.device)
     with StopRequest() as stop:
         return make_latents(files.clips, files.cache(name), maker, settings, wanted=lambda: not stop.requested,
                             tell=lambda count, of: context.tell(f"latents: {count}/{of} shards"))

@@ -81,6 +81,7 @@ def test_baselines_by_their_definitions():
     assert torch.equal(made["prior"], prior)
     # One colour all around the hole; Telea carries gradients on, and sees one towards the black that it fills.
     assert torch.allclose(made["prior + Telea"], torch.tensor(0.8), atol=0.03)
+    assert torch.allclose(made["prior + Telea"][coverage], prior[coverage], atol=1e-6)
     assert made["exo resized"][0, :, 2, 0].tolist() == pytest.approx([0.9] * 16, abs=1e-5)
     assert not BASELINES["prior + Telea"](exo, prior, torch.zeros_like(coverage)).any()
 

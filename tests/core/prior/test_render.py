@@ -86,8 +86,7 @@ def test_a_point_lands_where_the_lens_puts_it(camera: CameraModel, preset: str) 
     assert abs(float(rows.float().mean()) - float(uv[0, 1])) < 0.8
     assert float(prior.depth_m[0][prior.coverage[0]].mean()) == pytest.approx(1.2, rel=0.03)
     assert torch.equal(torch.isnan(prior.depth_m), ~prior.coverage)
-    if prior_preset(preset).holes == "background":
-        assert float(prior.rgb[~prior.coverage].abs().sum()) == 0
+    assert float(prior.rgb[~prior.coverage].abs().sum()) == 0
 
 
 def test_the_scene_frame_decides_how_poses_are_read(take, scene) -> None:
