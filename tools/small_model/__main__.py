@@ -16,7 +16,8 @@ import torch
 from tools.setup.environment import Environment, this_environment
 from tools.setup.layout import SetupError
 
-from .files import WorkFiles, write_card
+from .card import write_card
+from .files import WorkFiles
 from .settings import DemoTraining
 from .stages import EXPERIMENTS, STAGES, StageContext
 

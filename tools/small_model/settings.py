@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from egox_core.synthetic.spec import Wearer
@@ -138,9 +138,6 @@ class DemoTraining:
 
     def clips_of(self, split: Split) -> int:
         return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}[split]
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
