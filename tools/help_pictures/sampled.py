@@ -21,7 +21,7 @@ from .sheet import as_bytes, marked, resized, sheet
 from .small_model import STEPS, SmallModel
 
 NOW = 4  # of 9 frames; latent frames stand for 0, 4 and 8
-PIXEL = (40, 46)  # (x, y) of the 80 px ego picture
+PIXEL = (40, 46)  # (x, y) of the 128 px ego picture: the sofa
 LARGE = 400  # px, what views are made of the small picture at
 SMALL = 96  # px, a cell whose name can still be read when two of them fill the sheet
 

@@ -24,7 +24,7 @@ DEPTH_ERRORS: Mapping[str, DepthErrors] = {
     "depth error 3 %, bleeding, flicker": DepthErrors(low_frequency=0.03, bleed_px=1.0, flicker=0.01),
     "depth error 6 %, bleeding, flicker": DepthErrors(low_frequency=0.06, bleed_px=2.0, flicker=0.02),
 }
-"""The lower and the upper end of what networks are off by; at 80 px less than a pixel of bleeding would be none."""
+"""The lower and the upper end of what networks are off by; at 128 px less than a pixel of bleeding would be none."""
 PATCH_SHARE, PATCHES = 0.5, 8
 """Missing depth: half the picture, in patches of an eighth of its height."""
 POSE_DEG, POSE_M = 5.0, 0.1
