@@ -1,6 +1,6 @@
 """A blind look: is a person able to tell from the small model's video which room it is?
 
-    python3 run.py bench blind [--takes FOLDER | --seeds FIRST COUNT --spec FILE] [--sampler MODULE]
+    python3 run.py bench blind [--takes FOLDER | --seeds FIRST COUNT --spec FILE] [--sampler MODULE] [--save]
     python3 run.py bench blind --picks A C B ... [--save]
 
 The first call writes a sheet for each of twelve held-out takes into ``--work``: three frames of the model's video (ten
@@ -18,19 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from benchmarks.support.record import bench_parser, finish
+from benchmarks.support.record import RESULTS, bench_parser, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.errors import EgoXInputError
 from egox_core.previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
-from egox_core.safe_files import read_json, write_json
+from egox_core.safe_files import read_json, write_json, write_whole
 from tools.small_model.arguments import add_take_arguments, held_out_clips, sampler_of
 from tools.small_model.contract import SampleSettings, VideoStore
 from tools.small_model.held_out import HeldOutClip
 
-LOOKED_AT, CHOICES, ZOOM = 12, 4, 2
+LOOKED_AT, SHOWN, CHOICES, ZOOM = 12, 3, 4, 2
 LETTERS = "ABCD"
 ANSWERS = "answers.json"
+FRAMES = RESULTS.parents[1] / "docs" / "img" / "small_model_frames.jpg"
 
 
 def write_sheets(folder: Path, clips: Sequence[HeldOutClip], videos: Sequence[np.ndarray]) -> list[str]:
@@ -48,14 +50,25 @@ def write_sheets(folder: Path, clips: Sequence[HeldOutClip], videos: Sequence[np
         shown = [own, *draw.sample([i for i in range(len(clips)) if i != own], CHOICES - 1)]
         draw.shuffle(shown)
         answers.append(LETTERS[shown.index(own)])
-        middle = len(clips[own].truth) // 2
-        frames = slice(middle - 1, middle + 2)
-        rows = [SheetRow(pictures=list(videos[own][frames]), labels=("the model's video",))]
-        rows += [SheetRow(pictures=list(clips[i].truth[frames].numpy()), labels=(letter,))
-                 for letter, i in zip(LETTERS, shown, strict=True)]
+        rows = [_row(videos[own], "the model's video")]
+        rows += [_row(clips[i].truth.numpy(), letter) for letter, i in zip(LETTERS, shown, strict=True)]
         write_png(folder / f"take_{number:02d}.png", make_contact_sheet(rows, ZOOM * clips[own].truth.shape[1], gap=2))
     write_json(folder / ANSWERS, {"answers": answers})
     return answers
+
+
+def frames_picture(clips: Sequence[HeldOutClip], videos: Sequence[np.ndarray]) -> np.ndarray:  # [H, W, 3] uint8
+    """Of :data:`SHOWN` of the takes that are looked at, spread evenly: the model's frames above the true ones."""
+    asked = spread(len(clips), LOOKED_AT)
+    rows = [_row(of, name) for i in (asked[j] for j in spread(len(asked), SHOWN))
+            for of, name in ((videos[i], "the model's video"), (clips[i].truth.numpy(), "the truth"))]
+    return make_contact_sheet(rows, 3 * clips[0].truth.shape[1] // 2, gap=2)
+
+
+def _row(video: np.ndarray, label: str) -> SheetRow:
+    """Three neighbouring frames."""
+    middle = len(video) // 2
+    return SheetRow(pictures=list(video[middle - 1 : middle + 2]), labels=(label,))
 
 
 def score(picks: Sequence[str], answers: Sequence[str]) -> dict[str, Any]:
@@ -85,7 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
     clips = held_out_clips(args, sampler)
     store = VideoStore(folder=args.work / "videos", model=sampler.fingerprint())
     videos = store.generated(sampler, clips, SampleSettings(), "blind look", ProgressLine())
-    count = len(write_sheets(args.work, clips, videos))
+    count, picture = len(write_sheets(args.work, clips, videos)), frames_picture(clips, videos)
+    write_png(args.work / "frames.png", picture)
+    if args.save:
+        with write_whole(FRAMES) as temporary:
+            Image.fromarray(picture).save(temporary, quality=88)
     print(f"{count} sheets in {args.work}; then: python3 run.py bench blind --picks ...")
     return 0
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import blind as bench
@@ -23,6 +24,9 @@ def test_sheets_are_drawn_and_picks_counted(tmp_path: Path, capsys: pytest.Captu
     clips = [clip_of_take(make_take(replace(SPEC, seed=seed))) for seed in range(1, 6)]
     answers = bench.write_sheets(tmp_path, clips, [clip.truth.numpy() for clip in clips])
     assert len(answers) == 5 and len(set(answers)) > 1 and len(list(tmp_path.glob("take_*.png"))) == 5
+    picture = bench.frames_picture(clips, [clip.truth.numpy() for clip in clips])
+    rows = np.split(picture, 2 * bench.SHOWN)  # nothing but the label tells the model's frames, here true ones
+    assert all((model[20:] == truth[20:]).all() for model, truth in zip(rows[::2], rows[1::2], strict=True))
     monkeypatch.setattr(_record, "RESULTS", tmp_path)
     wrong = next(letter for letter in bench.LETTERS if letter != answers[4])
     assert bench.main(["--work", str(tmp_path), "--json", "--save", "--picks", *answers[:4], wrong]) == 0
