@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.drawn_features import KernelDistance, features_of, load_net
-from benchmarks.support.record import bench_parser, figure_text, finish
+from benchmarks.support.record import RESULTS, bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import bootstrap_mean, paired_difference
 from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import write_whole
 from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
 from tools.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
 from tools.small_model.held_out import HeldOutClip
@@ -78,7 +79,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     """Rows and bars, for a person."""
     columns = (("psnr_outside", "PSNR outside", 2), (KERNEL, KERNEL, 2), ("retrieval_hit", "retrieval", 2))
     heads = [*(label for _, label, _ in columns), *(f"Δ {label}" for _, label, _ in columns), "pictures move"]
-    lines = [f"| | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
+    lines = ["# Steps and λ_g of the small model, from the same noise", "",
+             "Each row beside ten steps at the λ_g of its training; Δ is the row minus that, over the same takes.", "",
+             f"| | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
     for row in result["rows"]:
         cells = [figure_text(row[part][key], digits) for part in ("means", "leads") for key, _, digits in columns]
         lines.append(f"| {row['row']} | {' | '.join(cells)} | {figure_text(row['moved'], 1)} |")
@@ -97,7 +100,11 @@ def main(arguments: list[str] | None = None) -> int:
     clips = held_out_clips(args, sampler)
     store = VideoStore(folder=args.work / "videos", model=sampler.fingerprint())
     result = {**measure(clips, sampler, args.seed, store, ProgressLine()), "model": facts_of(sampler)}
-    return finish("steering", result, args, markdown(result), result["passed"])
+    table = markdown(result)
+    if args.save:
+        with write_whole(RESULTS / "steering.md") as temporary:
+            temporary.write_text(table + "\n", encoding="utf-8")
+    return finish("steering", result, args, table, result["passed"])
 
 
 if __name__ == "__main__":

@@ -47,4 +47,4 @@ def test_what_lambda_moves_is_told_beside_its_own(clips, tmp_path, monkeypatch, 
     assert (rows["λ_g 1"]["leads"]["psnr_outside"]["mean"] < -1) is (step > 0)
     assert rows[bench.ONE_STEP]["means"][KERNEL]["mean"] > rows[bench.OWN]["means"][KERNEL]["mean"]
     assert result["less_of_one_step"]["mean"] < 0 and result["passed"] is (step > 0)
-    assert bench.markdown(result).count("\n| ") == len(rows) + 1
+    assert bench.markdown(result).count("\n| ") == len(rows) + 2  # heads and rule
