@@ -6,8 +6,9 @@
 Parts: LoRAs trained from the same base with the same steps, without geometry-guided attention, without ego prior (its
 condition latent is a grey video's), without clean latent (exo noised alike). Attention: λ_g, modes and rays at
 inference. Strength of the LoRA. Robustness: depth off as a network's is, depth missing, poses off, a wrong λ_g; with
-and without the trust mask. Each row stands beside the full model on the same takes: 10 steps, no CFG, 95 % bootstrap
-intervals over takes. A row that is done is kept in ``--work``; a bench that was stopped goes on, within a row by clips.
+and without the trust mask. Each row stands beside the full model on the same takes: the demo's steps, no CFG, 95 %
+bootstrap intervals over takes. A row that is done is kept in ``--work``; a bench that was stopped goes on, within a
+row by clips.
 
 With the sampler's own takes and LoRAs (``--sampler``) no files need naming.
 """
@@ -55,7 +56,7 @@ NOTE = "ablation_note.md"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_take_arguments(parser, "ablation")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=SampleSettings().steps)
     parser.add_argument("--seed", type=int, default=1234, help="of the sampling noise")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--rows", nargs="+", help="only rows of these names (and those that they are compared with)")

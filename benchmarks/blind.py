@@ -3,10 +3,11 @@
     python3 run.py bench blind [--takes FOLDER | --seeds FIRST COUNT --spec FILE] [--sampler MODULE] [--save]
     python3 run.py bench blind --picks A C B ... [--save]
 
-The first call writes a sheet for each of twelve held-out takes into ``--work``: three frames of the model's video (ten
-steps, seed 1234), below them the same frames of four truths, of which one is its own; whose, and where, is drawn. The
-right letters lie in ``answers.json`` beside them: look at it afterwards. The second call counts the picks, in the
-order of the sheets. One in four would be right by chance.
+The first call writes a sheet for each of twelve held-out takes into ``--work``: three frames of the model's video (seed
+1234, the demo's steps), below them the same frames of four truths, of which one is its own; whose, and where, is drawn.
+The right letters lie in ``answers.json`` beside them, and three takes' frames above their own truth in ``frames.png``
+(with ``--save`` in the card's picture too): look at both afterwards. The second call counts the picks, in the order of
+the sheets. One in four would be right by chance.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
     python3 run.py bench small_model [--takes FOLDER | --seeds FIRST COUNT --spec FILE] [--sampler MODULE] [--save]
 
-The model's videos (10 steps, no CFG) stand beside the prior with Telea's inpainting, exo resized, exo's mean colour,
-"shrink" (0.6 prior + 0.4 exo mean), the same model at LoRA strength 0, what the model's own VAE leaves of the prior and
-of the truth, and, on the takes that it was measured on, the model that shipped before. It is judged by what neither
-blur nor noise nor sharpening can win (outlines, quiet places, objects' outlines, kernel distance; see ``bench meter``),
-flicker, leads in PSNR, retrieval of its own truth, objects in their own colour, and what another take's exo or prior
-costs. Each difference is that of the same clips, with a bootstrap interval over takes (95 %). Videos are kept in
-``--work``, so a bench that was stopped goes on.
+The model's videos (the demo's steps, no CFG) stand beside the prior with Telea's inpainting, exo resized, exo's mean
+colour, "shrink" (0.6 prior + 0.4 exo mean), the same model at LoRA strength 0, what the model's own VAE leaves of the
+prior and of the truth, and, on the takes that it was measured on, the model that shipped before. It is judged by what
+neither blur nor noise nor sharpening can win (outlines, quiet places, objects' outlines, kernel distance; see ``bench
+meter``), flicker, leads in PSNR, retrieval of its own truth, objects in their own colour, and what another take's exo
+or prior costs. Each difference is that of the same clips, with a bootstrap interval over takes (95 %). Videos are kept
+in ``--work``, so a bench that was stopped goes on.
 
 Takes come from a folder of take folders (``--takes``), from seeds (``--seeds 900000 64``, with ``--spec``, a JSON file
 of SyntheticSpec fields), or from the sampler itself. ``--without NAME`` leaves a method out; its bars are then "not
@@ -62,7 +62,7 @@ COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2
 def main() -> int:
     parser = bench_parser(__doc__)
     add_take_arguments(parser, "small_model")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=SampleSettings().steps)
     parser.add_argument("--seed", type=int, default=1234, help="of the sampling noise")
     parser.add_argument("--without", action="append", default=[], choices=(BASE, PRIOR_VAE, TRUTH_VAE, WRONG_EXO,
                                                                            WRONG_PRIOR), help="a method to leave out")

@@ -6,9 +6,10 @@
 The rooms are the small model's test rooms, each drawn with as many exo cameras as are asked for. The prior is rendered
 from the exact depth of the first N of them, fused into one scene; its holes are filled by Telea's inpainting, as in the
 small model's bench. Every N stands beside one camera on the same rooms, with a bootstrap interval over rooms (95 %).
-With ``--sampled`` the small model that ships, trained on the prior of one camera, samples from each prior too (10
-steps, no CFG; its attention is guided by the first camera's depth). Its row is what a model that takes several views at
-once, in the style of Exo2EgoSyn, has to be compared with: it takes the same views without a new trained weight.
+With ``--sampled`` the small model that ships, trained on the prior of one camera, samples from each prior too (the
+demo's steps, no CFG; its attention is guided by the first camera's depth). Its row is what a model that takes several
+views at once, in the style of Exo2EgoSyn, has to be compared with: it takes the same views without a new trained
+weight.
 
 With ``--gate`` the arms of ``run.py train-demo --stage views_gate`` are judged instead: short LoRAs of the small model
 that see one exo view and no depth, without and with the rays of the cameras. Each figure is the mean over two noises

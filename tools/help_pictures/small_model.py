@@ -21,7 +21,7 @@ from tools.small_model.sampler import open_sampler
 from tools.small_model.settings import FIRST_SEED, DemoTraining
 from tools.small_model.wan_sampler import WanSampler
 
-STEPS = 10
+STEPS = DemoTraining().transformer.sample_steps
 """As the demo's graph."""
 
 

@@ -37,7 +37,8 @@ def write_card(files: WorkFiles, training: DemoTraining) -> None:
         "",
         f"Clips: {clips.frames} frames at {clips.fps:g} frames/s, exo {clips.exo_width}x{clips.size}, ego "
         f"{clips.size}x{clips.size}; prior preset `{form.preset}`, rays `{clips.rays}`, λ_g {form.lambda_g:g}; sampled "
-        f"at flow shift {form.sample_shift:g}. Seeds of training, validation and test scenes run on from "
+        f"with {form.sample_steps} steps at flow shift {form.sample_shift:g}. Seeds of training, validation and test "
+        f"scenes run on from "
         f"{FIRST_SEED['train']}, {FIRST_SEED['validation']} and {FIRST_SEED['test']}: none is shared.",
         "",
         NOTE.read_text(encoding="utf-8").strip(),

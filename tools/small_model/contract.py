@@ -21,6 +21,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
 from egox_core.synthetic import SyntheticSpec
 from tools.small_model.held_out import HeldOutClip
+from tools.small_model.settings import DemoTraining
 
 DEFAULT_SAMPLER = "tools.small_model.sampler"
 BATCH = 8
@@ -34,7 +35,7 @@ class SampleSettings:
 
     lora: str = FULL  # which of the trained LoRAs: full | no_gga | no_prior | no_clean_latent; "@2": a second seed
     strength: float = 1.0
-    steps: int = 10
+    steps: int = DemoTraining().transformer.sample_steps
     cfg: float = 1.0
     seed: int = 1234
     lambda_g: float | None = None

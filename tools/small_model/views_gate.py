@@ -23,6 +23,7 @@ from tools.small_model.wan_sampler import WanSampler
 NOISES = (1234, 1235)
 OTHER_PATH = "another take's path"
 LEAST_PATH_COST = 1.0  # dB
+STEPS = 10  # of sampling, on every rung
 
 
 def judge_trained_arms(specs: Sequence[SyntheticSpec], stage: str, progress: Progress = no_progress) -> dict[str, Any]:
@@ -54,7 +55,8 @@ def judge(sampler: Sampler, store: VideoStore, clips: Sequence[HeldOutClip], arm
     loras = {arm: [name for name in sampler.loras() if name.split("@")[0] == arm] for arm in arms}
 
     def figures(arm: str, asked: Sequence[HeldOutClip]) -> dict[str, float]:
-        runs = [store.generated(sampler, asked, SampleSettings(lora=name, seed=seed), f"{name}, noise {seed}", progress)
+        runs = [store.generated(sampler, asked, SampleSettings(lora=name, seed=seed, steps=STEPS),
+                                f"{name}, noise {seed}", progress)
                 for name in loras[arm] for seed in NOISES]
         return {clip.name: sum(float(psnr(as_float(run[i]), as_float(clip.truth)).mean()) for run in runs) / len(runs)
                 for i, clip in enumerate(clips)}

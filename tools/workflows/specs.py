@@ -69,7 +69,7 @@ def egox_demo(graph: Graph) -> Page:
                       frame_count=clips.frames)
     stage = egox(graph, small={"unet": "egox_demo_wan22_i2v.safetensors", "vae": "egox_demo_vae.safetensors",
                                "lora": "egox_demo_lora.safetensors"},
-                 steps=10, cfg=1.0, rays="auto", shift=training.transformer.sample_shift)
+                 steps=training.transformer.sample_steps, cfg=1.0, rays="auto", shift=training.transformer.sample_shift)
     promote(stage)
     return finished(graph, read_me, stages, stage, "egox_demo")
 
