@@ -21,6 +21,13 @@ from tests.browser.head_graph import HEAD, add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
 
 FRAMES = 9
+SLOW_PICTURES = """() => {
+  const own = window.createImageBitmap;
+  window.createImageBitmap = async (...given) => {
+    await new Promise((done) => setTimeout(done, 300));
+    return own(...given);
+  };
+}"""  # so that the picture before is drawn, and under the pointer, while the next one is made
 CUT_OFF = """() => {
   const controls = ':is(button, select, input, canvas, output)';
   const seen = [...document.querySelectorAll(`[data-testid=egox-editor] ${controls}`)].filter(
@@ -198,6 +205,7 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked) -> None:
     editor.open(load=True)
     # A path from nothing holds what was put into it and nothing of the file's, and both steps can be undone.
     editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    hands.evaluate(SLOW_PICTURES)
     editor.go_to_frame(2)
     editor.at("new-path").click()
     before = editor.keyframes()

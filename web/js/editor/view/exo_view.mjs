@@ -109,8 +109,10 @@ export class ExoView {
       token: this.scene.token,
       frame: Math.min(frame, this.scene.frames - 1),
     });
-    this.image?.close();
-    this.image = await createImageBitmap(picture.blob);
+    const image = await createImageBitmap(picture.blob);
+    if (this.closed) return image.close();
+    this.image?.close(); // only now: the one before is drawn until then, under the loupe too
+    this.image = image;
     this.shown = frame;
     this.message.hidden = true;
     this.draw();
