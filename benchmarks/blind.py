@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_png(args.work / "frames.png", picture)
     if args.save:
         with write_whole(FRAMES) as temporary:
-            Image.fromarray(picture).save(temporary, quality=88)
+            Image.fromarray(picture).save(temporary, quality=70, optimize=True, progressive=True)
     print(f"{count} sheets in {args.work}; then: python3 run.py bench blind --picks ...")
     return 0
 
