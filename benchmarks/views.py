@@ -17,7 +17,8 @@ and the trainings' seeds. The gate holds where the whole interval of an arm's ga
 path costs it at least 1 dB.
 
 Below it stands what such a model's canvas costs at full size (14B, 49 frames, 448 px), by arithmetic: tokens,
-operations of a forward and the blocks' checkpoints in training, of each layout of the views.
+operations of a forward and the blocks' checkpoints in training, of each layout of the views. With ``--save`` all that
+is kept in ``views.md`` too, with the gates that were judged and what ``benchmarks/results/views_note.md`` says.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.support import record as _record
 from benchmarks.support.memory_model import ModelSize, TrainSetting, canvas_tokens, estimate
 from benchmarks.support.record import bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
@@ -35,6 +37,7 @@ from egox_core.metrics.bootstrap import paired_difference
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import read_json, write_whole
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
@@ -51,6 +54,8 @@ COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2
            ("coverage", "coverage", 3))
 """The last is the share of the ego picture that the prior covers."""
 SAMPLED = "EgoX, the small model"
+NOTE = "views_note.md"
+"""Written by a person; it stands below the tables."""
 LAYOUTS = (Panels(), Panels(views=2), Panels(views=4), Panels(views=4, layout="mosaic"))
 
 
@@ -133,6 +138,22 @@ def gate_markdown(judged: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"The gate {'holds' if judged['holds'] else 'FAILS'}."])
 
 
+def page(table: str, rooms: int) -> str:
+    """The table with its head, the gates that were judged, and the note."""
+    parts = [f"# Several exo views\n\n{rooms} rooms that no training saw. Means with 95 % intervals over rooms; Δ is "
+             f"against one view on the same rooms.\n\n## The prior of more cameras, without any training\n\n{table}"]
+    for stage in VIEWS_GATES:
+        file = _record.RESULTS / f"{stage}.json"
+        if file.is_file():
+            judged = read_json(file, "gate")
+            parts.append(f"## The gate after {judged['steps']} steps\n\n{judged['rooms']} rooms, one exo view, neither "
+                         f"depth nor prior: LoRAs with the cameras' rays and without.\n\n{gate_markdown(judged)}")
+    note = _record.RESULTS / NOTE
+    if note.is_file():
+        parts.append(note.read_text(encoding="utf-8").strip())
+    return "\n\n".join(parts) + "\n"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--count", type=int, default=64, help="of rooms")
@@ -157,7 +178,11 @@ def main(arguments: list[str] | None = None) -> int:
     rows = measure(specs, args.views, preset, methods, ProgressLine())
     result = {"rooms": args.count, "preset": preset, **model, "frames": specs[0].frames, "ego_px": specs[0].ego_size,
               "rows": rows, "layouts": [layout_cost(panels) for panels in LAYOUTS]}
-    return finish("views", result, args, markdown(rows, result["layouts"]))
+    table = markdown(rows, result["layouts"])
+    if args.save:
+        with write_whole(_record.RESULTS / "views.md") as temporary:
+            temporary.write_text(page(table, args.count), encoding="utf-8")
+    return finish("views", result, args, table)
 
 
 if __name__ == "__main__":

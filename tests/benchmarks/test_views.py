@@ -28,7 +28,15 @@ def test_more_cameras_cover_more_and_the_same_one_twice_does_not() -> None:
 def test_command_prints_and_saves(capsys: pytest.CaptureFixture, tmp_path: Path,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_record, "RESULTS", tmp_path)
+    gain, cost = ({"mean": m, "low": m - 0.1, "high": m + 0.1} for m in (0.5, 0.25))
+    judged = {"rooms": 3, "steps": 300, "holds": False,
+              "rows": [{"arm": "rays", "psnr": gain, "gain": gain, "path_cost": cost}]}
+    (tmp_path / "views_gate.json").write_text(json.dumps(judged), encoding="utf-8")
+    (tmp_path / bench.NOTE).write_text("## What it says\n\nLittle.\n", encoding="utf-8")
     assert bench.main(["--count", "2", "--views", "1", "2", "--json", "--save"]) == 0
+    page = (tmp_path / "views.md").read_text(encoding="utf-8")
+    assert page.index("| prior + Telea | 2 |") < page.index("gate after 300 steps") < page.index("0.25 [0.15, 0.35]")
+    assert page.index("The gate FAILS.") < page.index("## What it says") and "views_gate_long" not in page
     one, two = json.loads(capsys.readouterr().out)["rows"]
     assert (one["views"], two["views"]) == (1, 2) and one["differences"]["psnr"]["mean"] == 0
     assert one["method"] == two["method"] == bench.TELEA
