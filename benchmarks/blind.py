@@ -13,7 +13,7 @@ the sheets. One in four would be right by chance.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,11 @@ ANSWERS = "answers.json"
 FRAMES = RESULTS.parents[1] / "docs" / "img" / "small_model_frames.jpg"
 
 
-def write_sheets(folder: Path, clips: Sequence[HeldOutClip], videos: Sequence[np.ndarray]) -> list[str]:
-    """A sheet for each of :data:`LOOKED_AT` clips, spread evenly; the right letters.
+def write_sheets(folder: Path, clips: Sequence[HeldOutClip], videos: Mapping[int, np.ndarray]) -> list[str]:
+    """A sheet for each clip that has a video; the right letters.
+
+    Args:
+        videos: the model's, by the clip's number.
 
     Raises:
         EgoXInputError: fewer clips than a sheet has truths.
@@ -47,7 +50,7 @@ def write_sheets(folder: Path, clips: Sequence[HeldOutClip], videos: Sequence[np
                              fix="name more held-out takes")
     draw, answers = random.Random(0), []
     folder.mkdir(parents=True, exist_ok=True)
-    for number, own in enumerate(spread(len(clips), LOOKED_AT), start=1):
+    for number, own in enumerate(videos, start=1):
         shown = [own, *draw.sample([i for i in range(len(clips)) if i != own], CHOICES - 1)]
         draw.shuffle(shown)
         answers.append(LETTERS[shown.index(own)])
@@ -58,9 +61,11 @@ def write_sheets(folder: Path, clips: Sequence[HeldOutClip], videos: Sequence[np
     return answers
 
 
-def frames_picture(clips: Sequence[HeldOutClip], videos: Sequence[np.ndarray]) -> np.ndarray:  # [H, W, 3] uint8
+def frames_picture(
+    clips: Sequence[HeldOutClip], videos: Mapping[int, np.ndarray],  # by the clip's number
+) -> np.ndarray:  # [H, W, 3] uint8
     """Of :data:`SHOWN` of the takes that are looked at, spread evenly: the model's frames above the true ones."""
-    asked = spread(len(clips), LOOKED_AT)
+    asked = list(videos)
     rows = [_row(of, name) for i in (asked[j] for j in spread(len(asked), SHOWN))
             for of, name in ((videos[i], "the model's video"), (clips[i].truth.numpy(), "the truth"))]
     return make_contact_sheet(rows, 3 * clips[0].truth.shape[1] // 2, gap=2)
@@ -98,7 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
     sampler = sampler_of(args)
     clips = held_out_clips(args, sampler)
     store = VideoStore(folder=args.work / "videos", model=sampler.fingerprint())
-    videos = store.generated(sampler, clips, SampleSettings(), "blind look", ProgressLine())
+    asked = spread(len(clips), LOOKED_AT)
+    made = store.generated(sampler, [clips[i] for i in asked], SampleSettings(), "blind look", ProgressLine())
+    videos = dict(zip(asked, made, strict=True))
     count, picture = len(write_sheets(args.work, clips, videos)), frames_picture(clips, videos)
     write_png(args.work / "frames.png", picture)
     if args.save:

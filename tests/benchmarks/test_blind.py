@@ -22,9 +22,10 @@ SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32
 def test_sheets_are_drawn_and_picks_counted(tmp_path: Path, capsys: pytest.CaptureFixture,
                                             monkeypatch: pytest.MonkeyPatch) -> None:
     clips = [clip_of_take(make_take(replace(SPEC, seed=seed))) for seed in range(1, 6)]
-    answers = bench.write_sheets(tmp_path, clips, [clip.truth.numpy() for clip in clips])
+    videos = {number: clip.truth.numpy() for number, clip in enumerate(clips)}
+    answers = bench.write_sheets(tmp_path, clips, videos)
     assert len(answers) == 5 and len(set(answers)) > 1 and len(list(tmp_path.glob("take_*.png"))) == 5
-    picture = bench.frames_picture(clips, [clip.truth.numpy() for clip in clips])
+    picture = bench.frames_picture(clips, videos)
     rows = np.split(picture, 2 * bench.SHOWN)  # nothing but the label tells the model's frames, here true ones
     assert all((model[20:] == truth[20:]).all() for model, truth in zip(rows[::2], rows[1::2], strict=True))
     monkeypatch.setattr(_record, "RESULTS", tmp_path)
@@ -35,4 +36,4 @@ def test_sheets_are_drawn_and_picks_counted(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(EgoXInputError, match="5 letters"):
         bench.score(["A"], answers)
     with pytest.raises(EgoXInputError, match="at least 4"):
-        bench.write_sheets(tmp_path, clips[:3], [])
+        bench.write_sheets(tmp_path, clips[:3], {})
