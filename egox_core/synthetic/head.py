@@ -21,17 +21,38 @@ USUAL_MARKS: Mapping[str, tuple[float, float, float]] = {
 }
 USUAL_MOUNT = (-0.055, 0.105, 0.02)
 
-# Drawn persons: about the medium headform of ISO/TS 16976-2 (length 197, breadth 153, nose 21 mm before the lip), with
-# eyes and ears where the drawing's surfaces have them. Each person's own size and lengths vary about these.
+# Drawn persons have the skull of the medium headform of ISO/TS 16976-2 (length 197, breadth 153 mm).
 SKULL_RADIUS, SKULL_HALF = 0.0765, 0.022
 SKULL_AT = (0.0, -0.012, 0.032)
-EYE_SIDE, EYE_AHEAD = 0.0315, 0.0785
-EAR_SIDE, EAR_BACK, EAR_DOWN = 0.0718, 0.006, 0.0135  # the tragus: 94 % of a head's breadth lie between both
-NOSE_AHEAD, NOSE_DOWN = 0.0415, 0.035  # from the eyes
 MOUNT_FROM_EYES = (-0.056, 0.013, 0.0075)
 MOUNT_PITCH_DEG = -7.5
 SIZE_SPAN, LENGTH_SPAN = 0.08, 0.05  # shares by which persons differ, each way
 MOUNT_SPAN_M, MOUNT_SPAN_DEG = 0.004, 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLengths:
+    """Where face points sit on a mean head; each person's own size and lengths vary about these. Metres."""
+
+    eye_side: float
+    eye_ahead: float
+    ear_side: float  # of the tragus
+    ear_back: float
+    ear_down: float  # from the eyes, as those of the nose
+    nose_ahead: float
+    nose_down: float
+
+
+MEAN_HEADS: Mapping[str, HeadLengths] = {
+    # As the headform (nose 21 mm before the lip), eyes and ears where the drawing's surfaces have them; 94 % of the
+    # head's breadth lie between the ears.
+    "drawn": HeadLengths(eye_side=0.0315, eye_ahead=0.0785, ear_side=0.0718, ear_back=0.006, ear_down=0.0135,
+                         nose_ahead=0.0415, nose_down=0.035),
+    # Interpupillary breadth 63.3 mm (ANSUR II); bitragion breadth 139 mm, eye to tragus 80.5 mm back and 12 mm down
+    # (ANSUR 1988); the nose of MediaPipe's canonical face.
+    "surveyed": HeadLengths(eye_side=0.03165, eye_ahead=0.0785, ear_side=0.0695, ear_back=0.002, ear_down=0.012,
+                            nose_ahead=0.040, nose_down=0.0375),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +74,16 @@ class HeadForm:
 USUAL_HEAD = HeadForm(marks=USUAL_MARKS, mount=USUAL_MOUNT, mount_pitch_deg=0.0)
 
 
-def draw_head(rng: np.random.Generator) -> HeadForm:
+def draw_head(rng: np.random.Generator, mean: HeadLengths) -> HeadForm:
     """A person's head: its size, each of its lengths, and how the glasses sit."""
     size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
 
     def own(length: float) -> float:
         return size * length * (1 + rng.uniform(-LENGTH_SPAN, LENGTH_SPAN))
 
-    eye, ahead = own(EYE_SIDE), own(EYE_AHEAD)
-    ear, back, down = own(EAR_SIDE), own(EAR_BACK), own(EAR_DOWN)
-    nose, under = own(NOSE_AHEAD), own(NOSE_DOWN)
+    eye, ahead = own(mean.eye_side), own(mean.eye_ahead)
+    ear, back, down = own(mean.ear_side), own(mean.ear_back), own(mean.ear_down)
+    nose, under = own(mean.nose_ahead), own(mean.nose_down)
     marks = {"right_eye": (eye, ahead, 0.0), "left_eye": (-eye, ahead, 0.0), "right_ear": (ear, -back, -down),
              "left_ear": (-ear, -back, -down), "nose": (0.0, ahead + nose, -under)}
     place = np.array([0.0, ahead, 0.0]) + np.array(MOUNT_FROM_EYES) + rng.uniform(-MOUNT_SPAN_M, MOUNT_SPAN_M, 3)

@@ -320,8 +320,8 @@ def test_later_options_leave_older_takes_alone(spec: SyntheticSpec, digest: str)
 
 
 @pytest.mark.parametrize("options", [
-    {"wearer": "drawn"}, {"turning_deg": 60.0}, {"walking": 0.7}, {"company": True}, {"exo_side": "behind"},
-    {"wearer": "drawn", "walking": 0.8, "turning_deg": 30.0, "company": True},
+    {"wearer": "drawn"}, {"wearer": "surveyed"}, {"turning_deg": 60.0}, {"walking": 0.7}, {"company": True},
+    {"exo_side": "behind"}, {"wearer": "drawn", "walking": 0.8, "turning_deg": 30.0, "company": True},
 ])
 def test_people_who_differ_turn_walk_and_meet(options: dict) -> None:
     """The ego camera stays on the head, what moves is masked, and the truth lies on the drawn head."""
