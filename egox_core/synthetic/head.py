@@ -74,8 +74,11 @@ class HeadForm:
 USUAL_HEAD = HeadForm(marks=USUAL_MARKS, mount=USUAL_MOUNT, mount_pitch_deg=0.0)
 
 
-def draw_head(rng: np.random.Generator, mean: HeadLengths) -> HeadForm:
-    """A person's head: its size, each of its lengths, and how the glasses sit."""
+def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
+    """A person's head: its size, each of its lengths, and how the glasses sit; nothing is drawn for ``usual``."""
+    if wearer == "usual":
+        return USUAL_HEAD
+    mean = MEAN_HEADS[wearer]
     size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
 
     def own(length: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..cameras.model import CameraModel
-from .head import MEAN_HEADS, USUAL_HEAD, HeadForm, draw_head
+from .head import HeadForm, draw_head
 from .looks import draw_material
 from .palettes import Colour, colour_name
 from .parts import Part, placed, turn_z
@@ -89,7 +89,7 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     posture = "standing" if spec.walking > 0 else spec.posture
     workspace = draw_workspace(streams["workspace"], clutter=spec.clutter, posture=posture,
                                count=spec.table_objects, scale=spec.object_scale)
-    form = USUAL_HEAD if spec.wearer == "usual" else draw_head(streams["wearer"], MEAN_HEADS[spec.wearer])
+    form = draw_head(streams["wearer"], spec.wearer)
     person = _draw_moving_person(streams, spec, workspace, times_s, form)
     heading = float(streams["world"].uniform(-0.35, 0.35))
     bodies, facing = _walk(streams["wearer"], spec, heading, times_s)
@@ -208,7 +208,7 @@ def _draw_company(rng: np.random.Generator, spec: SyntheticSpec, heading: float,
                   times_s: np.ndarray) -> tuple[Person, np.ndarray, HeadForm]:
     """Somebody who stands beside the wearer, hands before the body, and looks about: (person, bodies, head)."""
     count = len(times_s)
-    form = USUAL_HEAD if spec.wearer == "usual" else draw_head(rng, MEAN_HEADS[spec.wearer])
+    form = draw_head(rng, spec.wearer)
     side = float(rng.choice((-1.0, 1.0)))
     turn = turn_z(heading + float(rng.uniform(-0.8, 0.8)))
     place = turn_z(heading) @ np.array([side * rng.uniform(0.85, 1.1), rng.uniform(-0.35, 0.1), 0.0])
