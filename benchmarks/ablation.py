@@ -44,9 +44,9 @@ from tools.small_model.scores import Scores, mean_of, score_method
 
 ROW_VERSION = 1  # raised when a disturbance or a score changes its meaning
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
-           ("retrieval_hit", "retrieval", 2), ("colours_right", "object frames", 2))
+           ("outlines", "outlines", 3), ("retrieval_hit", "retrieval", 2), ("colours_right", "object frames", 2))
 DIFFERENCES = (("psnr", "Δ PSNR", 2), ("ssim", "Δ SSIM", 3), ("psnr_inside", "Δ inside", 2),
-               ("psnr_outside", "Δ outside", 2))
+               ("psnr_outside", "Δ outside", 2), ("outlines", "Δ outlines", 3))
 TITLES = {"parts": "What each part is worth", "attention": "The attention at inference", "strength": "LoRA strength",
           "robustness": "What it can bear"}
 NOTE = "ablation_note.md"

@@ -31,6 +31,7 @@ POSE_DEG, POSE_M = 5.0, 0.1
 Disturb = Callable[[HeldOutClip], HeldOutClip]
 WITHOUT = {"no_gga": "without GGA", "no_prior": "without ego prior", "no_clean_latent": "without clean latent"}
 GROUPS = ("parts", "attention", "strength", "robustness")
+MODES = (("paper", 3.0), ("power", 2.0))
 WRONG_LAMBDA = 10.0
 
 
@@ -134,14 +135,15 @@ def _parts(loras: Sequence[str], settings: SampleSettings) -> list[Row]:
 
 
 def _attention(settings: SampleSettings) -> list[Row]:
-    modes = (("off", None), ("paper", 1.0), ("power", 1.0), ("power", 2.0))
+    """What the LoRA was trained with (mode ``released``, λ_g 3, exact rays) is the full row itself; λ_g 0 is ``off``,
+    and λ_g 1 the same in every mode."""
     return [
         *(Row(name=f"λ_g {value:g}", group="attention", settings=replace(settings, lambda_g=value))
-          for value in (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)),
-        *(Row(name=f"mode {mode}" + (f", λ_g {value:g}" if value else ""), group="attention",
-              settings=replace(settings, gga_mode=mode, lambda_g=value)) for mode, value in modes),
+          for value in (0.0, 0.5, 1.0, 2.0, 5.0)),
+        *(Row(name=f"mode {mode}, λ_g {value:g}", group="attention",
+              settings=replace(settings, gga_mode=mode, lambda_g=value)) for mode, value in MODES),
         *(Row(name=f"rays {rays}", group="attention", settings=replace(settings, rays=rays))
-          for rays in ("released", "exact", "pinhole")),
+          for rays in ("released", "pinhole")),
     ]
 
 
