@@ -8,7 +8,7 @@ condition latent is a grey video's), without clean latent (exo noised alike). At
 inference. Strength of the LoRA. Robustness: depth off as a network's is, depth missing, poses off, a wrong λ_g; with
 and without the trust mask. Each row stands beside the full model on the same takes: the demo's steps, no CFG, 95 %
 bootstrap intervals over takes. A row that is done is kept in ``--work``; a bench that was stopped goes on, within a
-row by clips.
+row by clips. Rows that the record has of the same weights stay in it when others are measured.
 
 With the sampler's own takes and LoRAs (``--sampler``) no files need naming.
 """
@@ -77,6 +77,9 @@ def main() -> int:
               "steps": args.steps, "cfg": 1.0, "model": facts_of(sampler),
               "commands": [*args.trained_by, shlex.join(["python3", "run.py", "bench", "ablation", *_named(sys.argv)])],
               "rows": [figures(row, scores) for row in rows]}
+    kept = RESULTS / "ablation.json"
+    if args.save and kept.is_file():
+        result = with_rows_of(read_json(kept, "record of the ablation"), result)
     table = markdown(result)
     if args.save:
         note = RESULTS / NOTE
@@ -130,6 +133,21 @@ def figures(row: Row, scores: Mapping[str, Scores]) -> dict[str, Any]:
             "disturbance": row.disturbance,
             "means": {key: estimate.as_dict() for key, _, _ in COLUMNS if (estimate := mean_of(own, key)) is not None},
             "differences": {key: estimate.as_dict() for key, estimate in differences.items() if estimate is not None}}
+
+
+def with_rows_of(before: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result with the rows that only the record ``before`` has, where both are of the same takes and weights: LoRAs
+    of an ablation lie where they were trained, and all rows together take hours."""
+    weights = [record["model"]["weights"] for record in (before, result)]
+    same = all(before[key] == result[key] for key in ("takes", "frames", "ego_px", "steps", "cfg"))
+    if not same or any(weights[0][part] != weights[1][part] for part in weights[0].keys() & weights[1].keys()):
+        return dict(result)
+    model = {**result["model"], "weights": weights[0] | weights[1],
+             "loras": before["model"]["loras"] | result["model"]["loras"]}
+    rows = {row["row"]: row for row in (*before["rows"], *result["rows"])}
+    order = [row.name for row in rows_of(tuple(model["loras"]), SampleSettings(steps=result["steps"]))]
+    commands = [*before["commands"], *(command for command in result["commands"] if command not in before["commands"])]
+    return {**result, "model": model, "commands": commands, "rows": [rows[name] for name in order if name in rows]}
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import torch
 for package in ("torchmetrics", "peft", "pydantic"):
     pytest.importorskip(package)
 
-from benchmarks.ablation import chosen_rows, figures, markdown, score_row  # noqa: E402
+from benchmarks.ablation import chosen_rows, figures, markdown, score_row, with_rows_of  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.synthetic import SyntheticSpec, make_take  # noqa: E402
 from egox_core.trajectory.poses import camera_centre  # noqa: E402
@@ -183,3 +183,22 @@ def test_rows_are_kept_and_compared(clips, tmp_path: Path) -> None:
     other = SimpleNamespace(generate=generate, fingerprint=lambda: "others' weights")
     score_row(rows[0], clips, other, tmp_path)
     assert len(calls) == 5
+
+
+def test_a_record_keeps_rows_of_the_same_weights() -> None:
+    def record(names: list[str], **weights: str) -> dict:
+        loras = {key.removeprefix("lora "): {} for key in weights if key.startswith("lora ")}
+        return {"takes": 64, "frames": 9, "ego_px": 128, "steps": 8, "cfg": 1.0, "commands": [" ".join(names)],
+                "model": {"fingerprint": names[-1], "weights": weights, "loras": loras},
+                "rows": [{"row": name, "of": names[-1]} for name in names]}
+
+    parts = record([FULL, "full, seed 1", "without GGA, seed 1"],
+                   **{"base": "b", "lora full": "f", "lora full@1": "1", "lora no_gga@1": "g"})
+    later = record([FULL, "λ_g 0"], **{"base": "b", "lora full": "f"})
+    both = with_rows_of(parts, later)
+    assert [row["row"] for row in both["rows"]] == [FULL, "full, seed 1", "without GGA, seed 1", "λ_g 0"]
+    assert both["rows"][0]["of"] == "λ_g 0" and set(both["model"]["loras"]) == {FULL, "full@1", "no_gga@1"}
+    assert both["commands"] == [*parts["commands"], *later["commands"]] and both["model"]["weights"]["base"] == "b"
+    assert with_rows_of(both, later) == both  # measured again
+    for other in (record([FULL, "λ_g 0"], **{"base": "b", "lora full": "trained anew"}), {**later, "takes": 2}):
+        assert with_rows_of(parts, other) == other

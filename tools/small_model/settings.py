@@ -79,7 +79,7 @@ def falling(rounds: int, first: float = 1.0, last: float = 0.05) -> tuple[tuple[
 
 
 ABLATION_CLIPS = 448
-"""Each is seen five times in 1,500 steps of six."""
+"""Each variant is seen three times in 1,500 steps of four."""
 FIRST_CLIPS = 1104
 """For the first parts of the training."""
 LATER_CLIPS, TRAIN_CLIPS = 2 * FIRST_CLIPS, 3 * FIRST_CLIPS
@@ -112,7 +112,7 @@ class TransformerSettings:
     base_batch: int = 16
     base_rate: float = 1e-3
     lora_rounds: tuple[LoraRound, ...] = LORA_ROUNDS
-    ablation: LoraRound = LoraRound(steps=1500, rank=56, shift=12.0, clips=(0, ABLATION_CLIPS), variants=4, batch=6,
+    ablation: LoraRound = LoraRound(steps=1500, rank=56, shift=12.0, clips=(0, ABLATION_CLIPS), variants=4, batch=4,
                                     rates=(0.525, 0.02), optimizer="muon")
     sample_shift: float = 12.0
     sample_steps: int = 8  # on validation rooms nearer to the truth than 10 or 12, and calmer in quiet places
