@@ -140,7 +140,7 @@ def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: Latent
     jobs += [("validation", file, 0) for file in shard_files(clips, "validation")]
     values = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
     if not settings.views:
-        values |= {"holes": "background", "token_rays": True}
+        values["token_rays"] = True
     if settings.cameras > 1:
         values["tiles"] = True
     shards, entries = {}, []
