@@ -107,13 +107,14 @@ def chosen_rows(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
 def score_row(row: Row, clips: Sequence[HeldOutClip], sampler: Sampler, work: Path,
               progress: Progress = no_progress) -> Scores:
     """The scores of one row, from the disk where they are there."""
-    made_from = key_of(ROW_VERSION, sampler.fingerprint(), asdict(row.settings), row.disturbance,
+    weights = sampler.fingerprint(row.settings.lora)  # so that a LoRA that is trained later takes no row along
+    made_from = key_of(ROW_VERSION, weights, asdict(row.settings), row.disturbance,
                        *(part for clip in clips for part in (clip.name, *input_hashes(clip))))
     file = work / "rows" / f"{made_from}.json"
     if file.is_file():
         progress(len(clips), len(clips), f"{row.name} (kept)")
         return read_json(file, "row of the ablation")["scores"]
-    store = VideoStore(folder=work / "videos", model=sampler.fingerprint())
+    store = VideoStore(folder=work / "videos", model=weights)
     disturbed = [DISTURBANCES[row.disturbance](clip) for clip in clips]
     if row.settings.soft_trust:
         disturbed = [with_depth_trust(clip) for clip in disturbed]

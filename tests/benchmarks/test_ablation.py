@@ -151,6 +151,9 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
     assert sampler.conditioning_of(replace(SETTINGS, lora="no_clean_latent")).exo_clean is False
     assert sampler.conditioning_of(replace(SETTINGS, lora="no_prior")).prior == "none"
     assert sampler.conditioning_of(replace(SETTINGS, lora="no_gga")).gga_mode == "off"
+    fewer = WanSampler(base=sampler.base, vae=VAE, loras={FULL: sampler.files[FULL]})
+    assert fewer.fingerprint(FULL) == sampler.fingerprint(FULL) != sampler.fingerprint("no_gga")
+    assert fewer.fingerprint() != sampler.fingerprint(), "of all weights"
     vae = sampler.through_vae(np.stack([clips[0].truth.numpy()]))
     assert vae.shape == (1, 5, 32, 32, 3)
     for settings, message in ((replace(SETTINGS, lora="other"), "LoRA"), (replace(SETTINGS, cfg=3.0), "cfg")):
@@ -166,7 +169,7 @@ def test_rows_are_kept_and_compared(clips, tmp_path: Path) -> None:
         grey = 0.5 if settings.lambda_g == 0 else 0.9
         return np.stack([(grey * clip.truth.numpy()).astype(np.uint8) for clip in some])
 
-    fake = SimpleNamespace(generate=generate, fingerprint=lambda: "fake")
+    fake = SimpleNamespace(generate=generate, fingerprint=lambda lora: "fake")
     rows = chosen_rows(rows_of((FULL,), SETTINGS), ["λ_g 0", "half the depth missing", "half the depth missing, "
                                                     "trust mask"])
     scores = {row.name: score_row(row, clips, fake, tmp_path) for row in rows}
@@ -180,7 +183,7 @@ def test_rows_are_kept_and_compared(clips, tmp_path: Path) -> None:
     table = markdown({"takes": 2, "frames": 5, "ego_px": 32, "steps": 2, "commands": ["run"],
                       "rows": list(told.values())})
     assert "| λ_g 0 | full | -" in table and "## What it can bear" in table and "LoRA strength" not in table
-    other = SimpleNamespace(generate=generate, fingerprint=lambda: "others' weights")
+    other = SimpleNamespace(generate=generate, fingerprint=lambda lora: "others' weights")
     score_row(rows[0], clips, other, tmp_path)
     assert len(calls) == 5
 

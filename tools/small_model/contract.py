@@ -61,8 +61,8 @@ class Sampler(Protocol):
     def through_vae(self, videos: np.ndarray) -> np.ndarray:
         """[N, T, S, S, 3] uint8 to the same: encoded and decoded by the model's own VAE."""
 
-    def fingerprint(self) -> str:
-        """Changes with any of the model's weights."""
+    def fingerprint(self, lora: str | None = None) -> str:
+        """Changes with any of the model's weights, or with those alone that videos of this LoRA are sampled with."""
 
     def loras(self) -> Sequence[str]:
         """Names that ``settings.lora`` may have."""

@@ -36,9 +36,9 @@ def through_vae(videos: np.ndarray) -> np.ndarray:
     return _sampler().through_vae(videos)
 
 
-def fingerprint() -> str:
-    """Changes with any weight."""
-    return _sampler().fingerprint()
+def fingerprint(lora: str | None = None) -> str:
+    """Changes with any weight; of one LoRA, with no other LoRA's."""
+    return _sampler().fingerprint(lora)
 
 
 def facts() -> dict[str, Any]:

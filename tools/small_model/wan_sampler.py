@@ -88,9 +88,11 @@ class WanSampler:
         """None: which takes the training saw isn't in the files."""
         return ()
 
-    def fingerprint(self) -> str:
-        """Changes with any weight, and with the shift."""
-        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
+    def fingerprint(self, lora: str | None = None) -> str:
+        """Changes with any weight, and with the shift; of one LoRA, with no other LoRA's."""
+        parts = {part: value for part, value in self.parts.items()
+                 if lora is None or not part.startswith("lora ") or part == f"lora {lora}"}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def facts(self) -> dict[str, Any]:
         """Hashes of the weights, and what each LoRA's file says of its training."""
