@@ -137,10 +137,11 @@ def figures(row: Row, scores: Mapping[str, Scores]) -> dict[str, Any]:
 
 
 def with_rows_of(before: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result with the rows that only the record ``before`` has, where both are of the same takes and weights: LoRAs
-    of an ablation lie where they were trained, and all rows together take hours."""
+    """The result with the rows that only the record ``before`` has, where both have the same takes, noise and weights:
+    LoRAs of an ablation lie where they were trained, and all rows together take hours."""
     weights = [record["model"]["weights"] for record in (before, result)]
-    same = all(before[key] == result[key] for key in ("takes", "frames", "ego_px", "steps", "cfg"))
+    settings = [record["rows"][0]["settings"] for record in (before, result)]  # of the full model: seed, steps
+    same = settings[0] == settings[1] and all(before[key] == result[key] for key in ("takes", "frames", "ego_px"))
     if not same or any(weights[0][part] != weights[1][part] for part in weights[0].keys() & weights[1].keys()):
         return dict(result)
     model = {**result["model"], "weights": weights[0] | weights[1],

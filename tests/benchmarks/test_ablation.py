@@ -189,11 +189,11 @@ def test_rows_are_kept_and_compared(clips, tmp_path: Path) -> None:
 
 
 def test_a_record_keeps_rows_of_the_same_weights() -> None:
-    def record(names: list[str], **weights: str) -> dict:
+    def record(names: list[str], seed: int = 1234, **weights: str) -> dict:
         loras = {key.removeprefix("lora "): {} for key in weights if key.startswith("lora ")}
         return {"takes": 64, "frames": 9, "ego_px": 128, "steps": 8, "cfg": 1.0, "commands": [" ".join(names)],
                 "model": {"fingerprint": names[-1], "weights": weights, "loras": loras},
-                "rows": [{"row": name, "of": names[-1]} for name in names]}
+                "rows": [{"row": name, "of": names[-1], "settings": {"seed": seed}} for name in names]}
 
     parts = record([FULL, "full, seed 1", "without GGA, seed 1"],
                    **{"base": "b", "lora full": "f", "lora full@1": "1", "lora no_gga@1": "g"})
@@ -203,5 +203,6 @@ def test_a_record_keeps_rows_of_the_same_weights() -> None:
     assert both["rows"][0]["of"] == "λ_g 0" and set(both["model"]["loras"]) == {FULL, "full@1", "no_gga@1"}
     assert both["commands"] == [*parts["commands"], *later["commands"]] and both["model"]["weights"]["base"] == "b"
     assert with_rows_of(both, later) == both  # measured again
-    for other in (record([FULL, "λ_g 0"], **{"base": "b", "lora full": "trained anew"}), {**later, "takes": 2}):
+    for other in (record([FULL, "λ_g 0"], **{"base": "b", "lora full": "trained anew"}), {**later, "takes": 2},
+                  record([FULL, "λ_g 0"], 5, **{"base": "b", "lora full": "f"})):
         assert with_rows_of(parts, other) == other
