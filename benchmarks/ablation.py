@@ -28,9 +28,9 @@ from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import paired_difference
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json, write_whole
-from tools.small_model.ablation_rows import DISTURBANCES, GROUPS, Row, rows_of, with_depth_trust
-from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
-from tools.small_model.contract import (
+from lab.small_model.ablation_rows import DISTURBANCES, GROUPS, Row, rows_of, with_depth_trust
+from lab.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
+from lab.small_model.contract import (
     FULL,
     Sampler,
     SampleSettings,
@@ -39,8 +39,8 @@ from tools.small_model.contract import (
     input_hashes,
     key_of,
 )
-from tools.small_model.held_out import HeldOutClip
-from tools.small_model.scores import Scores, mean_of, score_method
+from lab.small_model.held_out import HeldOutClip
+from lab.small_model.scores import Scores, mean_of, score_method
 
 ROW_VERSION = 1  # raised when a disturbance or a score changes its meaning
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),

@@ -26,9 +26,9 @@ from egox_core.cli.progress_line import ProgressLine
 from egox_core.errors import EgoXInputError
 from egox_core.previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from egox_core.safe_files import read_json, write_json, write_whole
-from tools.small_model.arguments import add_take_arguments, held_out_clips, sampler_of
-from tools.small_model.contract import SampleSettings, VideoStore
-from tools.small_model.held_out import HeldOutClip
+from lab.small_model.arguments import add_take_arguments, held_out_clips, sampler_of
+from lab.small_model.contract import SampleSettings, VideoStore
+from lab.small_model.held_out import HeldOutClip
 
 LOOKED_AT, SHOWN, CHOICES, ZOOM = 12, 3, 4, 2
 LETTERS = "ABCD"

@@ -28,8 +28,8 @@ from benchmarks.support.record import bench_parser, finish
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take
 from egox_core.types import EgoPrior
+from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take
 
 PSNR_BAR_DB = 26.0
 CONTROL_BAR_DB = 4.0  # how much worse each control must be

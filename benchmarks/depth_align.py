@@ -2,7 +2,7 @@
 
     python3 run.py bench depth_align [--frames 49] [--save]
 
-Scene, noise and outliers: ``egox_core/synthetic/depth_cases.py``.
+Scene, noise and outliers: ``lab/drawn/depth_cases.py``.
 
 How "2 % multiplicative noise" is read: every pixel's depth is multiplied by 1 + 0.02 n, n standard normal and
 independent; the bars are checked with the noise in the metric depth, in the video depth, and in both (independent),
@@ -20,7 +20,7 @@ import time
 from benchmarks.support.record import bench_parser, finish, peak_extra_mb
 from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
-from egox_core.synthetic.depth_cases import CLEAN_BAR, NOISE_BAR, OUTLIER_BAR, AlignCase, make_case
+from lab.drawn.depth_cases import CLEAN_BAR, NOISE_BAR, OUTLIER_BAR, AlignCase, make_case
 
 MODES = ("least squares", "robust")
 SECONDS_BAR, MEMORY_BAR_MB = 1.0, 1024.0  # seconds: least squares

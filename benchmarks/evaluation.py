@@ -25,8 +25,8 @@ from torch.nn.functional import avg_pool2d
 from benchmarks.support.record import bench_parser, finish
 from egox_core.data.manifest import ClipRecord, write_manifest
 from egox_core.file_names import EXO, PRIOR, TRUTH
-from egox_core.synthetic import SyntheticSpec, make_take
 from egox_core.video.writer import write_video
+from lab.drawn import SyntheticSpec, make_take
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_BAR = 120.0

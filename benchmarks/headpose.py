@@ -44,11 +44,11 @@ from benchmarks.support.record import add_arguments, finish
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import iter_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import make_take
 from egox_core.trajectory import estimate_head, head_mount, head_trajectory
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre
+from lab.drawn import make_take
 
 SURVEYED = "exact, surveyed"
 CASES = ("exact", "exact, gap", SURVEYED, "detector", "detector, depth", "detector, no depth", "body model",

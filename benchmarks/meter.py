@@ -46,14 +46,14 @@ from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.objects import MIN_OBJECT, SEEN_SHARE
 from egox_core.metrics.outlines import object_outlines, outline_share, quiet_gradient
 from egox_core.safe_files import write_whole
-from egox_core.synthetic import SyntheticTake, make_take
-from egox_core.synthetic.ground_truth import take_objects
 from egox_core.types import ObjectMasks
-from tools.small_model.clips import clip_spec
-from tools.small_model.contract import DEFAULT_SAMPLER, SampleSettings, VideoStore, load_sampler
-from tools.small_model.held_out import clip_of_take, masks_of
-from tools.small_model.scores import MODEL, as_float, flicker
-from tools.small_model.settings import FIRST_SEED, DemoTraining
+from lab.drawn import SyntheticTake, make_take
+from lab.drawn.ground_truth import take_objects
+from lab.small_model.clips import clip_spec
+from lab.small_model.contract import DEFAULT_SAMPLER, SampleSettings, VideoStore, load_sampler
+from lab.small_model.held_out import clip_of_take, masks_of
+from lab.small_model.scores import MODEL, as_float, flicker
+from lab.small_model.settings import FIRST_SEED, DemoTraining
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_ROOM, HELD_OUT = 1_100_000, 16

@@ -10,7 +10,7 @@ Colours, steadiness and the contest under depth errors have bars, the rest is re
   camera sees there. The scene is fused over the clip, so what exo shows of the standing scene in any frame counts;
   moving surfaces count in their own frame. ``precision_now`` counts what exo sees in the very same frame only: what
   someone hides just then and the fused scene shows all the same is wrong there.
-- Errors: the same with depth as a network would give it (``egox_core/synthetic/depth_errors.py``, its defaults): slow
+- Errors: the same with depth as a network would give it (``lab/drawn/depth_errors.py``, its defaults): slow
   error of 3 %, outlines that bleed, 1 % flicker of scale. ``clean`` must be at least as good as ``released`` on static
   pixels, mean of the seeds.
 - Steadiness: mean absolute change from frame to frame on static co-visible pixels, after the earlier frame was warped
@@ -40,7 +40,9 @@ from egox_core.cameras.model import inside_picture, pixel_rays, project
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions
 from egox_core.prior.render import iter_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic import (
+from egox_core.trajectory.poses import compose, invert, transform
+from egox_core.types import DepthVideo, MovingPoints, PointSet
+from lab.drawn import (
     Covisible,
     DepthErrors,
     SyntheticSpec,
@@ -49,8 +51,6 @@ from egox_core.synthetic import (
     make_take,
     with_errors,
 )
-from egox_core.trajectory.poses import compose, invert, transform
-from egox_core.types import DepthVideo, MovingPoints, PointSet
 
 STATIC_BAR_DB, MOVING_BAR_DB = 30.0, 26.0
 STEADY_BAR = 0.5  # change of clean, as a share of released's

@@ -30,10 +30,10 @@ from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import Estimate
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
-from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
-from tools.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
-from tools.small_model.held_out import HeldOutClip, with_exo_of, with_prior_of
-from tools.small_model.scores import (
+from lab.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
+from lab.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
+from lab.small_model.held_out import HeldOutClip, with_exo_of, with_prior_of
+from lab.small_model.scores import (
     BARS,
     BASE,
     BEFORE,
@@ -51,7 +51,7 @@ from tools.small_model.scores import (
     mean_of,
     score_method,
 )
-from tools.small_model.sheet import write_sheet
+from lab.small_model.sheet import write_sheet
 
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("retrieval_hit", "retrieval", 2), ("colours_right", "object frames", 2), ("objects_right", "objects", 2),

@@ -25,8 +25,8 @@ from egox_core.prior.options import PriorOptions, prior_preset
 from egox_core.prior.splat_points import ScreenPoints, SplatImage
 from egox_core.prior.splatter import has_pytorch3d, splat
 from egox_core.scene.surface import depth_rays, lift
-from egox_core.synthetic.depth_cases import room_depth
 from egox_core.types import PointSet
+from lab.drawn.depth_cases import room_depth
 
 HEIGHT, WIDTH = 448, 784
 SPEED_BAR = 150.0  # times faster than PyTorch3D on the CPU

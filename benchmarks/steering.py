@@ -23,10 +23,10 @@ from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import bootstrap_mean, paired_difference
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
-from tools.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
-from tools.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
-from tools.small_model.held_out import HeldOutClip
-from tools.small_model.scores import KERNEL, mean_of, score_method
+from lab.small_model.arguments import LEAST_TAKES, add_take_arguments, held_out_clips, sampler_of
+from lab.small_model.contract import Sampler, SampleSettings, VideoStore, facts_of
+from lab.small_model.held_out import HeldOutClip
+from lab.small_model.scores import KERNEL, mean_of, score_method
 
 OWN, ONE_STEP = "ten steps, own λ_g", "one step"
 LAMBDAS = (0.0, 1.0, 3.0, 10.0)

@@ -27,8 +27,8 @@ import yaml
 
 from benchmarks.support.record import bench_parser, finish
 from benchmarks.support.train_e2e import HEIGHT, WIDTH, calibrate_vae, sample_in_server, write_takes
+from lab.small_model.lotus import save_text_embedding
 from tools.setup.environment import this_environment
-from tools.small_model.lotus import save_text_embedding
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDIN_VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"

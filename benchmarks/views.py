@@ -40,15 +40,15 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_whole
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take
 from egox_core.types import Panels
+from lab.drawn import SyntheticSpec, SyntheticTake, make_take
+from lab.small_model.arguments import WORK
+from lab.small_model.clips import clip_spec
+from lab.small_model.contract import DEFAULT_SAMPLER, SampleSettings, Videos, VideoStore, facts_of, load_sampler
+from lab.small_model.held_out import HeldOutClip, clip_of_take
+from lab.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
+from lab.small_model.settings import FIRST_SEED, VIEWS_GATES, DemoTraining
 from tools.rigs.wan_shapes import CLIPS, forward_flops
-from tools.small_model.arguments import WORK
-from tools.small_model.clips import clip_spec
-from tools.small_model.contract import DEFAULT_SAMPLER, SampleSettings, Videos, VideoStore, facts_of, load_sampler
-from tools.small_model.held_out import HeldOutClip, clip_of_take
-from tools.small_model.scores import TELEA, Scores, baseline_videos, mean_of, score_method
-from tools.small_model.settings import FIRST_SEED, VIEWS_GATES, DemoTraining
 
 COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
            ("coverage", "coverage", 3))
@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help="judge the trained arms of a gate")
     args = parser.parse_args(arguments)
     if args.gate:
-        from tools.small_model.views_gate import judge_trained_arms  # needs the train extra; the rest doesn't
+        from lab.small_model.views_gate import judge_trained_arms  # needs the train extra; the rest doesn't
 
         judged = judge_trained_arms(held_out_rooms(args.count, 1), args.gate, ProgressLine())
         return finish(args.gate, judged, args, gate_markdown(judged), judged["holds"])

@@ -12,7 +12,6 @@ Plain torch and numpy; knows no host. The rooms, each importing only rooms furth
     scene       points from frames and depth, static and moving
     takes       a recording's files, and paths written for other programs
     depth       any depth to metric z depth: the affine fit, masks, trust
-    synthetic   drawn takes with exact geometry
     wan         the model's canvas, names, encoders, schedule
     video       frames, sound and frame selection; other lenses
     trajectory  SE(3) poses and paths

@@ -17,14 +17,15 @@ HOST_MODULES = frozenset({
 })
 # The rooms of egox_core; each imports only rooms that stand after it. A flat module is a room of its own.
 ROOMS = (
-    "cli", "train", "metrics", "data", "editor", "prior", "previews", "scene", "takes", "depth", "synthetic", "wan",
+    "cli", "train", "metrics", "data", "editor", "prior", "previews", "scene", "takes", "depth", "wan",
     "video", "trajectory", "gga", "types", "cameras", "parallel", "safe_files", "file_names", "sizes", "frame_store",
     "progress", "errors",
 )
 MOST_FLAT_MODULES = 8
 # Everything that is ours and written in Python; tests may import all of it.
-TREES = ("egox_core", "nodes", "tools", "benchmarks", "tests")
-OUTSIDE_THE_CORE = ("tools", "benchmarks", "tests")
+TREES = ("egox_core", "nodes", "lab", "tools", "benchmarks", "tests")
+OUTSIDE_THE_CORE = ("lab", "tools", "benchmarks", "tests")
+MAKERS = ("tools/help_pictures/", "tools/sample.py", "tools/strip.py", "tools/workflows/")
 
 
 def sources(folder: str) -> list[Path]:
@@ -221,15 +222,25 @@ def test_nodes_reach_the_core_relatively(path: Path) -> None:
             assert {(module or name).split(".")[0] for name in names} == {"egox_core"}, f"{where}: the core only"
 
 
-@pytest.mark.parametrize("path", sources("tools") + [p for p in sources("tests") if "benchmarks" not in p.parts],
+@pytest.mark.parametrize("path", [*sources("tools"), *sources("lab"),
+                                  *(p for p in sources("tests") if "benchmarks" not in p.parts)],
                          ids=lambda p: p.relative_to(REPO_ROOT).as_posix())
 def test_only_the_benches_tests_import_benchmarks(path: Path) -> None:
     for line, level, module, _ in imports(path):
         assert level or module.split(".")[0] != "benchmarks", f"{path.relative_to(REPO_ROOT).as_posix()}:{line}"
 
 
+def test_only_benches_tests_and_makers_import_the_lab() -> None:
+    """The drawn world and the small model's factory are no part of the product."""
+    for path in sources("tools"):
+        here = path.relative_to(REPO_ROOT).as_posix()
+        for line, target in imported_files(path):
+            in_lab = target.relative_to(REPO_ROOT).parts[0] == "lab"
+            assert not in_lab or here.startswith(MAKERS), f"{here}:{line}"
+
+
 def test_benches_import_nothing_of_tests() -> None:
-    for path in (*sources("benchmarks"), *sources("tools")):
+    for path in (*sources("benchmarks"), *sources("tools"), *sources("lab")):
         for line, level, module, _ in imports(path):
             assert level or module.split(".")[0] != "tests", f"{path.relative_to(REPO_ROOT).as_posix()}:{line}"
 

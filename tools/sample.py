@@ -22,14 +22,14 @@ import numpy as np
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.file_names import HEAD_KEYPOINTS
 from egox_core.safe_files import write_json
-from egox_core.synthetic import SyntheticSpec, make_take, write_take
-from egox_core.synthetic.detected import detected_people, seen_people
-from egox_core.synthetic.layout import draw_layout
 from egox_core.trajectory.head_payloads import openpose_content
 from egox_core.video.writer import QUALITY
+from lab.drawn import SyntheticSpec, make_take, write_take
+from lab.drawn.detected import detected_people, seen_people
+from lab.drawn.layout import draw_layout
+from lab.small_model.clips import clip_spec
+from lab.small_model.settings import FIRST_SEED, ClipSettings
 from tools.setup.layout import REPO_ROOT
-from tools.small_model.clips import clip_spec
-from tools.small_model.settings import FIRST_SEED, ClipSettings
 
 LIMIT_BYTES = 3_000_000
 FINE_WIDTH, FINE_SIZE = 448, 256  # px of the small model's sample: finer than it works, so that one can see it

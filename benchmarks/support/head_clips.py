@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project, unproject
-from egox_core.synthetic import SyntheticSpec
-from egox_core.synthetic.depth_errors import DepthErrors, with_errors
-from egox_core.synthetic.detected import ERROR, HEAD_M, JOINTS, SeenPerson, detected_people, exo_hits, seen_people
-from egox_core.synthetic.layout import DrawnHead, Layout, draw_layout
 from egox_core.trajectory.head_points import HeadPoints, choose_person
 from egox_core.trajectory.head_template import POINTS
 from egox_core.types import DepthVideo
+from lab.drawn import SyntheticSpec
+from lab.drawn.depth_errors import DepthErrors, with_errors
+from lab.drawn.detected import ERROR, HEAD_M, JOINTS, SeenPerson, detected_people, exo_hits, seen_people
+from lab.drawn.layout import DrawnHead, Layout, draw_layout
 
 WINDOW_M = {True: 0.05, False: 0.17}  # half sides of the windows of depth round a shoulder and round the head
 MOST_RAYS = 28  # a side of such a window; larger ones take every second, third, ... pixel

@@ -17,11 +17,11 @@ from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import ClipRecord
 from egox_core.file_names import META
 from egox_core.sizes import CHANNELS
-from egox_core.synthetic import SyntheticSpec, make_take, write_take
 from egox_core.video.reader import probe_video, read_frames
 from egox_core.video.selection import select_frames
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD, denormalise_latent
 from egox_core.wan.vae import VaeEncoder
+from lab.drawn import SyntheticSpec, make_take, write_take
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, apply_options, stage_take
 from tools.setup.environment import Environment

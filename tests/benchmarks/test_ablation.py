@@ -17,10 +17,9 @@ for package in ("torchmetrics", "peft", "pydantic"):
 
 from benchmarks.ablation import chosen_rows, figures, markdown, score_row, with_rows_of  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.synthetic import SyntheticSpec, make_take  # noqa: E402
 from egox_core.trajectory.poses import camera_centre  # noqa: E402
-from tools.help_pictures.small_model import CapturingSampler  # noqa: E402
-from tools.small_model.ablation_rows import (  # noqa: E402
+from lab.drawn import SyntheticSpec, make_take  # noqa: E402
+from lab.small_model.ablation_rows import (  # noqa: E402
     DEPTH_ERRORS,
     DISTURBANCES,
     POSE_DEG,
@@ -28,9 +27,10 @@ from tools.small_model.ablation_rows import (  # noqa: E402
     rows_of,
     with_depth_trust,
 )
-from tools.small_model.contract import FULL, SampleSettings  # noqa: E402
-from tools.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
-from tools.small_model.wan_sampler import WanSampler  # noqa: E402
+from lab.small_model.contract import FULL, SampleSettings  # noqa: E402
+from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
+from lab.small_model.wan_sampler import WanSampler  # noqa: E402
+from tools.help_pictures.small_model import CapturingSampler  # noqa: E402
 
 SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
                      edge_samples=1)

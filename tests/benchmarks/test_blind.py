@@ -12,8 +12,8 @@ import pytest
 from benchmarks import blind as bench
 from benchmarks.support import record as _record
 from egox_core.errors import EgoXInputError
-from egox_core.synthetic import SyntheticSpec, make_take
-from tools.small_model.held_out import clip_of_take
+from lab.drawn import SyntheticSpec, make_take
+from lab.small_model.held_out import clip_of_take
 
 SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
                      edge_samples=1)

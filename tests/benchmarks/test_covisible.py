@@ -12,8 +12,8 @@ import torch
 
 from benchmarks import covisible as bench
 from benchmarks.support import record as _record
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, covisible, make_take
 from egox_core.types import EgoPrior
+from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take
 
 SMALL = SyntheticSpec(seed=1, frames=1, exo_width=224, exo_height=128, ego_size=128)
 

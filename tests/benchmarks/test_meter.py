@@ -24,9 +24,9 @@ from benchmarks.support.drawn_features import (  # noqa: E402
     features_of,
     load_net,
 )
-from egox_core.synthetic import make_take  # noqa: E402
-from tools.small_model.clips import clip_spec  # noqa: E402
-from tools.small_model.settings import FIRST_SEED, MOST_CLIPS, DemoTraining  # noqa: E402
+from lab.drawn import make_take  # noqa: E402
+from lab.small_model.clips import clip_spec  # noqa: E402
+from lab.small_model.settings import FIRST_SEED, MOST_CLIPS, DemoTraining  # noqa: E402
 
 
 @pytest.fixture(scope="module")

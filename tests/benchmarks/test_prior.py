@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.prior import failures, mean_static, measure, measure_seed, steadiness, warped
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
-from egox_core.synthetic import SyntheticSpec, covisible, make_take
+from lab.drawn import SyntheticSpec, covisible, make_take
 
 SPEC = SyntheticSpec(seed=1, frames=9, fps=7.0, exo_width=224, exo_height=128, ego_size=128)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.real_prior import compare, failures, idle_rules, main, measure_take, rows, takes_with_truth
-from egox_core.synthetic import SyntheticSpec, make_take, write_take
+from lab.drawn import SyntheticSpec, make_take, write_take
 
 SPEC = SyntheticSpec(seed=1, frames=5, fps=7.0, exo_width=112, exo_height=64, ego_size=64)
 GOOD = {"ncc": 0.7, "gradient": 0.3, "coverage": 0.9}

@@ -17,18 +17,18 @@ from benchmarks.support.drawn_features import FIGURES, features_of, load_net  # 
 from egox_core.data.object_masks import read_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.bootstrap import Estimate  # noqa: E402
-from egox_core.synthetic import SyntheticSpec, make_take, write_take  # noqa: E402
-from egox_core.synthetic.ground_truth import solids_of_objects, take_objects  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
-from tools.small_model.contract import SampleSettings, VideoStore, load_sampler  # noqa: E402
-from tools.small_model.held_out import (  # noqa: E402
+from lab.drawn import SyntheticSpec, make_take, write_take  # noqa: E402
+from lab.drawn.ground_truth import solids_of_objects, take_objects  # noqa: E402
+from lab.small_model.contract import SampleSettings, VideoStore, load_sampler  # noqa: E402
+from lab.small_model.held_out import (  # noqa: E402
     HeldOutClip,
     clip_of_take,
     clips_of_folder,
     with_exo_of,
     with_prior_of,
 )
-from tools.small_model.scores import (  # noqa: E402
+from lab.small_model.scores import (  # noqa: E402
     BARS,
     KERNEL,
     MODEL,
@@ -42,7 +42,7 @@ from tools.small_model.scores import (  # noqa: E402
     scores_of,
     verdict,
 )
-from tools.small_model.sheet import write_sheet  # noqa: E402
+from lab.small_model.sheet import write_sheet  # noqa: E402
 
 SPEC = SyntheticSpec(seed=1, frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain",
                      clutter="calm", object_scale=2.0, edge_samples=1)
@@ -203,7 +203,7 @@ class FakeSampler(SimpleNamespace):
 
 
 def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("tools.small_model.contract.BATCH", 2)
+    monkeypatch.setattr("lab.small_model.contract.BATCH", 2)
     sampler, store = FakeSampler(clips), VideoStore(folder=tmp_path, model="fake")
     sampler.fail_at = 4  # in the second method
     with pytest.raises(KeyboardInterrupt):

@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("torchmetrics")
 
 from benchmarks import steering as bench  # noqa: E402
-from egox_core.synthetic import SyntheticSpec, make_take  # noqa: E402
-from tools.small_model.contract import SampleSettings, VideoStore  # noqa: E402
-from tools.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
-from tools.small_model.scores import KERNEL  # noqa: E402
+from lab.drawn import SyntheticSpec, make_take  # noqa: E402
+from lab.small_model.contract import SampleSettings, VideoStore  # noqa: E402
+from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
+from lab.small_model.scores import KERNEL  # noqa: E402
 
 SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
                      object_scale=2.0, edge_samples=1)

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import views as bench
 from benchmarks.support import record as _record
 from egox_core.errors import EgoXInputError
-from egox_core.synthetic import make_take
+from lab.drawn import make_take
 
 
 def test_more_cameras_cover_more_and_the_same_one_twice_does_not() -> None:
@@ -56,7 +56,7 @@ def test_what_each_layout_costs_at_full_size() -> None:
 
 def test_a_gate_without_its_arms_is_refused_before_a_room_is_drawn(monkeypatch) -> None:
     pytest.importorskip("diffusers")
-    from tools.small_model import views_gate
+    from lab.small_model import views_gate
 
     monkeypatch.setattr(views_gate, "view_loras", lambda files, stage: {"no_pose@1": None})
     with pytest.raises(EgoXInputError, match=r"rays@1.*--stage views_gate"):

@@ -10,11 +10,11 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project
-from egox_core.synthetic import SyntheticSpec
-from egox_core.synthetic.layout import draw_layout
 from egox_core.trajectory import HeadPath, HeadPoints
 from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre, transform
+from lab.drawn import SyntheticSpec
+from lab.drawn.layout import draw_layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

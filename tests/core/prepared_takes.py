@@ -13,7 +13,7 @@ import torch
 
 from egox_core.cameras.gopro import undistorted_focal
 from egox_core.cameras.model import CameraModel, project, rescale
-from egox_core.synthetic import SyntheticSpec, make_take, write_take
+from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import egox_core
-from egox_core.synthetic import SyntheticSpec, make_take, write_take
+from lab.drawn import SyntheticSpec, make_take, write_take
 
 
 def test_the_example_runs(tmp_path: Path) -> None:

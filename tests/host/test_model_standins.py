@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lab.small_model.files import BASE_FILE, VAE_FILE
 from tools.rigs import standins as standins
-from tools.small_model.files import BASE_FILE, VAE_FILE
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.small_model.files import WorkFiles
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir
 from tools.setup.demo import standins
 from tools.setup.side_by_side import psnr, read_frames
-from tools.small_model.files import WorkFiles
 
 from .prompts import of_type
 from .test_workflows import saved_videos

@@ -11,7 +11,7 @@ import torch
 
 @pytest.fixture(scope="module")
 def take(pack: ModuleType, comfy_host):
-    from egox_pack.egox_core.synthetic import SyntheticSpec, make_take
+    from egox_pack.lab.drawn import SyntheticSpec, make_take
 
     return make_take(SyntheticSpec(seed=3, frames=5, fps=4.0, exo_width=128, exo_height=64, ego_size=64))
 

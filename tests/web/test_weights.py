@@ -13,8 +13,8 @@ from egox_core.gga.bias import dense_bias
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from egox_core.gga.options import GgaOptions
 from egox_core.previews.geometry import geometry_bytes, weight_legend
-from egox_core.synthetic import SyntheticSpec, make_take
 from egox_core.types import CameraTrajectory, DepthVideo
+from lab.drawn import SyntheticSpec, make_take
 
 MODES = [("released", 3.0), ("released", 0.5), ("released", 0.0), ("released", 25.0), ("paper", 2.0), ("power", 1.5),
          ("off", 3.0)]

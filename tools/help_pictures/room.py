@@ -15,10 +15,6 @@ from egox_core.file_names import TRUTH
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.synthetic.layout import Layout, draw_layout
-from egox_core.synthetic.scene import Scene
-from egox_core.synthetic.shading import crease_neighbours
-from egox_core.synthetic.views import Renderer
 from egox_core.takes.take import Take, load_take
 from egox_core.trajectory import HeadPoints
 from egox_core.trajectory.head_template import POINTS
@@ -26,6 +22,10 @@ from egox_core.trajectory.poses import camera_centre, look_at, transform
 from egox_core.types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud
 from egox_core.video.reader import probe_video, read_frames
 from egox_core.video.selection import select_frames
+from lab.drawn.layout import Layout, draw_layout
+from lab.drawn.scene import Scene
+from lab.drawn.shading import crease_neighbours
+from lab.drawn.views import Renderer
 from tools.sample import samples
 
 SAMPLE = "synthetic_room"

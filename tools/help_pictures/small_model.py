@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from egox_core.gga.diffusers_processor import rotate
 from egox_core.gga.record import AttentionRecord
-from egox_core.synthetic import make_take
-from tools.small_model.clips import clip_spec
-from tools.small_model.contract import FULL, SampleSettings
-from tools.small_model.files import WorkFiles
-from tools.small_model.held_out import HeldOutClip, clip_of_take
-from tools.small_model.sampler import open_sampler
-from tools.small_model.settings import FIRST_SEED, DemoTraining
-from tools.small_model.wan_sampler import WanSampler
+from lab.drawn import make_take
+from lab.small_model.clips import clip_spec
+from lab.small_model.contract import FULL, SampleSettings
+from lab.small_model.files import WorkFiles
+from lab.small_model.held_out import HeldOutClip, clip_of_take
+from lab.small_model.sampler import open_sampler
+from lab.small_model.settings import FIRST_SEED, DemoTraining
+from lab.small_model.wan_sampler import WanSampler
 
 STEPS = DemoTraining().transformer.sample_steps
 """As the demo's graph."""

@@ -29,7 +29,7 @@ from .server import Server
 
 MODULES = {"prior": ("egox_core.cli.prior", "render the ego prior of a take, without a graph"),
            "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
-           "train-demo": ("tools.small_model", "train the small model that ships, in slices of any length")}
+           "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length")}
 """Sub-commands that are modules run inside the environment."""
 
 MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts", "help": "tools.help_pictures",

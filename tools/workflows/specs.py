@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tools.small_model.settings import DemoTraining
+from lab.small_model.settings import DemoTraining
 
 from . import notes as notes
 from .graph import Graph, Node, Subgraph

@@ -18,7 +18,7 @@ from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.prior.render import iter_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.scene.points import write_ply
-from egox_core.synthetic import SyntheticSpec, make_take, write_take
+from lab.drawn import SyntheticSpec, make_take, write_take
 
 SPEC = SyntheticSpec(seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64)
 

@@ -10,9 +10,9 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.data.clip_rays import mirrored_rays, picture_camera, tile_camera, tile_pictures, view_rays
 from egox_core.errors import EgoXInputError
-from egox_core.synthetic import SyntheticSpec, make_take
 from egox_core.types import Panels
 from egox_core.wan.token_rays import canvas_rays
+from lab.drawn import SyntheticSpec, make_take
 
 FRAMES, WIDTH, SIZE = 5, 96, 64
 CLOSE = 6e-4  # float16

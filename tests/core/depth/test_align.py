@@ -11,8 +11,8 @@ from egox_core.depth.align import align_depth, smooth_in_time
 from egox_core.depth.reference import align_depth_reference
 from egox_core.depth.report import AlignOptions
 from egox_core.errors import EgoXInputError
-from egox_core.synthetic.depth_cases import AlignCase, make_case
 from egox_core.types import DepthVideo
+from lab.drawn.depth_cases import AlignCase, make_case
 
 SIZE = dict(frames=3, height=224, width=392)
 MODES = ("least squares", "robust")

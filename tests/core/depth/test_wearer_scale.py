@@ -12,11 +12,11 @@ from egox_core.cameras.model import CameraModel, pixel_rays
 from egox_core.depth.wearer_body import Body, face_from_camera, head_depth, trunk_depth
 from egox_core.depth.wearer_scale import MODEL_ERROR, wearer_scale
 from egox_core.errors import EgoXInputError
-from egox_core.synthetic import SyntheticSpec, make_take
 from egox_core.takes.metric_scale import parse_scale, with_scale
 from egox_core.trajectory.gravity import down_axis
 from egox_core.trajectory.poses import compose, look_at, sensor_from_upright
 from egox_core.types import DepthVideo
+from lab.drawn import SyntheticSpec, make_take
 
 CAMERA = CameraModel(lens="pinhole", width=320, height=240, fx=480, fy=480, cx=159.5, cy=119.5)
 UP = (0.0, 0.0, 1.0)

@@ -16,12 +16,12 @@ from egox_core.cameras.model import CameraModel, project
 from egox_core.editor.coarse_prior import CoarsePoints, coarse_points, joined
 from egox_core.editor.queries import pick_head, pick_point
 from egox_core.scene.build import build_scene
-from egox_core.synthetic.layout import draw_layout
-from egox_core.synthetic.shading import crease_neighbours
-from egox_core.synthetic.spec import SyntheticSpec
-from egox_core.synthetic.views import Renderer
 from egox_core.trajectory.poses import look_at, transform
 from egox_core.types import DepthVideo
+from lab.drawn.layout import draw_layout
+from lab.drawn.shading import crease_neighbours
+from lab.drawn.spec import SyntheticSpec
+from lab.drawn.views import Renderer
 
 ROOMS, CLICKS = 16, 8
 SMALLEST_PX, LARGEST_PX = 12, 80

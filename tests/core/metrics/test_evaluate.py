@@ -290,7 +290,7 @@ def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
 def test_a_synthetic_takes_objects_reach_the_report(tmp_path):
     from egox_core.data.prepare import prepare
     from egox_core.data.prepare_options import PrepareOptions
-    from egox_core.synthetic import SyntheticSpec, make_take, write_take
+    from lab.drawn import SyntheticSpec, make_take, write_take
 
     spec = SyntheticSpec(seed=1, frames=FRAMES, fps=FPS, exo_width=2 * SIZE, exo_height=SIZE, ego_size=SIZE,
                          texture="plain", clutter="calm", edge_samples=1, object_scale=2.5)

@@ -154,7 +154,7 @@ def test_scenes_that_do_not_belong_together_are_refused() -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_prediction_is_near_the_full_prior(seed: int) -> None:
     """A furnished room with a moving person: the thinned scene predicts what the full-size prior covers."""
-    from egox_core.synthetic import SyntheticSpec, make_take
+    from lab.drawn import SyntheticSpec, make_take
 
     take = make_take(SyntheticSpec(seed=seed, frames=3, exo_width=400, exo_height=224, ego_size=112))
     path, depth = take.trajectory(), take.depth_video()

@@ -18,9 +18,9 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.points import scene_points, select
 from egox_core.scene.surface import depth_rays, lift, no_points
-from egox_core.synthetic import SyntheticSpec, covisible, make_take
 from egox_core.trajectory.poses import camera_centre, compose, invert, look_at
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
+from lab.drawn import SyntheticSpec, covisible, make_take
 
 IDENTITY = torch.eye(3, 4, dtype=torch.float64)
 SMALL = SyntheticSpec(seed=2, frames=5, fps=2.0, exo_width=392, exo_height=224, ego_size=224)

@@ -15,9 +15,9 @@ from egox_core.scene.background import fuse_static, mean_background, sample_fram
 from egox_core.scene.build import SceneOptions, build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
 from egox_core.scene.fusion import fuse_scenes, mean_static
-from egox_core.synthetic import SyntheticSpec, make_take
 from egox_core.trajectory.poses import transform
 from egox_core.types import DepthVideo
+from lab.drawn import SyntheticSpec, make_take
 
 H, W, T = 48, 64, 12
 CAMERA = CameraModel(lens="pinhole", width=W, height=H, fx=60.0, fy=60.0, cx=31.5, cy=23.5)

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
-from egox_core.synthetic import SyntheticSpec, SyntheticTake, make_take, write_take
-from egox_core.synthetic.layout import draw_layout
 from egox_core.takes.take import load_take
 from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre, transform
+from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
+from lab.drawn.layout import draw_layout
 from train_egox import main
 
 SPEC = SyntheticSpec(seed=503, frames=9, fps=5.0, exo_width=224, exo_height=128, ego_size=64, wearer="drawn")

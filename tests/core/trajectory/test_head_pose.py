@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.synthetic.rig import sway
 from egox_core.takes.take import load_take
 from egox_core.trajectory import HeadPoints, estimate_head, head_mount, head_trajectory
 from egox_core.trajectory.head_template import MIRROR, POINTS
 from egox_core.trajectory.poses import camera_centre, compose, invert
+from lab.drawn.rig import sway
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 
 FACE = [POINTS.index(p) for p in ("right_eye", "left_eye", "nose")]

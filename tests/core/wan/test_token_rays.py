@@ -13,11 +13,11 @@ from egox_core.cameras.model import CameraModel, project, rescale
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.sizes import RAY_CHANNELS
-from egox_core.synthetic import SyntheticSpec
-from egox_core.synthetic.layout import draw_layout
 from egox_core.trajectory.poses import camera_centre, compose, invert, look_at, transform
 from egox_core.types import CameraTrajectory, Panels
 from egox_core.wan.token_rays import canvas_rays, lines_at, token_rays
+from lab.drawn import SyntheticSpec
+from lab.drawn.layout import draw_layout
 
 PINHOLE = CameraModel(lens="pinhole", width=64, height=32, fx=50.0, fy=50.0, cx=31.5, cy=15.5)
 FISHEYE = CameraModel(lens="opencv_fisheye", width=64, height=32, fx=25.0, fy=25.0, cx=31.5, cy=15.5,

@@ -1,0 +1,164 @@
+"""The two cameras and smooth motion: a pinhole exo camera that sees the hands, an Aria-like fisheye on the head, hands
+that rest and reach, sway of head and light. Times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from egox_core.cameras.model import CameraModel, rescale
+from egox_core.sizes import REFERENCE_SIZE
+from egox_core.trajectory.poses import look_at
+
+from .parts import Part
+from .solids import distance, intersect
+
+EGO_CAMERA = CameraModel(lens="aria_fisheye", width=REFERENCE_SIZE, height=REFERENCE_SIZE, fx=211.0, fy=211.0, cx=225.0,
+                         cy=228.0, max_angle_deg=89.0, quarter_turns=1)
+"""Near the preset ``aria_released``, but not tied to it: ground truth must not move when the preset is fitted anew."""
+UP = (0.0, 0.0, 1.0)
+WALL_MARGIN_M = 0.2
+
+
+def sway(
+    rng: np.random.Generator,
+    times_s: np.ndarray,  # [T]
+    *,
+    size: float,
+    slowest_s: float = 4.0,
+    fastest_s: float = 1.2,
+) -> np.ndarray:  # [T]
+    """A wandering value of about ``size``: four sines between the two periods, zero on average."""
+    value = np.zeros_like(times_s)
+    for _ in range(4):
+        period = rng.uniform(fastest_s, slowest_s)
+        value += rng.normal() * np.sin(2 * np.pi * times_s / period + rng.uniform(0, 2 * np.pi))
+    return value * size / np.sqrt(2.0)
+
+
+def ease(
+    share: np.ndarray,  # [T] 0...1 of the time
+) -> np.ndarray:  # [T] 0...1 of the way
+    """The minimum-jerk profile of a reaching hand, at rest at both ends."""
+    x = np.clip(share, 0, 1)
+    return x**3 * (10 - 15 * x + 6 * x**2)
+
+
+def reach_path(
+    times_s: np.ndarray,  # [T]
+    stops: np.ndarray,  # [K, 3] metres
+    *,
+    period_s: float,  # of one move and one rest
+    offset_s: float,
+    lift_m: float,
+    move_share: float = 0.7,  # of the period
+) -> np.ndarray:  # [T, 3] metres
+    """A hand that goes from stop to stop, rests at each, lifts between them and begins again."""
+    phase = (times_s + offset_s) / period_s
+    leg = np.floor(phase).astype(int)
+    share = ease((phase - leg) / move_share)
+    begin, end = stops[leg % len(stops)], stops[(leg + 1) % len(stops)]
+    path = begin + share[:, None] * (end - begin)
+    path[:, 2] += lift_m * np.sin(np.pi * share) ** 2
+    return path
+
+
+def ego_camera(size: int) -> CameraModel:
+    """The ego camera of a picture of ``size`` x ``size`` px."""
+    return rescale(EGO_CAMERA, size, size)
+
+
+def carried(
+    rng: np.random.Generator,
+    camera_from_room: np.ndarray,  # [3, 4]
+    target: np.ndarray,  # [3]
+    times_s: np.ndarray,  # [T]
+    size_m: float,
+) -> np.ndarray:  # [T, 3, 4]
+    """Poses of a hand-held camera that wanders at most ``size_m`` about a pose, facing the target."""
+    eye = -camera_from_room[:, :3].T @ camera_from_room[:, 3]
+    path = np.stack([sway(rng, times_s, size=0.5 * size_m) for _ in range(3)], axis=-1)
+    path *= np.minimum(1.0, size_m / np.maximum(np.linalg.norm(path, axis=-1, keepdims=True), 1e-9))
+    return np.stack([look_at(eye + step, target, UP).numpy() for step in path])
+
+
+def draw_exo(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    *,
+    low: Iterable[float],
+    high: Iterable[float],
+    parts: Iterable[Part],
+    target: np.ndarray,  # [3] looked at
+    landmarks: np.ndarray,  # [N, 3] that the camera should see
+    heading: float,
+    azimuths_deg: tuple[float, float] = (35, 125),  # off the heading, to either side
+    far_m: tuple[float, float] = (1.6, 2.7),  # from the target, along the floor
+    keep_off: Iterable[tuple[float, float, float]] = (),  # x, y, radius: circles in which somebody stands
+) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
+    """A camera inside the room, off the furniture, with head and hands in free sight.
+
+    Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees most.
+    """
+    parts = list(parts)
+    low, high = np.asarray(list(low)), np.asarray(list(high))
+    best: tuple[int, CameraModel, np.ndarray] | None = None
+    for _ in range(60):
+        azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(*azimuths_deg))
+        far = rng.uniform(*far_m)
+        eye = target + far * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+        eye[2] = target[2] + rng.uniform(0.45, 1.1)
+        aim = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
+        pose = look_at(eye, aim, UP, roll_deg=rng.normal() * 1.5).numpy()
+        focal = 0.5 * width / np.tan(np.radians(rng.uniform(56, 70)) / 2)
+        if (eye < low + WALL_MARGIN_M).any() or (eye > high - WALL_MARGIN_M).any():
+            continue
+        if _nearest(parts, eye) < 0.35 or any(np.hypot(eye[0] - x, eye[1] - y) < r for x, y, r in keep_off):
+            continue
+        camera = CameraModel(lens="pinhole", width=width, height=height, fx=float(focal), fy=float(focal),
+                             cx=width / 2, cy=height / 2)  # where the released rule for take files puts the centre
+        visible = sum(_sees(parts, eye, point) and _frames(camera, pose, point) for point in landmarks)
+        if best is None or visible > best[0]:
+            best = (visible, camera, pose)
+        if visible == len(landmarks):
+            break
+    if best is None:
+        raise RuntimeError("no place for the exo camera in the drawn room")
+    return best[1], best[2]
+
+
+def _local(part: Part, points: np.ndarray) -> torch.Tensor:
+    pose = part.pose if part.pose.ndim == 2 else part.pose[0]
+    return torch.from_numpy((points - pose[:, 3]) @ pose[:, :3])
+
+
+def _nearest(parts: list[Part], eye: np.ndarray) -> float:
+    return min((float(distance(part.kind, part.size, _local(part, eye[None]))[0]) for part in parts
+                if part.group == "furniture"), default=np.inf)
+
+
+def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
+    """Whether no standing furniture hides the point (things on the table and the body may)."""
+    far = float(np.linalg.norm(point - eye))
+    ray = (point - eye) / far
+    for part in parts:
+        if part.group != "furniture":
+            continue
+        pose = part.pose
+        rays = torch.from_numpy((ray @ pose[:, :3])[None])
+        if float(intersect(part.kind, part.size, _local(part, eye), rays)[0]) < far:
+            return False
+    return True
+
+
+def _frames(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
+    """Whether the point lies in the picture, off its outer tenth."""
+    x, y, z = pose[:, :3] @ point + pose[:, 3]
+    if z <= 0.1:
+        return False
+    u, v = camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy
+    return 0.08 * camera.width < u < 0.92 * camera.width and 0.08 * camera.height < v < 0.92 * camera.height

@@ -1,0 +1,58 @@
+"""A synthetic scene: solids, where each is at every frame, the light, and the cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egox_core.cameras.model import CameraModel
+
+from .solids import Solid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """A lamp and an even surrounding light; what a surface shows does not depend on where it is seen from."""
+
+    position: Tensor  # [T, 3] metres, world
+    strength: Tensor  # [T], of the lamp
+    ambient: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Geometry that rays are cast into. World: z up, floor at z = 0, metres."""
+
+    solids: tuple[Solid, ...]
+    world_from_solid: Tensor  # [T, S, 3, 4] float32
+    light: Light
+    exo_camera: CameraModel
+    exo_w2c: Tensor  # [3, 4] float64, or [T, 3, 4] where the camera is carried about
+    ego_camera: CameraModel
+    ego_w2c: Tensor  # [T, 3, 4] float64
+    further_exo: tuple[tuple[CameraModel, Tensor], ...] = ()  # exo cameras beside the first, and their w2c
+
+    @property
+    def exo_cameras(self) -> tuple[tuple[CameraModel, Tensor], ...]:
+        """All exo cameras with their w2c, the first one first."""
+        return ((self.exo_camera, self.exo_w2c), *self.further_exo)
+
+    @property
+    def frames(self) -> int:
+        return self.world_from_solid.shape[0]
+
+    @property
+    def radii(self) -> Tensor:  # [S] float32, metres
+        """Bounding radius of every solid."""
+        return torch.tensor([solid.bounding_radius for solid in self.solids], dtype=torch.float32)
+
+    def indices(self, *, moving: bool | None = None, head: bool = True) -> list[int]:
+        """Solids by group; ``moving`` None takes both; ``head`` False leaves the wearer's head out (ego camera)."""
+        return [i for i, solid in enumerate(self.solids)
+                if (moving is None or solid.moving == moving) and (head or solid.group != "head")]
+
+    def group_table(self, *groups: str) -> Tensor:  # [S + 1] bool
+        """Whether a solid's index belongs to one of the groups; the last entry (index -1, a miss) is False."""
+        return torch.tensor([solid.group in groups for solid in self.solids] + [False])

@@ -1,0 +1,131 @@
+"""A synthetic take: exo and ego videos, exact depth, masks, poses and prompt of a drawn scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from egox_core.cameras.model import CameraModel, intrinsics_matrix
+from egox_core.parallel import map_chunks, single_threaded
+from egox_core.progress import Progress, no_progress
+from egox_core.types import CameraTrajectory, DepthVideo
+
+from .layout import draw_layout
+from .scene import Scene
+from .shading import crease_neighbours
+from .solids import MOVING_GROUPS
+from .spec import SyntheticSpec
+from .views import Renderer, View
+
+CHUNK_PIXELS = 150_000  # frames of small pictures are cast together up to this many pixels, to save overhead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticTake:
+    """Ground truth of both cameras. Pictures uint8, stored (upright) orientation; depth exact to float32."""
+
+    spec: SyntheticSpec
+    scene: Scene
+    prompt: str
+    exo_rgb: Tensor  # [T, H, W, 3] uint8
+    exo_depth_m: Tensor  # [T, H, W] float32, z depth, metres, exo camera frame
+    exo_index: Tensor  # [T, H, W] int16, solid of the centre ray (scene.solids), -1 none
+    exo_person: Tensor  # [T, H, W] bool, the wearer's body and head
+    exo_dynamic: Tensor  # [T, H, W] bool, all people and what the hands hold
+    ego_rgb: Tensor  # [T, S, S, 3] uint8
+    ego_depth_m: Tensor  # [T, S, S] float32, z depth in the ego camera frame
+    ego_ray_depth_m: Tensor  # [T, S, S] float32, along the ray
+    ego_index: Tensor  # [T, S, S] int16
+    ego_dynamic: Tensor  # [T, S, S] bool
+    exo_camera: CameraModel
+    ego_camera: CameraModel
+    exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] with ``spec.exo_motion``
+    ego_w2c: Tensor  # [T, 3, 4] float64
+    times_s: Tensor  # [T] float64
+    further: tuple[SyntheticTake, ...] = ()  # the same from the other exo cameras, with ``spec.exo_views``
+
+    @property
+    def views(self) -> tuple[SyntheticTake, ...]:
+        """A take for each exo camera, this one first; scene, truth, prompt and times are one."""
+        return (self, *self.further)
+
+    def exo_frames(self) -> Tensor:  # [T, H, W, 3] float32 0...1
+        return self.exo_rgb.float() / 255
+
+    def ego_frames(self) -> Tensor:  # [T, S, S, 3] float32 0...1
+        return self.ego_rgb.float() / 255
+
+    def depth_video(self) -> DepthVideo:
+        """The exact depth as the pipeline takes it."""
+        return DepthVideo(depth_m=self.exo_depth_m, camera=self.exo_camera, dynamic=self.exo_dynamic,
+                          exo_w2c=self.exo_w2c, source_indices=torch.arange(self.spec.frames), times_s=self.times_s)
+
+    def trajectory(self) -> CameraTrajectory:
+        """The exact ego poses, with the lens that the ego picture was drawn with."""
+        return CameraTrajectory(w2c=self.ego_w2c, camera=self.ego_camera, times_s=self.times_s, exo_w2c=self.exo_w2c,
+                                exo_camera=self.exo_camera, meta_intrinsics=intrinsics_matrix(self.ego_camera),
+                                prompt=self.prompt, source=f"synthetic take, seed {self.spec.seed}")
+
+
+def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progress) -> SyntheticTake:
+    """Draw and render a take.
+
+    Every ray is intersected with the solids in closed form: depth, masks and poses are exact (float32 rounding,
+    about 1e-6 of the distance), and the picture of a surface is the same from both cameras but for each camera's own
+    pixel footprint. The head hides from the ego camera; arms, hands and body are seen.
+    """
+    spec = spec or SyntheticSpec()
+    layout = draw_layout(spec)
+    with single_threaded() as threads:
+        *of_exo, of_ego = _render(spec, layout.scene, threads, progress)
+    scene = layout.scene
+    ego_rgb, ego_ray, ego_depth_m, ego_index = of_ego
+    person, dynamic = scene.group_table("body", "head"), scene.group_table(*MOVING_GROUPS)
+    takes = [SyntheticTake(
+        spec=spec, scene=scene, prompt=layout.prompt, exo_rgb=exo_rgb, exo_depth_m=exo_depth_m, exo_index=exo_index,
+        exo_person=person[exo_index.long()], exo_dynamic=dynamic[exo_index.long()], ego_rgb=ego_rgb,
+        ego_depth_m=ego_depth_m, ego_ray_depth_m=ego_ray, ego_index=ego_index, ego_dynamic=dynamic[ego_index.long()],
+        exo_camera=camera, ego_camera=scene.ego_camera, exo_w2c=w2c, ego_w2c=scene.ego_w2c,
+        times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps)
+        for (exo_rgb, _, exo_depth_m, exo_index), (camera, w2c) in zip(of_exo, scene.exo_cameras, strict=True)]
+    return replace(takes[0], further=tuple(takes[1:]))
+
+
+def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress) -> list[tuple[Tensor, ...]]:
+    """What :func:`_compact` gives of each exo camera, then of the ego camera, all frames."""
+    neighbours = crease_neighbours(scene)
+    exos = [Renderer(scene, camera, w2c, neighbours, spec.edge_samples) for camera, w2c in scene.exo_cameras]
+    ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
+    standing, moving = scene.indices(moving=False), scene.indices(moving=True)
+    everything, without_head = scene.indices(), scene.indices(head=False)
+    changes = spec.moving_light or spec.exo_motion > 0  # else one picture of the standing solids serves all frames
+    backgrounds = [exo.full([0], standing) for exo in exos]
+    length = max(1, CHUNK_PIXELS // max(exos[0].pixels, ego.pixels))
+    chunks = [list(range(begin, min(begin + length, spec.frames))) for begin in range(0, spec.frames, length)]
+
+    def render(chunk: int) -> list[tuple[Tensor, ...]]:
+        frames, views = chunks[chunk], []
+        for exo, background in zip(exos, backgrounds, strict=True):
+            behind = exo.full(frames, standing) if changes else background
+            views.append(_compact(exo, exo.over(frames, behind, moving, everything)))
+        return [*views, _compact(ego, ego.full(frames, without_head))]
+
+    parts = []
+    progress(0, spec.frames, "synthetic take")
+    for frames, views in zip(chunks, map_chunks(render, len(chunks), workers), strict=True):
+        parts.append(views)
+        for frame in frames:
+            progress(frame + 1, spec.frames, "synthetic take")
+    return [tuple(torch.cat(values) for values in zip(*of_camera, strict=True))
+            for of_camera in zip(*parts, strict=True)]
+
+
+def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W], index int16 [F, H, W]); a miss has depth NaN."""
+    size = (-1, renderer.height, renderer.width)
+    ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
+    depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)
+    rgb = (view.rgb * 255).round().clamp(0, 255).to(torch.uint8)
+    return rgb.reshape(*size, 3), ray_depth, depth, view.index.to(torch.int16).reshape(size)

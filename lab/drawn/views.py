@@ -1,0 +1,188 @@
+"""Render one camera's view of a scene: centre rays everywhere, finer rays only where an outline crosses a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egox_core.cameras.model import CameraModel, pixel_grid, pixel_rays, unproject
+from egox_core.trajectory.poses import camera_centre
+
+from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_picture, visible_tiles
+from .scene import Scene
+from .shading import Hits, shade
+
+EDGE_COSINE = 0.9  # neighbours whose normals differ by more (26 degrees) show an edge of the solid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewRays:
+    """The part of a camera's view that doesn't depend on its pose. Rays in the frame of the unturned sensor."""
+
+    camera: CameraModel
+    rays: Tensor  # [H * W, 3]
+    step_x: Tensor  # [H * W, 3], to the next stored column
+    step_y: Tensor
+    valid: Tensor  # [H * W]
+    tiling: Tiling
+
+    @staticmethod
+    def of(camera: CameraModel) -> ViewRays:
+        rays, valid = pixel_rays(camera, dtype=torch.float64)
+        grid = pixel_grid(camera, dtype=torch.float64)
+        half = grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
+        steps = [(unproject(camera, grid + h)[0] - unproject(camera, grid - h)[0]).reshape(-1, 3).float() for h in half]
+        return ViewRays(camera=camera, rays=rays.reshape(-1, 3).float(), step_x=steps[0], step_y=steps[1],
+                        valid=valid.reshape(-1), tiling=tile_picture(rays.float()))
+
+    def offset(
+        self,
+        pixels: Tensor,  # [N] flat indices
+        samples: int,  # a side
+    ) -> Tensor:  # [samples², N, 3]
+        """Sub-rays of the pixels, spread evenly over each."""
+        width, _ = self.camera.stored_size
+        uv = torch.stack((pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1).double()
+        spread = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5
+        shifts = torch.stack(torch.meshgrid(spread, spread, indexing="ij"), -1).reshape(-1, 1, 2)
+        return unproject(self.camera, uv + shifts)[0].float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Pictures of F frames, flat over F * H * W stored pixels."""
+
+    rgb: Tensor  # [N, 3] float32 0...1
+    ray_depth: Tensor  # [N] float32 metres, infinite for a miss
+    index: Tensor  # [N] int64 solid, -1 for a miss
+    normals: Tensor  # [N, 3] world
+
+
+def outline(
+    index: Tensor,  # [F * H * W] solid, -1 none
+    normals: Tensor,  # [F * H * W, 3]
+    height: int,
+    width: int,
+) -> Tensor:  # [F * H * W] bool
+    """Pixels with a 4-neighbour on another solid or on another face."""
+    ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
+    edge = torch.zeros(ids.shape, dtype=torch.bool)
+    right = (ids[:, :, 1:] != ids[:, :, :-1]) | ((faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE)
+    down = (ids[:, 1:] != ids[:, :-1]) | ((faces[:, 1:] * faces[:, :-1]).sum(-1) < EDGE_COSINE)
+    edge[:, :, 1:] |= right
+    edge[:, :, :-1] |= right
+    edge[:, 1:] |= down
+    edge[:, :-1] |= down
+    return edge.reshape(-1)
+
+
+class Renderer:
+    """Casts one camera's views of a scene, several frames at a time; stores what stays the same from frame to frame.
+
+    Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small pictures are cast several
+    frames at once, since each cast has a fixed cost.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        camera: CameraModel,
+        w2c: Tensor,  # [3, 4] of a standing camera or [T, 3, 4], float64
+        neighbours: dict[int, tuple[int, ...]],
+        edge_samples: int,
+    ) -> None:
+        self.scene, self.neighbours, self.edge_samples = scene, neighbours, edge_samples
+        self.view_rays = ViewRays.of(camera)
+        self.width, self.height = camera.stored_size
+        self.w2c = w2c.expand(scene.frames, 3, 4)
+        self._bounds: dict[tuple[int, ...], Bounds] = {}
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    def visible(self, frames: list[int], indices: list[int]) -> Tensor:  # [len(indices), F * M] bool
+        """Which tiles may see which of the solids."""
+        key = tuple(indices)
+        if key not in self._bounds:
+            self._bounds[key] = Bounds.of(self.scene.solids, indices)
+        w2c = self.w2c[frames]
+        return visible_tiles(self.view_rays.tiling, w2c[..., :3].float(), camera_centre(w2c).float(),
+                             self._bounds[key], self.scene.world_from_solid[frames])
+
+    def cast(
+        self,
+        frames: list[int],
+        indices: list[int],
+        flat: Tensor | None = None,  # [N] flat indices of some pixels; None: all
+        rays_cam: Tensor | None = None,  # [N, 3] other rays of those pixels than the centre rays
+        visible: Tensor | None = None,  # [len(indices), F * M] of :meth:`visible`
+    ) -> View:
+        """Cast rays of all or some pixels of the frames."""
+        view, count = self.view_rays, self.pixels
+        w2c = self.w2c[frames]
+        rotation = w2c[..., :3].float()
+        if visible is None:
+            visible = self.visible(frames, indices)
+        if flat is None:
+            vectors = [(v @ rotation).reshape(-1, 3) for v in (view.rays, view.step_x, view.step_y)]
+            pixel = torch.arange(count).repeat(len(frames))
+            frame = torch.arange(len(frames)).repeat_interleave(count)
+        else:
+            pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
+            own = rotation[0] if len(frames) == 1 else rotation[frame]
+            rays = view.rays[pixel] if rays_cam is None else rays_cam
+            vectors = [rotate_back(v, own) for v in (rays, view.step_x[pixel], view.step_y[pixel])]
+        bundle = RayBundle(rays=vectors[0], origin=camera_centre(w2c).float(),
+                           frame=None if len(frames) == 1 else frame, poses=self.scene.world_from_solid[frames])
+        tile_of_ray = view.tiling.of_pixel[pixel] + frame * len(view.tiling.axes)
+        depth, index = first_hits(self.scene.solids, indices, bundle, tile_of_ray, visible)
+        hits = Hits(bundle=bundle, frames=frames, step_x=vectors[1], step_y=vectors[2], depth=depth, index=index)
+        rgb, normals = shade(self.scene, hits, self.neighbours)
+        return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)
+
+    def smooth(
+        self,
+        frames: list[int],
+        indices: list[int],
+        flat: Tensor,  # [N] flat indices
+    ) -> Tensor:  # [N, 3]
+        """Colours of outline pixels, averaged over sub-rays."""
+        if len(flat) == 0:
+            return torch.zeros(0, 3)
+        visible = self.visible(frames, indices)
+        total = torch.zeros(len(flat), 3)
+        for rays_cam in self.view_rays.offset(flat % self.pixels, self.edge_samples):
+            total += self.cast(frames, indices, flat, rays_cam, visible=visible).rgb
+        return total / self.edge_samples**2
+
+    def full(self, frames: list[int], indices: list[int]) -> View:
+        """Whole pictures, outlines smoothed."""
+        view = self.cast(frames, indices)
+        if self.edge_samples > 1:
+            edge = outline(view.index, view.normals, self.height, self.width).nonzero().squeeze(1)
+            view.rgb[edge] = self.smooth(frames, indices, edge)
+        return view
+
+    def over(self, frames: list[int], background: View, moving: list[int], everything: list[int]) -> View:
+        """Pictures of a standing camera: moving solids over the background, which is one picture or one a frame."""
+        visible = self.visible(frames, moving)
+        tiles = visible.any(0).reshape(len(frames), -1)
+        flat = tiles[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)
+        front = self.cast(frames, moving, flat, visible=visible)
+        repeats = len(frames) * self.pixels // len(background.index)
+        rgb, normals = background.rgb.repeat(repeats, 1), background.normals.repeat(repeats, 1)
+        depth, index = background.ray_depth.repeat(repeats), background.index.repeat(repeats)
+        nearer = front.ray_depth < depth[flat]
+        hidden = flat[nearer]
+        rgb[hidden], depth[hidden] = front.rgb[nearer], front.ray_depth[nearer]
+        index[hidden], normals[hidden] = front.index[nearer], front.normals[nearer]
+        if self.edge_samples > 1 and len(hidden):
+            mask = torch.zeros(len(frames), 1, self.height, self.width)
+            mask.view(-1)[hidden] = 1.0
+            around = torch.nn.functional.max_pool2d(mask, 3, 1, 1).reshape(-1) > 0
+            edge = (outline(index, normals, self.height, self.width) & around).nonzero().squeeze(1)
+            rgb[edge] = self.smooth(frames, everything, edge)
+        return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)

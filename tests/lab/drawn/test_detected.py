@@ -1,0 +1,39 @@
+"""What a detector would see of drawn people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from egox_core.trajectory.head_points import choose_person
+from egox_core.trajectory.head_template import POINTS
+from lab.drawn import SyntheticSpec
+from lab.drawn.detected import GAP_S, detected_people, seen_people
+from lab.drawn.layout import draw_layout
+
+SPEC = SyntheticSpec(seed=7, frames=25, exo_width=224, exo_height=128, ego_size=128, wearer="drawn")
+
+
+def test_only_what_the_camera_sees_is_seen() -> None:
+    front = seen_people(draw_layout(SPEC))[0]
+    behind = seen_people(draw_layout(replace(SPEC, exo_side="behind")))[0]
+    face = [POINTS.index(name) for name in ("right_eye", "left_eye", "nose")]
+    assert front.seen[:, face].any(1).mean() > behind.seen[:, face].any(1).mean()
+    assert front.seen[:, POINTS.index("neck")].mean() >= 0.5
+    assert np.isfinite(front.uv).all() and (front.metres[..., 2] > 0.5).all()
+
+
+def test_a_detector_errs_misses_and_loses_the_wearer() -> None:
+    layout = draw_layout(SPEC)
+    people, camera = seen_people(layout), layout.scene.exo_camera
+    found = detected_people(people, camera, SPEC.fps, np.random.default_rng(1))
+    points = choose_person(found)
+    empty = [t for t, frame in enumerate(found.frames) if not frame]
+    assert len(empty) >= round(GAP_S * SPEC.fps) and np.ptp(empty[:8]) == 7, "one gap of 0.4 s"
+    seen = points.seen.numpy()
+    off = np.abs(points.uv.numpy() - people[0].uv)[seen & people[0].seen]
+    size = float(np.median(people[0].head_px)) * camera.fx
+    assert 0.01 * size < np.median(off) < 0.05 * size
+    again = choose_person(detected_people(people, camera, SPEC.fps, np.random.default_rng(1)))
+    assert bool((again.uv == points.uv).all())

@@ -1,0 +1,344 @@
+"""The synthetic take is exact, repeatable, upright, varied, and is written as takes are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core.cameras.model import inside_picture, pixel_rays, project
+from egox_core.errors import EgoXInputError
+from egox_core.takes.take import load_take
+from egox_core.trajectory.poses import camera_centre, transform, validate_w2c
+from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
+from lab.drawn.layout import draw_layout
+from lab.drawn.solids import distance
+
+SMALL = SyntheticSpec(seed=3, frames=5, exo_width=224, exo_height=128, ego_size=128)
+
+
+@pytest.fixture(scope="module")
+def take() -> SyntheticTake:
+    return make_take(SMALL)
+
+
+def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(-10 * torch.log10((a - b).square().mean()))
+
+
+def test_shapes_and_ranges(take: SyntheticTake) -> None:
+    assert take.exo_rgb.shape == (5, 128, 224, 3) and take.ego_rgb.shape == (5, 128, 128, 3)
+    assert take.exo_rgb.dtype == take.ego_rgb.dtype == torch.uint8
+    for depth in (take.exo_depth_m, take.ego_depth_m, take.ego_ray_depth_m):
+        assert depth.dtype == torch.float32 and torch.isfinite(depth).all() and depth.min() > 0 and depth.max() < 10
+    assert (take.ego_ray_depth_m >= take.ego_depth_m).all()
+    assert take.depth_video().depth_m is take.exo_depth_m and take.trajectory().w2c.shape == (5, 3, 4)
+    assert 0.02 < take.exo_dynamic.float().mean() < 0.4 and 0.01 < take.ego_dynamic.float().mean() < 0.6
+    assert bool((take.exo_person <= take.exo_dynamic).all())
+
+
+@pytest.mark.parametrize("which", ["exo", "ego"])
+def test_depth_lies_on_the_solids(take: SyntheticTake, which: str) -> None:
+    """Every pixel's point, lifted by the cameras' own functions, lies on the surface of the solid that it names."""
+    camera = take.exo_camera if which == "exo" else take.ego_camera
+    rays = pixel_rays(camera, dtype=torch.float64)[0]
+    for frame in (0, 4):
+        w2c = take.exo_w2c if which == "exo" else take.ego_w2c[frame]
+        depth = (take.exo_depth_m if which == "exo" else take.ego_depth_m)[frame].double()
+        index = (take.exo_index if which == "exo" else take.ego_index)[frame].long().reshape(-1)
+        points = (rays / rays[..., 2:] * depth[..., None]).reshape(-1, 3)
+        points = points @ w2c[:, :3] + camera_centre(w2c)
+        for number in index.unique().tolist():
+            solid, pose = take.scene.solids[number], take.scene.world_from_solid[frame, number].double()
+            local = (points[index == number] - pose[:, 3]) @ pose[:, :3]
+            # 1e-4 m: float32 rays of up to 7 m; a grazed sphere turns them into a tenth of a millimetre at most.
+            assert distance(solid.kind, solid.size, local).max() < 3e-4
+            inside = replace(solid, size=tuple(max(s - 5e-3, 0.0) for s in solid.size))
+            assert distance(inside.kind, inside.size, local).min() > 1e-3  # and not somewhere within it
+
+
+def test_both_cameras_see_the_same_colours(take: SyntheticTake) -> None:
+    """Co-visible static points looked up in the exo picture: Lambertian, one exposure, right geometry on both sides."""
+    for frame in (0, 3):
+        masks = covisible(take, frame)
+        looked_up = torch.from_numpy(cv2.remap(take.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None,
+                                               cv2.INTER_LINEAR)).float() / 255
+        truth = take.ego_rgb[frame].float() / 255
+        assert masks.static.float().mean() > 0.05
+        right = _psnr(looked_up[masks.static], truth[masks.static])
+        shifted = _psnr(looked_up.roll(2, 1)[masks.static], truth[masks.static])
+        assert right > 25 and right > shifted + 4
+
+
+def test_covisible_agrees_with_the_exo_picture(take: SyntheticTake) -> None:
+    """Judged by the exo index map alone: seen points carry their own solid there, hidden ones lie behind another."""
+    for frame in (0, 4):
+        masks = covisible(take, frame)
+        nearest = masks.exo_uv.round().long()
+        inside = inside_picture(take.exo_camera, masks.exo_uv)
+        u, v = nearest[..., 0].clamp(0, 223), nearest[..., 1].clamp(0, 127)
+        same = take.exo_index[frame][v, u] == take.ego_index[frame]
+        assert bool((masks.visible <= inside).all()) and bool(((masks.static | masks.moving) <= masks.visible).all())
+        assert same[masks.visible].float().mean() > 0.93  # the rest are outlines: the nearest exo pixel is another's
+        rays = pixel_rays(take.ego_camera, dtype=torch.float64)[0]
+        w2c = take.ego_w2c[frame]
+        points = rays * take.ego_ray_depth_m[frame].double()[..., None] @ w2c[:, :3] + camera_centre(w2c)
+        in_exo = transform(take.exo_w2c, points.reshape(-1, 3)).reshape(points.shape)
+        behind = in_exo[..., 2] > take.exo_depth_m[frame][v, u].double() * 1.001
+        hidden = inside & ~masks.visible & (in_exo[..., 2] > 0.1)
+        assert hidden.sum() > 100 and behind[hidden].float().mean() > 0.93
+        uv, _ = project(take.exo_camera, in_exo)
+        assert (uv - masks.exo_uv.double())[masks.visible].abs().max() < 1e-2
+
+
+def test_incidence_bar_only_takes_away(take: SyntheticTake) -> None:
+    wide, narrow = covisible(take, 0, 89.0), covisible(take, 0, 40.0)
+    assert bool((narrow.static <= wide.static).all()) and narrow.static.sum() < wide.static.sum()
+
+
+def test_the_ego_picture_is_upright_and_its_own_head_unseen(take: SyntheticTake) -> None:
+    names = np.array([solid.name for solid in take.scene.solids])
+    groups = np.array([solid.group for solid in take.scene.solids])
+    seen = names[take.ego_index.long().numpy()]
+    rows = np.broadcast_to(np.arange(128)[None, :, None], seen.shape)
+    assert rows[seen == "table top"].mean() > rows[seen == "wall"].mean() + 20
+    assert {"finger", "palm", "forearm"} <= set(np.unique(seen))
+    assert "head" not in groups[np.unique(take.ego_index.long().numpy())]
+    assert "head" in groups[np.unique(take.exo_index.long().numpy())]
+    # Upright down is the sensor's x axis: it points to the floor (world z is up).
+    assert (take.ego_w2c[:, 0, 2] < -0.5).all()
+    # Right hand on the right: stored columns of the part that belongs to the right palm path.
+    palms = np.flatnonzero(names == "palm")
+    columns = np.broadcast_to(np.arange(128)[None, None], seen.shape)
+    index = take.ego_index.long().numpy()
+    right, left = (columns[np.isin(index, chosen)].mean() for chosen in (palms[:3], palms[3:]))
+    assert right > left + 10
+
+
+def test_equal_specs_give_equal_takes_whatever_the_threads(take: SyntheticTake) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        again = make_take(SMALL)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    for name in ("exo_rgb", "ego_rgb", "exo_depth_m", "ego_depth_m", "exo_index", "ego_index", "exo_w2c", "ego_w2c"):
+        assert torch.equal(getattr(take, name), getattr(again, name)), name
+    other = make_take(replace(SMALL, seed=4, frames=1))
+    assert not torch.equal(other.exo_rgb[0], take.exo_rgb[0])
+
+
+def test_static_pixels_stay_and_the_person_moves(take: SyntheticTake) -> None:
+    moved = take.exo_dynamic.any(0)
+    around = torch.nn.functional.max_pool2d(moved[None, None].float(), 3, 1, 1)[0, 0] > 0
+    assert torch.equal(take.exo_rgb[0][~around], take.exo_rgb[4][~around])
+    assert torch.equal(take.exo_depth_m[0][~moved], take.exo_depth_m[4][~moved])
+    assert (take.exo_depth_m[0] != take.exo_depth_m[4])[moved].any()
+    assert (camera_centre(take.ego_w2c[0]) - camera_centre(take.ego_w2c[4])).norm() > 1e-4
+    still = make_take(replace(SMALL, motion=0.0, frames=2))
+    assert torch.equal(still.exo_rgb[0], still.exo_rgb[1]) and torch.equal(still.ego_rgb[0], still.ego_rgb[1])
+
+
+def test_moving_light_changes_static_pixels_but_no_geometry() -> None:
+    lit = make_take(replace(SMALL, moving_light=True, frames=3, fps=2.0))
+    static = ~lit.exo_dynamic.any(0)
+    assert (lit.exo_rgb[0].int() - lit.exo_rgb[2].int())[static].abs().float().mean() > 0.5
+    assert torch.equal(lit.exo_depth_m[0][static], lit.exo_depth_m[2][static])
+
+
+def test_a_carried_exo_camera_is_exact_too() -> None:
+    carried = make_take(replace(SMALL, exo_motion=0.12, frames=3, fps=2.0))
+    centres = camera_centre(carried.exo_w2c)
+    assert carried.exo_w2c.shape == (3, 3, 4) and (centres[0] - centres[2]).norm() > 0.01
+    validate_w2c(carried.exo_w2c, "exo")
+    for frame in (0, 2):
+        masks = covisible(carried, frame)
+        looked_up = torch.from_numpy(cv2.remap(carried.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None,
+                                               cv2.INTER_LINEAR)).float() / 255
+        assert _psnr(looked_up[masks.static], carried.ego_rgb[frame][masks.static].float() / 255) > 25
+
+
+def test_larger_things_fill_more_of_the_ego_picture() -> None:
+    shares = []
+    for scale in (1.0, 2.0):
+        spec = replace(SMALL, seed=2, frames=1, object_scale=scale, table_objects=3, clutter="calm")
+        calm = make_take(spec)
+        things = calm.scene.group_table("object", "held")[calm.ego_index.long()]
+        shares.append(float(things.float().mean()))
+    assert shares[1] > 1.5 * shares[0]
+
+
+def test_a_thing_wider_than_the_table_is_left_out() -> None:
+    spec = SyntheticSpec(seed=100_257, fps=8.0, frames=9, clutter="calm", object_scale=2.3)
+    assert "On the table: a red ball." in draw_layout(spec).prompt  # not what else was drawn for it
+
+
+def test_outlines_are_smoothed() -> None:
+    sharp = make_take(replace(SMALL, edge_samples=1, frames=1))
+    smooth = make_take(replace(SMALL, frames=1))
+    changed = (sharp.exo_rgb != smooth.exo_rgb).any(-1)[0]
+    assert 0.01 < changed.float().mean() < 0.3
+    assert torch.equal(sharp.exo_depth_m, smooth.exo_depth_m)  # depth is the centre ray's, never a mixture
+
+
+def test_layouts_vary_and_exo_sees_the_hands() -> None:
+    seen, azimuths, walls, sizes = 0, [], set(), []
+    for seed in range(24):
+        layout = draw_layout(SyntheticSpec(seed=seed, frames=1))
+        scene = layout.scene
+        names = [solid.name for solid in scene.solids]
+        points = torch.stack([scene.world_from_solid[0, names.index(name), :, 3] for name in ("head", "palm")]).double()
+        uv, valid = project(scene.exo_camera, transform(scene.exo_w2c, points))
+        seen += int((valid & inside_picture(scene.exo_camera, uv)).all())
+        away = camera_centre(scene.exo_w2c) - camera_centre(scene.ego_w2c[0])
+        forward = scene.ego_w2c[0, 2, :2]
+        azimuths.append(float(torch.atan2(forward[0] * away[1] - forward[1] * away[0], (forward * away[:2]).sum())))
+        walls.add(tuple(round(c, 1) for c in scene.solids[names.index("wall")].material.albedo))
+        sizes.append(len(scene.solids))
+        assert "[Exo view]" in layout.prompt and "[Ego view]" in layout.prompt
+        validate_w2c(scene.ego_w2c, "ego"), validate_w2c(scene.exo_w2c, "exo")
+    assert seen >= 22
+    assert min(azimuths) < -1 and max(azimuths) > 1 and len(walls) >= 5 and max(sizes) > min(sizes) + 20
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 0}, {"exo_width": 8}, {"texture": "marble"}, {"fps": 0.0},
+                                   {"motion": -1.0}, {"edge_samples": 0}, {"clutter": "heaps"}, {"table_objects": -1},
+                                   {"exo_motion": 1.0}, {"object_scale": 9.0}, {"exo_views": 0}, {"exo_views": 5},
+                                   {"exo_views": 2, "walking": 0.8}])
+def test_wrong_specs_are_refused(wrong: dict) -> None:
+    with pytest.raises(EgoXInputError, match="expected .*Fix"):
+        SyntheticSpec(**wrong)
+
+
+def test_cancel_leaves_no_threads_changed() -> None:
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done: int, total: int, stage: str) -> None:
+        if done == 1:
+            raise Cancelled
+
+    before = torch.get_num_threads()
+    with pytest.raises(Cancelled):
+        make_take(SMALL, cancel)
+    assert torch.get_num_threads() == before
+
+
+def test_written_take_is_read_back(take: SyntheticTake, tmp_path: Path) -> None:
+    write_take(take, tmp_path / "take")
+    assert sorted(path.name for path in (tmp_path / "take").iterdir()) == [
+        "depth.npz", "ego_ground_truth.mp4", "exo.mp4", "meta.json"]
+    loaded = load_take(tmp_path / "take", frame_count=5)
+    assert loaded.prompt == take.prompt
+    assert loaded.trajectory.camera == take.ego_camera  # the exact lens, not a preset
+    assert torch.allclose(loaded.trajectory.w2c, take.ego_w2c, atol=1e-6)
+    assert torch.allclose(loaded.depth.exo_w2c, take.exo_w2c, atol=1e-6)
+    assert torch.equal(loaded.depth.depth_m, take.exo_depth_m.half().float())
+    assert torch.equal(loaded.depth.dynamic, take.exo_dynamic)
+    for name in ("fx", "fy", "cx", "cy", "width", "height"):
+        assert getattr(loaded.depth.camera, name) == pytest.approx(getattr(take.exo_camera, name), abs=1e-6)
+    assert _psnr(loaded.read_exo().float() / 255, take.exo_frames()) > 28  # 4:2:0 and a lossy codec
+    with np.load(tmp_path / "take" / "depth.npz", allow_pickle=False) as arrays:
+        assert arrays["depth_m"].dtype == np.float16 and arrays["dynamic"].dtype == bool
+    with zipfile.ZipFile(tmp_path / "take" / "depth.npz") as archive:
+        packed = sum(member.compress_size for member in archive.infolist())
+    assert packed < 0.3 * 2 * take.exo_depth_m.numel()
+
+
+def test_exo_cameras_share_scene_and_truth(take: SyntheticTake, tmp_path: Path) -> None:
+    """The first is the one that a take of one camera has, bit for bit; two of four are the two of two."""
+    four = make_take(replace(SMALL, exo_views=4))
+    names = ("exo_rgb", "exo_depth_m", "exo_index", "exo_w2c", "ego_rgb", "ego_depth_m", "ego_w2c", "times_s")
+    for name in names:
+        assert torch.equal(getattr(four, name), getattr(take, name)), name
+    assert take.views == (take,) and len(four.views) == 4 and four.prompt == take.prompt
+    assert torch.equal(make_take(replace(SMALL, exo_views=2, frames=1)).further[0].exo_w2c, four.further[0].exo_w2c)
+    for view in four.further:
+        assert view.ego_rgb is four.ego_rgb and view.trajectory().exo_w2c is view.exo_w2c
+        masks = covisible(view, 2)
+        looked_up = torch.from_numpy(cv2.remap(view.exo_rgb[2].numpy(), masks.exo_uv.numpy(), None,
+                                               cv2.INTER_LINEAR)).float() / 255
+        assert _psnr(looked_up[masks.static], view.ego_rgb[2][masks.static].float() / 255) > 25
+    write_take(four, tmp_path)
+    folders = sorted(tmp_path.iterdir())
+    assert [folder.name for folder in folders] == ["exo1", "exo2", "exo3", "exo4"]
+    assert len({(folder / "ego_ground_truth.mp4").read_bytes() for folder in folders}) == 1
+    for folder, view in zip(folders, four.views, strict=True):
+        loaded = load_take(folder, frame_count=5)
+        assert torch.allclose(loaded.depth.exo_w2c, view.exo_w2c, atol=1e-6)
+        assert torch.equal(loaded.depth.depth_m, view.exo_depth_m.half().float())
+
+
+@pytest.mark.parametrize("spec", [SMALL, replace(SMALL, exo_side="behind", company=True, exo_motion=0.1)])
+def test_every_exo_camera_has_its_own_sector(spec: SyntheticSpec) -> None:
+    for seed in range(12):
+        cameras = draw_layout(replace(spec, seed=seed, exo_views=4)).scene.exo_cameras
+        forward = torch.stack([w2c.reshape(-1, 3, 4)[0, 2, :2] for _, w2c in cameras])
+        angles = torch.atan2(forward[:, 1], forward[:, 0]).rad2deg().sort().values
+        gaps = torch.cat((angles.diff(), angles[:1] + 360 - angles[-1:]))
+        assert gaps.min() > 25, "they aim within some cm of one place from places 30 degrees apart or more"
+
+
+def test_the_shipped_sample_is_a_full_take(repo_root: Path) -> None:
+    folder = repo_root / "sample" / "synthetic_room"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
+    loaded = load_take(folder)
+    assert loaded.depth.depth_m.shape == (49, 448, 784) and loaded.trajectory.w2c.shape == (49, 3, 4)
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    assert meta["ego_camera"]["quarter_turns"] == 1 and "[Ego view]" in meta["prompt"]
+    # The poses drawn from the sample's seed are the ones in the file: the script still makes this sample.
+    layout = draw_layout(SyntheticSpec(seed=44, texture="soft"))
+    assert np.allclose(meta["ego_extrinsics"], layout.scene.ego_w2c.numpy(), atol=1e-6)
+    assert np.allclose(meta["camera_extrinsics"], layout.scene.exo_w2c.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("spec", "digest"), [
+    (SyntheticSpec(frames=9), "4ccc0f73affabe9f"),
+    (SyntheticSpec(seed=3, frames=9, posture="standing", clutter="busy"), "fa33d224740b6dbe"),
+    (SyntheticSpec(seed=11, frames=9, posture="seated", exo_motion=0.1, moving_light=True), "ae06356f4755b8bf"),
+])
+def test_later_options_leave_older_takes_alone(spec: SyntheticSpec, digest: str) -> None:
+    """Digests of drawings from before there were drawn wearers, walkers and company; a tenth of a millimetre counts."""
+    layout = draw_layout(spec)
+    scene, told = layout.scene, hashlib.sha256()
+    for values in (scene.world_from_solid, scene.exo_w2c, scene.ego_w2c, scene.light.position):
+        told.update((np.round(values.double().numpy(), 4) + 0.0).tobytes())
+    for solid in scene.solids:
+        size = [round(x, 5) for x in solid.size]
+        told.update(f"{solid.name} {solid.kind} {solid.group} {size} {solid.material!r}"[:120].encode())
+    told.update(f"{scene.exo_camera.fx:.4f} {layout.prompt}".encode())
+    assert told.hexdigest()[:16] == digest
+    assert "wearer" not in spec.text() and "'walking': 0.5" in replace(spec, walking=0.5, posture="any").text()
+
+
+@pytest.mark.parametrize("options", [
+    {"wearer": "drawn"}, {"wearer": "surveyed"}, {"turning_deg": 60.0}, {"walking": 0.7}, {"company": True},
+    {"exo_side": "behind"}, {"wearer": "drawn", "walking": 0.8, "turning_deg": 30.0, "company": True},
+])
+def test_people_who_differ_turn_walk_and_meet(options: dict) -> None:
+    """The ego camera stays on the head, what moves is masked, and the truth lies on the drawn head."""
+    spec = SyntheticSpec(seed=21, frames=9, fps=5.0, exo_width=112, exo_height=64, ego_size=64, edge_samples=1,
+                         **options)
+    take, layout = make_take(spec), draw_layout(spec)
+    head = layout.heads[0]
+    eyes, camera = torch.from_numpy(head.world_from_eyes), camera_centre(take.ego_w2c)
+    assert float((eyes[..., 3] - camera).norm(dim=-1).max()) < 0.09
+    looks = (eyes[..., 2] * take.ego_w2c[:, 2, :3]).sum(-1)
+    assert float(looks.min()) > 0.98 and len(layout.heads) == (2 if "company" in options else 1)
+    skull = next(i for i in head.solids if take.scene.solids[i].name == "head")
+    assert float((take.scene.world_from_solid[:, skull, :, 3] - eyes[..., 3]).norm(dim=-1).max()) < 0.12
+    if "walking" in options:
+        assert float((camera[-1] - camera[0]).norm()) == pytest.approx(options["walking"] * 1.6, rel=0.1)
+    company = take.scene.group_table("company")[take.exo_index.long()]
+    assert not bool((company & take.exo_person).any()) and bool((company <= take.exo_dynamic).all())
+    if "exo_side" in options:
+        away = eyes[..., 3] - camera_centre(take.exo_w2c)
+        assert float((away * eyes[..., 2]).sum(-1).median()) > 0  # looks away from the exo camera
