@@ -9,7 +9,6 @@ the player on *Decode Ego Half* shows in the demo, under names of its own, until
 from __future__ import annotations
 
 import copy
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tools.setup.api_client import ApiClient
+from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir, make_base_dir
 from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout, SetupError
 from tools.setup.server import Server
 from tools.setup.side_by_side import read_frames
-from tools.setup.workflow import to_prompt
 
 LAMBDAS, STRENGTHS = (0, 1, 3, 10), (0.5, 1)
 FOR_READING = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
@@ -39,12 +37,10 @@ def main() -> int:
     environment = this_environment(layout)
     if environment is None:
         raise SetupError("there is no ComfyUI here: run `python3 run.py demo` once, or set COMFYUI_DIR")
-    demo = json.loads((REPO_ROOT / "workflows" / "egox_demo.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, Path(folder) / "server.log") as server:
-            prompt = strip_prompt(to_prompt(demo, server.client.object_info()))
-            videos = run(server.client, base, prompt)
+            videos = run(server.client, base, strip_prompt(read_prompt("egox_demo")))
     pictures = [video[FRAME] for video in videos]
     for path, picture in ((FOR_READING, draw(pictures)), (FOR_THE_PAGE, cells(pictures))):
         picture.save(path, quality=88)

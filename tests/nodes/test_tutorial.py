@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.rigs.comfy_page import shipped_workflows
 from tools.texts.node_schemas import node_schemas
 
 LIMIT = 4_000_000
@@ -38,7 +39,7 @@ def test_names_are_real(tutorial: str, repo_root: Path, pack) -> None:
     titles = {schema.display_name for schema in node_schemas(pack)}
     for title in re.findall(r"\*((?:EgoX|Ego|Exo|Load Exo|Wan EgoX) [A-Z][A-Za-z ]*)\*", tutorial.replace("\n", " ")):
         assert title in titles, f"there is no node {title!r}"
-    shipped = {path.stem for path in (repo_root / "workflows").rglob("*.json")}
+    shipped = set(shipped_workflows(repo_root))
     named = set(re.findall(r"`(egox_[a-z_]+)`", tutorial))
     assert named == shipped, "the tutorial leads to every workflow, and to no other"
 
