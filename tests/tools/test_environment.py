@@ -180,7 +180,7 @@ def test_no_network_ends_an_installation_with_the_cause(layout: Layout, monkeypa
 
 @pytest.mark.parametrize(("said", "meant"), [
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-    ("ERROR: No matching distribution found for torch==2.11.0", "no fitting build for this machine"),
+    ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
     ("ERROR: something else", "Run this again")])
 def test_pips_words_are_explained(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
                                   meant: str) -> None:

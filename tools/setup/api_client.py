@@ -65,7 +65,7 @@ class Outcome:
 
 
 class WebSocket:
-    """The messages of the host to one client, read in a thread of their own; use as a context manager.
+    """Messages of the host to one client, read in a thread; use as a context manager.
 
     A test's browser may have an event loop in the main thread.
     """
@@ -78,7 +78,7 @@ class WebSocket:
 
     def __enter__(self) -> WebSocket:
         threading.Thread(target=self._work, daemon=True).start()
-        if self.receive(timeout=30) is None:  # the host's greeting: from here on it knows the client
+        if self.receive(timeout=30) is None:  # the host's greeting: now it knows the client
             raise ConnectionError(f"no websocket at {self.address}")
         return self
 
@@ -100,7 +100,8 @@ class WebSocket:
         self._messages.put(None)
 
     async def _read(self) -> None:
-        async with aiohttp.ClientSession() as session, session.ws_connect(self.address, max_msg_size=0) as socket:
+        async with (aiohttp.ClientSession() as session,
+                    session.ws_connect(self.address, max_msg_size=0) as socket):
             async for message in socket:
                 self._messages.put(message.data)
 
@@ -170,8 +171,8 @@ class ApiClient:
             timeout: float = 3600.0) -> Outcome:
         """Queue ``prompt`` and follow it to its end.
 
-        ``on_event`` sees every message that belongs to it. In silence the history is asked: it also tells the end
-        where the connection was lost.
+        ``on_event`` sees every message that belongs to it. In silence the history is asked: it has the
+        end also where the connection was lost.
 
         Raises:
             PromptRefused, TimeoutError, ConnectionError (the server is gone).
@@ -182,10 +183,11 @@ class ApiClient:
             began: tuple[str, float] | None = None
             while not outcome.status:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"prompt {outcome.prompt_id} did not end within {timeout:.0f} s")
+                    raise TimeoutError(f"prompt {outcome.prompt_id} did not end in {timeout:.0f} s")
                 message = socket.receive(timeout=1.0)
                 if message is None:
-                    for kind, data in self.history(outcome.prompt_id).get("status", {}).get("messages", []):
+                    status = self.history(outcome.prompt_id).get("status", {})
+                    for kind, data in status.get("messages", []):
                         _note(outcome, kind, data, None)
                 elif isinstance(message, str):
                     kind, data = _parse(message)

@@ -79,28 +79,29 @@ def start_inside(words: list[str]) -> int:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """The sub-command and its options; ``rest``: what follows a command whose options are its own."""
-    parser = argparse.ArgumentParser(prog="run.py", description="EgoX for ComfyUI: demo, tests, server, benches.",
-                                     epilog=VARIABLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The sub-command and its options; ``rest``: the words after the sub-command."""
+    parser = argparse.ArgumentParser(
+        prog="run.py", description="EgoX for ComfyUI: demo, tests, server, benches.", epilog=VARIABLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="make an ego video through the real ComfyUI with the small model")
-    demo.add_argument("--take", type=Path, metavar="FOLDER", help="a take (exo.mp4, depth.npz, meta.json) instead of "
-                      "the sample; 49 frames at 448 px unless said otherwise")
+    demo = commands.add_parser("demo", help="make an ego video through ComfyUI with the small model")
+    demo.add_argument("--take", type=Path, metavar="FOLDER", help="a take (exo.mp4, depth.npz, meta.json) "
+                      "instead of the sample; 49 frames at 448 px unless said otherwise")
     demo.add_argument("--frames", type=int, metavar="N", help="frames, 4n+1")
-    demo.add_argument("--size", type=int, metavar="PX", help="height of the exo and side of the ego picture")
+    demo.add_argument("--size", type=int, metavar="PX", help="height of exo, side of the ego picture")
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps")
-    demo.add_argument("--keep-server", action="store_true", help="leave the server running until Ctrl-C")
-    demo.add_argument("--head", choices=("true", "estimated"), default="true", help="the ego camera's path: the take's "
-                      "own, or that of Estimate Head Pose from keypoints of the wearer")
-    demo.add_argument("--keypoints", type=Path, metavar="FILE", help="what a detector saw in the take's video, in "
+    demo.add_argument("--keep-server", action="store_true", help="leave it running until Ctrl-C")
+    demo.add_argument("--head", choices=("true", "estimated"), default="true", help="the ego camera's path: "
+                      "the take's own, or that of Estimate Head Pose from keypoints of the wearer")
+    demo.add_argument("--keypoints", type=Path, metavar="FILE", help="keypoints of the take's video in "
                       "OpenPose's form (default: head_keypoints.json beside it)")
-    demo.add_argument("--stand-in", action="store_true", help="random weights, as a take of your own always gets them")
+    demo.add_argument("--stand-in", action="store_true", help="random weights, as for a take of your own")
     ui = commands.add_parser("ui", help="start the server and print its address")
     for command in (demo, ui):
         command.add_argument("--port", type=int, help="port of the server (default: a free one)")
-    own = {"test": "ruff and pytest (further arguments go to pytest; --all: the slow ones too; --browser: only those "
-                   "in a browser; --screenshots: these remake docs/img; --host VERSION, --frontend VERSION: what "
-                   "another ComfyUI or another of its pages can break)",
+    own = {"test": "ruff and pytest (further arguments go to pytest; --all: the slow ones too; --browser: "
+                   "only those in a browser; --screenshots: these remake docs/img; --host VERSION, "
+                   "--frontend VERSION: what another ComfyUI or another of its pages can break)",
            "bench": "run one of benchmarks/", "make": f"make what ships anew: {', '.join(MAKERS)}",
            **{name: about for name, (_, about) in MODULES.items()}}
     for name, about in own.items():
@@ -138,7 +139,8 @@ def run(args: argparse.Namespace) -> int:
         return run_tests(environment, args.rest)
     if args.command in MODULES:
         return environment.run(["-m", MODULES[args.command][0], *args.rest])
-    benches = {path.stem: f"benchmarks.{path.stem}" for path in sorted((layout.repo / "benchmarks").glob("[!_]*.py"))}
+    files = sorted((layout.repo / "benchmarks").glob("[!_]*.py"))
+    benches = {path.stem: f"benchmarks.{path.stem}" for path in files}
     names = benches if args.command == "bench" else MAKERS
     if not args.rest or args.rest[0] not in names:
         raise SetupError(f"run.py {args.command} NAME; the names are: {', '.join(names)}")

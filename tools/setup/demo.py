@@ -45,9 +45,9 @@ class DemoOptions:
     keep_server: bool = False
     port: int | None = None
     stand_in: bool = False
-    """Random weights. A take of one's own always gets them: the small model knows drawn rooms only."""
+    """Random weights, which a take of one's own always gets: the small model knows drawn rooms only."""
     head: str = "true"
-    """"true": the take's own ego poses; "estimated": those that Estimate Head Pose makes of keypoints."""
+    """``true``: the take's own ego poses; ``estimated``: those of Estimate Head Pose."""
     keypoints: Path | None = None
     """OpenPose's form, a list with one object per frame of the video; None: the file beside it."""
 
@@ -139,13 +139,14 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
         _set(prompt, "EgoXLoadExoVideo", "frame_count", frames)
     if size is not None:
         _set(prompt, "EgoXLoadExoVideo", "height", size)
-        _set(prompt, "EgoXLoadExoVideo", "width", round(size * width / height / PIXEL_STEP) * PIXEL_STEP)
+        width = round(size * width / height / PIXEL_STEP) * PIXEL_STEP
+        _set(prompt, "EgoXLoadExoVideo", "width", width)
         for kind in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
             _set(prompt, kind, "size", size)
     if options.steps is not None:
         _set(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:
-        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/{EXO}")  # depth and poses are read beside it
+        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/{EXO}")  # depth and poses lie beside it
     return prompt
 
 

@@ -16,7 +16,7 @@ LOAD, DEPTH, HEAD, POSE = "EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEstimateHea
 
 
 def keypoints_in_use(file: Path, exo: Path, load: dict[str, Any]) -> list[dict[str, Any]]:
-    """Keypoints of a whole video as those of the frames that Load Exo Video gives: chosen, cropped and scaled alike.
+    """Keypoints of a whole video as those of the frames in use: chosen, cropped and scaled alike.
 
     Raises:
         SetupError: no such file, another form, or of another video.
@@ -25,15 +25,17 @@ def keypoints_in_use(file: Path, exo: Path, load: dict[str, Any]) -> list[dict[s
     try:
         frames = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SetupError(f"--head estimated: {file} can't be read ({error}). Give --keypoints FILE: what a detector "
-                         "saw of the wearer in the video, in OpenPose's form.") from None
-    if not isinstance(frames, list) or not all(isinstance(frame, dict) and "people" in frame for frame in frames):
-        raise SetupError(f"{file}: expected a list with one object per frame, each with its people (OpenPose's form).")
+        raise SetupError(f"--head estimated: {file} can't be read ({error}). Give --keypoints FILE: what a "
+                         "detector saw of the wearer in the video, in OpenPose's form.") from None
+    fits = isinstance(frames, list) and all(isinstance(f, dict) and "people" in f for f in frames)
+    if not fits:
+        raise SetupError(f"{file}: expected a list with one object per frame, each with its people "
+                         "(OpenPose's form).")
     video = probe_video(exo)
     sizes = {(frame.get("canvas_width"), frame.get("canvas_height")) for frame in frames}
     if len(frames) != video.frame_count or sizes != {(video.width, video.height)}:
         raise SetupError(f"{file}: {len(frames)} frames of {sorted(map(str, sizes))} px; the video has "
-                         f"{video.frame_count} of {(video.width, video.height)} (canvas_width, canvas_height).")
+                         f"{video.frame_count} of {(video.width, video.height)} (canvas_width, canvas_height)")
     chosen = select_frames(video, **{name: load[name] for name in (
         "start_frame", "frame_count", "target_fps", "resize", "width", "height") if name in load})
     left, top, shown_width, shown_height = source_rectangle(chosen)

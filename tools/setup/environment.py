@@ -20,16 +20,14 @@ TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """The set that run.py was tested with; the pack itself asks for no torch version."""
 
 FRESH_BYTES = 10 * 10**9
-"""Room that a fresh environment needs: 6.3 GB installed, and beside it the downloads until the end."""
+"""Room that a fresh environment needs: 6.3 GB, and beside it the downloads until the end."""
 
-NO_NETWORK = ("NewConnectionError|Failed to resolve|name resolution|getaddrinfo failed|"
-              "ConnectTimeoutError|Network is unreachable|ProxyError")
 CAUSES = {
     "No space left on device|Errno 28|WinError 112": "The disk is full. Free about 10 GB.",
-    NO_NETWORK: "There seems to be no network. What was installed so far is kept. With a ComfyUI of your "
-                "own, COMFYUI_DIR needs no network.",
-    "No matching distribution found": "The package index has no fitting build for this machine and this "
-                                      "Python (3.10 to 3.13 are known to work), or can't be reached."}
+    "NewConnectionError|name resolution|getaddrinfo failed|ConnectTimeout|unreachable|ProxyError":
+        "There seems to be no network. With a ComfyUI of your own, COMFYUI_DIR needs none.",
+    "No matching distribution found":
+        "The package index has no build for this machine and Python (3.10 to 3.13 work)."}
 """Signs in what pip says, and what they mean for the user; the first that fits."""
 
 
@@ -43,7 +41,7 @@ class Environment:
     layout: Layout
 
     def variables(self) -> dict[str, str]:
-        """Environment of the processes that run.py starts: the repository importable, the host known."""
+        """Environment of the processes it starts: the repository importable, the host known."""
         path = [str(self.layout.repo), *map(os.environ.get, ("EGOX_PACKAGES", "PYTHONPATH"))]
         host = {} if self.host is None else {"EGOX_HOST_DIR": str(self.host.root)}
         # Threads that spin while they wait slow small tensor operations down on a busy machine.
@@ -52,7 +50,8 @@ class Environment:
 
     def run(self, arguments: list[str]) -> int:
         """Run this Python with ``arguments`` in the repository; the exit code."""
-        return subprocess.call([str(self.python), *arguments], cwd=self.layout.repo, env=self.variables())
+        command = [str(self.python), *arguments]
+        return subprocess.call(command, cwd=self.layout.repo, env=self.variables())
 
 
 def this_environment(layout: Layout | None = None) -> Environment | None:
@@ -101,8 +100,8 @@ def make_venv(layout: Layout, say=print) -> None:
         return
     free = shutil.disk_usage(layout.repo).free
     if free < FRESH_BYTES:
-        raise SetupError(f"Too little disk space below {layout.repo}: {free / 1e9:.1f} GB free, about 10 GB "
-                         "needed. Free some, or set COMFYUI_DIR to a ComfyUI that is installed already.")
+        raise SetupError(f"Too little disk space below {layout.repo}: {free / 1e9:.1f} GB free, "
+                         "10 needed. Free some, or set COMFYUI_DIR to a ComfyUI that is there.")
     say(f"Making a Python environment in {layout.venv}")
     problem = failure([sys.executable, "-m", "venv", "--clear", layout.venv]) or failure(has_pip)
     if problem:
@@ -122,8 +121,8 @@ def _prepare_own(layout: Layout, host: Host, say) -> None:
         return
     make_venv(layout, say)
     if os.name == "nt" and not index and shutil.which("nvidia-smi"):
-        say("The package index has torch for the CPU only. To use the NVIDIA GPU, set EGOX_TORCH_INDEX to\n"
-            "the index that pytorch.org names for your CUDA version, and run this again.")
+        say("The package index has torch for the CPU only. To use the GPU, set EGOX_TORCH_INDEX\n"
+            "to the index that pytorch.org names for your CUDA version, and run this again.")
     stamp.unlink(missing_ok=True)
     say(f"Installing packages (6 GB, one to some minutes; details in {layout.logs / 'pip.log'})")
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
@@ -147,15 +146,15 @@ def find_host_python(host: Host) -> Path:
     places += [folder / "python_embeded" / "python.exe" for folder in around]
     found = [place for place in places if place.is_file()]
     if not found and importlib.util.find_spec("torch") is None:
-        raise SetupError(f"No Python was found for the ComfyUI in {host.root} (in venv, .venv, python_embeded)."
-                         " Run this with the one that starts it:\n  /path/to/its/python run.py demo")
+        raise SetupError(f"No Python was found for the ComfyUI in {host.root} (venv, .venv, "
+                         "python_embeded). Run this with its own: /path/to/its/python run.py demo")
     return found[0] if found else Path(sys.executable)
 
 
 def install(layout: Layout, python: Path, what: str, arguments: list[str], say=print) -> None:
     """Install ``arguments``, written as for pip, by uv or by pip; both write to logs/pip.log.
 
-    uv takes a third of pip's time, but reads none of pip's settings: it is used where there are none.
+    uv takes a third of pip's time, but knows no settings of pip: it is used where there are none.
 
     Raises:
         SetupError: pip failed; the message says what that means.
@@ -172,9 +171,8 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
         folder.mkdir(parents=True, exist_ok=True)
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
     with open(log, "w", encoding="utf-8") as sink:
-        codes = (subprocess.call([*way, *arguments], env={**os.environ, **places}, stdout=sink,
-                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) for way in ways)
-        failed = all(codes)
+        failed = all(subprocess.call([*way, *arguments], env={**os.environ, **places}, stdout=sink,
+                                     stderr=sink, stdin=subprocess.DEVNULL) for way in ways)
     shutil.rmtree(temporary, ignore_errors=True)
     if failed:
         said = log.read_text(encoding="utf-8", errors="replace")

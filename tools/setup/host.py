@@ -48,7 +48,7 @@ class Host:
     source: str
     """In words, as printed to the user."""
     owned: bool
-    """Fetched by run.py, and run in its environment; else the user's, and nothing of it is changed."""
+    """Fetched by run.py, and run in its environment; of a user's own nothing is changed."""
 
     @property
     def version_text(self) -> str:
@@ -67,8 +67,8 @@ def read_version(root: Path) -> tuple[int, ...]:
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     match = re.search(r"__version__\s*=\s*[\"']v?(\d+(?:\.\d+)*)", text)
     if not match:
-        raise SetupError(f"The ComfyUI in {root} does not say its version: it is too old. Update it: "
-                         "EgoX needs 0.26.0 or newer.")
+        raise SetupError(f"The ComfyUI in {root} does not say its version: it is too old. "
+                         "Update it; EgoX needs 0.26.0 or newer.")
     return tuple(int(part) for part in match.group(1).split("."))
 
 
@@ -96,8 +96,8 @@ def find_host(layout: Layout | None = None) -> Host | None:
         return None
     host = Host(root, read_version(root), source, owned=root.is_relative_to(layout.state))
     if host.version < MINIMUM_VERSION:
-        raise SetupError(f"The ComfyUI in {root} is version {host.version_text}; EgoX needs 0.26.0 or "
-                         "newer. Update it, or unset COMFYUI_DIR so that run.py fetches its own.")
+        raise SetupError(f"The ComfyUI in {root} is version {host.version_text}; EgoX needs 0.26.0 "
+                         "or newer. Update it, or unset COMFYUI_DIR: run.py then fetches its own.")
     return host
 
 
@@ -122,8 +122,8 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
                 break
             problems.append(f"{source}: {problem.splitlines()[-1]}")
         else:
-            raise SetupError("ComfyUI could not be fetched. Is there a network? Without one, set COMFYUI_DIR "
-                             "to a ComfyUI folder that you have.\n" + "\n".join(problems))
+            raise SetupError("ComfyUI could not be fetched. Is there a network? Without one, set "
+                             "COMFYUI_DIR to a ComfyUI folder.\n" + "\n".join(problems))
         (part / "ComfyUI" / ".egox_source").write_text(source + "\n", encoding="utf-8")
         shutil.rmtree(root, ignore_errors=True)
         os.replace(part / "ComfyUI", root)
@@ -154,8 +154,7 @@ def _from_sdist(release: Release, part: Path, python: Path) -> str:
 def _clone(release: Release, part: Path, python: Path) -> str:
     """Clone the tag into ``part`` if its content is the known one; the problem, if there is one."""
     git = ["git", "-C", part, "-c", "core.autocrlf=false"]
-    problem = failure([*git, "clone", "--quiet", "--no-checkout", "--depth=1", "--branch", release.tag,
-                       REPOSITORY])
+    problem = failure([*git, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY])
     git[2] = part / "ComfyUI"
     if not problem and failure([*git, "diff", "--quiet", "HEAD", release.tree]):
         problem = f"{release.tag} has another content than the release; nothing of it was used"
@@ -165,9 +164,9 @@ def _clone(release: Release, part: Path, python: Path) -> str:
 def failure(command: list[str | Path]) -> str:
     """Run a command; what it says if it fails, else nothing."""
     try:
-        run = subprocess.run(list(map(str, command)), env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-                             stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
-                             errors="replace", timeout=900)
+        run = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True,
+                             encoding="utf-8", errors="replace", timeout=900,
+                             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     said = (run.stdout + run.stderr).strip() or "it failed without a word"

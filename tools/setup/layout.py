@@ -26,4 +26,4 @@ class Layout:
 
 
 class SetupError(RuntimeError):
-    """Something outside this code is not as needed: what it is, and what to do. Shown without a traceback."""
+    """Something outside this code is not as needed: what, and what to do. Has no traceback."""

@@ -1,4 +1,4 @@
-"""A node's inputs as the server's /object_info describes them: which the editor shows as widgets, in what order."""
+"""A node's inputs as /object_info describes them: those that are widgets, in the editor's order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def input_specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def is_widget(spec: Any) -> bool:
     """Whether the editor shows this input as a widget, and so saves a value for it."""
     options = spec_options(spec)
-    return not options.get("forceInput") and (spec_kind(spec) in WIDGET_TYPES or bool(options.get("socketless")))
+    shown = spec_kind(spec) in WIDGET_TYPES or bool(options.get("socketless"))
+    return shown and not options.get("forceInput")
 
 
 def control_count(name: str, spec: Any) -> int:

@@ -28,13 +28,14 @@ def stage_of(node_type: str) -> int | None:
 
 
 class ProgressBar:
-    """Give its :meth:`on_event` to ``ApiClient.run``. In a log, where no bar can move, there are lines only."""
+    """Give its :meth:`on_event` to ``ApiClient.run``. In a log there are lines only."""
 
     def __init__(self, prompt: dict[str, Any], out=None) -> None:
         self.prompt, self.out = prompt, out or sys.stdout
         self.current: str | None = None
         self.began = 0.0
-        self.bar = tqdm(total=len(prompt), file=self.out, disable=not self.out.isatty(), leave=False, unit="node")
+        self.bar = tqdm(total=len(prompt), file=self.out, disable=not self.out.isatty(), leave=False,
+                        unit="node")
 
     def on_event(self, event: Event) -> None:
         kind, data = event
@@ -48,9 +49,11 @@ class ProgressBar:
             if self.current is not None and kind in ("executing", "execution_success"):
                 stage = stage_of(self._type())
                 label = f"stage {stage} of {len(STAGES)}" if stage else ""
-                tqdm.write(f"  {label:<13} {self._type():<24} {time.monotonic() - self.began:7.1f} s", self.out)
+                seconds = time.monotonic() - self.began
+                tqdm.write(f"  {label:<13} {self._type():<24} {seconds:7.1f} s", self.out)
                 self.bar.update()
-            self.current, self.began = data.get("node") if kind == "executing" else None, time.monotonic()
+            self.current = data.get("node") if kind == "executing" else None
+            self.began = time.monotonic()
             if self.current is not None:
                 self.bar.set_postfix_str(self._type())
             elif kind != "executing":

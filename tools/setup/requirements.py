@@ -1,4 +1,4 @@
-"""What the commands need beside the host's own requirements: looked for, and installed where that may be."""
+"""Requirements of pack and tests: looked for, and installed where that is allowed."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ def check_requirements(environment: Environment, command: str) -> None:
         return
     if not owned or os.environ.get("EGOX_NO_SETUP") == "1":
         packages = " ".join(f'"{line}"' for line in missing)
-        raise SetupError(f'Packages are missing here. Install them with\n  "{environment.python}" -m pip '
-                         f"install {packages}")
+        raise SetupError("Packages are missing here. Install them with\n"
+                         f'  "{environment.python}" -m pip install {packages}')
     # The pins go along, so that no other requirement can pull in another torch.
     install(layout, environment.python, "what tests and benches need", [*wanted, *TORCH_PINS])
     for package in extra_requirements(layout, "checks"):
         try:  # never built here: that would take a compiler and many minutes
-            install(layout, environment.python, package, ["--only-binary", ":all:", package, *TORCH_PINS])
+            words = ["--only-binary", ":all:", package, *TORCH_PINS]
+            install(layout, environment.python, package, words)
         except SetupError:
-            print(f"  {package} has no build for this machine: what needs it will be skipped by name")
+            print(f"  {package} has no build for this machine: what needs it will be skipped")
 
 
 def is_met(line: str) -> bool:

@@ -1,4 +1,4 @@
-"""``run.py test``: ruff and pytest, on the host that is there, on another release of it or with another page."""
+"""``run.py test``: ruff and pytest, on the host that is there, on another release or another page."""
 
 from __future__ import annotations
 
@@ -80,18 +80,18 @@ def _test_other(environment: Environment, rest: list[str], *, in_browser: bool, 
 
 
 def other_host(environment: Environment, version: str | None, frontend: str | None) -> Environment:
-    """The host of release ``version`` (None: the same) with the frontend package ``frontend`` (None: its own).
+    """The host of release ``version`` (None: this one) with frontend package ``frontend`` (None: its own).
 
-    What differs of its packages is put in a folder that comes before the environment's own: nothing there is changed.
+    Packages that differ are put in a folder that is searched before the environment's own.
 
     Raises:
         SetupError: no such release, no network, nothing there and making it forbidden.
     """
     if version is not None and version not in RELEASES:
-        raise SetupError(f"--host {version}: the releases that can be fetched are {' and '.join(RELEASES)}. For "
-                         "another one set COMFYUI_DIR to a folder that holds it.")
+        raise SetupError(f"--host {version}: the releases that can be fetched are {' and '.join(RELEASES)}. "
+                         "For another one set COMFYUI_DIR to a folder that holds it.")
     if frontend is not None and not re.fullmatch(r"\d+(\.\d+)+", frontend):
-        raise SetupError(f"--frontend {frontend}: give the version of a {FRONTEND} on PyPI, such as 1.47.12.")
+        raise SetupError(f"--frontend {frontend}: give a version of {FRONTEND} on PyPI, such as 1.47.12.")
     layout, host = environment.layout, environment.host
     folder = layout.state / "hosts" / (version or host.version_text)
     root, packages = folder / "ComfyUI", folder / f"packages_{frontend or 'own'}"
@@ -110,7 +110,8 @@ def other_host(environment: Environment, version: str | None, frontend: str | No
         part.mkdir(parents=True)
         wanted = requirement_lines((host.root / "requirements.txt").read_text(encoding="utf-8"))
         if frontend is not None:
-            wanted = [line for line in wanted if not line.startswith(FRONTEND)] + [f"{FRONTEND}=={frontend}"]
+            wanted = [line for line in wanted if not line.startswith(FRONTEND)]
+            wanted.append(f"{FRONTEND}=={frontend}")
         if missing := [line for line in wanted if not is_met(line)]:
             install(layout, environment.python, f"packages of ComfyUI {host.version_text}",
                     ["--no-deps", "--target", str(part), *missing])
