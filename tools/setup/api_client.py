@@ -25,6 +25,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 Event = tuple[str, dict[str, Any]]
 """A message of the host: its type and its data."""
+ENDS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}
 
 
 def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
@@ -54,7 +55,6 @@ class Outcome:
     outputs: dict[str, Any] = field(default_factory=dict)  # node id -> what the node gave to the interface
     ran: list[str] = field(default_factory=list)  # node ids, in the order of running
     cached: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)  # node id -> time until the next began
     error: dict[str, Any] | None = None  # the host's execution_error data
 
     @property
@@ -180,7 +180,6 @@ class ApiClient:
         client_id, deadline = uuid.uuid4().hex, time.monotonic() + timeout
         with WebSocket(self.address, client_id) as socket:
             outcome = Outcome(self.queue(prompt, client_id), "")
-            began: tuple[str, float] | None = None
             while not outcome.status:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"prompt {outcome.prompt_id} did not end in {timeout:.0f} s")
@@ -188,11 +187,12 @@ class ApiClient:
                 if message is None:
                     status = self.history(outcome.prompt_id).get("status", {})
                     for kind, data in status.get("messages", []):
-                        _note(outcome, kind, data, None)
+                        _note(outcome, kind, data)
                 elif isinstance(message, str):
-                    kind, data = _parse(message)
+                    parsed = json.loads(message)
+                    kind, data = parsed.get("type", ""), parsed.get("data") or {}
                     if data.get("prompt_id", outcome.prompt_id) == outcome.prompt_id:
-                        began = _note(outcome, kind, data, began)
+                        _note(outcome, kind, data)
                         if on_event is not None:
                             on_event((kind, data))
         # The last message is sent a moment before the history is written.
@@ -212,28 +212,12 @@ def _read(request: str | urllib.request.Request, timeout: float) -> str:
         raise ConnectionError(f"no answer from the server: {error.reason}") from error
 
 
-def _parse(message: str) -> Event:
-    parsed = json.loads(message)
-    return parsed.get("type", ""), parsed.get("data") or {}
-
-
-def _note(outcome: Outcome, kind: str, data: dict[str, Any], began: tuple[str, float] | None):
-    """Enter one message into ``outcome``; the node that runs now and since when."""
-    now = time.monotonic()
-    if kind == "executing" or kind in ("execution_success", "execution_error", "execution_interrupted"):
-        if began is not None:
-            outcome.seconds[began[0]] = outcome.seconds.get(began[0], 0.0) + now - began[1]
-        began = None
-    if kind == "executing" and data.get("node"):
-        began = (data["node"], now)
-        if data["node"] not in outcome.ran:
-            outcome.ran.append(data["node"])
+def _note(outcome: Outcome, kind: str, data: dict[str, Any]) -> None:
+    """Enter one message into ``outcome``."""
+    if kind == "executing" and data.get("node") and data["node"] not in outcome.ran:
+        outcome.ran.append(data["node"])
     elif kind == "execution_cached":
         outcome.cached = list(data.get("nodes", []))
-    elif kind == "execution_success":
-        outcome.status = "success"
-    elif kind == "execution_error":
-        outcome.status, outcome.error = "error", data
-    elif kind == "execution_interrupted":
-        outcome.status, outcome.error = "interrupted", data
-    return began
+    elif kind in ENDS:
+        outcome.status = ENDS[kind]
+        outcome.error = None if outcome.status == "success" else data
