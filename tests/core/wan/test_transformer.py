@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip("diffusers")
+pytest.importorskip("accelerate", reason="accelerate is not installed (the train extra)")
 
 from diffusers import WanTransformer3DModel  # noqa: E402
 
