@@ -43,7 +43,7 @@ from .search_words import searched
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..egox_core.types import Canvas
+    from .io_types import CanvasWithEncoders
 
 SHIFT_TOOLTIP = (
     "Flow shift of the schedule. 3.0 is assumed for the released model (its configuration could not be read; a "
@@ -198,7 +198,7 @@ def noise_object(seed: int, noise: str) -> Noise_RandomNoise | ReleasedNoise:
     return ReleasedNoise(seed) if noise == RELEASED else Noise_RandomNoise(seed)
 
 
-def reembed(model: ModelPatcher, canvas: Canvas, seed: int, noise: str, positive: list,
+def reembed(model: ModelPatcher, canvas: CanvasWithEncoders, seed: int, noise: str, positive: list,
             negative: list) -> tuple[list, list]:
     """In mode ``released``, conditioning with the picture embedding of this run's own noise, else what came in."""
     same = canvas.noise_seed == seed and canvas.noise == noise
