@@ -34,8 +34,7 @@ from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import MADE_OF, EgoXCanvas
 from .page.previews import LivePreview, clip_fps
-from .patch.calls import with_kernels
-from .patch.checks import check_conditioning, has_image_embedding
+from .patch.checks import check_conditioning, has_image_embedding, with_kernels
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import searched
