@@ -10,39 +10,32 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("torchmetrics")
+for package in ("torchmetrics", "diffusers", "peft"):
+    pytest.importorskip(package)
 
-from benchmarks.small_model import markdown, prove, read_before  # noqa: E402
-from benchmarks.support.drawn_features import FIGURES, features_of, load_net  # noqa: E402
-from egox_core.data.object_masks import read_masks  # noqa: E402
+from benchmarks.small_model import markdown, prove  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.bootstrap import Estimate  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
-from lab.drawn import SyntheticSpec, make_take, write_take  # noqa: E402
+from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.drawn.ground_truth import solids_of_objects, take_objects  # noqa: E402
-from lab.small_model.contract import SampleSettings, VideoStore, load_sampler  # noqa: E402
-from lab.small_model.held_out import (  # noqa: E402
-    HeldOutClip,
-    clip_of_take,
-    clips_of_folder,
-    with_exo_of,
-    with_prior_of,
-)
+from lab.small_model.held_out import HeldOutClip, clip_of_take, with_exo_of, with_prior_of  # noqa: E402
+from lab.small_model.sampler import SampleSettings  # noqa: E402
 from lab.small_model.scores import (  # noqa: E402
     BARS,
     KERNEL,
     MODEL,
     TRUTH_VAE,
-    WRONG_EXO,
-    WRONG_PRIOR,
     Bar,
-    judge,
+    judged,
+    lead_of,
     mean_of,
     score_method,
     scores_of,
     verdict,
 )
 from lab.small_model.sheet import write_sheet  # noqa: E402
+from lab.small_model.videos import VideoStore  # noqa: E402
 
 SPEC = SyntheticSpec(seed=1, frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain",
                      clutter="calm", object_scale=2.0, edge_samples=1)
@@ -127,13 +120,12 @@ def test_retrieval_needs_the_own_truth(clips) -> None:
     right = score_method([c.truth for c in clips], clips)
     assert list(right["retrieval_hit"].values()) == [1, 1, 1]
     turned = score_method([clips[1].truth, clips[2].truth, clips[0].truth], clips)
-    assert sum(turned["retrieval_hit"].values()) == 0 and min(turned["retrieval_rank"].values()) > 1
+    assert sum(turned["retrieval_hit"].values()) == 0
 
 
 @pytest.mark.parametrize(("least", "mean", "low", "expected"), [
     (2.0, 2.1, 0.1, "holds"), (2.0, 2.1, -0.1, "fails"), (2.0, 1.9, 1.0, "fails"),
     (-2.0, -1.5, -1.9, "holds"), (-2.0, -1.5, -2.1, "fails"), (-2.0, 1.0, 0.5, "holds"), (0.0, 0.01, -0.01, "fails"),
-    (None, -9.0, -9.9, "reported"),
 ])
 def test_a_lead_must_be_sure_and_a_loss_bounded(least, mean, low, expected) -> None:
     bar = Bar(name="x", metric="psnr", against="other", least=least)
@@ -145,37 +137,18 @@ def test_a_lead_must_be_sure_and_a_loss_bounded(least, mean, low, expected) -> N
     (Bar(name="x", metric="quiet", against=None, most=3.0), 3.1, 3.4, "fails"),
     (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, -0.05, "holds"),
     (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, 0.05, "fails"),
-    (Bar(name="x", metric=KERNEL, against="other", times=0.5, most=0.0), -0.1, 0.05, "holds"),
 ])
 def test_some_bars_are_upper_ones(bar: Bar, mean: float, high: float, expected: str) -> None:
     assert verdict(bar, Estimate(mean=mean, low=mean - 1, high=high, clips=64, takes=64)) == expected
 
 
-def test_bars_compare_with_the_model_before(clips, tmp_path: Path) -> None:
-    """Everything kept of the model before is half of what the truth itself has."""
-    names = [clip.name for clip in clips]
-    features = features_of(load_net(), [255 - clip.truth.numpy() for clip in clips])
-    figures = dict.fromkeys(FIGURES, np.full(3, 0.5, np.float32)) | {"object_outlines": np.full(3, np.nan, np.float32)}
-    np.savez(tmp_path / "before.npz", clips=np.array(names), features=features, **figures)
-    before = read_before(clips, tmp_path / "before.npz")
-    assert before.scores["outlines"] == dict.fromkeys(names, 0.5) and before.scores["object_outlines"][names[0]] is None
-    result, _ = prove(clips, FakeSampler(clips), SampleSettings(), VideoStore(folder=tmp_path, model="fake"),
-                      before=before)
-    found = {bar["bar"]: bar for bar in result["bars"]}
-    outlines = found["outlines over 1.6 times the model's before"]
-    assert outlines["mean"] == pytest.approx(0.9 - 1.6 * 0.5, abs=0.02) and outlines["verdict"] == "holds"
-    kernel = found["kernel distance less half of the model's before"]
-    assert kernel["verdict"] in ("holds", "fails") and kernel["most"] == 0
-    assert found["objects' outlines over 1.3 times the model's before"]["verdict"] == "not measured"
-    assert read_before([replace(clips[0], name="another")], tmp_path / "before.npz") is None
-
-
 def test_bars_are_paired() -> None:
     """The differences are 2, 3 and 4: the mean is 3 however much the takes themselves differ."""
     scores = {MODEL: {"psnr": {"a": 12.0, "b": 33.0, "c": 24.0}}, "shrink": {"psnr": {"a": 10.0, "b": 30.0, "c": 20.0}}}
-    told = judge(next(b for b in BARS if b.name == "PSNR over shrink"), scores)
+    bar = next(b for b in BARS if b.name == "PSNR over shrink")
+    told = judged(bar, lead_of(bar, scores))
     assert told["mean"] == 3 and 2 <= told["low"] < 3 < told["high"] <= 4 and told["verdict"] == "holds"
-    assert judge(next(b for b in BARS if b.against == WRONG_EXO), scores)["verdict"] == "not measured"
+    assert judged(bar, None)["verdict"] == "not measured"
 
 
 class FakeSampler(SimpleNamespace):
@@ -198,26 +171,27 @@ class FakeSampler(SimpleNamespace):
     def through_vae(self, videos: np.ndarray) -> np.ndarray:
         return videos // 2 * 2
 
-    def fingerprint(self) -> str:
-        return "fake"
+    def fingerprint(self, lora: str = "full") -> str:
+        return type(self).__name__
 
 
 def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("lab.small_model.contract.BATCH", 2)
-    sampler, store = FakeSampler(clips), VideoStore(folder=tmp_path, model="fake")
+    monkeypatch.setattr("lab.small_model.videos.BATCH", 2)
+    sampler = FakeSampler(clips)
+    store = VideoStore(folder=tmp_path, sampler=sampler)
     sampler.fail_at = 4  # in the second method
     with pytest.raises(KeyboardInterrupt):
-        prove(clips, sampler, SampleSettings(), store)
+        prove(clips, store)
     assert len(list(tmp_path.glob("*.npy"))) == 5  # three of the model, the first batch of strength 0
     sampler.fail_at = None
-    result, videos = prove(clips, sampler, SampleSettings(), store)
+    result, videos = prove(clips, store)
     assert sampler.calls == 4 + 1 + 2 + 2  # what was done is not done again
-    again, _ = prove(clips, sampler, SampleSettings(), store)
+    again, _ = prove(clips, store)
     assert sampler.calls == 9 and again == result
     verdicts = {bar["bar"]: bar["verdict"] for bar in result["bars"]}
-    for name in ("PSNR over shrink", "retrieval among all held-out takes", "outlines over prior + Telea"):
+    for name in ("PSNR over shrink", "retrieval among all held-out takes",
+                 "outlines over prior + Telea through the VAE"):
         assert verdicts[name] == "holds", result["bars"]
-    assert verdicts["outlines over 1.6 times the model's before"] == "not measured", "these takes aren't its own"
     assert result["means"][TRUTH_VAE]["psnr"]["mean"] > 45
     assert (videos[MODEL][0] == (0.9 * clips[0].truth.numpy()).astype(np.uint8)).all()
     table = markdown({**result, "steps": 10})
@@ -230,57 +204,23 @@ def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> 
         def _one(self, clip, strength):
             return np.full(clip.truth.shape, 90, np.uint8)
 
-    blind, _ = prove(clips, Blind(clips), SampleSettings(), replace(store, model="blind"), without=[WRONG_PRIOR])
+    blind, _ = prove(clips, replace(store, sampler=Blind(clips)))
     verdicts = {bar["bar"]: bar["verdict"] for bar in blind["bars"]}
     costs = {bar["bar"]: bar for bar in blind["bars"]}["PSNR that another take's exo costs"]
     assert costs["verdict"] == "fails" and costs["mean"] == 0, "it looks at nothing"
     assert verdicts["PSNR over shrink"] == "fails"
     assert verdicts["retrieval among all held-out takes"] == "fails"
-    assert verdicts["PSNR that another take's prior costs"] == "not measured"
 
 
-def test_a_sampler_that_breaks_the_contract_is_refused(clips, tmp_path: Path) -> None:
-    store = VideoStore(folder=tmp_path, model="x")
-    bad = SimpleNamespace(generate=lambda clips, settings: np.zeros((len(clips), 5, 32, 32, 3), np.float32))
-    with pytest.raises(EgoXInputError, match="float32"):
-        store.generated(bad, clips, SampleSettings(), "model")
-    assert list(tmp_path.glob("*.npy")) == []
-    for name in ("no_such_module", "json"):
-        with pytest.raises(EgoXInputError, match="sampler"):
-            load_sampler(name)
-
-
-def test_the_sheet_shows_what_was_judged(clips, tmp_path: Path) -> None:
+def test_the_sheet_shows_everything_side_by_side(clips, tmp_path: Path) -> None:
     import cv2
 
     clip = flat_clip(clips[0])
     faded = clip.truth.numpy().copy()
     faded[0, 8:16, 8:16] = 100
-    write_sheet(tmp_path / "sheet.png", [clip], {MODEL: [faded]}, judged=MODEL, zoom=2)
+    write_sheet(tmp_path / "sheet.png", [clip], {MODEL: [faded]})
     sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
-    exo, ego = 2 * 64 + 2, 2 * 32 + 2
-    assert sheet.shape == (16 + 3 * ego, exo + 4 * ego, 3)
-    model, truth, objects = (sheet[16:, exo + n * ego : exo + (n + 1) * ego] for n in (1, 2, 3))
-    first = slice(0, 64, 2)
-    assert np.array_equal(model[first, :64:2], faded[0]) and np.array_equal(truth[first, :64:2], clip.truth[0].numpy())
-    square = objects[first, :64:2][8:16, 8:16]
-    assert (square[0] == (230, 50, 50)).all() and (square[4, 4] == (200, 0, 0)).all()  # wrong here, in its true colour
-    last = objects[2 * ego : 2 * ego + 64 : 2, :64:2]
-    assert (last[8:16, 8:16] == (60, 0, 0)).all()  # exo doesn't see it any more: it is not judged
-
-
-def test_takes_from_files_carry_their_objects(takes, clips, tmp_path: Path) -> None:
-    write_take(takes[0], tmp_path / "one", quality=10, objects=True)
-    write_take(takes[1], tmp_path / "two", quality=10)
-    read = clips_of_folder(tmp_path)
-    assert [c.name for c in read] == ["one", "two"] and read[1].objects.ids == ()
-    own = clips[0].objects
-    order = [own.ids.index(name) for name in read[0].objects.ids]
-    assert sorted(order) == list(range(len(own.ids)))
-    assert np.array_equal(read[0].objects.truth, own.truth[order])
-    big = own.seen[order] > 0  # a clip in memory casts only what can be judged
-    assert np.allclose(read[0].objects.seen[big], own.seen[order][big])
-    assert (read[0].coverage ^ clips[0].coverage).float().mean() < 0.02  # depth in half precision
-    assert read_masks(tmp_path / "one" / "objects.npz", "one").ids == read[0].objects.ids
-    with pytest.raises(EgoXInputError, match="no take"):
-        clips_of_folder(tmp_path / "one")
+    exo, ego = 64 + 2, 32 + 2
+    assert sheet.shape == (16 + 3 * ego, exo + 3 * ego, 3)
+    model, truth = (sheet[16:48, exo + n * ego : exo + n * ego + 32] for n in (1, 2))
+    assert np.array_equal(model, faded[0]) and np.array_equal(truth, clip.truth[0].numpy())
