@@ -1,13 +1,15 @@
-"""What is a part of the training worth? LoRAs of the same base and steps, trained with and without it.
+"""Is a part of the training worth it? LoRAs of the same base, with and without it.
 
-    python3 run.py train-demo --stage clips --stage arms     # trains the arms that lab/small_model names
-    python3 run.py bench ablation [--count N] [--save]
+    python3 run.py train-demo --stage clips --stage arms     # trains the arms that lab/small_model
+    names python3 run.py bench ablation [--count N] [--save]
 
-For whoever changes the conditioning. An arm is an entry of ``ARMS`` (``lab/small_model/transformer.py``: changes to the
-training's conditioning), trained where ``DemoTraining.arms`` names it with a seed. Rows: "full", the LoRA that ships;
-each trained arm beside the "full" of its seed; and the shipped LoRA on depth as a poor network gives it (slow error
-6 %, 2 px of bleeding, 2 % flicker), prior and geometry made from that. The demo's steps, no CFG, 95 % bootstrap
-intervals over the takes of ``bench small_model``. Earlier arms and rows are in ``results/ablation.md``.
+For whoever changes the conditioning. An arm is an entry of ``ARMS``
+(``lab/small_model/transformer.py``: changes to the training's conditioning), trained where
+``DemoTraining.arms`` names it with a seed. Rows: "full", the LoRA that ships; each trained arm
+beside the "full" of its seed; and the shipped LoRA on depth as a poor network gives it (slow error
+6 %, 2 px of bleeding, 2 % flicker), prior and geometry made from that. The demo's steps, no CFG, 95
+% bootstrap intervals over the takes of ``bench small_model``. Earlier arms and rows are in
+``results/ablation.md``.
 """
 
 from __future__ import annotations
@@ -29,8 +31,15 @@ from lab.small_model.videos import VideoStore
 
 DEPTH_ROW = "depth error 6 %, bleeding, flicker"
 DEPTH_ERRORS = DepthErrors(low_frequency=0.06, bleed_px=2.0, flicker=0.02)
-COLUMNS = (("psnr", "PSNR", 2), ("ssim", "SSIM", 3), ("psnr_inside", "inside", 2), ("psnr_outside", "outside", 2),
-           ("outlines", "outlines", 3), ("retrieval_hit", "retrieval", 2), ("colours_right", "object frames", 2))
+COLUMNS = (
+    ("psnr", "PSNR", 2),
+    ("ssim", "SSIM", 3),
+    ("psnr_inside", "inside", 2),
+    ("psnr_outside", "outside", 2),
+    ("outlines", "outlines", 3),
+    ("retrieval_hit", "retrieval", 2),
+    ("colours_right", "object frames", 2),
+)
 DIFFERENCES = COLUMNS[:5]
 
 
@@ -45,12 +54,16 @@ class Row:
 
 
 def rows_of(loras: Collection[str]) -> list[Row]:
-    """The shipped LoRA, its row with wrong depth, and the trained arms, each after the row that it is compared with."""
+    """The shipped LoRA, its row with wrong depth, and the trained arms after their twins."""
     rows = [Row(name=FULL), Row(name=DEPTH_ROW, wrong_depth=True)]
-    for lora in sorted(set(loras) - {FULL}, key=lambda lora: (not lora.startswith(f"{FULL}@"), lora)):
+    for lora in sorted(
+        set(loras) - {FULL}, key=lambda lora: (not lora.startswith(f"{FULL}@"), lora)
+    ):
         name, _, seed = lora.partition("@")
         twin = f"{FULL}@{seed}"
-        rows.append(Row(name=lora, lora=lora, against=twin if name != FULL and twin in loras else FULL))
+        rows.append(
+            Row(name=lora, lora=lora, against=twin if name != FULL and twin in loras else FULL)
+        )
     return rows
 
 
@@ -60,28 +73,48 @@ def with_wrong_depth(clip: HeldOutClip) -> HeldOutClip:
     return with_prior(replace(clip, depth=with_errors(clip.depth, DEPTH_ERRORS, seed)))
 
 
-def measure(clips: Sequence[HeldOutClip], store: VideoStore, progress: Progress = no_progress) -> list[dict[str, Any]]:
-    """Means of each row, and differences to the row that it is compared with. Regions are those of the true prior."""
+def measure(
+    clips: Sequence[HeldOutClip], store: VideoStore, progress: Progress = no_progress
+) -> list[dict[str, Any]]:
+    """Means and differences of each row; regions are those of the true prior."""
     scores, rows, takes = {}, [], {clip.name: clip.name for clip in clips}
     for row in rows_of(store.sampler.files):
         asked = [with_wrong_depth(clip) for clip in clips] if row.wrong_depth else clips
         videos = store.generated(asked, SampleSettings(lora=row.lora), row.name, progress)
         own = scores[row.name] = score_method(videos, clips)
-        means = {key: estimate.as_dict() for key, _, _ in COLUMNS if (estimate := mean_of(own, key)) is not None}
-        leads = {key: paired_difference(own[key], scores[row.against][key], takes).as_dict()
-                 for key, _, _ in DIFFERENCES if key in means and row.name != row.against}
+        means = {
+            key: estimate.as_dict()
+            for key, _, _ in COLUMNS
+            if (estimate := mean_of(own, key)) is not None
+        }
+        leads = {
+            key: paired_difference(own[key], scores[row.against][key], takes).as_dict()
+            for key, _, _ in DIFFERENCES
+            if key in means and row.name != row.against
+        }
         rows.append({"row": row.name, "against": row.against, "means": means, "differences": leads})
     return rows
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table, for a person."""
-    heads = ["", "compared with", *(f"Δ {label}" for _, label, _ in DIFFERENCES), *(label for _, label, _ in COLUMNS)]
+    heads = [
+        "",
+        "compared with",
+        *(f"Δ {label}" for _, label, _ in DIFFERENCES),
+        *(label for _, label, _ in COLUMNS),
+    ]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row in rows:
-        cells = [*(figure_text(row["differences"].get(key), digits, "+") for key, _, digits in DIFFERENCES),
-                 *(figure_text(row["means"].get(key), digits) for key, _, digits in COLUMNS)]
-        lines.append(f"| {row['row']} | {row['against'] if row['differences'] else ''} | {' | '.join(cells)} |")
+        cells = [
+            *(
+                figure_text(row["differences"].get(key), digits, "+")
+                for key, _, digits in DIFFERENCES
+            ),
+            *(figure_text(row["means"].get(key), digits) for key, _, digits in COLUMNS),
+        ]
+        twin = row["against"] if row["differences"] else ""
+        lines.append(f"| {row['row']} | {twin} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -91,7 +124,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     store = VideoStore()
     rows = measure(held_out_clips(args.count), store, ProgressLine())
-    result = {"takes": args.count, "steps": SampleSettings().steps, "weights": store.sampler.parts, "rows": rows}
+    result = {
+        "takes": args.count,
+        "steps": SampleSettings().steps,
+        "weights": store.sampler.parts,
+        "rows": rows,
+    }
     return finish("ablation", result, args, markdown(rows))
 
 

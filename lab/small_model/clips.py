@@ -1,4 +1,4 @@
-"""Clips of drawn takes (with ego prior and GGA directions) in shards on the disk, and random pieces to train on."""
+"""Clips of drawn takes, with ego prior and GGA directions, in shards on the disk."""
 
 from __future__ import annotations
 
@@ -45,29 +45,51 @@ class DemoClip:
 
 
 def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
-    """The scene of a seed; its object size and amount of motion are drawn from the settings' ranges."""
+    """The scene of a seed; object size and motion are drawn from the settings' ranges."""
     draw = np.random.default_rng(seed)
     return SyntheticSpec(
-        seed=seed, frames=settings.frames, exo_width=settings.exo_width, exo_height=settings.size,
-        ego_size=settings.size, fps=settings.fps, texture="plain", clutter="calm",
-        object_scale=float(draw.uniform(*settings.object_scale)), motion=float(draw.uniform(*settings.motion)),
-        wearer=settings.wearer)
+        seed=seed,
+        frames=settings.frames,
+        exo_width=settings.exo_width,
+        exo_height=settings.size,
+        ego_size=settings.size,
+        fps=settings.fps,
+        texture="plain",
+        clutter="calm",
+        object_scale=float(draw.uniform(*settings.object_scale)),
+        motion=float(draw.uniform(*settings.motion)),
+        wearer=settings.wearer,
+    )
 
 
 def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTake]:
-    """A clip from exact poses and the depth of :func:`clip_depth`, and the take with everything that is true of it."""
+    """The clip of a seed, from exact poses and :func:`clip_depth`, and its take."""
     take = make_take(clip_spec(seed, settings))
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
-    prior = render_ego_prior(build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset))
-    geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays=settings.rays), frames=settings.frames,
-                            exo_size=(settings.exo_width, settings.size), ego_size=(settings.size, settings.size))
-    clip = DemoClip(seed=seed, exo=take.exo_rgb, ego=take.ego_rgb, coverage=prior.coverage, geometry=geometry,
-                    prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8))
+    prior = render_ego_prior(
+        build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset)
+    )
+    geometry = gga_geometry(
+        depth,
+        trajectory,
+        GgaGeometryOptions(rays=settings.rays),
+        frames=settings.frames,
+        exo_size=(settings.exo_width, settings.size),
+        ego_size=(settings.size, settings.size),
+    )
+    clip = DemoClip(
+        seed=seed,
+        exo=take.exo_rgb,
+        ego=take.ego_rgb,
+        coverage=prior.coverage,
+        geometry=geometry,
+        prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
+    )
     return clip, take
 
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
-    """The exact depth, or in the settings' share of the clips a network's, drawn from the clip's seed."""
+    """The exact depth, or in a share of the clips a network's, drawn from the clip's seed."""
     draw = np.random.default_rng((take.spec.seed, 1))
     if draw.random() >= settings.depth_errors:
         return take.depth_video()
@@ -76,22 +98,44 @@ def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
     return with_errors(take.depth_video(), errors, take.spec.seed)
 
 
-def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *, workers: int = 1,
-               wanted: Callable[[], bool] = lambda: True, tell: Callable[[int, int], None] = lambda d, n: None) -> bool:
+def make_clips(
+    folder: Path,
+    split: Split,
+    count: int,
+    settings: ClipSettings,
+    *,
+    workers: int = 1,
+    wanted: Callable[[], bool] = lambda: True,
+    tell: Callable[[int, int], None] = lambda d, n: None,
+) -> bool:
     """Draws the shards that are missing; False where ``wanted`` stopped it before all were there.
 
     Raises:
-        ValueError: the folder holds clips of other settings, or more clips than the split has seeds.
+        ValueError: the folder holds clips of other settings, or more clips than the split has
+        seeds.
     """
     if count > MOST_CLIPS[split]:
-        raise ValueError(f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer")
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+        raise ValueError(
+            f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer"
+        )
+    values = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(settings).items()
+    }
     if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != values:
-        raise ValueError(f"{folder} holds clips of other settings; remove it, or work in another folder")
+        raise ValueError(
+            f"{folder} holds clips of other settings; remove it, or work in another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SETTINGS_FILE, values)
-    shards = [(shard_file(folder, split, n), FIRST_SEED[split] + n * CLIPS_PER_SHARD,
-               min(CLIPS_PER_SHARD, count - n * CLIPS_PER_SHARD)) for n in range(-(-count // CLIPS_PER_SHARD))]
+    shards = [
+        (
+            shard_file(folder, split, n),
+            FIRST_SEED[split] + n * CLIPS_PER_SHARD,
+            min(CLIPS_PER_SHARD, count - n * CLIPS_PER_SHARD),
+        )
+        for n in range(-(-count // CLIPS_PER_SHARD))
+    ]
     todo = [s for s in shards if not s[0].is_file()]
     shards_there = len(shards) - len(todo)
     # Spawned: forking a process that has torch threads can hang, and Windows knows nothing else.
@@ -115,9 +159,16 @@ def read_shard(file: Path) -> list[DemoClip]:
     with np.load(file) as archive:
         content = {name: torch.from_numpy(archive[name]) for name in archive.files}
     grid, names = tuple(content["grid"].tolist()), (*VIDEOS, "coverage")
-    return [DemoClip(seed=int(seed), **{name: content[name][i] for name in names},
-                     geometry=GgaGeometry(grid=grid, rays="exact", **{name: content[name][i] for name in DIRECTIONS}))
-            for i, seed in enumerate(content["seed"])]
+    return [
+        DemoClip(
+            seed=int(seed),
+            **{name: content[name][i] for name in names},
+            geometry=GgaGeometry(
+                grid=grid, rays="exact", **{name: content[name][i] for name in DIRECTIONS}
+            ),
+        )
+        for i, seed in enumerate(content["seed"])
+    ]
 
 
 def shard_files(folder: Path, split: Split) -> list[Path]:
@@ -138,11 +189,19 @@ def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings
         if parent is not None and not parent.is_alive():
             sys.exit("the process that wanted these clips is gone")
         clips.append(draw_clip(seed, settings)[0])
-    content = {name: torch.stack([getattr(c, name) for c in clips]).numpy() for name in (*VIDEOS, "coverage")}
+    content = {
+        name: torch.stack([getattr(c, name) for c in clips]).numpy()
+        for name in (*VIDEOS, "coverage")
+    }
     for name in DIRECTIONS:
         content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
     with write_whole(file) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, seed=np.array([c.seed for c in clips]), grid=np.array(clips[0].geometry.grid), **content)
+        np.savez(
+            stream,
+            seed=np.array([c.seed for c in clips]),
+            grid=np.array(clips[0].geometry.grid),
+            **content,
+        )
 
 
 class ClipPool:
@@ -154,7 +213,7 @@ class ClipPool:
         self.videos = {name: [getattr(clip, name) for clip in clips] for name in SHARES}
 
     def pieces(self, count: int, crop: int, draw: np.random.Generator) -> Tensor:
-        """``count`` pieces [count, 3, T, crop, crop], -1...1: anywhere, mirrored or not, in own or other colours."""
+        """Random pieces [count, 3, T, crop, crop] in -1...1, some mirrored or recoloured."""
         out = []
         for name in draw.choice(list(SHARES), count, p=list(SHARES.values())):
             video = self.videos[name][draw.integers(len(self.videos[name]))]

@@ -40,29 +40,52 @@ class HeldOutClip:
     @property
     def judged(self) -> ObjectMasks:
         """The objects' masks, emptied in frames in which exo doesn't see them."""
-        return replace(self.objects, truth=self.objects.truth & (self.objects.seen >= SEEN_SHARE)[..., None, None])
+        return replace(
+            self.objects,
+            truth=self.objects.truth & (self.objects.seen >= SEEN_SHARE)[..., None, None],
+        )
 
 
 def clip_of_take(take: SyntheticTake, preset: str = PRESET) -> HeldOutClip:
     """The clip of a take as it was rendered, without video compression."""
     objects = take_objects(take, least_share=MIN_OBJECT)
-    masks = ObjectMasks(ids=objects.ids, truth=objects.masks.numpy(), generated=None, seen=objects.seen_share.numpy())
-    return with_prior(HeldOutClip(
-        name=f"seed {take.spec.seed}", exo=take.exo_rgb, prior=take.ego_rgb, coverage=take.ego_index >= 0,
-        truth=take.ego_rgb, depth=take.depth_video(), trajectory=take.trajectory(), objects=masks, preset=preset))
+    masks = ObjectMasks(
+        ids=objects.ids,
+        truth=objects.masks.numpy(),
+        generated=None,
+        seen=objects.seen_share.numpy(),
+    )
+    return with_prior(
+        HeldOutClip(
+            name=f"seed {take.spec.seed}",
+            exo=take.exo_rgb,
+            prior=take.ego_rgb,
+            coverage=take.ego_index >= 0,
+            truth=take.ego_rgb,
+            depth=take.depth_video(),
+            trajectory=take.trajectory(),
+            objects=masks,
+            preset=preset,
+        )
+    )
 
 
 def with_prior(clip: HeldOutClip) -> HeldOutClip:
-    """The clip with the prior that its depth and path give, by the pack's own scene and renderer."""
+    """The clip with the prior of its depth and path, by the pack's own renderer."""
     scene = build_scene(clip.exo.float() / 255, clip.depth)
     prior = render_ego_prior(scene, clip.trajectory, prior_preset(clip.preset))
-    return replace(clip, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8), coverage=prior.coverage)
+    return replace(
+        clip, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8), coverage=prior.coverage
+    )
 
 
 def held_out_rooms(count: int, cameras: int = 1) -> list[SyntheticSpec]:
-    """The first test scenes of the small model, with so many exo cameras: no training saw their seeds."""
+    """The first test scenes of the small model; no training saw their seeds."""
     clips = DemoTraining().clips
-    return [replace(clip_spec(FIRST_SEED["test"] + number, clips), exo_views=cameras) for number in range(count)]
+    return [
+        replace(clip_spec(FIRST_SEED["test"] + number, clips), exo_views=cameras)
+        for number in range(count)
+    ]
 
 
 def held_out_clips(count: int) -> list[HeldOutClip]:
@@ -77,11 +100,18 @@ def with_exo_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
 
 def with_prior_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
     """Each clip with the next one's prior; exo, depth and path stay its own."""
-    return [replace(clip, prior=other.prior, coverage=other.coverage)
-            for clip, other in zip(clips, _next(clips), strict=True)]
+    return [
+        replace(clip, prior=other.prior, coverage=other.coverage)
+        for clip, other in zip(clips, _next(clips), strict=True)
+    ]
 
 
 def _next(clips: Sequence[HeldOutClip]) -> Sequence[HeldOutClip]:
     if len(clips) < 2:
-        raise EgoXInputError("held-out takes", got="one", expected="at least two", fix="a clip needs another's to swap")
+        raise EgoXInputError(
+            "held-out takes",
+            got="one",
+            expected="at least two",
+            fix="a clip needs another's to swap",
+        )
     return [*clips[1:], clips[0]]

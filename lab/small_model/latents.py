@@ -32,7 +32,8 @@ from .settings import ClipSettings
 from .vae_model import encode, whole_clips
 
 ENCODED_AT_ONCE = 2
-"""Videos: with sixteen each takes more than twice as long on a processor, whose cache they no longer fit."""
+"""Videos: with sixteen each takes more than twice as long on a processor, whose cache they no
+longer fit."""
 DTYPE = torch.bfloat16
 
 
@@ -44,8 +45,12 @@ class Variant:
     recoloured: bool
 
 
-VARIANTS = (Variant(mirrored=False, recoloured=False), Variant(mirrored=True, recoloured=True),
-            Variant(mirrored=False, recoloured=True), Variant(mirrored=True, recoloured=False))
+VARIANTS = (
+    Variant(mirrored=False, recoloured=False),
+    Variant(mirrored=True, recoloured=True),
+    Variant(mirrored=False, recoloured=True),
+    Variant(mirrored=True, recoloured=False),
+)
 RECOLOURINGS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 """Orders of the colour channels; the clip's seed says which one."""
 
@@ -56,7 +61,10 @@ class LatentMaker:
     def __init__(self, vae: Path, text: Path, clips: ClipSettings, device: str = "cpu") -> None:
         self.device, self.clips = torch.device(device), clips
         self.model = whole_clips(VaeEncoder(vae, device).model)
-        self.models = {"vae": weights_hash(vae, "VAE"), "text": weights_hash(text, "text embedding")}
+        self.models = {
+            "vae": weights_hash(vae, "VAE"),
+            "text": weights_hash(text, "text embedding"),
+        }
         embedding = load_file(text)["embedding"]
         self.text = embedding.reshape(-1, embedding.shape[-1])  # the host's has a batch axis
         grey = torch.full((clips.frames, clips.size, clips.size, 3), 128, dtype=torch.uint8)
@@ -68,7 +76,9 @@ class LatentMaker:
         made = []
         for first in range(0, len(videos), ENCODED_AT_ONCE):
             pictures = torch.stack(videos[first : first + ENCODED_AT_ONCE]).movedim(-1, 1)
-            batch = (pictures.float().to(self.device) / 127.5 - 1).contiguous(memory_format=torch.channels_last_3d)
+            batch = (pictures.float().to(self.device) / 127.5 - 1).contiguous(
+                memory_format=torch.channels_last_3d
+            )
             with torch.autocast(self.device.type, torch.bfloat16):
                 made.append(encode(self.model, batch).float().cpu())
         return normalise_latent(torch.cat(made))
@@ -76,10 +86,15 @@ class LatentMaker:
     def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
         """Tensors of each clip in the cache: of single views for the base, else those of EgoX."""
         change = VARIANTS[variant]
-        videos = {name: [_changed(getattr(c, name), c.seed + variant, change) for c in clips]
-                  for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
+        videos = {
+            name: [_changed(getattr(c, name), c.seed + variant, change) for c in clips]
+            for name in (("exo", "ego") if views else ("exo", "ego", "prior"))
+        }
         if views:
-            videos |= {f"{name}_first": [first_frame_then_grey(v) for v in videos[name]] for name in ("exo", "ego")}
+            videos |= {
+                f"{name}_first": [first_frame_then_grey(v) for v in videos[name]]
+                for name in ("exo", "ego")
+            }
         latents = {name: self.encode(pictures) for name, pictures in videos.items()}
         out = []
         for i, clip in enumerate(clips):
@@ -88,21 +103,31 @@ class LatentMaker:
             if not views:
                 geometry = mirrored(clip.geometry) if change.mirrored else clip.geometry
                 tensors |= {"grey": stored(self.grey, DTYPE), "grid": torch.tensor(geometry.grid)}
-                tensors |= {name: stored(getattr(geometry, name), torch.float32) for name in DIRECTIONS}
+                tensors |= {
+                    name: stored(getattr(geometry, name), torch.float32) for name in DIRECTIONS
+                }
             out.append(tensors)
         return out
 
 
-def make_latents(drawn: Path, folder: Path, maker: LatentMaker, *, clips: int, variants: int = 1, views: bool = False,
-                 wanted: Callable[[], bool] = lambda: True,
-                 tell: Callable[[int, int], None] = lambda count, total: None) -> bool:
-    """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it. Fitting shards stay.
+def make_latents(
+    drawn: Path,
+    folder: Path,
+    maker: LatentMaker,
+    *,
+    clips: int,
+    variants: int = 1,
+    views: bool = False,
+    wanted: Callable[[], bool] = lambda: True,
+    tell: Callable[[int, int], None] = lambda count, total: None,
+) -> bool:
+    """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it.
+    Fitting shards stay.
 
     Args:
-        drawn: folder of the clips.
-        clips: the first so many training clips, in whole shards.
-        variants: of each training clip, the first so many of VARIANTS.
-        views: single views, for the base.
+        drawn: folder of the clips. clips: the first so many training clips, in whole shards.
+        variants: of each training clip, the first so many of VARIANTS. views: single views, for the
+        base.
 
     Raises:
         EgoXInputError: training clips that aren't drawn yet.
@@ -110,44 +135,77 @@ def make_latents(drawn: Path, folder: Path, maker: LatentMaker, *, clips: int, v
     files = [shard_file(drawn, "train", number) for number in range(-(-clips // CLIPS_PER_SHARD))]
     there = sum(file.is_file() for file in files)
     if there < len(files):
-        raise EgoXInputError("training clips", got=f"{there} of {len(files)} shards in {drawn.name!r}",
-                             expected=f"the first {clips} clips",
-                             fix="draw them: python3 run.py train-demo --stage clips")
+        raise EgoXInputError(
+            "training clips",
+            got=f"{there} of {len(files)} shards in {drawn.name!r}",
+            expected=f"the first {clips} clips",
+            fix="draw them: python3 run.py train-demo --stage clips",
+        )
     jobs = [("train", file, variant) for variant in range(variants) for file in files]
     jobs += [("validation", file, 0) for file in shard_files(drawn, "validation")]
-    values = {"rays": maker.clips.rays, "image_embedding": "none", "views": views, "dtype": "bfloat16"}
+    values = {
+        "rays": maker.clips.rays,
+        "image_embedding": "none",
+        "views": views,
+        "dtype": "bfloat16",
+    }
     shards, entries = {}, []
     for number, (split, file, variant) in enumerate(jobs):
         with np.load(file) as archive:
             seeds = archive["seed"].tolist()
-        content_hash = fingerprint({"models": maker.models, "settings": values, "seeds": seeds, "variant": variant,
-                                    "clips": repr(maker.clips)})
+        content_hash = fingerprint(
+            {
+                "models": maker.models,
+                "settings": values,
+                "seeds": seeds,
+                "variant": variant,
+                "clips": repr(maker.clips),
+            }
+        )
         name = f"{file.stem}-v{variant}.safetensors"
         names = [f"{seed:06d}v{variant}" for seed in seeds]  # a variant is a take of its own
         if shard_fingerprint(folder / name) != content_hash:
             if not wanted():
                 return False
             made = maker.tensors(read_shard(file), variant, views)
-            write_shard(folder / name, {f"{clip}/{k}": t for clip, tensors in zip(names, made, strict=True)
-                                        for k, t in tensors.items()}, content_hash)
+            write_shard(
+                folder / name,
+                {
+                    f"{clip}/{k}": t
+                    for clip, tensors in zip(names, made, strict=True)
+                    for k, t in tensors.items()
+                },
+                content_hash,
+            )
         shards[name] = content_hash
-        entries += [CacheEntry(clip=clip, take=clip, split=split, shard=name, start=0) for clip in names]
+        entries += [
+            CacheEntry(clip=clip, take=clip, split=split, shard=name, start=0) for clip in names
+        ]
         tell(number + 1, len(jobs))
-    write_index(folder, CacheIndex(settings=values, models=maker.models, shards=shards, entries=tuple(entries)))
+    write_index(
+        folder,
+        CacheIndex(settings=values, models=maker.models, shards=shards, entries=tuple(entries)),
+    )
     return True
 
 
 def mirrored(geometry: GgaGeometry) -> GgaGeometry:
-    """The directions of the clip whose videos are mirrored: the tokens of each half in the opposite order.
+    """The directions of the clip whose videos are mirrored: the tokens of each half in the opposite
+    order.
 
-    The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles alone.
+    The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles
+    alone.
     """
     t, h, w_exo, w_ego = geometry.grid
     order = torch.arange(t * h * (w_exo + w_ego)).reshape(t, h, w_exo + w_ego)
     order = torch.cat([order[..., :w_exo].flip(-1), order[..., w_exo:].flip(-1)], -1).flatten()
     queries = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
-    return replace(geometry, query_dirs=queries, key_dirs=geometry.key_dirs[:, order],
-                   key_trust=geometry.key_trust[order])
+    return replace(
+        geometry,
+        query_dirs=queries,
+        key_dirs=geometry.key_dirs[:, order],
+        key_trust=geometry.key_trust[order],
+    )
 
 
 def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:

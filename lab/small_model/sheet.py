@@ -1,4 +1,4 @@
-"""A picture to look at: exo, prior, sampled videos and truth of some held-out takes at their true size."""
+"""A picture to look at: exo, prior, sampled videos and truth of some held-out takes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from egox_core.previews.contact_sheet import SheetRow, make_contact_sheet, sprea
 from .held_out import HeldOutClip
 
 
-def write_sheet(file: Path, clips: Sequence[HeldOutClip], videos: Mapping[str, Sequence[np.ndarray]],
-                count: int = 12) -> None:
+def write_sheet(
+    file: Path,
+    clips: Sequence[HeldOutClip],
+    videos: Mapping[str, Sequence[np.ndarray]],
+    count: int = 12,
+) -> None:
     """``count`` clips spread evenly: first, middle and last frame of everything, side by side.
 
     Args:
@@ -22,9 +26,17 @@ def write_sheet(file: Path, clips: Sequence[HeldOutClip], videos: Mapping[str, S
     rows = []
     for i in spread(len(clips), count):
         clip = clips[i]
-        columns = {"exo": clip.exo.numpy(), "prior": clip.prior.numpy(),
-                   **{name: of[i] for name, of in videos.items()}, "truth": clip.truth.numpy()}
+        columns = {
+            "exo": clip.exo.numpy(),
+            "prior": clip.prior.numpy(),
+            **{name: of[i] for name, of in videos.items()},
+            "truth": clip.truth.numpy(),
+        }
         for frame in (0, len(clip.truth) // 2, len(clip.truth) - 1):
-            rows.append(SheetRow(pictures=[video[frame] for video in columns.values()],
-                                 labels=() if rows else tuple(columns)))
+            rows.append(
+                SheetRow(
+                    pictures=[video[frame] for video in columns.values()],
+                    labels=() if rows else tuple(columns),
+                )
+            )
     write_png(file, make_contact_sheet(rows, clips[0].truth.shape[1], gap=2))

@@ -1,4 +1,4 @@
-"""The stages in their order. Each goes on where it stopped, and is done when its weights and its record are there."""
+"""The stages in their order; each goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -40,17 +40,38 @@ def clips(context: StageContext) -> bool:
     """Draws all clips."""
     training, files = context.training, context.files
     with StopRequest() as stop:
-        return all(make_clips(files.clips, split, training.clips_of(split), training.clips, workers=context.workers,
-                              wanted=lambda: not stop.requested,
-                              tell=lambda done, of, split=split: context.tell(f"clips, {split}: {done}/{of} shards"))
-                   for split in ("validation", "train", "test"))
+        return all(
+            make_clips(
+                files.clips,
+                split,
+                training.clips_of(split),
+                training.clips,
+                workers=context.workers,
+                wanted=lambda: not stop.requested,
+                tell=lambda done, of, split=split: context.tell(
+                    f"clips, {split}: {done}/{of} shards"
+                ),
+            )
+            for split in ("validation", "train", "test")
+        )
 
 
 def vae(context: StageContext) -> bool:
     """Trains the VAE."""
     files = context.files
-    return _done(files, "vae", files.vae, lambda: train_vae(
-        files.work / "vae", files.clips, context.training.vae, files.vae, context.device, context.tell))
+    return _done(
+        files,
+        "vae",
+        files.vae,
+        lambda: train_vae(
+            files.work / "vae",
+            files.clips,
+            context.training.vae,
+            files.vae,
+            context.device,
+            context.tell,
+        ),
+    )
 
 
 def base(context: StageContext) -> bool:
@@ -72,34 +93,52 @@ def base(context: StageContext) -> bool:
 def lora(context: StageContext) -> bool:
     """Trains the EgoX LoRA that ships."""
     files, form = context.files, context.training.transformer
-    return _done(files, "lora", files.lora,
-                 lambda: _lora(context, "lora", files.lora, form.lora, {}, form.seed))
+    return _done(
+        files,
+        "lora",
+        files.lora,
+        lambda: _lora(context, "lora", files.lora, form.lora, {}, form.seed),
+    )
 
 
 def arms(context: StageContext) -> bool:
-    """Trains the LoRAs of the ablation from the same base, each with the same steps; they do not ship."""
+    """Trains the LoRAs of the ablation; they do not ship."""
     files, form = context.files, context.training.transformer
     return all(
         files.arm(name, seed).is_file()
-        or _lora(context, f"arm/{name}@{seed}", files.arm(name, seed), form.arm, ARMS[name], seed - 1) is not None
-        for name, seed in context.training.arms)
+        or _lora(
+            context, f"arm/{name}@{seed}", files.arm(name, seed), form.arm, ARMS[name], seed - 1
+        )
+        is not None
+        for name, seed in context.training.arms
+    )
 
 
 STAGES: Mapping[str, Stage] = {"clips": clips, "vae": vae, "base": base, "lora": lora, "arms": arms}
 
 
-def _lora(context: StageContext, name: str, target: Path, schedule: Schedule, changes: Mapping[str, Any],
-          seed: int) -> dict[str, Any] | None:
+def _lora(
+    context: StageContext,
+    name: str,
+    target: Path,
+    schedule: Schedule,
+    changes: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any] | None:
     """The record of a trained LoRA, shipped to ``target``; None where a signal stopped it."""
     files = context.files
     cache = _latents(context, schedule, views=False)
-    record = cache and train(files.run(name), lora_values(files.base, context.training, schedule, cache, changes, seed))
+    record = cache and train(
+        files.run(name), lora_values(files.base, context.training, schedule, cache, changes, seed)
+    )
     if record:
         ship_lora(files.run(name), target)
     return record
 
 
-def _done(files: WorkFiles, stage: str, weights: Path, make: Callable[[], Mapping[str, Any] | None]) -> bool:
+def _done(
+    files: WorkFiles, stage: str, weights: Path, make: Callable[[], Mapping[str, Any] | None]
+) -> bool:
     """Whether the stage's weights and record are there, made where they are not."""
     file = files.records / f"{stage}.json"
     if weights.is_file() and file.is_file():
@@ -115,13 +154,22 @@ def _latents(context: StageContext, schedule: Schedule, *, views: bool) -> Path 
     files = context.files
     folder = files.cache(f"{'views' if views else 'egox'}_{schedule.clips}x{schedule.variants}")
     index = folder / "index.json"
-    if index.is_file() and read_json(index, "index of the latents")["models"]["vae"] == weights_hash(files.vae, "VAE"):
+    if index.is_file() and read_json(index, "index of the latents")["models"][
+        "vae"
+    ] == weights_hash(files.vae, "VAE"):
         return folder
     if not files.text.is_file():
         save_text_embedding(this_environment(), files.text)
     maker = LatentMaker(files.vae, files.text, context.training.clips, context.device)
     with StopRequest() as stop:
-        done = make_latents(files.clips, folder, maker, clips=schedule.clips, variants=schedule.variants, views=views,
-                            wanted=lambda: not stop.requested,
-                            tell=lambda count, of: context.tell(f"latents: {count}/{of} shards"))
+        done = make_latents(
+            files.clips,
+            folder,
+            maker,
+            clips=schedule.clips,
+            variants=schedule.variants,
+            views=views,
+            wanted=lambda: not stop.requested,
+            tell=lambda count, of: context.tell(f"latents: {count}/{of} shards"),
+        )
     return folder if done else None

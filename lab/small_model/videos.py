@@ -30,19 +30,30 @@ class VideoStore:
     folder: Path = REPO_ROOT / "output" / "small_model" / "videos"
     sampler: SmallModelSampler = field(default_factory=SmallModelSampler.shipped)
 
-    def generated(self, clips: Sequence[HeldOutClip], settings: SampleSettings, label: str,
-                  progress: Progress = no_progress) -> Videos:
+    def generated(
+        self,
+        clips: Sequence[HeldOutClip],
+        settings: SampleSettings,
+        label: str,
+        progress: Progress = no_progress,
+    ) -> Videos:
         """Sampled videos of the clips; those that are there are read."""
         model = self.sampler.fingerprint(settings.lora)
         keys = [_key(model, asdict(settings), *_input_hashes(clip)) for clip in clips]
-        return self._filled(keys, clips, lambda some: self.sampler.generate(some, settings), label, progress)
+        return self._filled(
+            keys, clips, lambda some: self.sampler.generate(some, settings), label, progress
+        )
 
     def through_vae(self, videos: Videos, label: str, progress: Progress = no_progress) -> Videos:
         """Each video once through the model's own VAE."""
         keys = [_key(self.sampler.fingerprint(), "vae", _digest(video)) for video in videos]
-        return self._filled(keys, videos, lambda some: self.sampler.through_vae(np.stack(some)), label, progress)
+        return self._filled(
+            keys, videos, lambda some: self.sampler.through_vae(np.stack(some)), label, progress
+        )
 
-    def _filled(self, keys: Sequence[str], inputs: Sequence, make: Callable, label: str, progress: Progress) -> Videos:
+    def _filled(
+        self, keys: Sequence[str], inputs: Sequence, make: Callable, label: str, progress: Progress
+    ) -> Videos:
         files = [self.folder / f"{key}.npy" for key in keys]
         todo = [i for i, file in enumerate(files) if not file.is_file()]
         progress(len(files) - len(todo), len(files), label)
@@ -58,7 +69,10 @@ class VideoStore:
 
 def _input_hashes(clip: HeldOutClip) -> list[str]:
     """Digests of everything that a sampler may look at: pictures, prior, depth, path."""
-    return [_digest(t.numpy()) for t in (clip.exo, clip.prior, clip.coverage, clip.depth.depth_m, clip.trajectory.w2c)]
+    return [
+        _digest(t.numpy())
+        for t in (clip.exo, clip.prior, clip.coverage, clip.depth.depth_m, clip.trajectory.w2c)
+    ]
 
 
 def _digest(array: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""The ablation's bench: rows beside their twins, depth that is wrong alike, and the sampler of the trained LoRAs."""
+"""The ablation's bench: rows, wrong depth, and the sampler of the trained LoRAs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,22 @@ from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
 from lab.small_model.sampler import FULL, SampleSettings, SmallModelSampler  # noqa: E402
 from lab.small_model.videos import VideoStore  # noqa: E402
 
-SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
-                     edge_samples=1)
-VAE = Path(__file__).resolve().parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+SPEC = SyntheticSpec(
+    frames=5,
+    fps=5.0,
+    exo_width=64,
+    exo_height=32,
+    ego_size=32,
+    texture="plain",
+    clutter="calm",
+    edge_samples=1,
+)
+VAE = (
+    Path(__file__).resolve().parent.parent.parent
+    / "models"
+    / "vae"
+    / "egox_standin_wan_vae.safetensors"
+)
 SETTINGS = SampleSettings(steps=2)
 
 
@@ -46,7 +59,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def sampler(tiny, tmp_path_factory) -> SmallModelSampler:
-    """A random base with LoRAs that two steps of training made, one of them without prior and geometry."""
+    """A random base with two LoRAs of two steps, one without prior and geometry."""
     from egox_core.train.config import parse_config
     from egox_core.train.loop import train
 
@@ -55,10 +68,19 @@ def sampler(tiny, tmp_path_factory) -> SmallModelSampler:
     tiny.make_base(folder / "base.safetensors")
     save_file({"embedding": torch.zeros(1, 24)}, folder / "text.safetensors")
     files = {}
-    for name, conditioning in ((FULL, {"lambda_g": 2.0}), ("exo_alone@1", {"prior": "none", "gga_mode": "off"})):
-        train(parse_config(tiny.settings(folder, output=str(folder / name), steps=2, conditioning=conditioning)))
+    for name, conditioning in (
+        (FULL, {"lambda_g": 2.0}),
+        ("exo_alone@1", {"prior": "none", "gga_mode": "off"}),
+    ):
+        train(
+            parse_config(
+                tiny.settings(folder, output=str(folder / name), steps=2, conditioning=conditioning)
+            )
+        )
         files[name] = folder / name / "lora.safetensors"
-    return SmallModelSampler(folder / "base.safetensors", VAE, files, folder / "text.safetensors", shift=3.0)
+    return SmallModelSampler(
+        folder / "base.safetensors", VAE, files, folder / "text.safetensors", shift=3.0
+    )
 
 
 def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips) -> None:
@@ -72,7 +94,12 @@ def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips) -> None:
 def test_each_row_comes_after_the_one_that_it_is_compared_with() -> None:
     rows = bench.rows_of(["exo_alone@1", "exo_alone@2", "full@1", FULL])
     assert [(row.name, row.against) for row in rows] == [
-        (FULL, FULL), (bench.DEPTH_ROW, FULL), ("full@1", FULL), ("exo_alone@1", "full@1"), ("exo_alone@2", FULL)]
+        (FULL, FULL),
+        (bench.DEPTH_ROW, FULL),
+        ("full@1", FULL),
+        ("exo_alone@1", "full@1"),
+        ("exo_alone@2", FULL),
+    ]
 
 
 def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
@@ -85,24 +112,42 @@ def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
     samples = sampler._samples(clips, own)
     for more in ({}, {"exo_clean": False}, {"exo_clean": False, "exo_loss": True}):
         conditioning = own.model_copy(update=more)
-        together = sample_ego(model, scope, collate(samples), conditioning, steps=2, seed=SETTINGS.seed)
+        together = sample_ego(
+            model, scope, collate(samples), conditioning, steps=2, seed=SETTINGS.seed
+        )
         for sample, latent in zip(samples, together, strict=True):
             alone = sample_ego(model, scope, sample, conditioning, steps=2, seed=SETTINGS.seed)
-            assert torch.allclose(alone[0], latent, atol=1e-4)  # sums in another order in a batch of two
+            assert torch.allclose(
+                alone[0], latent, atol=1e-4
+            )  # sums in another order in a batch of two
 
 
 def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
     one = clips[:1]
-    changes = {"": {}, "strength": {"strength": 0.0}, "λ": {"lambda_g": 0.0}, "seed": {"seed": 5},
-               "arm": {"lora": "exo_alone@1"}}
-    made = {name: sampler.generate(one, replace(SETTINGS, **more)) for name, more in changes.items()}
+    changes = {
+        "": {},
+        "strength": {"strength": 0.0},
+        "λ": {"lambda_g": 0.0},
+        "seed": {"seed": 5},
+        "arm": {"lora": "exo_alone@1"},
+    }
+    made = {
+        name: sampler.generate(one, replace(SETTINGS, **more)) for name, more in changes.items()
+    }
     for name, video in made.items():
         assert video.shape == (1, 5, 32, 32, 3) and video.dtype == np.uint8
-        assert all(name == other or not np.array_equal(video, twin) for other, twin in made.items()), name
+        assert all(
+            name == other or not np.array_equal(video, twin) for other, twin in made.items()
+        ), name
     arm = sampler.conditioning_of(replace(SETTINGS, lora="exo_alone@1"))
     assert (arm.prior, arm.gga_mode) == ("none", "off")
-    fewer = SmallModelSampler(sampler.base, VAE, {FULL: sampler.files[FULL]}, sampler.base.parent / "text.safetensors",
-                              shift=3.0)
+    fewer = SmallModelSampler(
+        sampler.base,
+        VAE,
+        {FULL: sampler.files[FULL]},
+        sampler.base.parent / "text.safetensors",
+        shift=3.0,
+    )
     assert fewer.fingerprint() == sampler.fingerprint() != sampler.fingerprint("exo_alone@1")
     assert sampler.through_vae(np.stack([clips[0].truth.numpy()])).shape == (1, 5, 32, 32, 3)
     with pytest.raises(EgoXInputError, match="LoRA"):
@@ -115,7 +160,9 @@ def test_rows_are_compared_on_the_same_takes(clips, tmp_path: Path) -> None:
         return np.stack([(grey * clip.truth.numpy()).astype(np.uint8) for clip in some])
 
     fake = SimpleNamespace(generate=generate, fingerprint=str, files=(FULL, "full@1"))
-    rows = {row["row"]: row for row in bench.measure(clips, VideoStore(folder=tmp_path, sampler=fake))}
+    rows = {
+        row["row"]: row for row in bench.measure(clips, VideoStore(folder=tmp_path, sampler=fake))
+    }
     assert rows[FULL]["differences"] == {} and rows["full@1"]["differences"]["psnr"]["high"] < -5
     # The same video in the row of wrong depth: its regions are those of the true prior.
     same = rows[bench.DEPTH_ROW]["differences"]

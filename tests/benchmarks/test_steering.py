@@ -18,8 +18,17 @@ from lab.small_model.sampler import SampleSettings  # noqa: E402
 from lab.small_model.scores import KERNEL  # noqa: E402
 from lab.small_model.videos import VideoStore  # noqa: E402
 
-SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
-                     object_scale=2.0, edge_samples=1)
+SPEC = SyntheticSpec(
+    frames=5,
+    fps=5.0,
+    exo_width=64,
+    exo_height=32,
+    ego_size=32,
+    texture="plain",
+    clutter="calm",
+    object_scale=2.0,
+    edge_samples=1,
+)
 
 
 class Steered(SimpleNamespace):
@@ -33,7 +42,12 @@ class Steered(SimpleNamespace):
         if settings.steps == 1:
             return np.stack([np.full(clip.truth.shape, 128, np.uint8) for clip in clips])
         away = round(self.step * abs(lambda_g - 3.0))
-        return np.stack([np.maximum(clip.truth.numpy().astype(np.int16) - away, 0).astype(np.uint8) for clip in clips])
+        return np.stack(
+            [
+                np.maximum(clip.truth.numpy().astype(np.int16) - away, 0).astype(np.uint8)
+                for clip in clips
+            ]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +56,9 @@ def clips() -> list[HeldOutClip]:
 
 
 @pytest.mark.parametrize(("step", "moved"), [(4, 12.0), (0, 0.0)])
-def test_what_lambda_moves_is_told_beside_its_own(clips, tmp_path, monkeypatch, step: int, moved: float) -> None:
+def test_what_lambda_moves_is_told_beside_its_own(
+    clips, tmp_path, monkeypatch, step: int, moved: float
+) -> None:
     monkeypatch.setattr(bench, "TAKES", 3)
     result = bench.measure(clips, VideoStore(folder=tmp_path, sampler=Steered(step=step)))
     rows = {row["row"]: row for row in result["rows"]}

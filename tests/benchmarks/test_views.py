@@ -1,4 +1,4 @@
-"""The bench of several exo cameras: its rows, and that a second camera that sees the same adds nothing."""
+"""The bench of several exo cameras: its rows, and one camera given twice."""
 
 from __future__ import annotations
 

@@ -13,7 +13,15 @@ from egox_core.data.cache_store import CacheReader
 from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
 from lab.drawn import make_take
-from lab.small_model.clips import ClipPool, clip_depth, clip_spec, draw_clip, make_clips, read_shard, shard_files
+from lab.small_model.clips import (
+    ClipPool,
+    clip_depth,
+    clip_spec,
+    draw_clip,
+    make_clips,
+    read_shard,
+    shard_files,
+)
 from lab.small_model.settings import FIRST_SEED, MOST_CLIPS
 from tests.lab.small_model.tiny import TINY
 
@@ -41,8 +49,14 @@ def test_clips_are_what_their_seed_says(clips):
 def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr("lab.small_model.clips.CLIPS_PER_SHARD", 1)
     drawn = []
-    assert not make_clips(tmp_path, "train", 4, TINY, wanted=lambda: not drawn,
-                          tell=lambda count, _: drawn.append(count))
+    assert not make_clips(
+        tmp_path,
+        "train",
+        4,
+        TINY,
+        wanted=lambda: not drawn,
+        tell=lambda count, _: drawn.append(count),
+    )
     assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
 
 
@@ -52,7 +66,10 @@ def test_a_share_of_the_clips_has_the_depth_of_a_network():
     for seed in range(100_000, 100_008):
         clip, take = draw_clip(seed, asked)
         depth = clip_depth(take, asked)
-        assert torch.equal(depth.depth_m, clip_depth(take, asked).depth_m) and take.spec.wearer == "drawn"
+        assert (
+            torch.equal(depth.depth_m, clip_depth(take, asked).depth_m)
+            and take.spec.wearer == "drawn"
+        )
         wrong.append(not torch.equal(depth.depth_m, take.exo_depth_m))
     assert 0 < sum(wrong) < len(wrong)
     assert torch.equal(clip_depth(take, replace(TINY, depth_errors=0.0)).depth_m, take.exo_depth_m)
@@ -87,16 +104,26 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     world = torch.block_diag(across, torch.ones(1, 1).double())
     exo, ego = depth.camera, path.camera  # pixel centres lie on whole numbers
     there = gga_geometry(
-        replace(depth, depth_m=depth.depth_m.flip(-1), exo_w2c=across @ depth.exo_w2c @ world,
-                camera=replace(exo, cx=exo.width - 1 - exo.cx)),
-        replace(path, w2c=on_sensor @ path.w2c @ world, camera=replace(ego, cy=ego.height - 1 - ego.cy)),
-        options, **sizes)
+        replace(
+            depth,
+            depth_m=depth.depth_m.flip(-1),
+            exo_w2c=across @ depth.exo_w2c @ world,
+            camera=replace(exo, cx=exo.width - 1 - exo.cx),
+        ),
+        replace(
+            path, w2c=on_sensor @ path.w2c @ world, camera=replace(ego, cy=ego.height - 1 - ego.cy)
+        ),
+        options,
+        **sizes,
+    )
     ours = latents.mirrored(gga_geometry(depth, path, options, **sizes))
 
     def angles(geometry):
         return geometry.query_dirs @ geometry.key_dirs.transpose(1, 2)
 
-    assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(ours.key_trust, there.key_trust)
+    assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(
+        ours.key_trust, there.key_trust
+    )
     assert not torch.allclose(angles(ours), angles(latents.mirrored(ours)), atol=0.1)
 
 
@@ -117,4 +144,6 @@ def test_each_variant_is_a_take_of_its_own(clips, maker, tmp_path):
     assert views[0] == ("100000v0",) and len(views) == 6
     first, second = (cache.tensors(f"100001v{variant}", ("ego", "key_dirs")) for variant in (0, 1))
     assert not torch.equal(first["ego"], second["ego"])
-    assert torch.equal(second["key_dirs"], latents.mirrored(draw_clip(100_001, TINY)[0].geometry).key_dirs)
+    assert torch.equal(
+        second["key_dirs"], latents.mirrored(draw_clip(100_001, TINY)[0].geometry).key_dirs
+    )

@@ -1,4 +1,4 @@
-"""The small model's training, at sizes that take seconds: what it must get right before hours are spent on it."""
+"""The small model's training, at sizes that take seconds."""
 
 from __future__ import annotations
 
@@ -57,8 +57,10 @@ def loosened(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_a_new_vae_draws_a_copy_in_its_own_colours():
-    """Weak green-magenta as well as the rest, beside what the random parts add; without gains it is at .54."""
-    own = torch.randn(128, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor((0.57, 0.09, 0.24))
+    """Weak green-magenta as well as the rest; without gains it is at .54."""
+    own = torch.randn(128, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        (0.57, 0.09, 0.24)
+    )
     video = (own @ COLOUR_AXES).view(128, 3, 1, 1, 1).expand(-1, 3, 1, 16, 16)
     for seed in (1, 2, 3):
         model = whole_clips(new_vae(16, seed))
@@ -80,7 +82,10 @@ def test_a_lost_axis_of_colour_is_told():
     green_magenta = COLOUR_AXES[1]
     drawn = truth - (truth @ green_magenta)[:, None] * green_magenta
     shares = colour_shares(drawn, truth)
-    assert shares.tolist() == pytest.approx([1, 0, 1], abs=0.02) and colour_shares(truth, truth).min() == 1
+    assert (
+        shares.tolist() == pytest.approx([1, 0, 1], abs=0.02)
+        and colour_shares(truth, truth).min() == 1
+    )
 
 
 def test_noise_has_the_spread_of_what_it_is_added_to():
@@ -100,7 +105,9 @@ def test_whole_clips_equal_the_chunks_of_the_host():
         latent = pieces.encode(video).latent_dist.mode()
         assert torch.allclose(encode(whole, video), latent, atol=1e-5)
         # The model's own decoder clamps.
-        assert torch.allclose(decode(whole, latent).clamp(-1, 1), pieces.decode(latent).sample, atol=1e-5)
+        assert torch.allclose(
+            decode(whole, latent).clamp(-1, 1), pieces.decode(latent).sample, atol=1e-5
+        )
 
 
 def test_settled_latents_cost_the_same_in_every_direction_and_draw_the_same_picture(tmp_path):
@@ -128,8 +135,12 @@ def test_settled_latents_cost_the_same_in_every_direction_and_draw_the_same_pict
     assert float((found - before[0].movedim(0, -1).clamp(-1, 1)).abs().max()) < 0.05
 
 
-def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(clips, tmp_path, monkeypatch):
-    whole = train_vae(tmp_path / "whole", clips, TINY_VAE, tmp_path / "whole.safetensors", tell=lambda _: None)
+def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(
+    clips, tmp_path, monkeypatch
+):
+    whole = train_vae(
+        tmp_path / "whole", clips, TINY_VAE, tmp_path / "whole.safetensors", tell=lambda _: None
+    )
     from lab.small_model import vae_train
 
     step = vae_train._Run.one_step
@@ -145,13 +156,19 @@ def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(c
     out = tmp_path / "parts.safetensors"
     assert train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None) is None
     assert taken == [1, 2, 3] and not out.exists()
-    assert train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None)["held out"] == whole["held out"]
+    assert (
+        train_vae(tmp_path / "parts", clips, TINY_VAE, out, tell=lambda _: None)["held out"]
+        == whole["held out"]
+    )
     ours, theirs = load_file(out), load_file(tmp_path / "whole.safetensors")
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
 
 def test_every_direction_of_a_kernel_moves_alike():
-    matrices = torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -2, 8)[:, None]
+    matrices = (
+        torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(0))
+        * torch.logspace(0, -2, 8)[:, None]
+    )
     for shape in (matrices, matrices.mT):
         values = torch.linalg.svdvals(orthogonal(shape))
         assert float(values.min()) > 0.5 and float(values.max()) < 1.3, values
@@ -159,7 +176,9 @@ def test_every_direction_of_a_kernel_moves_alike():
     kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(1))
     Muon([kernel], rate=0.01).step()
     assert float((kernel * kernel.grad).sum()) < 0
-    assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(0.2 * 0.01, rel=0.2)  # as Adam steps
+    assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(
+        0.2 * 0.01, rel=0.2
+    )  # as Adam steps
 
 
 def test_a_lost_outline_costs_what_it_was():
@@ -175,24 +194,42 @@ def test_a_lost_outline_costs_what_it_was():
 def tiny_training() -> DemoTraining:
     schedule = Schedule(steps=3, clips=3, shift=3.0, batch=2)
     return DemoTraining(
-        clips=TINY, vae=TINY_VAE, train_clips=3, validation_clips=2, test_clips=1, arms=(("full", 1),),
-        transformer=replace(DemoTraining().transformer, heads=2, layers=2, ffn=64, rank=2, compile=False, base=schedule,
-                            lora=replace(schedule, variants=4, optimizer="muon"),
-                            arm=replace(schedule, steps=2, optimizer="muon")))
+        clips=TINY,
+        vae=TINY_VAE,
+        train_clips=3,
+        validation_clips=2,
+        test_clips=1,
+        arms=(("full", 1),),
+        transformer=replace(
+            DemoTraining().transformer,
+            heads=2,
+            layers=2,
+            ffn=64,
+            rank=2,
+            compile=False,
+            base=schedule,
+            lora=replace(schedule, variants=4, optimizer="muon"),
+            arm=replace(schedule, steps=2, optimizer="muon"),
+        ),
+    )
 
 
 def test_the_stages_make_a_model_that_samples(tiny_training, clips, tmp_path):
-    """One command's stages, a few steps each: VAE, latents, base, LoRA, an arm of the ablation, and a video."""
+    """All stages of the one command, a few steps each, and a video of the result."""
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
     shutil.copytree(clips, files.clips)
-    save_file({"embedding": torch.randn(1, 2, 1024)}, files.text)  # the host's own needs the host: tests/host has it
+    save_file(
+        {"embedding": torch.randn(1, 2, 1024)}, files.text
+    )  # the host's own needs the host: tests/host has it
     context = stages.StageContext(files=files, training=tiny_training, tell=lambda _: None)
     started = threading.active_count()
     for name, stage in stages.STAGES.items():
         assert stage(context), name
     assert threading.active_count() <= started + 1
-    steps = {name: json.loads((files.records / f"{name}.json").read_text(encoding="utf-8"))["steps"]
-             for name in ("vae", "base", "lora")}
+    steps = {
+        name: json.loads((files.records / f"{name}.json").read_text(encoding="utf-8"))["steps"]
+        for name in ("vae", "base", "lora")
+    }
     assert steps == {"vae": 8, "base": 3, "lora": 3}
     assert load_file(files.base)["patch_embedding.weight"].dtype == torch.float16
     lora = load_file(files.lora)
@@ -201,9 +238,13 @@ def test_the_stages_make_a_model_that_samples(tiny_training, clips, tmp_path):
     before = time.time()
     assert all(stage(context) for stage in stages.STAGES.values())
     assert time.time() - before < 2, "done stages are left alone"
-    sampler = SmallModelSampler(files.base, files.vae, {"full": files.lora, "full@1": files.arm("full", 1)}, files.text)
+    sampler = SmallModelSampler(
+        files.base, files.vae, {"full": files.lora, "full@1": files.arm("full", 1)}, files.text
+    )
     room = clip_of_take(make_take(clip_spec(950_000, TINY)))
-    videos = [sampler.generate([room], SampleSettings(lora=name, steps=2)) for name in ("full", "full@1")]
+    videos = [
+        sampler.generate([room], SampleSettings(lora=name, steps=2)) for name in ("full", "full@1")
+    ]
     assert videos[0].shape == (1, 5, 32, 32, 3) and not (videos[0] == videos[1]).all()
 
 
@@ -213,12 +254,17 @@ def test_a_stopped_training_leaves_its_stage_open(tiny_training, tmp_path, monke
 
     def stopped_at(step):
         def trainer(arguments):
-            (files.run("base") / "metrics.jsonl").write_text(json.dumps({"step": step, "loss": 0.5}), encoding="utf-8")
+            (files.run("base") / "metrics.jsonl").write_text(
+                json.dumps({"step": step, "loss": 0.5}), encoding="utf-8"
+            )
             return 0
+
         return trainer
 
     shipped = []
-    monkeypatch.setattr(stages, "ship_base", lambda run, target, record: shipped.append(record["steps"]))
+    monkeypatch.setattr(
+        stages, "ship_base", lambda run, target, record: shipped.append(record["steps"])
+    )
     context = stages.StageContext(files=files, training=tiny_training)
     files.work.mkdir(parents=True)
     for step, done in ((2, False), (3, True)):
