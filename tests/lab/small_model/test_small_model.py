@@ -198,7 +198,7 @@ def tiny_training() -> DemoTraining:
         vae=TINY_VAE,
         train_clips=3,
         validation_clips=2,
-        test_clips=1,
+        test_clips=0,
         arms=(("full", 1),),
         transformer=replace(
             DemoTraining().transformer,
