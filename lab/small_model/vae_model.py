@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from egox_core.metrics.outlines import grey_gradient
 from egox_core.safe_files import write_whole
 from egox_core.sizes import CHANNELS
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
 from tools.rigs.standin_shapes import vae_shapes
+
+from .outlines import grey_gradient
 
 RANDOM = 0.25
 """Gain of the random part of a new convolution, beside the part that hands channels on with gain 1."""

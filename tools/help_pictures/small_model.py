@@ -14,26 +14,23 @@ from egox_core.gga.diffusers_processor import rotate
 from egox_core.gga.record import AttentionRecord
 from lab.drawn import make_take
 from lab.small_model.clips import clip_spec
-from lab.small_model.contract import FULL, SampleSettings
-from lab.small_model.files import WorkFiles
 from lab.small_model.held_out import HeldOutClip, clip_of_take
-from lab.small_model.sampler import open_sampler
+from lab.small_model.sampler import SampleSettings, SmallModelSampler
 from lab.small_model.settings import FIRST_SEED, DemoTraining
-from lab.small_model.wan_sampler import WanSampler
 
 STEPS = DemoTraining().transformer.sample_steps
 """As the demo's graph."""
 
 
-class CapturingSampler(WanSampler):
+class CapturingSampler(SmallModelSampler):
     """Keeps what chosen blocks compare in chosen steps, as EgoX Attention Capture does in the host's model."""
 
     def capture(self, clip: HeldOutClip, settings: SampleSettings,
                 wanted: set[tuple[int, int]]) -> dict[tuple[int, int], AttentionRecord]:
         """(step, block) -> its queries and keys, of a sampling run of its own."""
-        fused = self._model(settings)
+        model, scope = self._model(settings)
         records: dict[tuple[int, int], AttentionRecord] = {}
-        with _listening(fused.model, fused.scope, settings.steps, wanted, records):
+        with _listening(model, scope, settings.steps, wanted, records):
             self.generate([clip], settings)
         return records
 
@@ -88,7 +85,7 @@ class SmallModel:
 
     @cached_property
     def sampler(self) -> CapturingSampler:
-        return open_sampler(CapturingSampler, {FULL: WorkFiles().lora})
+        return CapturingSampler.shipped()
 
     def ego(self, **settings: Any) -> Tensor:  # [T, S, S, 3] uint8
         """The ego video; ``settings`` as :class:`SampleSettings` has them."""
