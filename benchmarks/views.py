@@ -30,7 +30,6 @@ from typing import Any
 import torch
 
 from benchmarks.support import record as _record
-from benchmarks.support.memory_model import ModelSize, TrainSetting, canvas_tokens, estimate
 from benchmarks.support.record import bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import paired_difference
@@ -41,6 +40,7 @@ from egox_core.safe_files import read_json, write_whole
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.types import Panels
+from egox_core.wan.step_memory import ModelSize, TrainSetting, canvas_tokens, estimate
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from lab.small_model.arguments import WORK
 from lab.small_model.clips import clip_spec
