@@ -14,10 +14,10 @@ from egox_core.metrics.baselines import BASELINES
 from egox_core.metrics.bootstrap import Estimate, bootstrap_mean, paired_difference
 from egox_core.metrics.image import psnr, region_psnr, squared_error, ssim_map
 from egox_core.metrics.objects import colour_hits
-from egox_core.metrics.outlines import object_outlines, outline_share, quiet_gradient
 from egox_core.metrics.retrieval import retrieval_ranks, thumbnail
 from egox_core.metrics.temporal import temporal_flickering
 from lab.small_model.held_out import HeldOutClip
+from lab.small_model.outlines import object_outlines, outline_share, quiet_gradient
 
 MODEL, BASE, WRONG_EXO, WRONG_PRIOR = "model", "LoRA strength 0", "another take's exo", "another take's prior"
 PRIOR_VAE, TRUTH_VAE = "prior (Telea) through the VAE", "truth through the VAE (ceiling)"
@@ -73,7 +73,7 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
     PSNR and SSIM are means over frames; by region PSNR is that of the pooled error. ``colours_right`` is the share of
     object frames judged (the object covers 2 % of the true frame and exo sees it), ``object_frames`` their number,
     ``objects_right`` the share of objects of which at least half of those frames are right. ``outlines``, ``quiet`` and
-    ``object_outlines`` are those of :mod:`egox_core.metrics.outlines`; ``flicker`` is how much following frames differ,
+    ``object_outlines`` are those of :mod:`lab.small_model.outlines`; ``flicker`` is how much following frames differ,
     against the truth's.
     """
     generated, truth = as_float(video), as_float(clip.truth)

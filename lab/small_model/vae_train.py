@@ -22,10 +22,10 @@ from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from egox_core.metrics.outlines import outline_share, quiet_gradient
 from egox_core.safe_files import write_whole
 from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.vae import VaeEncoder
+from lab.small_model.outlines import outline_share, quiet_gradient
 from tools.setup.at_work import wait_for_others
 
 from .clips import ClipPool, DemoClip, read_shard, shard_files
