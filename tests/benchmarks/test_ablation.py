@@ -30,7 +30,6 @@ from lab.small_model.ablation_rows import (  # noqa: E402
 from lab.small_model.contract import FULL, SampleSettings  # noqa: E402
 from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
 from lab.small_model.wan_sampler import WanSampler  # noqa: E402
-from tools.help_pictures.small_model import CapturingSampler  # noqa: E402
 
 SPEC = SyntheticSpec(frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain", clutter="calm",
                      edge_samples=1)
@@ -125,15 +124,6 @@ def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
         for sample, latent in zip(samples, together, strict=True):
             alone = sample_ego(fused.model, fused.scope, sample, conditioning, steps=2, seed=SETTINGS.seed)
             assert torch.allclose(alone[0], latent, atol=1e-4)  # sums in another order in a batch of two
-
-
-def test_the_help_pages_sampler_hears_what_a_block_compares(sampler, clips) -> None:
-    listening = CapturingSampler(base=sampler.base, vae=VAE, loras=sampler.files)
-    records = listening.capture(clips[0], SETTINGS, {(0, 0)})
-    record = records[0, 0]
-    t, h, w_exo, w_ego = record.grid
-    assert record.q_ego.shape[0] == t * h * w_ego and record.k.shape[0] == t * h * (w_exo + w_ego)
-    assert bool(record.q_ego.abs().sum() > 0) and record.geometry is not None
 
 
 def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
