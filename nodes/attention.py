@@ -122,7 +122,7 @@ class AttentionCapture:
 
 def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
     """An APPLY_MODEL wrapper: makes compiled code of a capturing model another one than that of the same model without
-    (see widening_wrapper.py)."""
+    (see :class:`WideningWrapper`)."""
     return executor(*args, **kwargs, **{CAPTURE_MARK: None})
 
 

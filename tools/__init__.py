@@ -4,7 +4,7 @@ Rooms, each importing only those before it:
 
 - ``setup``: behind ``run.py``; standard library only (but ``side_by_side``, which runs in the environment)
 - ``rigs``: drive host, page and tiny models, for tests and benches
-- ``workflows``, ``help_pictures``, ``sample``, ``texts``: makers of files that ship, by ``run.py make``
+- ``workflows``, ``sample``, ``texts``: makers of files that ship, by ``run.py make``
 
 ``convert_lora.py`` and ``convert_to_safetensors.py`` are commands of their own.
 """

@@ -32,10 +32,10 @@ MODULES = {"prior": ("egox_core.cli.prior", "render the ego prior of a take, wit
            "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length")}
 """Sub-commands that are modules run inside the environment."""
 
-MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts", "help": "tools.help_pictures",
-          "sample": "tools.sample", "strip": "tools.strip", "standins": "tools.rigs.standins", "brand": "tools.brand"}
+MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts",
+          "sample": "tools.sample", "standins": "tools.rigs.standins"}
 """What ``run.py make`` makes anew: the shipped workflows, the texts from the nodes' schemas (English locale and help
-pages), the help pages' pictures, the sample takes, the stand-in weights, icon and banner."""
+pages), the sample takes, the stand-in weights."""
 
 OF_THE_HOST = ["tests/host", "tests/nodes"]
 """What another release of the host can break."""

@@ -10,7 +10,7 @@ import { addRow } from "../node_element.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
-export const KEY = "egox_pose"; // of the node's result, as nodes/pose_editor_data.py makes it
+export const KEY = "egox_pose"; // of the node's result, as nodes/page/editor_data.py makes it
 const WRITTEN_IN = "egox_scene";
 const CAMERA_WIDGETS = ["camera", "size", "lens", "focal", "centre_x", "centre_y"];
 

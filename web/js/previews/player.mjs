@@ -110,7 +110,7 @@ export class Preview {
     return this.show(this.items[item], this.itemsBefore[item]);
   }
 
-  // Takes what nodes/clip_preview.py (or the live preview) sent. The last call wins; the old pictures stay until the
+  // Takes what nodes/page/previews.py (or the live preview) sent. The last call wins; the old pictures stay until the
   // new ones can be drawn.
   async show(preview, before) {
     const turn = ++this.turn;
