@@ -25,8 +25,6 @@ from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
 from lab.small_model.outlines import grey_gradient
 from tools.rigs.standin_shapes import vae_shapes
 
-from .outlines import grey_gradient
-
 RANDOM = 0.25
 """Gain of the random part of a new convolution, beside the part that hands channels on with gain 1."""
 COLOUR_AXES = torch.tensor(((1, 1, 1), (-1, 2, -1), (1, 0, -1))) / torch.tensor((3, 6, 2)).sqrt()[:, None]
