@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from egox_core.data.clip_rays import view_rays
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import read_json, write_json, write_whole
@@ -90,7 +90,7 @@ def rays_of_seed(seed: int, settings: ClipSettings) -> tuple[dict[str, Tensor], 
 def _clip_of(take: SyntheticTake, settings: ClipSettings) -> DemoClip:
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
     prior = render_ego_prior(build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset))
-    geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays=settings.rays), frames=settings.frames,
+    geometry = gga_geometry(depth, trajectory, settings.rays, frames=settings.frames,
                             exo_size=(settings.exo_width, settings.size), ego_size=(settings.size, settings.size))
     return DemoClip(seed=take.spec.seed, exo=take.exo_rgb, ego=take.ego_rgb, coverage=prior.coverage,
                     geometry=geometry, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8))

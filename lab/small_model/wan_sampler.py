@@ -20,7 +20,7 @@ from torch import Tensor
 from egox_core.data.clip_rays import view_rays
 from egox_core.errors import check_choice
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from egox_core.train.config import ConditioningConfig
 from egox_core.train.expected import Alignment, expecting
 from egox_core.train.lora import fuse, read_method
@@ -159,8 +159,8 @@ class WanSampler:
         (frames, height, width), ego = clip.exo.shape[:3], clip.truth.shape[1:3]
         geometry = None
         if conditioning.gga_options().biases:
-            geometry = gga_geometry(clip.depth, clip.trajectory, GgaGeometryOptions(rays=conditioning.rays),
-                                    frames=frames, exo_size=(width, height), ego_size=(ego[1], ego[0]))
+            geometry = gga_geometry(clip.depth, clip.trajectory, conditioning.rays, frames=frames,
+                                    exo_size=(width, height), ego_size=(ego[1], ego[0]))
         condition = prior[None]
         if conditioning.prior == "zero":
             condition = torch.zeros_like(condition)

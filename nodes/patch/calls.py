@@ -6,7 +6,6 @@ get no transformer_options, so the attention override is never asked).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +66,6 @@ class PatchCalls:
             return None if callback is None else callback(step, *args)
 
         return watched
-
-    def say_lost(self, model: ModelPatcher) -> None:
-        """At the end of a run, where what was sampled is kept: geometry that was to begin in a later step."""
-        if self.guided and self.lost is not None:
-            logging.warning("[EgoX] The result is without %s%s. To change that, %s.", self.lost, suspects(model), FIX)
 
 
 class NoteAfterRun:

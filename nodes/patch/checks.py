@@ -27,8 +27,6 @@ FIX = (
     "belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; text-to-video, Fun Control, VACE, Camera, "
     "Animate, S2V, HuMo, SCAIL and Dancer models have another input and can't hold the EgoX canvas"
 )
-SIGMA_RANGE = "egox_sigma_range"
-"""Key in transformer_options: (highest, lowest) sigma at which the geometry guides, both included."""
 REFUSED_CONDITIONING = {
     "time_dim_concat": "frames appended in time",
     "context_latents": "in-context reference latents",
@@ -67,10 +65,9 @@ class SamplingCheck:
     """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
     whose first step goes past the patch."""
 
-    def __init__(self, canvas: Canvas, calls: PatchCalls, start_percent: float, end_percent: float) -> None:
+    def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
         self.canvas = canvas
         self.calls = calls
-        self.percents = (start_percent, end_percent)
 
     def __call__(
         self,
@@ -84,19 +81,12 @@ class SamplingCheck:
         check_model(model)
         check_sampled_latent(self.canvas, noise)
         check_conditioning(model, guider.conds)
-        # Percent means what it means in the host's nodes. The sampling object is asked now, because a node after this
-        # patch may have changed the shift; the guider's options are its own copy for this run.
-        sampling = model.get_model_object("model_sampling")
-        sigmas = tuple(float(sampling.percent_to_sigma(percent)) for percent in self.percents)
-        options = guider.model_options.setdefault("transformer_options", {})
-        options[SIGMA_RANGE] = sigmas
+        options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
         if len(args) > CALLBACK:
             args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
-        out = executor(noise, *args, **kwargs)
-        self.calls.say_lost(model)
-        return out
+        return executor(noise, *args, **kwargs)
 
 
 class WholeCanvasMemory:

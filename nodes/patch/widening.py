@@ -91,11 +91,10 @@ class WideningWrapper:
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         if self.guidance is not None:
-            override = self.guidance.override(x, options, context, clip_fea, frames, self.calls)
-            if override is not None:
-                self.calls.guided += 1
-                options[OVERRIDE] = override
-                kwargs[GUIDED_MARK] = None
+            self.calls.guided += 1
+            options[OVERRIDE] = self.guidance.override(x, options, context, clip_fea, frames,
+                                                       self.calls)
+            kwargs[GUIDED_MARK] = None
         wide = widen(x, exo, mask_exo, cond_exo)
         if self.tokens is not None:
             self.calls.slotted += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.record import exo_part
 from egox_core.gga.rows import BiasRows
@@ -55,7 +55,7 @@ def _mask_picture(mask: np.ndarray) -> np.ndarray:
 
 def model_patch(room: Room) -> np.ndarray:
     """By what an ego pixel's attention to each exo token is multiplied, at several strengths."""
-    geometry = gga_geometry(room.take.depth, room.trajectory, GgaGeometryOptions(rays="exact"), frames=FRAMES)
+    geometry = gga_geometry(room.take.depth, room.trajectory, "exact", frames=FRAMES)
     _, h, _, w_ego = geometry.grid
     query = (GUIDED // 4 * h + PIXEL[1] // 16) * w_ego + PIXEL[0] // 16
     heats = []
