@@ -66,19 +66,14 @@ PYTHON_NAMES = (
         "comfy_api.latest:io.Video.Output", "comfy_api.latest:io.Audio.Input",
         "comfy_api.latest:InputImpl.VideoFromComponents", "comfy_api.latest:Types.VideoComponents",
     )),
-    Need("Undistort Exo, Rank Exo Cameras", (
-        "comfy_api.latest:io.Float.Output", "comfy_api.latest:io.Mask.Output",
-    )),
-    Need("Ego Pose Input, Save Trajectory", (
+    Need("Rank Exo Cameras", ("comfy_api.latest:io.Float.Output",)),
+    Need("Ego Pose Input", (
         "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt",
-        "folder_paths:get_save_image_path(filename_prefix, output_dir)",
     )),
     Need("Depth Align, Estimate Head Pose", (
         "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Mask.Input",
     )),
-    Need("Build Scene, Fuse Scenes, EgoX Scene to Point Cloud", (
-        "comfy_api.latest:Types.File3D", "comfy_api.latest:io.File3DPLY.Output", "comfy_api.latest:io.Mask.Input",
-    )),
+    Need("Build Scene, Fuse Scenes", ("comfy_api.latest:io.Mask.Input",)),
     Need("Render Ego Prior", (
         "comfy_api.latest:io.Hidden.unique_id", "comfy_api.latest:io.Hidden.prompt", "comfy_api.latest:io.Mask.Output",
     )),
@@ -125,7 +120,7 @@ PYTHON_NAMES = (
         "comfy.ldm.wan.model[grid_sizes]", "comfy.ldm.wan.model[total_blocks]", "comfy.ldm.wan.model[block_index]",
         "comfy.model_base[concat_latent_image]", "comfy.model_base[clip_vision_output]",
         "comfy.model_base[time_dim_concat]", "comfy.model_base[reference_latents]",
-        "comfy.model_sampling:ModelSamplingDiscreteFlow.percent_to_sigma", "comfy.samplers[sigmas]",
+        "comfy.samplers[sigmas]",
     )),
     Need("EgoX LoRA, EgoX Model Patch, Wan EgoX Sampler", ("comfy_api.latest:io.NumberDisplay.slider",)),
     Need("geometry guidance (λ_g): it would be off without a word", (

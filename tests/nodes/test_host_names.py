@@ -250,9 +250,8 @@ print("nodes:", *[node.__name__ for node in asyncio.run(extension.get_node_list(
 @pytest.mark.parametrize(("name", "lost", "nodes"), [
     pytest.param("comfy_extras.nodes_model_advanced:ModelSamplingSD3", "EgoX Released Sampling, Wan EgoX Sampler",
                  {"EgoXReleasedSampling", "EgoXWanSampler"}, marks=pytest.mark.slow),
-    ("comfy_api.latest:Types", "Build Scene, Fuse Scenes, EgoX Scene to Point Cloud",
-     {"EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud", "EgoXDecodeEgoHalf", "EgoXSweep", "EgoXLabelledGrid",
-      "EgoXEvaluate"}),
+    ("comfy_api.latest:Types", "Decode Ego Half, EgoX Sweep, Labelled Video Grid, EgoX Evaluate",
+     {"EgoXDecodeEgoHalf", "EgoXSweep", "EgoXLabelledGrid", "EgoXEvaluate"}),
     pytest.param("folder_paths:add_model_folder_path", "the pack's small models in the loaders' lists", set(),
                  marks=pytest.mark.slow),
 ])
