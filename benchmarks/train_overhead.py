@@ -51,7 +51,8 @@ def make_cache(folder: Path, clips: int) -> None:
                    "key_dirs": keys.flatten(1, 3), "key_trust": trust.flatten(),
                    "grid": torch.tensor([t, h // 2, w_exo // 2, w_ego // 2])}
             tensors |= {f"c{number}/{k}": v for k, v in own.items()}
-            entries.append(CacheEntry(clip=f"c{number}", take=f"t{number}", split="train", shard=shard))
+            entries.append(CacheEntry(clip=f"c{number}", take=f"t{number}", split="train", shard=shard,
+                                      start=0, rank=1))
         shards[shard] = fingerprint({"shard": shard})
         write_shard(folder / shard, tensors, shards[shard])
     write_index(folder, CacheIndex(settings={"rays": "released", "image_embedding": "none"}, models={}, shards=shards,
