@@ -15,18 +15,15 @@ from .small_model import SmallModel
 
 PICTURES: Mapping[str, Callable[[Room], np.ndarray]] = {
     "EgoXLoadExoVideo": inputs.load_exo_video,
-    "EgoXUndistortExo": inputs.undistort_exo,
     "EgoXRankExoCameras": inputs.rank_exo_cameras_,
     "EgoXPrompt": inputs.prompt,
     "EgoXCaptionRequest": inputs.caption_request,
     "EgoXText": inputs.text,
     "EgoXDepthAlign": scenes.depth_align,
     "EgoXBuildScene": scenes.build_scene_,
-    "EgoXScenePointCloud": scenes.scene_point_cloud,
     "EgoXFuseScenes": scenes.fuse_scenes_,
     "EgoXEstimateHeadPose": scenes.estimate_head_pose,
     "EgoXEgoPoseInput": scenes.ego_pose_input,
-    "EgoXSaveTrajectory": scenes.save_trajectory,
     "EgoXRenderEgoPrior": model_inputs.render_ego_prior,
     "EgoXConditioning": model_inputs.conditioning,
     "EgoXModelPatch": model_inputs.model_patch,

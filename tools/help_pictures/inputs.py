@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 import torch
 
-from egox_core.cameras.model import CameraModel, rescale
+from egox_core.cameras.model import rescale
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE
 from egox_core.video.reader import fit_picture
-from egox_core.video.reproject import undistort, undistorted_camera
 from egox_core.video.selection import select_frames, source_rectangle
 from egox_core.wan.caption import even_moments, request_pictures
 from egox_core.wan.prompt import TOKENS
@@ -21,8 +20,6 @@ from .room import NOW, Room
 from .sheet import BACKGROUND, COLOURS, FONT, INK, WIDTH, as_bytes, sheet
 
 PHONE = (400, 300)
-ACTION_CAMERA = CameraModel(lens="opencv_fisheye", width=448, height=256, fx=150.0, fy=150.0, cx=223.5, cy=127.5,
-                            distortion=(0.04, -0.01, 0.0, 0.0))
 
 
 def load_exo_video(room: Room) -> np.ndarray:
@@ -43,14 +40,6 @@ def load_exo_video(room: Room) -> np.ndarray:
             cv2.rectangle(marked, (left + 1, top + 1), (left + width - 2, top + height - 2), (255, 190, 60), 2)
     frames = [(f"frame {int(n)}", room.exo[place]) for place, n in enumerate(room.take.frames.source_indices)][::6]
     return sheet([("the source video (4:3)", marked)], [("crop", framed["crop"]), ("pad", framed["pad"])], frames)
-
-
-def undistort_exo(room: Room) -> np.ndarray:
-    """A fisheye's picture, and the two pinhole cameras that the node can make of it."""
-    rgb = room.seen_from(room.take.depth.exo_w2c, ACTION_CAMERA).rgb
-    views = {keep: undistort(rgb[None], ACTION_CAMERA, undistorted_camera(ACTION_CAMERA, keep))[0][0]
-             for keep in ("inside", "all")}
-    return sheet([("fisheye, as filmed", rgb)], [("keep: inside", views["inside"]), ("keep: all", views["all"])])
 
 
 def rank_exo_cameras_(room: Room) -> np.ndarray:

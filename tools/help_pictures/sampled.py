@@ -15,7 +15,7 @@ from egox_core.metrics.sweep import sweep_points
 from egox_core.previews.attention import Heat, heat_picture, heats
 from egox_core.previews.grid import labelled_grid
 from egox_core.previews.maps import coverage_preview
-from egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
+from egox_core.video.reproject import pinhole_camera, reproject
 
 from .sheet import as_bytes, marked, resized, sheet
 from .small_model import STEPS, SmallModel
@@ -40,13 +40,11 @@ def wan_sampler(model: SmallModel) -> np.ndarray:
 
 
 def decode_ego_half(model: SmallModel) -> np.ndarray:
-    """The views and orientations that the node offers, of one sampled frame."""
+    """The two views that the node offers, of one sampled frame."""
     camera = rescale(model.clip.trajectory.camera, LARGE, LARGE)
     ego = torch.from_numpy(resized(as_bytes(model.ego()[NOW]), LARGE, LARGE)).float()[None] / 255
-    round_one = ego * lens_circle(camera)[None, ..., None]
     narrow = reproject(ego, camera, pinhole_camera(camera, 90.0))
-    return sheet([("fisheye, upright", ego[0]), ("outside the lens black", round_one[0])],
-                 [("sensor orientation", sensor_orientation(ego)[0]), ("pinhole, 90 degrees", narrow[0])])
+    return sheet([("fisheye", ego[0]), ("pinhole, 90 degrees", narrow[0])])
 
 
 def evaluate(model: SmallModel) -> np.ndarray:
@@ -82,7 +80,7 @@ def attention_view(model: SmallModel) -> np.ndarray:
     """One ego pixel: the geometry's weight, and the model's attention with it and without."""
     record = model.records({(STEPS - 1, 4)})[STEPS - 1, 4]
     query = ego_query(record, *PIXEL, NOW)
-    maps = {heat.name: heat for heat in heats(record, attention_rows(record, [query]), 0, [NOW // 4])}
+    maps = {heat.name: heat for heat in heats(record, attention_rows(record, [query]), 0, NOW // 4)}
     exo = _enlarged(model.clip.exo[NOW:NOW + 1])[0]
     over = {name: heat_picture(exo, heat) for name, heat in maps.items()}
     return sheet([("the ego pixel", marked(model.ego()[NOW], PIXEL)), ("exo frame", exo)],
@@ -100,7 +98,7 @@ def attention_capture(model: SmallModel) -> np.ndarray:
         row = []
         for block in blocks:
             record = records[step, block]
-            maps = heats(record, attention_rows(record, [ego_query(record, *PIXEL, NOW)]), 0, [NOW // 4])
+            maps = heats(record, attention_rows(record, [ego_query(record, *PIXEL, NOW)]), 0, NOW // 4)
             heat = next(heat for heat in maps if heat.name == "guided")
             row.append((f"step {step}, block {block}", heat_picture(exo, replace(heat, high=_warmest(heat)))))
         rows.append(row)

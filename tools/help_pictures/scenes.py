@@ -13,7 +13,6 @@ from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
 from egox_core.previews.head_path import draw_head_path
 from egox_core.previews.maps import depth_preview, depth_scale
-from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.points import join
 from egox_core.trajectory import estimate_head
@@ -89,20 +88,6 @@ def build_scene_(room: Room) -> np.ndarray:
                  [("the points of this moment, from aside", whole)])
 
 
-def scene_point_cloud(room: Room) -> np.ndarray:
-    """From above: the room with the right focal length, and with two wrong ones."""
-    tiles, own = [], room.take.depth
-    for name, factor in (("the focal length is right", 1.0), ("too short: too wide", 0.6),
-                         ("too long: too narrow", 1.8)):
-        camera = replace(own.camera, fx=own.camera.fx * factor, fy=own.camera.fy * factor)
-        scene = build_scene(room.exo, replace(own, camera=camera))
-        place = above(room)
-        picture = place.points(scene.static, below_m=2.0)
-        place.frustum(picture, own.exo_w2c, camera, EXO_INK)
-        tiles.append((name, picture))
-    return sheet(tiles[:1], tiles[1:])
-
-
 def fuse_scenes_(room: Room) -> np.ndarray:
     """Two exo cameras, the prior of each, and the prior of both."""
     first, second = room.seen_from(room.take.depth.exo_w2c), room.seen_from(room.exo_pose(-80.0, away=0.9))
@@ -153,13 +138,6 @@ def estimate_head_pose(room: Room) -> np.ndarray:
     return sheet([("in: a detector's points", close(seen)), ("out: the head", close(drawn[0]))],
                  [("nobody seen: bridged", close(drawn[GAP][2])), ("the last frame", close(drawn[-1]))],
                  [("", curves({"confidence, %": (100 * path.confidence).tolist()}, "over the frames", (0, 50, 100)))])
-
-
-def save_trajectory(room: Room) -> np.ndarray:
-    """Cameras in the scene, as a 3D program shows them."""
-    place = aside(room, turn_deg=55.0, higher_m=0.5)
-    picture = path_into(place.points(points_now(room)), place, room, every=4)
-    return sheet([("exo orange, ego path blue: both are saved", picture)])
 
 
 def prior_at(room: Room, frame: int) -> Tensor:
