@@ -350,7 +350,7 @@ def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]
     depths = sorted({r.depth for r in records})
     write_json(root / REPORT, {
         "clips": len(records), "takes": len({r.take for r in records}), "splits": {k: len(v) for k, v in lists.items()},
-        "depth": depths, "moving": dict(sorted(Counter(r.moving or "not noted" for r in records).items())),
+        "depth": depths, "moving": dict(sorted(Counter(r.moving for r in records).items())),
         "skipped": [{"what": what, "why": why} for what, why in sorted(skipped)], "notes": dict(sorted(notes.items())),
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
         "this_run": {"made": new, "kept": len(records) - new, "seconds": round(seconds, 1)},

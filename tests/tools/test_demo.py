@@ -37,8 +37,8 @@ def prompt() -> dict:
             "file": "exo.mp4", "start_frame": 0, "frame_count": 17, "width": 224, "height": 128, "video": ["9", 0]}},
         "2": {"class_type": "EgoXDepthAlign", "inputs": {"depth_file": "d.npz", "camera_file": "x.json"}},
         "3": {"class_type": "EgoXEgoPoseInput", "inputs": {
-            "source": "constant", "file": "meta.json", "camera": "pinhole", "size": 128}},
-        "4": {"class_type": "EgoXRenderEgoPrior", "inputs": {"size": 128}},
+            "source": "constant", "file": "meta.json", "camera": "pinhole"}},
+        "4": {"class_type": "EgoXRenderEgoPrior", "inputs": {}},
         "5": {"class_type": "EgoXWanSampler", "inputs": {"steps": 4, "seed": 1}},
         "6": {"class_type": "EgoXDecodeEgoHalf", "inputs": {}},
         "7": {"class_type": "SaveVideo", "inputs": {"filename_prefix": "egox_demo/ego"}},
@@ -62,7 +62,7 @@ def test_options_reach_their_nodes() -> None:
     made = apply_options(prompt(), DemoOptions(frames=9, size=64, steps=2), None)
     load = made["1"]["inputs"]
     assert (load["frame_count"], load["width"], load["height"]) == (9, 112, 64)
-    assert made["3"]["inputs"]["size"] == made["4"]["inputs"]["size"] == 64 and made["5"]["inputs"]["steps"] == 2
+    assert made["5"]["inputs"]["steps"] == 2
     assert load["file"] == "exo.mp4" and load["video"] == ["9", 0]
 
 
@@ -72,8 +72,7 @@ def test_a_take_runs_at_full_size() -> None:
     assert (load["frame_count"], load["width"], load["height"], load["file"]) == (49, 784, 448, "take_x/exo.mp4")
     assert "video" not in load, "the take's file, not the linked video"
     assert made["2"]["inputs"] == {"depth_file": "take_x/depth.npz", "camera_file": ""}
-    assert made["3"]["inputs"] == {"source": "file", "file": "take_x/meta.json", "camera": "auto", "size": 448}
-    assert made["4"]["inputs"]["size"] == 448
+    assert made["3"]["inputs"] == {"source": "file", "file": "take_x/meta.json", "camera": "auto"}
 
 
 def test_standins_take_the_place_of_any_weights() -> None:
@@ -92,8 +91,8 @@ def test_a_changed_graph_is_told() -> None:
     with pytest.raises(SetupError, match="no EgoXWanSampler"):
         apply_options(changed, DemoOptions(steps=3), None)
     changed = prompt()
-    del changed["4"]["inputs"]["size"]
-    with pytest.raises(SetupError, match="EgoXRenderEgoPrior has no input size"):
+    del changed["1"]["inputs"]["width"]
+    with pytest.raises(SetupError, match="EgoXLoadExoVideo has no input width"):
         apply_options(changed, DemoOptions(size=64), None)
 
 

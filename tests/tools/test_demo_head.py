@@ -26,8 +26,7 @@ OBJECT_INFO = {
     "EgoXEgoPoseInput": {"output_name": ["trajectory", "prompt"]},
     "EgoXEstimateHeadPose": {
         "output_name": ["trajectory", "keyframes", "preview", "report"],
-        "input": {"required": {"exo_images": ["IMAGE", {}], "mount": ["COMBO", {"options": ["glasses", "none"]}],
-                               "size": ["INT", {"default": 448}]},
+        "input": {"required": {"exo_images": ["IMAGE", {}], "mount": ["COMBO", {"options": ["glasses", "none"]}]},
                   "optional": {"pose_keypoints": ["POSE_KEYPOINT", {}]}}},
 }
 
@@ -37,7 +36,7 @@ def prompt() -> dict:
         "1": {"class_type": "EgoXLoadExoVideo", "inputs": {
             "start_frame": 0, "frame_count": 2, "width": 32, "height": 16, "resize": "crop", "target_fps": 0.0}},
         "2": {"class_type": "EgoXDepthAlign", "inputs": {}},
-        "7:3": {"class_type": "EgoXEgoPoseInput", "inputs": {"source": "file", "size": 16}},
+        "7:3": {"class_type": "EgoXEgoPoseInput", "inputs": {"source": "file"}},
     }
 
 
@@ -72,7 +71,7 @@ def test_the_estimate_stands_before_the_pose() -> None:
     head, pose = made["head"]["inputs"], made["7:3"]["inputs"]
     assert pose["source"] == "estimated" and pose["estimated"] == ["head", 0]
     assert head["exo_images"] == ["1", 0] and head["frames"] == ["1", 3] and head["depth"] == ["2", 0]
-    assert head["size"] == 16 and head["mount"] == "glasses", "the node's own defaults otherwise"
+    assert head["mount"] == "glasses", "the node's own defaults otherwise"
     frames = head["pose_keypoints"]["__value__"]
     assert len(frames) == 2 and all(frame["canvas_width"] == 32 for frame in frames)
     json.dumps(made)

@@ -157,8 +157,6 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
     if size is not None:
         _set(prompt, "EgoXLoadExoVideo", "height", size)
         _set(prompt, "EgoXLoadExoVideo", "width", round(size * FULL_WIDTH / FULL_SIZE / PIXEL_STEP) * PIXEL_STEP)
-        for kind in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
-            _set(prompt, kind, "size", size)
     if options.steps is not None:
         _set(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:
