@@ -4,7 +4,6 @@ statistics), and the trained LoRA in the real server (loaded by the pack's nodes
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from egox_core.video.selection import select_frames
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD, denormalise_latent
 from egox_core.wan.vae import VaeEncoder
 from lab.drawn import SyntheticSpec, make_take, write_take
+from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, apply_options, stage_take
 from tools.setup.environment import Environment
 from tools.setup.server import Server
-from tools.setup.workflow import to_prompt
 
 SMALLEST_SPREAD = 0.05  # of the largest; channels that vary less would be amplified noise
 TAKE_FRAMES, HEIGHT, WIDTH = 17, 64, 112
@@ -52,9 +51,7 @@ def sample_in_server(environment: Environment, work: Path, files: dict[str, Path
     staged = stage_take(take, base)
     videos = {}
     with Server(environment, base, work / "server.log", variables={"OMP_NUM_THREADS": "1"}) as server:
-        saved = json.loads((environment.layout.repo / "workflows" / "egox_demo.json").read_text(encoding="utf-8"))
-        prompt = to_prompt(saved, server.client.object_info())
-        prompt = apply_options(prompt, DemoOptions(frames=frames, size=size, steps=steps), staged)
+        prompt = apply_options(read_prompt("egox_demo"), DemoOptions(frames=frames, size=size, steps=steps), staged)
         for strength in (1.0, 0.0):
             _put(prompt, "UNETLoader", unet_name=names["base"])
             _put(prompt, "VAELoader", vae_name=names["vae"])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tools.setup import base_dir as module
-from tools.setup.base_dir import PACK_NAME, link_folder, make_base_dir, share_models
+from tools.setup.base_dir import BASE_FOLDERS, PACK_NAME, link_folder, make_base_dir, share_models
 from tools.setup.host import Host
-from tools.setup.layout import BASE_FOLDERS, Layout
+from tools.setup.layout import Layout
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .host import Host
-from .layout import BASE_FOLDERS, Layout
+from .layout import Layout
 
 PACK_NAME = "comfyui-egox"
+BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 NOT_COPIED = (".git", ".venv", ".egox", "output", "__pycache__", ".pytest_cache", ".ruff_cache")
 
 

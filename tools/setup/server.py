@@ -83,8 +83,8 @@ class Server:
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # The repository must not be on the host's path: its folder `nodes` would hide the host's nodes.py.
-        variables = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **self.variables}
-        variables.pop("PYTHONPATH", None)
+        path = {"PYTHONPATH": os.environ.get("EGOX_PACKAGES", "")}
+        variables = {**os.environ, **path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **self.variables}
         if not self.environment.host.owned:
             variables["PYTHONDONTWRITEBYTECODE"] = "1"  # not even caches are left in the user's host
         own_group = ({"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt"
@@ -118,6 +118,14 @@ class Server:
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def wait_for_ctrl_c(self) -> None:
+        """Return when the user ends it, or it has ended."""
+        try:
+            while self.is_running():
+                time.sleep(0.3)
+        except KeyboardInterrupt:
+            pass
 
     def stop(self) -> None:
         """End the server and every process that it started."""
