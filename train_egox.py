@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.cli.train import COMMANDS
 from egox_core.errors import EgoXInputError
+
+ROOT = Path(__file__).resolve().parent
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        print(f"error: the package {error.name} is not installed. Install the train extra: pip install -e '.[train]'",
-              file=sys.stderr)
+        print(f"error: the package {error.name} is not installed. Install the train extra: "
+              f'pip install -e "{ROOT}[train]"', file=sys.stderr)
         return 2
 
 
