@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from egox_core.cli.data import engine_of
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.cli.train import COMMANDS
 from egox_core.errors import EgoXInputError
@@ -22,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_arguments(commands.add_parser(name, help=command.help, description=command.help))
     args = parser.parse_args(arguments)
     try:
-        return COMMANDS[args.command].run(args, ProgressLine())
+        with engine_of(args):
+            return COMMANDS[args.command].run(args, ProgressLine())
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

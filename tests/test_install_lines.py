@@ -1,4 +1,4 @@
-"""What pages and error texts tell people to install can be installed; pip resolves it and changes nothing."""
+"""Pages and error texts name installs that work: pip resolves them, and changes nothing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tools.setup.installer import explain_pip_failure
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("docs/training.md", "docs/evaluation.md")
-SPEAKING = ("egox_core", "nodes", "benchmarks", "train_egox.py")
-"""Files and folders whose messages name commands."""
+SPEAKING = ("egox_core", "nodes", "benchmarks")
+"""Folders whose messages name packages."""
 ALL_EXTRAS = "geometry,evaluate,train,cluster,track,zero3"  # but run.py's own
 
 
@@ -31,19 +31,18 @@ def lines_of_pages() -> list[str]:
 
 
 def lines_of_messages() -> Iterator[str]:
-    """The commands that messages spell out, and those that ``needs_package`` makes; but those of this repository."""
-    for root in SPEAKING:
-        for path in [REPO_ROOT / root] if root.endswith(".py") else sorted((REPO_ROOT / root).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    yield from re.findall(r"pip install (?!-e)[^),;]*[^),;.\s]", node.value)
-                elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "needs_package":
-                    yield f"pip install {node.args[0].value}"
+    """The packages' commands that messages spell out, and those that ``needs_package`` makes."""
+    for path in (path for root in SPEAKING for path in sorted((REPO_ROOT / root).rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield from re.findall(r"pip install (?!-e)[^),;]*[^),;.\s]", node.value)
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "needs_package":
+                yield f"pip install {node.args[0].value}"
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Path:
-    """The repository as an installer sees it: its top-level folders, pyproject.toml and the package."""
+    """The repository as an installer sees it: its folders, pyproject.toml and the package."""
     for path in REPO_ROOT.iterdir():
         if path.is_dir() and not path.name.startswith((".", "__")):
             (tmp_path / path.name).mkdir()
@@ -53,11 +52,11 @@ def shell(tmp_path: Path) -> Path:
 
 
 def dry_run(folder: Path, line: str, *options: str) -> str:
-    """What pip says that it would install."""
+    """Lets pip say what it would install."""
     _, _, *words = shlex.split(line, comments=True)
-    run = subprocess.run([sys.executable, "-m", "pip", "install", "--dry-run", "--disable-pip-version-check", *options,
-                          *words], cwd=folder, capture_output=True, text=True, encoding="utf-8", errors="replace",
-                         timeout=400)
+    run = subprocess.run([sys.executable, "-m", "pip", "install", "--dry-run",
+                          "--disable-pip-version-check", *options, *words], cwd=folder, timeout=400,
+                         capture_output=True, text=True, encoding="utf-8", errors="replace")
     if run.returncode and "no network" in explain_pip_failure(line, run.stderr, folder / "pip.log"):
         pytest.skip("needs a package index")
     assert run.returncode == 0, f"{line}\n{run.stderr[-3000:]}"
@@ -68,15 +67,16 @@ def test_the_repository_is_one_package(shell):
     """As the build that pip starts finds it; without an index."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: pip would fetch it")
     (shell / "egg").mkdir()
-    run = subprocess.run([sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info", "--egg-base",
-                          "egg"], cwd=shell, capture_output=True, text=True, encoding="utf-8", timeout=100)
+    run = subprocess.run([sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info",
+                          "--egg-base", "egg"], cwd=shell, timeout=100,
+                         capture_output=True, text=True, encoding="utf-8", errors="replace")
     assert run.returncode == 0, run.stderr[-3000:]
     (top,) = (shell / "egg").glob("*/top_level.txt")
     assert top.read_text(encoding="utf-8").split() == ["egox_core"]
 
 
 def test_commands_are_quoted_for_every_shell():
-    """Windows' cmd takes single quotes for part of the name, and a bare > for a file to write to."""
+    """Windows' cmd takes single quotes for part of the name, a bare > for a file to write to."""
     lines = [*lines_of_pages(), *lines_of_messages()]
     assert 'pip install "diffusers>=0.34"' in lines and "pip install ray" in lines
     assert not [line for line in lines if "'" in line or re.search(r"[\[<>](?![^\"]*\")", line)]
@@ -93,7 +93,8 @@ def test_the_command_that_lacks_a_package_says_how_to_get_it(shell, monkeypatch,
     def lacking(args, progress) -> int:
         raise ModuleNotFoundError(name="peft")
 
-    monkeypatch.setitem(train_egox.COMMANDS, "inspect", replace(train_egox.COMMANDS["inspect"], run=lacking))
+    inspect = replace(train_egox.COMMANDS["inspect"], run=lacking)
+    monkeypatch.setitem(train_egox.COMMANDS, "inspect", inspect)
     monkeypatch.setattr(train_egox, "ROOT", shell.as_posix())
     assert train_egox.main(["inspect", "lora.safetensors"]) == 2
     line = re.search(r"pip install .*", capsys.readouterr().err).group()
@@ -102,7 +103,8 @@ def test_the_command_that_lacks_a_package_says_how_to_get_it(shell, monkeypatch,
 
 @pytest.mark.slow  # asks the package index
 def test_packages_of_messages_are_there(shell):
-    packages = {word for line in lines_of_messages() for word in shlex.split(line)[2:] if not word.startswith("-")}
+    words = {word for line in lines_of_messages() for word in shlex.split(line)[2:]}
+    packages = {word for word in words if not word.startswith("-")}
     assert {"ray", "vbench", "cd-fvd", "torchmetrics"} <= packages
     dry_run(shell, shlex.join(["pip", "install", *sorted(packages)]), "--no-deps")
 
