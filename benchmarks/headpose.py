@@ -12,6 +12,8 @@ backs, two people.
   2 degrees. The others' mean is another, by 4 to 7 % in three lengths, which points can't tell: they are held to 3.
 - ``detector``: errors of 3 % of the head's size, scores, 10 % missing, made-up points, swapped sides, a gap of 8
   frames; exact depth. ``detector, depth``: the same, depth with a slow error of 3 %. ``detector, no depth``: reported.
+- ``... no mask``, ``loose mask`` (grown by 5 px), ``full mask`` (all true): points on the outline take the depth of the
+  wall behind them.
 - ``body model``: points in metres, hidden ones too, jittering by 5 % along the ray, with exact depth and without.
 
 Errors are those of the head (between the eyes), over all frames of all clips: across the viewing ray in metres, along
@@ -30,6 +32,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from torch.nn.functional import max_pool2d
 
 from benchmarks.support.head_clips import (
     HeadClip,
@@ -47,8 +50,9 @@ from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre
 
 SURVEYED = "exact, surveyed"
-CASES = ("exact", "exact, gap", SURVEYED, "detector", "detector, depth", "detector, no depth", "body model",
-         "body model, no depth")
+MASKS = ("no mask", "loose mask", "full mask")
+CASES = ("exact", "exact, gap", SURVEYED, *(f"exact, {mask}" for mask in MASKS), "detector", "detector, depth",
+         "detector, depth, no mask", "detector, no depth", "body model", "body model, no depth")
 BARS = {  # case -> figure -> at most
     "exact": {"across_m": 0.01, "angle_deg": 3.0, "back_angle_deg": 10.0},
     SURVEYED: {"angle_deg": 2.0},
@@ -57,7 +61,16 @@ BARS = {  # case -> figure -> at most
                         "angle_90_deg": 20.0},
     "body model": {"across_m": 0.03, "along": 0.03, "angle_deg": 5.0},
 }
+LOOSE_PX = 5
 RANDOM = 7  # of the detectors' errors
+
+
+def case_mask(clip: HeadClip, case: str) -> torch.Tensor | None:  # [T, H, W] bool
+    """The wearer's mask of a case."""
+    kind = case.rpartition(", ")[2]
+    if kind == "loose mask":
+        return max_pool2d(clip.mask.float(), 2 * LOOSE_PX + 1, 1, LOOSE_PX).bool()
+    return {"no mask": None, "full mask": torch.ones_like(clip.mask)}.get(kind, clip.mask)
 
 
 def case_input(clip: HeadClip, case: str, number: int) -> tuple[HeadPoints, torch.Tensor | None]:
@@ -68,7 +81,7 @@ def case_input(clip: HeadClip, case: str, number: int) -> tuple[HeadPoints, torc
     points = metric_points(clip, rng) if case.startswith("body") else detected_points(clip, rng)
     if case.endswith("no depth"):
         return points, None
-    return points, wavy_depth(clip, number) if case.endswith(", depth") else clip.depth_m
+    return points, wavy_depth(clip, number) if case.startswith("detector, depth") else clip.depth_m
 
 
 def measure(clip: HeadClip, case: str, number: int) -> dict[str, np.ndarray]:
@@ -76,7 +89,7 @@ def measure(clip: HeadClip, case: str, number: int) -> dict[str, np.ndarray]:
     points, depth = case_input(clip, case, number)
     start = time.process_time()
     path = estimate_head(points, clip.camera, exo_w2c=clip.exo_w2c, depth_m=depth,
-                         mask=None if depth is None else clip.mask, times_s=clip.times_s)
+                         mask=None if depth is None else case_mask(clip, case), times_s=clip.times_s)
     seconds = time.process_time() - start
     truth, answer = clip.head.world_from_eyes, path.world_from_head.numpy()
     eye = camera_centre(clip.exo_w2c).numpy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -185,8 +185,6 @@ class Canvas:
     panels: Panels = Panels()  # of the exo half; ``exo_size`` is all of it
     noise: str = "host"  # whose noise that embedding shows, of wan.noise.NOISES
     latent_colours: Tensor | None = None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
-    vae: Any = None  # host objects, so that a sampler node can redo the image embedding from its own seed
-    clip_vision: Any = None
 
     @property
     def latent_grid(self) -> tuple[int, int, int, int]:

@@ -27,9 +27,8 @@ from .host.progress import host_progress
 from .io_types import EgoXAttention
 from .page.previews import Stream, preview_ui
 from .patch.checks import check_model
+from .patch.forward import WideningWrapper, window_frames
 from .patch.patch import KEY
-from .patch.widening import WideningWrapper
-from .patch.windows import window_frames
 from .search_words import searched
 
 if TYPE_CHECKING:

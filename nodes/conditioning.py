@@ -12,7 +12,6 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.types import Canvas
 from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, check_pictures, crop_ego
 from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
@@ -21,7 +20,7 @@ from ..egox_core.wan.prompt import RELEASED_NEGATIVE, clean_prompt, escape_empha
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
 from .host.noise import HOST, NOISE_TOOLTIP
 from .host.vae import LOW_MEMORY_TILE, TILE_TOOLTIP, encode_picture, encode_video, released_embedding
-from .io_types import MADE_OF, EgoXCanvas
+from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import searched
@@ -142,7 +141,7 @@ class EgoXConditioning(io.ComfyNode):
 
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         exo_latent, prior_latent = (encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior))
-        canvas = check_canvas(Canvas(
+        canvas = check_canvas(CanvasWithEncoders(
             exo_latent=exo_latent,
             prior_latent=prior_latent,
             latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),

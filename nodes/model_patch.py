@@ -10,8 +10,7 @@ from comfy_api.latest import io, ui
 from .gga_inputs import check_geometry, check_gga, geometry_inputs, gga_inputs, gga_options
 from .host.graph import verdict
 from .io_types import EgoXCanvas
-from .patch.calls import NoteAfterRun
-from .patch.checks import has_image_embedding
+from .patch.checks import NoteAfterRun, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import searched

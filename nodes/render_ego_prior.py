@@ -77,6 +77,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for verdict; for the node whose λ_g the geometry has
             has_intermediate_output=True,  # a cached run shows its preview again
+            is_output_node=True,  # the prior is seen also where the weights behind it are missing
         )
 
     @classmethod

@@ -34,8 +34,7 @@ from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import MADE_OF, EgoXCanvas
 from .page.previews import LivePreview, clip_fps
-from .patch.calls import with_kernels
-from .patch.checks import check_conditioning, has_image_embedding
+from .patch.checks import check_conditioning, has_image_embedding, with_kernels
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import searched
@@ -43,7 +42,7 @@ from .search_words import searched
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..egox_core.types import Canvas
+    from .io_types import CanvasWithEncoders
 
 SHIFT_TOOLTIP = (
     "Flow shift of the schedule. 3.0 is assumed for the released model (its configuration could not be read; a "
@@ -198,7 +197,7 @@ def noise_object(seed: int, noise: str) -> Noise_RandomNoise | ReleasedNoise:
     return ReleasedNoise(seed) if noise == RELEASED else Noise_RandomNoise(seed)
 
 
-def reembed(model: ModelPatcher, canvas: Canvas, seed: int, noise: str, positive: list,
+def reembed(model: ModelPatcher, canvas: CanvasWithEncoders, seed: int, noise: str, positive: list,
             negative: list) -> tuple[list, list]:
     """In mode ``released``, conditioning with the picture embedding of this run's own noise, else what came in."""
     same = canvas.noise_seed == seed and canvas.noise == noise

@@ -58,7 +58,7 @@ def gga_attention(
     options: GgaOptions,
     *,
     plain: PlainAttention = plain_attention,
-    backend: str = "auto",  # auto | reference | sdpa | cudnn | efficient
+    backend: str = "auto",  # auto | steady | reference | sdpa | cudnn | efficient
     chunk_bytes: int | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
     used: KernelsUsed | None = None,  # told what computed the guided part

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -19,9 +20,17 @@ LOG_FLOOR = 1e-6
 """Added to 1 + cos before the logarithm (quirks 14); added after the 1, because float32 has no 1.000001."""
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Keeps matrix products in their own type inside a host's or trainer's autocast."""
+    # Asked first: torch raises for devices that have no autocast.
+    on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+
+
 def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
     """Cosine of every ego query of one latent frame against every token's direction; 0 for ego keys."""
-    return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
+    with without_autocast(geometry.key_dirs.device):
+        return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
 
 
 def bias_from_cosine(

@@ -152,7 +152,7 @@ class _Run:
             with write_whole(output / "config.yaml") as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
         log = StepLog(config, first_step, main)
-        loss = float("nan")
+        loss, noted = float("nan"), ""
         self.model.train()
         with StopRequest() as stop, closing(log):
             step, saved = first_step, first_step
@@ -163,6 +163,9 @@ class _Run:
                 started = time.perf_counter()
                 sigmas, losses, norm = self._step(step)
                 step += 1
+                if main and self.scope.note != noted:
+                    noted = self.scope.note
+                    log.note(step, noted)
                 loss = sum(losses) / len(losses)
                 if main and (step % config.log.every == 0 or step == config.steps):
                     log.write(step, {"loss": loss, "gradient_norm": norm,

@@ -21,12 +21,10 @@ from ...egox_core.wan.lora_settings import contradictions
 from ...egox_core.wan.pose_injection import PoseInjection
 from ...egox_core.wan.token_rays import check_rays
 from ..host.progress import host_progress
-from .calls import PatchCalls
-from .checks import SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
+from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
+from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata
-from .override import GeometryGuidance
 from .tokens import CanvasTokens
-from .widening import WideningWrapper, mark_canvas
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

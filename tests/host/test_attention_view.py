@@ -32,7 +32,7 @@ def view(rig, attention, **changes):
 @pytest.fixture
 def calls(rig, monkeypatch) -> list[dict]:
     """Every guided self-attention call of a run: what went in, and what the model got out."""
-    override, seen = rig.nodes("patch.override"), []
+    override, seen = rig.nodes("patch.forward"), []
     inner = override.gga_attention
 
     def spy(q, k, v, heads, geometry, options, **kwargs):

@@ -129,7 +129,7 @@ def test_an_override_that_declines_unequal_lengths(rig, patch_first: bool) -> No
 
 def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts from 0.35 on take memory back after a compiled forward, but not what was made while told to pause."""
-    override = rig.nodes("patch.override")
+    override = rig.nodes("patch.forward")
     paused = []
 
     @contextlib.contextmanager

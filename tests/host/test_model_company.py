@@ -160,9 +160,9 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
         shapes.append((q.shape[1], k.shape[1], mask))
         return torch.empty_like(q)
 
-    patch = rig.nodes("patch.override")
+    patch = rig.nodes("patch.forward")
     override = patch.AttentionOverride(geometry, options.GgaOptions(), "auto", sparse, {512, 257},
-                                       rig.nodes("patch.calls").PatchCalls())
+                                       rig.nodes("patch.checks").PatchCalls())
     q, k, v = (torch.empty(batch, geometry.tokens, 5120, dtype=torch.bfloat16, device="meta") for _ in range(3))
     for block in range(3):
         shapes.clear()
@@ -279,7 +279,7 @@ class Page:
 def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes: dict, kernel: str | None) -> None:
     """Of the sampler node with its result; on EgoX Model Patch when the run of another sampler ends."""
     page = Page()
-    monkeypatch.setattr(rig.nodes("patch.calls"), "running_server", lambda: page)
+    monkeypatch.setattr(rig.nodes("patch.checks"), "running_server", lambda: page)
     hidden = type("Hidden", (), {"unique_id": "7"})
     monkeypatch.setattr(rig.nodes("model_patch").EgoXModelPatch, "hidden", hidden, raising=False)
     model = rig.patch(**changes)

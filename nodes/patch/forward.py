@@ -1,9 +1,16 @@
-"""Puts geometry into the transformer's self-attention, through the host's attention override."""
+"""One forward of the patched model: the whole canvas in, geometry in its self-attention, ego out.
+
+torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of an earlier run is
+taken again although another wrapper, another strength or another window is in there. What changes from run to run and
+from call to call therefore runs outside of compiled code (``torch.compiler.disable``); whether there is a canvas,
+whether geometry guides and whether tokens have positions of their own shows in the names of keyword arguments, whose
+guards stay.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,14 +23,98 @@ except ImportError:  # hosts before 0.35
 from ...egox_core.gga.attention import gga_attention
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.types import GgaGeometry
-from .calls import PatchCalls
-from .checks import SIGMA_RANGE
+from ...egox_core.wan.canvas import crop_ego, widen
+from .checks import RETAINED, SIGMA_RANGE, PatchCalls
+from .tokens import SLOTS, CanvasTokens
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
 
 OVERRIDE = "optimized_attention_override"
 PLACED_BYTES = 64 * 2**20
 """Directions kept on the devices that the model runs on, those of context windows too. The host's default windows over
 241 frames at the released size are four of 12 MiB; more are selected anew, which is a copy. So is, at each call, a
 whole clip beyond that (about 200 frames at once)."""
+CANVAS_MARK = "egox_canvas"
+GUIDED_MARK = "egox_guided"
+TOKENS_MARK = "egox_tokens"
+
+
+def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain model's."""
+    return executor(*args, **kwargs, **{CANVAS_MARK: None})
+
+
+class WideningWrapper:
+    """A DIFFUSION_MODEL wrapper: ego input in, whole canvas to the model, ego half of what it returns out.
+
+    A sampler that never sees the exo half can't change it: this equals a full-width loop whose exo velocity is zero.
+    Holds the clean exo latent in model space; the host moves it with the model by calling :meth:`to`.
+    """
+
+    def __init__(
+        self,
+        exo: Tensor,  # [B, 16, t, h, w_exo] clean exo latent, model space
+        mask_exo: Tensor,  # [B, 4, t, h, w_exo] 1 = known
+        guidance: GeometryGuidance | None,
+        cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
+        calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
+        tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
+    ) -> None:
+        self.exo = exo
+        self.cond_exo = exo if cond_exo is None else cond_exo
+        self.mask_exo = mask_exo
+        self.guidance = guidance
+        self.calls = calls or PatchCalls()
+        self.tokens = tokens
+
+    def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
+        """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
+        if isinstance(target, torch.dtype):
+            return self
+        self.exo = self.exo.to(target)
+        self.cond_exo = self.cond_exo.to(target)
+        self.mask_exo = self.mask_exo.to(target)
+        if self.guidance is not None:
+            self.guidance.model_moved()
+        if self.tokens is not None:
+            self.tokens.to(target)
+        return self
+
+    @torch.compiler.disable(recursive=False)
+    def __call__(
+        self,
+        executor: WrapperExecutor,
+        x: Tensor,  # [B, 36, t, h, w_ego], cond and uncond stacked
+        timestep: Tensor,  # [B]
+        context: Tensor,  # [B, text tokens, text_dim]
+        clip_fea: Tensor | None = None,  # [B, picture tokens, image_dim]
+        time_dim_concat: Tensor | None = None,  # refused beforehand by check_conditioning
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:  # [B, 16, t, h, w_ego]
+        self.calls.widened += 1
+        options = dict(transformer_options or {})
+        kwargs.pop(CANVAS_MARK, None)
+        exo, mask_exo, cond_exo = self.exo, self.mask_exo, self.cond_exo
+        frames = window_frames(options, exo.shape[2], x.shape[2])
+        if frames is not None:
+            exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
+        if executor.class_obj.img_emb is None:
+            clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
+        if self.guidance is not None:
+            override = self.guidance.override(x, options, context, clip_fea, frames, self.calls)
+            if override is not None:
+                self.calls.guided += 1
+                options[OVERRIDE] = override
+                kwargs[GUIDED_MARK] = None
+        wide = widen(x, exo, mask_exo, cond_exo)
+        if self.tokens is not None:
+            self.calls.slotted += 1
+            options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames, self.calls)
+            kwargs[TOKENS_MARK] = None
+        out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        return crop_ego(out, exo.shape[-1])
 
 
 class GeometryGuidance:
@@ -155,3 +246,23 @@ class AttentionOverride:
             return True
         first, self.last_block = block != self.last_block, block
         return first
+
+
+def window_frames(
+    transformer_options: Mapping[str, Any],
+    clip: int,  # latent frames of the clip
+    call: int,  # latent frames of this call
+) -> list[int] | None:
+    """Latent frames of the context window, place by place; None where the call is about the clip as it is.
+
+    A looped window with the host's anchor frame before it may be as long as the clip and yet begin in its middle. In a
+    retained place all of the exo half is of the retained frame, as the ego half's condition is there.
+    """
+    window = transformer_options.get("context_window")
+    if window is None:
+        return None
+    frames = window.get_tensor(torch.arange(clip)[None], dim=1)[0].tolist()
+    for place in transformer_options.get(RETAINED, ()):
+        frames[place] = place
+    left_over = call == clip != len(frames)  # of an earlier windowed call; this one is whole
+    return None if left_over or frames == list(range(clip)) else frames
