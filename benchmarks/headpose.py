@@ -1,6 +1,6 @@
 """How well head poses are estimated from points: drawn people whose heads are known exactly.
 
-    python3 run.py bench headpose [--clips 64] [--prior-clips 8] [--save]
+    python3 run.py bench headpose [--clips 64] [--save]
 
 No picture is drawn for the poses: whether a point is seen, and depth and mask round head and shoulders, are cast
 (``benchmarks/support/head_clips.py``). People differ in the size of the head (8 % each way), in its lengths (5 %) and
@@ -19,7 +19,7 @@ backs, two people.
 Errors are those of the head (between the eyes), over all frames of all clips: across the viewing ray in metres, along
 it as a share of the distance, and the angle. Frames without any face point ("back") are reported apart; so are, for
 ``exact``, frames that show one side of the face only: what is not seen of a person's lengths turns the head there.
-Downstream: PSNR of the prior from the estimated ego camera against that from the true one.
+To be run again after a change of the estimate.
 """
 
 from __future__ import annotations
@@ -44,14 +44,10 @@ from benchmarks.support.head_clips import (
     wavy_depth,
 )
 from benchmarks.support.record import add_arguments, finish
-from egox_core.prior.options import prior_preset
-from egox_core.prior.render import iter_ego_prior
-from egox_core.scene.build import build_scene
-from egox_core.trajectory import estimate_head, head_mount, head_trajectory
+from egox_core.trajectory import estimate_head
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre
-from lab.drawn import make_take
 
 SURVEYED = "exact, surveyed"
 MASKS = ("no mask", "loose mask", "full mask")
@@ -134,29 +130,7 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
             "seconds_a_clip": round(float(frames["seconds"].mean()), 2)}
 
 
-def downstream(number: int, frames: int, height: int) -> dict[str, float]:
-    """PSNR of the prior that the estimated ego camera gives, against that of the true one; two of three seconds."""
-    name, spec = clip_specs(number + 1, frames)[number]
-    spec = replace(spec, exo_height=height, exo_width=height * 7 // 4, ego_size=height, fps=20.0 * frames / 49,
-                   edge_samples=1)
-    clip, take = make_clip(name, spec), make_take(spec)
-    mask = take.exo_person
-    points = detected_points(clip, np.random.default_rng([RANDOM, number]))
-    path = estimate_head(points, take.exo_camera, exo_w2c=take.exo_w2c, depth_m=take.exo_depth_m, mask=mask,
-                         times_s=take.times_s)
-    estimated = head_trajectory(path.world_from_head, take.ego_camera, head_mount("glasses"), take.times_s,
-                                exo_w2c=take.exo_w2c, exo_camera=take.exo_camera)
-    scene, options = build_scene(take.exo_rgb, take.depth_video()), prior_preset("clean")
-    error = number_of = 0.0
-    for one, other in zip(iter_ego_prior(scene, take.trajectory(), options), iter_ego_prior(scene, estimated, options),
-                          strict=True):
-        error, number_of = error + float((one.rgb - other.rgb).double().square().sum()), number_of + one.rgb.numel()
-    return {"name": name, "psnr_db": round(float(-10 * np.log10(error / number_of)), 2),
-            "back_frames": int(clip.back.sum()), "frames": frames}
-
-
-def run(clips: int = 64, prior_clips: int = 8, frames: int = 49, prior_frames: int = 13,
-        prior_height: int = 224) -> dict[str, object]:
+def run(clips: int = 64, frames: int = 49) -> dict[str, object]:
     """The whole bench as plain data."""
     rows: dict[str, list[dict[str, np.ndarray]]] = {case: [] for case in CASES}
     for number, (name, spec) in enumerate(clip_specs(clips, frames)):
@@ -164,8 +138,7 @@ def run(clips: int = 64, prior_clips: int = 8, frames: int = 49, prior_frames: i
         for case in CASES:
             rows[case].append(measure(surveyed if case == SURVEYED else clip, case, number))
     result: dict[str, object] = {"clips": clips, "frames": frames,
-                                 "cases": {case: summary(values) for case, values in rows.items()},
-                                 "prior": [downstream(i, prior_frames, prior_height) for i in range(prior_clips)]}
+                                 "cases": {case: summary(values) for case, values in rows.items()}}
     result |= {"bars": BARS, "failed": failures(result["cases"])}
     return result
 
@@ -197,18 +170,15 @@ def table(result: dict) -> str:
             cells.append("-" if middle is None else f"{scale * middle:.1f} / {scale * high:.1f}")
         lines.append(f"{case:>20} {cells[0]:>12} {cells[1]:>12} {cells[2]:>13} {cells[3]:>13} {cells[4]:>13} "
                      f"{cells[5]:>13} {row['seconds_a_clip']:8.2f}")
-    for row in result["prior"]:
-        lines.append(f"prior of {row['name']}: {row['psnr_db']:.2f} dB against the true pose's")
     return "\n".join([*lines, *result["failed"]] if result["failed"] else [*lines, "all bars hold"])
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--prior-clips", type=int, default=8)
     add_arguments(parser)
     args = parser.parse_args(arguments)
-    result = run(args.clips, args.prior_clips)
+    result = run(args.clips)
     finish("headpose", result, args, table(result))
     return 1 if result["failed"] else 0
 
