@@ -1,6 +1,6 @@
 """How well head poses are estimated from points: drawn people whose heads are known exactly.
 
-    python3 run.py bench headpose [--clips 64] [--prior-clips 8] [--save]
+    python3 run.py bench headpose [--clips 64] [--save]
 
 No picture is drawn for the poses: whether a point is seen, and depth and mask round head and shoulders, are cast
 (``benchmarks/support/head_clips.py``). People differ in the size of the head (8 % each way), in its lengths (5 %) and
@@ -8,16 +8,18 @@ in how the camera sits; none of it is told. 80 to 448 px high pictures, 1.6 to 3
 backs, two people.
 
 - ``exact``: the points that are seen, exact depth. ``exact, gap``: nothing for 8 frames; the angle counts there.
-  ``exact, surveyed``: people who vary as much, but about the means of the surveys that the estimate assumes; the
-  others' mean is another, by 4 to 7 % in three lengths. Reported: it tells what the rest comes from.
+  ``exact, surveyed``: people who vary as much, but about the means of the surveys that the estimate assumes, held to
+  2 degrees. The others' mean is another, by 4 to 7 % in three lengths, which points can't tell: they are held to 3.
 - ``detector``: errors of 3 % of the head's size, scores, 10 % missing, made-up points, swapped sides, a gap of 8
   frames; exact depth. ``detector, depth``: the same, depth with a slow error of 3 %. ``detector, no depth``: reported.
+- ``... no mask``, ``loose mask`` (grown by 5 px), ``full mask`` (all true): points on the outline take the depth of the
+  wall behind them.
 - ``body model``: points in metres, hidden ones too, jittering by 5 % along the ray, with exact depth and without.
 
 Errors are those of the head (between the eyes), over all frames of all clips: across the viewing ray in metres, along
 it as a share of the distance, and the angle. Frames without any face point ("back") are reported apart; so are, for
 ``exact``, frames that show one side of the face only: what is not seen of a person's lengths turns the head there.
-Downstream: PSNR of the prior from the estimated ego camera against that from the true one.
+To be run again after a change of the estimate.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from torch.nn.functional import max_pool2d
 
 from benchmarks.support.head_clips import (
     HeadClip,
@@ -41,26 +44,33 @@ from benchmarks.support.head_clips import (
     wavy_depth,
 )
 from benchmarks.support.record import add_arguments, finish
-from egox_core.prior.options import prior_preset
-from egox_core.prior.render import iter_ego_prior
-from egox_core.scene.build import build_scene
-from egox_core.trajectory import estimate_head, head_mount, head_trajectory
+from egox_core.trajectory import estimate_head
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre
-from lab.drawn import make_take
 
 SURVEYED = "exact, surveyed"
-CASES = ("exact", "exact, gap", SURVEYED, "detector", "detector, depth", "detector, no depth", "body model",
-         "body model, no depth")
+MASKS = ("no mask", "loose mask", "full mask")
+CASES = ("exact", "exact, gap", SURVEYED, *(f"exact, {mask}" for mask in MASKS), "detector", "detector, depth",
+         "detector, depth, no mask", "detector, no depth", "body model", "body model, no depth")
 BARS = {  # case -> figure -> at most
-    "exact": {"across_m": 0.01, "angle_deg": 2.0, "back_angle_deg": 10.0},
+    "exact": {"across_m": 0.01, "angle_deg": 3.0, "back_angle_deg": 10.0},
+    SURVEYED: {"angle_deg": 2.0},
     "exact, gap": {"gap_angle_deg": 10.0},
     "detector, depth": {"across_m": 0.025, "across_90_m": 0.06, "along": 0.03, "along_90": 0.06, "angle_deg": 8.0,
                         "angle_90_deg": 20.0},
     "body model": {"across_m": 0.03, "along": 0.03, "angle_deg": 5.0},
 }
+LOOSE_PX = 5
 RANDOM = 7  # of the detectors' errors
+
+
+def case_mask(clip: HeadClip, case: str) -> torch.Tensor | None:  # [T, H, W] bool
+    """The wearer's mask of a case."""
+    kind = case.rpartition(", ")[2]
+    if kind == "loose mask":
+        return max_pool2d(clip.mask.float(), 2 * LOOSE_PX + 1, 1, LOOSE_PX).bool()
+    return {"no mask": None, "full mask": torch.ones_like(clip.mask)}.get(kind, clip.mask)
 
 
 def case_input(clip: HeadClip, case: str, number: int) -> tuple[HeadPoints, torch.Tensor | None]:
@@ -71,7 +81,7 @@ def case_input(clip: HeadClip, case: str, number: int) -> tuple[HeadPoints, torc
     points = metric_points(clip, rng) if case.startswith("body") else detected_points(clip, rng)
     if case.endswith("no depth"):
         return points, None
-    return points, wavy_depth(clip, number) if case.endswith(", depth") else clip.depth_m
+    return points, wavy_depth(clip, number) if case.startswith("detector, depth") else clip.depth_m
 
 
 def measure(clip: HeadClip, case: str, number: int) -> dict[str, np.ndarray]:
@@ -79,7 +89,7 @@ def measure(clip: HeadClip, case: str, number: int) -> dict[str, np.ndarray]:
     points, depth = case_input(clip, case, number)
     start = time.process_time()
     path = estimate_head(points, clip.camera, exo_w2c=clip.exo_w2c, depth_m=depth,
-                         mask=None if depth is None else clip.mask, times_s=clip.times_s)
+                         mask=None if depth is None else case_mask(clip, case), times_s=clip.times_s)
     seconds = time.process_time() - start
     truth, answer = clip.head.world_from_eyes, path.world_from_head.numpy()
     eye = camera_centre(clip.exo_w2c).numpy()
@@ -120,29 +130,7 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
             "seconds_a_clip": round(float(frames["seconds"].mean()), 2)}
 
 
-def downstream(number: int, frames: int, height: int) -> dict[str, float]:
-    """PSNR of the prior that the estimated ego camera gives, against that of the true one; two of three seconds."""
-    name, spec = clip_specs(number + 1, frames)[number]
-    spec = replace(spec, exo_height=height, exo_width=height * 7 // 4, ego_size=height, fps=20.0 * frames / 49,
-                   edge_samples=1)
-    clip, take = make_clip(name, spec), make_take(spec)
-    mask = take.exo_person
-    points = detected_points(clip, np.random.default_rng([RANDOM, number]))
-    path = estimate_head(points, take.exo_camera, exo_w2c=take.exo_w2c, depth_m=take.exo_depth_m, mask=mask,
-                         times_s=take.times_s)
-    estimated = head_trajectory(path.world_from_head, take.ego_camera, head_mount("glasses"), take.times_s,
-                                exo_w2c=take.exo_w2c, exo_camera=take.exo_camera)
-    scene, options = build_scene(take.exo_rgb, take.depth_video()), prior_preset("clean")
-    error = number_of = 0.0
-    for one, other in zip(iter_ego_prior(scene, take.trajectory(), options), iter_ego_prior(scene, estimated, options),
-                          strict=True):
-        error, number_of = error + float((one.rgb - other.rgb).double().square().sum()), number_of + one.rgb.numel()
-    return {"name": name, "psnr_db": round(float(-10 * np.log10(error / number_of)), 2),
-            "back_frames": int(clip.back.sum()), "frames": frames}
-
-
-def run(clips: int = 64, prior_clips: int = 8, frames: int = 49, prior_frames: int = 13,
-        prior_height: int = 224) -> dict[str, object]:
+def run(clips: int = 64, frames: int = 49) -> dict[str, object]:
     """The whole bench as plain data."""
     rows: dict[str, list[dict[str, np.ndarray]]] = {case: [] for case in CASES}
     for number, (name, spec) in enumerate(clip_specs(clips, frames)):
@@ -150,9 +138,8 @@ def run(clips: int = 64, prior_clips: int = 8, frames: int = 49, prior_frames: i
         for case in CASES:
             rows[case].append(measure(surveyed if case == SURVEYED else clip, case, number))
     result: dict[str, object] = {"clips": clips, "frames": frames,
-                                 "cases": {case: summary(values) for case, values in rows.items()},
-                                 "prior": [downstream(i, prior_frames, prior_height) for i in range(prior_clips)]}
-    result["failed"] = failures(result["cases"])
+                                 "cases": {case: summary(values) for case, values in rows.items()}}
+    result |= {"bars": BARS, "failed": failures(result["cases"])}
     return result
 
 
@@ -183,18 +170,15 @@ def table(result: dict) -> str:
             cells.append("-" if middle is None else f"{scale * middle:.1f} / {scale * high:.1f}")
         lines.append(f"{case:>20} {cells[0]:>12} {cells[1]:>12} {cells[2]:>13} {cells[3]:>13} {cells[4]:>13} "
                      f"{cells[5]:>13} {row['seconds_a_clip']:8.2f}")
-    for row in result["prior"]:
-        lines.append(f"prior of {row['name']}: {row['psnr_db']:.2f} dB against the true pose's")
     return "\n".join([*lines, *result["failed"]] if result["failed"] else [*lines, "all bars hold"])
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--prior-clips", type=int, default=8)
     add_arguments(parser)
     args = parser.parse_args(arguments)
-    result = run(args.clips, args.prior_clips)
+    result = run(args.clips)
     finish("headpose", result, args, table(result))
     return 1 if result["failed"] else 0
 

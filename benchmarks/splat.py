@@ -1,11 +1,12 @@
-"""How fast the torch splatter is, and whether it draws what it should: against PyTorch3D and the plain reference.
+"""How fast the torch splatter is beside PyTorch3D, and whether both draw the same.
 
-    python3 run.py bench splat [--save] [--skip-reference]
+    python3 run.py bench splat [--save]
 
 One cloud of 351,232 points (every pixel of a 784x448 exo picture of a room of planes and boxes), drawn at 448x448 by a
 fisheye and a pinhole camera that stand beside the exo camera. Times are those of the splatter alone, from projected
 points to the picture, after one warm-up; PyTorch3D's rasteriser, which tests every point at every pixel on the CPU,
-is warmed up with a small cloud and measured once. Where PyTorch3D is missing its rows say so.
+is warmed up with a small cloud and measured once. Where PyTorch3D is missing its rows say so. To be run again after a
+change of the splatter, by whoever has PyTorch3D or a GPU; ``tests/core/prior`` hold it to its plain twin.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from lab.drawn.depth_cases import room_depth
 
 HEIGHT, WIDTH = 448, 784
 SPEED_BAR = 150.0  # times faster than PyTorch3D on the CPU
-PIXEL_BAR, IOU_BAR, PSNR_BAR_DB = 0.005, 0.999, 25.0
+PSNR_BAR_DB = 25.0
 GPU_FRAMES = 49
 GPU_SECONDS_BAR = 1.0
 
@@ -80,11 +81,6 @@ def _sync() -> None:
         torch.cuda.synchronize()
 
 
-def pixels_off(image: SplatImage, reference: SplatImage) -> float:
-    """Share of the pixels whose colour differs by more than 2/255 in any channel."""
-    return float(((image.rgb - reference.rgb).abs().amax(-1) > 2 / 255).float().mean())
-
-
 def coverage_iou(image: SplatImage, reference: SplatImage) -> float:
     return float((image.coverage & reference.coverage).sum() / (image.coverage | reference.coverage).sum().clamp_min(1))
 
@@ -95,7 +91,7 @@ def psnr_db(image: SplatImage, reference: SplatImage) -> float:
     return float(-10 * torch.log10((image.rgb - reference.rgb)[both].square().mean()))
 
 
-def measure_view(name: str, points: PointSet, camera: CameraModel, pose: Tensor, reference: bool) -> dict:
+def measure_view(name: str, points: PointSet, camera: CameraModel, pose: Tensor) -> dict:
     """All figures of one camera on the CPU."""
     width, height = camera.stored_size
     row: dict = {"camera": name, "points": len(points)}
@@ -109,12 +105,6 @@ def measure_view(name: str, points: PointSet, camera: CameraModel, pose: Tensor,
     draw_points(points, camera, pose, surface)
     _, row["clean_whole_frame_s"] = timed(lambda: draw_points(points, camera, pose, surface))
     row["points_in_view"] = len(screens["released"][0])
-    if reference:
-        row["reference"] = {}
-        for preset, (screen, options) in screens.items():
-            truth, seconds = timed(lambda s=screen, o=options: splat(s, width, height, o, backend="reference"))
-            row["reference"][preset] = {"seconds": seconds, "pixels_off": pixels_off(drawn[preset], truth),
-                                        "coverage_iou": coverage_iou(drawn[preset], truth)}
     row["pytorch3d"] = pytorch3d_row(screens["released"][0], composite, drawn["released"], width, height)
     if isinstance(row["pytorch3d"], dict):
         row["times_faster"] = row["pytorch3d"]["seconds"] / row["torch_released_s"]
@@ -163,10 +153,6 @@ def failures(rows: list[dict], gpu: list[dict]) -> list[str]:
                 failed.append(f"{name}: {row['times_faster']:.0f} times faster than pytorch3d, bar {SPEED_BAR:.0f}")
             if not row["pytorch3d"]["psnr_db"] >= PSNR_BAR_DB:
                 failed.append(f"{name}: {row['pytorch3d']['psnr_db']:.1f} dB to pytorch3d, bar {PSNR_BAR_DB:.0f}")
-        for preset, truth in row.get("reference", {}).items():
-            if not (truth["pixels_off"] <= PIXEL_BAR and truth["coverage_iou"] >= IOU_BAR):
-                failed.append(f"{name}, {preset}: {100 * truth['pixels_off']:.2f} % of pixels off, coverage IoU "
-                              f"{truth['coverage_iou']:.4f} to the reference")
     failed += [f"GPU, {row['camera']}, {row['preset']}: {row['seconds']:.2f} s for {GPU_FRAMES} frames, bar "
                f"{GPU_SECONDS_BAR} s" for row in gpu if not row["seconds"] < GPU_SECONDS_BAR]
     return failed
@@ -182,9 +168,6 @@ def table(rows: list[dict], gpu: list[dict]) -> str:
         lines.append(f"  pytorch3d {other}" if isinstance(other, str) else
                      f"  pytorch3d {other['seconds']:.1f} s: torch is {row['times_faster']:.0f} times faster; "
                      f"{other['psnr_db']:.1f} dB alike, coverage IoU {other['coverage_iou']:.4f}")
-        for preset, truth in row.get("reference", {}).items():
-            lines.append(f"  reference {preset} {truth['seconds']:.1f} s: {100 * truth['pixels_off']:.3f} % of pixels "
-                         f"off by more than 2/255, coverage IoU {truth['coverage_iou']:.5f}")
     for row in gpu:
         lines.append(f"GPU {row['camera']} {row['preset']}: {GPU_FRAMES} frames in {row['seconds']:.3f} s; pytorch3d "
                      f"{row.get('pytorch3d', 'has no such style')}")
@@ -193,11 +176,9 @@ def table(rows: list[dict], gpu: list[dict]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
-    parser.add_argument("--skip-reference", action="store_true", help="leave out the plain splatter (a minute)")
     args = parser.parse_args(arguments)
     points = bench_cloud()
-    rows = [measure_view(name, points, camera, pose, not args.skip_reference)
-            for name, (camera, pose) in ego_cameras().items()]
+    rows = [measure_view(name, points, camera, pose) for name, (camera, pose) in ego_cameras().items()]
     gpu = gpu_rows() if torch.cuda.is_available() else []
     failed = failures(rows, gpu)
     text = table(rows, gpu) + "\n" + ("\n".join(failed) or "all bars that could be measured hold")

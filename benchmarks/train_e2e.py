@@ -152,7 +152,8 @@ def main() -> int:
     args = parser.parse_args()
     missing = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"not installed: {', '.join(missing)}; pip install -e '.[train]'", file=sys.stderr)
+        print(f'not installed: {", ".join(missing)}; pip install -e "{ROOT}[train]"',
+              file=sys.stderr)
         return 2
     result = run(args.work, ROOT.parent / "shared")
     losses = result["figures"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -185,8 +185,6 @@ class Canvas:
     panels: Panels = Panels()  # of the exo half; ``exo_size`` is all of it
     noise: str = "host"  # whose noise that embedding shows, of wan.noise.NOISES
     latent_colours: Tensor | None = None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
-    vae: Any = None  # host objects, so that a sampler node can redo the image embedding from its own seed
-    clip_vision: Any = None
 
     @property
     def latent_grid(self) -> tuple[int, int, int, int]:
@@ -204,7 +202,7 @@ class GgaGeometry:
     frame) to the exo point that it shows; both in world axes. Ego keys and keys without depth are the zero vector.
     """
 
-    query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised, in released pooling)
+    query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised)
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
+
+from ..egox_core.types import Canvas
+
+if TYPE_CHECKING:
+    from comfy.clip_vision import ClipVisionModel
+    from comfy.sd import VAE
 
 EgoXFrames = io.Custom("EGOX_FRAMES")  # egox_core.types.FrameSelection
 EgoXDepth = io.Custom("EGOX_DEPTH")  # egox_core.types.DepthVideo
 EgoXTrajectory = io.Custom("EGOX_TRAJECTORY")  # egox_core.types.CameraTrajectory
 EgoXScene = io.Custom("EGOX_SCENE")  # egox_core.types.PointCloud
-EgoXCanvas = io.Custom("EGOX_CANVAS")  # egox_core.types.Canvas
+EgoXCanvas = io.Custom("EGOX_CANVAS")  # CanvasWithEncoders
 EgoXAttention = io.Custom("EGOX_ATTENTION")  # nodes.attention.AttentionCapture, filled while sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanvasWithEncoders(Canvas):
+    """A canvas and the host's encoders, with which a sampler redoes the picture embedding from its own seed."""
+
+    vae: VAE
+    clip_vision: ClipVisionModel | None
+
 
 MADE_OF = "egox_made_of"
 """Key of an ego LATENT under which EgoX Conditioning (exo_images and prior [T, H, W, 3], tile_size in px) and Wan EgoX

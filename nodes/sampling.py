@@ -27,15 +27,14 @@ from ..egox_core.wan.schedule import (
     released_schedule,
     sample_released,
 )
-from .gga_inputs import check_geometry, check_gga, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, gga_options
 from .host.graph import verdict
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import MADE_OF, EgoXCanvas
 from .page.previews import LivePreview, clip_fps
-from .patch.calls import with_kernels
-from .patch.checks import check_conditioning, has_image_embedding
+from .patch.checks import check_conditioning, has_image_embedding, with_kernels
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import searched
@@ -43,7 +42,7 @@ from .search_words import searched
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..egox_core.types import Canvas
+    from .io_types import CanvasWithEncoders
 
 SHIFT_TOOLTIP = (
     "Flow shift of the schedule. 3.0 is assumed for the released model (its configuration could not be read; a "
@@ -153,15 +152,15 @@ class EgoXWanSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, backend=None, lambda_g=None) -> bool | str:
-        known = check_gga(backend, lambda_g)
+    def validate_inputs(cls, lambda_g=None) -> bool | str:
+        known = LAMBDA.check(lambda_g)
         return verdict(cls, check_geometry) if known is True else known
 
     @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
                 start_step, end_step, add_noise, leftover_noise, noise=HOST, depth=None, trajectory=None,
                 **gga) -> io.NodeOutput:
-        options = gga_options(lora_metadata(model), gga)
+        options = gga_options(lora_metadata(model), gga, depth)
         check_sampled_latent(canvas, latent["samples"])
         released = released_sampler(steps, shift) if sampler == RELEASED else None
         patched, note = patch_model(model, canvas, depth, trajectory, *options)
@@ -198,7 +197,7 @@ def noise_object(seed: int, noise: str) -> Noise_RandomNoise | ReleasedNoise:
     return ReleasedNoise(seed) if noise == RELEASED else Noise_RandomNoise(seed)
 
 
-def reembed(model: ModelPatcher, canvas: Canvas, seed: int, noise: str, positive: list,
+def reembed(model: ModelPatcher, canvas: CanvasWithEncoders, seed: int, noise: str, positive: list,
             negative: list) -> tuple[list, list]:
     """In mode ``released``, conditioning with the picture embedding of this run's own noise, else what came in."""
     same = canvas.noise_seed == seed and canvas.noise == noise

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 HOST_MODULES = frozenset({
@@ -21,40 +21,46 @@ ROOMS = (
     "video", "trajectory", "gga", "types", "cameras", "parallel", "safe_files", "file_names", "sizes", "frame_store",
     "progress", "errors",
 )
-MOST_FLAT_MODULES = 8
 # Everything that is ours and written in Python; tests may import all of it.
 TREES = ("egox_core", "nodes", "lab", "tools", "benchmarks", "tests")
 OUTSIDE_THE_CORE = ("lab", "tools", "benchmarks", "tests")
-MAKERS = ("tools/help_pictures/", "tools/sample.py", "tools/strip.py", "tools/workflows/")
+MAKERS = ("tools/sample.py", "tools/workflows/")
 
 
 def sources(folder: str) -> list[Path]:
     return sorted((REPO_ROOT / folder).rglob("*.py"))
 
 
-def imports(path: Path) -> Iterator[tuple[int, int, str, tuple[str, ...]]]:
+@cache
+def imports(path: Path) -> list[tuple[int, int, str, tuple[str, ...]]]:
     """(line, level, module, names) of every import in a file, in functions and under TYPE_CHECKING too.
 
     Level 0 is absolute; ``names`` is empty where a module itself is imported.
     """
+    found: list[tuple[int, int, str, tuple[str, ...]]] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, 0, alias.name, ()
+            found += [(node.lineno, 0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, node.level, node.module or "", tuple(alias.name for alias in node.names)
+            found.append((node.lineno, node.level, node.module or "", tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Call) and _name(node.func) in ("import_module", "__import__") and node.args:
             if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
-                yield node.lineno, 0, node.args[0].value, ()
+                found.append((node.lineno, 0, node.args[0].value, ()))
+    return found
+
+
+def all_imports(*folders: str) -> Iterator[tuple[Path, int, int, str, tuple[str, ...]]]:
+    """(file, ...) of every import in some folders, as :func:`imports` has them."""
+    return ((path, *found) for folder in folders for path in sources(folder) for found in imports(path))
 
 
 def _name(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def imported_files(path: Path, root: Path = REPO_ROOT) -> Iterator[tuple[int, Path]]:
+def imported_files(path: Path) -> Iterator[tuple[int, Path]]:
     """(line, file) of each of our own files that ``path`` imports; a package stands for its ``__init__.py``."""
-    package = path.relative_to(root).parent.parts
+    package = path.relative_to(REPO_ROOT).parent.parts
     for line, level, module, names in imports(path):
         if level > len(package) + 1:
             continue  # reaches out of the repository: other tests refuse that
@@ -63,8 +69,8 @@ def imported_files(path: Path, root: Path = REPO_ROOT) -> Iterator[tuple[int, Pa
         if not base or (not level and base[0] not in TREES):
             continue
         for name in names or ("",):
-            target = _file(root.joinpath(*base, name)) if name else None
-            target = target or _file(root.joinpath(*base))
+            target = _file(REPO_ROOT.joinpath(*base, name)) if name else None
+            target = target or _file(REPO_ROOT.joinpath(*base))
             if target is not None:
                 yield line, target
 
@@ -76,98 +82,30 @@ def _file(stem: Path) -> Path | None:
     return None
 
 
-def room_of(path: Path, root: Path = REPO_ROOT) -> str:
+def room_of(path: Path) -> str:
     """The folder of a file; a file directly in one of the trees is a room of its own."""
-    parts = path.relative_to(root).with_suffix("").parts
+    parts = path.relative_to(REPO_ROOT).with_suffix("").parts
     return "/".join(parts[:2])
 
 
-def circle(arrows: Mapping[str, Iterable[str]]) -> list[str]:
-    """One circle of a graph, or an empty list."""
-    state: dict[str, int] = {}
-
-    def visit(node: str, way: list[str]) -> list[str]:
-        state[node] = 1
-        for target in sorted(arrows.get(node, ())):
-            if state.get(target) == 1:
-                return [*way[way.index(target):], target]
-            if target not in state and (ring := visit(target, [*way, target])):
-                return ring
-        state[node] = 2
-        return []
-
-    for start in sorted(arrows):
-        if start not in state and (ring := visit(start, [start])):
-            return ring
-    return []
-
-
-def file_arrows(root: Path, trees: Iterable[str]) -> dict[str, set[str]]:
+def file_arrows() -> dict[str, set[str]]:
     """File -> files that it imports; a package's ``__init__`` isn't counted as a file."""
-    arrows: dict[str, set[str]] = {}
-    for tree in trees:
-        for path in sorted((root / tree).rglob("*.py")):
-            if path.name == "__init__.py":
-                continue
-            here = path.relative_to(root).as_posix()
-            arrows[here] = {target.relative_to(root).as_posix() for _, target in imported_files(path, root)
-                            if target.name != "__init__.py" and target != path}
-    return arrows
+    return {path.relative_to(REPO_ROOT).as_posix(): {
+        target.relative_to(REPO_ROOT).as_posix() for _, target in imported_files(path)
+        if target.name != "__init__.py" and target != path}
+        for tree in TREES for path in sources(tree) if path.name != "__init__.py"}
 
 
-def room_arrows(root: Path, trees: Iterable[str]) -> dict[str, set[str]]:
+def room_arrows() -> dict[str, set[str]]:
     """Room -> rooms that it imports, through faces too."""
     arrows: dict[str, set[str]] = {}
-    for tree in trees:
-        for path in sorted((root / tree).rglob("*.py")):
-            if path.parent == root / tree and path.name == "__init__.py":
-                continue  # the map of the whole tree: it names rooms of all heights
-            here = room_of(path, root)
-            rooms = {room_of(target, root) for _, target in imported_files(path, root)
-                     if not (target.name == "__init__.py" and target.parent.parent == root)}
-            arrows.setdefault(here, set()).update(rooms - {here})
+    for path in (path for tree in TREES for path in sources(tree)):
+        if path.name == "__init__.py" and path.parent.parent == REPO_ROOT:
+            continue  # the map of the whole tree: it names rooms of all heights
+        rooms = {room_of(target) for _, target in imported_files(path)
+                 if not (target.name == "__init__.py" and target.parent.parent == REPO_ROOT)}
+        arrows.setdefault(room_of(path), set()).update(rooms - {room_of(path)})
     return arrows
-
-
-def test_there_is_something_to_walk() -> None:
-    assert len(sources("egox_core")) > 5 and len(sources("nodes")) > 1
-
-
-def test_the_walk_sees_every_form_of_import(tmp_path: Path) -> None:
-    file = tmp_path / "x.py"
-    file.write_text("import comfy.sd\nfrom . import a\nfrom .b import c\ndef f():\n    from nodes import d\n"
-                    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..e import g\n"
-                    "import importlib\nimportlib.import_module('folder_paths')\n", encoding="utf-8")
-    assert {(level, module) for _, level, module, _ in imports(file)} == {
-        (0, "comfy.sd"), (1, ""), (1, "b"), (0, "nodes"), (2, "e"), (0, "typing"), (0, "importlib"),
-        (0, "folder_paths")}
-
-
-def test_rooms_and_circles_are_noticed(tmp_path: Path) -> None:
-    """The checks below on a small tree: an import to an earlier room in a function, a circle of files, one of rooms."""
-    for name, text in {
-        "egox_core/__init__.py": "", "egox_core/errors.py": "def f():\n    from .cli.main import g\n",
-        "egox_core/cli/__init__.py": "", "egox_core/cli/main.py": "from ..errors import f\nfrom . import other\n",
-        "egox_core/cli/other.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .main import x\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    assert circle(file_arrows(tmp_path, ["egox_core"])) == [
-        "egox_core/cli/main.py", "egox_core/cli/other.py", "egox_core/cli/main.py"]
-    assert circle(room_arrows(tmp_path, ["egox_core"])) == ["egox_core/cli", "egox_core/errors", "egox_core/cli"]
-    assert list(wrong_way(tmp_path)) == ["egox_core/errors.py:2 imports egox_core/cli/main.py"]
-
-
-def wrong_way(root: Path) -> Iterator[str]:
-    """Imports inside egox_core to a room that stands earlier in ROOMS."""
-    for path in sorted((root / "egox_core").rglob("*.py")):
-        if path == root / "egox_core" / "__init__.py":
-            continue
-        here = room_of(path, root).split("/")[1]
-        for line, target in imported_files(path, root):
-            there = room_of(target, root).split("/")[1]
-            if there != "__init__" and ROOMS.index(there) < ROOMS.index(here):
-                yield f"{path.relative_to(root).as_posix()}:{line} imports {target.relative_to(root).as_posix()}"
 
 
 def test_every_room_is_named_once_and_exists() -> None:
@@ -177,31 +115,27 @@ def test_every_room_is_named_once_and_exists() -> None:
 
 
 def test_each_room_imports_only_rooms_after_it() -> None:
-    assert not list(wrong_way(REPO_ROOT))
+    for path in sources("egox_core"):
+        if path == REPO_ROOT / "egox_core" / "__init__.py":
+            continue
+        here = room_of(path).split("/")[1]
+        for line, target in imported_files(path):
+            there = room_of(target).split("/")[1]
+            assert there == "__init__" or ROOMS.index(there) >= ROOMS.index(here), (
+                f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {target.relative_to(REPO_ROOT).as_posix()}")
 
 
-def test_no_circle_of_files() -> None:
-    assert not circle(file_arrows(REPO_ROOT, TREES))
+def test_no_circle_of_files_or_rooms() -> None:
+    """graphlib raises CycleError with the circle."""
+    TopologicalSorter(file_arrows()).prepare()
+    TopologicalSorter(room_arrows()).prepare()
 
 
-def test_no_circle_of_rooms() -> None:
-    assert not circle(room_arrows(REPO_ROOT, TREES))
 
 
-def test_few_flat_modules_and_every_room_has_a_face() -> None:
-    core = REPO_ROOT / "egox_core"
-    flat = sorted(path.name for path in core.glob("*.py") if path.name != "__init__.py")
-    assert len(flat) <= MOST_FLAT_MODULES, flat
-    faces = [*(core / room / "__init__.py" for room in ROOMS if (core / room).is_dir()), core / "__init__.py"]
-    for face in faces:
-        tree = ast.parse(face.read_text(encoding="utf-8"))
-        assert ast.get_docstring(tree), f"{face.parent.name}: a room's __init__ says what goes in and out"
-
-
-@pytest.mark.parametrize("path", sources("egox_core"), ids=lambda p: p.relative_to(REPO_ROOT).as_posix())
-def test_core_imports_no_host_and_stays_inside(path: Path) -> None:
-    depth = len(path.relative_to(REPO_ROOT / "egox_core").parts)  # 1 for a module directly in egox_core
-    for line, level, module, _ in imports(path):
+def test_core_imports_no_host_and_stays_inside() -> None:
+    for path, line, level, module, _ in all_imports("egox_core"):
+        depth = len(path.relative_to(REPO_ROOT / "egox_core").parts)  # 1 for a module directly in egox_core
         top = module.split(".")[0]
         where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
         if level == 0:
@@ -212,9 +146,8 @@ def test_core_imports_no_host_and_stays_inside(path: Path) -> None:
             assert level <= depth, f"{where}: reaches out of egox_core"
 
 
-@pytest.mark.parametrize("path", sources("nodes"), ids=lambda p: p.relative_to(REPO_ROOT).as_posix())
-def test_nodes_reach_the_core_relatively(path: Path) -> None:
-    for line, level, module, names in imports(path):
+def test_nodes_reach_the_core_relatively() -> None:
+    for path, line, level, module, names in all_imports("nodes"):
         where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
         if level == 0:
             assert module.split(".")[0] not in ("egox_core", *OUTSIDE_THE_CORE), where
@@ -222,12 +155,14 @@ def test_nodes_reach_the_core_relatively(path: Path) -> None:
             assert {(module or name).split(".")[0] for name in names} == {"egox_core"}, f"{where}: the core only"
 
 
-@pytest.mark.parametrize("path", [*sources("tools"), *sources("lab"),
-                                  *(p for p in sources("tests") if "benchmarks" not in p.parts)],
-                         ids=lambda p: p.relative_to(REPO_ROOT).as_posix())
-def test_only_the_benches_tests_import_benchmarks(path: Path) -> None:
-    for line, level, module, _ in imports(path):
-        assert level or module.split(".")[0] != "benchmarks", f"{path.relative_to(REPO_ROOT).as_posix()}:{line}"
+def test_benches_are_imported_by_their_tests_alone_and_tests_by_tests() -> None:
+    for path, line, level, module, _ in all_imports("tools", "lab", "benchmarks", "tests"):
+        room = path.relative_to(REPO_ROOT).parts[0]
+        bench = room == "benchmarks" or path.parent == REPO_ROOT / "tests" / "benchmarks"
+        wrong = {"benchmarks"} if not bench else set()
+        if room != "tests":
+            wrong.add("tests")
+        assert level or module.split(".")[0] not in wrong, f"{path.relative_to(REPO_ROOT).as_posix()}:{line}"
 
 
 def test_only_benches_tests_and_makers_import_the_lab() -> None:
@@ -237,12 +172,6 @@ def test_only_benches_tests_and_makers_import_the_lab() -> None:
         for line, target in imported_files(path):
             in_lab = target.relative_to(REPO_ROOT).parts[0] == "lab"
             assert not in_lab or here.startswith(MAKERS), f"{here}:{line}"
-
-
-def test_benches_import_nothing_of_tests() -> None:
-    for path in (*sources("benchmarks"), *sources("tools"), *sources("lab")):
-        for line, level, module, _ in imports(path):
-            assert level or module.split(".")[0] != "tests", f"{path.relative_to(REPO_ROOT).as_posix()}:{line}"
 
 
 def test_training_needs_the_core_only() -> None:

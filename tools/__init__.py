@@ -1,11 +1,10 @@
-"""What surrounds the pack: setting up, driving the host, the small model, and the makers of what ships.
+"""What surrounds the pack: setting up, driving the host, and the makers of what ships.
 
 Rooms, each importing only those before it:
 
 - ``setup``: behind ``run.py``: makes the environment, and drives the host in it
 - ``rigs``: drive host, page and tiny models, for tests and benches
-- ``small_model``: trains, samples and judges the model that ships
-- ``workflows``, ``help_pictures``, ``sample``, ``texts``: makers of files that ship, by ``run.py make``
+- ``workflows``, ``sample``, ``texts``: makers of files that ship, by ``run.py make``
 
 ``convert_lora.py`` and ``convert_to_safetensors.py`` are commands of their own.
 """

@@ -1,19 +1,18 @@
-"""What a small classifier of drawn rooms makes of a frame (32 numbers), and how far two sets of videos lie apart by it.
+"""Features of a frame by a classifier of drawn rooms, and kernel distances by them.
 
-The classifier tells for each place of a picture what kind of thing it shows; ``run.py bench meter --train`` makes it.
-No training of a model that is judged may use it, or one like it.
+The classifier names what each place of a picture shows; it was trained by ``bench meter`` of commit
+7062d4f, which also showed that the distance rises with blur and with noise
+(``results/meter.json``). No training of a model that is judged may use it, or one like it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,56 +20,48 @@ from torch.nn import functional
 from egox_core.metrics.bootstrap import LEVEL, SAMPLES, Estimate
 
 WEIGHTS = Path(__file__).resolve().parent / "drawn_features.safetensors"
-BEFORE_FILE = Path(__file__).resolve().parent.parent / "results" / "small_model_before.npz"
-FIGURES = ("outlines", "quiet", "object_outlines", "flicker")
-"""Of the model before, beside its features."""
 SIZE = 128
-"""Pixels a side at which every frame is looked at; others are resized."""
+"""Pixels per side at which every frame is looked at; others are resized."""
 FEATURES, BOUND = 32, 3.0
-CELL = 4
-"""Pixels a side of a place."""
-KINDS: Mapping[str, Sequence[str]] = {
-    "floor": ("floor", "rug", "mat"), "wall": ("wall", "skirting", "ceiling", "picture", "window"), "table": ("table",),
-    "furniture": ("shelf", "cabinet", "sofa", "cushion", "crate", "stool", "lamp", "pot", "stem", "leaves", "vase"),
-    "mug": ("mug",), "book": ("book",), "bottle": ("bottle",), "ball": ("ball",), "plate": ("plate",),
-    "carton": ("carton",), "held": ("held",), "person": (),
-}
-"""Kinds, and the first words of solids of each; whatever stands nowhere else belongs to a person."""
 
 
 class DrawnNet(nn.Module):
-    """Convolutions over 4 x 4 px places; the last layer before the kinds has 32 channels."""
+    """The classifier up to its last layer before the kinds."""
 
     def __init__(self) -> None:
         super().__init__()
         sizes = ((3, 24, 2, 1), (24, 32, 2, 1), (32, 48, 1, 1), (48, 64, 1, 2), (64, 64, 1, 4))
-        self.body = nn.Sequential(*[layer for inner, outer, stride, spread in sizes for layer in (
-            nn.Conv2d(inner, outer, 3, stride, spread, spread, bias=False), nn.BatchNorm2d(outer), nn.ReLU())])
-        self.last = nn.Sequential(nn.Conv2d(64, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU())
-        self.kinds = nn.Conv2d(FEATURES, len(KINDS), 1)
+        self.body = nn.Sequential(
+            *[
+                layer
+                for inner, outer, stride, spread in sizes
+                for layer in (
+                    nn.Conv2d(inner, outer, 3, stride, spread, spread, bias=False),
+                    nn.BatchNorm2d(outer),
+                    nn.ReLU(),
+                )
+            ]
+        )
+        self.last = nn.Sequential(
+            nn.Conv2d(64, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU()
+        )
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("spread", torch.ones(FEATURES))
 
-    def forward(self, pictures: Tensor) -> Tensor:  # [B, 3, 128, 128] in -1...1 -> [B, kinds, 32, 32]
-        return self.kinds(self.last(self.body(pictures)))
-
     def features(self, pictures: Tensor) -> Tensor:  # [B, 3, 128, 128] in -1...1 -> [B, 32]
-        """Means over the picture, in the spreads that true pictures have, bounded smoothly: else the third power makes
-        a few takes the whole distance."""
+        """Means over the picture, in the spreads that true pictures have, bounded smoothly: else
+        the third power makes a few takes the whole distance."""
         features = (self.last(self.body(pictures)).mean((2, 3)) - self.mean) / self.spread
         return BOUND * (features / BOUND).tanh()
 
 
-def load_net(file: Path = WEIGHTS) -> DrawnNet:
+def load_net() -> DrawnNet:
+    """The trained classifier."""
     net = DrawnNet()
-    net.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()}, strict=False)
+    net.load_state_dict(
+        {name: tensor.float() for name, tensor in load_file(WEIGHTS).items()}, strict=False
+    )
     return net.eval()
-
-
-def facts_of_net(file: Path = WEIGHTS) -> dict[str, float]:
-    """What its training had to say of it."""
-    with safe_open(file, "pt") as stream:
-        return json.loads(stream.metadata()["facts"])
 
 
 @torch.no_grad()
@@ -84,15 +75,17 @@ def at_size(video: np.ndarray) -> Tensor:
     frames = torch.as_tensor(video).movedim(-1, 1).float() / 127.5 - 1
     if frames.shape[-1] == SIZE:
         return frames
-    return functional.interpolate(frames, size=(SIZE, SIZE), mode="bicubic", antialias=True).clamp(-1, 1)
+    return functional.interpolate(frames, size=(SIZE, SIZE), mode="bicubic", antialias=True).clamp(
+        -1, 1
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class KernelDistance:
-    """Unbiased squared MMD of two sets of videos of the same takes, by the cubic kernel (x·y / 32 + 1)³.
+    """Unbiased squared MMD of two sets of videos, by the cubic kernel (x·y / 32 + 1)³.
 
-    Only frames of different takes are compared, within a set and across: frames of one take are no independent draws,
-    and a video lies beside its own truth.
+    Only frames of different takes are compared, within a set and across: frames of one take are no
+    independent draws, and a video lies beside its own truth.
     """
 
     pairs: np.ndarray  # [N, N] what two takes add, 0 on the diagonal
@@ -106,17 +99,29 @@ class KernelDistance:
         return cls(pairs)
 
     def estimate(self, against: KernelDistance | None = None, share: float = 1.0) -> Estimate:
-        """The distance, or this less ``share`` of another one over the same takes, with the interval from drawing takes
-        with replacement."""
+        """The distance, or this less ``share`` of another one over the same takes, with the
+        interval from drawing takes with replacement."""
         pairs = self.pairs - share * against.pairs if against is not None else self.pairs
         count = len(pairs)
-        drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=SAMPLES).astype(float)
+        drawn = (
+            np.random.default_rng(0)
+            .multinomial(count, np.full(count, 1 / count), size=SAMPLES)
+            .astype(float)
+        )
         different = drawn.sum(1) ** 2 - (drawn**2).sum(1)
-        drawn, different = drawn[different > 0], different[different > 0]  # one take alone has no pairs
+        drawn, different = (
+            drawn[different > 0],
+            different[different > 0],
+        )  # one take alone has no pairs
         values = np.einsum("si,ij,sj->s", drawn, pairs, drawn, optimize=True) / different
         low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Estimate(mean=float(pairs.sum() / (count * (count - 1))), low=float(low), high=float(high), clips=count,
-                        takes=count)
+        return Estimate(
+            mean=float(pairs.sum() / (count * (count - 1))),
+            low=float(low),
+            high=float(high),
+            clips=count,
+            takes=count,
+        )
 
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:

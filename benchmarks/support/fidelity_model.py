@@ -49,8 +49,8 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     guidance = None
     if lambda_g > 0:
         options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
-        guidance = nodes(pack, "patch.override").GeometryGuidance(geometry_of(pack, tensors), options, "auto")
-    widening = nodes(pack, "patch.widening").WideningWrapper(exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:])
+        guidance = nodes(pack, "patch.forward").GeometryGuidance(geometry_of(pack, tensors), options, "auto")
+    widening = nodes(pack, "patch.forward").WideningWrapper(exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:])
     whole: list[Tensor] = []
 
     def keep_whole(executor, *args, **kwargs):

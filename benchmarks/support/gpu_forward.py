@@ -15,12 +15,12 @@ from benchmarks.support.gpu_attention import SHAPES
 from benchmarks.support.gpu_memory import DeviceMemory, capped, free_bytes
 from benchmarks.support.gpu_model import RandomWan, Storage, VisitingBlocks, block_bytes, text_shape
 from benchmarks.support.gpu_row import Row, why
-from benchmarks.support.memory_model import ModelSize, TrainSetting, estimate
 from egox_core.errors import EgoXInputError
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.options import GgaOptions
 from egox_core.sizes import MODEL_CHANNELS
 from egox_core.types import GgaGeometry
+from egox_core.wan.step_memory import ModelSize, TrainSetting, estimate
 from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, RELEASED_RANK, SIZES, forward_flops
 
 WEIGHTS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}

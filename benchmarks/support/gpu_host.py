@@ -71,7 +71,7 @@ def start_host(*, dynamic: bool, cap_gb: float | None, no_vram: bool, total_byte
 def host_rows(size: str, weights: str, memory_in_words: str, keep: Path, matrix_rate: float | None,
               cap_gb: float | None = None, note: str = "") -> Iterator[Row]:
     """Plain and guided sampling of a few forwards. The first setting's results are kept for the others to compare."""
-    from benchmarks.support import sample14b_worker as worker
+    from benchmarks.support import gpu_sampling
     from tools.rigs.pack_in_process import load_pack
 
     name = f"forward through the host, {weights}{note}"
@@ -81,14 +81,14 @@ def host_rows(size: str, weights: str, memory_in_words: str, keep: Path, matrix_
                   f"{available / 1e9:.0f} GB are free")
         return
     with torch.inference_mode():
-        model = worker.random_model(size, FULL_NAMES[weights])
+        model = gpu_sampling.random_model(size, FULL_NAMES[weights])
         if memory_in_words == DYNAMIC:
             import comfy.model_patcher
 
             model = comfy.model_patcher.CoreModelPatcher(model.model, load_device=model.load_device,
                                                          offload_device=model.offload_device)
         device = model.load_device
-        schemes = worker.patched_models(load_pack(), model, CLIPS[size])
+        schemes = gpu_sampling.patched_models(load_pack(), model, CLIPS[size])
         seconds, outs, memories = {}, {}, {}
         for scheme in ("plain", "ours"):
             with DeviceMemory(device) as memories[scheme]:
@@ -129,7 +129,7 @@ def main_memory() -> int | None:
 
 def _sampled(patched: Any, size: str) -> tuple[float, Tensor]:
     """Seconds of the last of three forwards (the first loads, chooses kernels and compiles) and the latent."""
-    from benchmarks.support import sample14b_worker as worker
+    from benchmarks.support import gpu_sampling
 
     stamps: list[float] = []
 
@@ -138,5 +138,5 @@ def _sampled(patched: Any, size: str) -> tuple[float, Tensor]:
             torch.cuda.synchronize()
         stamps.append(time.perf_counter())
 
-    latent = worker.sample(patched, CLIPS[size], 3, stamp).float().cpu()
+    latent = gpu_sampling.sample(patched, CLIPS[size], 3, stamp).float().cpu()
     return min(after - before for before, after in zip(stamps, stamps[1:], strict=False)), latent

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -92,34 +91,6 @@ def finish(name: str, result: dict[str, Any], args: argparse.Namespace, table: s
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     return 0 if passed else 1
-
-
-def peak_extra_mb(work: Callable[[], Any]) -> float | None:
-    """Peak resident memory during ``work`` above that before it, MiB; None without psutil.
-
-    Sampled every 2 ms by a thread: blocks that live shorter can be missed.
-    """
-    try:
-        import psutil
-    except ImportError:
-        return None
-    process, end, peak = psutil.Process(), threading.Event(), 0
-    before = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal peak
-        while not end.is_set():
-            peak = max(peak, process.memory_info().rss)
-            end.wait(0.002)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        work()
-    finally:
-        end.set()
-        watcher.join()
-    return max(0, peak - before) / 2**20
 
 
 def _processor() -> str:

@@ -7,13 +7,13 @@ import time
 import torch
 from diffusers import WanTransformer3DModel
 
-from benchmarks.support.memory_model import ModelSize
 from egox_core.gga.diffusers_processor import install_gga
 from egox_core.gga.options import GgaOptions
 from egox_core.train.config import LoraSettings
 from egox_core.train.lora import add_lora
 from egox_core.train.offload import store_base
 from egox_core.types import GgaGeometry
+from egox_core.wan.step_memory import ModelSize
 from egox_core.wan.transformer import cast_base
 
 

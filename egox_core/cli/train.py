@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     if args.fresh and checkpoint_folders(Path(config.output)):
         raise EgoXInputError("output folder", got="checkpoints of an earlier run", expected="none (--fresh)",
                              fix="choose another folder, or leave --fresh out to go on")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("egox_core.train").setLevel(logging.INFO)
     outcome = train(config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress)
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return 0

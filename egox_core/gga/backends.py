@@ -5,8 +5,10 @@
 
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``auto`` compares the device's candidates once
 with the plain twin on the tensors at hand, times those that agree, keeps the fastest for that shape, and takes the next
-where one fails later. A kernel that is named is compared too, and refused where it is wrong: a run whose user asked for
-one kernel doesn't quietly take another. What ran is kept in :class:`KernelsUsed`, for the node's note.
+where one fails later. ``steady``, for training, times none, so that a resumed run takes the same:
+``sdpa`` where it is right, else the others in their order. A kernel that is named is compared too,
+and refused where it is wrong: a run whose user asked for one kernel doesn't quietly take another.
+:class:`KernelsUsed` keeps what ran, for the user's note.
 
 (torch's FlexAttention is not among them: it takes a logarithm for each score of each head, where rows of bias are made
 once for all heads, looks a key's direction up by the query's frame for each score, and is compiled anew for each size
@@ -29,6 +31,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
+from .bias import without_autocast
 from .rows import BiasRows
 
 BiasedAttention = Callable[..., Tensor]
@@ -61,12 +64,14 @@ TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 FINE_AGREEMENT = 2e-3
-"""Of the output's largest value: what a kernel may differ from the twin. Rounding to the type allows it; float32 may be
-multiplied as TF32 where the host says so."""
+"""Of a head's largest value: what a kernel may differ from the twin there. Rounding to the type
+allows it; float32 may be multiplied as TF32 where the host says so."""
 SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax in float32."""
 MATH_WORDS = "the mathematical form, in pieces that the scores' bytes set (slow: no kernel is left)"
 WRONG = "gives wrong numbers here"
+STEADY = "sdpa"
+"""First kernel of ``steady``."""
 
 
 @dataclass
@@ -99,6 +104,10 @@ class KernelsUsed:
             self._choices.append(choice)
         self._rows = self._rows if bias_rows is None else bias_rows
 
+    def lost(self, name: str) -> bool:
+        """Whether a call goes on without this kernel, which is wrong or fails here."""
+        return any(name in choice.refused for choice in self._choices)
+
     def words(self) -> str:
         """For people, as things stand now; empty where no attention was guided."""
         if not self._choices:
@@ -126,19 +135,20 @@ def choose_backend(
     recompute: bool = False,  # for training: hold nothing for backward, run the kernel again there
     used: KernelsUsed | None = None,
 ) -> BiasedAttention:
-    """The kernel of this name; with ``auto`` the fastest that gives the twin's numbers, and what follows it.
+    """The kernel of this name, or of those that give the twin's numbers the fastest (``auto``) or
+    the first (``steady``), and what follows it.
 
     Raises:
         EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives wrong numbers (also
             later, when it is called).
     """
-    if name != "auto" and name not in BACKENDS:
-        raise EgoXInputError("attention backend", got=repr(name),
-                             expected=f"auto, reference or one of {', '.join(BACKENDS)}", fix="use auto")
+    if name not in ("auto", "steady", *BACKENDS):
+        raise EgoXInputError("attention backend", got=repr(name), fix="use auto",
+                             expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}")
     choice = _choice(name, q, k, v, heads, bias_rows)
     if used is not None:
         used.add(choice, bias_rows)
-    if name == "auto":
+    if name in ("auto", "steady"):
         return Fallback(choice, recompute)
     if choice.refused:
         raise _unfit(name, choice.refused[name])
@@ -208,7 +218,10 @@ def math_rows(
     bias_rows: BiasRows,
     queries: slice,
 ) -> Tensor:  # [B, n, heads * d]
-    """Biased attention written out, a few queries of one head at a time: the scores' bytes set how many."""
+    """Biased attention written out, a few queries of one head at a time as the scores' bytes allow.
+
+    At least float32 also inside autocast, until the result is rounded to the type of ``q``.
+    """
     step = max(1, SCORE_BYTES // (SCORE_COPIES * 4 * q.shape[0] * k.shape[1]))
     d = q.shape[-1] // heads
     parts = []
@@ -222,12 +235,14 @@ def math_rows(
 
 def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:  # [B, n, d], [B, N, d], -, [n, N]
     exact = torch.promote_types(q.dtype, torch.float32)
-    scores = (q.to(exact) * q.shape[-1] ** -0.5) @ k.to(exact).transpose(1, 2) + bias
-    return (scores.softmax(-1) @ v.to(exact)).to(q.dtype)
+    with without_autocast(q.device):
+        # Scaled afterwards: half precision as it is loses nothing where a host allows TF32.
+        scores = (q.to(exact) @ k.to(exact).transpose(1, 2)).mul_(q.shape[-1] ** -0.5).add_(bias)
+        return (scores.softmax(-1) @ v.to(exact)).to(q.dtype)
 
 
 def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> Choice:
-    """Of ``auto`` or of one name, after comparing with the twin on some queries; remembered by device and shape."""
+    """Kernels for a name, after comparing with the twin on some queries; remembered by shape."""
     device = q.device
     where = torch.cuda.get_device_name(device) if q.is_cuda else device.type
     key = (name, where, q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
@@ -235,18 +250,25 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
         queries = slice(0, min(TIMED_QUERIES, bias_rows.per_frame))
         with torch.no_grad():
             args = (q[:, : queries.stop].detach(), k.detach(), v.detach(), heads, bias_rows, queries)
-            choice = _compared(backend_choices(device) if name == "auto" else (name,), args, device)
-        (log.info if choice.names else log.warning)("EgoX: attention by %s", choice.words())
+            names = (name,) if name in BACKENDS else backend_choices(device)
+            if name == "steady":
+                names = (STEADY, *(other for other in names if other != STEADY))
+            choice = _compared(names, args)
+            if name == "auto" and len(choice.names) > 1:
+                times = {name: _seconds(BACKENDS[name], args, device) for name in choice.names}
+                choice.names = sorted(times, key=times.get)
+        good = choice.names and WRONG not in choice.refused.values()
+        (log.info if good else log.warning)("EgoX: attention by %s", choice.words())
         _choice_of[key] = choice
     return _choice_of[key]
 
 
-def _compared(names: tuple[str, ...], args: tuple, device: torch.device) -> Choice:
-    """Those of these kernels that run and agree with the twin, fastest first."""
-    twin, choice = _twin(*args), Choice(names=[])
+def _compared(names: tuple[str, ...], args: tuple) -> Choice:
+    """Those of these kernels that run and agree with the twin."""
+    twin, choice, heads = _twin(*args), Choice(names=[]), args[3]
     for name in names:
         try:
-            fault = None if _agrees(BACKENDS[name](*args), twin) else WRONG
+            fault = None if _agrees(BACKENDS[name](*args), twin, heads) else WRONG
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
@@ -255,9 +277,6 @@ def _compared(names: tuple[str, ...], args: tuple, device: torch.device) -> Choi
             choice.names.append(name)
         else:
             choice.refused[name] = fault
-    if len(choice.names) > 1:
-        times = {name: _seconds(BACKENDS[name], args, device) for name in choice.names}
-        choice.names = sorted(times, key=times.get)
     return choice
 
 
@@ -267,9 +286,13 @@ def _twin(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, quer
     return math_rows(q, k, v, heads, rows, queries)
 
 
-def _agrees(ours: Tensor, twin: Tensor) -> bool:  # [B, n, heads * d] each
-    # Written so that NaN does not agree.
-    return bool((ours - twin).abs().max() <= AGREEMENT.get(twin.dtype, FINE_AGREEMENT) * twin.abs().max())
+def _agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
+    """Whether each head of each sample is right by its own largest value, however small."""
+    kind = torch.finfo(twin.dtype)
+    limit, last_bit = AGREEMENT.get(twin.dtype, FINE_AGREEMENT), kind.smallest_normal * kind.eps
+    error, largest = (x.float().unflatten(-1, (heads, -1)).abs().amax((1, 3))
+                      for x in (ours - twin, twin))
+    return bool((error <= limit * largest + last_bit).all())  # NaN does not agree
 
 
 def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float:

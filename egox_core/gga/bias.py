@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -19,9 +20,17 @@ LOG_FLOOR = 1e-6
 """Added to 1 + cos before the logarithm (quirks 14); added after the 1, because float32 has no 1.000001."""
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Keeps matrix products in their own type inside a host's or trainer's autocast."""
+    # Asked first: torch raises for devices that have no autocast.
+    on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+
+
 def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
     """Cosine of every ego query of one latent frame against every token's direction; 0 for ego keys."""
-    return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
+    with without_autocast(geometry.key_dirs.device):
+        return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
 
 
 def bias_from_cosine(
@@ -69,6 +78,5 @@ def reference_attention(
     """softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a yardstick)."""
     q4, k4, v4 = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
-    first, end = options.head_range(heads)
-    scores[:, first:end] += dense_bias(geometry, options, dtype=scores.dtype)
+    scores += dense_bias(geometry, options, dtype=scores.dtype)
     return (scores.softmax(-1) @ v4).transpose(1, 2).flatten(2)

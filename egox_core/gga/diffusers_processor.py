@@ -17,14 +17,13 @@ from torch.nn.functional import scaled_dot_product_attention
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
 from .attention import check_tokens, gga_attention
+from .backends import STEADY, KernelsUsed
 from .bias import dense_bias
 from .options import GgaOptions
 
 SHARED_BIAS_BYTES = 64 * 2**20
 """A batch's whole bias up to this size (float32) is computed once for all blocks: thousands of small kernels a step
 less. The released size (3.1 GB a clip) is far above it."""
-BACKEND = "sdpa"
-"""Not ``auto``: which kernel is fastest may change from run to run, and a resumed run must give the same numbers."""
 
 
 class GgaScope:
@@ -33,6 +32,7 @@ class GgaScope:
     def __init__(self) -> None:
         self.geometry: tuple[GgaGeometry, ...] = ()  # one a clip of the batch; empty: plain attention
         self.options = GgaOptions(mode="off")
+        self.kernels = KernelsUsed()
         self._shared: Tensor | None = None
 
     def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
@@ -50,6 +50,11 @@ class GgaScope:
         self.geometry = present if options.biases else ()
         self.options = options
         self._shared = None
+
+    @property
+    def note(self) -> str:
+        """For people: the stand-in for a first kernel that is wrong or fails; else empty."""
+        return self.kernels.words() if self.kernels.lost(STEADY) else ""
 
     def shared_bias(self, dtype: torch.dtype) -> Tensor | None:  # -> [B, 1, tokens, tokens], rows of exo queries 0
         """The whole batch's bias where it is small, the same tensor for every block; None where it isn't."""
@@ -91,7 +96,8 @@ class GgaAttnProcessor(WanAttnProcessor):
         if bias is None:
             return torch.cat([
                 gga_attention(q[b : b + 1], k[b : b + 1], v[b : b + 1], heads, geometry, self.scope.options,
-                              backend=BACKEND, recompute=True)
+                              # Not auto: which kernel is fastest may change when a run is resumed.
+                              backend="steady", recompute=True, used=self.scope.kernels)
                 for b, geometry in enumerate(self.scope.geometry)])
         check_tokens(q, k, self.scope.geometry[0])
         q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))

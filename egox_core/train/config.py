@@ -134,7 +134,7 @@ class OptimizerConfig(_Strict):
 
 
 class MemoryConfig(_Strict):
-    """What trades time for memory; ``run.py bench train_memory`` predicts each one's effect."""
+    """Options that trade time for memory; ``train`` says the predicted peak before its first step."""
 
     gradient_checkpointing: bool = True
     base_dtype: Literal["float32", "bfloat16", "float8", "int4"] = "bfloat16"

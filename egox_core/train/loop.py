@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -19,6 +20,7 @@ from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
 from ..safe_files import write_whole
+from ..wan.step_memory import ModelSize
 from ..wan.vae import VaeEncoder
 from . import zero3
 from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
@@ -27,6 +29,7 @@ from .expected import align_step, expecting
 from .export import write_results
 from .launch import accumulation_for, check_launch, launch_of, process_group, resume_notes
 from .loss import StepResult, draw_sigmas, flow_loss
+from .memory import in_words, predict, size_of
 from .model import TrainableModel, learning_rate, make_optimizer, make_trainable, set_learning_rate
 from .samples import CachedSamples, Item, collate, noise_for, sample_generator
 from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
@@ -72,6 +75,9 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if launch == "zero3":
         zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
     trainable = make_trainable(config, accelerator.device)
+    if accelerator.is_main_process:
+        shards = accelerator.num_processes if launch in ("fsdp2", "zero3") else 1
+        _say_memory(config, trainable.model, samples, shards)
     if trainable.alignment is not None:
         trainable.alignment.check_vae(samples.reader.index.models.get("vae", ""))
     if state is not None:
@@ -93,6 +99,14 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
                optimizer=optimizer, accumulation=accumulation, held_out=held_out, scope=trainable.scope,
                ema=moving_average(config, trainable.parameters, None if state is None else state.ema))
     return run.go(0 if state is None else state.step, progress)
+
+
+def _say_memory(config: TrainConfig, model: nn.Module, samples: CachedSamples, shards: int) -> None:
+    """Log the predicted peak for the largest canvas of the cache."""
+    grid = max((samples.load(items[0]).grid for items in samples.groups), key=math.prod)
+    size = ModelSize() if config.task == "view_align" else size_of(model)
+    if (memory := predict(config, size, grid, shards=shards)) is not None:
+        logger.info(in_words(memory))
 
 
 def moving_average(
@@ -138,7 +152,7 @@ class _Run:
             with write_whole(output / "config.yaml") as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
         log = StepLog(config, first_step, main)
-        loss = float("nan")
+        loss, noted = float("nan"), ""
         self.model.train()
         with StopRequest() as stop, closing(log):
             step, saved = first_step, first_step
@@ -149,6 +163,9 @@ class _Run:
                 started = time.perf_counter()
                 sigmas, losses, norm = self._step(step)
                 step += 1
+                if main and self.scope.note != noted:
+                    noted = self.scope.note
+                    log.note(step, noted)
                 loss = sum(losses) / len(losses)
                 if main and (step % config.log.every == 0 or step == config.steps):
                     log.write(step, {"loss": loss, "gradient_norm": norm,

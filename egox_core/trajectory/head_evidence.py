@@ -36,6 +36,7 @@ SHOULDER_M = 0.05  # of a shoulder's distance, from the skin
 METRES_SCALE = 0.05  # of the distance of points that come in metres: networks jitter along the ray
 RELATIVE_M = 0.015  # of such points' distances against each other
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
+HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's: it is .17 m deep
 LEAST_PATCH_PX = 1.0
 
 
@@ -293,7 +294,10 @@ def with_middle(evidence: Evidence, view: ExoView, rotation: np.ndarray, place: 
 
 
 def without_wall(evidence: Evidence, size_distance: np.ndarray) -> tuple[Evidence, int, int]:
-    """(evidence without surfaces far behind the head, frames that had them, frames with any surface).
+    """(evidence without surfaces behind the head, frames with nothing else, frames with any surface).
+
+    A point on the outline takes the depth of the wall behind it. That says nothing of any pose, while
+    a mirrored head that hides the point would go without its cost.
 
     Args:
         size_distance: [T] metres, where the head is by its apparent size.
@@ -301,6 +305,7 @@ def without_wall(evidence: Evidence, size_distance: np.ndarray) -> tuple[Evidenc
     near = np.min(np.where(np.isfinite(evidence.reach), evidence.reach, np.inf), axis=1)
     has = np.isfinite(near)
     wall = has & (near > WALL_RATIO * size_distance)
-    return (replace(evidence, reach=np.where(wall[:, None], np.nan, evidence.reach),
+    behind = wall[:, None] | (evidence.reach > near[:, None] + HEAD_DEPTH_M)
+    return (replace(evidence, reach=np.where(behind, np.nan, evidence.reach),
                     shoulders_sigma=np.where(wall, np.inf, evidence.shoulders_sigma),
                     right=np.where(wall[:, None], np.nan, evidence.right)), int(wall.sum()), int(has.sum()))

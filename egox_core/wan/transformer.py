@@ -31,7 +31,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
         EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel image-to-video one, weights that
             don't fit the configuration.
     """
-    model = _from_folder(path) if path.is_dir() else _from_single_file(path)
+    model = (_from_folder if path.is_dir() else _from_single_file)(path, dtype)
     if model.config.in_channels != MODEL_CHANNELS:
         raise EgoXInputError(f"base model {path.name}", got=f"{model.config.in_channels} input channels",
                              expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
@@ -89,20 +89,21 @@ def save_native(model: WanTransformer3DModel, file: Path, metadata: Mapping[str,
         save_file(weights, temporary, metadata={"format": "pt", "config": json.dumps(settings), **metadata})
 
 
-def _from_folder(path: Path) -> WanTransformer3DModel:
+def _from_folder(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
     folder = path / "transformer" if (path / "transformer" / "config.json").is_file() else path
     if not (folder / "config.json").is_file():
         raise EgoXInputError(f"base model folder {path.name}", got="no transformer/config.json or config.json",
                              expected="a diffusers folder",
                              fix="give the folder of a Wan I2V diffusers model, or a file")
     try:
-        return WanTransformer3DModel.from_pretrained(folder, local_files_only=True)
+        return WanTransformer3DModel.from_pretrained(folder, torch_dtype=dtype,
+                                                     local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise EgoXInputError(f"base model folder {path.name}", got=str(error).splitlines()[0],
                              expected="weights of a Wan transformer", fix="download the folder again") from error
 
 
-def _from_single_file(path: Path) -> WanTransformer3DModel:
+def _from_single_file(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
     what = f"base model {path.name}"
     if not any(name.endswith((NATIVE_MARKER, DIFFUSERS_MARKER)) for name in read_header(path, what)):
         raise EgoXInputError(what, got="tensors of another model", expected="a Wan transformer",
@@ -116,8 +117,9 @@ def _from_single_file(path: Path) -> WanTransformer3DModel:
         config = transformer_config(weights, file_metadata(path, what))
         with torch.device("meta"):
             model = WanTransformer3DModel(**config)
-        model.load_state_dict({k: v.float() if v.element_size() < 2 else v for k, v in weights.items()}, strict=True,
-                              assign=True)
+        # Not through float32: any dtype holds float8 exactly.
+        weights = {k: v.to(dtype) if v.element_size() < 2 else v for k, v in weights.items()}
+        model.load_state_dict(weights, strict=True, assign=True)
     except (KeyError, RuntimeError, ValueError) as error:
         raise EgoXInputError(what, got=str(error).splitlines()[0][:300], expected="all tensors of a Wan transformer",
                              fix="the file is incomplete: download it again") from error

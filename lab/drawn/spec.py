@@ -55,7 +55,7 @@ class SyntheticSpec:
     exo_motion: float = 0.0  # how far the exo camera is carried about, metres; 0: it stands, as in all released takes
     moving_light: bool = False  # the lamp wanders and flickers: for training only, since static pixels then change
     edge_samples: int = 2  # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
-    wearer: Wearer = "usual"  # else head, lengths and camera seat differ by person, about a mean of synthetic/head.py
+    wearer: Wearer = "usual"  # else head, lengths and camera seat differ by person, about a mean of head.py
     turning_deg: float = 0.0  # the head turns so far to both sides
     walking: float = 0.0  # m/s, past the table; the wearer stands then
     company: bool = False  # a second person in the room

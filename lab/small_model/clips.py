@@ -1,43 +1,40 @@
-"""Clips of synthetic takes (with ego prior and GGA directions) in shards on the disk, and random pieces to train on.
-"""
+"""Clips of drawn takes, with ego prior and GGA directions, in shards on the disk."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.data.clip_rays import view_rays
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import read_json, write_json, write_whole
 from egox_core.scene.build import build_scene
-from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry
+from egox_core.types import DepthVideo, GgaGeometry
 from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
-from lab.drawn.layout import draw_layout
 
 from .settings import FIRST_SEED, MOST_CLIPS, ClipSettings, Split
 
-CLIPS_A_SHARD = 16
+CLIPS_PER_SHARD = 16
 VIDEOS = ("exo", "ego", "prior")
-RAYS = ("exo_rays", "ego_rays", "tile_rays")
+DIRECTIONS = ("query_dirs", "key_dirs", "key_trust")
 SETTINGS_FILE = "settings.json"
 SHARES = {"ego": 0.5, "exo": 0.3, "prior": 0.2}
-"""How often a piece is taken of each video: the ego video is what must be drawn well."""
-COLOUR_SHARE = 0.5  # of pieces whose colour channels are exchanged: more palettes than there are clips
+"""Share of the pieces that is taken of each video: the ego video is what must be drawn well."""
+COLOUR_SHARE = 0.5  # of pieces with exchanged colour channels: more palettes than there are clips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoClip:
-    """One clip as it is trained on; of a scene with several exo cameras there is one for each."""
+    """One clip as it is trained on."""
 
     seed: int
     exo: Tensor  # [T, H, W, 3] uint8
@@ -45,59 +42,54 @@ class DemoClip:
     prior: Tensor  # [T, S, S, 3] uint8
     coverage: Tensor  # [T, S, S] bool
     geometry: GgaGeometry
-    camera: int = 0  # which of the scene's exo cameras
-    rays: Mapping[str, Tensor] | None = None  # of a scene with several: as view_rays gives, tiles too
-    ego_quarter_turns: int = 0  # of the ego camera's sensor
 
 
 def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
-    """The scene of a seed; its object size and amount of motion are drawn from the settings' ranges."""
+    """The scene of a seed; object size and motion are drawn from the settings' ranges."""
     draw = np.random.default_rng(seed)
     return SyntheticSpec(
-        seed=seed, frames=settings.frames, exo_width=settings.exo_width, exo_height=settings.size,
-        ego_size=settings.size, fps=settings.fps, texture="plain", clutter="calm",
-        object_scale=float(draw.uniform(*settings.object_scale)), motion=float(draw.uniform(*settings.motion)),
-        wearer=settings.wearer)
+        seed=seed,
+        frames=settings.frames,
+        exo_width=settings.exo_width,
+        exo_height=settings.size,
+        ego_size=settings.size,
+        fps=settings.fps,
+        texture="plain",
+        clutter="calm",
+        object_scale=float(draw.uniform(*settings.object_scale)),
+        motion=float(draw.uniform(*settings.motion)),
+        wearer=settings.wearer,
+    )
 
 
 def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTake]:
-    """A clip with everything that was true of it, from exact poses and the depth of :func:`clip_depth`."""
+    """The clip of a seed, from exact poses and :func:`clip_depth`, and its take."""
     take = make_take(clip_spec(seed, settings))
-    return _clip_of(take, settings), take
-
-
-def draw_views(seed: int, settings: ClipSettings, cameras: int) -> list[DemoClip]:
-    """A clip for each of so many exo cameras, the first as :func:`draw_clip` draws it, with the rays of its tokens."""
-    take = make_take(replace(clip_spec(seed, settings), exo_views=cameras))
-    clips, ego = [], take.trajectory()
-    for number, view in enumerate(take.views):
-        rays = view_rays(view.exo_camera, view.exo_w2c, ego, settings.frames, tiles=True)
-        clips.append(replace(_clip_of(view, settings), camera=number, rays=rays,
-                             ego_quarter_turns=ego.camera.quarter_turns))
-    return clips
-
-
-def rays_of_seed(seed: int, settings: ClipSettings) -> tuple[dict[str, Tensor], int]:
-    """What :class:`DemoClip` holds as ``rays`` and ``ego_quarter_turns``, without tiles, of the clip that
-    :func:`draw_clip` draws; nothing is rendered."""
-    scene = draw_layout(clip_spec(seed, settings)).scene
-    camera, exo_w2c = scene.exo_cameras[0]
-    times_s = torch.arange(settings.frames, dtype=torch.float64) / settings.fps
-    ego = CameraTrajectory(w2c=scene.ego_w2c, camera=scene.ego_camera, times_s=times_s)
-    return view_rays(camera, exo_w2c, ego, settings.frames, tiles=False), scene.ego_camera.quarter_turns
-
-
-def _clip_of(take: SyntheticTake, settings: ClipSettings) -> DemoClip:
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
-    prior = render_ego_prior(build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset))
-    geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays=settings.rays), frames=settings.frames,
-                            exo_size=(settings.exo_width, settings.size), ego_size=(settings.size, settings.size))
-    return DemoClip(seed=take.spec.seed, exo=take.exo_rgb, ego=take.ego_rgb, coverage=prior.coverage,
-                    geometry=geometry, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8))
+    prior = render_ego_prior(
+        build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset)
+    )
+    geometry = gga_geometry(
+        depth,
+        trajectory,
+        settings.rays,
+        frames=settings.frames,
+        exo_size=(settings.exo_width, settings.size),
+        ego_size=(settings.size, settings.size),
+    )
+    clip = DemoClip(
+        seed=seed,
+        exo=take.exo_rgb,
+        ego=take.ego_rgb,
+        coverage=prior.coverage,
+        geometry=geometry,
+        prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
+    )
+    return clip, take
 
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
-    """The exact depth, or in the settings' share of the clips a network's, drawn from the clip's seed."""
+    """The exact depth, or in a share of the clips a network's, drawn from the clip's seed."""
     draw = np.random.default_rng((take.spec.seed, 1))
     if draw.random() >= settings.depth_errors:
         return take.depth_video()
@@ -106,25 +98,44 @@ def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
     return with_errors(take.depth_video(), errors, take.spec.seed)
 
 
-def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *, cameras: int = 1, workers: int = 1,
-               wanted: Callable[[], bool] = lambda: True, tell: Callable[[int, int], None] = lambda d, n: None) -> bool:
-    """Makes the shards that are missing; False where ``wanted`` said to stop before all were there.
-
-    ``count`` is of scenes: with several ``cameras`` each has a clip a camera, and rays.
+def make_clips(
+    folder: Path,
+    split: Split,
+    count: int,
+    settings: ClipSettings,
+    *,
+    workers: int = 1,
+    wanted: Callable[[], bool] = lambda: True,
+    tell: Callable[[int, int], None] = lambda d, n: None,
+) -> bool:
+    """Draws the shards that are missing; False where ``wanted`` stopped it before all were there.
 
     Raises:
-        ValueError: the folder holds clips of other settings, or more clips than the split has seeds.
+        ValueError: the folder holds clips of other settings, or more clips than the split has
+        seeds.
     """
     if count > MOST_CLIPS[split]:
-        raise ValueError(f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer")
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
-    values |= {"cameras": cameras} if cameras > 1 else {}
+        raise ValueError(
+            f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer"
+        )
+    values = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(settings).items()
+    }
     if (folder / SETTINGS_FILE).is_file() and read_json(folder / SETTINGS_FILE) != values:
-        raise ValueError(f"{folder} holds clips of other settings; remove it, or work in another folder")
+        raise ValueError(
+            f"{folder} holds clips of other settings; remove it, or work in another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SETTINGS_FILE, values)
-    shards = [(shard_file(folder, split, n), FIRST_SEED[split] + n * CLIPS_A_SHARD,
-               min(CLIPS_A_SHARD, count - n * CLIPS_A_SHARD)) for n in range(-(-count // CLIPS_A_SHARD))]
+    shards = [
+        (
+            shard_file(folder, split, n),
+            FIRST_SEED[split] + n * CLIPS_PER_SHARD,
+            min(CLIPS_PER_SHARD, count - n * CLIPS_PER_SHARD),
+        )
+        for n in range(-(-count // CLIPS_PER_SHARD))
+    ]
     todo = [s for s in shards if not s[0].is_file()]
     shards_there = len(shards) - len(todo)
     # Spawned: forking a process that has torch threads can hang, and Windows knows nothing else.
@@ -132,7 +143,7 @@ def make_clips(folder: Path, split: Split, count: int, settings: ClipSettings, *
         drawing: set[Future[None]] = set()
         while True:
             while todo and len(drawing) < workers and wanted():
-                drawing.add(pool.submit(_make_shard, *todo.pop(0), settings, cameras))
+                drawing.add(pool.submit(_make_shard, *todo.pop(0), settings))
             if not drawing:
                 break
             finished, drawing = wait(drawing, return_when=FIRST_COMPLETED)
@@ -147,17 +158,17 @@ def read_shard(file: Path) -> list[DemoClip]:
     """The clips of one shard."""
     with np.load(file) as archive:
         content = {name: torch.from_numpy(archive[name]) for name in archive.files}
-    grid = tuple(content["grid"].tolist())
-    rays = [name for name in RAYS if name in content]
-    return [DemoClip(
-        seed=int(content["seed"][i]), exo=content["exo"][i], ego=content["ego"][i], prior=content["prior"][i],
-        coverage=content["coverage"][i],
-        geometry=GgaGeometry(query_dirs=content["query_dirs"][i], key_dirs=content["key_dirs"][i],
-                             key_trust=content["key_trust"][i], grid=grid, rays=str(content["rays"])
-                             if "rays" in content else "exact"),
-        **({"camera": int(content["camera"][i]), "rays": {name: content[name][i] for name in rays},
-            "ego_quarter_turns": int(content["ego_quarter_turns"][i])} if rays else {}))
-        for i in range(len(content["seed"]))]
+    grid, names = tuple(content["grid"].tolist()), (*VIDEOS, "coverage")
+    return [
+        DemoClip(
+            seed=int(seed),
+            **{name: content[name][i] for name in names},
+            geometry=GgaGeometry(
+                grid=grid, rays="exact", **{name: content[name][i] for name in DIRECTIONS}
+            ),
+        )
+        for i, seed in enumerate(content["seed"])
+    ]
 
 
 def shard_files(folder: Path, split: Split) -> list[Path]:
@@ -170,45 +181,39 @@ def shard_file(folder: Path, split: Split, number: int) -> Path:
     return folder / f"{split}-{number:05d}.npz"
 
 
-def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings, cameras: int) -> None:
+def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings) -> None:
     torch.set_num_threads(1)
     clips = []
     for seed in range(first_seed, first_seed + number):
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             sys.exit("the process that wanted these clips is gone")
-        clips += draw_views(seed, settings, cameras) if cameras > 1 else [draw_clip(seed, settings)[0]]
-    content = {name: torch.stack([getattr(c, name) for c in clips]).numpy() for name in (*VIDEOS, "coverage")}
-    for name in ("query_dirs", "key_dirs", "key_trust"):
+        clips.append(draw_clip(seed, settings)[0])
+    content = {
+        name: torch.stack([getattr(c, name) for c in clips]).numpy()
+        for name in (*VIDEOS, "coverage")
+    }
+    for name in DIRECTIONS:
         content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
-    if cameras > 1:
-        content |= {name: np.array([getattr(c, name) for c in clips]) for name in ("camera", "ego_quarter_turns")}
-        content |= {name: torch.stack([c.rays[name] for c in clips]).numpy() for name in RAYS}
     with write_whole(file) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, seed=np.array([c.seed for c in clips]), grid=np.array(clips[0].geometry.grid), **content)
+        np.savez(
+            stream,
+            seed=np.array([c.seed for c in clips]),
+            grid=np.array(clips[0].geometry.grid),
+            **content,
+        )
 
 
 class ClipPool:
-    """Holds the clips as bytes; :meth:`look` takes in shards that were written since."""
+    """The first so many training clips' videos, in memory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.videos: dict[str, list[Tensor]] = {name: [] for name in SHARES}
-        self._known: set[Path] = set()
-
-    def look(self) -> int:
-        """Reads new shards; how many clips there are now."""
-        for file in shard_files(self.folder, "train"):
-            if file in self._known:
-                continue
-            self._known.add(file)
-            for clip in read_shard(file):
-                for name in SHARES:
-                    self.videos[name].append(getattr(clip, name))
-        return len(self.videos["ego"])
+    def __init__(self, folder: Path, count: int) -> None:
+        files = shard_files(folder, "train")[: -(-count // CLIPS_PER_SHARD)]
+        clips = [clip for file in files for clip in read_shard(file)][:count]
+        self.videos = {name: [getattr(clip, name) for clip in clips] for name in SHARES}
 
     def pieces(self, count: int, crop: int, draw: np.random.Generator) -> Tensor:
-        """``count`` pieces [count, 3, T, crop, crop], -1...1: anywhere, mirrored or not, in own or other colours."""
+        """Random pieces [count, 3, T, crop, crop] in -1...1, some mirrored or recoloured."""
         out = []
         for name in draw.choice(list(SHARES), count, p=list(SHARES.values())):
             video = self.videos[name][draw.integers(len(self.videos[name]))]

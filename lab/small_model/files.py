@@ -1,22 +1,21 @@
-"""Where the training lies while it runs, and what of it ships."""
+"""Places of the training: its working folder, and the folder of what ships."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.setup.at_work import cache_folder
-from tools.setup.layout import REPO_ROOT
-
-VAE_FILE, BASE_FILE, LORA_FILE = "egox_demo_vae.safetensors", "egox_demo_wan22_i2v.safetensors", \
-    "egox_demo_lora.safetensors"
+REPO_ROOT = Path(__file__).resolve().parents[2]
+VAE_FILE = "egox_demo_vae.safetensors"
+BASE_FILE = "egox_demo_wan22_i2v.safetensors"
+LORA_FILE = "egox_demo_lora.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkFiles:
-    """Everything below the working folder; finished stages are what ``shipped`` holds."""
+    """Files below the working folder and below the folder of the weights."""
 
-    work: Path = cache_folder() / "train_demo"
+    work: Path = REPO_ROOT / "output" / "train_demo"
     shipped: Path = REPO_ROOT / "models" / "demo"
 
     @property
@@ -41,18 +40,18 @@ class WorkFiles:
         return self.shipped / "loras" / LORA_FILE
 
     @property
-    def card(self) -> Path:
-        return self.shipped / "README.md"
-
-    @property
     def records(self) -> Path:
-        """One JSON a finished stage."""
+        """One JSON per finished stage."""
         return self.shipped / "stages"
 
     def cache(self, name: str) -> Path:
-        """Latents: ``base``, or of the LoRA by clips and variants."""
+        """Latents of a training."""
         return self.work / f"latents_{name}"
 
     def run(self, name: str) -> Path:
-        """Output folder of a training: ``base``, ``lora`` or an ablation's name."""
+        """Output folder of a training: ``base``, ``lora`` or an arm's name."""
         return self.work / "runs" / name
+
+    def arm(self, name: str, seed: int) -> Path:
+        """LoRA of an arm of the ablation; seeds count from 1."""
+        return self.run(f"arm/{name}@{seed}") / LORA_FILE

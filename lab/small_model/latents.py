@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +21,19 @@ from egox_core.data.cache_store import (
     write_shard,
 )
 from egox_core.data.clip_files import first_frame_then_grey
-from egox_core.data.clip_rays import mirrored_rays, tile_pictures, tile_size
 from egox_core.errors import EgoXInputError
 from egox_core.types import GgaGeometry
 from egox_core.wan.latents import normalise_latent
 from egox_core.wan.vae import VaeEncoder
 from egox_core.wan.weights import weights_hash
 
-from .clips import CLIPS_A_SHARD, DemoClip, rays_of_seed, read_shard, shard_file, shard_files
+from .clips import CLIPS_PER_SHARD, DIRECTIONS, DemoClip, read_shard, shard_file, shard_files
 from .settings import ClipSettings
 from .vae_model import encode, whole_clips
 
-VERSION = 1
 ENCODED_AT_ONCE = 2
-"""Videos: with sixteen each takes more than twice as long on a processor, whose cache they no longer fit."""
+"""Videos: with sixteen each takes more than twice as long on a processor, whose cache they no
+longer fit."""
 DTYPE = torch.bfloat16
 
 
@@ -47,20 +45,14 @@ class Variant:
     recoloured: bool
 
 
-VARIANTS = (Variant(mirrored=False, recoloured=False), Variant(mirrored=True, recoloured=True),
-            Variant(mirrored=False, recoloured=True), Variant(mirrored=True, recoloured=False))
+VARIANTS = (
+    Variant(mirrored=False, recoloured=False),
+    Variant(mirrored=True, recoloured=True),
+    Variant(mirrored=False, recoloured=True),
+    Variant(mirrored=True, recoloured=False),
+)
 RECOLOURINGS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-"""Orders of the colour channels; which one is taken follows from the clip's seed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentSettings:
-    """Which latents: ``views`` for the base (single views), else what EgoX needs, and the rays of all tokens."""
-
-    views: bool
-    clips: tuple[int, int]  # of the training split, from and to, in whole shards
-    variants: int = 1  # of each training clip: as it is, then as VARIANTS has it
-    cameras: int = 1  # of each scene; with several, the exo view as a tile is there, too
+"""Orders of the colour channels; the clip's seed says which one."""
 
 
 class LatentMaker:
@@ -69,18 +61,14 @@ class LatentMaker:
     def __init__(self, vae: Path, text: Path, clips: ClipSettings, device: str = "cpu") -> None:
         self.device, self.clips = torch.device(device), clips
         self.model = whole_clips(VaeEncoder(vae, device).model)
-        self.models = {"vae": weights_hash(vae, "VAE"), "text": weights_hash(text, "text embedding")}
+        self.models = {
+            "vae": weights_hash(vae, "VAE"),
+            "text": weights_hash(text, "text embedding"),
+        }
         embedding = load_file(text)["embedding"]
         self.text = embedding.reshape(-1, embedding.shape[-1])  # the host's has a batch axis
-        self.grey = self._grey(clips.size, clips.size)
-
-    @cached_property
-    def grey_tile(self) -> Tensor:  # [16, t, h, w]
-        """Of a grey video as large as a tile of a mosaic."""
-        return self._grey(*tile_size((self.clips.exo_width, self.clips.size)))
-
-    def _grey(self, width: int, height: int) -> Tensor:
-        return self.encode([torch.full((self.clips.frames, height, width, 3), 128, dtype=torch.uint8)])[0]
+        grey = torch.full((clips.frames, clips.size, clips.size, 3), 128, dtype=torch.uint8)
+        self.grey = self.encode([grey])[0]
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
@@ -88,20 +76,25 @@ class LatentMaker:
         made = []
         for first in range(0, len(videos), ENCODED_AT_ONCE):
             pictures = torch.stack(videos[first : first + ENCODED_AT_ONCE]).movedim(-1, 1)
-            batch = (pictures.float().to(self.device) / 127.5 - 1).contiguous(memory_format=torch.channels_last_3d)
+            batch = (pictures.float().to(self.device) / 127.5 - 1).contiguous(
+                memory_format=torch.channels_last_3d
+            )
             with torch.autocast(self.device.type, torch.bfloat16):
                 made.append(encode(self.model, batch).float().cpu())
         return normalise_latent(torch.cat(made))
 
     def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
-        """What the cache holds of each clip."""
+        """Tensors of each clip in the cache: of single views for the base, else those of EgoX."""
         change = VARIANTS[variant]
-        videos = {name: [_changed(getattr(c, name), c.seed + variant, change) for c in clips]
-                  for name in (("exo", "ego") if views else ("exo", "ego", "prior"))}
+        videos = {
+            name: [_changed(getattr(c, name), c.seed + variant, change) for c in clips]
+            for name in (("exo", "ego") if views else ("exo", "ego", "prior"))
+        }
         if views:
-            videos |= {f"{name}_first": [first_frame_then_grey(v) for v in videos[name]] for name in ("exo", "ego")}
-        if several := clips[0].rays is not None:
-            videos["tile"] = [tile_pictures(video) for video in videos["exo"]]
+            videos |= {
+                f"{name}_first": [first_frame_then_grey(v) for v in videos[name]]
+                for name in ("exo", "ego")
+            }
         latents = {name: self.encode(pictures) for name, pictures in videos.items()}
         out = []
         for i, clip in enumerate(clips):
@@ -109,79 +102,110 @@ class LatentMaker:
             tensors["text"] = stored(self.text, DTYPE)
             if not views:
                 geometry = mirrored(clip.geometry) if change.mirrored else clip.geometry
-                tensors |= {"grey": stored(self.grey, DTYPE), "query_dirs": stored(geometry.query_dirs, torch.float32),
-                         "key_dirs": stored(geometry.key_dirs, torch.float32),
-                         "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
-                rays, turns = (clip.rays, clip.ego_quarter_turns) if several else rays_of_seed(clip.seed, self.clips)
-                rays = mirrored_rays(rays, turns) if change.mirrored else rays
-                tensors |= {name: stored(ray, ray.dtype) for name, ray in rays.items()}
-            if several:
-                tensors["grey_tile"] = stored(self.grey_tile, DTYPE)
+                tensors |= {"grey": stored(self.grey, DTYPE), "grid": torch.tensor(geometry.grid)}
+                tensors |= {
+                    name: stored(getattr(geometry, name), torch.float32) for name in DIRECTIONS
+                }
             out.append(tensors)
         return out
 
 
-def make_latents(clips: Path, folder: Path, maker: LatentMaker, settings: LatentSettings, *,
-                 wanted: Callable[[], bool] = lambda: True,
-                 tell: Callable[[int, int], None] = lambda count, total: None) -> bool:
-    """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it. Fitting shards stay.
+def make_latents(
+    drawn: Path,
+    folder: Path,
+    maker: LatentMaker,
+    *,
+    clips: int,
+    variants: int = 1,
+    views: bool = False,
+    wanted: Callable[[], bool] = lambda: True,
+    tell: Callable[[int, int], None] = lambda count, total: None,
+) -> bool:
+    """Writes the cache that ``train_egox.py train`` reads; False where ``wanted`` stopped it.
+    Fitting shards stay.
+
+    Args:
+        drawn: folder of the clips. clips: the first so many training clips, in whole shards.
+        variants: of each training clip, the first so many of VARIANTS. views: single views, for the
+        base.
 
     Raises:
-        EgoXInputError: training clips that the settings name aren't drawn yet.
+        EgoXInputError: training clips that aren't drawn yet.
     """
-    first, last = settings.clips
-    files = [shard_file(clips, "train", clip // CLIPS_A_SHARD) for clip in range(first, last, CLIPS_A_SHARD)]
-    drawn = sum(file.is_file() for file in files)
-    if drawn < len(files):
-        raise EgoXInputError("training clips", got=f"{drawn} of {len(files)} shards in {clips.name!r}",
-                             expected=f"clips {first} to {last}",
-                             fix="draw them: python3 run.py train-demo --stage clips")
-    jobs = [("train", file, variant) for variant in range(settings.variants) for file in files]
-    jobs += [("validation", file, 0) for file in shard_files(clips, "validation")]
-    values = {"rays": maker.clips.rays, "image_embedding": "none", "views": settings.views, "dtype": "bfloat16"}
-    if not settings.views:
-        values["token_rays"] = True
-    if settings.cameras > 1:
-        values["tiles"] = True
+    files = [shard_file(drawn, "train", number) for number in range(-(-clips // CLIPS_PER_SHARD))]
+    there = sum(file.is_file() for file in files)
+    if there < len(files):
+        raise EgoXInputError(
+            "training clips",
+            got=f"{there} of {len(files)} shards in {drawn.name!r}",
+            expected=f"the first {clips} clips",
+            fix="draw them: python3 run.py train-demo --stage clips",
+        )
+    jobs = [("train", file, variant) for variant in range(variants) for file in files]
+    jobs += [("validation", file, 0) for file in shard_files(drawn, "validation")]
+    values = {
+        "rays": maker.clips.rays,
+        "image_embedding": "none",
+        "views": views,
+        "dtype": "bfloat16",
+    }
     shards, entries = {}, []
     for number, (split, file, variant) in enumerate(jobs):
         with np.load(file) as archive:
             seeds = archive["seed"].tolist()
-            cameras = archive["camera"].tolist() if settings.cameras > 1 else [0] * len(seeds)
-        content_hash = fingerprint({"version": VERSION, "models": maker.models, "settings": values, "seeds": seeds,
-                                 "variant": variant, "clips": repr(maker.clips)})
-        name = f"{file.stem}-v{variant}.safetensors"  # so that clips drawn later leave these as they are
-        takes = names = [f"{seed:06d}v{variant}" for seed in seeds]
-        if settings.cameras > 1:
-            names = [f"{take}c{camera}" for take, camera in zip(takes, cameras, strict=True)]
+        content_hash = fingerprint(
+            {
+                "models": maker.models,
+                "settings": values,
+                "seeds": seeds,
+                "variant": variant,
+                "clips": repr(maker.clips),
+            }
+        )
+        name = f"{file.stem}-v{variant}.safetensors"
+        names = [f"{seed:06d}v{variant}" for seed in seeds]  # a variant is a take of its own
         if shard_fingerprint(folder / name) != content_hash:
             if not wanted():
                 return False
-            drawn = read_shard(file)
-            made = [tensors for first in range(0, len(drawn), CLIPS_A_SHARD)
-                    for tensors in maker.tensors(drawn[first : first + CLIPS_A_SHARD], variant, settings.views)]
-            write_shard(folder / name, {f"{clip}/{k}": t for clip, tensors in zip(names, made, strict=True)
-                                        for k, t in tensors.items()}, content_hash)
+            made = maker.tensors(read_shard(file), variant, views)
+            write_shard(
+                folder / name,
+                {
+                    f"{clip}/{k}": t
+                    for clip, tensors in zip(names, made, strict=True)
+                    for k, t in tensors.items()
+                },
+                content_hash,
+            )
         shards[name] = content_hash
-        # A variant is a take of its own: its pictures fit no other's.
-        entries += [CacheEntry(clip=clip, take=take, split=split, shard=name, start=0, rank=1 + camera)
-                    for clip, take, camera in zip(names, takes, cameras, strict=True)]
+        entries += [
+            CacheEntry(clip=clip, take=clip, split=split, shard=name, start=0) for clip in names
+        ]
         tell(number + 1, len(jobs))
-    write_index(folder, CacheIndex(settings=values, models=maker.models, shards=shards, entries=tuple(entries)))
+    write_index(
+        folder,
+        CacheIndex(settings=values, models=maker.models, shards=shards, entries=tuple(entries)),
+    )
     return True
 
 
 def mirrored(geometry: GgaGeometry) -> GgaGeometry:
-    """The directions of the clip whose videos are mirrored: the tokens of each half in the opposite order.
+    """The directions of the clip whose videos are mirrored: the tokens of each half in the opposite
+    order.
 
-    The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles alone.
+    The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles
+    alone.
     """
     t, h, w_exo, w_ego = geometry.grid
     order = torch.arange(t * h * (w_exo + w_ego)).reshape(t, h, w_exo + w_ego)
     order = torch.cat([order[..., :w_exo].flip(-1), order[..., w_exo:].flip(-1)], -1).flatten()
     queries = geometry.query_dirs.unflatten(1, (h, w_ego)).flip(2).flatten(1, 2)
-    return replace(geometry, query_dirs=queries, key_dirs=geometry.key_dirs[:, order],
-                   key_trust=geometry.key_trust[order])
+    return replace(
+        geometry,
+        query_dirs=queries,
+        key_dirs=geometry.key_dirs[:, order],
+        key_trust=geometry.key_trust[order],
+    )
 
 
 def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:

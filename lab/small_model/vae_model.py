@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from egox_core.metrics.outlines import grey_gradient
 from egox_core.safe_files import write_whole
 from egox_core.sizes import CHANNELS
 from egox_core.wan.latents import LATENT_MEAN, LATENT_STD
+from lab.small_model.outlines import grey_gradient
 from tools.rigs.standin_shapes import vae_shapes
 
 RANDOM = 0.25

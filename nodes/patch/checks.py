@@ -1,39 +1,45 @@
-"""Which model may be patched, and what is checked and measured once a run, before any step is taken.
+"""Checks of one run: which model and conditioning may be sampled, and whether the patch really ran.
 
-Exactly the host's plain Wan class with 36 input channels is taken, before anything is changed.
+Exactly the host's plain Wan class with 36 input channels is taken, before anything is changed. Nodes
+that replace the model's forward (TeaCache nodes do) bypass canvas or geometry without an error, so
+the run counts what passed through the patch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.gga.backends import KernelsUsed
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
-from ..host.steps import CALLBACK
-from .calls import PatchCalls
-from .windows import RETAINED, retained_places
+from ..host.steps import CALLBACK, running_server
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
 
-FIX = (
+MODEL_FIX = (
     "load an image-to-video Wan transformer with 36 input channels: Wan 2.1 I2V 14B 480P or 720P (the released LoRA "
     "belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; text-to-video, Fun Control, VACE, Camera, "
     "Animate, S2V, HuMo, SCAIL and Dancer models have another input and can't hold the EgoX canvas"
 )
-SIGMA_RANGE = "egox_sigma_range"
-"""Key in transformer_options: (highest, lowest) sigma at which the geometry guides, both included."""
 REFUSED_CONDITIONING = {
     "time_dim_concat": "frames appended in time",
     "context_latents": "in-context reference latents",
     "reference_latents": "reference latents",
 }
+HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
+BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
+RETAINED = "egox_retained_places"
+"""Key in transformer_options: places of every window in which the host shows the condition of the clip's frame of that
+number (``retain_first_frame``: place 0)."""
+TIME = 2  # dimension of the latent
 
 
 def check_model(model: ModelPatcher) -> None:
@@ -48,14 +54,15 @@ def check_model(model: ModelPatcher) -> None:
     kind = type(model.model)
     if kind is not comfy.model_base.WAN21:
         raise EgoXInputError("model", got=f"a {kind.__name__} model", expected="a plain Wan image-to-video model",
-                             fix=FIX)
+                             fix=MODEL_FIX)
     transformer = model.get_model_object("diffusion_model")
     if transformer.in_dim != MODEL_CHANNELS:
         raise EgoXInputError("model", got=f"a Wan model with {transformer.in_dim} input channels",
-                             expected=f"{MODEL_CHANNELS} input channels (16 noisy, 4 mask, 16 condition)", fix=FIX)
+                             expected=f"{MODEL_CHANNELS} input channels (16 noisy, 4 mask, 16 condition)",
+                             fix=MODEL_FIX)
     if transformer.ref_conv is not None:
         raise EgoXInputError("model", got="a Wan model with a reference-picture input (ref_conv)",
-                             expected="a plain Wan image-to-video model", fix=FIX)
+                             expected="a plain Wan image-to-video model", fix=MODEL_FIX)
 
 
 def has_image_embedding(model: ModelPatcher) -> bool:
@@ -67,10 +74,9 @@ class SamplingCheck:
     """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
     whose first step goes past the patch."""
 
-    def __init__(self, canvas: Canvas, calls: PatchCalls, start_percent: float, end_percent: float) -> None:
+    def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
         self.canvas = canvas
         self.calls = calls
-        self.percents = (start_percent, end_percent)
 
     def __call__(
         self,
@@ -84,19 +90,12 @@ class SamplingCheck:
         check_model(model)
         check_sampled_latent(self.canvas, noise)
         check_conditioning(model, guider.conds)
-        # Percent means what it means in the host's nodes. The sampling object is asked now, because a node after this
-        # patch may have changed the shift; the guider's options are its own copy for this run.
-        sampling = model.get_model_object("model_sampling")
-        sigmas = tuple(float(sampling.percent_to_sigma(percent)) for percent in self.percents)
-        options = guider.model_options.setdefault("transformer_options", {})
-        options[SIGMA_RANGE] = sigmas
+        options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
         if len(args) > CALLBACK:
             args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
-        out = executor(noise, *args, **kwargs)
-        self.calls.say_lost(model)
-        return out
+        return executor(noise, *args, **kwargs)
 
 
 class WholeCanvasMemory:
@@ -139,3 +138,115 @@ def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> Non
                 if cond.get(key) is not None:
                     raise EgoXInputError(f"{name} conditioning", got=words, expected="only what EgoX Conditioning sets",
                                          fix="take the node that adds them out of the conditioning's path")
+
+
+def retained_places(
+    handler: Any,  # the host's context handler; None: no windows
+    noise: Tensor,  # [B, 16, t, h, w]
+) -> tuple[int, ...]:
+    """The places for RETAINED, once the windows are such that both halves show the same times.
+
+    The first place of a window is the host's anchor frame, whose result is dropped; so it may show frame 0. In a place
+    whose result is kept, a retained condition would draw frame 0 at another time, and a retained latent that the
+    condition doesn't follow would be of another time than its condition.
+
+    Raises:
+        EgoXInputError: windows over another dimension than time; other frames retained than the first, or without the
+            anchor frame before each window.
+    """
+    if handler is None or noise.shape[handler.dim] <= handler.context_length:
+        return ()
+    if handler.dim != TIME:
+        raise EgoXInputError("dim of the context windows", got=handler.dim, expected=f"{TIME}, time",
+                             fix="use Wan Context Windows, which sets it")
+    condition = tuple(getattr(handler, "cond_retain_index_list", ()))
+    latent = tuple(getattr(handler, "latent_retain_index_list", ()))
+    frame_before = bool(getattr(handler, "causal_window_fix", False))
+    if not condition and not latent:
+        return ()
+    if condition != (0,) or latent not in ((), (0,)) or not frame_before:
+        raise EgoXInputError(
+            "frames retained in every context window",
+            got=f"condition {list(condition)}, latent {list(latent)}, "
+                f"{'with' if frame_before else 'without'} a frame before each window",
+            expected="the first frame's condition, in the place of the frame before (a result that is dropped)",
+            fix="use Wan Context Windows with retain_first_frame, or retain none")
+    return condition
+
+
+class PatchCalls:
+    """Counts of one run, filled by the widening wrapper and the attention override."""
+
+    def __init__(self) -> None:
+        self.kernels = KernelsUsed()
+        self.reset()
+
+    def reset(self) -> None:
+        """A run begins."""
+        self.widened = 0  # forwards that saw the whole canvas
+        self.guided = 0  # those of them in which geometry was to act
+        self.attended = 0  # self-attentions that the override was asked about
+        self.slotted = 0  # forwards whose tokens were to have their own positions or rays
+        self.placed = 0  # blocks whose slot was asked
+        self.kernels.clear()
+
+    @property
+    def lost(self) -> str | None:
+        """What did not take place though a step was taken; None where all is well."""
+        if not self.widened:
+            return "the exo half: the model ran without the EgoX canvas"
+        if self.guided and not self.attended:
+            return "the geometry: its attention override was never asked"
+        if self.slotted and not self.placed:
+            return "the places of several exo views: the slots of its blocks were never asked"
+        return None
+
+    def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
+        """The sampler's step callback that fails after the first step if that step went past the patch.
+
+        Steps that a cache leaves out later are no failure. The callback raises an EgoXInputError.
+        """
+        first = True
+
+        def watched(step: int, *args: Any) -> Any:
+            nonlocal first
+            if first and self.lost is not None:
+                raise EgoXInputError("first sampling step", got=f"a step without {self.lost}{suspects(model)}",
+                                     expected="the patched model", fix=BYPASSED_FIX)
+            first = False
+            return None if callback is None else callback(step, *args)
+
+        return watched
+
+
+class NoteAfterRun:
+    """An OUTER_SAMPLE wrapper: writes on a node, when a run ends, its note and what computed the attention.
+
+    Which kernel is fastest and right shows only while the model runs, on another node than the one that patched it.
+    """
+
+    def __init__(self, node_id: str | None, note: str, calls: PatchCalls) -> None:
+        self.node_id, self.note, self.calls = node_id, note, calls
+
+    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = executor(noise, *args, **kwargs)
+        server = None if self.node_id is None else running_server()
+        if server is not None:
+            server.send_progress_text(with_kernels(self.note, self.calls), self.node_id)
+        return out
+
+
+def with_kernels(note: str, calls: PatchCalls) -> str:
+    """A node's note, and what computed the guided attention of the run that just ended."""
+    return "; ".join(part for part in (note, calls.kernels.words()) if part)
+
+
+def suspects(model: ModelPatcher) -> str:
+    """Code of other packs that stands between sampler and transformer, in words; empty where none shows."""
+    functions = [model.model_options.get("model_function_wrapper")]
+    functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
+    transformer = model.get_model_object("diffusion_model")
+    functions += [getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")]
+    names = {getattr(function, "__module__", None) or type(function).__module__ for function in functions if function}
+    foreign = sorted(name for name in names if name.split(".")[0] not in HOSTS_OWN)
+    return f" (code in the way: {', '.join(foreign)})" if foreign else ""

@@ -13,7 +13,7 @@ from ...egox_core.sizes import PATCH
 from ...egox_core.types import Panels
 from ...egox_core.wan.panels import TILE_START, TILE_STEP, panel_width
 from ...egox_core.wan.pose_injection import PoseInjection
-from .calls import PatchCalls
+from .checks import PatchCalls
 
 SLOTS = "patches_replace"
 

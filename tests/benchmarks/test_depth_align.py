@@ -7,7 +7,8 @@ import json
 from benchmarks import depth_align as bench
 
 
-def test_it_gives_plain_data_and_meets_its_bars() -> None:
-    result = bench.run(frames=3, height=168, width=294, recovery_frames=2, truths=bench.TRUTHS[:1])
-    assert all(row["met"] is not False for row in result["recovery"]) and result["drift"]["lag_last"] < -0.03
-    assert json.loads(json.dumps(result)) == result and "drift" in bench.table(result)
+def test_it_gives_plain_data_for_both_modes() -> None:
+    result = bench.run(frames=3, height=168, width=294)
+    assert json.loads(json.dumps(result)) == result and set(result["peak_extra_mb"]) == set(bench.BARS)
+    # Of three frames of 168 x 294 px in float32, 0.6 MB: more than a copy, less than a hundred.
+    assert all(0.5 < mb < 60 for mb in result["peak_extra_mb"].values())

@@ -15,7 +15,7 @@ from benchmarks import gpu
 from benchmarks.support import gpu_attention, gpu_row
 from benchmarks.support.gpu_model import RandomWan, Storage, block_bytes
 from benchmarks.support.gpu_row import Row, anonymous, why
-from benchmarks.support.memory_model import ModelSize, block_weights
+from egox_core.wan.step_memory import ModelSize, block_weights
 from tools.rigs.wan_shapes import SIZES
 
 REPO_ROOT = Path(__file__).resolve().parent.parent.parent

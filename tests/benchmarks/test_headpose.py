@@ -9,7 +9,7 @@ from benchmarks.support.head_clips import clip_specs
 
 
 def test_it_gives_plain_data_for_every_case() -> None:
-    result = bench.run(clips=3, prior_clips=0, frames=17)
+    result = bench.run(clips=3, frames=17)
     assert json.loads(json.dumps(result)) == result and set(result["cases"]) == set(bench.CASES)
     exact = result["cases"]["exact"]
     assert exact["across_m"] < 0.03 and exact["not_finite"] == 0 and exact["frames"] == 51

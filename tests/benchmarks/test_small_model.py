@@ -1,4 +1,4 @@
-"""The bench of the small model: its figures are what they claim, its bars can fail, a stopped one goes on."""
+"""The bench of the small model: its figures, its bars, and its restart."""
 
 from __future__ import annotations
 
@@ -10,42 +10,50 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("torchmetrics")
+for package in ("torchmetrics", "diffusers", "peft"):
+    pytest.importorskip(package)
 
-from benchmarks.small_model import markdown, prove, read_before  # noqa: E402
-from benchmarks.support.drawn_features import FIGURES, features_of, load_net  # noqa: E402
-from egox_core.data.object_masks import read_masks  # noqa: E402
+from benchmarks.small_model import markdown, prove  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.bootstrap import Estimate  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
-from lab.drawn import SyntheticSpec, make_take, write_take  # noqa: E402
+from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.drawn.ground_truth import solids_of_objects, take_objects  # noqa: E402
-from lab.small_model.contract import SampleSettings, VideoStore, load_sampler  # noqa: E402
 from lab.small_model.held_out import (  # noqa: E402
     HeldOutClip,
     clip_of_take,
-    clips_of_folder,
     with_exo_of,
     with_prior_of,
 )
+from lab.small_model.sampler import SampleSettings  # noqa: E402
 from lab.small_model.scores import (  # noqa: E402
     BARS,
     KERNEL,
     MODEL,
     TRUTH_VAE,
-    WRONG_EXO,
-    WRONG_PRIOR,
     Bar,
-    judge,
+    judged,
+    lead_of,
     mean_of,
     score_method,
     scores_of,
     verdict,
 )
 from lab.small_model.sheet import write_sheet  # noqa: E402
+from lab.small_model.videos import VideoStore  # noqa: E402
 
-SPEC = SyntheticSpec(seed=1, frames=5, fps=5.0, exo_width=64, exo_height=32, ego_size=32, texture="plain",
-                     clutter="calm", object_scale=2.0, edge_samples=1)
+SPEC = SyntheticSpec(
+    seed=1,
+    frames=5,
+    fps=5.0,
+    exo_width=64,
+    exo_height=32,
+    ego_size=32,
+    texture="plain",
+    clutter="calm",
+    object_scale=2.0,
+    edge_samples=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +70,9 @@ def test_objects_are_the_solids_of_their_names(takes) -> None:
     for take in takes:
         groups = solids_of_objects(take)
         flat = [i for solids in groups.values() for i in solids]
-        assert sorted(flat) == [i for i, s in enumerate(take.scene.solids) if s.group in ("object", "held")]
+        assert sorted(flat) == [
+            i for i, s in enumerate(take.scene.solids) if s.group in ("object", "held")
+        ]
         found = take_objects(take)
         for name, mask, pixels in zip(found.ids, found.masks, found.exo_pixels, strict=True):
             own = torch.tensor(groups[name])
@@ -71,7 +81,9 @@ def test_objects_are_the_solids_of_their_names(takes) -> None:
         assert ((found.seen_share >= 0) & (found.seen_share <= 1)).all()
         assert bool((found.seen_share[found.masks.flatten(2).sum(2) == 0] == 0).all())
     names = {name for take in takes for name in solids_of_objects(take)}
-    assert "bottle 1" in names and not any("neck" in name for name in names)  # a bottle and its neck are one thing
+    assert "bottle 1" in names and not any(
+        "neck" in name for name in names
+    )  # a bottle and its neck are one thing
 
 
 def test_a_clip_is_the_take_with_its_prior(takes, clips) -> None:
@@ -87,16 +99,22 @@ def test_a_clip_is_the_take_with_its_prior(takes, clips) -> None:
 
 
 def flat_clip(clip: HeldOutClip) -> HeldOutClip:
-    """A grey picture with one red square that exo sees in the first two frames only; left half covered."""
+    """A grey picture with a red square that exo sees in two frames; left half covered."""
     truth = torch.full((5, 32, 32, 3), 100, dtype=torch.uint8)
     mask = np.zeros((1, 5, 32, 32), bool)
     mask[:, :, 8:16, 8:16] = True
     truth[:, 8:16, 8:16] = torch.tensor([200, 0, 0], dtype=torch.uint8)
     coverage = torch.zeros(5, 32, 32, dtype=torch.bool)
     coverage[:, :, :16] = True
-    return replace(clip, truth=truth, prior=truth, coverage=coverage,
-                   objects=ObjectMasks(ids=("square",), truth=mask, generated=None,
-                                       seen=np.array([[0.5, 0.1, 0.09, 0, 0]])))
+    return replace(
+        clip,
+        truth=truth,
+        prior=truth,
+        coverage=coverage,
+        objects=ObjectMasks(
+            ids=("square",), truth=mask, generated=None, seen=np.array([[0.5, 0.1, 0.09, 0, 0]])
+        ),
+    )
 
 
 def test_scores_by_hand(clips) -> None:
@@ -108,18 +126,27 @@ def test_scores_by_hand(clips) -> None:
     shifted = clip.truth.clone()
     shifted[:, :, 16:] += 51
     found = scores_of(shifted, clip)
-    assert found["psnr_outside"] == pytest.approx(20 * np.log10(5), abs=1e-4) and found["psnr_inside"] == 100
+    assert (
+        found["psnr_outside"] == pytest.approx(20 * np.log10(5), abs=1e-4)
+        and found["psnr_inside"] == 100
+    )
     assert found["psnr"] == pytest.approx(20 * np.log10(5) + 10 * np.log10(2), abs=1e-4)
     # The square is right in the first frame alone, of two that are judged.
     faded = clip.truth.clone()
     faded[1:, 8:16, 8:16] = 100
-    assert scores_of(faded, clip)["colours_right"] == 0.5 and scores_of(faded, clip)["objects_right"] == 1
+    assert (
+        scores_of(faded, clip)["colours_right"] == 0.5
+        and scores_of(faded, clip)["objects_right"] == 1
+    )
     faded[0, 8:16, 8:16] = 100
     assert scores_of(faded, clip)["objects_right"] == 0
 
 
 def test_object_shares_weigh_every_frame_alike() -> None:
-    scores = {"colours_right": {"a": 1.0, "b": 0.0, "c": None}, "object_frames": {"a": 3.0, "b": 1.0, "c": 0.0}}
+    scores = {
+        "colours_right": {"a": 1.0, "b": 0.0, "c": None},
+        "object_frames": {"a": 3.0, "b": 1.0, "c": 0.0},
+    }
     assert mean_of(scores, "colours_right").mean == 0.75
 
 
@@ -127,59 +154,59 @@ def test_retrieval_needs_the_own_truth(clips) -> None:
     right = score_method([c.truth for c in clips], clips)
     assert list(right["retrieval_hit"].values()) == [1, 1, 1]
     turned = score_method([clips[1].truth, clips[2].truth, clips[0].truth], clips)
-    assert sum(turned["retrieval_hit"].values()) == 0 and min(turned["retrieval_rank"].values()) > 1
+    assert sum(turned["retrieval_hit"].values()) == 0
 
 
-@pytest.mark.parametrize(("least", "mean", "low", "expected"), [
-    (2.0, 2.1, 0.1, "holds"), (2.0, 2.1, -0.1, "fails"), (2.0, 1.9, 1.0, "fails"),
-    (-2.0, -1.5, -1.9, "holds"), (-2.0, -1.5, -2.1, "fails"), (-2.0, 1.0, 0.5, "holds"), (0.0, 0.01, -0.01, "fails"),
-    (None, -9.0, -9.9, "reported"),
-])
+@pytest.mark.parametrize(
+    ("least", "mean", "low", "expected"),
+    [
+        (2.0, 2.1, 0.1, "holds"),
+        (2.0, 2.1, -0.1, "fails"),
+        (2.0, 1.9, 1.0, "fails"),
+        (-2.0, -1.5, -1.9, "holds"),
+        (-2.0, -1.5, -2.1, "fails"),
+        (-2.0, 1.0, 0.5, "holds"),
+        (0.0, 0.01, -0.01, "fails"),
+    ],
+)
 def test_a_lead_must_be_sure_and_a_loss_bounded(least, mean, low, expected) -> None:
     bar = Bar(name="x", metric="psnr", against="other", least=least)
     assert verdict(bar, Estimate(mean=mean, low=low, high=mean + 1, clips=64, takes=64)) == expected
 
 
-@pytest.mark.parametrize(("bar", "mean", "high", "expected"), [
-    (Bar(name="x", metric="quiet", against=None, most=3.0), 2.9, 3.4, "holds"),
-    (Bar(name="x", metric="quiet", against=None, most=3.0), 3.1, 3.4, "fails"),
-    (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, -0.05, "holds"),
-    (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, 0.05, "fails"),
-    (Bar(name="x", metric=KERNEL, against="other", times=0.5, most=0.0), -0.1, 0.05, "holds"),
-])
+@pytest.mark.parametrize(
+    ("bar", "mean", "high", "expected"),
+    [
+        (Bar(name="x", metric="quiet", against=None, most=3.0), 2.9, 3.4, "holds"),
+        (Bar(name="x", metric="quiet", against=None, most=3.0), 3.1, 3.4, "fails"),
+        (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, -0.05, "holds"),
+        (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, 0.05, "fails"),
+    ],
+)
 def test_some_bars_are_upper_ones(bar: Bar, mean: float, high: float, expected: str) -> None:
-    assert verdict(bar, Estimate(mean=mean, low=mean - 1, high=high, clips=64, takes=64)) == expected
-
-
-def test_bars_compare_with_the_model_before(clips, tmp_path: Path) -> None:
-    """Everything kept of the model before is half of what the truth itself has."""
-    names = [clip.name for clip in clips]
-    features = features_of(load_net(), [255 - clip.truth.numpy() for clip in clips])
-    figures = dict.fromkeys(FIGURES, np.full(3, 0.5, np.float32)) | {"object_outlines": np.full(3, np.nan, np.float32)}
-    np.savez(tmp_path / "before.npz", clips=np.array(names), features=features, **figures)
-    before = read_before(clips, tmp_path / "before.npz")
-    assert before.scores["outlines"] == dict.fromkeys(names, 0.5) and before.scores["object_outlines"][names[0]] is None
-    result, _ = prove(clips, FakeSampler(clips), SampleSettings(), VideoStore(folder=tmp_path, model="fake"),
-                      before=before)
-    found = {bar["bar"]: bar for bar in result["bars"]}
-    outlines = found["outlines over 1.6 times the model's before"]
-    assert outlines["mean"] == pytest.approx(0.9 - 1.6 * 0.5, abs=0.02) and outlines["verdict"] == "holds"
-    kernel = found["kernel distance less half of the model's before"]
-    assert kernel["verdict"] in ("holds", "fails") and kernel["most"] == 0
-    assert found["objects' outlines over 1.3 times the model's before"]["verdict"] == "not measured"
-    assert read_before([replace(clips[0], name="another")], tmp_path / "before.npz") is None
+    assert (
+        verdict(bar, Estimate(mean=mean, low=mean - 1, high=high, clips=64, takes=64)) == expected
+    )
 
 
 def test_bars_are_paired() -> None:
     """The differences are 2, 3 and 4: the mean is 3 however much the takes themselves differ."""
-    scores = {MODEL: {"psnr": {"a": 12.0, "b": 33.0, "c": 24.0}}, "shrink": {"psnr": {"a": 10.0, "b": 30.0, "c": 20.0}}}
-    told = judge(next(b for b in BARS if b.name == "PSNR over shrink"), scores)
-    assert told["mean"] == 3 and 2 <= told["low"] < 3 < told["high"] <= 4 and told["verdict"] == "holds"
-    assert judge(next(b for b in BARS if b.against == WRONG_EXO), scores)["verdict"] == "not measured"
+    scores = {
+        MODEL: {"psnr": {"a": 12.0, "b": 33.0, "c": 24.0}},
+        "shrink": {"psnr": {"a": 10.0, "b": 30.0, "c": 20.0}},
+    }
+    bar = next(b for b in BARS if b.name == "PSNR over shrink")
+    told = judged(bar, lead_of(bar, scores))
+    assert (
+        told["mean"] == 3
+        and 2 <= told["low"] < 3 < told["high"] <= 4
+        and told["verdict"] == "holds"
+    )
+    assert judged(bar, None)["verdict"] == "not measured"
 
 
 class FakeSampler(SimpleNamespace):
-    """Nine tenths of the truth where exo and prior are the clip's own, grey otherwise; strength 0 is grey."""
+    """Nine tenths of the truth where exo and prior are the clip's own, grey otherwise."""
 
     def __init__(self, clips: list[HeldOutClip]) -> None:
         super().__init__(calls=0, fail_at=None, own={c.name: c for c in clips})
@@ -193,35 +220,48 @@ class FakeSampler(SimpleNamespace):
     def _one(self, clip: HeldOutClip, strength: float) -> np.ndarray:
         own = self.own[clip.name]
         knows = strength > 0 and clip.exo is own.exo and clip.prior is own.prior
-        return (0.9 * clip.truth.numpy()).astype(np.uint8) if knows else np.full(clip.truth.shape, 128, np.uint8)
+        return (
+            (0.9 * clip.truth.numpy()).astype(np.uint8)
+            if knows
+            else np.full(clip.truth.shape, 128, np.uint8)
+        )
 
     def through_vae(self, videos: np.ndarray) -> np.ndarray:
         return videos // 2 * 2
 
-    def fingerprint(self) -> str:
-        return "fake"
+    def fingerprint(self, lora: str = "full") -> str:
+        return type(self).__name__
 
 
 def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("lab.small_model.contract.BATCH", 2)
-    sampler, store = FakeSampler(clips), VideoStore(folder=tmp_path, model="fake")
+    monkeypatch.setattr("lab.small_model.videos.BATCH", 2)
+    sampler = FakeSampler(clips)
+    store = VideoStore(folder=tmp_path, sampler=sampler)
     sampler.fail_at = 4  # in the second method
     with pytest.raises(KeyboardInterrupt):
-        prove(clips, sampler, SampleSettings(), store)
-    assert len(list(tmp_path.glob("*.npy"))) == 5  # three of the model, the first batch of strength 0
+        prove(clips, store)
+    assert (
+        len(list(tmp_path.glob("*.npy"))) == 5
+    )  # three of the model, the first batch of strength 0
     sampler.fail_at = None
-    result, videos = prove(clips, sampler, SampleSettings(), store)
+    result, videos = prove(clips, store)
     assert sampler.calls == 4 + 1 + 2 + 2  # what was done is not done again
-    again, _ = prove(clips, sampler, SampleSettings(), store)
+    again, _ = prove(clips, store)
     assert sampler.calls == 9 and again == result
     verdicts = {bar["bar"]: bar["verdict"] for bar in result["bars"]}
-    for name in ("PSNR over shrink", "retrieval among all held-out takes", "outlines over prior + Telea"):
+    for name in (
+        "PSNR over shrink",
+        "retrieval among all held-out takes",
+        "outlines over prior + Telea through the VAE",
+    ):
         assert verdicts[name] == "holds", result["bars"]
-    assert verdicts["outlines over 1.6 times the model's before"] == "not measured", "these takes aren't its own"
     assert result["means"][TRUTH_VAE]["psnr"]["mean"] > 45
     assert (videos[MODEL][0] == (0.9 * clips[0].truth.numpy()).astype(np.uint8)).all()
     table = markdown({**result, "steps": 10})
-    assert "| PSNR over shrink | ≥ 0.8 |" in table and "| flicker, times the truth's | ≤ 1.5 |" in table
+    assert (
+        "| PSNR over shrink | ≥ 0.8 |" in table
+        and "| flicker, times the truth's | ≤ 1.5 |" in table
+    )
     assert f"| {MODEL} |" in table and "kernel distance" in table
     assert result["means"][TRUTH_VAE]["outlines"]["mean"] == pytest.approx(1, abs=0.05)
     assert result["means"]["exo mean colour"]["outlines"]["mean"] == 0
@@ -230,57 +270,23 @@ def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> 
         def _one(self, clip, strength):
             return np.full(clip.truth.shape, 90, np.uint8)
 
-    blind, _ = prove(clips, Blind(clips), SampleSettings(), replace(store, model="blind"), without=[WRONG_PRIOR])
+    blind, _ = prove(clips, replace(store, sampler=Blind(clips)))
     verdicts = {bar["bar"]: bar["verdict"] for bar in blind["bars"]}
     costs = {bar["bar"]: bar for bar in blind["bars"]}["PSNR that another take's exo costs"]
     assert costs["verdict"] == "fails" and costs["mean"] == 0, "it looks at nothing"
     assert verdicts["PSNR over shrink"] == "fails"
     assert verdicts["retrieval among all held-out takes"] == "fails"
-    assert verdicts["PSNR that another take's prior costs"] == "not measured"
 
 
-def test_a_sampler_that_breaks_the_contract_is_refused(clips, tmp_path: Path) -> None:
-    store = VideoStore(folder=tmp_path, model="x")
-    bad = SimpleNamespace(generate=lambda clips, settings: np.zeros((len(clips), 5, 32, 32, 3), np.float32))
-    with pytest.raises(EgoXInputError, match="float32"):
-        store.generated(bad, clips, SampleSettings(), "model")
-    assert list(tmp_path.glob("*.npy")) == []
-    for name in ("no_such_module", "json"):
-        with pytest.raises(EgoXInputError, match="sampler"):
-            load_sampler(name)
-
-
-def test_the_sheet_shows_what_was_judged(clips, tmp_path: Path) -> None:
+def test_the_sheet_shows_everything_side_by_side(clips, tmp_path: Path) -> None:
     import cv2
 
     clip = flat_clip(clips[0])
     faded = clip.truth.numpy().copy()
     faded[0, 8:16, 8:16] = 100
-    write_sheet(tmp_path / "sheet.png", [clip], {MODEL: [faded]}, judged=MODEL, zoom=2)
+    write_sheet(tmp_path / "sheet.png", [clip], {MODEL: [faded]})
     sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
-    exo, ego = 2 * 64 + 2, 2 * 32 + 2
-    assert sheet.shape == (16 + 3 * ego, exo + 4 * ego, 3)
-    model, truth, objects = (sheet[16:, exo + n * ego : exo + (n + 1) * ego] for n in (1, 2, 3))
-    first = slice(0, 64, 2)
-    assert np.array_equal(model[first, :64:2], faded[0]) and np.array_equal(truth[first, :64:2], clip.truth[0].numpy())
-    square = objects[first, :64:2][8:16, 8:16]
-    assert (square[0] == (230, 50, 50)).all() and (square[4, 4] == (200, 0, 0)).all()  # wrong here, in its true colour
-    last = objects[2 * ego : 2 * ego + 64 : 2, :64:2]
-    assert (last[8:16, 8:16] == (60, 0, 0)).all()  # exo doesn't see it any more: it is not judged
-
-
-def test_takes_from_files_carry_their_objects(takes, clips, tmp_path: Path) -> None:
-    write_take(takes[0], tmp_path / "one", quality=10, objects=True)
-    write_take(takes[1], tmp_path / "two", quality=10)
-    read = clips_of_folder(tmp_path)
-    assert [c.name for c in read] == ["one", "two"] and read[1].objects.ids == ()
-    own = clips[0].objects
-    order = [own.ids.index(name) for name in read[0].objects.ids]
-    assert sorted(order) == list(range(len(own.ids)))
-    assert np.array_equal(read[0].objects.truth, own.truth[order])
-    big = own.seen[order] > 0  # a clip in memory casts only what can be judged
-    assert np.allclose(read[0].objects.seen[big], own.seen[order][big])
-    assert (read[0].coverage ^ clips[0].coverage).float().mean() < 0.02  # depth in half precision
-    assert read_masks(tmp_path / "one" / "objects.npz", "one").ids == read[0].objects.ids
-    with pytest.raises(EgoXInputError, match="no take"):
-        clips_of_folder(tmp_path / "one")
+    exo, ego = 64 + 2, 32 + 2
+    assert sheet.shape == (16 + 3 * ego, exo + 3 * ego, 3)
+    model, truth = (sheet[16:48, exo + n * ego : exo + n * ego + 32] for n in (1, 2))
+    assert np.array_equal(model, faded[0]) and np.array_equal(truth, clip.truth[0].numpy())

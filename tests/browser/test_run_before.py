@@ -86,3 +86,21 @@ def another_run(page, unpacked) -> None:
     last = run(page)
     assert "1 frames" in about(page) and "no difference" in about(page), about(page)
     assert "before" in last["views"] and "difference" not in last["views"]
+
+
+def test_a_strip_that_was_cancelled_can_be_made_again(open_page, unpacked) -> None:
+    page = open_page()
+    page.load(unpacked("egox_demo"))
+    make_small(page)
+    run(page)
+    page.show(page.node_bounds(NODE))
+    part(page, NODE, "egox-preview-view").select_option("strip")
+    maker = part(page, NODE, "egox-preview-make")
+    for _ in range(2):
+        page.evaluate("() => { window.egoxSeen.length = 0; }")
+        maker.click()
+        assert maker.is_disabled()
+        page.page.wait_for_function("() => window.egoxSeen.some(({ kind }) => kind === 'executed')", timeout=60_000)
+        page.evaluate("() => app.api.interrupt()")
+        page.page.wait_for_function("(maker) => !maker.disabled", arg=maker.element_handle(), timeout=60_000)
+        assert "Cancelled" in state(page, NODE)["message"] or "Cancelled" in about(page)

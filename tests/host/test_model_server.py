@@ -15,8 +15,7 @@ from tools.setup.base_dir import BaseDir
 
 from .prompts import id_of, of_type, small, with_standins
 
-SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays", "start_percent", "end_percent",
-                   "first_block", "end_block", "first_head", "end_head", "soft_trust", "pooling", "backend")
+SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays")
 
 
 def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
     node_id = id_of(prompt, "EgoXWanSampler")
     inputs = prompt[node_id]["inputs"]
     prompt["patch"] = {"class_type": "EgoXModelPatch", "inputs": {
-        "model": inputs["model"], **{name: inputs[name] for name in SHARED_BY_PATCH}}}
+        "model": inputs["model"], "backend": "auto", **{name: inputs[name] for name in SHARED_BY_PATCH}}}
     if sampler == "released":
         prompt["released"] = {"class_type": "EgoXReleasedSampling", "inputs": {"steps": inputs["steps"], "shift": 3.0}}
         prompt["noise"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": inputs["seed"]}}

@@ -123,14 +123,6 @@ def test_it_is_seen_at_a_glance(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_picture_size_stands_in_one_place(name: str) -> None:
-    for node in nodes_of(read(name)):
-        if node["type"] in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
-            widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot]
-            assert node["widgets_values"][widgets.index("size")] == 0
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_it_is_tidy(name: str) -> None:
     saved = read(name)
     for graph, _ in graphs_of(saved):
@@ -176,7 +168,7 @@ def test_texts_are_encoded_as_released(name: str) -> None:
         assert name == "egox_demo"
         return
     text = of_type(prompt, "EgoXText")
-    assert text["clip"] == [encoder[0], 0] and (text["negative"], text["length"]) == ("", "released")
+    assert text["clip"] == [encoder[0], 0] and text["negative"] == ""
     text_id = id_of(prompt, "EgoXText")
     assert (conditioning["positive"], conditioning["negative"]) == ([text_id, 0], [text_id, 1])
 

@@ -22,7 +22,7 @@ SLACK_DB = 0.5
 
 @pytest.fixture(scope="module")
 def record(repo_root: Path) -> dict:
-    """What the demo gave when the weights were made: ``run.py train-demo --stage demo``."""
+    """The figure of ``run.py demo`` when the weights were made."""
     return json.loads((WorkFiles(repo_root).records / "demo.json").read_text(encoding="utf-8"))
 
 

@@ -47,7 +47,6 @@ def test_options_reach_their_nodes() -> None:
     made = apply_options(prompt(), DemoOptions(frames=9, size=64, steps=2), None)
     load = inputs(made, "EgoXLoadExoVideo")
     assert (load["frame_count"], load["width"], load["height"]) == (9, 112, 64)
-    assert inputs(made, "EgoXEgoPoseInput")["size"] == inputs(made, "EgoXRenderEgoPrior")["size"] == 64
     assert inputs(made, "EgoXWanSampler")["steps"] == 2
     assert load["file"] == inputs(prompt(), "EgoXLoadExoVideo")["file"]
 
@@ -56,7 +55,6 @@ def test_a_take_runs_at_full_size() -> None:
     made = apply_options(prompt(), DemoOptions(take=Path("x")), "take_x")
     load = inputs(made, "EgoXLoadExoVideo")
     assert (load["frame_count"], load["width"], load["height"], load["file"]) == (49, 784, 448, "take_x/exo.mp4")
-    assert inputs(made, "EgoXEgoPoseInput")["size"] == 448
 
 
 def test_standins_take_the_place_of_the_weights() -> None:
@@ -69,8 +67,8 @@ def test_a_changed_graph_is_told() -> None:
     with pytest.raises(SetupError, match="no EgoXWanSampler node with an input steps"):
         apply_options({}, DemoOptions(steps=3), None)
     changed = prompt()
-    del inputs(changed, "EgoXRenderEgoPrior")["size"]
-    with pytest.raises(SetupError, match="no EgoXRenderEgoPrior node with an input size"):
+    del inputs(changed, "EgoXLoadExoVideo")["width"]
+    with pytest.raises(SetupError, match="no EgoXLoadExoVideo node with an input width"):
         apply_options(changed, DemoOptions(size=64), None)
 
 

@@ -25,8 +25,7 @@ OBJECT_INFO = {
     "EgoXEgoPoseInput": {"output_name": ["trajectory", "prompt"]},
     "EgoXEstimateHeadPose": {
         "output_name": ["trajectory", "keyframes", "preview", "report"],
-        "input": {"required": {"exo_images": ["IMAGE", {}], "mount": ["COMBO", {"options": ["glasses", "none"]}],
-                               "size": ["INT", {"default": 448}]},
+        "input": {"required": {"exo_images": ["IMAGE", {}], "mount": ["COMBO", {"options": ["glasses", "none"]}]},
                   "optional": {"pose_keypoints": ["POSE_KEYPOINT", {}]}}},
 }
 
@@ -34,7 +33,7 @@ OBJECT_INFO = {
 def prompt() -> dict:
     return {
         "1": {"class_type": "EgoXLoadExoVideo", "inputs": {}}, "2": {"class_type": "EgoXDepthAlign", "inputs": {}},
-        "7:3": {"class_type": "EgoXEgoPoseInput", "inputs": {"source": "file", "size": 16}},
+        "7:3": {"class_type": "EgoXEgoPoseInput", "inputs": {"source": "file"}},
     }
 
 
@@ -86,7 +85,7 @@ def test_the_estimate_stands_before_the_pose() -> None:
     head, pose = made["head"]["inputs"], made["7:3"]["inputs"]
     assert pose["source"] == "estimated" and pose["estimated"] == ["head", 0]
     assert head["exo_images"] == ["1", 0] and head["frames"] == ["1", 3] and head["depth"] == ["2", 0]
-    assert head["size"] == 16 and head["mount"] == "glasses", "the node's own defaults otherwise"
+    assert head["mount"] == "glasses", "the node's own defaults otherwise"
     assert head["pose_keypoints"]["__value__"] == [seen((8.0, 8.0))]
 
 

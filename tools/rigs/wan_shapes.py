@@ -61,11 +61,6 @@ def wan_model(size: str, device: torch.device | str, weight_dtype: torch.dtype, 
     return comfy.model_base.WAN21(config, image_to_video=True, device=torch.device(device))
 
 
-def parameter_bytes(model: Any) -> int:
-    """Memory of the transformer's weights."""
-    return sum(weight.numel() * weight.element_size() for weight in model.diffusion_model.parameters())
-
-
 def released_lora(pack: ModuleType, model: Any, rank: int = RELEASED_RANK) -> dict[str, Tensor]:
     """A complete LoRA file in the released naming for this model, without memory: q, k, v, o of both attentions."""
     from .model_rig import core  # the shapes alone need torch and nothing else

@@ -21,10 +21,10 @@ MODULES = {
     "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length")}
 """Sub-commands that are modules; with EGOX_NO_SETUP=1 they run without a host, too."""
 
-MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts", "help": "tools.help_pictures",
-          "sample": "tools.sample", "strip": "tools.strip", "standins": "tools.rigs.standins", "brand": "tools.brand"}
+MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts",
+          "sample": "tools.sample", "standins": "tools.rigs.standins"}
 """What ``run.py make`` makes anew: the shipped workflows, the texts from the nodes' schemas (English locale and help
-pages), the help pages' pictures, the sample takes, the stand-in weights, icon and banner."""
+pages), the sample takes, the stand-in weights."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed

@@ -141,8 +141,6 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
         _set(prompt, "EgoXLoadExoVideo", "height", size)
         width = round(size * width / height / PIXEL_STEP) * PIXEL_STEP
         _set(prompt, "EgoXLoadExoVideo", "width", width)
-        for kind in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
-            _set(prompt, kind, "size", size)
     if options.steps is not None:
         _set(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:

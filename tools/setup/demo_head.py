@@ -66,7 +66,7 @@ def estimate_head(prompt: dict[str, Any], keypoints: list[dict[str, Any]],
     defaults = {name: default_value(spec) for name, spec in input_specs(object_info[HEAD])}
     prompt["head"] = {"class_type": HEAD, "_meta": {"title": "Estimate Head Pose"}, "inputs": {
         **{name: value for name, value in defaults.items() if value is not None},
-        "size": pose["size"], "depth": link(ids[DEPTH], DEPTH, "depth"),
+        "depth": link(ids[DEPTH], DEPTH, "depth"),
         **{name: link(ids[LOAD], LOAD, name) for name in ("exo_images", "frames")},
         "pose_keypoints": {"__value__": keypoints}}}
     pose |= {"source": "estimated", "estimated": link("head", HEAD, "trajectory")}

@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { findWidget, setWidget } from "./graph_change.mjs";
 
-// As DEFAULT_LAMBDA in egox_core/gga_options.py; a mode that isn't here (auto, off) changes nothing.
+// As DEFAULT_LAMBDA in egox_core/gga/options.py; a mode that isn't here (auto, off) changes nothing.
 const DEFAULTS = { released: 3, paper: 1, power: 1 };
 
 app.registerExtension({

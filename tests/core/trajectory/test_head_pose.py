@@ -12,6 +12,7 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.takes.take import load_take
 from egox_core.trajectory import HeadPoints, estimate_head, head_mount, head_trajectory
+from egox_core.trajectory.head_evidence import Evidence, without_wall
 from egox_core.trajectory.head_template import MIRROR, POINTS
 from egox_core.trajectory.poses import camera_centre, compose, invert
 from lab.drawn.rig import sway
@@ -221,3 +222,18 @@ def test_a_real_side_view(shared_dir) -> None:
     turns = answer[..., :3].transpose(-1, -2) @ truth[..., :3]
     angles = torch.rad2deg(torch.acos(((turns.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)))
     assert float(angles.median()) <= 20.0 and float(across.median()) <= 0.06
+
+
+def test_depth_behind_the_head_says_nothing() -> None:
+    """A point on the outline takes the wall's depth; the points on the head keep theirs."""
+    reach = np.array([[2.0, 2.05, 2.1, 3.4, np.nan], [4.0, 4.1, np.nan, np.nan, np.nan],
+                      [np.nan] * 5])
+    still = np.zeros((3, 5))
+    evidence = Evidence(
+        origin=np.zeros((3, 3)), rays=np.zeros((3, 5, 3)), sigma=still, scores=still, reach=reach, relative=still,
+        common=np.zeros(3), shoulders=np.zeros((3, 3)), shoulders_sigma=np.full(3, 0.05), right=np.ones((3, 3)),
+        middle=np.zeros(3), up=np.array([0.0, -1, 0]), up_known=True)
+    trusted, walls, surfaces = without_wall(evidence, np.full(3, 2.0))
+    np.testing.assert_array_equal(trusted.reach[0], [2.0, 2.05, 2.1, np.nan, np.nan])
+    assert np.isnan(trusted.reach[1:]).all() and (walls, surfaces) == (1, 2)
+    np.testing.assert_array_equal(trusted.shoulders_sigma, [0.05, np.inf, 0.05])

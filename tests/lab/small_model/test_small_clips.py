@@ -10,11 +10,18 @@ import torch
 from safetensors.torch import save_file
 
 from egox_core.data.cache_store import CacheReader
-from egox_core.data.clip_rays import mirrored_rays, view_rays
 from egox_core.errors import EgoXInputError
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from lab.drawn import make_take
-from lab.small_model.clips import ClipPool, clip_depth, clip_spec, draw_clip, make_clips, read_shard, shard_files
+from lab.small_model.clips import (
+    ClipPool,
+    clip_depth,
+    clip_spec,
+    draw_clip,
+    make_clips,
+    read_shard,
+    shard_files,
+)
 from lab.small_model.settings import FIRST_SEED, MOST_CLIPS
 from tests.lab.small_model.tiny import TINY
 
@@ -40,26 +47,17 @@ def test_clips_are_what_their_seed_says(clips):
 
 
 def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("lab.small_model.clips.CLIPS_A_SHARD", 1)
+    monkeypatch.setattr("lab.small_model.clips.CLIPS_PER_SHARD", 1)
     drawn = []
-    assert not make_clips(tmp_path, "train", 4, TINY, wanted=lambda: not drawn,
-                          tell=lambda count, _: drawn.append(count))
+    assert not make_clips(
+        tmp_path,
+        "train",
+        4,
+        TINY,
+        wanted=lambda: not drawn,
+        tell=lambda count, _: drawn.append(count),
+    )
     assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
-
-
-@pytest.mark.slow
-def test_a_scene_of_several_cameras_is_the_scene_of_one_and_more(tmp_path):
-    assert make_clips(tmp_path, "train", 2, TINY, cameras=2)
-    held = read_shard(shard_files(tmp_path, "train")[0])
-    assert [(c.seed, c.camera) for c in held] == [(100_000, 0), (100_000, 1), (100_001, 0), (100_001, 1)]
-    one, _ = draw_clip(100_001, TINY)
-    for name in ("exo", "ego", "prior", "coverage"):
-        assert torch.equal(getattr(held[2], name), getattr(one, name))
-    assert torch.equal(held[3].ego, one.ego) and not torch.equal(held[3].exo, one.exo)
-    assert {name: tuple(rays.shape[:3]) for name, rays in held[3].rays.items()} == {
-        "exo_rays": (2, 2, 4), "ego_rays": (2, 2, 2), "tile_rays": (2, 1, 2)}
-    with pytest.raises(ValueError, match="other settings"):
-        make_clips(tmp_path, "train", 2, TINY)
 
 
 def test_a_share_of_the_clips_has_the_depth_of_a_network():
@@ -68,7 +66,10 @@ def test_a_share_of_the_clips_has_the_depth_of_a_network():
     for seed in range(100_000, 100_008):
         clip, take = draw_clip(seed, asked)
         depth = clip_depth(take, asked)
-        assert torch.equal(depth.depth_m, clip_depth(take, asked).depth_m) and take.spec.wearer == "drawn"
+        assert (
+            torch.equal(depth.depth_m, clip_depth(take, asked).depth_m)
+            and take.spec.wearer == "drawn"
+        )
         wrong.append(not torch.equal(depth.depth_m, take.exo_depth_m))
     assert 0 < sum(wrong) < len(wrong)
     assert torch.equal(clip_depth(take, replace(TINY, depth_errors=0.0)).depth_m, take.exo_depth_m)
@@ -79,24 +80,23 @@ def test_a_folder_of_other_clips_is_refused(clips):
         make_clips(clips, "train", 1, replace(TINY, fps=4.0))
 
 
-def test_pieces_come_from_new_shards_too(clips):
-    pool = ClipPool(clips)
-    assert pool.look() == 3
+def test_pieces_come_from_the_clips_that_are_asked_for(clips):
+    pool = ClipPool(clips, 2)
+    assert len(pool.videos["ego"]) == 2
     pieces = pool.pieces(5, 16, np.random.default_rng(1))
     assert pieces.shape == (5, 3, 5, 16, 16) and float(pieces.abs().max()) <= 1
 
 
 def test_latents_of_clips_that_are_not_drawn_yet_are_refused(clips, tmp_path):
-    asked = latents.LatentSettings(views=False, clips=(0, 40))
     with pytest.raises(EgoXInputError, match="(?s)1 of 3 shards.*--stage clips"):
-        latents.make_latents(clips, tmp_path / "latents", None, asked)
+        latents.make_latents(clips, tmp_path / "latents", None, clips=40)
     assert not (tmp_path / "latents").exists()
 
 
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     """Against the geometry of a scene that is really mirrored: depth, both cameras and the path."""
     take = make_take(clip_spec(100_003, TINY))
-    depth, path, options = take.depth_video(), take.trajectory(), GgaGeometryOptions(rays="exact")
+    depth, path, options = take.depth_video(), take.trajectory(), "exact"
     sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
     assert path.camera.quarter_turns == 1 and not path.camera.distortion
     across = torch.diag(torch.tensor([-1.0, 1, 1])).double()  # exo pictures, and the world
@@ -104,16 +104,26 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     world = torch.block_diag(across, torch.ones(1, 1).double())
     exo, ego = depth.camera, path.camera  # pixel centres lie on whole numbers
     there = gga_geometry(
-        replace(depth, depth_m=depth.depth_m.flip(-1), exo_w2c=across @ depth.exo_w2c @ world,
-                camera=replace(exo, cx=exo.width - 1 - exo.cx)),
-        replace(path, w2c=on_sensor @ path.w2c @ world, camera=replace(ego, cy=ego.height - 1 - ego.cy)),
-        options, **sizes)
+        replace(
+            depth,
+            depth_m=depth.depth_m.flip(-1),
+            exo_w2c=across @ depth.exo_w2c @ world,
+            camera=replace(exo, cx=exo.width - 1 - exo.cx),
+        ),
+        replace(
+            path, w2c=on_sensor @ path.w2c @ world, camera=replace(ego, cy=ego.height - 1 - ego.cy)
+        ),
+        options,
+        **sizes,
+    )
     ours = latents.mirrored(gga_geometry(depth, path, options, **sizes))
 
     def angles(geometry):
         return geometry.query_dirs @ geometry.key_dirs.transpose(1, 2)
 
-    assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(ours.key_trust, there.key_trust)
+    assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(
+        ours.key_trust, there.key_trust
+    )
     assert not torch.allclose(angles(ours), angles(latents.mirrored(ours)), atol=0.1)
 
 
@@ -126,30 +136,14 @@ def maker(tmp_path_factory) -> latents.LatentMaker:
     return latents.LatentMaker(folder / "vae.safetensors", folder / "text.safetensors", TINY)
 
 
-def test_a_clip_s_latents_come_with_the_rays_of_its_cameras(clips, maker, tmp_path):
-    """So that one cache serves EgoX and what reads rays; those of a mirrored clip are mirrored."""
-    assert latents.make_latents(clips, tmp_path, maker, latents.LatentSettings(views=False, clips=(0, 16), variants=2))
+def test_each_variant_is_a_take_of_its_own(clips, maker, tmp_path):
+    """The second is mirrored and recoloured: in its latents and in the directions of its tokens."""
+    assert latents.make_latents(clips, tmp_path, maker, clips=3, variants=2)
     cache = CacheReader(tmp_path)
     views = cache.views("train")
-    assert views[0] == ("100000v0",) and len(views) == 6, "each variant is a take of its own"
-    take = make_take(clip_spec(100_001, TINY))
-    rays = view_rays(take.exo_camera, take.exo_w2c, take.trajectory(), TINY.frames, tiles=False)
-    of_variants = [cache.tensors(f"100001v{variant}", tuple(rays)) for variant in (0, 1)]
-    expected = rays, mirrored_rays(rays, take.ego_camera.quarter_turns)
-    for found, drawn in zip(of_variants, expected, strict=True):
-        assert all(torch.equal(found[name], drawn[name]) for name in rays)
-    assert not torch.equal(expected[0]["exo_rays"], expected[1]["exo_rays"])
-
-
-@pytest.mark.slow
-def test_a_scene_of_several_cameras_has_tiles_too(maker, tmp_path):
-    assert make_clips(tmp_path / "clips", "train", 2, TINY, cameras=2)
-    asked = latents.LatentSettings(views=False, clips=(0, 2), variants=2, cameras=2)
-    assert latents.make_latents(tmp_path / "clips", tmp_path / "latents", maker, asked)
-    cache = CacheReader(tmp_path / "latents")
-    assert len(views := cache.views("train")) == 4 and views[0] == ("100000v0c0", "100000v0c1")
-    drawn = read_shard(shard_files(tmp_path / "clips", "train")[0])[1]
-    mirrored = cache.tensors("100000v1c1", ("exo_rays", "tile", "grey_tile"))
-    assert torch.equal(mirrored["exo_rays"], mirrored_rays(drawn.rays, drawn.ego_quarter_turns)["exo_rays"])
-    assert torch.equal(cache.tensors("100000v0c1", ("exo_rays",))["exo_rays"], drawn.rays["exo_rays"])
-    assert mirrored["tile"].shape == mirrored["grey_tile"].shape == (16, 2, 2, 4)
+    assert views[0] == ("100000v0",) and len(views) == 6
+    first, second = (cache.tensors(f"100001v{variant}", ("ego", "key_dirs")) for variant in (0, 1))
+    assert not torch.equal(first["ego"], second["ego"])
+    assert torch.equal(
+        second["key_dirs"], latents.mirrored(draw_clip(100_001, TINY)[0].geometry).key_dirs
+    )

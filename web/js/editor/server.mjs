@@ -1,4 +1,4 @@
-// What is asked of the server, see nodes/scene_routes.py.
+// What is asked of the server, see nodes/page/routes.py.
 
 const PREFIX = "/egox/pose_editor/";
 

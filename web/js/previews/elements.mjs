@@ -88,7 +88,7 @@ export function buildElements(preview, { say }) {
     refreshBar() {
       const items = preview.items.map((_, i) => String(i));
       maker.hidden = preview.view !== STRIP;
-      maker.disabled = Boolean(preview.stripSays);
+      maker.disabled = preview.makingStrip;
       bar.hidden = preview.views().length < 2 && items.length < 2 && maker.hidden;
       item.hidden = items.length < 2;
       fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.item));

@@ -35,6 +35,7 @@ export class Preview {
     this.strip = null; // its clips, one a pair of values
     this.stripShipped = false; // not this graph's own
     this.stripSays = ""; // how the making of one goes
+    this.makingStrip = false;
     this.geometry = null; // a GeometryView
     this.kind = null;
     this.fps = null;
@@ -109,7 +110,7 @@ export class Preview {
     return this.show(this.items[item], this.itemsBefore[item]);
   }
 
-  // Takes what nodes/clip_preview.py (or the live preview) sent. The last call wins; the old pictures stay until the
+  // Takes what nodes/page/previews.py (or the live preview) sent. The last call wins; the old pictures stay until the
   // new ones can be drawn.
   async show(preview, before) {
     const turn = ++this.turn;
@@ -251,12 +252,16 @@ export class Preview {
   }
 
   async makeStrip() {
+    this.makingStrip = true;
     this.sayOfStrip(this.host.say("stripWaits"));
+    let says = "";
     try {
       await this.showStrip(await this.host.makeStrip());
-      this.sayOfStrip("");
     } catch (error) {
-      this.sayOfStrip(this.host.say(error.message));
+      says = this.host.say(error.message);
+    } finally {
+      this.makingStrip = false;
+      this.sayOfStrip(says);
     }
   }
 

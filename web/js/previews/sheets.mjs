@@ -1,7 +1,7 @@
-// Clips as contact sheets: which part of which picture is frame n. The rule is egox_core/preview_sheets.py's.
+// Clips as contact sheets: which part of which picture is frame n. The rule is egox_core/previews/sheets.py's.
 
 export class SheetClip {
-  // stream: as nodes/clip_preview.py writes it; images: its sheets, decoded.
+  // stream: as nodes/page/previews.py writes it; images: its sheets, decoded.
   constructor(stream, images) {
     this.name = stream.name;
     this.label = stream.label;

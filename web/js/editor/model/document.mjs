@@ -1,4 +1,5 @@
-// The node's value: a keyframe document as egox_core/keyframes.py reads it, in and out of text.
+// The node's value: a keyframe document as egox_core/trajectory/keyframes.py reads it, in and out
+// of text.
 // In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }] }, never changed in place;
 // upGiven: the text says what up is (else the scene may).
 import { DEFAULT_UP, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";

@@ -1,6 +1,7 @@
-// Poses of an upright camera, as egox_core/keyframes.py and poses.py have them: OpenCV axes (x right, y down, z
-// forward), metres. A pose is { position: [x, y, z], turn: [x, y, z, w] }, turn being the rotation world_from_camera.
-// Plain arrays and no three.js, so that the tests run it beside the Python.
+// Poses of an upright camera, as egox_core/trajectory/keyframes.py and poses.py have them: OpenCV
+// axes (x right, y down, z forward), metres. A pose is { position: [x, y, z], turn: [x, y, z, w] },
+// turn being the rotation world_from_camera. Plain arrays and no three.js, so that the tests run it
+// beside the Python.
 
 export const DEFAULT_UP = [0, -1, 0];
 const RAD = Math.PI / 180;

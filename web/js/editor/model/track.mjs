@@ -1,5 +1,6 @@
-// The path between keyframes: the same mathematics as interpolate_poses in egox_core/trajectory.py (scipy's cubic
-// spline and slerp), so that the page shows what a run will render. A test holds the two together.
+// The path between keyframes: the same mathematics as interpolate_poses in
+// egox_core/trajectory/path.py (scipy's cubic spline and slerp), so that the page
+// shows what a run will render. A test holds the two together.
 
 export const MODES = ["spline", "linear", "hold"];
 const SAME = 1e-9; // a moment this near to a keyframe's is that keyframe's

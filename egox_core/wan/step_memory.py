@@ -6,18 +6,18 @@ What is counted, and how well it is known:
   block that is being recomputed, operation by operation as diffusers' Wan block has them;
 - one ego frame's attention bias with its temporaries;
 - allocator slack: a flat share.
-Check it against a measured run with ``benchmarks/train_memory.py``, which can do one on a GPU.
+``bench gpu`` measures a real step beside it. The trainer says its prediction through :mod:`..train.memory`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from egox_core.errors import check_choice
-from egox_core.sizes import RAY_CHANNELS
-from egox_core.types import Panels
-from egox_core.wan.align import PATCH_NUMBERS, AlignSize
-from egox_core.wan.panels import token_positions
+from ..errors import check_choice
+from ..sizes import RAY_CHANNELS
+from ..types import Panels
+from .align import PATCH_NUMBERS, AlignSize
+from .panels import token_positions
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
@@ -189,7 +189,7 @@ def _checkpoints(model: ModelSize, setting: TrainSetting, hidden: float) -> floa
 
 
 def _block_activations(model: ModelSize, setting: TrainSetting, rows: int, activation: float) -> float:
-    """What autograd keeps of one block, plus the gradients that live with it while it is gone through backwards.
+    """Bytes that autograd keeps of one block, and the gradients beside them while it is gone through backwards.
 
     Frozen layers keep no input, since their weights get no gradient; modulation is frozen too.
     """

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..types import ObjectMasks
-from .objects import MIN_OBJECT, boundary, boundary_f, ring_of
+from egox_core.metrics.objects import MIN_OBJECT, boundary, boundary_f, ring_of
+from egox_core.types import ObjectMasks
 
 GREY = torch.tensor((0.299, 0.587, 0.114))
 """Lightness of a picture, BT.601."""

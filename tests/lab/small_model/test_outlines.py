@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.metrics.outlines import GREY, grey_gradient, object_outlines, outline_share, quiet_gradient
 from egox_core.types import ObjectMasks
+from lab.small_model.outlines import GREY, grey_gradient, object_outlines, outline_share, quiet_gradient
 
 
 @pytest.fixture(scope="module")

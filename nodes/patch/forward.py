@@ -1,0 +1,250 @@
+"""One forward of the patched model: the whole canvas in, geometry in its self-attention, ego out.
+
+torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of an earlier run is
+taken again although another wrapper, another strength or another window is in there. What changes from run to run and
+from call to call therefore runs outside of compiled code (``torch.compiler.disable``); whether there is a canvas,
+whether geometry guides and whether tokens have positions of their own shows in the names of keyword arguments, whose
+guards stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+try:
+    from comfy.model_prefetch import pause_malloc_graph
+except ImportError:  # hosts before 0.35
+    from contextlib import nullcontext as pause_malloc_graph
+
+from ...egox_core.gga.attention import gga_attention
+from ...egox_core.gga.options import GgaOptions
+from ...egox_core.types import GgaGeometry
+from ...egox_core.wan.canvas import crop_ego, widen
+from .checks import RETAINED, PatchCalls
+from .tokens import SLOTS, CanvasTokens
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+OVERRIDE = "optimized_attention_override"
+PLACED_BYTES = 64 * 2**20
+"""Directions kept on the devices that the model runs on, those of context windows too. The host's default windows over
+241 frames at the released size are four of 12 MiB; more are selected anew, which is a copy. So is, at each call, a
+whole clip beyond that (about 200 frames at once)."""
+CANVAS_MARK = "egox_canvas"
+GUIDED_MARK = "egox_guided"
+TOKENS_MARK = "egox_tokens"
+
+
+def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain model's."""
+    return executor(*args, **kwargs, **{CANVAS_MARK: None})
+
+
+class WideningWrapper:
+    """A DIFFUSION_MODEL wrapper: ego input in, whole canvas to the model, ego half of what it returns out.
+
+    A sampler that never sees the exo half can't change it: this equals a full-width loop whose exo velocity is zero.
+    Holds the clean exo latent in model space; the host moves it with the model by calling :meth:`to`.
+    """
+
+    def __init__(
+        self,
+        exo: Tensor,  # [B, 16, t, h, w_exo] clean exo latent, model space
+        mask_exo: Tensor,  # [B, 4, t, h, w_exo] 1 = known
+        guidance: GeometryGuidance | None,
+        cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
+        calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
+        tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
+    ) -> None:
+        self.exo = exo
+        self.cond_exo = exo if cond_exo is None else cond_exo
+        self.mask_exo = mask_exo
+        self.guidance = guidance
+        self.calls = calls or PatchCalls()
+        self.tokens = tokens
+
+    def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
+        """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
+        if isinstance(target, torch.dtype):
+            return self
+        self.exo = self.exo.to(target)
+        self.cond_exo = self.cond_exo.to(target)
+        self.mask_exo = self.mask_exo.to(target)
+        if self.guidance is not None:
+            self.guidance.model_moved()
+        if self.tokens is not None:
+            self.tokens.to(target)
+        return self
+
+    @torch.compiler.disable(recursive=False)
+    def __call__(
+        self,
+        executor: WrapperExecutor,
+        x: Tensor,  # [B, 36, t, h, w_ego], cond and uncond stacked
+        timestep: Tensor,  # [B]
+        context: Tensor,  # [B, text tokens, text_dim]
+        clip_fea: Tensor | None = None,  # [B, picture tokens, image_dim]
+        time_dim_concat: Tensor | None = None,  # refused beforehand by check_conditioning
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:  # [B, 16, t, h, w_ego]
+        self.calls.widened += 1
+        options = dict(transformer_options or {})
+        kwargs.pop(CANVAS_MARK, None)
+        exo, mask_exo, cond_exo = self.exo, self.mask_exo, self.cond_exo
+        frames = window_frames(options, exo.shape[2], x.shape[2])
+        if frames is not None:
+            exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
+        if executor.class_obj.img_emb is None:
+            clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
+        if self.guidance is not None:
+            self.calls.guided += 1
+            options[OVERRIDE] = self.guidance.override(x, options, context, clip_fea, frames, self.calls)
+            kwargs[GUIDED_MARK] = None
+        wide = widen(x, exo, mask_exo, cond_exo)
+        if self.tokens is not None:
+            self.calls.slotted += 1
+            options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames, self.calls)
+            kwargs[TOKENS_MARK] = None
+        out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        return crop_ego(out, exo.shape[-1])
+
+
+class GeometryGuidance:
+    """What guides the attention of one patched model.
+
+    The clip's directions stay where they were made; what a call needs is copied to its device, in float32, which the
+    logarithm needs. The wrapper that holds this tells where the model went.
+    """
+
+    def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str) -> None:
+        self.geometry = geometry
+        self.options = options
+        self.backend = backend
+        self._placed: dict[tuple, GgaGeometry] = {}
+
+    def model_moved(self) -> None:
+        """The model left its device: nothing of ours stays there."""
+        self._placed.clear()
+
+    def override(
+        self,
+        x: Tensor,  # [B, 36, t, h, w_ego] what the transformer is called with, for its device
+        transformer_options: dict[str, Any],
+        context: Tensor,  # [B, text tokens, text_dim]
+        clip_fea: Tensor | None,  # [B, picture tokens, image_dim]
+        frames: list[int] | None,  # latent frames of the context window; None: all
+        calls: PatchCalls,
+    ) -> AttentionOverride:
+        """The override for this forward."""
+        others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
+        return AttentionOverride(self._for_call(x.device, frames), self.options, self.backend,
+                                 transformer_options.get(OVERRIDE), others, calls)
+
+    def _for_call(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
+        """The directions of these frames on this device (a model spread over GPUs calls on several).
+
+        The ones used last are kept, up to PLACED_BYTES.
+        """
+        if frames is None and device == self.geometry.key_dirs.device:
+            return self.geometry
+        key = (device, None if frames is None else tuple(frames))
+        placed = self._placed.pop(key, None)
+        if placed is None:
+            # Kept from call to call, so it may not lie in memory that a compiling host takes back after the forward.
+            with pause_malloc_graph():
+                geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
+                placed = geometry.to(device)
+        while self._placed and self.placed_bytes + geometry_bytes(placed) > PLACED_BYTES:
+            del self._placed[next(iter(self._placed))]  # a dict is in order of insertion: the one unused for longest
+        if geometry_bytes(placed) <= PLACED_BYTES:
+            self._placed[key] = placed
+        return placed
+
+    @property
+    def placed_bytes(self) -> int:
+        """Memory of the directions that are kept where the model runs."""
+        return sum(geometry_bytes(placed) for placed in self._placed.values())
+
+
+def geometry_bytes(geometry: GgaGeometry) -> int:
+    """Memory of the directions."""
+    return sum(x.numel() * x.element_size() for x in (geometry.query_dirs, geometry.key_dirs, geometry.key_trust))
+
+
+class AttentionOverride:
+    """Biases self-attention; all other calls, and the exo queries, go the way they went before."""
+
+    def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str, previous: Callable | None,
+                 cross_lengths: set[int], calls: PatchCalls) -> None:
+        self.geometry = geometry
+        self.options = options
+        self.backend = backend
+        self.previous = previous
+        self.calls = calls
+        # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512 or 257 tokens), the
+        # first call of a block is the self-attention.
+        self.ambiguous = geometry.tokens in cross_lengths
+        self.last_block: int | None = None
+
+    @torch.compiler.disable
+    def __call__(
+        self,
+        func: Callable,  # the host's own attention
+        q: Tensor,  # [B, n, heads * d]
+        k: Tensor,  # [B, N, heads * d]
+        v: Tensor,  # [B, N, heads * d]
+        heads: int,
+        mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:  # [B, n, heads * d]
+        def plain(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+            if self.previous is not None:
+                return self.previous(func, q, k, v, heads, mask=mask, **kwargs)
+            return func(q, k, v, heads, mask=mask, **kwargs)
+
+        block = (kwargs.get("transformer_options") or {}).get("block_index", 0)
+        if not self.is_self_attention(q, k, block):
+            return plain(q, k, v, heads)
+        self.calls.attended += 1
+        return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend,
+                             used=self.calls.kernels)
+
+    def is_self_attention(
+        self,
+        q: Tensor,  # [B, n, heads * d]
+        k: Tensor,  # [B, N, heads * d]
+        block: int,
+    ) -> bool:
+        """Whether this call compares all tokens of the canvas with each other."""
+        if q.shape[1] != self.geometry.tokens or k.shape[1] != self.geometry.tokens:
+            return False
+        if not self.ambiguous:
+            return True
+        first, self.last_block = block != self.last_block, block
+        return first
+
+
+def window_frames(
+    transformer_options: Mapping[str, Any],
+    clip: int,  # latent frames of the clip
+    call: int,  # latent frames of this call
+) -> list[int] | None:
+    """Latent frames of the context window, place by place; None where the call is about the clip as it is.
+
+    A looped window with the host's anchor frame before it may be as long as the clip and yet begin in its middle. In a
+    retained place all of the exo half is of the retained frame, as the ego half's condition is there.
+    """
+    window = transformer_options.get("context_window")
+    if window is None:
+        return None
+    frames = window.get_tensor(torch.arange(clip)[None], dim=1)[0].tolist()
+    for place in transformer_options.get(RETAINED, ()):
+        frames[place] = place
+    left_over = call == clip != len(frames)  # of an earlier windowed call; this one is whole
+    return None if left_over or frames == list(range(clip)) else frames

@@ -1,0 +1,143 @@
+"""The check of attention kernels: float32 whatever surrounds it, compared head by head."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from egox_core.errors import EgoXInputError
+from egox_core.gga import backends
+from egox_core.gga.attention import gga_attention
+from egox_core.gga.backends import AGREEMENT, BACKENDS, KernelsUsed
+from egox_core.gga.bias import dense_bias, reference_attention
+from egox_core.gga.geometry import tokens_from_latents
+from egox_core.gga.options import GgaOptions
+from egox_core.types import GgaGeometry
+
+HEADS, DIM = 3, 64
+T, H, W_EXO, W_EGO = 2, 12, 16, 12  # latents; half of that in tokens
+SMALL = 1  # head whose values are a thousandth of the others'
+HALVES = (torch.bfloat16, torch.float16)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_chosen_yet(monkeypatch) -> None:
+    monkeypatch.setattr(backends, "_choice_of", {})
+
+
+def geometry() -> GgaGeometry:
+    draw = torch.Generator().manual_seed(0)
+    return tokens_from_latents(normalize(torch.randn(T, T, H, W_EXO, 3, generator=draw), dim=-1),
+                               normalize(torch.randn(T, H, W_EGO, 3, generator=draw), dim=-1))
+
+
+def peaked(dtype: torch.dtype, gain: float, shared: bool = False) -> list[Tensor]:
+    """q, k, v of two samples: gain as of learned norms, and channels large for all tokens alike."""
+    draw = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(2, geometry().tokens, HEADS, DIM, generator=draw) for _ in range(3))
+    for x in (q, k):
+        x *= gain
+        x[..., :3] += 4 * gain * shared
+    v[:, :, SMALL] *= 1e-3
+    return [x.flatten(2).to(dtype) for x in (q, k, v)]
+
+
+def around(autocast: bool, dtype: torch.dtype):
+    return torch.autocast("cpu", dtype) if autocast else nullcontext()
+
+
+def errors(ours: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # -> [heads]
+    """Differences from float64, each in its head's largest value."""
+    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry(), GgaOptions())
+    error, largest = (x.unflatten(-1, (HEADS, DIM)).abs().amax((0, 1, 3))
+                      for x in (ours.double() - twin, twin))
+    return error / largest
+
+
+def wrong_in_one_head(sample: slice):
+    """Torch's kernel that forgets the bias in the small head of these samples."""
+    right, part = BACKENDS["sdpa"], slice(SMALL * DIM, (SMALL + 1) * DIM)
+
+    def run(q, k, v, heads, bias_rows, queries):
+        out = right(q, k, v, heads, bias_rows, queries)
+        plain = right(q[..., part], k[..., part], v[..., part], 1,
+                      lambda rows: torch.zeros_like(bias_rows(rows)), queries)
+        out[sample, :, part] = plain[sample]
+        return out
+
+    return run
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("gain", [1, 3, 6])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared, autocast):
+    used, qkv = KernelsUsed(), peaked(dtype, gain, shared)
+    with around(autocast, dtype):
+        for backend in ("sdpa", "steady", "auto"):
+            ours = gga_attention(*qkv, HEADS, geometry(), GgaOptions(), backend=backend, used=used)
+            assert (errors(ours, *qkv) <= AGREEMENT[dtype]).all()
+    assert used.words() == "guided attention by sdpa"
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("sample", [slice(None), slice(1, 2)])
+@pytest.mark.parametrize("gain", [1, 3, 6])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_kernel_wrong_in_one_small_head_is_found(monkeypatch, dtype, gain, sample, autocast):
+    """By name it is refused; else the mathematical form takes its place, exact in autocast too."""
+    monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(sample))
+    qkv = peaked(dtype, gain)
+    with around(autocast, dtype):
+        with pytest.raises(EgoXInputError, match="sdpa, which gives wrong numbers here"):
+            gga_attention(*qkv, HEADS, geometry(), GgaOptions(), backend="sdpa")
+        for backend in ("steady", "auto"):
+            used = KernelsUsed()
+            ours = gga_attention(*qkv, HEADS, geometry(), GgaOptions(), backend=backend, used=used)
+            assert (errors(ours, *qkv) <= AGREEMENT[dtype]).all()
+            assert used.lost("sdpa") and "the mathematical form" in used.words()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_autocast_changes_no_bit_of_the_mathematical_form(monkeypatch, dtype):
+    monkeypatch.setattr(backends, "backend_choices", lambda device: ())
+    q, k, v = peaked(dtype, 3, shared=True)
+    results = []
+    for autocast in (False, True):
+        inputs = [x.clone().requires_grad_() for x in (q, k, v)]
+        with around(autocast, dtype):
+            out = gga_attention(*inputs, HEADS, geometry(), GgaOptions(), recompute=True)
+        results.append((out, *torch.autograd.grad(out.float().square().sum(), inputs)))
+    assert all(torch.equal(outside, inside) for outside, inside in zip(*results, strict=True))
+
+
+def test_autocast_changes_no_bit_of_the_dense_bias():
+    with around(True, torch.bfloat16):
+        inside = dense_bias(geometry(), GgaOptions())
+    assert torch.equal(inside, dense_bias(geometry(), GgaOptions()))
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
+def test_a_head_that_says_nothing_condemns_no_kernel(dtype):
+    used, (q, k, v) = KernelsUsed(), peaked(dtype, 1)
+    v[..., :DIM] = 0
+    v[..., DIM : 2 * DIM] = torch.finfo(dtype).tiny  # its sums are rounded to the type's last bits
+    gga_attention(q, k, v, HEADS, geometry(), GgaOptions(), used=used)
+    assert used.words() == "guided attention by sdpa"
+
+
+def test_steady_takes_the_next_kernel_and_times_none(monkeypatch):
+    monkeypatch.setattr(backends, "backend_choices", lambda device: ("slow", "fast"))
+    monkeypatch.setattr(backends, "_seconds", lambda *args: pytest.fail("timed"))
+    for name in ("slow", "fast"):
+        monkeypatch.setitem(BACKENDS, name, BACKENDS["sdpa"])
+    monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
+    used = KernelsUsed()
+    gga_attention(*peaked(torch.bfloat16, 1), HEADS, geometry(), GgaOptions(), backend="steady",
+                  used=used)
+    assert used.words() == "guided attention by slow (not sdpa: gives wrong numbers here)"
