@@ -148,6 +148,19 @@ def safe_name(name: str) -> str:
     return f"_{name}" if not name or RESERVED_NAMES.fullmatch(name) else name
 
 
+def require_safe_name(name: str, what: str) -> str:
+    """Refuse a name that cannot be one file's on every system; ``what`` names it in the error.
+
+    Raises:
+        EgoXInputError: empty, with folders in it, not as :func:`safe_name` leaves it.
+    """
+    if name != safe_name(name):
+        raise EgoXInputError(what, got=repr(name[:LONGEST_NAME]),
+                             expected=f"at most {LONGEST_NAME} characters that Windows can hold, "
+                                      "too, and no folder", fix="rename it")
+    return name
+
+
 def unpack_zip(
     path: Path,
     folder: Path,  # is made; what it holds already is not overwritten
@@ -195,16 +208,11 @@ def unpack_zip(
 
 def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
     """Folders and name of a member that is a file or folder, as every system can hold them."""
-    parts = tuple(part for part in re.split(r"[/\\]", member.filename) if part not in ("", "."))
+    parts = [part for part in re.split(r"[/\\]", member.filename) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r}, a link or a device",
                              expected="plain files", fix="store the files themselves")
-    unsafe = next((part for part in parts if part != safe_name(part)), None)
-    if unsafe is not None or not parts:
-        raise EgoXInputError(what, got=f"{path.name!r} with a member named {member.filename!r}",
-                             expected=f"names of at most {LONGEST_NAME} characters that Windows can hold, too",
-                             fix="rename it")
-    return parts
+    return tuple(require_safe_name(part, f"{what} {path.name!r}") for part in parts or [""])
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:

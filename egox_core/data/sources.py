@@ -10,7 +10,7 @@ import torch
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, EXO, META, TRUTH
-from ..safe_files import read_json
+from ..safe_files import read_json, require_safe_name
 from ..takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
 from ..takes.meta import LIST_KEY, parse_meta, read_meta
 from ..takes.take import find_depth
@@ -83,7 +83,7 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
         try:
             meta = parse_meta(entry, root / META)
             # An entry without a path is called after the file it stands in; its number tells entries apart.
-            name = meta.name if meta.exo_path else name
+            name = require_safe_name(meta.name, "take name") if meta.exo_path else name
             folder = next((f for f in (root / "videos" / name, root / name) if (f / EXO).is_file()), None)
             if folder is None:
                 raise EgoXInputError(f"take {name}", got=f"no {EXO}", expected=f"videos/{name}/{EXO}",
