@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 import numpy as np
 
@@ -230,11 +232,15 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
                              expected=f"at most {MAX_PACKING_RATIO} times", fix="write the archive again")
 
 
-def read_npy_header(stream, what: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of the .npy that ``stream`` stands at, leaving it at the first number.
+def read_npy_header(
+    stream: IO[bytes],  # at the start of the .npy; left at the first number
+    what: str,  # names it in the error
+    size: int,  # bytes of the whole .npy
+) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a .npy that holds as many numbers as its header claims.
 
     Raises:
-        EgoXInputError: not a .npy, Fortran order, pickled objects.
+        EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -249,22 +255,12 @@ def read_npy_header(stream, what: str) -> tuple[tuple[int, ...], np.dtype]:
     if fortran and len(shape) > 1:
         raise EgoXInputError(what, got="an array in column order", expected="row order",
                              fix="save numpy.ascontiguousarray(array)")
+    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed != held:
+        raise EgoXInputError(what, got=f"{held} bytes for {dtype} of shape {tuple(shape)}",
+                             expected=f"an intact file with {claimed} bytes of numbers",
+                             fix="copy or write it again")
     return tuple(shape), dtype
-
-
-def load_npy(path: Path, what: str = "array", memory_map: bool = False) -> np.ndarray:
-    """A .npy file's array, never unpickled.
-
-    Raises:
-        EgoXInputError: missing, cut off, or of pickled objects.
-    """
-    require_file(path, what)
-    try:
-        return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise EgoXInputError(what, got=f"{path.name!r}, which can't be read ({error})",
-                             expected="a numpy array of numbers",
-                             fix="save it again with numpy.save, without Python objects") from error
 
 
 @contextlib.contextmanager
