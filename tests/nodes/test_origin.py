@@ -1,4 +1,4 @@
-"""The origin of a graph's result: long chains, many texts, and the server answers others meanwhile."""
+"""The origin of a graph's result: long chains, many texts, off the event loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def chain(length: int, seed: int = 0) -> dict[str, dict]:
-    """Node 0 makes a value, each further one hands it on; the last is the one that is asked about."""
+    """Node 0 makes a value, each further one hands it on."""
     graph = {"0": {"class_type": "Start", "inputs": {"seed": seed}}}
     return graph | {str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}
                     for n in range(1, length)}
@@ -39,7 +39,8 @@ def test_few_texts_are_looked_for_on_the_disk(graphs: ModuleType, monkeypatch) -
         return Path(__file__)
 
     monkeypatch.setattr(graphs, "resolve", resolve)
-    graph = {"1": {"class_type": "Many", "inputs": {f"text_{n}": f"file {n % 5000}" for n in range(9000)}},
+    texts = {f"text_{n}": f"file {n % 5000}" for n in range(9000)}
+    graph = {"1": {"class_type": "Many", "inputs": texts},
              "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}}}
     before = graphs.origin(graph, "2", ["value"])
     assert 0 < len(asked) == len(set(asked)) <= graphs.MOST_LOOKUPS
@@ -47,7 +48,8 @@ def test_few_texts_are_looked_for_on_the_disk(graphs: ModuleType, monkeypatch) -
     assert graphs.origin(graph, "2", ["value"]) != before
 
 
-def test_the_route_leaves_the_event_loop_alone(pack: ModuleType, comfy_host, monkeypatch, awaited) -> None:
+def test_the_route_leaves_the_event_loop_alone(
+        pack: ModuleType, comfy_host, monkeypatch, awaited) -> None:
     routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
     threads: list[int] = []
 
