@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 import numpy as np
 
@@ -148,6 +150,19 @@ def safe_name(name: str) -> str:
     return f"_{name}" if not name or RESERVED_NAMES.fullmatch(name) else name
 
 
+def require_safe_name(name: str, what: str) -> str:
+    """Refuse a name that cannot be one file's on every system; ``what`` names it in the error.
+
+    Raises:
+        EgoXInputError: empty, with folders in it, not as :func:`safe_name` leaves it.
+    """
+    if name != safe_name(name):
+        raise EgoXInputError(what, got=repr(name[:LONGEST_NAME]),
+                             expected=f"at most {LONGEST_NAME} characters that Windows can hold, "
+                                      "too, and no folder", fix="rename it")
+    return name
+
+
 def unpack_zip(
     path: Path,
     folder: Path,  # is made; what it holds already is not overwritten
@@ -195,16 +210,11 @@ def unpack_zip(
 
 def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
     """Folders and name of a member that is a file or folder, as every system can hold them."""
-    parts = tuple(part for part in re.split(r"[/\\]", member.filename) if part not in ("", "."))
+    parts = [part for part in re.split(r"[/\\]", member.filename) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r}, a link or a device",
                              expected="plain files", fix="store the files themselves")
-    unsafe = next((part for part in parts if part != safe_name(part)), None)
-    if unsafe is not None or not parts:
-        raise EgoXInputError(what, got=f"{path.name!r} with a member named {member.filename!r}",
-                             expected=f"names of at most {LONGEST_NAME} characters that Windows can hold, too",
-                             fix="rename it")
-    return parts
+    return tuple(require_safe_name(part, f"{what} {path.name!r}") for part in parts or [""])
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
@@ -222,11 +232,15 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
                              expected=f"at most {MAX_PACKING_RATIO} times", fix="write the archive again")
 
 
-def read_npy_header(stream, what: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of the .npy that ``stream`` stands at, leaving it at the first number.
+def read_npy_header(
+    stream: IO[bytes],  # at the start of the .npy; left at the first number
+    what: str,  # names it in the error
+    size: int,  # bytes of the whole .npy
+) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a .npy that holds as many numbers as its header claims.
 
     Raises:
-        EgoXInputError: not a .npy, Fortran order, pickled objects.
+        EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -241,22 +255,12 @@ def read_npy_header(stream, what: str) -> tuple[tuple[int, ...], np.dtype]:
     if fortran and len(shape) > 1:
         raise EgoXInputError(what, got="an array in column order", expected="row order",
                              fix="save numpy.ascontiguousarray(array)")
+    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed != held:
+        raise EgoXInputError(what, got=f"{held} bytes for {dtype} of shape {tuple(shape)}",
+                             expected=f"an intact file with {claimed} bytes of numbers",
+                             fix="copy or write it again")
     return tuple(shape), dtype
-
-
-def load_npy(path: Path, what: str = "array", memory_map: bool = False) -> np.ndarray:
-    """A .npy file's array, never unpickled.
-
-    Raises:
-        EgoXInputError: missing, cut off, or of pickled objects.
-    """
-    require_file(path, what)
-    try:
-        return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise EgoXInputError(what, got=f"{path.name!r}, which can't be read ({error})",
-                             expected="a numpy array of numbers",
-                             fix="save it again with numpy.save, without Python objects") from error
 
 
 @contextlib.contextmanager

@@ -14,11 +14,14 @@ from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
-from .host.graph import Graph, selection_of, verdict
+from .host.graph import Graph, inputs_of, selection_of, verdict
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .io_types import EgoXFrames
 from .search_words import searched
+
+MOST_SIDE = 4096
+"""Pixels of a frame's width or height."""
 
 
 class EgoXLoadExoVideo(io.ComfyNode):
@@ -46,9 +49,11 @@ class EgoXLoadExoVideo(io.ComfyNode):
                                tooltip="Frames a second to pick from the source; 0 takes every frame."),
                 io.Combo.Input("resize", options=["crop", "pad"], default="crop", advanced=True,
                                tooltip="How a different aspect is taken up: cut the overhang, or add black borders."),
-                io.Int.Input("width", default=REFERENCE_EXO_SIZE[0], min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
+                io.Int.Input("width", default=REFERENCE_EXO_SIZE[0], min=PIXEL_STEP, max=MOST_SIDE,
+                             step=PIXEL_STEP,
                              tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784."),
-                io.Int.Input("height", default=REFERENCE_SIZE, min=PIXEL_STEP, max=4096, step=PIXEL_STEP,
+                io.Int.Input("height", default=REFERENCE_SIZE, min=PIXEL_STEP, max=MOST_SIDE,
+                             step=PIXEL_STEP,
                              tooltip="Height of the exo frames, px, a multiple of 16; the ego picture is as high and "
                                      "as wide. EgoX was trained on 448."),
                 io.Video.Input("video", optional=True,
@@ -65,17 +70,10 @@ class EgoXLoadExoVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file=None, frame_count=None, width=None, height=None) -> bool | str:
-        # Linked values are not there yet. ``file`` is named so that the host takes names that are not in its list (a
-        # file uploaded since, a path in a sub-folder).
-        try:
-            if frame_count is not None:
-                latent_frames(frame_count)
-            if width is not None and height is not None:
-                latent_size(width, height, "video size")
-        except EgoXInputError as error:
-            return str(error)
-        return verdict(cls, check_video_file)
+    def validate_inputs(cls, file=None) -> bool | str:
+        # ``file`` is named so that the host takes names that are not in its list (a file uploaded
+        # since, a path in a sub-folder). Of an input that is named it checks no bounds: no others.
+        return verdict(cls, check_video)
 
     @classmethod
     def fingerprint_inputs(cls, file, video=None, **settings) -> str:
@@ -90,6 +88,9 @@ class EgoXLoadExoVideo(io.ComfyNode):
     def execute(cls, file, start_frame, frame_count, target_fps, resize, width, height, video=None) -> io.NodeOutput:
         options = {"start_frame": start_frame, "frame_count": frame_count, "target_fps": target_fps, "resize": resize,
                    "width": width, "height": height}
+        if max(width, height) > MOST_SIDE:  # of a wire, which the host does not check
+            raise EgoXInputError("video size", got=f"{width}x{height} px",
+                                 expected=f"at most {MOST_SIDE} px a side", fix="ask for less")
         if video is not None and (not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)):
             images, sound, selection = _from_memory(video, options)
         else:
@@ -102,12 +103,17 @@ class EgoXLoadExoVideo(io.ComfyNode):
         return io.NodeOutput(images, audio, selection.fps, selection)
 
 
-def check_video_file(graph: Graph, node: str) -> None:
-    """Before a run: with a linked video the file plays no part.
+def check_video(graph: Graph, node: str) -> None:
+    """Check file, frame count and size before a run, those that no wire brings.
 
     Raises:
-        EgoXInputError: as :func:`.host.graph.selection_of`.
+        EgoXInputError: no 4n+1 frames, no multiples of 16 px; as :func:`.host.graph.selection_of`.
     """
+    count, *size = (inputs_of(graph, node).get(name) for name in ("frame_count", "width", "height"))
+    if isinstance(count, int):
+        latent_frames(count)
+    if all(isinstance(side, int) for side in size):
+        latent_size(*size, "video size")
     selection_of(graph, node)
 
 

@@ -24,7 +24,7 @@ from ..cameras.gopro import GOPRO_DISTORTION, raw_gopro
 from ..cameras.model import CameraModel, camera_from_intrinsics
 from ..cameras.presets import CAMERA_PRESETS
 from ..errors import MALFORMED, EgoXInputError, well_formed
-from ..safe_files import read_json, safe_name
+from ..safe_files import read_json, require_safe_name
 from ..takes.exo_camera import ExoLens
 from ..trajectory.poses import validate_w2c
 from .aria import read_aria_calibration
@@ -95,7 +95,7 @@ def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw",
     if not isinstance(annotation, Mapping) or not isinstance(annotation.get("metadata"), Mapping):
         raise EgoXInputError(f"camera-pose annotation {pose_file.name}", got="no metadata",
                              expected="metadata.take_name", fix="download the annotation again")
-    name = str(annotation["metadata"].get("take_name", ""))
+    name = require_safe_name(str(annotation["metadata"].get("take_name", "")), "take name")
     folder = _video_folder(root, name)
     notes: list[str] = []
     ego_name = next((k for k in annotation if k.startswith(EGO_PREFIX)), None)
@@ -107,7 +107,7 @@ def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw",
     if not exos:
         raise EgoXInputError(f"take {name}", got="no usable exo camera: " + "; ".join(notes),
                              expected="at least one with video, intrinsics and pose", fix="leave this take out")
-    ego = annotation[ego_name]
+    ego = annotation[require_safe_name(ego_name, "camera name")]
     w2c = _ego_poses(ego, name, notes)
     videos = sorted(folder.glob(f"{ego_name}*{EGO_STREAM}.mp4")) or sorted(folder.glob(f"{ego_name}*.mp4"))
     if not videos:
@@ -136,8 +136,6 @@ def _ego_camera(take: Path, notes: list[str]) -> CameraModel:
 
 
 def _video_folder(root: Path, name: str) -> Path:
-    if safe_name(name) != name:
-        raise EgoXInputError("take name", got=repr(name), expected="a folder's name", fix="correct the annotation")
     for part in VIDEO_FOLDERS:
         folder = root / "takes" / name / part
         if folder.is_dir() and any(folder.glob("*.mp4")):
@@ -163,11 +161,11 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
     for name, entry in annotation.items():
         if name == "metadata" or name.startswith(EGO_PREFIX):
             continue
-        video = folder / f"{name}.mp4"
-        if not video.is_file():
-            notes.append(f"{name}: no video")
-            continue
         try:
+            video = folder / f"{require_safe_name(name, 'camera name')}.mp4"
+            if not video.is_file():
+                notes.append(f"{name}: no video")
+                continue
             k, pose = entry.get("camera_intrinsics"), entry.get("camera_extrinsics")
             if k is None or pose is None:
                 raise EgoXInputError(f"{take}/{name}", got="null intrinsics or extrinsics", expected="numbers",

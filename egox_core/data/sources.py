@@ -10,7 +10,7 @@ import torch
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError, well_formed
 from ..file_names import DEPTH, EXO, META, TRUTH
-from ..safe_files import read_json
+from ..safe_files import read_json, require_safe_name
 from ..takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
 from ..takes.meta import LIST_KEY, parse_meta, read_meta
 from ..takes.take import find_depth
@@ -88,7 +88,7 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
             with well_formed(f"entry {number} of {META}"):
                 meta = parse_meta(entry, root / META)
                 # Without a path it is called after its file; the number tells entries apart.
-                name = meta.name if meta.exo_path else name
+                name = require_safe_name(meta.name, "take name") if meta.exo_path else name
                 folders = root / "videos" / name, root / name
                 folder = next((f for f in folders if (f / EXO).is_file()), None)
                 if folder is None:

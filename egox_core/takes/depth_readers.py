@@ -7,6 +7,8 @@ have no gaps. Values are returned as stored (float32), invalid ones included.
 from __future__ import annotations
 
 import io
+import math
+import os
 import re
 import tempfile
 import zipfile
@@ -14,12 +16,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
 from ..errors import EgoXInputError
-from ..safe_files import load_npy, open_zip, read_npy_header, require_file
+from ..safe_files import open_zip, read_npy_header, require_file
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
@@ -44,8 +47,8 @@ class DepthFile:
 def open_depth(path: Path, keep_bytes: int = 0) -> Iterator[DepthFile]:
     """Open a depth file or folder, by its suffix; usable within the ``with`` block.
 
-    Several reads one after the other, each from later frames on, unpack a packed file once. An uncompressed one
-    (``numpy.savez``) is entered anywhere.
+    Several reads one after the other, each from later frames on, unpack a packed file once. A .npy
+    is entered anywhere.
 
     Args:
         keep_bytes: what a read of a packed file unpacked stays in memory up to this size, for a next one that overlaps.
@@ -59,7 +62,8 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Iterator[DepthFile]:
     require_file(path, "depth file")
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        yield _array(path)
+        with path.open("rb") as file:
+            yield _array(path.name, file)
     elif suffix in (".npz", ".zip"):
         with open_zip(path, "depth file") as archive:
             if suffix == ".npz":
@@ -72,12 +76,21 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Iterator[DepthFile]:
                              ".exr or 16-bit .png files", fix="convert the depth to one of these")
 
 
-def _array(path: Path) -> DepthFile:
-    array = load_npy(path, "depth file", memory_map=True)
-    array = array[None] if array.ndim == 2 else array
-    _check_shape(array.shape, array.dtype, path.name)
-    return DepthFile(name=path.name, frame_count=len(array), size=array.shape[:0:-1],
-                     read=lambda indices: ((np.asarray(array[i], np.float32), None) for i in indices))
+def _array(name: str, file: BinaryIO) -> DepthFile:
+    """Frames of a .npy; not mapped, since a mapped file that shrinks kills its reader."""
+    shape, dtype = _frames_header(file, f"depth {name}", os.fstat(file.fileno()).st_size)
+    start, frame_bytes = file.tell(), math.prod(shape[1:]) * dtype.itemsize
+
+    def read(indices: list[int]) -> DepthFrames:
+        for index in indices:
+            file.seek(start + index * frame_bytes)
+            content = file.read(frame_bytes)
+            if len(content) < frame_bytes:
+                raise EgoXInputError(f"depth {name}", got=f"frame {index} cut off",
+                                     expected="an intact file", fix="run again when it is written")
+            yield np.frombuffer(content, dtype).reshape(shape[1:]).astype(np.float32), None
+
+    return DepthFile(name=name, frame_count=shape[0], size=(shape[2], shape[1]), read=read)
 
 
 def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
@@ -88,12 +101,11 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
         raise EgoXInputError(f"depth {name}", got=f"arrays {sorted(members)}", expected="one named depth_m",
                              fix="save it with numpy.savez_compressed(path, depth_m=…)")
     with archive.open(members[key]) as stream:
-        shape, dtype = read_npy_header(stream, f"depth {name}")
-    shape = (1, *shape) if len(shape) == 2 else shape
-    _check_shape(shape, dtype, name)
+        shape, _ = _frames_header(stream, f"depth {name}", archive.getinfo(members[key]).file_size)
     if "dynamic" in members:
+        size = archive.getinfo(members["dynamic"]).file_size
         with archive.open(members["dynamic"]) as stream:
-            dynamic_shape, dynamic_dtype = read_npy_header(stream, f"dynamic mask of {name}")
+            dynamic_shape, dynamic_dtype = read_npy_header(stream, f"dynamic mask of {name}", size)
         if dynamic_shape not in (shape, shape[1:]) or dynamic_dtype.itemsize != 1:
             raise EgoXInputError(f"dynamic mask of {name}", got=f"{dynamic_dtype} of shape {dynamic_shape}",
                                  expected=f"bool of the depth's shape {shape}", fix="save it as bool, one a frame")
@@ -120,21 +132,15 @@ class PackedFrames:
         member: str,
         shape: tuple[int, ...],  # (T, H, W)
         keep_bytes: int = 0,  # as in :func:`open_depth`
-        *,
-        in_place: bool = True,  # a stored array is entered anywhere, but its checksum is not looked at
     ) -> None:
         self._what, self._archive, self._member, self._shape = what, archive, member, shape
-        self._keep_bytes, self._in_place = keep_bytes, in_place
+        self._keep_bytes = keep_bytes
         self._stream, self._next = None, 0  # the packed array, and the frame that comes next in it
         self._kept: dict[int, np.ndarray] = {}
 
     def read(self, indices: list[int]) -> Iterator[np.ndarray]:
         """Frames at ascending ``indices``."""
         try:
-            if self._in_place and self._archive.getinfo(self._member).compress_type == zipfile.ZIP_STORED:
-                array = self._mapped()
-                yield from (array[index] for index in indices)
-                return
             wanted, kept, self._kept = set(indices), self._kept, {}
             numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
             keep = len(numbers) * self._frame_bytes() <= self._keep_bytes
@@ -154,7 +160,8 @@ class PackedFrames:
     def _open(self) -> np.dtype:
         if self._stream is None:
             self._stream, self._next = self._archive.open(self._member), 0
-            _, self._dtype = read_npy_header(self._stream, self._what)
+            size = self._archive.getinfo(self._member).file_size
+            _, self._dtype = read_npy_header(self._stream, self._what, size)
         return self._dtype
 
     def _unpack(self, number: int) -> np.ndarray:
@@ -168,15 +175,6 @@ class PackedFrames:
                 raise EOFError(f"frame {self._next} is cut off")
             self._next += 1
         return np.frombuffer(content, dtype).reshape(self._shape[1:])
-
-    def _mapped(self) -> np.ndarray:
-        """An array that is stored as it is, in place."""
-        with open(self._archive.filename, "rb") as file:
-            file.seek(self._archive.getinfo(self._member).header_offset)
-            local = file.read(30)  # fixed part of the entry's own header; it ends with the lengths of name and extras
-            file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), io.SEEK_CUR)
-            _, dtype = read_npy_header(file, self._what)
-            return np.memmap(file, dtype, "r", file.tell(), self._shape)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
@@ -236,12 +234,9 @@ def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
 def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
     if suffix == ".npy":
         stream = io.BytesIO(content)
-        shape, dtype = read_npy_header(stream, f"depth frame {file}")
+        shape, dtype = read_npy_header(stream, f"depth frame {file}", len(content))
         shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
-        _check_shape((1, *shape), dtype, file)
-        if len(content) - stream.tell() != int(np.prod(shape)) * dtype.itemsize:
-            raise EgoXInputError(f"depth frame {file}", got="an array that is cut off", expected="an intact file",
-                                 fix="write it again")
+        _check_shape((1, *shape), dtype, f"depth frame {file}")
         return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape).astype(np.float32)
     if suffix == ".png":
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -276,7 +271,16 @@ def _decode_exr(content: bytes, file: str) -> np.ndarray:
     return channels[name].astype(np.float32)
 
 
-def _check_shape(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
+def _frames_header(stream: BinaryIO, what: str, size: int) -> tuple[tuple[int, int, int], np.dtype]:
+    """Shape (T, H, W) and dtype of a .npy of ``size`` bytes; one map counts as one frame."""
+    shape, dtype = read_npy_header(stream, what, size)
+    shape = (1, *shape) if len(shape) == 2 else shape
+    _check_shape(shape, dtype, what)
+    return shape, dtype
+
+
+def _check_shape(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
     if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "fui":
-        raise EgoXInputError(f"depth {name}", got=f"{dtype} of shape {shape}", expected="numbers of shape (T, H, W)",
-                             fix="store z depth, one map a frame")
+        raise EgoXInputError(what, got=f"{dtype} of shape {shape}",
+                             expected="numbers of shape (T, H, W)",
+                             fix="store z depth, one map per frame")

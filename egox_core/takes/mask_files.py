@@ -112,7 +112,7 @@ def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Iterator[MaskFrames]:
         return
     with open_zip(mask.path, "mask file") as archive:
         shape, _ = _array_header(archive, mask.path)
-        packed = PackedFrames(mask.what, archive, f"{MASK_KEY}.npy", shape, keep_bytes, in_place=False)
+        packed = PackedFrames(mask.what, archive, f"{MASK_KEY}.npy", shape, keep_bytes)
         yield lambda indices: (frame != 0 for frame in packed.read(indices))
 
 
@@ -162,7 +162,7 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
         raise EgoXInputError(what, got=f"arrays {sorted(archive.namelist())}", expected=f"one named {MASK_KEY}",
                              fix=f"save it with numpy.savez_compressed(path, {MASK_KEY}=…)")
     with archive.open(f"{MASK_KEY}.npy") as stream:
-        shape, dtype = read_npy_header(stream, what)
+        shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{MASK_KEY}.npy").file_size)
     if len(shape) != 3 or min(shape) < 1 or dtype.itemsize != 1 or dtype.kind not in "bu":
         raise EgoXInputError(what, got=f"{dtype} of shape {shape}", expected="bool or uint8 of shape (T, H, W)",
                              fix="save one mask a frame; what moves is not zero")

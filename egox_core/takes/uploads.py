@@ -195,8 +195,8 @@ def _checked(found: TakeFiles) -> TakeFiles:
 
 
 def _check_arrays(path: Path) -> None:
-    """No array of an .npz is pickled, those that nobody reads either."""
+    """Refuse an .npz with a pickled or damaged array, also one that nobody reads."""
     with open_zip(path, "depth file") as archive:
-        for name in archive.namelist():
-            with archive.open(name) as stream:
-                read_npy_header(stream, f"{name} of {path.name}")
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                read_npy_header(stream, f"{member.filename} of {path.name}", member.file_size)

@@ -5,6 +5,7 @@ Both hold ``data`` (fx, fy, cx, cy a frame; camera-to-world 4x4 a frame) and ``i
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +58,10 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
             if f"{key}.npy" not in archive.namelist():
                 raise EgoXInputError(f"ViPE file {path.name}", got=f"arrays {archive.namelist()}",
                                      expected="data and inds", fix="give the npz that ViPE wrote")
-            with archive.open(f"{key}.npy") as stream:
-                dims, dtype = read_npy_header(stream, f"ViPE file {path.name}")
-                content = stream.read()
-            if len(content) != int(np.prod(dims)) * dtype.itemsize:
-                raise EgoXInputError(f"ViPE file {path.name}", got="an array that is cut off",
-                                     expected="an intact file", fix="copy or write it again")
-            arrays[key] = np.frombuffer(content, dtype).reshape(dims)
+            content = archive.read(f"{key}.npy")
+            stream = io.BytesIO(content)
+            dims, dtype = read_npy_header(stream, f"ViPE file {path.name}", len(content))
+            arrays[key] = np.frombuffer(stream.read(), dtype).reshape(dims)
     data, numbers = arrays["data"], arrays["inds"]
     if data.shape[1:] != shape or numbers.shape != data.shape[:1] or len(data) == 0 or data.dtype.kind != "f":
         raise EgoXInputError(f"ViPE file {path.name}", got=f"{data.dtype} of shape {data.shape}",

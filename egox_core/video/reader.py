@@ -25,6 +25,8 @@ from ..types import UNTIMED_FPS, FrameSelection
 from .selection import VideoInfo, source_rectangle
 
 VideoSource = Path | io.BytesIO
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
+"""FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another shape."""
 SEEK_GAP = 8
@@ -36,7 +38,7 @@ def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
     """A container opened for reading, its errors turned into ours.
 
     Raises:
-        EgoXInputError: missing, corrupt, no video stream.
+        EgoXInputError: missing, corrupt, none of FORMATS, no video stream.
     """
     name = video_name(source)
     if isinstance(source, io.BytesIO):
@@ -45,7 +47,8 @@ def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
         raise EgoXInputError("video file", got=f"{name!r}, which is not there", expected="a video file",
                              fix="check the name and the folder")
     try:
-        with av.open(source if isinstance(source, io.BytesIO) else str(source)) as container:
+        with av.open(source if isinstance(source, io.BytesIO) else str(source),
+                     options={"format_whitelist": FORMATS}) as container:
             if not container.streams.video:
                 raise EgoXInputError(f"video {name}", got="no video stream", expected="a file with a picture",
                                      fix="choose a video; this one may hold sound alone")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ...egox_core.errors import EgoXInputError
@@ -26,6 +27,8 @@ LOADER = "EgoXLoadExoVideo"
 SELECTION = ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
 """Its inputs that say which frames."""
 LONGEST_NAME = 1000
+MOST_LOOKUPS = 500
+"""Texts of a graph that are looked for on the disk, in some twenty folders each; it has tens."""
 LONGEST_SHOWN = 60
 """Characters of a text that is told as it is."""
 _CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
@@ -84,13 +87,18 @@ def linked(graph: Graph, node_id: str, name: str) -> str | None:
 
 def behind(graph: Graph, node_id: str) -> list[str]:
     """The node and all nodes that its inputs come from, over any number of links."""
-    found, waiting = [], [node_id]
+    found, waiting = dict[str, None](), [node_id]
     while waiting:
         at = waiting.pop()
         if at not in found:
-            found.append(at)
-            waiting += filter(None, (linked(graph, at, name) for name in inputs_of(graph, at)))
-    return found
+            found[at] = None
+            waiting += _sources(graph, at)
+    return list(found)
+
+
+def _sources(graph: Graph, node_id: str) -> list[str]:
+    """The nodes that a node's inputs are linked to."""
+    return [at for name in inputs_of(graph, node_id) if (at := linked(graph, node_id, name))]
 
 
 def values_behind(graph: Graph, node_id: str) -> dict[str, dict]:
@@ -166,15 +174,15 @@ def origin(graph: Graph, node_id: str, names: Iterable[str]) -> str:
     """What some inputs of a node are made from, as a short text: it changes with any value, link or file behind them.
 
     The numbers of the nodes don't count, and files do with their sizes, so that a graph that was saved and opened on
-    another machine keeps its own.
+    another machine keeps its own. Files beyond the first MOST_LOOKUPS count by their names alone.
 
     Raises:
-        EgoXInputError: a graph too deep to be one that runs.
+        EgoXInputError: a circle, values too deep to be a graph that runs.
     """
     try:
         content = _Origins(graph).of_inputs(node_id, sorted(names))
-    except RecursionError as error:
-        raise EgoXInputError("graph", got="a chain of nodes too long to follow, or a circle",
+    except (CycleError, RecursionError) as error:
+        raise EgoXInputError("graph", got="a circle, or values too deep to follow",
                              expected="a graph that runs", fix="remove the circle") from error
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -184,6 +192,7 @@ class _Origins:
 
     def __init__(self, graph: Graph) -> None:
         self._graph, self._digests = graph, dict[str, str]()
+        self._files = dict[str, list[int]]()
 
     def of_inputs(self, node_id: str, names: Iterable[str]) -> list:
         inputs = inputs_of(self._graph, node_id)
@@ -191,14 +200,26 @@ class _Origins:
 
     def _of_value(self, node_id: str, name: str, value: object) -> object:
         source = linked(self._graph, node_id, name)
-        return [_plain(value), _file_state(value)] if source is None else [self._of_node(source), value[1]]
+        if source is None:
+            return [_plain(value), self._of_file(value)]
+        return [self._of_node(source), value[1]]
 
     def _of_node(self, node_id: str) -> str:
         if node_id not in self._digests:
-            content = [self._graph[node_id].get("class_type"),
-                       self.of_inputs(node_id, sorted(inputs_of(self._graph, node_id)))]
-            self._digests[node_id] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+            sources = {at: _sources(self._graph, at) for at in behind(self._graph, node_id)}
+            for at in TopologicalSorter(sources).static_order():
+                if at not in self._digests:
+                    content = [self._graph[at].get("class_type"),
+                               self.of_inputs(at, sorted(inputs_of(self._graph, at)))]
+                    self._digests[at] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return self._digests[node_id]
+
+    def _of_file(self, value: object) -> list[int]:
+        if not _may_be_file(value):
+            return []
+        if value not in self._files and len(self._files) < MOST_LOOKUPS:
+            self._files[value] = _file_state(value)
+        return self._files.get(value, [])
 
 
 def _plain(value: object) -> object:
@@ -218,8 +239,13 @@ def _file_state(value: object) -> list[int]:
     return [p.stat().st_size if p.is_file() else 0 for p in (path, *(path.parent / name for name in TAKE_FILES))]
 
 
+def _may_be_file(value: object) -> bool:
+    return (isinstance(value, str) and bool(value.strip()) and len(value) <= LONGEST_NAME
+            and "\n" not in value)
+
+
 def _path(value: object) -> Path | None:
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_NAME or "\n" in value:
+    if not _may_be_file(value):
         return None
     try:
         return resolve(value, "file", folder_too=True)

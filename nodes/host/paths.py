@@ -62,7 +62,9 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
             candidates.insert(1, (SAMPLE, PACK_ROOT / plain))  # a user's own input/sample/… comes first
     escaped = False
     for root, path in candidates:
-        if not path.exists():
+        # By name first: on Windows, to ask whether //server/share/x exists logs in to that server.
+        named_inside = path.is_relative_to(root) or path.is_relative_to(root.resolve())
+        if not named_inside or not path.exists():
             continue
         if not path.resolve().is_relative_to(root.resolve()):
             escaped = True

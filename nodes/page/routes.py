@@ -228,10 +228,18 @@ async def graph_origin(body: dict) -> web.Response:
     node, graph = body.get("node"), body.get("graph")
     if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph:
         raise EgoXInputError("graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both")
+    # Not on the event loop, nor on the editor's thread: a network drive may take long to answer.
+    return web.json_response(await asyncio.to_thread(
+        lambda: {"origin": editor_origin(graph, node), "file_missing": poses_missing(graph, node)}))
+
+
+def poses_missing(graph: Graph, node: str) -> bool:
+    """Whether the node's poses are to come from beside the exo video, and none are there."""
     values = inputs_of(graph, node)
-    beside = values.get("source") == "file" and values.get("file") == BESIDE and not linked(graph, node, "base")
-    missing = beside and (lacks_beside(graph, node, META) or not await asyncio.to_thread(has_poses, graph, node))
-    return web.json_response({"origin": editor_origin(graph, node), "file_missing": missing})
+    source, base = (values.get("source"), values.get("file")), linked(graph, node, "base")
+    if source != ("file", BESIDE) or base is not None:
+        return False
+    return lacks_beside(graph, node, META) or not has_poses(graph, node)
 
 
 def has_poses(graph: Graph, node: str) -> bool:

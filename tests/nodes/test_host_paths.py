@@ -41,6 +41,22 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path: Path, m
     assert paths.fingerprint("takes/a/exo.mp4") != before and paths.fingerprint("none") == "none"
 
 
+@pytest.mark.parametrize("drive", ["", "\\\\server\\share"])
+def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, drive: str) -> None:
+    """Of an absolute name; on Windows a look at another server's share logs in there."""
+    from egox_pack.egox_core.errors import EgoXInputError
+
+    asked: list[str] = []
+    for name in ("exists", "is_file", "is_dir", "stat", "resolve"):
+        look = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda self, *args, _look=look, **more: (
+            asked.append(str(self)), _look(self, *args, **more))[1])
+    name = f"{drive}/evil_place/exo.mp4"
+    with pytest.raises(EgoXInputError):
+        paths.resolve(name, "video")
+    assert asked and not [path for path in asked if "evil_place" in path]
+
+
 def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path: Path) -> None:
     from egox_pack.egox_core.errors import EgoXInputError
 

@@ -68,17 +68,25 @@ def test_the_same_frames_from_video_sockets(pack: ModuleType, clip: Path) -> Non
 def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
     from comfy_api.latest import InputImpl
     from egox_pack.egox_core.errors import EgoXInputError
-    from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
+    from egox_pack.nodes.load_exo_video import check_video
 
     short = InputImpl.VideoFromFile(str(clip), start_time=0.0, duration=0.5)
     for changes, message in (({"frame_count": 37}, "use frame_count 33"), ({"file": "../exo.mp4"}, "leads out"),
-                             ({"file": "none.mp4"}, "not there"), ({"video": short}, "use frame_count 9")):
+                             ({"file": "none.mp4"}, "not there"),
+                             ({"video": short}, "use frame_count 9"),
+                             ({"width": 10**9}, "at most 4096")):
         with pytest.raises(EgoXInputError, match=message):
             load(pack, **changes)
-    assert EgoXLoadExoVideo.validate_inputs(file="x", frame_count=49, width=784, height=448) is True
-    assert "use 49" in EgoXLoadExoVideo.validate_inputs(frame_count=50)
-    assert "use 784x448" in EgoXLoadExoVideo.validate_inputs(width=780, height=450)
-    assert EgoXLoadExoVideo.validate_inputs() is True
+    wired = {"video": ["2", 0], "frame_count": 49, "width": 784, "height": 448}
+    for changes, message in (({}, None), ({"frame_count": ["2", 1], "width": ["2", 1]}, None),
+                             ({"frame_count": 50}, "use 49"),
+                             ({"width": 780, "height": 450}, "use 784x448")):
+        graph = {"1": {"inputs": wired | changes}, "2": {"inputs": {}}}
+        if message is None:
+            check_video(graph, "1")
+            continue
+        with pytest.raises(EgoXInputError, match=message):
+            check_video(graph, "1")
 
 
 def pose_node(pack: ModuleType, **changes):

@@ -27,6 +27,15 @@ def refusals(pack, comfy_host, monkeypatch, awaited):
     return ask
 
 
+def test_no_number_passes_its_bounds(pack, refusals) -> None:
+    """The host checks no bounds of an input that ``validate_inputs`` names: the node must then."""
+    schemas = [node.GET_SCHEMA() for node in pack.nodes.extension.NODES]
+    beyond = [(schema.node_id, entry.id, entry.max * 1000 + 1) for schema in schemas
+              for entry in schema.inputs if isinstance(getattr(entry, "max", None), (int, float))]
+    assert ("EgoXLoadExoVideo", "width", 4096001) in beyond
+    assert [(node, name) for node, name, value in beyond if not refusals(node, name, value)] == []
+
+
 @pytest.mark.parametrize(("node", "name"), INPUTS)
 def test_the_slider_spans_the_usual_range(pack, node: str, name: str) -> None:
     schema = next(n.GET_SCHEMA() for n in pack.nodes.extension.NODES if n.GET_SCHEMA().node_id == node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,27 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
     assert undistort_videos(raw, tmp_path / "exo", options).new == 1
     assert undistort_videos(raw, tmp_path / "exo", replace(options, exo_size=(64, 32), ego_size=32)).new == 2
+
+
+def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
+    """A camera named as a path would be read above the data set, and written above the output."""
+    source = tmp_path / "raw"
+    shutil.copytree(raw, source)
+    (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
+    content = json.loads(annotation.read_text(encoding="utf-8"))
+    outside = "../../../../outside"
+    content[outside] = content["cam02"]
+    annotation.write_text(json.dumps(content), encoding="utf-8")
+    content["metadata"]["take_name"] = ".."
+    annotation.with_stem("other").write_text(json.dumps(content), encoding="utf-8")
+    videos = source / "takes" / TAKE / "frame_aligned_videos" / "downscaled" / "448"
+    shutil.copy(videos / "cam02.mp4", videos / f"{outside}.mp4")
+    out = tmp_path / "a" / "b" / "out"
+    outcome = undistort_videos(source, out, OPTIONS)
+    assert sorted(p.stem for p in tmp_path.rglob("*.mp4") if not p.is_relative_to(source)) == [
+        f"{TAKE}__cam01", f"{TAKE}__cam02"]
+    ((name, why),) = outcome.skipped
+    assert name == "other" and "take name" in why
 
 
 def test_pictures_as_filmed_are_the_authors(raw, tmp_path):

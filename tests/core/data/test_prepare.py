@@ -233,12 +233,13 @@ def test_the_released_layout(synthetic_takes, tmp_path):
         kept = {k: meta[k] for k in ("prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics",
                                      "ego_extrinsics")}
         entries.append({**kept, "exo_path": f"./example/videos/{take.name}/exo.mp4"})
-    entries.append({**entries[0], "exo_path": "./example/videos/lost/exo.mp4"})
+    entries += [{**entries[0], "exo_path": f"./example/videos/{n}/exo.mp4"} for n in ("lost", "..")]
     (source / "meta.json").write_text(json.dumps({"test_datasets": entries}), encoding="utf-8")
     outcome = prepare(source, tmp_path / "set", SMALL, fractions={})
-    assert (outcome.clips, outcome.skipped) == (2, 1)
+    assert (outcome.clips, outcome.skipped) == (2, 2)
     assert {r.layout for r in read_manifest(outcome.manifest)} == {"released"}
-    assert report(tmp_path / "set")["skipped"][0]["what"] == "lost"
+    outside, lost = report(tmp_path / "set")["skipped"]  # by number, and by name
+    assert lost["what"] == "lost" and "take name: got '..'" in outside["why"]
 
 
 def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):

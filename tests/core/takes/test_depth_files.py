@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -319,13 +320,38 @@ def test_clips_of_a_packed_take_cost_one_pass(tmp_path: Path, monkeypatch, keep_
     assert np.array_equal(back, depth[2])  # going back is allowed, and costs a new pass
 
 
-def test_an_uncompressed_take_is_entered_anywhere(tmp_path: Path, monkeypatch) -> None:
-    depth = depth_frames(40)
-    np.savez(tmp_path / "depth.npz", depth_m=depth, other=np.zeros(3))
-    with open_depth(tmp_path / "depth.npz") as source:
-        monkeypatch.setattr(zipfile.ZipExtFile, "read", None)  # nothing is unpacked any more
-        (frame, _), = source.read([33])
-    assert np.array_equal(frame, depth[33].astype(np.float32))
+@pytest.mark.parametrize("save", [np.save, np.savez])
+def test_a_file_that_is_cut_off_while_it_is_read_is_named(tmp_path: Path, save) -> None:
+    """A depth file is copied over the one in use; reading mapped memory would kill the process."""
+    path = tmp_path / ("depth.npy" if save is np.save else "depth.npz")
+    save(path, depth_frames(40))
+    with open_depth(path) as source:
+        (frame, _), = source.read([3])
+        assert np.array_equal(frame, depth_frames()[3].astype(np.float32))
+        with path.open("r+b") as file:
+            file.truncate(50_000)
+        with pytest.raises(EgoXInputError, match="cut off|damaged"):
+            list(source.read([39]))
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "npz-stored"])
+def test_a_header_that_claims_frames_that_are_not_there_is_named(tmp_path: Path, kind: str) -> None:
+    """Read on, they would be the next array of the archive, and the archive's own directory."""
+    np.lib.format.write_array_header_1_0(lying := io.BytesIO(), {
+        "descr": "<f4", "fortran_order": False, "shape": (8, 2, 2)})
+    content = lying.getvalue() + np.full((2, 2, 2), 2, np.float32).tobytes()
+    np.save(other := io.BytesIO(), np.full((50, 2, 2), 7.5, np.float32))
+    path = tmp_path / f"depth.{kind[:3]}"
+    if kind == "npy":
+        path.write_bytes(content)
+    else:
+        method = zipfile.ZIP_STORED if kind == "npz-stored" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("depth_m.npy", content)
+            archive.writestr("other.npy", other.getvalue())
+    said = r"depth depth\.np.*32 bytes.*128 bytes"
+    with pytest.raises(EgoXInputError, match=said), open_depth(path) as source:
+        list(source.read(list(range(8))))
 
 
 def test_released_takes(shared_dir: Path) -> None:

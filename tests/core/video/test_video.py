@@ -260,6 +260,17 @@ def test_bad_files_are_refused(clip: Path, tmp_path: Path) -> None:
         probe_video(sound)
 
 
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4"])
+def test_a_playlist_opens_no_other_file(clip: Path, tmp_path: Path, name: str) -> None:
+    """One of HLS by an absolute path, one of FFmpeg's own, under a video's name, by a sibling's."""
+    write_video(tmp_path / "other.mp4", numbered_frames(9), RATE)
+    (tmp_path / name).write_text(
+        "ffconcat version 1.0\nfile other.mp4\n" if name == "list.mp4" else
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{clip}\n#EXT-X-ENDLIST\n", encoding="utf-8")
+    with pytest.raises(EgoXInputError, match="can't be decoded"):
+        probe_video(tmp_path / name)
+
+
 def test_damage_inside_a_file_is_named(clip: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.mkv"
     write_video(damaged, numbered_frames(60), RATE)

@@ -1,0 +1,69 @@
+"""The origin of a graph's result: long chains, many texts, off the event loop."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def chain(length: int, seed: int = 0) -> dict[str, dict]:
+    """Node 0 makes a value, each further one hands it on."""
+    graph = {"0": {"class_type": "Start", "inputs": {"seed": seed}}}
+    return graph | {str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}
+                    for n in range(1, length)}
+
+
+@pytest.fixture
+def graphs(pack: ModuleType, comfy_host) -> ModuleType:
+    return importlib.import_module(f"{pack.__name__}.nodes.host.graph")
+
+
+def test_a_chain_of_any_length_is_followed(graphs: ModuleType) -> None:
+    one, other = (graphs.origin(chain(3000, seed), "2999", ["value"]) for seed in (1, 2))
+    assert one != other and one == graphs.origin(chain(3000, 1), "2999", ["value"])
+    circle = chain(3)
+    circle["0"]["inputs"]["seed"] = ["1", 0]
+    with pytest.raises(ValueError, match="a circle"):
+        graphs.origin(circle, "2", ["value"])
+
+
+def test_few_texts_are_looked_for_on_the_disk(graphs: ModuleType, monkeypatch) -> None:
+    asked: list[str] = []
+
+    def resolve(name: str, what: str, **_: bool) -> Path:
+        asked.append(name)
+        return Path(__file__)
+
+    monkeypatch.setattr(graphs, "resolve", resolve)
+    texts = {f"text_{n}": f"file {n % 5000}" for n in range(9000)}
+    graph = {"1": {"class_type": "Many", "inputs": texts},
+             "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}}}
+    before = graphs.origin(graph, "2", ["value"])
+    assert 0 < len(asked) == len(set(asked)) <= graphs.MOST_LOOKUPS
+    graph["1"]["inputs"]["text_8999"] = "another file"
+    assert graphs.origin(graph, "2", ["value"]) != before
+
+
+def test_the_route_leaves_the_event_loop_alone(
+        pack: ModuleType, comfy_host, monkeypatch, awaited) -> None:
+    routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
+    threads: list[int] = []
+
+    def editor_origin(graph: dict, node: str) -> dict[str, str]:
+        threads.append(threading.get_ident())
+        return {"scene": "a", "path": "b"}
+
+    monkeypatch.setattr(routes, "editor_origin", editor_origin)
+
+    async def ask():
+        threads.append(threading.get_ident())
+        return await routes.graph_origin.__wrapped__({"node": "0", "graph": chain(1)})
+
+    answer = awaited(ask())
+    assert answer.text == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false}'
+    of_loop, of_work = threads
+    assert of_loop != of_work
