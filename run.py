@@ -12,10 +12,10 @@
 
 import sys
 
-# Before any other import: what follows is written for Python 3.10 and would fail with a riddle on older ones.
+# Before any other import: on older Pythons, what follows would fail with a riddle.
 if sys.version_info < (3, 10):  # noqa: UP036
-    sys.exit(f"EgoX needs Python 3.10 or newer; this is {sys.version_info[0]}.{sys.version_info[1]} "
-             f"({sys.executable}).\nRun it with a newer one, for instance: python3.12 run.py demo")
+    sys.exit("EgoX needs Python 3.10 or newer; this is {}.{} ({}).\nRun it with a newer one, for "
+             "instance: python3.12 run.py demo".format(*sys.version_info[:2], sys.executable))
 
 from tools.setup.commands import main  # noqa: E402
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from egox_core.cli.data import engine_of
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.cli.train import COMMANDS
 from egox_core.errors import EgoXInputError
+
+ROOT = Path(__file__).resolve().parent
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_arguments(commands.add_parser(name, help=command.help, description=command.help))
     args = parser.parse_args(arguments)
     try:
-        return COMMANDS[args.command].run(args, ProgressLine())
+        with engine_of(args):
+            return COMMANDS[args.command].run(args, ProgressLine())
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -31,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        print(f"error: the package {error.name} is not installed. Install the train extra: pip install -e '.[train]'",
-              file=sys.stderr)
+        print(f"error: the package {error.name} is not installed. Install the train extra: "
+              f'pip install -e "{ROOT}[train]"', file=sys.stderr)
         return 2
 
 

@@ -49,6 +49,7 @@ def write_set(root: Path, clips: int, frames: int, size: int) -> None:
         records.append(ClipRecord(
             clip=name, take=name, layout="take", exo_camera="exo", folder=f"clips/{name}", start=0, step=1,
             frames=frames, fps=FPS, exo_size=(exo.shape[2], size), ego_size=(size, size), depth="file", caption="file",
+            pictures="as filmed", moving="derived",
             predicted_coverage=0.4, rank=1, coverage=float(disc.float().mean()), ground_truth=True, files={}))
     write_manifest(root / "manifest.jsonl", records)
 

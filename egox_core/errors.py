@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""Raised by code that meets a list, a number or a shape where a file should have something else."""
+
 
 class EgoXInputError(ValueError):
     """Bad input, found before any long work has started.
@@ -44,3 +47,20 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
     except ImportError as error:
         raise EgoXInputError(what, got=f"{name} is not installed", expected=expected,
                              fix=f"pip install {name}{instead}") from error
+
+
+@contextmanager
+def well_formed(what: str) -> Iterator[None]:
+    """Read a file inside of which only parts are checked; ``what`` names it.
+
+    Raises:
+        EgoXInputError: it has another form than the code inside takes for granted.
+    """
+    try:
+        yield
+    except EgoXInputError:
+        raise
+    except MALFORMED as error:
+        raise EgoXInputError(what, got=f"unreadable content ({type(error).__name__}: {error})",
+                             expected="the form of its data set",
+                             fix="get the file again, or leave it out") from error

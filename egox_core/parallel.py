@@ -1,15 +1,25 @@
 """Many items at once: takes in processes or on a Ray cluster, chunks of frames in threads.
 
-A worker process that dies loses only the items that it was working on; those are given out again. An item whose worker
-dies twice is reported as failed instead of being tried for ever. Threads are one a core, each with a single-threaded
-torch.
+A worker process that dies loses only the item that it was working on, which is given out again:
+twice, the last time with no other beside it, and then it is reported as failed. Threads are one a
+core, each with a single-threaded torch.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import os
+import socket
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -20,9 +30,11 @@ from .errors import EgoXInputError, check_choice, needs_package
 from .progress import Progress, no_progress
 
 ENGINES = ("local", "ray")
-MAX_TRIES = 2  # of an item whose worker process died
+PRIVATE_RAY = "local"  # Ray's own word for a cluster that begins and ends with the process
+MAX_RETRIES = 2  # of an item whose worker process died
 MOST_THREADS = 8  # more would mostly wait for the interpreter's lock
 Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
@@ -49,16 +61,16 @@ def run_items(function: Callable[..., Any], items: Sequence[Any], *, engine: str
               devices: Sequence[str] = ()) -> Iterator[tuple[int, Any, str]]:
     """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
 
-    ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch hangs). Exceptions
-    other than a dying worker come back as text, so that one bad take never stops the others. Worker processes share the
-    threads that torch has here.
+    ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch
+    hangs). Exceptions, one for lack of memory too, and dead workers come back as text, so that one
+    bad take never stops the others. Worker processes share the threads that torch has here.
 
     Args:
         devices: of :func:`devices_of`; ``function`` then gets (item, device). Each worker keeps to one of them, and
             there are at least as many workers. A Ray task asks for one GPU.
 
     Raises:
-        EgoXInputError: unknown engine, Ray asked for and not installed.
+        EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
     """
     check_choice("engine", engine, ENGINES)
     if engine == "ray":
@@ -93,8 +105,6 @@ def run_all(function: Callable[..., Any], items: Sequence[Any], names: Sequence[
 def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
     try:
         return function(*arguments), ""
-    except (KeyboardInterrupt, MemoryError):
-        raise
     except Exception as error:  # the one place where a take's failure becomes a line of the report
         return None, f"{type(error).__name__}: {error}"
 
@@ -103,10 +113,10 @@ _WORKER: list[str] = []
 """Of a pool's process: the device that it keeps to, where there are devices."""
 
 
-def _start_worker(threads: int, free_devices) -> None:
+def _start_worker(threads: int, device: str | None) -> None:
     torch.set_num_threads(threads)
-    if free_devices is not None:
-        _WORKER.append(free_devices.get())
+    if device is not None:
+        _WORKER.append(device)
 
 
 def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
@@ -114,33 +124,51 @@ def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
 
 
 def _run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
-    tries = dict.fromkeys(range(len(items)), 0)
-    while tries:
-        # After a death nobody knows whose item it was: a pool of one finds out without punishing the others.
-        suspects = [i for i, count in tries.items() if count > 0]
-        batch, size = (suspects[:1], 1) if suspects else (list(tries), workers)
-        context = multiprocessing.get_context("spawn")
-        free_devices = context.Queue() if devices else None
-        for number in range(size if devices else 0):
-            free_devices.put(devices[number % len(devices)])
-        threads = max(1, torch.get_num_threads() // size)
-        with ProcessPoolExecutor(max_workers=size, mp_context=context, initializer=_start_worker,
-                                 initargs=(threads, free_devices)) as pool:
-            futures = {pool.submit(_call_in_worker, function, items[i]): i for i in batch}
-            try:
-                for future in as_completed(futures):
-                    index = futures[future]
+    """A pool of one process for each worker: so a death is one item's, and the others go on."""
+    workers = min(workers, len(items))
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // max(1, workers))
+
+    def start(worker: int) -> ProcessPoolExecutor:
+        device = devices[worker % len(devices)] if devices else None
+        return ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_start_worker,
+                                   initargs=(threads, device))
+
+    def submit(worker: int, index: int) -> Future:
+        try:
+            return pools[worker].submit(_call_in_worker, function, items[index])
+        except BrokenProcessPool:  # its process died while it had nothing to do
+            pools[worker] = start(worker)
+            return pools[worker].submit(_call_in_worker, function, items[index])
+
+    pools = {worker: start(worker) for worker in range(workers)}
+    todo, free, deaths = deque(range(len(items))), deque(pools), Counter()
+    running: dict[Future, tuple[int, int]] = {}  # (worker, index)
+    try:
+        while todo or running:
+            # The last try has the machine's memory to itself.
+            while todo and free and not (running and MAX_RETRIES in {
+                    deaths[index] for index in (todo[0], *(i for _, i in running.values()))}):
+                worker, index = free.popleft(), todo.popleft()
+                running[submit(worker, index)] = worker, index
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                worker, index = running.pop(future)
+                free.append(worker)
+                try:
                     result, error = future.result()
-                    del tries[index]
-                    yield index, result, error
-            except BrokenProcessPool:
-                for index in batch:
-                    if index not in tries:
+                except BrokenProcessPool:
+                    pools[worker] = start(worker)
+                    deaths[index] += 1
+                    if deaths[index] <= MAX_RETRIES:
+                        logger.warning("the worker process of item %d of %d died (out of memory?): "
+                                       "it is tried again after the others", index + 1, len(items))
+                        todo.append(index)
                         continue
-                    tries[index] += 1
-                    if tries[index] > MAX_TRIES:
-                        del tries[index]
-                        yield index, None, "its worker process died (out of memory?)"
+                    result, error = None, "its worker process died (out of memory?)"
+                yield index, result, error
+    finally:
+        for pool in pools.values():
+            pool.shutdown()
 
 
 def ray_needs(devices: Sequence[str]) -> dict[str, int]:
@@ -148,14 +176,66 @@ def ray_needs(devices: Sequence[str]) -> dict[str, int]:
     return {"num_cpus": 1, "num_gpus": int(any(device.startswith("cuda") for device in devices))}
 
 
-def _run_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
+@contextmanager
+def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
+    """Connects to a Ray cluster, unless this process is, and yields which one, in words.
+
+    Args:
+        address: Ray's name for a cluster; ``local`` starts a private one here, which ends with the
+            block. Default: the environment's RAY_ADDRESS, else the cluster that runs on this
+            machine.
+        workers: CPUs of a private one.
+
+    Raises:
+        EgoXInputError: Ray is not installed, there is no such cluster.
+    """
     with needs_package("ray", "engine ray", expected="the ray extra", instead=", or use --engine local"):
         import ray
-    started = not ray.is_initialized()
-    if started:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    if ray.is_initialized():
+        yield "the Ray cluster that this process is connected to"
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    private = {"num_cpus": workers, "include_dashboard": False} if address == PRIVATE_RAY else {}
     try:
-        remote = ray.remote(**ray_needs(devices), max_retries=MAX_TRIES)(_call)
+        _reach(address)
+        context = ray.init(address=address, log_to_driver=False, configure_logging=False, **private)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EgoXInputError(
+            "Ray cluster", got=f"none at {address!r} ({error})", expected="a cluster that runs",
+            fix="start one (`ray start --head`) and name it by --ray-address or RAY_ADDRESS; or give "
+            "--ray-address local, for a private one on this machine") from error
+    try:
+        # The context of Ray's client has no such field.
+        where = getattr(context, "address_info", {}).get("address", address)
+        has = ray.cluster_resources()
+        yield (f"{'a private Ray on this machine' if private else f'the Ray cluster at {where}'}: "
+               f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs")
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError at once where nothing listens; Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def has_gpu(engine: str) -> bool:
+    """Whether there is a GPU where the items run: here, or anywhere in the Ray cluster."""
+    if engine != "ray":
+        return torch.cuda.is_available()
+    with ray_cluster():
+        import ray
+
+        return ray.cluster_resources().get("GPU", 0) > 0
+
+
+def _run_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
+    with ray_cluster(workers=workers):
+        import ray
+
+        remote = ray.remote(**ray_needs(devices), max_retries=MAX_RETRIES)(_call)
         waiting = {remote.remote(function, item, *devices): index for index, item in enumerate(items)}
         while waiting:
             ready, _ = ray.wait(list(waiting), num_returns=1)
@@ -165,9 +245,6 @@ def _run_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
                     yield index, *ray.get(reference)
                 except ray.exceptions.RayError as error:
                     yield index, None, f"its worker process died ({type(error).__name__})"
-    finally:
-        if started:
-            ray.shutdown()
 
 
 @contextmanager

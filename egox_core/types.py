@@ -202,7 +202,7 @@ class GgaGeometry:
     frame) to the exo point that it shows; both in world axes. Ego keys and keys without depth are the zero vector.
     """
 
-    query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised, in released pooling)
+    query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised)
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens

@@ -39,8 +39,6 @@ CAPTURE_KEY = "egox_attention"
 CAPTURE_MARK = "egox_capture"
 SIGMAS = 2  # place of the sigmas among outer_sample's arguments after the noise
 COND = 0  # the host's number of the positive prompt among what it stacks
-ALL_HEADS = -1
-SAME_FRAME, ALL_FRAMES = "same frame", "all frames"
 PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 
 
@@ -117,7 +115,7 @@ class AttentionCapture:
             q[clip], k[clip], (t, h, w_exo, w - w_exo), block=self.block, blocks=int(options["total_blocks"]),
             step=nearest, steps=steps, sigma=sigma, geometry=geometry,
             options=None if guidance is None else guidance.options,
-            guided=guidance is not None and guidance.acts(options, self.block), latent_frames=frames)
+            latent_frames=frames)
 
 
 def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -187,11 +185,6 @@ class EgoXAttentionView(io.ComfyNode):
                 io.Boolean.Input("all_frames", default=False,
                                  tooltip="The same pixel in every latent frame (0, 4, 8, ...), one picture each, "
                                          "instead of the one frame."),
-                io.Combo.Input("exo_frames", options=[SAME_FRAME, ALL_FRAMES], default=SAME_FRAME,
-                               tooltip="Which exo frames the attention goes to: the one of the same time, or the sum "
-                                       "over the whole clip (g: the mean)."),
-                io.Int.Input("head", default=ALL_HEADS, min=ALL_HEADS, max=999, advanced=True,
-                             tooltip="One attention head, or -1 for the mean over all."),
             ],
             outputs=[
                 io.Image.Output(display_name="view", tooltip="The pictures with their legends."),
@@ -201,8 +194,8 @@ class EgoXAttentionView(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, attention, exo_images, ego_images, ego_x, ego_y, frame, all_frames, exo_frames,
-                head) -> io.NodeOutput:
+    def execute(cls, attention, exo_images, ego_images, ego_x, ego_y, frame,
+                all_frames) -> io.NodeOutput:
         record = attention.record
         if record is None:
             raise EgoXInputError("captured attention", got="nothing", expected="a block of a sampled step",
@@ -214,19 +207,17 @@ class EgoXAttentionView(io.ComfyNode):
         queries = [ego_query(record, ego_x, ego_y, at) for at in frames]
         check_shown_frames(frames, exo_images, ego_images)
         progress = host_progress()
-        one_head = None if head == ALL_HEADS else head
-        rows = attention_rows(record, queries, one_head, progress)
+        rows = attention_rows(record, queries, progress)
         per_frame = record.grid[1] * record.grid[3]
         views, maps = [], {}
         for place, (at, query) in enumerate(zip(frames, queries, strict=True)):
-            keys = range(record.grid[0]) if exo_frames == ALL_FRAMES else [query // per_frame]
             caption = f"ego frame {at}, pixel {ego_x}, {ego_y}"
-            maps_of_pixel = heats(record, rows, place, keys)
+            maps_of_pixel = heats(record, rows, place, query // per_frame)
             views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y), maps_of_pixel, caption))
             for heat in maps_of_pixel:
                 maps.setdefault(heat.name, []).append((heat_picture(exo_images[at], heat), heat.legend()))
             progress(place + 1, len(frames), "attention view")
-        view, text = torch.stack(views), attention_report(record, rows, one_head)
+        view, text = torch.stack(views), attention_report(record, rows)
         ego = ego_images[frames, ..., :3] if all_frames else ego_images[..., :3]
         every = FRAMES_PER_LATENT if all_frames else 1
         streams = [Stream(name="ego", label="ego", frames=ego, pick=PICK, every=every)]

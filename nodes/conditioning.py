@@ -16,10 +16,10 @@ from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, check_p
 from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from ..egox_core.wan.noise import NOISES
-from ..egox_core.wan.prompt import RELEASED_NEGATIVE, clean_prompt, escape_emphasis, join_sections, split_sections
+from ..egox_core.wan.prompt import clean_prompt, escape_emphasis, join_sections, split_sections
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
 from .host.noise import HOST, NOISE_TOOLTIP
-from .host.vae import LOW_MEMORY_TILE, TILE_TOOLTIP, encode_picture, encode_video, released_embedding
+from .host.vae import LOW_MEMORY_TILE, encode_picture, encode_video, released_embedding
 from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
 from .patch.lora_metadata import lora_metadata
@@ -29,7 +29,7 @@ SEED_UNKNOWN = -1
 
 
 class EgoXPrompt(io.ComfyNode):
-    """The take's prompt, either section of it rewritten by hand, and a negative prompt."""
+    """The take's prompt, either section of it rewritten by hand."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -47,21 +47,15 @@ class EgoXPrompt(io.ComfyNode):
                                 tooltip="What the exo camera sees. Not empty: replaces the take's [Exo view] section."),
                 io.String.Input("ego_view", default="", multiline=True,
                                 tooltip="What the wearer sees and does. Not empty: replaces the [Ego view] section."),
-                io.String.Input("negative", default=RELEASED_NEGATIVE, multiline=True,
-                                tooltip="What should not be seen; empty as the authors leave it. Without effect at "
-                                        "cfg 1."),
             ],
-            outputs=[
-                io.String.Output(display_name="positive", tooltip="For EgoX Text."),
-                io.String.Output(display_name="negative", tooltip="For EgoX Text."),
-            ],
+            outputs=[io.String.Output(display_name="positive", tooltip="For EgoX Text.")],
         )
 
     @classmethod
-    def execute(cls, exo_view, ego_view, negative, prompt="") -> io.NodeOutput:
+    def execute(cls, exo_view, ego_view, prompt="") -> io.NodeOutput:
         exo, ego = split_sections(prompt)
         positive = join_sections(exo_view.strip() or exo, ego_view.strip() or ego)
-        return io.NodeOutput(*(escape_emphasis(clean_prompt(text)) for text in (positive, negative)))
+        return io.NodeOutput(escape_emphasis(clean_prompt(positive)))
 
 
 class EgoXConditioning(io.ComfyNode):
@@ -104,13 +98,14 @@ class EgoXConditioning(io.ComfyNode):
                              tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
                                      "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
                                      "(Wan EgoX Sampler uses its own seed whatever stands here)."),
-                io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True, tooltip=TILE_TOOLTIP),
                 io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
                                tooltip="For image_embedding 'released' in graphs of separate nodes: set it as the "
                                        "sampling has it. " + NOISE_TOOLTIP),
                 io.Boolean.Input("low_memory", default=False, optional=True,
-                                 tooltip=f"For cards with little memory: tiles of {LOW_MEMORY_TILE} px where tile_size "
-                                         "is 0, in Decode Ego Half too. Slower, and slightly other latents."),
+                                 tooltip="For cards with little memory: the VAE works in tiles of "
+                                         f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and slightly "
+                                         "other latents. (The host falls back to tiles by itself when it runs "
+                                         "out of memory.)"),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -121,9 +116,9 @@ class EgoXConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed, tile_size,
+    def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed,
                 noise=HOST, low_memory=False, clip_vision=None, model=None) -> io.NodeOutput:
-        tile_size = tile_size or LOW_MEMORY_TILE * low_memory
+        tile_size = LOW_MEMORY_TILE * low_memory
         if model is not None:
             check_model(model)
         metadata = {} if model is None else lora_metadata(model)

@@ -6,20 +6,19 @@ import torch
 from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
-from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
+from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
-from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
+from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
 from .host.graph import values_behind
 from .host.progress import host_progress
-from .host.vae import TILE_TOOLTIP, decode_video
+from .host.vae import decode_video
 from .host.video import native_video
 from .io_types import MADE_OF, EgoXDepth, EgoXTrajectory
+from .page.editor_data import DEFAULT_PRESET
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import searched
-
-FROM_TRAJECTORY = "from trajectory"
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
@@ -38,24 +37,11 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The Wan VAE that encoded the canvas."),
                 EgoXTrajectory.Input("trajectory", optional=True,
                                      tooltip="The ego camera's lens, for the circle and the pinhole view. Wan EgoX "
-                                             "Sampler sends it along with the latent; without either the camera below "
-                                             "is taken."),
-                io.Combo.Input("camera", options=[FROM_TRAJECTORY, *sorted(CAMERA_PRESETS)], default=FROM_TRAJECTORY,
-                               advanced=True,
-                               tooltip="Whose lens made the ego picture; 'from trajectory' without a trajectory is "
-                                       "aria_released."),
-                io.Combo.Input("orientation", options=["upright", "sensor"], default="upright", advanced=True,
-                               tooltip="upright: as stored, the wearer's up is up. sensor: turned back as the Aria "
-                                       "sensor lies (90 degrees)."),
-                io.Combo.Input("corners", options=["as decoded", "black"], default="as decoded", advanced=True,
-                               tooltip="What to do outside the fisheye's circle. The mask output shows the circle "
-                                       "in either case."),
-                io.Combo.Input("view", options=["fisheye", "pinhole"], default="fisheye",
-                               tooltip="fisheye: the model's own picture. pinhole: redrawn with straight lines."),
-                io.Float.Input("pinhole_fov", default=90.0, min=20.0, max=150.0, step=1.0,
-                               tooltip="Field of view across the pinhole picture, degrees."),
-                io.Int.Input("tile_size", default=0, min=0, max=4096, step=32, advanced=True,
-                             tooltip=f"{TILE_TOOLTIP} With 0 here the tiles of EgoX Conditioning count."),
+                                             "Sampler sends it along with the latent; without either it is "
+                                             "aria_released."),
+                io.Float.Input("pinhole_fov", default=0.0, min=0.0, max=150.0, step=1.0,
+                               tooltip="0: the model's own fisheye picture. 20 to 150: redrawn with straight lines, "
+                                       "so many degrees across."),
                 io.Image.Input("exo_images", optional=True,
                                tooltip="The exo video's frames, for the comparison shown on this node; without them "
                                        "those that the latent was made of. They change nothing in the result."),
@@ -69,9 +55,6 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                                 tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
                                         "which exo patches each ego pixel is led to."),
                 io.Audio.Input("audio", optional=True, tooltip="The exo video's sound, for the output 'video'."),
-                io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.01, optional=True, advanced=True,
-                               tooltip="Frames a second of the output 'video'. 0: as the trajectory has them, which is "
-                                       "as in the exo video; without a trajectory 30."),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
@@ -83,38 +66,32 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent, vae, camera, orientation, corners, view, pinhole_fov, tile_size, trajectory=None,
-                exo_images=None, prior=None, ground_truth=None, depth=None, audio=None, fps=0.0) -> io.NodeOutput:
+    def execute(cls, latent, vae, pinhole_fov, trajectory=None, exo_images=None, prior=None,
+                ground_truth=None, depth=None, audio=None) -> io.NodeOutput:
         samples, made_of = ego_half(latent["samples"]), latent.get(MADE_OF, {})
         trajectory, exo_images, prior, depth = (
             made_of.get(name) if linked is None else linked for name, linked in
             (("trajectory", trajectory), ("exo_images", exo_images), ("prior", prior), ("depth", depth)))
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
-        lens = trajectory.camera if camera == FROM_TRAJECTORY and trajectory is not None else preset_camera(
-            "aria_released" if camera == FROM_TRAJECTORY else camera, height)
+        lens = preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.camera
         lens = rescale(lens, width, height)
-        target = pinhole_camera(lens, pinhole_fov) if view == "pinhole" else None  # refuses a wrong angle before work
+        target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None  # refuses a wrong angle before work
 
-        frames = decode_video(vae, samples, tile_size or made_of.get("tile_size", 0))
+        frames = decode_video(vae, samples, made_of.get("tile_size", 0))
         circle = lens_circle(lens)
-        if corners == "black":
-            frames = torch.where(circle.to(frames.device)[None, ..., None], frames, 0.0)
         if target is not None:
             frames = reproject(frames, lens, target, host_progress(len(frames)))
             circle = torch.ones_like(circle)
         mask = circle.float()[None].expand(len(frames), -1, -1)
-        if orientation == "sensor":
-            frames, mask = (sensor_orientation(x, lens.quarter_turns) for x in (frames, mask))
         clips = (("exo", "exo", exo_images), ("prior", "prior", prior), ("ego", "ego", frames),
                  ("truth", "ground truth", ground_truth))
         streams = [Stream(name=name, label=label, frames=clip[..., :3]) for name, label, clip in clips
                    if clip is not None]
         text = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"
-        fps = fps or (None if trajectory is None else clip_fps(trajectory.times_s))
+        fps = None if trajectory is None else clip_fps(trajectory.times_s)
         prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
-        # Turned or redrawn pictures don't show the ego pixels that the model had.
-        stored = orientation == "upright" and target is None
-        geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node) if stored else None
+        # Redrawn pictures don't show the ego pixels that the model had.
+        geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node) if target is None else None
         return io.NodeOutput(frames, mask, native_video(frames, fps, audio),
                              ui=preview_ui("compare", streams, text=text, fps=fps, geometry=geometry,
                                            values=values_behind(prompt, node)))

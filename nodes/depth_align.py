@@ -108,36 +108,13 @@ class EgoXDepthAlign(io.ComfyNode):
                                default="auto", advanced=True,
                                tooltip="Which Depth Anything 3 it is. auto: Small or Base if there is a confidence "
                                        "map, else Mono. Metric-Large must be named; it is scaled by the focal length."),
-                io.Int.Input("da3_resolution", default=504, min=140, max=2520, step=14, advanced=True,
-                             tooltip="As set in Run Depth Anything 3. Counts for Metric-Large, whose scale depends on "
-                                     "the size that the model saw."),
                 io.Boolean.Input("exo_moves", default=False, advanced=True,
                                  tooltip="Take the camera poses that Depth Anything 3 estimated. Off: the exo camera "
                                          "stands still, as EgoX expects."),
-                io.Float.Input("low_quantile", default=default.low_quantile, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Pixels count in the fit where both depths lie above this quantile ..."),
-                io.Float.Input("high_quantile", default=default.high_quantile, min=0.0, max=1.0, step=0.01,
-                               advanced=True, tooltip="... and below this one."),
-                io.Float.Input("min_inverse_depth", default=default.min_inverse_depth, min=1e-6, max=10.0, step=1e-4,
-                               round=1e-6, advanced=True,
-                               tooltip="Inverse depth is clamped here, 1/m: 0.001 means nothing is further than "
-                                       "1000 m."),
-                io.Float.Input("min_valid_share", default=default.min_valid_share, min=0.0, max=1.0, step=0.01,
-                               advanced=True,
-                               tooltip="A frame with fewer valid, static pixels takes the momentum state and is "
-                                       "reported."),
-                io.Int.Input("smooth_frames", default=default.smooth_frames, min=0, max=240, advanced=True,
-                             tooltip="Metric depth alone: temporal median over so many frames on each side, static "
-                                     "pixels, fixed camera. 0: as it is."),
-                io.Float.Input("constant_depth", default=0.0, min=0.0, max=1000.0, step=0.1, advanced=True,
-                               tooltip="Above 0: no depth is read, the exo picture is a flat screen at so many metres. "
-                                       "For experiments with the pose alone."),
                 io.Boolean.Input("trust_map", default=False, advanced=True,
                                  tooltip="Hand on how far each depth pixel is to be believed (edges, holes, flicker, "
                                          "the model's own confidence): EgoX Model Patch then turns the attention's "
                                          "bias down there. Off: every valid pixel counts alike, as the authors do."),
-                io.Float.Input("png_scale", default=0.001, min=1e-6, max=1000.0, step=1e-4, round=1e-6, advanced=True,
-                               tooltip="Metres per unit of 16-bit PNG depth files (0.001: millimetres)."),
                 io.Combo.Input("exo_lens", options=[*EXO_LENSES.values(), BY_PRESET], default=BY_PRESET,
                                tooltip="as given: the camera file's K, as a pinhole; what the released LoRA's priors "
                                        "were made with. raw: the true lens of Ego-Exo4D's GoPro videos, which follows "
@@ -184,31 +161,24 @@ class EgoXDepthAlign(io.ComfyNode):
 
     @classmethod
     def execute(cls, depth_file, camera_file, file_role, mode, momentum, depth_image_bright, moge_scale, da3_variant,
-                da3_resolution, exo_moves, low_quantile, high_quantile, min_inverse_depth, min_valid_share,
-                smooth_frames, constant_depth, trust_map, png_scale, exo_lens, scale, scale_factor, preset, exo_fov=0.0,
-                frames=None,
+                exo_moves, trust_map, exo_lens, scale, scale_factor, preset, exo_fov, frames=None,
                 moge_geometry=None, da3_geometry=None, depth_image=None, dynamic_mask=None,
                 sky_mask=None) -> io.NodeOutput:
-        options = AlignOptions(mode=mode, low_quantile=low_quantile, high_quantile=high_quantile, momentum=momentum,
-                               min_inverse_depth=min_inverse_depth, min_valid_share=min_valid_share,
-                               smooth_frames=smooth_frames)
         _, preset_scale = geometry_of(preset)
         wanted_scale = preset_scale if scale == BY_PRESET else SCALES[scale] or scale_factor
         progress = host_progress()
         sockets = {name: DepthSocket(payload=payload, options=settings) for name, payload, settings in (
             ("moge_geometry", moge_geometry, {"metric": moge_scale}),
-            ("da3_geometry", da3_geometry, {"variant": da3_variant, "resolution": da3_resolution,
-                                            "camera_moves": exo_moves}),
+            ("da3_geometry", da3_geometry, {"variant": da3_variant, "camera_moves": exo_moves}),
             ("depth_image", depth_image, {"bright": depth_image_bright}),
         ) if payload is not None}
         depth_path = _file_path(depth_file, frames) if file_counts(file_role, sockets) else None
-        file = None if depth_path is None else DepthFileInput(path=depth_path, role=file_role, png_scale_m=png_scale)
+        file = None if depth_path is None else DepthFileInput(path=depth_path, role=file_role)
         meta, lens_note = exo_meta(camera_file, depth_path, frames, exo_lens, preset)
-        inputs = depth_inputs(file, meta, frames, sockets, constant_m=constant_depth, fov_deg=exo_fov,
-                              progress=progress)
+        inputs = depth_inputs(file, meta, frames, sockets, fov_deg=exo_fov, progress=progress)
         depth, report = align_sources(inputs.sources, frames=frames, camera=inputs.camera, exo_w2c=inputs.exo_w2c,
-                                      dynamic_mask=dynamic_mask, sky_mask=sky_mask, options=options,
-                                      progress=progress)
+                                      dynamic_mask=dynamic_mask, sky_mask=sky_mask,
+                                      options=AlignOptions(mode=mode, momentum=momentum), progress=progress)
         depth, scaled = with_takes_scale(depth, wanted_scale, meta, frames, progress=progress)
         report = replace(report, notes=(*report.notes, lens_note, scaled.note))
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
@@ -230,15 +200,13 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     """
     values = inputs_of(graph, node)
     depth_file, camera_file, role = (values.get(name) for name in ("depth_file", "camera_file", "file_role"))
-    fov_deg, constant_m = values.get("exo_fov"), values.get("constant_depth")
+    fov_deg = values.get("exo_fov")
     if isinstance(camera_file, str) and camera_file.strip():
         resolve(camera_file, "camera file")
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = {name: None for name in SOCKETS if linked(graph, node, name) is not None}
-    if isinstance(constant_m, list) or (constant_m or 0) > 0 or not file_counts(role, sockets):
-        return
-    if isinstance(depth_file, list):
+    if isinstance(depth_file, list) or not file_counts(role, sockets):
         return
     if not depth_file.strip() and not sockets and lacks_beside(graph, node, DEPTH):
         raise EgoXInputError(MISSING_METRIC, got=f"no depth at all: no {DEPTH} beside the video, no depth_file, and no "

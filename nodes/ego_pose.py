@@ -1,14 +1,11 @@
-"""The ego path: Ego Pose Input reads it from a file, one pose or keyframes; Save Trajectory writes it for this pack or
-for other programs.
-"""
+"""Ego Pose Input: the ego path from a file, one pose, keyframes or an estimate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
@@ -16,26 +13,15 @@ from ..egox_core.editor.queries import scene_rest
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.safe_files import parse_json
-from ..egox_core.sizes import PIXEL_STEP, REFERENCE_SIZE
-from ..egox_core.takes.blender import write_blender
-from ..egox_core.takes.colmap import write_colmap
-from ..egox_core.takes.trajectory_files import read_trajectory, write_trajectory
+from ..egox_core.sizes import REFERENCE_SIZE
+from ..egox_core.takes.trajectory_files import read_trajectory
 from ..egox_core.trajectory.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
 from .host.graph import Graph, frames_in_use, inputs_of, lacks_beside, linked, verdict
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
-from .page.editor_data import (
-    AUTO,
-    BESIDE,
-    CUSTOM,
-    DEFAULT_PRESET,
-    camera_of_choice,
-    camera_of_widgets,
-    editor_data,
-    editor_origin,
-)
+from .page.editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_data, editor_origin
 from .page.scenes import SCENES
 from .search_words import searched
 
@@ -43,8 +29,6 @@ KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
   {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
 ]"""
-CAMERA_INPUTS = ("camera", "size", "lens", "focal", "centre_x", "centre_y")
-OWN, COLMAP, BLENDER = "trajectory JSON", "COLMAP text", "Blender / NeRF transforms.json"
 
 
 class EgoXEgoPoseInput(io.ComfyNode):
@@ -65,22 +49,17 @@ class EgoXEgoPoseInput(io.ComfyNode):
             inputs=[
                 io.Combo.Input("source", options=["file", "constant", "keyframes", "estimated"], default="file",
                                tooltip="Where the poses come from; the inputs of the other sources are not used."),
-                io.Combo.Input("file", options=[BESIDE, *list_files((".json", "images.txt"), outputs_too=True)],
+                io.Combo.Input("file", options=[BESIDE, *list_files((".json", "images.txt"))],
                                default=BESIDE,
                                tooltip="file: the meta.json in the exo video's own folder (needs 'frames'), or a "
                                        "meta.json (one take or the released list), trajectory JSON, keyframe JSON or "
-                                       "COLMAP's images.txt in the input folder, the pack's samples or what Save "
-                                       "Trajectory wrote."),
+                                       "COLMAP's images.txt in the input folder or the pack's samples."),
                 io.String.Input("entry", default="", advanced=True,
                                 tooltip="file: the take's name or number, where the file lists several."),
-                io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS, CUSTOM], default=AUTO, advanced=True,
+                io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS], default=AUTO, advanced=True,
                                tooltip="The ego camera's lens. auto: the file's own, else aria_released. "
                                        + " ".join(f"{name}: {preset.purpose}." for name, preset in
-                                                  CAMERA_PRESETS.items())
-                                       + " custom: the numbers below."),
-                io.Int.Input("size", default=0, min=0, max=4096, step=PIXEL_STEP, advanced=True,
-                             tooltip="Side of the square ego picture, px. 0: as high as the exo frames, if 'frames' is "
-                                     "connected, else 448."),
+                                                  CAMERA_PRESETS.items())),
                 io.Float.Input("smooth_s", default=0.0, min=0.0, max=10.0, step=0.01, advanced=True,
                                tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is."),
                 io.Float.Input("x", **number, advanced=True, tooltip="constant: metres to the right."),
@@ -93,16 +72,6 @@ class EgoXEgoPoseInput(io.ComfyNode):
                                 tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
                                         "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. Empty: at rest "
                                         "where the exo camera is."),
-                io.Combo.Input("lens", options=["aria_fisheye", "pinhole"], default="aria_fisheye", advanced=True,
-                               tooltip="custom camera: fisheye (equidistant, stored turned like Aria) or pinhole."),
-                io.Float.Input("focal", default=211.0, min=1.0, max=100000.0, step=0.1, advanced=True,
-                               tooltip="custom camera: focal length in px at this size."),
-                io.Float.Input("centre_x", default=225.0, min=-10000.0, max=10000.0, step=0.1, advanced=True,
-                               tooltip="custom camera: principal point's column in px at this size, on the unturned "
-                                       "sensor."),
-                io.Float.Input("centre_y", default=228.0, min=-10000.0, max=10000.0, step=0.1, advanced=True,
-                               tooltip="custom camera: principal point's row in px at this size, on the unturned "
-                                       "sensor."),
                 EgoXFrames.Input("frames", optional=True,
                                  tooltip="From Load Exo Video: poses are taken for these frames, by index or time."),
                 EgoXTrajectory.Input("base", optional=True,
@@ -112,8 +81,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
                                 tooltip="From Build Scene: gives the exo camera's place for poses that are not from a "
                                         "file; the editor shows it."),
                 io.Image.Input("exo_images", optional=True,
-                               tooltip="The exo frames: without 'frames', how many poses are needed; the editor shows "
-                                       "them."),
+                               tooltip="The exo frames: without 'frames', how many poses are needed and how high the "
+                                       "ego picture is; the editor shows them."),
                 EgoXTrajectory.Input("estimated", optional=True,
                                      tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
                                              "and what you correct there becomes keyframes, which then count."),
@@ -139,12 +108,13 @@ class EgoXEgoPoseInput(io.ComfyNode):
         return f"{changed}|{renewed}" if renewed else changed
 
     @classmethod
-    def execute(cls, source, file, entry, camera, size, smooth_s, x, y, z, yaw, pitch, roll, keyframes, lens, focal,
-                centre_x, centre_y, frames=None, base=None, scene=None, exo_images=None,
-                estimated=None) -> io.NodeOutput:
+    def execute(cls, source, file, entry, camera, smooth_s, x, y, z, yaw, pitch, roll, keyframes,
+                frames=None, base=None, scene=None, exo_images=None, estimated=None) -> io.NodeOutput:
         count = len(exo_images) if exo_images is not None else scene.frame_count if scene is not None else None
-        given_camera = camera_of_choice(camera, size or REFERENCE_SIZE, lens, focal, centre_x, centre_y)
-        size = size or (REFERENCE_SIZE if frames is None else frames.size[1])
+        size = REFERENCE_SIZE if exo_images is None else exo_images.shape[1]
+        if frames is not None:
+            size = frames.size[1]
+        given_camera = None if camera == AUTO else preset_camera(camera, size)
         camera_model = given_camera or preset_camera(DEFAULT_PRESET, size)
         if base is None and source == "estimated":
             if estimated is None:
@@ -183,12 +153,9 @@ def check_poses(graph: Graph, node: str) -> None:
 
     Raises:
         EgoXInputError: a file that is not there, without poses or of fewer than the frames in use, keyframes that can't
-            be read, nothing estimated, a custom camera that can't be.
+            be read, nothing estimated.
     """
     values = inputs_of(graph, node)
-    camera = preset_camera(DEFAULT_PRESET, REFERENCE_SIZE)
-    if not any(isinstance(values.get(name), list) for name in CAMERA_INPUTS):  # links: not known yet
-        camera = camera_of_widgets(values)
     source, file, keyframes = (values.get(name) for name in ("source", "file", "keyframes"))
     if linked(graph, node, "base") is not None:
         return
@@ -203,7 +170,7 @@ def check_poses(graph: Graph, node: str) -> None:
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
-        keyframe_track(parse_json(keyframes, "keyframes"), camera)
+        keyframe_track(parse_json(keyframes, "keyframes"), preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
 
 
 def nothing_estimated() -> EgoXInputError:
@@ -235,46 +202,3 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
     if path is None:
         raise no_poses_beside(frames is not None)
     return path
-
-
-class EgoXSaveTrajectory(io.ComfyNode):
-    """A trajectory in, a file in the output folder out."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXSaveTrajectory",
-            display_name="Save Trajectory",
-            category="EgoX/input",
-            **searched("EgoXSaveTrajectory"),
-            description="Writes the ego camera's path to the output folder. The trajectory JSON is read again by Ego "
-                        "Pose Input; the other forms are for 3D programs (upright cameras, world as in the take).",
-            inputs=[
-                EgoXTrajectory.Input("trajectory", tooltip="The ego camera over time, from Ego Pose Input."),
-                io.String.Input("filename_prefix", default="egox/trajectory",
-                                tooltip="Name of the file in the output folder; a number is added."),
-                io.Combo.Input("form", options=[OWN, COLMAP, BLENDER], default=OWN,
-                               tooltip="trajectory JSON: keeps everything. COLMAP text: a folder with cameras.txt and "
-                                       "images.txt. transforms.json: for Blender importers and NeRF tools."),
-            ],
-            outputs=[io.String.Output(display_name="path", tooltip="The written file or folder, relative to the output "
-                                                                   "folder.")],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(cls, trajectory, filename_prefix, form) -> io.NodeOutput:
-        root = Path(folder_paths.get_output_directory())
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, str(root))
-        place = free_place(Path(folder), name, counter, "" if form == COLMAP else ".json")
-        {OWN: write_trajectory, COLMAP: write_colmap, BLENDER: write_blender}[form](place, trajectory)
-        written = place.relative_to(root.resolve() if place.is_relative_to(root.resolve()) else root).as_posix()
-        text = f"{written}: {len(trajectory.w2c)} poses"
-        return io.NodeOutput(written, ui=ui.PreviewText(text))
-
-
-def free_place(folder: Path, name: str, counter: int, suffix: str) -> Path:
-    """The first numbered path from ``counter`` on that nothing has: the host counts pictures only."""
-    while (place := folder / f"{name}_{counter:05d}{suffix}").exists():
-        counter += 1
-    return place

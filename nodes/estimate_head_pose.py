@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
+from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.depth.resample import fit_depth_size, fit_host_mask
 from ..egox_core.depth.sources import GUESSED_FOV_DEG, camera_of_view, guessed_camera
 from ..egox_core.editor.paths import clip_moments, keyframes_of_path
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.previews.head_path import confidence_legend, draw_head_path
-from ..egox_core.sizes import PIXEL_STEP
 from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.trajectory import HEAD_MOUNTS, estimate_head, head_mount, head_trajectory, joined_points, lens_note
 from ..egox_core.trajectory.head_evidence import unit_up
-from ..egox_core.trajectory.head_pose import parted
 from ..egox_core.trajectory.head_sources import no_detector
 from ..egox_core.trajectory.keyframes import upright_from_sensor
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
@@ -88,18 +85,9 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                 io.Float.Input("offset_forward", **metres, advanced=True, tooltip="Moves the mount forwards, metres."),
                 io.Float.Input("pitch", default=0.0, min=-90.0, max=90.0, step=0.5,
                                tooltip="Degrees that the camera looks further up than the mount says."),
-                io.Combo.Input("camera", options=list(CAMERA_PRESETS), default=DEFAULT_PRESET,
-                               tooltip="The ego camera's lens; Ego Pose Input can change it later. "
-                                       + " ".join(f"{name}: {preset.purpose}." for name, preset in
-                                                  CAMERA_PRESETS.items())),
-                io.Int.Input("size", default=0, min=0, max=4096, step=PIXEL_STEP, advanced=True,
-                             tooltip="Side of the square ego picture, px. 0: as high as the exo frames."),
                 io.String.Input("up", default="", advanced=True,
                                 tooltip="Upwards in the world as x, y, z, e.g. 0, -1, 0.2 for an exo camera that looks "
                                         "down. Empty: the world's axis nearest to the exo camera's own up."),
-                io.String.Input("cuts", default="", advanced=True,
-                                tooltip="First frames of new shots, e.g. 24, 60: nothing is smoothed across them. "
-                                        "Empty: cuts at which the head jumps are noticed anyway."),
                 io.Float.Input("exo_fov", default=0.0, min=0.0, max=150.0, step=1.0, advanced=True,
                                tooltip="Without depth and without a meta.json beside the video: what the exo camera "
                                        "sees across the picture, degrees. 0: 60 is assumed, and the node says so."),
@@ -123,8 +111,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         return verdict(cls, check_head_inputs)
 
     @classmethod
-    def execute(cls, exo_images, person, mount, offset_right, offset_down, offset_forward, pitch, camera, size, up,
-                cuts, exo_fov, pose_keypoints=None, mhr_pose_data=None, face_landmarks=None, depth=None,
+    def execute(cls, exo_images, person, mount, offset_right, offset_down, offset_forward, pitch, up,
+                exo_fov, pose_keypoints=None, mhr_pose_data=None, face_landmarks=None, depth=None,
                 person_mask=None, frames=None) -> io.NodeOutput:
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
@@ -148,8 +136,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         indices, times_s = moments(count, depth, frames)
         progress = host_progress(count)
         path = estimate_head(points, exo_camera, exo_w2c=exo_w2c, depth_m=None if depth is None else depth.depth_m,
-                             mask=mask, times_s=times_s, up=upwards, cuts=cut_frames(cuts))
-        trajectory = head_trajectory(path.world_from_head, preset_camera(camera, size or height), place, times_s,
+                             mask=mask, times_s=times_s, up=upwards)
+        trajectory = head_trajectory(path.world_from_head, preset_camera(DEFAULT_PRESET, height), place, times_s,
                                      confidence=path.confidence, exo_w2c=exo_w2c, exo_camera=exo_camera)
         keyframes, how_close = keyframes_of_path(upright_from_sensor(trajectory.w2c, trajectory.camera),
                                                  clip_moments(indices, times_s), path.up.tolist())
@@ -168,16 +156,14 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     """What is known before a run.
 
     Raises:
-        EgoXInputError: no detector, an upward direction or cuts that can't be, a bad meta.json beside the video.
+        EgoXInputError: no detector, an upward direction that can't be, a bad meta.json beside the video.
     """
     values = inputs_of(graph, node)
     if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
         raise no_detector()
-    up, cuts, frames = values.get("up"), values.get("cuts"), frames_in_use(graph, node)
+    up, frames = values.get("up"), frames_in_use(graph, node)
     if isinstance(up, str) and up.strip():
         unit_up(numbers(up, "up"))
-    if isinstance(cuts, str):
-        parted(sys.maxsize if frames is None else len(frames.source_indices), cut_frames(cuts))
     if frames is not None and linked(graph, node, "depth") is None:
         camera_without_depth(frames, frames.size, 0.0)
 
@@ -202,7 +188,7 @@ def check_counts(count: int, depth: DepthVideo | None, mask: torch.Tensor | None
 
 
 def numbers(text: str, name: str) -> list[float]:
-    """The numbers of a list such as "24, 60".
+    """The numbers of a list such as "0, -1, 0.2".
 
     Raises:
         EgoXInputError: something else stands there.
@@ -211,16 +197,7 @@ def numbers(text: str, name: str) -> list[float]:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
         raise EgoXInputError(name, got=repr(text)[:60], expected="numbers with commas between, or nothing",
-                             fix="for example 24, 60") from error
-
-
-def cut_frames(text: str) -> list[int]:
-    """First frames of new shots.
-
-    Raises:
-        EgoXInputError: as :func:`numbers`.
-    """
-    return [int(number) for number in numbers(text, "cuts")]
+                             fix="for example 0, -1, 0.2") from error
 
 
 def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int], fov_deg: float):

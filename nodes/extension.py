@@ -10,11 +10,11 @@ from comfy_api.latest import ComfyExtension, io
 
 NODE_FILES = {
     "load_exo_video": ("EgoXLoadExoVideo",),
-    "exo_cameras": ("EgoXUndistortExo", "EgoXRankExoCameras"),
-    "ego_pose": ("EgoXEgoPoseInput", "EgoXSaveTrajectory"),
+    "exo_cameras": ("EgoXRankExoCameras",),
+    "ego_pose": ("EgoXEgoPoseInput",),
     "depth_align": ("EgoXDepthAlign",),
     "estimate_head_pose": ("EgoXEstimateHeadPose",),
-    "scene": ("EgoXBuildScene", "EgoXFuseScenes", "EgoXScenePointCloud"),
+    "scene": ("EgoXBuildScene", "EgoXFuseScenes"),
     "render_ego_prior": ("EgoXRenderEgoPrior",),
     "lora": ("EgoXLoadLora",),
     "text": ("EgoXText", "EgoXCaptionRequest"),

@@ -19,7 +19,6 @@ from ..egox_core.wan.lora_keys import (
     check_lora_fits,
     check_released,
     convert_lora,
-    split_by_attention,
 )
 from .host.graph import Graph, inputs_of, verdict
 from .patch.lora_metadata import attach_lora_metadata
@@ -37,8 +36,6 @@ class EgoXLoadLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        low, high = STRENGTH.wide
-        factor = {"default": 1.0, "min": low, "max": high, "step": 0.01, "advanced": True}
         return io.Schema(
             node_id="EgoXLoadLora",
             display_name="EgoX LoRA",
@@ -53,10 +50,6 @@ class EgoXLoadLora(io.ComfyNode):
                 STRENGTH.input("strength", default=1.0,
                                tooltip="Scales the LoRA's change of the weights; alpha / rank of the file is already "
                                        "in it. 1 is what the authors use."),
-                io.Float.Input("self_attention", **factor,
-                               tooltip="Further factor for the parts in self-attention."),
-                io.Float.Input("cross_attention", **factor,
-                               tooltip="Further factor for the parts in cross-attention."),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")],
             hidden=[io.Hidden.unique_id],  # for verdict
@@ -76,10 +69,10 @@ class EgoXLoadLora(io.ComfyNode):
         return stat.st_mtime_ns, stat.st_size
 
     @classmethod
-    def execute(cls, model, lora_name, strength, self_attention, cross_attention) -> io.NodeOutput:
+    def execute(cls, model, lora_name, strength) -> io.NodeOutput:
         refuse_pickled(Path(lora_name), "LoRA file")
         path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
-        patched, report = load_lora(model, path, strength, self_attention, cross_attention)
+        patched, report = load_lora(model, path, strength)
         return io.NodeOutput(patched, ui=ui.PreviewText(report))
 
 
@@ -100,8 +93,7 @@ def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
     return {name.replace("_orig_mod.", ""): tuple(weight.shape) for name, weight in transformer.named_parameters()}
 
 
-def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: float = 1.0,
-              cross_attention: float = 1.0) -> tuple[ModelPatcher, str]:
+def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPatcher, str]:
     """A clone with the LoRA's patches, and the report. Applied by the host when the model is loaded.
 
     Raises:
@@ -116,14 +108,9 @@ def load_lora(model: ModelPatcher, path: Path, strength: float, self_attention: 
 
     patched = model.clone()
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
-    factors = {"self": self_attention, "cross": cross_attention, "other": 1.0}
 
     def add(tensors: dict[str, Tensor]) -> list[str]:
-        changed: list[str] = []
-        for kind, part in split_by_attention(tensors).items():
-            patches = comfy.lora.load_lora(part, keys, log_missing=False)
-            changed += patched.add_patches(patches, strength * factors[kind])
-        return changed
+        return patched.add_patches(comfy.lora.load_lora(tensors, keys, log_missing=False), strength)
 
     changed = add(lora.tensors)
     # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only the host knows.

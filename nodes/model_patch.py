@@ -7,7 +7,7 @@ import logging
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
 
-from .gga_inputs import check_geometry, check_gga, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import LAMBDA, backend_input, check_geometry, geometry_inputs, gga_inputs, gga_options
 from .host.graph import verdict
 from .io_types import EgoXCanvas
 from .patch.checks import NoteAfterRun, has_image_embedding
@@ -34,6 +34,7 @@ class EgoXModelPatch(io.ComfyNode):
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
                 *geometry_inputs(),
                 *gga_inputs(),
+                backend_input(),
             ],
             outputs=[io.Model.Output(display_name="model",
                                      tooltip="The patched model; sample the ego latent with it.")],
@@ -41,13 +42,14 @@ class EgoXModelPatch(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, backend=None, lambda_g=None) -> bool | str:
-        known = check_gga(backend, lambda_g)
+    def validate_inputs(cls, lambda_g=None) -> bool | str:
+        known = LAMBDA.check(lambda_g)
         return verdict(cls, check_geometry) if known is True else known
 
     @classmethod
-    def execute(cls, model, canvas, depth=None, trajectory=None, **gga) -> io.NodeOutput:
-        patched, note = patch_model(model, canvas, depth, trajectory, *gga_options(lora_metadata(model), gga))
+    def execute(cls, model, canvas, backend="auto", depth=None, trajectory=None, **gga) -> io.NodeOutput:
+        options = gga_options(lora_metadata(model), gga, depth)
+        patched, note = patch_model(model, canvas, depth, trajectory, *options, backend)
         if canvas.image_embedding == "released" and canvas.noise_seed is None and has_image_embedding(model):
             logging.warning("[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "
                             "Conditioning isn't set; set it to your sampler's seed")

@@ -9,10 +9,9 @@ from comfy_api.latest import io
 from ..egox_core.cameras.model import rescale
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.previews.maps import coverage_preview, covered_share, ego_depth_preview
-from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, PriorOptions, adjusted_preset, prior_preset
+from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
-from ..egox_core.sizes import PIXEL_STEP
 from ..egox_core.takes.exo_camera import lens_text
 from .host.graph import Graph, inputs_of, linked, verdict
 from .host.progress import host_progress
@@ -44,9 +43,6 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                                tooltip="The exo video's frames. Needed without a scene; beside one, with depth, the "
                                        "node also shows which exo patches each ego pixel is led to."),
                 EgoXDepth.Input("depth", optional=True, tooltip="Their depth, from Depth Align."),
-                io.Int.Input("size", default=0, min=0, max=2048, step=PIXEL_STEP, advanced=True,
-                             tooltip="Side of the square ego picture, px: the exo video's height. 0: as the "
-                                     "trajectory's camera has it, which is the same."),
                 io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
                                tooltip="released: as the authors' renderer draws takes of their data set, without "
                                        "what moves; their LoRA was trained on it. released_wild: with the moving "
@@ -57,17 +53,6 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Combo.Input("dynamic", options=[PRESET, *DYNAMIC_CHOICES], default=PRESET,
                                tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
                                        "or leave out the wearer's body or head, in which the camera sits."),
-                io.Float.Input("radius", default=0.0, min=0.0, max=64.0, step=0.5, advanced=True,
-                               tooltip="Largest point radius in px of a picture 448 high. 0: the preset's."),
-                io.Float.Input("edge_filter", default=0.0, min=0.0, max=10.0, step=0.01, advanced=True,
-                               tooltip="Points whose exo depth steps by more than this share to a neighbour are left "
-                                       "out. 0: the preset's."),
-                io.Float.Input("near", default=PriorOptions().near_m, min=0.001, max=10.0, step=0.01, advanced=True,
-                               tooltip="Nearer points are left out, metres."),
-                io.Float.Input("far", default=PriorOptions().far_m, min=0.1, max=100000.0, step=1.0, advanced=True,
-                               tooltip="Farther points are left out, metres."),
-                io.Float.Input("background", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
-                               tooltip="Grey level where nothing landed. The model expects 0, black."),
             ],
             outputs=[
                 io.Image.Output(display_name="prior", tooltip="The ego prior, upright."),
@@ -85,17 +70,18 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         return verdict(cls, check_prior_inputs)
 
     @classmethod
-    def execute(cls, trajectory, size, preset, dynamic, radius, edge_filter, near, far, background, scene=None,
-                exo_images=None, depth=None) -> io.NodeOutput:
-        options = adjusted_preset(preset, dynamic=None if dynamic == PRESET else dynamic, radius_px=radius,
-                                  max_edge=edge_filter, near_m=near, far_m=far, grey=background)
+    def execute(cls, trajectory, preset, dynamic, scene=None, exo_images=None,
+                depth=None) -> io.NodeOutput:
+        options = prior_preset(preset)
+        if dynamic != PRESET:
+            options = replace(options, dynamic=dynamic)
         progress, notes = host_progress(), ()
         if scene is None:
             if exo_images is None or depth is None:
                 raise nothing_to_render()
             scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
             notes = scene.notes  # else Build Scene shows them
-        size = size or trajectory.camera.height
+        size = trajectory.camera.height
         trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
         prior = render_ego_prior(scene, trajectory, options, progress=progress)
         coverage = prior.coverage.float()

@@ -27,7 +27,7 @@ from ..egox_core.wan.schedule import (
     released_schedule,
     sample_released,
 )
-from .gga_inputs import check_geometry, check_gga, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, gga_options
 from .host.graph import verdict
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
@@ -152,15 +152,15 @@ class EgoXWanSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, backend=None, lambda_g=None) -> bool | str:
-        known = check_gga(backend, lambda_g)
+    def validate_inputs(cls, lambda_g=None) -> bool | str:
+        known = LAMBDA.check(lambda_g)
         return verdict(cls, check_geometry) if known is True else known
 
     @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
                 start_step, end_step, add_noise, leftover_noise, noise=HOST, depth=None, trajectory=None,
                 **gga) -> io.NodeOutput:
-        options = gga_options(lora_metadata(model), gga)
+        options = gga_options(lora_metadata(model), gga, depth)
         check_sampled_latent(canvas, latent["samples"])
         released = released_sampler(steps, shift) if sampler == RELEASED else None
         patched, note = patch_model(model, canvas, depth, trajectory, *options)

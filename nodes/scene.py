@@ -1,18 +1,14 @@
 """The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse Scenes joins the exo
-cameras of one event; Scene to Point Cloud gives a PLY file for the host's nodes and for other programs.
+cameras of one event.
 """
 
 from __future__ import annotations
 
-import io as bytes_io
-
-from comfy_api.latest import Types, io, ui
+from comfy_api.latest import io, ui
 
 from ..egox_core.depth.resample import with_host_masks
-from ..egox_core.errors import EgoXInputError
 from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
 from ..egox_core.scene.fusion import fuse_scenes
-from ..egox_core.scene.points import scene_points, write_ply
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import searched
@@ -83,35 +79,3 @@ class EgoXFuseScenes(io.ComfyNode):
         fused = fuse_scenes(scenes)
         text = f"{len(fused.static):,} static points of {len(scenes)} cameras, {fused.frame_count} frames"
         return io.NodeOutput(fused, ui=ui.PreviewText(text))
-
-
-class EgoXScenePointCloud(io.ComfyNode):
-    """Static points and one frame's moving ones, as the host's 3D file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXScenePointCloud",
-            display_name="EgoX Scene to Point Cloud",
-            category="EgoX/geometry",
-            **searched("EgoXScenePointCloud"),
-            description="The scene as a PLY point cloud, for Preview Point Cloud, Save Point Cloud and other programs.",
-            inputs=[
-                EgoXScene.Input("scene", tooltip="The points, from EgoX Build Scene."),
-                io.Int.Input("frame", default=0, min=-1, max=100000,
-                             tooltip="Whose moving points are added. -1: the static background alone."),
-                io.Combo.Input("axes", options=["y up", "y down"], default="y up",
-                               tooltip="y up, z backward: as 3D viewers expect. y down, z forward: the pack's own."),
-            ],
-            outputs=[io.File3DPLY.Output(display_name="model_3d", tooltip="The PLY file.")],
-        )
-
-    @classmethod
-    def execute(cls, scene, frame, axes) -> io.NodeOutput:
-        if frame >= scene.frame_count:
-            raise EgoXInputError("frame", got=frame, expected=f"-1 to {scene.frame_count - 1}",
-                                 fix="choose a frame of the clip")
-        file = bytes_io.BytesIO()
-        write_ply(scene_points(scene, None if frame < 0 else frame), file, y_up=axes == "y up")
-        file.seek(0)
-        return io.NodeOutput(Types.File3D(file, "ply"))

@@ -13,16 +13,13 @@ GEOMETRY = ("geometry guided attention", "gga", "lambda", "ジオメトリ", "�
 
 SEARCH_WORDS: dict[str, tuple[str, ...]] = {
     "EgoXLoadExoVideo": (*EXO, "load video", "video input", "動画を読み込む", "비디오 불러오기", "加载视频"),
-    "EgoXUndistortExo": (*EXO, "fisheye", "lens distortion", "gopro", "歪み補正", "왜곡 보정", "去畸变"),
     "EgoXRankExoCameras": (*EXO, "best camera", "choose camera", "カメラ選択", "카메라 선택", "选择相机"),
     "EgoXEgoPoseInput": (*EGO, *PATH, "head pose", "keyframes", "頭部姿勢", "머리 포즈", "头部姿态"),
-    "EgoXSaveTrajectory": (*PATH, "export poses", "colmap", "blender", "nerf", "軌道を保存", "궤적 저장", "保存轨迹"),
     "EgoXDepthAlign": ("depth", "moge", "depth anything", "align depth", "metric depth", "깊이 정렬", "深度对齐"),
     "EgoXEstimateHeadPose": ("head pose", "head tracking", "ego pose", "openpose", "sam 3d body", "mediapipe", "pov",
                              "頭部姿勢推定", "머리 포즈 추정", "头部姿态估计"),
     "EgoXBuildScene": (*CLOUD, "unproject depth", "depth to points", "シーン", "장면", "场景"),
     "EgoXFuseScenes": (*CLOUD, "merge point clouds", "multi camera", "シーンを結合", "장면 결합", "合并场景"),
-    "EgoXScenePointCloud": (*CLOUD, "export points", "3d preview", "書き出し", "내보내기", "导出"),
     "EgoXRenderEgoPrior": (*EGO, *CLOUD, "render points", "novel view", "新規視点", "새 시점", "新视角"),
     "EgoXLoadLora": ("egox", "load lora", "wan lora", "LoRA読み込み", "LoRA 불러오기", "加载LoRA"),
     "EgoXText": (*EGO, "text encode", "umt5", "clip text encode", "テキストエンコード", "텍스트 인코드", "文本编码"),

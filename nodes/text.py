@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.wan.caption import NO_CAPTION, PICTURES, repair_caption, request_pictures, request_text
+from ..egox_core.wan.caption import NO_CAPTION, repair_caption, request_pictures, request_text
 from ..egox_core.wan.prompt import (
     RELEASED_NEGATIVE,
     TOKENS,
@@ -24,7 +24,6 @@ from .search_words import searched
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
-RELEASED, WHOLE = "released", "whole text"
 AS_WRITTEN, GENERATED, NONE = "as written", "from a model", "no caption"
 ENCODER = "umt5xxl"
 PAD = 0
@@ -51,9 +50,6 @@ class EgoXText(io.ComfyNode):
                 io.String.Input("negative", default=RELEASED_NEGATIVE, multiline=True,
                                 tooltip="What should not be seen. Empty as the authors leave it; without effect at "
                                         "cfg 1."),
-                io.Combo.Input("length", options=[RELEASED, WHOLE], default=RELEASED,
-                               tooltip="released: only the first 512 tokens, the length that Wan and EgoX were trained "
-                                       "with. whole text: all of it, however long."),
                 io.Combo.Input("caption", options=[AS_WRITTEN, GENERATED, NONE], default=AS_WRITTEN,
                                tooltip="as written: the prompt as it is. from a model: the prompt is what a language "
                                        "model answered to EgoX Caption Request; it is checked and put right, and the "
@@ -76,14 +72,13 @@ class EgoXText(io.ComfyNode):
         return ["prompt"] if prompt is None and caption != NONE else []  # no language model runs for nothing
 
     @classmethod
-    def execute(cls, clip, prompt, negative, length, caption) -> io.NodeOutput:
+    def execute(cls, clip, prompt, negative, caption) -> io.NodeOutput:
         if clip is None:
             raise EgoXInputError("text encoder", got="none", expected="umT5",
                                  fix="connect Load CLIP; a checkpoint may have none")
         prompt, repairs = words_of(prompt, caption)
-        limit = TOKENS if length == RELEASED else None
         texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
-        encoded = [encode(clip, text, limit) for text in texts]
+        encoded = [encode(clip, text) for text in texts]
         note = "\n".join(f"{name}: {said}" for name, (_, said) in zip(("prompt", "negative"), encoded, strict=True))
         note = "\n".join((note, *(f"caption: {repair}" for repair in repairs)))
         if any(map(wants_ftfy, texts)):
@@ -108,9 +103,6 @@ class EgoXCaptionRequest(io.ComfyNode):
                 io.Image.Input("prior", optional=True,
                                tooltip="From Render Ego Prior: what the wearer sees, as far as is known. Without it "
                                        "the model works that out from the exo pictures."),
-                io.Int.Input("pictures", default=PICTURES, min=1, max=16,
-                             tooltip="How many moments the model is shown, evenly over the clip. The captions that "
-                                     "EgoX was trained with come from 4."),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="To 'image' of Generate Text: exo on the left, the "
@@ -120,8 +112,8 @@ class EgoXCaptionRequest(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, exo_images, pictures, prior=None) -> io.NodeOutput:
-        images = request_pictures(exo_images, prior, pictures)
+    def execute(cls, exo_images, prior=None) -> io.NodeOutput:
+        images = request_pictures(exo_images, prior)
         return io.NodeOutput(images, request_text(len(images), prior is not None), ui=ui.PreviewImage(images, cls=cls))
 
 
@@ -141,7 +133,6 @@ def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
 def encode(
     clip: CLIP,
     text: str,  # cleaned
-    limit: int | None,  # tokens, the end mark among them; None: all
 ) -> tuple[list, str]:  # CONDITIONING, what there is to say about the length
     """One text through the connected encoder, padded to 512 tokens by the host.
 
@@ -150,12 +141,11 @@ def encode(
     """
     row = tokens_of(clip, text)
     count = unpadded(row)
-    if limit is None or count <= limit:
-        said = f"{count} of {TOKENS} tokens" + (", longer than the model has seen" if count > TOKENS else "")
-    else:
-        place = cut_place(text, lambda part: unpadded(tokens_of(clip, part)) - 1, limit)
-        said = f"the last {count - limit} of {count} tokens are cut off" + (f", {place}" if place else "")
-        row = cut_tokens(row[:count], limit)
+    said = f"{count} of {TOKENS} tokens"
+    if count > TOKENS:
+        place = cut_place(text, lambda part: unpadded(tokens_of(clip, part)) - 1, TOKENS)
+        said = f"the last {count - TOKENS} of {count} tokens are cut off" + (f", {place}" if place else "")
+        row = cut_tokens(row[:count], TOKENS)
     return clip.encode_from_tokens_scheduled({ENCODER: [row]}), said
 
 

@@ -20,14 +20,11 @@ import pytest
 from filelock import FileLock
 
 from tools.rigs.pack_in_process import import_host, load_pack
-from tools.setup.at_work import OURS
 from tools.setup.host import PINNED, find_host, read_version
 from tools.setup.layout import SetupError
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SHARED = REPO_ROOT.parent / "shared"
-
-os.environ.setdefault(OURS, "1")  # what these tests train waits for no other test or bench
 
 
 @dataclass(frozen=True)

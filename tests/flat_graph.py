@@ -1,4 +1,4 @@
-"""A saved workflow with its subgraphs taken apart: the same nodes, all on the canvas."""
+"""Saved workflows and their subgraphs: all nodes, and the same graph with all of them on the canvas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from itertools import count
 from typing import Any
 
 BELOW = 3000  # units under the canvas' own nodes
+
+
+def nodes_of(saved: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of a workflow and of all its subgraphs."""
+    graphs = (saved, *(saved.get("definitions") or {}).get("subgraphs", []))
+    return [node for graph in graphs for node in graph["nodes"]]
 
 
 def flat(saved: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Rooms, each importing only those before it:
 
-- ``setup``: behind ``run.py``; standard library only (but ``side_by_side``, which runs in the environment)
+- ``setup``: behind ``run.py``: makes the environment, and drives the host in it
 - ``rigs``: drive host, page and tiny models, for tests and benches
 - ``workflows``, ``sample``, ``texts``: makers of files that ship, by ``run.py make``
 

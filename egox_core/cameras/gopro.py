@@ -63,8 +63,12 @@ def raw_gopro(
     """The raw lens of one exo camera at the size of the picture that K belongs to.
 
     Raises:
-        EgoXInputError: no raw lens gives this K.
+        EgoXInputError: no raw lens gives this K, not four distortion numbers.
     """
+    if len(distortion) != len(GOPRO_DISTORTION):
+        raise EgoXInputError("raw exo lens", got=f"{len(distortion)} distortion numbers",
+                             expected=f"the {len(GOPRO_DISTORTION)} of OpenCV's fisheye",
+                             fix="correct the annotation")
     size = round(2 * float(annotation_k[0][2])), round(2 * float(annotation_k[1][2]))
     focal = raw_focal(float(annotation_k[0][0]), size, distortion)
     return CameraModel(lens="opencv_fisheye", width=size[0], height=size[1], fx=focal, fy=focal, cx=size[0] / 2,

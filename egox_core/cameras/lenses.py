@@ -251,3 +251,4 @@ LENSES: Mapping[str, Lens] = {
         blender_numbers=lambda distortion, max_angle: closest_opencv_fisheye(distortion[:ARIA_RADIAL], max_angle)),
 }
 """Lenses by the name that files and nodes give them."""
+PINHOLE = next(name for name, lens in LENSES.items() if lens.straight)

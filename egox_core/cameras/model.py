@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
-from .lenses import LENSES
+from .lenses import LENSES, PINHOLE
 
 Convention = Literal["half_pixel", "integer"]
 
@@ -145,7 +145,7 @@ def intrinsics_matrix(camera: CameraModel, dtype: torch.dtype = torch.float64) -
     return torch.tensor([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=dtype)
 
 
-def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: str = "pinhole",
+def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: str = PINHOLE,
                            distortion: tuple[float, ...] = (), max_angle_deg: float = 89.0, quarter_turns: int = 0,
                            name: str = "camera intrinsics") -> CameraModel:
     """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` is used in error messages.
@@ -172,29 +172,6 @@ def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: str = "
     return CameraModel(lens=lens, width=width, height=height, fx=fx, fy=fy, cx=float(k[0, 2]), cy=float(k[1, 2]),
                        distortion=tuple(float(x) for x in distortion), max_angle_deg=max_angle_deg,
                        quarter_turns=quarter_turns)
-
-
-def calibrated_fisheye(size: tuple[int, int], focal: tuple[float, float], centre: tuple[float, float],
-                       calibrated_width: int, distortion: tuple[float, float, float, float]) -> CameraModel:
-    """An OpenCV fisheye calibrated at another width, in pixels of pictures of ``size`` (half-pixel resize).
-
-    Args:
-        size: (width, height) of the pictures, px.
-        focal, centre: (x, y) px of the calibrated picture; a negative centre is the middle.
-        calibrated_width: px of the calibrated picture.
-        distortion: k1 to k4.
-
-    Raises:
-        EgoXInputError: a centre outside the picture.
-    """
-    scale = size[0] / calibrated_width
-    cx, cy = ((c + 0.5) * scale - 0.5 if c >= 0 else (side - 1) / 2 for c, side in zip(centre, size, strict=True))
-    if not (cx < size[0] and cy < size[1]):
-        raise EgoXInputError("principal point", got=f"({centre[0]:g}, {centre[1]:g})",
-                             expected=f"inside the {calibrated_width} px wide picture",
-                             fix="give it in pixels of the calibrated picture, and that picture's width")
-    return CameraModel(lens="opencv_fisheye", width=size[0], height=size[1], fx=focal[0] * scale, fy=focal[1] * scale,
-                       cx=cx, cy=cy, distortion=distortion)
 
 
 def upright_camera(camera: CameraModel) -> CameraModel:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import EgoXInputError
-from ..parallel import ENGINES
+from ..parallel import ENGINES, ray_cluster
 from ..progress import Progress
 from ..sizes import REFERENCE_EXO_SIZE
 from ..takes.exo_camera import EXO_LENSES
@@ -34,7 +36,29 @@ def _part(text: str) -> tuple[int, int]:
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """What every command that runs over many takes has."""
     parser.add_argument("--engine", choices=ENGINES, default="local", help="a pool of processes here, or a Ray cluster")
-    parser.add_argument("--workers", type=int, default=1, help="processes (or Ray tasks) at once")
+    parser.add_argument("--workers", type=int, default=1, help="processes at once; on a "
+                        "Ray cluster as many as it has CPUs and GPUs for")
+    parser.add_argument("--ray-address", default="", metavar="ADDRESS",
+                        help="of the cluster; default: RAY_ADDRESS, else the one that runs on this "
+                        "machine; local: a private one here with --workers CPUs")
+
+
+@contextmanager
+def engine_of(args: argparse.Namespace) -> Iterator[None]:
+    """Holds what a command's engine needs, and says on which cluster it runs.
+
+    Raises:
+        EgoXInputError: no such cluster, or one that nothing would use.
+    """
+    if getattr(args, "engine", "") == "ray":
+        with ray_cluster(args.ray_address, args.workers) as where:
+            print(f"runs on {where}", flush=True)
+            yield
+    elif getattr(args, "ray_address", ""):
+        raise EgoXInputError("--ray-address", got=f"it with --engine {args.engine}",
+                             expected="--engine ray", fix="give both, or neither")
+    else:
+        yield
 
 
 def _picture_arguments(parser: argparse.ArgumentParser) -> None:

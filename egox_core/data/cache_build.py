@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..gga.geometry import GgaGeometryOptions, gga_geometry, with_trainer_rays
+from ..gga.geometry import gga_geometry, with_trainer_rays
 from ..parallel import devices_of, run_items
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, working_on
@@ -161,13 +161,8 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """What changes the contents; paths and device don't (models are known by hash)."""
     values = asdict(settings)
-    content = {k: values[k] for k in ("image_embedding", "rays", "views", "dtype", "shard_clips")}
-    content |= {k: True for k in ("token_rays", "tiles") if values[k]}  # left out else: fingerprints of before stay
-    if settings.text_encoding != "released":  # likewise
-        content["text_encoding"] = settings.text_encoding
-    if has_ftfy():  # left out without it, as in caches of before
-        content["text_cleaning"] = "ftfy"
-    return content
+    kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "token_rays", "tiles", "text_encoding")
+    return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
 def _model_hashes(settings: CacheSettings) -> dict[str, str]:
@@ -256,8 +251,8 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
 def clip_geometry(clip: Clip, rays: str) -> GgaGeometry:
     """GGA directions of a clip, in a few MB (never the L x L map)."""
     record = clip.record
-    options = GgaGeometryOptions(rays="exact" if rays == "trainer" else rays)
-    geometry = gga_geometry(clip.take.depth, clip.take.trajectory, options, frames=record.frames,
+    geometry = gga_geometry(clip.take.depth, clip.take.trajectory,
+                            "exact" if rays == "trainer" else rays, frames=record.frames,
                             exo_size=record.exo_size, ego_size=record.ego_size)
     if rays == "trainer":
         geometry = with_trainer_rays(geometry, clip.take.trajectory,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class CacheEntry:
     take: str
     split: str
     shard: str
-    start: int | None = None  # first source frame; None: not known, as in caches of before
-    rank: int = 1  # of its exo camera within the take, 1 is the best
+    start: int  # first source frame
+    rank: int  # of its exo camera within the take, 1 is the best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +91,7 @@ def write_index(folder: Path, index: CacheIndex) -> None:
     """The index, whole or not at all, last of all: a cache without one is unfinished."""
     write_json(folder / INDEX, {
         "format": FORMAT, "settings": dict(index.settings), "models": dict(index.models), "shards": dict(index.shards),
-        "clips": [{"clip": e.clip, "take": e.take, "split": e.split, "shard": e.shard,
-                   **({} if e.start is None else {"start": e.start, "rank": e.rank})} for e in index.entries]})
+        "clips": [asdict(entry) for entry in index.entries]})
 
 
 def read_index(folder: Path) -> CacheIndex:
@@ -149,14 +148,11 @@ class CacheReader:
         """The clips of a split that show the same frames of a take, the best exo camera first, in the index's order.
 
         Raises:
-            EgoXInputError: none, or clips whose first frame the index doesn't know.
+            EgoXInputError: none.
         """
         groups: dict[tuple[str, int], list[CacheEntry]] = {}
         for name in self.clips(split):
             entry = self._entries[name]
-            if entry.start is None:
-                raise EgoXInputError("cache", got="clips of unknown first frames", expected="an index that tells which "
-                                     "clips show the same frames", fix="run `train_egox.py cache` again")
             groups.setdefault((entry.take, entry.start), []).append(entry)
         return [tuple(e.clip for e in sorted(group, key=lambda e: (e.rank, e.clip))) for group in groups.values()]
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from ..cameras.gopro import GOPRO_DISTORTION, raw_gopro
 from ..cameras.model import CameraModel, camera_from_intrinsics
 from ..cameras.presets import CAMERA_PRESETS
-from ..errors import EgoXInputError
-from ..safe_files import read_json
+from ..errors import MALFORMED, EgoXInputError, well_formed
+from ..safe_files import read_json, safe_name
 from ..takes.exo_camera import ExoLens
 from ..trajectory.poses import validate_w2c
 from .aria import read_aria_calibration
@@ -37,6 +37,7 @@ EGO_PREFIX = "aria"
 CALIBRATION = "trajectory/online_calibration.jsonl"
 EGO_STREAM = "_214-1"  # Aria's RGB camera
 MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
+MOST_FRAMES = 10**6  # nine hours: more is a damaged number, and would ask for that much memory
 EXO_CALIBRATION = "trajectory/gopro_calibs.csv"
 OFFICIAL_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 """Our splits by the folder that holds a take's annotation."""
@@ -74,9 +75,12 @@ def read_egoexo4d(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens 
     listed = read_take_list(root)
     for file in files:
         try:
-            yield read_take(root, file, exo_lens, listed)
+            with well_formed(f"camera-pose annotation {file.name}"):
+                take = read_take(root, file, exo_lens, listed)
         except EgoXInputError as error:
             skipped.append((file.stem, str(error)))
+        else:
+            yield take
 
 
 def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw",
@@ -132,7 +136,7 @@ def _ego_camera(take: Path, notes: list[str]) -> CameraModel:
 
 
 def _video_folder(root: Path, name: str) -> Path:
-    if not name or Path(name).name != name:
+    if safe_name(name) != name:
         raise EgoXInputError("take name", got=repr(name), expected="a folder's name", fix="correct the annotation")
     for part in VIDEO_FOLDERS:
         folder = root / "takes" / name / part
@@ -178,7 +182,7 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
             else:
                 distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or GOPRO_DISTORTION)
                 yield ExoView(name=name, video=video, camera=raw_gopro(k, distortion), w2c=w2c)
-        except (EgoXInputError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except MALFORMED as error:
             notes.append(f"{name}: {error}")
 
 
@@ -194,6 +198,10 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
         raise EgoXInputError(f"take {take}", got=f"a pose under a key that is no frame number ({error})",
                              expected="frame numbers", fix="download the annotation again") from error
     count = max(frames) + 1
+    if not 0 < count <= MOST_FRAMES:
+        raise EgoXInputError(f"take {take}", got=f"a last pose of frame {count - 1}",
+                             expected=f"one from 0 to {MOST_FRAMES - 1}",
+                             fix="download the annotation again")
     out = torch.full((count, 3, 4), math.nan, dtype=torch.float64)
     bad = 0
     for index, pose in frames.items():

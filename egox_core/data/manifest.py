@@ -41,10 +41,10 @@ class ClipRecord(BaseModel):
     fps: float = Field(gt=0)
     exo_size: tuple[int, int]  # (width, height) px
     ego_size: tuple[int, int]
-    pictures: Literal["undistorted", "as filmed", ""] = ""  # of the exo camera; "": made before this was noted
+    pictures: Literal["undistorted", "as filmed"]  # of the exo camera
     depth: Literal["file", "model", "stand-in depth"]
     depth_scale: dict[str, Any] = Field(default_factory=dict)  # what the depth was multiplied by, and why; {}: nothing
-    moving: MaskSource | None = None  # who says what moves; derived: guessed from change; None: made before this
+    moving: MaskSource  # source of the motion mask; derived: guessed from change
     notes: tuple[str, ...] = ()  # what the user should know about how its scene was built
     caption: Literal["file", "source", "model", "none"]
     predicted_coverage: float = Field(ge=0, le=1)  # of the ego view, by which exo cameras were ranked

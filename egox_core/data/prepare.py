@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from ..errors import EgoXInputError
 from ..file_names import EXO, PRIOR, TRUTH
-from ..parallel import devices_of, run_items
+from ..parallel import devices_of, has_gpu, run_items
 from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..prior.rank import ExoCandidate, rank_exo_cameras
 from ..progress import Progress, no_progress
@@ -105,8 +103,8 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
                              expected="at least one", fix="see the messages; check the folder's layout")
     _refuse_twins(takes)
     devices = _model_devices(options, engine)
-    if devices and engine != "ray":
-        options = replace(options, device=devices[0])
+    if devices:  # a cluster's workers get theirs later; the checks here run on what is here
+        options = replace(options, device=None if engine == "ray" else devices[0])
     _check_depth_source(takes, options)
     takes = [_with_task(take, options, alone=len(takes) == 1) for take in takes]
     check_mask_source(options)
@@ -210,7 +208,7 @@ def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
     """Where depth, mask and caption models run; none where there are none."""
     if options.depth != "model" and options.mask_model is None and options.caption_model is None:
         return ()
-    return devices_of(options.device or ("cuda" if torch.cuda.is_available() else "cpu"), engine)
+    return devices_of(options.device or ("cuda" if has_gpu(engine) else "cpu"), engine)
 
 
 def make_clips(plan: TakePlan, device: str | None = None) -> TakeResult:
@@ -350,7 +348,7 @@ def _finish(root: Path, records: list[ClipRecord], skipped: list[tuple[str, str]
     depths = sorted({r.depth for r in records})
     write_json(root / REPORT, {
         "clips": len(records), "takes": len({r.take for r in records}), "splits": {k: len(v) for k, v in lists.items()},
-        "depth": depths, "moving": dict(sorted(Counter(r.moving or "not noted" for r in records).items())),
+        "depth": depths, "moving": dict(sorted(Counter(r.moving for r in records).items())),
         "skipped": [{"what": what, "why": why} for what, why in sorted(skipped)], "notes": dict(sorted(notes.items())),
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
         "this_run": {"made": new, "kept": len(records) - new, "seconds": round(seconds, 1)},

@@ -117,13 +117,6 @@ class PrepareOptions:
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
         for key in ("caption_model", "relative_depth_model", "mask_model"):
             kept[key] = kept[key].name if kept[key] else None
-        if self.pictures == "undistorted":
-            kept["pictures"] = None
         if self.mask_model is None:
-            kept["mask_classes"] = None
-        # Left out where nothing was asked, so that sets made before there was such a choice keep their fingerprints.
-        for key in ("caption_model", "relative_depth_model", "exo_lens", "scale", "pictures", "mask_model",
-                    "mask_classes"):
-            if kept[key] is None:
-                del kept[key]
+            del kept["mask_classes"]
         return kept

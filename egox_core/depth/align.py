@@ -22,7 +22,6 @@ from ..types import DepthVideo
 from .fit import FloatArray, FrameFit, fit_least_squares, fit_robust, quantile_range, sample_step
 from .kind import check_order
 from .report import AlignOptions, AlignReport
-from .valid import median_over_frames
 
 WORKERS = min(4, os.cpu_count() or 1)  # frames in work at once; more would only add memory
 Result = TypeVar("Result")
@@ -190,12 +189,6 @@ def _pass_through(metric: DepthVideo, dynamic: Tensor | None, sky: Tensor | None
     count = len(metric.depth_m)
     depth = metric.depth_m.clamp_max(1 / options.min_inverse_depth)  # keeps NaN
     note = "no video depth: the metric depth is used as it is"
-    if options.smooth_frames and count > 1:
-        if metric.exo_w2c is not None and metric.exo_w2c.dim() == 3:
-            note += "; not smoothed, because the exo camera moves"
-        else:
-            depth = smooth_in_time(depth, dynamic, options.smooth_frames, progress)
-            note += f", smoothed by a median over {2 * options.smooth_frames + 1} frames"
     if sky is not None:
         depth = depth.masked_fill(sky, float("nan"))
     one, nan = torch.ones(count, dtype=torch.float64), torch.full((count,), float("nan"), dtype=torch.float64)
@@ -204,31 +197,6 @@ def _pass_through(metric: DepthVideo, dynamic: Tensor | None, sky: Tensor | None
                          used_share=torch.zeros_like(one), notes=(note,))
     progress(count, count, "depth as it is")
     return replace(metric, depth_m=depth, dynamic=dynamic, sky=sky), report
-
-
-def smooth_in_time(
-    depth_m: Tensor,  # [T, H, W] metres, fixed camera
-    dynamic: Tensor | None,  # [T, H, W] bool, left as they are
-    radius: int,  # frames each side
-    progress: Progress = no_progress,
-) -> Tensor:  # [T, H, W]
-    """Temporal median of every static pixel over its valid neighbours in time; invalid pixels stay invalid.
-
-    A median, because it removes flicker and single-frame spikes without mixing two surfaces into a third that never
-    existed, as any mean does where something passed by.
-    """
-    values = depth_m.cpu().numpy()
-    out = values.copy()
-
-    def smooth(t: int) -> None:
-        keep = np.isfinite(values[t])
-        if dynamic is not None:
-            keep &= ~dynamic[t].cpu().numpy()
-        np.copyto(out[t], median_over_frames(values[max(0, t - radius):t + radius + 1]), where=keep)
-
-    for t, _ in enumerate(_side_by_side(smooth, len(values))):
-        progress(t + 1, len(values), "smoothing depth")
-    return torch.from_numpy(out)
 
 
 def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:

@@ -26,9 +26,10 @@ from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, guessed_camera, median_camera
 
 DA3Variant = Literal["auto", "small or base", "mono", "metric"]
-ResizeMethod = Literal["upper_bound_resize", "lower_bound_resize"]
 
 CANONICAL_FOCAL_PX = 300.0
+RESOLUTION = 504
+"""Longer side in px of the picture that the model sees: the default of Run Depth Anything 3."""
 PATCH = 14
 SKY_PROBABILITY = 0.3
 """From here on a pixel is sky; the model's own non-sky test. Doubtful pixels must not pull the fit."""
@@ -38,8 +39,7 @@ def da3_depth(
     payload: Mapping[str, object],  # DA3_GEOMETRY
     variant: DA3Variant = "auto",  # auto: by the payload's keys; Mono and Metric look alike and count as Mono
     camera: CameraModel | None = None,  # the exo camera in pixels of the depth, where it is known
-    resolution: int = 504,  # as set in Run Depth Anything 3; counts for Metric only
-    resize_method: ResizeMethod = "upper_bound_resize",
+    resolution: int = RESOLUTION,  # as set in Run Depth Anything 3; counts for Metric only
     camera_moves: bool = False,  # take the estimated poses; else the exo camera stands still and they are noise
 ) -> DepthSource:
     """Z depth, relative or in metres by the variant.
@@ -68,9 +68,10 @@ def da3_depth(
                              expected=f"{width}x{height}, as the depth", fix="rescale the intrinsics first")
     if variant == "metric":
         used_for_scale = used or guessed_camera(width, height)
-        scale = metric_scale(used_for_scale, resolution, resize_method)
+        scale = metric_scale(used_for_scale, resolution)
         cleaned *= scale
-        notes += (f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length in the model's picture / 300)"
+        notes += (f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length / 300 in the model's "
+                  f"picture, taken to be {resolution} px long: keep that resolution in Run Depth Anything 3)"
                   + ("" if used is not None else "; the focal length is a guess (60 degrees across): give the exo "
                      "camera's intrinsics for the right scale"),)
     elif variant == "auto" and isinstance(sky_probability, Tensor):
@@ -89,17 +90,14 @@ def da3_depth(
                        notes=notes + camera_notes + pose_notes)
 
 
-def metric_scale(camera: CameraModel, resolution: int = 504, method: ResizeMethod = "upper_bound_resize") -> float:
+def metric_scale(camera: CameraModel, resolution: int = RESOLUTION) -> float:
     """Metres per unit of Metric-Large's raw depth: the mean focal length in the picture the model saw, over 300 px.
 
     Args:
         camera: pinhole or fisheye, in pixels of the full picture.
-        resolution, method: as set in the host's node; its rule for the model's picture size is followed.
+        resolution: as set in the host's node; its rule for the model's picture size is followed.
     """
-    check_choice("Depth Anything 3 resize method", method, ("upper_bound_resize", "lower_bound_resize"),
-                 "as in the inference node")
-    side = max if method == "upper_bound_resize" else min
-    scale = resolution / side(camera.width, camera.height)
+    scale = resolution / max(camera.width, camera.height)
     seen_width, seen_height = _patches(camera.width * scale), _patches(camera.height * scale)
     focal = 0.5 * (camera.fx * seen_width / camera.width + camera.fy * seen_height / camera.height)
     return focal / CANONICAL_FOCAL_PX

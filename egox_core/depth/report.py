@@ -28,14 +28,13 @@ class AlignOptions:
     momentum: float = 0.99  # state = momentum * state + (1 - momentum) * fit of the frame; 0: every frame on its own
     min_inverse_depth: float = 1e-3  # 1/m, so nothing lies further than 1000 m
     min_valid_share: float = 0.05  # of a frame's pixels; below it the frame takes the momentum state
-    smooth_frames: int = 0  # metric depth alone: temporal median over so many frames each side; 0: as it is
 
     def __post_init__(self) -> None:
         check_choice("alignment mode", self.mode, ("least squares", "robust"), "choose one of the two")
         ranges = (
             ("low_quantile", self.low_quantile, 0.0, 1.0), ("high_quantile", self.high_quantile, 0.0, 1.0),
             ("momentum", self.momentum, 0.0, 1.0), ("min_inverse_depth", self.min_inverse_depth, 1e-6, 10.0),
-            ("min_valid_share", self.min_valid_share, 0.0, 1.0), ("smooth_frames", self.smooth_frames, 0, 240),
+            ("min_valid_share", self.min_valid_share, 0.0, 1.0),
         )
         for name, value, low, high in ranges:
             if not low <= value <= high:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..cameras.lenses import PINHOLE
 from ..cameras.model import CameraModel, pixel_rays
 from ..errors import EgoXInputError
 from ..types import DepthVideo
@@ -42,7 +43,7 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
                              expected=f"{MOST_FOV_DEG[0]:g} to {MOST_FOV_DEG[1]:g} degrees across, or 0: unknown",
                              fix="a phone has some 65 degrees, an action camera some 90")
     focal = 0.5 * width / math.tan(math.radians(fov_deg / 2))
-    return CameraModel(lens="pinhole", width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
+    return CameraModel(lens=PINHOLE, width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
                        cy=(height - 1) / 2)
 
 
@@ -92,7 +93,7 @@ def median_camera(
     k = k[usable]
     fx, fy, cx, cy = (float(k[:, i, j].median()) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     spread = float((k[:, 0, 0] / fx - 1).abs().median())
-    camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
+    camera = CameraModel(lens=PINHOLE, width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
     if spread <= 0.05:
         return camera, ()
     return camera, (f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
@@ -128,20 +129,6 @@ def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
     return replace(depth, depth_m=depth.depth_m[:count], dynamic=cut(depth.dynamic), sky=cut(depth.sky),
                    trust=cut(depth.trust), exo_w2c=poses if poses is None or poses.dim() == 2 else poses[:count],
                    source_indices=cut(depth.source_indices), times_s=cut(depth.times_s))
-
-
-def constant_plane(depth_m: float, frames: int, camera: CameraModel) -> DepthSource:
-    """Every pixel at one z depth: the whole exo picture as a flat screen, for experiments with the pose alone.
-
-    Raises:
-        EgoXInputError: a depth that is not positive, no frames.
-    """
-    if not (math.isfinite(depth_m) and depth_m > 0) or frames < 1:
-        raise EgoXInputError("constant depth", got=f"{depth_m} m, {frames} frames", expected="a positive depth",
-                             fix="give the plane's distance in metres")
-    width, height = camera.stored_size
-    return DepthSource(depth=DepthVideo(depth_m=torch.full((frames, height, width), float(depth_m)), camera=camera),
-                       name="constant plane", camera_known=False, notes=(f"a constant plane at {depth_m:g} m",))
 
 
 def image_depth(

@@ -10,7 +10,7 @@ rows of a real attention to look at are in :mod:`.record`.
 
 from .attention import gga_attention
 from .bias import bias_from_cosine
-from .geometry import GgaGeometryOptions, gga_geometry
+from .geometry import gga_geometry
 from .options import GgaOptions
 
-__all__ = ["GgaGeometryOptions", "GgaOptions", "bias_from_cosine", "gga_attention", "gga_geometry"]
+__all__ = ["GgaOptions", "bias_from_cosine", "gga_attention", "gga_geometry"]

@@ -9,7 +9,6 @@ chunk. Training does the same with ``recompute``, so backward holds no L x L map
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -66,23 +65,20 @@ def gga_attention(
     """Self-attention of the whole canvas with the geometric bias on ego queries.
 
     ``plain`` computes all that carries no bias: everything when the options don't bias (then the result is its own, bit
-    for bit), else exo queries and unguided heads. Differentiable in q, k, v. The geometry must be on q's device.
+    for bit), else exo queries. Differentiable in q, k, v. The geometry must be on q's device.
     ``recompute`` changes memory and time of the backward pass, no number.
 
     Raises:
         EgoXInputError: another number of tokens than the geometry's, unknown backend; one asked for by name that
             doesn't run here or gives wrong numbers.
     """
-    first, end = options.head_range(heads)
-    if not options.biases or first == end:
+    if not options.biases:
         return plain(q, k, v, heads)
     check_tokens(q, k, geometry)
     if backend == "reference":
         if used is not None:
             used.add(REFERENCE)
         return reference_attention(q, k, v, heads, geometry, options)
-    if (first, end) != (0, heads):
-        return _split_heads(q, k, v, heads, geometry, options, plain, backend, chunk_bytes, recompute, used)
 
     t, h, w_exo, w_ego = geometry.grid
     keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
@@ -131,24 +127,6 @@ def check_tokens(
         raise EgoXInputError("tokens of the attention", got=f"{q.shape[1]} queries and {k.shape[1]} keys",
                              expected=f"{geometry.tokens}, a grid of {geometry.grid}",
                              fix="use the geometry of this canvas: same frames, exo and ego size")
-
-
-def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions,
-                 plain: PlainAttention, backend: str, chunk_bytes: int | None, recompute: bool,
-                 used: KernelsUsed | None) -> Tensor:
-    first, end = options.head_range(heads)
-    d = q.shape[-1] // heads
-    inside = replace(options, first_head=0, end_head=None)
-    out = torch.empty_like(q)
-    for low, high, guided in ((0, first, False), (first, end, True), (end, heads, False)):
-        if low == high:
-            continue
-        part = slice(low * d, high * d)
-        q_part, k_part, v_part = (x[..., part].contiguous() for x in (q, k, v))
-        out[..., part] = (gga_attention(q_part, k_part, v_part, high - low, geometry, inside, plain=plain, used=used,
-                                        backend=backend, chunk_bytes=chunk_bytes, recompute=recompute) if guided
-                          else plain(q_part, k_part, v_part, high - low))
-    return out
 
 
 def _spans(count: int, step: int) -> list[slice]:

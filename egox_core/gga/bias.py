@@ -78,6 +78,5 @@ def reference_attention(
     """softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a yardstick)."""
     q4, k4, v4 = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
-    first, end = options.head_range(heads)
-    scores[:, first:end] += dense_bias(geometry, options, dtype=scores.dtype)
+    scores += dense_bias(geometry, options, dtype=scores.dtype)
     return (scores.softmax(-1) @ v4).transpose(1, 2).flatten(2)

@@ -8,14 +8,14 @@ LoRAs trained as the released trainer does see other ego rays: :func:`with_train
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from ..cameras.model import pixel_rays
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from ..sizes import (
     FRAMES_PER_LATENT,
@@ -31,48 +31,28 @@ from ..sizes import (
 from ..types import CameraTrajectory, DepthVideo, GgaGeometry
 from .rays import RAY_MODES, ego_rays, trainer_rays, world_rays
 
-POOLINGS = ("released", "unit")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgaGeometryOptions:
-    """How rays and directions are made. Defaults are the released inference's.
-
-    Raises:
-        EgoXInputError: unknown ray mode or pooling.
-    """
-
-    rays: str = "released"  # released | exact | pinhole, see :mod:`.rays`
-    pooling: str = "released"  # released: average of the four latents; unit: the same, made unit length
-
-    def __post_init__(self) -> None:
-        for what, value, modes in (("ray geometry", self.rays, RAY_MODES), ("pooling", self.pooling, POOLINGS)):
-            if value not in modes:
-                raise EgoXInputError(what, got=repr(value), expected=f"one of {', '.join(modes)}",
-                                     fix="choose one of the named modes")
-
 
 def gga_geometry(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
-    options: GgaGeometryOptions | None = None,
+    rays: str = "released",  # released | exact | pinhole, see :mod:`.rays`
     *,
     frames: int = 49,  # video frames of the canvas, 4n+1
     exo_size: tuple[int, int] = REFERENCE_EXO_SIZE,  # (width, height) px
     ego_size: tuple[int, int] = (REFERENCE_SIZE, REFERENCE_SIZE),  # (width, height) px
     progress: Progress = no_progress,
 ) -> GgaGeometry:
-    """Directions of all tokens of a canvas; a few MB, to be computed once a sampling run.
+    """Directions of all tokens of a canvas; a few MB, to be computed once per sampling run.
 
     Depth frames 0, 4, 8, ... are used, as released. Depth wider than the canvas' aspect is centre-cropped; other sizes
     of the same aspect are sampled. Latents without valid depth get the zero vector (no preference) and trust 0.
 
     Raises:
-        EgoXInputError: frames not 4n+1, depth that is not metric z depth or not of its camera's size, depth or
-            trajectory shorter than the clip, depth narrower than the canvas' aspect, released rays without K or for an
-            ego picture that isn't square.
+        EgoXInputError: unknown ray mode, frames not 4n+1, depth that is not metric z depth or not of its
+            camera's size, depth or trajectory shorter than the clip, depth narrower than the canvas' aspect,
+            released rays without K or for an ego picture that isn't square.
     """
-    options = options or GgaGeometryOptions()
+    check_choice("ray geometry", rays, RAY_MODES, "choose one of the named modes")
     t = latent_frames(frames)
     w_exo, h = latent_size(*exo_size, what="exo size")
     w_ego, h_ego = latent_size(*ego_size, what="ego size")
@@ -98,8 +78,8 @@ def gga_geometry(
         towards = points - centre
         directions.append(towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12))
         progress(q + 1, t, "geometry of the attention")
-    rays = world_rays(ego_rays(options.rays, trajectory, h, w_ego), w2c)
-    return tokens_from_latents(torch.stack(directions), rays, trust, options)
+    ego = world_rays(ego_rays(rays, trajectory, h, w_ego), w2c)
+    return tokens_from_latents(torch.stack(directions), ego, trust, rays)
 
 
 def missing_depth_note(geometry: GgaGeometry) -> list[str]:
@@ -114,19 +94,18 @@ def tokens_from_latents(
     directions: Tensor,  # [t (query frame), t (key frame), h, w_exo, 3] unit, from the ego camera to the exo points
     rays: Tensor,  # [t, h, w_ego, 3] unit viewing rays of the ego latents, zero where the lens sees nothing
     trust: Tensor | None = None,  # [t, h, w_exo] 0...1; None: all depth is known
-    options: GgaGeometryOptions | None = None,
+    ray_mode: str = "released",
 ) -> GgaGeometry:
     """Pools latent-sized directions (h, w in latents) to the token tables that attention uses."""
-    options = options or GgaGeometryOptions()
     trust = torch.ones(directions.shape[1:-1], dtype=directions.dtype) if trust is None else trust
-    pooled = [pool_tokens(of_frame, trust, options.pooling) for of_frame in directions]
-    query_dirs, _ = pool_tokens(rays, (rays.abs().sum(-1) > 0).to(rays), options.pooling)
+    pooled = [pool_tokens(of_frame, trust) for of_frame in directions]
+    query_dirs, _ = pool_tokens(rays, (rays.abs().sum(-1) > 0).to(rays))
     (t, h, w_ego), w_exo = query_dirs.shape[:3], pooled[0][0].shape[2]
     # Ego keys get the zero vector, which the same product then turns into cosine 0: no preference.
     key_dirs = torch.stack([pad(_at_most_unit(keys), (0, 0, 0, w_ego)) for keys, _ in pooled])
     return GgaGeometry(query_dirs=_at_most_unit(query_dirs).flatten(1, 2), key_dirs=key_dirs.flatten(1, 3),
                        key_trust=pad(pooled[0][1].float(), (0, w_ego)).flatten(), grid=(t, h, w_exo, w_ego),
-                       rays=options.rays)
+                       rays=ray_mode)
 
 
 def exo_points(
@@ -167,14 +146,11 @@ def _sample_latents(depth: DepthVideo, frame: int, rays: Tensor, seen: Tensor, w
 def pool_tokens(
     directions: Tensor,  # [t, 2h, 2w, 3]
     trust: Tensor,  # [t, 2h, 2w] 0...1
-    pooling: str = "released",
 ) -> tuple[Tensor, Tensor]:  # [t, h, w, 3], [t, h, w]
-    """Average over the 2x2 latents of a token, leaving out those of trust 0; |dir| <= 1 unless ``pooling`` is unit."""
+    """Average over the 2x2 latents of a token, leaving out those of trust 0; |dir| <= 1."""
     has_geometry = (trust > 0).to(directions)[..., None]
     count = _sum_patches(has_geometry)
     mean = _sum_patches(directions * has_geometry) / count.clamp_min(1)
-    if pooling == "unit":
-        mean = mean / mean.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return mean, _sum_patches(trust[..., None])[..., 0] / PATCH**2
 
 

@@ -1,4 +1,4 @@
-"""What the user chooses about geometry-guided attention: mode, strength, and where in the model it acts."""
+"""Options of geometry-guided attention: mode and strength."""
 
 from __future__ import annotations
 
@@ -19,21 +19,15 @@ class GgaOptions:
 
     ``released``: log(1 + lambda_g cos), where above lambda_g = 1 only positive cosines are scaled; 1 is plain log g, 0
     switches the geometry off. ``paper``: log g + log lambda_g (Eq. 4). ``power``: lambda_g log g, a graded strength.
-    ``off``: none. Ranges include their start and exclude their end; None means to the last.
+    ``off``: none.
 
     Raises:
         EgoXInputError: unknown mode; lambda_g negative, NaN or infinite, or 0 in ``paper`` (it would silence the exo
-            video); ranges that hold nothing.
+            video).
     """
 
     mode: str = "released"
     lambda_g: float | None = None  # None: the mode's default
-    start_percent: float = 0.0  # of the sampling schedule, 0...1
-    end_percent: float = 1.0
-    first_block: int = 0
-    end_block: int | None = None
-    first_head: int = 0
-    end_head: int | None = None
     soft_trust: bool = False  # scale the bias by how far the depth behind a key is to be believed (not as released)
 
     def __post_init__(self) -> None:
@@ -48,25 +42,8 @@ class GgaOptions:
         if self.mode == "paper" and self.lambda_g == 0:
             raise EgoXInputError("λ_g in mode paper", got=0, expected="more than 0",
                                  fix="log 0 would silence the exo video; use mode off for no geometry")
-        if not 0 <= self.start_percent <= self.end_percent <= 1:
-            raise EgoXInputError("range of the schedule", got=f"{self.start_percent} to {self.end_percent}",
-                                 expected="0 <= start <= end <= 1", fix="0 to 1 is the whole schedule")
-        for what, first, end in (("block range", self.first_block, self.end_block),
-                                 ("head range", self.first_head, self.end_head)):
-            if first < 0 or (end is not None and end <= first):
-                raise EgoXInputError(what, got=f"{first} to {end}", expected="a start of 0 or more and a later end",
-                                     fix="0 to the last is the whole model")
 
     @property
     def biases(self) -> bool:
         """False where attention is to take the unpatched path, bit for bit."""
         return self.mode != "off" and not (self.lambda_g == 0)
-
-    def covers_block(self, index: int) -> bool:
-        """Whether the transformer block of this index is guided."""
-        return self.biases and self.first_block <= index and (self.end_block is None or index < self.end_block)
-
-    def head_range(self, heads: int) -> tuple[int, int]:
-        """(first, end) of the guided heads among ``heads``; equal where none is."""
-        end = heads if self.end_head is None else min(self.end_head, heads)
-        return min(self.first_head, end), end

@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..cameras.lenses import PINHOLE
 from ..cameras.model import CameraModel, intrinsics_matrix, unproject
 from ..cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
 from ..errors import EgoXInputError
@@ -41,16 +42,13 @@ def ego_rays(
     """Viewing directions of the ego latents in the stored (upright) layout; zero where the lens sees nothing.
 
     Raises:
-        EgoXInputError: unknown mode, ego not square (``released``).
+        EgoXInputError: ego not square (``released``).
     """
     if mode == "released":
         return _released_rays(trajectory, h, w)
-    if mode not in RAY_MODES:
-        raise EgoXInputError("ray geometry", got=repr(mode), expected=f"one of {', '.join(RAY_MODES)}",
-                             fix="choose one of the named modes")
     camera = trajectory.camera
     if mode == "pinhole":
-        camera = replace(camera, lens="pinhole", distortion=(), max_angle_deg=89.0)
+        camera = replace(camera, lens=PINHOLE, distortion=(), max_angle_deg=89.0)
     return _camera_rays(camera, h, w)
 
 

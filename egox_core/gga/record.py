@@ -41,7 +41,6 @@ class AttentionRecord:
     sigma: float
     geometry: GgaGeometry | None  # None: the model is patched without geometry
     options: GgaOptions | None
-    guided: bool  # whether the geometry acted in this call
     latent_frames: tuple[int, ...]  # of the clip; all of them, or those of a context window
 
     @classmethod
@@ -97,38 +96,28 @@ def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
 def attention_rows(
     record: AttentionRecord,
     queries: Sequence[int],  # as ego_query counts them
-    head: int | None = None,  # None: the mean over all
     progress: Progress = no_progress,
 ) -> AttentionRows:
-    """Attention of a few ego queries, with and without the bias, head by head: memory of ``queries`` rows.
-
-    Raises:
-        EgoXInputError: no such head.
-    """
-    if head is not None and not 0 <= head < record.heads:
-        raise EgoXInputError("attention head", got=head, expected=f"0 to {record.heads - 1}, or all",
-                             fix="choose a head of this model")
-    heads = range(record.heads) if head is None else range(head, head + 1)
+    """Attention of a few ego queries, with and without the bias, head by head: memory of ``queries`` rows."""
     index = torch.as_tensor(list(queries), dtype=torch.int64)
     size = record.k.shape[1] // record.heads
     bias = weight = None
     if record.has_bias:
         rows = BiasRows(record.geometry, record.options, torch.float32, reuse=False, fused=False)
         bias = torch.cat([rows(slice(q, q + 1)) for q in index.tolist()])
-        first, end = record.options.head_range(record.heads)
     if record.geometry is not None:
         weight = torch.stack([_weight(record.geometry, q) for q in index.tolist()])
     without = torch.zeros(len(index), record.k.shape[0])
     guided = None if bias is None else torch.zeros_like(without)
-    for count, index_of_head in enumerate(heads, 1):
-        channels = slice(index_of_head * size, (index_of_head + 1) * size)
+    for head in range(record.heads):
+        channels = slice(head * size, (head + 1) * size)
         scores = record.q_ego[index, channels].float() @ record.k[:, channels].float().T / math.sqrt(size)
         without += scores.softmax(-1)
         if guided is not None:
-            guided += (scores + bias if first <= index_of_head < end else scores).softmax(-1)
-        progress(count, len(heads), "attention")
-    return AttentionRows(without=without / len(heads), guided=None if guided is None else guided / len(heads),
-                         weight=weight)
+            guided += (scores + bias).softmax(-1)
+        progress(head + 1, record.heads, "attention")
+    return AttentionRows(without=without / record.heads,
+                         guided=None if guided is None else guided / record.heads, weight=weight)
 
 
 def exo_part(row: Tensor, grid: tuple[int, int, int, int]) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]

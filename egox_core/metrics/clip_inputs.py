@@ -92,7 +92,7 @@ def read_coverage(
     folder: Path,
     prior: Tensor,  # [T, H, W, 3] float 0...1
 ) -> tuple[Tensor, str]:  # [T, H, W] bool
-    """(coverage, where it is from: "renderer", or "picture" in sets made before coverage was kept).
+    """(coverage, where it is from: "renderer", or "picture" where there is no such file).
 
     Raises:
         EgoXInputError: a coverage.npz that can't be read or doesn't fit the prior.

@@ -44,24 +44,22 @@ class Heat:
         return f"{self.low + at * (self.high - self.low):.2g}{self.unit}"
 
 
-def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frames: Sequence[int]) -> list[Heat]:
+def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frame: int) -> list[Heat]:
     """The maps of one query (the ``place``-th of ``rows``): g, attention with geometry, attention without.
 
-    Over several key frames g is their mean, attention their sum. Attention is told in multiples of an even spread over
-    all tokens of so many frames.
+    Attention is in multiples of an even spread over all tokens of the key frame.
     """
-    frames = list(key_frames)
-    even = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3]) / len(frames)
+    even = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3])
     maps_of_query = []
     if rows.weight is not None:
-        weight = exo_part(rows.weight[place], record.grid)[frames].nanmean(0).numpy()
+        weight = exo_part(rows.weight[place], record.grid)[key_frame].numpy()
         maps_of_query.append(Heat(name="weight", title="geometry weight g = 1 + cos", values=weight, low=0.0, high=2.0,
                                   unit=""))
-    named = [("plain", "attention without GGA", rows.without, not record.guided)]
+    named = [("plain", "attention without GGA", rows.without, not record.has_bias)]
     if rows.guided is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
-        named.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, record.guided))
-    maps = [even * exo_part(row[place], record.grid)[frames].sum(0).numpy() for *_, row, _ in named]
+        named.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, True))
+    maps = [even * exo_part(row[place], record.grid)[key_frame].numpy() for *_, row, _ in named]
     high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
     for (name, title, _, acted), values in zip(named, maps, strict=True):
         title += " - as in the model" if acted else ""
@@ -123,7 +121,7 @@ def check_attention_pictures(
         if tuple(pictures.shape[1:3]) != (PIXEL_STEP * h, PIXEL_STEP * w):
             raise EgoXInputError(name, got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
                                  expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
-                                 fix="connect Load Exo Video and Decode Ego Half (view fisheye) of the same graph")
+                                 fix="connect Load Exo Video and Decode Ego Half (pinhole_fov 0) of the same graph")
 
 
 def check_shown_frames(
@@ -142,23 +140,16 @@ def check_shown_frames(
                              fix="connect as many exo and ego frames as were sampled")
 
 
-def attention_report(
-    record: AttentionRecord,
-    rows: AttentionRows,
-    head: int | None = None,  # None: the mean over all
-) -> str:
+def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
     """Where the record is from, and how much of the attention the exo half gets."""
-    heads = f"mean of {record.heads} heads" if head is None else f"head {head}"
     lines = [f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
-             f"{record.blocks}, {heads}"]
+             f"{record.blocks}, mean of {record.heads} heads"]
     for name, row in (("with GGA", rows.guided), ("without GGA", rows.without)):
         if row is not None:
             lines.append(f"{name}: exo half {sum(exo_share(r, record.grid) for r in row) / len(row):.1%} of the "
                          "attention")
     if rows.guided is None:
         lines.append("The model is patched without geometry (λ_g 0 or mode off): nothing to compare with.")
-    elif not record.guided:
-        lines.append("The geometry does not act in this step and block: 'with GGA' is what it would do.")
     return "\n".join(lines)
 
 

@@ -112,25 +112,3 @@ def prior_preset(name: str) -> PriorOptions:
         raise EgoXInputError("prior preset", got=repr(name), expected=f"one of {sorted(PRIOR_PRESETS)}",
                              fix="choose a named preset")
     return PRIOR_PRESETS[name]
-
-
-def adjusted_preset(name: str, *, dynamic: Dynamic | None = None, radius_px: float = 0.0, max_edge: float = 0.0,
-                    near_m: float, far_m: float, grey: float) -> PriorOptions:
-    """The preset with what a user set otherwise; None and 0 leave the preset's own.
-
-    Args:
-        radius_px: largest point radius, px of a picture of the reference height.
-        grey: level of the background, 0...1.
-
-    Raises:
-        EgoXInputError: no such preset, a negative radius, what :class:`PriorOptions` refuses.
-    """
-    options = prior_preset(name)
-    if radius_px < 0:
-        raise EgoXInputError("point radius", got=f"{radius_px} px", expected="0 (the preset's) or more",
-                             fix="give a radius in px of a picture 448 high")
-    if radius_px:
-        field_name = "radius_px" if options.splat.style == "composite" else "max_size_px"
-        options = replace(options, splat=replace(options.splat, **{field_name: radius_px}))
-    return replace(options, dynamic=dynamic or options.dynamic, max_edge=max_edge or options.max_edge, near_m=near_m,
-                   far_m=far_m, background=(grey,) * 3)

@@ -26,7 +26,6 @@ from ..scene.background import sample_frames
 from ..scene.build import build_scene
 from ..sizes import REFERENCE_SIZE
 from ..takes.depth_files import load_depth_file
-from ..takes.exo_camera import ExoLens, with_exo_lens
 from ..takes.meta import META_PRESET, read_meta
 from ..takes.take import find_depth
 from ..takes.trajectory_files import meta_trajectory
@@ -67,19 +66,15 @@ class ExoRank:
     method: Literal["depth", "poses"]
 
 
-def load_candidate(folder: Path, name: str, *, use_depth: bool = True, exo_lens: ExoLens = "as given",
-                   progress: Progress = no_progress) -> ExoCandidate:
-    """A take folder as a candidate, all of its frames; without depth (or use of it) it has its poses alone.
-
-    The exo lens is what :func:`..takes.exo_camera.with_exo_lens` makes of ``exo_lens``, as for the take's prior.
+def load_candidate(folder: Path, name: str, *, progress: Progress = no_progress) -> ExoCandidate:
+    """A take folder as a candidate, all of its frames; without depth it has its poses alone.
 
     Raises:
-        EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be read, ``raw`` where no
-            raw lens is known.
+        EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be read.
     """
-    meta, _ = with_exo_lens(read_meta(folder / META), exo_lens)
+    meta = read_meta(folder / META)
     trajectory = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE))
-    depth_path = _depth_path(folder) if use_depth else None
+    depth_path = _depth_path(folder)
     depth, camera = None, meta.exo_camera
     if depth_path is not None:
         depth, _ = load_depth_file(depth_path, meta, progress=progress)

@@ -51,15 +51,11 @@ def exo_from_scene(scene: PointCloud) -> Tensor:  # [3, 4] or [T, 3, 4] float64
     return scene.exo_w2c.double()
 
 
-def write_ply(points: PointSet, file: IO[bytes], *, y_up: bool = False) -> None:
-    """Write positions (metres, scene frame: x right, y down, z forward) and colours.
-
-    ``y_up`` turns them half around x (y up, z backward), the convention of most 3D viewers.
-    """
+def write_ply(points: PointSet, file: IO[bytes]) -> None:
+    """Write positions (metres, scene frame: x right, y down, z forward) and colours."""
     vertices = np.empty(len(points), dtype=VERTEX)
     for axis, name in enumerate(("x", "y", "z")):
-        sign = -1 if y_up and axis else 1
-        vertices[name] = sign * points.xyz[:, axis].numpy()
+        vertices[name] = points.xyz[:, axis].numpy()
     for channel, name in enumerate(("red", "green", "blue")):
         vertices[name] = points.rgb[:, channel].numpy()
     lines = ["ply", "format binary_little_endian 1.0"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras.lenses import LENSES
+from ..cameras.lenses import LENSES, PINHOLE
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
 from ..errors import EgoXInputError
 from ..safe_files import write_json
@@ -84,7 +84,7 @@ def _camera_of(content: dict) -> CameraModel:
     width, height = int(content["w"]), int(content["h"])
     fx = float(content.get("fl_x") or width / 2 / math.tan(float(content["camera_angle_x"]) / 2))
     model = content.get("camera_model")
-    lens = next((name for name, entry in LENSES.items() if entry.blender == model), "pinhole")  # most files name none
+    lens = next((name for name, entry in LENSES.items() if entry.blender == model), PINHOLE)  # most files name none
     return CameraModel(lens=lens, width=width, height=height, fx=fx, fy=float(content.get("fl_y") or fx),
                        cx=float(content.get("cx", width / 2)) - 0.5, cy=float(content.get("cy", height / 2)) - 0.5,
                        distortion=tuple(float(content.get(key, 0.0)) for key in LENSES[lens].blender_keys))

@@ -41,7 +41,6 @@ def load_depth_file(
     frames: FrameSelection | None = None,  # the frames in use; None: every frame, at the file's own size
     *,
     kind: DepthKind = "metric z",  # what the numbers are; nothing is converted
-    png_scale_m: float = 0.001,  # metres per unit of 16-bit PNG files
     guess_camera: bool = False,  # a meta without intrinsics gets a guess, too, instead of being refused
     count: int | None = None,  # without frames, how many are in use; a longer file is cut at its end
     progress: Progress = no_progress,
@@ -54,7 +53,7 @@ def load_depth_file(
         EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few valid pixels, no
             intrinsics.
     """
-    with open_depth(path, png_scale_m) as source:
+    with open_depth(path) as source:
         return depth_of_frames(source, meta, frames, kind=kind, guess_camera=guess_camera, count=count,
                                progress=progress)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel
 from ..depth.adapters import DepthSocket, socket_sources
 from ..depth.align import ADVICE
-from ..depth.sources import DepthSource, camera_of_view, constant_plane, guessed_camera, z_from_ray_depth
+from ..depth.sources import DepthSource, camera_of_view, z_from_ray_depth
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
 from ..progress import Progress, no_progress
@@ -40,7 +40,6 @@ class DepthFileInput:
 
     path: Path
     role: FileRole = "auto"
-    png_scale_m: float = 0.001  # metres per unit of 16-bit PNG files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +62,13 @@ def depth_inputs(
     frames: FrameSelection | None,  # the frames in use
     sockets: Mapping[str, DepthSocket],  # the connected ones, see depth.adapters
     *,
-    constant_m: float = 0.0,  # above 0: a plane at so many metres instead of file and sockets
     fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where the take doesn't say
     progress: Progress = no_progress,
 ) -> DepthInputs:
     """All depths to align, and the exo camera where the take knows better than they do.
 
     Raises:
-        EgoXInputError: the file of another take, as :func:`file_source` and the sockets' adapters; a plane without
-            ``frames``.
+        EgoXInputError: the file of another take, as :func:`file_source` and the sockets' adapters.
     """
     if file is not None and file.role == "auto" and frames is not None:
         with depth_advice():
@@ -81,16 +78,13 @@ def depth_inputs(
     if frames is not None and fov_deg > 0 and not knows_lens:
         camera = camera_of_view(*frames.size, fov_deg)
     sources: list[DepthSource] = []
-    if constant_m > 0:
-        sources.append(_plane(constant_m, frames, camera))
-    else:
-        if file is not None:
-            with depth_advice():
-                sources.append(file_source(file, meta, frames, progress=progress))
-        sources += socket_sources(sockets, camera)
+    if file is not None:
+        with depth_advice():
+            sources.append(file_source(file, meta, frames, progress=progress))
+    sources += socket_sources(sockets, camera)
     if fov_deg > 0 and not knows_lens and camera is None:
         camera = camera_of_view(*sources[0].depth.camera.stored_size, fov_deg)
-    if meta is None or not (sockets or constant_m > 0):  # a file alone brings camera and poses itself
+    if meta is None or not sockets:  # a file alone brings camera and poses itself
         return DepthInputs(sources=tuple(sources), camera=None if knows_lens else camera, exo_w2c=None)
     if frames is None and knows_lens:
         camera = _exo_camera(meta, frames, sources[0].depth.camera.stored_size)
@@ -145,7 +139,7 @@ def file_source(
     """
     has_camera, name = meta is not None and meta.exo_camera is not None, file.path.name
     depth, report = load_depth_file(file.path, meta, frames, kind=FILE_ROLES[file.role], guess_camera=True,
-                                    png_scale_m=file.png_scale_m, progress=progress)
+                                    progress=progress)
     notes = tuple(str(report).splitlines())
     if file.role == RAY_DEPTH:
         if not has_camera:
@@ -158,10 +152,3 @@ def file_source(
 
 def _exo_camera(meta: TakeMeta | None, frames: FrameSelection | None, size: tuple[int, int]) -> CameraModel | None:
     return None if meta is None or meta.exo_camera is None else exo_camera_of_size(meta, frames, size)
-
-
-def _plane(depth_m: float, frames: FrameSelection | None, camera: CameraModel | None) -> DepthSource:
-    if frames is None:
-        raise EgoXInputError("constant depth", got="no frames", expected="the frames output of Load Exo Video",
-                             fix="connect 'frames', so that the plane's size and length are known")
-    return constant_plane(depth_m, len(frames.source_indices), camera or guessed_camera(*frames.size))

@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import EgoXInputError
 from ..safe_files import load_npy, open_zip, read_npy_header, require_file
 
+PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
 DEPTH_KEYS = ("depth_m", "depth", "data", "arr_0")
 EXR_CHANNELS = ("Z", "depth", "Depth", "Y", "R")
@@ -40,21 +41,20 @@ class DepthFile:
 
 
 @contextmanager
-def open_depth(path: Path, png_scale_m: float = 0.001, keep_bytes: int = 0) -> Iterator[DepthFile]:
+def open_depth(path: Path, keep_bytes: int = 0) -> Iterator[DepthFile]:
     """Open a depth file or folder, by its suffix; usable within the ``with`` block.
 
     Several reads one after the other, each from later frames on, unpack a packed file once. An uncompressed one
     (``numpy.savez``) is entered anywhere.
 
     Args:
-        png_scale_m: metres per unit of a 16-bit PNG (or whatever unit the depth kind has).
         keep_bytes: what a read of a packed file unpacked stays in memory up to this size, for a next one that overlaps.
 
     Raises:
         EgoXInputError: nothing there, unknown kind, nothing in it, numbers missing, pickled or malformed.
     """
     if path.is_dir():
-        yield _pictures(path.name, {p.name: p.read_bytes for p in sorted(path.iterdir()) if p.is_file()}, png_scale_m)
+        yield _pictures(path.name, {p.name: p.read_bytes for p in sorted(path.iterdir()) if p.is_file()})
         return
     require_file(path, "depth file")
     suffix = path.suffix.lower()
@@ -66,7 +66,7 @@ def open_depth(path: Path, png_scale_m: float = 0.001, keep_bytes: int = 0) -> I
                 yield _npz(path, archive, keep_bytes)
             else:
                 members = {m.filename: _member(archive, m) for m in archive.infolist() if not m.is_dir()}
-                yield _pictures(path.name, members, png_scale_m)
+                yield _pictures(path.name, members)
     else:
         raise EgoXInputError("depth file", got=f"{path.name!r}", expected="a .npz, .npy or .zip, or a folder of .npy, "
                              ".exr or 16-bit .png files", fix="convert the depth to one of these")
@@ -220,20 +220,20 @@ def numbered_files(what: str, files: Iterable[str], suffixes: tuple[str, ...]) -
     return suffix, [numbered[n] for n in range(first, last + 1)]
 
 
-def _pictures(name: str, files: dict[str, Callable[[], bytes]], png_scale_m: float) -> DepthFile:
+def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
     """Numbered frame files of one kind, whatever holds them."""
     suffix, numbered = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
 
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
             file = numbered[index]
-            yield _decode(files[file](), suffix, file, png_scale_m), None
+            yield _decode(files[file](), suffix, file), None
 
-    shape = _decode(files[numbered[0]](), suffix, numbered[0], png_scale_m).shape
+    shape = _decode(files[numbered[0]](), suffix, numbered[0]).shape
     return DepthFile(name=name, frame_count=len(numbered), size=shape[::-1], read=read)
 
 
-def _decode(content: bytes, suffix: str, file: str, png_scale_m: float) -> np.ndarray:
+def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
     if suffix == ".npy":
         stream = io.BytesIO(content)
         shape, dtype = read_npy_header(stream, f"depth frame {file}")
@@ -249,7 +249,7 @@ def _decode(content: bytes, suffix: str, file: str, png_scale_m: float) -> np.nd
             got = "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
             raise EgoXInputError(f"depth frame {file}", got=got, expected="a grey PNG of 16 bits",
                                  fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy")
-        return picture.astype(np.float32) * png_scale_m
+        return picture.astype(np.float32) * PNG_UNIT_M
     return _decode_exr(content, file)
 
 

@@ -49,7 +49,7 @@ class TrainState:
     config: Mapping[str, Any]
     base_hash: str
     cache_hash: str
-    global_batch: int | None  # clips a step, of all processes; None: written before this was kept
+    global_batch: int  # clips per step, of all processes
     align_hash: str = ""  # of the frozen alignment's file; "": there is none
 
 
@@ -101,7 +101,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         return TrainState(step=state["step"], weights=weights, optimizer=more["optimizer"], ema=more["ema"],
                           config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"],
-                          global_batch=state.get("global_batch"), align_hash=state.get("align_hash", ""))
+                          global_batch=state["global_batch"], align_hash=state["align_hash"])
     except Exception as error:
         raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
                              expected="a whole checkpoint",

@@ -109,12 +109,9 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
     before = (state.config.get("batch_size", 1), state.config.get("gradient_accumulation", 1))
     if asked != before:
         raise EgoXInputError("resumed training", got="other batch_size, gradient_accumulation than the checkpoint "
-                             f"({asked[0]}, {asked[1]}; then {before[0]}, {before[1]})" + (
-                                 "" if state.global_batch is None else
-                                 f": {own} clips a step on {processes} processes instead of {state.global_batch}"),
+                             f"({asked[0]}, {asked[1]}; then {before[0]}, {before[1]}): "
+                             f"{own} clips a step on {processes} processes instead of {state.global_batch}",
                              expected="the same global batch", fix="restore them, or train into another output folder")
-    if state.global_batch is None:
-        return config.gradient_accumulation
     accumulation, rest = divmod(state.global_batch, config.batch_size * processes)
     if rest:
         raise EgoXInputError("resumed training", got=f"{processes} processes with batch_size {config.batch_size}",
@@ -128,10 +125,7 @@ def resume_notes(config: TrainConfig, accumulation: int, processes: int, state: 
     """What differs from the run that the checkpoint is of, though it goes on: for the user to read."""
     notes = []
     own = config.batch_size * accumulation * processes
-    if state.global_batch is None:
-        notes.append(f"the checkpoint at step {state.step} doesn't say its global batch; training goes on with {own} "
-                     "clips a step")
-    elif accumulation != config.gradient_accumulation:
+    if accumulation != config.gradient_accumulation:
         notes.append(f"processes: {processes}; gradient_accumulation {accumulation} instead of "
                      f"{config.gradient_accumulation} keeps the checkpoint's {own} clips a step")
     before = state.config.get("steps")

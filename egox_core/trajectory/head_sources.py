@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from .head_payloads import face_people, mhr_people, openpose_people
@@ -92,8 +93,9 @@ def lens_note(camera: CameraModel) -> str | None:
     """
     width, height = camera.width, camera.height
     off = max(abs(camera.cx - (width - 1) / 2), abs(camera.cy - (height - 1) / 2)) / width
-    if camera.lens == "pinhole" and off <= OFF_CENTRE:
+    straight = LENSES[camera.lens].straight
+    if straight and off <= OFF_CENTRE:
         return None
-    kind = f"a {camera.lens} lens" if camera.lens != "pinhole" else f"off its middle by {100 * off:.0f} %"
-    return (f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies lean. Put Undistort "
-            "Exo before all nodes that see the pictures")
+    kind = f"off its middle by {100 * off:.0f} %" if straight else f"a {camera.lens} lens"
+    return (f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies lean. Give it a "
+            "straightened video, or use another detector")

@@ -7,7 +7,7 @@ pictures redrawn for another lens.
 
 from .audio import Sound, read_sound
 from .reader import probe_video, read_frames
-from .reproject import reproject, undistort
+from .reproject import reproject
 from .selection import VideoInfo, select_frames
 from .writer import write_video
 

@@ -1,7 +1,7 @@
 """Pictures redrawn for another lens in the same place: fisheye to pinhole, of ego pictures and of exo videos.
 
 Depth models expect the straight lines of a pinhole exo video; the released LoRA saw pictures as filmed. Beside it: the
-lens circle and the sensor's orientation of the ego picture.
+lens circle of the ego picture.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
+from ..cameras.lenses import PINHOLE
 from ..cameras.model import CameraModel, crop, inside_picture, pixel_grid, pixel_rays, project, rescale, unproject
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
@@ -37,14 +38,6 @@ def lens_circle(camera: CameraModel) -> Tensor:  # [H, W] bool, stored pixels
     return distance <= min(width, height) / 2
 
 
-def sensor_orientation(
-    frames: Tensor,  # [T, H, W, ...] stored (upright) orientation
-    quarter_turns: int = 1,  # clockwise turns that made the stored picture from the sensor's (Aria: 1)
-) -> Tensor:  # [T, H or W, W or H, ...]
-    """The picture as the sensor gave it: sensor[H-1-j, i] = stored[i, j] for one turn."""
-    return torch.rot90(frames, k=quarter_turns % 4, dims=(1, 2))
-
-
 def pinhole_camera(camera: CameraModel, fov_deg: float) -> CameraModel:
     """A pinhole in the same place, orientation and size that sees ``fov_deg`` across its stored width.
 
@@ -56,7 +49,7 @@ def pinhole_camera(camera: CameraModel, fov_deg: float) -> CameraModel:
         raise EgoXInputError("field of view", got=f"{fov_deg} degrees", expected=f"{low:g} to {high:g} degrees",
                              fix="a pinhole can't show more; use less, or keep the fisheye picture")
     focal = camera.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
-    return CameraModel(lens="pinhole", width=camera.width, height=camera.height, fx=focal, fy=focal,
+    return CameraModel(lens=PINHOLE, width=camera.width, height=camera.height, fx=focal, fy=focal,
                        cx=(camera.width - 1) / 2, cy=(camera.height - 1) / 2, quarter_turns=camera.quarter_turns)
 
 
@@ -117,7 +110,7 @@ def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[i
     narrowest = max(width, height) / 2 / math.tan(math.radians(WIDEST_DEG) / 2)
 
     def camera(focal: float) -> CameraModel:
-        return CameraModel(lens="pinhole", width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
+        return CameraModel(lens=PINHOLE, width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
                            cy=(height - 1) / 2)
 
     # Both conditions hold from some focal length on: bisect for it.
@@ -169,25 +162,6 @@ class Undistortion:
             frame = torch.from_numpy(small).to(frame.device)
         padded = pad(frame.float().movedim(-1, 0)[None] * scale, (1, 1, 1, 1), mode="replicate")[0].movedim(0, -1)
         return self._sampled(padded) * self.seen[..., None].to(frame.device)
-
-
-def undistort(
-    frames: Tensor,  # [T, H, W, 3] float 0...1, of ``source``
-    source: CameraModel,
-    target: CameraModel,
-    progress: Progress = no_progress,
-) -> tuple[Tensor, Tensor]:  # frames [T, H', W', 3] float32, black where nothing was seen; seen [H', W'] bool
-    """The frames as ``target`` would have seen them, and where it saw anything.
-
-    Raises:
-        EgoXInputError: frames of another size than ``source``.
-    """
-    redrawn = Undistortion(source, target)
-    out = []
-    for i, frame in enumerate(frames):
-        out.append(redrawn(frame))
-        progress(i + 1, len(frames), "undistort")
-    return torch.stack(out), redrawn.seen
 
 
 def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool, pixels of ``target``

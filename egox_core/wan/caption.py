@@ -60,27 +60,26 @@ _SENTENCE = re.compile(rf".+?{_END}(?=\s|$)|.+$", re.DOTALL)
 _QUOTES = ('""', "''", "“”", "‘’", "«»", "「」")
 
 
-def even_moments(count: int, number: int = PICTURES) -> list[int]:
-    """``number`` frames of ``count``, the first and the last among them; all of them where there are fewer."""
-    return torch.linspace(0, count - 1, min(number, count)).round().long().tolist()
+def even_moments(count: int) -> list[int]:
+    """PICTURES frames of ``count``, the first and the last among them; all of them where there are fewer."""
+    return torch.linspace(0, count - 1, min(PICTURES, count)).round().long().tolist()
 
 
 def request_pictures(
     exo: Tensor,  # [T, H, W, 3] float 0...1
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
-    number: int = PICTURES,
-) -> Tensor:  # [number, H, W + w * H / h, 3]
+) -> Tensor:  # [PICTURES, H, W + w * H / h, 3]
     """What the model is shown: exo frames, evenly over the clip, with the prior of the same moment on the right.
 
     Raises:
         EgoXInputError: another number of frames in the prior.
     """
     if prior is None:
-        return exo[even_moments(len(exo), number)][..., :3]
+        return exo[even_moments(len(exo))][..., :3]
     if len(prior) != len(exo):
         raise EgoXInputError("prior", got=f"{len(prior)} frames", expected=f"{len(exo)}, as exo",
                              fix="render the prior of the very frames in use")
-    moments = even_moments(len(exo), number)
+    moments = even_moments(len(exo))
     left, right = exo[moments][..., :3], prior[moments][..., :3].to(exo)
     height = left.shape[1]
     if right.shape[1] != height:

@@ -65,7 +65,6 @@ FILE_PREFIXES = ("base_model.model.transformer.", "base_model.model.", "model.di
 NATIVE_PREFIX = "diffusion_model."  # what the host's stock loader expects
 DIFFUSERS_PREFIX = "transformer."  # what the released code saves (quirks, LoRA key names)
 Naming = Literal["native", "diffusers"]
-AttentionType = Literal["self", "cross", "other"]
 LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
     ".lora_A.weight": ".lora_A.weight",
     ".lora_A.default.weight": ".lora_A.weight",
@@ -210,23 +209,6 @@ def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]])
         raise EgoXInputError("LoRA", got=f"parts such as {missing[0] if missing else 'none'}",
                              expected="parts of the loaded model", fix="load a Wan image-to-video model, or its LoRA")
     return tuple(missing)
-
-
-def attention_type(key: str) -> AttentionType:
-    """Which attention a native or diffusers key belongs to."""
-    if ".self_attn." in key or ".attn1." in key:
-        return "self"
-    return "cross" if ".cross_attn." in key or ".attn2." in key else "other"
-
-
-def split_by_attention(
-    tensors: Mapping[str, Tensor],  # of a LoRA, any naming
-) -> dict[AttentionType, dict[str, Tensor]]:  # the same tensors
-    """The LoRA in three parts, so that each can be loaded at a strength of its own."""
-    parts: dict[AttentionType, dict[str, Tensor]] = {"self": {}, "cross": {}, "other": {}}
-    for key, tensor in tensors.items():
-        parts[attention_type(key)][key] = tensor
-    return parts
 
 
 def convert_transformer(

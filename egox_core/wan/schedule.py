@@ -97,7 +97,7 @@ def make_scheduler(
         from diffusers import UniPCMultistepScheduler
     except ImportError as error:
         raise ImportError("EgoX Released Sampling needs the package diffusers (0.34 or newer): "
-                          "pip install 'diffusers>=0.34'") from error
+                          'pip install "diffusers>=0.34"') from error
     scheduler = UniPCMultistepScheduler(**UNIPC_SETTINGS)
     scheduler.set_timesteps(len(table) - 1)
     scheduler.timesteps = truncated_timesteps(table, schedule)

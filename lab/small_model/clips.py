@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import read_json, write_json, write_whole
@@ -72,7 +72,7 @@ def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTak
     geometry = gga_geometry(
         depth,
         trajectory,
-        GgaGeometryOptions(rays=settings.rays),
+        settings.rays,
         frames=settings.frames,
         exo_size=(settings.exo_width, settings.size),
         ego_size=(settings.size, settings.size),

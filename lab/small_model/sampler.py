@@ -18,7 +18,7 @@ from torch import Tensor
 
 from egox_core.errors import check_choice
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from egox_core.train.config import ConditioningConfig
 from egox_core.train.lora import fuse, read_method
 from egox_core.train.samples import TrainSample, collate
@@ -178,7 +178,7 @@ class SmallModelSampler:
             geometry = gga_geometry(
                 clip.depth,
                 clip.trajectory,
-                GgaGeometryOptions(rays=conditioning.rays),
+                conditioning.rays,
                 frames=frames,
                 exo_size=(width, height),
                 ego_size=(ego[1], ego[0]),

@@ -95,15 +95,10 @@ def fingerprint(name: str) -> str:
     return f"{path}|{newest}|{state.st_size}"
 
 
-def list_files(suffixes: tuple[str, ...], *, outputs_too: bool = False) -> list[str]:
-    """Names for a drop-down list: the pack's samples, the input folder with its sub-folders, and on demand what nodes
-    have written to the output folder (marked as the host marks it)."""
+def list_files(suffixes: tuple[str, ...]) -> list[str]:
+    """Names for a drop-down list: the pack's samples, the input folder with its sub-folders."""
     samples = [f"sample/{name}" for name in _walk(SAMPLE, suffixes)]
-    inputs = list(_walk(Path(folder_paths.get_input_directory()), suffixes))
-    if not outputs_too:
-        return samples + inputs
-    outputs = _walk(Path(folder_paths.get_output_directory()), suffixes)
-    return samples + inputs + [f"{name} [output]" for name in outputs]
+    return samples + list(_walk(Path(folder_paths.get_input_directory()), suffixes))
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:

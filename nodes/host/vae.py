@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 LOW_MEMORY_TILE = 256  # px
-TILE_TOOLTIP = (
-    "Edge of a VAE tile in pixels; 0 works on the whole picture at once, which is exact and fastest. Use "
-    f"{LOW_MEMORY_TILE} where memory is short. (The host falls back to tiles by itself when it runs out of memory.)"
-)
 
 
 def encode_video(

@@ -1,4 +1,4 @@
-"""What Ego Pose Input sends to the page's pose editor with its result, and the ego camera that its widgets describe."""
+"""Data of Ego Pose Input for the page's pose editor."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...egox_core.cameras.lenses import LENSES
-from ...egox_core.cameras.model import CameraModel, camera_to_json
-from ...egox_core.cameras.presets import preset_camera
+from ...egox_core.cameras.model import camera_to_json
 from ...egox_core.editor.queries import scene_rest
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
 from ...egox_core.prior.render import ego_from_scene
 from ...egox_core.scene.moving_camera import is_moving
 from ...egox_core.scene.points import exo_from_scene
-from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.trajectory.keyframes import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from ..host.graph import Graph, inputs_of, origin
@@ -25,9 +22,8 @@ from .scenes import SCENES
 DIGITS = 6
 """Of lengths in metres and rotations: a micrometre."""
 BESIDE = f"{META} beside the video"
-AUTO, CUSTOM = "auto", "custom"
+AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
-NUMBERS = ("size", "focal", "centre_x", "centre_y")
 SCENE_INPUTS = ("frames", "scene", "exo_images")
 PATH_INPUTS: Mapping[str, tuple[str, ...]] = {"file": ("file", "entry"),
                                               "constant": ("x", "y", "z", "yaw", "pitch", "roll")}
@@ -96,40 +92,3 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
 def rounded(poses: Tensor) -> list:  # [..., 3, 4]
     """Poses as JSON numbers."""
     return poses.double().round(decimals=DIGITS).tolist()
-
-
-def camera_of_choice(name: str, size: int, lens: str, focal: float, centre_x: float,
-                  centre_y: float) -> CameraModel | None:
-    """The ego camera that the user asked for; None for "auto".
-
-    Raises:
-        EgoXInputError: a centre outside the picture, unknown preset.
-    """
-    if name == AUTO:
-        return None
-    if name != CUSTOM:
-        return preset_camera(name, size)
-    if not (0 <= centre_x < size and 0 <= centre_y < size):
-        raise EgoXInputError("custom camera", got=f"centre ({centre_x:g}, {centre_y:g})",
-                             expected=f"inside the {size}x{size} picture", fix="give the principal point at this size")
-    return CameraModel(lens=lens, width=size, height=size, fx=focal, fy=focal, cx=centre_x, cy=centre_y,
-                       quarter_turns=LENSES[lens].sensor_turns)
-
-
-def camera_of_widgets(values: Mapping[str, object]) -> CameraModel:
-    """The camera that keyframes are drawn with, from the widgets' values as a page sends them.
-
-    Raises:
-        EgoXInputError: values missing or of the wrong type, what :func:`camera_of_choice` raises.
-    """
-    numbers = [values.get(key) for key in NUMBERS]
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
-        raise EgoXInputError("camera widgets", got=dict(zip(NUMBERS, numbers, strict=True)),
-                             expected="numbers", fix="send the node's widgets")
-    size, focal, centre_x, centre_y = numbers
-    size = size or REFERENCE_SIZE
-    if not 16 <= size <= 8192 or values.get("lens") not in LENSES:
-        raise EgoXInputError("camera widgets", got=f"size {size}, lens {values.get('lens')!r}",
-                             expected=f"16 to 8192 px, a lens of {sorted(LENSES)}", fix="send the node's widgets")
-    camera = camera_of_choice(str(values.get("camera")), int(size), values["lens"], focal, centre_x, centre_y)
-    return camera or preset_camera(DEFAULT_PRESET, int(size))

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from ...egox_core.gga.geometry import gga_geometry
 from ...egox_core.previews.geometry import geometry_bytes, weight_legend
 from ...egox_core.types import CameraTrajectory, DepthVideo
 from ...egox_core.wan.lora_settings import AUTO, FALLBACK, resolve_auto
@@ -36,15 +36,15 @@ def geometry_data(depth: DepthVideo | None, trajectory: CameraTrajectory | None,
         return None
     guide = guided_node(graph, node)
     chosen = chosen_geometry(graph, guide)
-    options = GgaGeometryOptions(rays=chosen["rays"], pooling=chosen["pooling"])
     frames, height, width = exo_images.shape[:3]
     try:
-        geometry = gga_geometry(depth, trajectory, options, frames=frames, exo_size=(width, height),
+        geometry = gga_geometry(depth, trajectory, chosen["rays"], frames=frames, exo_size=(width, height),
                                 ego_size=(ego_size, ego_size))
     except EgoXInputError as error:
         return {"reason": str(error)}
     return {"file": temp_file(f"geometry_{uuid.uuid4().hex}.bin", geometry_bytes(geometry)),
-            "grid": list(geometry.grid), "legend": weight_legend(), "guide": guide, **chosen}
+            "grid": list(geometry.grid), "legend": weight_legend(), "guide": guide,
+            "soft": depth.trust is not None, **chosen}
 
 
 def guided_node(graph: Graph, node: str) -> str | None:
@@ -57,13 +57,13 @@ def guided_node(graph: Graph, node: str) -> str | None:
 
 
 def chosen_geometry(graph: Graph, guide: str | None) -> dict[str, str]:
-    """Rays, pooling and mode that a run of the guided node has; ``auto`` as its LoRAs' files say."""
+    """Rays that a run of the guided node has, and what ``auto`` means by its LoRAs' files."""
     inputs = {} if guide is None else inputs_of(graph, guide)
     metadata = {} if guide is None else _lora_metadata(graph, guide)
-    chosen = {name: value if isinstance(value := inputs.get(name), str) else FALLBACK
-              for name in ("rays", "gga_mode", "pooling")}
-    return {"rays": resolve_auto("rays", chosen["rays"], metadata), "pooling": chosen["pooling"],
-            "auto_mode": resolve_auto("gga_mode", AUTO, metadata), "auto_rays": resolve_auto("rays", AUTO, metadata)}
+    rays = value if isinstance(value := inputs.get("rays"), str) else FALLBACK
+    return {"rays": resolve_auto("rays", rays, metadata),
+            "auto_mode": resolve_auto("gga_mode", AUTO, metadata),
+            "auto_rays": resolve_auto("rays", AUTO, metadata)}
 
 
 def _lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from ...egox_core.cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
+from ...egox_core.cameras.presets import preset_camera
 from ...egox_core.editor.coarse_prior import MAX_POINTS, coarse_prior, joined
 from ...egox_core.editor.paths import (
     ClipMoments,
@@ -30,11 +31,12 @@ from ...egox_core.editor.paths import (
 from ...egox_core.editor.queries import lens_outline, pick_head, pick_point
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
+from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes.meta import read_meta
 from ...egox_core.trajectory.poses import validate_w2c
 from ..host.graph import Graph, exo_video, inputs_of, lacks_beside, linked
 from ..host.paths import resolve
-from .editor_data import BESIDE, camera_of_widgets, editor_origin
+from .editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
 from .requests import is_same_origin, number, read_body, refuse, whole_number
 from .scenes import SCENES, SceneEntry, jpeg
 
@@ -177,8 +179,9 @@ def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Calla
 
 @guarded(SMALL_BODY)
 async def camera(body: dict) -> web.Response:
-    """The ego camera that the node's widgets stand for, and the rim of its picture as rays in upright axes."""
-    model = camera_of_widgets(body)
+    """The ego camera that the node's menu stands for, and the rim of its picture as rays in upright axes."""
+    name = str(body.get("camera"))
+    model = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
     outline = await beside(lens_outline, model)
     return web.json_response({"camera": camera_to_json(model), "quarter_turns": model.quarter_turns % 4,
                               "outline": [[round(v, 5) for v in ray] for ray in outline.tolist()]})

@@ -7,7 +7,6 @@ the run counts what passed through the patch.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,6 @@ MODEL_FIX = (
     "belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; text-to-video, Fun Control, VACE, Camera, "
     "Animate, S2V, HuMo, SCAIL and Dancer models have another input and can't hold the EgoX canvas"
 )
-SIGMA_RANGE = "egox_sigma_range"
-"""Key in transformer_options: (highest, lowest) sigma at which the geometry guides, both included."""
 REFUSED_CONDITIONING = {
     "time_dim_concat": "frames appended in time",
     "context_latents": "in-context reference latents",
@@ -77,10 +74,9 @@ class SamplingCheck:
     """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
     whose first step goes past the patch."""
 
-    def __init__(self, canvas: Canvas, calls: PatchCalls, start_percent: float, end_percent: float) -> None:
+    def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
         self.canvas = canvas
         self.calls = calls
-        self.percents = (start_percent, end_percent)
 
     def __call__(
         self,
@@ -94,19 +90,12 @@ class SamplingCheck:
         check_model(model)
         check_sampled_latent(self.canvas, noise)
         check_conditioning(model, guider.conds)
-        # Percent means what it means in the host's nodes. The sampling object is asked now, because a node after this
-        # patch may have changed the shift; the guider's options are its own copy for this run.
-        sampling = model.get_model_object("model_sampling")
-        sigmas = tuple(float(sampling.percent_to_sigma(percent)) for percent in self.percents)
-        options = guider.model_options.setdefault("transformer_options", {})
-        options[SIGMA_RANGE] = sigmas
+        options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
         if len(args) > CALLBACK:
             args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
-        out = executor(noise, *args, **kwargs)
-        self.calls.say_lost(model)
-        return out
+        return executor(noise, *args, **kwargs)
 
 
 class WholeCanvasMemory:
@@ -228,12 +217,6 @@ class PatchCalls:
             return None if callback is None else callback(step, *args)
 
         return watched
-
-    def say_lost(self, model: ModelPatcher) -> None:
-        """At the end of a run, where what was sampled is kept: geometry that was to begin in a later step."""
-        if self.guided and self.lost is not None:
-            logging.warning("[EgoX] The result is without %s%s. To change that, %s.", self.lost,
-                            suspects(model), BYPASSED_FIX)
 
 
 class NoteAfterRun:

@@ -24,7 +24,7 @@ from ...egox_core.gga.attention import gga_attention
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan.canvas import crop_ego, widen
-from .checks import RETAINED, SIGMA_RANGE, PatchCalls
+from .checks import RETAINED, PatchCalls
 from .tokens import SLOTS, CanvasTokens
 
 if TYPE_CHECKING:
@@ -103,11 +103,9 @@ class WideningWrapper:
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         if self.guidance is not None:
-            override = self.guidance.override(x, options, context, clip_fea, frames, self.calls)
-            if override is not None:
-                self.calls.guided += 1
-                options[OVERRIDE] = override
-                kwargs[GUIDED_MARK] = None
+            self.calls.guided += 1
+            options[OVERRIDE] = self.guidance.override(x, options, context, clip_fea, frames, self.calls)
+            kwargs[GUIDED_MARK] = None
         wide = widen(x, exo, mask_exo, cond_exo)
         if self.tokens is not None:
             self.calls.slotted += 1
@@ -118,7 +116,7 @@ class WideningWrapper:
 
 
 class GeometryGuidance:
-    """What guides the attention of one patched model, and when.
+    """What guides the attention of one patched model.
 
     The clip's directions stay where they were made; what a call needs is copied to its device, in float32, which the
     logarithm needs. The wrapper that holds this tells where the model went.
@@ -142,17 +140,11 @@ class GeometryGuidance:
         clip_fea: Tensor | None,  # [B, picture tokens, image_dim]
         frames: list[int] | None,  # latent frames of the context window; None: all
         calls: PatchCalls,
-    ) -> AttentionOverride | None:
-        """The override for this forward, or None where the plain attention is to run (outside the sigma range)."""
-        if not self._in_range(transformer_options):
-            return None
+    ) -> AttentionOverride:
+        """The override for this forward."""
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
         return AttentionOverride(self._for_call(x.device, frames), self.options, self.backend,
                                  transformer_options.get(OVERRIDE), others, calls)
-
-    def acts(self, transformer_options: dict[str, Any], block: int) -> bool:
-        """Whether the geometry guides this block in this step."""
-        return self.options.covers_block(block) and self._in_range(transformer_options)
 
     def _for_call(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
         """The directions of these frames on this device (a model spread over GPUs calls on several).
@@ -179,14 +171,6 @@ class GeometryGuidance:
         """Memory of the directions that are kept where the model runs."""
         return sum(geometry_bytes(placed) for placed in self._placed.values())
 
-    def _in_range(self, transformer_options: dict[str, Any]) -> bool:
-        whole = self.options.start_percent == 0.0 and self.options.end_percent == 1.0
-        sigmas = transformer_options.get("sigmas")
-        if whole or sigmas is None or SIGMA_RANGE not in transformer_options:
-            return True  # asking for the number would make a GPU wait, so the usual case doesn't ask
-        highest, lowest = transformer_options[SIGMA_RANGE]
-        return lowest <= float(sigmas.flatten()[0]) <= highest
-
 
 def geometry_bytes(geometry: GgaGeometry) -> int:
     """Memory of the directions."""
@@ -194,7 +178,7 @@ def geometry_bytes(geometry: GgaGeometry) -> int:
 
 
 class AttentionOverride:
-    """Biases self-attention of the guided blocks; all other calls, and the exo queries, go the way they went before."""
+    """Biases self-attention; all other calls, and the exo queries, go the way they went before."""
 
     def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str, previous: Callable | None,
                  cross_lengths: set[int], calls: PatchCalls) -> None:
@@ -228,8 +212,6 @@ class AttentionOverride:
         if not self.is_self_attention(q, k, block):
             return plain(q, k, v, heads)
         self.calls.attended += 1
-        if not self.options.covers_block(block):
-            return plain(q, k, v, heads)
         return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend,
                              used=self.calls.kernels)
 

@@ -12,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.geometry import GgaGeometryOptions, gga_geometry, missing_depth_note
+from ...egox_core.gga.geometry import gga_geometry, missing_depth_note
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, Panels
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 KEY = "egox"
-RETIRED_BACKENDS = ("flex",)
-"""Of earlier releases: saved graphs still name them, and get ``auto``."""
 
 
 def patch_model(
@@ -40,7 +38,7 @@ def patch_model(
     depth: DepthVideo | None,
     trajectory: CameraTrajectory | None,
     options: GgaOptions,
-    geometry_options: GgaGeometryOptions,
+    rays: str,  # of :data:`.rays.RAY_MODES`
     backend: str = "auto",
 ) -> tuple[ModelPatcher, str]:
     """A patched clone, and what there is to say about it. The model that came in is left as it was.
@@ -56,7 +54,7 @@ def patch_model(
     if options.biases and canvas.panels != Panels():
         raise EgoXInputError("geometry-guided attention", got=f"a canvas of {canvas.panels.views} exo views",
                              expected="one view, whose depth this is", fix="set gga_mode to off")
-    geometry = canvas_geometry(canvas, depth, trajectory, geometry_options) if options.biases else None
+    geometry = canvas_geometry(canvas, depth, trajectory, rays) if options.biases else None
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend)
     of_k = released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
     return patched, f"{note}; {of_k}" if of_k else note
@@ -79,9 +77,6 @@ def patch_with_geometry(
     check_model(model)
     check_canvas(canvas)
     notes = [f"mask {canvas.mask_mode}"]
-    if backend in RETIRED_BACKENDS:
-        notes.append(f"backend {backend} is no more, auto takes its place")
-        backend = "auto"
     guidance = None
     if geometry is not None:
         guidance = GeometryGuidance(geometry, options, backend)
@@ -104,7 +99,7 @@ def patch_with_geometry(
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
         (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens)),
-        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls, options.start_percent, options.end_percent)),
+        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):
         patched.remove_wrappers_with_key(kind, KEY)
@@ -120,7 +115,7 @@ def patch_calls(patched: ModelPatcher) -> PatchCalls:
 
 
 def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: CameraTrajectory | None,
-                    options: GgaGeometryOptions) -> GgaGeometry:
+                    rays: str) -> GgaGeometry:
     """The directions of the canvas' tokens.
 
     Raises:
@@ -129,7 +124,7 @@ def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: Camera
     for name, value in (("depth", depth), ("trajectory", trajectory)):
         if value is None:
             raise no_geometry(name)
-    return gga_geometry(depth, trajectory, options, frames=canvas.frames, exo_size=canvas.exo_size,
+    return gga_geometry(depth, trajectory, rays, frames=canvas.frames, exo_size=canvas.exo_size,
                         ego_size=canvas.ego_size, progress=host_progress())
 
 

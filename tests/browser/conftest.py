@@ -103,8 +103,3 @@ def shipped(repo_root: Path) -> Callable[[str], dict[str, Any]]:
 def unpacked(shipped: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
     """``unpacked(name)``: with all its nodes on the canvas."""
     return lambda name: flat(shipped(name))
-
-
-@pytest.fixture(scope="session")
-def browser_object_info(browser_server: Server) -> dict[str, Any]:
-    return browser_server.client.object_info()

@@ -7,15 +7,23 @@ from typing import Any
 import numpy as np
 
 from tests.browser.page import PageUnderTest
-from tools.setup.workflow import part_of
 
 NODE = "EgoXEgoPoseInput"
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRenderEgoPrior")
 
 
 def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
-    """The part of egox_demo that leads to the prior: nothing is sampled."""
-    return part_of(demo, NEEDED)
+    """The part of egox_demo that leads to the prior: nothing is sampled. Its slots are changed."""
+    nodes = [node for node in demo["nodes"] if node["type"] in NEEDED]
+    ids = {node["id"] for node in nodes}
+    links = [link for link in demo["links"] if link[1] in ids and link[3] in ids]
+    kept = {link[0] for link in links}
+    for node in nodes:
+        for slot in node.get("inputs", []):
+            slot["link"] = slot.get("link") if slot.get("link") in kept else None
+        for slot in node.get("outputs", []):
+            slot["links"] = [number for number in slot.get("links") or [] if number in kept]
+    return demo | {"nodes": nodes, "links": links, "groups": []}
 
 
 class EditorPage:

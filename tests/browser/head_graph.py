@@ -30,8 +30,6 @@ _ADD = "([head, detector]) => {" + BUILD + """
   for (const name of ['exo_images', 'frames']) link(video, name, estimate, name);
   link(depth, 'depth', estimate, 'depth');
   link(estimate, 'trajectory', pose, 'estimated');
-  const size = (node) => node.widgets.find((widget) => widget.name === 'size');
-  size(estimate).value = size(pose).value;
 }"""
 
 

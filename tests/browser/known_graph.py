@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
+from tests.flat_graph import nodes_of
 from tests.host.prompts import STANDIN_LOADERS
 
 DETECTORS = frozenset({
@@ -15,17 +15,11 @@ DETECTORS = frozenset({
 LANGUAGE_MODEL = "qwen3vl"
 
 
-def all_nodes(saved: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those on the canvas, then those in subgraphs."""
-    for graph in (saved, *(saved.get("definitions") or {}).get("subgraphs", [])):
-        yield from graph["nodes"]
-
-
 def with_known_detectors(saved: dict[str, Any]) -> dict[str, Any]:
     """Every socket and wire stays; only who answers is another."""
     saved = copy.deepcopy(saved)
     small: dict[str, str] = {}  # a real file's name, also where a subgraph's node shows it -> the stand-in's
-    for node in all_nodes(saved):
+    for node in nodes_of(saved):
         kind, values = node["type"], node.get("widgets_values") or []
         if kind in DETECTORS or kind == "CLIPLoader" and values[0].startswith(LANGUAGE_MODEL):
             node["type"] = f"EgoXTests{kind}"
@@ -36,7 +30,7 @@ def with_known_detectors(saved: dict[str, Any]) -> dict[str, Any]:
                 node["type"], node["widgets_values"] = stand_in, [name]
                 node["inputs"] = [slot for slot in node["inputs"] if slot["name"] == "clip_name"]
         node.get("properties", {}).pop("models", None)
-    for node in all_nodes(saved):
+    for node in nodes_of(saved):
         values = node.get("widgets_values") or []
         node["widgets_values"] = [small.get(v, v) if isinstance(v, str) else v for v in values]
     return saved

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.setup.workflow import nodes_of
+from tests.flat_graph import nodes_of
 
 PACK_MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 FOLDERS = {"EgoXLoadLora": "loras"}

@@ -13,8 +13,7 @@ FRAMES, HEIGHT, WIDTH, STEPS = 5, 128, 224, 2
 def values(frames: int, height: int, width: int, steps: int) -> tuple[tuple[str, str, int], ...]:
     """(node type, input, value)."""
     return (("EgoXLoadExoVideo", "frame_count", frames), ("EgoXLoadExoVideo", "height", height),
-            ("EgoXLoadExoVideo", "width", width), ("EgoXEgoPoseInput", "size", height),
-            ("EgoXRenderEgoPrior", "size", height), ("EgoXWanSampler", "steps", steps))
+            ("EgoXLoadExoVideo", "width", width), ("EgoXWanSampler", "steps", steps))
 
 
 def make_small(page: PageUnderTest, *, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH,

@@ -58,7 +58,7 @@ def test_a_failing_run_is_noticed(open_page, unpacked) -> None:
     page = open_page()
     page.load(unpacked("egox_demo"))
     make_small(page, frames=FRAMES)
-    page.set_widget("EgoXRenderEgoPrior", "size", HEIGHT + 16)  # not as high as the exo video
+    page.set_widget("EgoXDecodeEgoHalf", "pinhole_fov", 5.0)  # no such lens
     page.queue()
-    with pytest.raises(PageError, match="EgoXConditioning"):
+    with pytest.raises(PageError, match="EgoXDecodeEgoHalf"):
         page.wait_for_run()

@@ -53,8 +53,8 @@ def start(open_page, unpacked, **options) -> EditorPage:
     for kind, name, value in (("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4"),
                               ("EgoXLoadExoVideo", "start_frame", 0), ("EgoXLoadExoVideo", "target_fps", 0.0),
                               ("EgoXLoadExoVideo", "frame_count", FRAMES), ("EgoXLoadExoVideo", "height", HEIGHT),
-                              ("EgoXLoadExoVideo", "width", WIDTH), (NODE, "size", HEIGHT), (NODE, "source", "file"),
-                              ("EgoXRenderEgoPrior", "size", HEIGHT), ("EgoXDepthAlign", "preset", "released"),
+                              ("EgoXLoadExoVideo", "width", WIDTH), (NODE, "source", "file"),
+                              ("EgoXDepthAlign", "preset", "released"),
                               ("EgoXRenderEgoPrior", "dynamic", "preset")):
         page.set_widget(kind, name, value)
     return EditorPage(page)

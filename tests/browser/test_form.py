@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tools.rigs.comfy_page import FORM_ROW, PageError
-from tools.setup.workflow import to_prompt
+from tools.setup.api_client import read_prompt
 
 from .small_graph import make_small
 from .test_workflows_in_page import NAMES, PACK, heard
@@ -77,11 +77,10 @@ def test_a_second_template_leads_to_its_graph_too(open_page) -> None:
     assert scale >= 0.6 and all(map(math.isfinite, offset)), (scale, offset)
 
 
-def test_a_form_keeps_the_values(open_page, shipped, browser_object_info) -> None:
+def test_a_form_keeps_the_values(open_page, shipped) -> None:
     page = open_page(size=(1600, 900))
-    saved = shipped("egox_demo")
-    open_form(page, saved)
-    assert heard(to_prompt(page.saved(), browser_object_info)) == heard(to_prompt(saved, browser_object_info))
+    open_form(page, shipped("egox_demo"))
+    assert heard(page.to_prompt()) == heard(read_prompt("egox_demo"))
 
 
 def test_a_run_tells_its_progress_and_can_be_cancelled(open_page, shipped) -> None:

@@ -63,7 +63,7 @@ def test_rare_inputs_come_and_go_on_the_classic_canvas(open_page, unpacked) -> N
     assert len(edited(before["names"])) <= MOST and packed(before), before["rows"]
     press(page, node, ROW)
     opened = seen(page, node)
-    assert {"gga_mode", "rays", "shift", "backend"} <= set(opened["names"]) and packed(opened), opened["rows"]
+    assert {"gga_mode", "rays", "shift", "start_step"} <= set(opened["names"]) and packed(opened), opened["rows"]
     assert opened["height"] > before["height"] + 200 and opened["text"] != before["text"]
     press(page, node, ROW)
     after = seen(page, node)
@@ -104,7 +104,7 @@ def test_a_link_or_the_hosts_setting_shows_a_rare_input(open_page, unpacked) -> 
     page.evaluate("(name) => app.extensionManager.setting.set(name, true)", setting)
     try:
         always = seen(page, node)
-        assert "backend" in always["names"] and ROW not in always["names"]
+        assert "start_step" in always["names"] and ROW not in always["names"]
     finally:
         page.evaluate("(name) => app.extensionManager.setting.set(name, false)", setting)
 
@@ -125,7 +125,7 @@ def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(open_page, 
             other = next(n for n in loaded["nodes"] if n["id"] == node["id"])
             assert other.get("widgets_values") == node.get("widgets_values"), node["type"]
     assert next(n for n in again["nodes"] if n["id"] == sampler["id"])["showAdvanced"] is True
-    assert "backend" in seen(page, "EgoXWanSampler")["names"]
+    assert "start_step" in seen(page, "EgoXWanSampler")["names"]
 
 
 # Of the node that has λ_g on the canvas: the sampler, or the subgraph around it.

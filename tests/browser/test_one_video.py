@@ -19,9 +19,10 @@ from egox_core.takes.take import load_take
 from egox_core.trajectory.keyframes import upright_from_sensor
 from egox_core.trajectory.poses import camera_centre, compose, invert
 from tests.browser.editor_page import NODE, EditorPage
-from tests.browser.known_graph import all_nodes, with_known_detectors
+from tests.browser.known_graph import with_known_detectors
 from tests.browser.test_demo_in_page import SEEN
-from tools.setup.workflow import BYPASSED
+from tests.flat_graph import nodes_of
+from tools.setup.node_inputs import BYPASSED
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 CAPTION_NODES = ("EgoXCaptionRequest", "EgoXTestsCLIPLoader", "EgoXTestsTextGenerate")
@@ -94,7 +95,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root: Pa
 def test_without_a_language_model(open_page, shipped) -> None:
     page = open_page()
     saved = with_known_detectors(shipped("egox_one_video"))
-    for node in all_nodes(saved):
+    for node in nodes_of(saved):
         if node["type"] in CAPTION_NODES:
             node["mode"] = BYPASSED
     page.load(saved)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.browser.page import PageUnderTest
 from tests.browser.thumbnails import save_jpeg
-from tools.setup.workflow import to_prompt
+from tools.setup.api_client import read_prompt
 
 from .preview_graph import connect_everything, part
 from .small_graph import HEIGHT, make_small, small_prompt
@@ -145,9 +145,9 @@ def test_tutorial_steps(open_page, unpacked) -> None:
         picture_of_node(page, node, f"tutorial_{node.removeprefix('EgoX').lower()}", 520)
 
 
-def test_thumbnails(browser_client, browser_server, browser_object_info, shipped) -> None:
+def test_thumbnails(browser_client, browser_server) -> None:
     """One a workflow, from runs through the server."""
-    prompts = {name: to_prompt(shipped(name), browser_object_info) for name in CARDS}
+    prompts = {name: read_prompt(name) for name in CARDS}
     if SMALL:
         prompts = {name: small_prompt(prompt) for name, prompt in prompts.items()}
     made = make_thumbnails(browser_client, browser_server.base, prompts)

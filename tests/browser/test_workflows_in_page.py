@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.flat_graph import nodes_of
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
-from tools.setup.workflow import NOTES, to_prompt
+from tools.setup.api_client import read_prompt
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = list(shipped_workflows(ROOT))
@@ -18,18 +20,6 @@ PACK = "comfyui-egox"
 OF_THE_PAGE = {"video-preview", "egox_preview"}
 """Widgets that the page adds by itself and sends along; the server takes no notice."""
 
-# *EgoX* into a subgraph of its own, and its λ_g onto that one's node, with another value.
-NEST = """(value) => {
-  const egox = app.graph.nodes.find((node) => node.title === 'EgoX');
-  const { subgraph, node } = app.graph.convertToSubgraph(new Set([egox]));
-  const slot = subgraph.nodes[0].inputs.find(({ name }) => name === 'lambda_g');
-  subgraph.addInput('lambda_g', slot.type).connect(slot, subgraph.nodes[0]);
-  const widget = node.widgets.find(({ name }) => name === 'lambda_g');
-  widget.value = value;
-  widget.callback?.(value, app.canvas, node);
-  return `${node.id}:`;
-}"""
-
 
 def heard(prompt) -> dict[str, tuple]:
     """Of a prompt: what the server takes notice of."""
@@ -37,36 +27,33 @@ def heard(prompt) -> dict[str, tuple]:
             for number, node in prompt.items()}
 
 
-def compare(page, saved, object_info, name: str) -> None:
+def compare(page, saved, name: str) -> None:
     page.load(saved)
     assert not page.problems(saved), name
-    assert heard(page.to_prompt()) == heard(to_prompt(saved, object_info)), name
+    assert heard(page.to_prompt()) == heard(read_prompt(name)), name
 
 
-def test_every_workflow_loads_and_converts(open_page, shipped, browser_object_info) -> None:
+def test_every_workflow_loads_and_its_api_form_is_the_pages_own(open_page, shipped) -> None:
     page = open_page(size=(1200, 800))
     for name in NAMES:
-        compare(page, shipped(name), browser_object_info, name)
+        compare(page, shipped(name), name)
 
 
-def test_a_subgraph_inside_another_converts(open_page, shipped, browser_object_info) -> None:
-    """The page itself puts one into another; then it is still the same graph."""
+def test_taken_apart_it_is_the_same_graph(open_page, unpacked) -> None:
+    """As other tests load it."""
     page = open_page(size=(1200, 800))
-    page.load(shipped("egox_demo"))
-    before = page.to_prompt()
-    outer = page.evaluate(NEST, 2.5)
-    page.settle()
-    compare(page, page.saved(), browser_object_info, "nested")
-    nested = page.to_prompt()
-    (sampler,) = (key for key, node in nested.items() if node["class_type"] == "EgoXWanSampler")
-    assert sampler.count(":") == 2 and nested[sampler]["inputs"]["lambda_g"] == 2.5
-    before[sampler.removeprefix(outer)]["inputs"]["lambda_g"] = 2.5
-    assert json.loads(json.dumps(nested).replace(f'"{outer}', '"')) == before
+    page.load(unpacked("egox_demo"))
+    paths = re.compile(r'"\d+:(\d+)"')
+    whole = json.loads(paths.sub(r'"\1"', json.dumps(read_prompt("egox_demo"))))
+    assert heard(page.to_prompt()) == heard(whole)
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
-def test_every_blueprint_loads_and_converts(open_page, browser_object_info, path: Path) -> None:
-    compare(open_page(size=(1200, 800)), read_workflow(path), browser_object_info, path.stem)
+def test_every_blueprint_loads_and_converts(open_page, path: Path) -> None:
+    page, saved = open_page(size=(1200, 800)), read_workflow(path)
+    page.load(saved)
+    assert not page.problems(saved)
+    assert len(page.to_prompt()) == len(nodes_of(saved)) - 1, "all but the subgraph's own node"
 
 
 def test_the_host_offers_the_blueprints(browser_client) -> None:
@@ -75,11 +62,11 @@ def test_the_host_offers_the_blueprints(browser_client) -> None:
         path.stem for path in BLUEPRINTS}
 
 
-def test_the_largest_in_the_newer_rendering(open_page, shipped, browser_object_info) -> None:
+def test_the_largest_in_the_newer_rendering(open_page, shipped) -> None:
     page = open_page(vue_nodes=True, size=(1200, 800))
     largest = max(NAMES, key=lambda name: len(shipped(name)["nodes"]))
     saved = shipped(largest)
-    compare(page, saved, browser_object_info, largest)
+    compare(page, saved, largest)
     page.page.wait_for_function("(n) => document.querySelectorAll('[data-node-id]').length >= n",
                                 arg=len(saved["nodes"]) - 2, timeout=30_000)
 
@@ -95,13 +82,6 @@ def test_a_broken_file_is_noticed(open_page, shipped) -> None:
     # The host's own page looks a node that it doesn't know up in its registry; no shipped workflow makes it do so.
     page.page.wait_for_timeout(3000)
     page.outside[:] = [address for address in page.outside if "NoSuchNodeAnywhere" not in address]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_notes_are_no_part_of_the_prompt(name: str, shipped, browser_object_info) -> None:
-    saved = shipped(name)
-    notes = {str(node["id"]) for node in saved["nodes"] if node["type"] in NOTES}
-    assert notes and not notes & to_prompt(saved, browser_object_info).keys()
 
 
 def test_cards_under_templates(open_page) -> None:

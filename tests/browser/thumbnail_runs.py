@@ -22,7 +22,7 @@ from tools.setup.side_by_side import read_frames
 
 Prompt = dict[str, Any]
 DEMO_KINDS = ("UNETLoader", "VAELoader", "EgoXLoadLora", "EgoXLoadExoVideo")
-SIZES = ("width", "height", "size")
+SIZES = ("width", "height")
 
 
 def with_demo_weights(prompt: Prompt, demo: Prompt) -> Prompt:

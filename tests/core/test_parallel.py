@@ -1,23 +1,48 @@
-"""One function over many items: in one process, a pool, a local Ray; none of them loses an item to a worker's death."""
+"""One function over many items: in one process, a pool, on a Ray; no dead worker loses an item."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import train_egox
+from egox_core.data.prepare import _model_devices
+from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
-from egox_core.parallel import devices_of, ray_needs, run_all, run_items
+from egox_core.parallel import devices_of, ray_cluster, ray_needs, run_all, run_items
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = Path(__file__).with_name("engine_run.py")
-ENGINES = ["local", pytest.param("ray", marks=pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="ray is not installed (the cluster extra)"))]
+NEEDS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None,
+                               reason="ray is not installed (the cluster extra)")
+
+
+def environment() -> dict[str, str]:
+    """Of a process that imports the core and the script beside this file."""
+    folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
+
+
+def run_script(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], env=environment(),
+                          capture_output=True, text=True, timeout=400)
+
+
+def found_in(run: subprocess.CompletedProcess) -> list | dict:
+    """The answer that the script prints."""
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.rpartition("FOUND ")[2].splitlines()[0])
 
 
 def square(number: int) -> int:
@@ -50,13 +75,111 @@ def test_devices_are_checked_and_handed_on():
     assert ray_needs(("cuda",)) == {"num_cpus": 1, "num_gpus": 1} and ray_needs(("cpu",))["num_gpus"] == 0
 
 
+def test_an_item_without_memory_stops_no_other():
+    def hungry(number: int) -> int:
+        if number == 1:
+            raise MemoryError("Unable to allocate 72.0 TiB")
+        return number
+
+    assert list(run_items(hungry, range(3))) == [
+        (0, 0, ""), (1, None, "MemoryError: Unable to allocate 72.0 TiB"), (2, 2, "")]
+
+
+class FakeRay(ModuleType):
+    """Ray as far as :mod:`egox_core.parallel` calls it; ``asked`` is what init was given."""
+
+    def __init__(self, **resources: float) -> None:
+        super().__init__("ray")
+        self.asked, self.resources = [], {"CPU": 8.0, **resources}
+        self.exceptions = SimpleNamespace(RayError=OSError)
+
+    def init(self, address: str, **options) -> SimpleNamespace:
+        if address == "auto":
+            raise ConnectionError("Could not find any running Ray instance")
+        self.asked.append((address, options))
+        return SimpleNamespace(address_info={"address": address})
+
+    def is_initialized(self) -> bool:
+        return self.asked[-1:] not in ([], ["shutdown"])
+
+    def shutdown(self) -> None:
+        self.asked.append("shutdown")
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def remote(self, **needs):
+        return lambda function: SimpleNamespace(remote=lambda *given: (function, given))
+
+    def wait(self, waiting: list, num_returns: int) -> tuple[list, list]:
+        return waiting[:num_returns], waiting[num_returns:]
+
+    def get(self, reference: tuple) -> object:
+        function, given = reference
+        return function(*given)
+
+
+@pytest.fixture
+def fake_ray(monkeypatch) -> FakeRay:
+    ray = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return ray
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    """An address at which something answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_cluster_is_joined_where_it_is_named(fake_ray, listening, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", listening)
+    found = sorted(run_items(square, range(3), engine="ray", workers=2))
+    assert found == [(0, 0, ""), (1, 1, ""), (2, 4, "")]
+    (address, options), end = fake_ray.asked
+    assert address == listening and end == "shutdown"
+    assert not {"num_cpus", "num_gpus"} & options.keys()
+
+
+def test_a_private_ray_is_started_only_when_asked_for(fake_ray):
+    with pytest.raises(EgoXInputError, match="ray start --head.*--ray-address local"):
+        list(run_items(square, range(3), engine="ray", workers=2))
+    with ray_cluster("local", 3) as where:
+        assert where == "a private Ray on this machine: 8 CPUs, 0 GPUs"
+    (address, options), _ = fake_ray.asked
+    assert address == "local" and options["num_cpus"] == 3
+
+
+def test_an_address_where_nothing_answers_is_refused_at_once(fake_ray, listening):
+    dead = f"{listening.rpartition(':')[0]}:1"
+    began = time.monotonic()
+    for address in (dead, f"ray://{dead}"):
+        with pytest.raises(EgoXInputError, match="none at '.*127.0.0.1:1'"), ray_cluster(address):
+            pass
+    assert time.monotonic() - began < 9 and not fake_ray.asked
+
+
+def test_the_command_says_on_which_cluster_it_runs(fake_ray, listening, tmp_path, capsys):
+    command = ["prepare", str(tmp_path / "none"), str(tmp_path), "--ray-address", listening]
+    assert train_egox.main([*command, "--engine", "ray"]) == 2  # there is no such source
+    assert f"runs on the Ray cluster at {listening}: 8 CPUs, 0 GPUs" in capsys.readouterr().out
+    assert train_egox.main(command) == 2 and "--engine ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("gpus", "kind"), [(4.0, "cuda"), (0.0, "cpu")])
+def test_the_clusters_gpus_count_not_the_drivers(fake_ray, listening, monkeypatch, gpus, kind):
+    monkeypatch.setenv("RAY_ADDRESS", listening)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus == 0)
+    fake_ray.resources["GPU"] = gpus
+    options = PrepareOptions(depth="model", depth_model=Path("model"))
+    assert _model_devices(options, "ray") == (kind,)
+
+
 @pytest.mark.slow
 def test_each_worker_keeps_to_its_device_and_its_share_of_threads():
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(SCRIPT.parent)))}
-    run = subprocess.run([sys.executable, str(SCRIPT), "devices"], env=environment, capture_output=True, text=True,
-                         timeout=400)
-    assert run.returncode == 0, run.stderr[-3000:]
-    found = json.loads(next(x for x in run.stdout.splitlines() if x.startswith("FOUND ")).removeprefix("FOUND "))
+    found = found_in(run_script("devices"))
     assert sorted(number for number, *_ in found) == list(range(12))
     assert {device for _, device, *_ in found} == {"cpu", "cpu:0"}
     assert len({(device, process) for _, device, process, _ in found}) == 2
@@ -64,14 +187,46 @@ def test_each_worker_keeps_to_its_device_and_its_share_of_threads():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
+def test_after_a_death_the_others_stay_side_by_side(tmp_path):
+    """Of the later items each two wait for each other."""
+    run = run_script("meet", tmp_path)
+    assert found_in(run) == [True] * 8 and (tmp_path / "died").exists()
+    assert "item 3 of 8 died" in run.stderr
+
+
+@pytest.fixture(params=["local", pytest.param("ray local", marks=NEEDS_RAY),
+                        pytest.param("ray cluster", marks=NEEDS_RAY)])
+def engine(request, monkeypatch) -> Iterator[str]:
+    """Each engine, and a Ray both private and as a cluster that runs before the command."""
+    name, _, address = request.param.partition(" ")
+    if address != "cluster":
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        yield name
+        return
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    # Sockets need short paths.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen([
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus",
+            "2", "--node-ip-address", "127.0.0.1", "--port", str(port), "--temp-dir", folder,
+            "--include-dashboard", "false"],
+            cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
+        try:
+            monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+            until = time.monotonic() + 120
+            while not list(Path(folder).glob("session_latest/sockets/raylet")):
+                assert head.poll() is None and time.monotonic() < until
+                time.sleep(0.5)
+            yield name
+        finally:
+            head.terminate()
+            head.wait(60)
+
+
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_no_item_with_it(engine, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(
-        filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run([sys.executable, str(SCRIPT), engine, str(tmp_path), "6"], env=environment,
-                          capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(next(x for x in done.stdout.splitlines() if x.startswith("FOUND ")).removeprefix("FOUND "))
+    found = found_in(run_script(engine, tmp_path, 6))
     assert (tmp_path / "died").exists()
     assert [found[str(i)][0] for i in (0, 1, 2, 4)] == [0, 1, 4, 16]
     assert "item" in found["3"][1] and "died" in found["5"][1]  # one that always kills is given up, not tried for ever

@@ -39,7 +39,8 @@ def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: i
         write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
         shards[shard] = made_from
         split = "validation" if number >= clips - clips // 3 else "train"
-        entries.append(CacheEntry(clip=name, take=f"take{number}", split=split, shard=shard))
+        entries.append(CacheEntry(clip=name, take=f"take{number}", split=split, shard=shard, start=0,
+                                  rank=1))
     write_index(folder, CacheIndex(settings={"rays": rays, "image_embedding": "none", "views": True},
                                    models={}, shards=shards, entries=tuple(entries)))
     return folder

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tools.rigs.comfy_page import read_workflow, shipped_workflows
-from tools.setup.api_client import ApiClient
+from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir, make_base_dir
 from tools.setup.environment import Environment
 from tools.setup.host import find_host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
-from tools.setup.workflow import to_prompt
 
 STANDIN_NODES = "egox_standin_nodes"
 GGUF_PACK = Layout().repo.parent / "shared" / "peers" / "ComfyUI-GGUF"
@@ -64,10 +62,6 @@ def object_info(server: Server) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def load_workflow(object_info: dict[str, Any], repo_root: Path):
+def load_workflow() -> Callable[[str], dict[str, Any]]:
     """``load_workflow(name)``: a shipped workflow as an API prompt."""
-
-    def load(name: str) -> dict[str, Any]:
-        return to_prompt(read_workflow(shipped_workflows(repo_root)[name]), object_info)
-
-    return load
+    return read_prompt

@@ -83,17 +83,18 @@ def test_cancel_in_the_sampler_does_not_wait_for_its_end(client: ApiClient, load
     """With many steps ahead the interrupt takes effect between two of them."""
     long = small(load_workflow("egox_demo"), steps=400)
     client.forget_results()
-    began = time.monotonic()
     sampler = id_of(long, "EgoXWanSampler")
     steps: list[int] = []
+    asked: list[float] = []
 
     def on_event(event) -> None:
         name, data = event
         state = data.get("nodes", {}).get(sampler) if name == "progress_state" else None
         if state and state["value"] >= 2 and not steps:
             steps.append(int(state["value"]))
+            asked.append(time.monotonic())
             client.interrupt(data["prompt_id"])
 
     outcome = client.run(long, on_event, timeout=300)
     assert outcome.status == "interrupted" and steps and steps[0] < 100
-    assert outcome.seconds.get(sampler, 0) < 0.5 * (time.monotonic() - began) + 30
+    assert time.monotonic() - asked[0] < 30

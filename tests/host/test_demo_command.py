@@ -8,10 +8,11 @@ from pathlib import Path
 import av
 import pytest
 
+from egox_core.file_names import HEAD_KEYPOINTS
 from tools.setup.api_client import ApiClient, PromptRefused
 from tools.setup.base_dir import BaseDir
-from tools.setup.demo import DemoOptions, apply_options, keypoints_file, run_demo, save_prior
-from tools.setup.demo_head import ESTIMATED, HEAD, KEYPOINTS, estimate_head, read_keypoints
+from tools.setup.demo import DemoOptions, apply_options, find_exo, of_type, run_demo, save_prior
+from tools.setup.demo_head import HEAD, estimate_head, keypoints_in_use
 from tools.setup.environment import Environment
 from tools.setup.layout import Layout
 
@@ -20,24 +21,12 @@ BEFORE_THE_MODEL = {"EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", HEAD
                     "EgoXRenderEgoPrior"}
 
 
-class ElsewhereLayout(Layout):
-    """This checkout, but with state and results in a folder of the test."""
-
-    elsewhere: Path
-
-    @property
-    def state(self) -> Path:
-        return self.elsewhere / "state"
-
-    @property
-    def output(self) -> Path:
-        return self.elsewhere / "output"
-
-
 @pytest.fixture
-def apart(environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
-    monkeypatch.setattr(ElsewhereLayout, "elsewhere", tmp_path, raising=False)
-    return replace(environment, layout=ElsewhereLayout(environment.layout.repo))
+def apart(environment: Environment, tmp_path: Path) -> Environment:
+    """This checkout, but with state and results in a folder of the test."""
+    layout = Layout(tmp_path)
+    layout.repo = environment.layout.repo
+    return replace(environment, layout=layout)
 
 
 def test_demo_leaves_its_four_results(apart: Environment, repo_root: Path, capsys) -> None:
@@ -68,12 +57,11 @@ def test_demo_leaves_its_four_results(apart: Environment, repo_root: Path, capsy
 def test_the_estimated_head_in_the_demo_s_graph(client: ApiClient, load_workflow, object_info, server_base: BaseDir,
                                                 repo_root: Path) -> None:
     """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that ship."""
-    options = DemoOptions(frames=9, size=SIZE, head=ESTIMATED)
-    prompt = save_prior(apply_options(load_workflow("egox_demo"), options, None))
-    file = keypoints_file(options, prompt, server_base, Layout(repo_root))
-    assert file == repo_root / "sample" / "calm_room" / KEYPOINTS
-    assert keypoints_file(replace(options, take=repo_root), prompt, server_base, Layout(repo_root)).parent == repo_root
-    prompt = estimate_head(prompt, read_keypoints(file), object_info)
+    prompt = save_prior(apply_options(load_workflow("egox_demo"), DemoOptions(frames=9, size=SIZE), None))
+    (load,) = of_type(prompt, "EgoXLoadExoVideo")
+    exo = find_exo(load, server_base, Layout(repo_root))
+    assert exo.parent == repo_root / "sample" / "calm_room"
+    prompt = estimate_head(prompt, keypoints_in_use(exo.parent / HEAD_KEYPOINTS, exo, load), object_info)
     prompt = {name: node for name, node in prompt.items()
               if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")}
     outcome = client.run(prompt)

@@ -139,8 +139,6 @@ def test_conditioning_from_elsewhere_is_refused(rig) -> None:
     ({"lambda_g": -1.0}, "λ_g"),
     ({"lambda_g": float("nan")}, "λ_g"),
     ({"lambda_g": 0.0, "gga_mode": "paper"}, "silence"),
-    ({"start_percent": 0.8, "end_percent": 0.2}, "range of the schedule"),
-    ({"first_block": 4, "end_block": 2}, "block range"),
     ({"depth": None}, "connect 'depth' of Depth Align"),
     ({"trajectory": None}, "connect 'trajectory' of Ego Pose Input"),
 ])

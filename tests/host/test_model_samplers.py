@@ -214,7 +214,7 @@ def test_the_picture_shows_the_authors_noise(wan21) -> None:
         exo, prior = model_rig.clip_pictures(wan21.size)
         plain = [[[text, {}]] for ((text, _),) in (wan21.positive, wan21.negative)]
         made = wan21.nodes("conditioning").EgoXConditioning.execute(
-            *plain, wan21.vae, exo, prior, "auto", "released", 5, 0, noise="released",
+            *plain, wan21.vae, exo, prior, "auto", "released", 5, noise="released",
             clip_vision=canvas.clip_vision).result
         ((_, redone),), _ = wan21.nodes("sampling").reembed(wan21.model, canvas, 5, "released", wan21.positive,
                                                             wan21.negative)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ import pytest
 
 from tests.host.gguf_file import write_gguf
 from tools.rigs import standins as standins
-from tools.setup.api_client import ApiClient
+from tools.setup.api_client import ApiClient, WebSocket
 from tools.setup.base_dir import BaseDir
-from tools.setup.websocket import WebSocket
 
 from .prompts import id_of, of_type, small, with_standins
 
-SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays", "start_percent", "end_percent",
-                   "first_block", "end_block", "first_head", "end_head", "soft_trust", "pooling", "backend")
+SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays")
 
 
 def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
@@ -27,7 +24,7 @@ def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
     node_id = id_of(prompt, "EgoXWanSampler")
     inputs = prompt[node_id]["inputs"]
     prompt["patch"] = {"class_type": "EgoXModelPatch", "inputs": {
-        "model": inputs["model"], **{name: inputs[name] for name in SHARED_BY_PATCH}}}
+        "model": inputs["model"], "backend": "auto", **{name: inputs[name] for name in SHARED_BY_PATCH}}}
     if sampler == "released":
         prompt["released"] = {"class_type": "EgoXReleasedSampling", "inputs": {"steps": inputs["steps"], "shift": 3.0}}
         prompt["noise"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": inputs["seed"]}}
@@ -67,14 +64,12 @@ def test_gguf_weights_through_the_loader_pack(client: ApiClient, load_workflow, 
 def test_the_sampler_tells_the_time_that_is_left(client: ApiClient, load_workflow) -> None:
     prompt = small(load_workflow("egox_demo"))
     of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
-    address = client.address.replace("http://", "ws://", 1) + "/ws?clientId=listener"
     texts = []
-    with WebSocket(address) as listener:
+    with WebSocket(client.address, "listener") as listener:
         outcome = client.run(prompt, timeout=300)
         assert outcome.status == "success", outcome.error_text
-        with contextlib.suppress(TimeoutError):
-            while (message := listener.receive(timeout=1.0)) is not None:
-                if isinstance(message, bytes) and message[:4] == b"\x00\x00\x00\x03":  # the host's TEXT event
-                    texts.append(message[4:].decode("utf-8", errors="replace"))
+        while (message := listener.receive(timeout=1.0)) is not None:
+            if isinstance(message, bytes) and message[:4] == b"\x00\x00\x00\x03":  # the host's TEXT event
+                texts.append(message[4:].decode("utf-8", errors="replace"))
     told = [text for text in texts if text.endswith(" left")]
     assert [text[-len("step 1/2, 0:00 left"):][:8] for text in told] == ["step 1/2", "step 2/2"], texts

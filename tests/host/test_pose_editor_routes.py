@@ -130,7 +130,6 @@ def test_what_is_missing_is_said_before_a_run(client: ApiClient, load_workflow, 
         ("EgoXDepthAlign", {"exo_fov": 2.0}, "field of view"),
         ("EgoXEgoPoseInput", {"source": "file", "file": "alone/none.json"}, "not there"),
         ("EgoXEgoPoseInput", {"source": "keyframes", "keyframes": '[{"frame": 0}]'}, "keys"),
-        ("EgoXEgoPoseInput", {"camera": "custom", "centre_x": 4000.0}, "centre"),
     ):
         prompt = graph(load_workflow, source="constant")
         prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = ""
@@ -140,7 +139,7 @@ def test_what_is_missing_is_said_before_a_run(client: ApiClient, load_workflow, 
     prompt = graph(load_workflow, source="file", file=beside)
     node = id_of(prompt, "EgoXEgoPoseInput")
     prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"]["file"] = "alone/exo.mp4"
-    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["constant_depth"] = 2.0
+    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = "sample/synthetic_room/depth.npz"
     with pytest.raises(PromptRefused, match="Open pose editor.*Load scene"):
         client.run(prompt)
     assert ask(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
@@ -195,12 +194,10 @@ def test_pick(client: ApiClient, told: dict[str, Any]) -> None:
     assert ask(client, "pick", body | {"u": 1.5, "v": 0.5}).status == 400
 
 
-def test_camera_of_the_widgets(camera: dict[str, Any], client: ApiClient) -> None:
+def test_camera_of_the_menu(camera: dict[str, Any], client: ApiClient) -> None:
     assert camera["quarter_turns"] == 1 and len(camera["outline"]) == 64
-    custom = {"camera": "custom", "size": 64, "lens": "pinhole", "focal": 32.0, "centre_x": 31.5, "centre_y": 31.5}
-    assert ask(client, "camera", custom).json()["camera"]["lens"] == "pinhole"
-    assert ask(client, "camera", custom | {"centre_x": 640}).status == 400
-    assert ask(client, "camera", custom | {"size": "wide"}).status == 400
+    assert ask(client, "camera", {"camera": "pinhole"}).json()["camera"]["lens"] == "pinhole"
+    assert ask(client, "camera", {"camera": "fish"}).status == ask(client, "camera", {}).status == 400
 
 
 @pytest.mark.parametrize("form", ["keyframes", "trajectory", "meta", "blender", "colmap"])

@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.flat_graph import nodes_of
 from tests.host.gguf_file import write_gguf
 from tools.rigs import standins as standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
-from tools.setup.api_client import ApiClient
+from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
-from tools.setup.workflow import BYPASSED, NOTES, nodes_of, to_prompt
+from tools.setup.node_inputs import BYPASSED, NOTES
+from tools.workflows.graph import Graph
+from tools.workflows.make import BLUEPRINT_FOLDER, HEIGHTS, blueprint, described, workflow_file
+from tools.workflows.make import saved as saved_graph
+from tools.workflows.specs import BLUEPRINTS as DESCRIBED
+from tools.workflows.specs import SPECS
 
 from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, with_standins
 from .prompts import small as smaller
@@ -66,8 +72,7 @@ def test_the_ones_that_were_promised() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_file_is_sound(name: str, object_info: dict[str, Any]) -> None:
     saved = read(name)
-    prompt = to_prompt(saved, object_info)
-    for node_id, node in prompt.items():
+    for node_id, node in read_prompt(name).items():
         info = object_info[node["class_type"]]["input"]
         missing = [key for key, spec in info.get("required", {}).items()
                    if key not in node["inputs"] and spec[0] != "COMFY_AUTOGROW_V3"]
@@ -118,14 +123,6 @@ def test_it_is_seen_at_a_glance(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_picture_size_stands_in_one_place(name: str) -> None:
-    for node in nodes_of(read(name)):
-        if node["type"] in ("EgoXEgoPoseInput", "EgoXRenderEgoPrior"):
-            widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot]
-            assert node["widgets_values"][widgets.index("size")] == 0
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_it_is_tidy(name: str) -> None:
     saved = read(name)
     for graph, _ in graphs_of(saved):
@@ -161,9 +158,9 @@ def test_notes_explain_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_are_encoded_as_released(name: str, object_info: dict[str, Any]) -> None:
+def test_texts_are_encoded_as_released(name: str) -> None:
     """Cut to 512 tokens and with an empty negative prompt, wherever there is a text encoder."""
-    prompt = to_prompt(read(name), object_info)
+    prompt = read_prompt(name)
     encoder = [node_id for node_id, node in prompt.items()
                if node["class_type"] == "CLIPLoader" and node["inputs"]["type"] == "wan"]
     conditioning = of_type(prompt, "EgoXConditioning")
@@ -171,7 +168,7 @@ def test_texts_are_encoded_as_released(name: str, object_info: dict[str, Any]) -
         assert name == "egox_demo"
         return
     text = of_type(prompt, "EgoXText")
-    assert text["clip"] == [encoder[0], 0] and (text["negative"], text["length"]) == ("", "released")
+    assert text["clip"] == [encoder[0], 0] and text["negative"] == ""
     text_id = id_of(prompt, "EgoXText")
     assert (conditioning["positive"], conditioning["negative"]) == ([text_id, 0], [text_id, 1])
 
@@ -220,11 +217,12 @@ def test_little_memory_with_one_node_swapped_for_gguf(client: ApiClient, load_wo
 
 def test_any_video_without_the_models_of_its_geometry(client: ApiClient, object_info, server_base: BaseDir) -> None:
     """MoGe, Depth Anything 3 and SAM3 can't be had here: bypassed, the depth comes from beside the sample's video."""
-    saved = read("egox_from_any_video")
-    for node in nodes_of(saved):
-        if re.match("LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple", node["type"]):
-            node["mode"] = BYPASSED
-    prompt = with_standins(small(to_prompt(saved, object_info)))
+    graph = Graph(object_info, "egox_from_any_video")
+    SPECS[graph.name](graph)
+    for node in (*graph.nodes, *(node for inside in graph.insides.values() for node in inside.nodes)):
+        if re.match("LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple", node.kind):
+            node.mode = BYPASSED
+    prompt = with_standins(small(graph.to_prompt()))
     prompt = {node_id: node for node_id, node in prompt.items() if node["_meta"]["title"] != "What moves"}
     assert of_type(prompt, "EgoXEgoPoseInput")["source"] == "keyframes"
     check_run(client, prompt, server_base, {"ego"})
@@ -285,13 +283,11 @@ def test_every_loader_has_a_stand_in() -> None:
 
 def test_the_description_is_what_ships(object_info: dict[str, Any], pinned_host) -> None:
     """The files are made by run.py make workflows."""
-    from tools.workflows.make import BLUEPRINT_FOLDER, HEIGHTS, blueprint, described, workflow_file
-    from tools.workflows.specs import BLUEPRINTS as DESCRIBED
-    from tools.workflows.specs import SPECS
-
     assert sorted(map(workflow_file, SPECS)) == sorted(shipped_workflows(ROOT).values())
     heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
     for name in NAMES:
-        assert described(name, object_info, heights) == read(name), f"{name}: run run.py make workflows"
+        graph = described(name, object_info, heights)
+        assert saved_graph(graph) == read(name), f"{name}: run run.py make workflows"
+        assert graph.to_prompt() == read_prompt(name), f"{name}: run run.py make workflows"
     for name in DESCRIBED:
         assert blueprint(name, object_info, heights) == read_workflow(BLUEPRINT_FOLDER / f"{name}.json"), name

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from tools.setup.node_inputs import BYPASSED
+from tools.workflows.graph import Graph
+from tools.workflows.specs import SPECS
+
 LOADERS = frozenset({"UNETLoader", "VAELoader", "CLIPLoader", "CLIPVisionLoader"})
 TEXT = frozenset({"LotusConditioning", "EgoXText"})
 FREE = frozenset({"width", "height", "size", "steps", "cfg", "seed", "lora_name", "filename_prefix", "frame_count",
@@ -72,19 +76,17 @@ def test_basic_takes_its_prompt_from_the_take(load_workflow) -> None:
     assert (conditioning["positive"], conditioning["negative"]) == ([text_id, 0], [text_id, 1])
 
 
-def test_the_depth_group_works_when_un_bypassed(repo_root, object_info) -> None:
-    import json
-
-    from tools.setup.workflow import BYPASSED, nodes_of, to_prompt
-
-    saved = json.loads((repo_root / "workflows" / "egox_basic.json").read_text(encoding="utf-8"))
-    bypassed = [node for node in nodes_of(saved) if node.get("mode") == BYPASSED]
-    assert {node["type"] for node in bypassed} == {
+def test_the_depth_group_works_when_un_bypassed(object_info) -> None:
+    graph = Graph(object_info, "egox_basic")
+    SPECS[graph.name](graph)
+    nodes = (*graph.nodes, *(node for inside in graph.insides.values() for node in inside.nodes))
+    bypassed = [node for node in nodes if node.mode == BYPASSED]
+    assert {node.kind for node in bypassed} == {
         "LoadMoGeModel", "MoGeInference", "LoadDA3Model", "DA3Inference",
         "CheckpointLoaderSimple", "CLIPTextEncode", "SAM3_VideoTrack", "SAM3_TrackToMask"}
     for node in bypassed:
-        node["mode"] = 0
-    prompt = to_prompt(saved, object_info)
+        node.mode = 0
+    prompt = graph.to_prompt()
     align = next(node for node in prompt.values() if node["class_type"] == "EgoXDepthAlign")["inputs"]
     assert prompt[align["moge_geometry"][0]]["class_type"] == "MoGeInference"
     assert prompt[align["da3_geometry"][0]]["class_type"] == "DA3Inference"

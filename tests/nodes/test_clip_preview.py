@@ -57,8 +57,7 @@ def test_frame_rate_is_that_of_the_times(clip_preview) -> None:
 def test_decode_shows_what_is_connected(pack, repo_root) -> None:
     node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
     vae = model_rig.load_vae(repo_root / "models" / standins.SHIPPED["vae"])
-    inputs = {"camera": "from trajectory", "orientation": "upright", "corners": "as decoded", "view": "fisheye",
-              "pinhole_fov": 90.0, "tile_size": 0}
+    inputs = {"pinhole_fov": 0.0}
     latent = {"samples": torch.randn(1, 16, 2, 4, 4)}
     exo, prior = torch.rand(5, 32, 64, 3), torch.rand(5, 32, 32, 3)
     with torch.inference_mode():

@@ -71,7 +71,7 @@ def test_refused_before_the_vae_runs(pack, change: dict, words: str) -> None:
     height = change.get("prior_height", 32)
     prior = torch.rand(change.get("prior_frames", frames), height, height, 3)
     with pytest.raises(error, match=words):
-        conditioning.EgoXConditioning.execute([], [], None, exo, prior, "auto", "released", -1, 0)
+        conditioning.EgoXConditioning.execute([], [], None, exo, prior, "auto", "released", -1)
 
 
 def test_longer_prior_is_cut(pack) -> None:
@@ -85,7 +85,7 @@ def test_a_model_that_reads_pictures_wants_clip_vision(pack, models: Path) -> No
     model = model_rig.load_transformer(models / standins.TESTS_ONLY["transformer_img_emb"])
     with pytest.raises(error, match="clip_vision_h"):
         conditioning.EgoXConditioning.execute([], [], None, torch.rand(9, 32, 64, 3), torch.rand(9, 32, 32, 3), "auto",
-                                              "released", -1, 0, model=model)
+                                              "released", -1, model=model)
 
 
 @torch.inference_mode()
@@ -96,34 +96,22 @@ def test_a_model_without_picture_embedding_gets_none(pack, models: Path, caplog)
     plain = model_rig.text_conditioning(1024, 6, 1)
     wan22 = model_rig.load_transformer(models / standins.SHIPPED["transformer"])
     with caplog.at_level("INFO"):
-        out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "released", 3, 0,
+        out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "released", 3,
                                                     clip_vision=rig.canvas.clip_vision, model=wan22)
     assert "clip_vision_output" not in out[0][0][1] and out[3].image_embedding == "none"
     assert "no picture embedding" in caplog.text and "no picture embedding" in out.ui.as_dict()["text"][0]
 
 
 @torch.inference_mode()
-def test_tiles_are_the_hosts_own(pack, models: Path) -> None:
+def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, models: Path) -> None:
     import nodes as host_nodes
 
-    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5, exo_width=160, height=96))
+    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5, exo_width=480, height=272))
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
-    canvas = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1, 64)[3]
-    (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 64, 16)
-    assert torch.equal(canvas.exo_latent, expected["samples"])
-    assert not torch.equal(canvas.exo_latent, rig.canvas.exo_latent)
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize(("tiles", "little", "expected"), [(0, False, 0), (0, True, 256), (64, True, 64)])
-def test_low_memory_is_tiles_where_nobody_chose_them(pack, models: Path, tiles: int, little: bool,
-                                                     expected: int) -> None:
-    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5))
-    _, conditioning = node(pack)
-    exo, prior = model_rig.clip_pictures(rig.size)
-    plain = model_rig.text_conditioning(1024, 6, 1)
-    out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1, tiles,
-                                                low_memory=little)
-    assert out[2][conditioning.MADE_OF]["tile_size"] == expected
+    out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1, low_memory=True)
+    (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
+    assert torch.equal(out[3].exo_latent, expected["samples"]) and out[2][conditioning.MADE_OF]["tile_size"] == 256
+    assert not torch.equal(out[3].exo_latent, rig.canvas.exo_latent)
+    assert rig.latent[conditioning.MADE_OF]["tile_size"] == 0

@@ -1,4 +1,4 @@
-"""Decode Ego Half: the ego part alone, upright, with the sensor's orientation, circle and pinhole view on request."""
+"""Decode Ego Half: the ego part alone, upright, its circle, and the pinhole view on request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from tools.rigs import model_rig
 from tools.rigs import standins as standins
 
-DEFAULTS = {"camera": "from trajectory", "orientation": "upright", "corners": "as decoded", "view": "fisheye",
-            "pinhole_fov": 90.0, "tile_size": 0}
+DEFAULTS = {"pinhole_fov": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -44,35 +43,24 @@ def test_exo_half_is_never_decoded(pack, vae, monkeypatch) -> None:
     assert widths == [4]
 
 
-def test_sensor_orientation_undoes_the_clockwise_turn(pack, vae) -> None:
-    samples = torch.randn(1, 16, 1, 4, 4)
-    stored, circle, _ = decode(pack, vae, samples)
-    sensor, turned_circle, _ = decode(pack, vae, samples, orientation="sensor")
-    height = sensor.shape[1]
-    for i, j in ((0, 0), (3, 11), (31, 7)):
-        assert torch.equal(stored[:, i, j], sensor[:, height - 1 - j, i])
-        assert torch.equal(circle[:, i, j], turned_circle[:, height - 1 - j, i])
-
-
-def test_black_corners_follow_the_circle(pack, vae) -> None:
-    ego, circle, _ = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), corners="black")
-    assert not ego[circle == 0].any() and ego[circle == 1].abs().sum() > 0
-
-
 def test_tiles_are_the_hosts_own(pack, vae) -> None:
     import nodes as host_nodes
 
     samples = torch.randn(1, 16, 2, 16, 16)
     with torch.inference_mode():
         (expected,) = host_nodes.VAEDecodeTiled().decode(vae, {"samples": samples}, 96, 24)
-    assert torch.equal(decode(pack, vae, samples, tile_size=96)[0], expected)
+    key = importlib.import_module(f"{pack.__name__}.nodes.io_types").MADE_OF
+    node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
+    with torch.inference_mode():
+        made = node.execute({"samples": samples, key: {"tile_size": 96}}, vae, **DEFAULTS).result
+    assert torch.equal(made[0], expected)
 
 
 def test_pinhole_view_needs_a_sane_angle(pack, vae) -> None:
     error = model_rig.core(pack, "errors").EgoXInputError
     with pytest.raises(error, match="field of view"):
-        decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole", pinhole_fov=170.0)
-    ego, circle, _ = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), view="pinhole")
+        decode(pack, vae, torch.randn(1, 16, 1, 4, 4), pinhole_fov=170.0)
+    ego, circle, _ = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), pinhole_fov=90.0)
     assert ego.shape == (1, 32, 32, 3) and circle.all()
 
 
@@ -110,7 +98,6 @@ def test_a_native_video_with_the_sources_fps_and_sound(pack, vae) -> None:
     assert torch.equal(parts.images, ego) and parts.frame_rate == Fraction(30000, 1001)
     assert torch.equal(parts.audio["waveform"], sound["waveform"])
     assert decode(pack, vae, samples)[2].get_components().frame_rate == 30, "nothing tells"
-    assert decode(pack, vae, samples, fps=12.5)[2].get_components().frame_rate == Fraction(25, 2)
 
 
 def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack, vae) -> None:

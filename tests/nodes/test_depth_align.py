@@ -268,12 +268,6 @@ def test_masks_of_another_size_and_one_frame(run, pack) -> None:
     refused(run, pack, "2 frames", moge_geometry=moge(room()), dynamic_mask=dynamic[:2])
 
 
-def test_constant_plane(run, pack) -> None:
-    depth, *_ = run(frames=selection(pack), constant_depth=2.5)
-    assert bool((depth.depth_m == 2.5).all()) and depth.depth_m.shape == (FRAMES, HEIGHT, WIDTH)
-    refused(run, pack, "no frames", constant_depth=2.5)
-
-
 def test_trust_is_handed_on_when_asked(run) -> None:
     depth, *_ = run(moge_geometry=moge(room()), trust_map=True)
     assert depth.trust.shape == depth.depth_m.shape and float(depth.trust.min()) < 0.1 < 0.9 < float(depth.trust.max())

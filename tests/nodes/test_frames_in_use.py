@@ -27,8 +27,8 @@ def prior_of(pack: ModuleType, **choice) -> tuple[torch.Tensor, torch.Tensor]:
                                **choice)
     depth = run(EgoXDepthAlign, frames=frames)[0]
     scene = run(EgoXBuildScene, exo_images=images, depth=depth)[0]
-    trajectory = run(EgoXEgoPoseInput, frames=frames, size=SIZE)[0]
-    return run(EgoXRenderEgoPrior, scene=scene, trajectory=trajectory, size=SIZE)[:2]
+    trajectory = run(EgoXEgoPoseInput, frames=frames)[0]
+    return run(EgoXRenderEgoPrior, scene=scene, trajectory=trajectory)[:2]
 
 
 def test_half_the_rate_from_frame_8_gives_the_same_prior_frames(pack: ModuleType) -> None:

@@ -189,11 +189,10 @@ def test_the_models_size_follows_the_hosts_rule(pack, comfy_host) -> None:
 
     metric_scale, camera_of = core(pack, "depth.da3").metric_scale, core(pack, "depth.sources").guessed_camera
     for width, height, resolution in ((784, 448, 504), (796, 448, 504), (1920, 1080, 518), (640, 640, 252)):
-        for method in ("upper_bound_resize", "lower_bound_resize"):
-            camera = camera_of(width, height)
-            seen_height, seen_width = compute_target_size(height, width, resolution, method)
-            expected = 0.5 * (camera.fx * seen_width / width + camera.fy * seen_height / height) / 300
-            assert metric_scale(camera, resolution, method) == pytest.approx(expected)
+        camera = camera_of(width, height)
+        seen_height, seen_width = compute_target_size(height, width, resolution)
+        expected = 0.5 * (camera.fx * seen_width / width + camera.fy * seen_height / height) / 300
+        assert metric_scale(camera, resolution) == pytest.approx(expected)
 
 
 def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small) -> None:

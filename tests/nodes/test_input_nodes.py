@@ -84,9 +84,9 @@ def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
 def pose_node(pack: ModuleType, **changes):
     from egox_pack.nodes.ego_pose import KEYFRAMES_EXAMPLE, EgoXEgoPoseInput
 
-    values = {"source": "file", "file": "clips/meta.json", "entry": "", "camera": "auto", "size": 48, "smooth_s": 0.0,
+    values = {"source": "file", "file": "clips/meta.json", "entry": "", "camera": "auto", "smooth_s": 0.0,
               **dict.fromkeys(("x", "y", "z", "yaw", "pitch", "roll"), 0.0), "keyframes": KEYFRAMES_EXAMPLE,
-              "lens": "pinhole", "focal": 24.0, "centre_x": 23.5, "centre_y": 23.5} | changes
+              "exo_images": torch.zeros(COUNT, 48, 80, 3)} | changes
     return EgoXEgoPoseInput.execute(**values).args
 
 
@@ -106,7 +106,8 @@ def test_poses_follow_the_loaded_frames(pack: ModuleType, meta: list) -> None:
     assert prompt == "a corridor" and trajectory.camera.stored_size == (48, 48)
     assert trajectory.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
     assert pose_node(pack, exo_images=torch.zeros(9, 8, 8, 3))[0].w2c.shape == (9, 3, 4)
-    assert pose_node(pack)[0].w2c.shape == (COUNT, 3, 4)
+    alone = pose_node(pack, exo_images=None)[0]
+    assert alone.w2c.shape == (COUNT, 3, 4) and alone.camera.stored_size == (448, 448)
 
 
 def test_cameras(pack: ModuleType, meta: list) -> None:
@@ -116,8 +117,6 @@ def test_cameras(pack: ModuleType, meta: list) -> None:
     assert pose_node(pack, camera="aria_meta")[0].camera == preset_camera("aria_meta", 48)
     upright = pose_node(pack, camera="pinhole")[0]
     assert upright.camera.quarter_turns == 0 and not torch.equal(upright.w2c, pose_node(pack)[0].w2c)
-    custom = pose_node(pack, camera="custom", focal=30.0)[0].camera
-    assert (custom.lens, custom.fx, custom.cx) == ("pinhole", 30.0, 23.5)
 
 
 def test_constant_and_keyframes(pack: ModuleType, meta: list) -> None:
@@ -129,7 +128,8 @@ def test_constant_and_keyframes(pack: ModuleType, meta: list) -> None:
     for nothing in ("", "[]"):
         resting = pose_node(pack, source="keyframes", keyframes=nothing, frames=frames, camera="pinhole")[0]
         assert torch.equal(resting.w2c, torch.eye(3, 4, dtype=torch.float64).expand(13, 3, 4))
-    again = pose_node(pack, base=moving, camera="pinhole", size=32, smooth_s=0.1)[0]
+    again = pose_node(pack, base=moving, camera="pinhole", smooth_s=0.1,
+                      exo_images=torch.zeros(13, 32, 8, 3))[0]
     assert again.camera.stored_size == (32, 32) and again.w2c.shape == (13, 3, 4)
 
 
@@ -141,8 +141,7 @@ def test_bad_poses_are_refused(pack: ModuleType, meta: list, clip: Path) -> None
     for changes, message in (({"file": "clips/scaled.json"}, "not a rotation"), ({"file": "../meta.json"}, "leads out"),
                              ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
                              ({"source": "keyframes", "keyframes": "[{"}, "not JSON"),
-                             ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
-                             ({"camera": "custom", "centre_x": 300.0}, "centre")):
+                             ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes")):
         with pytest.raises(EgoXInputError, match=message):
             pose_node(pack, **changes)
 

@@ -52,13 +52,6 @@ def test_deltas_are_b_times_a_at_every_strength(rig, released: Path) -> None:
     assert all(torch.equal(v, plain[k]) for k, v in weights_with(rig.model).items()), "the model is as it was"
 
 
-def test_strength_per_attention_type(rig, released: Path) -> None:
-    plain = weights_with(rig.model)
-    weights = weights_with(load(rig, released, self_attention=0.0)[0])
-    changed = {k for k in weights if not torch.equal(weights[k], plain[k])}
-    assert changed and all(".cross_attn." in k for k in changed)
-
-
 def test_lora_changes_the_result_before_or_after_the_patch(rig, released: Path) -> None:
     none = rig.ksample(rig.patch())
     lora, _ = load(rig, released)
@@ -142,7 +135,7 @@ def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig) -> N
     torch.save({"x": torch.zeros(1)}, folder / "pickled.pt")
     node = importlib.import_module(f"{pack.__name__}.nodes.lora").EgoXLoadLora
     with pytest.raises(model_rig.core(pack, "errors").EgoXInputError, match="convert_to_safetensors.py \"pickled.pt"):
-        node.execute(rig.model, "pickled.pt", 1.0, 1.0, 1.0)
+        node.execute(rig.model, "pickled.pt", 1.0)
 
 
 def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released: Path, tmp_path: Path, caplog) -> None:
@@ -153,7 +146,7 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released: Pa
     exo, prior = model_rig.clip_pictures(rig.size)
     node = rig.nodes("conditioning").EgoXConditioning
     with torch.inference_mode():
-        canvas = node.execute(rig.positive, rig.negative, rig.vae, exo, prior, "auto", "released", -1, 0,
+        canvas = node.execute(rig.positive, rig.negative, rig.vae, exo, prior, "auto", "released", -1,
                               model=model).result[3]
     assert canvas.mask_mode == "paper"
 

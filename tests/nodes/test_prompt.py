@@ -7,12 +7,12 @@ import importlib
 
 def run(pack, **inputs):
     node = importlib.import_module(f"{pack.__name__}.nodes.conditioning").EgoXPrompt
-    return node.execute(**{"exo_view": "", "ego_view": "", "negative": "blurry", **inputs}).result
+    return node.execute(**{"exo_view": "", "ego_view": "", **inputs}).result
 
 
 def test_takes_prompt_passes_through_with_single_blanks(pack) -> None:
     out = run(pack, prompt="[Exo view]\na room\n\n[Ego view]\nhands")
-    assert out == ("[Exo view] a room [Ego view] hands", "blurry")
+    assert out == ("[Exo view] a room [Ego view] hands",)
 
 
 def test_a_written_section_replaces_the_takes(pack) -> None:
@@ -24,6 +24,6 @@ def test_a_written_section_replaces_the_takes(pack) -> None:
 def test_the_host_reads_no_emphasis_into_it(pack) -> None:
     from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
-    positive, _ = run(pack, ego_view="one (left:1.5) hand")
+    (positive,) = run(pack, ego_view="one (left:1.5) hand")
     words = [(unescape_important(text), weight) for text, weight in token_weights(escape_important(positive), 1.0)]
     assert words == [("[Ego view] one (left:1.5) hand", 1.0)]

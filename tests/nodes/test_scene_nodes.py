@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from types import ModuleType
 
 import pytest
@@ -26,8 +25,7 @@ def scene(take):
 def render(take, **changes):
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
-    inputs = dict(trajectory=take.trajectory(), size=64, preset="clean", dynamic="preset", radius=0.0,
-                  edge_filter=0.0, near=0.05, far=1000.0, background=0.0)
+    inputs = dict(trajectory=take.trajectory(), preset="clean", dynamic="preset")
     return EgoXRenderEgoPrior.execute(**{**inputs, **changes}).args
 
 
@@ -56,14 +54,9 @@ def test_images_and_depth_do_instead_of_a_scene(take, scene) -> None:
         render(take, exo_images=take.exo_frames())
 
 
-def test_widgets_override_the_preset(take, scene) -> None:
+def test_dynamic_overrides_the_preset(take, scene) -> None:
     base = render(take, scene=scene, preset="released")[1].mean()
-    assert render(take, scene=scene, preset="released", radius=12.0)[1].mean() > base
-    assert render(take, scene=scene, preset="released", dynamic="keep")[1].mean() >= base
-    assert render(take, scene=scene, preset="released", near=500.0, far=900.0)[1].sum() == 0
-    grey = render(take, scene=scene, background=0.5)
-    assert torch.allclose(grey[0][grey[1] == 0], torch.tensor(0.5))
-    assert render(take, scene=scene, size=32)[0].shape == (5, 32, 32, 3)
+    assert render(take, scene=scene, preset="released", dynamic="keep")[1].mean() > base
 
 
 def test_host_masks_stand_in_for_the_depths_own(take) -> None:
@@ -77,22 +70,6 @@ def test_host_masks_stand_in_for_the_depths_own(take) -> None:
     masked = EgoXBuildScene.execute(frames, depth, "mask", 0.3, dynamic_mask=still, sky_mask=still).args[0]
     assert len(own.moving[0]) == int((take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum())
     assert len(masked.moving[0]) == 0 and len(masked.static) <= 64 * 128 - 64
-
-
-def test_point_cloud_is_a_ply_the_host_can_save(scene, tmp_path, read_ply) -> None:
-    from egox_pack.egox_core.errors import EgoXInputError
-    from egox_pack.nodes.scene import EgoXScenePointCloud
-
-    whole = EgoXScenePointCloud.execute(scene, 1, "y up").args[0]
-    assert whole.format == "ply"
-    path = tmp_path / "scene.ply"
-    whole.save_to(str(path))
-    xyz, _ = read_ply(io.BytesIO(path.read_bytes()))
-    assert len(xyz) == len(scene.static) + len(scene.moving[1])
-    static, _ = read_ply(EgoXScenePointCloud.execute(scene, -1, "y down").args[0].get_data())
-    assert torch.equal(torch.from_numpy(static.copy()), scene.static.xyz)
-    with pytest.raises(EgoXInputError, match="-1 to 4"):
-        EgoXScenePointCloud.execute(scene, 5, "y up")
 
 
 def test_progress_and_cancel_reach_the_host(take, scene, monkeypatch) -> None:

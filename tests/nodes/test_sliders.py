@@ -38,7 +38,7 @@ def test_the_slider_spans_the_usual_range(pack, node: str, name: str) -> None:
 @pytest.mark.parametrize(("node", "name", "value"), [
     ("EgoXWanSampler", "lambda_g", 25.0), ("EgoXModelPatch", "lambda_g", 100.0), ("EgoXLoadLora", "strength", -3.0),
     ("EgoXLoadLora", "strength", 100.0)])
-def test_what_old_graphs_may_hold_is_taken(refusals, node: str, name: str, value: float) -> None:
+def test_a_value_beyond_the_slider_is_taken(refusals, node: str, name: str, value: float) -> None:
     assert refusals(node, name, value) == []
 
 

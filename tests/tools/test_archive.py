@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import shutil
@@ -14,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
-from tools.setup.environment import Environment, pip_command, venv_python
-from tools.setup.host import find_host
+from tools.setup.environment import Environment, venv_python
+from tools.setup.host import failure, find_host
 from tools.setup.layout import Layout
 from tools.setup.server import Server
-from tools.setup.workflow import to_prompt
 
 from ..test_imports import imported_files
 
@@ -78,10 +77,8 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The registry's command-line tool, in an environment of its own."""
     folder = tmp_path_factory.mktemp("comfy_cli")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
-    done = subprocess.run([*pip_command(venv_python(folder)), "install", "--quiet", "comfy-cli"], capture_output=True,
-                          text=True, env={**os.environ, "PIP_FIND_LINKS": ""})
-    if done.returncode != 0:
-        pytest.skip(f"needs comfy-cli, which can't be installed here: {done.stderr.strip()[-200:]}")
+    if problem := failure([venv_python(folder), "-m", "pip", "install", "--quiet", "comfy-cli"]):
+        pytest.skip(f"needs comfy-cli, which can't be installed here: {problem[-200:]}")
     return next(path for path in (folder / "bin" / "comfy", folder / "Scripts" / "comfy.exe") if path.is_file())
 
 
@@ -128,8 +125,7 @@ def test_the_archive_runs_the_demo_in_a_fresh_host(comfy: Path, checkout: Path, 
     base = make_base_dir(tmp_path / "base", Layout(pack))
     environment = Environment(find_host(), Path(sys.executable), Layout(pack))
     with Server(environment, base, tmp_path / "server.log", variables={"OMP_NUM_THREADS": "2"}) as server:
-        saved = json.loads((pack / "workflows" / "egox_demo.json").read_text(encoding="utf-8"))
-        prompt = to_prompt(saved, server.client.object_info())
+        prompt = read_prompt("egox_demo", pack)
         for node in prompt.values():
             node["inputs"].update({"steps": 2} if "steps" in node["inputs"] else {})
         outcome = server.client.run(prompt)

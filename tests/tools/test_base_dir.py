@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tools.setup import base_dir as module
-from tools.setup.base_dir import PACK_NAME, link_folder, make_base_dir, share_models
+from tools.setup.base_dir import BASE_FOLDERS, PACK_NAME, link_folder, make_base_dir, share_models
 from tools.setup.host import Host
-from tools.setup.layout import BASE_FOLDERS, Layout
+from tools.setup.layout import Layout
 
 
 @pytest.fixture
@@ -30,23 +28,6 @@ def test_folders_and_pack_are_there_also_the_second_time(layout: Layout) -> None
         base = make_base_dir(layout.base, layout)
         assert all((base.root / name).is_dir() for name in BASE_FOLDERS)
         assert (base.root / "custom_nodes" / PACK_NAME / "nodes" / "x.py").is_file()
-
-
-def test_where_links_are_forbidden_the_pack_is_copied_without_its_state(layout: Layout, monkeypatch) -> None:
-    def forbidden(*_, **__):
-        raise OSError
-
-    monkeypatch.setattr(os, "symlink", forbidden)
-    (layout.base / "input").mkdir(parents=True)
-    for version in ("one", "two"):
-        (layout.repo / "__init__.py").write_text(version, encoding="utf-8")
-        base = make_base_dir(layout.base, layout)
-        copied = base.root / "custom_nodes" / PACK_NAME
-        if copied.is_symlink() or module._is_link(copied):
-            pytest.skip("this system makes junctions")
-        assert (copied / "__init__.py").read_text(encoding="utf-8") == version, "a copy is renewed"
-        assert (copied / "nodes" / "x.py").is_file()
-        assert not [name for name in (".git", ".venv", ".egox") if (copied / name).exists()]
 
 
 def test_a_link_to_elsewhere_is_put_right(layout: Layout, tmp_path: Path) -> None:

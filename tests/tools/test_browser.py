@@ -1,4 +1,4 @@
-"""Finding a browser, installing one where that may be, and what `run.py test --browser` passes on."""
+"""Finding a browser, and installing one where that may be."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.setup import browser, commands
-from tools.setup.environment import Environment
-from tools.setup.layout import Layout, SetupError
+from tools.setup import browser
 
 
 @pytest.fixture
@@ -65,52 +63,3 @@ def test_installed_by_root_only(bare: Path, monkeypatch: pytest.MonkeyPatch, use
     found = browser.prepare_browser(bare / "apt.log", said.append)
     assert (found == bare / "chromium") is installs and bool(called) is installs
     assert ("apt-get install chromium" in " ".join(said)) is not installs, "the command is printed instead"
-
-
-class Recorder(Environment):
-    """Keeps what would be run."""
-
-    def run(self, arguments: list[str], **_) -> int:
-        RUNS.append(arguments)
-        return 0
-
-
-RUNS: list[list[str]] = []
-
-
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
-    RUNS.clear()
-    monkeypatch.setattr(commands, "prepare", lambda layout: Recorder(None, tmp_path / "python", layout))
-    monkeypatch.setattr(commands, "_need_dev", lambda environment: None)
-    monkeypatch.setattr(commands, "prepare_browser", lambda log: tmp_path / "chromium")
-    for name in ("EGOX_TEST_ALL", "EGOX_SCREENSHOTS"):
-        monkeypatch.setenv(name, "")
-    return RUNS
-
-
-@pytest.mark.parametrize(("given", "passed"), [
-    ([], commands.SIDE_BY_SIDE),
-    (["--browser"], ["tests/browser"]),
-    (["--browser", "-x", "tests/browser/test_editor.py"], ["-x", "tests/browser/test_editor.py"]),
-    (["--all", "-k", "gga"], ["-k", "gga"]),
-])
-def test_what_pytest_gets(recorded, monkeypatch, given: list[str], passed: list[str]) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the whole suite would set
-    assert commands.run_tests(Layout(), given) == 0
-    assert recorded[-1] == ["-m", "pytest", *passed]
-    assert (os.environ["EGOX_TEST_ALL"] == "1") is ("--all" in given)
-
-
-def test_screenshots_only_when_asked(recorded) -> None:
-    commands.run_tests(Layout(), ["--browser"])
-    assert not os.environ["EGOX_SCREENSHOTS"]
-    commands.run_tests(Layout(), ["--browser", "--screenshots"])
-    assert os.environ["EGOX_SCREENSHOTS"] == "1"
-
-
-def test_no_browser(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "prepare_browser", lambda log: None)
-    assert commands.run_tests(Layout(), []) == 0, "the other tests run; those in a browser skip by name"
-    with pytest.raises(SetupError, match="tests in a browser"):
-        commands.run_tests(Layout(), ["--browser"])

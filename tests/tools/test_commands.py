@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -32,23 +33,44 @@ def test_run_py_itself_parses_on_old_pythons(repo_root: Path) -> None:
     ast.parse((repo_root / "run.py").read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
-def test_errors_for_the_user_come_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def refuse(layout):
-        raise SetupError("what is wrong, and what to do")
+@pytest.mark.parametrize(("error", "code", "said"), [
+    (SetupError("what is wrong, and what to do"), 1, "run.py: what is wrong, and what to do"),
+    (KeyboardInterrupt(), 130, "run.py: interrupted")])
+def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error, code: int, said: str) -> None:
+    def refuse(words):
+        raise error
 
-    monkeypatch.setattr(commands, "prepare", refuse)
-    assert commands.main(["ui"]) == 1
-    said = capsys.readouterr().err
-    assert said.strip() == "run.py: what is wrong, and what to do"
+    monkeypatch.setattr(commands, "start_inside", refuse)
+    monkeypatch.delenv(commands.INSIDE, raising=False)
+    assert commands.main(["ui"]) == code
+    assert capsys.readouterr().err.strip() == said
 
 
-def test_ctrl_c_ends_with_its_own_code(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def interrupted(layout):
-        raise KeyboardInterrupt
+def test_it_starts_again_inside_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the user's folder, so that paths that were typed stay what they are."""
+    (tmp_path / "run.py").write_text("import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
+                                     encoding="utf-8")
+    script = ("from pathlib import Path; import sys; from tools.setup import commands\n"
+              "environment = commands.Environment(None, Path(sys.executable), commands.Layout(Path(sys.argv[1])))\n"
+              "commands.prepare = lambda layout: environment\n"
+              "sys.exit(commands.main(['test', '-k', 'a b']))")
+    plain = {name: value for name, value in os.environ.items() if name != commands.INSIDE}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True,
+                          env={**plain, "PYTHONPATH": str(Layout().repo)})
+    assert done.stdout.strip() == f"{tmp_path} 1 ['test', '-k', 'a b']", done.stderr
 
-    monkeypatch.setattr(commands, "prepare", interrupted)
-    assert commands.main(["ui"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+
+def test_it_is_ended_politely(tmp_path: Path) -> None:
+    """A server that runs is ended on SIGTERM, too."""
+    script = ("import sys, time\nfrom tools.setup import commands\n"
+              "def work(args):\n    try:\n        print('up'); time.sleep(60)\n    finally:\n        print('down')\n"
+              "commands.run = work\nsys.exit(commands.main(['ui']))")
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=Layout().repo, stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, commands.INSIDE: "1"})
+    assert process.stdout.readline() == "up\n"
+    process.terminate()
+    said, _ = process.communicate(timeout=30)
+    assert os.name == "nt" or (said == "down\n" and process.returncode == 130)
 
 
 @pytest.mark.parametrize("call", [["demo", "--nonsense"], ["ui", "x"], ["paint"], []])
@@ -66,8 +88,10 @@ def test_help_names_the_environment_variables(capsys) -> None:
     assert all(name in said for name in ("COMFYUI_DIR", "EGOX_TORCH_INDEX", "EGOX_NO_SETUP", "demo", "test", "ui"))
 
 
-@pytest.mark.parametrize("call", [["bench"], ["bench", "no_such_bench"], ["bench", "../run"]])
-def test_bench_names_what_there_is(call: list[str], capsys) -> None:
+@pytest.mark.parametrize("call", [["bench"], ["bench", "no_such_bench"], ["bench", "../run"], ["make", "x"]])
+def test_a_wrong_name_is_told_which_there_are(call: list[str], capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "this_environment", lambda layout: None)
+    monkeypatch.setenv(commands.INSIDE, "1")
     assert commands.main(call) == 1
     assert "the names are:" in capsys.readouterr().err
 
@@ -77,7 +101,7 @@ class Recorder(Environment):
 
     calls: list[list[str]] = []
 
-    def run(self, arguments: list[str], **more) -> int:
+    def run(self, arguments: list[str]) -> int:
         self.calls.append(arguments)
         return 3
 
@@ -97,33 +121,11 @@ def test_modules_get_their_arguments_unchanged(call, expected, tmp_path: Path, m
     recorder = Recorder(Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
     Recorder.calls = []
     monkeypatch.setattr(commands, "Layout", lambda: layout)
-    monkeypatch.setattr(commands, "module_environment", lambda layout: recorder)
+    monkeypatch.setattr(commands, "this_environment", lambda layout: recorder)
+    monkeypatch.setattr("tools.setup.requirements.check_requirements", lambda environment, command: None)
+    monkeypatch.setenv(commands.INSIDE, "1")
     assert commands.main(call) == 3, "the module's exit code is run.py's"
     assert recorder.calls == [expected]
-
-
-@pytest.mark.parametrize(("call", "wish", "expected", "code"), [
-    (["--host", "0.26.0", "-x"], ("0.26.0", None), [["-x", "tests/host", "tests/nodes"], ["-x", "tests/browser"]], 3),
-    (["--host", "0.26.0", "--browser"], ("0.26.0", None), [["tests/browser"]], 3),
-    (["--host", "0.26.0", "tests/host"], ("0.26.0", None), [["tests/host"]], 3),
-    (["--frontend", "1.58.1"], (None, "1.58.1"), [["tests/browser"]], 3),
-    ([], None, [["ruff"]], 3),
-])
-def test_tests_on_another_host(call, wish, expected, code, tmp_path: Path, monkeypatch) -> None:
-    """The plain call asks for no other host; the browser's tests on another release are reported beside the others."""
-    (tmp_path / "tests" / "host").mkdir(parents=True)
-    (tmp_path / "tests" / "browser").mkdir()
-    layout, wishes = Layout(tmp_path), []
-    recorder = Recorder(Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
-    Recorder.calls = []
-    monkeypatch.setattr(commands, "Layout", lambda: layout)
-    monkeypatch.setattr(commands, "prepare", lambda layout: recorder)
-    monkeypatch.setattr(commands, "_need_dev", lambda environment: None)
-    monkeypatch.setattr(commands, "prepare_browser", lambda log: Path("browser"))
-    monkeypatch.setattr(commands, "prepare_other", lambda base, *wish: wishes.append(wish) or recorder)
-    assert commands.main(["test", *call]) == code
-    assert wishes == ([] if wish is None else [wish])
-    assert [arguments[2:] if arguments[1] == "pytest" else arguments[1:2] for arguments in recorder.calls] == expected
 
 
 def test_the_environment_reaches_modules_of_the_repository(tmp_path: Path) -> None:
@@ -135,14 +137,14 @@ def test_the_environment_reaches_modules_of_the_repository(tmp_path: Path) -> No
     assert without.run(["-c", "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"]) == 0
 
 
-def test_without_set_up_a_module_runs_even_where_no_host_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU machine without a network: benches that need torch only."""
-    for name in ("EGOX_HOST_DIR", "COMFYUI_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("EGOX_NO_SETUP", "1")
-    found = commands.module_environment(Layout(tmp_path))
-    assert found.host is None and found.python == Path(sys.executable)
-    assert not list(tmp_path.iterdir()), "nothing was made"
+def test_without_a_host_modules_run_and_the_demo_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
+    """EGOX_NO_SETUP=1 on a GPU machine without a network: benches that need torch only."""
+    calls: list[list[str]] = []
+    monkeypatch.setattr(commands, "this_environment", lambda layout: None)
+    monkeypatch.setattr(Environment, "run", lambda self, arguments: calls.append(arguments) or 0)
+    monkeypatch.setenv(commands.INSIDE, "1")
+    assert commands.main(["fidelity"]) == 0 and calls == [["-m", "benchmarks.fidelity"]]
+    assert commands.main(["demo"]) == 1 and "Set COMFYUI_DIR" in capsys.readouterr().err
 
 
 def test_ports() -> None:

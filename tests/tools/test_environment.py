@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tools.setup import environment as module
-from tools.setup.environment import (
-    check_disk,
-    dev_requirements,
-    find_host_python,
-    install_command,
-    make_venv,
-    missing_requirements,
-    prepare,
-    venv_python,
-)
+from tools.setup.environment import Environment, find_host_python, install, make_venv, prepare, venv_python
 from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
+from tools.setup.requirements import check_requirements, extra_requirements, is_met
 
 from .test_host import fetched, make_host
 
@@ -40,18 +32,22 @@ def layout(tmp_path: Path) -> Layout:
     (made.host / "requirements.txt").write_text("torch\n", encoding="utf-8")
     (made.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", encoding="utf-8")
     (made.repo / "pyproject.toml").write_text('[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\n'
-                                              'geometry = ["OpenEXR"]\n', encoding="utf-8")
+                                              'checks = ["OpenEXR"]\n', encoding="utf-8")
     return made
 
 
 @pytest.fixture
 def pip_calls(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The pip calls that were made, instead of making them."""
+    """What would have been installed, instead of installing it."""
     calls: list[list[str]] = []
-    monkeypatch.setattr(module, "make_venv", lambda layout, say: layout.venv.mkdir(exist_ok=True) or
-                        venv_python(layout.venv))
-    monkeypatch.setattr(module, "install", lambda python, arguments, log, say, what: calls.append(arguments))
-    monkeypatch.setattr(module, "fetch_uv", lambda python: None)
+
+    def make(layout: Layout, say) -> None:
+        venv_python(layout.venv).parent.mkdir(parents=True, exist_ok=True)
+        venv_python(layout.venv).touch()
+
+    monkeypatch.setattr(module, "make_venv", make)
+    for place in ("environment", "requirements"):
+        monkeypatch.setattr(f"tools.setup.{place}.install", lambda layout, python, what, words, *_: calls.append(words))
     return calls
 
 
@@ -59,13 +55,11 @@ def quiet(text: str) -> None:
     pass
 
 
-def test_the_tested_torch_goes_first_and_along_with_every_call(layout: Layout, pip_calls) -> None:
-    prepared = prepare(layout, quiet)
-    assert prepared.python == venv_python(layout.venv)
-    assert pip_calls[0] == list(module.TORCH_PINS)
-    assert str(layout.host / "requirements.txt") in pip_calls[1]
-    assert str(layout.repo / "requirements.txt") in pip_calls[2] and "pytest>=8" in pip_calls[2]
-    assert all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
+def test_the_tested_torch_goes_first_and_along_with_the_rest(layout: Layout, pip_calls) -> None:
+    assert prepare(layout, quiet).python == venv_python(layout.venv)
+    torch, rest = pip_calls
+    assert torch == list(module.TORCH_PINS) and set(torch) <= set(rest)
+    assert {str(folder / "requirements.txt") for folder in (layout.host, layout.repo)} <= set(rest)
 
 
 def test_a_second_run_installs_nothing(layout: Layout, pip_calls) -> None:
@@ -91,22 +85,19 @@ def test_an_interrupted_install_is_done_again(layout: Layout, pip_calls, monkeyp
         during.setattr(module, "install", interrupted)
         prepare(layout, quiet)
     prepare(layout, quiet)
-    assert len(pip_calls) == 3
+    assert len(pip_calls) == 2
 
 
 def test_another_torch_index_is_forced(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(layout, quiet)
     monkeypatch.setenv("EGOX_TORCH_INDEX", "https://example.invalid/simple")
     prepare(layout, quiet)
-    assert pip_calls[3][:3] == ["--force-reinstall", "--index-url", "https://example.invalid/simple"]
-    assert "--index-url" not in pip_calls[4], "the index holds torch only"
+    assert pip_calls[2][:3] == ["--force-reinstall", "--index-url", "https://example.invalid/simple"]
+    assert "--index-url" not in pip_calls[3], "the index holds torch only"
 
 
 def test_too_little_disk(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SetupError, match="Too little disk space"):
-        check_disk(layout, needed=2**62)
     monkeypatch.setattr(module, "FRESH_BYTES", 2**62)
-    monkeypatch.setattr(check_disk, "__defaults__", (2**62,))
     with pytest.raises(SetupError, match="Too little disk space"):
         prepare(layout, quiet)
     assert not layout.venv.exists(), "refused before anything was made"
@@ -115,21 +106,36 @@ def test_too_little_disk(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_setup_fetches_and_installs_nothing(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGOX_NO_SETUP", "1")
     assert prepare(layout, quiet).python == Path(sys.executable)
-    with pytest.raises(SetupError, match="EGOX_NO_SETUP"):
-        prepare(Layout(layout.repo / "elsewhere"), quiet)
-    assert not pip_calls
+    elsewhere = Layout(layout.repo / "elsewhere")
+    assert prepare(elsewhere, quiet).host is None and not elsewhere.repo.exists() and not pip_calls
 
 
 def test_a_users_host_is_left_as_it_is(layout: Layout, tmp_path: Path, pip_calls,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_host(tmp_path / "theirs")
-    monkeypatch.setenv("COMFYUI_DIR", str(root))
+    monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "theirs")))
     before = sorted(tmp_path.rglob("*"))
-    assert prepare(layout, quiet).python == Path(sys.executable), "this Python has torch"
+    environment = prepare(layout, quiet)
+    assert environment.python == Path(sys.executable), "this Python has torch"
+    check_requirements(environment, "demo")
     (layout.repo / "requirements.txt").write_text("numpy\negox-does-not-exist>=3\n", encoding="utf-8")
-    with pytest.raises(SetupError, match=r'-m pip install "egox-does-not-exist>=3"$'):
-        prepare(layout, quiet)
+    with pytest.raises(SetupError, match=r'" -m pip install "egox-does-not-exist>=3"$'):
+        check_requirements(environment, "demo")
     assert sorted(tmp_path.rglob("*")) == before and not pip_calls
+
+
+@pytest.mark.parametrize(("command", "gets"), [("demo", 0), ("ui", 0), ("test", 2), ("bench", 2)])
+def test_who_develops_gets_more(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch, command: str,
+                                gets: int) -> None:
+    """What the tests need, then what some of them compare with where there is a build of it."""
+    monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
+    environment = Environment(Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
+    check_requirements(environment, command)
+    assert len(pip_calls) == gets and all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
+    if gets:
+        assert "ruff" in pip_calls[0] and pip_calls[1][:3] == ["--only-binary", ":all:", "OpenEXR"]
+        monkeypatch.setenv("EGOX_NO_SETUP", "1")
+        with pytest.raises(SetupError, match='install "ruff"'):
+            check_requirements(environment, command)
 
 
 @pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
@@ -141,13 +147,10 @@ def test_the_users_own_environment_is_found(tmp_path: Path, place: str) -> None:
     assert find_host_python(Host(root, (0, 30, 0), "test", owned=False)).resolve() == python.resolve()
 
 
-def test_missing_requirements_looks_at_names_and_versions() -> None:
-    wanted = ["pytest>=8", "pytest>=9999", "egox-does-not-exist", "opencv-python-headless>=4", "torch"]
-    assert missing_requirements(Path(sys.executable), wanted) == ["pytest>=9999", "egox-does-not-exist"]
-
-
-def test_install_command_is_quoted() -> None:
-    assert install_command(Path("/a b/python"), ["x>=1"]) == '"{}" -m pip install "x>=1"'.format(Path("/a b/python"))
+@pytest.mark.parametrize(("line", "met"), [
+    ("pytest>=8", True), ("pytest>=9999", False), ("egox-does-not-exist", False), ("opencv-python-headless>=4", True)])
+def test_a_requirement_is_met_by_name_and_version(line: str, met: bool) -> None:
+    assert is_met(line) is met
 
 
 def test_a_broken_venv_is_made_anew(tmp_path: Path) -> None:
@@ -156,32 +159,53 @@ def test_a_broken_venv_is_made_anew(tmp_path: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text("not a program", encoding="utf-8")
     (made.venv / "half").write_text("", encoding="utf-8")
-    assert make_venv(made, quiet) == python
+    make_venv(made, quiet)
     assert os.access(python, os.X_OK) and not (made.venv / "half").exists()
 
 
-def test_no_network_ends_the_set_up_with_the_cause(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real pip call against an index that can't be reached."""
-    monkeypatch.setattr(module, "make_venv", lambda layout, say: Path(sys.executable))
-    monkeypatch.setattr(module, "_has_torch", lambda venv: True)
-    monkeypatch.setattr(module, "fetch_uv", lambda python: None)
-    layout.venv.mkdir()
+def test_without_a_venv_module_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "failure", lambda command: "No module named ensurepip")
+    with pytest.raises(SetupError, match="(?s)No module named ensurepip.*python3-venv"):
+        make_venv(Layout(tmp_path), quiet)
+
+
+def test_no_network_ends_an_installation_with_the_cause(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real pip against an index that can't be reached."""
     for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1",
                         "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(module, "TORCH_PINS", ("egox-does-not-exist==1",))
-    with pytest.raises(SetupError, match="no network"):
-        prepare(layout, quiet)
-    assert not (layout.venv / ".egox_installed.json").exists()
+    with pytest.raises(SetupError, match="(?s)Installing torch failed. There seems to be no network.*pip.log"):
+        install(layout, Path(sys.executable), "torch", ["egox-does-not-exist==1"], quiet)
+
+
+@pytest.mark.parametrize(("said", "meant"), [
+    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+    ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
+    ("ERROR: something else", "Run this again")])
+def test_pips_words_are_explained(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
+                                  meant: str) -> None:
+    def fails(command, *, stdout, **_) -> int:
+        stdout.write(said)
+        return 1
+
+    monkeypatch.setenv("PIP_RETRIES", "1")  # a setting: pip's to do alone
+    monkeypatch.setattr(module.subprocess, "call", fails)
+    with pytest.raises(SetupError, match=f"(?s)Installing x failed.*{meant}"):
+        install(layout, Path(sys.executable), "x", [], quiet)
+
+
+def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout: Layout,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    nothing = subprocess.CompletedProcess([], 0, stdout=b"")
+    monkeypatch.setattr(module.subprocess, "run", lambda command, **_: nothing)  # pip config list
+    monkeypatch.setattr(module, "failure", lambda command: "")
+    monkeypatch.setattr(module.subprocess, "call", lambda command, **_: calls.append(command[2]) or len(calls) == 1)
+    install(layout, Path(sys.executable), "x", [], quiet)
+    assert calls == ["uv", "pip"]
 
 
 def test_the_dev_extra_is_read_without_a_toml_reader(repo_root: Path) -> None:
-    found = dev_requirements(Layout(repo_root))
+    found = extra_requirements(Layout(repo_root), "dev")
     assert any(line.startswith("pytest") for line in found) and any(line.startswith("ruff") for line in found)
     assert not any("OpenEXR" in line for line in found)
-
-
-def test_the_stamp_names_what_it_was_made_from(layout: Layout, pip_calls) -> None:
-    prepare(layout, quiet)
-    stamp = json.loads((layout.venv / ".egox_installed.json").read_text(encoding="utf-8"))
-    assert set(stamp) == {"requirements", "torch_index", "python"}

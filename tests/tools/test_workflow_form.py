@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tools.rigs.comfy_page import shipped_workflows
 from tools.workflows.form import MOST, ROWS, add_form
 from tools.workflows.graph import Graph
 
-WORKFLOWS = sorted((Path(__file__).resolve().parent.parent.parent / "workflows").rglob("*.json"))
+WORKFLOWS = list(shipped_workflows(Path(__file__).resolve().parent.parent.parent).values())
 OF_SCRIPTS = {(row.kind, row.widget) for row in ROWS if not row.label}
 INFO = {"EgoXWanSampler": {"input": {"required": {"lambda_g": ["FLOAT", {"default": 3.0}],
                                                   "steps": ["INT", {"default": 50}],

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from egox_core.gga.bias import dense_bias
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.options import GgaOptions
 from egox_core.previews.geometry import geometry_bytes, weight_legend
 from egox_core.types import CameraTrajectory, DepthVideo
@@ -28,7 +28,7 @@ def geometry():
     trust = torch.linspace(0, 1, depth.numel()).view_as(depth)
     path = CameraTrajectory(w2c=take.ego_w2c, camera=take.ego_camera, exo_w2c=take.exo_w2c, times_s=take.times_s)
     return gga_geometry(DepthVideo(depth_m=depth, camera=take.exo_camera, trust=trust), path,
-                        GgaGeometryOptions(rays="exact"), frames=9, exo_size=(96, 64), ego_size=(64, 64))
+                        "exact", frames=9, exo_size=(96, 64), ego_size=(64, 64))
 
 
 @pytest.mark.parametrize("soft", [False, True])

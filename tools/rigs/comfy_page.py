@@ -198,8 +198,9 @@ class ComfyPage:
 
 
 def shipped_workflows(repo: Path) -> dict[str, Path]:
-    """Name -> file, of the host's templates and of those below."""
-    return {path.stem: path for path in sorted((repo / "workflows").rglob("*.json"))}
+    """Name -> file, of the host's templates and of those in ``more``."""
+    folder = repo / "workflows"
+    return {path.stem: path for path in sorted([*folder.glob("*.json"), *folder.glob("more/*.json")])}
 
 
 def read_workflow(path: Path) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def make_rig(
     exo, prior = clip_pictures(size)
     clip_vision = load_clip_vision(models / standins.TESTS_ONLY["clip_vision"]) if image_embedding else None
     node = importlib.import_module(f"{pack.__name__}.nodes.conditioning").EgoXConditioning
-    inputs = {"mask_mode": "auto", "image_embedding": image_embedding_mode, "noise_seed": noise_seed, "tile_size": 0,
+    inputs = {"mask_mode": "auto", "image_embedding": image_embedding_mode, "noise_seed": noise_seed,
               "clip_vision": clip_vision, **conditioning}
     out = node.execute(text_conditioning(width, prompt_tokens[0], 1), text_conditioning(width, prompt_tokens[1], 2),
                        vae, exo, prior, **inputs)

@@ -1,5 +1,5 @@
-"""What stands behind ``run.py``: host, environment, server, workflows.
+"""What stands behind ``run.py``: host, environment, server, demo.
 
-Runs before any package is installed, so it imports the standard library only; ``side_by_side`` alone is started inside
-the environment.
+``layout``, ``host``, ``environment`` and, at import, ``commands`` need the standard library only, since nothing is
+installed yet; everything else runs inside the environment.
 """

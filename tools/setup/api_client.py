@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import queue
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from .websocket import WebSocket, WebSocketError
+import aiohttp
+
+from .layout import REPO_ROOT
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """A proxy that the user has set for the network knows nothing of this machine's loopback."""
 
 Event = tuple[str, dict[str, Any]]
 """A message of the host: its type and its data."""
+ENDS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}
+
+
+def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
+    """A shipped workflow in the API form."""
+    return json.loads((repo / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 class PromptRefused(RuntimeError):
@@ -42,7 +55,6 @@ class Outcome:
     outputs: dict[str, Any] = field(default_factory=dict)  # node id -> what the node gave to the interface
     ran: list[str] = field(default_factory=list)  # node ids, in the order of running
     cached: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)  # node id -> time until the next began
     error: dict[str, Any] | None = None  # the host's execution_error data
 
     @property
@@ -50,6 +62,48 @@ class Outcome:
         if self.error is None:
             return ""
         return f"{self.error.get('node_type')}: {self.error.get('exception_message', 'interrupted')}".strip()
+
+
+class WebSocket:
+    """Messages of the host to one client, read in a thread; use as a context manager.
+
+    A test's browser may have an event loop in the main thread.
+    """
+
+    def __init__(self, address: str, client_id: str) -> None:
+        self.address = f"{address}/ws?clientId={client_id}"
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._loop = asyncio.new_event_loop()
+        self._reading = self._loop.create_task(self._read())
+
+    def __enter__(self) -> WebSocket:
+        threading.Thread(target=self._work, daemon=True).start()
+        if self.receive(timeout=30) is None:  # the host's greeting: now it knows the client
+            raise ConnectionError(f"no websocket at {self.address}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(RuntimeError):  # ended before
+            self._loop.call_soon_threadsafe(self._reading.cancel)
+
+    def receive(self, timeout: float) -> str | bytes | None:
+        """The next message, or None where none came in time or the connection was lost."""
+        try:
+            return self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def _work(self) -> None:
+        with suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
+            self._loop.run_until_complete(self._reading)
+        self._loop.close()
+        self._messages.put(None)
+
+    async def _read(self) -> None:
+        async with (aiohttp.ClientSession() as session,
+                    session.ws_connect(self.address, max_msg_size=0) as socket):
+            async for message in socket:
+                self._messages.put(message.data)
 
 
 class ApiClient:
@@ -117,59 +171,35 @@ class ApiClient:
             timeout: float = 3600.0) -> Outcome:
         """Queue ``prompt`` and follow it to its end.
 
-        ``on_event`` sees every message that belongs to it. A lost websocket is opened again; should the end have
-        been missed meanwhile, the history tells of it.
+        ``on_event`` sees every message that belongs to it. In silence the history is asked: it has the
+        end also where the connection was lost.
 
         Raises:
             PromptRefused, TimeoutError, ConnectionError (the server is gone).
         """
-        client_id = uuid.uuid4().hex
-        address = self.address.replace("http://", "ws://", 1) + f"/ws?clientId={client_id}"
-        deadline = time.monotonic() + timeout
-        socket = WebSocket(address)
-        try:
-            prompt_id = self.queue(prompt, client_id)
-            outcome = Outcome(prompt_id, "")
-            began: tuple[str, float] | None = None
+        client_id, deadline = uuid.uuid4().hex, time.monotonic() + timeout
+        with WebSocket(self.address, client_id) as socket:
+            outcome = Outcome(self.queue(prompt, client_id), "")
             while not outcome.status:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"prompt {prompt_id} did not end within {timeout:.0f} s")
-                try:
-                    message = socket.receive(timeout=5.0)
-                except TimeoutError:
-                    message = ""
-                    self._ended_unseen(outcome)
-                except WebSocketError:
-                    message = None
+                    raise TimeoutError(f"prompt {outcome.prompt_id} did not end in {timeout:.0f} s")
+                message = socket.receive(timeout=1.0)
                 if message is None:
-                    socket.close()
-                    if not self._ended_unseen(outcome):
-                        socket = WebSocket(address)
-                    continue
-                if not isinstance(message, str) or not message:
-                    continue
-                kind, data = _parse(message)
-                if data.get("prompt_id", prompt_id) != prompt_id:
-                    continue
-                began = _note(outcome, kind, data, began)
-                if on_event is not None:
-                    on_event((kind, data))
-        finally:
-            socket.close()
+                    status = self.history(outcome.prompt_id).get("status", {})
+                    for kind, data in status.get("messages", []):
+                        _note(outcome, kind, data)
+                elif isinstance(message, str):
+                    parsed = json.loads(message)
+                    kind, data = parsed.get("type", ""), parsed.get("data") or {}
+                    if data.get("prompt_id", outcome.prompt_id) == outcome.prompt_id:
+                        _note(outcome, kind, data)
+                        if on_event is not None:
+                            on_event((kind, data))
         # The last message is sent a moment before the history is written.
-        while not (entry := self.history(prompt_id)) and time.monotonic() < deadline:
+        while not (entry := self.history(outcome.prompt_id)) and time.monotonic() < deadline:
             time.sleep(0.02)
         outcome.outputs = entry.get("outputs", {})
         return outcome
-
-    def _ended_unseen(self, outcome: Outcome) -> bool:
-        status = self.history(outcome.prompt_id).get("status", {})
-        if not status:
-            return False
-        for kind, data in status.get("messages", []):
-            _note(outcome, kind, data, None)
-        outcome.status = outcome.status or ("success" if status.get("completed") else "error")
-        return True
 
 
 def _read(request: str | urllib.request.Request, timeout: float) -> str:
@@ -182,28 +212,12 @@ def _read(request: str | urllib.request.Request, timeout: float) -> str:
         raise ConnectionError(f"no answer from the server: {error.reason}") from error
 
 
-def _parse(message: str) -> Event:
-    parsed = json.loads(message)
-    return parsed.get("type", ""), parsed.get("data") or {}
-
-
-def _note(outcome: Outcome, kind: str, data: dict[str, Any], began: tuple[str, float] | None):
-    """Enter one message into ``outcome``; the node that runs now and since when."""
-    now = time.monotonic()
-    if kind == "executing" or kind in ("execution_success", "execution_error", "execution_interrupted"):
-        if began is not None:
-            outcome.seconds[began[0]] = outcome.seconds.get(began[0], 0.0) + now - began[1]
-        began = None
-    if kind == "executing" and data.get("node"):
-        began = (data["node"], now)
-        if data["node"] not in outcome.ran:
-            outcome.ran.append(data["node"])
+def _note(outcome: Outcome, kind: str, data: dict[str, Any]) -> None:
+    """Enter one message into ``outcome``."""
+    if kind == "executing" and data.get("node") and data["node"] not in outcome.ran:
+        outcome.ran.append(data["node"])
     elif kind == "execution_cached":
         outcome.cached = list(data.get("nodes", []))
-    elif kind == "execution_success":
-        outcome.status = "success"
-    elif kind == "execution_error":
-        outcome.status, outcome.error = "error", data
-    elif kind == "execution_interrupted":
-        outcome.status, outcome.error = "interrupted", data
-    return began
+    elif kind in ENDS:
+        outcome.status = ENDS[kind]
+        outcome.error = None if outcome.status == "success" else data

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from .host import Host
-from .layout import BASE_FOLDERS, Layout
+from .layout import Layout
 
 PACK_NAME = "comfyui-egox"
-NOT_COPIED = (".git", ".venv", ".egox", "output", "__pycache__", ".pytest_cache", ".ruff_cache")
+BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
-@dataclass(frozen=True)
 class BaseDir:
     """A base directory (``--base-directory``) and its folders."""
 
-    root: Path
-
-    @property
-    def input(self) -> Path:
-        return self.root / "input"
-
-    @property
-    def output(self) -> Path:
-        return self.root / "output"
-
-    @property
-    def models(self) -> Path:
-        return self.root / "models"
-
-    @property
-    def temp(self) -> Path:
-        return self.root / "temp"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.input, self.output = root / "input", root / "output"
+        self.models, self.temp = root / "models", root / "temp"
 
 
 def make_base_dir(root: Path, layout: Layout, nodes: dict[str, Path] | None = None) -> BaseDir:
@@ -48,34 +32,18 @@ def make_base_dir(root: Path, layout: Layout, nodes: dict[str, Path] | None = No
     return base
 
 
-def link_folder(source: Path, place: Path) -> str:
-    """Make ``place`` stand for the folder ``source``; how it was done: "link", "junction" or "copy".
-
-    A copy leaves out the state folders: the base directory lies below the repository itself, so copying it would
-    never end.
-    """
-    source = source.resolve()
-    if _is_link(place):
-        if place.resolve() == source:
-            return "link"
-        place.unlink() if place.is_symlink() else os.rmdir(place)
+def link_folder(source: Path, place: Path) -> None:
+    """Make ``place`` stand for the folder ``source``: a link, on Windows a junction, which needs no right."""
+    if place.is_symlink():
+        place.unlink()
     elif place.is_dir():
-        shutil.rmtree(place)
-    try:
-        os.symlink(source, place, target_is_directory=True)
-        return "link"
-    except OSError:
-        pass  # Windows without developer mode: links need a right, junctions don't
+        os.rmdir(place)  # a junction; a folder that somebody filled is not touched
     if os.name == "nt":
         import _winapi
 
-        try:
-            _winapi.CreateJunction(str(source), str(place))
-            return "junction"
-        except OSError:
-            pass
-    shutil.copytree(source, place, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    return "copy"
+        _winapi.CreateJunction(str(source.resolve()), str(place))
+    else:
+        place.symlink_to(source.resolve(), target_is_directory=True)
 
 
 def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
@@ -88,12 +56,3 @@ def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
     # JSON is YAML, and spares the quoting of paths.
     file.write_text(json.dumps({"host": {"base_path": str(models), **kinds}}, indent=1), encoding="utf-8")
     return ("--extra-model-paths-config", str(file))
-
-
-def _is_link(place: Path) -> bool:
-    if place.is_symlink():
-        return True
-    try:
-        return os.name == "nt" and bool(os.readlink(place))  # a junction
-    except OSError:
-        return False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+
+import torch
 
 from .api_client import ApiClient
 from .base_dir import BaseDir
@@ -38,19 +39,6 @@ def check_port(port: int) -> int:
     return port
 
 
-def has_cuda(python: Path) -> bool:
-    """Whether torch under ``python`` sees a GPU. Asks torch, which takes seconds, only where a driver is installed."""
-    library = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        if not Path("/dev/kfd").exists():
-            return False
-    run = subprocess.run([str(python), "-c", "import torch; print(torch.cuda.is_available())"], capture_output=True,
-                         text=True, errors="replace")
-    return run.stdout.strip() == "True"
-
-
 class Server:
     """The host's own ``main.py`` in a process of its own; use as a context manager."""
 
@@ -68,9 +56,8 @@ class Server:
 
     def command(self) -> list[str]:
         """How the host is started. ``--database-url`` in memory: it may not write beside the user's host."""
-        python = self.environment.python
-        device = [] if has_cuda(python) else ["--cpu"]
-        return [str(python), str(self.environment.host.root / "main.py"), *device,
+        device = [] if torch.cuda.is_available() else ["--cpu"]
+        return [str(self.environment.python), str(self.environment.host.root / "main.py"), *device,
                 "--base-directory", str(self.base.root), "--listen", "127.0.0.1", "--port", str(self.port),
                 "--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
                 *self.arguments]
@@ -83,8 +70,8 @@ class Server:
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # The repository must not be on the host's path: its folder `nodes` would hide the host's nodes.py.
-        variables = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **self.variables}
-        variables.pop("PYTHONPATH", None)
+        path = {"PYTHONPATH": os.environ.get("EGOX_PACKAGES", "")}
+        variables = {**os.environ, **path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **self.variables}
         if not self.environment.host.owned:
             variables["PYTHONDONTWRITEBYTECODE"] = "1"  # not even caches are left in the user's host
         own_group = ({"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt"
@@ -118,6 +105,14 @@ class Server:
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def wait_for_ctrl_c(self) -> None:
+        """Return when the user ends it, or it has ended."""
+        try:
+            while self.is_running():
+                time.sleep(0.3)
+        except KeyboardInterrupt:
+            pass
 
     def stop(self) -> None:
         """End the server and every process that it started."""

@@ -1,11 +1,7 @@
-"""exo | prior | ego [| ground truth] as one video, and a contact sheet of it. Runs inside the environment.
-
-    python -m tools.setup.side_by_side --exo exo.mp4 --prior prior.mp4 --ego ego.mp4 [--truth gt.mp4] --out FOLDER
-"""
+"""exo | prior | ego [| ground truth] as one video, and a contact sheet of it."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -51,38 +47,24 @@ def rows_of(clips: dict[str, np.ndarray], most: int = SHEET_ROWS) -> list[SheetR
             for place, moment in enumerate(moments)]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("exo", "prior", "ego"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--truth", type=Path)
-    parser.add_argument("--start", type=int, default=0, help="first frame of the exo video that was used")
-    parser.add_argument("--fps", type=float, default=0.0, help="frames a second that were taken of it; 0: every frame")
-    parser.add_argument("--label", default="", help="said beside the word ego on the sheet, for instance: stand-in")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(arguments)
-    try:
-        join(args)
-    except EgoXInputError as error:
-        raise SystemExit(str(error)) from error
-    return 0
+def join(results: Path, exo: Path, truth: Path | None, *, start: int = 0, fps: float = 0.0, label: str = "") -> None:
+    """Write side_by_side.mp4 and contact_sheet.png; print the ego video's PSNR where it can be known.
 
+    Args:
+        results: folder with ego.mp4 and prior.mp4.
+        start, fps: first frame of the exo video that was used, and frames per second taken of it (0: every frame).
+        label: said beside the word ego on the sheet, for instance: stand-in; there is no PSNR then.
 
-def join(args: argparse.Namespace) -> None:
-    """Writes side_by_side.mp4 and contact_sheet.png; prints the ego video's PSNR where it can be known."""
-    ego, prior = read_frames(args.ego), read_frames(args.prior)
-    step = probe_video(args.exo).fps / args.fps if args.fps > 0 else 1.0
-    clips = {"exo": read_frames(args.exo, args.start, len(ego), step), "prior": prior,
-             f"ego {args.label}".strip(): ego}
-    if args.truth is not None:
-        truth = read_frames(args.truth, args.start, len(ego), step)
-        clips["ego ground truth"] = truth
-        if not args.label:
-            print(f"The ego video against the truth: PSNR {psnr(ego, truth):.2f} dB", flush=True)
+    Raises:
+        EgoXInputError: no video, or too short.
+    """
+    ego, prior = read_frames(results / "ego.mp4"), read_frames(results / "prior.mp4")
+    step = probe_video(exo).fps / fps if fps > 0 else 1.0
+    clips = {"exo": read_frames(exo, start, len(ego), step), "prior": prior, f"ego {label}".strip(): ego}
+    if truth is not None:
+        clips["ego ground truth"] = read_frames(truth, start, len(ego), step)
+        if not label:
+            print(f"The ego video against the truth: PSNR {psnr(ego, clips['ego ground truth']):.2f} dB", flush=True)
     joined = (torch.from_numpy(beside(pictures, ego.shape[1])) for pictures in zip(*clips.values(), strict=False))
-    write_video(args.out / "side_by_side.mp4", joined, probe_video(args.ego).fps)
-    write_png(args.out / "contact_sheet.png", make_contact_sheet(rows_of(clips), SHEET_HEIGHT))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    write_video(results / "side_by_side.mp4", joined, probe_video(results / "ego.mp4").fps)
+    write_png(results / "contact_sheet.png", make_contact_sheet(rows_of(clips), SHEET_HEIGHT))

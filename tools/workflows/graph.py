@@ -1,4 +1,4 @@
-"""A graph under construction, saved in the form that the host's front end saves (LiteGraph, version 0.4)."""
+"""A graph under construction: as the host's front end saves it (LiteGraph, version 0.4), and as its API takes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import uuid
 from typing import Any
 
-from tools.setup.workflow import (
+from tools.setup.node_inputs import (
     BYPASSED,
     NOTES,
     control_count,
@@ -55,7 +55,10 @@ class Node:
 
 
 class Graph:
-    """Nodes, links and groups; :meth:`to_json` gives the saved workflow."""
+    """Nodes, links and groups; :meth:`to_json` gives the saved workflow, :meth:`to_prompt` its API form."""
+
+    path = ""
+    """What the API form puts before the numbers of its nodes."""
 
     def __init__(self, object_info: dict[str, Any], name: str = "") -> None:
         self.object_info, self.name = object_info, name
@@ -94,6 +97,7 @@ class Graph:
         node.title = inside.title
         node.labels.update(inside.labels)
         self.insides[node.number] = inside
+        inside.outside, inside.host = self, node
         return node
 
     def _added(self, kind: str, info: dict[str, Any] | None, wide: int, high: int, inputs: dict[str, Any]) -> Node:
@@ -129,6 +133,32 @@ class Graph:
                  "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}, **self.form}, "version": 0.4}
         return saved | ({"definitions": {"subgraphs": definitions}} if definitions else {})
 
+    def to_prompt(self) -> dict[str, Any]:
+        """The API form: node id -> class, inputs and title; a subgraph's nodes have paths as ids, such as "5:3".
+
+        A bypassed node is left out and passes nothing on: none of ours has an input of the type of its output.
+        """
+        prompt: dict[str, Any] = {}
+        for node in self.nodes:
+            if node.number in self.insides:
+                prompt |= self.insides[node.number].to_prompt()
+            elif node.info is not None and node.mode != BYPASSED:
+                inputs = {name: value for widget, spec in node.inputs() if is_widget(spec)
+                          for name, value in widget_values(node, widget, spec).items() if value is not None}
+                found = {name: self._found(source) for name, source in node.sources.items()}
+                inputs |= {name: value for name, value in found.items() if value is not None}
+                prompt[f"{self.path}{node.number}"] = {"class_type": node.kind, "inputs": inputs,
+                                                       "_meta": {"title": node.title or node.kind}}
+        return prompt
+
+    def _found(self, source: tuple[Node, str]) -> Any:
+        """Where a link's value comes from: [node id, output], a promoted widget's value, or None for nowhere."""
+        node, output = source
+        if node.number in self.insides:
+            inside = self.insides[node.number]
+            return inside._found(inside.given[output])
+        return None if node.mode == BYPASSED else [f"{self.path}{node.number}", node.output_slot(output)]
+
     def _all_insides(self) -> list[Subgraph]:
         return [found for inside in self.insides.values() for found in (inside, *inside._all_insides())]
 
@@ -161,9 +191,9 @@ class Graph:
                 entry["label"] = node.labels[name]
             if spec_kind(spec) == PLAYER.upper():
                 entry["widget"] = {"name": name}
-            elif is_widget(name, spec, {}):
+            elif is_widget(spec):
                 entry["widget"] = {"name": name}
-                values += widget_values(node, name, spec)
+                values += [*widget_values(node, name, spec).values(), *["fixed"] * control_count(name, spec)]
                 uploads += ["image"] * any(spec_options(spec).get(key) for key in UPLOADS)
             if name in node.sources:
                 entry["link"] = self._linked(node.sources[name], node, len(sockets), links, outgoing)
@@ -198,6 +228,9 @@ class Subgraph(Graph):
         super().__init__(object_info, name)
         self.identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}"))
         self.title, self.description = title, description
+        self.outside: Graph | None = None
+        self.host: Node | None = None
+        """The node that stands for it, in the graph outside."""
         self.labels: dict[str, str] = {}
         self.players: list[Node] = []
         """Nodes whose player is promoted."""
@@ -206,6 +239,10 @@ class Subgraph(Graph):
         self.promoted: dict[str, tuple[Node, str]] = {}
         self.rows: list[list[Any]] = []
         """The rows of blocks of its layout."""
+
+    @property
+    def path(self) -> str:
+        return f"{self.outside.path}{self.host.number}:"
 
     def take(self, name: str, kind: str) -> tuple[Node, str]:
         """An input of the node, as a source for the nodes inside."""
@@ -237,6 +274,13 @@ class Subgraph(Graph):
         if label:
             self.labels[name] = label
 
+    def _found(self, source: tuple[Node, str]) -> Any:
+        node, name = source
+        if node is not self.edge:
+            return super()._found(source)
+        linked = self.host.sources.get(name)
+        return self.host.values.get(name) if linked is None else self.outside._found(linked)
+
     def info(self) -> dict[str, Any]:
         """As /object_info would describe the node."""
         specs: dict[str, Any] = {}
@@ -256,7 +300,7 @@ class Subgraph(Graph):
         for node in self.nodes:
             specs = dict(node.inputs())
             for widget, source in node.sources.items():
-                if source == (self.edge, name) and widget in specs and is_widget(widget, specs[widget], {}):
+                if source == (self.edge, name) and widget in specs and is_widget(specs[widget]):
                     return node, widget
         return None
 
@@ -303,11 +347,11 @@ def grown_inputs(node: Node) -> list[tuple[str, Any]]:
     return specs
 
 
-def widget_values(node: Node, name: str, spec: Any) -> list[Any]:
-    """What one input adds to widgets_values: its value, then what the editor appends to it."""
-    values = [node.values.get(name, default_value(spec))]
+def widget_values(node: Node, name: str, spec: Any) -> dict[str, Any]:
+    """The value of one widget, and those of the inner widgets of a dynamic combo, by name."""
+    values = {name: node.values.get(name, default_value(spec))}
     if spec_kind(spec) == "COMFY_DYNAMICCOMBO_V3":
-        branch = next(option for option in spec_options(spec)["options"] if option["key"] == values[0])
+        branch = next(option for option in spec_options(spec)["options"] if option["key"] == values[name])
         for inner, inner_spec in input_specs({"input": branch["inputs"]}):
-            values.append(node.values.get(f"{name}.{inner}", default_value(inner_spec)))
-    return values + ["fixed"] * control_count(name, spec)
+            values[f"{name}.{inner}"] = node.values.get(f"{name}.{inner}", default_value(inner_spec))
+    return values

@@ -4,7 +4,8 @@
     python3 run.py make workflows egox_fast   # some
     python3 run.py make workflows --measure   # first measure each node's height in a browser (nodes have changed)
 
-It starts the host with the pack. Widget order, socket types and defaults come from its ``/object_info``, so that what
+It starts the host with the pack. Each graph is written twice: as the page saves it, and in the API form that is queued
+without a page (``workflows/api``). Widget order, socket types and defaults come from its ``/object_info``, so that what
 is written is what its front end would have saved. Node heights come from ``node_heights.json``: the larger of
 those in which the front end's two renderings draw a node, so that nothing overlaps in either.
 """
@@ -24,8 +25,8 @@ from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
 from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout
+from tools.setup.node_inputs import NOTES
 from tools.setup.server import Server
-from tools.setup.workflow import NOTES
 from tools.workflows.form import add_form
 from tools.workflows.graph import Graph, Node
 from tools.workflows.layout import Frame, arrange, place
@@ -52,6 +53,7 @@ ENTER = """(number) => {
 DRAWN = """() => [...app.canvas.graph.nodes].every((n) => document.querySelector(`[data-node-id="${n.id}"]`))"""
 SEARCH_WORDS = ["egox", "first person", "ego view", "exo to ego"]
 BLUEPRINT_FOLDER = REPO_ROOT / "subgraphs"
+PROMPT_FOLDER = REPO_ROOT / "workflows" / "api"
 
 
 def main(arguments: list[str]) -> int:
@@ -72,7 +74,9 @@ def main(arguments: list[str]) -> int:
                 HEIGHTS.write_text(text + "\n", encoding="utf-8", newline="\n")
     heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
     for name in names:
-        write(workflow_file(name), described(name, object_info, heights))
+        graph = described(name, object_info, heights)
+        write(workflow_file(name), saved(graph))
+        write(PROMPT_FOLDER / f"{name}.json", graph.to_prompt())
     for name in BLUEPRINTS:
         write(BLUEPRINT_FOLDER / f"{name}.json", blueprint(name, object_info, heights))
     return 0
@@ -83,14 +87,15 @@ def workflow_file(name: str) -> Path:
     return REPO_ROOT / "workflows" / ("" if name in CARDS else "more") / f"{name}.json"
 
 
-def write(path: Path, saved: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-    print(f"{path.relative_to(REPO_ROOT)}: {len(saved['nodes'])} nodes, {len(saved['links'])} links")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
+    print(f"{path.relative_to(REPO_ROOT).as_posix()}: {len(text) / 1000:.0f} kB")
 
 
-def described(name: str, object_info: dict[str, Any], heights: dict[str, float]) -> dict[str, Any]:
-    """One workflow as it ships.
+def described(name: str, object_info: dict[str, Any], heights: dict[str, float]) -> Graph:
+    """One workflow with its places and its form.
 
     Raises:
         KeyError: a node type whose height is not known: run with ``--measure``.
@@ -99,8 +104,12 @@ def described(name: str, object_info: dict[str, Any], heights: dict[str, float])
     page = SPECS[name](graph)
     place_all(graph, page.frames, heights)
     add_form(graph)
-    # A fixed id a name: writing the same graph twice must give the same file.
-    return graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{name}")))
+    return graph
+
+
+def saved(graph: Graph) -> dict[str, Any]:
+    """The file of the page; with a fixed id per name, so that writing a graph twice gives the same file."""
+    return graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{graph.name}")))
 
 
 def blueprint(name: str, object_info: dict[str, Any], heights: dict[str, float]) -> dict[str, Any]:
@@ -109,8 +118,8 @@ def blueprint(name: str, object_info: dict[str, Any], heights: dict[str, float])
     inside = BLUEPRINTS[name](graph)
     node = graph.add_subgraph(inside, 400)
     place_all(graph, lambda _: [Frame("", 0, 0, [node])], heights)
-    saved = graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/blueprint/{name}")))
-    return saved | {"extra": {"BlueprintDescription": inside.description, "BlueprintSearchAliases": SEARCH_WORDS}}
+    extra = {"BlueprintDescription": inside.description, "BlueprintSearchAliases": SEARCH_WORDS}
+    return saved(graph) | {"extra": extra}
 
 
 def place_all(graph: Graph, frames: Callable[[dict[int, float]], list[Frame]], heights: dict[str, float]) -> None:

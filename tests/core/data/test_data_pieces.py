@@ -79,7 +79,8 @@ def test_captions_need_both_sections():
 def record(clip: str, **more) -> ClipRecord:
     values = dict(clip=clip, take="t", layout="take", exo_camera="cam", folder=f"clips/{clip}", start=0, step=1,
                   frames=5, fps=20.0, exo_size=(64, 32), ego_size=(32, 32), depth="file", caption="none",
-                  predicted_coverage=0.5, rank=1, coverage=0.4, ground_truth=True, files={"exo.mp4": "0" * 64})
+                  pictures="as filmed", moving="derived", predicted_coverage=0.5, rank=1, coverage=0.4,
+                  ground_truth=True, files={"exo.mp4": "0" * 64})
     return ClipRecord(**{**values, **more})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from egox_core.data.ground_plane import ground_plane, plane_depth
 from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
+from egox_core.data.sources import list_takes
 from egox_core.errors import EgoXInputError
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
@@ -240,8 +242,6 @@ def test_the_released_layout(synthetic_takes, tmp_path):
 
 
 def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
-    import shutil
-
     source = tmp_path / "takes"
     shutil.copytree(synthetic_takes, source)
     names = sorted(p.name for p in source.iterdir())
@@ -257,6 +257,46 @@ def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
     reasons = {s["what"].split("__")[0]: s["why"] for s in found["skipped"]}
     assert "exo.mp4" in reasons[names[0]] and "no depth" in reasons[names[1]]
     assert "longest run of known poses 3" in " ".join(found["notes"][names[2]])
+
+
+def test_malformed_annotations_are_named_and_the_others_prepared(takes, tmp_path):
+    """One list in the place of an object once ended the command before any take was begun."""
+    def poses(content: dict) -> dict:
+        return content["aria01"]["camera_extrinsics"]
+
+    damages = {
+        "list_for_wearer": lambda c: c.update(aria01=[1, 2]),
+        "ragged_intrinsics": lambda c: c["aria01"].update(camera_intrinsics=[[150, 0], [0]]),
+        "huge_number": lambda c: c["aria01"].update(camera_intrinsics=[[10**400]]),
+        "far_frame": lambda c: poses(c).update({"10000000000": takes.EGO_POSE}),
+        "several_poses_for_one": lambda c: poses(c).update({"0": [takes.EGO_POSE] * 2}),
+        "short_distortion": lambda c: c["cam01"].update(distortion_coeffs=[0.1, 0.2]),
+        "long_name": lambda c: c["metadata"].update(take_name="9" * 400),
+    }
+    source = takes.write_egoexo4d(tmp_path / "raw", "good", frames=5)
+    for name, damage in damages.items():
+        takes.write_egoexo4d(source, name, frames=5)
+        file = source / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"
+        content = json.loads(file.read_text(encoding="utf-8"))
+        damage(content)
+        file.write_text(json.dumps(content), encoding="utf-8")
+    outcome = prepare(source, tmp_path / "set", replace(SMALL, depth="plane"), fractions={})
+    assert [r.take for r in read_manifest(outcome.manifest)] == ["good"]
+    reasons = {s["what"]: s["why"] for s in report(tmp_path / "set")["skipped"]}
+    assert reasons.keys() == {f"uid-{name}" for name in damages}
+    assert all("Fix: " in why for why in reasons.values())
+    assert "AttributeError: 'list'" in reasons["uid-list_for_wearer"]
+
+
+def test_a_number_too_large_costs_its_take_alone(synthetic_takes, tmp_path):
+    source = tmp_path / "takes"
+    shutil.copytree(synthetic_takes, source)
+    first = min(source.iterdir())
+    meta = json.loads((first / "meta.json").read_text(encoding="utf-8"))
+    meta["camera_intrinsics"] = 10**400
+    (first / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    skipped = []
+    assert len(list(list_takes(source, "take", skipped))) == 3 and skipped[0][0] == first.name
 
 
 def test_captions_and_wrong_ones(synthetic_takes, tmp_path):
@@ -369,7 +409,8 @@ def test_ray_prepares_the_same_set(synthetic_takes, training_set, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed (an optional extra)")
     done = subprocess.run([sys.executable, str(ROOT / "train_egox.py"), "prepare", str(synthetic_takes), str(tmp_path),
                            "--frames", "5", "--stride", "5", "--size", "64x32", "--validation", "0.5", "--test", "0",
-                           "--engine", "ray", "--workers", "2"], capture_output=True, text=True, timeout=400,
+                           "--engine", "ray", "--ray-address", "local", "--workers", "2"],
+                          capture_output=True, text=True, timeout=400,
                           env={**os.environ, "OMP_NUM_THREADS": "1",
                                "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))})
     assert done.returncode == 0, done.stderr[-3000:]

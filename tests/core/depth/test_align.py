@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.depth.align import align_depth, smooth_in_time
+from egox_core.depth.align import align_depth
 from egox_core.depth.reference import align_depth_reference
 from egox_core.depth.report import AlignOptions
 from egox_core.errors import EgoXInputError
@@ -138,25 +138,6 @@ def test_without_video_depth_the_metric_one_passes_through():
     assert aligned.camera is metric.camera and "as it is" in report.text()
 
 
-def test_smoothing_removes_flicker_and_leaves_moving_pixels():
-    generator = torch.Generator().manual_seed(0)
-    depth = 4.0 + 0.2 * torch.randn(9, 30, 40, generator=generator)
-    depth[4, 5, 5] = float("nan")
-    dynamic = torch.zeros(9, 30, 40, dtype=torch.bool)
-    dynamic[:, 10:20] = True
-    smooth = smooth_in_time(depth, dynamic, 3)
-    static = ~dynamic & torch.isfinite(depth)
-    assert float((smooth - 4.0)[static].std()) < 0.6 * float((depth - 4.0)[static].std())
-    assert torch.equal(smooth[dynamic], depth[dynamic]) and torch.isnan(smooth[4, 5, 5])
-
-
-def test_smoothing_is_left_out_where_the_camera_moves():
-    metric, _ = make_case(AlignCase(noise_in="m"), frames=3, height=60, width=80)
-    moving = replace(metric, exo_w2c=torch.eye(3, 4, dtype=torch.float64).expand(3, 3, 4))
-    aligned, report = align_depth(moving, None, options=AlignOptions(smooth_frames=2))
-    assert torch.equal(aligned.depth_m, metric.depth_m) and "moves" in report.text()
-
-
 def test_poses_of_a_multi_view_model_come_to_metres():
     case = AlignCase(alpha=2.0, beta=0.0)
     metric, video = make_case(case, frames=3, height=90, width=160)
@@ -193,7 +174,7 @@ def test_disparity_by_mistake_is_found_by_order_and_scale():
 
 
 @pytest.mark.parametrize("option", [dict(mode="magic"), dict(momentum=1.5), dict(low_quantile=0.9, high_quantile=0.1),
-                                    dict(min_inverse_depth=0.0), dict(smooth_frames=-1)], ids=str)
+                                    dict(min_inverse_depth=0.0)], ids=str)
 def test_options_are_checked(option):
     with pytest.raises(EgoXInputError):
         AlignOptions(**option)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -15,7 +13,6 @@ from egox_core.depth.roles import NO_MASK, align_sources
 from egox_core.depth.sources import (
     DepthSource,
     clean_depth,
-    constant_plane,
     cut_frames,
     guessed_camera,
     image_depth,
@@ -182,16 +179,6 @@ def test_pictures_are_disparity_with_bright_near_or_far():
         image_depth(torch.full((T, H, W, 3), 0.5))
     with pytest.raises(EgoXInputError, match="near or far"):
         image_depth(grey, "dark")
-
-
-def test_constant_plane():
-    source = constant_plane(2.5, 5, guessed_camera(W, H))
-    assert source.depth.depth_m.shape == (5, H, W) and bool((source.depth.depth_m == 2.5).all())
-    camera = source.depth.camera
-    assert 2 * math.degrees(math.atan(0.5 * W / camera.fx)) == pytest.approx(60.0)
-    for wrong in (0.0, -1.0, float("nan")):
-        with pytest.raises(EgoXInputError):
-            constant_plane(wrong, 5, camera)
 
 
 def test_invalid_pixels_become_nan_and_are_told():

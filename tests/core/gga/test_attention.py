@@ -201,25 +201,6 @@ def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, mode, lambda
     assert used.words() == "guided attention by sdpa; its bias by torch (Triton failed: PTX of a newer driver)"
 
 
-def test_head_range_leaves_other_heads_alone():
-    q, k, v = random_qkv()
-    geometry, options = random_geometry(), GgaOptions(first_head=1, end_head=3)
-    ours = gga_attention(q, k, v, HEADS, geometry, options)
-    assert (ours - reference_attention(q, k, v, HEADS, geometry, options)).abs().max() <= ATTENTION_ROUNDING
-    plain = plain_attention(q, k, v, HEADS)
-    outside = [*range(DIM), *range(3 * DIM, 4 * DIM)]
-    assert (ours[..., outside] - plain[..., outside]).abs().max() <= ATTENTION_ROUNDING
-    assert (ours - plain)[..., DIM : 3 * DIM].abs().max() > 1e-3
-    empty = GgaOptions(first_head=HEADS)
-    assert torch.equal(gga_attention(q, k, v, HEADS, geometry, empty), plain)
-
-
-def test_block_range():
-    options = GgaOptions(first_block=2, end_block=4)
-    assert [i for i in range(6) if options.covers_block(i)] == [2, 3]
-    assert not GgaOptions(mode="off").covers_block(0)
-
-
 def test_strength_grades_the_effect():
     q, k, v = random_qkv()
     geometry, plain = random_geometry(), plain_attention(q, k, v, HEADS)
@@ -284,8 +265,6 @@ def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag):
 @pytest.mark.parametrize("settings, message", [
     ({"lambda_g": -1}, "λ_g"), ({"lambda_g": float("nan")}, "λ_g"), ({"lambda_g": float("inf")}, "λ_g"),
     ({"mode": "paper", "lambda_g": 0}, "silence"), ({"mode": "strong"}, "attention mode"),
-    ({"start_percent": 0.6, "end_percent": 0.5}, "schedule"), ({"first_block": 3, "end_block": 3}, "block range"),
-    ({"first_head": -1}, "head range"),
 ])
 def test_bad_options_are_refused(settings, message):
     with pytest.raises(EgoXInputError, match=message):

@@ -13,7 +13,7 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.gga.geometry import GgaGeometryOptions, exo_points, gga_geometry
+from egox_core.gga.geometry import exo_points, gga_geometry
 from egox_core.types import CameraTrajectory, DepthVideo
 
 
@@ -27,7 +27,7 @@ def plain_scene(width: int = 96, height: int = 64, frames: int = 9):
 
 
 SIZES = {"frames": 9, "exo_size": (96, 64), "ego_size": (64, 64)}
-EXACT = GgaGeometryOptions(rays="exact")
+EXACT = "exact"
 
 
 def test_exact_rays_point_at_what_they_see():
@@ -40,15 +40,6 @@ def test_exact_rays_point_at_what_they_see():
     keys = geometry.key_dirs[0].unflatten(0, (3, 4, 10))[0, :, :6].reshape(-1, 3)
     gap = 1 - torch.nn.functional.cosine_similarity(keys[best], geometry.query_dirs[0].unflatten(0, (4, 4)), dim=-1)
     assert gap[1:3, 1:3].max() < 0.02  # within a token of the middle
-
-
-def test_unit_pooling_makes_unit_vectors():
-    depth, trajectory = plain_scene()
-    geometry = gga_geometry(depth, trajectory, GgaGeometryOptions(rays="exact", pooling="unit"), **SIZES)
-    known = geometry.key_trust > 0
-    assert torch.allclose(geometry.key_dirs[:, known].norm(dim=-1), torch.ones(()), atol=1e-6)
-    released = gga_geometry(depth, trajectory, EXACT, **SIZES)
-    assert (released.key_dirs[:, known].norm(dim=-1) < 1).all()
 
 
 def test_wide_depth_is_cropped_in_the_middle():
@@ -115,9 +106,7 @@ def test_short_trajectory_and_unknown_modes_are_refused():
     with pytest.raises(EgoXInputError, match="exo camera of the depth"):
         gga_geometry(replace(depth, depth_m=depth.depth_m[:, :, 2:]), trajectory, EXACT, **SIZES)
     with pytest.raises(EgoXInputError, match="ray geometry"):
-        GgaGeometryOptions(rays="true")
-    with pytest.raises(EgoXInputError, match="pooling"):
-        GgaGeometryOptions(pooling="max")
+        gga_geometry(depth, trajectory, "true", **SIZES)
 
 
 def test_cancel_passes_through():

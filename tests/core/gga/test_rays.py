@@ -91,8 +91,6 @@ def test_released_rays_scale_with_the_canvas():
 def test_refusals():
     with pytest.raises(EgoXInputError, match="square"):
         ego_rays("released", trajectory(), 56, 48)
-    with pytest.raises(EgoXInputError, match="ray geometry"):
-        ego_rays("best", trajectory(), 56, 56)
 
 
 def test_a_path_made_by_hand_has_the_released_takes_k():

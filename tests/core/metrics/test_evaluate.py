@@ -52,7 +52,8 @@ def clean(tmp_path_factory) -> Path:
         records.append(ClipRecord(
             clip=name, take=f"take_{name}", layout="take", exo_camera="exo", folder=f"clips/{name}", start=0, step=1,
             frames=FRAMES, fps=FPS, exo_size=(2 * SIZE, SIZE), ego_size=(SIZE, SIZE), depth="file", caption="file",
-            predicted_coverage=0.5, rank=1, coverage=0.5, ground_truth=True, files={}))
+            pictures="as filmed", moving="derived", predicted_coverage=0.5, rank=1, coverage=0.5,
+            ground_truth=True, files={}))
     write_manifest(root / "manifest.jsonl", records)
     return root
 

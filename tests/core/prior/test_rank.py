@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.prior.rank import ExoCandidate, load_candidate, rank_exo_cameras
+from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import SceneOptions, build_scene
 from egox_core.scene.fusion import fuse_scenes
@@ -50,16 +49,6 @@ def candidates(with_depth: bool) -> list[ExoCandidate]:
 def truth(name: str) -> float:
     path = ego_path()
     return sum(true_coverage(EGO, path.w2c[t], EXO, PLACES[name]) for t in range(4)) / 4
-
-
-def test_the_raw_lens_is_ranked_where_it_is_asked_for(tmp_path) -> None:
-    k, pose = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]], torch.eye(3, 4, dtype=torch.float64)
-    (tmp_path / "meta.json").write_text(json.dumps({
-        "camera_intrinsics": k, "camera_extrinsics": pose.tolist(), "ego_extrinsics": [pose.tolist()] * 2}),
-        encoding="utf-8")
-    given, raw = (load_candidate(tmp_path, "t", exo_lens=lens) for lens in ("as given", "raw where known"))
-    assert given.camera.lens == "pinhole" and raw.camera.lens == "opencv_fisheye"
-    assert raw.camera.fx == pytest.approx(1761.28, abs=2)
 
 
 def test_depth_predicts_the_true_coverage() -> None:

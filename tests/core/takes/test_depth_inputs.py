@@ -90,14 +90,6 @@ def test_without_frames_the_takes_camera_has_the_first_sources_size() -> None:
         depth_inputs(None, meta_of(poses=torch.eye(3, 4).double().expand(T, 3, 4)), None, {"moge_geometry": moge()})
 
 
-def test_a_plane_needs_frames_and_leaves_the_rest_unread(file: DepthFileInput) -> None:
-    (source,) = depth_inputs(file, meta_of(), selection(), {"moge_geometry": moge()}, constant_m=2.5).sources
-    assert source.name == "constant plane" and bool((source.depth.depth_m == 2.5).all())
-    assert source.depth.camera.fx == FOCAL
-    with pytest.raises(EgoXInputError, match="no frames"):
-        depth_inputs(None, None, None, {}, constant_m=2.5)
-
-
 def test_errors_of_a_file_advise_another_depth(tmp_path: Path) -> None:
     with pytest.raises(EgoXInputError, match="not there") as caught:
         depth_inputs(DepthFileInput(path=tmp_path / "none.npz"), meta_of(), selection(), {})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -14,7 +12,7 @@ from torch import nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.train import zero3
-from egox_core.train.checkpoints import TrainState, checkpoint_folders
+from egox_core.train.checkpoints import TrainState
 from egox_core.train.config import parse_config
 from egox_core.train.launch import TIMEOUT, accumulation_for, check_launch, launch_of, process_group, resume_notes
 from egox_core.train.loop import moving_average, train
@@ -97,7 +95,7 @@ def test_deepspeed_gets_batch_and_clipping_from_the_training_configuration(tiny,
                                        "gradient_clipping": 1.0}
 
 
-def checkpoint(global_batch: int | None, batch_size: int = 2, accumulation: int = 2) -> TrainState:
+def checkpoint(global_batch: int, batch_size: int = 2, accumulation: int = 2) -> TrainState:
     return TrainState(step=4, weights={}, optimizer={}, ema=None, base_hash="", cache_hash="",
                       config={"batch_size": batch_size, "gradient_accumulation": accumulation},
                       global_batch=global_batch)
@@ -132,19 +130,6 @@ def test_another_end_of_a_cosine_is_said(tiny, tmp_path):
     for decay, said in (("cosine", 1), ("constant", 0)):
         config = parse_config(tiny.settings(tmp_path, optimizer={"decay": decay}, gradient_accumulation=2))
         assert sum("another cosine" in note for note in resume_notes(config, 2, 1, state)) == said
-
-
-def test_an_old_checkpoint_without_a_global_batch_goes_on_and_says_so(workplace, tiny, caplog):
-    train(parse_config(tiny.settings(workplace, steps=2)))
-    file = checkpoint_folders(workplace / "run")[-1] / "state.json"
-    state = json.loads(file.read_text(encoding="utf-8"))
-    assert state.pop("global_batch") == 2
-    file.write_text(json.dumps(state), encoding="utf-8")
-    with pytest.raises(EgoXInputError, match="batch_size"):
-        train(parse_config(tiny.settings(workplace, steps=3, batch_size=1)))
-    with caplog.at_level(logging.WARNING, logger="egox_core.train"):
-        assert train(parse_config(tiny.settings(workplace, steps=3))).step == 3
-    assert "global batch" in caplog.text
 
 
 def test_the_average_goes_on_where_the_weights_are(tiny, tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.data.cache_store import CacheEntry, read_index, write_index
+from egox_core.data.cache_store import read_index, write_index
 from egox_core.errors import EgoXInputError
 from egox_core.train import loop
 from egox_core.train.checkpoints import checkpoint_folders
@@ -30,7 +31,7 @@ def put_splits(cache: Path, splits: list[str], takes: list[str] | None = None) -
     """Writes a cache's index anew with other splits (and takes) of its clips."""
     index = read_index(cache)
     takes = takes or [e.take for e in index.entries]
-    entries = [CacheEntry(clip=e.clip, take=t, split=s, shard=e.shard)
+    entries = [replace(e, take=t, split=s)
                for e, s, t in zip(index.entries, splits, takes, strict=True)]
     write_index(cache, type(index)(settings=index.settings, models=index.models, shards=index.shards,
                                    entries=tuple(entries)))

@@ -8,7 +8,7 @@ import torch
 from egox_core.cameras.model import pixel_grid, pixel_rays, project
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.video.reproject import lens_circle, pinhole_camera, reproject, sensor_orientation
+from egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 
 
 def test_reprojected_directions_are_those_of_the_pinhole() -> None:
@@ -45,12 +45,6 @@ def test_circle_is_round_about_the_axis() -> None:
     circle, grid = lens_circle(camera), pixel_grid(camera)
     axis = project(camera, torch.tensor([0.0, 0.0, 1.0]))[0]
     assert torch.equal(circle, (grid - axis).norm(dim=-1) <= 32)
-
-
-def test_four_turns_are_none() -> None:
-    frames = torch.rand(2, 4, 6, 3)
-    assert torch.equal(sensor_orientation(frames, 4), frames)
-    assert torch.equal(sensor_orientation(sensor_orientation(frames, 1), 3), frames)
 
 
 def test_wrong_picture_size_is_refused() -> None:

@@ -102,7 +102,7 @@ def test_the_request_says_the_form() -> None:
 
 
 def test_pictures_are_even_moments_side_by_side() -> None:
-    assert even_moments(49) == [0, 16, 32, 48] and even_moments(2) == [0, 1] and even_moments(9, 1) == [0]
+    assert even_moments(49) == [0, 16, 32, 48] and even_moments(2) == [0, 1]
     exo = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 32, 56, 3)
     prior = 1 - torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 64, 64, 3)
     pictures = request_pictures(exo, prior)

@@ -16,13 +16,11 @@ from egox_core.errors import EgoXInputError
 from egox_core.wan.lora_keys import (
     BLOCK_PARTS,
     MODEL_PARTS,
-    attention_type,
     check_lora_fits,
     convert_lora,
     convert_transformer,
     rename_parameter,
     rename_part,
-    split_by_attention,
 )
 from egox_core.wan.weights import read_header
 
@@ -83,12 +81,6 @@ def test_alpha_comes_from_the_file_or_from_peft(golden_lora):
     own = convert_lora({**released, "transformer.blocks.0.attn1.to_q.alpha": torch.tensor(2.0)})
     assert own.scales == (1.0, 0.5)
     assert convert_lora(released, {"lora_adapter_metadata": "not json"}).scales == (1.0,)
-
-
-def test_attention_types(golden_lora):
-    parts = split_by_attention(convert_lora(part_of(golden_lora, "r4a4.file.")).tensors)
-    assert {name: len(tensors) for name, tensors in parts.items()} == {"self": 16, "cross": 16, "other": 0}
-    assert attention_type("diffusion_model.blocks.0.ffn.0.lora_A.weight") == "other"
 
 
 def test_lora_for_another_model_is_refused(golden_lora):

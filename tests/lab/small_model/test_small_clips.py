@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from egox_core.data.cache_store import CacheReader
 from egox_core.errors import EgoXInputError
-from egox_core.gga.geometry import GgaGeometryOptions, gga_geometry
+from egox_core.gga.geometry import gga_geometry
 from lab.drawn import make_take
 from lab.small_model.clips import (
     ClipPool,
@@ -96,7 +96,7 @@ def test_latents_of_clips_that_are_not_drawn_yet_are_refused(clips, tmp_path):
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     """Against the geometry of a scene that is really mirrored: depth, both cameras and the path."""
     take = make_take(clip_spec(100_003, TINY))
-    depth, path, options = take.depth_video(), take.trajectory(), GgaGeometryOptions(rays="exact")
+    depth, path, options = take.depth_video(), take.trajectory(), "exact"
     sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
     assert path.camera.quarter_turns == 1 and not path.camera.distortion
     across = torch.diag(torch.tensor([-1.0, 1, 1])).double()  # exo pictures, and the world

@@ -181,7 +181,7 @@ export class PoseEditor {
 
   async askCamera() {
     try {
-      this.camera = await this.server.json("camera", this.host.cameraWidgets());
+      this.camera = await this.server.json("camera", { camera: this.host.camera() });
       this.view.ego.setOutline(this.camera.outline);
       this.host.rememberTurns(this.camera.quarter_turns);
       this.scene.setCamera(this.camera);

@@ -12,7 +12,6 @@ import { languageOf, sayer } from "../sayer.mjs";
 export const NODE = "EgoXEgoPoseInput";
 export const KEY = "egox_pose"; // of the node's result, as nodes/page/editor_data.py makes it
 const WRITTEN_IN = "egox_scene";
-const CAMERA_WIDGETS = ["camera", "size", "lens", "focal", "centre_x", "centre_y"];
 
 export function attachEditor(app, api, node) {
   const say = sayer(TEXTS, languageOf(app));
@@ -99,7 +98,7 @@ function hostOf(app, api, node) {
     smoothing: () => Number(findWidget(node, "smooth_s")?.value ?? 0),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => holder.data?.node || String(node.id),
-    cameraWidgets: () => Object.fromEntries(CAMERA_WIDGETS.map((name) => [name, findWidget(node, name)?.value])),
+    camera: () => findWidget(node, "camera")?.value ?? "auto",
     quarterTurns: () => holder.turns ?? (findWidget(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
     // In which scene the text was last written: kept with the node, so that it counts after a reload, too.

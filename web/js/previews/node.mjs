@@ -97,10 +97,8 @@ function inputName(kind, name) {
 }
 
 // λ_g, mode and rays that a run would have now; where the graph doesn't say, as the paper's g = 1 + cos.
-function strengthOf(app, { guide, auto_mode: autoMode, auto_rays: autoRays, raysOf }) {
-  const [lambda, mode, rays, soft] = ["lambda_g", "gga_mode", "rays", "soft_trust"].map((name) =>
-    valueOf(app, guide, name),
-  );
+function strengthOf(app, { guide, auto_mode: autoMode, auto_rays: autoRays, raysOf, soft }) {
+  const [lambda, mode, rays] = ["lambda_g", "gga_mode", "rays"].map((name) => valueOf(app, guide, name));
   if (typeof lambda !== "number") return { mode: "power", lambda: 1, soft: false, rays: raysOf };
   return { mode: mode === "auto" ? autoMode : mode, lambda, soft, rays: rays === "auto" ? autoRays : rays };
 }

@@ -1,0 +1,66 @@
+"""Requirements of pack and tests: looked for, and installed where that is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.metadata import PackageNotFoundError, version
+
+from packaging.requirements import Requirement
+
+from .environment import TORCH_PINS, Environment, install
+from .layout import Layout, SetupError
+
+USERS = frozenset({"demo", "ui", "prior"})
+"""Commands that need the pack's requirements alone."""
+OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def check_requirements(environment: Environment, command: str) -> None:
+    """Install what ``command`` lacks into run.py's own environment.
+
+    Raises:
+        SetupError: something is missing in an environment of the user's, or may not be installed.
+    """
+    layout, owned = environment.layout, environment.host.owned
+    wanted = requirement_lines((layout.repo / "requirements.txt").read_text(encoding="utf-8"))
+    if command == "test" or owned and command not in USERS:
+        wanted += extra_requirements(layout, "dev")
+    missing = [line for line in wanted if not is_met(line)]
+    if not missing:
+        return
+    if not owned or os.environ.get("EGOX_NO_SETUP") == "1":
+        packages = " ".join(f'"{line}"' for line in missing)
+        raise SetupError("Packages are missing here. Install them with\n"
+                         f'  "{environment.python}" -m pip install {packages}')
+    # The pins go along, so that no other requirement can pull in another torch.
+    install(layout, environment.python, "what tests and benches need", [*wanted, *TORCH_PINS])
+    for package in extra_requirements(layout, "checks"):
+        try:  # never built here: that would take a compiler and many minutes
+            words = ["--only-binary", ":all:", package, *TORCH_PINS]
+            install(layout, environment.python, package, words)
+        except SetupError:
+            print(f"  {package} has no build for this machine: what needs it will be skipped")
+
+
+def is_met(line: str) -> bool:
+    """Whether a requirement, such as "name>=version", is installed in this environment."""
+    wish = Requirement(line)
+    for name in (wish.name, *(OPENCV if wish.name == "opencv-python-headless" else ())):
+        try:
+            if wish.specifier.contains(version(name), prereleases=True):
+                return True
+        except PackageNotFoundError:
+            pass
+    return False
+
+
+def requirement_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def extra_requirements(layout: Layout, name: str) -> list[str]:
+    """An extra of pyproject.toml. Read by a pattern, since Python 3.10 has no TOML reader."""
+    text = (layout.repo / "pyproject.toml").read_text(encoding="utf-8")
+    match = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
+    return re.findall(r"\"([^\"]+)\"", match.group(1)) if match else []
