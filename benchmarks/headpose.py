@@ -103,7 +103,7 @@ def measure(clip: HeadClip, case: str, number: int) -> dict[str, np.ndarray]:
     return {"across": np.linalg.norm(error - along[:, None] * ray, axis=-1), "along": np.abs(along) / distance,
             "angle": np.degrees(turn), "back": clip.back, "gap": ~seen.any(1),
             "one_side": ~clip.back & ~(seen[:, pairs[0]].any(1) & seen[:, pairs[1]].any(1)),
-            "confidence": path.confidence.numpy(), "seconds": np.full(1, seconds)}
+            "seconds": np.full(1, seconds)}
 
 
 def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -120,13 +120,9 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
         for quantile, suffix in ((0.5, ""), (0.9, "_90")):
             key = f"{stem}{suffix}_{unit}" if unit else f"{stem}{suffix}"
             figures[key] = round(float(np.quantile(values, quantile)), 5) if len(values) else None
-    angles, sure = frames["angle"], frames["confidence"]
+    wrong = ~np.isfinite(frames["angle"]) | ~np.isfinite(frames["across"])
     return {**figures, "frames": len(face), "back_frames": int(frames["back"].sum()),
-            "one_side_frames": int(frames["one_side"].sum()), "worst_clip_across_m": round(float(max(
-                np.median(row["across"]) for row in rows)), 4),
-            "not_finite": int((~np.isfinite(angles)).sum() + (~np.isfinite(frames["across"])).sum()),
-            "angle_of_sure_third_deg": round(float(np.median(angles[sure >= np.quantile(sure, 2 / 3)])), 2),
-            "angle_of_unsure_third_deg": round(float(np.median(angles[sure <= np.quantile(sure, 1 / 3)])), 2),
+            "one_side_frames": int(frames["one_side"].sum()), "not_finite": int(wrong.sum()),
             "seconds_a_clip": round(float(frames["seconds"].mean()), 2)}
 
 
