@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 import train_egox
-from tools.setup.installer import explain_pip_failure
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("docs/training.md", "docs/evaluation.md")
@@ -57,7 +56,7 @@ def dry_run(folder: Path, line: str, *options: str) -> str:
     run = subprocess.run([sys.executable, "-m", "pip", "install", "--dry-run",
                           "--disable-pip-version-check", *options, *words], cwd=folder, timeout=400,
                          capture_output=True, text=True, encoding="utf-8", errors="replace")
-    if run.returncode and "no network" in explain_pip_failure(line, run.stderr, folder / "pip.log"):
+    if run.returncode and re.search(r"No matching distribution|Max retries|Connection", run.stderr):
         pytest.skip("needs a package index")
     assert run.returncode == 0, f"{line}\n{run.stderr[-3000:]}"
     return run.stdout

@@ -179,7 +179,8 @@ def make_latents(
             )
         shards[name] = content_hash
         entries += [
-            CacheEntry(clip=clip, take=clip, split=split, shard=name, start=0) for clip in names
+            CacheEntry(clip=clip, take=clip, split=split, shard=name, start=0, rank=1)
+            for clip in names
         ]
         tell(number + 1, len(jobs))
     write_index(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from egox_core.cameras.model import rescale
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
@@ -152,6 +154,7 @@ def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
     """[T, H, W, 3] 0...255: the sample's prior along the exported path, by the core alone."""
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES, size=(WIDTH, HEIGHT), ego_size=HEIGHT)
     path = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
+    path = replace(path, camera=rescale(path.camera, HEIGHT, HEIGHT))  # as the graph does, to the height of exo
     scene = build_scene(take.read_exo(), take.depth)
     with torch.inference_mode():
         prior = render_ego_prior(scene, path, prior_preset("released"))

@@ -59,7 +59,7 @@ def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
     saved = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXDecodeEgoHalf")
     assert saved["properties"]["egox_preview_view"] == "ego", "a saved workflow opens as it was left"
     widgets = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXRenderEgoPrior")["widgets_values"]
-    assert len(widgets) == 8, "the preview is no value of the workflow"
+    assert len(widgets) == 2, "the preview is no value of the workflow"
 
 
 def scrub_and_wipe(page) -> None:

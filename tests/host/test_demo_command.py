@@ -68,6 +68,6 @@ def test_the_estimated_head_in_the_demo_s_graph(client: ApiClient, load_workflow
     assert outcome.status == "success", outcome.error_text
     assert "of 9 frames: face" in outcome.outputs["head"]["text"][0]
 
-    prompt["head"]["inputs"]["cuts"] = "10"
-    with pytest.raises(PromptRefused, match="frames between 1 and 8"):
+    prompt["head"]["inputs"]["mount"] = "nowhere"
+    with pytest.raises(PromptRefused, match="mount"):
         client.run(prompt)

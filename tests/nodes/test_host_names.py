@@ -75,5 +75,5 @@ def test_a_host_that_moved_names_starts_and_says_so(pack, host_root: Path, tmp_p
     assert "will not work: geometry guidance" in log and "optimized_attention_override" in log
     files = pack.nodes.extension.NODE_FILES
     lost = {node for nodes in files.values() for node in nodes} - set(rest.split())
-    assert {"EgoXBuildScene", "EgoXDecodeEgoHalf"} <= lost and "EgoXWanSampler" in rest
+    assert {"EgoXDecodeEgoHalf", "EgoXSweep"} <= lost and "EgoXWanSampler" in rest
     assert all(node in log for node in lost)

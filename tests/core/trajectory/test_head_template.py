@@ -34,7 +34,7 @@ def test_the_template_knows_nothing_of_the_drawn_person(repo_root: Path) -> None
     """Else a bench on drawn people would measure the template against itself."""
     core = repo_root / "egox_core"
     template = [path for path in (core / "trajectory").glob("head_*.py")]
-    drawn = [core / "synthetic" / name for name in ("person.py", "head.py")]
+    drawn = [repo_root / "lab" / "drawn" / name for name in ("person.py", "head.py")]
     assert len(template) >= 6
     for path in template:
         assert "synthetic" not in path.read_text(encoding="utf-8"), path.name
