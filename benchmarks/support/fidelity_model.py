@@ -180,7 +180,7 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
     for name, prompt in (("short", "[Exo view] tea (hot:1.5)\n[Ego view] hands"),
                          ("long", f"[Exo view] {section * 8} [Ego view] {section * 8}")):
         text = nodes(pack, "text").EgoXText
-        tokens, empty, _, _, note = text.execute(clip, prompt, "", "released", "as written").result
+        tokens, empty, _, _, note = text.execute(clip, prompt, "", "as written").result
         (row,), (empty_row,) = tokens["umt5xxl"], empty["umt5xxl"]
         whole = pieces.encode(" ".join(html.unescape(html.unescape(prompt)).split()))
         expected = [*whole[:511], 1] + [0] * (511 - len(whole[:511]))

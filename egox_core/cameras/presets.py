@@ -54,6 +54,5 @@ def preset_camera(name: str, size: int) -> CameraModel:
     Raises:
         EgoXInputError: no such preset.
     """
-    check_choice("camera preset", name, CAMERA_PRESETS,
-                 "choose a named preset, or give focal length and centre yourself")
+    check_choice("camera preset", name, CAMERA_PRESETS, "choose a named preset")
     return rescale(CAMERA_PRESETS[name].camera, size, size)

@@ -105,7 +105,7 @@ def parse_trajectory(content: dict, name: str, frames: FrameSelection | None = N
     if missing or unknown:
         raise EgoXInputError(f"trajectory {name}", got=f"missing keys {sorted(missing)}, unknown {sorted(unknown)}",
                              expected=f"{sorted(REQUIRED_KEYS)}, optionally {sorted(OPTIONAL_KEYS)}",
-                             fix="write it again with the node or write_trajectory")
+                             fix="save it again in the pose editor")
     if content["version"] != VERSION:
         raise EgoXInputError(f"trajectory {name}", got=f"version {content['version']}", expected=VERSION,
                              fix="update the pack, or write the file again")
