@@ -103,9 +103,9 @@ class EgoXConditioning(io.ComfyNode):
                                        "sampling has it. " + NOISE_TOOLTIP),
                 io.Boolean.Input("low_memory", default=False, optional=True,
                                  tooltip="For cards with little memory: the VAE works in tiles of "
-                                         f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and slightly "
-                                         "other latents. (The host falls back to tiles by itself when it runs "
-                                         "out of memory.)"),
+                                         f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
+                                         "slightly other latents. (The host falls back to tiles by "
+                                         "itself when it runs out of memory.)"),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),

@@ -40,8 +40,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                                              "Sampler sends it along with the latent; without either it is "
                                              "aria_released."),
                 io.Float.Input("pinhole_fov", default=0.0, min=0.0, max=150.0, step=1.0,
-                               tooltip="0: the model's own fisheye picture. 20 to 150: redrawn with straight lines, "
-                                       "so many degrees across."),
+                               tooltip="0: the model's own fisheye picture. 20 to 150: redrawn with "
+                                       "straight lines, so many degrees across."),
                 io.Image.Input("exo_images", optional=True,
                                tooltip="The exo video's frames, for the comparison shown on this node; without them "
                                        "those that the latent was made of. They change nothing in the result."),
@@ -75,7 +75,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.camera
         lens = rescale(lens, width, height)
-        target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None  # refuses a wrong angle before work
+        # Before decoding, since a wrong angle is refused.
+        target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None
 
         frames = decode_video(vae, samples, made_of.get("tile_size", 0))
         circle = lens_circle(lens)
@@ -91,7 +92,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
         prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
         # Redrawn pictures don't show the ego pixels that the model had.
-        geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node) if target is None else None
+        geometry = None
+        if target is None:
+            geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node)
         return io.NodeOutput(frames, mask, native_video(frames, fps, audio),
                              ui=preview_ui("compare", streams, text=text, fps=fps, geometry=geometry,
                                            values=values_behind(prompt, node)))

@@ -170,7 +170,8 @@ def check_poses(graph: Graph, node: str) -> None:
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
-        keyframe_track(parse_json(keyframes, "keyframes"), preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
+        keyframe_track(parse_json(keyframes, "keyframes"),
+                       preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
 
 
 def nothing_estimated() -> EgoXInputError:

@@ -56,9 +56,10 @@ def backend_input() -> io.Input:
     """The kernel of the biased attention, by name."""
     return io.Combo.Input(
         "backend", options=["auto", *BACKENDS, "reference"], default="auto", advanced=True,
-        tooltip="How the biased attention is computed. auto: the fastest that was measured for this device and gives "
-                "the right numbers; the note then says which. A kernel chosen by name that is wrong on this device "
-                "ends the run. reference: dense, for tests at small sizes only.")
+        tooltip="How the biased attention is computed. auto: the fastest that was measured for this "
+                "device and gives the right numbers; the note then says which. A kernel chosen by name "
+                "that is wrong on this device ends the run. reference: dense, for tests at small sizes "
+                "only.")
 
 
 def check_geometry(graph: Graph, node: str) -> None:

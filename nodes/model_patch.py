@@ -47,7 +47,8 @@ class EgoXModelPatch(io.ComfyNode):
         return verdict(cls, check_geometry) if known is True else known
 
     @classmethod
-    def execute(cls, model, canvas, backend="auto", depth=None, trajectory=None, **gga) -> io.NodeOutput:
+    def execute(cls, model, canvas, backend="auto", depth=None, trajectory=None,
+                **gga) -> io.NodeOutput:
         options = gga_options(lora_metadata(model), gga, depth)
         patched, note = patch_model(model, canvas, depth, trajectory, *options, backend)
         if canvas.image_embedding == "released" and canvas.noise_seed is None and has_image_embedding(model):

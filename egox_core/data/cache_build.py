@@ -161,7 +161,8 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """What changes the contents; paths and device don't (models are known by hash)."""
     values = asdict(settings)
-    kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "token_rays", "tiles", "text_encoding")
+    kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "token_rays", "tiles",
+            "text_encoding")
     return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 

@@ -70,8 +70,9 @@ def da3_depth(
         used_for_scale = used or guessed_camera(width, height)
         scale = metric_scale(used_for_scale, resolution)
         cleaned *= scale
-        notes += (f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length / 300 in the model's "
-                  f"picture, taken to be {resolution} px long: keep that resolution in Run Depth Anything 3)"
+        notes += (f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length / 300 in the "
+                  f"model's picture, taken to be {resolution} px long: keep that resolution in Run "
+                  "Depth Anything 3)"
                   + ("" if used is not None else "; the focal length is a guess (60 degrees across): give the exo "
                      "camera's intrinsics for the right scale"),)
     elif variant == "auto" and isinstance(sky_probability, Tensor):

@@ -48,9 +48,9 @@ def gga_geometry(
     of the same aspect are sampled. Latents without valid depth get the zero vector (no preference) and trust 0.
 
     Raises:
-        EgoXInputError: unknown ray mode, frames not 4n+1, depth that is not metric z depth or not of its
-            camera's size, depth or trajectory shorter than the clip, depth narrower than the canvas' aspect,
-            released rays without K or for an ego picture that isn't square.
+        EgoXInputError: unknown ray mode, frames not 4n+1, depth that is not metric z depth or not of
+            its camera's size, depth or trajectory shorter than the clip, depth narrower than the
+            canvas' aspect, released rays without K or for an ego picture that isn't square.
     """
     check_choice("ray geometry", rays, RAY_MODES, "choose one of the named modes")
     t = latent_frames(frames)

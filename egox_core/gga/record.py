@@ -98,7 +98,7 @@ def attention_rows(
     queries: Sequence[int],  # as ego_query counts them
     progress: Progress = no_progress,
 ) -> AttentionRows:
-    """Attention of a few ego queries, with and without the bias, head by head: memory of ``queries`` rows."""
+    """Attention of a few ego queries with and without the bias; memory of ``queries`` rows per head."""
     index = torch.as_tensor(list(queries), dtype=torch.int64)
     size = record.k.shape[1] // record.heads
     bias = weight = None

@@ -121,7 +121,8 @@ def check_attention_pictures(
         if tuple(pictures.shape[1:3]) != (PIXEL_STEP * h, PIXEL_STEP * w):
             raise EgoXInputError(name, got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
                                  expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
-                                 fix="connect Load Exo Video and Decode Ego Half (pinhole_fov 0) of the same graph")
+                                 fix="connect Load Exo Video and Decode Ego Half (pinhole_fov 0) of "
+                                 "the same graph")
 
 
 def check_shown_frames(

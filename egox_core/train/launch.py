@@ -110,7 +110,8 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
     if asked != before:
         raise EgoXInputError("resumed training", got="other batch_size, gradient_accumulation than the checkpoint "
                              f"({asked[0]}, {asked[1]}; then {before[0]}, {before[1]}): "
-                             f"{own} clips a step on {processes} processes instead of {state.global_batch}",
+                             f"{own} clips a step on {processes} processes instead of "
+                             f"{state.global_batch}",
                              expected="the same global batch", fix="restore them, or train into another output folder")
     accumulation, rest = divmod(state.global_batch, config.batch_size * processes)
     if rest:

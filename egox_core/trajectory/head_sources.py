@@ -97,5 +97,5 @@ def lens_note(camera: CameraModel) -> str | None:
     if straight and off <= OFF_CENTRE:
         return None
     kind = f"off its middle by {100 * off:.0f} %" if straight else f"a {camera.lens} lens"
-    return (f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies lean. Give it a "
-            "straightened video, or use another detector")
+    return (f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies "
+            "lean. Give it a straightened video, or use another detector")

@@ -110,7 +110,8 @@ def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, models: Path) -> 
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
-    out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1, low_memory=True)
+    out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1,
+                                                low_memory=True)
     (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
     assert torch.equal(out[3].exo_latent, expected["samples"]) and out[2][conditioning.MADE_OF]["tile_size"] == 256
     assert not torch.equal(out[3].exo_latent, rig.canvas.exo_latent)
