@@ -18,6 +18,8 @@ from ...egox_core.gga.backends import KernelsUsed
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
+from ...egox_core.wan.exo_cache import ExoCache
+from ..host.memory import HostMemory
 from ..host.steps import CALLBACK, running_server
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ REFUSED_CONDITIONING = {
 }
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
+WEIGHTS = "egox_weights"
+"""Key in transformer_options: the hooks that change the model's weights in this forward, with their strengths."""
 RETAINED = "egox_retained_places"
 """Key in transformer_options: places of every window in which the host shows the condition of the clip's frame of that
 number (``retain_first_frame``: place 0)."""
@@ -74,9 +78,10 @@ class SamplingCheck:
     """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
     whose first step goes past the patch."""
 
-    def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
+    def __init__(self, canvas: Canvas, calls: PatchCalls, exo_cache: ExoCache | None = None) -> None:
         self.canvas = canvas
         self.calls = calls
+        self.exo_cache = exo_cache
 
     def __call__(
         self,
@@ -95,7 +100,14 @@ class SamplingCheck:
         self.calls.reset()
         if len(args) > CALLBACK:
             args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
-        return executor(noise, *args, **kwargs)
+        if self.exo_cache is None:
+            return executor(noise, *args, **kwargs)
+        t, h, w_exo, w_ego = self.canvas.latent_grid
+        self.exo_cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
+        try:
+            return executor(noise, *args, **kwargs)
+        finally:
+            self.exo_cache.clear()
 
 
 class WholeCanvasMemory:
