@@ -189,8 +189,9 @@ def retained_places(
 class PatchCalls:
     """Counts of one run, filled by the widening wrapper and the attention override."""
 
-    def __init__(self) -> None:
+    def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
+        self.exo_cache = exo_cache
         self.reset()
 
     def reset(self) -> None:
@@ -249,8 +250,18 @@ class NoteAfterRun:
 
 
 def with_kernels(note: str, calls: PatchCalls) -> str:
-    """A node's note, and what computed the guided attention of the run that just ended."""
-    return "; ".join(part for part in (note, calls.kernels.words()) if part)
+    """A node's note, and what the run that just ended has computed with."""
+    return "; ".join(part for part in (note, calls.kernels.words(), exo_words(calls.exo_cache)) if part)
+
+
+def exo_words(cache: ExoCache | None) -> str:
+    """How often exo was computed in the run that just ended; empty where it always is."""
+    if cache is None:
+        return ""
+    words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
+    if cache.refused_bytes:
+        words += f"; no room to keep it: {cache.refused_bytes / 2**30:.1f} GB more are needed"
+    return words
 
 
 def suspects(model: ModelPatcher) -> str:

@@ -95,8 +95,8 @@ def patch_with_geometry(
     patched = model.clone()
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
-    memory, calls = WholeCanvasMemory(w_exo), PatchCalls()
     cache = None if recompute_exo == 1 else ExoCache(recompute_exo)
+    memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     tokens = None
     if canvas.panels != Panels() or pose is not None:
         tokens = CanvasTokens(canvas.panels, w_exo, pose, None if pose is None else check_rays(rays, canvas))
