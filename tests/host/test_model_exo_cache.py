@@ -100,7 +100,7 @@ def test_context_windows_have_keys_of_their_own(pack, repo_root) -> None:
     model = node.execute(long.patch(recompute_exo=2), **values).args[0]
     for full, kept in sample_twice(long, model, cfg=1.0):
         assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
-    assert cache_of(model).full > 1 and cache_of(model).kept == 3 * cache_of(model).full
+    assert cache_of(model).full > 1 and cache_of(model).kept > cache_of(model).full
 
 
 def test_a_node_that_reads_the_attention_gets_the_whole_canvas(rig) -> None:
