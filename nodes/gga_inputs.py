@@ -62,6 +62,15 @@ def backend_input() -> io.Input:
                 "only.")
 
 
+def recompute_exo_input() -> io.Input:
+    """How often exo's part of the model is computed anew."""
+    return io.Int.Input(
+        "recompute_exo", display_name="recompute exo", default=1, min=0, max=100, advanced=True,
+        tooltip="How often exo is computed anew. 1: at every step, as the authors do. 4: at every fourth step; the "
+                "steps between compute the ego half alone, about a third of the work, and the picture moves a little. "
+                "0: at the first step alone. Needs memory: see the note after the run.")
+
+
 def check_geometry(graph: Graph, node: str) -> None:
     """What is known of the geometry before a run.
 

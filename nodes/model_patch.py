@@ -7,7 +7,15 @@ import logging
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
 
-from .gga_inputs import LAMBDA, backend_input, check_geometry, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import (
+    LAMBDA,
+    backend_input,
+    check_geometry,
+    geometry_inputs,
+    gga_inputs,
+    gga_options,
+    recompute_exo_input,
+)
 from .host.graph import verdict
 from .io_types import EgoXCanvas
 from .patch.checks import NoteAfterRun, has_image_embedding
@@ -35,6 +43,7 @@ class EgoXModelPatch(io.ComfyNode):
                 *geometry_inputs(),
                 *gga_inputs(),
                 backend_input(),
+                recompute_exo_input(),
             ],
             outputs=[io.Model.Output(display_name="model",
                                      tooltip="The patched model; sample the ego latent with it.")],
@@ -47,10 +56,10 @@ class EgoXModelPatch(io.ComfyNode):
         return verdict(cls, check_geometry) if known is True else known
 
     @classmethod
-    def execute(cls, model, canvas, backend="auto", depth=None, trajectory=None,
+    def execute(cls, model, canvas, backend="auto", recompute_exo=1, depth=None, trajectory=None,
                 **gga) -> io.NodeOutput:
         options = gga_options(lora_metadata(model), gga, depth)
-        patched, note = patch_model(model, canvas, depth, trajectory, *options, backend)
+        patched, note = patch_model(model, canvas, depth, trajectory, *options, backend, recompute_exo)
         if canvas.image_embedding == "released" and canvas.noise_seed is None and has_image_embedding(model):
             logging.warning("[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "
                             "Conditioning isn't set; set it to your sampler's seed")

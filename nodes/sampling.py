@@ -27,7 +27,7 @@ from ..egox_core.wan.schedule import (
     released_schedule,
     sample_released,
 )
-from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, gga_options
+from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, gga_options, recompute_exo_input
 from .host.graph import verdict
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
@@ -146,6 +146,7 @@ class EgoXWanSampler(io.ComfyNode):
                                  tooltip="Leave the noise in when stopping early (the first model of a pair)."),
                 io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
                                tooltip=NOISE_TOOLTIP),
+                recompute_exo_input(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The sampled ego half, for Decode Ego Half.")],
             hidden=[io.Hidden.unique_id],
@@ -158,12 +159,12 @@ class EgoXWanSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
-                start_step, end_step, add_noise, leftover_noise, noise=HOST, depth=None, trajectory=None,
-                **gga) -> io.NodeOutput:
+                start_step, end_step, add_noise, leftover_noise, noise=HOST, recompute_exo=1, depth=None,
+                trajectory=None, **gga) -> io.NodeOutput:
         options = gga_options(lora_metadata(model), gga, depth)
         check_sampled_latent(canvas, latent["samples"])
         released = released_sampler(steps, shift) if sampler == RELEASED else None
-        patched, note = patch_model(model, canvas, depth, trajectory, *options)
+        patched, note = patch_model(model, canvas, depth, trajectory, *options, recompute_exo=recompute_exo)
         positive, negative = reembed(patched, canvas, seed, noise, positive, negative)
         check_conditioning(patched, {"positive": [values for _, values in positive],
                                      "negative": [values for _, values in negative]})

@@ -82,8 +82,7 @@ def gga_attention(
 
     t, h, w_exo, w_ego = geometry.grid
     keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
-    biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph, used)
+    guided, guided_rows = _guided_rows(q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used)
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
 
@@ -92,16 +91,12 @@ def gga_attention(
         return plain(queries.flatten(1, 2), k, v, heads).view(queries.shape)
 
     def ego_half(rows: slice) -> Tensor:  # [B, rows, w_ego, heads * d]
-        queries = q_rows[:, rows, w_exo:]
-        arguments = (queries.flatten(1, 2), k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
-        return biased(*arguments).view(queries.shape)
+        return guided(q_rows[:, rows, w_exo:], rows)
 
     token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
-    guided_bytes = CHUNK_BYTES if chunk_bytes is None else chunk_bytes
     plain_bytes = UNGUIDED_BYTES * q.shape[0] if chunk_bytes is None else chunk_bytes
-    ego_queries = min(CHUNK_QUERIES, (guided_bytes - bias_rows.scratch_bytes) // (token_bytes + bias_rows.bytes_a_row))
     halves = ((exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
-              (ego_half, slice(w_exo, None), _spans(t * h, ego_queries // w_ego)))
+              (ego_half, slice(w_exo, None), _spans(t * h, guided_rows)))
     if keep_graph:
         # Joined, not written into one tensor: the backward of each write would copy the whole gradient.
         return torch.cat([torch.cat([attend(rows) for rows in spans], dim=1) for attend, _, spans in halves],
@@ -111,6 +106,56 @@ def gga_attention(
         for rows in spans:
             out[:, rows, columns] = attend(rows)
     return out.flatten(1, 2)
+
+
+def ego_attention(
+    q: Tensor,  # [B, t * h * w_ego, heads * d] of the ego tokens alone
+    k: Tensor,  # [B, tokens, heads * d]
+    v: Tensor,  # [B, tokens, heads * d]
+    heads: int,
+    geometry: GgaGeometry,
+    options: GgaOptions,
+    *,
+    plain: PlainAttention = plain_attention,
+    backend: str = "auto",
+    chunk_bytes: int | None = None,
+    recompute: bool = False,
+    used: KernelsUsed | None = None,
+) -> Tensor:  # [B, t * h * w_ego, heads * d]
+    """The ego rows of :func:`gga_attention`, where exo's keys and values come from elsewhere.
+
+    Raises:
+        EgoXInputError: as :func:`gga_attention`.
+    """
+    if not options.biases:
+        return plain(q, k, v, heads)
+    t, h, w_exo, w_ego = geometry.grid
+    rows_of_q = q.unflatten(1, (t * h, w_ego))
+    if backend == "reference":
+        blank = rows_of_q.new_zeros(1, 1, 1, 1).expand(q.shape[0], t * h, w_exo, q.shape[2])
+        whole = torch.cat((blank, rows_of_q), dim=2).flatten(1, 2)
+        out = gga_attention(whole, k, v, heads, geometry, options, backend=backend, used=used)
+        return out.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
+    attend, step = _guided_rows(q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used)
+    return torch.cat([attend(rows_of_q[:, rows], rows) for rows in _spans(t * h, step)], dim=1).flatten(1, 2)
+
+
+def _guided_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions, backend: str,
+                 chunk_bytes: int | None, recompute: bool,
+                 used: KernelsUsed | None) -> tuple[Callable[[Tensor, slice], Tensor], int]:
+    """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a chunk at most."""
+    keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
+    biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph, used)
+    w_ego = geometry.grid[3]
+
+    def attend(queries: Tensor, rows: slice) -> Tensor:
+        arguments = (queries.flatten(1, 2), k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
+        return biased(*arguments).view(queries.shape)
+
+    token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
+    room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
+    return attend, min(CHUNK_QUERIES, room // (token_bytes + bias_rows.bytes_a_row)) // w_ego
 
 
 def check_tokens(

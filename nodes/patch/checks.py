@@ -18,6 +18,8 @@ from ...egox_core.gga.backends import KernelsUsed
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
+from ...egox_core.wan.exo_cache import ExoCache
+from ..host.memory import HostMemory
 from ..host.steps import CALLBACK, running_server
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ REFUSED_CONDITIONING = {
 }
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
+WEIGHTS = "egox_weights"
+"""Key in transformer_options: the hooks that change the model's weights in this forward, with their strengths."""
 RETAINED = "egox_retained_places"
 """Key in transformer_options: places of every window in which the host shows the condition of the clip's frame of that
 number (``retain_first_frame``: place 0)."""
@@ -74,9 +78,10 @@ class SamplingCheck:
     """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
     whose first step goes past the patch."""
 
-    def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
+    def __init__(self, canvas: Canvas, calls: PatchCalls, exo_cache: ExoCache | None = None) -> None:
         self.canvas = canvas
         self.calls = calls
+        self.exo_cache = exo_cache
 
     def __call__(
         self,
@@ -95,7 +100,14 @@ class SamplingCheck:
         self.calls.reset()
         if len(args) > CALLBACK:
             args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
-        return executor(noise, *args, **kwargs)
+        if self.exo_cache is None:
+            return executor(noise, *args, **kwargs)
+        t, h, w_exo, w_ego = self.canvas.latent_grid
+        self.exo_cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
+        try:
+            return executor(noise, *args, **kwargs)
+        finally:
+            self.exo_cache.clear()
 
 
 class WholeCanvasMemory:
@@ -177,8 +189,9 @@ def retained_places(
 class PatchCalls:
     """Counts of one run, filled by the widening wrapper and the attention override."""
 
-    def __init__(self) -> None:
+    def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
+        self.exo_cache = exo_cache
         self.reset()
 
     def reset(self) -> None:
@@ -237,8 +250,18 @@ class NoteAfterRun:
 
 
 def with_kernels(note: str, calls: PatchCalls) -> str:
-    """A node's note, and what computed the guided attention of the run that just ended."""
-    return "; ".join(part for part in (note, calls.kernels.words()) if part)
+    """A node's note, and what the run that just ended has computed with."""
+    return "; ".join(part for part in (note, calls.kernels.words(), exo_words(calls.exo_cache)) if part)
+
+
+def exo_words(cache: ExoCache | None) -> str:
+    """How often exo was computed in the run that just ended; empty where it always is."""
+    if cache is None:
+        return ""
+    words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
+    if cache.refused_bytes:
+        words += f"; no room to keep it: {cache.refused_bytes / 2**30:.1f} GB more are needed"
+    return words
 
 
 def suspects(model: ModelPatcher) -> str:

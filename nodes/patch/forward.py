@@ -20,11 +20,13 @@ try:
 except ImportError:  # hosts before 0.35
     from contextlib import nullcontext as pause_malloc_graph
 
-from ...egox_core.gga.attention import gga_attention
+from ...egox_core.gga.attention import ego_attention, gga_attention
 from ...egox_core.gga.options import GgaOptions
+from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan.canvas import crop_ego, widen
-from .checks import RETAINED, PatchCalls
+from ...egox_core.wan.exo_cache import ExoCache, ExoForward
+from .checks import RETAINED, WEIGHTS, PatchCalls
 from .tokens import SLOTS, CanvasTokens
 
 if TYPE_CHECKING:
@@ -38,10 +40,18 @@ whole clip beyond that (about 200 frames at once)."""
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 TOKENS_MARK = "egox_tokens"
+KEPT_MARK = "egox_exo_kept"
 
 
 def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain model's."""
+    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain model's.
+
+    It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the exo cache.
+    """
+    hooks = executor.class_obj.current_patcher.current_hooks
+    if hooks is not None:
+        weights = tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
+        kwargs["transformer_options"] = {**kwargs.get("transformer_options", {}), WEIGHTS: weights}
     return executor(*args, **kwargs, **{CANVAS_MARK: None})
 
 
@@ -60,6 +70,7 @@ class WideningWrapper:
         cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
         calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
         tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
+        exo_cache: ExoCache | None = None,  # None: exo is recomputed in every forward
     ) -> None:
         self.exo = exo
         self.cond_exo = exo if cond_exo is None else cond_exo
@@ -67,6 +78,7 @@ class WideningWrapper:
         self.guidance = guidance
         self.calls = calls or PatchCalls()
         self.tokens = tokens
+        self.exo_cache = exo_cache
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
         """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
@@ -102,17 +114,63 @@ class WideningWrapper:
             exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
-        if self.guidance is not None:
+        geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
+        exo_forward = None
+        if self.exo_cache is not None and self.tokens is None:
+            exo_forward = open_exo_cache(self.exo_cache, executor.class_obj, x, options, frames, exo.shape[-1])
+        if geometry is not None:
             self.calls.guided += 1
-            options[OVERRIDE] = self.guidance.override(x, options, context, clip_fea, frames, self.calls)
             kwargs[GUIDED_MARK] = None
+        if geometry is not None or exo_forward is not None:
+            others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
+            options[OVERRIDE] = AttentionOverride(geometry, self.guidance, options.get(OVERRIDE), others, self.calls,
+                                                  exo_forward)
+        if exo_forward is not None and exo_forward.kept:
+            kwargs[KEPT_MARK] = None
+            options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
+            return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         wide = widen(x, exo, mask_exo, cond_exo)
         if self.tokens is not None:
             self.calls.slotted += 1
             options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames, self.calls)
             kwargs[TOKENS_MARK] = None
         out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        if exo_forward is not None:
+            exo_forward.finish(len(executor.class_obj.blocks))
         return crop_ego(out, exo.shape[-1])
+
+
+def open_exo_cache(
+    cache: ExoCache,
+    transformer: Any,  # the host's Wan model
+    x: Tensor,  # [B, 36, t, h, w_ego]
+    options: Mapping[str, Any],  # transformer_options of this call
+    frames: list[int] | None,  # latent frames of the context window; None: all
+    w_exo: int,  # latents
+) -> ExoForward | None:
+    """This forward's part in the cache; None where every token is computed.
+
+    A patch of another node that reads the self-attention's queries and keys expects the whole
+    canvas, so exo is then recomputed. The key holds all that makes exo's keys and values others.
+    """
+    sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
+    if sigmas is None or sigma is None or (options.get("patches") or {}).get("attn1_patch"):
+        return None
+    conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
+    replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
+    key = (x.shape, x.dtype, x.device, None if frames is None else tuple(frames), replaced, options.get(WEIGHTS))
+    batch, _, t, h, w_ego = x.shape
+    grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
+    tokens = grid[0] * grid[1] * grid[2]
+    needed = 2 * len(transformer.blocks) * batch * tokens * transformer.dim * x.element_size()
+    return cache.forward(key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device)
+
+
+def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, float]:
+    """The host's rope_options with which the ego half alone has its positions of the whole canvas."""
+    own = dict(own or {})
+    own["shift_x"] = own.get("shift_x", 0.0) + w_exo // PATCH * own.get("scale_x", 1.0)
+    return own
 
 
 class GeometryGuidance:
@@ -132,21 +190,7 @@ class GeometryGuidance:
         """The model left its device: nothing of ours stays there."""
         self._placed.clear()
 
-    def override(
-        self,
-        x: Tensor,  # [B, 36, t, h, w_ego] what the transformer is called with, for its device
-        transformer_options: dict[str, Any],
-        context: Tensor,  # [B, text tokens, text_dim]
-        clip_fea: Tensor | None,  # [B, picture tokens, image_dim]
-        frames: list[int] | None,  # latent frames of the context window; None: all
-        calls: PatchCalls,
-    ) -> AttentionOverride:
-        """The override for this forward."""
-        others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
-        return AttentionOverride(self._for_call(x.device, frames), self.options, self.backend,
-                                 transformer_options.get(OVERRIDE), others, calls)
-
-    def _for_call(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
+    def directions(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
         """The directions of these frames on this device (a model spread over GPUs calls on several).
 
         The ones used last are kept, up to PLACED_BYTES.
@@ -178,18 +222,29 @@ def geometry_bytes(geometry: GgaGeometry) -> int:
 
 
 class AttentionOverride:
-    """Biases self-attention; all other calls, and the exo queries, go the way they went before."""
+    """Biases self-attention; all other calls, and the exo queries, go the way they went before.
 
-    def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str, previous: Callable | None,
-                 cross_lengths: set[int], calls: PatchCalls) -> None:
+    With an exo cache, exo's keys and values are stored in a full forward and joined in a kept one.
+    """
+
+    def __init__(
+        self,
+        geometry: GgaGeometry | None,  # None: nothing is biased
+        guidance: GeometryGuidance | None,
+        previous: Callable | None,
+        cross_lengths: set[int],
+        calls: PatchCalls,
+        exo: ExoForward | None = None,
+    ) -> None:
         self.geometry = geometry
-        self.options = options
-        self.backend = backend
+        self.guidance = guidance
         self.previous = previous
         self.calls = calls
+        self.exo = exo
+        self.tokens = geometry.tokens if exo is None else exo.tokens  # that go through the model
         # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512 or 257 tokens), the
         # first call of a block is the self-attention.
-        self.ambiguous = geometry.tokens in cross_lengths
+        self.ambiguous = self.tokens in cross_lengths
         self.last_block: int | None = None
 
     @torch.compiler.disable
@@ -212,8 +267,13 @@ class AttentionOverride:
         if not self.is_self_attention(q, k, block):
             return plain(q, k, v, heads)
         self.calls.attended += 1
-        return gga_attention(q, k, v, heads, self.geometry, self.options, plain=plain, backend=self.backend,
-                             used=self.calls.kernels)
+        if self.exo is not None:
+            k, v = self.exo.keys_and_values(block, k, v)
+        if self.geometry is None:
+            return plain(q, k, v, heads)
+        attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
+        return attend(q, k, v, heads, self.geometry, self.guidance.options, plain=plain, backend=self.guidance.backend,
+                      used=self.calls.kernels)
 
     def is_self_attention(
         self,
@@ -221,8 +281,8 @@ class AttentionOverride:
         k: Tensor,  # [B, N, heads * d]
         block: int,
     ) -> bool:
-        """Whether this call compares all tokens of the canvas with each other."""
-        if q.shape[1] != self.geometry.tokens or k.shape[1] != self.geometry.tokens:
+        """Whether this call compares all tokens that go through the model with each other."""
+        if q.shape[1] != self.tokens or k.shape[1] != self.tokens:
             return False
         if not self.ambiguous:
             return True

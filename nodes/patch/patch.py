@@ -17,6 +17,7 @@ from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, Panels
 from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
+from ...egox_core.wan.exo_cache import ExoCache
 from ...egox_core.wan.lora_settings import contradictions
 from ...egox_core.wan.pose_injection import PoseInjection
 from ...egox_core.wan.token_rays import check_rays
@@ -40,6 +41,7 @@ def patch_model(
     options: GgaOptions,
     rays: str,  # of :data:`.rays.RAY_MODES`
     backend: str = "auto",
+    recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
     """A patched clone, and what there is to say about it. The model that came in is left as it was.
 
@@ -55,7 +57,7 @@ def patch_model(
         raise EgoXInputError("geometry-guided attention", got=f"a canvas of {canvas.panels.views} exo views",
                              expected="one view, whose depth this is", fix="set gga_mode to off")
     geometry = canvas_geometry(canvas, depth, trajectory, rays) if options.biases else None
-    patched, note = patch_with_geometry(model, canvas, geometry, options, backend)
+    patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     of_k = released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
     return patched, f"{note}; {of_k}" if of_k else note
 
@@ -66,6 +68,7 @@ def patch_with_geometry(
     geometry: GgaGeometry | None,  # None where the options don't bias
     options: GgaOptions,
     backend: str = "auto",
+    recompute_exo: int = 1,  # every n-th step; 0: at the first step alone
     pose: PoseInjection | None = None,
     rays: Tensor | None = None,  # [t, h, w, RAY_CHANNELS] of all tokens, with ``pose``
 ) -> tuple[ModelPatcher, str]:
@@ -92,14 +95,16 @@ def patch_with_geometry(
     patched = model.clone()
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
-    memory, calls = WholeCanvasMemory(w_exo), PatchCalls()
+    cache = None if recompute_exo == 1 else ExoCache(recompute_exo)
+    memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     tokens = None
     if canvas.panels != Panels() or pose is not None:
         tokens = CanvasTokens(canvas.panels, w_exo, pose, None if pose is None else check_rays(rays, canvas))
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens)),
-        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
+        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(
+            exo, mask_exo, guidance, calls=calls, tokens=tokens, exo_cache=cache)),
+        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls, cache)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):
         patched.remove_wrappers_with_key(kind, KEY)

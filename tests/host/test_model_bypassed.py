@@ -118,7 +118,7 @@ def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch: pyte
     monkeypatch.setattr(override, "pause_malloc_graph", pause)
     guidance = rig.patch().get_all_wrappers("diffusion_model")[0].guidance
     device = guidance.geometry.key_dirs.device
-    assert guidance._for_call(device, None) is guidance.geometry and paused == [], "nothing is made for the whole clip"
-    window = guidance._for_call(device, [0])
-    assert guidance._for_call(device, [0]) is window
+    assert guidance.directions(device, None) is guidance.geometry and paused == [], "nothing is made for the whole clip"
+    window = guidance.directions(device, [0])
+    assert guidance.directions(device, [0]) is window
     assert paused == [1], "once a window: what is made is kept"

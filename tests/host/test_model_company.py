@@ -161,7 +161,8 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
         return torch.empty_like(q)
 
     patch = rig.nodes("patch.forward")
-    override = patch.AttentionOverride(geometry, options.GgaOptions(), "auto", sparse, {512, 257},
+    guidance = patch.GeometryGuidance(geometry, options.GgaOptions(), "auto")
+    override = patch.AttentionOverride(geometry, guidance, sparse, {512, 257},
                                        rig.nodes("patch.checks").PatchCalls())
     q, k, v = (torch.empty(batch, geometry.tokens, 5120, dtype=torch.bfloat16, device="meta") for _ in range(3))
     for block in range(3):

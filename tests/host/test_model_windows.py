@@ -38,7 +38,7 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
     """Of each call of the transformer: its input, the host's window, and the frames whose directions guided it."""
     (wrapper,) = model.get_all_wrappers("diffusion_model")
     seen, frames = [], []
-    placed = wrapper.guidance._for_call
+    placed = wrapper.guidance.directions
 
     def note_frames(device, of_call):
         frames.append(of_call)
@@ -50,11 +50,11 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
 
     watched = model.clone()
     watched.add_wrapper_with_key("diffusion_model", "watch", watch)
-    wrapper.guidance._for_call = note_frames
+    wrapper.guidance.directions = note_frames
     try:
         out = rig.ksample(watched, steps=steps, cfg=1.0)
     finally:
-        del wrapper.guidance._for_call
+        del wrapper.guidance.directions
     assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
     return seen
 
@@ -128,21 +128,21 @@ def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatc
         grid=(t, h, w_exo, w_ego), rays=guidance.geometry.rays)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     monkeypatch.setattr(kind, "to", lambda self, device: self)  # the bytes are the same on a GPU
-    assert guidance._for_call(cpu, None) is guidance.geometry and guidance.placed_bytes == 0
-    guidance._for_call(gpu, None)
+    assert guidance.directions(cpu, None) is guidance.geometry and guidance.placed_bytes == 0
+    guidance.directions(gpu, None)
     assert guidance.placed_bytes <= LIMIT, "the whole clip is 97 MB: no place of its own beside the windows'"
     most, selected = 0, []
     real = kind.select_frames
     monkeypatch.setattr(kind, "select_frames", lambda self, frames: selected.append(frames) or real(self, frames))
     for frames in windows:
-        placed = guidance._for_call(gpu, frames)
-        assert placed is guidance._for_call(gpu, frames), "a second call of the same window takes what is kept"
+        placed = guidance.directions(gpu, frames)
+        assert placed is guidance.directions(gpu, frames), "a second call of the same window takes what is kept"
         most = max(most, guidance.placed_bytes)
     assert placed.tokens == len(frames) * h * (w_exo + w_ego)
     assert torch.equal(placed.query_dirs, guidance.geometry.query_dirs[frames])
     assert 0 < most <= LIMIT
     assert len(selected) <= len(windows)
-    guidance._for_call(gpu, list(range(55)))  # alone beyond the limit: given, not kept
+    guidance.directions(gpu, list(range(55)))  # alone beyond the limit: given, not kept
     assert guidance.placed_bytes <= LIMIT
     wrapper.to(cpu)
     assert guidance.placed_bytes == 0, "nothing stays where the model was"

@@ -1,0 +1,243 @@
+"""Keys and values of the exo tokens, kept between sampling steps.
+
+Exo is clean at every step and what the model says of it is thrown away, yet it is 64 % of the tokens.
+In a kept step only ego tokens go through the model; their self-attention sees exo's keys and values
+(after norm and RoPE) of the last full step. Block inputs would take half the memory, but each kept
+step would project them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Grid = tuple[int, int, int, int]
+"""(t, h, w_exo, w_ego) in tokens."""
+TOLERANCE = 1e-6
+"""Relative rounding of sigmas that a sampler hands on in another precision."""
+
+
+class Memory(Protocol):
+    """Memory management of whoever samples."""
+
+    def room(self, device: torch.device) -> int:
+        """Bytes that may be taken on ``device`` beside what a full forward needs."""
+
+    def pin(self, tensor: Tensor) -> None:
+        """Lock a tensor in main memory, so that a GPU can fetch it while it computes."""
+
+    def unpin(self, tensor: Tensor) -> None:
+        """Undo :meth:`pin`."""
+
+
+class UnlimitedMemory:
+    """Memory of a sampler that nobody manages: everything stays where it was made."""
+
+    def room(self, device: torch.device) -> int:
+        """No limit."""
+        return 2**63
+
+    def pin(self, tensor: Tensor) -> None:
+        """Nothing is kept elsewhere."""
+
+    def unpin(self, tensor: Tensor) -> None:
+        """Nothing was pinned."""
+
+
+def exo_tokens(x: Tensor, grid: Grid) -> Tensor:  # [B, tokens, D] -> [B, t * h, w_exo, D]
+    """The exo part (a view) of the tokens of a whole canvas."""
+    t, h, w_exo, w_ego = grid
+    return x.unflatten(1, (t * h, w_exo + w_ego))[:, :, :w_exo]
+
+
+def join_tokens(
+    exo: Tensor,  # [B, t * h, w_exo, D]
+    ego: Tensor,  # [B, t * h * w_ego, D]
+) -> Tensor:  # [B, tokens, D]
+    """The tokens of a whole canvas out of its halves."""
+    return torch.cat((exo, ego.unflatten(1, (exo.shape[1], -1))), dim=2).flatten(1, 2)
+
+
+def step_of(sigma: float, sigmas: Sequence[float]) -> int:
+    """Index of the sampling step that a noise level belongs to.
+
+    A step lasts from its own sigma to above the next one, so that a solver's second call within a
+    step counts with the step, and its call at the next sigma with the next one.
+    """
+    return max(0, sum(sigma <= other * (1 + TOLERANCE) for other in sigmas) - 1)
+
+
+@dataclass(slots=True)
+class _Entry:
+    step: int
+    sigma: float
+    home: torch.device  # where keys and values are kept
+    blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    whole: bool = False  # every block was stored at this step
+
+
+class ExoCache:
+    """Exo keys and values of one sampling run, by condition and whatever else makes a forward another.
+
+    ``every``: a full forward at every n-th step; 0: at the first step alone.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.memory: Memory = UnlimitedMemory()
+        self.full = self.kept = 0  # forwards of this run
+        self.refused_bytes = 0  # largest request that found no room
+        self._entries: dict[tuple[Hashable, tuple], _Entry] = {}
+        self._lane: torch.cuda.Stream | None = None
+
+    def clear(self) -> None:
+        """Give all memory back."""
+        for entry in self._entries.values():
+            self._free(entry)
+        self._entries.clear()
+        self._lane = None
+
+    def begin_run(self, memory: Memory) -> None:
+        """Forget the run before."""
+        self.clear()
+        self.memory, self.full, self.kept, self.refused_bytes = memory, 0, 0, 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of all keys and values."""
+        return sum(x.nbytes for entry in self._entries.values()
+                   for pair in entry.blocks.values() for x in pair)
+
+    def forward(
+        self,
+        key: Hashable,  # window, shape, weights: everything but condition and step
+        conditions: tuple,  # names of the stacked conditions, in their order
+        sigma: float,
+        sigmas: Sequence[float],
+        grid: Grid,
+        needed_bytes: int,  # keys and values of all blocks
+        device: torch.device,
+    ) -> ExoForward | None:
+        """The part that one forward has in the cache; None where nothing can be kept."""
+        step = step_of(sigma, sigmas)
+        for other in [name for name in self._entries if name[0] == key and name[1] != conditions]:
+            if set(other[1]) & set(conditions):  # stacked otherwise than before
+                self._free(self._entries.pop(other))
+        entry = self._entries.get((key, conditions))
+        if entry is not None and entry.whole and self._still_good(entry, step, sigma):
+            self.kept += 1
+            return ExoForward(self, entry, grid, device, kept=True)
+        self.full += 1
+        if entry is None:
+            home = self._home(needed_bytes, device)
+            if home is None:
+                self.refused_bytes = max(self.refused_bytes, needed_bytes)
+                return None
+            entry = self._entries[key, conditions] = _Entry(step, sigma, home)
+        entry.step, entry.sigma, entry.whole = step, sigma, False
+        return ExoForward(self, entry, grid, device, kept=False)
+
+    def _still_good(self, entry: _Entry, step: int, sigma: float) -> bool:
+        if sigma > entry.sigma * (1 + TOLERANCE):
+            return False  # a restart: the sampler went back to more noise
+        return self.every == 0 or step // self.every == entry.step // self.every
+
+    def _home(self, needed_bytes: int, device: torch.device) -> torch.device | None:
+        for place in dict.fromkeys((device, torch.device("cpu"))):
+            if self.memory.room(place) >= needed_bytes:
+                return place
+        return None
+
+    def _free(self, entry: _Entry) -> None:
+        if entry.home.type == "cpu":
+            for pair in entry.blocks.values():
+                for x in pair:
+                    self.memory.unpin(x)
+        entry.blocks.clear()
+
+    def store(self, entry: _Entry, block: int, pair: tuple[Tensor, Tensor]) -> None:
+        """Copy a block's keys and values [B, t * h, w_exo, D] to where they are kept."""
+        if block in entry.blocks:
+            for old, new in zip(entry.blocks[block], pair, strict=True):
+                old.copy_(new, non_blocking=True)
+            return
+        kept = tuple(torch.empty(x.shape, dtype=x.dtype, device=entry.home) for x in pair)
+        for old, new in zip(kept, pair, strict=True):
+            if new.device != entry.home:
+                self.memory.pin(old)
+            old.copy_(new, non_blocking=True)
+        entry.blocks[block] = kept
+
+    def fetch(self, entry: _Entry, block: int, device: torch.device) -> Transfer:
+        """Start to bring a block's keys and values to the device, beside what it computes."""
+        pair = entry.blocks[block]
+        if entry.home == device or device.type != "cuda":
+            return Transfer(tuple(x.to(device) for x in pair), None)
+        if self._lane is None:
+            self._lane = torch.cuda.Stream(device)
+        self._lane.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._lane):
+            there = tuple(x.to(device, non_blocking=True) for x in pair)
+            return Transfer(there, self._lane.record_event())
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Keys and values that are on their way to the device."""
+
+    pair: tuple[Tensor, Tensor]
+    arrived: torch.cuda.Event | None
+
+    def wait(self) -> tuple[Tensor, Tensor]:
+        """The tensors, ready for the stream that computes."""
+        if self.arrived is not None:
+            stream = torch.cuda.current_stream(self.pair[0].device)
+            stream.wait_event(self.arrived)
+            for x in self.pair:
+                x.record_stream(stream)
+        return self.pair
+
+
+class ExoForward:
+    """One forward's access to the cache: stores exo's keys and values, or puts them beside ego's."""
+
+    def __init__(self, cache: ExoCache, entry: _Entry, grid: Grid, device: torch.device, *,
+                 kept: bool) -> None:
+        self.cache, self.entry, self.grid, self.device, self.kept = cache, entry, grid, device, kept
+        self._next: dict[int, Transfer] = {}
+        self._stored: set[int] = set()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that go through the model."""
+        t, h, w_exo, w_ego = self.grid
+        return t * h * (w_ego if self.kept else w_exo + w_ego)
+
+    def keys_and_values(
+        self,
+        block: int,
+        k: Tensor,  # [B, tokens, D] after norm and RoPE
+        v: Tensor,  # [B, tokens, D]
+    ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
+        """Keys and values of the whole canvas for one self-attention."""
+        if not self.kept:
+            pair = (exo_tokens(k, self.grid), exo_tokens(v, self.grid))
+            self.cache.store(self.entry, block, pair)
+            self._stored.add(block)
+            return k, v
+        transfer = self._next.pop(block, None) or self.cache.fetch(self.entry, block, self.device)
+        if block + 1 in self.entry.blocks:
+            self._next[block + 1] = self.cache.fetch(self.entry, block + 1, self.device)
+        exo_k, exo_v = transfer.wait()
+        return join_tokens(exo_k, k), join_tokens(exo_v, v)
+
+    def finish(self, blocks: int) -> None:
+        """Accept what a full forward stored, if it passed through every block's attention."""
+        if not self.kept:
+            self.entry.whole = self._stored == set(range(blocks))
+
+

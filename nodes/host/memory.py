@@ -1,0 +1,38 @@
+"""The host's memory management, as the exo cache asks it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import comfy.model_management as management
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+MAIN_MEMORY_LEFT = 4 * 2**30
+"""Bytes of main memory that are left to the rest of the machine."""
+
+
+class HostMemory:
+    """Room beside one model's full forward, and pinned main memory."""
+
+    def __init__(self, model: ModelPatcher, canvas_shape: list[int]) -> None:
+        self._forward_bytes = int(model.memory_required(canvas_shape))
+
+    def room(self, device: torch.device) -> int:
+        """Free bytes, less those that a forward (on the model's device) or other programs need."""
+        free = int(management.get_free_memory(device))
+        if management.is_device_cpu(device):
+            return free - MAIN_MEMORY_LEFT
+        return free - self._forward_bytes - int(management.minimum_inference_memory())
+
+    def pin(self, tensor: Tensor) -> None:
+        """Pin within the host's own limit; beyond it the tensor is fetched more slowly."""
+        management.pin_memory(tensor)
+
+    def unpin(self, tensor: Tensor) -> None:
+        """Unpin what :meth:`pin` pinned."""
+        if tensor.device.type == "cpu" and torch.cuda.is_available():
+            management.unpin_memory(tensor)

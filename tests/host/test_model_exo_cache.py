@@ -1,0 +1,180 @@
+"""The exo cache in the host's model path: exact where nothing has changed, and what it lives with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tools.rigs import model_rig
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64))
+
+
+def cache_of(model):
+    (wrapper,) = model.get_wrappers("diffusion_model", "egox")
+    return wrapper.exo_cache
+
+
+def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Predictions of each of two steps, asked for twice: a full forward, then one that may be kept."""
+    import comfy.samplers
+
+    pairs = []
+
+    def twice(ask, x, sigmas, extra_args=None, callback=None, disable=None):
+        for sigma in sigmas[:2]:
+            level = x.new_ones([x.shape[0]]) * sigma
+            pairs.append((ask(x, level, **extra_args), ask(x, level, **extra_args)))
+        callback({"i": 0, "denoised": pairs[0][0], "x": x, "sigma": sigmas[0], "sigma_hat": sigmas[0]})
+        return pairs[-1][0]
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(rig.positive, rig.negative)
+    guider.set_cfg(cfg)
+    noise = torch.randn(rig.latent["samples"].shape, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        guider.sample(noise, rig.latent["samples"], comfy.samplers.KSAMPLER(twice), torch.tensor([0.9, 0.5, 0.0]),
+                      disable_pbar=True, seed=1)
+    return pairs
+
+
+@pytest.mark.parametrize("lambda_g", [0.0, 3.0])
+def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, lambda_g: float) -> None:
+    """Positions, masks, geometry and conditions of the ego half are those that it has in the whole canvas."""
+    model = rig.patch(lambda_g=lambda_g, recompute_exo=2)
+    cache = cache_of(model)
+    for full, kept in sample_twice(rig, model):
+        # The same sums over other shapes of matrices; float32.
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    assert (cache.full, cache.kept) == (1, 3), "both steps are of one group of two"
+
+
+def test_one_is_the_model_without_a_cache(rig) -> None:
+    model = rig.patch(recompute_exo=1)
+    assert cache_of(model) is None
+    pairs = sample_twice(rig, model)
+    first = sample_twice(rig, rig.patch())[0][0]
+    assert torch.equal(pairs[0][0], first) and torch.equal(*pairs[0])
+
+
+@pytest.mark.parametrize(("sampler", "steps", "full"), [
+    ("euler", 8, 2), ("euler_ancestral", 8, 2), ("dpmpp_2m", 8, 2), ("res_multistep", 8, 2), ("heun", 8, 2),
+    ("dpm_2", 8, 2)])
+def test_samplers_of_the_host(rig, sampler: str, steps: int, full: int) -> None:
+    model = rig.patch(recompute_exo=4)
+    every = rig.ksample(rig.patch(), sampler=sampler, steps=steps)
+    out = rig.ksample(model, sampler=sampler, steps=steps)
+    cache = cache_of(model)
+    assert cache.full == full and cache.kept >= steps - full
+    assert out.isfinite().all() and 0 < (out - every).std() < 0.5 * every.std()
+
+
+def test_released_sampling_and_part_of_the_noise(rig) -> None:
+    out = rig.wan_sample(steps=8, recompute_exo=4)
+    assert 0 < (out - rig.wan_sample(steps=8)).std() < 0.5 * out.std()
+    model = rig.patch(recompute_exo=4)
+    part = rig.ksample(model, steps=8, denoise=0.5)
+    assert part.isfinite().all() and cache_of(model).full == 2 and cache_of(model).kept == 6
+
+
+def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root) -> None:
+    with torch.inference_mode():
+        other = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(6, 9))
+    model = other.patch(recompute_exo=2)
+    for full, kept in sample_twice(other, model):
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    assert cache_of(model).full == 2, "one per prompt"
+
+
+def test_context_windows_have_keys_of_their_own(pack, repo_root) -> None:
+    from comfy_extras import nodes_context_windows
+
+    with torch.inference_mode():
+        long = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=97))
+    node = nodes_context_windows.WanContextWindowsManualNode
+    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
+    model = node.execute(long.patch(recompute_exo=2), **values).args[0]
+    for full, kept in sample_twice(long, model, cfg=1.0):
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    assert cache_of(model).full > 1 and cache_of(model).kept > cache_of(model).full
+
+
+def test_a_node_that_reads_the_attention_gets_the_whole_canvas(rig) -> None:
+    seen = set()
+    model = rig.patch(recompute_exo=4)
+    model.set_model_attn1_patch(lambda call: (seen.add(call["q"].shape[1]), call["x"])[1])
+    rig.ksample(model, steps=4)
+    assert seen == {3 * 4 * (8 + 4)} and cache_of(model).kept == 0
+
+
+def test_layers_that_another_node_skips_are_no_ones_cache(rig) -> None:
+    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
+
+    model = SkipLayerGuidanceDiT.execute(rig.patch(recompute_exo=2), scale=3.0, start_percent=0.0, end_percent=1.0,
+                                         double_layers="1")[0]
+    for full, kept in sample_twice(rig, model):
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+
+
+def test_an_override_of_another_node_sees_all_keys(rig) -> None:
+    shapes = set()
+
+    def other(func, q, k, v, heads, **kwargs):
+        shapes.add((q.shape[1], k.shape[1]))
+        return func(q, k, v, heads, **kwargs)
+
+    base = rig.model.clone()
+    base.model_options.setdefault("transformer_options", {})["optimized_attention_override"] = other
+    rig.ksample(rig.patch(base, lambda_g=0.0, recompute_exo=2), steps=2)
+    assert {(48, 144), (144, 144)} <= shapes
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])
+def test_memory_is_given_back_at_the_end_and_on_errors(rig, error: Exception | None) -> None:
+    model, held = rig.patch(recompute_exo=4), []
+
+    def spy(executor, *args, **kwargs):
+        out = executor(*args, **kwargs)
+        held.append(cache_of(model).kept_bytes)
+        if error is not None and len(held) == 2:
+            raise error
+        return out
+
+    model.add_wrapper_with_key("apply_model", "spy", spy)
+    if error is None:
+        rig.ksample(model, steps=4)
+    else:
+        with pytest.raises(RuntimeError, match="cancelled"):
+            rig.ksample(model, steps=4)
+    assert max(held) > 0 and cache_of(model).kept_bytes == 0
+
+
+def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.nodes("host.memory").HostMemory, "room", lambda self, device: 0)
+    model = rig.patch(recompute_exo=4)
+    out = rig.ksample(model, steps=4)
+    assert torch.equal(out, rig.ksample(rig.patch(), steps=4)), "every step is full"
+    note = rig.nodes("patch.checks").with_kernels("", rig.nodes("patch.patch").patch_calls(model))
+    assert "exo computed in 4 of 4 forwards; no room to keep it" in note
+
+
+def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig) -> None:
+    forward = rig.nodes("patch.forward")
+    x = torch.zeros(1, 36, 3, 8, 8)
+    transformer = rig.model.get_model_object("diffusion_model")
+    keys = []
+
+    class Cache:
+        def forward(self, key, *rest):
+            keys.append((key, rest[0]))
+
+    base = {"sample_sigmas": torch.tensor([1.0, 0.0]), "sigmas": torch.tensor([1.0]), "uuids": ["a"]}
+    for more in ({}, {forward.WEIGHTS: ((1, 0.5),)}, {forward.WEIGHTS: ((1, 0.7),)}, {"uuids": ["b"]},
+                 {forward.SLOTS: {"dit": {("double_block", 1): None}}}):
+        forward.open_exo_cache(Cache(), transformer, x, {**base, **more}, None, 16)
+    forward.open_exo_cache(Cache(), transformer, x, base, [0, 1, 2], 16)
+    assert len(set(keys)) == len(keys) == 6
