@@ -15,7 +15,7 @@ from tools.setup.base_dir import BaseDir
 
 from .prompts import id_of, of_type, small, with_standins
 
-SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays")
+SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays", "recompute_exo")
 
 
 def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
