@@ -81,7 +81,6 @@ def gga_attention(
         return reference_attention(q, k, v, heads, geometry, options)
 
     t, h, w_exo, w_ego = geometry.grid
-    keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     guided, guided_rows = _guided_rows(q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used)
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
@@ -93,11 +92,11 @@ def gga_attention(
     def ego_half(rows: slice) -> Tensor:  # [B, rows, w_ego, heads * d]
         return guided(q_rows[:, rows, w_exo:], rows)
 
-    token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
+    token_bytes = _token_bytes(q)
     plain_bytes = UNGUIDED_BYTES * q.shape[0] if chunk_bytes is None else chunk_bytes
     halves = ((exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
               (ego_half, slice(w_exo, None), _spans(t * h, guided_rows)))
-    if keep_graph:
+    if _keeps_graph(q, k, v):
         # Joined, not written into one tensor: the backward of each write would copy the whole gradient.
         return torch.cat([torch.cat([attend(rows) for rows in spans], dim=1) for attend, _, spans in halves],
                          dim=2).flatten(1, 2)
@@ -125,7 +124,7 @@ def ego_attention(
     """The ego rows of :func:`gga_attention`, where exo's keys and values come from elsewhere.
 
     Raises:
-        EgoXInputError: as :func:`gga_attention`.
+        EgoXInputError: unknown backend; one asked for by name that doesn't run here or gives wrong numbers.
     """
     if not options.biases:
         return plain(q, k, v, heads)
@@ -144,7 +143,7 @@ def _guided_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeome
                  chunk_bytes: int | None, recompute: bool,
                  used: KernelsUsed | None) -> tuple[Callable[[Tensor, slice], Tensor], int]:
     """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a chunk at most."""
-    keep_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    keep_graph = _keeps_graph(q, k, v)
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
     biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph, used)
     w_ego = geometry.grid[3]
@@ -153,9 +152,17 @@ def _guided_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeome
         arguments = (queries.flatten(1, 2), k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
         return biased(*arguments).view(queries.shape)
 
-    token_bytes = 2 * q.shape[0] * q.shape[2] * q.element_size()  # of a query and its result
     room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
-    return attend, min(CHUNK_QUERIES, room // (token_bytes + bias_rows.bytes_a_row)) // w_ego
+    return attend, min(CHUNK_QUERIES, room // (_token_bytes(q) + bias_rows.bytes_a_row)) // w_ego
+
+
+def _keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+
+
+def _token_bytes(q: Tensor) -> int:
+    """Memory of a query and its result."""
+    return 2 * q.shape[0] * q.shape[2] * q.element_size()
 
 
 def check_tokens(

@@ -27,11 +27,11 @@ class Memory(Protocol):
     def room(self, device: torch.device) -> int:
         """Bytes that may be taken on ``device`` beside what a full forward needs."""
 
-    def pin(self, tensor: Tensor) -> None:
-        """Lock a tensor in main memory, so that a GPU can fetch it while it computes."""
+    def pin(self, tensor: Tensor) -> bool:
+        """Lock a tensor in main memory, so that a GPU can fetch it while it computes; False: not."""
 
     def unpin(self, tensor: Tensor) -> None:
-        """Undo :meth:`pin`."""
+        """Undo a :meth:`pin` that was done."""
 
 
 class UnlimitedMemory:
@@ -41,8 +41,9 @@ class UnlimitedMemory:
         """No limit."""
         return 2**63
 
-    def pin(self, tensor: Tensor) -> None:
+    def pin(self, tensor: Tensor) -> bool:
         """Nothing is kept elsewhere."""
+        return False
 
     def unpin(self, tensor: Tensor) -> None:
         """Nothing was pinned."""
@@ -77,6 +78,7 @@ class _Entry:
     sigma: float
     home: torch.device  # where keys and values are kept
     blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    pinned: list[Tensor] = field(default_factory=list)
     whole: bool = False  # every block was stored at this step
 
 
@@ -153,10 +155,11 @@ class ExoCache:
         return None
 
     def _free(self, entry: _Entry) -> None:
-        if entry.home.type == "cpu":
-            for pair in entry.blocks.values():
-                for x in pair:
-                    self.memory.unpin(x)
+        if entry.pinned:
+            torch.cuda.synchronize()  # copies to and from pinned memory may still be under way
+        for x in entry.pinned:
+            self.memory.unpin(x)
+        entry.pinned.clear()
         entry.blocks.clear()
 
     def store(self, entry: _Entry, block: int, pair: tuple[Tensor, Tensor]) -> None:
@@ -167,8 +170,8 @@ class ExoCache:
             return
         kept = tuple(torch.empty(x.shape, dtype=x.dtype, device=entry.home) for x in pair)
         for old, new in zip(kept, pair, strict=True):
-            if new.device != entry.home:
-                self.memory.pin(old)
+            if new.is_cuda and entry.home.type == "cpu" and self.memory.pin(old):
+                entry.pinned.append(old)
             old.copy_(new, non_blocking=True)
         entry.blocks[block] = kept
 

@@ -28,11 +28,10 @@ class HostMemory:
             return free - MAIN_MEMORY_LEFT
         return free - self._forward_bytes - int(management.minimum_inference_memory())
 
-    def pin(self, tensor: Tensor) -> None:
+    def pin(self, tensor: Tensor) -> bool:
         """Pin within the host's own limit; beyond it the tensor is fetched more slowly."""
-        management.pin_memory(tensor)
+        return management.pin_memory(tensor)
 
     def unpin(self, tensor: Tensor) -> None:
-        """Unpin what :meth:`pin` pinned."""
-        if tensor.device.type == "cpu" and torch.cuda.is_available():
-            management.unpin_memory(tensor)
+        """Unpin a tensor that :meth:`pin` pinned."""
+        management.unpin_memory(tensor)

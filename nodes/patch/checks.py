@@ -78,10 +78,9 @@ class SamplingCheck:
     """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
     whose first step goes past the patch."""
 
-    def __init__(self, canvas: Canvas, calls: PatchCalls, exo_cache: ExoCache | None = None) -> None:
+    def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
         self.canvas = canvas
         self.calls = calls
-        self.exo_cache = exo_cache
 
     def __call__(
         self,
@@ -100,14 +99,15 @@ class SamplingCheck:
         self.calls.reset()
         if len(args) > CALLBACK:
             args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
-        if self.exo_cache is None:
+        cache = self.calls.exo_cache
+        if cache is None:
             return executor(noise, *args, **kwargs)
         t, h, w_exo, w_ego = self.canvas.latent_grid
-        self.exo_cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
+        cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
         try:
             return executor(noise, *args, **kwargs)
         finally:
-            self.exo_cache.clear()
+            cache.clear()
 
 
 class WholeCanvasMemory:
@@ -191,7 +191,7 @@ class PatchCalls:
 
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
-        self.exo_cache = exo_cache
+        self.exo_cache = exo_cache  # None: exo is recomputed in every forward
         self.reset()
 
     def reset(self) -> None:
@@ -205,7 +205,7 @@ class PatchCalls:
 
     @property
     def lost(self) -> str | None:
-        """What did not take place though a step was taken; None where all is well."""
+        """The part of the patch that a step went without; None where all is well."""
         if not self.widened:
             return "the exo half: the model ran without the EgoX canvas"
         if self.guided and not self.attended:
@@ -255,12 +255,12 @@ def with_kernels(note: str, calls: PatchCalls) -> str:
 
 
 def exo_words(cache: ExoCache | None) -> str:
-    """How often exo was computed in the run that just ended; empty where it always is."""
+    """The share of forwards that computed exo in the run that just ended; empty without a cache."""
     if cache is None:
         return ""
     words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
     if cache.refused_bytes:
-        words += f"; no room to keep it: {cache.refused_bytes / 2**30:.1f} GB more are needed"
+        words += f"; no room to keep it: it takes {cache.refused_bytes / 2**30:.1f} GB"
     return words
 
 

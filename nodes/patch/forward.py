@@ -70,7 +70,6 @@ class WideningWrapper:
         cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
         calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
         tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
-        exo_cache: ExoCache | None = None,  # None: exo is recomputed in every forward
     ) -> None:
         self.exo = exo
         self.cond_exo = exo if cond_exo is None else cond_exo
@@ -78,7 +77,6 @@ class WideningWrapper:
         self.guidance = guidance
         self.calls = calls or PatchCalls()
         self.tokens = tokens
-        self.exo_cache = exo_cache
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
         """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
@@ -116,8 +114,8 @@ class WideningWrapper:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
         exo_forward = None
-        if self.exo_cache is not None and self.tokens is None:
-            exo_forward = open_exo_cache(self.exo_cache, executor.class_obj, x, options, frames, exo.shape[-1])
+        if self.calls.exo_cache is not None:
+            exo_forward = open_exo_cache(self.calls.exo_cache, executor.class_obj, x, options, frames, exo.shape[-1])
         if geometry is not None:
             self.calls.guided += 1
             kwargs[GUIDED_MARK] = None
@@ -155,6 +153,7 @@ def open_exo_cache(
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
     if sigmas is None or sigma is None or (options.get("patches") or {}).get("attn1_patch"):
+        cache.full += 1
         return None
     conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
     replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
@@ -174,7 +173,7 @@ def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, floa
 
 
 class GeometryGuidance:
-    """What guides the attention of one patched model.
+    """Directions and options that guide the attention of one patched model.
 
     The clip's directions stay where they were made; what a call needs is copied to its device, in float32, which the
     logarithm needs. The wrapper that holds this tells where the model went.
@@ -281,7 +280,7 @@ class AttentionOverride:
         k: Tensor,  # [B, N, heads * d]
         block: int,
     ) -> bool:
-        """Whether this call compares all tokens that go through the model with each other."""
+        """True where this call compares all tokens that go through the model with each other."""
         if q.shape[1] != self.tokens or k.shape[1] != self.tokens:
             return False
         if not self.ambiguous:

@@ -95,16 +95,15 @@ def patch_with_geometry(
     patched = model.clone()
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
-    cache = None if recompute_exo == 1 else ExoCache(recompute_exo)
-    memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     tokens = None
     if canvas.panels != Panels() or pose is not None:
         tokens = CanvasTokens(canvas.panels, w_exo, pose, None if pose is None else check_rays(rays, canvas))
+    cache = None if recompute_exo == 1 or tokens is not None else ExoCache(recompute_exo)
+    memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(
-            exo, mask_exo, guidance, calls=calls, tokens=tokens, exo_cache=cache)),
-        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls, cache)),
+        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens)),
+        (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):
         patched.remove_wrappers_with_key(kind, KEY)

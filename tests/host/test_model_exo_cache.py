@@ -16,7 +16,7 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 def cache_of(model):
     (wrapper,) = model.get_wrappers("diffusion_model", "egox")
-    return wrapper.exo_cache
+    return wrapper.calls.exo_cache
 
 
 def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -108,7 +108,7 @@ def test_a_node_that_reads_the_attention_gets_the_whole_canvas(rig) -> None:
     model = rig.patch(recompute_exo=4)
     model.set_model_attn1_patch(lambda call: (seen.add(call["q"].shape[1]), call["x"])[1])
     rig.ksample(model, steps=4)
-    assert seen == {3 * 4 * (8 + 4)} and cache_of(model).kept == 0
+    assert seen == {3 * 4 * (8 + 4)} and (cache_of(model).full, cache_of(model).kept) == (4, 0)
 
 
 def test_layers_that_another_node_skips_are_no_ones_cache(rig) -> None:
