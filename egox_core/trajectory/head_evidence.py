@@ -36,7 +36,7 @@ SHOULDER_M = 0.05  # of a shoulder's distance, from the skin
 METRES_SCALE = 0.05  # of the distance of points that come in metres: networks jitter along the ray
 RELATIVE_M = 0.015  # of such points' distances against each other
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
-HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's: it is .17 m deep
+HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's
 LEAST_PATCH_PX = 1.0
 
 

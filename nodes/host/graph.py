@@ -180,11 +180,11 @@ def origin(graph: Graph, node_id: str, names: Iterable[str]) -> str:
         EgoXInputError: a circle, values too deep to be a graph that runs.
     """
     try:
-        content = _Origins(graph).of_inputs(node_id, sorted(names))
+        content = json.dumps(_Origins(graph).of_inputs(node_id, sorted(names)))
     except (CycleError, RecursionError) as error:
         raise EgoXInputError("graph", got="a circle, or values too deep to follow",
                              expected="a graph that runs", fix="remove the circle") from error
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 class _Origins:
