@@ -1,4 +1,4 @@
-"""How fast the torch splatter is beside PyTorch3D, and whether both draw the same.
+"""Speed of the torch splatter beside PyTorch3D, and the difference of their pictures.
 
     python3 run.py bench splat [--save]
 

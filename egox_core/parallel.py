@@ -222,7 +222,7 @@ def _reach(address: str) -> None:
 
 
 def has_gpu(engine: str) -> bool:
-    """Whether there is a GPU where the items run: here, or anywhere in the Ray cluster."""
+    """True with a GPU where the items run: here, or anywhere in the Ray cluster."""
     if engine != "ray":
         return torch.cuda.is_available()
     with ray_cluster():

@@ -63,7 +63,7 @@ def backend_input() -> io.Input:
 
 
 def recompute_exo_input() -> io.Input:
-    """How often exo's part of the model is computed anew."""
+    """Steps from one full computation of exo to the next."""
     return io.Int.Input(
         "recompute_exo", display_name="recompute exo", default=1, min=0, max=100, advanced=True,
         tooltip="How often exo is computed anew. 1: at every step, as the authors do. 4: at every fourth step; the "

@@ -105,7 +105,7 @@ class KernelsUsed:
         self._rows = self._rows if bias_rows is None else bias_rows
 
     def lost(self, name: str) -> bool:
-        """Whether a call goes on without this kernel, which is wrong or fails here."""
+        """True where a call goes on without this kernel, which is wrong or fails here."""
         return any(name in choice.refused for choice in self._choices)
 
     def words(self) -> str:
@@ -287,7 +287,7 @@ def _twin(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, quer
 
 
 def _agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
-    """Whether each head of each sample is right by its own largest value, however small."""
+    """True where each head of each sample is right by its own largest value, however small."""
     kind = torch.finfo(twin.dtype)
     limit, last_bit = AGREEMENT.get(twin.dtype, FINE_AGREEMENT), kind.smallest_normal * kind.eps
     error, largest = (x.float().unflatten(-1, (heads, -1)).abs().amax((1, 3))

@@ -177,7 +177,7 @@ def shard_files(folder: Path, split: Split) -> list[Path]:
 
 
 def shard_file(folder: Path, split: Split, number: int) -> Path:
-    """Where a shard lies, drawn or not."""
+    """Path of a shard, drawn or not."""
     return folder / f"{split}-{number:05d}.npz"
 
 

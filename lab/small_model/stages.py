@@ -139,7 +139,7 @@ def _lora(
 def _done(
     files: WorkFiles, stage: str, weights: Path, make: Callable[[], Mapping[str, Any] | None]
 ) -> bool:
-    """Whether the stage's weights and record are there, made where they are not."""
+    """True where the stage's weights and record are there, made where they are not."""
     file = files.records / f"{stage}.json"
     if weights.is_file() and file.is_file():
         return True

@@ -61,7 +61,7 @@ _FORM = re.compile(r"(?P<module>[\w.]+)(?::(?P<attribute>[\w.]+))?"
 
 
 def is_there(name: str) -> bool:
-    """Whether this host has ``name``, written in one of the module's forms."""
+    """True on a host that has ``name``, written in one of the module's forms."""
     form = _FORM.fullmatch(name)
     try:
         thing = importlib.import_module(form["module"])

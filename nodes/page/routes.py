@@ -234,7 +234,7 @@ async def graph_origin(body: dict) -> web.Response:
 
 
 def poses_missing(graph: Graph, node: str) -> bool:
-    """Whether the node's poses are to come from beside the exo video, and none are there."""
+    """True where the node's poses are to come from beside the exo video, and none are there."""
     values = inputs_of(graph, node)
     source, base = (values.get("source"), values.get("file")), linked(graph, node, "base")
     if source != ("file", BESIDE) or base is not None:

@@ -38,7 +38,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def pip_calls(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What would have been installed, instead of installing it."""
+    """Packages that would have been installed, instead of installing it."""
     calls: list[list[str]] = []
 
     def make(layout: Layout, say) -> None:
@@ -126,7 +126,7 @@ def test_a_users_host_is_left_as_it_is(layout: Layout, tmp_path: Path, pip_calls
 @pytest.mark.parametrize(("command", "gets"), [("demo", 0), ("ui", 0), ("test", 2), ("bench", 2)])
 def test_who_develops_gets_more(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch, command: str,
                                 gets: int) -> None:
-    """What the tests need, then what some of them compare with where there is a build of it."""
+    """The packages that tests need, then those that some of them compare with where there is a build of it."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
     environment = Environment(Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
     check_requirements(environment, command)
