@@ -52,7 +52,7 @@ class BiasRows:
         self.scale = options.lambda_g if options.mode == "released" else 1.0
         self.shift = _shift(options, dtype)
         # What is left after the logarithm is linear in it, key by key: gain * log + offset; None where trivial.
-        self.gain, self.offset = _linear_part(geometry, options)
+        self.gain, self.offset = linear_part(geometry, options)
         # A shift of the logarithm itself is a factor inside it and costs nothing; of a scaled one it joins the offset.
         self.factor = math.exp(-self.shift) if self.gain is None else 1.0
         if self.gain is not None and self.shift:
@@ -143,7 +143,7 @@ def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
     return float(torch.tensor(largest).to(dtype))
 
 
-def _linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
+def linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
     """(gain, offset) [tokens] each: power's strength and trust multiply, paper's log lambda_g adds; None: 1 and 0.
 
     Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and the twin keeps it.
