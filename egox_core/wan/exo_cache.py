@@ -93,6 +93,7 @@ class ExoCache:
         self.memory: Memory = UnlimitedMemory()
         self.full = self.kept = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
+        self.in_the_way: set[str] = set()  # code that needs the whole canvas in each forward
         self._entries: dict[tuple[Hashable, tuple], _Entry] = {}
         self._lane: torch.cuda.Stream | None = None
 
@@ -107,6 +108,7 @@ class ExoCache:
         """Forget the run before."""
         self.clear()
         self.memory, self.full, self.kept, self.refused_bytes = memory, 0, 0, 0
+        self.in_the_way.clear()
 
     @property
     def kept_bytes(self) -> int:

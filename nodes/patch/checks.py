@@ -261,6 +261,9 @@ def exo_words(cache: ExoCache | None) -> str:
     words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
     if cache.refused_bytes:
         words += f"; no room to keep it: it takes {cache.refused_bytes / 2**30:.1f} GB"
+    if cache.in_the_way:
+        words += (f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
+                  "before the EgoX patch")
     return words
 
 

@@ -115,7 +115,7 @@ class WideningWrapper:
         geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
         exo_forward = None
         if self.calls.exo_cache is not None:
-            exo_forward = open_exo_cache(self.calls.exo_cache, executor.class_obj, x, options, frames, exo.shape[-1])
+            exo_forward = open_exo_cache(self.calls.exo_cache, executor, x, options, frames, exo.shape[-1])
         if geometry is not None:
             self.calls.guided += 1
             kwargs[GUIDED_MARK] = None
@@ -140,7 +140,7 @@ class WideningWrapper:
 
 def open_exo_cache(
     cache: ExoCache,
-    transformer: Any,  # the host's Wan model
+    executor: WrapperExecutor,  # of the host's Wan model
     x: Tensor,  # [B, 36, t, h, w_ego]
     options: Mapping[str, Any],  # transformer_options of this call
     frames: list[int] | None,  # latent frames of the context window; None: all
@@ -148,13 +148,17 @@ def open_exo_cache(
 ) -> ExoForward | None:
     """This forward's part in the cache; None where every token is computed.
 
-    A patch of another node that reads the self-attention's queries and keys expects the whole
-    canvas, so exo is then recomputed. The key holds all that makes exo's keys and values others.
+    Code of other nodes between the patch and the model (wrappers that were added later, readers of
+    the self-attention) expects the whole canvas, so exo is then recomputed. The key holds all that
+    makes exo's keys and values others.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
-    if sigmas is None or sigma is None or (options.get("patches") or {}).get("attn1_patch"):
+    inner = [*executor.wrappers[executor.idx + 1:], *(options.get("patches") or {}).get("attn1_patch", ())]
+    cache.in_the_way.update(getattr(code, "__module__", None) or type(code).__module__ for code in inner)
+    if sigmas is None or sigma is None or inner:
         cache.full += 1
         return None
+    transformer = executor.class_obj
     conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
     replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
     key = (x.shape, x.dtype, x.device, None if frames is None else tuple(frames), replaced, options.get(WEIGHTS))

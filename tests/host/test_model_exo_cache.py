@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -133,6 +136,123 @@ def test_an_override_of_another_node_sees_all_keys(rig) -> None:
     assert {(48, 144), (144, 144)} <= shapes
 
 
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_first: bool, lazy: bool) -> None:
+    """Where they skip nothing, bit for bit. EasyCache after the patch compares whole canvases: it gets them."""
+    from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+
+    node = LazyCacheNode if lazy else EasyCacheNode
+
+    def cached(model, threshold: float):
+        return node.execute(model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0,
+                            verbose=False)[0]
+
+    def build(threshold: float):
+        if patch_first:
+            return cached(rig.patch(recompute_exo=2), threshold)
+        return rig.patch(cached(rig.model, threshold), recompute_exo=2)
+
+    inside = patch_first and not lazy
+    alone = rig.ksample(rig.patch(recompute_exo=1 if inside else 2), steps=8)
+    assert torch.equal(rig.ksample(build(0.0), steps=8), alone)
+    model = build(3.0)
+    out, cache = rig.ksample(model, steps=8), cache_of(model)
+    forwards = cache.full + cache.kept
+    assert cache.full > 0 and out.isfinite().all() and (out - alone).abs().max() < alone.abs().max()
+    if inside:
+        assert cache.kept == 0 and forwards == 8, "it decides after the patch, which then keeps nothing"
+        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").exo_words(cache)
+    else:
+        assert forwards < 8
+
+
+@pytest.mark.parametrize("options", [
+    {"dtype": torch.float8_e4m3fn}, {"dtype": torch.bfloat16},
+    {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True}])
+def test_weights_in_other_types(pack, repo_root, options: dict) -> None:
+    with torch.inference_mode():
+        other = model_rig.random_rig(pack, repo_root / "models",
+                                     model_rig.RigSize(frames=9, exo_width=128, height=64))
+        other.model = model_rig.load_transformer(repo_root / "models" / model_rig.standins.SHIPPED["transformer"],
+                                                 **options)
+    model = other.patch(recompute_exo=2)
+    tolerance = 2e-2 if other.model.model.manual_cast_dtype is None else 1e-5
+    for full, kept in sample_twice(other, model):
+        assert (full - kept).abs().max() <= tolerance * full.abs().max()
+    assert (cache_of(model).full, cache_of(model).kept) == (1, 3)
+
+
+def test_compiled_code_of_full_and_kept_forwards_is_kept_apart(pack, repo_root, tmp_path) -> None:
+    """The host's node drops the guards on transformer_options; shapes and keyword names still differ."""
+    import torch._dynamo
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+
+    torch._dynamo.reset()
+    small = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
+    standins = model_rig.standins
+    standins.write(tmp_path / "one.safetensors", *standins.transformer(replace(standins.WAN22_I2V, layers=1)))
+    small.model = model_rig.load_transformer(tmp_path / "one.safetensors")
+    plain = small.patch(recompute_exo=2)
+    model = plain.clone(disable_dynamic=True)
+    set_torch_compile_wrapper(model=model, backend="eager",
+                              options={"guard_filter_fn": skip_torch_compile_dict})
+    got, expected = (small.ksample(each, steps=4, cfg=1.0) for each in (model, plain))
+    assert (got - expected).abs().max() < 1e-3 * expected.abs().max()
+    assert (cache_of(model).full, cache_of(model).kept) == (2, 2)
+    torch._dynamo.reset()
+
+
+def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig) -> None:
+    """All are clones of one patched model and share its cache; each equals the run of a fresh one."""
+    def weaker(model):
+        lora = model.clone()
+        name = "diffusion_model.blocks.0.self_attn.k.weight"
+        size = rig.model.get_model_object("diffusion_model").blocks[0].self_attn.k.weight.shape
+        lora.add_patches({name: ("diff", (torch.full(size, 0.02),))}, 0.7)
+        return rig.ksample(lora, steps=4)
+
+    for second in (weaker, lambda model: rig.ksample(model, steps=4, seed=77),
+                   lambda model: rig.ksample(model, steps=4, positive=rig.negative, negative=rig.positive)):
+        model = rig.patch(recompute_exo=0)
+        first = rig.ksample(model, steps=4)
+        assert torch.equal(second(model), fresh := second(rig.patch(recompute_exo=0)))
+        assert not torch.equal(fresh, first)
+
+
+@pytest.mark.parametrize("dropped", ["conditions", "window", "step"])
+def test_a_key_without_one_of_its_parts_gives_another_picture(pack, repo_root, monkeypatch, dropped) -> None:
+    """The parts are there because it matters: kept forwards then take what belongs to another forward."""
+    from comfy_extras import nodes_context_windows
+
+    with torch.inference_mode():
+        long = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=97))
+    long.negative[0][0] = torch.randn(1, 9, long.negative[0][0].shape[-1])  # a forward per condition
+    node = nodes_context_windows.WanContextWindowsManualNode
+    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
+
+    def sampled():
+        model = node.execute(long.patch(recompute_exo=2), **values).args[0]
+        return long.ksample(model, steps=4)
+
+    right = sampled()
+    cache = model_rig.core(pack, "wan.exo_cache").ExoCache
+    whole = cache.forward
+
+    def without(self, key, conditions, sigma, sigmas, *rest):
+        if dropped == "conditions":
+            conditions = ("any",) * len(conditions)
+        elif dropped == "window":
+            key = (*key[:3], *key[4:])
+        else:
+            sigma = float(sigmas[0])
+        return whole(self, key, conditions, sigma, sigmas, *rest)
+
+    monkeypatch.setattr(cache, "forward", without)
+    assert (sampled() - right).abs().max() > 1e-3 * right.abs().max()
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])
 def test_memory_is_given_back_at_the_end_and_on_errors(rig, error: Exception | None) -> None:
     model, held = rig.patch(recompute_exo=4), []
@@ -165,16 +285,18 @@ def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch: pytest
 def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig) -> None:
     forward = rig.nodes("patch.forward")
     x = torch.zeros(1, 36, 3, 8, 8)
-    transformer = rig.model.get_model_object("diffusion_model")
+    executor = SimpleNamespace(class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0)
     keys = []
 
     class Cache:
+        in_the_way = set()
+
         def forward(self, key, *rest):
             keys.append((key, rest[0]))
 
     base = {"sample_sigmas": torch.tensor([1.0, 0.0]), "sigmas": torch.tensor([1.0]), "uuids": ["a"]}
     for more in ({}, {forward.WEIGHTS: ((1, 0.5),)}, {forward.WEIGHTS: ((1, 0.7),)}, {"uuids": ["b"]},
                  {forward.SLOTS: {"dit": {("double_block", 1): None}}}):
-        forward.open_exo_cache(Cache(), transformer, x, {**base, **more}, None, 16)
-    forward.open_exo_cache(Cache(), transformer, x, base, [0, 1, 2], 16)
+        forward.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
+    forward.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
     assert len(set(keys)) == len(keys) == 6
