@@ -26,7 +26,7 @@ from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan.canvas import crop_ego, widen
 from ...egox_core.wan.exo_cache import ExoCache, ExoForward
-from .checks import RETAINED, WEIGHTS, PatchCalls
+from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
 from .tokens import SLOTS, CanvasTokens
 
 if TYPE_CHECKING:
@@ -126,13 +126,16 @@ class WideningWrapper:
         if exo_forward is not None and exo_forward.kept:
             kwargs[KEPT_MARK] = None
             options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
-            return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+            with self.calls.seconds.of(KEPT, x.device):
+                return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         wide = widen(x, exo, mask_exo, cond_exo)
         if self.tokens is not None:
             self.calls.slotted += 1
             options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames, self.calls)
             kwargs[TOKENS_MARK] = None
-        out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        self.calls.ego_share = x.shape[-1] / wide.shape[-1]
+        with self.calls.seconds.of(FULL, x.device):
+            out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         if exo_forward is not None:
             exo_forward.finish(len(executor.class_obj.blocks))
         return crop_ego(out, exo.shape[-1])
@@ -270,13 +273,16 @@ class AttentionOverride:
         if not self.is_self_attention(q, k, block):
             return plain(q, k, v, heads)
         self.calls.attended += 1
+        seconds = self.calls.seconds
         if self.exo is not None:
-            k, v = self.exo.keys_and_values(block, k, v)
-        if self.geometry is None:
-            return plain(q, k, v, heads)
-        attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
-        return attend(q, k, v, heads, self.geometry, self.guidance.options, plain=plain, backend=self.guidance.backend,
-                      used=self.calls.kernels)
+            with seconds.of(CACHE, q.device):
+                k, v = self.exo.keys_and_values(block, k, v)
+        with seconds.of(ATTENTION, q.device):
+            if self.geometry is None:
+                return plain(q, k, v, heads)
+            attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
+            return attend(q, k, v, heads, self.geometry, self.guidance.options, plain=plain,
+                          backend=self.guidance.backend, used=self.calls.kernels)
 
     def is_self_attention(
         self,

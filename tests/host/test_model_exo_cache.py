@@ -282,6 +282,21 @@ def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch: pytest
     assert "exo computed in 4 of 4 forwards; no room to keep it" in note
 
 
+def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig) -> None:
+    checks, calls_of = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
+    model = rig.patch()
+    rig.ksample(model, steps=8)
+    words = checks.time_words(calls_of(model))
+    assert words.endswith("; recompute exo 4 would take about 50 % of it"), "2 of 8 whole, 6 of a third"
+    assert not calls_of(model).seconds.total(checks.CACHE)
+    model = rig.patch(recompute_exo=4)
+    rig.ksample(model, steps=8)
+    words, seconds = checks.time_words(calls_of(model)), calls_of(model).seconds
+    assert "with exo kept" in words and "storing and fetching exo" in words and "would take" not in words
+    parts = (checks.ATTENTION, checks.CACHE)
+    assert 0 < seconds.total(*parts) < seconds.total(checks.FULL, checks.KEPT)
+
+
 def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig) -> None:
     forward = rig.nodes("patch.forward")
     x = torch.zeros(1, 36, 3, 8, 8)
