@@ -99,6 +99,8 @@ def patch_with_geometry(
     if canvas.panels != Panels() or pose is not None:
         tokens = CanvasTokens(canvas.panels, w_exo, pose, None if pose is None else check_rays(rays, canvas))
     cache = None if recompute_exo == 1 or tokens is not None else ExoCache(recompute_exo)
+    if recompute_exo != 1 and cache is None:
+        notes.append("several exo views: exo is computed at every step")
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),

@@ -183,6 +183,19 @@ def test_weights_in_other_types(pack, repo_root, options: dict) -> None:
     assert (cache_of(model).full, cache_of(model).kept) == (1, 3)
 
 
+def test_weights_that_are_brought_in_block_by_block(rig, monkeypatch) -> None:
+    """The host's offloading: no weight stays on the device, each is cast for its own use."""
+    from comfy.model_patcher import ModelPatcher
+
+    load = ModelPatcher.load
+    monkeypatch.setattr(ModelPatcher, "load", lambda self, device=None, *args, **kwargs: load(
+        self, device, lowvram_model_memory=1))
+    model = rig.patch(recompute_exo=2).clone(disable_dynamic=True)
+    for full, kept in sample_twice(rig, model):
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    assert model.model.model_lowvram and (cache_of(model).full, cache_of(model).kept) == (1, 3)
+
+
 def test_compiled_code_of_full_and_kept_forwards_is_kept_apart(pack, repo_root, tmp_path) -> None:
     """The host's node drops the guards on transformer_options; shapes and keyword names still differ."""
     import torch._dynamo

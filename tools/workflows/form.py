@@ -37,6 +37,7 @@ ROWS = (
     Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g"),
     Row("EgoXLoadLora", "strength", "LoRA strength"),
     Row("EgoXWanSampler", "steps", "Steps"),
+    Row("EgoXWanSampler", "recompute_exo", "Recompute exo at every … step"),
     Row("EgoXWanSampler", "seed", "Seed"),
     Row("EgoXConditioning", "low_memory", "Little memory"),
     Row("EgoXDecodeEgoHalf", "egox_preview"),
