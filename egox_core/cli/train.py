@@ -113,6 +113,8 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--shift", type=float, default=3.0)
+    parser.add_argument("--recompute-exo", type=int, default=1, metavar="N",
+                        help="compute exo at every N-th step and keep it between (4: about half the time; 0: once)")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time")
     parser.add_argument("--negative", help="negative prompt of the guidance; default: empty, as the authors'")
@@ -129,8 +131,8 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.generate import GenerateOptions, generate
 
     options = GenerateOptions(**{k: getattr(args, k) for k in (
-        "base", "vae", "lora", "strength", "split", "steps", "shift", "seed", "mode", "lambda_g", "dtype", "device",
-        "fps", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
+        "base", "vae", "lora", "strength", "split", "steps", "shift", "recompute_exo", "seed", "mode", "lambda_g",
+        "dtype", "device", "fps", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
     clips, new = generate(args.cache, args.out, options, engine=args.engine, workers=args.workers,
                           progress=progress)
     print(f"{clips} clips ({new} made now): {args.out}")

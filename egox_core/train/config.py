@@ -153,6 +153,7 @@ class ValidationConfig(_Strict):
     every: int = Field(default=500, ge=0)  # 0: never
     clips: int = Field(default=4, ge=1)
     sample_steps: int = Field(default=0, ge=0)  # 0: loss only; else steps of samples with PSNR and SSIM
+    recompute_exo: int = Field(default=1, ge=0)  # of samples: exo at every n-th step, 0: at the first alone
     vae: Path | None = None  # decodes the samples
 
 

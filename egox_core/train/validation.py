@@ -214,7 +214,8 @@ class HeldOut:
                         ready = expecting(alignment, sample.to(device, dtype))
                     latents.append(sample_ego(
                         model, scope, ready, config.conditioning, autocast=autocast, seed=SEED, tokens=tokens,
-                        steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0).cpu())
+                        steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0,
+                        recompute_exo=config.validation.recompute_exo).cpu())
         for (number, sample), latent in zip(share, latents, strict=False):  # without a VAE there are none
             if number >= 0 and vae is not None:
                 rows[number, 3:] = torch.tensor(self._write(vae, self.items[number], sample, latent, step))

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.backends import KernelsUsed
+from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
-from ...egox_core.wan.exo_cache import ExoCache
 from ..host.memory import HostMemory
 from ..host.steps import CALLBACK, PartSeconds, running_server
 

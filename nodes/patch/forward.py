@@ -21,11 +21,11 @@ except ImportError:  # hosts before 0.35
     from contextlib import nullcontext as pause_malloc_graph
 
 from ...egox_core.gga.attention import ego_attention, gga_attention
+from ...egox_core.gga.exo_cache import ExoCache, ExoForward
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan.canvas import crop_ego, widen
-from ...egox_core.wan.exo_cache import ExoCache, ExoForward
 from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
 from .tokens import SLOTS, CanvasTokens
 

@@ -12,12 +12,12 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.gga.geometry import gga_geometry, missing_depth_note
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, Panels
 from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
-from ...egox_core.wan.exo_cache import ExoCache
 from ...egox_core.wan.lora_settings import contradictions
 from ...egox_core.wan.pose_injection import PoseInjection
 from ...egox_core.wan.token_rays import check_rays

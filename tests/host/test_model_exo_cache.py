@@ -250,7 +250,7 @@ def test_a_key_without_one_of_its_parts_gives_another_picture(pack, repo_root, m
         return long.ksample(model, steps=4)
 
     right = sampled()
-    cache = model_rig.core(pack, "wan.exo_cache").ExoCache
+    cache = model_rig.core(pack, "gga.exo_cache").ExoCache
     whole = cache.forward
 
     def without(self, key, conditions, sigma, sigmas, *rest):

@@ -55,6 +55,13 @@ def exo_tokens(x: Tensor, grid: Grid) -> Tensor:  # [B, tokens, D] -> [B, t * h,
     return x.unflatten(1, (t * h, w_exo + w_ego))[:, :, :w_exo]
 
 
+def ego_tokens(x: Tensor, grid: Grid, dim: int) -> Tensor:
+    """The ego part of ``x``, whose dimension ``dim`` holds the tokens of a whole canvas."""
+    t, h, w_exo, w_ego = grid
+    rows = x.unflatten(dim, (t * h, w_exo + w_ego)).narrow(dim + 1, w_exo, w_ego)
+    return rows.flatten(dim, dim + 1)
+
+
 def join_tokens(
     exo: Tensor,  # [B, t * h, w_exo, D]
     ego: Tensor,  # [B, t * h * w_ego, D]
