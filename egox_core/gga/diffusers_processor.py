@@ -20,7 +20,7 @@ from ..types import GgaGeometry
 from .attention import check_tokens, ego_attention, gga_attention, plain_attention
 from .backends import STEADY, KernelsUsed
 from .bias import dense_bias
-from .exo_cache import ExoForward, ego_tokens
+from .exo_cache import ExoForward, ExoHalves, ego_tokens
 from .options import GgaOptions
 
 SHARED_BIAS_BYTES = 64 * 2**20
@@ -35,7 +35,7 @@ class GgaScope:
         self.geometry: tuple[GgaGeometry, ...] = ()  # one a clip of the batch; empty: plain attention
         self.options = GgaOptions(mode="off")
         self.kernels = KernelsUsed()
-        self.exo: ExoForward | None = None  # of a sampling forward; kept: the model sees the ego half
+        self.exo: ExoForward | ExoHalves | None = None  # kept: the model sees the ego half
         self._shared: Tensor | None = None
 
     def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
@@ -52,6 +52,7 @@ class GgaScope:
                                  expected="all or none", fix="cache all clips with the same settings")
         self.geometry = present if options.biases else ()
         self.options = options
+        self.exo = None
         self._shared = None
 
     @property
@@ -94,13 +95,18 @@ class GgaAttnProcessor(WanAttnProcessor):
         query, key = (rotate(x.unflatten(2, (attn.heads, -1)), rotary_emb).flatten(2).type_as(value)
                       for x in (query, key))
         if exo is not None:
-            key, value = exo.keys_and_values(self.block, key, value)
+            key, value = self._with_exo(key, value)
         return attn.to_out[1](attn.to_out[0](self._attend(query, key, value, attn.heads)))
+
+    @torch.compiler.disable  # what is kept is another at each step
+    def _with_exo(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scope.exo.keys_and_values(self.block, k, v)
 
     @torch.compiler.disable  # the scope's bias is another at each step
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:  # [B, tokens, heads * d] each
-        if not self.scope.geometry:
-            return plain_attention(q, k, v, heads)
+        exo = self.scope.exo
+        if not self.scope.geometry or (exo is not None and k.shape[1] < self.scope.geometry[0].tokens):
+            return plain_attention(q, k, v, heads)  # of exo alone, too
         bias, kept = self.scope.shared_bias(q.dtype), q.shape[1] < k.shape[1]
         if bias is None:
             attend = ego_attention if kept else gga_attention

@@ -79,6 +79,32 @@ def step_of(sigma: float, sigmas: Sequence[float]) -> int:
     return max(0, sum(sigma <= other * (1 + TOLERANCE) for other in sigmas) - 1)
 
 
+class ExoHalves:
+    """Exo's keys and values with their graph, from a forward of each half: training with exo alone.
+
+    Which half a call is about shows in its tokens, since checkpointed blocks run again in backward.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.kept = False  # True: the model sees the ego half
+        self._blocks: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def keys_and_values(
+        self,
+        block: int,
+        k: Tensor,  # [B, tokens, D] after norm and RoPE
+        v: Tensor,  # [B, tokens, D]
+    ) -> tuple[Tensor, Tensor]:
+        """Exo's own for exo tokens, those of the whole canvas for ego tokens."""
+        t, h, w_exo, _ = self.grid
+        if k.shape[1] == t * h * w_exo:
+            self._blocks.setdefault(block, (k, v))  # not those of a repeated forward
+            return k, v
+        exo_k, exo_v = (x.unflatten(1, (t * h, w_exo)) for x in self._blocks[block])
+        return join_tokens(exo_k, k), join_tokens(exo_v, v)
+
+
 @dataclass(slots=True)
 class _Entry:
     step: int
@@ -92,11 +118,13 @@ class _Entry:
 class ExoCache:
     """Exo keys and values of one sampling run, by condition and whatever else makes a forward another.
 
-    ``every``: a full forward at every n-th step; 0: at the first step alone.
+    ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends to
+    exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for all steps.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, *, alone: bool = False) -> None:
         self.every = every
+        self.alone = alone
         self.memory: Memory = UnlimitedMemory()
         self.full = self.kept = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
@@ -227,7 +255,7 @@ class ExoForward:
     def tokens(self) -> int:
         """Tokens that go through the model."""
         t, h, w_exo, w_ego = self.grid
-        return t * h * (w_ego if self.kept else w_exo + w_ego)
+        return t * h * (w_ego if self.kept else w_exo if self.cache.alone else w_exo + w_ego)
 
     def keys_and_values(
         self,
@@ -237,7 +265,11 @@ class ExoForward:
     ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
         """Keys and values of the whole canvas for one self-attention."""
         if not self.kept:
-            pair = (exo_tokens(k, self.grid), exo_tokens(v, self.grid))
+            t, h, w_exo, _ = self.grid
+            if self.cache.alone:
+                pair = tuple(x.unflatten(1, (t * h, w_exo)) for x in (k, v))
+            else:
+                pair = (exo_tokens(k, self.grid), exo_tokens(v, self.grid))
             self.cache.store(self.entry, block, pair)
             self._stored.add(block)
             return k, v
@@ -248,8 +280,12 @@ class ExoForward:
         return join_tokens(exo_k, k), join_tokens(exo_v, v)
 
     def finish(self, blocks: int) -> None:
-        """Accept what a full forward stored, if it passed through every block's attention."""
+        """Accept what a full forward stored, if it passed through every block's attention.
+
+        With ``alone`` the ego half is next.
+        """
         if not self.kept:
             self.entry.whole = self._stored == set(range(blocks))
+            self.kept = self.cache.alone
 
 

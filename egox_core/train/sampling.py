@@ -10,7 +10,7 @@ from ..gga.diffusers_processor import GgaScope
 from ..gga.exo_cache import ExoCache
 from ..progress import Progress, no_progress
 from ..sizes import PATCH
-from ..wan.canvas import build_mask, crop_ego, model_input
+from ..wan.canvas import build_mask, crop_ego, crop_exo, model_input
 from ..wan.diffusers_tokens import TokenScope
 from ..wan.schedule import make_scheduler, released_schedule
 from .config import ConditioningConfig
@@ -67,7 +67,8 @@ def sample_ego(
     scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
     if tokens is not None:
         tokens.set(sample.panels, sample.grid, sample.rays)
-    cache = None if recompute_exo == 1 else ExoCache(recompute_exo)
+    alone = conditioning.exo == "alone"
+    cache = None if recompute_exo == 1 and not alone else ExoCache(0 if alone else recompute_exo, alone=alone)
     grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
     exo_bytes = 2 * len(model.blocks) * batch * grid[0] * grid[1] * grid[2] * dtype.itemsize
     exo_bytes *= model.config.num_attention_heads * model.config.attention_head_dim
@@ -81,6 +82,11 @@ def sample_ego(
             shown = packed
             if cache is not None:
                 scope.exo = cache.forward((), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device)
+                if alone and not scope.exo.kept:
+                    with torch.autocast(device.type, dtype, enabled=autocast):
+                        model(hidden_states=crop_exo(packed, w_exo), timestep=torch.zeros_like(timestep),
+                              encoder_hidden_states=text, encoder_hidden_states_image=sample.image, return_dict=False)
+                    scope.exo.finish(len(model.blocks))
                 shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
             # Around the model alone: the solver's own sums stay float32.
             with torch.autocast(device.type, dtype, enabled=autocast):

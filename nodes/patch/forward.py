@@ -20,12 +20,13 @@ try:
 except ImportError:  # hosts before 0.35
     from contextlib import nullcontext as pause_malloc_graph
 
+from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.attention import ego_attention, gga_attention
 from ...egox_core.gga.exo_cache import ExoCache, ExoForward
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
-from ...egox_core.wan.canvas import crop_ego, widen
+from ...egox_core.wan.canvas import crop_ego, crop_exo, widen
 from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
 from .tokens import SLOTS, CanvasTokens
 
@@ -41,6 +42,7 @@ CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 TOKENS_MARK = "egox_tokens"
 KEPT_MARK = "egox_exo_kept"
+ALONE_MARK = "egox_exo_alone"
 
 
 def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -113,14 +115,23 @@ class WideningWrapper:
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
-        exo_forward = None
-        if self.calls.exo_cache is not None:
-            exo_forward = open_exo_cache(self.calls.exo_cache, executor, x, options, frames, exo.shape[-1])
+        exo_forward, cache = None, self.calls.exo_cache
+        others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
+        if cache is not None:
+            exo_forward = open_exo_cache(cache, executor, x, options, frames, exo.shape[-1])
+        if cache is not None and cache.alone:
+            check_alone(cache, exo_forward)
+            if not exo_forward.kept:
+                override = AttentionOverride(None, None, options.get(OVERRIDE), others, self.calls, exo_forward)
+                wide = crop_exo(widen(x, exo, mask_exo, cond_exo), exo.shape[-1])
+                with self.calls.seconds.of(FULL, x.device):
+                    executor(wide, torch.zeros_like(timestep), context, clip_fea, time_dim_concat,
+                             {**options, OVERRIDE: override}, **kwargs, **{ALONE_MARK: None})
+                exo_forward.finish(len(executor.class_obj.blocks))
         if geometry is not None:
             self.calls.guided += 1
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
-            others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
             options[OVERRIDE] = AttentionOverride(geometry, self.guidance, options.get(OVERRIDE), others, self.calls,
                                                   exo_forward)
         if exo_forward is not None and exo_forward.kept:
@@ -170,6 +181,24 @@ def open_exo_cache(
     tokens = grid[0] * grid[1] * grid[2]
     needed = 2 * len(transformer.blocks) * batch * tokens * transformer.dim * x.element_size()
     return cache.forward(key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device)
+
+
+def check_alone(cache: ExoCache, forward: ExoForward | None) -> None:
+    """Refuse a forward without exo's own, for a LoRA that was trained so.
+
+    Raises:
+        EgoXInputError: code of another node that needs whole canvases, no memory.
+    """
+    if forward is not None:
+        return
+    if cache.in_the_way:
+        raise EgoXInputError("a LoRA that was trained with exo alone", got=", ".join(sorted(cache.in_the_way)),
+                             expected="no node between the EgoX patch and the model that needs whole canvases",
+                             fix="add that node before the EgoX patch, or take it out")
+    raise EgoXInputError("memory for the exo half, which this LoRA takes by itself",
+                         got=f"no room for {cache.refused_bytes / 2**30:.1f} GB",
+                         expected="that much on the GPU or in main memory",
+                         fix="close other programs, or take a LoRA that was trained with exo sees_ego")
 
 
 def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -183,10 +184,11 @@ def test_weights_in_other_types(pack, repo_root, options: dict) -> None:
     assert (cache_of(model).full, cache_of(model).kept) == (1, 3)
 
 
-def test_weights_that_are_brought_in_block_by_block(rig, monkeypatch) -> None:
+def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch) -> None:
     """The host's offloading: no weight stays on the device, each is cast for its own use."""
     from comfy.model_patcher import ModelPatcher
 
+    rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
     load = ModelPatcher.load
     monkeypatch.setattr(ModelPatcher, "load", lambda self, device=None, *args, **kwargs: load(
         self, device, lowvram_model_memory=1))
@@ -293,6 +295,59 @@ def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch: pytest
     assert torch.equal(out, rig.ksample(rig.patch(), steps=4)), "every step is full"
     note = rig.nodes("patch.checks").with_kernels("", rig.nodes("patch.patch").patch_calls(model))
     assert "exo computed in 4 of 4 forwards; no room to keep it" in note
+
+
+def alone(model):
+    """As behind a LoRA that was trained with exo alone."""
+    other = model.clone()
+    other.set_attachments("egox_lora_metadata", {"egox.exo": "alone"})
+    return other
+
+
+@pytest.mark.parametrize("lambda_g", [0.0, 3.0])
+def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g: float) -> None:
+    model = rig.patch(alone(rig.model), lambda_g=lambda_g)
+    kept = rig.ksample(model, steps=4)
+    cache = cache_of(model)
+    assert (cache.full, cache.kept) == (1, 3)
+    monkeypatch.setattr(type(cache), "_still_good", lambda *args: False)
+    anew = rig.ksample(model, steps=4)
+    assert (cache.full, cache.kept) == (4, 0)
+    assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
+    sees = rig.ksample(rig.patch(lambda_g=lambda_g), steps=4)
+    assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), "another model than one whose exo sees ego"
+
+
+@pytest.mark.parametrize("exo", ["sees_ego", "alone"])
+def test_host_and_trainer_sample_the_same(rig, repo_root, exo: str) -> None:
+    import comfy.sample
+
+    core = partial(model_rig.core, rig.pack)
+    noise = comfy.sample.prepare_noise(rig.latent["samples"], 5)
+    host = rig.wan_sample(alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5)
+    into = rig.model.get_model_object("latent_format").process_in
+    geometry = rig.nodes("patch.patch").canvas_geometry(rig.canvas, rig.depth, rig.trajectory, "released")
+    prior = into(rig.canvas.prior_latent)
+    sample = core("train.samples").TrainSample(
+        clips=("rig",), exo=into(rig.canvas.exo_latent), ego=torch.zeros_like(prior), cond_ego=prior,
+        text=rig.positive[0][0], image=None, geometry=(geometry,))
+    model = core("wan.transformer").load_base(repo_root / "models" / model_rig.standins.SHIPPED["transformer"])
+    trainer = core("train.sampling").sample_ego(
+        model.eval(), core("gga.diffusers_processor").install_gga(model), sample,
+        core("train.config").ConditioningConfig(exo=exo, image_embedding="none"), steps=3, noise=noise)
+    trainer = rig.model.get_model_object("latent_format").process_out(trainer)
+    assert (host - trainer).abs().max() <= 1e-3 * trainer.abs().max()
+
+
+def test_exo_alone_is_refused_where_it_cannot_be(rig, monkeypatch) -> None:
+    error = model_rig.core(rig.pack, "errors").EgoXInputError
+    model = rig.patch(alone(rig.model))
+    model.set_model_attn1_patch(lambda call: call["x"])
+    with pytest.raises(error, match="before the EgoX patch"):
+        rig.ksample(model, steps=2)
+    monkeypatch.setattr(rig.nodes("host.memory").HostMemory, "room", lambda self, device: 0)
+    with pytest.raises(error, match="no room"):
+        rig.ksample(rig.patch(alone(rig.model)), steps=2)
 
 
 def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig) -> None:
