@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, shard_name, write_index, write_shard
+from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, write_index, write_shard
 from egox_core.sizes import RAY_CHANNELS
 
 
@@ -35,7 +35,7 @@ def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: i
             "key_dirs": keys.flatten(1, 3), "key_trust": trust.flatten(),
             "grid": torch.tensor([t, h // 2, w_exo // 2, w_ego // 2]),
         }
-        shard, made_from = shard_name(number), fingerprint({"clip": name, "spoil": spoil})
+        shard, made_from = f"shard-{number:05d}.safetensors", fingerprint({"clip": name, "spoil": spoil})
         write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
         shards[shard] = made_from
         split = "validation" if number >= clips - clips // 3 else "train"
