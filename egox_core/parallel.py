@@ -8,7 +8,6 @@ Threads are one a core, each with a single-threaded torch.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import multiprocessing
 import os
@@ -65,6 +64,18 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
             raise EgoXInputError("device", got=f"{device!r}, where torch sees {torch.cuda.device_count()} CUDA devices",
                                  expected="devices that are there", fix="name those, or cpu")
     return devices if engine != "ray" else (torch.device(devices[0]).type,)
+
+
+def part_of(items: Sequence[Result], part: tuple[int, int]) -> Sequence[Result]:
+    """Every n-th item from the i-th on, of part (i, n).
+
+    Raises:
+        EgoXInputError: no such part.
+    """
+    if not 0 <= part[0] < part[1]:
+        raise EgoXInputError("--shard", got=f"{part[0]}/{part[1]}", expected="I/N with I from 0 to N - 1",
+                             fix="for example 0/2 and 1/2")
+    return items[part[0]::part[1]]
 
 
 def run_items(function: Callable[..., Any], items: Sequence[Any], *, engine: str = "local", workers: int = 1,
@@ -224,8 +235,7 @@ def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
         yield (f"{'a private Ray on this machine' if private else f'the Ray cluster at {where}'}: "
                f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs")
     except LostClusterError:
-        atexit.unregister(ray.shutdown)  # it would wait for the head
-        raise
+        raise  # a shutdown would wait for the head
     except BaseException:
         ray.shutdown()
         raise
@@ -234,7 +244,7 @@ def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
 
 
 class LostClusterError(EgoXInputError):
-    """The head of a Ray cluster no longer answers."""
+    """The head of a Ray cluster no longer answers. Ray's threads are still there: end the process by ``os._exit``."""
 
 
 def _reach(address: str) -> None:

@@ -93,7 +93,13 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes")
     parser.add_argument("out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera")
     _picture_arguments(parser)
+    _part_argument(parser, "write part I of N of the videos")
     add_engine_arguments(parser)
+
+
+def _part_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--shard", type=_part, default=(0, 1), metavar="I/N",
+                        help=f"{what} (from 0 on), as one of several processes or machines on one folder")
 
 
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
@@ -101,7 +107,7 @@ def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.undistort_videos import undistort_videos
 
     outcome = undistort_videos(args.source, args.out, PrepareOptions(**_picture_options(args)), layout=args.layout,
-                               engine=args.engine, workers=args.workers, progress=progress)
+                               engine=args.engine, workers=args.workers, part=args.shard, progress=progress)
     for what, why in outcome.skipped:
         print(f"left out: {what}: {why}")
     print(f"{outcome.videos} exo videos ({outcome.new} made now): {args.out}")
@@ -154,9 +160,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
                         help="official: the dataset's own where it has one; rooms: by room or recording alone")
     parser.add_argument("--dry-run", action="store_true",
                         help="say how many clips, files, GB and hours it would be; makes a few clips to measure")
-    parser.add_argument("--shard", type=_part, default=(0, 1), metavar="I/N",
-                        help="prepare part I of N of the takes (from 0 on), as one of several processes or machines; "
-                        "`train_egox.py join` makes one set of all")
+    _part_argument(parser, "prepare part I of N of the takes, of which `train_egox.py join` makes one set")
     add_engine_arguments(parser)
 
 
@@ -229,8 +233,7 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--shard-clips", type=int, default=16, help="most clips in a shard, all of one take")
     parser.add_argument("--device", default="cpu", help="where the encoders run; cuda:0,cuda:1 spreads the workers")
-    parser.add_argument("--shard", type=_part, default=(0, 1), metavar="I/N",
-                        help="make part I of N (from 0 on), as one of several processes or machines on one folder")
+    _part_argument(parser, "make part I of N")
     add_engine_arguments(parser)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..gga.geometry import gga_geometry, with_trainer_rays
-from ..parallel import devices_of, run_items
+from ..parallel import devices_of, part_of, run_items
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, working_on
 from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
@@ -116,13 +116,10 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     if settings.tiles and not settings.token_rays:
         raise EgoXInputError("cache", got="tiles without rays of the tokens", expected="--token-rays with --tiles",
                              fix="only training on several views reads tiles")
-    if not 0 <= part[0] < part[1]:
-        raise EgoXInputError("cache shard", got=f"{part[0]}/{part[1]}", expected="i/n with i from 0 to n - 1",
-                             fix="for example 0/2 and 1/2")
     devices = devices_of(settings.device, engine)
     models = _model_hashes(settings)
     shards = _shards(records, manifest.parent, folder, settings, models)
-    own = shards[part[0]::part[1]]
+    own = part_of(shards, part)
     todo = [s for s in own if not s.fits()]
     changed = _what_changed(folder, settings, models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)

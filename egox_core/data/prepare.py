@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import EgoXInputError
-from ..parallel import RemoteModels, cluster_cpus, devices_of, has_gpu, remote_models, run_items
+from ..parallel import RemoteModels, cluster_cpus, devices_of, has_gpu, part_of, remote_models, run_items
 from ..progress import Progress, no_progress
 from .captions import read_captions
 from .clip_masks import check_mask_source
@@ -229,9 +229,6 @@ def _planned(source: Path, root: Path, options: PrepareOptions, layout: str, eng
              captions: Path | None, fractions: Mapping[str, float] | None, split_seed: int, splits: SplitSource,
              place: tuple[int, int], progress: Progress) -> _Planned:
     """All that is looked at before a frame is decoded."""
-    if not 0 <= place[0] < place[1]:
-        raise EgoXInputError("prepare shard", got=f"{place[0]}/{place[1]}", expected="i/n with i from 0 to n - 1",
-                             fix="for example 0/2 and 1/2")
     fractions = check_fractions(fractions if fractions is not None else {"validation": 0.05, "test": 0.05})
     prompts = read_captions(captions) if captions is not None else {}
     skipped: list[tuple[str, str]] = []
@@ -246,7 +243,7 @@ def _planned(source: Path, root: Path, options: PrepareOptions, layout: str, eng
     _check_depth_source(takes, options)
     alone = len(takes) == 1
     takes = [_with_task(take, options, alone) for take in sorted(takes, key=lambda take: take.name)]
-    takes = takes[place[0]::place[1]]
+    takes = part_of(takes, place)
     check_mask_source(options)
     if options.caption_model is not None:
         from .captions import load_caption_model
