@@ -228,19 +228,19 @@ def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
             "Ray cluster", got=f"none at {address!r} ({error})", expected="a cluster that runs",
             fix="start one (`ray start --head`) and name it by --ray-address or RAY_ADDRESS; or give "
             "--ray-address local, for a private one on this machine") from error
+    lost = None
     try:
         # The context of Ray's client has no such field.
         where = getattr(context, "address_info", {}).get("address", address)
         has = ray.cluster_resources()
         yield (f"{'a private Ray on this machine' if private else f'the Ray cluster at {where}'}: "
                f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs")
-    except LostClusterError:
-        raise  # a shutdown would wait for the head
-    except BaseException:
-        ray.shutdown()
+    except LostClusterError as error:
+        lost = error
         raise
-    else:
-        ray.shutdown()
+    finally:
+        if lost is None:  # else it would wait for the head
+            ray.shutdown()
 
 
 class LostClusterError(EgoXInputError):
@@ -371,10 +371,9 @@ def remote_models(engine: str, devices: Sequence[str]) -> Iterator[RemoteModels 
 
         host = ray.remote(num_gpus=1, num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES)(_ModelHost)
         models = RemoteModels(tuple(host.remote() for _ in range(int(ray.cluster_resources().get("GPU", 1)))))
-        try:
-            yield models
-        finally:
-            del models
+        yield models
+        for host in models.hosts:
+            ray.kill(host)
 
 
 @contextmanager

@@ -65,8 +65,8 @@ def plan_take(job: TakeJob) -> TakePlan:
     file, made_from = job.root / PLANS / f"{take.name}.json", _made_from(take, options)
     kept = _kept(file, made_from)
     if kept is not None:
-        clips = tuple(_clip(take, view, row, plane, options) for row in kept["cameras"]
-                      for view in [_found(take, row["camera"], options)] for row in _rows(row))
+        clips = [clip for row in kept["cameras"]
+                 for clip in _clips(take, _found(take, row["camera"], options), row, plane, options)]
         return TakePlan(clips=_drawn_clips(clips, options), unread=0, notes=tuple(kept["notes"]),
                         skipped=tuple((what, why) for what, why in kept["skipped"]))
     skipped: list[Skipped] = []
@@ -92,7 +92,7 @@ def plan_take(job: TakeJob) -> TakePlan:
             unread.append((f"{take.name}__{view.name}", str(error)))
             continue
         row = {"camera": view.name, "rank": rank, "coverage": coverage, "starts": [w.start for w in windows]}
-        of_view = [_clip(take, view, part, plane, options) for part in _rows(row)]
+        of_view = _clips(take, view, row, plane, options)
         if not of_view:
             continue
         lacking = clips_without_depth(of_view, exo_pictures(view, probe_video(view.video), take.layout, options))
@@ -105,16 +105,12 @@ def plan_take(job: TakeJob) -> TakePlan:
                     notes=tuple(notes))
 
 
-def _rows(row: Mapping) -> list[tuple[Mapping, int]]:
-    return [(row, start) for start in row["starts"]]
-
-
-def _clip(take: RawTake, view: ExoView, part: tuple[Mapping, int], plane: GroundPlane | None,
-          options: PrepareOptions) -> ClipJob:
-    row, start = part
-    window = ClipWindow(start=start, frames=options.frames, step=options.step)
-    return ClipJob(take=take, view=view, window=window, rank=row["rank"], predicted_coverage=row["coverage"],
-                   plane=plane, options=options)
+def _clips(take: RawTake, view: ExoView, row: Mapping, plane: GroundPlane | None,
+           options: PrepareOptions) -> list[ClipJob]:
+    """Those of one camera, by its entry in the plan's file."""
+    return [ClipJob(take=take, view=view, rank=row["rank"], predicted_coverage=row["coverage"], plane=plane,
+                    window=ClipWindow(start=start, frames=options.frames, step=options.step), options=options)
+            for start in row["starts"]]
 
 
 def _made_from(take: RawTake, options: PrepareOptions) -> str:
