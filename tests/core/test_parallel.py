@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +35,7 @@ def environment() -> dict[str, str]:
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], env=environment(),
-                          capture_output=True, text=True, timeout=400)
+                          capture_output=True, text=True, timeout=900)
 
 
 def found_in(run: subprocess.CompletedProcess) -> list | dict:
@@ -72,7 +71,7 @@ def test_devices_are_checked_and_handed_on():
     with pytest.raises(EgoXInputError, match="CUDA devices"):
         devices_of("cuda:99")
     assert list(run_items(lambda item, device: (item, device), [7], devices=("cpu",))) == [(0, (7, "cpu"), "")]
-    assert ray_needs(("cuda",)) == {"num_cpus": 1, "num_gpus": 1} and ray_needs(("cpu",))["num_gpus"] == 0
+    assert ray_needs(("cuda",))["num_gpus"] == 1 and ray_needs(("cpu",))["num_gpus"] == 0
 
 
 def test_an_item_without_memory_stops_no_other():
@@ -91,7 +90,7 @@ class FakeRay(ModuleType):
     def __init__(self, **resources: float) -> None:
         super().__init__("ray")
         self.asked, self.resources = [], {"CPU": 8.0, **resources}
-        self.exceptions = SimpleNamespace(RayError=OSError)
+        self.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=LookupError)
 
     def init(self, address: str, **options) -> SimpleNamespace:
         if address == "auto":
@@ -111,7 +110,10 @@ class FakeRay(ModuleType):
     def remote(self, **needs):
         return lambda function: SimpleNamespace(remote=lambda *given: (function, given))
 
-    def wait(self, waiting: list, num_returns: int) -> tuple[list, list]:
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(gcs_address=self.asked[-1][0])
+
+    def wait(self, waiting: list, num_returns: int, timeout: float) -> tuple[list, list]:
         return waiting[:num_returns], waiting[num_returns:]
 
     def get(self, reference: tuple) -> object:
@@ -196,37 +198,32 @@ def test_after_a_death_the_others_stay_side_by_side(tmp_path):
 
 @pytest.fixture(params=["local", pytest.param("ray local", marks=NEEDS_RAY),
                         pytest.param("ray cluster", marks=NEEDS_RAY)])
-def engine(request, monkeypatch) -> Iterator[str]:
-    """Each engine, and a Ray both private and as a cluster that runs before the command."""
+def engine(request, monkeypatch, clusters) -> Iterator[str]:
+    """Each engine, and a Ray both private and as a cluster of two nodes that runs before the command."""
     name, _, address = request.param.partition(" ")
     if address != "cluster":
         monkeypatch.setenv("RAY_ADDRESS", address)
         yield name
         return
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    # Sockets need short paths.
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        head = subprocess.Popen([
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus",
-            "2", "--node-ip-address", "127.0.0.1", "--port", str(port), "--temp-dir", folder,
-            "--include-dashboard", "false"],
-            cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
-        try:
-            monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
-            until = time.monotonic() + 120
-            while not list(Path(folder).glob("session_latest/sockets/raylet")):
-                assert head.poll() is None and time.monotonic() < until
-                time.sleep(0.5)
-            yield name
-        finally:
-            head.terminate()
-            head.wait(60)
+    for key, value in {**environment(), "RAY_AUTH_MODE": "disabled"}.items():
+        monkeypatch.setenv(key, value)
+    with clusters.two_nodes() as nodes:
+        monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+        yield name
 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_takes_no_item_with_it(engine, tmp_path):
-    found = found_in(run_script(engine, tmp_path, 6))
+    found = found_in(run_script(engine, tmp_path, 7))
     assert (tmp_path / "died").exists()
     assert [found[str(i)][0] for i in (0, 1, 2, 4)] == [0, 1, 4, 16]
-    assert "item" in found["3"][1] and "died" in found["5"][1]  # one that always kills is given up, not tried for ever
+    assert "item" in found["3"][1] and "MemoryError" in found["6"][1]
+    assert "died" in found["5"][1]  # one that always kills is given up, not tried for ever
+
+
+@pytest.mark.slow
+def test_one_death_costs_at_most_half_as_much_again(tmp_path):
+    """Forty items by two workers; in the second run the process of one dies."""
+    whole, broken = (found_in(run_script("timed", tmp_path / name, 40)) for name in ("whole", "broken"))
+    assert (tmp_path / "broken" / "died").exists() and not (tmp_path / "whole" / "died").exists()
+    assert broken < 1.5 * whole, (whole, broken)
