@@ -93,6 +93,13 @@ def running_server() -> Any | None:
     return getattr(PromptServer, "instance", None)
 
 
+def tell_on_node(text: str, node_id: str | None) -> None:
+    """Show a line on a node while it runs and until its next run."""
+    server = running_server()
+    if server is not None:
+        server.send_progress_text(text, node_id)
+
+
 class TimeLeft(StepListener):
     """Tells the running node after each step how long the rest will take."""
 
@@ -101,9 +108,7 @@ class TimeLeft(StepListener):
 
     def show(self, text: str) -> None:
         """Show a line on the node."""
-        server = running_server()
-        if server is not None:
-            server.send_progress_text(text, self.node_id)
+        tell_on_node(text, self.node_id)
 
 
 def time_left_text(steps: int, total: int, elapsed_s: float) -> str:

@@ -19,3 +19,11 @@ export function noteChange(app) {
   if (tracker?.captureCanvasState) tracker.captureCanvasState();
   else tracker?.checkState?.();
 }
+
+// All nodes, those in sub-graphs too.
+export function* nodesOf(graph) {
+  for (const node of graph?.nodes ?? []) {
+    yield node;
+    if (node.subgraph) yield* nodesOf(node.subgraph);
+  }
+}

@@ -1,10 +1,18 @@
-// A run that the server refuses: the form rings the node's rows and says no more than that some input is invalid, so
-// what our nodes have to say is said here, with the field.
+// A run that the server refuses, as a whole or in part: the form rings the node's rows and says no more than that some
+// input is invalid, so what our nodes have to say is said here, with the field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./previews/node.mjs";
+import { TEXTS } from "./previews/texts/all.mjs";
+import { languageOf, sayer } from "./sayer.mjs";
 
 const LIFE = 20000; // ms
+// What only the prior of a video without files needs, in GB: the rest is looked for after a look at the prior.
+const SIZES = {
+  "sam3.1_multiplex_fp16.safetensors": 1.75,
+  "sdpose_wholebody_fp16.safetensors": 1.9,
+  "moge_2_vitl_normal_fp16.safetensors": 0.7,
+};
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
@@ -12,7 +20,7 @@ app.registerExtension({
     const { fetchApi } = api;
     api.fetchApi = async function (route, options) {
       const answer = await fetchApi.apply(this, arguments);
-      if (route === "/prompt" && options?.method === "POST" && !answer.ok) tell(answer.clone());
+      if (route === "/prompt" && options?.method === "POST") tell(answer.clone());
       return answer;
     };
   },
@@ -20,6 +28,8 @@ app.registerExtension({
 
 async function tell(answer) {
   const { node_errors: refused } = await answer.json().catch(() => ({}));
+  tellMissing(refused, answer.ok);
+  if (answer.ok) return;
   for (const [id, { class_type: kind, errors }] of Object.entries(refused ?? {})) {
     if (!kind.startsWith("EgoX")) continue;
     const node = findNode(app, id);
@@ -36,4 +46,15 @@ async function tell(answer) {
       app.extensionManager?.toast?.add({ severity: "error", summary, detail: reason, life: LIFE });
     }
   }
+}
+
+function tellMissing(refused, isRun) {
+  const missing = new Set();
+  for (const { errors } of Object.values(refused ?? {}))
+    for (const { type, extra_info: info } of errors)
+      if (type === "value_not_in_list" && /\.safetensors$/.test(info?.received_value)) missing.add(info.received_value);
+  if (!missing.size) return;
+  const names = [...missing].map((name) => (SIZES[name] ? `${name} (${SIZES[name]} GB)` : name)).join(", ");
+  const detail = sayer(TEXTS, languageOf(app))(isRun ? "missingLater" : "missing", { names });
+  app.extensionManager?.toast?.add({ severity: "info", summary: "EgoX", detail, life: LIFE });
 }

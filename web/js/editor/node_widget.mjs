@@ -7,6 +7,7 @@ import { button, make } from "./view/elements.mjs";
 import { TEXTS } from "./texts/all.mjs";
 import { findWidget, noteChange, setWidget } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
+import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
@@ -18,7 +19,8 @@ export function attachEditor(app, api, node) {
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-node-note" });
   const open = button("egox-open", say("open"), say("open"), () => openEditor(app, api, node, say));
   addRow(node, "egox_pose_editor", "egoxPoseEditor", say("nodeLabel"), open, note);
-  node.egoxPose = { note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
+  // video: { video, id } of the video in use, as far as the server knows it.
+  node.egoxPose = { video: null, note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
   node.setSize([Math.max(node.size[0], 320), Math.max(node.size[1], node.computeSize()[1])]);
   node.egoxPose.note();
 
@@ -51,6 +53,7 @@ export function showResult(node, output) {
   if (!data || !node.egoxPose) return;
   if (node.egoxPose.data === data) return;
   node.egoxPose.data = data;
+  node.egoxPose.video ??= data.video;
   node.egoxPose.note();
   node.egoxPose.editor?.setData(data);
 }
@@ -59,6 +62,7 @@ export async function openEditor(app, api, node, say) {
   if (node.egoxPose.editor) return node.egoxPose.editor;
   // three.js is fetched when the editor is first opened, not at every page load.
   const { PoseEditor } = await import("./editor.mjs");
+  await followVideo(app, api, node);
   const holder = node.egoxPose;
   holder.editor ??= new PoseEditor(hostOf(app, api, node), new Server(api), say);
   holder.release = holdPage(app);
@@ -99,6 +103,8 @@ function hostOf(app, api, node) {
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => holder.data?.node || String(node.id),
     camera: () => findWidget(node, "camera")?.value ?? "auto",
+    video: () => holder.video,
+    kept: () => keptVideos(node),
     quarterTurns: () => holder.turns ?? (findWidget(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
     // In which scene the text was last written: kept with the node, so that it counts after a reload, too.
@@ -119,14 +125,6 @@ function hostOf(app, api, node) {
       node.setDirtyCanvas?.(true, true);
     },
   };
-}
-
-// The graph as a run would send it now, and this node's id in it; null where the page can't say.
-async function graphOf(app, node) {
-  const { output } = await app.graphToPrompt();
-  const id = node.egoxPose.data?.node || String(node.id);
-  const inGraph = id in output ? id : Object.keys(output).find((key) => key.endsWith(`:${node.id}`));
-  return inGraph ? { node: inGraph, graph: output } : null;
 }
 
 // Run this node and what leads to it. Gives a reason where that failed.
@@ -160,12 +158,14 @@ function reasonOf(nodeErrors) {
 
 function noteOf(node, say) {
   const source = findWidget(node, "source")?.value;
-  if (source !== "keyframes") return say("nodeOther", { source });
+  const videos = keptVideos(node);
+  const kept = videos ? `. ${say("kept", { videos })}` : "";
+  if (source !== "keyframes") return say("nodeOther", { source }) + kept;
   try {
     const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
     const scene = node.egoxPose?.data?.scene;
-    if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() });
-    return `${say("nodeKeys", { count })}. ${say("nodeEmpty")}`;
+    if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() }) + kept;
+    return `${say("nodeKeys", { count })}${kept || `. ${say("nodeEmpty")}`}`;
   } catch (error) {
     if (!(error instanceof DocumentError)) throw error;
     return say("nodeBad", { reason: error.message });

@@ -49,6 +49,10 @@ export default {
   runFailed: "The run failed: {reason}",
   notWhole: "The clip is too large to be kept for the editor: its moving points and pictures are left out.",
   foreign: "The node takes its path from ‘{source}’ (grey line). Editing makes keyframes of it.",
+  foreignUnseen:
+    "The node takes its path from ‘{source}’, which is seen after ‘Load scene’. A change made before begins a new path.",
+  own: "My own keyframes",
+  kept: "Kept for when it is chosen again: the path of {videos}.",
   start: "To begin: press ‘Place head’, click on the head in the exo frame, then on what it looks at.",
   takeOver: "Edit this path",
   badText: "The node's keyframes can't be read ({reason}). The first change replaces them.",
