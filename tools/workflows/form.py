@@ -23,6 +23,8 @@ class Row:
     label: str = ""
     gives_way: bool = False
     """Left out where the form would be too long. Files are then dropped on the row above."""
+    where_promoted: bool = False
+    """A row only where the node of a subgraph shows it."""
 
 
 ROWS = (
@@ -37,7 +39,7 @@ ROWS = (
     Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g"),
     Row("EgoXLoadLora", "strength", "LoRA strength"),
     Row("EgoXWanSampler", "steps", "Steps"),
-    Row("EgoXWanSampler", "recompute_exo", "Recompute exo at every … step"),
+    Row("EgoXWanSampler", "recompute_exo", "Recompute exo at every … step", where_promoted=True),
     Row("EgoXWanSampler", "seed", "Seed"),
     Row("EgoXConditioning", "low_memory", "Little memory"),
     Row("EgoXDecodeEgoHalf", "egox_preview"),
@@ -60,7 +62,7 @@ def add_form(graph: Graph) -> None:
     spare = list[list[int | str]]()
     for row in ROWS:
         for node in graph.nodes:
-            if node.mode or node.kind != row.kind or row.widget in node.sources:
+            if row.where_promoted or node.mode or node.kind != row.kind or row.widget in node.sources:
                 continue
             if row.label:
                 if row.widget not in dict(node.inputs()):
