@@ -200,7 +200,8 @@ def dry_run(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as maps:
         for index in range(min(MEASURED, len(clips))):
             clip = clips[(2 * index + 1) * len(clips) // (2 * min(MEASURED, len(clips)))]
-            clip = replace(clip, options=replace(clip.options, device=run.devices[0] if run.devices else None))
+            device = run.devices[0] if run.devices and engine != "ray" else None  # a cluster's aren't here
+            clip = replace(clip, options=replace(clip.options, device=device))
             began = time.monotonic()
             try:
                 record, _ = make_clip(clip, Path(folder), run.captions, maps)
