@@ -39,7 +39,7 @@ MAX_RETRIES = 2  # of an item whose worker process died
 TASK_BYTES = 2 * 2**30
 """Memory that a Ray task asks for: a take's is below, whatever the size of its videos."""
 LOOK_S, LOST_S = 5.0, 30.0
-"""How often the head of a Ray cluster is looked for, and how long it may be away."""
+"""Between two looks at the head of a Ray cluster, and the longest that it may be away."""
 GCS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 MOST_THREADS = 8  # more would mostly wait for the interpreter's lock
 Result = TypeVar("Result")

@@ -46,7 +46,7 @@ from .raw_take import RawTake
 from .sources import list_takes
 
 KEPT_EVERY_S = 30.0
-"""Between two writings of manifest and splits while clips are made; longer where that takes long."""
+"""Between two writings of manifest and splits; more where one takes long."""
 MOST_ALIKE = 20
 """Failures of the file system of one kind after which nothing more is tried."""
 SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")

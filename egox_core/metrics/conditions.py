@@ -1,5 +1,5 @@
-"""How much of the true picture a generated one keeps apart from its exact pixels: structure,
-sharpness, colour."""
+"""Structure, sharpness and colour of the true picture that a generated one keeps, whatever its exact
+pixels."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
 
 
 def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
-    """What W&B is asked for, by a stand-in of it."""
+    """By a stand-in of W&B that keeps what it is asked for."""
     asked = []
 
     def init(**options) -> SimpleNamespace:
