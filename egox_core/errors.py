@@ -22,7 +22,9 @@ class EgoXInputError(ValueError):
 
     def __reduce__(self) -> tuple:
         """From one process to another."""
-        return partial(type(self), self.what, got=self.got, expected=self.expected, fix=self.fix), ()
+        return partial(
+            type(self), self.what, got=self.got, expected=self.expected, fix=self.fix
+        ), ()
 
 
 def check_choice(what: str, value: object, choices: Collection[str], fix: str = "choose one") -> None:

@@ -39,7 +39,7 @@ MAX_RETRIES = 2  # of an item whose worker process died
 TASK_BYTES = 2 * 2**30
 """Memory that a Ray task asks for: a take's is below, whatever the size of its videos."""
 LOOK_S, LOST_S = 5.0, 30.0
-"""How often the head of a Ray cluster is looked for, and how long it may be away."""
+"""Between two looks at the head of a Ray cluster, and the longest that it may be away."""
 GCS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 MOST_THREADS = 8  # more would mostly wait for the interpreter's lock
 Result = TypeVar("Result")
@@ -73,8 +73,12 @@ def part_of(items: Sequence[Result], part: tuple[int, int]) -> Sequence[Result]:
         EgoXInputError: no such part.
     """
     if not 0 <= part[0] < part[1]:
-        raise EgoXInputError("--shard", got=f"{part[0]}/{part[1]}", expected="I/N with I from 0 to N - 1",
-                             fix="for example 0/2 and 1/2")
+        raise EgoXInputError(
+            "--shard",
+            got=f"{part[0]}/{part[1]}",
+            expected="I/N with I from 0 to N - 1",
+            fix="for example 0/2 and 1/2",
+        )
     return items[part[0]::part[1]]
 
 
@@ -244,7 +248,8 @@ def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
 
 
 class LostClusterError(EgoXInputError):
-    """The head of a Ray cluster no longer answers. Ray's threads are still there: end the process by ``os._exit``."""
+    """The head of a Ray cluster no longer answers. Ray's threads are still there: end the process
+    by ``os._exit``."""
 
 
 def _reach(address: str) -> None:
@@ -278,13 +283,15 @@ class _Head:
         except OSError as error:
             if now - self.seen_s > LOST_S:
                 raise LostClusterError(
-                    "Ray cluster", got=f"no answer from its head at {self.address} for {now - self.seen_s:.0f} s",
+                    "Ray cluster",
+                    got=f"no answer from its head at {self.address} for {now - self.seen_s:.0f} s",
                     expected="a cluster that runs",
-                    fix="start the cluster and then the same command again: what is finished is kept") from error
+                    fix="start the cluster, then the same command: what is finished is kept",
+                ) from error
 
 
 def cluster_cpus() -> int:
-    """How many tasks a Ray cluster has CPUs for."""
+    """CPUs of a Ray cluster, which is as many tasks at once."""
     with ray_cluster():
         import ray
 
@@ -307,7 +314,8 @@ def _run_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
 
         remote = ray.remote(**ray_needs(devices))(_call)
         head = _Head(address=ray.get_runtime_context().gcs_address, seen_s=time.monotonic())
-        # Twice what runs at once, so that nobody waits for the driver; a cluster may grow meanwhile.
+        # Twice what runs at once, so that nobody waits for the driver; a cluster may grow
+        # meanwhile.
         window = max(8, 4 * int(ray.cluster_resources().get("CPU", 1)))
         todo, deaths, waiting = deque(range(len(items))), Counter(), {}
         while todo or waiting:
@@ -319,13 +327,24 @@ def _run_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
                 index = waiting.pop(reference)
                 try:
                     result, error = ray.get(reference)
-                except ray.exceptions.RayTaskError as failure:  # nothing ran: it could not be brought there
-                    result, error = None, f"{type(failure).__name__}: {str(failure).splitlines()[-1]}"
+                except (
+                    ray.exceptions.RayTaskError
+                ) as failure:  # nothing ran: it could not be brought there
+                    result, error = (
+                        None,
+                        f"{type(failure).__name__}: {str(failure).splitlines()[-1]}",
+                    )
                 except ray.exceptions.RayError as failure:
                     deaths[index] += 1
                     if deaths[index] <= MAX_RETRIES:
-                        logger.warning("the worker process of item %d of %d died (%s): it is tried again after the "
-                                       "others", index + 1, len(items), type(failure).__name__)
+                        logger.warning(
+                            "the worker process of item %d of %d died (%s): it is tried again "
+                            "after the "
+                            "others",
+                            index + 1,
+                            len(items),
+                            type(failure).__name__,
+                        )
                         todo.append(index)
                         continue
                     result, error = None, f"its worker process died ({type(failure).__name__})"
@@ -355,22 +374,33 @@ class RemoteModels:
             raise error.cause from error
 
 
-def on_device(device: str | RemoteModels | None, function: Callable[..., Result], *arguments: Any) -> Result:
+def on_device(
+    device: str | RemoteModels | None, function: Callable[..., Result], *arguments: Any
+) -> Result:
     """``function(*arguments, device)``, here or where the device is."""
-    return device.run(function, *arguments) if isinstance(device, RemoteModels) else function(*arguments, device)
+    return (
+        device.run(function, *arguments)
+        if isinstance(device, RemoteModels)
+        else function(*arguments, device)
+    )
 
 
 @contextmanager
 def remote_models(engine: str, devices: Sequence[str]) -> Iterator[RemoteModels | None]:
-    """One process for each GPU of the cluster, where models are asked to run on them; they end with the block."""
+    """One process for each GPU of the cluster, where models are asked to run on them; they end with
+    the block."""
     with ray_cluster() if engine == "ray" and "cuda" in devices else nullcontext("") as where:
         if not where:
             yield None
             return
         import ray
 
-        host = ray.remote(num_gpus=1, num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES)(_ModelHost)
-        models = RemoteModels(tuple(host.remote() for _ in range(int(ray.cluster_resources().get("GPU", 1)))))
+        host = ray.remote(num_gpus=1, num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES)(
+            _ModelHost
+        )
+        models = RemoteModels(
+            tuple(host.remote() for _ in range(int(ray.cluster_resources().get("GPU", 1))))
+        )
         yield models
         for host in models.hosts:
             ray.kill(host)

@@ -265,9 +265,11 @@ def read_npy_header(
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with an exception.
+    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with
+    an exception.
 
-    Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else read.
+    Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else
+    read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: encoders take the container format from it.

@@ -21,7 +21,10 @@ def lpips_of_package(weights: Path) -> Callable[[np.ndarray, np.ndarray], float]
     network.eval()
 
     def distance(first: np.ndarray, second: np.ndarray) -> float:
-        pair = (torch.from_numpy(x.copy()).movedim(-1, 0)[None].float() / 127.5 - 1 for x in (first, second))
+        pair = (
+            torch.from_numpy(x.copy()).movedim(-1, 0)[None].float() / 127.5 - 1
+            for x in (first, second)
+        )
         with torch.no_grad():
             return float(network(*pair))
 

@@ -98,16 +98,29 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _part_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--shard", type=_part, default=(0, 1), metavar="I/N",
-                        help=f"{what} (from 0 on), as one of several processes or machines on one folder")
+    parser.add_argument(
+        "--shard",
+        type=_part,
+        default=(0, 1),
+        metavar="I/N",
+        help=f"{what} (from 0 on), as one of several processes or machines on one folder",
+    )
 
 
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare_options import PrepareOptions
     from ..data.undistort_videos import undistort_videos
 
-    outcome = undistort_videos(args.source, args.out, PrepareOptions(**_picture_options(args)), layout=args.layout,
-                               engine=args.engine, workers=args.workers, part=args.shard, progress=progress)
+    outcome = undistort_videos(
+        args.source,
+        args.out,
+        PrepareOptions(**_picture_options(args)),
+        layout=args.layout,
+        engine=args.engine,
+        workers=args.workers,
+        part=args.shard,
+        progress=progress,
+    )
     for what, why in outcome.skipped:
         print(f"left out: {what}: {why}")
     print(f"{outcome.videos} exo videos ({outcome.new} made now): {args.out}")
@@ -125,11 +138,17 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
                         help="seconds of the video between which clips are taken, of one take or of those that "
                         "takes.json doesn't time")
     parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
-    parser.add_argument("--clips-per-take", type=int, default=0, help="at most so many of all its cameras, 0: all")
+    parser.add_argument(
+        "--clips-per-take", type=int, default=0, help="at most so many of all its cameras, 0: all"
+    )
     parser.add_argument("--most-clips", type=int, default=0,
                         help="at most so many of all takes, of each as evenly as can be, 0: all")
-    parser.add_argument("--draw", choices=("spread", "random"), default="spread",
-                        help="which clips, where there are more: evenly over the take's time, or by chance")
+    parser.add_argument(
+        "--draw",
+        choices=("spread", "random"),
+        default="spread",
+        help="which clips, where there are more: evenly over the take's time, or by chance",
+    )
     parser.add_argument("--draw-seed", type=int, default=0, help="of --draw random")
     parser.add_argument("--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all")
     parser.add_argument("--depth", choices=("files", "plane", "model"),
@@ -158,9 +177,14 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--splits", choices=("official", "rooms"), default="official",
                         help="official: the dataset's own where it has one; rooms: by room or recording alone")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="say how many clips, files, GB and hours it would be; makes a few clips to measure")
-    _part_argument(parser, "prepare part I of N of the takes, of which `train_egox.py join` makes one set")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many clips, files, GB and hours it would be; makes a few clips to measure",
+    )
+    _part_argument(
+        parser, "prepare part I of N of the takes, of which `train_egox.py join` makes one set"
+    )
     add_engine_arguments(parser)
 
 
@@ -174,23 +198,56 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         raise EgoXInputError("--depth-model", got=f"{len(args.depth_model)} folders", expected="one or two",
                              fix="a metric model, and optionally a relative one")
     options = PrepareOptions(
-        frames=args.frames, stride=args.stride, step=args.step, clips_per_camera=args.clips_per_camera,
-        clips_per_take=args.clips_per_take, most_clips=args.most_clips, draw=args.draw, draw_seed=args.draw_seed,
-        task_s=tuple(args.task) if args.task else None, cameras=args.cameras,
-        depth=args.depth or ("model" if metric else "files"), depth_root=args.depth_root, depth_model=metric,
-        relative_depth_model=relative, caption_model=args.caption_model, device=args.device,
-        mask_root=args.mask_root, mask_model=args.mask_model, mask_classes=tuple(args.mask_classes or MOVING_CLASSES),
-        eye_height_m=args.eye_height, prior=args.prior, scale=args.scale, **_picture_options(args))
-    how = {"layout": args.layout, "engine": args.engine, "workers": args.workers, "captions": args.captions,
-           "part": args.shard, "progress": progress}
+        frames=args.frames,
+        stride=args.stride,
+        step=args.step,
+        clips_per_camera=args.clips_per_camera,
+        clips_per_take=args.clips_per_take,
+        most_clips=args.most_clips,
+        draw=args.draw,
+        draw_seed=args.draw_seed,
+        task_s=tuple(args.task) if args.task else None,
+        cameras=args.cameras,
+        depth=args.depth or ("model" if metric else "files"),
+        depth_root=args.depth_root,
+        depth_model=metric,
+        relative_depth_model=relative,
+        caption_model=args.caption_model,
+        device=args.device,
+        mask_root=args.mask_root,
+        mask_model=args.mask_model,
+        mask_classes=tuple(args.mask_classes or MOVING_CLASSES),
+        eye_height_m=args.eye_height,
+        prior=args.prior,
+        scale=args.scale,
+        **_picture_options(args),
+    )
+    how = {
+        "layout": args.layout,
+        "engine": args.engine,
+        "workers": args.workers,
+        "captions": args.captions,
+        "part": args.shard,
+        "progress": progress,
+    }
     if args.dry_run:
         sums = dry_run(args.source, args.out, options, **how)
-        print(f"{sums.clips} clips of {sums.takes} takes ({sums.skipped} skipped), {sums.files} files, "
-              f"{sums.size_bytes / 1e9:.3g} GB, {sums.hours:.2g} hours with {sums.at_once} at once "
-              f"({sums.measured} clips were made to measure)")
+        print(
+            f"{sums.clips} clips of {sums.takes} takes ({sums.skipped} skipped), "
+            f"{sums.files} files, "
+            f"{sums.size_bytes / 1e9:.3g} GB, {sums.hours:.2g} hours with {sums.at_once} at once "
+            f"({sums.measured} clips were made to measure)"
+        )
         return 0
-    outcome = prepare(args.source, args.out, options, split_seed=args.split_seed, splits=args.splits,
-                      fractions={"validation": args.validation, "test": args.test}, **how)
+    outcome = prepare(
+        args.source,
+        args.out,
+        options,
+        split_seed=args.split_seed,
+        splits=args.splits,
+        fractions={"validation": args.validation, "test": args.test},
+        **how,
+    )
     _say_prepared(outcome, args.out / REPORT if args.shard == (0, 1) else outcome.manifest)
     return 0
 
@@ -202,7 +259,9 @@ def _say_prepared(outcome: PrepareOutcome, where: Path) -> None:
 
 
 def join_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, help="training set whose parts `prepare --shard` has made")
+    parser.add_argument(
+        "out", type=Path, help="training set whose parts `prepare --shard` has made"
+    )
 
 
 def run_join(args: argparse.Namespace, progress: Progress) -> int:
@@ -231,7 +290,9 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tiles", action="store_true",
                         help="with --token-rays: also each exo view at half the size, for layout mosaic")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    parser.add_argument("--shard-clips", type=int, default=16, help="most clips in a shard, all of one take")
+    parser.add_argument(
+        "--shard-clips", type=int, default=16, help="most clips in a shard, all of one take"
+    )
     parser.add_argument("--device", default="cpu", help="where the encoders run; cuda:0,cuda:1 spreads the workers")
     _part_argument(parser, "make part I of N")
     add_engine_arguments(parser)

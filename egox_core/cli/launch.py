@@ -1,4 +1,5 @@
-"""``train_egox.py launch``: a launcher's command, kept from the signals that it would end its processes by."""
+"""``train_egox.py launch``: a launcher's command, kept from the signals that it would end its
+processes by."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ KILLED = 128  # plus the signal: the exit code that shells give
 
 
 def launch(command: Sequence[str]) -> int:
-    """Runs ``command`` and returns its exit code; SIGTERM, SIGUSR1 and Ctrl-C ask its trainings to save and end.
+    """Runs ``command`` and returns its exit code; SIGTERM, SIGUSR1 and Ctrl-C ask its trainings to
+    save and end.
 
-    The launchers answer a signal by ending what they started: accelerate at once, torchrun after half a minute, both
-    with a code that isn't 0. So they get none: the processes look for a file instead, after each step. A second
-    Ctrl-C ends the launcher.
+    The launchers answer a signal by ending what they started: accelerate at once, torchrun after
+    half a minute, both with a code that isn't 0. So they get none: the processes look for a file
+    instead, after each step. A second Ctrl-C ends the launcher.
 
     Raises:
         EgoXInputError: no command.
@@ -29,13 +31,19 @@ def launch(command: Sequence[str]) -> int:
     from ..train.checkpoints import STOP_FILE, STOP_SIGNALS, stop_with_parent
 
     if not command:
-        raise EgoXInputError("launch", got="no command", expected="a launcher with its arguments",
-                             fix="for example: train_egox.py launch accelerate launch --config_file "
-                             "configs/accelerate_ddp.yaml train_egox.py train --config FILE")
+        raise EgoXInputError(
+            "launch",
+            got="no command",
+            expected="a launcher with its arguments",
+            fix="for example: train_egox.py launch accelerate launch --config_file "
+            "configs/accelerate_ddp.yaml train_egox.py train --config FILE",
+        )
     with tempfile.TemporaryDirectory(prefix="egox-") as folder:
         stop = Path(folder) / "stop"
         more = {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
-        process = subprocess.Popen(command, env={**os.environ, STOP_FILE: str(stop)}, start_new_session=True, **more)
+        process = subprocess.Popen(
+            command, env={**os.environ, STOP_FILE: str(stop)}, start_new_session=True, **more
+        )
 
         def ask(number: int, frame: FrameType | None) -> None:
             if number == signal.SIGINT and stop.exists():

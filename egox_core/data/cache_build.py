@@ -86,7 +86,8 @@ class _Shard:
     wait: bool = False  # for another process that makes this very shard
 
     def fits(self) -> bool:
-        """True with a file of these clips. One that lacks a clip which can be read by now is none."""
+        """True with a file of these clips. One that lacks a clip which can be read by now is
+        none."""
         actual, left_out = shard_header(self.file)
         return actual == self.fingerprint and not any(
             _is_readable(self.root, record) for record in self.records if record.clip in left_out)
@@ -102,8 +103,8 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
         part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the index.
 
     Raises:
-        EgoXInputError: bad manifest or models, a full disk, no clip at all that can be read. Others are left out by
-            name.
+        EgoXInputError: bad manifest or models, a full disk, no clip at all that can be read. Others
+            are left out by name.
     """
     records = [r for r in read_manifest(manifest) if r.ground_truth]
     if not records:
@@ -143,14 +144,25 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
                              fix="see the message, then start again: shards that are done are kept")
     headers = [shard_header(s.file) for s in shards]
     left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
-    outcome = CacheOutcome(clips=len(records) - len(left_out), new=made, kept=len(own) - made,
-                           missing=sum(actual != s.fingerprint for s, (actual, _) in zip(shards, headers, strict=True)),
-                           remade_because=changed, left_out=tuple(sorted(left_out.items())))
+    outcome = CacheOutcome(
+        clips=len(records) - len(left_out),
+        new=made,
+        kept=len(own) - made,
+        missing=sum(
+            actual != s.fingerprint for s, (actual, _) in zip(shards, headers, strict=True)
+        ),
+        remade_because=changed,
+        left_out=tuple(sorted(left_out.items())),
+    )
     if outcome.missing:
         return outcome
     if not outcome.clips:
-        raise EgoXInputError("cache", got=f"no clip that can be read; first {': '.join(outcome.left_out[0])}",
-                             expected="at least one", fix="run prepare again: it makes what is damaged")
+        raise EgoXInputError(
+            "cache",
+            got=f"no clip that can be read; first {': '.join(outcome.left_out[0])}",
+            expected="at least one",
+            fix="run prepare again: it makes what is damaged",
+        )
     splits = _splits(manifest)
     write_index(folder, CacheIndex(
         settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
@@ -165,20 +177,32 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
 
 def _shards(records: list[ClipRecord], root: Path, folder: Path, settings: CacheSettings,
             models: dict[str, str]) -> list[_Shard]:
-    """Each take's clips in shards of their own, so that one more or less touches no other take's."""
+    """Each take's clips in shards of their own, so that one more or less touches no other
+    take's."""
     shards = []
     made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
-    for take, of_take in groupby(sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take):
+    for take, of_take in groupby(
+        sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take
+    ):
         of_take = list(of_take)
         for number, first in enumerate(range(0, len(of_take), settings.shard_clips)):
             clips = tuple(of_take[first : first + settings.shard_clips])
-            shards.append(_Shard(root=root, file=folder / shard_name(take, number), records=clips, settings=settings,
-                                 fingerprint=fingerprint({**made_with, "clips": [[r.clip, r.files] for r in clips]})))
+            shards.append(
+                _Shard(
+                    root=root,
+                    file=folder / shard_name(take, number),
+                    records=clips,
+                    settings=settings,
+                    fingerprint=fingerprint(
+                        {**made_with, "clips": [[r.clip, r.files] for r in clips]}
+                    ),
+                )
+            )
     return shards
 
 
 def _changed_takes(todo: list[_Shard]) -> str:
-    """Which takes' shards are there and don't fit."""
+    """Takes whose shards are there and don't fit."""
     takes = sorted({s.records[0].take for s in todo if s.file.is_file()})
     return f"the clips of {len(takes)} takes, first {takes[0]}" if takes else ""
 
@@ -237,8 +261,8 @@ def _encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionE
 
 
 def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
-    """Makes a shard, unless another process has made it meanwhile or is at it. A clip that can't be read is left out,
-    and named in it."""
+    """Makes a shard, unless another process has made it meanwhile or is at it. A clip that can't be
+    read is left out, and named in it."""
     settings = replace(shard.settings, device=device)
     _, text, _ = _encoders(settings)  # what is wrong with a model is no clip's fault
     with working_on(shard.file, wait=shard.wait) as free:

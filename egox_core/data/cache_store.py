@@ -1,12 +1,13 @@
 """The cache on disk: safetensors shards of a few clips each, and an index that says what they were made from.
 
     cache/index.json            settings, fingerprints, clip -> shard
-    cache/shard-<hash of the take's name>-000.safetensors   tensors "<clip>/<name>", and the embedding of
-                                the empty caption, which any clip can be trained with; in the metadata
-                                its fingerprint, and the clips that could not be read, with the reason
+    cache/shard-<hash of the take's name>-000.safetensors   tensors "<clip>/<name>", and the
+        embedding of the empty caption, which any clip can be trained with; in the metadata its
+        fingerprint, and the clips that could not be read, with the reason
 
-A shard holds clips of one take. Its fingerprint covers the clips' files, the models and the settings. A shard made from
-anything else is made again, and a training run refuses an index that its shards don't match.
+A shard holds clips of one take. Its fingerprint covers the clips' files, the models and the
+settings. A shard made from anything else is made again, and a training run refuses an index that
+its shards don't match.
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 
 def shard_name(take: str, number: int = 0) -> str:
-    """File name of a take's ``number``-th shard. Names of takes may be too long, or none that a file may have."""
+    """File name of a take's ``number``-th shard. A take's own name may fit no file."""
     return f"shard-{hashlib.sha256(take.encode()).hexdigest()[:16]}-{number:03d}.safetensors"
 
 
 def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
-    """The fingerprint in a shard, None where it is missing or unreadable, and which clips it lacks and why."""
+    """The fingerprint in a shard, None where it can't be read, and why it lacks which clips."""
     if not file.is_file():
         return None, {}
     try:
@@ -185,8 +186,12 @@ class CacheReader:
         """
         found = self._read(clip, [EMPTY_CAPTION])
         if not found:
-            raise EgoXInputError("cache", got="no embedding of the empty caption", expected="one for caption dropout",
-                                 fix="make the cache again, or set conditioning.caption_dropout=0")
+            raise EgoXInputError(
+                "cache",
+                got="no embedding of the empty caption",
+                expected="one for caption dropout",
+                fix="make the cache again, or set conditioning.caption_dropout=0",
+            )
         return found[EMPTY_CAPTION]
 
     def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:

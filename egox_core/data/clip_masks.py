@@ -65,5 +65,7 @@ def moving_in_clip(
     if options.mask_model is not None:
         from .mask_model import moving_masks
 
-        return on_device(options.device, moving_masks, replace(options, device=None), frames), "mask model"
+        return on_device(
+            options.device, moving_masks, replace(options, device=None), frames
+        ), "mask model"
     return None, "derived"

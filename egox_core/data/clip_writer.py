@@ -202,7 +202,10 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     if caption == "none" and options.caption_model is not None:
         from .captions import model_caption
 
-        prompt, caption = on_device(options.device, model_caption, options.caption_model, frames, ego), "model"
+        prompt, caption = (
+            on_device(options.device, model_caption, options.caption_model, frames, ego),
+            "model",
+        )
     dynamic, masked = moving_in_clip(pictures, job.window, options, frames, maps.mask(job.view.mask))
     depth_m, own, depth_kind = _depth(job, pictures, frames, maps, dynamic)
     if dynamic is None and own is not None:
@@ -242,7 +245,14 @@ def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps,
     if options.depth == "model":
         from .depth_model import model_depth
 
-        depth = on_device(options.device, model_depth, replace(options, device=None), frames, pictures.camera, dynamic)
+        depth = on_device(
+            options.device,
+            model_depth,
+            replace(options, device=None),
+            frames,
+            pictures.camera,
+            dynamic,
+        )
         return depth, None, "model"
     meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
                     camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,

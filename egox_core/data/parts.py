@@ -1,7 +1,7 @@
-"""What a run of ``prepare`` leaves beside its clips: manifest, splits, report and contact sheet.
+"""Files that ``prepare`` leaves beside its clips: manifest, splits, report and contact sheet.
 
-    manifest.jsonl, splits/<split>.txt, report.json, contact_sheet.png
-    parts/<i>-of-<n>.json   of ``--shard i/n``, until ``join`` makes the four of all parts
+manifest.jsonl, splits/<split>.txt, report.json, contact_sheet.png
+parts/<i>-of-<n>.json   of ``--shard i/n``, until ``join`` makes the four of all parts
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ MAX_PART_BYTES = 2**32
 
 @dataclass(slots=True, kw_only=True)
 class Part:
-    """What became of some takes of a set, so far."""
+    """Some takes of a set, with what has become of them so far."""
 
-    settings: dict[str, Any]  # options, fractions, split seed and source, number of parts: the same for all parts
-    takes: dict[str, dict[str, Any]]  # by name: room, split of the dataset, whether its task is not known
+    settings: dict[
+        str, Any
+    ]  # options, fractions, split seed and source, number of parts: the same for all parts
+    takes: dict[
+        str, dict[str, Any]
+    ]  # by name: room, split of the dataset, whether its task is not known
     records: list[ClipRecord] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (clip, camera or take, why)
     notes: dict[str, list[str]] = field(default_factory=dict)  # by take
@@ -43,8 +47,17 @@ class Part:
     @classmethod
     def of(cls, takes: Sequence[RawTake], settings: dict[str, Any]) -> Part:
         """Nothing yet of these takes."""
-        return cls(settings=settings, takes={
-            take.name: {"room": take.room, "split": take.split, "untimed": NO_TASK in take.notes} for take in takes})
+        return cls(
+            settings=settings,
+            takes={
+                take.name: {
+                    "room": take.room,
+                    "split": take.split,
+                    "untimed": NO_TASK in take.notes,
+                }
+                for take in takes
+            },
+        )
 
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
@@ -54,9 +67,13 @@ def part_file(root: Path, part: tuple[int, int]) -> Path:
 
 def write_part(file: Path, part: Part) -> None:
     """For :func:`join_parts`."""
-    content = {name: getattr(part, name) for name in ("settings", "takes", "skipped", "notes", "new", "seconds",
-                                                      "finished")}
-    write_json(file, {**content, "records": [record.model_dump(mode="json") for record in part.records]})
+    content = {
+        name: getattr(part, name)
+        for name in ("settings", "takes", "skipped", "notes", "new", "seconds", "finished")
+    }
+    write_json(
+        file, {**content, "records": [record.model_dump(mode="json") for record in part.records]}
+    )
 
 
 def join_parts(root: Path) -> Part:
@@ -68,9 +85,12 @@ def join_parts(root: Path) -> Part:
     files = sorted((root / PARTS).glob("*-of-*.json"))
     counts = sorted({file.stem.rpartition("-")[2] for file in files}, key=int)
     if len(counts) != 1:
-        raise EgoXInputError("parts", got=f"parts of {' and of '.join(counts) or 'no run'}",
-                             expected="those of one number of parts",
-                             fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS}")
+        raise EgoXInputError(
+            "parts",
+            got=f"parts of {' and of '.join(counts) or 'no run'}",
+            expected="those of one number of parts",
+            fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS}",
+        )
     whole, lacking = None, []
     for index in range(int(counts[0])):
         file = part_file(root, (index, int(counts[0])))
@@ -83,40 +103,66 @@ def join_parts(root: Path) -> Part:
             continue
         if whole.settings != part.settings:
             differs = [k for k in whole.settings if whole.settings[k] != part.settings.get(k)]
-            raise EgoXInputError("parts", got=f"part {index} made with other {', '.join(differs)}",
-                                 expected="one command for all", fix="run prepare of that part again")
+            raise EgoXInputError(
+                "parts",
+                got=f"part {index} made with other {', '.join(differs)}",
+                expected="one command for all",
+                fix="run prepare of that part again",
+            )
         whole.takes |= part.takes
         whole.notes |= part.notes
         whole.records += part.records
         whole.skipped = sorted({*whole.skipped, *part.skipped})
         whole.new, whole.seconds = whole.new + part.new, max(whole.seconds, part.seconds)
     if lacking:
-        raise EgoXInputError("parts", got=f"none finished of {', '.join(lacking)}", expected="all of them",
-                             fix="run prepare with --shard of those")
+        raise EgoXInputError(
+            "parts",
+            got=f"none finished of {', '.join(lacking)}",
+            expected="all of them",
+            fix="run prepare with --shard of those",
+        )
     return whole
 
 
 def _read_part(file: Path) -> Part:
     content = read_json(file, "part", MAX_PART_BYTES)
     try:
-        return Part(**{**content, "records": [ClipRecord.model_validate(r) for r in content["records"]],
-                       "skipped": [(what, why) for what, why in content["skipped"]]})
+        return Part(
+            **{
+                **content,
+                "records": [ClipRecord.model_validate(r) for r in content["records"]],
+                "skipped": [(what, why) for what, why in content["skipped"]],
+            }
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise EgoXInputError(f"part {file.name}", got=f"another content ({error})", expected="what prepare wrote",
-                             fix="run prepare of that part again") from error
+        raise EgoXInputError(
+            f"part {file.name}",
+            got=f"another content ({error})",
+            expected="what prepare wrote",
+            fix="run prepare of that part again",
+        ) from error
 
 
 def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[str, list[str]]:
-    """Manifest and splits; returns the latter. Takes that lie elsewhere than their dataset has them get a note."""
+    """Manifest and splits; returns the latter. Takes that lie elsewhere than their dataset has them
+    get a note."""
     by_take: dict[str, list[str]] = {}
     records = list(records)
     for record in records:
         by_take.setdefault(record.take, []).append(record.clip)
     settings = part.settings
-    official = {take: part.takes[take]["split"] for take in by_take
-                if part.takes[take]["split"] and settings["splits"] == "official"}
-    lists = split_lists(by_take, settings["fractions"], settings["split_seed"], official=official,
-                        rooms={take: part.takes[take]["room"] for take in by_take})
+    official = {
+        take: part.takes[take]["split"]
+        for take in by_take
+        if part.takes[take]["split"] and settings["splits"] == "official"
+    }
+    lists = split_lists(
+        by_take,
+        settings["fractions"],
+        settings["split_seed"],
+        official=official,
+        rooms={take: part.takes[take]["room"] for take in by_take},
+    )
     split_of = {clip: name for name, clips in lists.items() for clip in clips}
     for take, split in official.items():
         actual = split_of[by_take[take][0]]
@@ -131,34 +177,56 @@ def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[s
 
 
 def finish(root: Path, part: Part) -> tuple[str, ...]:
-    """Manifest, splits, contact sheet and report of a whole set; returns what the user should be warned of."""
+    """Manifest, splits, contact sheet and report of a whole set; returns what the user should be
+    warned of."""
     lists = write_lists(root, part, part.records)
     records = sorted(part.records, key=lambda r: r.clip)
     _write_sheet(root, records)
     reasons: dict[str, list[str]] = {}
     for what, why in sorted(part.skipped):
         reasons.setdefault(why, []).append(what)
-    write_json(root / REPORT, {
-        "clips": len(records), "takes": len({r.take for r in records}), "splits": {k: len(v) for k, v in lists.items()},
-        "depth": sorted({r.depth for r in records}),
-        "moving": dict(sorted(Counter(r.moving for r in records).items())),
-        "skipped": [{"why": why, "what": what} for why, what in sorted(reasons.items())],
-        "notes": dict(sorted((take, [*own, *_of_clips(records_of)]) for take, own, records_of in _by_take(part, records)
-                             if own or any(r.notes for r in records_of))),
-        "options": part.settings["options"],
-        "this_run": {"made": part.new, "kept": len(records) - part.new, "seconds": round(part.seconds, 1)},
-    })
+    write_json(
+        root / REPORT,
+        {
+            "clips": len(records),
+            "takes": len({r.take for r in records}),
+            "splits": {k: len(v) for k, v in lists.items()},
+            "depth": sorted({r.depth for r in records}),
+            "moving": dict(sorted(Counter(r.moving for r in records).items())),
+            "skipped": [{"why": why, "what": what} for why, what in sorted(reasons.items())],
+            "notes": dict(
+                sorted(
+                    (take, [*own, *_of_clips(records_of)])
+                    for take, own, records_of in _by_take(part, records)
+                    if own or any(r.notes for r in records_of)
+                )
+            ),
+            "options": part.settings["options"],
+            "this_run": {
+                "made": part.new,
+                "kept": len(records) - part.new,
+                "seconds": round(part.seconds, 1),
+            },
+        },
+    )
     kept = sorted({r.take for r in records})
     untimed = [take for take in kept if part.takes[take]["untimed"]]
-    warnings = (f"{len(untimed)} of {len(kept)} takes, first {untimed[0]}: {NO_TASK}",) if untimed else ()
+    warnings = (
+        (f"{len(untimed)} of {len(kept)} takes, first {untimed[0]}: {NO_TASK}",) if untimed else ()
+    )
     guessed = sum(r.moving == "derived" for r in records)
     if guessed:
-        warnings += (f"{guessed} of {len(records)} clips have no mask of what moves, so it was derived from change, "
-                     "which is poor on real footage: give --mask-root or --mask-model",)
+        warnings += (
+            f"{guessed} of {len(records)} clips have no mask of what moves, so it was derived from "
+            "change, "
+            "which is poor on real footage: give --mask-root or --mask-model",
+        )
     return warnings
 
 
-def _by_take(part: Part, records: Sequence[ClipRecord]) -> list[tuple[str, list[str], list[ClipRecord]]]:
+def _by_take(
+    part: Part, records: Sequence[ClipRecord]
+) -> list[tuple[str, list[str], list[ClipRecord]]]:
     own: dict[str, list[ClipRecord]] = {take: [] for take in part.notes}
     for record in records:
         own.setdefault(record.take, []).append(record)
@@ -171,15 +239,26 @@ def _of_clips(records: Sequence[ClipRecord]) -> list[str]:
     for record in records:
         for note in record.notes:
             clips.setdefault(note, []).append(record.clip)
-    return [f"{own[0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {note}" for note, own in clips.items()]
+    return [
+        f"{own[0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {note}"
+        for note, own in clips.items()
+    ]
 
 
 def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
-    """One row a clip: exo, rendered prior, the wearer's own picture; what is stand-in is written above."""
+    """One row a clip: exo, rendered prior, the wearer's own picture; what is stand-in is written
+    above."""
     rows = []
     for record in (records[index] for index in spread(len(records), SHEET_CLIPS)):
         files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
-        rows.append(SheetRow(
-            pictures=[middle_picture(root / record.folder / file, record.frames) for file in files],
-            labels=[f"{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"]))
+        rows.append(
+            SheetRow(
+                pictures=[
+                    middle_picture(root / record.folder / file, record.frames) for file in files
+                ],
+                labels=[
+                    f"{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"
+                ],
+            )
+        )
     write_png(root / SHEET, make_contact_sheet(rows, SHEET_HEIGHT))

@@ -14,7 +14,15 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import EgoXInputError
-from ..parallel import RemoteModels, cluster_cpus, devices_of, has_gpu, part_of, remote_models, run_items
+from ..parallel import (
+    RemoteModels,
+    cluster_cpus,
+    devices_of,
+    has_gpu,
+    part_of,
+    remote_models,
+    run_items,
+)
 from ..progress import Progress, no_progress
 from .captions import read_captions
 from .clip_masks import check_mask_source
@@ -22,14 +30,23 @@ from .clip_writer import ClipJob, OpenMaps, clear_leftovers, make_clip
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, check_fractions, read_manifest
 from .object_masks import objects_of
-from .parts import MANIFEST, Part, SplitSource, finish, join_parts, part_file, write_lists, write_part
+from .parts import (
+    MANIFEST,
+    Part,
+    SplitSource,
+    finish,
+    join_parts,
+    part_file,
+    write_lists,
+    write_part,
+)
 from .plan import TakeJob, TakePlan, most_of, plan_take
 from .prepare_options import PrepareOptions
 from .raw_take import RawTake
 from .sources import list_takes
 
 KEPT_EVERY_S = 30.0
-"""How often manifest and splits are written while clips are made; more rarely where that takes long."""
+"""Between two writings of manifest and splits; more where one takes long."""
 MOST_ALIKE = 20
 """Failures of the file system of one kind after which nothing more is tried."""
 SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
@@ -54,7 +71,7 @@ class CameraJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipsMade:
-    """What became of a camera's clips."""
+    """Clips of one camera, made or not."""
 
     records: tuple[ClipRecord, ...]
     new: int
@@ -74,7 +91,7 @@ class PrepareOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareSums:
-    """What a whole run would leave, and how long it would take."""
+    """Sums of a whole run: what it would leave, and how long it would take."""
 
     takes: int
     clips: int
@@ -97,13 +114,25 @@ class _Planned:
     captions: Mapping[str, str]
 
 
-def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = "auto", engine: str = "local",
-            workers: int = 1, captions: Path | None = None, fractions: Mapping[str, float] | None = None,
-            split_seed: int = 0, splits: SplitSource = "official", part: tuple[int, int] = (0, 1),
-            progress: Progress = no_progress) -> PrepareOutcome:
+def prepare(
+    source: Path,
+    root: Path,
+    options: PrepareOptions,
+    *,
+    layout: str = "auto",
+    engine: str = "local",
+    workers: int = 1,
+    captions: Path | None = None,
+    fractions: Mapping[str, float] | None = None,
+    split_seed: int = 0,
+    splits: SplitSource = "official",
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = no_progress,
+) -> PrepareOutcome:
     """Prepares all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet, report.
 
-    Manifest and splits are there from the first half minute on, so that a run that is ended leaves what it finished.
+    Manifest and splits are there from the first half minute on, so that a run that is ended leaves
+    what it finished.
 
     Args:
         splits: ``official`` keeps a take in the split that its dataset puts it in, ``rooms`` does not; takes without
@@ -111,21 +140,38 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
         part: (i, n) prepares every n-th take from the i-th on, for :func:`join` to complete.
 
     Raises:
-        EgoXInputError: no such source or nothing usable in it, bad options or captions, a full disk or no permission. A
-            bad take or clip never stops the others: it is named in the report.
+        EgoXInputError: no such source or nothing usable in it, bad options or captions, a full disk
+            or no permission. A bad take or clip never stops the others: it is named in the report.
     """
     started = time.monotonic()
-    run = _planned(source, root, options, layout, engine, workers, captions, fractions, split_seed, splits, part,
-                   progress)
+    run = _planned(
+        source,
+        root,
+        options,
+        layout,
+        engine,
+        workers,
+        captions,
+        fractions,
+        split_seed,
+        splits,
+        part,
+        progress,
+    )
     own = run.part
     clear_leftovers(root / "clips")
-    jobs = [CameraJob(clips=tuple(clips), root=root, captions=run.captions)
-            for plan in run.plans for clips in _by_camera(plan.clips)]
+    jobs = [
+        CameraJob(clips=tuple(clips), root=root, captions=run.captions)
+        for plan in run.plans
+        for clips in _by_camera(plan.clips)
+    ]
     keeper = _Keeper(root=root, part=own, place=part, jobs=jobs)
     failed: Counter[str] = Counter()
     try:
         with remote_models(engine, run.devices) as models:
-            work, devices = (partial(make_clips, device=models), ()) if models else (make_clips, run.devices)
+            work, devices = (
+                (partial(make_clips, device=models), ()) if models else (make_clips, run.devices)
+            )
             results = run_items(work, jobs, engine=engine, workers=workers, devices=devices)
             for count, (index, result, error) in enumerate(results, 1):
                 keeper.done(index)
@@ -140,7 +186,9 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
                     own.skipped += result.skipped
                 keeper.now_and_then(started)
                 lost = sum(failed.values())
-                progress(count, len(jobs), "cameras prepared" + (f", {lost} failed" if lost else ""))
+                progress(
+                    count, len(jobs), "cameras prepared" + (f", {lost} failed" if lost else "")
+                )
     except BaseException:
         with contextlib.suppress(OSError):
             keeper.write(started)
@@ -148,14 +196,22 @@ def prepare(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
     disk = [(what, why) for what, why in own.skipped if _kind(why)]
     if disk:  # a set that lacks clips because of the disk must not look finished
         keeper.write(started)
-        raise EgoXInputError("prepare", got=f"{len(disk)} cameras that could not be written, of {len(jobs)}; first "
-                             f"{disk[0][0]}: {disk[0][1]}", expected="room on the disk, and the right to write",
-                             fix="mend it and start again: the clips that are done are kept, "
-                             "and those of the manifest can be used")
+        raise EgoXInputError(
+            "prepare",
+            got=f"{len(disk)} cameras that could not be written, of {len(jobs)}; first "
+            f"{disk[0][0]}: {disk[0][1]}",
+            expected="room on the disk, and the right to write",
+            fix="mend it and start again: the clips that are done are kept, "
+            "and those of the manifest can be used",
+        )
     if not own.records and part == (0, 1):
         reason = own.skipped[0][1] if own.skipped else "none"
-        raise EgoXInputError("prepare", got=f"no clip from {len(own.takes)} takes; first reason: {reason}",
-                             expected="at least one clip", fix="see the reasons; fewer frames fit shorter takes")
+        raise EgoXInputError(
+            "prepare",
+            got=f"no clip from {len(own.takes)} takes; first reason: {reason}",
+            expected="at least one clip",
+            fix="see the reasons; fewer frames fit shorter takes",
+        )
     own.finished = True
     if part == (0, 1):
         own.seconds = time.monotonic() - started
@@ -172,35 +228,72 @@ def join(root: Path) -> PrepareOutcome:
     """
     whole = join_parts(root)
     if not whole.records:
-        raise EgoXInputError("parts", got="no clip in any", expected="at least one clip", fix="see their reasons")
+        raise EgoXInputError(
+            "parts", got="no clip in any", expected="at least one clip", fix="see their reasons"
+        )
     return _outcome(whole, root / MANIFEST, finish(root, whole))
 
 
 def _outcome(part: Part, manifest: Path, warnings: tuple[str, ...]) -> PrepareOutcome:
-    return PrepareOutcome(clips=len(part.records), new=part.new, skipped=len(part.skipped), manifest=manifest,
-                          warnings=warnings)
+    return PrepareOutcome(
+        clips=len(part.records),
+        new=part.new,
+        skipped=len(part.skipped),
+        manifest=manifest,
+        warnings=warnings,
+    )
 
 
-def dry_run(source: Path, root: Path, options: PrepareOptions, *, layout: str = "auto", engine: str = "local",
-            workers: int = 1, captions: Path | None = None, part: tuple[int, int] = (0, 1),
-            progress: Progress = no_progress) -> PrepareSums:
-    """What :func:`prepare` would make: clips and files are counted, bytes and hours follow from a few clips.
+def dry_run(
+    source: Path,
+    root: Path,
+    options: PrepareOptions,
+    *,
+    layout: str = "auto",
+    engine: str = "local",
+    workers: int = 1,
+    captions: Path | None = None,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = no_progress,
+) -> PrepareSums:
+    """Sums of a :func:`prepare`: clips and files are counted, bytes and hours follow from a few
+    clips.
 
     Those are made in a folder that is removed again; only the plans stay in ``root``.
 
     Raises:
         EgoXInputError: as :func:`prepare`; no clip could be made.
     """
-    run = _planned(source, root, options, layout, engine, workers, captions, None, 0, "official", part, progress)
+    run = _planned(
+        source,
+        root,
+        options,
+        layout,
+        engine,
+        workers,
+        captions,
+        None,
+        0,
+        "official",
+        part,
+        progress,
+    )
     clips = [clip for plan in run.plans for clip in plan.clips]
     if not clips:
-        raise EgoXInputError("prepare", got=f"no clip from {len(run.part.takes)} takes", expected="at least one clip",
-                             fix="start without --dry-run and see the reasons")
+        raise EgoXInputError(
+            "prepare",
+            got=f"no clip from {len(run.part.takes)} takes",
+            expected="at least one clip",
+            fix="start without --dry-run and see the reasons",
+        )
     sizes, times, why = [], [], ""
     with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as maps:
         for index in range(min(MEASURED, len(clips))):
             clip = clips[(2 * index + 1) * len(clips) // (2 * min(MEASURED, len(clips)))]
-            clip = replace(clip, options=replace(clip.options, device=run.devices[0] if run.devices else None))
+            device = (
+                run.devices[0] if run.devices and engine != "ray" else None
+            )  # a cluster's aren't here
+            clip = replace(clip, options=replace(clip.options, device=device))
             began = time.monotonic()
             try:
                 record, _ = make_clip(clip, Path(folder), run.captions, maps)
@@ -208,34 +301,69 @@ def dry_run(source: Path, root: Path, options: PrepareOptions, *, layout: str = 
                 why = str(error)
                 continue
             times.append(time.monotonic() - began)
-            sizes.append(sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir()))
+            sizes.append(
+                sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
+            )
             progress(index + 1, MEASURED, "clips measured")
     if not sizes:
-        raise EgoXInputError("prepare", got=f"none of {MEASURED} clips that could be made; {why}",
-                             expected="clips to measure", fix="see the reason")
+        raise EgoXInputError(
+            "prepare",
+            got=f"none of {MEASURED} clips that could be made; {why}",
+            expected="clips to measure",
+            fix="see the reason",
+        )
     # The first one has the models to load, which a run does once.
     each_s = sorted(times)[(len(times) - 1) // 2]
-    at_once = min(len(clips), cluster_cpus() if engine == "ray" else max(workers, len(run.devices), 1))
-    files = sum(FILES_OF_A_CLIP + (clip.take.ego_video is not None) + (objects_of(clip.take.ego_video) is not None)
-                for clip in clips)
+    at_once = min(
+        len(clips), cluster_cpus() if engine == "ray" else max(workers, len(run.devices), 1)
+    )
+    files = sum(
+        FILES_OF_A_CLIP
+        + (clip.take.ego_video is not None)
+        + (objects_of(clip.take.ego_video) is not None)
+        for clip in clips
+    )
     plans = len(list((root / "plans").glob("*.json")))
-    return PrepareSums(takes=sum(bool(plan.clips) for plan in run.plans), clips=len(clips),
-                       skipped=len(run.part.skipped), files=files + FILES_OF_A_SET + plans,
-                       size_bytes=round(sum(sizes) / len(sizes) * len(clips)), measured=len(sizes),
-                       hours=each_s * len(clips) / at_once / 3600, at_once=at_once)
+    return PrepareSums(
+        takes=sum(bool(plan.clips) for plan in run.plans),
+        clips=len(clips),
+        skipped=len(run.part.skipped),
+        files=files + FILES_OF_A_SET + plans,
+        size_bytes=round(sum(sizes) / len(sizes) * len(clips)),
+        measured=len(sizes),
+        hours=each_s * len(clips) / at_once / 3600,
+        at_once=at_once,
+    )
 
 
-def _planned(source: Path, root: Path, options: PrepareOptions, layout: str, engine: str, workers: int,
-             captions: Path | None, fractions: Mapping[str, float] | None, split_seed: int, splits: SplitSource,
-             place: tuple[int, int], progress: Progress) -> _Planned:
+def _planned(
+    source: Path,
+    root: Path,
+    options: PrepareOptions,
+    layout: str,
+    engine: str,
+    workers: int,
+    captions: Path | None,
+    fractions: Mapping[str, float] | None,
+    split_seed: int,
+    splits: SplitSource,
+    place: tuple[int, int],
+    progress: Progress,
+) -> _Planned:
     """All that is looked at before a frame is decoded."""
-    fractions = check_fractions(fractions if fractions is not None else {"validation": 0.05, "test": 0.05})
+    fractions = check_fractions(
+        fractions if fractions is not None else {"validation": 0.05, "test": 0.05}
+    )
     prompts = read_captions(captions) if captions is not None else {}
     skipped: list[tuple[str, str]] = []
     takes = list(list_takes(source, layout, skipped, options.source_lens))
     if not takes:
-        raise EgoXInputError("source", got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
-                             expected="at least one", fix="see the messages; check the folder's layout")
+        raise EgoXInputError(
+            "source",
+            got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
+            expected="at least one",
+            fix="see the messages; check the folder's layout",
+        )
     _refuse_twins(takes)
     devices = _model_devices(options, engine)
     if devices:  # a cluster's workers get theirs later; the checks here run on what is here
@@ -248,32 +376,52 @@ def _planned(source: Path, root: Path, options: PrepareOptions, layout: str, eng
     if options.caption_model is not None:
         from .captions import load_caption_model
 
-        load_caption_model(options.caption_model, options.device)  # a folder that is none must not cost a day's clips
+        load_caption_model(
+            options.caption_model, options.device
+        )  # a folder that is none must not cost a day's clips
     root.mkdir(parents=True, exist_ok=True)
-    own = Part.of(takes, {
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()},
-        "fractions": dict(fractions), "split_seed": split_seed, "splits": splits})
+    own = Part.of(
+        takes,
+        {
+            "options": {
+                k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()
+            },
+            "fractions": dict(fractions),
+            "split_seed": split_seed,
+            "splits": splits,
+        },
+    )
     own.skipped += skipped
     plans, unread = [], []
     jobs = [TakeJob(take=t, root=root, options=options) for t in takes]
-    for count, (index, plan, error) in enumerate(run_items(plan_take, jobs, engine=engine, workers=workers), 1):
+    for count, (index, plan, error) in enumerate(
+        run_items(plan_take, jobs, engine=engine, workers=workers), 1
+    ):
         name = takes[index].name
         if error:
             own.skipped.append((name, error))
         else:
             plans.append((name, plan))
             own.skipped += plan.skipped
-            unread += plan.skipped[-plan.unread:] if plan.unread else ()
+            unread += plan.skipped[-plan.unread :] if plan.unread else ()
             if plan.notes:
                 own.notes[name] = list(plan.notes)
         progress(count, len(jobs), "takes checked")
     if unread:
-        logger.warning("%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
-                       len(unread), *unread[0])
+        logger.warning(
+            "%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
+            len(unread),
+            *unread[0],
+        )
     most = options.most_clips // place[1] + (place[0] < options.most_clips % place[1])
     plans = [plan for _, plan in sorted(plans, key=lambda named: named[0])]
-    return _Planned(part=own, devices=devices, options=options, captions=prompts,
-                    plans=most_of(plans, most, options) if options.most_clips else plans)
+    return _Planned(
+        part=own,
+        devices=devices,
+        options=options,
+        captions=prompts,
+        plans=most_of(plans, most, options) if options.most_clips else plans,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -291,7 +439,11 @@ class _Keeper:
     def __post_init__(self) -> None:
         self.waiting = {clip.name for job in self.jobs for clip in job.clips}
         file = self.root / MANIFEST
-        self.before = read_manifest(file, check_files=False) if file.is_file() and self.place == (0, 1) else []
+        self.before = (
+            read_manifest(file, check_files=False)
+            if file.is_file() and self.place == (0, 1)
+            else []
+        )
 
     def done(self, index: int) -> None:
         """The clips of this job are made, or can't be."""
@@ -306,12 +458,15 @@ class _Keeper:
         self.next_s = time.monotonic() + max(KEPT_EVERY_S, 20 * (time.monotonic() - began))
 
     def write(self, started: float) -> None:
-        """Manifest and splits, or the part's file. Clips that weren't looked at again are those of the run before."""
+        """Manifest and splits, or the part's file. Clips that weren't looked at again are those of
+        the run before."""
         self.part.seconds = time.monotonic() - started
         if self.place != (0, 1):
             write_part(part_file(self.root, self.place), self.part)
             return
-        records = self.part.records + [record for record in self.before if record.clip in self.waiting]
+        records = self.part.records + [
+            record for record in self.before if record.clip in self.waiting
+        ]
         if records:
             write_lists(self.root, self.part, records)
 
@@ -359,14 +514,27 @@ def make_clips(job: CameraJob, device: str | RemoteModels | None = None) -> Clip
 
 def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
     """What no take of the run could be prepared without, before anything else is looked at."""
-    if options.depth == "files" and options.depth_root is None and all(t.layout == "egoexo4d" for t in takes):
-        raise EgoXInputError("prepare", got="--depth files without --depth-root, of a dataset that holds no depth",
-                             expected="depth of its exo videos", fix="give --depth-model FOLDER; or write the videos "
-                             "with `train_egox.py undistort`, run any depth tool on them and give --depth-root FOLDER; "
-                             "--depth plane is a stand-in to try the way with")
+    if (
+        options.depth == "files"
+        and options.depth_root is None
+        and all(t.layout == "egoexo4d" for t in takes)
+    ):
+        raise EgoXInputError(
+            "prepare",
+            got="--depth files without --depth-root, of a dataset that holds no depth",
+            expected="depth of its exo videos",
+            fix="give --depth-model FOLDER; or write the videos "
+            "with `train_egox.py undistort`, run any depth tool on them and give --depth-root "
+            "FOLDER; "
+            "--depth plane is a stand-in to try the way with",
+        )
     if options.depth_root is not None and not options.depth_root.is_dir():
-        raise EgoXInputError("depth root", got=f"{options.depth_root.name!r}, which is no folder",
-                             expected="the folder of <take>__<camera>.npz", fix="check the path")
+        raise EgoXInputError(
+            "depth root",
+            got=f"{options.depth_root.name!r}, which is no folder",
+            expected="the folder of <take>__<camera>.npz",
+            fix="check the path",
+        )
     if options.depth == "model":
         from .depth_model import check_models
 
@@ -386,5 +554,9 @@ def _refuse_twins(takes: list[RawTake]) -> None:
     names = [t.name for t in takes]
     twins = sorted({n for n in names if names.count(n) > 1})
     if twins:
-        raise EgoXInputError("source", got=f"two takes named {twins[0]}", expected="a name of its own for each",
-                             fix="rename one: clips and splits go by the take's name")
+        raise EgoXInputError(
+            "source",
+            got=f"two takes named {twins[0]}",
+            expected="a name of its own for each",
+            fix="rename one: clips and splits go by the take's name",
+        )

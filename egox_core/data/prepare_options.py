@@ -83,7 +83,12 @@ class PrepareOptions:
         check_choice("draw", self.draw, ("spread", "random"))
         for name in ("clips_per_camera", "clips_per_take", "most_clips", "cameras"):
             if getattr(self, name) < 0:
-                raise EgoXInputError(name, got=getattr(self, name), expected="a number, or 0 for all", fix="correct it")
+                raise EgoXInputError(
+                    name,
+                    got=getattr(self, name),
+                    expected="a number, or 0 for all",
+                    fix="correct it",
+                )
         for name in ("stride", "step"):
             if getattr(self, name) < 1:
                 raise EgoXInputError(name, got=getattr(self, name), expected="1 or more", fix="correct it")
@@ -126,8 +131,12 @@ class PrepareOptions:
 
     def content(self) -> dict[str, object]:
         """What changes a clip's contents; how many are made doesn't."""
-        kept = {field.name: getattr(self, field.name) for field in fields(self)
-                if field.name not in CHOOSES_CLIPS and field.name not in ("depth_root", "mask_root", "device")}
+        kept = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in CHOOSES_CLIPS
+            and field.name not in ("depth_root", "mask_root", "device")
+        }
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
         for key in ("caption_model", "relative_depth_model", "mask_model"):
             kept[key] = kept[key].name if kept[key] else None

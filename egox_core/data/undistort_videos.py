@@ -59,8 +59,8 @@ def undistort_videos(source: Path, out: Path, options: PrepareOptions, *, layout
         part: (i, n) writes every n-th video from the i-th on.
 
     Raises:
-        EgoXInputError: no such source or part, or no video that could be written. One that can't is named in the
-            outcome.
+        EgoXInputError: no such source or part, or no video that could be written. One that can't is
+            named in the outcome.
     """
     skipped: list[tuple[str, str]] = []
     jobs = [_VideoJob(name=f"{take.name}__{view.name}", view=view, layout=take.layout, out=out, options=options)

@@ -91,7 +91,9 @@ def thumbnail_file(rows: Path, clip: str) -> Path:
     return rows / f"{clip}.npz"
 
 
-def _compute(job: RowJob, files: ClipFiles, device: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _compute(
+    job: RowJob, files: ClipFiles, device: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     record = job.record
     truth = read_ego(files.folder / TRUTH, record, "ground truth")
     videos = {name: read_ego(file, record, f"{name} video") for name, file in files.videos}
@@ -113,14 +115,18 @@ def _compute(job: RowJob, files: ClipFiles, device: str) -> tuple[dict[str, Any]
         from .fvd import NETWORKS
 
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
-            kept[features_key(column, name)] = NETWORKS[column](job.settings.weights[column], device)(frames)
+            kept[features_key(column, name)] = NETWORKS[column](
+                job.settings.weights[column], device
+            )(frames)
     true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
     return ({"clip": record.clip, "take": record.take, "same_truth": f"{record.take}:{record.start}:{record.step}",
              "truth": content_hash([files.folder / TRUTH])[0], "coverage_from": source,
              "true_temporal_flickering": true_flicker, "metrics": metrics}, kept)
 
 
-def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor, device: str) -> ObjectMasks | None:
+def _masks(
+    job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor, device: str
+) -> ObjectMasks | None:
     """The given masks, else what the clip's own folder holds of the true ones."""
     if files.masks is None:
         own = files.folder / OBJECTS
@@ -135,7 +141,9 @@ def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor, devi
     return match_by_looks(masks, generated, truth, dino_of(dino, device))
 
 
-def _weighted(frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path], device: str) -> Values:
+def _weighted(
+    frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path], device: str
+) -> Values:
     from .perceptual import clip_of, lpips_of
 
     values: Values = {}

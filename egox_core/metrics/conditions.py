@@ -1,4 +1,5 @@
-"""How much of the true picture a generated one keeps apart from its exact pixels: structure, sharpness, colour."""
+"""Structure, sharpness and colour of the true picture that a generated one keeps, whatever its exact
+pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from .image import check_pair
 
 PATCH = 64  # px a side
 FLAT = 1e-4
-"""Variance of luma (0...1) under which a square shows nothing that could correlate: 2.5 of 255 levels."""
+"""Variance of luma (0...1) under which a square shows nothing that could correlate: 2.5 of 255
+levels."""
 LUMA = (0.299, 0.587, 0.114)
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
@@ -19,14 +21,25 @@ def condition_rows(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> dict[str, float | None]:
-    """The three by their keys in columns.METRICS; None where the true video shows nothing of the kind."""
+    """The three by their keys in columns.METRICS; None where the true video shows nothing of the
+    kind."""
     check_pair(generated, truth)
     ours, true = luma(generated), luma(truth)
-    colours = [(video.double() - grey[..., None]).norm(dim=-1).mean(dim=(1, 2))
-               for video, grey in ((generated, ours), (truth, true))]
-    edges = [conv2d(grey[:, None], torch.tensor(LAPLACIAN, dtype=grey.dtype)[None, None]).flatten(1).var(dim=1)
-             for grey in (ours, true)]
-    return {"patch_zncc": patch_zncc(ours, true), "sharpness": _alike(*edges), "chroma": _alike(*colours)}
+    colours = [
+        (video.double() - grey[..., None]).norm(dim=-1).mean(dim=(1, 2))
+        for video, grey in ((generated, ours), (truth, true))
+    ]
+    edges = [
+        conv2d(grey[:, None], torch.tensor(LAPLACIAN, dtype=grey.dtype)[None, None])
+        .flatten(1)
+        .var(dim=1)
+        for grey in (ours, true)
+    ]
+    return {
+        "patch_zncc": patch_zncc(ours, true),
+        "sharpness": _alike(*edges),
+        "chroma": _alike(*colours),
+    }
 
 
 def luma(
@@ -40,10 +53,12 @@ def patch_zncc(
     ours: Tensor,  # [T, H, W] luma
     true: Tensor,  # [T, H, W] luma
 ) -> float | None:
-    """Mean correlation over squares of :data:`PATCH` px from the top left on; smaller pictures are one. A square that
-    is flat in ``ours`` alone has 0."""
+    """Mean correlation over squares of :data:`PATCH` px from the top left on; smaller pictures are
+    one. A square that is flat in ``ours`` alone has 0."""
     side = min(PATCH, *true.shape[1:])
-    first, second = (x.unfold(1, side, side).unfold(2, side, side).flatten(3).flatten(0, 2) for x in (ours, true))
+    first, second = (
+        x.unfold(1, side, side).unfold(2, side, side).flatten(3).flatten(0, 2) for x in (ours, true)
+    )
     first, second = (x - x.mean(dim=1, keepdim=True) for x in (first, second))
     own, others = first.square().mean(dim=1), second.square().mean(dim=1)
     shown = others > FLAT

@@ -34,7 +34,9 @@ class DinoFeatures:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         config = folder / "config.json"
-        kind = read_json(config, "DINO matching").get("model_type") if config.is_file() else "dinov2"
+        kind = (
+            read_json(config, "DINO matching").get("model_type") if config.is_file() else "dinov2"
+        )
         check_choice(f"model_type of {folder.name}", kind, MODELS, fix=DINO_WEIGHTS)
         (self.model,) = open_model_folder(folder, MODELS[kind], what="DINO matching",
                                           expected="a DINOv3 or DINOv2 folder", where=DINO_WEIGHTS)

@@ -20,7 +20,16 @@ from ..safe_files import read_json, write_json, write_whole
 from ..wan.weights import weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
-from .clip_row import GENERATED, SETS, TRUE, RowJob, RowSettings, features_key, make_row, thumbnail_file
+from .clip_row import (
+    GENERATED,
+    SETS,
+    TRUE,
+    RowJob,
+    RowSettings,
+    features_key,
+    make_row,
+    thumbnail_file,
+)
 from .image import require_torchmetrics
 from .report import FORMAT, build_report, markdown_report, protocol_of
 from .retrieval import retrieval_ranks
@@ -74,11 +83,22 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     devices = devices_of(options.device, engine)
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
     settings = RowSettings(baselines=options.baselines, weights=options.weights, hashes=hashes)
-    jobs = [RowJob(root=manifest.parent, record=r, videos=videos, masks=options.masks, rows=out / ROWS,
-                   settings=settings, one_thread=workers > 1 or len(devices) > 1 or engine == "ray") for r in records]
+    jobs = [
+        RowJob(
+            root=manifest.parent,
+            record=r,
+            videos=videos,
+            masks=options.masks,
+            rows=out / ROWS,
+            settings=settings,
+            one_thread=workers > 1 or len(devices) > 1 or engine == "ray",
+        )
+        for r in records
+    ]
     rows, errors = [], {}
-    for count, (index, row, error) in enumerate(run_items(make_row, jobs, engine=engine, workers=workers,
-                                                             devices=devices), start=1):
+    for count, (index, row, error) in enumerate(
+        run_items(make_row, jobs, engine=engine, workers=workers, devices=devices), start=1
+    ):
         if error:
             errors[records[index].clip] = error
         else:
@@ -162,14 +182,27 @@ def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.
 
 def _set_distances(kept: list[dict[str, np.ndarray]], methods: Sequence[str],
                    weights: Mapping[str, Path]) -> dict[str, dict[str, float]]:
-    """By column and method whose videos were given; the baselines' would take as long again for each."""
+    """By column and method whose videos were given; the baselines' would take as long again for
+    each."""
     if len(kept) < 2:
         return {}
     from .fvd import frechet_distance
 
-    return {column: {name: round(frechet_distance(
-        *([arrays[features_key(column, video)] for arrays in kept] for video in (name, TRUE))), 4) for name in methods}
-        for column in sorted(SETS & weights.keys())}
+    return {
+        column: {
+            name: round(
+                frechet_distance(
+                    *(
+                        [arrays[features_key(column, video)] for arrays in kept]
+                        for video in (name, TRUE)
+                    )
+                ),
+                4,
+            )
+            for name in methods
+        }
+        for column in sorted(SETS & weights.keys())
+    }
 
 
 def _add_retrieval(rows: list[dict[str, Any]], pictures: list[dict[str, np.ndarray]]) -> None:

@@ -28,9 +28,13 @@ def frame_metrics(
         EgoXInputError: shapes that don't fit, torchmetrics missing.
     """
     decibels, similarity = psnr(generated, truth), ssim_map(generated, truth)
-    values: Values = {"psnr": float(decibels.mean()), "ssim": float(similarity.mean()), **time_rows(decibels),
-                      "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None,
-                      **condition_rows(generated, truth)}
+    values: Values = {
+        "psnr": float(decibels.mean()),
+        "ssim": float(similarity.mean()),
+        **time_rows(decibels),
+        "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None,
+        **condition_rows(generated, truth),
+    }
     if coverage is not None:
         values.update(region_rows(generated, truth, similarity, coverage))
     if masks is not None:

@@ -1,4 +1,5 @@
-"""Fréchet video distance between two sets of videos, over cd-fvd's I3D or VideoMAE with weights from a file."""
+"""Fréchet video distance between two sets of videos, over cd-fvd's I3D or VideoMAE with weights
+from a file."""
 
 from __future__ import annotations
 
@@ -58,8 +59,8 @@ class VideoFeatures:
 
 
 class MotionFeatures:
-    """VideoMAE v2's 1,408 features of a video (Ge and others 2024), with cd-fvd's network and preparation (16 frames of
-    224 px, 0...1).
+    """VideoMAE v2's 1,408 features of a video (Ge and others 2024), with cd-fvd's network and
+    preparation (16 frames of 224 px, 0...1).
 
     Raises:
         EgoXInputError: cd-fvd missing, the file missing or of another model.
@@ -67,15 +68,34 @@ class MotionFeatures:
 
     def __init__(self, weights: Path, device: str = "cpu") -> None:
         try:
-            from cdfvd.third_party.VideoMAEv2.utils import preprocess_videomae, vit_giant_patch14_224
+            from cdfvd.third_party.VideoMAEv2.utils import (
+                preprocess_videomae,
+                vit_giant_patch14_224,
+            )
         except ImportError as error:
-            raise EgoXInputError("FVD (VideoMAE)", got=f"cd-fvd can't be imported ({error})", expected="cd-fvd",
-                                 fix="pip install cd-fvd") from error
+            raise EgoXInputError(
+                "FVD (VideoMAE)",
+                got=f"cd-fvd can't be imported ({error})",
+                expected="cd-fvd",
+                fix="pip install cd-fvd",
+            ) from error
         self.prepare, self.device = preprocess_videomae, device
-        network = vit_giant_patch14_224(img_size=224, pretrained=False, num_classes=174, all_frames=FRAMES,
-                                        tubelet_size=2, drop_path_rate=0.3, use_mean_pooling=True)
-        self.model = load_network(network, weights, "FVD (VideoMAE) weights", expected="cd-fvd's VideoMAE v2 (ViT-g)",
-                                  where=MAE_WEIGHTS).to(device)
+        network = vit_giant_patch14_224(
+            img_size=224,
+            pretrained=False,
+            num_classes=174,
+            all_frames=FRAMES,
+            tubelet_size=2,
+            drop_path_rate=0.3,
+            use_mean_pooling=True,
+        )
+        self.model = load_network(
+            network,
+            weights,
+            "FVD (VideoMAE) weights",
+            expected="cd-fvd's VideoMAE v2 (ViT-g)",
+            where=MAE_WEIGHTS,
+        ).to(device)
 
     @torch.no_grad()
     def __call__(
@@ -88,8 +108,12 @@ class MotionFeatures:
             EgoXInputError: fewer than 16 frames.
         """
         if len(frames) < FRAMES:
-            raise EgoXInputError("FVD (VideoMAE)", got=f"{len(frames)} frames", expected=f"at least {FRAMES}",
-                                 fix="leave --fvd-videomae out")
+            raise EgoXInputError(
+                "FVD (VideoMAE)",
+                got=f"{len(frames)} frames",
+                expected=f"at least {FRAMES}",
+                fix="leave --fvd-videomae out",
+            )
         video = self.prepare(_picked(frames)[None].cpu().numpy()).to(self.device)
         return self.model.forward_features(video).flatten().cpu().numpy()
 
@@ -120,5 +144,8 @@ def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
     return float(max(0.0, gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * root))
 
 
-NETWORKS = {"fvd": lru_cache(maxsize=1)(VideoFeatures), "fvd-videomae": lru_cache(maxsize=1)(MotionFeatures)}
+NETWORKS = {
+    "fvd": lru_cache(maxsize=1)(VideoFeatures),
+    "fvd-videomae": lru_cache(maxsize=1)(MotionFeatures),
+}
 """By column, the network of a file, each read once a process."""

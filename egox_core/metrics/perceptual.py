@@ -96,7 +96,9 @@ class ClipImage:
                               mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         top, left = (resized.shape[-2] - size) // 2, (resized.shape[-1] - size) // 2
         mean, std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (MEAN, STD))
-        return self.model((resized[..., top : top + size, left : left + size] - mean) / std).image_embeds.cpu()
+        return self.model(
+            (resized[..., top : top + size, left : left + size] - mean) / std
+        ).image_embeds.cpu()
 
 
 lpips_of, clip_of = lru_cache(maxsize=1)(Lpips), lru_cache(maxsize=1)(ClipImage)

@@ -138,8 +138,13 @@ class RaftFlow:
     def __init__(self, weights: Path, device: str = "cpu") -> None:
         with needs_package("torchvision", "dynamic degree", expected="torchvision"):
             from torchvision.models.optical_flow import raft_large
-        self.model = load_network(raft_large(weights=None), weights, "RAFT weights",
-                                  expected="torchvision's raft_large", where=RAFT_WEIGHTS).to(device)
+        self.model = load_network(
+            raft_large(weights=None),
+            weights,
+            "RAFT weights",
+            expected="torchvision's raft_large",
+            where=RAFT_WEIGHTS,
+        ).to(device)
         self.device = device
 
     @torch.no_grad()

@@ -7,7 +7,8 @@
 There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
 the seed and the step.
 
-SIGTERM, SIGUSR1 and Ctrl-C ask the loop to finish its step, save, and end with 0 (:class:`StopRequest`).
+SIGTERM, SIGUSR1 and Ctrl-C ask the loop to finish its step, save, and end with 0
+(:class:`StopRequest`).
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ from ..safe_files import read_json, write_whole
 
 PREFIX = "step-"
 STOP_FILE = "EGOX_STOP_FILE"
-"""Variable of the environment: a file that is there once the run should stop. ``train_egox.py launch`` sets it."""
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+"""Variable of the environment: a file that is there once the run should stop. ``train_egox.py
+launch`` sets it."""
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """Variables that a launcher sets for the processes that it starts."""
 PR_SET_PDEATHSIG = 1
@@ -113,13 +117,17 @@ def load_checkpoint(folder: Path) -> TrainState:
                           config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"],
                           global_batch=state["global_batch"], align_hash=state["align_hash"])
     except Exception as error:
-        raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
-                             expected="a whole checkpoint",
-                             fix="training goes on from the one before; remove this folder") from error
+        raise EgoXInputError(
+            f"checkpoint {folder.name}",
+            got=f"it can't be read ({error})",
+            expected="a whole checkpoint",
+            fix="training goes on from the one before; remove this folder",
+        ) from error
 
 
 def last_checkpoint(output: Path) -> TrainState | None:
-    """The newest whole checkpoint, None before the first; newer ones that can't be read are named and passed over.
+    """The newest whole checkpoint, None before the first; newer ones that can't be read are named
+    and passed over.
 
     Raises:
         EgoXInputError: there are some, and none of them can be read.
@@ -171,8 +179,8 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
 
 
 class StopRequest:
-    """Set by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file while the ``with`` block runs; the handlers of before come
-    back afterwards."""
+    """Set by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file while the ``with`` block runs; the
+    handlers of before come back afterwards."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -188,7 +196,7 @@ class StopRequest:
             for number in STOP_SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
             if any(name in os.environ for name in LAUNCHED):
-                stop_with_parent()  # accelerate's launcher of one process ends without telling its child
+                stop_with_parent()  # accelerate's of one process ends without telling its child
         return self
 
     def __exit__(self, *_: object) -> None:

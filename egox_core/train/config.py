@@ -64,7 +64,8 @@ class ConditioningConfig(_Strict):
     exo: Literal["sees_ego", "alone"] = "sees_ego"
     # none, zero: "without ego prior": latent of a grey video, zeros; align: what views.align expects (task views)
     prior: Literal["prior", "none", "zero", "align"] = "prior"
-    # Share of the samples whose caption is the empty one, as guidance (`generate --cfg`) takes it; the released: 0
+    # Share of the samples whose caption is the empty one, as guidance (`generate --cfg`) takes it;
+    # the released: 0
     caption_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="before")
@@ -152,7 +153,9 @@ class MemoryConfig(_Strict):
 
 class CheckpointConfig(_Strict):
     every: int = Field(default=500, ge=1)  # steps
-    minutes: float = Field(default=0.0, ge=0)  # also when so many have passed since the last one; 0: by steps alone
+    minutes: float = Field(
+        default=0.0, ge=0
+    )  # also when so many have passed since the last one; 0: by steps alone
     keep: int = Field(default=3, ge=1)
 
 

@@ -23,7 +23,14 @@ from ..safe_files import write_whole
 from ..wan.step_memory import ModelSize
 from ..wan.vae import VaeEncoder
 from . import zero3
-from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, last_checkpoint, save_checkpoint
+from .checkpoints import (
+    StopRequest,
+    TrainState,
+    check_resumable,
+    checkpoint_folders,
+    last_checkpoint,
+    save_checkpoint,
+)
 from .config import TrainConfig, dump_config
 from .expected import align_step, expecting
 from .export import write_results
@@ -167,7 +174,9 @@ class _Run:
                                      "learning_rate": learning_rate(config.optimizer, step - 1, config.steps),
                                      **self._by_level(sigmas, losses)})
                 minutes = (time.monotonic() - saved_s) / 60
-                stopping, due = self._any(stop.requested, main and 0 < config.checkpoint.minutes <= minutes)
+                stopping, due = self._any(
+                    stop.requested, main and 0 < config.checkpoint.minutes <= minutes
+                )
                 if step % config.checkpoint.every == 0 or step == config.steps or stopping or due:
                     self._save(step)
                     saved, saved_s = step, time.monotonic()

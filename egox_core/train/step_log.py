@@ -96,7 +96,8 @@ def _folder(config: TrainConfig) -> Path:
 
 
 class TensorBoard:
-    """Events in ``log/``; a resumed run hides the steps behind its checkpoint, which it takes again."""
+    """Events in ``log/``; a resumed run hides the steps behind its checkpoint, which it takes
+    again."""
 
     def __init__(self, config: TrainConfig, first_step: int) -> None:
         with needs_package("tensorboard", "tracker tensorboard", expected="the train extra",
@@ -116,7 +117,9 @@ class TensorBoard:
 
         for file in videos:
             gif, (width, height) = _gif(file)
-            picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+            picture = Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=gif
+            )
             self.writer.file_writer.add_summary(
                 Summary(value=[Summary.Value(tag=f"validation/{file.stem}", image=picture)]), step)
         self.writer.flush()
@@ -125,28 +128,41 @@ class TensorBoard:
 class WeightsAndBiases:
     """One run of the service for one output folder, however often it is resumed.
 
-    WANDB_PROJECT, WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP and WANDB_MODE (offline keeps everything in the folder) are
-    read from the environment.
+    WANDB_PROJECT, WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP and WANDB_MODE (offline keeps
+    everything in the folder) are read from the environment.
     """
 
     def __init__(self, config: TrainConfig, first_step: int) -> None:
-        with needs_package("wandb", "tracker wandb", expected="the track extra", instead=", or leave the tracker out"):
+        with needs_package(
+            "wandb",
+            "tracker wandb",
+            expected="the track extra",
+            instead=", or leave the tracker out",
+        ):
             import wandb
         folder = _folder(config)
         known = folder / "wandb_run_id"
         if not known.is_file():
             with write_whole(known) as temporary:
                 temporary.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
-        self.run = wandb.init(project=os.environ.get("WANDB_PROJECT", "egox"), dir=str(folder), resume="allow",
-                              id=known.read_text(encoding="utf-8").strip(), config=config.model_dump(mode="json"),
-                              name=os.environ.get("WANDB_NAME", Path(config.output).name))
+        self.run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "egox"),
+            dir=str(folder),
+            resume="allow",
+            id=known.read_text(encoding="utf-8").strip(),
+            config=config.model_dump(mode="json"),
+            name=os.environ.get("WANDB_NAME", Path(config.output).name),
+        )
         self.video, self.close = wandb.Video, self.run.finish
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        self.run.log({f"validation/{file.stem}": self.video(str(file), format="mp4") for file in videos}, step=step)
+        self.run.log(
+            {f"validation/{file.stem}": self.video(str(file), format="mp4") for file in videos},
+            step=step,
+        )
 
 
 def _gif(file: Path) -> tuple[bytes, tuple[int, int]]:
@@ -155,7 +171,12 @@ def _gif(file: Path) -> tuple[bytes, tuple[int, int]]:
 
     info = probe_video(file)
     size = (min(info.width, SHOWN_WIDTH), round(info.height * min(1, SHOWN_WIDTH / info.width)))
-    frames = [Image.fromarray(frame).resize(size) for _, frame in decode_frames(file, info, range(info.frame_count))]
+    frames = [
+        Image.fromarray(frame).resize(size)
+        for _, frame in decode_frames(file, info, range(info.frame_count))
+    ]
     out = io.BytesIO()
-    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], loop=0, duration=round(1000 / info.fps))
+    frames[0].save(
+        out, "GIF", save_all=True, append_images=frames[1:], loop=0, duration=round(1000 / info.fps)
+    )
     return out.getvalue(), size

@@ -234,7 +234,8 @@ class HeldOut:
 
     def _write(self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor,
                step: int) -> tuple[float, float]:
-        """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows exo, prior, sample and truth."""
+        """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows exo, prior, sample and
+        truth."""
         video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
         given = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
         file = self._folder(step) / f"{item.name.replace(':', '_')}.mp4"

@@ -1,4 +1,5 @@
-"""Whole transformers on the meta device: a complete LoRA of the released form fits, and the 14B's FLOP are counted."""
+"""Whole transformers on the meta device: a complete LoRA of the released form fits, and the 14B's
+FLOP are counted."""
 
 from __future__ import annotations
 
@@ -19,11 +20,15 @@ def smaller(pack):
     return wan_shapes.wan_model("1.3b", "meta", torch.bfloat16, torch.bfloat16)
 
 
-@pytest.mark.parametrize(("of", "blocks", "weights"), [("model", 40, 16.4e9), ("smaller", 30, 1.564e9)])
+@pytest.mark.parametrize(
+    ("of", "blocks", "weights"), [("model", 40, 16.4e9), ("smaller", 30, 1.564e9)]
+)
 def test_it_is_the_whole_architecture(request, of, blocks, weights):
     network = request.getfixturevalue(of).diffusion_model
     assert len(network.blocks) == blocks
-    assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(weights, rel=0.01)
+    assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(
+        weights, rel=0.01
+    )
 
 
 @pytest.mark.parametrize(("of", "blocks"), [("model", 40), ("smaller", 30)])

@@ -1,5 +1,5 @@
-"""Runs items by one engine: item 2 kills its worker the first time, item 3 raises, item 5 kills whatever has it, item 6
-asks for more memory than there is.
+"""Runs items by one engine: item 2 kills its worker the first time, item 3 raises, item 5 kills
+whatever has it, item 6 asks for more memory than there is.
 
 ``devices`` instead: says which process had which item on which device, with how many threads.
 ``models``: on a cluster, says which process had an item, and which one its model and how many GPUs.
@@ -94,7 +94,12 @@ if __name__ == "__main__":
         began = time.monotonic()
         jobs = [(number, str(folder)) for number in range(int(sys.argv[3]))]
         done = [result for _, result, _ in run_items(slow, jobs, workers=2)]
-        print("FOUND " + json.dumps(time.monotonic() - began if sorted(done) == list(range(len(done))) else -1.0))
+        print(
+            "FOUND "
+            + json.dumps(
+                time.monotonic() - began if sorted(done) == list(range(len(done))) else -1.0
+            )
+        )
         sys.exit()
     if sys.argv[1] == "models":
         with ray_cluster(), remote_models("ray", ("cuda",)) as models:

@@ -26,9 +26,24 @@ def free_port() -> int:
 def launcher(kind: str, processes: int) -> list[str]:
     """The arguments of a launcher, after Python's own."""
     if kind == "torchrun":
-        return ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(free_port())]
-    return ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "accelerate_ddp.yaml"),
-            "--num_processes", str(processes), "--main_process_port", str(free_port())]
+        return [
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            str(processes),
+            "--master_port",
+            str(free_port()),
+        ]
+    return [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(ROOT / "configs" / "accelerate_ddp.yaml"),
+        "--num_processes",
+        str(processes),
+        "--main_process_port",
+        str(free_port()),
+    ]
 
 
 def start(config: Path, *launcher: str, front: Path = FRONT, **environment: str) -> subprocess.Popen:
@@ -41,9 +56,19 @@ def start(config: Path, *launcher: str, front: Path = FRONT, **environment: str)
 def launch(shipped: str, config: Path, processes: int, *, front: Path = FRONT, limit_s: float = 300,
            **environment: str) -> str:
     """What a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have ended with 0."""
-    process = start(config, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / shipped),
-                    "--num_processes", str(processes), "--main_process_port", str(free_port()), front=front,
-                    **environment)
+    process = start(
+        config,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(ROOT / "configs" / shipped),
+        "--num_processes",
+        str(processes),
+        "--main_process_port",
+        str(free_port()),
+        front=front,
+        **environment,
+    )
     try:
         text = process.communicate(timeout=limit_s)[0]
     finally:

@@ -1,4 +1,5 @@
-"""A Ray cluster of two nodes on this machine, from the installed package: what tests of ``--engine ray`` join."""
+"""A Ray cluster of two nodes on this machine, from the installed package: what tests of ``--engine
+ray`` join."""
 
 from __future__ import annotations
 
@@ -27,8 +28,13 @@ class TwoNodes:
 
     def workers(self) -> list[int]:
         """Processes that have a task at hand."""
-        raylets = [str(node.all_processes["raylet"][0].process.pid) for node in self.cluster.list_all_nodes()]
-        found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", ",".join(raylets)], capture_output=True, text=True)
+        raylets = [
+            str(node.all_processes["raylet"][0].process.pid)
+            for node in self.cluster.list_all_nodes()
+        ]
+        found = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", ",".join(raylets)], capture_output=True, text=True
+        )
         rows = (line.split(maxsplit=1) for line in found.stdout.splitlines())
         return [int(pid) for pid, name in rows if name.startswith("ray::_call")]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,10 +18,18 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import train_egox
+from egox_core import parallel
 from egox_core.data.prepare import _model_devices
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
-from egox_core.parallel import devices_of, ray_cluster, ray_needs, run_all, run_items
+from egox_core.parallel import (
+    LostClusterError,
+    devices_of,
+    ray_cluster,
+    ray_needs,
+    run_all,
+    run_items,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = Path(__file__).with_name("engine_run.py")
@@ -170,6 +180,60 @@ def test_the_command_says_on_which_cluster_it_runs(fake_ray, listening, tmp_path
     assert train_egox.main(command) == 2 and "--engine ray" in capsys.readouterr().err
 
 
+def test_a_death_on_the_cluster_is_given_out_again_and_what_cannot_come_there_is_not(
+    fake_ray, listening, monkeypatch
+):
+    asked = Counter()
+
+    def get(reference: tuple) -> object:
+        _, number = reference[1]
+        asked[number] += 1
+        if number == 1:
+            raise LookupError("can't be unpickled\nModuleNotFoundError: no module")
+        if (number == 2 and asked[2] < 3) or number == 4:
+            raise OSError("the worker died")
+        return reference[0](*reference[1])
+
+    monkeypatch.setenv("RAY_ADDRESS", listening)
+    monkeypatch.setattr(fake_ray, "get", get)
+    found = {
+        index: (result, error) for index, result, error in run_items(square, range(5), engine="ray")
+    }
+    assert found[0] == (0, "") and found[2] == (4, "") and "item" in found[3][1]
+    assert found[1] == (None, "LookupError: ModuleNotFoundError: no module")
+    assert found[4] == (None, "its worker process died (OSError)")
+    assert asked == {0: 1, 1: 1, 2: 3, 3: 1, 4: 3}
+
+
+def test_a_head_that_is_gone_is_told_and_not_waited_for(fake_ray, monkeypatch):
+    monkeypatch.setattr(parallel, "LOOK_S", 0.01)
+    monkeypatch.setattr(parallel, "LOST_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def wait(waiting: list, num_returns: int, timeout: float) -> tuple[list, list]:
+            server.close()
+            return [], waiting
+
+        monkeypatch.setattr(fake_ray, "wait", wait)
+        with (
+            pytest.raises(LostClusterError, match=f"no answer from its head at {address} for"),
+            ray_cluster(address),
+        ):
+            list(run_items(square, range(5), engine="ray"))
+    assert fake_ray.asked[-1] != "shutdown"  # which would wait
+
+
+def test_an_error_says_the_same_in_another_process():
+    error = EgoXInputError("size", got=3, expected="4", fix="take 4")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is EgoXInputError and str(again) == str(error) and again.got == 3
+    assert (
+        type(pickle.loads(pickle.dumps(LostClusterError("a", got=1, expected=2, fix="b"))))
+        is LostClusterError
+    )
+
+
 @pytest.mark.parametrize(("gpus", "kind"), [(4.0, "cuda"), (0.0, "cpu")])
 def test_the_clusters_gpus_count_not_the_drivers(fake_ray, listening, monkeypatch, gpus, kind):
     monkeypatch.setenv("RAY_ADDRESS", listening)
@@ -199,7 +263,8 @@ def test_after_a_death_the_others_stay_side_by_side(tmp_path):
 @pytest.fixture(params=["local", pytest.param("ray local", marks=NEEDS_RAY),
                         pytest.param("ray cluster", marks=NEEDS_RAY)])
 def engine(request, monkeypatch, clusters) -> Iterator[str]:
-    """Each engine, and a Ray both private and as a cluster of two nodes that runs before the command."""
+    """Each engine, and a Ray both private and as a cluster of two nodes that runs before the
+    command."""
     name, _, address = request.param.partition(" ")
     if address != "cluster":
         monkeypatch.setenv("RAY_ADDRESS", address)
@@ -224,6 +289,8 @@ def test_a_worker_that_dies_takes_no_item_with_it(engine, tmp_path):
 @pytest.mark.slow
 def test_one_death_costs_at_most_half_as_much_again(tmp_path):
     """Forty items by two workers; in the second run the process of one dies."""
-    whole, broken = (found_in(run_script("timed", tmp_path / name, 40)) for name in ("whole", "broken"))
+    whole, broken = (
+        found_in(run_script("timed", tmp_path / name, 40)) for name in ("whole", "broken")
+    )
     assert (tmp_path / "broken" / "died").exists() and not (tmp_path / "whole" / "died").exists()
     assert broken < 1.5 * whole, (whole, broken)

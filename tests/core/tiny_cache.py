@@ -37,15 +37,28 @@ def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: i
         }
         if image_dim:
             tensors["image"] = torch.randn(257, image_dim, generator=generator)
-        shard, made_from = f"shard-{number:05d}.safetensors", fingerprint({"clip": name, "spoil": spoil})
+        shard, made_from = (
+            f"shard-{number:05d}.safetensors",
+            fingerprint({"clip": name, "spoil": spoil}),
+        )
         write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
         shards[shard] = made_from
         split = "validation" if number >= clips - clips // 3 else "train"
         entries.append(CacheEntry(clip=name, take=f"take{number}", split=split, shard=shard, start=0,
                                   rank=1))
-    write_index(folder, CacheIndex(settings={"rays": rays, "image_embedding": "released" if image_dim else "none",
-                                             "views": True},
-                                   models={}, shards=shards, entries=tuple(entries)))
+    write_index(
+        folder,
+        CacheIndex(
+            settings={
+                "rays": rays,
+                "image_embedding": "released" if image_dim else "none",
+                "views": True,
+            },
+            models={},
+            shards=shards,
+            entries=tuple(entries),
+        ),
+    )
     return folder
 
 
@@ -97,9 +110,18 @@ def make_base(file: Path, *, dim: int = 32, heads: int = 2, layers: int = 2, tex
     from egox_core.wan.transformer import save_native
 
     torch.manual_seed(seed)
-    model = WanTransformer3DModel(num_attention_heads=heads, attention_head_dim=dim // heads, in_channels=in_channels,
-                                  out_channels=16, text_dim=text_dim, freq_dim=32, ffn_dim=2 * dim, num_layers=layers,
-                                  image_dim=image_dim, added_kv_proj_dim=dim if image_dim else None)
+    model = WanTransformer3DModel(
+        num_attention_heads=heads,
+        attention_head_dim=dim // heads,
+        in_channels=in_channels,
+        out_channels=16,
+        text_dim=text_dim,
+        freq_dim=32,
+        ffn_dim=2 * dim,
+        num_layers=layers,
+        image_dim=image_dim,
+        added_kv_proj_dim=dim if image_dim else None,
+    )
     save_native(model, file, {}, torch.float32)
     return file
 

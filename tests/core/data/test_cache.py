@@ -172,8 +172,15 @@ def test_bad_models_are_refused(training_set, tmp_path, bad, match):
 
 def records_of(training_set: Path, takes: int, clips: int) -> list[dict]:
     """Lines of a manifest: each take has its own clip under several names."""
-    lines = [json.loads(line) for line in (training_set / "manifest.jsonl").read_text("utf-8").splitlines()]
-    return [{**line, "clip": f"{line['clip']}_{number}"} for line in lines[:takes] for number in range(clips)]
+    lines = [
+        json.loads(line)
+        for line in (training_set / "manifest.jsonl").read_text("utf-8").splitlines()
+    ]
+    return [
+        {**line, "clip": f"{line['clip']}_{number}"}
+        for line in lines[:takes]
+        for number in range(clips)
+    ]
 
 
 def written(file: Path, records: list[dict]) -> Path:
@@ -183,7 +190,9 @@ def written(file: Path, records: list[dict]) -> Path:
 
 def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, monkeypatch, capsys):
     """Four takes of four clips, two shards each."""
-    monkeypatch.setattr(cache_build, "clip_tensors", lambda clip, settings: {"text": torch.zeros(1)})
+    monkeypatch.setattr(
+        cache_build, "clip_tensors", lambda clip, settings: {"text": torch.zeros(1)}
+    )
     root, out = tmp_path / "set", tmp_path / "cache"
     shutil.copytree(training_set, root)
     records = records_of(training_set, 4, 4)
@@ -191,10 +200,30 @@ def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, mon
     before = {p.name: p.stat().st_mtime_ns for p in out.glob("shard-*")}
     assert len(before) == 8
     written(root / "manifest.jsonl", records[1:])
-    assert main(["cache", str(root / "manifest.jsonl"), str(out), "--vae", str(VAE), "--text", "zeros:2x24",
-                 "--image-embedding", "none", "--dtype", "float32", "--shard-clips", "2"]) == 0
+    assert (
+        main(
+            [
+                "cache",
+                str(root / "manifest.jsonl"),
+                str(out),
+                "--vae",
+                str(VAE),
+                "--text",
+                "zeros:2x24",
+                "--image-embedding",
+                "none",
+                "--dtype",
+                "float32",
+                "--shard-clips",
+                "2",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
-    assert f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}" in said
+    assert (
+        f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}" in said
+    )
     assert "15 clips; 2 shards made, 6 kept" in said
     own = {shard_name(records[0]["take"], number) for number in range(2)}
     assert {n for n, time in before.items() if (out / n).stat().st_mtime_ns != time} == own
@@ -204,7 +233,9 @@ def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, mon
     assert len(CacheReader(out).index.entries) == 16
 
 
-def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(training_set, tmp_path, capsys):
+def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
+    training_set, tmp_path, capsys
+):
     root, out = tmp_path / "set", tmp_path / "cache"
     shutil.copytree(training_set, root)
     victim = sorted((root / "clips").iterdir())[1] / "ego_prior.mp4"
@@ -214,10 +245,18 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(training_se
     assert main(["cache", str(manifest), str(out), "--vae", str(VAE), "--text", "zeros:2x24",
                  "--image-embedding", "none", "--dtype", "float32", "--shard-clips", "2"]) == 0
     said = capsys.readouterr().out
-    assert f"left out: {victim.parent.name}: " in said and "ego_prior.mp4" in said and "3 clips; 4 shards" in said
+    assert (
+        f"left out: {victim.parent.name}: " in said
+        and "ego_prior.mp4" in said
+        and "3 clips; 4 shards" in said
+    )
     assert victim.parent.name not in {e.clip for e in CacheReader(out).index.entries}
     again = build_cache(manifest, out, settings())
-    assert (again.clips, again.new, [clip for clip, _ in again.left_out]) == (3, 0, [victim.parent.name])
+    assert (again.clips, again.new, [clip for clip, _ in again.left_out]) == (
+        3,
+        0,
+        [victim.parent.name],
+    )
     victim.write_bytes(whole)
     mended = build_cache(manifest, out, settings())
     assert (mended.clips, mended.new, mended.left_out) == (4, 1, ())
@@ -230,7 +269,10 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(training_se
 def test_progress_opens_no_header(training_set, tmp_path, monkeypatch):
     """Of 10,000 shards that are only made up: what a call costs beside the shards themselves."""
     record = read_manifest(training_set / "manifest.jsonl")[0].model_dump()
-    records = [ClipRecord.model_construct(**{**record, "take": f"{n:05d}", "clip": f"{n:05d}"}) for n in range(10_000)]
+    records = [
+        ClipRecord.model_construct(**{**record, "take": f"{n:05d}", "clip": f"{n:05d}"})
+        for n in range(10_000)
+    ]
     made, opened, times = {}, [], []
 
     def header(file: Path) -> tuple[str | None, dict]:
@@ -239,12 +281,17 @@ def test_progress_opens_no_header(training_set, tmp_path, monkeypatch):
 
     monkeypatch.setattr(cache_build, "read_manifest", lambda file: records)
     monkeypatch.setattr(cache_build, "shard_header", header)
-    monkeypatch.setattr(cache_build, "_make_shard",
-                        lambda shard, device: made.update({shard.file: shard.fingerprint}) or "made")
+    monkeypatch.setattr(
+        cache_build,
+        "_make_shard",
+        lambda shard, device: made.update({shard.file: shard.fingerprint}) or "made",
+    )
     outcome = build_cache(training_set / "manifest.jsonl", tmp_path, settings(),
                           progress=lambda *_: times.append((time.perf_counter(), len(opened))))
     assert (outcome.clips, outcome.new, outcome.missing) == (10_000, 10_000, 0)
-    assert {count for _, count in times} == {10_000} and len(opened) == 20_000  # once before, once after
+    assert {count for _, count in times} == {10_000} and len(
+        opened
+    ) == 20_000  # once before, once after
     assert times[-1][0] - times[0][0] < 1
 
 

@@ -70,7 +70,9 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
     assert undistort_videos(raw, tmp_path / "exo", options).new == 1
     assert undistort_videos(raw, tmp_path / "exo", replace(options, exo_size=(64, 32), ego_size=32)).new == 2
-    assert [undistort_videos(raw, tmp_path / "parts", options, part=(part, 2)).new for part in range(2)] == [1, 1]
+    assert [
+        undistort_videos(raw, tmp_path / "parts", options, part=(part, 2)).new for part in range(2)
+    ] == [1, 1]
 
 
 def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):

@@ -167,7 +167,11 @@ def test_lost_poses_cost_their_clips_and_nothing_else(shared_dir, takes, tmp_pat
     assert {r.exo_camera for r in records} == {"cam01", "cam04"}
     assert {r.start for r in records} == {0, 60, 150, 180}
     found = report(out)
-    assert {what[-6:] for s in found["skipped"] for what in s["what"]} == {"000030", "000090", "000120"}
+    assert {what[-6:] for s in found["skipped"] for what in s["what"]} == {
+        "000030",
+        "000090",
+        "000120",
+    }
     notes = " ".join(found["notes"]["cmu_bike08_2"])
     assert "cam02" in notes and "cam03" in notes and "4 of 632 ego poses lost" in notes
 

@@ -1,4 +1,5 @@
-"""``prepare`` at a lab's scale: what it would cost, which clips are drawn, parts, and a run that ends early."""
+"""``prepare`` at a lab's scale: what it would cost, which clips are drawn, parts, and a run that
+ends early."""
 
 from __future__ import annotations
 
@@ -23,7 +24,18 @@ from egox_core.safe_files import write_json
 from train_egox import main
 
 SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32)
-COMMAND = ["--frames", "5", "--stride", "5", "--size", "64x32", "--validation", "0.5", "--test", "0"]
+COMMAND = [
+    "--frames",
+    "5",
+    "--stride",
+    "5",
+    "--size",
+    "64x32",
+    "--validation",
+    "0.5",
+    "--test",
+    "0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +52,11 @@ def starts(manifest: Path) -> dict[str, list[int]]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*"))
-            if p.is_file() and p.name != "report.json" and p.parent.name != "parts"}
+    return {
+        str(p.relative_to(root)): p.read_bytes()
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and p.name != "report.json" and p.parent.name != "parts"
+    }
 
 
 def test_a_dry_run_says_what_a_run_then_leaves(long_takes, tmp_path, capsys):
@@ -49,7 +64,9 @@ def test_a_dry_run_says_what_a_run_then_leaves(long_takes, tmp_path, capsys):
     assert main(["prepare", str(long_takes), str(out), *COMMAND, "--dry-run"]) == 0
     clips, files, gigabytes, hours, measured = re.fullmatch(
         r"(\d+) clips of 3 takes \(0 skipped\), (\d+) files, (\S+) GB, (\S+) hours with 1 at once "
-        r"\((\d+) clips were made to measure\)", capsys.readouterr().out.splitlines()[-1]).groups()
+        r"\((\d+) clips were made to measure\)",
+        capsys.readouterr().out.splitlines()[-1],
+    ).groups()
     assert not (out / "clips").exists() and int(measured) == 4 and float(hours) > 0
     began = time.monotonic()
     outcome = prepare(long_takes, out, SMALL, fractions={"validation": 0.5})
@@ -69,10 +86,21 @@ def test_clips_are_drawn_over_the_whole_take(long_takes, tmp_path):
     assert set(map(tuple, starts(spread.manifest).values())) == {(5, 15)}  # of 0, 5, 10, 15, 20
     few = prepare(long_takes, tmp_path, replace(SMALL, most_clips=4), fractions={})
     assert sorted(Counter(r.take for r in read_manifest(few.manifest)).values()) == [1, 1, 2]
-    chosen = [prepare(long_takes, tmp_path, replace(SMALL, clips_per_take=2, draw="random", draw_seed=seed),
-                      fractions={}).manifest.read_bytes() for seed in (0, 0, 1)]
+    chosen = [
+        prepare(
+            long_takes,
+            tmp_path,
+            replace(SMALL, clips_per_take=2, draw="random", draw_seed=seed),
+            fractions={},
+        ).manifest.read_bytes()
+        for seed in (0, 0, 1)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
-    assert drawn(range(10), 3, SMALL, "") == [1, 5, 8] and drawn(range(3), 0, SMALL, "") == [0, 1, 2]
+    assert drawn(range(10), 3, SMALL, "") == [1, 5, 8] and drawn(range(3), 0, SMALL, "") == [
+        0,
+        1,
+        2,
+    ]
     with pytest.raises(EgoXInputError, match="most_clips"):
         replace(SMALL, most_clips=-1)
 
@@ -83,7 +111,9 @@ def test_parts_make_the_set_of_one_run(long_takes, tmp_path, capsys):
     for index in (1, 0):
         assert main(["join", str(parts)]) == 2
         assert not (parts / "manifest.jsonl").exists()
-        assert main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", f"{index}/2"]) == 0
+        assert (
+            main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", f"{index}/2"]) == 0
+        )
     assert main(["join", str(parts)]) == 0
     assert "15 clips (15 made now), 0 skipped" in capsys.readouterr().out
     assert files_of(parts) == files_of(whole)
@@ -93,9 +123,11 @@ def test_parts_make_the_set_of_one_run(long_takes, tmp_path, capsys):
     assert reports[0] == reports[1]
     first = parts / "parts" / "0-of-2.json"
     content = json.loads(first.read_text("utf-8"))
-    for change, match in (({"finished": False}, "none finished of 0/2"),
-                          ({"settings": {**content["settings"], "split_seed": 7}}, "other split_seed"),
-                          ({"records": [{}]}, "another content")):
+    for change, match in (
+        ({"finished": False}, "none finished of 0/2"),
+        ({"settings": {**content["settings"], "split_seed": 7}}, "other split_seed"),
+        ({"records": [{}]}, "another content"),
+    ):
         write_json(first, {**content, **change})
         with pytest.raises(EgoXInputError, match=match):
             join(parts)
@@ -139,8 +171,13 @@ def test_a_run_that_ends_leaves_what_is_finished(long_takes, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         prepare(long_takes, tmp_path, SMALL, fractions={"validation": 0.5})
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
-    listed = [(tmp_path / "splits" / f"{name}.txt").read_text("utf-8").split() for name in ("train", "validation")]
-    assert sorted(sum(listed, [])) == [record.clip for record in read_manifest(tmp_path / "manifest.jsonl")]
+    listed = [
+        (tmp_path / "splits" / f"{name}.txt").read_text("utf-8").split()
+        for name in ("train", "validation")
+    ]
+    assert sorted(sum(listed, [])) == [
+        record.clip for record in read_manifest(tmp_path / "manifest.jsonl")
+    ]
 
 
 def test_twenty_failures_of_the_disk_are_enough(takes, synthetic_takes, tmp_path, monkeypatch):
@@ -156,18 +193,26 @@ def test_twenty_failures_of_the_disk_are_enough(takes, synthetic_takes, tmp_path
 
     make = preparing.make_clip
     monkeypatch.setattr(preparing, "make_clip", full)
-    with pytest.raises(EgoXInputError, match="20 cameras that could not be written, of 25.*No space left"):
+    with pytest.raises(
+        EgoXInputError, match="20 cameras that could not be written, of 25.*No space left"
+    ):
         prepare(many, tmp_path / "set", SMALL, fractions={}, progress=lambda *now: seen.append(now))
     assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
     assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1
 
 
 def test_splitting_and_notes_grow_with_the_clips_alone(training_set, tmp_path):
-    """40,000 clips of 2,000 takes took 30 s; a sentence that stood at each clip stands once a take."""
+    """40,000 clips of 2,000 takes took 30 s; a sentence that stood at each clip stands once a
+    take."""
     record = read_manifest(training_set / "manifest.jsonl")[0].model_dump()
-    records = [ClipRecord.model_construct(**{**record, "take": f"t{n // 20}", "clip": f"c{n}"}) for n in range(40_000)]
-    part = Part(settings={"fractions": {"validation": 0.05}, "split_seed": 0, "splits": "official"},
-                takes={f"t{n}": {"room": "", "split": "train", "untimed": False} for n in range(2_000)})
+    records = [
+        ClipRecord.model_construct(**{**record, "take": f"t{n // 20}", "clip": f"c{n}"})
+        for n in range(40_000)
+    ]
+    part = Part(
+        settings={"fractions": {"validation": 0.05}, "split_seed": 0, "splits": "official"},
+        takes={f"t{n}": {"room": "", "split": "train", "untimed": False} for n in range(2_000)},
+    )
     began = time.monotonic()
     lists = write_lists(tmp_path, part, records)
     assert time.monotonic() - began < 10 and sum(map(len, lists.values())) == 40_000

@@ -95,10 +95,27 @@ def test_report_holds_what_was_put_in(place):
     table = (place / "out" / TABLE).read_text(encoding="utf-8")
     heading = next(line for line in table.splitlines() if line.startswith("|"))
     assert [h.strip(" ↑↓") for h in heading.strip("|").split("|")] == [
-        "", "PSNR", "SSIM", "LPIPS", "CLIP-I", "Location Err (px)", "IoU", "Contour Acc", "FVD", "FVD (VideoMAE)",
-        "Temporal Flickering", "Motion Smoothness", "Dynamic Degree"]
+        "",
+        "PSNR",
+        "SSIM",
+        "LPIPS",
+        "CLIP-I",
+        "Location Err (px)",
+        "IoU",
+        "Contour Acc",
+        "FVD",
+        "FVD (VideoMAE)",
+        "Temporal Flickering",
+        "Motion Smoothness",
+        "Dynamic Degree",
+    ]
     protocol = report["protocol"]
-    assert (protocol["clips"], protocol["sizes"], protocol["frames"], protocol["networks"]) == (4, ["32x32"], [5], {})
+    assert (protocol["clips"], protocol["sizes"], protocol["frames"], protocol["networks"]) == (
+        4,
+        ["32x32"],
+        [5],
+        {},
+    )
     assert f"Protocol: 4 clips (list {protocol['clip_list']}), 32x32 px, resized: none" in table
     sheet = cv2.imread(str(place / "out" / SHEET))
     assert sheet.shape == (2 * (SIZE + 16), 5 * SIZE, 3)  # two clips; exo is twice as wide as the three ego pictures
@@ -198,10 +215,14 @@ def test_paired_comparison_with_another_run(place):
     compared = run(place, out="better", options=options).report["compared_with"]
     assert compared["name"] == "out" and compared["clips"] == 3  # the fourth has another truth now
     assert compared["differences"]["psnr"]["low"] > 5
-    options = EvaluateOptions(compare=place / "out" / REPORT, split="test", samples=200, sheet_clips=0)
+    options = EvaluateOptions(
+        compare=place / "out" / REPORT, split="test", samples=200, sheet_clips=0
+    )
     (place / "splits").mkdir()
     (place / "splits" / "test.txt").write_text("a\nb\n", encoding="utf-8")
-    with pytest.raises(EgoXInputError, match="protocol of out: got clip_list .* and .*; clips 2 and 4"):
+    with pytest.raises(
+        EgoXInputError, match="protocol of out: got clip_list .* and .*; clips 2 and 4"
+    ):
         run(place, out="fewer", options=options)
     (place / "wrong.json").write_text('{"format": "other"}', encoding="utf-8")
     with pytest.raises(EgoXInputError, match="another kind"):
@@ -248,16 +269,27 @@ def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
     import egox_core.metrics.fvd as fvd
 
     save_file({"any": torch.zeros(1)}, place / "weights.safetensors")
-    monkeypatch.setitem(fvd.NETWORKS, "fvd", lambda weights, device: lambda frames: frames.mean((0, 1, 2)).numpy())
+    monkeypatch.setitem(
+        fvd.NETWORKS, "fvd", lambda weights, device: lambda frames: frames.mean((0, 1, 2)).numpy()
+    )
     options = EvaluateOptions(weights={"fvd": place / "weights.safetensors"}, also=(("truth itself", place / "same"),),
                               samples=200, sheet_clips=0)
     (place / "same").mkdir()
     for name in CLIPS:
         shutil.copy(place / "clips" / name / "ego_ground_truth.mp4", place / "same" / f"{name}.mp4")
     report = run(place, options=options).report
-    assert set(report["sets"]["fvd"]) == {"generated", "truth itself"} and report["sets"]["fvd"]["truth itself"] == 0
-    assert report["sets"]["fvd"]["generated"] > 0 and "FVD" not in report["not_computed"] and "fvd" in report["weights"]
-    assert f"| {report['sets']['fvd']['generated']:.1f} |" in (place / "out" / TABLE).read_text(encoding="utf-8")
+    assert (
+        set(report["sets"]["fvd"]) == {"generated", "truth itself"}
+        and report["sets"]["fvd"]["truth itself"] == 0
+    )
+    assert (
+        report["sets"]["fvd"]["generated"] > 0
+        and "FVD" not in report["not_computed"]
+        and "fvd" in report["weights"]
+    )
+    assert f"| {report['sets']['fvd']['generated']:.1f} |" in (place / "out" / TABLE).read_text(
+        encoding="utf-8"
+    )
     assert run(place, options=options).report == report
     assert run(place).report["sets"] == {}  # rows without features are others
 

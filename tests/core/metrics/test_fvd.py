@@ -111,10 +111,25 @@ def test_motion_features_follow_the_video(tmp_path, monkeypatch):
     network = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune")
     from cdfvd.third_party.VideoMAEv2 import utils
 
-    monkeypatch.setattr(utils, "vit_giant_patch14_224", lambda **sizes: network.VisionTransformer(
-        patch_size=14, embed_dim=32, depth=1, num_heads=2, **{k: v for k, v in sizes.items() if k != "pretrained"}))
+    monkeypatch.setattr(
+        utils,
+        "vit_giant_patch14_224",
+        lambda **sizes: network.VisionTransformer(
+            patch_size=14,
+            embed_dim=32,
+            depth=1,
+            num_heads=2,
+            **{k: v for k, v in sizes.items() if k != "pretrained"},
+        ),
+    )
     torch.manual_seed(0)
-    sizes = {"img_size": 224, "num_classes": 174, "all_frames": 16, "tubelet_size": 2, "use_mean_pooling": True}
+    sizes = {
+        "img_size": 224,
+        "num_classes": 174,
+        "all_frames": 16,
+        "tubelet_size": 2,
+        "use_mean_pooling": True,
+    }
     save_file({k: v.clone() for k, v in utils.vit_giant_patch14_224(**sizes).state_dict().items()},
               tmp_path / "mae.safetensors")
     features = MotionFeatures(tmp_path / "mae.safetensors")
@@ -132,12 +147,21 @@ def test_objects_are_matched_by_what_they_look_like(tmp_path, kind):
     from egox_core.metrics.dino_matching import DinoFeatures, looks, match_by_looks
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 14, "image_size": 224}
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "patch_size": 14,
+        "image_size": 224,
+    }
     if kind == "dinov2":
-        transformers.Dinov2Model(transformers.Dinov2Config(**sizes, mlp_ratio=2)).save_pretrained(tmp_path / "dino")
+        transformers.Dinov2Model(transformers.Dinov2Config(**sizes, mlp_ratio=2)).save_pretrained(
+            tmp_path / "dino"
+        )
     else:
-        transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(
-            **sizes, intermediate_size=64, num_register_tokens=4)).save_pretrained(tmp_path / "dino")
+        transformers.DINOv3ViTModel(
+            transformers.DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4)
+        ).save_pretrained(tmp_path / "dino")
     dino = DinoFeatures(tmp_path / "dino")
     truth, made = torch.full((2, 64, 64, 3), 0.5), torch.full((2, 64, 64, 3), 0.5)
     true_masks, made_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))

@@ -100,7 +100,8 @@ def test_the_host_takes_the_native_file_whole(run, tmp_path, comfy_host):
 
 
 def test_a_base_of_the_1_3bs_form_is_trained_and_taken(tiny, tmp_path, comfy_host):
-    """Heads of 128, image embedding, keys for it: read by its shapes, and its LoRA found whole by the host's loader."""
+    """Heads of 128, image embedding, keys for it: read by its shapes, and its LoRA found whole by
+    the host's loader."""
     import comfy.lora
     import comfy.model_detection
     import comfy.ops
@@ -112,9 +113,24 @@ def test_a_base_of_the_1_3bs_form_is_trained_and_taken(tiny, tmp_path, comfy_hos
     export(tmp_path / "run", tmp_path / "native.safetensors", "native")
     weights = load_file(base)
     found = comfy.model_detection.detect_unet_config(weights, "", {})
-    assert (found["model_type"], found["in_dim"], found["dim"], found["num_heads"]) == ("i2v", 36, 256, 2)
-    model = WanModel(model_type="i2v", dim=256, num_heads=2, num_layers=2, ffn_dim=512, freq_dim=32, text_dim=24,
-                     in_dim=36, out_dim=16, operations=comfy.ops.disable_weight_init)
+    assert (found["model_type"], found["in_dim"], found["dim"], found["num_heads"]) == (
+        "i2v",
+        36,
+        256,
+        2,
+    )
+    model = WanModel(
+        model_type="i2v",
+        dim=256,
+        num_heads=2,
+        num_layers=2,
+        ffn_dim=512,
+        freq_dim=32,
+        text_dim=24,
+        in_dim=36,
+        out_dim=16,
+        operations=comfy.ops.disable_weight_init,
+    )
     model.load_state_dict(weights)
     keys = {f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}" for k in weights
             if k.endswith(".weight")}

@@ -24,7 +24,9 @@ from egox_core.train.samples import CachedSamples, Item
 from egox_core.train.step_log import StepLog
 from egox_core.video.reader import probe_video
 
-STAND_IN_VAE = Path(__file__).resolve().parents[3] / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+STAND_IN_VAE = (
+    Path(__file__).resolve().parents[3] / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+)
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 
 
@@ -118,8 +120,12 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
     names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    values = tiny.settings(workplace, steps=5, log={"every": 1, "trackers": names},
-                           validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STAND_IN_VAE)})
+    values = tiny.settings(
+        workplace,
+        steps=5,
+        log={"every": 1, "trackers": names},
+        validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STAND_IN_VAE)},
+    )
     with pytest.raises(Killed):
         train(parse_config(values), progress=dies_at(3))  # behind the checkpoint of step 2
     train(parse_config(values))
@@ -130,23 +136,33 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4, 5]
     assert [e.value for e in events.Scalars("loss")] == pytest.approx(ours, rel=1e-6)
     (video,) = events.Images("validation/take4__cam")
-    assert video.step == 5 and video.encoded_image_string.startswith(b"GIF89a") and video.width == 8 * (6 + 3 * 4)
+    assert (
+        video.step == 5
+        and video.encoded_image_string.startswith(b"GIF89a")
+        and video.width == 8 * (6 + 3 * 4)
+    )
     if "wandb" in names:
         files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
         assert len({file.stem.rpartition("-")[2] for file in files}) == 1  # of one run, by its id
-        written = b"".join(file.read_bytes() for file in files)  # records with their numbers as JSON text
+        written = b"".join(
+            file.read_bytes() for file in files
+        )  # records with their numbers as JSON text
         assert b"gradient_norm" in written and all(json.dumps(loss).encode() in written for loss in ours)
 
 
 def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
-    """What W&B is asked for, by a stand-in of it."""
+    """By a stand-in of W&B that keeps what it is asked for."""
     asked = []
 
     def init(**options) -> SimpleNamespace:
         asked.append(options)
-        return SimpleNamespace(log=lambda values, step: asked.append((step, values)), finish=lambda: None)
+        return SimpleNamespace(
+            log=lambda values, step: asked.append((step, values)), finish=lambda: None
+        )
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Video=lambda file, format: (file, format)))
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(init=init, Video=lambda file, format: (file, format))
+    )
     config = parse_config(tiny.settings(tmp_path, log={"every": 1, "trackers": ["wandb"]}))
     for first_step in (0, 2):
         log = StepLog(config, first_step, True)
@@ -159,9 +175,13 @@ def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
 
 def test_a_checkpoint_comes_with_the_minutes_too(workplace, tiny, monkeypatch):
     steps = []
-    monkeypatch.setattr(loop, "save_checkpoint", lambda output, state, keep: steps.append(state.step))
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda output, state, keep: steps.append(state.step)
+    )
     clock = iter(range(0, 10_000, 25))  # seconds, at each look
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock), perf_counter=lambda: 0.0))
+    monkeypatch.setattr(
+        loop, "time", SimpleNamespace(monotonic=lambda: next(clock), perf_counter=lambda: 0.0)
+    )
     train(parse_config(tiny.settings(workplace, checkpoint={"every": 100, "minutes": 1.0})))
     assert steps == [3, 6]
 
@@ -178,8 +198,14 @@ def test_captions_are_dropped_by_their_share(workplace, tiny):
     made_from, _ = shard_header(shard)
     write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
     reader = CachedSamples(parse_config(values), "train")
-    silent, spoken = (reader.load(Item(clip="take0__cam", silent=silent)).text for silent in (True, False))
-    assert bool((silent == 7).all()) and silent.shape == spoken.shape and not torch.equal(silent, spoken)
+    silent, spoken = (
+        reader.load(Item(clip="take0__cam", silent=silent)).text for silent in (True, False)
+    )
+    assert (
+        bool((silent == 7).all())
+        and silent.shape == spoken.shape
+        and not torch.equal(silent, spoken)
+    )
     none = CachedSamples(parse_config(tiny.settings(workplace)), "train")
     assert not any(item.silent for step in range(100) for item, _ in none.items_of_step(step, 2))
 
@@ -263,7 +289,11 @@ def test_others_can_read_what_a_training_leaves(workplace, tiny):
     finally:
         os.umask(before)
     files = [path for path in (workplace / "run").rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"lora.safetensors", "trainable.safetensors", "state.json"}
+    assert {path.name for path in files} >= {
+        "lora.safetensors",
+        "trainable.safetensors",
+        "state.json",
+    }
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
 
 

@@ -71,11 +71,16 @@ def test_killed_then_asked_to_stop_then_finished_equals_never_stopped(workplace,
 
 
 def steps_of(output: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return [
+        json.loads(line)["step"]
+        for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
 
 
 def saved_step(output: Path) -> int:
-    return json.loads((checkpoint_folders(output)[-1] / "state.json").read_text(encoding="utf-8"))["step"]
+    return json.loads((checkpoint_folders(output)[-1] / "state.json").read_text(encoding="utf-8"))[
+        "step"
+    ]
 
 
 def shown_steps(output: Path) -> list[int]:
@@ -90,10 +95,17 @@ def shown_steps(output: Path) -> list[int]:
 @pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("kind", ["accelerate", "torchrun"])
-def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(workplace, tiny, launching, kind):
+def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(
+    workplace, tiny, launching, kind
+):
     """Two processes; afterwards one curve with every step once, also behind one that was killed."""
-    values = tiny.settings(workplace, steps=4000, batch_size=1, checkpoint={"every": 1000, "keep": 2},
-                           log={"every": 1, "trackers": ["tensorboard"] if TENSORBOARD else []})
+    values = tiny.settings(
+        workplace,
+        steps=4000,
+        batch_size=1,
+        checkpoint={"every": 1000, "keep": 2},
+        log={"every": 1, "trackers": ["tensorboard"] if TENSORBOARD else []},
+    )
     config, output = launching.write(workplace, "run", values), workplace / "run"
 
     def begin() -> subprocess.Popen:
@@ -126,14 +138,20 @@ def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(workplac
 
 
 def children_of(process: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True
+    )
     return [int(line) for line in found.stdout.split()]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells a process of its parent's death on Linux alone")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="the kernel tells a process of its parent's death on Linux alone",
+)
 def test_a_launcher_that_dies_leaves_no_orphan(workplace, tiny, launching):
-    """Plain accelerate, of one process, dies of SIGTERM without telling its child: which saves all the same."""
+    """Plain accelerate, of one process, dies of SIGTERM without telling its child: which saves all
+    the same."""
     values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
     config, output = launching.write(workplace, "run", values), workplace / "run"
     process = launching.start(config, *launching.launcher("accelerate", 1)[:2], "--config_file",
@@ -152,19 +170,31 @@ def test_a_launcher_that_dies_leaves_no_orphan(workplace, tiny, launching):
 @POSIX
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_the_batch_script_saves_and_queues_again(workplace, tiny, launching, tmp_path):
-    """As SLURM runs it, as far as a shell can: USR1 comes to the script, ``scontrol`` is a stand-in."""
+    """As SLURM runs it, as far as a shell can: USR1 comes to the script, ``scontrol`` is a
+    stand-in."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name, text in (("python", f'exec "{sys.executable}" "$@"'), ("scontrol", f'echo "$@" > "{tmp_path}/asked"'),
-                       ("accelerate", f'shift; exec "{sys.executable}" -m accelerate.commands.launch "$@"')):
+    for name, text in (
+        ("python", f'exec "{sys.executable}" "$@"'),
+        ("scontrol", f'echo "$@" > "{tmp_path}/asked"'),
+        ("accelerate", f'shift; exec "{sys.executable}" -m accelerate.commands.launch "$@"'),
+    ):
         (tools / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
         (tools / name).chmod(0o755)
     values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
     config, output = launching.write(workplace, "run", values), workplace / "run"
     process = subprocess.Popen(
-        ["bash", "configs/slurm_8gpu.sbatch", str(config), "configs/accelerate_one_gpu.yaml"], text=True,
-        env={**launching.ENVIRONMENT, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "17",
-             "SLURM_SUBMIT_DIR": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        ["bash", "configs/slurm_8gpu.sbatch", str(config), "configs/accelerate_one_gpu.yaml"],
+        text=True,
+        env={
+            **launching.ENVIRONMENT,
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "SLURM_JOB_ID": "17",
+            "SLURM_SUBMIT_DIR": str(ROOT),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     wait_for_step(process, output, 5)
     process.send_signal(signal.SIGUSR1)
     text = process.communicate(timeout=60)[0]

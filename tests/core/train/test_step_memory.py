@@ -55,7 +55,8 @@ def test_every_weight_is_counted():
 
 
 def test_a_base_of_1_3b_is_known_by_its_shapes():
-    """All shapes of Wan 2.1 Fun 1.3B InP on the meta device: as a file's header has them, in ComfyUI's naming."""
+    """All shapes of Wan 2.1 Fun 1.3B InP on the meta device: as a file's header has them, in
+    ComfyUI's naming."""
     from diffusers import WanTransformer3DModel
 
     from egox_core.train.config import LoraSettings
@@ -64,20 +65,38 @@ def test_a_base_of_1_3b_is_known_by_its_shapes():
     from egox_core.wan.transformer import transformer_config
 
     with torch.device("meta"):
-        model = WanTransformer3DModel(in_channels=36, out_channels=16, num_attention_heads=12, ffn_dim=8960,
-                                      num_layers=30, image_dim=1280, added_kv_proj_dim=1536)
+        model = WanTransformer3DModel(
+            in_channels=36,
+            out_channels=16,
+            num_attention_heads=12,
+            ffn_dim=8960,
+            num_layers=30,
+            image_dim=1280,
+            added_kv_proj_dim=1536,
+        )
     native, unknown = convert_transformer(model.state_dict(), "native")
     weights, strangers = convert_transformer(native, "diffusers")
     found = transformer_config(weights, {})
-    assert not unknown and not strangers and found.items() <= {**model.config, "text_dim": 4096}.items()
-    assert native["patch_embedding.weight"].shape == (1536, 36, 1, 2, 2) and "img_emb.proj.1.weight" in native
+    assert (
+        not unknown
+        and not strangers
+        and found.items() <= {**model.config, "text_dim": 4096}.items()
+    )
+    assert (
+        native["patch_embedding.weight"].shape == (1536, 36, 1, 2, 2)
+        and "img_emb.proj.1.weight" in native
+    )
     assert size_of(model) == SMALLER
     counted = SMALLER.layers * block_weights(SMALLER) + other_weights(SMALLER)
     assert counted == pytest.approx(sum(p.numel() for p in model.parameters()), rel=1e-3)
     assert counted == pytest.approx(1.564e9, rel=0.01)
     with torch.device("meta"):
         lora = add_lora(model, LoraSettings(rank=256), seed=0)
-    assert sum(p.numel() for p in lora) == lora_weights(SMALLER, TrainSetting()) == 30 * 16 * 1536 * 256
+    assert (
+        sum(p.numel() for p in lora)
+        == lora_weights(SMALLER, TrainSetting())
+        == 30 * 16 * 1536 * 256
+    )
 
 
 @pytest.mark.parametrize(("file", "shards", "gigabytes"), [
