@@ -153,8 +153,8 @@ def test_in_the_form(open_page, shipped, takes) -> None:
     page.page.get_by_test_id("egox-yaw").fill("15")
     page.page.keyboard.press("Enter")
     page.page.get_by_test_id("egox-close").click()
-    choose(page, LOADER, takes["second"] / "portrait.mp4")
-    wait_for_video(page, "portrait.mp4")
+    choose(page, LOADER, takes["first"] / "kitchen.mp4")
+    wait_for_video(page, "kitchen.mp4")
     assert widget(page, NODE, "source") == "file"
     row = page.page.locator(FORM_ROW).filter(has_text="exo.mp4")
     row.get_by_text("Kept").first.wait_for(timeout=30_000)

@@ -41,7 +41,7 @@ def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: 
     make_small(page)
     first = run(page)
     page.show(page.node_bounds(NODE))
-    assert first["view"] == "side" and not {"runs", "before"} & set(first["views"])
+    assert first["view"] == "side" and "before" not in first["views"]
     page.set_widget("EgoXWanSampler", "lambda_g", 0)
     second = run(page)
     assert second["view"] == "wipe" and not second["message"] and second["deviation"] > 5
@@ -76,10 +76,10 @@ def another_run(page, unpacked) -> None:
     """The chosen view stays; a page that loads its graph again has the run before still; other sizes say so."""
     page.page.keyboard.press("b")
     page.set_widget("EgoXWanSampler", "lambda_g", 5)
-    assert run(page)["view"] == "runs" and about(page).startswith("λ_g 0 → 5")
+    assert run(page)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
     page.load(page.saved())
     page.page.wait_for_timeout(1500)
-    assert state(page, NODE)["view"] == "runs" and about(page).startswith("λ_g 0 → 5")
+    assert state(page, NODE)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
     enlarged(page)
     page.set_widget("EgoXLoadExoVideo", "frame_count", 1)
     last = run(page)
@@ -100,10 +100,6 @@ def enlarged(page) -> None:
     choose_view(page, NODE, "wipe")
     boxes = page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.wiped", NODE)
     assert boxes[2] >= 400, boxes
-    choose_view(page, NODE, "runs")
-    widths = page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.boxes"
-                           ".map(({ box }) => box[2])", NODE)
-    assert len(widths) == 3 and min(widths) >= 400, widths
     part(page, NODE, "egox-preview-full").click()
     page.page.wait_for_function("() => !document.fullscreenElement")
 
@@ -120,7 +116,7 @@ def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page,
     for end in ("delete", "interrupt", "cancel", None):
         page.evaluate("() => { window.egoxSeen.length = 0; }")
         maker.click()
-        assert "8 runs, about" in about(page) and maker.inner_text() == "Start"
+        assert "8 runs, about" in about(page)
         if end == "delete":  # before it begins: another run is in its way
             page.set_widget("EgoXWanSampler", "steps", 60)
             page.queue()

@@ -14,6 +14,7 @@ from tests.browser.upload_page import LOADER, set_value
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR = "EgoXRenderEgoPrior"
+ALONE = '[data-testid="egox-preview-alone"]:visible'
 
 
 @pytest.fixture
@@ -47,13 +48,13 @@ def test_run_makes_the_prior(open_page, shipped, no_weights, name: str) -> None:
     page.wait_for_run()
     prior = page.wait_for_node(PRIOR)
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}, coverage" in prior["text"][0]
-    said = toast_of(page, "ego prior")
+    said = toast_of(page, "Missing weights")
     assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said
 
 
 def test_one_video_names_what_the_prior_alone_needs(open_page, shipped, no_weights) -> None:
     page = opened(open_page, shipped("egox_one_video"))
-    page.page.get_by_test_id("egox-preview-alone").first.click()
+    page.page.locator(ALONE).first.click()
     said = toast_of(page, "moge_2_vitl")
     assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said
     assert "wan" not in said and "qwen" not in said, "only the prior's models"
@@ -61,7 +62,7 @@ def test_one_video_names_what_the_prior_alone_needs(open_page, shipped, no_weigh
 
 def test_prior_only_runs_no_sampler(open_page, shipped) -> None:
     page = opened(open_page, shipped("egox_demo"))
-    page.page.get_by_test_id("egox-preview-alone").first.click()
+    page.page.locator(ALONE).first.click()
     page.wait_for_run()
     ran = {event["data"]["node"].split(":")[-1] for event in page.evaluate("() => window.egoxSeen")
            if event["kind"] == "executed"}

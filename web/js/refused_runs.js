@@ -8,11 +8,7 @@ import { languageOf, sayer } from "./sayer.mjs";
 
 const LIFE = 20000; // ms
 // What only the prior of a video without files needs, in GB: the rest is looked for after a look at the prior.
-const SIZES = {
-  "sam3.1_multiplex_fp16.safetensors": 1.75,
-  "sdpose_wholebody_fp16.safetensors": 1.9,
-  "moge_2_vitl_normal_fp16.safetensors": 0.7,
-};
+const SIZES = { sam3: 1.75, sdpose: 1.9, moge: 0.7 };
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
@@ -28,7 +24,7 @@ app.registerExtension({
 
 async function tell(answer) {
   const { node_errors: refused } = await answer.json().catch(() => ({}));
-  tellMissing(refused, answer.ok);
+  tellMissing(refused);
   if (answer.ok) return;
   for (const [id, { class_type: kind, errors }] of Object.entries(refused ?? {})) {
     if (!kind.startsWith("EgoX")) continue;
@@ -48,13 +44,15 @@ async function tell(answer) {
   }
 }
 
-function tellMissing(refused, isRun) {
-  const missing = new Set();
-  for (const { errors } of Object.values(refused ?? {}))
-    for (const { type, extra_info: info } of errors)
-      if (type === "value_not_in_list" && /\.safetensors$/.test(info?.received_value)) missing.add(info.received_value);
-  if (!missing.size) return;
-  const names = [...missing].map((name) => (SIZES[name] ? `${name} (${SIZES[name]} GB)` : name)).join(", ");
-  const detail = sayer(TEXTS, languageOf(app))(isRun ? "missingLater" : "missing", { names });
+function tellMissing(refused) {
+  const errors = Object.values(refused ?? {}).flatMap((node) => node.errors);
+  const lacking = errors
+    .filter(({ type }) => type === "value_not_in_list")
+    .map(({ extra_info: i }) => i?.received_value);
+  const missing = [...new Set(lacking)].filter((name) => String(name).endsWith(".safetensors"));
+  if (!missing.length) return;
+  const sizeOf = (name) => Object.entries(SIZES).find(([stem]) => name.startsWith(stem))?.[1];
+  const names = missing.map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name)).join(", ");
+  const detail = sayer(TEXTS, languageOf(app))("missing", { names });
   app.extensionManager?.toast?.add({ severity: "info", summary: "EgoX", detail, life: LIFE });
 }

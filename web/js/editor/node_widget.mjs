@@ -5,8 +5,9 @@ import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
 import { button, make } from "./view/elements.mjs";
 import { TEXTS } from "./texts/all.mjs";
-import { findWidget, noteChange, setWidget } from "../graph_change.mjs";
+import { findWidget, noteChange, onChange, setWidget } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
+import { findNode } from "../previews/node.mjs";
 import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
@@ -37,15 +38,7 @@ export function attachEditor(app, api, node) {
     onRemoved?.apply(this, arguments);
     this.egoxPose.editor?.close();
   };
-  for (const name of ["keyframes", "source"]) {
-    const changed = findWidget(node, name);
-    if (!changed) continue;
-    const { callback } = changed;
-    changed.callback = function () {
-      callback?.apply(this, arguments);
-      node.egoxPose.note();
-    };
-  }
+  onChange(node, ["keyframes", "source"], node.egoxPose.note);
 }
 
 export function showResult(node, output) {
@@ -117,7 +110,8 @@ function hostOf(app, api, node) {
       (node.properties ??= {})[WRITTEN_IN] = scene;
       noteChange(app);
     },
-    run: () => run(app, api, node),
+    run: (told) => run(app, api, node, told),
+    cancel: () => api.interrupt(),
     onClose: () => {
       holder.editor = null;
       holder.release?.();
@@ -127,10 +121,12 @@ function hostOf(app, api, node) {
   };
 }
 
-// Run this node and what leads to it. Gives a reason where that failed.
-function run(app, api, node) {
+// Run this node and what leads to it; told(title of a node, per cent). Gives a reason where that failed.
+function run(app, api, node, told) {
   return new Promise((resolve) => {
     const watched = {
+      progress: ({ detail }) =>
+        told(findNode(app, detail.node)?.title ?? "", Math.round((100 * detail.value) / detail.max)),
       execution_success: () => end(null),
       execution_error: (e) => end(e.detail?.exception_message ?? "error"),
       execution_interrupted: () => end("interrupted"),

@@ -1,7 +1,7 @@
 // A path belongs to the video that it was made on: with another video the node goes on with what that one has, and the
 // path is kept with the node until its own video comes back.
 import { Server } from "./server.mjs";
-import { findWidget, nodesOf, noteChange, setWidget } from "../graph_change.mjs";
+import { findWidget, nodesOf, noteChange, onChange, setWidget } from "../graph_change.mjs";
 
 const LOADER = "EgoXLoadExoVideo";
 const KEPT = "egox_paths"; // of the node's properties: { id of a video: { video: its name, path: { widget: value } } }
@@ -75,11 +75,8 @@ export async function graphOf(app, node) {
 // told(node, name of the video): its path was put away.
 export function watchVideo(app, api, node, isPose, told) {
   if (node.constructor.comfyClass !== LOADER) return;
-  const file = findWidget(node, "file");
-  const { callback } = file;
-  file.callback = function () {
-    callback?.apply(this, arguments);
+  onChange(node, ["file"], () => {
     for (const each of nodesOf(app.rootGraph ?? app.graph))
       if (isPose(each)) followVideo(app, api, each).then((video) => video && told(each, video));
-  };
+  });
 }

@@ -3,7 +3,6 @@ import { addStyle } from "./style.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
-const RUNS = "runs";
 const DIFFERENCE = "difference";
 const STRIP = "strip";
 const GEOMETRY = "geometry";
@@ -21,12 +20,8 @@ export function buildElements(preview, { say }) {
   const factor = make("select", "egox-preview-factor", { title: say("factor") });
   factor.append(...FACTORS.map((value) => new Option(`× ${value}`, value)));
   const maker = make("button", "egox-preview-make", { type: "button" });
-  const alone = make("button", "egox-preview-alone", {
-    type: "button",
-    textContent: say("alone"),
-    title: say("aloneWhat"),
-    hidden: !preview.host.runAlone,
-  });
+  const isAlone = { type: "button", textContent: say("alone"), hidden: !preview.host.runAlone };
+  const alone = make("button", "egox-preview-alone", isAlone);
   bar.append(item, view, left, right, factor, maker, alone);
   const about = make("div", "egox-preview-about", { hidden: true, role: "status" });
 
@@ -96,7 +91,7 @@ export function buildElements(preview, { say }) {
     refreshBar() {
       const items = preview.items.map((_, i) => String(i));
       maker.hidden = preview.view !== STRIP;
-      maker.textContent = say(preview.making ? "cancelStrip" : preview.stripAsked ? "startStrip" : "makeStrip");
+      maker.textContent = say(preview.making ? "cancelStrip" : "makeStrip");
       save.disabled = preview.view === STRIP && !preview.strip;
       bar.hidden = preview.views().length < 2 && items.length < 2 && maker.hidden && alone.hidden;
       item.hidden = items.length < 2;
@@ -113,7 +108,7 @@ export function buildElements(preview, { say }) {
         if (wiping) fill(select, names, label, name);
       }
       wipe.hidden = !wiping;
-      factor.hidden = !preview.difference || ![RUNS, DIFFERENCE].includes(preview.view);
+      factor.hidden = !preview.difference || preview.view !== DIFFERENCE;
       factor.value = preview.difference?.factor ?? 1;
       this.refreshAbout();
       track.hidden = !preview.curve;
@@ -196,7 +191,7 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
   else if (key === " " && target.tagName !== "BUTTON") preview.toggle();
   else if (key === "s" && preview.views().includes(SIDE)) preview.choose(SIDE);
   else if (key === "w" && preview.views().includes(WIPE)) preview.choose(WIPE);
-  else if (key === "b" && preview.views().includes(RUNS)) preview.choose(RUNS);
+  else if (key === "b" && preview.before) preview.choose("before");
   else if (key === "g" && preview.geometry) preview.choose(GEOMETRY);
   else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
   else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);

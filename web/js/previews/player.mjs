@@ -13,7 +13,6 @@ const LOADER = "EgoXLoadExoVideo";
 const SIDE = "side";
 const WIPE = "wipe";
 const PLOT = "plot";
-const RUNS = "runs"; // this run beside the one before
 const STRIP = "strip"; // every λ_g with every LoRA strength
 const GEOMETRY = "geometry"; // the weight of every exo patch for one ego patch
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
@@ -96,8 +95,7 @@ export class Preview {
     if (this.geometry) names.push(GEOMETRY);
     const several = [this.clips.length > 1 && SIDE, this.pictures.length > 1 && WIPE].filter(Boolean);
     if (this.host.makeStrip && !this.clips.length) return this.strip ? [STRIP] : [];
-    if (this.kind === "compare")
-      return [...several, ...names, this.before && RUNS, this.host.makeStrip && STRIP].filter(Boolean);
+    if (this.kind === "compare") return [...several, ...names, ...(this.host.makeStrip ? [STRIP] : [])];
     return this.kind === "prior" ? [...names, ...several] : [...several, ...names];
   }
 
@@ -232,7 +230,7 @@ export class Preview {
     if (this.view === GEOMETRY) return this.geometry.about();
     if (this.view === STRIP) return this.stripSays || (this.stripShipped ? this.host.say("stripShipped") : "");
     const shown = this.view === WIPE ? this.pair : [this.view];
-    if (!this.before || !shown.some((name) => [RUNS, "before", "difference"].includes(name))) return "";
+    if (!this.before || !shown.some((name) => ["before", "difference"].includes(name))) return "";
     const said = this.changed.map(({ kind, name, from, to }) => {
       const [a, b] = [from, to].map((value) => (typeof value === "object" ? "…" : String(value)));
       return `${this.host.inputName(kind, name)} ${a} → ${b}`;
@@ -269,10 +267,8 @@ export class Preview {
   async makeStrip() {
     if (this.making) return this.making.abort();
     this.stripAsked = !this.stripAsked;
-    if (this.stripAsked) {
-      const minutes = this.host.minutes(LAMBDAS.length * STRENGTHS.length);
-      return this.sayOfStrip(this.host.say(minutes === null ? "stripAsk" : "stripMinutes", { minutes }));
-    }
+    const minutes = this.host.minutes(LAMBDAS.length * STRENGTHS.length) ?? "?";
+    if (this.stripAsked) return this.sayOfStrip(this.host.say("stripAsk", { minutes }));
     const { strip, stripShipped } = this;
     this.making = new AbortController();
     this.sayOfStrip(this.host.say("stripWaits"));
@@ -411,7 +407,6 @@ export class Preview {
     else if (this.view === PLOT)
       drawPlots(context, this.plots, this.number * this.step, stage, this.ink(), this.accent());
     else if (this.view === SIDE) this.drawSide(context, this.clips, stage);
-    else if (this.view === RUNS) this.drawRuns(context, stage);
     else if (this.view === GEOMETRY) this.boxes = this.geometry.draw(context, this.number, stage);
     else this.drawOne(context, this.clip(this.view), stage);
     const ego = this.boxes.find(({ clip }) => clip.pick);
@@ -426,11 +421,6 @@ export class Preview {
     if (legend) drawing.drawLegend(context, clip.legend, [x, height - legend, width], this.ink());
     if (clip.pick) drawing.drawLabel(context, this.host.say("pick"), box[0] + 4, box[1] + 4);
     this.boxes.push({ clip, box });
-  }
-
-  drawRuns(context, stage) {
-    const clips = [this.before, this.clip("ego"), this.difference].filter(Boolean);
-    if (this.before) this.drawSide(context, clips, stage);
   }
 
   drawStrip(context, stage) {

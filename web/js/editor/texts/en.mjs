@@ -76,6 +76,8 @@ export default {
   lensGuessedHelp:
     "Nothing tells the exo camera's field of view, 60 degrees are assumed: heads may be placed a metre off. " +
     "Set exo_fov in Depth Align, connect MoGe, or give a camera file.",
+  large: "Large: change places with the scene",
+  runningHelp: "‘Load scene’ again cancels.",
   placeHead: "Place head",
   placeHeadHelp: "Two clicks in the picture: where the head is, then what it looks at (H)",
   clickHead: "Click on the head of the person who sees.",

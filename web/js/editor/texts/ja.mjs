@@ -70,6 +70,8 @@ export default {
   lensGuessed: "レンズは推測",
   lensGuessedHelp:
     "外部カメラの画角が分からず、60 度と仮定しています。頭の位置が 1 m ずれることがあります。Depth Align の exo_fov を設定するか、MoGe を接続するか、カメラファイルを指定してください。",
+  large: "拡大：シーンと場所を入れ替える",
+  runningHelp: "もう一度「シーンを読み込む」で中止します。",
   placeHead: "頭を置く",
   placeHeadHelp: "画像を二回クリック: 頭の位置、次に見ている所 (H)",
   clickHead: "見ている人の頭をクリックしてください。",

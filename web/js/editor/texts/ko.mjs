@@ -69,6 +69,8 @@ export default {
   lensGuessed: "렌즈 추측",
   lensGuessedHelp:
     "외부 카메라의 화각을 알 수 없어 60도로 가정합니다. 머리 위치가 1m까지 어긋날 수 있습니다. Depth Align의 exo_fov를 정하거나, MoGe를 연결하거나, 카메라 파일을 주세요.",
+  large: "크게: 장면과 자리 바꾸기",
+  runningHelp: "‘장면 불러오기’를 다시 누르면 취소됩니다.",
   placeHead: "머리 놓기",
   placeHeadHelp: "그림에서 두 번 클릭: 머리가 있는 곳, 바라보는 곳 (H)",
   clickHead: "보는 사람의 머리를 클릭하세요.",

@@ -68,6 +68,8 @@ export default {
   lensGuessed: "镜头为猜测",
   lensGuessedHelp:
     "没有任何信息说明外部相机的视场角，假定为 60 度：头部位置可能偏差一米。请在 Depth Align 中设置 exo_fov，连接 MoGe，或提供相机文件。",
+  large: "放大：与场景互换位置",
+  runningHelp: "再点“载入场景”可取消。",
   placeHead: "放置头部",
   placeHeadHelp: "在画面中点两下：头部，然后所看之处 (H)",
   clickHead: "点击观看者的头部。",
