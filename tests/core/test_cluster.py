@@ -106,7 +106,7 @@ def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings,
     run = start(recordings, tmp_path / "set")
     clips = tmp_path / "set" / "clips"
     deadline = time.monotonic() + 600
-    while not (clips.is_dir() and sum(not p.name.startswith(".") for p in clips.iterdir()) > 3):
+    while not (clips.is_dir() and sum(not p.name.startswith(".") for p in clips.iterdir()) > 8):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     cluster.kill_head()
