@@ -92,7 +92,7 @@ ONE_VIDEO = f"""## One video, nothing by hand
 | [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors): metres | `geometry_estimation` | about 0.7 |
 | [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors): steady depth | `geometry_estimation` | under 1 |
 
-2. **For the ego video** the weights of the note *Weights*, and for the words:
+2. **For the ego video** the five files of `egox_basic` (27 GB, in its note *Weights*), and for the words:
 
 | file | folder | GB |
 |---|---|---|

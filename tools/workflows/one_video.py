@@ -25,8 +25,7 @@ def egox_one_video(graph: Graph) -> Page:
     stage = egox(graph, captioned=True, steps=50, cfg=5.0)
     stage.inside.promote(stage.texts[0], "caption", label="Caption")
     promote(stage, weights=False)
-    weights = note(graph, "Weights", notes.BASIC_WEIGHTS)
-    return replace(finished(graph, read_me, stages, stage, "egox_one_video"), head=head, weights=weights)
+    return replace(finished(graph, read_me, stages, stage, "egox_one_video"), head=head)
 
 
 def wearer(graph: Graph) -> Subgraph:

@@ -292,7 +292,7 @@ class Page:
     """Place among the sockets of the last column's first node that takes something from *Load Exo Video*."""
     color: str = "#3f789e"
     head: Node | None = None
-    """Stands over *Load Exo Video*; the note then stands left of both."""
+    """Stands over *Load Exo Video*; the note then stands under the last column."""
     weights: Node | None = None
     """A second, long note under the last column, where it may grow: the newer nodes show a note at its whole height."""
 
@@ -310,14 +310,12 @@ class Page:
         first, last_top = Frame("", columns[0], 0, [self.read_me]), level - (self.slot + rise) * SLOT
         long_note, beside = self.weights, []
         if self.head:
-            first = Frame("2  Wearer's head", columns[0], 0, [self.head])
-            self.read_me.wanted = (WIDE, NOTE_HIGH)
-            beside = [Frame("", columns[0] - WIDE - GAP, 0, [self.read_me])]
+            first, long_note = Frame("2  Wearer's head", columns[0], 0, [self.head]), self.read_me
         if long_note:
             under = last_top + 3 * SLOT + sum(max(heights.get(node.number, 0.0), node.wanted[1]) for node in self.last)
             under += (len(self.last) - 1) * GAP
             long_note.wanted = (400, NOTE_HIGH)
-            beside.append(Frame("", columns[3], under, [long_note]))
+            beside = [Frame("", columns[3], under, [long_note])]
         return [first, *beside, Frame("1  Exo video", columns[0], level, [stages.load]),
                 Frame("2, 4  Scene and prior", columns[1], 0, [stages.scene_and_prior]),
                 Frame("3  Ego pose", columns[1], over_egox + SLOT + TITLE_AND_BADGE, [stages.pose]),
