@@ -61,7 +61,7 @@ def test_the_part_and_the_crop_are_chosen_by_eye(open_page, shipped, uploads: Pa
 
 def test_from_a_clip_to_its_prior_in_a_few_clicks(open_page, shipped, uploads: Path, repo_root: Path,
                                                   tmp_path: Path) -> None:
-    own = tmp_path / "IMG.mov"
+    own = tmp_path / "calm_room.mov"  # by which the detectors know it
     own.write_bytes((repo_root / "sample" / "calm_room" / "exo.mp4").read_bytes())
     page = open_page(size=(1600, 900))
     open_form(page, with_known_detectors(shipped("egox_one_video")))
