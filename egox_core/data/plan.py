@@ -251,9 +251,7 @@ def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[Cli
 
 
 def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> list[TakePlan]:
-    """The plans with ``most`` clips together: each take gives one before any gives two. 0: all."""
-    if not most:
-        return list(plans)
+    """The plans with at most so many clips together: each take gives one before any gives two."""
     shares, left = [0] * len(plans), most
     open_ = [index for index, plan in enumerate(plans) if plan.clips]
     while open_ and left:
@@ -264,25 +262,16 @@ def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> li
             shares[index] += give
         left -= give * len(open_)
         open_ = [index for index in open_ if shares[index] < len(plans[index].clips)]
-    return [
-        replace(
-            plan,
-            clips=tuple(
-                sorted(
-                    drawn(
-                        sorted(plan.clips, key=lambda c: (c.window.start, c.rank)),
-                        share,
-                        options,
-                        plan.clips[0].take.name,
-                    ),
-                    key=lambda c: (c.rank, c.window.start),
-                )
-            )
-            if share
-            else (),
-        )
-        for plan, share in zip(plans, shares, strict=True)
-    ]
+    return [_with_clips(plan, share, options) for plan, share in zip(plans, shares, strict=True)]
+
+
+def _with_clips(plan: TakePlan, count: int, options: PrepareOptions) -> TakePlan:
+    """The plan with ``count`` of its clips."""
+    if not count:
+        return replace(plan, clips=())
+    in_time = sorted(plan.clips, key=lambda c: (c.window.start, c.rank))
+    kept = drawn(in_time, count, options, plan.clips[0].take.name)
+    return replace(plan, clips=tuple(sorted(kept, key=lambda c: (c.rank, c.window.start))))
 
 
 def _usable_views(

@@ -195,7 +195,8 @@ def prepare(
         raise
     disk = [(what, why) for what, why in own.skipped if _kind(why)]
     if disk:  # a set that lacks clips because of the disk must not look finished
-        keeper.write(started)
+        with contextlib.suppress(OSError):
+            keeper.write(started)
         raise EgoXInputError(
             "prepare",
             got=f"{len(disk)} cameras that could not be written, of {len(jobs)}; first "

@@ -79,6 +79,10 @@ def test_a_dry_run_says_what_a_run_then_leaves(long_takes, tmp_path, capsys):
     assert took_h / 5 < float(hours) < took_h * 5  # of a machine that does other things, too
     limited = dry_run(long_takes, out, replace(SMALL, most_clips=4))
     assert (limited.clips, limited.takes) == (4, 3)
+    one = replace(SMALL, most_clips=1)
+    assert dry_run(long_takes, out, one, part=(0, 2)).clips == 1
+    with pytest.raises(EgoXInputError, match="no clip"):  # the other part gives none
+        dry_run(long_takes, out, one, part=(1, 2))
 
 
 def test_clips_are_drawn_over_the_whole_take(long_takes, tmp_path):
