@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Raised by code that meets a list, a number or a shape where a file should have something else."""
@@ -18,6 +19,12 @@ class EgoXInputError(ValueError):
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         super().__init__(f"{what}: got {got}; expected {expected}. Fix: {fix}")
+
+    def __reduce__(self) -> tuple:
+        """From one process to another."""
+        return partial(
+            type(self), self.what, got=self.got, expected=self.expected, fix=self.fix
+        ), ()
 
 
 def check_choice(what: str, value: object, choices: Collection[str], fix: str = "choose one") -> None:

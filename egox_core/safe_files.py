@@ -265,12 +265,20 @@ def read_npy_header(
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with an exception."""
+    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with
+    an exception.
+
+    Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else
+    read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: encoders take the container format from it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
+from ..parallel import on_device
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
 from ..safe_files import working_on, write_json, write_whole
@@ -201,7 +202,10 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     if caption == "none" and options.caption_model is not None:
         from .captions import model_caption
 
-        prompt, caption = model_caption(options.caption_model, frames, ego, options.device), "model"
+        prompt, caption = (
+            on_device(options.device, model_caption, options.caption_model, frames, ego),
+            "model",
+        )
     dynamic, masked = moving_in_clip(pictures, job.window, options, frames, maps.mask(job.view.mask))
     depth_m, own, depth_kind = _depth(job, pictures, frames, maps, dynamic)
     if dynamic is None and own is not None:
@@ -241,7 +245,15 @@ def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps,
     if options.depth == "model":
         from .depth_model import model_depth
 
-        return model_depth(options, frames, pictures.camera, dynamic), None, "model"
+        depth = on_device(
+            options.device,
+            model_depth,
+            replace(options, device=None),
+            frames,
+            pictures.camera,
+            dynamic,
+        )
+        return depth, None, "model"
     meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
                     camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
                     exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera)

@@ -7,15 +7,19 @@
 There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
 the seed and the step.
 
-SIGTERM (and Ctrl-C) ask the loop to finish its step, save, and end with 0 (:class:`StopRequest`).
+SIGTERM, SIGUSR1 and Ctrl-C ask the loop to finish its step, save, and end with 0
+(:class:`StopRequest`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -29,9 +33,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import read_json
+from ..safe_files import read_json, write_whole
 
 PREFIX = "step-"
+STOP_FILE = "EGOX_STOP_FILE"
+"""Variable of the environment: a file that is there once the run should stop. ``train_egox.py
+launch`` sets it."""
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+"""Variables that a launcher sets for the processes that it starts."""
+PR_SET_PDEATHSIG = 1
+logger = logging.getLogger(__name__)
 FREE_TO_CHANGE = ("steps", "checkpoint", "validation", "log", "output", "cache", "base", "batch_size",
                   "gradient_accumulation")
 """Settings that a resumed run may have otherwise; paths may move, what they hold is checked by hash. Of batch and
@@ -68,8 +82,8 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
-                  temporary / "trainable.safetensors")
+        with write_whole(temporary / "trainable.safetensors") as weights:
+            save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights)
         torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
         (temporary / "state.json").write_text(json.dumps({
             "step": state.step, "config": state.config, "global_batch": state.global_batch,
@@ -103,9 +117,35 @@ def load_checkpoint(folder: Path) -> TrainState:
                           config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"],
                           global_batch=state["global_batch"], align_hash=state["align_hash"])
     except Exception as error:
-        raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
-                             expected="a whole checkpoint",
-                             fix="remove this folder: training goes on from the one before") from error
+        raise EgoXInputError(
+            f"checkpoint {folder.name}",
+            got=f"it can't be read ({error})",
+            expected="a whole checkpoint",
+            fix="training goes on from the one before; remove this folder",
+        ) from error
+
+
+def last_checkpoint(output: Path) -> TrainState | None:
+    """The newest whole checkpoint, None before the first; newer ones that can't be read are named
+    and passed over.
+
+    Raises:
+        EgoXInputError: there are some, and none of them can be read.
+    """
+    first_error = None
+    for folder in reversed(checkpoint_folders(output)):
+        try:
+            state = load_checkpoint(folder)
+        except EgoXInputError as error:
+            logger.warning("%s", error)
+            first_error = first_error or error
+            continue
+        if first_error is not None:
+            logger.warning("training goes on from %s instead", folder.name)
+        return state
+    if first_error is not None:
+        raise first_error
+    return None
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,16 +179,24 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
 
 
 class StopRequest:
-    """Set by SIGTERM or Ctrl-C while the ``with`` block runs; the handlers of before come back afterwards."""
+    """Set by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file while the ``with`` block runs; the
+    handlers of before come back afterwards."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self._asked = False
+        self._file = os.environ.get(STOP_FILE)
         self._before: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self._asked or (self._file is not None and os.path.exists(self._file))
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
+            if any(name in os.environ for name in LAUNCHED):
+                stop_with_parent()  # accelerate's of one process ends without telling its child
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,6 +204,12 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C: the user doesn't want to wait for the step
-        self.requested = True
+        self._asked = True
+
+
+def stop_with_parent() -> None:
+    """Lets Linux send this process SIGTERM when its parent dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

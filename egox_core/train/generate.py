@@ -42,6 +42,7 @@ class GenerateOptions:
     split: str = "validation"
     steps: int = 50
     shift: float = 3.0
+    recompute_exo: int = 1  # steps from one computation of exo to the next; 0: the first alone
     seed: int = 1234
     mode: str | None = None
     lambda_g: float | None = None
@@ -164,6 +165,7 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
     if negative is not None:
         negative = negative.to(sample.text)
     latent = sample_ego(model, scope, sample, conditioning, steps=options.steps, shift=options.shift, seed=options.seed,
+                        recompute_exo=options.recompute_exo,
                         cfg=options.cfg, negative=negative)
     write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), options.fps, threads=1)
     write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.key})

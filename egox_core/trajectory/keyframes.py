@@ -11,12 +11,16 @@ Positions and angles describe the upright picture; the camera's quarter turns ar
 on from a keyframe to the next is the document's ``interpolation``, or the keyframe's own: ``spline`` (smooth),
 ``linear`` or ``hold``; before the first keyframe and after the last one it stands still.
 
+``made_on`` of a document names the video that it was made on, ``{"video": file name, "id": its video_mark}``: a path
+places a head in a room, so :func:`check_made_on` refuses it for another one.
+
 This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/model/pose.mjs``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import get_args
 
 import numpy as np
@@ -29,7 +33,7 @@ from ..errors import EgoXInputError
 from .path import Between, PoseTrack, interpolate_poses
 from .poses import camera_centre, compose, look_at, sensor_from_upright, validate_w2c
 
-DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation"})
+DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
 ANGLE_KEYS = frozenset({"yaw_deg", "pitch_deg", "roll_deg"})
 KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "interpolation"}
@@ -78,6 +82,30 @@ def keyframe_track(
     moments = torch.stack([_vector([k[clock]], f"{clock} of {name} {i}", 1) for i, k in enumerate(keyframes)])[:, 0]
     return PoseTrack(w2c=poses, moments=moments, clock="index" if clock == "frame" else "seconds", name=name,
                      between=between[:-1], ends_hold=True)
+
+
+def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
+    """Refuse keyframes that were made on another video than the one in use.
+
+    Args:
+        content: as :func:`keyframe_track`; one that names no video passes.
+        video: the mark of the video in use (``video`` and ``id``); None: not known.
+
+    Raises:
+        EgoXInputError: another video, or a ``made_on`` that can't be read.
+    """
+    made_on = content.get("made_on") if isinstance(content, dict) else None
+    if made_on is None:
+        return
+    if not isinstance(made_on, dict) or not all(isinstance(made_on.get(key), str) for key in ("video", "id")):
+        raise EgoXInputError("made_on of keyframes", got=repr(made_on)[:60], expected="video and id, both texts",
+                             fix="delete made_on")
+    if video is not None and made_on["id"] != video["id"]:
+        raise EgoXInputError(
+            "ego poses", got=f"keyframes made on {made_on['video']}, while the video in use is {video['video']}",
+            expected="a path of the video in use",
+            fix="press 'Open pose editor' on Ego Pose Input, which begins with what belongs to this video; or choose "
+                f"{made_on['video']} again; to use them here all the same, delete \"made_on\" from the keyframes")
 
 
 def constant_track(

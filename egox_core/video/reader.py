@@ -7,6 +7,7 @@ says, with square pixels. A video that is in memory as frames goes through the s
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
+from .hdr import TRANSFERS, sdr_picture
 from .selection import VideoInfo, source_rectangle
 
 VideoSource = Path | io.BytesIO
@@ -29,8 +31,27 @@ FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,fl
 """FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another shape."""
+MARK_BYTES = 64 * 1024
+"""Read from either end of a file to tell it from others."""
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
+
+
+def video_mark(path: Path) -> dict[str, str]:
+    """The video as a path remembers it: its file's name (``video``) and a digest of its bytes' ends and count (``id``).
+
+    A copy or another name changes nothing of the ``id``.
+
+    Raises:
+        OSError: not there.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for start in (0, max(0, size - MARK_BYTES)):
+            file.seek(start)
+            digest.update(file.read(MARK_BYTES))
+    return {"video": path.name, "id": digest.hexdigest()[:16]}
 
 
 @contextmanager
@@ -95,7 +116,8 @@ def probe_video(source: VideoSource) -> VideoInfo:
         width, height = _shown_size(stream.codec_context.width, stream.codec_context.height, _pixel_aspect(stream),
                                     first.rotation)
         return VideoInfo(name=name, width=width, height=height, fps=fps, frame_count=len(packets), times_s=times,
-                         has_audio=bool(container.streams.audio), start_s=start, pts=pts, keyframes=keyframes)
+                         has_audio=bool(container.streams.audio), start_s=start, pts=pts, keyframes=keyframes,
+                         hdr=TRANSFERS.get(int(first.color_trc), ""))
 
 
 def read_frames(
@@ -192,7 +214,8 @@ def _shown_size(width: int, height: int, aspect: float, rotation: int) -> tuple[
 
 
 def _shown_picture(frame: av.VideoFrame, aspect: float) -> np.ndarray:
-    picture = frame.to_ndarray(format="rgb24")
+    transfer = TRANSFERS.get(int(frame.color_trc))
+    picture = frame.to_ndarray(format="rgb24") if transfer is None else sdr_picture(frame, transfer)
     if aspect != 1:
         picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
     turns = round(frame.rotation / 90) % 4  # anticlockwise, as numpy counts

@@ -33,6 +33,7 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
 from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes.meta import read_meta
+from ...egox_core.takes.same_take import mark_of
 from ...egox_core.trajectory.poses import validate_w2c
 from ..host.graph import Graph, exo_video, inputs_of, lacks_beside, linked
 from ..host.paths import resolve
@@ -223,14 +224,15 @@ async def export_keyframes(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
-    """What the scene and path of a pose ``node`` are made from in the page's ``graph`` now; whether the file
-    that its poses are to come from is known to be missing, or to have none."""
+    """Origin of a pose ``node``'s scene and path in the page's ``graph`` now; whether the file of its poses is
+    known to be missing, or to have none; the mark of its video, where that is known."""
     node, graph = body.get("node"), body.get("graph")
     if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph:
         raise EgoXInputError("graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both")
     # Not on the event loop, nor on the editor's thread: a network drive may take long to answer.
     return web.json_response(await asyncio.to_thread(
-        lambda: {"origin": editor_origin(graph, node), "file_missing": poses_missing(graph, node)}))
+        lambda: {"origin": editor_origin(graph, node), "file_missing": poses_missing(graph, node),
+                 "video": mark_of(exo_video(graph, node))}))
 
 
 def poses_missing(graph: Graph, node: str) -> bool:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.backends import KernelsUsed
+from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
-from ...egox_core.wan.exo_cache import ExoCache
 from ..host.memory import HostMemory
-from ..host.steps import CALLBACK, running_server
+from ..host.steps import CALLBACK, PartSeconds, running_server
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -44,6 +44,11 @@ RETAINED = "egox_retained_places"
 """Key in transformer_options: places of every window in which the host shows the condition of the clip's frame of that
 number (``retain_first_frame``: place 0)."""
 TIME = 2  # dimension of the latent
+FULL, KEPT, ATTENTION, CACHE = "full", "kept", "attention", "cache"
+"""Parts of a run that are timed: forwards of the whole canvas and of the ego half; within them
+guided or plain self-attention, and exo's keys and values on their way."""
+OFFERED = 4
+"""Setting of *recompute exo* that the note offers."""
 
 
 def check_model(model: ModelPatcher) -> None:
@@ -192,6 +197,7 @@ class PatchCalls:
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
         self.exo_cache = exo_cache  # None: exo is recomputed in every forward
+        self.seconds = PartSeconds()  # of FULL, KEPT, ATTENTION and CACHE
         self.reset()
 
     def reset(self) -> None:
@@ -201,6 +207,9 @@ class PatchCalls:
         self.attended = 0  # self-attentions that the override was asked about
         self.slotted = 0  # forwards whose tokens were to have their own positions or rays
         self.placed = 0  # blocks whose slot was asked
+        self.steps = 0
+        self.ego_share = 1.0  # of the tokens
+        self.seconds.clear()
         self.kernels.clear()
 
     @property
@@ -227,6 +236,7 @@ class PatchCalls:
                 raise EgoXInputError("first sampling step", got=f"a step without {self.lost}{suspects(model)}",
                                      expected="the patched model", fix=BYPASSED_FIX)
             first = False
+            self.steps += 1
             return None if callback is None else callback(step, *args)
 
         return watched
@@ -251,7 +261,8 @@ class NoteAfterRun:
 
 def with_kernels(note: str, calls: PatchCalls) -> str:
     """A node's note, and what the run that just ended has computed with."""
-    return "; ".join(part for part in (note, calls.kernels.words(), exo_words(calls.exo_cache)) if part)
+    parts = (note, calls.kernels.words(), exo_words(calls.exo_cache), time_words(calls))
+    return "; ".join(part for part in parts if part)
 
 
 def exo_words(cache: ExoCache | None) -> str:
@@ -261,6 +272,28 @@ def exo_words(cache: ExoCache | None) -> str:
     words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
     if cache.refused_bytes:
         words += f"; no room to keep it: it takes {cache.refused_bytes / 2**30:.1f} GB"
+    if cache.in_the_way:
+        words += (f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
+                  "before the EgoX patch")
+    return words
+
+
+def time_words(calls: PatchCalls) -> str:
+    """Seconds of the run that just ended by part, and what keeping exo would bring."""
+    total = calls.seconds.total(FULL, KEPT)
+    if not calls.steps or total == 0:
+        return ""
+    words = f"{total / calls.steps:.3g} s per step in the model"
+    if kept := calls.seconds.mean(KEPT):
+        words += f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept:.3g} s)"
+    if attention := calls.seconds.total(ATTENTION):
+        words += f", {100 * attention / total:.0f} % of it in self-attention"
+    if stored := calls.seconds.total(CACHE):
+        words += f", {100 * stored / total:.0f} % in storing and fetching exo"
+    if calls.exo_cache is None and calls.steps >= 2 * OFFERED:
+        full = -(-calls.steps // OFFERED) / calls.steps
+        share = full + (1 - full) * calls.ego_share
+        words += f"; recompute exo {OFFERED} would take about {100 * share:.0f} % of it"
     return words
 
 

@@ -172,6 +172,25 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
         assert {(keys, mask) for _, keys, mask in shapes} == {(28_028, None)}
 
 
+@pytest.mark.parametrize(("lambda_g", "rows"), [(3.0, 24), (0.0, 36)])
+def test_what_carries_no_bias_reaches_the_attention_that_the_user_chose(rig, monkeypatch, lambda_g, rows) -> None:
+    """Exo rows of guided blocks, unguided blocks and cross-attention, as a start option of the host sets it."""
+    import comfy.ldm.wan.model as wan
+    from comfy.ldm.modules.attention import attention_basic, wrap_attn
+
+    counted = []
+
+    @wrap_attn
+    def chosen(q, k, v, heads, *args, **kwargs):
+        counted.append((q.shape[1], k.shape[1]))
+        return attention_basic(q, k, v, heads, *args, **kwargs)
+
+    monkeypatch.setattr(wan, "optimized_attention", chosen)
+    rig.ksample(rig.patch(lambda_g=lambda_g), steps=1, cfg=1.0)
+    assert sum(q for q, k in counted if k == 36) == 2 * rows, "of both blocks"
+    assert [q for q, k in counted if k == 6] == [36, 36], "cross-attention"
+
+
 def skip_layer(model):
     from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 
@@ -287,11 +306,13 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes: dict, ke
     rig.ksample(model, steps=1)
     ((node, note),) = page.texts
     assert node == "7" and note.startswith("mask released; ")
-    assert note.endswith(f"; {kernel}") if kernel else "attention by" not in note
+    untimed, _, times = note.rpartition("; ")
+    assert untimed.endswith(f"; {kernel}") if kernel else "attention by" not in note
+    assert " s per step in the model" in times and ("% of it in self-attention" in times) is bool(kernel)
 
     notes = []
     sampling = rig.nodes("sampling")
     monkeypatch.setattr(sampling.ui, "PreviewText", lambda text: notes.append(text) or {"text": (text,)})
     if "backend" not in changes:  # the sampler node takes the fastest
         rig.wan_sample(steps=1, **changes)
-        assert notes == [note]
+        assert [text.rpartition("; ")[0] for text in notes] == [untimed]

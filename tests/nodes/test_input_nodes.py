@@ -154,6 +154,35 @@ def test_bad_poses_are_refused(pack: ModuleType, meta: list, clip: Path) -> None
             pose_node(pack, **changes)
 
 
+def test_a_path_of_another_video_is_refused(pack: ModuleType, meta: list, clip: Path) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+    from egox_pack.egox_core.video.reader import video_mark
+
+    frames, mark = load(pack)[3], video_mark(clip)
+    copy = clip.with_name("a copy.mp4")
+    copy.write_bytes(clip.read_bytes())
+    assert video_mark(copy)["id"] == mark["id"] and mark["video"] == "exo.mp4"
+
+    def path_of(made_on: object) -> str:
+        keys = [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
+        return json.dumps({"made_on": made_on, "keyframes": keys})
+
+    assert pose_node(pack, source="keyframes", keyframes=path_of(mark), frames=frames)[0].w2c.shape == (13, 3, 4)
+    foreign = path_of({"video": "IMG_0042.MOV", "id": "0" * 16})
+    pose_node(pack, source="keyframes", keyframes=foreign)  # no video is known
+    clip.with_name("keys.json").write_text(foreign, encoding="utf-8")
+    other = clip.parent.parent / "other"
+    other.mkdir(exist_ok=True)
+    (other / "meta.json").write_text(clip.with_name("meta.json").read_text(encoding="utf-8"), encoding="utf-8")
+    (other / "walk.mp4").write_bytes(b"another")
+    for changes, message in (({"source": "keyframes", "keyframes": foreign}, "made on IMG_0042.MOV.*is exo.mp4"),
+                             ({"file": "clips/keys.json"}, "made on IMG_0042.MOV"),
+                             ({"file": "other/meta.json"}, "poses of other/walk.mp4"),
+                             ({"source": "keyframes", "keyframes": path_of("x")}, "made_on")):
+        with pytest.raises(EgoXInputError, match=message):
+            pose_node(pack, **changes, frames=frames)
+
+
 @pytest.mark.parametrize("name", ["load_exo_video.EgoXLoadExoVideo", "ego_pose.EgoXEgoPoseInput"])
 def test_schemas(pack: ModuleType, name: str) -> None:
     import importlib
