@@ -23,7 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "benchmarks/results/triton_cubins.json"
 GGA = ROOT / "egox_core/gga"
+VERSION = tuple(map(int, metadata.version("triton").split(".")[:2]))
 CARDS = (80, 86, 89, 90, 100, 120)
+KNOWN = CARDS if VERSION >= (3, 3) else CARDS[:4]
+"""Cards that the installed version's assembler knows; on others it would end the process."""
 SHARED_OF = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """KB of shared memory that a block may have (CUDA C++ Programming Guide, compute capabilities)."""
 DTYPES = ("bf16", "fp16", "fp32")
@@ -50,8 +53,8 @@ def kernels():
     return module
 
 
-def cases() -> Iterator[tuple[str, object, str, dict, dict]]:
-    """(name, kernel, dtype, constexprs, options) of all that may be launched on a card."""
+def cases(card: int) -> Iterator[tuple[str, object, str, dict, dict]]:
+    """(name, kernel, dtype, constexprs, options) of all that may be launched on this card."""
     module, flash, rows = kernels(), constants("flash.py"), constants("triton_rows.py")
     for dtype in DTYPES:
         for linear in (False, True):
@@ -65,7 +68,7 @@ def cases() -> Iterator[tuple[str, object, str, dict, dict]]:
                        dtype, {"steep": not linear, **what,
                                "block_queries": flash["BLOCK_QUERIES"],
                                "block_keys": flash["BLOCK_KEYS"], "block_dim": size},
-                       {"num_warps": flash["WARPS"], "num_stages": flash["STAGES"]})
+                       {"num_warps": flash["WARPS"], "num_stages": module.stages(card, linear)})
 
 
 def compiled(kernel, dtype: str, choices: dict, options: dict, card: int):
@@ -85,13 +88,12 @@ def compiled(kernel, dtype: str, choices: dict, options: dict, card: int):
     signature = {name: kind(name) for name in names if name not in choices}
     aligned = [i for i, name in enumerate(names)
                if name in signature and name not in (*FLOATS, *UNALIGNED)]
-    version = tuple(map(int, metadata.version("triton").split(".")[:2]))
-    if version >= (3, 3):
+    if VERSION >= (3, 3):
         source = ASTSource(fn=kernel, signature={n: signature.get(n, "constexpr") for n in names},
                            constexprs=choices,
                            attrs={(i,): [["tt.divisibility", 16]] for i in aligned})
     else:
-        if version == (3, 2):
+        if VERSION == (3, 2):
             from triton.backends.compiler import AttrsDescriptor
 
             attrs = AttrsDescriptor.from_dict({"cls": "AttrsDescriptor", "arg_properties": {
@@ -104,31 +106,31 @@ def compiled(kernel, dtype: str, choices: dict, options: dict, card: int):
     return triton.compile(source, target=GPUTarget("cuda", card, 32), options=options)
 
 
-def figures(binary, card: int) -> dict[str, int]:
+def figures(binary) -> dict[str, int]:
     """Registers a thread, bytes spilled a thread, bytes of shared memory a block."""
     import triton
 
     ptx = binary.asm["ptx"]
     folder = Path(triton.__file__).parent / "backends/nvidia/bin"
-    ptxas = folder / ("ptxas-blackwell" if card >= 100 and (folder / "ptxas-blackwell").is_file()
-                      else "ptxas")
+    words = ["-v", "-arch", re.search(r"\.target (\w+)", ptx)[1], "k.ptx", "-o", "k.cubin"]
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "k.ptx").write_text(ptx, encoding="utf-8")
-        said = subprocess.run([ptxas, "-v", "-arch", re.search(r"\.target (\w+)", ptx)[1], "k.ptx",
-                               "-o", "k.cubin"], cwd=work, capture_output=True, text=True,
-                              check=True).stderr
+        # Newer versions have two assemblers, of which one may be too old for the text.
+        runs = [subprocess.run([file, *words], cwd=work, capture_output=True, text=True)
+                for file in sorted(folder.glob("ptxas*"))]
+    said = next(run.stderr for run in runs if run.returncode == 0)
     return {"registers": int(re.search(r"Used (\d+) registers", said)[1]),
             "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", said))),
             "shared": binary.metadata.shared}
 
 
-def matrix(cards: tuple[int, ...] = CARDS) -> dict[str, dict[str, dict | str]]:
+def matrix(cards: tuple[int, ...] = KNOWN) -> dict[str, dict[str, dict | str]]:
     """{case: {card: figures, or why there are none}} with the Triton that is installed."""
     rows: dict[str, dict[str, dict | str]] = {}
-    for name, kernel, dtype, choices, options in cases():
-        for card in cards:
+    for card in cards:
+        for name, kernel, dtype, choices, options in cases(card):
             try:
-                found = figures(compiled(kernel, dtype, choices, options, card), card)
+                found = figures(compiled(kernel, dtype, choices, options, card))
             except Exception as error:  # noqa: BLE001  (a compiler may fail in any way)
                 found = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
             rows.setdefault(name, {})[f"sm_{card}"] = found

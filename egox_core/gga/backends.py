@@ -35,6 +35,7 @@ from ..errors import EgoXInputError
 from .bias import without_autocast
 from .flash import PROVEN_ON, guided_flash
 from .rows import BiasRows
+from .triton_rows import FusedChoice
 
 BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
@@ -99,13 +100,13 @@ class KernelsUsed:
     def clear(self) -> None:
         """A run begins."""
         self._choices: list[Choice] = []
-        self._rows: BiasRows | None = None
+        self._rows: FusedChoice | None = None
 
     def add(self, choice: Choice, bias_rows: BiasRows | None = None) -> None:
         """One call of attention."""
         if not any(choice is other for other in self._choices):
             self._choices.append(choice)
-        self._rows = self._rows if bias_rows is None else bias_rows
+        self._rows = self._rows if bias_rows is None else bias_rows.fused  # not its buffer
 
     def lost(self, name: str) -> bool:
         """True where a call goes on without this kernel, which is wrong or fails here."""
@@ -116,7 +117,7 @@ class KernelsUsed:
         if not self._choices:
             return ""
         kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
-        rows = "" if self._rows is None else self._rows.made_by
+        rows = "" if self._rows is None else self._rows.words
         return f"guided attention by {kernels}" + (f"; its bias by {rows}" if rows else "")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .bias import LOG_FLOOR
 from .rows import BiasRows, linear_part
 
-BLOCK_QUERIES, BLOCK_KEYS, WARPS, STAGES = 64, 32, 4, 2
+BLOCK_QUERIES, BLOCK_KEYS, WARPS = 64, 32, 4
 """A frame of the released size is 784 queries, so 6 % of its last block idles; twice as many
 queries a block would idle 12 %. 64 keys at once spill registers at head size 128
 (``benchmarks/triton_cubins.py``)."""
@@ -36,7 +36,7 @@ def guided_flash(
         ImportError: no Triton.
         NotImplementedError: gradients are wanted; a type other than float32, bfloat16 and float16.
     """
-    from .triton_kernels import guided_flash_kernel
+    from .triton_kernels import guided_flash_kernel, stages
 
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         raise NotImplementedError("it has no backward pass")
@@ -50,6 +50,8 @@ def guided_flash(
     blocks = -(-per_frame // BLOCK_QUERIES)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     query_dirs, key_dirs = geometry.query_dirs.contiguous(), geometry.key_dirs.contiguous()
+    major, minor = torch.cuda.get_device_capability(q.device) if q.is_cuda else (0, 0)
+    in_flight = stages(10 * major + minor, gain is not None or offset is not None)
     # A second GPU's tensors must not be launched on the first.
     with torch.cuda.device_of(q):
         guided_flash_kernel[((last - first + 1) * blocks, q.shape[0] * heads)](
@@ -59,5 +61,5 @@ def guided_flash(
             blocks, heads, dim, tokens, dim**-0.5 / math.log(2), bias_rows.scale, 1 + LOG_FLOOR,
             steep=bias_rows.scale > 1, has_gain=gain is not None, has_offset=offset is not None,
             block_queries=BLOCK_QUERIES, block_keys=BLOCK_KEYS,
-            block_dim=max(16, 1 << (dim - 1).bit_length()), num_warps=WARPS, num_stages=STAGES)
+            block_dim=max(16, 1 << (dim - 1).bit_length()), num_warps=WARPS, num_stages=in_flight)
     return out

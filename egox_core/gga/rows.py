@@ -48,7 +48,7 @@ class BiasRows:
         device = geometry.key_dirs.device
         self._buffer: Tensor | None = None
         self._work_rows = max(1, WORK_BYTES.get(device.type, 2**24) // (4 * geometry.tokens))
-        self._fused = fused_rows(device, dtype) if fused else FusedChoice(None, "")
+        self.fused = fused_rows(device, dtype) if fused else FusedChoice(None, "")
         self.scale = options.lambda_g if options.mode == "released" else 1.0
         self.shift = _shift(options, dtype)
         # What is left after the logarithm is linear in it, key by key: gain * log + offset; None where trivial.
@@ -67,13 +67,8 @@ class BiasRows:
     @property
     def scratch_bytes(self) -> int:
         """The fixed scratch: float32 is computed in place, and the fused kernel needs none."""
-        without = self._fused.run is not None or self.dtype == torch.float32
+        without = self.fused.run is not None or self.dtype == torch.float32
         return 0 if without else 4 * self._work_rows * self.geometry.tokens
-
-    @property
-    def made_by(self) -> str:
-        """Who makes the rows, in words; empty where there was nothing to choose."""
-        return self._fused.words
 
     def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
         """Bias of these ego queries. Valid until the next call when the buffer is reused."""
@@ -88,14 +83,14 @@ class BiasRows:
 
     def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
-        if self._fused.run is not None:
+        if self.fused.run is not None:
             try:
-                self._fused.run(queries, keys, self.scale, self.factor, self.gain, self.offset, out)
+                self.fused.run(queries, keys, self.scale, self.factor, self.gain, self.offset, out)
                 return
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  (a compiler may fail in any way)
-                self._fused.drop(error)
+                self.fused.drop(error)
         scratch = None
         for start in range(0, len(out), self._work_rows):
             block = out[start : start + self._work_rows]

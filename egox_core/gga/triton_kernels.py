@@ -10,6 +10,16 @@ import triton
 import triton.language as tl
 
 
+def stages(card: int, linear: bool) -> int:
+    """Blocks of keys that :func:`guided_flash_kernel` has on their way at once: two, but one where
+    an older Triton would spill registers.
+
+    ``card``: compute capability, 120 is 12.0; ``linear``: there is a gain or an offset.
+    """
+    version = tuple(map(int, triton.__version__.split(".")[:2]))
+    return 1 if version < ((3, 5) if card >= 120 else (3, 2) if linear else (0, 0)) else 2
+
+
 @triton.jit
 def bias_rows_kernel(queries, keys, gain, offset, out, rows, tokens, row_stride, scale, factor,
                      floor, has_gain: tl.constexpr, has_offset: tl.constexpr,
