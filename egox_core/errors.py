@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""Raised by code that meets a list, a number or a shape where a file should have something else."""
+NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
+"""Raised by float, numpy.asarray and torch.as_tensor at values that are no numbers, or no regular array of them."""
 
 
 class EgoXInputError(ValueError):
@@ -50,17 +50,21 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
 
 
 @contextmanager
-def well_formed(what: str) -> Iterator[None]:
-    """Read a file inside of which only parts are checked; ``what`` names it.
+def intact(what: str, errors: tuple[type[Exception], ...], *, expected: str = "an intact file",
+           fix: str = "copy or write it again") -> Iterator[None]:
+    """Call a library on data that may be damaged: no code of ours belongs inside, whose bugs would be told as damage.
+
+    Args:
+        what: names the data.
+        errors: of the library, at damaged data.
 
     Raises:
-        EgoXInputError: it has another form than the code inside takes for granted.
+        EgoXInputError: one of ``errors``.
     """
     try:
         yield
     except EgoXInputError:
         raise
-    except MALFORMED as error:
-        raise EgoXInputError(what, got=f"unreadable content ({type(error).__name__}: {error})",
-                             expected="the form of its data set",
-                             fix="get the file again, or leave it out") from error
+    except errors as error:
+        raise EgoXInputError(what, got=f"damaged data ({type(error).__name__}: {str(error)[:200]})",
+                             expected=expected, fix=fix) from error

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError, check_choice
+from ..errors import NO_NUMBERS, EgoXInputError, check_choice
 from .lenses import LENSES, PINHOLE
 
 Convention = Literal["half_pixel", "integer"]
@@ -211,7 +211,7 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
     try:
         values = {k: str(v) if k == "lens" else tuple(float(x) for x in v) if k == "distortion"
                   else int(v) if k in ("width", "height", "quarter_turns") else float(v) for k, v in content.items()}
-    except (TypeError, ValueError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=f"values of the wrong type ({error})", expected="numbers", fix="correct the "
                              "values") from error
     return CameraModel(**values)
@@ -220,7 +220,7 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
 def _matrix(values, name: str, expected: str) -> Tensor:
     try:
         return torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=f"{type(values).__name__} ({error})", expected=expected,
                              fix="give rows of numbers of equal length") from error
 

@@ -68,7 +68,9 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
                                  fix="undistort the pictures to PINHOLE in COLMAP")
         fx, fy, cx, cy, *distortion = (float(v) for v in numbers)
         size = int(width), int(height)
-    except (ValueError, IndexError, TypeError) as error:
+    except EgoXInputError:
+        raise
+    except (ValueError, IndexError) as error:  # of float and int, of too few columns, of scipy at a zero rotation
         raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"malformed text ({error})",
                              expected="COLMAP's text format", fix="export again with output type TXT") from error
     camera = CameraModel(lens=lens, width=size[0], height=size[1], fx=fx, fy=fy, cx=cx - 0.5, cy=cy - 0.5,

@@ -23,7 +23,15 @@ from ..safe_files import write_whole
 from ..wan.step_memory import ModelSize
 from ..wan.vae import VaeEncoder
 from . import zero3
-from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
+from .checkpoints import (
+    StopRequest,
+    TrainState,
+    check_resumable,
+    checkpoint_folders,
+    clear_leftovers,
+    load_checkpoint,
+    save_checkpoint,
+)
 from .config import TrainConfig, dump_config
 from .expected import align_step, expecting
 from .export import write_results
@@ -64,6 +72,8 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     launch = launch_of(accelerator)
     check_launch(config, launch)
     check_validation(config)
+    if accelerator.is_main_process:
+        clear_leftovers(Path(config.output))
     samples = CachedSamples(config, "train")
     held_out = HeldOut.of(config, samples.reader)
     if held_out is None and config.validation.every and accelerator.is_main_process:
