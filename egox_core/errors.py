@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+MOST_SHOWN = 1000
+"""Characters of a value that a message shows."""
 NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
 """Raised by float, numpy.asarray and torch.as_tensor at values that are no numbers, or no regular array of them."""
 
@@ -17,7 +19,9 @@ class EgoXInputError(ValueError):
 
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        super().__init__(f"{what}: got {got}; expected {expected}. Fix: {fix}")
+        shown = str(got)
+        shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+        super().__init__(f"{what}: got {shown}; expected {expected}. Fix: {fix}")
 
 
 def check_choice(what: str, value: object, choices: Collection[str], fix: str = "choose one") -> None:

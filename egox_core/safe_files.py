@@ -44,7 +44,8 @@ RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.
 ZIP_ERRORS = (EOFError, LZMAError, OSError, OverflowError, RuntimeError, ValueError, struct.error,
               zipfile.BadZipFile, zlib.error)
 """Raised by zipfile: damaged data, methods that it lacks (NotImplementedError is a RuntimeError), odd names."""
-NPY_ERRORS = (EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError, RecursionError, SyntaxError,
+NPY_ERRORS = (EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError, RecursionError,
+              SyntaxError,
               TypeError, ValueError, tokenize.TokenError)
 """Raised by numpy's reader of .npy headers, which parses Python source."""
 NO_NAMES = (OSError, ValueError)
@@ -130,7 +131,8 @@ def parse_json(text: str | bytes, what: str) -> object:
         EgoXInputError: not UTF-8, not JSON, nested without end.
     """
     try:
-        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_int=_integer)
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text,
+                          parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise EgoXInputError(what, got=f"text that is not JSON ({error})", expected="JSON in UTF-8",
                              fix="check the file with any JSON viewer; it may be cut off") from error
@@ -164,7 +166,8 @@ def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES)
 
 def safe_name(name: str) -> str:
     """A file name as a stranger gives it, as every system can hold it: without folders, and never empty."""
-    name = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]", "_", re.split(r"[/\\]", name)[-1]).strip(" ").rstrip(". ")
+    name = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]", "_",
+                  re.split(r"[/\\]", name)[-1]).strip(" ").rstrip(". ")
     stem, suffix = os.path.splitext(name)
     suffix = suffix[:LONGEST_NAME // 4]
     stem = stem[:LONGEST_NAME - len(suffix)]
@@ -222,8 +225,10 @@ def unpack_zip(
                 while block := source.read(2**20):
                     written += len(block)
                     if written > most_bytes:
-                        raise EgoXInputError(what, got=f"{path.name!r}, which holds more than it claims",
-                                             expected=f"at most {most_bytes / 2**30:.1f} GB", fix="write it again")
+                        raise EgoXInputError(what,
+                                             got=f"{path.name!r}, which holds more than it claims",
+                                             expected=f"at most {most_bytes / 2**30:.1f} GB",
+                                             fix="write it again")
                     target.write(block)
     return written
 
@@ -317,7 +322,8 @@ def read_npy_header(
     Raises:
         EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
     """
-    with intact(what, NPY_ERRORS, expected="a numpy array", fix="save it with numpy.save or numpy.savez"):
+    with intact(what, NPY_ERRORS, expected="a numpy array",
+                fix="save it with numpy.save or numpy.savez"):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)

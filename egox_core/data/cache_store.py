@@ -112,9 +112,11 @@ def read_index(folder: Path) -> CacheIndex:
     wrong = [key for key, kind in parts.items()
              if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
     if wrong or not all(map(_is_entry, content["clips"])):
-        raise EgoXInputError("cache index", got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
+        raise EgoXInputError("cache index",
+                             got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
                              expected=FORMAT, fix="run `train_egox.py cache` again")
-    index = CacheIndex(settings=content["settings"], models=content["models"], shards=content["shards"],
+    index = CacheIndex(settings=content["settings"], models=content["models"],
+                       shards=content["shards"],
                        entries=tuple(CacheEntry(**e) for e in content["clips"]))
     for name, expected in index.shards.items():
         require_safe_name(name, "cache shard")
@@ -128,7 +130,8 @@ def read_index(folder: Path) -> CacheIndex:
 
 def _is_entry(entry: object) -> bool:
     return isinstance(entry, dict) and entry.keys() == {f.name for f in fields(CacheEntry)} and all(
-        isinstance(entry[f.name], int if f.name in ("start", "rank") else str) for f in fields(CacheEntry))
+        isinstance(entry[f.name],
+                   int if f.name in ("start", "rank") else str) for f in fields(CacheEntry))
 
 
 class CacheReader:

@@ -181,7 +181,8 @@ def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
         record = ClipRecord.model_validate(entries.get("record"))
     except ValueError as error:  # EgoXInputError, and pydantic's
         if (folder / RECORD).exists():
-            logger.warning("clip %s has a damaged %s and is made again: %s", folder.name, RECORD, error)
+            logger.warning("clip %s has a damaged %s and is made again: %s", folder.name, RECORD,
+                           error)
         return None
     if entries.get("fingerprint") != fingerprint:
         return None

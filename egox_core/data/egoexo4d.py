@@ -127,7 +127,8 @@ def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw",
 def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
     entry = annotation[require_safe_name(camera, "camera name")]
     if not isinstance(entry, Mapping):
-        raise EgoXInputError(f"{take}/{camera}", got=type(entry).__name__, expected="intrinsics and extrinsics",
+        raise EgoXInputError(f"{take}/{camera}", got=type(entry).__name__,
+                             expected="intrinsics and extrinsics",
                              fix="download the annotation again")
     return entry
 

@@ -106,7 +106,8 @@ def _check_files(file: Path, record: ClipRecord) -> None:
                              expected="a folder beside the manifest", fix="correct the manifest")
     if missing:
         raise EgoXInputError(f"clip {record.clip}", got=f"no file {record.folder}/{missing[0]}",
-                             expected="a whole take", fix="run prepare again: it makes what is missing")
+                             expected="a whole take",
+                             fix="run prepare again: it makes what is missing")
 
 
 def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:

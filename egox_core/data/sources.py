@@ -53,7 +53,8 @@ def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]],
                                  fix=f"each take's folder holds {EXO}, {DEPTH} and {META}")
         for folder in folders:
             try:
-                take = _from_meta(folder.name, folder, None, read_meta(folder / META), "take", exo_lens or "as given")
+                take = _from_meta(folder.name, folder, None, read_meta(folder / META), "take",
+                                  exo_lens or "as given")
             except EgoXInputError as error:
                 skipped.append((folder.name, str(error)))
             else:
@@ -89,10 +90,12 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
             folders = root / "videos" / name, root / name
             folder = next((f for f in folders if (f / EXO).is_file()), None)
             if folder is None:
-                raise EgoXInputError(f"take {name}", got=f"no {EXO}", expected=f"videos/{name}/{EXO}",
+                raise EgoXInputError(f"take {name}", got=f"no {EXO}",
+                                     expected=f"videos/{name}/{EXO}",
                                      fix=f"put the videos beside {META}")
             depth = root / "depth_maps" / name
-            take = _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released", exo_lens)
+            take = _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released",
+                              exo_lens)
         except EgoXInputError as error:
             skipped.append((name, str(error)))
         else:

@@ -66,14 +66,17 @@ def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor 
     """
     frames = content.get("frames")
     if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
-        raise EgoXInputError(f"transforms file {name}", got="no list of objects under frames", expected=FORM,
+        raise EgoXInputError(f"transforms file {name}", got="no list of objects under frames",
+                             expected=FORM,
                              fix="export the camera again")
     c2w = validate_w2c([f.get("transform_matrix") for f in frames], f"transform_matrix of {name}")
     times = [f.get("time") for f in frames]
-    with intact(f"time of {name}", NO_NUMBERS, expected="one number a frame", fix="export the camera again"):
+    with intact(f"time of {name}", NO_NUMBERS, expected="one number a frame",
+                fix="export the camera again"):
         times_s = torch.tensor(times, dtype=torch.float64) if None not in times else None
     if times_s is not None and times_s.ndim != 1:
-        raise EgoXInputError(f"time of {name}", got=f"shape {tuple(times_s.shape)}", expected="one number a frame",
+        raise EgoXInputError(f"time of {name}", got=f"shape {tuple(times_s.shape)}",
+                             expected="one number a frame",
                              fix="export the camera again")
     if "egox_camera" in content:
         camera = camera_from_json(content["egox_camera"], f"egox_camera of {name}")
@@ -90,12 +93,14 @@ def _camera_of(content: dict, what: str) -> CameraModel:
 
     width, height = number("w", 0), number("h", 0)
     if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
-        raise EgoXInputError(what, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again")
+        raise EgoXInputError(what, got=f"w {width:g} and h {height:g}", expected=FORM,
+                             fix="export the camera again")
     angle = number("camera_angle_x", 0)
     by_angle = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else 0.0
     fx = number("fl_x", 0) or by_angle
     model = content.get("camera_model")
     lens = next((name for name, entry in LENSES.items() if entry.blender == model), PINHOLE)  # most files name none
-    return CameraModel(lens=lens, width=int(width), height=int(height), fx=fx, fy=number("fl_y", 0) or fx,
+    return CameraModel(lens=lens, width=int(width), height=int(height), fx=fx,
+                       fy=number("fl_y", 0) or fx,
                        cx=number("cx", width / 2) - 0.5, cy=number("cy", height / 2) - 0.5,
                        distortion=tuple(number(key, 0.0) for key in LENSES[lens].blender_keys))

@@ -280,7 +280,8 @@ def _decode_exr(content: bytes, file: str) -> np.ndarray:
     return channels[name].astype(np.float32)
 
 
-def _frames_header(stream: BinaryIO | Member, what: str, size: int) -> tuple[tuple[int, int, int], np.dtype]:
+def _frames_header(stream: BinaryIO | Member, what: str, size: int) -> tuple[tuple[int, int, int],
+                                                                             np.dtype]:
     """Shape (T, H, W) and dtype of a .npy of ``size`` bytes; one map counts as one frame."""
     shape, dtype = read_npy_header(stream, what, size)
     shape = (1, *shape) if len(shape) == 2 else shape

@@ -151,16 +151,19 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
     with open_zip(path, "keypoints") as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
         if not {"pred_keypoints_3d", "pred_cam_t"} <= names:
-            raise EgoXInputError(f"keypoints {path.name}", got=f"arrays {sorted(names)[:8]}", expected=f"{MHR_KEYS}",
+            raise EgoXInputError(f"keypoints {path.name}", got=f"arrays {sorted(names)[:8]}",
+                                 expected=f"{MHR_KEYS}",
                                  fix="save SAM 3D Body's output under its own names")
-        arrays = {key: read_array(archive, key, f"{key} of {path.name}") for key in MHR_KEYS if key in names}
+        arrays = {key: read_array(archive, key,
+                                  f"{key} of {path.name}") for key in MHR_KEYS if key in names}
     solid = arrays["pred_keypoints_3d"]
     leading = solid.shape[:-2]
     for key, value in arrays.items():
         fits = value.size >= 2 if key == "image_size" else \
             value.ndim == 0 or value.shape[:len(leading)] == leading
         if value.dtype.kind not in "fiu" or not fits or solid.ndim not in (3, 4):
-            raise EgoXInputError(f"{key} of {path.name}", got=f"{value.dtype} of shape {value.shape}",
+            raise EgoXInputError(f"{key} of {path.name}",
+                                 got=f"{value.dtype} of shape {value.shape}",
                                  expected=f"numbers of shape (T, (P,) …), as {MHR_KEYS[0]}",
                                  fix="save SAM 3D Body's output under its own names")
     if solid.ndim == 3:  # one person

@@ -131,7 +131,8 @@ def name_of_upload(names: Iterable[str]) -> str:
     lead = next((name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0])
     stem = Path(lead).stem if Path(lead).suffix.lower() in UPLOAD_SUFFIXES else lead
     # Folders that begin with a dot are hidden from the node's list.
-    return safe_name((stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "", stem) or stem).lstrip(". "))
+    return safe_name((stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "",
+                                                          stem) or stem).lstrip(". "))
 
 
 def same_files(one: Path, other: Path) -> bool:

@@ -270,7 +270,8 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
         try:
             values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         except YAML_ERRORS as error:
-            raise EgoXInputError(f"training configuration {file.name}", got=str(error).replace("\n", " ")[:200],
+            raise EgoXInputError(f"training configuration {file.name}",
+                                 got=str(error).replace("\n", " ")[:200],
                                  expected="valid YAML", fix="correct the file") from error
         if not isinstance(values, dict):
             raise EgoXInputError(f"training configuration {file.name}", got=type(values).__name__,

@@ -82,7 +82,8 @@ def openpose_people(
 
 def _openpose_person(person: Any, source: str) -> Person | None:
     numbers = person.get("pose_keypoints_2d") if isinstance(person, Mapping) else None
-    values = _array([] if numbers is None else numbers, f"pose_keypoints_2d of {source}").reshape(-1)
+    values = _array([] if numbers is None else numbers,
+                    f"pose_keypoints_2d of {source}").reshape(-1)
     if values.size == 0:
         return None  # hands or a face alone
     table = OPENPOSE_POINTS.get(values.size // 3) if values.size % 3 == 0 else None
@@ -132,7 +133,8 @@ def mhr_people(payload: Any) -> People:
         raise EgoXInputError(source, got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
                              expected="frames and image_size", fix="connect SAM 3D Body's pose data")
     picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[::-1], source)
-    return People(frames=tuple(tuple(_mhr_person(p, picture, source) for p in _listed(frame, source))
+    return People(frames=tuple(tuple(_mhr_person(p, picture, source) for p in _listed(frame,
+                                                                                      source))
                                for frame in _listed(frames, source)), picture=picture, source=source)
 
 
@@ -145,7 +147,8 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     solid = _points(person["pred_keypoints_3d"], 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
     metres = solid[rows] + _vector(person["pred_cam_t"], 3, f"pred_cam_t of {source}")
     if person.get("pred_keypoints_2d") is not None:
-        uv = _points(person["pred_keypoints_2d"], 2, max(rows) + 1, f"pred_keypoints_2d of {source}")[rows]
+        uv = _points(person["pred_keypoints_2d"], 2, max(rows) + 1,
+                     f"pred_keypoints_2d of {source}")[rows]
     elif person.get("focal_length") is not None:
         focal = _vector(person["focal_length"], 1, f"focal_length of {source}")
         uv = focal * metres[:, :2] / np.maximum(metres[:, 2:], 1e-6) + np.array(size) / 2
@@ -195,20 +198,23 @@ def _listed(entries: Any, source: str) -> Iterable[Any]:
     """Entries of a list; one alone stands for a list of one."""
     entries = [] if entries is None else [entries] if isinstance(entries, Mapping) else entries
     if not isinstance(entries, Sequence | np.ndarray) or np.ndim(entries) == 0:
-        raise EgoXInputError(source, got=type(entries).__name__, expected="a list", fix=DETECTORS_OWN)
+        raise EgoXInputError(source, got=type(entries).__name__, expected="a list",
+                             fix=DETECTORS_OWN)
     return entries
 
 
 def _array(values: Any, what: str) -> np.ndarray:
     """Numbers as float64, whether they came as lists, numpy or torch (on any device)."""
     with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=DETECTORS_OWN):
-        return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=float)
+        return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values,
+                          dtype=float)
 
 
 def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N, axes], N >= count
     points = _array(values, what)
     if points.ndim != 2 or len(points) < count or points.shape[1] < axes:
-        raise EgoXInputError(what, got=f"shape {points.shape}", expected=f"({count} or more, {axes})",
+        raise EgoXInputError(what, got=f"shape {points.shape}",
+                             expected=f"({count} or more, {axes})",
                              fix=DETECTORS_OWN)
     return points[:, :axes]
 

@@ -77,7 +77,8 @@ def keyframe_track(
         raise EgoXInputError(name, got=f"moments given as {sorted(str(c) for c in clocks)}",
                              expected="time_s in all keyframes, or frame in all", fix="use one of them throughout")
     clock = clocks.pop()
-    return PoseTrack(w2c=poses, moments=torch.cat(moments), clock="index" if clock == "frame" else "seconds", name=name,
+    return PoseTrack(w2c=poses, moments=torch.cat(moments),
+                     clock="index" if clock == "frame" else "seconds", name=name,
                      between=between[:-1], ends_hold=True)
 
 
@@ -89,7 +90,8 @@ def direction(values: object, name: str) -> Tensor:  # [3] float64
     """
     vector = _vector(values, name)
     if float(vector.norm()) < 1e-6:
-        raise EgoXInputError(name, got=vector.tolist(), expected="a direction", fix="give (0, -1, 0)")
+        raise EgoXInputError(name, got=vector.tolist(), expected="a direction",
+                             fix="give (0, -1, 0)")
     return vector
 
 
@@ -200,7 +202,8 @@ def _vector(values: object, name: str, length: int = 3) -> Tensor:
         raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} number(s)",
                              fix="give plain numbers") from error
     if vector.shape != (length,) or not (vector.abs() <= FARTHEST).all():
-        raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} number(s) up to {FARTHEST:.0e}",
+        raise EgoXInputError(name, got=repr(values)[:60],
+                             expected=f"{length} number(s) up to {FARTHEST:.0e}",
                              fix="give plain numbers")
     return vector
 

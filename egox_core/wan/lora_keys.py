@@ -282,7 +282,8 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
                              expected="pairs of lora_A and lora_B", fix="the file is incomplete: download it again")
     alpha = tensors.get(part + ".alpha")
     if alpha is not None and alpha.numel() != 1:
-        raise EgoXInputError(f"alpha of {part}", got=f"shape {tuple(alpha.shape)}", expected="one number",
+        raise EgoXInputError(f"alpha of {part}", got=f"shape {tuple(alpha.shape)}",
+                             expected="one number",
                              fix="the file is damaged: download it again")
     if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or down.shape[0] == 0:
         raise EgoXInputError("rank of the LoRA", got=f"{part}: A {tuple(down.shape)}, B {tuple(up.shape)}",
@@ -299,7 +300,8 @@ def _peft_scale(metadata: Mapping[str, str] | None) -> float | None:
         content = parse_json(str(text), "PEFT's metadata")
     except EgoXInputError:
         return None
-    entries = {key.rpartition(".")[2]: v for key, v in content.items()} if isinstance(content, dict) else {}
+    entries = {key.rpartition(".")[2]: v for key, v in content.items()} if isinstance(content,
+                                                                                      dict) else {}
     alpha, rank = entries.get("lora_alpha"), entries.get("r")
     if not all(isinstance(n, int | float) for n in (alpha, rank)) or not 0 < rank < math.inf:
         return None

@@ -50,7 +50,8 @@ def _is_entry(entry: object, size: int) -> bool:
 
 
 def _no_safetensors(what: str, file: Path, problem: str) -> EgoXInputError:
-    return EgoXInputError(what, got=f"{file.name!r}, which is no whole safetensors file ({problem})",
+    return EgoXInputError(what,
+                          got=f"{file.name!r}, which is no whole safetensors file ({problem})",
                           expected="a .safetensors file", fix="download it again")
 
 

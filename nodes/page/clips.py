@@ -76,7 +76,8 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     place = Path(folder) / f"{name}_{counter:05}_.mp4"
     with write_whole(place) as unfinished, \
-            intact("frames", (av.error.FFmpegError,), expected="pictures of a video", fix="save another clip"):
+            intact("frames", (av.error.FFmpegError,), expected="pictures of a video",
+                   fix="save another clip"):
         native_video(frames, fps).save_to(str(unfinished), metadata=made_by or None)
     return {"file": f"{subfolder}/{place.name}", "workflow": "workflow" in made_by}
 

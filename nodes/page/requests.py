@@ -101,12 +101,15 @@ def json_object(raw: bytes, what: str = "request") -> dict:
     """
     body = parse_json(raw, what)
     if not isinstance(body, dict):
-        raise EgoXInputError(what, got=type(body).__name__, expected="a JSON object", fix="send one")
+        raise EgoXInputError(what, got=type(body).__name__, expected="a JSON object",
+                             fix="send one")
     if b"\\u" in raw:  # neither can be in it without an escape
-        with intact(what, (UnicodeEncodeError, RecursionError), expected="texts of Unicode", fix="correct them"):
+        with intact(what, (UnicodeEncodeError, RecursionError), expected="texts of Unicode",
+                    fix="correct them"):
             plain = json.dumps(body, ensure_ascii=False).encode("utf-8")
         if b"\\u0000" in plain:
-            raise EgoXInputError(what, got="a NUL in a text", expected="plain texts", fix="leave it out")
+            raise EgoXInputError(what, got="a NUL in a text", expected="plain texts",
+                                 fix="leave it out")
     return body
 
 
@@ -124,7 +127,8 @@ async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
         if part is None:
             return
         if not isinstance(part, BodyPartReader):
-            raise EgoXInputError("request", got="parts within a part", expected="files", fix="send them plainly")
+            raise EgoXInputError("request", got="parts within a part", expected="files",
+                                 fix="send them plainly")
         yield part
 
 

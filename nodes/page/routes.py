@@ -199,7 +199,8 @@ async def import_keyframes(body: dict) -> web.Response:
 
 def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     """(keyframe document, note): files are looked for and read here, not on the event loop."""
-    model, clip, up = lens(body), moments(body), direction(body.get("up", DEFAULT_UP), "up").tolist()
+    model, clip, up = lens(body), moments(body),
+    direction(body.get("up", DEFAULT_UP), "up").tolist()
     entry = str(body.get("entry", ""))
     if isinstance(body.get("file"), str):
         return import_file(resolve(body["file"], "trajectory file"), model, clip, scene, up, entry)
@@ -211,7 +212,8 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
         return keyframes_of_path(poses, clip, up)
     texts = body.get("texts")
     if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
-        raise EgoXInputError("texts", got=type(texts).__name__, expected="file names with their texts",
+        raise EgoXInputError("texts", got=type(texts).__name__,
+                             expected="file names with their texts",
                              fix="send texts, file or poses")
     return import_path(texts, model, clip, scene, up, entry)
 

@@ -122,6 +122,7 @@ def take_in(staging: Path, root: Path, names: list[str]) -> dict:
 def register(routes: web.RouteTableDef) -> None:
     """Add the upload's two routes to the host's, and clear what a killed server left."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
-    threading.Thread(target=clear_leftovers, args=(root,), name="egox-leftovers", daemon=True).start()
+    threading.Thread(target=clear_leftovers, args=(root,), name="egox-leftovers",
+                     daemon=True).start()
     routes.get(UPLOAD_PATH)(limit)
     routes.post(UPLOAD_PATH)(upload)

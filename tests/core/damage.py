@@ -8,7 +8,8 @@ import random
 import zipfile
 
 DIGITS = "9" * 5000
-ODD = (None, True, -1, 0, 0.5, 1e308, float("inf"), float("nan"), 10**30, "@digits@", "x", "²", "\ud800", "\0", "",
+ODD = (None, True, -1, 0, 0.5, 1e308, float("inf"), float("nan"), 10**30, "@digits@", "x", "²",
+       "\ud800", "\0", "",
        [], {}, [[1, 2], [3]], [[]], "a" * 300, "../../x", {"a": 1}, [None])
 
 
@@ -88,7 +89,9 @@ def _other_header(content: bytes, rng: random.Random) -> bytes:
     end = 10 + int.from_bytes(content[8:10], "little")
     header = content[10:end]
     old, new = rng.choice(((b"(", b"(3, "), (b"(", b"(-1, "), (b"(", b"(99999999999, "), (b"False", b"True "),
-                           (b"<f", b"|O"), (b"<f", b">f"), (b"'shape'", b"'sha"), (b"(", b"[" * 90), (b"<f", b"|V"),
-                           (b"<f2", b"<f4"), (b"{", b"{'x': 1, "), (b"(", b"("), (b"<f", b"<c"), (b"<f", b"<M")))
+                           (b"<f", b"|O"), (b"<f", b">f"), (b"'shape'", b"'sha"), (b"(", b"[" * 90),
+                           (b"<f", b"|V"),
+                           (b"<f2", b"<f4"), (b"{", b"{'x': 1, "), (b"(", b"("), (b"<f", b"<c"),
+                           (b"<f", b"<M")))
     header = header.replace(old, new, 1)
     return content[:8] + len(header).to_bytes(2, "little") + header + content[end:]

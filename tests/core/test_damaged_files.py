@@ -53,9 +53,11 @@ SECONDS = 10.0  # none may take longer
 CAMERA = preset_camera("aria_released", 64)
 K = [[70.0, 0, 42], [0, 70.0, 24], [0, 0, 1]]
 META = {"prompt": "x", "camera_intrinsics": K, "camera_extrinsics": EXO_POSE, "ego_intrinsics": K,
-        "ego_extrinsics": [EGO_POSE] * 5, "ego_camera": camera_to_json(CAMERA), "exo_path": "a/take/exo.mp4"}
+        "ego_extrinsics": [EGO_POSE] * 5, "ego_camera": camera_to_json(CAMERA),
+        "exo_path": "a/take/exo.mp4"}
 KEYS = {"up": [0, -1, 0], "interpolation": "spline", "keyframes": [
-    {"frame": i, "position": [0.1 * i, 0, 1], "yaw_deg": i, "pitch_deg": 0, "roll_deg": 0} for i in range(0, 20, 4)]}
+    {"frame": i, "position": [0.1 * i, 0, 1], "yaw_deg": i, "pitch_deg": 0,
+     "roll_deg": 0} for i in range(0, 20, 4)]}
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -93,14 +95,18 @@ def openpose(rng: np.random.Generator) -> list[dict]:
 
 def lora() -> bytes:
     part = "transformer.blocks.0.attn1.to_q"
-    return save({f"{part}.lora_A.weight": torch.ones(2, 4), f"{part}.lora_B.weight": torch.ones(4, 2),
+    return save({f"{part}.lora_A.weight": torch.ones(2, 4),
+                 f"{part}.lora_B.weight": torch.ones(4, 2),
                  f"{part}.alpha": torch.tensor(2.0)},
-                {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 2, "transformer.r": 2})})
+                {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 2,
+                                                      "transformer.r": 2})})
 
 
 def manifest(folder: Path) -> bytes:
-    record = ClipRecord(clip="a", take="a", layout="take", exo_camera="exo", folder="clips/a", start=0, step=1,
-                        frames=5, fps=10, exo_size=(64, 32), ego_size=(32, 32), pictures="as filmed", depth="file",
+    record = ClipRecord(clip="a", take="a", layout="take", exo_camera="exo", folder="clips/a",
+                        start=0, step=1,
+                        frames=5, fps=10, exo_size=(64, 32), ego_size=(32, 32),
+                        pictures="as filmed", depth="file",
                         moving="none", caption="none", predicted_coverage=0.5, rank=1, coverage=0.5,
                         ground_truth=False, files={})
     write_manifest(folder / "manifest.jsonl", [record])
@@ -118,7 +124,8 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
     depth = (1 + rng.random((4, 24, 42))).astype(np.float16)
     moving = rng.random((4, 24, 42)) > 0.5
     solid = rng.random((3, 70, 3)).astype(np.float32)
-    mhr = {"pred_keypoints_3d": solid, "pred_cam_t": np.ones((3, 3), np.float32), "focal_length": np.ones(3),
+    mhr = {"pred_keypoints_3d": solid, "pred_cam_t": np.ones((3, 3), np.float32),
+           "focal_length": np.ones(3),
            "image_size": np.array([48, 84])}
     movies = written(videos, folder / "videos")
     stored = io.BytesIO()
@@ -131,7 +138,8 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         {"time": i / 10, "transform_matrix": np.eye(4).tolist()} for i in range(5)]}
     own = {"format": "egox_trajectory", "version": 1, "camera": camera_to_json(CAMERA),
            "times_s": [i / 10 for i in range(5)], "w2c": [EGO_POSE] * 5, "exo_w2c": [EXO_POSE] * 5,
-           "exo_camera": camera_to_json(CameraModel(lens="pinhole", width=84, height=48, fx=70, fy=70, cx=42, cy=24)),
+           "exo_camera": camera_to_json(CameraModel(lens="pinhole", width=84, height=48, fx=70,
+                                                    fy=70, cx=42, cy=24)),
            "meta_intrinsics": K, "confidence": [1.0] * 5}
     colmap = {"cameras.txt": b"1 PINHOLE 64 48 50 50 32 24\n",
               "images.txt": b"1 1 0 0 0 0 0 0 1 a1.png\n\n2 1 0 0 0 0 0 1 1 a2.png\n\n"}
@@ -140,13 +148,18 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
     aria = text({"CameraCalibrations": [{"Label": "camera-rgb", "Projection": {
         "Name": "FisheyeRadTanThinPrism", "Params": [610, 704, 704, *[0.01] * 12]}}]})
     dataset = written(lambda f: write_egoexo4d(f, "t1", frames=5), folder / "dataset") | {
-        "takes/t1/trajectory/gopro_calibs.csv": calibs.encode(), "takes/t1/trajectory/online_calibration.jsonl": aria,
-        TAKE_LIST: text([{"take_name": "t1", "take_uid": "uid-t1", "task_start_sec": 0.0, "task_end_sec": 1.0}])}
-    faces = {"frames": [[{"landmarks_xy": rng.random((478, 2)).tolist()}]] * 2, "image_size": [48, 84]}
+        "takes/t1/trajectory/gopro_calibs.csv": calibs.encode(),
+        "takes/t1/trajectory/online_calibration.jsonl": aria,
+        TAKE_LIST: text([{"take_name": "t1", "take_uid": "uid-t1", "task_start_sec": 0.0,
+                          "task_end_sec": 1.0}])}
+    faces = {"frames": [[{"landmarks_xy": rng.random((478, 2)).tolist()}]] * 2,
+             "image_size": [48, 84]}
     return {
         "video": [{"f" + Path(name).suffix: content} for name, content in movies.items()],
-        "depth": [{"d.npz": npz(depth_m=depth, dynamic=moving)}, {"d.npz": stored.getvalue()}, {"d.npy": npy(depth)},
-                  {f"d/{i}.png": png(np.uint16) for i in range(3)}, {f"d/{i}.npy": npy(depth[0]) for i in range(3)}],
+        "depth": [{"d.npz": npz(depth_m=depth, dynamic=moving)}, {"d.npz": stored.getvalue()},
+                  {"d.npy": npy(depth)},
+                  {f"d/{i}.png": png(np.uint16) for i in range(3)},
+                  {f"d/{i}.npy": npy(depth[0]) for i in range(3)}],
         "mask": [{"m.npz": npz(mask=moving)}, {f"m/{i}.png": png(np.uint8) for i in range(3)},
                  {"m.mp4": movies["a.mp4"]}],
         "meta": [{"meta.json": text(META)}, {"meta.json": text({"test_datasets": [META, META]})},
@@ -154,16 +167,20 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
                   "pose/a.npz": npz(data=np.stack([np.eye(4)] * 4), inds=np.arange(4))}],
         "trajectory": [{"t.json": text(own)}, {"t.json": text(KEYS)}, {"t.json": text(blender)},
                        {"t.json": text(META)}, colmap],
-        "editor": [{"t.json": text(KEYS)}, {"t.json": text(own)}, {"t.json": text(blender)}, colmap],
+        "editor": [{"t.json": text(KEYS)}, {"t.json": text(own)}, {"t.json": text(blender)},
+                   colmap],
         "keypoints": [{"k.json": text(openpose(rng))}, {"k.npz": npz(**mhr)},
                       {f"k/{i}.json": text(openpose(rng)[0]) for i in range(3)}],
         "payload": [{"openpose": text(openpose(rng))}, {"face": text(faces)}, {"mhr": text({
-            "image_size": [48, 84], "frames": [[{k: v[0].tolist() for k, v in mhr.items() if k != "image_size"}]]})}],
+            "image_size": [48, 84],
+            "frames": [[{k: v[0].tolist() for k, v in mhr.items() if k != "image_size"}]]})}],
         "weights": [{"w.safetensors": lora()}],
         "cache": [written(lambda f: make_cache(f, clips=2), folder / "cache")],
-        "lists": [{"manifest.jsonl": manifest(folder)}, {"captions.json": text({"a": "x", "b": "y"})}],
+        "lists": [{"manifest.jsonl": manifest(folder)},
+                  {"captions.json": text({"a": "x", "b": "y"})}],
         "egoexo4d": [dataset],
-        "upload": [{"take.zip": zipped.getvalue()}, {"depth.npz": npz(depth_m=depth), "meta.json": text(META)}],
+        "upload": [{"take.zip": zipped.getvalue()},
+                   {"depth.npz": npz(depth_m=depth), "meta.json": text(META)}],
     }
 
 
@@ -194,12 +211,13 @@ def read_metas(folder: Path) -> None:
 
 def read_paths(folder: Path) -> None:
     path = folder / "t.json"
-    assert torch.isfinite(read_trajectory(path if path.is_file() else folder / "images.txt", CAMERA).w2c).all()
+    assert torch.isfinite(read_trajectory(path if path.is_file() else folder / "images.txt",
+                                          CAMERA).w2c).all()
 
 
 def edit_paths(folder: Path) -> None:
     clip = clip_moments([0, 4, 8], [0.0, 0.4, 0.8])
-    texts = {p.name: p.read_text(encoding="utf-8", errors="surrogateescape") for p in folder.iterdir()}
+    texts = {p.name: p.read_text(encoding="utf-8", errors="replace") for p in folder.iterdir()}
     document, _ = import_path(texts, CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):
         assert export_path(form, document, CAMERA, clip)[1]
@@ -255,8 +273,10 @@ def take_upload(folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], None]] = {
-    "video": read_videos, "depth": read_depth, "mask": read_masks, "meta": read_metas, "trajectory": read_paths,
-    "editor": edit_paths, "keypoints": read_points, "payload": read_payloads, "weights": read_weights,
+    "video": read_videos, "depth": read_depth, "mask": read_masks, "meta": read_metas,
+    "trajectory": read_paths,
+    "editor": edit_paths, "keypoints": read_points, "payload": read_payloads,
+    "weights": read_weights,
     "cache": read_cache, "lists": read_lists, "egoexo4d": read_dataset, "upload": take_upload}
 
 
@@ -265,7 +285,8 @@ def intact_files(tmp_path_factory) -> dict[str, list[dict[str, bytes]]]:
     return seeds(tmp_path_factory.mktemp("seeds"))
 
 
-def run_damaged(reader: str, files: list[dict[str, bytes]], folder: Path, count: int, seed: int) -> list[str]:
+def run_damaged(reader: str, files: list[dict[str, bytes]], folder: Path, count: int,
+                seed: int) -> list[str]:
     """What ended in another exception than ours, or took too long: seed, kind of error, and place."""
     wrong = []
     for number in range(count):
@@ -314,12 +335,16 @@ def test_many_damaged_files(reader: str, intact_files, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError, KeyError])
 @pytest.mark.parametrize("reader, place", [
-    ("video", "egox_core.video.reader._shown_picture"), ("depth", "egox_core.takes.depth_readers._check_shape"),
-    ("mask", "egox_core.takes.mask_files._array_header"), ("meta", "egox_core.takes.meta.validate_w2c"),
+    ("video", "egox_core.video.reader._shown_picture"),
+    ("depth", "egox_core.takes.depth_readers._check_shape"),
+    ("mask", "egox_core.takes.mask_files._array_header"),
+    ("meta", "egox_core.takes.meta.validate_w2c"),
     ("trajectory", "egox_core.takes.blender._camera_of"),
     ("keypoints", "egox_core.trajectory.head_payloads._seen"),
-    ("egoexo4d", "egox_core.data.egoexo4d._ego_poses"), ("weights", "egox_core.wan.weights._is_entry")])
-def test_a_bug_of_ours_is_not_told_as_damage(reader, place, error, intact_files, tmp_path, monkeypatch) -> None:
+    ("egoexo4d", "egox_core.data.egoexo4d._ego_poses"),
+    ("weights", "egox_core.wan.weights._is_entry")])
+def test_a_bug_of_ours_is_not_told_as_damage(reader, place, error, intact_files, tmp_path,
+                                             monkeypatch) -> None:
     def broken(*_, **__):
         raise error("planted")
 

@@ -17,18 +17,25 @@ SEED = int(os.environ.get("EGOX_SEED", "38"))
 REQUESTS = 300
 SECONDS = 5.0  # on a machine that does other work
 ROUTES = ("cloud", "prior", "exo_frame", "pick", "camera", "import", "export", "renew", "origin")
-ODD = (None, True, -1, 0, 0.5, 1e308, float("inf"), float("nan"), 10**30, "x", "²", "\ud800", "\0", "a" * 5000, "",
-       "..\\x", "//host/share/x.mp4", [], {}, [[1, 2], [3]], [[]], {"a": [1]}, [0, -1, 0], [0, 0, 0])
-RAW = (b"", b"[" * 4000, b"{", b"null", b"[]", b'"x"', b"\xff\xfe", b'{"token": ' + b"9" * 5000 + b"}")
+ODD = (None, True, -1, 0, 0.5, 1e308, float("inf"), float("nan"), 10**30, "x", "²", "\ud800", "\0",
+       "a" * 5000, "",
+       "..\\x", "//host/share/x.mp4", [], {}, [[1, 2], [3]], [[]], {"a": [1]}, [0, -1, 0],
+       [0, 0, 0])
+RAW = (b"", b"[" * 4000, b"{", b"null", b"[]", b'"x"', b"\xff\xfe",
+       b'{"token": ' + b"9" * 5000 + b"}")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def right(told: dict[str, Any], prompt: dict[str, Any], node: str) -> dict[str, Any]:
     keys = {"keyframes": [{"frame": 0, "position": [0, 0, 0], "yaw_deg": 0}]}
-    return {"token": told["scene"]["token"], "frame": 0, "part": "static", "most": 100, "camera": told["camera"],
-            "w2c": told["path"][0], "size": 64, "view": "a", "count": 1, "u": 0.5, "v": 0.5, "head": False,
-            "indices": told["indices"], "times_s": told["times_s"], "texts": {"a.json": json.dumps(keys)},
-            "file": "none.json", "poses": told["path"], "up": [0, -1, 0], "entry": "", "form": "blender",
+    return {"token": told["scene"]["token"], "frame": 0, "part": "static", "most": 100,
+            "camera": told["camera"],
+            "w2c": told["path"][0], "size": 64, "view": "a", "count": 1, "u": 0.5, "v": 0.5,
+            "head": False,
+            "indices": told["indices"], "times_s": told["times_s"],
+            "texts": {"a.json": json.dumps(keys)},
+            "file": "none.json", "poses": told["path"], "up": [0, -1, 0], "entry": "",
+            "form": "blender",
             "document": keys, "prompt": "x", "node": node, "graph": prompt}
 
 
@@ -43,7 +50,8 @@ def spoiled(body: dict[str, Any], rng: random.Random) -> Any:
                                                                  else node), dict | list) and inner:
             node, depth = inner, depth - 1
         if node:
-            node[rng.choice(list(node) if isinstance(node, dict) else range(len(node)))] = rng.choice(ODD)
+            node[rng.choice(list(node) if isinstance(node,
+                                                     dict) else range(len(node)))] = rng.choice(ODD)
     return body
 
 
@@ -68,7 +76,8 @@ def test_random_requests_get_a_reason(server, load_workflow) -> None:
 
 
 def raw(client: ApiClient, path: str, data: bytes, kind: str) -> int:
-    request = urllib.request.Request(f"{client.address}{path}", data, {"Content-Type": kind, "Origin": client.address})
+    request = urllib.request.Request(f"{client.address}{path}", data,
+                                     {"Content-Type": kind, "Origin": client.address})
     try:
         with DIRECT.open(request, timeout=60) as answer:
             return answer.status

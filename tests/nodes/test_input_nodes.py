@@ -65,7 +65,8 @@ def test_the_same_frames_from_video_sockets(pack: ModuleType, clip: Path) -> Non
     assert load(pack, video=silent)[1] is None
 
 
-def test_a_playlist_that_the_host_holds_is_refused(pack: ModuleType, clip: Path, tmp_path: Path) -> None:
+def test_a_playlist_that_the_host_holds_is_refused(pack: ModuleType, clip: Path,
+                                                   tmp_path: Path) -> None:
     from comfy_api.latest import InputImpl
     from egox_pack.egox_core.errors import EgoXInputError
 
