@@ -8,7 +8,7 @@ from contextlib import contextmanager
 MOST_SHOWN = 1000
 """Characters of a value that a message shows."""
 NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
-"""Raised by float, numpy.asarray and torch.as_tensor at values that are no numbers, or no regular array of them."""
+"""Raised by float, numpy.asarray and torch.as_tensor at what is no regular array of numbers."""
 
 
 class EgoXInputError(ValueError):
@@ -56,7 +56,7 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
 @contextmanager
 def intact(what: str, errors: tuple[type[Exception], ...], *, expected: str = "an intact file",
            fix: str = "copy or write it again") -> Iterator[None]:
-    """Call a library on data that may be damaged: no code of ours belongs inside, whose bugs would be told as damage.
+    """Call a library on data that may be damaged; code of ours inside would hide its bugs.
 
     Args:
         what: names the data.

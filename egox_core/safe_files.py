@@ -43,13 +43,15 @@ RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.
 """Devices of Windows, with any suffix."""
 ZIP_ERRORS = (EOFError, LZMAError, OSError, OverflowError, RuntimeError, ValueError, struct.error,
               zipfile.BadZipFile, zlib.error)
-"""Raised by zipfile: damaged data, methods that it lacks (NotImplementedError is a RuntimeError), odd names."""
+"""Raised by zipfile at damaged data, odd names, and methods that it lacks (a RuntimeError)."""
 NPY_ERRORS = (EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError, RecursionError,
               SyntaxError,
               TypeError, ValueError, tokenize.TokenError)
 """Raised by numpy's reader of .npy headers, which parses Python source."""
 NO_NAMES = (OSError, ValueError)
-"""Raised by pathlib at names that the system can't hold: too long, with NUL, half a surrogate pair."""
+"""Raised by pathlib at names that are too long, or hold a NUL or half a surrogate pair."""
+NAME_CLASHES = (FileExistsError, IsADirectoryError, NotADirectoryError)
+"""Raised where a file and a folder are to have one name."""
 MOST_AXES = 32
 PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
@@ -139,7 +141,7 @@ def parse_json(text: str | bytes, what: str) -> object:
 
 
 def _integer(digits: str) -> int | float:
-    """An integer of 64 bits as such; a longer one as float, inf at worst, for Python limits the digits of an int."""
+    """An integer of 64 bits, or a longer one as float: Python limits the digits of an int."""
     return int(digits) if len(digits) <= 20 else float(digits)
 
 
@@ -220,8 +222,11 @@ def unpack_zip(
                 raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r} twice, or in another case",
                                      expected="a name for each", fix="rename one of them")
             places.add(str(place).casefold())
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with open_member(archive, member, f"{what} {path.name!r}") as source, place.open("xb") as target:
+            with intact(f"{what} {path.name!r}", NAME_CLASHES,
+                        expected="no file called as a folder"):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                target = place.open("xb")
+            with target, open_member(archive, member, f"{what} {path.name!r}") as source:
                 while block := source.read(2**20):
                     written += len(block)
                     if written > most_bytes:

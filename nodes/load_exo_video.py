@@ -93,7 +93,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                                  expected=f"at most {MOST_SIDE} px a side", fix="ask for less")
         if isinstance(video, InputImpl.VideoFromFile):
             with open_video(_stream_source(video)[0]):
-                pass  # a playlist is refused here; the host's own reader, which may come next, follows it
+                pass  # refuses a playlist, which the host's own reader would follow
         if video is not None and (not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)):
             images, sound, selection = _from_memory(video, options)
         else:

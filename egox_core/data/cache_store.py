@@ -111,7 +111,7 @@ def read_index(folder: Path) -> CacheIndex:
     parts = dict.fromkeys(("settings", "models", "shards"), dict) | {"clips": list}
     wrong = [key for key, kind in parts.items()
              if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
-    if wrong or not all(map(_is_entry, content["clips"])):
+    if wrong or not all(_is_entry(e) and e["shard"] in content["shards"] for e in content["clips"]):
         raise EgoXInputError("cache index",
                              got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
                              expected=FORMAT, fix="run `train_egox.py cache` again")

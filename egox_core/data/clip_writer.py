@@ -174,7 +174,7 @@ def clear_leftovers(clips: Path) -> None:
 
 
 def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
-    """The record of a clip that is there with this fingerprint and whole; a damaged one is named in a warning."""
+    """The record of a whole clip of this fingerprint; a damaged one is named in a warning."""
     try:
         content = read_json(folder / RECORD, RECORD)
         entries = content if isinstance(content, dict) else {}

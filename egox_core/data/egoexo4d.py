@@ -26,6 +26,7 @@ from ..cameras.model import CameraModel, camera_from_intrinsics
 from ..cameras.presets import CAMERA_PRESETS
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import read_json, require_safe_name
+from ..sizes import MOST_SIDE
 from ..takes.exo_camera import ExoLens
 from ..trajectory.poses import validate_w2c
 from .aria import read_aria_calibration
@@ -38,7 +39,6 @@ EGO_PREFIX = "aria"
 CALIBRATION = "trajectory/online_calibration.jsonl"
 EGO_STREAM = "_214-1"  # Aria's RGB camera
 MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
-MOST_SIDE = 2**16  # px of a picture
 MOST_FRAMES = 10**6  # nine hours: more is a damaged number, and would ask for that much memory
 EXO_CALIBRATION = "trajectory/gopro_calibs.csv"
 OFFICIAL_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
@@ -185,7 +185,7 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
             w2c, name_of_k = validate_w2c(pose, f"pose of {take}/{name}"), f"intrinsics of {take}/{name}"
             plain = camera_from_intrinsics(k, 1, 1, name=name_of_k)
             width, height = round(2 * plain.cx), round(2 * plain.cy)
-            if not 0 < max(width, height) <= MOST_SIDE:
+            if not 0 < min(width, height) <= max(width, height) <= MOST_SIDE:
                 raise EgoXInputError(name_of_k, got=f"a centre of ({plain.cx:g}, {plain.cy:g})",
                                      expected="the middle of a picture", fix="leave the camera out")
             camera = replace(plain, width=width, height=height)

@@ -29,7 +29,7 @@ from ..trajectory.keyframes import (
     upright_from_sensor,
 )
 from ..trajectory.path import interpolate_poses, trajectory_from_track, with_camera
-from ..trajectory.poses import camera_centre
+from ..trajectory.poses import FARTHEST, camera_centre
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from .queries import scene_rest
 
@@ -70,7 +70,7 @@ def clip_moments(indices: object, times_s: object) -> ClipMoments:
                              fix="send one of each a frame") from error
     shapes = {tuple(n.shape) for n in numbers}
     if len(shapes) != 1 or numbers[0].ndim != 1 or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES \
-            or not all(torch.isfinite(n).all() and (n[1:] >= n[:-1]).all() for n in numbers) \
+            or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers) \
             or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES:
         raise EgoXInputError("moments of the clip", got=f"shapes {sorted(shapes)}",
                              expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "

@@ -16,12 +16,12 @@ from ..cameras.lenses import LENSES, PINHOLE
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
+from ..sizes import MOST_SIDE
 from ..trajectory.poses import invert, validate_w2c
 from ..types import CameraTrajectory
 from .colmap import upright_poses
 
 FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
-MOST_SIDE = 2**20  # px
 OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64))
 
 

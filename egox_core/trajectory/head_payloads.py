@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..sizes import MOST_SIDE
 from .head_points import HeadPoints, People, Person, choose_person
 from .head_template import POINTS
 
@@ -34,7 +35,6 @@ FACE_MESH: Mapping[str, tuple[tuple[int, ...], float]] = {  # landmarks whose me
 }
 
 DETECTORS_OWN = "give the detector's own output"
-MOST_SIDE = 2**20  # px
 
 
 def openpose_points(frames: Any, *, picture: tuple[int, int] | None = None, person: int | None = None,
@@ -236,6 +236,6 @@ def _picture(size: Any, source: str) -> tuple[int, int]:
 
 
 def _seen(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points without a place are not seen."""
-    there = np.isfinite(uv).all(1)
+    """Points without a place, or far off every picture, are not seen."""
+    there = (np.abs(uv) <= 16 * MOST_SIDE).all(1)
     return np.where(there[:, None], uv, 0.0), np.where(there, scores, 0.0)

@@ -85,12 +85,13 @@ def probe_video(source: VideoSource) -> VideoInfo:
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
         first = next(container.decode(container.streams.video[0]), None)
-    if first is None:
-        raise EgoXInputError(f"video {name}", got="no frame that can be decoded", expected="an intact video",
-                             fix="copy it again, or re-encode it with ffmpeg")
     with open_video(source) as container:
         stream = container.streams.video[0]
         packets = [(p.pts, bool(p.is_keyframe)) for p in container.demux(stream) if p.size and not p.is_discard]
+        if first is None or not packets:
+            raise EgoXInputError(f"video {name}", got="no frame that can be decoded",
+                                 expected="an intact video",
+                                 fix="copy it again, or re-encode it with ffmpeg")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         if all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(packets):
             packets.sort()

@@ -12,13 +12,13 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ...egox_core.errors import EgoXInputError, intact
-from ...egox_core.safe_files import parse_json
+from ...egox_core.safe_files import NAME_CLASHES, parse_json
 
 SHORT_BODY = 64 * 1024
 WHOLE_MULTIPART = "whole multipart/form-data"
 BAD_BODIES = (AssertionError, HttpProcessingError, LookupError, RuntimeError, ValueError,
               web.RequestPayloadError)
-"""Raised by aiohttp at bodies that are not what their headers say: no boundary, no gzip, cut off."""
+"""Raised by aiohttp at bodies that their headers do not fit: no boundary, no gzip, cut off."""
 
 
 def refuse(status: int, reason: str) -> web.Response:
@@ -62,7 +62,7 @@ def takes_files(handler: Handler) -> Handler:
             return await handler(request)
         except EgoXInputError as error:
             return refuse(400, str(error))
-        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        except NAME_CLASHES as error:
             return refuse(400, f"one name for a file and a folder ({error.strerror})")
         except web.HTTPRequestEntityTooLarge:
             return refuse(413, f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it "

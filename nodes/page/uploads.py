@@ -49,7 +49,7 @@ async def upload(request: web.Request) -> web.Response:
     """Files of one take as multipart/form-data; what they are, by names for the nodes' inputs."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
     staging = root / f".{uuid.uuid4().hex}"
-    with working_on(staging):  # so that another server on this folder does not take it for a leftover
+    with working_on(staging):  # another server would take it for a leftover
         try:
             staging.mkdir(parents=True)
             names = await _receive(request, staging)
@@ -59,7 +59,7 @@ async def upload(request: web.Request) -> web.Response:
 
 
 def clear_leftovers(root: Path) -> None:
-    """Remove what uploads to a killed server left; those that another server still receives stay."""
+    """Remove what uploads to a killed server left; what another server still receives stays."""
     for leftover in list(root.glob(".*")):
         if STAGING.fullmatch(leftover.name) and leftover.is_dir():
             with working_on(leftover, wait=False) as free:

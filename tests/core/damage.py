@@ -1,4 +1,4 @@
-"""Ways to damage a file: bytes flipped, cut or spliced; values of JSON replaced; arrays inside archives changed."""
+"""Damage of files: bytes flipped, cut or spliced, values of JSON replaced, members of zips changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every reader on damaged files: it answers, or refuses in our words, soon; and a bug of ours is never told as damage.
+"""Readers on damaged files: each answers, or refuses in our words, soon; no bug is told as damage.
 
 ``EGOX_SEED`` tries other damage than the committed seeds.
 """
