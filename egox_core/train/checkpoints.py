@@ -72,6 +72,12 @@ def checkpoint_folders(output: Path) -> list[Path]:
     return sorted(p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file())
 
 
+def clear_leftovers(output: Path) -> None:
+    """Remove checkpoints that a killed run had begun to write: each may be many gigabytes."""
+    for leftover in (output / "checkpoints").glob(f".{PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     """Writes one, then removes the oldest beyond ``keep``. What was there stays if the writing fails.
 

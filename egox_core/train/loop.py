@@ -28,6 +28,7 @@ from .checkpoints import (
     TrainState,
     check_resumable,
     checkpoint_folders,
+    clear_leftovers,
     last_checkpoint,
     save_checkpoint,
 )
@@ -71,6 +72,8 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     launch = launch_of(accelerator)
     check_launch(config, launch)
     check_validation(config)
+    if accelerator.is_main_process:
+        clear_leftovers(Path(config.output))
     samples = CachedSamples(config, "train")
     held_out = HeldOut.of(config, samples.reader)
     if held_out is None and config.validation.every and accelerator.is_main_process:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import uuid
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -36,3 +38,21 @@ def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: 
     asked = make_mocked_request("POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind})
     answer = awaited(full(asked))
     assert answer.status == status and reason in json.loads(answer.body)["reason"]
+
+
+def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) -> None:
+    """What another server still receives stays."""
+    from egox_pack.egox_core.safe_files import working_on
+    from egox_pack.nodes.page.uploads import clear_leftovers
+
+    left, theirs = tmp_path / f".{uuid.uuid4().hex}", tmp_path / f".{uuid.uuid4().hex}"
+    for folder in (left, theirs, tmp_path / "take", tmp_path / ".mine"):
+        folder.mkdir()
+        (folder / "depth.npz").write_bytes(b"half")
+    (tmp_path / f".{left.name}.lock").touch()
+    with working_on(theirs):
+        clear_leftovers(tmp_path)
+        assert theirs.is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([".mine", "take", theirs.name])
+    clear_leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mine", "take"]

@@ -313,13 +313,21 @@ def test_sources_that_are_none(tmp_path):
             prepare(folder, tmp_path / "set", SMALL)
 
 
-def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_path):
+def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_path, caplog):
     assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 4
     before = hashes(tmp_path)
     victim = next((tmp_path / "clips").glob("*/exo.mp4"))
     victim.unlink()
     assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 1
     assert hashes(tmp_path) == before
+    clips = sorted((tmp_path / "clips").iterdir())
+    (clips[0] / "exo.mp4").write_bytes((clips[0] / "exo.mp4").read_bytes()[:100])
+    (clips[1] / "clip.json").write_text("[]", encoding="utf-8")
+    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 2
+    assert hashes(tmp_path) == before
+    said = [record.getMessage() for record in caplog.records]
+    assert any(clips[0].name in line and "exo.mp4" in line for line in said)
+    assert any(clips[1].name in line and "clip.json" in line for line in said)
     other = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, prior="clean")
     assert prepare(synthetic_takes, tmp_path, other, fractions={}).new == 4
 
