@@ -17,8 +17,8 @@ from ..egox_core.safe_files import refuse_pickled
 from ..egox_core.wan.lora_keys import (
     RELEASED_FILE,
     check_lora_fits,
-    check_released,
     convert_lora,
+    released_note,
 )
 from .host.graph import Graph, inputs_of, verdict
 from .patch.lora_metadata import attach_lora_metadata
@@ -97,13 +97,10 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     """A clone with the LoRA's patches, and the report. Applied by the host when the model is loaded.
 
     Raises:
-        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit, the release's name on a
-            LoRA that isn't it.
+        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
     """
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     lora = convert_lora(state, metadata)
-    if path.name == RELEASED_FILE:
-        check_released(lora)
     absent = check_lora_fits(lora, weight_shapes(model))
 
     patched = model.clone()
@@ -121,6 +118,8 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     report = f"{path.name}: {lora.report}; {len(changed)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
+    if path.name == RELEASED_FILE and (words := released_note(lora)):
+        report += f"; {words}"
     if absent:
         report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
     for name in attach_lora_metadata(patched, metadata or {}):

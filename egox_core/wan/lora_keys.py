@@ -165,11 +165,10 @@ def convert_lora(
                           ranks=tuple(sorted(ranks, reverse=True)), scales=tuple(sorted(scales, reverse=True)))
 
 
-def check_released(lora: LoraConversion) -> None:
-    """For a file under the release's name: that it holds what the release holds.
+def released_note(lora: LoraConversion) -> str:
+    """How a file under the release's name differs from the release; empty where it holds the same parts.
 
-    Raises:
-        EgoXInputError: another rank, or other parts than the released training changes.
+    Diffusers gives that name to any LoRA, and others have trained this method at other ranks.
     """
     parts = {key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight") for key in lora.tensors
              if key.endswith(".lora_A.weight")}
@@ -177,12 +176,9 @@ def check_released(lora: LoraConversion) -> None:
     wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
     other = sorted(parts ^ wanted) + sorted(lora.unmatched)
     if lora.ranks == (RELEASED_RANK,) and not other:
-        return
-    raise EgoXInputError(
-        f"LoRA named {RELEASED_FILE}",
-        got="rank " + ", ".join(map(str, lora.ranks)) + (f"; not as released: {', '.join(other[:3])}" if other else ""),
-        expected=f"EgoX's: rank {RELEASED_RANK} on q, k, v and o of both attentions in each block",
-        fix="diffusers gives this name to any LoRA: download EgoX's, or give another LoRA a name of its own")
+        return ""
+    found = "rank " + ", ".join(map(str, lora.ranks)) + (f"; other parts: {', '.join(other[:3])}" if other else "")
+    return f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both attentions: {found}"
 
 
 def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

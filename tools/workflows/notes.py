@@ -13,13 +13,13 @@ first links a Google Drive folder in its place."""
 
 UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with small stand-ins of the same form.*"
 
-WEIGHTS = f"""| file (27 GB together) | folder | GB |
+WEIGHTS = f"""| file (28 GB together) | folder | GB |
 |---|---|---|
 | [wan2.1_i2v_480p_14B_fp8_scaled]({WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp8_scaled.safetensors) | `diffusion_models` | 16 |
 | [umt5_xxl_fp8_e4m3fn_scaled]({WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors) | `text_encoders` | 6.7 |
 | [wan_2.1_vae]({WAN}/vae/wan_2.1_vae.safetensors) | `vae` | 0.25 |
 | [clip_vision_h]({WAN}/clip_vision/clip_vision_h.safetensors) | `clip_vision` | 1.3 |
-| [pytorch_lora_weights]({LORA_URL}), the EgoX authors' LoRA (unopened from here; if it is not there, see the links in the README of the authors' code) | `loras` | about 2.5 |
+| [pytorch_lora_weights]({LORA_URL}), the EgoX authors' LoRA (unopened from here; if it is not there, see the links in the README of the authors' code) | `loras` | 3.4 |
 
 **Look before you download**: *Run* makes the ego prior without any of these files, where depth and poses come from
 files; the page then lists what is missing, each with its button. *Prior only* on its player makes no more than it.
@@ -92,7 +92,7 @@ ONE_VIDEO = f"""## One video, nothing by hand
 | [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors): metres | `geometry_estimation` | about 0.7 |
 | [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors): steady depth | `geometry_estimation` | under 1 |
 
-2. **For the ego video** the five files of `egox_basic` (27 GB, in its note *Weights*), and for the words:
+2. **For the ego video** the five files of `egox_basic` (28 GB, in its note *Weights*), and for the words:
 
 | file | folder | GB |
 |---|---|---|
