@@ -94,7 +94,7 @@ def egox_basic(graph: Graph) -> Page:
     stage = egox(graph, steps=50, cfg=5.0)
     promote(stage)
     stage.inside.promote(stage.sampler, "recompute_exo",
-                         label="Recompute exo at every … step (4 saves some 20 of 47 minutes)")
+                         label="Recompute exo every … steps (4: −20 of 47 min)")
     return with_weights(graph, finished(graph, read_me, stages, stage, "egox_basic"), notes.BASIC_WEIGHTS)
 
 
