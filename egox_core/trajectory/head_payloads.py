@@ -197,7 +197,7 @@ def _face(face: Any, source: str) -> Person:
 def _listed(entries: Any, source: str) -> Iterable[Any]:
     """Entries of a list; one alone stands for a list of one."""
     entries = [] if entries is None else [entries] if isinstance(entries, Mapping) else entries
-    if not isinstance(entries, Sequence | np.ndarray) or np.ndim(entries) == 0:
+    if not isinstance(entries, Sequence | np.ndarray) or getattr(entries, "ndim", 1) == 0:
         raise EgoXInputError(source, got=type(entries).__name__, expected="a list",
                              fix=DETECTORS_OWN)
     return entries

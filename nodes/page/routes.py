@@ -200,8 +200,8 @@ async def import_keyframes(body: dict) -> web.Response:
 
 def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     """(keyframe document, note): files are looked for and read here, not on the event loop."""
-    model, clip, up = lens(body), moments(body),
-    direction(body.get("up", DEFAULT_UP), "up").tolist()
+    model, clip = lens(body), moments(body)
+    up = direction(body.get("up", DEFAULT_UP), "up").tolist()
     entry = str(body.get("entry", ""))
     if isinstance(body.get("file"), str):
         return import_file(resolve(body["file"], "trajectory file"), model, clip, scene, up, entry)

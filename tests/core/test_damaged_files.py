@@ -107,7 +107,7 @@ def manifest(folder: Path) -> bytes:
                         start=0, step=1,
                         frames=5, fps=10, exo_size=(64, 32), ego_size=(32, 32),
                         pictures="as filmed", depth="file",
-                        moving="none", caption="none", predicted_coverage=0.5, rank=1, coverage=0.5,
+                        moving="derived", caption="none", predicted_coverage=0.5, rank=1, coverage=0.5,
                         ground_truth=False, files={})
     write_manifest(folder / "manifest.jsonl", [record])
     return (folder / "manifest.jsonl").read_bytes()

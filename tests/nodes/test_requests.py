@@ -22,6 +22,7 @@ def test_a_page_of_another_origin(pack: ModuleType) -> None:
     assert asked(Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin")  # a proxy with its own name
     assert not asked(Host="box:8188", Origin="http://box:8189") and not asked(Host="box:8188")
     assert not asked(Host="box:8188", Origin="http://box:8188", Sec_Fetch_Site="cross-site")
+    assert not asked(Host="[::1]:8188", Origin="http://[::1")  # no address
 
 
 @pytest.mark.parametrize("origin, kind, status, reason", [
