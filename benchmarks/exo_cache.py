@@ -1,4 +1,4 @@
-"""What a kept exo half costs in pictures and saves in time (input *Recompute exo*).
+"""Cost of a kept exo half in pictures, and the time that it saves (input *Recompute exo*).
 
     python3 run.py bench exo_cache [--count N] [--steps 20 ...] [--save]
     python3 run.py bench exo_cache --time [--frames 49] [--save]
@@ -8,7 +8,8 @@ of the held-out takes, from the same noise, with exo computed at every step, eve
 once; scores as in ``bench small_model``, each beside every step's on the same takes, with 95 %
 bootstrap intervals over takes. Other takes' exo and prior are tried at the steps and settings of
 the bars. Time: the host's sampler and a random Wan of two blocks with 8 heads of 128 at the
-released 28,028 tokens; full and kept steps take turns.
+released 28,028 tokens; full and kept steps take turns. ``results/exo_cache.md`` has the table with its
+note, kept by hand.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.support.record import RESULTS, bench_parser, figure_text, finish
+from benchmarks.support.record import bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.metrics.bootstrap import bootstrap_mean, paired_difference
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_whole
 from lab.small_model.held_out import HeldOutClip, held_out_clips, with_exo_of, with_prior_of
 from lab.small_model.sampler import SampleSettings
-from lab.small_model.scores import mean_of, score_method
+from lab.small_model.scores import mean_of, pictures_move, score_method
 from lab.small_model.videos import VideoStore
 
 STEPS = (8, 20, 50)
@@ -68,10 +68,7 @@ def measure(
                 row["means"][key] = mean_of(scores, key).as_dict()
                 lead = paired_difference(scores[key], first[1][key], takes)
                 row["leads"][key] = lead.as_dict()
-            moved = [
-                float(np.abs(a.astype(np.int16) - b).mean())
-                for a, b in zip(videos, first[0], strict=True)
-            ]
+            moved = pictures_move(videos, first[0])
             row["moved"] = bootstrap_mean(moved, list(takes)).as_dict()
             for name, swap in SWAPS.items() if every in SWAPPED.get(steps, ()) else ():
                 other = store.generated(swap(clips), settings, f"{label}, {name}", progress)
@@ -166,11 +163,6 @@ def main(arguments: list[str] | None = None) -> int:
     rows = measure(held_out_clips(args.count), store, args.steps, ProgressLine())
     result = {"takes": args.count, "weights": store.sampler.parts, "rows": rows}
     table = markdown(rows)
-    if args.save:
-        with write_whole(RESULTS / "exo_cache.md") as temporary:
-            temporary.write_text(
-                f"# Exo kept between steps\n\n{args.count} takes.\n\n{table}\n", encoding="utf-8"
-            )
     return finish("exo_cache", result, args, table)
 
 

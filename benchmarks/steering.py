@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from benchmarks.support.drawn_features import KernelDistance, features_of, load_net
 from benchmarks.support.record import RESULTS, bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
@@ -25,7 +23,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_whole
 from lab.small_model.held_out import HeldOutClip, held_out_clips
 from lab.small_model.sampler import SampleSettings
-from lab.small_model.scores import KERNEL, mean_of, score_method
+from lab.small_model.scores import KERNEL, mean_of, pictures_move, score_method
 from lab.small_model.videos import VideoStore
 
 TAKES = 64
@@ -77,10 +75,7 @@ def measure(
             key: paired_difference(scores[name][key], scores[OWN][key], takes).as_dict()
             for key in FIGURES
         }
-        moved = [
-            float(np.abs(a.astype(np.int16) - b).mean())
-            for a, b in zip(of, videos[OWN], strict=True)
-        ]
+        moved = pictures_move(of, videos[OWN])
         rows.append(
             {
                 "row": name,

@@ -189,8 +189,9 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
+    from ..data.dry_run import dry_run
     from ..data.parts import REPORT
-    from ..data.prepare import dry_run, prepare
+    from ..data.prepare import prepare
     from ..data.prepare_options import MOVING_CLASSES, PrepareOptions
 
     metric, relative, *more = (*(args.depth_model or ()), None, None)

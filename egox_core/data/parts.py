@@ -61,7 +61,7 @@ class Part:
 
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
-    """Where part i of n lies."""
+    """File of part i of n."""
     return root / PARTS / f"{part[0]}-of-{part[1]}.json"
 
 

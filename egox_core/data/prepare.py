@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,20 +14,12 @@ from pathlib import Path
 from ..errors import EgoXInputError
 from ..parallel import (
     RemoteModels,
-    cluster_cpus,
-    devices_of,
-    has_gpu,
-    part_of,
     remote_models,
     run_items,
 )
 from ..progress import Progress, no_progress
-from .captions import read_captions
-from .clip_masks import check_mask_source
 from .clip_writer import ClipJob, OpenMaps, clear_leftovers, make_clip
-from .egoexo4d import NO_TASK
-from .manifest import ClipRecord, check_fractions, read_manifest
-from .object_masks import objects_of
+from .manifest import ClipRecord, read_manifest
 from .parts import (
     MANIFEST,
     Part,
@@ -40,20 +30,14 @@ from .parts import (
     write_lists,
     write_part,
 )
-from .plan import TakeJob, TakePlan, most_of, plan_take
+from .planned_run import plan_run
 from .prepare_options import PrepareOptions
-from .raw_take import RawTake
-from .sources import list_takes
 
 KEPT_EVERY_S = 30.0
 """Between two writings of manifest and splits; more where one takes long."""
 MOST_ALIKE = 20
 """Failures of the file system of one kind after which nothing more is tried."""
 SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
-MEASURED = 4  # clips that are made to tell what all of them take
-FILES_OF_A_CLIP = 6  # exo, prior, depth, coverage, meta.json, clip.json
-FILES_OF_A_SET = 6  # manifest, report, contact sheet, three splits
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,31 +73,6 @@ class PrepareOutcome:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareSums:
-    """Sums of a whole run: what it would leave, and how long it would take."""
-
-    takes: int
-    clips: int
-    skipped: int
-    files: int
-    size_bytes: int
-    hours: float
-    at_once: int  # clips that are made at the same time
-    measured: int  # clips that were made, to tell
-
-
-@dataclass(slots=True, kw_only=True)
-class _Planned:
-    """A run up to its first frame."""
-
-    part: Part
-    plans: list[TakePlan]
-    devices: tuple[str, ...]
-    options: PrepareOptions
-    captions: Mapping[str, str]
-
-
 def prepare(
     source: Path,
     root: Path,
@@ -144,20 +103,8 @@ def prepare(
             or no permission. A bad take or clip never stops the others: it is named in the report.
     """
     started = time.monotonic()
-    run = _planned(
-        source,
-        root,
-        options,
-        layout,
-        engine,
-        workers,
-        captions,
-        fractions,
-        split_seed,
-        splits,
-        part,
-        progress,
-    )
+    run = plan_run(source, root, options, layout=layout, engine=engine, workers=workers, captions=captions,
+                   fractions=fractions, split_seed=split_seed, splits=splits, part=part, progress=progress)
     own = run.part
     clear_leftovers(root / "clips")
     jobs = [
@@ -245,186 +192,6 @@ def _outcome(part: Part, manifest: Path, warnings: tuple[str, ...]) -> PrepareOu
     )
 
 
-def dry_run(
-    source: Path,
-    root: Path,
-    options: PrepareOptions,
-    *,
-    layout: str = "auto",
-    engine: str = "local",
-    workers: int = 1,
-    captions: Path | None = None,
-    part: tuple[int, int] = (0, 1),
-    progress: Progress = no_progress,
-) -> PrepareSums:
-    """Sums of a :func:`prepare`: clips and files are counted, bytes and hours follow from a few
-    clips.
-
-    Those are made in a folder that is removed again; only the plans stay in ``root``.
-
-    Raises:
-        EgoXInputError: as :func:`prepare`; no clip could be made.
-    """
-    run = _planned(
-        source,
-        root,
-        options,
-        layout,
-        engine,
-        workers,
-        captions,
-        None,
-        0,
-        "official",
-        part,
-        progress,
-    )
-    clips = [clip for plan in run.plans for clip in plan.clips]
-    if not clips:
-        raise EgoXInputError(
-            "prepare",
-            got=f"no clip from {len(run.part.takes)} takes",
-            expected="at least one clip",
-            fix="start without --dry-run and see the reasons",
-        )
-    sizes, times, why = [], [], ""
-    with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as maps:
-        for index in range(min(MEASURED, len(clips))):
-            clip = clips[(2 * index + 1) * len(clips) // (2 * min(MEASURED, len(clips)))]
-            device = (
-                run.devices[0] if run.devices and engine != "ray" else None
-            )  # a cluster's aren't here
-            clip = replace(clip, options=replace(clip.options, device=device))
-            began = time.monotonic()
-            try:
-                record, _ = make_clip(clip, Path(folder), run.captions, maps)
-            except EgoXInputError as error:
-                why = str(error)
-                continue
-            times.append(time.monotonic() - began)
-            sizes.append(
-                sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
-            )
-            progress(index + 1, MEASURED, "clips measured")
-    if not sizes:
-        raise EgoXInputError(
-            "prepare",
-            got=f"none of {MEASURED} clips that could be made; {why}",
-            expected="clips to measure",
-            fix="see the reason",
-        )
-    # The first one has the models to load, which a run does once.
-    each_s = sorted(times)[(len(times) - 1) // 2]
-    at_once = min(
-        len(clips), cluster_cpus() if engine == "ray" else max(workers, len(run.devices), 1)
-    )
-    files = sum(
-        FILES_OF_A_CLIP
-        + (clip.take.ego_video is not None)
-        + (objects_of(clip.take.ego_video) is not None)
-        for clip in clips
-    )
-    plans = len(list((root / "plans").glob("*.json")))
-    return PrepareSums(
-        takes=sum(bool(plan.clips) for plan in run.plans),
-        clips=len(clips),
-        skipped=len(run.part.skipped),
-        files=files + FILES_OF_A_SET + plans,
-        size_bytes=round(sum(sizes) / len(sizes) * len(clips)),
-        measured=len(sizes),
-        hours=each_s * len(clips) / at_once / 3600,
-        at_once=at_once,
-    )
-
-
-def _planned(
-    source: Path,
-    root: Path,
-    options: PrepareOptions,
-    layout: str,
-    engine: str,
-    workers: int,
-    captions: Path | None,
-    fractions: Mapping[str, float] | None,
-    split_seed: int,
-    splits: SplitSource,
-    place: tuple[int, int],
-    progress: Progress,
-) -> _Planned:
-    """All that is looked at before a frame is decoded."""
-    fractions = check_fractions(
-        fractions if fractions is not None else {"validation": 0.05, "test": 0.05}
-    )
-    prompts = read_captions(captions) if captions is not None else {}
-    skipped: list[tuple[str, str]] = []
-    takes = list(list_takes(source, layout, skipped, options.source_lens))
-    if not takes:
-        raise EgoXInputError(
-            "source",
-            got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
-            expected="at least one",
-            fix="see the messages; check the folder's layout",
-        )
-    _refuse_twins(takes)
-    devices = _model_devices(options, engine)
-    if devices:  # a cluster's workers get theirs later; the checks here run on what is here
-        options = replace(options, device=None if engine == "ray" else devices[0])
-    _check_depth_source(takes, options)
-    alone = len(takes) == 1
-    takes = [_with_task(take, options, alone) for take in sorted(takes, key=lambda take: take.name)]
-    takes = part_of(takes, place)
-    check_mask_source(options)
-    if options.caption_model is not None:
-        from .captions import load_caption_model
-
-        load_caption_model(
-            options.caption_model, options.device
-        )  # a folder that is none must not cost a day's clips
-    root.mkdir(parents=True, exist_ok=True)
-    own = Part.of(
-        takes,
-        {
-            "options": {
-                k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()
-            },
-            "fractions": dict(fractions),
-            "split_seed": split_seed,
-            "splits": splits,
-        },
-    )
-    own.skipped += skipped
-    plans, unread = [], []
-    jobs = [TakeJob(take=t, root=root, options=options) for t in takes]
-    for count, (index, plan, error) in enumerate(
-        run_items(plan_take, jobs, engine=engine, workers=workers), 1
-    ):
-        name = takes[index].name
-        if error:
-            own.skipped.append((name, error))
-        else:
-            plans.append((name, plan))
-            own.skipped += plan.skipped
-            unread += plan.skipped[-plan.unread :] if plan.unread else ()
-            if plan.notes:
-                own.notes[name] = list(plan.notes)
-        progress(count, len(jobs), "takes checked")
-    if unread:
-        logger.warning(
-            "%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
-            len(unread),
-            *unread[0],
-        )
-    most = options.most_clips // place[1] + (place[0] < options.most_clips % place[1])
-    plans = [plan for _, plan in sorted(plans, key=lambda named: named[0])]
-    return _Planned(
-        part=own,
-        devices=devices,
-        options=options,
-        captions=prompts,
-        plans=most_of(plans, most, options) if options.most_clips else plans,
-    )
-
-
 @dataclass(slots=True, kw_only=True)
 class _Keeper:
     """Writes what is finished while the rest is made."""
@@ -485,13 +252,6 @@ def _kind(error: str) -> str:
     return found[1] if found else ""
 
 
-def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Where depth, mask and caption models run; none where there are none."""
-    if options.depth != "model" and options.mask_model is None and options.caption_model is None:
-        return ()
-    return devices_of(options.device or ("cuda" if has_gpu(engine) else "cpu"), engine)
-
-
 def make_clips(job: CameraJob, device: str | RemoteModels | None = None) -> ClipsMade:
     """All clips of one camera; a clip that fails is reported and the next one is made.
 
@@ -511,53 +271,3 @@ def make_clips(job: CameraJob, device: str | RemoteModels | None = None) -> Clip
             records.append(record)
             new += is_new
     return ClipsMade(records=tuple(records), new=new, skipped=tuple(skipped))
-
-
-def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
-    """What no take of the run could be prepared without, before anything else is looked at."""
-    if (
-        options.depth == "files"
-        and options.depth_root is None
-        and all(t.layout == "egoexo4d" for t in takes)
-    ):
-        raise EgoXInputError(
-            "prepare",
-            got="--depth files without --depth-root, of a dataset that holds no depth",
-            expected="depth of its exo videos",
-            fix="give --depth-model FOLDER; or write the videos "
-            "with `train_egox.py undistort`, run any depth tool on them and give --depth-root "
-            "FOLDER; "
-            "--depth plane is a stand-in to try the way with",
-        )
-    if options.depth_root is not None and not options.depth_root.is_dir():
-        raise EgoXInputError(
-            "depth root",
-            got=f"{options.depth_root.name!r}, which is no folder",
-            expected="the folder of <take>__<camera>.npz",
-            fix="check the path",
-        )
-    if options.depth == "model":
-        from .depth_model import check_models
-
-        check_models(options)
-
-
-def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
-    """The take with the task that was asked for: of the only take, or where the source doesn't say."""
-    if options.task_s is not None and (alone or take.task_s is None):
-        take = replace(take, task_s=options.task_s)
-    if take.task_s is None and take.layout == "egoexo4d":
-        take = replace(take, notes=(*take.notes, NO_TASK))
-    return take
-
-
-def _refuse_twins(takes: list[RawTake]) -> None:
-    names = [t.name for t in takes]
-    twins = sorted({n for n in names if names.count(n) > 1})
-    if twins:
-        raise EgoXInputError(
-            "source",
-            got=f"two takes named {twins[0]}",
-            expected="a name of its own for each",
-            fix="rename one: clips and splits go by the take's name",
-        )

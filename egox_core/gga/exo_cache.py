@@ -70,6 +70,12 @@ def join_tokens(
     return torch.cat((exo, ego.unflatten(1, (exo.shape[1], -1))), dim=2).flatten(1, 2)
 
 
+def kept_size(blocks: int, batch: int, grid: Grid, width: int, itemsize: int) -> int:
+    """Bytes of exo's keys and values of all blocks."""
+    t, h, w_exo, _ = grid
+    return 2 * blocks * batch * t * h * w_exo * width * itemsize
+
+
 def step_of(sigma: float, sigmas: Sequence[float]) -> int:
     """Index of the sampling step that a noise level belongs to.
 

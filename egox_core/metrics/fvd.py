@@ -35,8 +35,7 @@ class VideoFeatures:
             from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
             from cdfvd.third_party.i3d.utils import preprocess_i3d
         except ImportError as error:
-            raise EgoXInputError("FVD", got=f"cd-fvd can't be imported ({error})", expected="cd-fvd",
-                                 fix="pip install cd-fvd") from error
+            raise _missing("FVD", error) from error
         self.prepare = preprocess_i3d
         self.model = load_network(InceptionI3d(CLASSES, in_channels=3), weights, "FVD weights", expected="cd-fvd's I3D",
                                   where=FVD_WEIGHTS).to(device)
@@ -51,9 +50,7 @@ class VideoFeatures:
         Raises:
             EgoXInputError: fewer than 9 frames.
         """
-        if len(frames) < SMALLEST:
-            raise EgoXInputError("FVD", got=f"{len(frames)} frames", expected=f"at least {SMALLEST}",
-                                 fix="leave --fvd out")
+        _check_length("FVD", frames, SMALLEST, "--fvd")
         video = self.prepare(_picked(frames)[None].cpu().numpy()).to(self.device)
         return self.model(video).flatten().cpu().numpy()
 
@@ -73,12 +70,7 @@ class MotionFeatures:
                 vit_giant_patch14_224,
             )
         except ImportError as error:
-            raise EgoXInputError(
-                "FVD (VideoMAE)",
-                got=f"cd-fvd can't be imported ({error})",
-                expected="cd-fvd",
-                fix="pip install cd-fvd",
-            ) from error
+            raise _missing("FVD (VideoMAE)", error) from error
         self.prepare, self.device = preprocess_videomae, device
         network = vit_giant_patch14_224(
             img_size=224,
@@ -107,15 +99,20 @@ class MotionFeatures:
         Raises:
             EgoXInputError: fewer than 16 frames.
         """
-        if len(frames) < FRAMES:
-            raise EgoXInputError(
-                "FVD (VideoMAE)",
-                got=f"{len(frames)} frames",
-                expected=f"at least {FRAMES}",
-                fix="leave --fvd-videomae out",
-            )
+        _check_length("FVD (VideoMAE)", frames, FRAMES, "--fvd-videomae")
         video = self.prepare(_picked(frames)[None].cpu().numpy()).to(self.device)
         return self.model.forward_features(video).flatten().cpu().numpy()
+
+
+def _missing(what: str, error: ImportError) -> EgoXInputError:
+    return EgoXInputError(what, got=f"cd-fvd can't be imported ({error})", expected="cd-fvd",
+                          fix="pip install cd-fvd")
+
+
+def _check_length(what: str, frames: Tensor, least: int, option: str) -> None:
+    if len(frames) < least:
+        raise EgoXInputError(what, got=f"{len(frames)} frames", expected=f"at least {least}",
+                             fix=f"leave {option} out")
 
 
 def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8

@@ -1,4 +1,4 @@
-"""Whether files belong to the video in use: by the folder they lie in, by how many maps or poses they hold."""
+"""Checks that files belong to the video in use: by their folder, by how many maps or poses they hold."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_poses_of(path: Path, video: Path | None) -> None:
         EgoXInputError: another video.
     """
     other = other_takes_video(path, video)
-    if video is not None and other is not None:
+    if other is not None:
         raise EgoXInputError(f"poses {path.name}", got=f"the poses of {other}, while the video in use is {video.name}",
                              expected="poses of the video in use",
                              fix="choose its own file, or the one beside the video; if these do belong to this video, "

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
-from ..gga.exo_cache import ExoCache
+from ..gga.exo_cache import ExoCache, kept_size
 from ..progress import Progress, no_progress
 from ..sizes import PATCH
 from ..wan.canvas import build_mask, crop_ego, crop_exo, model_input
@@ -70,8 +70,15 @@ def sample_ego(
     alone = conditioning.exo == "alone"
     cache = None if recompute_exo == 1 and not alone else ExoCache(0 if alone else recompute_exo, alone=alone)
     grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
-    exo_bytes = 2 * len(model.blocks) * batch * grid[0] * grid[1] * grid[2] * dtype.itemsize
-    exo_bytes *= model.config.num_attention_heads * model.config.attention_head_dim
+    dim = model.config.num_attention_heads * model.config.attention_head_dim
+    exo_bytes = kept_size(len(model.blocks), batch, grid, dim, dtype.itemsize)
+
+    def ask(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        # Around the model alone: the solver's own sums stay float32.
+        with torch.autocast(device.type, dtype, enabled=autocast):
+            return model(hidden_states=latents, timestep=timestep, encoder_hidden_states=text,
+                         encoder_hidden_states_image=sample.image, return_dict=False)[0]
+
     for step, moment in enumerate(scheduler.timesteps):
         exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
         ego = crop_ego(latent, latent.shape[-1] - w_ego).to(dtype)
@@ -83,15 +90,10 @@ def sample_ego(
             if cache is not None:
                 scope.exo = cache.forward((), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device)
                 if alone and not scope.exo.kept:
-                    with torch.autocast(device.type, dtype, enabled=autocast):
-                        model(hidden_states=crop_exo(packed, w_exo), timestep=torch.zeros_like(timestep),
-                              encoder_hidden_states=text, encoder_hidden_states_image=sample.image, return_dict=False)
+                    ask(crop_exo(packed, w_exo), torch.zeros_like(timestep), text)
                     scope.exo.finish(len(model.blocks))
                 shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
-            # Around the model alone: the solver's own sums stay float32.
-            with torch.autocast(device.type, dtype, enabled=autocast):
-                out = model(hidden_states=shown, timestep=timestep, encoder_hidden_states=text,
-                            encoder_hidden_states_image=sample.image, return_dict=False)[0]
+            out = ask(shown, timestep, text)
             if scope.exo is not None:
                 scope.exo.finish(len(model.blocks))
                 scope.exo = None

@@ -20,7 +20,7 @@ SHOWN_WIDTH = 960
 
 
 class Tracker(Protocol):
-    """Where a curve is shown beside the file."""
+    """Display of a run's curve beside its file."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds values by name."""

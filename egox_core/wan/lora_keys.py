@@ -166,7 +166,7 @@ def convert_lora(
 
 
 def released_note(lora: LoraConversion) -> str:
-    """How a file under the release's name differs from the release; empty where it holds the same parts.
+    """Difference of a file under the release's name to the release; empty where it holds the same parts.
 
     Diffusers gives that name to any LoRA, and others have trained this method at other ranks.
     """

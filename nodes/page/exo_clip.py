@@ -41,8 +41,8 @@ async def exo_frame(request: web.Request) -> web.StreamResponse:
         return refuse(403, "only this server's own page may ask")
     number = request.query.get("frame", "0")
     try:
-        path = resolve(name, "exo video")
-        picture = await asyncio.to_thread(frame_jpeg, path, int(number) if number.isdecimal() else 0)
+        wanted = int(number) if number.isdecimal() else 0
+        picture = await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), wanted))
     except EgoXInputError as error:
         return refuse(400, str(error))
     return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})

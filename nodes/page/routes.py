@@ -232,8 +232,8 @@ async def export_keyframes(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
-    """What the scene and path of a pose ``node`` are made from in the page's ``graph`` now; whether the file that its
-    poses are to come from is known to be missing, or to have none; the mark of its video, where that is known."""
+    """Origin of a pose ``node``'s scene and path in the page's ``graph`` now; whether the file of its poses is
+    known to be missing, or to have none; the mark of its video, where that is known."""
     node, graph = body.get("node"), body.get("graph")
     if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph \
             or not all(isinstance(each, dict) for each in graph.values()):

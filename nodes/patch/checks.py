@@ -279,7 +279,7 @@ def exo_words(cache: ExoCache | None) -> str:
 
 
 def time_words(calls: PatchCalls) -> str:
-    """Where the time of the run that just ended went, and what keeping exo would bring."""
+    """Seconds of the run that just ended by part, and what keeping exo would bring."""
     total = calls.seconds.total(FULL, KEPT)
     if not calls.steps or total == 0:
         return ""

@@ -22,7 +22,7 @@ except ImportError:  # hosts before 0.35
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.attention import ego_attention, gga_attention
-from ...egox_core.gga.exo_cache import ExoCache, ExoForward
+from ...egox_core.gga.exo_cache import ExoCache, ExoForward, kept_size
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
@@ -178,8 +178,7 @@ def open_exo_cache(
     key = (x.shape, x.dtype, x.device, None if frames is None else tuple(frames), replaced, options.get(WEIGHTS))
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
-    tokens = grid[0] * grid[1] * grid[2]
-    needed = 2 * len(transformer.blocks) * batch * tokens * transformer.dim * x.element_size()
+    needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, x.element_size())
     return cache.forward(key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device)
 
 

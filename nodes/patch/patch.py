@@ -120,7 +120,7 @@ def patch_with_geometry(
 
 
 def exo_alone(model: ModelPatcher) -> bool:
-    """Whether the model's LoRA was trained with exo attending to exo alone."""
+    """True where the model's LoRA was trained with exo attending to exo alone."""
     return trained_with(lora_metadata(model)).get("exo") == "alone"
 
 

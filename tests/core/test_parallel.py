@@ -19,7 +19,7 @@ import pytest
 
 import train_egox
 from egox_core import parallel
-from egox_core.data.prepare import _model_devices
+from egox_core.data.planned_run import _model_devices
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
 from egox_core.parallel import (

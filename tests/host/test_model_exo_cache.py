@@ -140,7 +140,7 @@ def test_an_override_of_another_node_sees_all_keys(rig) -> None:
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_first: bool, lazy: bool) -> None:
-    """Where they skip nothing, bit for bit. EasyCache after the patch compares whole canvases: it gets them."""
+    """Bit for bit where they skip nothing. EasyCache after the patch compares whole canvases: it gets them."""
     from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 
     node = LazyCacheNode if lazy else EasyCacheNode

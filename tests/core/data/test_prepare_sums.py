@@ -14,10 +14,11 @@ import pytest
 
 from egox_core.data import plan as planning
 from egox_core.data import prepare as preparing
+from egox_core.data.dry_run import dry_run
 from egox_core.data.manifest import ClipRecord, read_manifest
 from egox_core.data.parts import Part, write_lists
 from egox_core.data.plan import drawn
-from egox_core.data.prepare import dry_run, join, prepare
+from egox_core.data.prepare import join, prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import write_json

@@ -15,11 +15,12 @@ pytest.importorskip("pydantic")
 
 import cv2  # noqa: E402
 
-from egox_core.data.manifest import ClipRecord, write_manifest  # noqa: E402
+from egox_core.data.manifest import write_manifest  # noqa: E402
 from egox_core.data.object_masks import write_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, EvaluateOptions, evaluate  # noqa: E402
 from egox_core.video.writer import write_video  # noqa: E402
+from tests.core.clip_record import clip_record  # noqa: E402
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")
@@ -49,11 +50,8 @@ def clean(tmp_path_factory) -> Path:
         mask = np.zeros((1, FRAMES, SIZE, SIZE), bool)
         mask[:, :, 4:12, 4:12] = True
         write_masks(root / "masks" / f"{name}.npz", name, mask, ["cup"], np.roll(mask, 3, axis=3), ["cup"])
-        records.append(ClipRecord(
-            clip=name, take=f"take_{name}", layout="take", exo_camera="exo", folder=f"clips/{name}", start=0, step=1,
-            frames=FRAMES, fps=FPS, exo_size=(2 * SIZE, SIZE), ego_size=(SIZE, SIZE), depth="file", caption="file",
-            pictures="as filmed", moving="derived", predicted_coverage=0.5, rank=1, coverage=0.5,
-            ground_truth=True, files={}))
+        records.append(clip_record(name, take=f"take_{name}", fps=FPS, frames=FRAMES, exo_size=(2 * SIZE, SIZE),
+                                   ego_size=(SIZE, SIZE), caption="file", coverage=0.5, files={}))
     write_manifest(root / "manifest.jsonl", records)
     return root
 

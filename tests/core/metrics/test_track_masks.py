@@ -13,12 +13,13 @@ import torch
 
 pytest.importorskip("pydantic")
 
-from egox_core.data.manifest import ClipRecord, write_manifest  # noqa: E402
+from egox_core.data.manifest import write_manifest  # noqa: E402
 from egox_core.data.object_masks import read_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics import track_masks as tracking  # noqa: E402
 from egox_core.metrics.track_masks import Tracker, track_masks  # noqa: E402
 from egox_core.video.writer import write_video  # noqa: E402
+from tests.core.clip_record import clip_record  # noqa: E402
 from train_egox import main  # noqa: E402
 
 SIZE, FRAMES = 64, 3
@@ -95,28 +96,7 @@ def place(tmp_path) -> Path:
         ):
             write_video(file, truth.expand(FRAMES, -1, -1, -1), 10.0, threads=1)
         records.append(
-            ClipRecord(
-                clip=name,
-                take=name,
-                layout="take",
-                exo_camera="exo",
-                folder=f"clips/{name}",
-                start=0,
-                step=1,
-                frames=FRAMES,
-                fps=10.0,
-                exo_size=(2 * SIZE, SIZE),
-                ego_size=(SIZE, SIZE),
-                depth="file",
-                caption="file",
-                pictures="as filmed",
-                moving="derived",
-                predicted_coverage=0.5,
-                rank=1,
-                coverage=0.5,
-                ground_truth=True,
-                files={},
-            )
+            clip_record(name, take=name, frames=FRAMES, fps=10.0, exo_size=(2 * SIZE, SIZE), ego_size=(SIZE, SIZE))
         )
     write_manifest(tmp_path / "manifest.jsonl", records)
     (tmp_path / "first").mkdir()
