@@ -11,9 +11,11 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import struct
 import tokenize
+import unicodedata
 import uuid
 import zipfile
 import zlib
@@ -86,6 +88,36 @@ def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
         with contextlib.suppress(OSError):
             file.unlink()
         lock.release()
+
+
+def clear_leftovers(folder: Path, pattern: str = ".*") -> None:
+    """Remove what killed processes left in ``folder``: ``.<name>.<anything>`` of what they made
+    under :func:`working_on`, and its lock. What another process is at stays."""
+    for leftover in list(folder.glob(pattern)):
+        with working_on(folder / leftover.name[1:].rpartition(".")[0], wait=False) as free:
+            if free and leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Move a finished folder to a place that another one may have; that one goes whole or stays.
+
+    Windows moves no folder in which a file is open, and would delete its other files.
+
+    Raises:
+        OSError: the file system refuses; ``folder`` is as it was.
+    """
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -167,9 +199,10 @@ def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES)
 
 
 def safe_name(name: str) -> str:
-    """A file name as a stranger gives it, as every system can hold it: without folders, and never empty."""
+    """A file name as a stranger gives it, as every system can hold it: without folders, never empty,
+    accents in one character (macOS writes two, and takes both for one name)."""
     name = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]", "_",
-                  re.split(r"[/\\]", name)[-1]).strip(" ").rstrip(". ")
+                  unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])).strip(" ").rstrip(". ")
     stem, suffix = os.path.splitext(name)
     suffix = suffix[:LONGEST_NAME // 4]
     stem = stem[:LONGEST_NAME - len(suffix)]
@@ -295,7 +328,8 @@ def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
 
 def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
     """Folders and name of a member that is a file or folder, as every system can hold them."""
-    parts = [part for part in re.split(r"[/\\]", member.filename) if part not in ("", ".")]
+    name = unicodedata.normalize("NFC", member.filename)
+    parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r}, a link or a device",
                              expected="plain files", fix="store the files themselves")

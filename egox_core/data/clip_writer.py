@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
 from ..parallel import on_device
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
-from ..safe_files import read_json, working_on, write_json, write_whole
+from ..safe_files import read_json, replace_folder, working_on, write_json, write_whole
 from ..scene.build import build_scene
 from ..takes.depth_files import check_depth, depth_of_frames
 from ..takes.depth_readers import DepthFile, open_depth
@@ -158,20 +157,10 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
         try:
             record = _write(job, temporary, captions, maps)
             write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(temporary, folder)
+            replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return record, True
-
-
-def clear_leftovers(clips: Path) -> None:
-    """Removes half-made clips and locks of processes that were killed; those that another process is at stay."""
-    for leftover in clips.glob(".*"):
-        with working_on(clips / leftover.name[1:].rpartition(".")[0], wait=False) as free:
-            if free and leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:

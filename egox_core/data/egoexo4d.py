@@ -224,9 +224,14 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
         if pose is None or index < 0:
             continue
         try:
-            out[index] = validate_w2c(pose, f"ego pose {index} of {take}")
+            w2c = validate_w2c(pose, f"ego pose {index} of {take}")
         except EgoXInputError:
             bad += 1
+            continue
+        if w2c.ndim != 2:
+            raise EgoXInputError(f"ego pose {index} of {take}", got=f"shape {tuple(w2c.shape)}",
+                                 expected="(3, 4)", fix="download the annotation again")
+        out[index] = w2c
     lost = int((~torch.isfinite(out).flatten(1).all(dim=1)).sum())
     if lost == count:
         raise EgoXInputError(f"take {take}", got="not one usable ego pose", expected="poses of at least one clip",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from ...egox_core.errors import EgoXInputError, intact
 from ...egox_core.safe_files import NAME_CLASHES, parse_json
 
 SHORT_BODY = 64 * 1024
+ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""In JSON; after an odd backslash the six characters are the text itself."""
 WHOLE_MULTIPART = "whole multipart/form-data"
 BAD_BODIES = (AssertionError, HttpProcessingError, LookupError, RuntimeError, ValueError,
               web.RequestPayloadError)
@@ -107,7 +110,7 @@ def json_object(raw: bytes, what: str = "request") -> dict:
         with intact(what, (UnicodeEncodeError, RecursionError), expected="texts of Unicode",
                     fix="correct them"):
             plain = json.dumps(body, ensure_ascii=False).encode("utf-8")
-        if b"\\u0000" in plain:
+        if ESCAPED_NUL.search(plain):
             raise EgoXInputError(what, got="a NUL in a text", expected="plain texts",
                                  fix="leave it out")
     return body

@@ -17,7 +17,7 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.safe_files import safe_name, working_on
+from ...egox_core.safe_files import clear_leftovers, safe_name, working_on
 from ...egox_core.takes.uploads import (
     MOST_FILES,
     UPLOAD_SUFFIXES,
@@ -32,8 +32,8 @@ from .requests import blocks_of, parts_of, takes_files
 UPLOAD_PATH = "/egox/upload"
 FOLDER = "egox"
 """Below the input folder."""
-STAGING = re.compile(r"\.[0-9a-f]{32}")
-"""Folders that uploads are received into."""
+STAGING = f".{'[0-9a-f]' * 32}.*"
+"""Folders that uploads are received into, and their locks."""
 BLOCK = 2**20
 MULTIPART_HEAD = 64 * 1024
 """Bytes that a request may have beside its files."""
@@ -48,26 +48,15 @@ async def limit(request: web.Request) -> web.Response:
 async def upload(request: web.Request) -> web.Response:
     """Files of one take as multipart/form-data; what they are, by names for the nodes' inputs."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
-    staging = root / f".{uuid.uuid4().hex}"
-    with working_on(staging):  # another server would take it for a leftover
+    name = uuid.uuid4().hex
+    staging = root / f".{name}.part"
+    with working_on(root / name):  # another server would take it for a leftover
         try:
             staging.mkdir(parents=True)
             names = await _receive(request, staging)
             return web.json_response(await asyncio.to_thread(take_in, staging, root, names))
         finally:
             await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
-
-
-def clear_leftovers(root: Path) -> None:
-    """Remove what uploads to a killed server left; what another server still receives stays."""
-    for leftover in list(root.glob(".*")):
-        if STAGING.fullmatch(leftover.name) and leftover.is_dir():
-            with working_on(leftover, wait=False) as free:
-                if free:
-                    shutil.rmtree(leftover, ignore_errors=True)
-        elif STAGING.fullmatch(leftover.name[1:].removesuffix(".lock")):
-            with working_on(root / leftover.name[1:].removesuffix(".lock"), wait=False):
-                pass  # a lock without its process goes with its end
 
 
 async def _receive(request: web.Request, folder: Path) -> list[str]:
@@ -122,7 +111,7 @@ def take_in(staging: Path, root: Path, names: list[str]) -> dict:
 def register(routes: web.RouteTableDef) -> None:
     """Add the upload's two routes to the host's, and clear what a killed server left."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
-    threading.Thread(target=clear_leftovers, args=(root,), name="egox-leftovers",
+    threading.Thread(target=clear_leftovers, args=(root, STAGING), name="egox-leftovers",
                      daemon=True).start()
     routes.get(UPLOAD_PATH)(limit)
     routes.post(UPLOAD_PATH)(upload)

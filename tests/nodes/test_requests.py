@@ -43,17 +43,17 @@ def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: 
 
 def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) -> None:
     """What another server still receives stays."""
-    from egox_pack.egox_core.safe_files import working_on
-    from egox_pack.nodes.page.uploads import clear_leftovers
+    from egox_pack.egox_core.safe_files import clear_leftovers, working_on
+    from egox_pack.nodes.page.uploads import STAGING
 
-    left, theirs = tmp_path / f".{uuid.uuid4().hex}", tmp_path / f".{uuid.uuid4().hex}"
-    for folder in (left, theirs, tmp_path / "take", tmp_path / ".mine"):
-        folder.mkdir()
-        (folder / "depth.npz").write_bytes(b"half")
-    (tmp_path / f".{left.name}.lock").touch()
-    with working_on(theirs):
-        clear_leftovers(tmp_path)
-        assert theirs.is_dir()
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([".mine", "take", theirs.name])
-    clear_leftovers(tmp_path)
+    left, theirs = uuid.uuid4().hex, uuid.uuid4().hex
+    for name in (f".{left}.part", f".{theirs}.part", "take", ".mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "depth.npz").write_bytes(b"half")
+    (tmp_path / f".{left}.lock").touch()
+    with working_on(tmp_path / theirs):
+        clear_leftovers(tmp_path, STAGING)
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+            [".mine", "take", f".{theirs}.part", f".{theirs}.lock"])
+    clear_leftovers(tmp_path, STAGING)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mine", "take"]
