@@ -139,7 +139,6 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
-    parser.add_argument("--fps", type=float, default=20.0)
     add_engine_arguments(parser)
 
 
@@ -148,7 +147,7 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
 
     options = GenerateOptions(**{k: getattr(args, k) for k in (
         "base", "vae", "lora", "strength", "split", "steps", "shift", "recompute_exo", "seed", "mode", "lambda_g",
-        "dtype", "device", "fps", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
+        "dtype", "device", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
     clips, new = generate(args.cache, args.out, options, engine=args.engine, workers=args.workers,
                           progress=progress)
     print(f"{clips} clips ({new} made now): {args.out}")

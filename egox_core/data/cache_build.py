@@ -167,7 +167,7 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     write_index(folder, CacheIndex(
         settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
         entries=tuple(CacheEntry(clip=r.clip, take=r.take, split=splits.get(r.clip, "train"), shard=s.file.name,
-                                 start=r.start, rank=r.rank)
+                                 start=r.start, rank=r.rank, fps=r.fps)
                       for s in shards for r in s.records if r.clip not in left_out)))
     for extra in sorted(folder.glob("shard-*.safetensors")):
         if extra.name not in {s.file.name for s in shards}:

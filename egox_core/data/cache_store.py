@@ -44,6 +44,7 @@ class CacheEntry:
     shard: str
     start: int  # first source frame
     rank: int  # of its exo camera within the take, 1 is the best
+    fps: float  # of its videos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +180,10 @@ class CacheReader:
 
     def take_of(self, clip: str) -> str:
         return self._entries[clip].take
+
+    def fps_of(self, clip: str) -> float:
+        """Frames a second of the clip's videos."""
+        return self._entries[clip].fps
 
     def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
         """The named tensors of a clip, those that it has.

@@ -179,7 +179,9 @@ def make_latents(
             )
         shards[name] = content_hash
         entries += [
-            CacheEntry(clip=clip, take=clip, split=split, shard=name, start=0, rank=1)
+            CacheEntry(
+                clip=clip, take=clip, split=split, shard=name, start=0, rank=1, fps=maker.clips.fps
+            )
             for clip in names
         ]
         tell(number + 1, len(jobs))

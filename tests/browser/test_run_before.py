@@ -104,7 +104,11 @@ def enlarged(page) -> None:
     page.page.wait_for_function("() => !document.fullscreenElement")
 
 
-def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked) -> None:
+@pytest.mark.parametrize("ends", [
+    pytest.param(("cancel", None), id="by its button"),
+    pytest.param(("delete", "interrupt", None), id="from outside", marks=pytest.mark.slow),
+])
+def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked, ends) -> None:
     page = open_page()
     page.load(unpacked("egox_demo"))
     make_small(page)
@@ -113,7 +117,7 @@ def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page,
     choose_view(page, NODE, "strip")
     maker = part(page, NODE, "egox-preview-make")
     cells = "() => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview.strip?.length"
-    for end in ("delete", "interrupt", "cancel", None):
+    for end in ends:
         page.evaluate("() => { window.egoxSeen.length = 0; }")
         maker.click()
         assert "8 runs, about" in about(page)

@@ -45,7 +45,7 @@ def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: i
         shards[shard] = made_from
         split = "validation" if number >= clips - clips // 3 else "train"
         entries.append(CacheEntry(clip=name, take=f"take{number}", split=split, shard=shard, start=0,
-                                  rank=1))
+                                  rank=1, fps=12.5))
     write_index(
         folder,
         CacheIndex(
@@ -95,7 +95,7 @@ def make_views_cache(folder: Path, takes: int = 6, cameras: int = 3, *, t: int =
             shard, made_from = f"{name}.safetensors", fingerprint({"clip": name})
             write_shard(folder / shard, {f"{name}/{k}": v.clone() for k, v in tensors.items()}, made_from)
             shards[shard] = made_from
-            entries.append(CacheEntry(clip=name, take=f"take{number}", shard=shard, start=0, rank=1 + camera,
+            entries.append(CacheEntry(clip=name, take=f"take{number}", shard=shard, start=0, rank=1 + camera, fps=12.5,
                                       split="validation" if number >= takes - takes // 3 else "train"))
     write_index(folder, CacheIndex(settings={"rays": "released", "image_embedding": "none", "token_rays": True,
                                              "tiles": tiles}, models={}, shards=shards, entries=tuple(entries)))

@@ -229,7 +229,8 @@ def compiled(model, backend: str):
 
 
 @pytest.mark.parametrize(("backend", "runs"), [
-    ("eager", ("none", "guided", "plain", "weaker")),
+    ("eager", ("none", "guided")),
+    pytest.param("eager", ("none", "guided", "plain", "weaker"), marks=pytest.mark.slow),
     pytest.param("inductor", ("none", "guided", "plain", "weaker", "none", "guided", "plain"),
                  marks=pytest.mark.slow),
 ])
@@ -252,7 +253,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(pack, repo_root, tmp_
                          for model in (compiled(models[name], backend), models[name]))
         # Compiled kernels sum in another order; float32. Choices differ by 0.1 and more.
         assert (got - expected).abs().max() < 1e-3, name
-    assert counters["stats"]["calls_captured"] > 100, "the transformer itself was compiled"
+    assert counters["stats"]["calls_captured"] > 25 * len(runs), "the transformer itself was compiled"
     torch._dynamo.reset()
 
 

@@ -267,13 +267,13 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
 
 
 def test_progress_opens_no_header(training_set, tmp_path, monkeypatch):
-    """Of 10,000 shards that are only made up: what a call costs beside the shards themselves."""
+    """Of 10,000 shards that are only made up: headers are read before the loop and after it."""
     record = read_manifest(training_set / "manifest.jsonl")[0].model_dump()
     records = [
         ClipRecord.model_construct(**{**record, "take": f"{n:05d}", "clip": f"{n:05d}"})
         for n in range(10_000)
     ]
-    made, opened, times = {}, [], []
+    made, opened, seen = {}, [], set()
 
     def header(file: Path) -> tuple[str | None, dict]:
         opened.append(file)
@@ -287,12 +287,9 @@ def test_progress_opens_no_header(training_set, tmp_path, monkeypatch):
         lambda shard, device: made.update({shard.file: shard.fingerprint}) or "made",
     )
     outcome = build_cache(training_set / "manifest.jsonl", tmp_path, settings(),
-                          progress=lambda *_: times.append((time.perf_counter(), len(opened))))
+                          progress=lambda *_: seen.add(len(opened)))
     assert (outcome.clips, outcome.new, outcome.missing) == (10_000, 10_000, 0)
-    assert {count for _, count in times} == {10_000} and len(
-        opened
-    ) == 20_000  # once before, once after
-    assert times[-1][0] - times[0][0] < 1
+    assert seen == {10_000} and len(opened) == 20_000
 
 
 @pytest.mark.slow

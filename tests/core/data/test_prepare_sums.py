@@ -69,15 +69,12 @@ def test_a_dry_run_says_what_a_run_then_leaves(long_takes, tmp_path, capsys):
         capsys.readouterr().out.splitlines()[-1],
     ).groups()
     assert not (out / "clips").exists() and int(measured) == 4 and float(hours) > 0
-    began = time.monotonic()
     outcome = prepare(long_takes, out, SMALL, fractions={"validation": 0.5})
-    took_h = (time.monotonic() - began) / 3600
     assert outcome.clips == int(clips) == 15
     there = [p for p in out.rglob("*") if p.is_file()]
     assert len(there) == int(files)
     size = sum(p.stat().st_size for p in (out / "clips").rglob("*") if p.is_file())
     assert float(gigabytes) * 1e9 == pytest.approx(size, rel=0.2)
-    assert took_h / 5 < float(hours) < took_h * 5  # of a machine that does other things, too
     limited = dry_run(long_takes, out, replace(SMALL, most_clips=4))
     assert (limited.clips, limited.takes) == (4, 3)
     one = replace(SMALL, most_clips=1)

@@ -48,6 +48,7 @@ def test_one_video_a_clip_made_once(place, tmp_path):
     assert clips == made == len(files) >= 1
     info = probe_video(files[0])
     assert (info.frame_count, info.width, info.height) == (5, 32, 32)
+    assert info.fps == CacheReader(place / "cache").fps_of(files[0].stem)
     before = {f: f.read_bytes() for f in files}
     files[0].unlink()
     assert generate(place / "cache", tmp_path, options(place)) == (clips, 1)
