@@ -140,9 +140,9 @@ def read_index(folder: Path) -> CacheIndex:
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and entry.keys() == {f.name for f in fields(CacheEntry)} and all(
-        isinstance(entry[f.name],
-                   int if f.name in ("start", "rank") else str) for f in fields(CacheEntry))
+    kinds = {"str": str, "int": int, "float": int | float}
+    return isinstance(entry, dict) and entry.keys() == {f.name for f in fields(CacheEntry)} \
+        and all(isinstance(entry[f.name], kinds[f.type]) for f in fields(CacheEntry))
 
 
 class CacheReader:

@@ -135,9 +135,9 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         archive.writestr("take/depth.npz", npz(depth_m=depth))
         archive.writestr("take/meta.json", text(META))
     blender = {"w": 64, "h": 48, "fl_x": 50, "camera_angle_x": 0.8, "frames": [
-        {"time": i / 10, "transform_matrix": np.eye(4).tolist()} for i in range(5)]}
+        {"time": i / 5, "transform_matrix": np.eye(4).tolist()} for i in range(5)]}
     own = {"format": "egox_trajectory", "version": 1, "camera": camera_to_json(CAMERA),
-           "times_s": [i / 10 for i in range(5)], "w2c": [EGO_POSE] * 5, "exo_w2c": [EXO_POSE] * 5,
+           "times_s": [i / 5 for i in range(5)], "w2c": [EGO_POSE] * 5, "exo_w2c": [EXO_POSE] * 5,
            "exo_camera": camera_to_json(CameraModel(lens="pinhole", width=84, height=48, fx=70,
                                                     fy=70, cx=42, cy=24)),
            "meta_intrinsics": K, "confidence": [1.0] * 5}
