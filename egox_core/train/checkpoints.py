@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import read_json, write_whole
+from ..safe_files import read_json, replace_folder, working_on, write_whole
 
 PREFIX = "step-"
 STOP_FILE = "EGOX_STOP_FILE"
@@ -81,17 +81,19 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        temporary.mkdir(parents=True)
-        with write_whole(temporary / "trainable.safetensors") as weights:
-            save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights)
-        torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
-        (temporary / "state.json").write_text(json.dumps({
-            "step": state.step, "config": state.config, "global_batch": state.global_batch,
-            "base_hash": state.base_hash, "cache_hash": state.cache_hash, "align_hash": state.align_hash,
-        }, indent=1), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        with working_on(folder):
+            temporary.mkdir(parents=True)
+            with write_whole(temporary / "trainable.safetensors") as weights:
+                save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
+                          weights)
+            torch.save({"optimizer": state.optimizer, "ema": state.ema},
+                       temporary / "optimizer.pt")
+            (temporary / "state.json").write_text(json.dumps({
+                "step": state.step, "config": state.config, "global_batch": state.global_batch,
+                "base_hash": state.base_hash, "cache_hash": state.cache_hash,
+                "align_hash": state.align_hash,
+            }, indent=1), encoding="utf-8")
+            replace_folder(temporary, folder)
     except Exception as error:  # safetensors and torch.save have error types of their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         folders = checkpoint_folders(output)
