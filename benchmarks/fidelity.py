@@ -1,4 +1,4 @@
-"""How far every released number is from ours: rays, bias, kernel, transformer, LoRA, packing, sampling.
+"""How far every released number is from ours: rays, bias, kernel, model, LoRA, packing, sampling.
 
     python3 run.py fidelity [--json] [--save]
 

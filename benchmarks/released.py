@@ -5,8 +5,8 @@
 
 FOLDER is the take cmu_soccer06 of the authors' release (exo.mp4, depth.npz, meta.json, and the true
 ego video). Noise released, 50 steps, seed 42, 49 frames, as in the one public run of the authors'
-code (github.com/skr3178/egoX): PSNR 17.83 dB, SSIM .691, 47 minutes with 4-bit weights on 24 GB. Run
-again by a volunteer, after a change of the model path; the weights are those of the README.
+code (github.com/skr3178/egoX): PSNR 17.83 dB, SSIM .691, 47 minutes with 4-bit weights on 24 GB.
+Run again by a volunteer, after a change of the model path; the weights are those of the README.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ SEED, STEPS = 42, 50
 TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
 
 
-def released_prompt(options: DemoOptions, staged: str, stand_in: bool, repo: Path) -> dict[str, Any]:
+def released_prompt(options: DemoOptions, staged: str, stand_in: bool,
+                    repo: Path) -> dict[str, Any]:
     """The graph for the real weights, or with stand-ins the demo's, as the public run was set."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
     prompt = save_prior(apply_options(prompt, options, staged))
@@ -103,7 +104,8 @@ def table(result: dict[str, Any]) -> str:
     lines += [f"| {key.upper()} | {value:.3f} | {PUBLIC[key]} | {result['off'][key]:+.3f} | "
               f"{NEAR[key]} |" for key, value in result["values"].items()]
     if result["stand_in"]:
-        return "\n".join([*lines, "STAND-IN weights: the path ran to its end; the figures are noise's."])
+        lines.append("STAND-IN weights: the path ran to its end; the figures are noise's.")
+        return "\n".join(lines)
     return "\n".join([*lines, "It is near." if result["near"] else "It is NOT near."])
 
 

@@ -35,16 +35,14 @@ def rows_of(part: str, given: dict[str, Any]) -> Iterator[Row]:
 
         yield from host_rows(size, which, given["total_bytes"], given["forward_limit_s"])
         return
-    device = torch.device("cpu")
-    if torch.cuda.is_available():  # by number, since not all of torch takes it without
-        device = torch.device("cuda", torch.cuda.current_device())
+    on_gpu = torch.cuda.is_available()  # by number, since not all of torch takes it without
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     if kind == "device":
         yield _device_row(device)
         yield bias_rows_row(device)
     elif kind == "kernels":
-        names = ["auto", *(name for name in BACKENDS if name != "triton")]
-        yield from kernel_rows(size, device, ["triton"] if which == "triton" else names,
-                               CASES[which], rounds=5 if size == "14b" else 1)
+        names = [x for x in ("auto", *BACKENDS) if (x == "triton") == (which == "triton")]
+        yield from kernel_rows(size, device, names, CASES[which])
     elif kind == "tests":
         yield _tests_row()
     else:

@@ -1,6 +1,7 @@
-"""The flash kernel in Triton's interpreter against the plain twin: odd sizes, strides, empty heads, all modes.
+"""The flash kernel in Triton's interpreter against the plain twin: odd sizes, strides, empty heads,
+all modes.
 
-    TRITON_INTERPRET=1 python -m benchmarks.support.interpreted     prints {what: [error, bound]} as JSON
+    TRITON_INTERPRET=1 python -m benchmarks.support.interpreted     prints {what: [error, bound]}
 
 Errors are in units of a head's largest value, the twin is float64. The interpreter is chosen when
 Triton is imported, so this is a process of its own; ``run.py fidelity`` and a test start it.
@@ -35,7 +36,7 @@ SHAPES = [  # t, h, w_exo, w_ego in tokens; heads, dim of a head; samples
 
 
 def case(grid, heads, dim, batch, dtype, holes=False):
-    """q, k, v with rows apart and the second head of v empty; directions with opposite and equal ones."""
+    """q, k, v with rows apart, the second head of v empty; some directions opposite, some equal."""
     t, h, w_exo, w_ego = grid
     draw = torch.Generator().manual_seed(0)
 
@@ -117,7 +118,8 @@ def errors() -> dict[str, tuple[float, float]]:
                   for how in ({}, {"chunk_bytes": 1}))
     add("flash kernel, in one call or many", worst(cut, whole.double(), heads), q.dtype)
     zero = gga_attention(q, k, v, heads, geometry, GgaOptions(lambda_g=0.0), backend="triton")
-    add("flash kernel, lambda 0", worst(zero, plain_attention(q, k, v, heads).double(), heads), q.dtype)
+    plain = plain_attention(q, k, v, heads).double()
+    add("flash kernel, lambda 0", worst(zero, plain, heads), q.dtype)
     return found
 
 

@@ -25,7 +25,8 @@ def measure(base: str, small: bool) -> dict[str, float]:
     """Peak memory and seconds of one optimizer step; ``small``: a few layers on whatever device there is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = ModelSize(dim=128, ffn_dim=256, layers=2, heads=2) if small else ModelSize()
-    step = make_step(base, size, (2, 4, 6, 4) if small else RELEASED_GRID, 8 if small else 256, device)
+    grid, rank = ((2, 4, 6, 4), 8) if small else (RELEASED_GRID, 256)
+    step = make_step(base, size, grid, rank, device)
     seconds = []
     for _ in range(2):  # the first step compiles kernels and makes the optimizer's state
         started = time.perf_counter()
@@ -34,7 +35,8 @@ def measure(base: str, small: bool) -> dict[str, float]:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
-    return {"peak_gb": round(peak, 2), "seconds_a_step": round(seconds[-1], 2), "device": str(device)}
+    return {"peak_gb": round(peak, 2), "seconds_a_step": round(seconds[-1], 2),
+            "device": str(device)}
 
 
 def make_step(

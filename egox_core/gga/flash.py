@@ -1,4 +1,4 @@
-"""Guided attention as one Triton kernel: the bias comes from 3-vectors inside, no row of it is stored.
+"""Guided attention as one Triton kernel: bias comes from 3-vectors inside, no row of it is stored.
 
 Inference only. ``TRITON_INTERPRET=1`` runs it on a CPU, for tests.
 """

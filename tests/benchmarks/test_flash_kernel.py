@@ -1,4 +1,4 @@
-"""Guided attention as one Triton kernel: its numbers in the interpreter, its cubins, its refusals."""
+"""Guided attention as one Triton kernel: numbers in the interpreter, cubins, refusals."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def test_training_and_odd_types_are_refused(monkeypatch):
         flash.guided_flash(q.requires_grad_(), k, v, heads, rows, slice(0, 4))
     with pytest.raises(NotImplementedError, match="float64"):
         flash.guided_flash(q.detach().double(), k, v, heads, rows, slice(0, 4))
-    with pytest.raises(EgoXInputError, match="triton.*set backend to auto"):  # no GPU, no interpreter
+    # There is no GPU and no interpreter.
+    with pytest.raises(EgoXInputError, match="triton.*set backend to auto"):
         gga_attention(q.detach(), k, v, heads, geometry, GgaOptions(), backend="triton")
 
 

@@ -1,5 +1,5 @@
-"""``bench gpu`` without a GPU: the path at a small size, its watchdog, and, on a simulated clock, what
-owners of known cards get to see."""
+"""``bench gpu`` without a GPU: the path at a small size, its watchdog, and, on a simulated clock,
+what owners of known cards get to see."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
 
 
 GUESSED_S = {"RTX 3090": 3191, "RTX 4080": 2247, "RTX 4090": 1495, "RTX 5090": 1198, "H100": 552}
-"""What the bench of 7062d4f would have taken in all on each card, reckoned from peak rates: 242 s to
-begin its parts, and 94 forwards."""
+"""What the bench of 7062d4f would have taken on each card, reckoned from peak rates: 242 s to begin
+its parts, and 94 forwards."""
 CARDS = {"RTX 3090": ([8, 6], 25.3e9), "RTX 4080": ([8, 9], 17e9), "RTX 4090": ([8, 9], 25.4e9),
          "RTX 5090": ([12, 0], 34e9), "H100": ([9, 0], 85e9)}
 MINUTES = {"RTX 3090": 30, "RTX 4080": 30, "RTX 4090": 30, "RTX 5090": 15, "H100": 15}
@@ -217,7 +217,7 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
 
     monkeypatch.setattr(gpu_attention, "gga_attention", attention)
     rows = {row.what: row for row in gpu_attention.kernel_rows(
-        "small", CPU, ("auto", "sdpa"), [("bf16", 1)], rounds=1)}
+        "small", CPU, ("auto", "sdpa"), [("bf16", 1)])}
     assert rows["guided by auto, bf16, batch 1"].held is False
     assert rows["guided by sdpa, bf16, batch 1"].held is False and "not today" in rows[
         "guided by sdpa, bf16, batch 1"].measured

@@ -1,4 +1,4 @@
-"""``bench released``: the protocol's settings, its comparison, and the path with stand-ins to its end."""
+"""``bench released``: the protocol's settings, its comparison, the path with stand-ins."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_a_pickled_lora(pack: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("device", "refused"), [("mps", True), ("cuda", False), ("cpu", False)])
-def test_float8_files_on_a_mac(pack: ModuleType, repo_root, monkeypatch, device: str, refused: bool) -> None:
+def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device: str, refused: bool) -> None:
     """The graphs' own files, which need not be there."""
     import comfy.model_management
 
@@ -52,8 +52,10 @@ def test_float8_files_on_a_mac(pack: ModuleType, repo_root, monkeypatch, device:
     with pytest.raises(ValueError, match="umt5_xxl_fp8.*14B_fp8_scaled.*umt5_xxl_fp16"):
         lora.check_files(graph, node)
     for one in graph.values():
-        one["inputs"] = {name: value.replace("fp8_e4m3fn_scaled", "fp16").replace("fp8_scaled", "fp16")
-                         if isinstance(value, str) else value for name, value in one["inputs"].items()}
+        for name, value in one["inputs"].items():
+            if isinstance(value, str):
+                one["inputs"][name] = value.replace("fp8_e4m3fn_scaled", "fp16").replace(
+                    "fp8_scaled", "fp16")
     lora.check_files(graph, node)
 
 
