@@ -124,8 +124,8 @@ def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
 def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
     """|mean difference|² + trace(Sa + Sb - 2 (Sa Sb)^½) of two sets of features [n][d]; 0 for equal sets.
 
-    Covariances divide by n - 1. With fewer videos than features they are singular, and the value depends on their
-    number: only sets of the same size compare.
+    Covariances divide by n, as cd-fvd's. With fewer videos than features they are singular, and
+    the value depends on their number: only sets of the same size compare.
 
     Raises:
         EgoXInputError: a set of fewer than two.
@@ -135,7 +135,7 @@ def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
                              fix="evaluate more clips")
     first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
     gap = first.mean(0) - second.mean(0)
-    first, second = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (first, second))
+    first, second = ((x - x.mean(0)) / np.sqrt(len(x)) for x in (first, second))
     # Sa = AᵀA, Sb = BᵀB: the eigenvalues of Sa Sb are the squared singular values of A Bᵀ, which is small and exact.
     root = np.linalg.svd(first @ second.T, compute_uv=False).sum()
     return float(max(0.0, gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * root))

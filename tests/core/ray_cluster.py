@@ -36,7 +36,7 @@ class TwoNodes:
             ["ps", "-o", "pid=,args=", "--ppid", ",".join(raylets)], capture_output=True, text=True
         )
         rows = (line.split(maxsplit=1) for line in found.stdout.splitlines())
-        return [int(pid) for pid, name in rows if name.startswith("ray::_call")]
+        return [int(pid) for pid, name in rows if name.startswith("ray::call")]
 
     def kill_worker(self, limit_s: float = 300) -> None:
         """Ends one of them, as a kernel without memory does."""

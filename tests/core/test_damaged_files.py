@@ -142,7 +142,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
                                                     fy=70, cx=42, cy=24)),
            "meta_intrinsics": K, "confidence": [1.0] * 5}
     colmap = {"cameras.txt": b"1 PINHOLE 64 48 50 50 32 24\n",
-              "images.txt": b"1 1 0 0 0 0 0 0 1 a1.png\n\n2 1 0 0 0 0 0 1 1 a2.png\n\n"}
+              "images.txt": "".join(f"{i} 1 0 0 0 0 0 {i} 1 a{i}.png\n\n" for i in range(1, 10)).encode()}
     row = "cam01,3840,2160,KANNALABRANDTK3,1700,1700,1920,1080,0,0,0,0,-1,-1,1"
     calibs = ",".join((*COLUMNS, "start_frame_idx", "end_frame_idx", "quality")) + f"\n{row}\n"
     aria = text({"CameraCalibrations": [{"Label": "camera-rgb", "Projection": {

@@ -18,18 +18,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import train_egox
-from egox_core import parallel
 from egox_core.data.planned_run import _model_devices
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
-from egox_core.parallel import (
-    LostClusterError,
-    devices_of,
-    ray_cluster,
-    ray_needs,
-    run_all,
-    run_items,
-)
+from egox_core.parallel import LostClusterError, devices_of, ray_cluster, run_all, run_items
+from egox_core.parallel.cluster import ray_needs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = Path(__file__).with_name("engine_run.py")
@@ -206,8 +199,8 @@ def test_a_death_on_the_cluster_is_given_out_again_and_what_cannot_come_there_is
 
 
 def test_a_head_that_is_gone_is_told_and_not_waited_for(fake_ray, monkeypatch):
-    monkeypatch.setattr(parallel, "LOOK_S", 0.01)
-    monkeypatch.setattr(parallel, "LOST_S", 0.1)
+    monkeypatch.setattr("egox_core.parallel.cluster.LOOK_S", 0.01)
+    monkeypatch.setattr("egox_core.parallel.cluster.LOST_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
 

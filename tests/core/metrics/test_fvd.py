@@ -22,7 +22,7 @@ def test_frechet_distance_of_known_sets():
     assert frechet_distance(a, a + [3.0, 0, 4.0, 0]) == pytest.approx(25)
     # Doubled about its mean: every deviation s becomes 2 s, and (2 s - s)² adds up to the trace.
     twice = a.mean(0) + 2 * (a - a.mean(0))
-    assert frechet_distance(a, twice) == pytest.approx(np.trace(np.cov(a, rowvar=False)))
+    assert frechet_distance(a, twice) == pytest.approx(np.trace(np.cov(a, rowvar=False, bias=True)))
     b = draw.normal(size=(50, 4)) @ draw.normal(size=(4, 4))
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a)) and frechet_distance(a, b) > 0
     with pytest.raises(EgoXInputError, match="at least two"):
@@ -35,7 +35,7 @@ def test_frechet_distance_is_that_of_its_definition(count):
     scipy_linalg = pytest.importorskip("scipy.linalg")
     draw = np.random.default_rng(1)
     a, b = draw.normal(size=(count, 8)), draw.normal(size=(count, 8)) * 2 + 1
-    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    first, second = np.cov(a, rowvar=False, bias=True), np.cov(b, rowvar=False, bias=True)
     # A touch of the identity keeps scipy's root of a singular product real; it is far below the tolerance.
     root = scipy_linalg.sqrtm((first + 1e-9 * np.eye(8)) @ (second + 1e-9 * np.eye(8))).real
     expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(first + second - 2 * root)
