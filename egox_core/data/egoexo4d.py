@@ -173,6 +173,10 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
         if name == "metadata" or name.startswith(EGO_PREFIX):
             continue
         try:
+            if sum(other.casefold() == name.casefold() for other in annotation) > 1:
+                raise EgoXInputError("camera name", got=f"{name!r} twice, in another case",
+                                     expected="names that every system tells apart",
+                                     fix="rename one, and its video")
             entry = _camera_entry(annotation, name, take)
             video = folder / f"{name}.mp4"
             if not video.is_file():

@@ -34,8 +34,10 @@ def input_roots() -> list[Path]:
 
 
 def model_roots() -> list[Path]:
-    """The host's model folders, extra ones included."""
-    return [Path(p) for paths, _ in folder_paths.folder_names_and_paths.values() for p in paths]
+    """The host's model folders, extra ones included; not other packs' own files, settings among
+    them."""
+    return [Path(p) for kind, (paths, _) in folder_paths.folder_names_and_paths.items()
+            if kind != "custom_nodes" for p in paths]
 
 
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:

@@ -34,6 +34,8 @@ def is_same_origin(request: web.Request) -> bool:
 
     Browsers say so in Sec-Fetch-Site, which no page can set, but only to addresses that they trust (https, localhost);
     over plain http in a network they send the page's Origin with every POST, and the routes take nothing else.
+    A stranger's name that leads to this machine (DNS rebinding) passes, as with the host: no server
+    knows all names that its user gives it.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:

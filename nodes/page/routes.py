@@ -50,6 +50,8 @@ SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
 VIEWS_REMEMBERED = 64
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
+FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
+"""Imports and exports of long paths take seconds, for which pictures do not wait."""
 Handler = Callable[[dict], Awaitable[web.StreamResponse]]
 
 
@@ -97,9 +99,9 @@ def guarded(limit: int) -> Callable[[Handler], Callable[[web.Request], Awaitable
     return wrap
 
 
-async def beside(function: Callable, *arguments):
+async def beside(function: Callable, *arguments, worker: ThreadPoolExecutor = WORKER):
     """Run on the editor's thread."""
-    return await asyncio.get_running_loop().run_in_executor(WORKER, function, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
 
 
 @guarded(SMALL_BODY)
@@ -194,7 +196,7 @@ async def camera(body: dict) -> web.Response:
 async def import_keyframes(body: dict) -> web.Response:
     """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from upright ``poses``."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
-    document, note = await beside(_imported, body, scene)
+    document, note = await beside(_imported, body, scene, worker=FILES)
     return web.json_response({"document": document, "note": note})
 
 
@@ -225,7 +227,7 @@ async def export_keyframes(body: dict) -> web.Response:
     scene = scene_entry(body).scene if body.get("token") is not None else None
     name, content = await beside(lambda: export_path(
         str(body.get("form", "")), body.get("document"), lens(body), moments(body), scene,
-        str(body.get("prompt", ""))))
+        str(body.get("prompt", ""))), worker=FILES)
     return web.Response(body=content, content_type="application/octet-stream",
                         headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"})
 

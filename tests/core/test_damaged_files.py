@@ -216,7 +216,7 @@ def read_paths(folder: Path) -> None:
 
 
 def edit_paths(folder: Path) -> None:
-    clip = clip_moments([0, 4, 8], [0.0, 0.4, 0.8])
+    clip = clip_moments([0, 1], [0.0, 0.4])
     texts = {p.name: p.read_text(encoding="utf-8", errors="replace") for p in folder.iterdir()}
     document, _ = import_path(texts, CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):

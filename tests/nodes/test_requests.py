@@ -57,3 +57,14 @@ def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) 
             [".mine", "take", f".{theirs}.part", f".{theirs}.lock"])
     clear_leftovers(tmp_path, STAGING)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mine", "take"]
+
+
+def test_texts_may_show_an_escape_but_hold_no_nul(pack: ModuleType) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+    from egox_pack.nodes.page.requests import json_object
+
+    for harmless in ("\\u0000", "\\\\u0000", "\u00e9"):
+        assert json_object(json.dumps({"a": harmless}).encode()) == {"a": harmless}
+    for bad in ("\0", "\\\0", "\ud800"):
+        with pytest.raises(EgoXInputError):
+            json_object(json.dumps({"a": [bad]}).encode())
