@@ -12,7 +12,7 @@ from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
-from ..egox_core.video.reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
+from ..egox_core.video.reader import VideoSource, memory_info, open_video, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
 from .host.graph import Graph, inputs_of, selection_of, verdict
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
@@ -92,6 +92,9 @@ class EgoXLoadExoVideo(io.ComfyNode):
         if max(width, height) > MOST_SIDE:  # of a wire, which the host does not check
             raise EgoXInputError("video size", got=f"{width}x{height} px",
                                  expected=f"at most {MOST_SIDE} px a side", fix="ask for less")
+        if isinstance(video, InputImpl.VideoFromFile):
+            with open_video(_stream_source(video)[0]):
+                pass  # refuses a playlist, which the host's own reader would follow
         if video is not None and (not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)):
             images, sound, selection = _from_memory(video, options)
         else:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import read_json, write_json, write_whole
+from ..safe_files import read_json, require_safe_name, write_json, write_whole
 
 FORMAT = "egox-cache/1"
 INDEX = "index.json"
@@ -116,22 +116,33 @@ def read_index(folder: Path) -> CacheIndex:
         raise EgoXInputError("cache", got=f"{folder.name!r} without {INDEX}", expected="a finished cache",
                              fix="run `train_egox.py cache` (again: it goes on where it stopped)")
     content = read_json(file, "cache index", MAX_INDEX_BYTES)
-    try:
-        if content["format"] != FORMAT:
-            raise EgoXInputError("cache", got=f"format {content['format']}", expected=FORMAT,
-                                 fix="make the cache again with this version")
-        index = CacheIndex(settings=content["settings"], models=content["models"], shards=content["shards"],
-                           entries=tuple(CacheEntry(**e) for e in content["clips"]))
-    except (KeyError, TypeError) as error:
-        raise EgoXInputError("cache index", got=f"{file.name!r} without {error}", expected=FORMAT,
-                             fix="run `train_egox.py cache` again") from error
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise EgoXInputError("cache", got=f"format {str(content['format'])[:40]}", expected=FORMAT,
+                             fix="make the cache again with this version")
+    parts = dict.fromkeys(("settings", "models", "shards"), dict) | {"clips": list}
+    wrong = [key for key, kind in parts.items()
+             if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
+    if wrong or not all(_is_entry(e) and e["shard"] in content["shards"] for e in content["clips"]):
+        raise EgoXInputError("cache index",
+                             got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
+                             expected=FORMAT, fix="run `train_egox.py cache` again")
+    index = CacheIndex(settings=content["settings"], models=content["models"],
+                       shards=content["shards"],
+                       entries=tuple(CacheEntry(**e) for e in content["clips"]))
     for name, expected in index.shards.items():
+        require_safe_name(name, "cache shard")
         actual, _ = shard_header(folder / name)
         if actual != expected:
             raise EgoXInputError(f"cache shard {name}", got="no readable file" if actual is None else
                                  "data made from other clips, models or settings", expected="what the index names",
                                  fix="run `train_egox.py cache` again: it remakes what doesn't fit")
     return index
+
+
+def _is_entry(entry: object) -> bool:
+    kinds = {"str": str, "int": int, "float": int | float}
+    return isinstance(entry, dict) and entry.keys() == {f.name for f in fields(CacheEntry)} \
+        and all(isinstance(entry[f.name], kinds[f.type]) for f in fields(CacheEntry))
 
 
 class CacheReader:

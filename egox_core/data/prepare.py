@@ -18,7 +18,8 @@ from ..parallel import (
     run_items,
 )
 from ..progress import Progress, no_progress
-from .clip_writer import ClipJob, OpenMaps, clear_leftovers, make_clip
+from ..safe_files import clear_leftovers
+from .clip_writer import ClipJob, OpenMaps, make_clip
 from .manifest import ClipRecord, read_manifest
 from .parts import (
     MANIFEST,

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
 from ..trajectory.keyframes import check_made_on, keyframe_track
 from ..trajectory.path import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
-from ..trajectory.poses import validate_w2c
+from ..trajectory.poses import FARTHEST, validate_w2c
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .blender import read_blender
 from .colmap import read_colmap
@@ -147,9 +147,9 @@ def _confidence(content: dict, times: Tensor, name: str, frames: FrameSelection 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     try:
         tensor = torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=type(values).__name__, expected="numbers", fix="correct the file") from error
-    if (tensor.shape != shape if shape else tensor.ndim != 1) or not torch.isfinite(tensor).all():
+    if (tensor.shape != shape if shape else tensor.ndim != 1) or not (tensor.abs() <= FARTHEST).all():
         raise EgoXInputError(name, got=f"shape {tuple(tensor.shape)}", expected=f"finite numbers, shape {shape or 'T'}",
                              fix="correct the file")
     return tensor

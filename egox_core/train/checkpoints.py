@@ -17,8 +17,10 @@ import ctypes
 import json
 import logging
 import os
+import pickle
 import shutil
 import signal
+import struct
 import sys
 import threading
 import uuid
@@ -29,11 +31,12 @@ from types import FrameType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import EgoXInputError
-from ..safe_files import read_json, write_whole
+from ..errors import EgoXInputError, intact
+from ..safe_files import read_json, replace_folder, working_on, write_whole
 
 PREFIX = "step-"
 STOP_FILE = "EGOX_STOP_FILE"
@@ -45,6 +48,10 @@ STOP_SIGNALS = tuple(
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """Variables that a launcher sets for the processes that it starts."""
 PR_SET_PDEATHSIG = 1
+TORCH_ERRORS = (AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError,
+                RuntimeError, SafetensorError, TypeError, ValueError, pickle.UnpicklingError,
+                struct.error)
+"""Raised by torch's and safetensors' readers at damaged files."""
 logger = logging.getLogger(__name__)
 FREE_TO_CHANGE = ("steps", "checkpoint", "validation", "log", "output", "cache", "base", "batch_size",
                   "gradient_accumulation")
@@ -81,17 +88,19 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        temporary.mkdir(parents=True)
-        with write_whole(temporary / "trainable.safetensors") as weights:
-            save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights)
-        torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
-        (temporary / "state.json").write_text(json.dumps({
-            "step": state.step, "config": state.config, "global_batch": state.global_batch,
-            "base_hash": state.base_hash, "cache_hash": state.cache_hash, "align_hash": state.align_hash,
-        }, indent=1), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        with working_on(folder):
+            temporary.mkdir(parents=True)
+            with write_whole(temporary / "trainable.safetensors") as weights:
+                save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
+                          weights)
+            torch.save({"optimizer": state.optimizer, "ema": state.ema},
+                       temporary / "optimizer.pt")
+            (temporary / "state.json").write_text(json.dumps({
+                "step": state.step, "config": state.config, "global_batch": state.global_batch,
+                "base_hash": state.base_hash, "cache_hash": state.cache_hash,
+                "align_hash": state.align_hash,
+            }, indent=1), encoding="utf-8")
+            replace_folder(temporary, folder)
     except Exception as error:  # safetensors and torch.save have error types of their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         folders = checkpoint_folders(output)
@@ -109,20 +118,18 @@ def load_checkpoint(folder: Path) -> TrainState:
     Raises:
         EgoXInputError: something in it can't be read.
     """
-    state = read_json(folder / "state.json", f"checkpoint {folder.name}")
-    try:
+    what, fix = f"checkpoint {folder.name}", "training goes on from the one before; remove this folder"
+    state = read_json(folder / "state.json", what)
+    with intact(what, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
         weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-        return TrainState(step=state["step"], weights=weights, optimizer=more["optimizer"], ema=more["ema"],
-                          config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"],
-                          global_batch=state["global_batch"], align_hash=state["align_hash"])
-    except Exception as error:
-        raise EgoXInputError(
-            f"checkpoint {folder.name}",
-            got=f"it can't be read ({error})",
-            expected="a whole checkpoint",
-            fix="training goes on from the one before; remove this folder",
-        ) from error
+    kinds = dict.fromkeys(("step", "global_batch"), int) | {"config": dict} | dict.fromkeys(
+        ("base_hash", "cache_hash", "align_hash"), str)
+    if not isinstance(state, dict) or not all(isinstance(state.get(k), t) for k, t in kinds.items()) \
+            or not isinstance(more, dict) or not isinstance(more.get("optimizer"), dict):
+        raise EgoXInputError(what, got="a part of another form", expected="a whole checkpoint", fix=fix)
+    return TrainState(weights=weights, optimizer=more["optimizer"], ema=more.get("ema"),
+                      **{key: state[key] for key in kinds})
 
 
 def last_checkpoint(output: Path) -> TrainState | None:

@@ -15,6 +15,8 @@ from ..types import LEAST_MOSAIC_VIEWS, PanelLayout, Panels
 from ..wan.align import HEAD_DIM, AlignFrames
 from ..wan.lora_settings import trained_with
 
+YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
+"""Raised by YAML at text that is none, numbers and dates that are none, and keys that can't be."""
 Mode = Literal["released", "trainer", "paper"]
 
 MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -280,8 +282,9 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
                                  fix="give --config FILE, or all settings as --set key=value")
         try:
             values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise EgoXInputError(f"training configuration {file.name}", got=str(error).replace("\n", " "),
+        except YAML_ERRORS as error:
+            raise EgoXInputError(f"training configuration {file.name}",
+                                 got=str(error).replace("\n", " ")[:200],
                                  expected="valid YAML", fix="correct the file") from error
         if not isinstance(values, dict):
             raise EgoXInputError(f"training configuration {file.name}", got=type(values).__name__,
@@ -292,16 +295,17 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
             raise EgoXInputError("override", got=repr(override), expected="key=value, as optimizer.learning_rate=1e-4",
                                  fix="put an equals sign between key and value")
         try:
-            _put(values, key.strip().split("."), _number_or(yaml.safe_load(text)))
-        except yaml.YAMLError as error:
+            value = yaml.safe_load(text)
+        except YAML_ERRORS as error:
             raise EgoXInputError(f"override {key}", got=text, expected="a YAML value", fix="quote the value") from error
+        _put(values, key.strip().split("."), _number_or(value))
     return parse_config(values)
 
 
 def parse_config(values: Mapping[str, Any]) -> TrainConfig:
     """As :func:`load_config`, from a dictionary."""
     try:
-        return TrainConfig.model_validate(dict(values))
+        return TrainConfig.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']} (got {e['input']!r})"
                  for e in error.errors()[:6]]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
-from ..safe_files import write_whole
+from ..safe_files import clear_leftovers, write_whole
 from ..wan.step_memory import ModelSize
 from ..wan.vae import VaeEncoder
 from . import zero3
@@ -71,6 +71,8 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     launch = launch_of(accelerator)
     check_launch(config, launch)
     check_validation(config)
+    if accelerator.is_main_process:
+        clear_leftovers(Path(config.output) / "checkpoints")
     samples = CachedSamples(config, "train")
     held_out = HeldOut.of(config, samples.reader)
     if held_out is None and config.validation.every and accelerator.is_main_process:

@@ -29,9 +29,9 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..cameras.model import CameraModel
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError
 from .path import Between, PoseTrack, interpolate_poses
-from .poses import camera_centre, compose, look_at, sensor_from_upright, validate_w2c
+from .poses import FARTHEST, camera_centre, compose, look_at, sensor_from_upright, validate_w2c
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
@@ -68,19 +68,21 @@ def keyframe_track(
     if not isinstance(keyframes, list) or not all(isinstance(k, dict) for k in keyframes):
         raise EgoXInputError(name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe")
     between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
-    up = _vector(document.get("up", DEFAULT_UP), f"up of {name}")
+    up = direction(document.get("up", DEFAULT_UP), f"up of {name}")
     if not keyframes:
         return constant_track(sensor_pose(torch.eye(3, 4, dtype=torch.float64) if rest is None else rest, camera), name)
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     clocks = {next(iter(MOMENT_KEYS & k.keys()), None) for k in keyframes}
+    moments = [_vector([k[clock]], f"{clock} of {name} {i}", 1)
+               for i, k in enumerate(keyframes) for clock in MOMENT_KEYS & k.keys()]
     if len(keyframes) == 1:
         return constant_track(poses[0], name)
-    if len(clocks) != 1 or None in clocks:
+    if len(clocks) != 1 or None in clocks or len(moments) != len(keyframes):
         raise EgoXInputError(name, got=f"moments given as {sorted(str(c) for c in clocks)}",
                              expected="time_s in all keyframes, or frame in all", fix="use one of them throughout")
     clock = clocks.pop()
-    moments = torch.stack([_vector([k[clock]], f"{clock} of {name} {i}", 1) for i, k in enumerate(keyframes)])[:, 0]
-    return PoseTrack(w2c=poses, moments=moments, clock="index" if clock == "frame" else "seconds", name=name,
+    return PoseTrack(w2c=poses, moments=torch.cat(moments),
+                     clock="index" if clock == "frame" else "seconds", name=name,
                      between=between[:-1], ends_hold=True)
 
 
@@ -106,6 +108,19 @@ def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
             expected="a path of the video in use",
             fix="press 'Open pose editor' on Ego Pose Input, which begins with what belongs to this video; or choose "
                 f"{made_on['video']} again; to use them here all the same, delete \"made_on\" from the keyframes")
+
+
+def direction(values: object, name: str) -> Tensor:  # [3] float64
+    """A direction in the world; ``name`` names it in errors.
+
+    Raises:
+        EgoXInputError: no three numbers, no length.
+    """
+    vector = _vector(values, name)
+    if float(vector.norm()) < 1e-6:
+        raise EgoXInputError(name, got=vector.tolist(), expected="a direction",
+                             fix="give (0, -1, 0)")
+    return vector
 
 
 def constant_track(
@@ -180,7 +195,7 @@ def _level_rotation(up) -> Tensor:
 
 
 def _between(value: object, name: str) -> Between:
-    if value not in get_args(Between):
+    if not isinstance(value, str) or value not in get_args(Between):
         raise EgoXInputError(f"interpolation of {name}", got=repr(value)[:40],
                              expected="spline, linear or hold", fix="choose one of them")
     return value
@@ -211,11 +226,12 @@ def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
 def _vector(values: object, name: str, length: int = 3) -> Tensor:
     try:
         vector = torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} number(s)",
                              fix="give plain numbers") from error
-    if vector.shape != (length,) or not torch.isfinite(vector).all():
-        raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} finite number(s)",
+    if vector.shape != (length,) or not (vector.abs() <= FARTHEST).all():
+        raise EgoXInputError(name, got=repr(values)[:60],
+                             expected=f"{length} number(s) up to {FARTHEST:.0e}",
                              fix="give plain numbers")
     return vector
 

@@ -68,16 +68,28 @@ def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
         raise EgoXInputError("video file", got=f"{name!r}, which is not there", expected="a video file",
                              fix="check the name and the folder")
     try:
-        with av.open(source if isinstance(source, io.BytesIO) else str(source),
-                     options={"format_whitelist": FORMATS}) as container:
-            if not container.streams.video:
+        with _container(source, name) as container:
+            if not container.streams.video or container.streams.video[0].codec_context is None:
                 raise EgoXInputError(f"video {name}", got="no video stream", expected="a file with a picture",
                                      fix="choose a video; this one may hold sound alone")
             yield container
     except (av.error.FFmpegError, EOFError) as error:
-        raise EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({error})",
-                             expected="an intact video file",
-                             fix="copy it again, or re-encode it with ffmpeg") from error
+        raise _undecodable(name, error) from error
+
+
+def _container(source: VideoSource, name: str) -> av.container.InputContainer:
+    """FFmpeg's own errors are left to :func:`open_video`."""
+    try:
+        return av.open(source if isinstance(source, io.BytesIO) else str(source),
+                       options={"format_whitelist": FORMATS})
+    except UnicodeDecodeError as error:  # of PyAV, at odd metadata
+        raise _undecodable(name, error) from error
+
+
+def _undecodable(name: str, error: Exception) -> EgoXInputError:
+    return EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({error})",
+                          expected="an intact video file",
+                          fix="copy it again, or re-encode it with ffmpeg")
 
 
 def video_name(source: VideoSource) -> str:
@@ -94,12 +106,13 @@ def probe_video(source: VideoSource) -> VideoInfo:
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
         first = next(container.decode(container.streams.video[0]), None)
-    if first is None:
-        raise EgoXInputError(f"video {name}", got="no frame that can be decoded", expected="an intact video",
-                             fix="copy it again, or re-encode it with ffmpeg")
     with open_video(source) as container:
         stream = container.streams.video[0]
         packets = [(p.pts, bool(p.is_keyframe)) for p in container.demux(stream) if p.size and not p.is_discard]
+        if first is None or not packets:
+            raise EgoXInputError(f"video {name}", got="no frame that can be decoded",
+                                 expected="an intact video",
+                                 fix="copy it again, or re-encode it with ffmpeg")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         if all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(packets):
             packets.sort()

@@ -7,7 +7,7 @@ the run counts what passed through the patch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
@@ -36,6 +36,11 @@ REFUSED_CONDITIONING = {
     "context_latents": "in-context reference latents",
     "reference_latents": "reference latents",
 }
+REFUSED_PATCHES = {
+    "WanUni3CCnetPatch": "Uni3C's control, which lays its video over exo and ego half alike",
+    "MultiTalkCrossAttnPatch": "InfiniteTalk's audio, which takes exo and ego half for one picture",
+}
+"""Classes of the host's model patches that draw on the whole canvas as if it were one picture."""
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
 WEIGHTS = "egox_weights"
@@ -99,6 +104,7 @@ class SamplingCheck:
         check_model(model)
         check_sampled_latent(self.canvas, noise)
         check_conditioning(model, guider.conds)
+        check_patches(guider.model_options)
         options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
@@ -155,6 +161,20 @@ def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> Non
                 if cond.get(key) is not None:
                     raise EgoXInputError(f"{name} conditioning", got=words, expected="only what EgoX Conditioning sets",
                                          fix="take the node that adds them out of the conditioning's path")
+
+
+def check_patches(model_options: Mapping[str, Any]) -> None:
+    """Refuse patches of other nodes that would draw garbage on both halves.
+
+    Raises:
+        EgoXInputError: a patch of :data:`REFUSED_PATCHES`.
+    """
+    patches = model_options.get("transformer_options", {}).get("patches", {})
+    for patch in (patch for some in patches.values() for patch in some):
+        if words := REFUSED_PATCHES.get(type(patch).__name__):
+            raise EgoXInputError("model with another node's patch", got=words,
+                                 expected="patches that work on each token or know the canvas",
+                                 fix="take that node out of the model's path; it works on a Wan model without EgoX")
 
 
 def retained_places(

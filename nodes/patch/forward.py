@@ -38,6 +38,8 @@ PLACED_BYTES = 64 * 2**20
 """Directions kept on the devices that the model runs on, those of context windows too. The host's default windows over
 241 frames at the released size are four of 12 MiB; more are selected anew, which is a copy. So is, at each call, a
 whole clip beyond that (about 200 frames at once)."""
+READERS = ("attn1_patch", "attn2_patch", "double_block")
+"""Patches of other nodes that are handed tokens, of which they may expect the whole canvas."""
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 TOKENS_MARK = "egox_tokens"
@@ -167,7 +169,11 @@ def open_exo_cache(
     makes exo's keys and values others.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
-    inner = [*executor.wrappers[executor.idx + 1:], *(options.get("patches") or {}).get("attn1_patch", ())]
+    patches = options.get("patches") or {}
+    inner = [
+        *executor.wrappers[executor.idx + 1:],
+        *(patch for kind in READERS for patch in patches.get(kind, ())),
+    ]
     cache.in_the_way.update(getattr(code, "__module__", None) or type(code).__module__ for code in inner)
     if sigmas is None or sigma is None or inner:
         cache.full += 1

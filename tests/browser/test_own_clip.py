@@ -76,6 +76,7 @@ def test_from_a_clip_to_its_prior_in_a_few_clicks(open_page, shipped, uploads: P
     assert f"{FRAMES} frames of 128x128" in prior["text"][0]
 
 
+@pytest.mark.slow
 def test_the_form_shows_the_video_while_it_is_sampled(open_page, shipped) -> None:
     page = open_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))

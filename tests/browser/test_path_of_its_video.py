@@ -64,6 +64,7 @@ def note(page) -> str:
                          "return n.widgets.find((w) => w.name === 'egox_pose_editor').element.textContent; }")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vue_nodes", NEWER)
 def test_a_correction_stays_with_its_video(open_page, unpacked, takes, vue_nodes: bool) -> None:
     editor = start(open_page, unpacked, vue_nodes=vue_nodes)

@@ -317,3 +317,113 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes: dict, ke
     if "backend" not in changes:  # the sampler node takes the fastest
         rig.wan_sample(steps=1, **changes)
         assert [text.rpartition("; ")[0] for text in notes] == [untimed]
+
+
+def halved_blocks(model):
+    """After each block, on its tokens."""
+    model.set_model_double_block_patch(lambda call: {**call, "img": call["img"] * 0.5})
+
+
+def halved_attention(model):
+    model.set_model_attn1_patch(lambda call: call["x"] * 0.5)
+
+
+def halved_cross_attention(model):
+    model.set_model_patch(lambda call: call["x"] * 0.5, "attn2_patch")
+
+
+def replaced_block(model):
+    def other(call, extra):
+        return {"img": extra["original_block"](call)["img"] * 0.5}
+
+    model.set_model_patch_replace(other, "dit", "double_block", 1)
+
+
+def wrapped_call(model):
+    model.set_model_unet_function_wrapper(
+        lambda apply, call: 0.5 * apply(call["input"], call["timestep"], **call["c"]))
+
+
+def wrapped_model(model):
+    model.add_wrapper_with_key("apply_model", "stranger",
+                               lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs))
+
+
+def wrapped_sampling(model):
+    model.add_wrapper_with_key("sampler_sample", "stranger",
+                               lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs))
+
+
+def replaced_object(model):
+    head = model.get_model_object("diffusion_model.head")
+    model.add_object_patch("diffusion_model.head", ScaledHead(head))
+
+
+def changed_guidance(model):
+    model.set_model_sampler_cfg_function(lambda args: args["cond"] * 0.5)
+
+
+def changed_result(model):
+    model.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * 0.5)
+
+
+class ScaledHead(torch.nn.Module):
+    """The transformer's last part, its result halved."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, *args, **kwargs):
+        return 0.5 * self.head(*args, **kwargs)
+
+
+READS_TOKENS = (halved_blocks, halved_attention, halved_cross_attention)
+STRANGERS = (*READS_TOKENS, replaced_block, wrapped_call, wrapped_model, wrapped_sampling,
+             replaced_object, changed_guidance, changed_result)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_a_stranger_s_patch_does_the_same_before_and_after(rig, stranger) -> None:
+    """Whole canvases, the exo half clean, geometry guiding; exo kept between steps or not."""
+    def both(**changes):
+        after, before = rig.patch(**changes), rig.model.clone()
+        stranger(after)
+        stranger(before)
+        before = rig.patch(before, **changes)
+        pictures = [rig.ksample(model, steps=2) for model in (after, before)]
+        assert torch.equal(*pictures)
+        return pictures[0], rig.nodes("patch.patch").patch_calls(after)
+
+    plain = rig.ksample(rig.patch(), steps=2)
+    guided, calls = both()
+    assert guided.isfinite().all() and not torch.equal(guided, plain), "it acts"
+    assert calls.attended == 2 * calls.widened > 0, "both blocks of every forward"
+    unguided, _ = both(lambda_g=0.0)
+    assert not torch.equal(guided, unguided), "and so does the geometry"
+    kept, calls = both(recompute_exo=2)
+    assert kept.isfinite().all()
+    if stranger in READS_TOKENS:
+        assert calls.exo_cache.kept == 0 and torch.equal(kept, guided), "every step whole"
+    else:
+        assert calls.exo_cache.kept > 0
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize("kind", ["WanUni3CCnetPatch", "MultiTalkCrossAttnPatch"])
+def test_patches_that_take_the_canvas_for_a_picture_are_refused(
+    rig, pack, kind: str, patch_first: bool
+) -> None:
+    """The host's own classes, before anything is computed."""
+    from comfy.ldm.wan.model_multitalk import MultiTalkCrossAttnPatch
+    from comfy_extras.nodes_model_patch import WanUni3CCnetPatch
+
+    classes = {each.__name__: each for each in (WanUni3CCnetPatch, MultiTalkCrossAttnPatch)}
+    patch = classes[kind].__new__(classes[kind])  # never called: it needs weights
+    patch.models, patch.prepared_render = list, None
+    model = rig.patch() if patch_first else rig.model.clone()
+    model.set_model_patch(patch, "double_block" if "Uni3C" in kind else "attn2_patch")
+    model = model if patch_first else rig.patch(model)
+    error = model_rig.core(pack, "errors").EgoXInputError
+    with pytest.raises(error, match="another node's patch.*take that node out"):
+        rig.ksample(model, steps=1)

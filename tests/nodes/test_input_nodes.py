@@ -65,6 +65,20 @@ def test_the_same_frames_from_video_sockets(pack: ModuleType, clip: Path) -> Non
     assert load(pack, video=silent)[1] is None
 
 
+def test_a_playlist_that_the_host_holds_is_refused(pack: ModuleType, clip: Path,
+                                                   tmp_path: Path) -> None:
+    from comfy_api.latest import InputImpl
+    from egox_pack.egox_core.errors import EgoXInputError
+
+    playlist = tmp_path / "list.mp4"
+    (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
+    playlist.write_text("ffconcat version 1.0\nfile other.mp4\n", encoding="utf-8")
+    for video in (InputImpl.VideoFromFile(str(playlist)),
+                  InputImpl.VideoFromFile(str(playlist), start_time=0.1, duration=1.0)):
+        with pytest.raises(EgoXInputError, match="can't be decoded"):
+            load(pack, video=video)
+
+
 def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
     from comfy_api.latest import InputImpl
     from egox_pack.egox_core.errors import EgoXInputError

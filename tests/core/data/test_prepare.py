@@ -273,7 +273,7 @@ def test_malformed_annotations_are_named_and_the_others_prepared(takes, tmp_path
     reasons = {what: s["why"] for s in report(tmp_path / "set")["skipped"] for what in s["what"]}
     assert reasons.keys() == {f"uid-{name}" for name in takes.DAMAGES}
     assert all("Fix: " in why for why in reasons.values())
-    assert "AttributeError: 'list'" in reasons["uid-list_for_wearer"]
+    assert "got list; expected intrinsics" in reasons["uid-list_for_wearer"]
 
 
 def test_a_number_too_large_costs_its_take_alone(synthetic_takes, tmp_path):
@@ -313,21 +313,28 @@ def test_sources_that_are_none(tmp_path):
             prepare(folder, tmp_path / "set", SMALL)
 
 
-def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_path):
+def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_path, caplog):
     assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 4
     before = hashes(tmp_path)
     victim = next((tmp_path / "clips").glob("*/exo.mp4"))
     victim.unlink()
     assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 1
     assert hashes(tmp_path) == before
+    clips = sorted((tmp_path / "clips").iterdir())
+    (clips[0] / "exo.mp4").write_bytes((clips[0] / "exo.mp4").read_bytes()[:100])
+    (clips[1] / "clip.json").write_text("[]", encoding="utf-8")
+    assert prepare(synthetic_takes, tmp_path, SMALL, fractions={}).new == 2
+    assert hashes(tmp_path) == before
+    said = [record.getMessage() for record in caplog.records]
+    assert any(clips[0].name in line and "exo.mp4" in line for line in said)
+    assert any(clips[1].name in line and "clip.json" in line for line in said)
     other = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, prior="clean")
     assert prepare(synthetic_takes, tmp_path, other, fractions={}).new == 4
 
 
 def test_a_clip_that_another_process_is_at_stays(synthetic_takes, tmp_path):
     """Half-made clips of a killed process go; what another one holds is left to it until it is through."""
-    from egox_core.data.clip_writer import clear_leftovers
-    from egox_core.safe_files import working_on
+    from egox_core.safe_files import clear_leftovers, working_on
 
     clips = tmp_path / "clips"
     for name in ("killed", "theirs"):

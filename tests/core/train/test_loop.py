@@ -297,6 +297,14 @@ def test_others_can_read_what_a_training_leaves(workplace, tiny):
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
 
 
+def test_what_a_killed_run_had_begun_to_save_is_cleared_at_the_next_start(workplace, tiny):
+    begun = workplace / "run" / "checkpoints" / ".step-00000002.0123abcd"
+    begun.mkdir(parents=True)
+    (begun / "trainable.safetensors").write_bytes(b"half")
+    train(parse_config(tiny.settings(workplace, steps=2)))
+    assert not begun.exists() and checkpoint_folders(workplace / "run")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
 def test_a_full_disk_loses_nothing(workplace, tiny):
     import resource
