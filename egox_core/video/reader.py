@@ -169,7 +169,13 @@ def decode_frames(source: VideoSource, info: VideoInfo, indices: list[int]) -> I
         stream.thread_type = "AUTO"
         aspect = _pixel_aspect(stream)
         for index, frame in _walk(container, stream, info, indices):
-            yield index, _shown_picture(frame, aspect)
+            picture = _shown_picture(frame, aspect)
+            if picture.shape[:2] != (info.height, info.width):
+                raise EgoXInputError(f"video {info.name}",
+                                     got=f"frame {index} of {picture.shape[1]}x{picture.shape[0]} px",
+                                     expected=f"{info.width}x{info.height} px in all",
+                                     fix="re-encode it with ffmpeg")
+            yield index, picture
             count += 1
     if count < len(indices):
         raise EgoXInputError(f"video {info.name}", got=f"frame {indices[count]} missing or corrupt",

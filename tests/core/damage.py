@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -64,7 +65,7 @@ def _other_values(content: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.15 and node is not root:
             del node[key]
         else:
-            node[key] = rng.choice(ODD)
+            node[key] = copy.deepcopy(rng.choice(ODD))
         if not root[0]:
             break
     return json.dumps(root[0]).replace('"@digits@"', DIGITS).encode()

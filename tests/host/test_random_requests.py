@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -30,7 +31,7 @@ def right(told: dict[str, Any], prompt: dict[str, Any], node: str) -> dict[str, 
     keys = {"keyframes": [{"frame": 0, "position": [0, 0, 0], "yaw_deg": 0}]}
     return {"token": told["scene"]["token"], "frame": 0, "part": "static", "most": 100,
             "camera": told["camera"],
-            "w2c": told["path"][0], "size": 64, "view": "random", "count": 1, "u": 0.5, "v": 0.5,
+            "w2c": told["path"][0], "size": 64, "view": "random", "count": 0, "u": 0.5, "v": 0.5,
             "head": False,
             "indices": told["indices"], "times_s": told["times_s"],
             "texts": {"a.json": json.dumps(keys)},
@@ -51,7 +52,8 @@ def spoiled(body: dict[str, Any], rng: random.Random) -> Any:
             node, depth = inner, depth - 1
         if node:
             node[rng.choice(list(node) if isinstance(node,
-                                                     dict) else range(len(node)))] = rng.choice(ODD)
+                                                     dict) else range(len(node)))] = copy.deepcopy(
+                rng.choice(ODD))
     return body
 
 
