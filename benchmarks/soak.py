@@ -178,7 +178,7 @@ def measure(minutes: float, seed: int, root: Path) -> dict[str, Any]:
     warm["left"] = seen[0]["left"]
     passed = late <= early * 1.03 and all(last[k] <= warm[k] for k in warm)
     return {"minutes": minutes, "seed": seed, "counts": dict(soak.counts), "faults": soak.faults,
-            "early_mb": early, "late_mb": late, "warm": warm, "last": last, "passed": passed and not soak.faults}
+            "early_mb": early, "late_mb": late, "warm": warm, "last": last, "passed": bool(passed and not soak.faults)}
 
 
 def main(arguments: list[str] | None = None) -> int:
