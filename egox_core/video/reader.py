@@ -87,7 +87,8 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
 
 
 def _undecodable(name: str, error: Exception) -> EgoXInputError:
-    return EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({error})",
+    reason = getattr(error, "strerror", None) or error  # FFmpeg's text names the path as well
+    return EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({reason})",
                           expected="an intact video file",
                           fix="copy it again, or re-encode it with ffmpeg")
 
