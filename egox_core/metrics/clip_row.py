@@ -29,7 +29,7 @@ from .objects import check_sizes
 from .retrieval import thumbnail
 from .temporal import amt_of, is_dynamic, motion_smoothness, raft_of, temporal_flickering, thinned
 
-VERSION = 3  # raised when a metric changes its meaning
+VERSION = 4  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
 SETS = {metric.key for metric in of_family("set")}
 

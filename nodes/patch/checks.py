@@ -177,6 +177,11 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
                                  fix="take that node out of the model's path; it works on a Wan model without EgoX")
 
 
+def module_of(code: Any) -> str:
+    """Module of a function, or of an object's class."""
+    return getattr(code, "__module__", None) or type(code).__module__
+
+
 def retained_places(
     handler: Any,  # the host's context handler; None: no windows
     noise: Tensor,  # [B, 16, t, h, w]
@@ -191,7 +196,9 @@ def retained_places(
         EgoXInputError: windows over another dimension than time; other frames retained than the first, or without the
             anchor frame before each window.
     """
-    if handler is None or noise.shape[handler.dim] <= handler.context_length:
+    # A handler of another pack may know no length: each call's frames are looked at.
+    length = getattr(handler, "context_length", None)
+    if length is None or noise.shape[handler.dim] <= length:
         return ()
     if handler.dim != TIME:
         raise EgoXInputError("dim of the context windows", got=handler.dim, expected=f"{TIME}, time",
@@ -323,6 +330,6 @@ def suspects(model: ModelPatcher) -> str:
     functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
     transformer = model.get_model_object("diffusion_model")
     functions += [getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")]
-    names = {getattr(function, "__module__", None) or type(function).__module__ for function in functions if function}
+    names = {module_of(function) for function in functions if function}
     foreign = sorted(name for name in names if name.split(".")[0] not in HOSTS_OWN)
     return f" (code in the way: {', '.join(foreign)})" if foreign else ""

@@ -27,7 +27,17 @@ from ...egox_core.gga.options import GgaOptions
 from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan.canvas import crop_ego, crop_exo, widen
-from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
+from .checks import (
+    ATTENTION,
+    CACHE,
+    FULL,
+    HOSTS_OWN,
+    KEPT,
+    RETAINED,
+    WEIGHTS,
+    PatchCalls,
+    module_of,
+)
 from .tokens import SLOTS, CanvasTokens
 
 if TYPE_CHECKING:
@@ -38,8 +48,6 @@ PLACED_BYTES = 64 * 2**20
 """Directions kept on the devices that the model runs on, those of context windows too. The host's default windows over
 241 frames at the released size are four of 12 MiB; more are selected anew, which is a copy. So is, at each call, a
 whole clip beyond that (about 200 frames at once)."""
-READERS = ("attn1_patch", "attn2_patch", "double_block")
-"""Patches of other nodes that are handed tokens, of which they may expect the whole canvas."""
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 TOKENS_MARK = "egox_tokens"
@@ -74,6 +82,7 @@ class WideningWrapper:
         cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
         calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
         tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
+        w_ego: int | None = None,  # latents; None: nobody cuts calls into tiles
     ) -> None:
         self.exo = exo
         self.cond_exo = exo if cond_exo is None else cond_exo
@@ -81,6 +90,7 @@ class WideningWrapper:
         self.guidance = guidance
         self.calls = calls or PatchCalls()
         self.tokens = tokens
+        self.w_ego = w_ego
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
         """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
@@ -114,6 +124,7 @@ class WideningWrapper:
         frames = window_frames(options, exo.shape[2], x.shape[2])
         if frames is not None:
             exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
+        check_call(x, (*exo.shape[2:4], x.shape[4] if self.w_ego is None else self.w_ego))
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
@@ -154,6 +165,24 @@ class WideningWrapper:
         return crop_ego(out, exo.shape[-1])
 
 
+def check_call(
+    x: Tensor,  # [B, 36, t, h, w] as a call brings it
+    expected: tuple[int, int, int],  # t, h, w of the ego half in this call
+) -> None:
+    """Refuse a part of the ego half whose place the exo half doesn't know.
+
+    Raises:
+        EgoXInputError: other frames than the host's context window says, or a tile of the picture.
+    """
+    if x.shape[2:] != expected:
+        raise EgoXInputError(
+            "the latent in a call of the model",
+            got="{} frames of {} x {} latents".format(*x.shape[2:]),
+            expected="{} frames of {} x {}, the ego half".format(*expected),
+            fix="remove the node that cuts the latent into windows or tiles; ComfyUI's own context "
+                "windows may stay")
+
+
 def open_exo_cache(
     cache: ExoCache,
     executor: WrapperExecutor,  # of the host's Wan model
@@ -164,21 +193,17 @@ def open_exo_cache(
 ) -> ExoForward | None:
     """This forward's part in the cache; None where every token is computed.
 
-    Code of other nodes between the patch and the model (wrappers that were added later, readers of
-    the self-attention) expects the whole canvas, so exo is then recomputed. The key holds all that
-    makes exo's keys and values others.
+    Code of other nodes between the patch and the model (wrappers that were added later, patches,
+    replaced blocks, positions) may expect the whole canvas, so exo is then recomputed; layers that
+    the host's own nodes skip do not. The key holds all that makes exo's keys and values others.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
-    patches = options.get("patches") or {}
-    inner = [
-        *executor.wrappers[executor.idx + 1:],
-        *(patch for kind in READERS for patch in patches.get(kind, ())),
-    ]
-    cache.in_the_way.update(getattr(code, "__module__", None) or type(code).__module__ for code in inner)
+    transformer = executor.class_obj
+    inner = {module_of(code) for code in inner_code(executor, options)}
+    cache.in_the_way.update(inner)
     if sigmas is None or sigma is None or inner:
         cache.full += 1
         return None
-    transformer = executor.class_obj
     conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
     replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
     key = (x.shape, x.dtype, x.device, None if frames is None else tuple(frames), replaced, options.get(WEIGHTS))
@@ -186,6 +211,22 @@ def open_exo_cache(
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, x.element_size())
     return cache.forward(key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device)
+
+
+def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
+    """Code of other nodes that a forward meets after the patch.
+
+    The host's own may stay where blocks are replaced (it skips layers) and on the transformer (an
+    object patch that is gone leaves the method there).
+    """
+    replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
+    positions = [code for name, code in vars(executor.class_obj).items() if name == "rope_encode"]
+    return [
+        *executor.wrappers[executor.idx + 1:],
+        *(code for codes in (options.get("patches") or {}).values() for code in codes),
+        *(code for code in (*replaced, *positions)
+          if module_of(code).split(".")[0] not in HOSTS_OWN),
+    ]
 
 
 def check_alone(cache: ExoCache, forward: ExoForward | None) -> None:

@@ -108,7 +108,8 @@ def patch_with_geometry(
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens)),
+        (WrappersMP.DIFFUSION_MODEL,
+         WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens, w_ego=w_ego)),
         (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):

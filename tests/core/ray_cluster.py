@@ -72,6 +72,7 @@ def _started(start) -> None:
         try:
             start()
             return
-        except Exception as error:  # it has no type of its own for a node that came late
-            if attempt == ATTEMPTS - 1 or "timed out" not in str(error):
-                raise
+        except (Exception, SystemExit) as error:  # of a late head Ray ends the process
+            late = isinstance(error, SystemExit) or "timed out" in str(error).lower()
+            if attempt == ATTEMPTS - 1 or not late:
+                raise RuntimeError("no Ray cluster could be started") from error

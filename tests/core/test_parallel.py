@@ -9,7 +9,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,11 +158,10 @@ def test_a_private_ray_is_started_only_when_asked_for(fake_ray):
 
 def test_an_address_where_nothing_answers_is_refused_at_once(fake_ray, listening):
     dead = f"{listening.rpartition(':')[0]}:1"
-    began = time.monotonic()
     for address in (dead, f"ray://{dead}"):
         with pytest.raises(EgoXInputError, match="none at '.*127.0.0.1:1'"), ray_cluster(address):
             pass
-    assert time.monotonic() - began < 9 and not fake_ray.asked
+    assert not fake_ray.asked  # which would try for many minutes
 
 
 def test_the_command_says_on_which_cluster_it_runs(fake_ray, listening, tmp_path, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.host.test_model_exo_cache import sample_twice
 from tools.rigs import model_rig
 from tools.rigs import standins as standins
 
@@ -319,44 +320,59 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes: dict, ke
         assert [text.rpartition("; ")[0] for text in notes] == [untimed]
 
 
-def halved_blocks(model):
-    """After each block, on its tokens."""
-    model.set_model_double_block_patch(lambda call: {**call, "img": call["img"] * 0.5})
+def every_token(call: dict) -> dict:
+    """A block's tokens, moved by their mean: a patch that sees part of them gives something else."""
+    return {**call, "img": call["img"] + 0.3 * call["img"].mean(dim=1, keepdim=True)}
 
 
-def halved_attention(model):
-    model.set_model_attn1_patch(lambda call: call["x"] * 0.5)
+def double_block(model):
+    model.set_model_double_block_patch(every_token)
 
 
-def halved_cross_attention(model):
-    model.set_model_patch(lambda call: call["x"] * 0.5, "attn2_patch")
+def self_attention_patch(model):
+    model.set_model_attn1_patch(lambda call: 0.5 * call["x"])
+
+
+def cross_attention_patch(model):
+    model.set_model_attn2_patch(lambda call: call["x"] + call["x"].mean(dim=1, keepdim=True))
+
+
+def attention_override(model):
+    model.model_options["transformer_options"][OVERRIDE] = lambda func, *args, **kwargs: 0.5 * func(*args, **kwargs)
 
 
 def replaced_block(model):
-    def other(call, extra):
-        return {"img": extra["original_block"](call)["img"] * 0.5}
-
-    model.set_model_patch_replace(other, "dit", "double_block", 1)
+    model.set_model_patch_replace(lambda call, extra: every_token(extra["original_block"](call)), "dit",
+                                  "double_block", 0)
 
 
-def wrapped_call(model):
+def skipped_layer(model):
+    return skip_layer(model)
+
+
+def model_wrapper(model):
+    model.add_wrapper_with_key("diffusion_model", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
+
+
+def apply_wrapper(model):
+    model.add_wrapper_with_key("apply_model", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
+
+
+def sampling_wrapper(model):
+    model.add_wrapper_with_key("outer_sample", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
+
+
+def function_wrapper(model):
     model.set_model_unet_function_wrapper(
         lambda apply, call: 0.5 * apply(call["input"], call["timestep"], **call["c"]))
 
 
-def wrapped_model(model):
-    model.add_wrapper_with_key("apply_model", "stranger",
-                               lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs))
-
-
-def wrapped_sampling(model):
-    model.add_wrapper_with_key("sampler_sample", "stranger",
-                               lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs))
-
-
-def replaced_object(model):
-    head = model.get_model_object("diffusion_model.head")
-    model.add_object_patch("diffusion_model.head", ScaledHead(head))
+def sampler_wrapper(model):
+    model.add_wrapper_with_key("sampler_sample", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
 
 
 def changed_guidance(model):
@@ -378,35 +394,103 @@ class ScaledHead(torch.nn.Module):
         return 0.5 * self.head(*args, **kwargs)
 
 
-READS_TOKENS = (halved_blocks, halved_attention, halved_cross_attention)
-STRANGERS = (*READS_TOKENS, replaced_block, wrapped_call, wrapped_model, wrapped_sampling,
-             replaced_object, changed_guidance, changed_result)
+def replaced_object(model):
+    model.add_object_patch("diffusion_model.head", ScaledHead(model.get_model_object("diffusion_model.head")))
 
 
-@pytest.mark.parametrize("stranger", STRANGERS)
-def test_a_stranger_s_patch_does_the_same_before_and_after(rig, stranger) -> None:
-    """Whole canvases, the exo half clean, geometry guiding; exo kept between steps or not."""
-    def both(**changes):
-        after, before = rig.patch(**changes), rig.model.clone()
-        stranger(after)
-        stranger(before)
-        before = rig.patch(before, **changes)
-        pictures = [rig.ksample(model, steps=2) for model in (after, before)]
-        assert torch.equal(*pictures)
-        return pictures[0], rig.nodes("patch.patch").patch_calls(after)
+def positions(model):
+    """Other positions in time, by code that knows nothing of the host's rope_options."""
+    encode = model.get_model_object("diffusion_model.rope_encode")
+    model.add_object_patch("diffusion_model.rope_encode", lambda t, h, w, transformer_options=None, **kwargs: encode(
+        t, h, w, transformer_options={"rope_options": {"scale_t": 3.0}}, **kwargs))
 
-    plain = rig.ksample(rig.patch(), steps=2)
-    guided, calls = both()
-    assert guided.isfinite().all() and not torch.equal(guided, plain), "it acts"
-    assert calls.attended == 2 * calls.widened > 0, "both blocks of every forward"
-    unguided, _ = both(lambda_g=0.0)
-    assert not torch.equal(guided, unguided), "and so does the geometry"
-    kept, calls = both(recompute_exo=2)
-    assert kept.isfinite().all()
-    if stranger in READS_TOKENS:
-        assert calls.exo_cache.kept == 0 and torch.equal(kept, guided), "every step whole"
-    else:
-        assert calls.exo_cache.kept > 0
+
+def flow_shift(model):
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    return ModelSamplingSD3().patch(model, 3.0)[0]
+
+
+def context_handler(model):
+    import comfy.context_windows as windows
+
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        windows.get_matching_fuse_method(windows.ContextFuseMethods.PYRAMID), context_length=2, context_overlap=1,
+        dim=2)
+
+
+def joined(stranger, model):
+    """A clone of a model with another pack's patch."""
+    model = model.clone()
+    return stranger(model) or model
+
+
+def widened_by_hand(rig, stranger, *, patch_first: bool):
+    """The exo half beside the ego half without EgoX's code, and the stranger before or after."""
+    canvas = model_rig.core(rig.pack, "wan.canvas")
+    t, h, w_exo, w_ego = rig.canvas.latent_grid
+    mask = canvas.build_mask(rig.canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
+    exo = rig.model.get_model_object("latent_format").process_in(rig.canvas.exo_latent.float())
+    known = torch.cat([exo, mask.to(exo).expand(1, 4, -1, -1, -1), exo], dim=1)
+
+    def widen(executor, x, *args, **kwargs):
+        window = args[4].get("context_window")
+        here = known if window is None else window.get_tensor(known, dim=2)
+        return executor(torch.cat([here.expand(len(x), -1, -1, -1, -1), x], dim=-1), *args, **kwargs)[..., w_exo:]
+
+    model = rig.model.clone() if patch_first else joined(stranger, rig.model)
+    model = model.clone()
+    model.add_wrapper_with_key("diffusion_model", "by_hand", widen)
+    return joined(stranger, model) if patch_first else model
+
+
+COMPANY = {
+    # stranger: whether exo may be kept between steps when it comes after the patch, and before it
+    double_block: (False, False),
+    self_attention_patch: (False, False),
+    cross_attention_patch: (False, False),
+    attention_override: (True, True),
+    replaced_block: (False, False),
+    skipped_layer: (True, True),
+    model_wrapper: (False, True),
+    apply_wrapper: (True, True),
+    sampling_wrapper: (True, True),
+    sampler_wrapper: (True, True),
+    function_wrapper: (True, True),
+    changed_guidance: (True, True),
+    changed_result: (True, True),
+    replaced_object: (True, True),
+    positions: (False, False),
+    flow_shift: (True, True),
+    context_handler: (True, True),
+}
+
+
+@pytest.mark.parametrize("patch_first", [True, False], ids=["after the patch", "before it"])
+@pytest.mark.parametrize("stranger", COMPANY, ids=lambda stranger: stranger.__name__)
+def test_a_strangers_patch(rig, stranger, patch_first: bool) -> None:
+    """As a canvas that the test itself puts together; guided too; and exo is kept only where that is the same."""
+    def patched(**changes):
+        if patch_first:
+            return joined(stranger, rig.patch(**changes))
+        return rig.patch(joined(stranger, rig.model), **changes)
+
+    reference = rig.ksample(widened_by_hand(rig, stranger, patch_first=patch_first))
+    unguided = rig.ksample(patched(lambda_g=0.0))
+    assert torch.equal(unguided, reference)
+    assert not torch.equal(unguided, rig.ksample(rig.patch(lambda_g=0.0))), "the stranger acts"
+
+    guided = rig.ksample(patched())
+    assert (guided - unguided).abs().max() > 1e-3, "the geometry acts"
+    assert not torch.equal(guided, rig.ksample(rig.patch()))
+
+    model = patched(recompute_exo=2)
+    may_keep = COMPANY[stranger][0 if patch_first else 1]
+    for full, kept in sample_twice(rig, model):
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    cache = rig.nodes("patch.patch").patch_calls(model).exo_cache
+    assert (cache.kept > 0, bool(cache.in_the_way)) == (may_keep, not may_keep)
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
@@ -427,3 +511,51 @@ def test_patches_that_take_the_canvas_for_a_picture_are_refused(
     error = model_rig.core(pack, "errors").EgoXInputError
     with pytest.raises(error, match="another node's patch.*take that node out"):
         rig.ksample(model, steps=1)
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize("cut", [(slice(None), slice(2)), (slice(2), slice(None))], ids=["tile", "window"])
+def test_parts_whose_place_is_unknown_are_refused(rig, patch_first: bool, cut: tuple[slice, slice]) -> None:
+    """Another pack's tiles and windows: exo would be of another place or time."""
+    time, width = cut
+
+    def parts(apply, call):
+        of_call = {**call["c"], "c_concat": call["c"]["c_concat"][:, :, time, :, width]}
+        out = torch.zeros_like(call["input"])
+        out[:, :, time, :, width] = apply(call["input"][:, :, time, :, width], call["timestep"], **of_call)
+        return out
+
+    base = rig.model.clone() if not patch_first else rig.patch(lambda_g=0.0)
+    base.set_model_unet_function_wrapper(parts)
+    with pytest.raises(Exception, match="(?s)latent in a call.*the ego half.*windows or tiles") as refused:
+        rig.ksample(base if patch_first else rig.patch(base, lambda_g=0.0))
+    assert type(refused.value).__name__ == "EgoXInputError"
+
+
+def test_a_context_handler_of_another_pack(rig) -> None:
+    """Whole calls work; its windows, whose frames it doesn't tell, are refused."""
+    class Handler:
+        def __init__(self, frames: int) -> None:
+            self.frames = frames
+
+        def should_use_context(self, *args) -> bool:
+            return True
+
+        def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+            def cut(cond):
+                concat = cond["model_conds"]["c_concat"]
+                return {**cond, "model_conds": {**cond["model_conds"], "c_concat": type(concat)(
+                    concat.cond[:, :, :self.frames])}}
+
+            part = calc_cond_batch(model, [[cut(one) for one in each] for each in conds], x_in[:, :, :self.frames],
+                                   timestep, model_options)
+            return [torch.cat([out] * 2, dim=2)[:, :, :x_in.shape[2]] for out in part]
+
+    def sampled(frames: int):
+        model = rig.patch()
+        model.model_options["context_handler"] = Handler(frames)
+        return rig.ksample(model)
+
+    assert torch.equal(sampled(3), rig.ksample(rig.patch()))
+    with pytest.raises(Exception, match="(?s)latent in a call.*windows or tiles"):
+        sampled(2)

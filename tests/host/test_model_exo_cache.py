@@ -379,7 +379,7 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig) -> None:
 
     base = {"sample_sigmas": torch.tensor([1.0, 0.0]), "sigmas": torch.tensor([1.0]), "uuids": ["a"]}
     for more in ({}, {forward.WEIGHTS: ((1, 0.5),)}, {forward.WEIGHTS: ((1, 0.7),)}, {"uuids": ["b"]},
-                 {forward.SLOTS: {"dit": {("double_block", 1): None}}}):
+                 {forward.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}}):
         forward.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
     forward.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
     assert len(set(keys)) == len(keys) == 6

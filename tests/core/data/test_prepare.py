@@ -347,6 +347,7 @@ def test_a_clip_that_another_process_is_at_stays(synthetic_takes, tmp_path):
     assert not list(clips.iterdir())
 
 
+@pytest.mark.slow  # in short: test_prepare_sums.py, a run that ends
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_killed_in_the_middle_ends_like_never_stopped(synthetic_takes, training_set, tmp_path):
     command = [sys.executable, str(ROOT / "train_egox.py"), "prepare", str(synthetic_takes), str(tmp_path / "set"),
