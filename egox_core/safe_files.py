@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import struct
+import threading
 import tokenize
 import unicodedata
 import uuid
@@ -351,6 +352,11 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
                              expected=f"at most {MAX_PACKING_RATIO} times", fix="write the archive again")
 
 
+_ONE_HEADER = threading.Lock()
+"""Held while numpy parses a header: Python 3.11 raises SystemError at times where two threads build
+syntax trees at once, as a host's do that checks one prompt while it runs another."""
+
+
 def read_npy_header(
     stream: IO[bytes] | Member,  # at the start of the .npy; left at the first number
     what: str,  # names it in the error
@@ -365,7 +371,8 @@ def read_npy_header(
                 fix="save it with numpy.save or numpy.savez"):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        with _ONE_HEADER:
+            shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise EgoXInputError(what, got="an array of Python objects (pickled)", expected="an array of numbers",
                              fix="save it as float16 or float32")
