@@ -1,4 +1,4 @@
-"""How far every released number is from ours: rays, bias, kernel, model, LoRA, packing, sampling.
+"""Distance of every released number from ours: rays, bias, kernel, model, LoRA, packing, sampling.
 
     python3 run.py fidelity [--json] [--save]
 

@@ -38,21 +38,21 @@ from tools.setup.host import find_host
 from tools.setup.layout import SetupError
 
 SLOWER_THAN_FLOPS = 1.6
-"""What a forward takes beside the time of its multiplications, for guessing what still fits."""
+"""Factor of a forward's time over that of its multiplications, for guessing what still fits."""
 START_LIMIT_S, TICK_S = 150.0, 0.25
 LARGE_BYTES = 40e9
 """A card with as much holds bf16 weights; on others fp8 comes first."""
 SMALL_PLAN = ("kernels first", "kernels rest", "train bf16", "train fp8", "host bf16", "host fp8")
 LEAST = {"kernels first": (10, 1), "kernels triton": (10, 0.5), "kernels rest": (10, 5),
          "tests": (20, 1), "train": (15, 9), "host": (25, 6)}
-"""What a part takes at least, guessed: seconds to begin, and how many forwards beside."""
+"""Least cost of a part, guessed: seconds to begin, and forwards beside."""
 WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
 now, sleep = time.monotonic, time.sleep
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of it so far; ``keep`` is called after each row."""
+    """Rows so far; ``keep`` is called after each."""
 
     rows: list[tuple[str, Row]] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
@@ -180,7 +180,7 @@ def _table_lines(result: dict[str, Any]) -> Iterator[str]:
 
 
 def unused_card() -> str:
-    """Why torch sees no GPU although an NVIDIA driver is installed; empty where none is."""
+    """Reason why torch sees no GPU although an NVIDIA driver is installed; empty where none is."""
     windows = Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32/nvcuda.dll"
     if torch.cuda.is_available() or not (
             shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists() or windows.is_file()):

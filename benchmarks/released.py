@@ -44,7 +44,7 @@ from tools.setup.side_by_side import read_frames
 
 PUBLIC = {"psnr": 17.83, "ssim": 0.691}
 NEAR = {"psnr": 0.5, "ssim": 0.02}
-"""How far off a run may be that still says the same: theirs had 4-bit weights, and a GPU's
+"""Distance that a run may have and still say the same: theirs had 4-bit weights, and a GPU's
 attention kernels round differently."""
 SEED, STEPS = 42, 50
 TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
@@ -92,7 +92,7 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
 
 
 def verdict(values: dict[str, float]) -> dict[str, Any]:
-    """How far from the public run, and whether that is near."""
+    """Distance from the public run, and True where that is near."""
     off = {key: values[key] - PUBLIC[key] for key in PUBLIC}
     return {"off": off, "near": all(abs(off[key]) <= NEAR[key] for key in PUBLIC)}
 

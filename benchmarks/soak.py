@@ -59,7 +59,7 @@ def inputs_of(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 class Soak:
-    """What both clients do, and the account of it."""
+    """Deeds of both clients, and the account of them."""
 
     def __init__(self, server: Server, seed: int) -> None:
         self.base, self.seed, self.client = server.base.root, seed, server.client

@@ -81,7 +81,7 @@ class EgoXLoadLora(io.ComfyNode):
 
 
 def check_files(graph: Graph, node: str) -> None:
-    """What is known of the weights' files before a run, and before they are downloaded.
+    """Tell what is known of the weights' files before a run, and before they are downloaded.
 
     Raises:
         EgoXInputError: a LoRA in a format that runs code when it is read; float8 files on a Mac.

@@ -21,7 +21,7 @@ from egox_core.wan.step_memory import ModelSize, TrainSetting, estimate
 
 GPU_TESTS = "tests/core/gga"
 TRAINING_SLACK = 1.1
-"""How far above the prediction a training step's peak may be."""
+"""Share by which a training step's peak may be above the prediction."""
 CASES = {"first": [("bf16", 1)], "triton": [("bf16", 1), ("fp16", 1)],
          "rest": [("bf16", 2), ("fp16", 1), ("fp16", 2)]}
 """Types and batches of a part ``kernels``."""

@@ -63,7 +63,7 @@ BACKENDS: Mapping[str, BiasedAttention] = {
 }
 
 GPU_CANDIDATES = ("cudnn", "efficient")
-"""What ``auto`` times on a GPU, ``triton`` too where it has been proven."""
+"""Kernels that ``auto`` times on a GPU, ``triton`` too where it has been proven."""
 TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def ray_needs(devices: Sequence[str]) -> dict[str, int]:
-    """What a Ray task asks for; without its GPU it would see none."""
+    """Resources that a Ray task asks for; without its GPU it would see none."""
     return {"num_cpus": 1, "num_gpus": int(any(device.startswith("cuda") for device in devices)),
             "memory": TASK_BYTES, "max_retries": 0}
 

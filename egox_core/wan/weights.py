@@ -41,7 +41,7 @@ def read_header(file: Path, what: str) -> dict:
 
 
 def _is_entry(entry: object, size: int) -> bool:
-    """Whether a tensor is described by dtype, shape and a place within ``size`` bytes."""
+    """True where a tensor is described by dtype, shape and a place within ``size`` bytes."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")

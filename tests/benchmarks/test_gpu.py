@@ -99,7 +99,7 @@ def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
 
 
 GUESSED_S = {"RTX 3090": 3191, "RTX 4080": 2247, "RTX 4090": 1495, "RTX 5090": 1198, "H100": 552}
-"""What the bench of 7062d4f would have taken on each card, reckoned from peak rates: 242 s to begin
+"""Seconds that the bench of 7062d4f would have taken on each card, reckoned from peak rates: 242 s to begin
 its parts, and 94 forwards."""
 CARDS = {"RTX 3090": ([8, 6], 25.3e9), "RTX 4080": ([8, 9], 17e9), "RTX 4090": ([8, 9], 25.4e9),
          "RTX 5090": ([12, 0], 34e9), "H100": ([9, 0], 85e9)}

@@ -287,7 +287,7 @@ def intact_files(tmp_path_factory) -> dict[str, list[dict[str, bytes]]]:
 
 def run_damaged(reader: str, files: list[dict[str, bytes]], folder: Path, count: int,
                 seed: int) -> list[str]:
-    """What ended in another exception than ours, or took too long: seed, kind of error, and place."""
+    """Files that ended in another exception than ours, or took too long: seed, kind of error, and place."""
     wrong = []
     for number in range(count):
         name = f"{seed}:{reader}:{number}"

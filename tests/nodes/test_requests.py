@@ -42,7 +42,7 @@ def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: 
 
 
 def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) -> None:
-    """What another server still receives stays."""
+    """An upload that another server still receives stays."""
     from egox_pack.egox_core.safe_files import clear_leftovers, working_on
     from egox_pack.nodes.page.uploads import STAGING
 

@@ -47,7 +47,7 @@ def long_takes(takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def long_set(long_takes, tmp_path_factory) -> Path:
-    """What the command makes of them: read only."""
+    """The set that the command makes of them: read only."""
     root = tmp_path_factory.mktemp("long_set")
     assert main(["prepare", str(long_takes), str(root), *COMMAND]) == 0
     return root
