@@ -33,12 +33,11 @@ APART_RAD = math.radians(9)
 """Least turn between two starts of the alignment."""
 OF_ALL_FRAMES = 0.5
 """Weight of the clip's mean score beside the frame's own: a path is mostly wrong by the same turn throughout."""
-LEVELS = ((2.0, 1200), (0.8, 3000))
-"""Blur, px, and points of each alignment."""
+LEVELS = ((2.0, 1200, 0.25), (0.5, 4000, 0.05))
+"""Of each alignment: blur in px, points a frame, squared error at which a point counts half."""
 ROUNDS = 8
 LOCAL_PX, LEAST_CONTRAST = 8.0, 0.03
-ROBUST = 0.25
-SHIFT_PRIOR_M = 0.15
+SHIFT_PRIOR_M = 0.05
 NEIGHBOURS = 30.0
 """Points whose errors go together."""
 BLOCK = 8
@@ -184,6 +183,7 @@ def _aligned(
     poses: Tensor,  # [T, K, 3, 4] video's camera from the ordered one
     blur_px: float,
     count: int,  # points a frame
+    half: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # poses, scores [T, K], standard errors of the turn [T, K] rad
     """Gauss-Newton over turn and shift on pictures of even contrast, with a weak prior on the shift."""
     rotation, shift = poses[..., :3], poses[..., 3]
@@ -208,7 +208,7 @@ def _aligned(
         inside = valid & (got[:, 9] > 0.99) & real
         residual = got[:, :3] - colour
         error = residual.square().mean(1)
-        weight = inside / (1 + error / ROBUST)
+        weight = inside / (1 + error / half)
         slopes = torch.stack([(project(match.camera, points + step * axis)[0] - uv) / step for axis in axes], -1)
         by_point = torch.stack((got[:, 3:6], got[:, 6:9]), -1).movedim(1, -2) @ slopes  # [T, K, n, 3, 3]
         by_turn = torch.linalg.cross(turned[..., None, :].expand_as(by_point), by_point)
