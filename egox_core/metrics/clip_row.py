@@ -22,13 +22,14 @@ from ..parallel import single_threaded
 from ..safe_files import write_json, write_whole
 from ..types import ObjectMasks
 from .baselines import BASELINES
-from .clip_inputs import ClipFiles, clip_files, content_hash, read_coverage, read_ego, read_exo
+from .clip_inputs import ClipFiles, clip_files, clip_scene, content_hash, read_coverage, read_ego, read_exo
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
+from .path_error import path_error
 from .retrieval import thumbnail
 from .temporal import amt_of, is_dynamic, motion_smoothness, raft_of, temporal_flickering, thinned
 
-VERSION = 2  # raised when a metric changes its meaning
+VERSION = 3  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
 FEATURES = "features of "
 """Beside a video's thumbnail: what FVD compares, under this and the video's name."""
@@ -90,6 +91,7 @@ def _compute(job: RowJob, files: ClipFiles) -> tuple[dict[str, Any], dict[str, n
     prior = read_ego(files.folder / PRIOR, record, "prior")
     coverage, source = read_coverage(files.folder, prior)
     masks = _masks(job, files, videos[GENERATED], truth)
+    sampled, scene = set(videos), clip_scene(files)
     if job.settings.baselines:
         exo = read_exo(files.folder, record)
         videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
@@ -98,6 +100,9 @@ def _compute(job: RowJob, files: ClipFiles) -> tuple[dict[str, Any], dict[str, n
     of_others = None if masks is None else replace(masks, generated=None)
     for name, frames in videos.items():
         values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else of_others)
+        if scene is not None and name in sampled:
+            followed = path_error(frames, *scene)
+            values.update(path_error=followed.median_deg, path_judged=float(followed.judged.float().mean()))
         values.update(_weighted(frames, truth, record.fps, job.settings.weights))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
         kept[name] = thumbnail(frames)
