@@ -45,7 +45,7 @@ SPREAD_FACTOR = 2.0
 """True error of a frame of drawn rooms over what its residuals say."""
 LEAST_COVERED, LEAST_SCORE, MOST_SPREAD_DEG = 0.03, 0.42, 3.0
 """Share of the scene's picture that must be covered; correlation and spread from which on a frame counts as judged:
-frames of other drawn rooms reach 0.34 (19 of 20), true ones 0.56 (19 of 20)."""
+of 108 frames of 12 drawn rooms, another room's reach 0.40 at most, 95 % of the true ones 0.49 or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
