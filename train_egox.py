@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from egox_core.cli.data import engine_of
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.cli.train import COMMANDS
 from egox_core.errors import EgoXInputError
+from egox_core.parallel import LostClusterError
 
 ROOT = Path(__file__).resolve().parent
 
@@ -25,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with engine_of(args):
             return COMMANDS[args.command].run(args, ProgressLine())
+    except LostClusterError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(2)  # Ray's own end of the process is a crash then
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,272 +1,246 @@
-"""Everything that only a GPU can tell, in ten minutes and without weights: kernels, forwards, memory, training.
+"""Everything that only a GPU can tell, without weights: kernels, forwards, memory, training.
 
-    python3 run.py bench gpu                 on any CUDA GPU; without one the same at a small size
-    python3 -m benchmarks.gpu [--small]      in a Python that has torch and numpy
+    python3 run.py bench gpu      on any CUDA GPU; without one, or with --small, at a small size
 
-Each kernel of guided attention is compared with float64 at the real shape and timed beside plain attention; a forward
-of Wan 14B's shape with random weights runs in bf16, fp16 and fp8, in plain torch and through the host where it is
-installed, with offload forced, with dynamic memory on and within 24 GB; one training step of rank 256 is taken. Parts
-run in processes of their own with a limit, and what no longer fits into the time is left out and named. The result is
-a table without names of people, computers or folders, fit for a bug report: benchmarks/results/gpu_<name>.json and .md.
+Each kernel of guided attention is compared with float64 at the real shape and timed beside plain
+attention; a forward of Wan 14B's shape with random weights runs through the host in fp8, bf16 and
+fp16; one training step of rank 256 is taken. What the card's owner needs comes first. Each part has
+a process of its own with a limit, and what no longer fits into the time is left out and named. The
+result is a table without names of people, computers or folders, fit for a bug report, written after
+every row, so that Ctrl-C keeps it: benchmarks/results/gpu_<name>.md, at the end .json too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import queue
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.support.gpu_row import Row, anonymous
-from benchmarks.support.gpu_worker import CAP_GB, DEVICE_IS_LOST, GPU_TESTS, REPO_ROOT, SAYS
+from benchmarks.support.gpu_row import PACK, Row, anonymous
 from benchmarks.support.record import RESULTS, add_arguments, finish, machine, versions
 from tools.rigs.wan_shapes import CLIPS, forward_flops
 from tools.setup.host import find_host
 from tools.setup.layout import SetupError
 
-MINUTES = {"14b": 10.0, "small": 3.5}
 SLOWER_THAN_FLOPS = 1.6
-"""What a forward takes beside the time of its multiplications, for guessing what still fits into the time."""
-START_LIMIT_S, LIMIT_S, ENDING_S = 150.0, 60.0, 60.0
-NEEDS_A_GPU = (
-    "guided over plain attention at 28,028 tokens (bar 1.15), and which kernel gives it",
-    "the kernels cudnn and efficient, the fused kernel for rows of bias; the tests marked gpu",
-    "seconds of a forward of the 14B, its 50 steps beside the FLOP limit, its peak memory",
-    "the host's dynamic memory, its forced offload, and the 24 GB cap",
-    "seconds and peak memory of a training step at full size",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Parts that share a process; ``host``: how the host is started in it, None: it isn't."""
-
-    parts: tuple[str, ...]
-    host: dict[str, Any] | None = None
+"""Factor of a forward's time over that of its multiplications, for guessing what still fits."""
+START_LIMIT_S, TICK_S = 150.0, 0.25
+LARGE_BYTES = 40e9
+"""A card with as much holds bf16 weights; on others fp8 comes first."""
+SMALL_PLAN = ("kernels first", "kernels rest", "train bf16", "train fp8", "host bf16", "host fp8")
+LEAST = {"kernels first": (10, 1), "kernels triton": (10, 0.5), "kernels rest": (10, 5),
+         "tests": (20, 1), "train": (15, 9), "host": (25, 6)}
+"""Least cost of a part, guessed: seconds to begin, and forwards beside."""
+WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
+now, sleep = time.monotonic, time.sleep
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of it so far."""
+    """Rows so far; ``keep`` is called after each."""
 
     rows: list[tuple[str, Row]] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    numbers: dict[str, Any] = field(default_factory=dict)  # of the device, once known
+    card: dict[str, Any] = field(default_factory=dict)  # numbers of the device, once known
+    keep: Callable[[Row], None] = lambda row: None
 
     def add(self, part: str, row: Row) -> None:
         self.rows.append((part, row))
         if row.what == "device":
-            self.numbers = row.numbers
+            self.card = row.numbers
+        self.keep(row)
 
 
-def plan(size: str, on_gpu: bool, host: bool) -> list[Group]:
-    """All groups, what matters most first: the watchdog leaves out the last ones."""
-    if not on_gpu:
-        groups = [Group(parts=("device", "kernels", "torch bf16", "torch fp16", "torch fp8",
-                               "torch_24gb fp8", "torch_offload bf16", "train bf16", "train fp8"))]
-        started = {"dynamic": False, "cap_gb": None, "no_vram": False}
-        return [*groups, Group(parts=("host bf16", "host fp8"), host=started)] if host else groups
-    tests = ("tests",) if (REPO_ROOT / GPU_TESTS).is_dir() and size == "14b" else ()
-    dynamic = {"dynamic": True, "cap_gb": None, "no_vram": False}
-    groups = [
-        Group(parts=("device",)),  # alone: how long the others take is guessed from it
-        Group(parts=("kernels", "torch bf16")),
-        Group(parts=("host bf16", "host fp8"), host=dynamic),
-        Group(parts=("host_24gb fp8", "host_24gb bf16"), host=dynamic | {"cap_gb": CAP_GB}),
-        Group(parts=("train fp8", "train bf16", "torch_offload bf16", "torch_24gb fp8", *tests)),
-        Group(parts=("host fp16",), host=dynamic),
-        Group(parts=("host_offload fp8",), host={"dynamic": False, "cap_gb": None, "no_vram": True}),
-        Group(parts=("torch fp16", "torch fp8")),
-    ]
-    return [group for group in groups if host or group.host is None]
+def plan(card: dict[str, Any]) -> tuple[str, ...]:
+    """Parts on a card of these numbers, what its owner needs first: the time leaves out the last.
+    """
+    if card["total_bytes"] >= LARGE_BYTES:
+        return ("kernels first", "host bf16", "host fp8", "train bf16", "train fp8",
+                "kernels triton", "kernels rest", "tests", "host fp16")
+    return ("kernels first", "host fp8", "train fp8", "kernels triton", "kernels rest", "tests",
+            "host bf16", "host fp16", "train bf16")
+
+
+def minutes_for(card: dict[str, Any]) -> float:
+    """Minutes that are enough for what the card's owner needs first."""
+    return 15.0 if card["capability"] >= [9, 0] else 30.0
 
 
 def least_seconds(part: str, forward_s: float) -> float:
-    """A guess at what a part takes, on the low side; ``forward_s``: one forward of this size."""
-    kind = part.partition(" ")[0]
-    begin, forwards = {"device": (2, 0), "kernels": (10, 1), "tests": (20, 1), "torch": (5, 6),
-                       "torch_24gb": (5, 6), "torch_offload": (10, 4), "train": (15, 9), "host": (25, 6),
-                       "host_24gb": (25, 8), "host_offload": (25, 12)}[kind]
-    return begin + forwards * forward_s
+    """A guess on the low side; ``forward_s``: one forward, 0 of the small size."""
+    begin, forwards = LEAST[part if part in LEAST else part.partition(" ")[0]]
+    return begin + forwards * forward_s if forward_s else 1.0
 
 
-def measure(size: str, groups: list[Group], minutes: float, show: bool = True) -> Report:
-    """All parts, within the time."""
-    report, ends = Report(), time.monotonic() + 60 * minutes
-    with tempfile.TemporaryDirectory() as keep:
-        for group in groups:
-            left = list(group.parts)
-            while left:
-                left = _one_process(size, left, group.host, ends, Path(keep), report, show)
-    return report
+def measure(size: str, host: bool, minutes: float | None, report: Report,
+            say: Callable[[str], None]) -> None:
+    """All parts within the time, into ``report``; the device's first, which says what follows."""
+    start = now()
+    job = {"size": size, "total_bytes": None, "forward_limit_s": 0.0}
+    run_part("device", job, START_LIMIT_S, start + START_LIMIT_S, report, say)
+    if not report.card:
+        return
+    limit_s = forward_flops(size, CLIPS[size].tokens) / report.card["matrix_flops_per_second"]
+    job |= {"total_bytes": report.card.get("total_bytes"), "forward_limit_s": limit_s}
+    parts, forward_s, enough = SMALL_PLAN, 0.0, 5.0
+    if size == "14b":
+        parts, forward_s = plan(report.card), SLOWER_THAN_FLOPS * limit_s
+        enough = minutes_for(report.card)
+    minutes = minutes or enough
+    parts = [part for part in parts if host or not part.startswith("host")]
+    whole = sum(least_seconds(part, forward_s) for part in parts) / 60
+    say(f"All of it takes about {whole:.0f} minutes, guessed from the device's speed; it ends "
+        f"after {minutes:g} (--minutes), most important first. Ctrl-C keeps what is there.")
+    ends = start + 60 * minutes
+    for part in parts:
+        least = least_seconds(part, forward_s)
+        if least > ends - now():
+            report.not_run[part] = "the time was over"
+        else:
+            run_part(part, job, START_LIMIT_S + 4 * least, ends, report, say)
 
 
-def _one_process(size: str, parts: list[str], host: dict[str, Any] | None, ends: float, keep: Path, report: Report,
-                 show: bool) -> list[str]:
-    """Runs parts in a fresh process; those that are left when it had to be ended."""
-    rate = report.numbers.get("matrix_flops_per_second")
-    forward_s = SLOWER_THAN_FLOPS * forward_flops(size, CLIPS[size].tokens) / rate if rate else 0.0
-    # Work of a small size takes no time worth guessing.
-    least = {part: least_seconds(part, forward_s) if size == "14b" else 1.0 for part in parts}
-    left_s = ends - time.monotonic()
-    if all(seconds > left_s for seconds in least.values()):
-        report.not_run |= {part: "the time was over" for part in parts}
-        return []
-    job = {"size": size, "parts": parts, "matrix_rate": rate, "keep": str(keep), "least_s": least, "left_s": left_s,
-             "host": None if host is None else {**host, "total_bytes": report.numbers.get("total_bytes")}}
-    waiting, now_at, limit = list(parts), None, time.monotonic() + START_LIMIT_S
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(worker_command(job), cwd=REPO_ROOT, stdout=subprocess.PIPE, stderr=errors,
-                                   text=True, encoding="utf-8", errors="replace")
-        lines = _lines(process)
+def run_part(part: str, job: dict[str, Any], limit_s: float, ends: float, report: Report,
+             say: Callable[[str], None]) -> None:
+    """A part in a fresh process; its rows as they come."""
+    say(f"... {part}")
+    start, said, over = now(), 0, False
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
+        told = Path(folder) / "rows.jsonl"
+        told.touch()
+        process = subprocess.Popen(worker_command({**job, "part": part, "told": str(told)}),
+                                   cwd=PACK, stdout=subprocess.DEVNULL, stderr=errors)
         try:
-            while True:
-                try:
-                    said = lines.get(timeout=max(0.1, min(limit, ends) - time.monotonic()))
-                except queue.Empty:
-                    part = now_at or waiting[0]
-                    report.not_run[part] = "stopped: it took too long" if limit < ends else "stopped: the time was over"
-                    waiting.remove(part)
-                    return waiting
-                if said is None:
-                    process.wait(ENDING_S)
-                    break
-                kind, part = said["kind"], said.get("part")
-                if kind == "unusable":
-                    report.not_run |= {one: f"the host did not start: {said['why']}" for one in waiting}
-                    return []
-                if kind == "start":
-                    now_at, limit = part, time.monotonic() + LIMIT_S + 4 * least_seconds(part, forward_s)
-                    if show:
-                        print(f"... {part}", file=sys.stderr, flush=True)
-                elif kind == "row":
-                    report.add(part, Row(**said["row"]))
-                elif kind in ("end", "skipped"):
-                    waiting.remove(part)
-                    now_at, limit = None, time.monotonic() + START_LIMIT_S
-                    if kind == "skipped":
-                        report.not_run[part] = "the time was over"
-                    else:
-                        report.seconds[part] = round(said["seconds"], 1)
+            while not over:
+                over = process.poll() is not None
+                whole = told.read_text(encoding="utf-8").split("\n")[:-1]
+                for line in whole[said:]:
+                    report.add(part, Row(**json.loads(line)))
+                said = len(whole)
+                if not over and now() >= min(start + limit_s, ends):
+                    why = "it took too long" if start + limit_s < ends else "the time was over"
+                    report.not_run[part] = f"stopped: {why}"
+                    return
+                sleep(0 if over else TICK_S)
         finally:
             process.kill()
             process.wait()
-        if not waiting or (now_at is None and process.returncode == DEVICE_IS_LOST):
-            return waiting
-        errors.seek(0)
-        last = errors.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-        part = now_at or waiting[0]
-        report.not_run[part] = anonymous(f"its process ended: {last[0] if last else 'without a word'}")[:300]
-        waiting.remove(part)
-        return waiting
+        report.seconds[part] = round(now() - start, 1)
+        if process.returncode:
+            errors.seek(0)
+            last = errors.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            report.not_run[part] = anonymous(f"its process ended: {(last or ['no word'])[0]}")[:300]
 
 
 def worker_command(job: dict[str, Any]) -> list[str]:
     return [sys.executable, "-m", "benchmarks.support.gpu_worker", json.dumps(job)]
 
 
-def _lines(process: subprocess.Popen[str]) -> queue.Queue[dict[str, Any] | None]:
-    """What the process says, as it says it; None at its end. A thread, because pipes can't be waited for on Windows."""
-    out: queue.Queue[dict[str, Any] | None] = queue.Queue()
-
-    def read() -> None:
-        for line in process.stdout:
-            if line.startswith(SAYS):
-                out.put(json.loads(line.removeprefix(SAYS)))
-        out.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    return out
+def row_line(row: dict[str, Any]) -> str:
+    held = {True: "yes", False: "**NO**", None: ""}[row["held"]]
+    return f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {held} |"
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as Markdown for a bug report: facts, rows, what held, what didn't, what was not run."""
+    """The result as Markdown for a bug report: facts, rows, what held and didn't, what wasn't run.
+    """
     return "\n".join(_table_lines(result))
 
 
 def _table_lines(result: dict[str, Any]) -> Iterator[str]:
     facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
-    yield f"**EgoX on {result['name']}**, {result['size']} size: {facts}"
-    yield ""
-    yield "| what | measured | bar | held |"
-    yield "|---|---|---|---|"
-    for row in result["rows"]:
-        held = {True: "yes", False: "**NO**", None: ""}[row["held"]]
-        yield f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {held} |"
-    yield ""
+    yield f"**EgoX on {result['name']}**, {result['size']} size: {facts}\n"
+    yield "| what | measured | bar | held |\n|---|---|---|---|"
+    yield from map(row_line, result["rows"])
     judged = [row for row in result["rows"] if row["held"] is not None]
-    yield f"Held: {sum(row['held'] for row in judged)} of {len(judged)}."
-    failed = [row["what"] for row in judged if not row["held"]]
-    if failed:
-        yield "Did not hold:"
-        yield from (f"- {what}" for what in failed)
-    if result["not_run"]:
-        yield "Not run:"
-        yield from (f"- {part}: {why}" for part, why in result["not_run"].items())
-    if result["needs_a_gpu"]:
-        yield "These need a CUDA GPU and say nothing here:"
-        yield from (f"- {what}" for what in result["needs_a_gpu"])
+    yield f"\nHeld: {sum(row['held'] for row in judged)} of {len(judged)}."
+    for title, items in (
+            ("Did not hold", [row["what"] for row in judged if not row["held"]]),
+            ("Not run", [f"{part}: {why}" for part, why in result["not_run"].items()])):
+        if items:
+            yield f"{title}:\n" + "\n".join(f"- {item}" for item in items)
+    if result["size"] == "small":
+        yield WITHOUT_A_GPU
+
+
+def unused_card() -> str:
+    """Reason why torch sees no GPU although an NVIDIA driver is installed; empty where none is."""
+    windows = Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32/nvcuda.dll"
+    if torch.cuda.is_available() or not (
+            shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists() or windows.is_file()):
+        return ""
+    if torch.version.cuda is None:
+        return "torch is a build without CUDA: install one with it (EGOX_TORCH_INDEX is its index)"
+    return (f"its driver is too old for torch's CUDA {torch.version.cuda}: update the driver, or "
+            "install a torch for an older CUDA")
 
 
 def main() -> int:
-    on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="the whole path at a small size (always without a GPU)")
-    parser.add_argument("--minutes", type=float, help="stop after so long (default 10; 3.5 at the small size)")
-    parser.add_argument("--no-host", action="store_true", help="leave out what goes through ComfyUI")
+    parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
+    parser.add_argument("--minutes", type=float, help="stop after so long (default 15, before "
+                        "Hopper 30; small 5)")
     add_arguments(parser)
     args = parser.parse_args()
-    size = "14b" if on_gpu and not args.small else "small"
-    host = None if args.no_host else _host()
-    name = torch.cuda.get_device_name(0) if on_gpu else "a CPU"
-    start = time.monotonic()
-    report = measure(size, plan(size, on_gpu, host is not None), args.minutes or MINUTES[size], show=not args.json)
-    if host is None:
-        report.not_run["forwards through the host"] = "left out" if args.no_host else "ComfyUI is not installed"
-    facts = {**versions(), "CUDA": torch.version.cuda or "none", "Triton": _version("triton"),
+    if not args.small and (reason := unused_card()):
+        sys.exit(f"bench gpu: there is an NVIDIA card, but {reason}. (--small runs without it.)")
+    size = "14b" if torch.cuda.is_available() and not args.small else "small"
+    host = None
+    with suppress(SetupError):
+        host = find_host()
+    args.save, start = args.save or size == "14b", time.monotonic()
+    packages = [name for name in ("triton", "diffusers") if find_spec(name)]
+    facts = {**versions(), "CUDA": torch.version.cuda or "none",
+             **{name: metadata.version(name) for name in packages},
              "ComfyUI": host.version_text if host else "none", "system": machine()["system"]}
-    rows = [{"part": part, **row.as_dict()} for part, row in report.rows]
-    result = {"name": name, "size": size, "facts": facts, "rows": rows, "not_run": report.not_run,
-              "part_seconds": report.seconds, "seconds": round(time.monotonic() - start, 1),
-              "needs_a_gpu": list(NEEDS_A_GPU) if size == "small" else [],
-              "passed": all(row["held"] is not False for row in rows) and bool(rows)}
-    args.save = args.save or size == "14b"
-    file = "gpu_" + (re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") if on_gpu else "none")
-    file += "_small" if on_gpu and size == "small" else ""
-    text = table(result)
-    finish(file, result, args, text)
+    report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
+
+    def say(text: str) -> None:
+        if not args.json:
+            print(text, file=sys.stderr, flush=True)
+
+    def so_far() -> tuple[str, dict[str, Any]]:
+        name = report.card.get("name", "none")
+        rows = [{"part": part, **row.as_dict()} for part, row in report.rows]
+        return f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}" + "_small" * (name != "none" and
+                                                                               size == "small"), {
+            "name": name.replace("none", "a CPU"), "size": size, "facts": facts, "rows": rows,
+            "not_run": report.not_run, "part_seconds": report.seconds,
+            "seconds": round(time.monotonic() - start, 1),
+            "passed": bool(rows) and all(row["held"] is not False for row in rows)}
+
+    def keep(row: Row) -> None:
+        say(row_line(row.as_dict()))
+        if args.save:
+            file, result = so_far()
+            (RESULTS / f"{file}.md").write_text(table(result) + "\n", encoding="utf-8")
+
+    report.keep = keep
+    try:
+        measure(size, host is not None, args.minutes, report, say)
+    except KeyboardInterrupt:
+        report.not_run["the rest"] = "ended by Ctrl-C"
+    file, result = so_far()
+    finish(file, result, args, table(result))
     if args.save:
-        (RESULTS / f"{file}.md").write_text(text + "\n", encoding="utf-8")
-        print(f"\nKept as {(RESULTS / file).relative_to(REPO_ROOT).as_posix()}.json and .md", file=sys.stderr)
+        (RESULTS / f"{file}.md").write_text(table(result) + "\n", encoding="utf-8")
     return 0 if result["passed"] else 1
-
-
-def _host() -> Any:
-    try:
-        return find_host()
-    except SetupError:
-        return None
-
-
-def _version(package: str) -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""Raised by code that meets a list, a number or a shape where a file should have something else."""
+MOST_SHOWN = 1000
+"""Characters of a value that a message shows."""
+NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
+"""Raised by float, numpy.asarray and torch.as_tensor at what is no regular array of numbers."""
 
 
 class EgoXInputError(ValueError):
@@ -17,7 +20,15 @@ class EgoXInputError(ValueError):
 
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        super().__init__(f"{what}: got {got}; expected {expected}. Fix: {fix}")
+        shown = str(got)
+        shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+        super().__init__(f"{what}: got {shown}; expected {expected}. Fix: {fix}")
+
+    def __reduce__(self) -> tuple:
+        """From one process to another."""
+        return partial(
+            type(self), self.what, got=self.got, expected=self.expected, fix=self.fix
+        ), ()
 
 
 def check_choice(what: str, value: object, choices: Collection[str], fix: str = "choose one") -> None:
@@ -50,17 +61,21 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
 
 
 @contextmanager
-def well_formed(what: str) -> Iterator[None]:
-    """Read a file inside of which only parts are checked; ``what`` names it.
+def intact(what: str, errors: tuple[type[Exception], ...], *, expected: str = "an intact file",
+           fix: str = "copy or write it again") -> Iterator[None]:
+    """Call a library on data that may be damaged; code of ours inside would hide its bugs.
+
+    Args:
+        what: names the data.
+        errors: of the library, at damaged data.
 
     Raises:
-        EgoXInputError: it has another form than the code inside takes for granted.
+        EgoXInputError: one of ``errors``.
     """
     try:
         yield
     except EgoXInputError:
         raise
-    except MALFORMED as error:
-        raise EgoXInputError(what, got=f"unreadable content ({type(error).__name__}: {error})",
-                             expected="the form of its data set",
-                             fix="get the file again, or leave it out") from error
+    except errors as error:
+        raise EgoXInputError(what, got=f"damaged data ({type(error).__name__}: {str(error)[:200]})",
+                             expected=expected, fix=fix) from error

@@ -11,7 +11,12 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
+import struct
+import threading
+import tokenize
+import unicodedata
 import uuid
 import zipfile
 import zlib
@@ -21,7 +26,12 @@ from typing import IO
 
 import numpy as np
 
-from .errors import EgoXInputError
+from .errors import EgoXInputError, intact
+
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python built without it refuses such members (NotImplementedError)
+    LZMAError = zlib.error
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_UNPACKED_BYTES = 32 * 2**30
@@ -29,9 +39,23 @@ MAX_UNPACKED_BYTES = 32 * 2**30
 MAX_PACKING_RATIO = 1200
 """Deflate cannot pack tighter than 1:1032; a member that claims more is a forged header."""
 LONGEST_NAME = 120
-"""Characters of a file's name: two bytes each still fit into the 255 that file systems hold."""
+"""Characters of a file's name."""
+MOST_NAME_BYTES = 240
+"""Of a name in UTF-8: file systems hold 255, and what is being written has a few more."""
 RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """Devices of Windows, with any suffix."""
+ZIP_ERRORS = (EOFError, LZMAError, OSError, OverflowError, RuntimeError, ValueError, struct.error,
+              zipfile.BadZipFile, zlib.error)
+"""Raised by zipfile at damaged data, odd names, and methods that it lacks (a RuntimeError)."""
+NPY_ERRORS = (EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError, RecursionError,
+              SyntaxError,
+              TypeError, ValueError, tokenize.TokenError)
+"""Raised by numpy's reader of .npy headers, which parses Python source."""
+NO_NAMES = (OSError, ValueError)
+"""Raised by pathlib at names that are too long, or hold a NUL or half a surrogate pair."""
+NAME_CLASHES = (FileExistsError, IsADirectoryError, NotADirectoryError)
+"""Raised where a file and a folder are to have one name."""
+MOST_AXES = 32
 PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -65,6 +89,36 @@ def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
         with contextlib.suppress(OSError):
             file.unlink()
         lock.release()
+
+
+def clear_leftovers(folder: Path, pattern: str = ".*") -> None:
+    """Remove what killed processes left in ``folder``: ``.<name>.<anything>`` of what they made
+    under :func:`working_on`, and its lock. What another process is at stays."""
+    for leftover in list(folder.glob(pattern)):
+        with working_on(folder / leftover.name[1:].rpartition(".")[0], wait=False) as free:
+            if free and leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Move a finished folder to a place that another one may have; that one goes whole or stays.
+
+    Windows moves no folder in which a file is open, and would delete its other files.
+
+    Raises:
+        OSError: the file system refuses; ``folder`` is as it was.
+    """
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -112,10 +166,16 @@ def parse_json(text: str | bytes, what: str) -> object:
         EgoXInputError: not UTF-8, not JSON, nested without end.
     """
     try:
-        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text,
+                          parse_int=_integer)
+    except (ValueError, RecursionError) as error:
         raise EgoXInputError(what, got=f"text that is not JSON ({error})", expected="JSON in UTF-8",
                              fix="check the file with any JSON viewer; it may be cut off") from error
+
+
+def _integer(digits: str) -> int | float:
+    """An integer of 64 bits, or a longer one as float: Python limits the digits of an int."""
+    return int(digits) if len(digits) <= 20 else float(digits)
 
 
 @contextlib.contextmanager
@@ -126,11 +186,8 @@ def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES)
         EgoXInputError: missing, not a zip, encrypted, a member outside the archive's own tree, unpacks too large.
     """
     require_file(path, what)
-    try:
+    with intact(f"{what} {path.name!r}", ZIP_ERRORS, expected="a zip archive"):
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise EgoXInputError(what, got=f"{path.name!r}, which is no readable zip ({error})", expected="a zip archive",
-                             fix="the file may be cut off: copy or write it again") from error
     with archive:
         total = 0
         for member in archive.infolist():
@@ -143,10 +200,16 @@ def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES)
 
 
 def safe_name(name: str) -> str:
-    """A file name as a stranger gives it, as every system can hold it: without folders, and never empty."""
-    name = re.sub(r"[\x00-\x1f\x7f<>:\"|?*]", "_", re.split(r"[/\\]", name)[-1]).strip(" ").rstrip(". ")
+    """A file name as a stranger gives it, as every system can hold it: without folders, never empty,
+    accents in one character (macOS writes two, and takes both for one name)."""
+    name = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]", "_",
+                  unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])).strip(" ").rstrip(". ")
     stem, suffix = os.path.splitext(name)
-    name = stem[:LONGEST_NAME - len(suffix)] + suffix[:LONGEST_NAME // 4]
+    suffix = suffix[:LONGEST_NAME // 4]
+    stem = stem[:LONGEST_NAME - len(suffix)]
+    while len((stem + suffix).encode()) > MOST_NAME_BYTES:
+        stem, suffix = (stem[:-1], suffix) if stem else (stem, suffix[:-1])
+    name = stem + suffix
     return f"_{name}" if not name or RESERVED_NAMES.fullmatch(name) else name
 
 
@@ -193,24 +256,81 @@ def unpack_zip(
                 raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r} twice, or in another case",
                                      expected="a name for each", fix="rename one of them")
             places.add(str(place).casefold())
-            try:
+            with intact(f"{what} {path.name!r}", NAME_CLASHES,
+                        expected="no file called as a folder"):
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, place.open("xb") as target:
-                    while block := source.read(2**20):
-                        written += len(block)
-                        if written > most_bytes:
-                            raise EgoXInputError(what, got=f"{path.name!r}, which holds more than it claims",
-                                                 expected=f"at most {most_bytes / 2**30:.1f} GB", fix="write it again")
-                        target.write(block)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-                raise EgoXInputError(what, got=f"{path.name!r} with damaged data ({error})",
-                                     expected="an intact archive", fix="copy or write it again") from error
+                target = place.open("xb")
+            with target, open_member(archive, member, f"{what} {path.name!r}") as source:
+                while block := source.read(2**20):
+                    written += len(block)
+                    if written > most_bytes:
+                        raise EgoXInputError(what,
+                                             got=f"{path.name!r}, which holds more than it claims",
+                                             expected=f"at most {most_bytes / 2**30:.1f} GB",
+                                             fix="write it again")
+                    target.write(block)
     return written
+
+
+class Member:
+    """A member of a zip that is read on; a context that closes it."""
+
+    def __init__(self, stream: IO[bytes], what: str) -> None:
+        self._stream, self._what = stream, what
+
+    def __enter__(self) -> Member:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next ``size`` bytes, all that is left by default.
+
+        Raises:
+            EgoXInputError: damaged.
+        """
+        with intact(self._what, ZIP_ERRORS):
+            return self._stream.read(size)
+
+    def tell(self) -> int:
+        """Bytes that were read."""
+        return self._stream.tell()
+
+    def close(self) -> None:
+        """Close it; the archive stays open."""
+        self._stream.close()
+
+
+def open_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, what: str) -> Member:
+    """A member to read; ``what`` names it in errors.
+
+    Raises:
+        EgoXInputError: damaged, packed by a method that this Python lacks.
+    """
+    with intact(what, ZIP_ERRORS):
+        return Member(archive.open(member), what)
+
+
+def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
+    """An array of an npz, read whole; ``what`` names it in errors.
+
+    Raises:
+        EgoXInputError: as :func:`read_npy_header`; damaged data.
+    """
+    with open_member(archive, f"{key}.npy", what) as stream:
+        shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{key}.npy").file_size)
+        content = stream.read()
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise EgoXInputError(what, got=f"{len(content)} bytes for {dtype} of shape {shape}",
+                             expected="an intact file", fix="copy or write it again")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
     """Folders and name of a member that is a file or folder, as every system can hold them."""
-    parts = [part for part in re.split(r"[/\\]", member.filename) if part not in ("", ".")]
+    name = unicodedata.normalize("NFC", member.filename)
+    parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r}, a link or a device",
                              expected="plain files", fix="store the files themselves")
@@ -232,8 +352,13 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
                              expected=f"at most {MAX_PACKING_RATIO} times", fix="write the archive again")
 
 
+_ONE_HEADER = threading.Lock()
+"""Held while numpy parses a header: Python 3.11 raises SystemError at times where two threads build
+syntax trees at once, as a host's do that checks one prompt while it runs another."""
+
+
 def read_npy_header(
-    stream: IO[bytes],  # at the start of the .npy; left at the first number
+    stream: IO[bytes] | Member,  # at the start of the .npy; left at the first number
     what: str,  # names it in the error
     size: int,  # bytes of the whole .npy
 ) -> tuple[tuple[int, ...], np.dtype]:
@@ -242,19 +367,21 @@ def read_npy_header(
     Raises:
         EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
     """
-    try:
+    with intact(what, NPY_ERRORS, expected="a numpy array",
+                fix="save it with numpy.save or numpy.savez"):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, OSError, EOFError) as error:
-        raise EgoXInputError(what, got=f"data that is no .npy array ({error})", expected="a numpy array",
-                             fix="save it with numpy.save or numpy.savez") from error
+        with _ONE_HEADER:
+            shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise EgoXInputError(what, got="an array of Python objects (pickled)", expected="an array of numbers",
                              fix="save it as float16 or float32")
     if fortran and len(shape) > 1:
         raise EgoXInputError(what, got="an array in column order", expected="row order",
                              fix="save numpy.ascontiguousarray(array)")
+    if len(shape) > MOST_AXES or dtype.itemsize == 0 or not all(0 <= length <= size for length in shape):
+        raise EgoXInputError(what, got=f"{dtype} of shape {str(shape)[:80]} in {size} bytes",
+                             expected="an array that fits", fix="copy or write it again")
     claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if claimed != held:
         raise EgoXInputError(what, got=f"{held} bytes for {dtype} of shape {tuple(shape)}",
@@ -265,12 +392,20 @@ def read_npy_header(
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with an exception."""
+    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with
+    an exception.
+
+    Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else
+    read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: encoders take the container format from it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

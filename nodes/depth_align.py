@@ -22,6 +22,7 @@ from ..egox_core.takes.depth_files import check_depth
 from ..egox_core.takes.depth_inputs import (
     FILE_ROLES,
     DepthFileInput,
+    check_depth_count,
     check_same_take,
     depth_advice,
     depth_inputs,
@@ -219,6 +220,8 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
                 check_same_take(path, frames.source_path)
             with open_depth(path) as depth:
                 check_depth(depth, frames)
+                if role == "auto":
+                    check_depth_count(depth, frames)
     if isinstance(camera_file, str) and frames is not None:
         exo_meta(camera_file, path, frames, str(values.get("exo_lens")), str(values.get("preset")))
 

@@ -14,11 +14,18 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.safe_files import parse_json
 from ..egox_core.sizes import REFERENCE_SIZE
+from ..egox_core.takes.same_take import check_poses_of, mark_of
 from ..egox_core.takes.trajectory_files import read_trajectory
-from ..egox_core.trajectory.keyframes import constant_track, keyframe_track, sensor_pose, upright_pose
+from ..egox_core.trajectory.keyframes import (
+    check_made_on,
+    constant_track,
+    keyframe_track,
+    sensor_pose,
+    upright_pose,
+)
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
-from .host.graph import Graph, frames_in_use, inputs_of, lacks_beside, linked, verdict
+from .host.graph import Graph, exo_video, frames_in_use, inputs_of, lacks_beside, linked, verdict
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .page.editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_data, editor_origin
@@ -132,6 +139,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 track = constant_track(sensor_pose(pose, camera_model))
             else:
                 content = parse_json(keyframes, "keyframes") if keyframes.strip() else []
+                check_made_on(content, mark_of(None if frames is None else frames.source_path))
                 rest = None if scene is None else scene_rest(scene)
                 track = keyframe_track(content, camera_model, rest=rest)
             trajectory = trajectory_from_track(track, camera_model, frames, count=count,
@@ -153,7 +161,7 @@ def check_poses(graph: Graph, node: str) -> None:
 
     Raises:
         EgoXInputError: a file that is not there, without poses or of fewer than the frames in use, keyframes that can't
-            be read, nothing estimated.
+            be read, poses of another video, nothing estimated.
     """
     values = inputs_of(graph, node)
     source, file, keyframes = (values.get(name) for name in ("source", "file", "keyframes"))
@@ -170,8 +178,9 @@ def check_poses(graph: Graph, node: str) -> None:
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
-        keyframe_track(parse_json(keyframes, "keyframes"),
-                       preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
+        content = parse_json(keyframes, "keyframes")
+        keyframe_track(content, preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
+        check_made_on(content, mark_of(exo_video(graph, node)))
 
 
 def nothing_estimated() -> EgoXInputError:
@@ -195,10 +204,12 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
     """The file that the widget stands for.
 
     Raises:
-        EgoXInputError: not there, or outside the host's folders.
+        EgoXInputError: not there, outside the host's folders, or of another take than the frames.
     """
     if file != BESIDE:
-        return resolve(file, "trajectory file")
+        path = resolve(file, "trajectory file")
+        check_poses_of(path, None if frames is None else frames.source_path)
+        return path
     path = beside_video(frames, META)
     if path is None:
         raise no_poses_beside(frames is not None)

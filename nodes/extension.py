@@ -57,12 +57,13 @@ def _say_lost(names: tuple[str, ...], error: Exception) -> None:
 def _serve_page() -> None:
     from server import PromptServer
 
-    from .page import clips, routes, uploads
+    from .page import clips, exo_clip, routes, uploads
 
     if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
         routes.register(PromptServer.instance.routes)
         uploads.register(PromptServer.instance.routes)
         clips.register(PromptServer.instance.routes)
+        exo_clip.register(PromptServer.instance.routes)
 
 
 def _note_graphs() -> None:

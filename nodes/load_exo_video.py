@@ -12,11 +12,12 @@ from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
-from ..egox_core.video.reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
+from ..egox_core.video.reader import VideoSource, memory_info, open_video, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
 from .host.graph import Graph, inputs_of, selection_of, verdict
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
+from .host.steps import tell_on_node
 from .io_types import EgoXFrames
 from .search_words import searched
 
@@ -91,6 +92,9 @@ class EgoXLoadExoVideo(io.ComfyNode):
         if max(width, height) > MOST_SIDE:  # of a wire, which the host does not check
             raise EgoXInputError("video size", got=f"{width}x{height} px",
                                  expected=f"at most {MOST_SIDE} px a side", fix="ask for less")
+        if isinstance(video, InputImpl.VideoFromFile):
+            with open_video(_stream_source(video)[0]):
+                pass  # refuses a playlist, which the host's own reader would follow
         if video is not None and (not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)):
             images, sound, selection = _from_memory(video, options)
         else:
@@ -98,7 +102,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 source, window = resolve(file, "exo video"), (0.0, 0.0)
             else:
                 source, window = _stream_source(video)
-            images, sound, selection = _from_file(source, window, options)
+            images, sound, selection = _from_file(source, window, options, cls.hidden and str(cls.hidden.unique_id))
         audio = None if sound is None else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
         return io.NodeOutput(images, audio, selection.fps, selection)
 
@@ -136,9 +140,13 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
     return Path(source) if isinstance(source, str) else source, window
 
 
-def _from_file(source: VideoSource, window: tuple[float, float], options: dict):
-    info, first = trim_info(probe_video(source), *window)
-    selection = select_frames(info, **options | {"start_frame": options["start_frame"] + first})
+def _from_file(source: VideoSource, window: tuple[float, float], options: dict, node: str | None):
+    whole = probe_video(source)
+    if whole.hdr and node:
+        tell_on_node(f"{whole.hdr} brought to the standard range", node)
+    info, first = trim_info(whole, *window)
+    selection = replace(select_frames(info, **options | {"start_frame": options["start_frame"] + first}),
+                        source_frames=whole.frame_count)
     images = read_frames(source, info, selection, host_progress(options["frame_count"]))
     if isinstance(source, Path):
         selection = replace(selection, source_path=source)
@@ -153,6 +161,7 @@ def _from_memory(video, options: dict) -> tuple:
     selection: FrameSelection = select_frames(
         memory_info(parts.images, float(parts.frame_rate), sound is not None), **options)
     images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
+    selection = replace(selection, source_frames=None)  # such a video may be a part of another one
     sound = trim_sound(sound, selection)
     if isinstance(video, InputImpl.VideoFromFile):
         # Its frames begin at the trim; poses, which know nothing of it, go by the file's own indices and times.

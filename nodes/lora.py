@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import comfy.lora
+import comfy.model_management
 import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
@@ -17,8 +19,8 @@ from ..egox_core.safe_files import refuse_pickled
 from ..egox_core.wan.lora_keys import (
     RELEASED_FILE,
     check_lora_fits,
-    check_released,
     convert_lora,
+    released_note,
 )
 from .host.graph import Graph, inputs_of, verdict
 from .patch.lora_metadata import attach_lora_metadata
@@ -28,6 +30,8 @@ from .sliders import Slider
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+FLOAT8 = re.compile(r"(fp8|float8|e4m3|e5m2).*\.(safetensors|sft)$", re.IGNORECASE)
+"""Names of files with float8 weights."""
 STRENGTH = Slider("strength", usual=(0.0, 2.0), step=0.05, wide=(-100.0, 100.0))
 
 
@@ -58,7 +62,7 @@ class EgoXLoadLora(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, strength=None) -> bool | str:
         known = STRENGTH.check(strength)
-        return verdict(cls, check_file) if known is True else known
+        return verdict(cls, check_files) if known is True else known
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:
@@ -76,15 +80,23 @@ class EgoXLoadLora(io.ComfyNode):
         return io.NodeOutput(patched, ui=ui.PreviewText(report))
 
 
-def check_file(graph: Graph, node: str) -> None:
-    """What is known of the file before a run.
+def check_files(graph: Graph, node: str) -> None:
+    """Tell what is known of the weights' files before a run, and before they are downloaded.
 
     Raises:
-        EgoXInputError: a format that runs code when it is read.
+        EgoXInputError: a LoRA in a format that runs code when it is read; float8 files on a Mac.
     """
     name = inputs_of(graph, node).get("lora_name")
     if isinstance(name, str):
         refuse_pickled(Path(name), "LoRA file")
+    if comfy.model_management.get_torch_device().type != "mps":
+        return
+    values = [value for each in graph for value in inputs_of(graph, each).values()]
+    if small := sorted({x for x in values if isinstance(x, str) and FLOAT8.search(x)}):
+        raise EgoXInputError("weights on a Mac", got=", ".join(small),
+                             expected="files without float8, which Apple's GPUs can't compute",
+                             fix="take wan2.1_i2v_480p_14B_fp16 or a GGUF file (Q4 to Q8) and "
+                                 "umt5_xxl_fp16 instead; don't download these")
 
 
 def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
@@ -97,13 +109,10 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     """A clone with the LoRA's patches, and the report. Applied by the host when the model is loaded.
 
     Raises:
-        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit, the release's name on a
-            LoRA that isn't it.
+        EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
     """
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     lora = convert_lora(state, metadata)
-    if path.name == RELEASED_FILE:
-        check_released(lora)
     absent = check_lora_fits(lora, weight_shapes(model))
 
     patched = model.clone()
@@ -121,6 +130,8 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     report = f"{path.name}: {lora.report}; {len(changed)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
+    if path.name == RELEASED_FILE and (words := released_note(lora)):
+        report += f"; {words}"
     if absent:
         report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
     for name in attach_lora_metadata(patched, metadata or {}):

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from .io_types import CanvasWithEncoders
 
 SHIFT_TOOLTIP = (
-    "Flow shift of the schedule. 3.0 is assumed for the released model (its configuration could not be read; a "
-    "sibling model's shows 3.0), higher values spend more steps on the coarse picture."
+    "Flow shift of the schedule. 3.0 is the released model's, as its converter to diffusers writes it; higher values "
+    "spend more steps on the coarse picture."
 )
 RELEASED = "released"
 LAST_STEP = 10000

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+GB = 1e9
 LONGEST_REASON = 200
 PACK = Path(__file__).resolve().parent.parent.parent
 

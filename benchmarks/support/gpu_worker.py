@@ -1,127 +1,114 @@
-"""One process of ``bench gpu``: some parts in order, each row told as soon as it is there.
-
-A part that fails loses nothing but itself; one that runs out of time, or leaves the device unusable, ends the process,
-and the bench starts another for the parts that are left.
-"""
+"""One process of ``bench gpu``: one part, each row told as soon as it is there, in a file that the
+bench reads."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from benchmarks.support.gpu_attention import bias_rows_row, kernel_rows
-from benchmarks.support.gpu_forward import forward_rows, offload_rows, training_rows
-from benchmarks.support.gpu_memory import compute_device, empty
-from benchmarks.support.gpu_row import Row, anonymous, why
+from benchmarks.support.gpu_row import GB, PACK, Row, anonymous, why
 from benchmarks.support.record import matrix_rate
+from egox_core.errors import EgoXInputError
 from egox_core.gga.backends import BACKENDS
+from egox_core.wan.step_memory import ModelSize, TrainSetting, estimate
 
-SAYS = "EGOX_GPU "
-CAP_GB = 24.0
-DEVICE_IS_LOST = 3
-"""Exit code: the part is told, but nothing works in the process any more."""
 GPU_TESTS = "tests/core/gga"
-REPO_ROOT = Path(__file__).resolve().parent.parent.parent
+TRAINING_SLACK = 1.1
+"""Share by which a training step's peak may be above the prediction."""
+CASES = {"first": [("bf16", 1)], "triton": [("bf16", 1), ("fp16", 1)],
+         "rest": [("bf16", 2), ("fp16", 1), ("fp16", 2)]}
+"""Types and batches of a part ``kernels``."""
 
 
-def rows_of(part: str, given: dict[str, Any], memory_in_words: str) -> Iterator[Row]:
+def rows_of(part: str, given: dict[str, Any]) -> Iterator[Row]:
     """The rows of one part; ``given`` is what the bench handed over."""
-    size, rate = given["size"], given.get("matrix_rate")
-    device = compute_device()
-    kind, _, weights = part.partition(" ")
-    cap = CAP_GB if "24gb" in kind else None
+    size, (kind, _, which) = given["size"], part.partition(" ")
+    if kind == "host":
+        from benchmarks.support.gpu_host import host_rows  # before anything asks the driver
+
+        yield from host_rows(size, which, given["total_bytes"], given["forward_limit_s"])
+        return
+    on_gpu = torch.cuda.is_available()  # by number, since not all of torch takes it without
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     if kind == "device":
-        yield from _device_rows(device)
+        yield _device_row(device)
+        yield bias_rows_row(device)
     elif kind == "kernels":
-        yield from kernel_rows(size, device, ("auto", *BACKENDS), rounds=5 if size == "14b" else 1)
+        names = [x for x in ("auto", *BACKENDS) if (x == "triton") == (which == "triton")]
+        yield from kernel_rows(size, device, names, CASES[which])
     elif kind == "tests":
         yield _tests_row()
-    elif kind in ("torch", "torch_24gb"):
-        yield from forward_rows(size, weights, device, rate, cap)
-    elif kind == "torch_offload":
-        yield from offload_rows(size, weights, device, CAP_GB)
-    elif kind == "train":
-        yield from training_rows(size, weights, device)
     else:
-        from benchmarks.support.gpu_host import host_rows
-
-        note = {"host": "", "host_24gb": f", {CAP_GB:g} GB cap", "host_offload": ", offload forced"}[kind]
-        yield from host_rows(size, weights, memory_in_words, Path(given["keep"]), rate, cap, note)
+        yield _training_row(size, which, device)
 
 
-def _device_rows(device: torch.device) -> Iterator[Row]:
+def _device_row(device: torch.device) -> Row:
     rate = matrix_rate(device)
     facts = {"matrix_flops_per_second": rate}
     text = f"{rate / 1e12:.1f} TFLOP/s of one large matrix product"
     if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
+        card = torch.cuda.get_device_properties(device)
         free, total = torch.cuda.mem_get_info(device)
-        capability = f"{properties.major}.{properties.minor}"
-        facts |= {"capability": capability, "total_bytes": total, "free_bytes": free}
-        text += f" in bf16, {total / 1e9:.0f} GB, of which {free / 1e9:.0f} are free, compute {capability}"
-    yield Row(what="device", measured=text, numbers=facts)
-    yield bias_rows_row(device)
+        facts |= {"name": card.name, "capability": [card.major, card.minor], "total_bytes": total}
+        text += (f" in bf16, {total / GB:.0f} GB, of which {free / GB:.0f} are free, "
+                 f"compute {card.major}.{card.minor}")
+    return Row(what="device", measured=text, numbers=facts)
+
+
+def _training_row(size: str, base: str, device: torch.device) -> Row:
+    """One step of the trainer's model."""
+    what, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
+    setting = TrainSetting(base={"bf16": "bfloat16", "fp8": "float8"}[base])
+    predicted_gb = estimate(ModelSize(), setting).total / GB
+    free_gb = torch.cuda.mem_get_info(device)[0] / GB if judged else predicted_gb
+    if free_gb < predicted_gb:
+        text = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
+        return Row(what=what, measured=text)
+    try:
+        from benchmarks.support.training_step import measure
+
+        step = measure(setting.base, size == "small")
+    except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
+        return Row(what=what, measured=f"not run: {why(error)}")
+    text = f"{step['seconds_a_step']:.2f} s, peak {step['peak_gb']:.1f} GB of tensors"
+    return Row(what=what, measured=f"{text} (predicted {predicted_gb:.1f})",
+               bar=f"peak <= {TRAINING_SLACK} of the prediction" if judged else "",
+               held=step["peak_gb"] <= TRAINING_SLACK * predicted_gb if judged else None,
+               numbers={**step, "predicted_gb": predicted_gb})
 
 
 def _tests_row() -> Row:
     """pytest on what is marked for a GPU."""
-    if importlib.util.find_spec("pytest") is None:
-        return Row(what="tests marked gpu", measured="not run: pytest is not installed")
-    run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", GPU_TESTS],
-                         cwd=REPO_ROOT, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    what = "tests marked gpu"
+    if find_spec("pytest") is None:
+        return Row(what=what, measured="not run: pytest is not installed")
+    words = ["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", GPU_TESTS]
+    run = subprocess.run([sys.executable, "-m", *words], cwd=PACK, capture_output=True, text=True,
+                         encoding="utf-8", errors="replace")
     last = (run.stdout.strip() or run.stderr.strip() or "no output").splitlines()[-1].strip("= ")
     # 5: nothing was selected.
-    return Row(what="tests marked gpu", measured=anonymous(last), bar="pass",
+    return Row(what=what, measured=anonymous(last), bar="pass",
                held=None if run.returncode == 5 else run.returncode == 0)
-
-
-def say(kind: str, **what: Any) -> None:
-    print(SAYS + json.dumps({"kind": kind, **what}), flush=True)
 
 
 def main() -> int:
     given = json.loads(sys.argv[1])
     if given["size"] == "small":
         torch.set_num_threads(1)  # work this small is only held up by a second thread
-    began, memory_in_words = time.perf_counter(), ""
-    if given["host"] is not None:
-        from benchmarks.support.gpu_host import start_host
-
+    with open(given["told"], "a", encoding="utf-8", buffering=1) as told:
         try:
-            memory_in_words = start_host(**given["host"])
-        except Exception as error:  # noqa: BLE001  (told for the parts that needed it)
-            say("unusable", why=why(error))
-            return 0
-    say("ready")
-    for part in given["parts"]:
-        start = time.perf_counter()
-        if start - began + given["least_s"][part] > given["left_s"]:
-            say("skipped", part=part)
-            continue
-        say("start", part=part)
-        try:
-            for row in rows_of(part, given, memory_in_words):
-                say("row", part=part, row=row.as_dict())
-                given["matrix_rate"] = row.numbers.get("matrix_flops_per_second", given["matrix_rate"])
-        except Exception as error:  # noqa: BLE001  (whatever it is, the other parts are still wanted)
-            failed = Row(what=part, measured=f"failed: {why(error)}", held=False)
-            say("row", part=part, row=failed.as_dict())
-            if "CUDA error" in str(error):
-                say("end", part=part, seconds=time.perf_counter() - start)
-                return DEVICE_IS_LOST
-        say("end", part=part, seconds=time.perf_counter() - start)
-        try:
-            empty(compute_device())
-        except RuntimeError:
-            return DEVICE_IS_LOST
+            for row in rows_of(given["part"], given):
+                told.write(json.dumps(row.as_dict()) + "\n")
+        except Exception as error:  # noqa: BLE001  (the other parts are still wanted)
+            row = Row(what=given["part"], measured=f"failed: {why(error)}", held=False)
+            told.write(json.dumps(row.as_dict()) + "\n")
     return 0
 
 

@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError, check_choice
+from ..errors import NO_NUMBERS, EgoXInputError, check_choice
+from ..sizes import MOST_SIDE
 from .lenses import LENSES, PINHOLE
 
 Convention = Literal["half_pixel", "integer"]
@@ -50,8 +51,12 @@ class CameraModel:
         if not all(math.isfinite(x) for x in numbers) or self.fx <= 0 or self.fy <= 0:
             raise EgoXInputError("camera intrinsics", got=f"fx {self.fx}, fy {self.fy}, cx {self.cx}, cy {self.cy}",
                                  expected="finite numbers and positive focal lengths", fix="correct the intrinsics")
-        if self.width < 1 or self.height < 1:
-            raise EgoXInputError("camera size", got=f"{self.width}x{self.height}", expected="at least 1x1 px",
+        if not 0 < self.max_angle_deg <= 180:
+            raise EgoXInputError("camera max_angle_deg", got=self.max_angle_deg,
+                                 expected="over 0 and at most 180", fix="correct the camera")
+        if not (1 <= self.width <= MOST_SIDE and 1 <= self.height <= MOST_SIDE):
+            raise EgoXInputError("camera size", got=f"{self.width}x{self.height}",
+                                 expected=f"at least 1x1 px, at most {MOST_SIDE} a side",
                                  fix="give the size of the picture that the intrinsics belong to")
 
     @property
@@ -211,7 +216,7 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
     try:
         values = {k: str(v) if k == "lens" else tuple(float(x) for x in v) if k == "distortion"
                   else int(v) if k in ("width", "height", "quarter_turns") else float(v) for k, v in content.items()}
-    except (TypeError, ValueError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=f"values of the wrong type ({error})", expected="numbers", fix="correct the "
                              "values") from error
     return CameraModel(**values)
@@ -220,7 +225,7 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
 def _matrix(values, name: str, expected: str) -> Tensor:
     try:
         return torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=f"{type(values).__name__} ({error})", expected=expected,
                              fix="give rows of numbers of equal length") from error
 

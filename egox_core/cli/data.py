@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EgoXInputError
 from ..parallel import ENGINES, ray_cluster
@@ -15,6 +15,9 @@ from ..sizes import REFERENCE_EXO_SIZE
 from ..takes.exo_camera import EXO_LENSES
 from ..takes.metric_scale import parse_scale
 from ..trajectory.head_template import HEAD_MOUNTS, head_mount
+
+if TYPE_CHECKING:
+    from ..data.prepare import PrepareOutcome
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -90,15 +93,34 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes")
     parser.add_argument("out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera")
     _picture_arguments(parser)
+    _part_argument(parser, "write part I of N of the videos")
     add_engine_arguments(parser)
+
+
+def _part_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--shard",
+        type=_part,
+        default=(0, 1),
+        metavar="I/N",
+        help=f"{what} (from 0 on), as one of several processes or machines on one folder",
+    )
 
 
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare_options import PrepareOptions
     from ..data.undistort_videos import undistort_videos
 
-    outcome = undistort_videos(args.source, args.out, PrepareOptions(**_picture_options(args)), layout=args.layout,
-                               engine=args.engine, workers=args.workers, progress=progress)
+    outcome = undistort_videos(
+        args.source,
+        args.out,
+        PrepareOptions(**_picture_options(args)),
+        layout=args.layout,
+        engine=args.engine,
+        workers=args.workers,
+        part=args.shard,
+        progress=progress,
+    )
     for what, why in outcome.skipped:
         print(f"left out: {what}: {why}")
     print(f"{outcome.videos} exo videos ({outcome.new} made now): {args.out}")
@@ -116,6 +138,18 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
                         help="seconds of the video between which clips are taken, of one take or of those that "
                         "takes.json doesn't time")
     parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
+    parser.add_argument(
+        "--clips-per-take", type=int, default=0, help="at most so many of all its cameras, 0: all"
+    )
+    parser.add_argument("--most-clips", type=int, default=0,
+                        help="at most so many of all takes, of each as evenly as can be, 0: all")
+    parser.add_argument(
+        "--draw",
+        choices=("spread", "random"),
+        default="spread",
+        help="which clips, where there are more: evenly over the take's time, or by chance",
+    )
+    parser.add_argument("--draw-seed", type=int, default=0, help="of --draw random")
     parser.add_argument("--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all")
     parser.add_argument("--depth", choices=("files", "plane", "model"),
                         help="default: model where --depth-model is given, else files; plane: the floor under the "
@@ -143,11 +177,21 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--splits", choices=("official", "rooms"), default="official",
                         help="official: the dataset's own where it has one; rooms: by room or recording alone")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many clips, files, GB and hours it would be; makes a few clips to measure",
+    )
+    _part_argument(
+        parser, "prepare part I of N of the takes, of which `train_egox.py join` makes one set"
+    )
     add_engine_arguments(parser)
 
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
-    from ..data.prepare import REPORT, prepare
+    from ..data.dry_run import dry_run
+    from ..data.parts import REPORT
+    from ..data.prepare import prepare
     from ..data.prepare_options import MOVING_CLASSES, PrepareOptions
 
     metric, relative, *more = (*(args.depth_model or ()), None, None)
@@ -155,18 +199,77 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         raise EgoXInputError("--depth-model", got=f"{len(args.depth_model)} folders", expected="one or two",
                              fix="a metric model, and optionally a relative one")
     options = PrepareOptions(
-        frames=args.frames, stride=args.stride, step=args.step, clips_per_camera=args.clips_per_camera,
-        task_s=tuple(args.task) if args.task else None, cameras=args.cameras,
-        depth=args.depth or ("model" if metric else "files"), depth_root=args.depth_root, depth_model=metric,
-        relative_depth_model=relative, caption_model=args.caption_model, device=args.device,
-        mask_root=args.mask_root, mask_model=args.mask_model, mask_classes=tuple(args.mask_classes or MOVING_CLASSES),
-        eye_height_m=args.eye_height, prior=args.prior, scale=args.scale, **_picture_options(args))
-    outcome = prepare(args.source, args.out, options, layout=args.layout, engine=args.engine,
-                      workers=args.workers, captions=args.captions, split_seed=args.split_seed, splits=args.splits,
-                      fractions={"validation": args.validation, "test": args.test}, progress=progress)
+        frames=args.frames,
+        stride=args.stride,
+        step=args.step,
+        clips_per_camera=args.clips_per_camera,
+        clips_per_take=args.clips_per_take,
+        most_clips=args.most_clips,
+        draw=args.draw,
+        draw_seed=args.draw_seed,
+        task_s=tuple(args.task) if args.task else None,
+        cameras=args.cameras,
+        depth=args.depth or ("model" if metric else "files"),
+        depth_root=args.depth_root,
+        depth_model=metric,
+        relative_depth_model=relative,
+        caption_model=args.caption_model,
+        device=args.device,
+        mask_root=args.mask_root,
+        mask_model=args.mask_model,
+        mask_classes=tuple(args.mask_classes or MOVING_CLASSES),
+        eye_height_m=args.eye_height,
+        prior=args.prior,
+        scale=args.scale,
+        **_picture_options(args),
+    )
+    how = {
+        "layout": args.layout,
+        "engine": args.engine,
+        "workers": args.workers,
+        "captions": args.captions,
+        "part": args.shard,
+        "progress": progress,
+    }
+    if args.dry_run:
+        sums = dry_run(args.source, args.out, options, **how)
+        print(
+            f"{sums.clips} clips of {sums.takes} takes ({sums.skipped} skipped), "
+            f"{sums.files} files, "
+            f"{sums.size_bytes / 1e9:.3g} GB, {sums.hours:.2g} hours with {sums.at_once} at once "
+            f"({sums.measured} clips were made to measure)"
+        )
+        return 0
+    outcome = prepare(
+        args.source,
+        args.out,
+        options,
+        split_seed=args.split_seed,
+        splits=args.splits,
+        fractions={"validation": args.validation, "test": args.test},
+        **how,
+    )
+    _say_prepared(outcome, args.out / REPORT if args.shard == (0, 1) else outcome.manifest)
+    return 0
+
+
+def _say_prepared(outcome: PrepareOutcome, where: Path) -> None:
     for warning in outcome.warnings:
         print(f"warning: {warning}")
-    print(f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {args.out / REPORT}")
+    print(f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {where}")
+
+
+def join_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "out", type=Path, help="training set whose parts `prepare --shard` has made"
+    )
+
+
+def run_join(args: argparse.Namespace, progress: Progress) -> int:
+    from ..data.parts import REPORT
+    from ..data.prepare import join
+
+    _say_prepared(join(args.out), args.out / REPORT)
     return 0
 
 
@@ -188,10 +291,11 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tiles", action="store_true",
                         help="with --token-rays: also each exo view at half the size, for layout mosaic")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    parser.add_argument("--shard-clips", type=int, default=16, help="clips a shard")
+    parser.add_argument(
+        "--shard-clips", type=int, default=16, help="most clips in a shard, all of one take"
+    )
     parser.add_argument("--device", default="cpu", help="where the encoders run; cuda:0,cuda:1 spreads the workers")
-    parser.add_argument("--shard", type=_part, default=(0, 1), metavar="I/N",
-                        help="make part I of N (from 0 on), as one of several processes or machines on one folder")
+    _part_argument(parser, "make part I of N")
     add_engine_arguments(parser)
 
 
@@ -206,6 +310,8 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
                           part=args.shard, progress=progress)
     if outcome.remade_because:
         print(f"made anew because of changes in: {outcome.remade_because}")
+    for clip, why in outcome.left_out:
+        print(f"left out: {clip}: {why}")
     print(f"{outcome.clips} clips; {outcome.new} shards made, {outcome.kept} kept: {args.out}")
     if outcome.missing:
         print(f"{outcome.missing} shards of other parts aren't there yet; the part that ends last finishes the cache")

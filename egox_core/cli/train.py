@@ -16,13 +16,16 @@ from .data import (
     add_engine_arguments,
     cache_arguments,
     headpose_arguments,
+    join_arguments,
     prepare_arguments,
     run_cache,
     run_headpose,
+    run_join,
     run_prepare,
     run_undistort,
     undistort_arguments,
 )
+from .launch import launch
 
 SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
@@ -35,6 +38,19 @@ class Command:
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Progress], int]
+
+
+def _launch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "launcher",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="accelerate launch --config_file FILE train_egox.py train --config FILE, or torchrun",
+    )
+
+
+def _launch(args: argparse.Namespace, progress: Progress) -> int:
+    return launch(args.launcher)
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +129,8 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--shift", type=float, default=3.0)
+    parser.add_argument("--recompute-exo", type=int, default=1, metavar="N",
+                        help="compute exo at every N-th step and keep it between (4: about half the time; 0: once)")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time")
     parser.add_argument("--negative", help="negative prompt of the guidance; default: empty, as the authors'")
@@ -121,7 +139,6 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
-    parser.add_argument("--fps", type=float, default=20.0)
     add_engine_arguments(parser)
 
 
@@ -129,8 +146,8 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.generate import GenerateOptions, generate
 
     options = GenerateOptions(**{k: getattr(args, k) for k in (
-        "base", "vae", "lora", "strength", "split", "steps", "shift", "seed", "mode", "lambda_g", "dtype", "device",
-        "fps", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
+        "base", "vae", "lora", "strength", "split", "steps", "shift", "recompute_exo", "seed", "mode", "lambda_g",
+        "dtype", "device", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
     clips, new = generate(args.cache, args.out, options, engine=args.engine, workers=args.workers,
                           progress=progress)
     print(f"{clips} clips ({new} made now): {args.out}")
@@ -155,6 +172,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink")
     for name, purpose in WEIGHTS.items():
         parser.add_argument(f"--{name}", type=Path, help=purpose)
+    parser.add_argument(
+        "--device", default="cpu", help="where networks run; cuda:0,cuda:1 spreads the workers"
+    )
     parser.add_argument("--compare", type=Path, help="report.json of another run, for paired differences")
     parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
@@ -167,9 +187,21 @@ def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
     from ..metrics.evaluate import REPORT, TABLE, EvaluateOptions, evaluate
 
     options = EvaluateOptions(
-        masks=args.masks, also=tuple(args.also), split=args.split, baselines=not args.no_baselines,
-        weights={name: file for name in WEIGHTS if (file := getattr(args, name)) is not None}, compare=args.compare,
-        sheet_clips=args.sheet, samples=args.samples, seed=args.seed)
+        masks=args.masks,
+        also=tuple(args.also),
+        split=args.split,
+        baselines=not args.no_baselines,
+        weights={
+            name: file
+            for name in WEIGHTS
+            if (file := getattr(args, name.replace("-", "_"))) is not None
+        },
+        device=args.device,
+        compare=args.compare,
+        sheet_clips=args.sheet,
+        samples=args.samples,
+        seed=args.seed,
+    )
     outcome = evaluate(args.manifest, args.generated, args.out, options, engine=args.engine,
                        workers=args.workers, progress=progress)
     for clip, why in sorted(outcome.errors.items()):
@@ -180,23 +212,105 @@ def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
     return SOME_FAILED if outcome.errors else 0
 
 
+def _masks_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
+    parser.add_argument(
+        "generated", type=Path, help="folder with <clip>.mp4, the generated ego videos"
+    )
+    parser.add_argument("out", type=Path, help="folder for <clip>.npz, for `evaluate --masks`")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a SAM 2 video model")
+    parser.add_argument(
+        "--first",
+        type=Path,
+        help="folder with <clip>.png, the objects of the true video's first "
+        "frame: 0 is background; without it what a grid of points hits, for `evaluate --dino`",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="where the model runs; cuda:0,cuda:1 spreads the workers"
+    )
+    add_engine_arguments(parser)
+
+
+def _masks(args: argparse.Namespace, progress: Progress) -> int:
+    """0; 1 where some clips have no masks."""
+    from ..metrics.track_masks import track_masks
+
+    failures = track_masks(
+        args.manifest,
+        args.generated,
+        args.out,
+        args.model,
+        first=args.first,
+        device=args.device,
+        engine=args.engine,
+        workers=args.workers,
+        progress=progress,
+    )
+    for clip, why in sorted(failures.items()):
+        print(f"no masks: {clip}: {why}")
+    print(f"masks of {len(list(args.out.glob('*.npz')))} clips: {args.out}")
+    return SOME_FAILED if failures else 0
+
+
 COMMANDS: Mapping[str, Command] = {
-    "undistort": Command(help="the exo videos as prepare shows them, for any depth or mask tool",
-                         add_arguments=undistort_arguments, run=run_undistort),
-    "headpose": Command(help="the wearer's camera from keypoints of the exo video, for takes without ego poses",
-                        add_arguments=headpose_arguments, run=run_headpose),
-    "prepare": Command(help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
-                       add_arguments=prepare_arguments, run=run_prepare),
-    "cache": Command(help="latents, embeddings and attention geometry of a training set",
-                     add_arguments=cache_arguments, run=run_cache),
-    "train": Command(help="train a LoRA (or a base) on a cache; goes on where it stopped",
-                     add_arguments=_train_arguments, run=_train),
-    "export": Command(help="write a LoRA in released or native naming, or fused into its base",
-                      add_arguments=_export_arguments, run=_export),
-    "generate": Command(help="ego videos for a whole cache, headless and resumable",
-                        add_arguments=_generate_arguments, run=_generate),
-    "inspect": Command(help="print rank, alpha, targets, hash and training configuration of a LoRA file",
-                       add_arguments=_inspect_arguments, run=_inspect),
-    "evaluate": Command(help="score generated ego videos against the true ones of a manifest",
-                        add_arguments=_evaluate_arguments, run=_evaluate),
+    "undistort": Command(
+        help="the exo videos as prepare shows them, for any depth or mask tool",
+        add_arguments=undistort_arguments,
+        run=run_undistort,
+    ),
+    "headpose": Command(
+        help="the wearer's camera from keypoints of the exo video, for takes without ego poses",
+        add_arguments=headpose_arguments,
+        run=run_headpose,
+    ),
+    "prepare": Command(
+        help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
+        add_arguments=prepare_arguments,
+        run=run_prepare,
+    ),
+    "join": Command(
+        help="one training set of the parts that `prepare --shard` made",
+        add_arguments=join_arguments,
+        run=run_join,
+    ),
+    "cache": Command(
+        help="latents, embeddings and attention geometry of a training set",
+        add_arguments=cache_arguments,
+        run=run_cache,
+    ),
+    "train": Command(
+        help="train a LoRA (or a base) on a cache; goes on where it stopped",
+        add_arguments=_train_arguments,
+        run=_train,
+    ),
+    "launch": Command(
+        help="run a launcher's command so that SIGTERM and SIGUSR1 save, and end with 0",
+        add_arguments=_launch_arguments,
+        run=_launch,
+    ),
+    "export": Command(
+        help="write a LoRA in released or native naming, or fused into its base",
+        add_arguments=_export_arguments,
+        run=_export,
+    ),
+    "generate": Command(
+        help="ego videos for a whole cache, headless and resumable",
+        add_arguments=_generate_arguments,
+        run=_generate,
+    ),
+    "inspect": Command(
+        help="print rank, alpha, targets, hash and training configuration of a LoRA file",
+        add_arguments=_inspect_arguments,
+        run=_inspect,
+    ),
+    "masks": Command(
+        help="object masks of true and generated ego videos by SAM 2, for evaluate",
+        add_arguments=_masks_arguments,
+        run=_masks,
+    ),
+    "evaluate": Command(
+        help="score generated ego videos against the true ones of a manifest",
+        add_arguments=_evaluate_arguments,
+        run=_evaluate,
+    ),
 }

@@ -31,9 +31,10 @@ def read_aria_calibration(path: Path, size: int | None = None, *, label: str = "
     """
     content = parse_json(_line(path, line), f"calibration {path.name}")
     cameras = content.get("CameraCalibrations") if isinstance(content, dict) else None
-    entry = next((c for c in cameras or () if isinstance(c, dict) and c.get("Label") == label), None)
+    cameras = [c for c in cameras if isinstance(c, dict)] if isinstance(cameras, list) else []
+    entry = next((c for c in cameras if c.get("Label") == label), None)
     if entry is None or label not in SENSOR_SIZES:
-        labels = [c.get("Label") for c in cameras or () if isinstance(c, dict)]
+        labels = [str(c.get("Label"))[:20] for c in cameras[:8]]
         raise EgoXInputError(f"calibration {path.name}", got=f"cameras {labels}", expected=label,
                              fix="give Aria's online_calibration.jsonl")
     projection = entry.get("Projection") if isinstance(entry.get("Projection"), dict) else {}

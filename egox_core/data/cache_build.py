@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..gga.geometry import gga_geometry, with_trainer_rays
-from ..parallel import devices_of, run_items
+from ..parallel import devices_of, part_of, run_items
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, working_on
 from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
@@ -24,12 +25,13 @@ from ..wan.vae import VaeEncoder
 from ..wan.vision import VisionEncoder, embedding_picture
 from ..wan.weights import weights_hash
 from .cache_store import (
+    EMPTY_CAPTION,
     INDEX,
     MAX_INDEX_BYTES,
     CacheEntry,
     CacheIndex,
     fingerprint,
-    shard_fingerprint,
+    shard_header,
     shard_name,
     stored,
     write_index,
@@ -39,7 +41,7 @@ from .clip_files import Clip, first_frame_then_grey, read_clip
 from .clip_rays import clip_rays, tile_pictures
 from .manifest import SPLITS, ClipRecord, read_manifest
 
-VERSION = 1  # raised when the contents of a shard change their meaning
+VERSION = 2  # raised when the contents of a shard change their meaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ class CacheSettings:
     token_rays: bool = False  # also what training on several exo views needs
     tiles: bool = False  # with token_rays: also each exo view at half the size, for a mosaic
     dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
-    shard_clips: int = 16
+    shard_clips: int = 16  # of one take
     device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
 
 
@@ -69,6 +71,7 @@ class CacheOutcome:
     kept: int  # shards that were there and fit, or that another process made meanwhile
     missing: int = 0  # shards of other parts that aren't there yet; the cache has no index until they are
     remade_because: str = ""  # what had changed, "" where nothing
+    left_out: tuple[tuple[str, str], ...] = ()  # (clip, why it can't be read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +85,12 @@ class _Shard:
     settings: CacheSettings
     wait: bool = False  # for another process that makes this very shard
 
-    @property
     def fits(self) -> bool:
-        return shard_fingerprint(self.file) == self.fingerprint
+        """True with a file of these clips. One that lacks a clip which can be read by now is
+        none."""
+        actual, left_out = shard_header(self.file)
+        return actual == self.fingerprint and not any(
+            _is_readable(self.root, record) for record in self.records if record.clip in left_out)
 
 
 def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine: str = "local", workers: int = 1,
@@ -97,9 +103,10 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
         part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the index.
 
     Raises:
-        EgoXInputError: bad manifest or models, a clip that can't be read (after all others were cached).
+        EgoXInputError: bad manifest or models, a full disk, no clip at all that can be read. Others
+            are left out by name.
     """
-    records = sorted((r for r in read_manifest(manifest) if r.ground_truth), key=lambda r: r.clip)
+    records = [r for r in read_manifest(manifest) if r.ground_truth]
     if not records:
         raise EgoXInputError("cache", got="no clip with a ground truth", expected="at least one",
                              fix="training needs the wearer's own video")
@@ -110,52 +117,94 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     if settings.tiles and not settings.token_rays:
         raise EgoXInputError("cache", got="tiles without rays of the tokens", expected="--token-rays with --tiles",
                              fix="only training on several views reads tiles")
-    if not 0 <= part[0] < part[1]:
-        raise EgoXInputError("cache shard", got=f"{part[0]}/{part[1]}", expected="i/n with i from 0 to n - 1",
-                             fix="for example 0/2 and 1/2")
     devices = devices_of(settings.device, engine)
     models = _model_hashes(settings)
-    changed = _what_changed(folder, settings, models)
-    shards = []
-    for number, first in enumerate(range(0, len(records), settings.shard_clips)):
-        clips = tuple(records[first : first + settings.shard_clips])
-        content_hash = fingerprint({"version": VERSION, "models": models, "settings": _content_settings(settings),
-                                    "clips": [[r.clip, r.files] for r in clips]})
-        shards.append(_Shard(root=manifest.parent, file=folder / shard_name(number), fingerprint=content_hash,
-                             records=clips, settings=settings))
-    own = shards[part[0]::part[1]]
-    todo = [s for s in own if not s.fits]
+    shards = _shards(records, manifest.parent, folder, settings, models)
+    own = part_of(shards, part)
+    todo = [s for s in own if not s.fits()]
+    changed = _what_changed(folder, settings, models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)
-    failures, count = [], 0
+    failures, made, done = [], 0, len(own) - len(todo)
     while todo:
         busy = []
         for index, state, error in run_items(_make_shard, todo, engine=engine, workers=workers, devices=devices):
             if error:
                 failures.append(f"{todo[index].file.name}: {error}")
-            elif state == "busy":
+                continue
+            if state == "busy":
                 busy.append(replace(todo[index], wait=True))
                 continue
-            count += state == "made"
-            progress(sum(s.fits for s in own), len(own), "cache shards")
+            made += state == "made"
+            done += 1
+            progress(done, len(own), "cache shards")
         todo = busy
     if failures:
         raise EgoXInputError("cache", got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
-                             expected="readable clips and room on the disk",
-                             fix="see the message, then start again: shards that are done are kept. A clip that can't "
-                             "be read: run prepare again, or remove it from the manifest")
-    missing = sum(not s.fits for s in shards)
-    if missing:
-        return CacheOutcome(clips=len(records), new=count, kept=len(own) - count, missing=missing,
-                            remade_because=changed)
+                             expected="room on the disk, and models that run",
+                             fix="see the message, then start again: shards that are done are kept")
+    headers = [shard_header(s.file) for s in shards]
+    left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
+    outcome = CacheOutcome(
+        clips=len(records) - len(left_out),
+        new=made,
+        kept=len(own) - made,
+        missing=sum(
+            actual != s.fingerprint for s, (actual, _) in zip(shards, headers, strict=True)
+        ),
+        remade_because=changed,
+        left_out=tuple(sorted(left_out.items())),
+    )
+    if outcome.missing:
+        return outcome
+    if not outcome.clips:
+        raise EgoXInputError(
+            "cache",
+            got=f"no clip that can be read; first {': '.join(outcome.left_out[0])}",
+            expected="at least one",
+            fix="run prepare again: it makes what is damaged",
+        )
     splits = _splits(manifest)
     write_index(folder, CacheIndex(
         settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
         entries=tuple(CacheEntry(clip=r.clip, take=r.take, split=splits.get(r.clip, "train"), shard=s.file.name,
-                                 start=r.start, rank=r.rank) for s in shards for r in s.records)))
+                                 start=r.start, rank=r.rank, fps=r.fps)
+                      for s in shards for r in s.records if r.clip not in left_out)))
     for extra in sorted(folder.glob("shard-*.safetensors")):
         if extra.name not in {s.file.name for s in shards}:
             extra.unlink()
-    return CacheOutcome(clips=len(records), new=count, kept=len(own) - count, remade_because=changed)
+    return outcome
+
+
+def _shards(records: list[ClipRecord], root: Path, folder: Path, settings: CacheSettings,
+            models: dict[str, str]) -> list[_Shard]:
+    """Each take's clips in shards of their own, so that one more or less touches no other
+    take's."""
+    shards = []
+    made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
+    for take, of_take in groupby(
+        sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take
+    ):
+        of_take = list(of_take)
+        for number, first in enumerate(range(0, len(of_take), settings.shard_clips)):
+            clips = tuple(of_take[first : first + settings.shard_clips])
+            shards.append(
+                _Shard(
+                    root=root,
+                    file=folder / shard_name(take, number),
+                    records=clips,
+                    settings=settings,
+                    fingerprint=fingerprint(
+                        {**made_with, "clips": [[r.clip, r.files] for r in clips]}
+                    ),
+                )
+            )
+    return shards
+
+
+def _changed_takes(todo: list[_Shard]) -> str:
+    """Takes whose shards are there and don't fit."""
+    takes = sorted({s.records[0].take for s in todo if s.file.is_file()})
+    return f"the clips of {len(takes)} takes, first {takes[0]}" if takes else ""
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
@@ -212,20 +261,34 @@ def _encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionE
 
 
 def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
-    """Makes a shard, unless another process has made it meanwhile or is at it."""
+    """Makes a shard, unless another process has made it meanwhile or is at it. A clip that can't be
+    read is left out, and named in it."""
     settings = replace(shard.settings, device=device)
+    _, text, _ = _encoders(settings)  # what is wrong with a model is no clip's fault
     with working_on(shard.file, wait=shard.wait) as free:
         if not free:
             return "busy"
-        if shard.fits:
+        if shard.fits():
             return "there"
-        tensors: dict[str, Tensor] = {}
+        tensors = {EMPTY_CAPTION: stored(text.encode(""), getattr(torch, settings.dtype))}
+        left_out = {}
         for record in shard.records:
-            clip = read_clip(shard.root, record)
-            for name, tensor in clip_tensors(clip, settings).items():
-                tensors[f"{record.clip}/{name}"] = tensor
-        write_shard(shard.file, tensors, shard.fingerprint)
+            try:
+                clip = clip_tensors(read_clip(shard.root, record), settings)
+            except EgoXInputError as error:
+                left_out[record.clip] = str(error)
+                continue
+            tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
+        write_shard(shard.file, tensors, shard.fingerprint, left_out)
     return "made"
+
+
+def _is_readable(root: Path, record: ClipRecord) -> bool:
+    try:
+        read_clip(root, record)
+    except EgoXInputError:
+        return False
+    return True
 
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:

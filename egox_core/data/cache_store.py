@@ -1,10 +1,13 @@
 """The cache on disk: safetensors shards of a few clips each, and an index that says what they were made from.
 
     cache/index.json            settings, fingerprints, clip -> shard
-    cache/shard-00000.safetensors   tensors "<clip>/<name>"; its own fingerprint in the metadata
+    cache/shard-<hash of the take's name>-000.safetensors   tensors "<clip>/<name>", and the
+        embedding of the empty caption, which any clip can be trained with; in the metadata its
+        fingerprint, and the clips that could not be read, with the reason
 
-A shard's fingerprint covers the clips' files, the models and the settings. A shard made from anything else is made
-again, and a training run refuses an index that its shards don't match.
+A shard holds clips of one take. Its fingerprint covers the clips' files, the models and the
+settings. A shard made from anything else is made again, and a training run refuses an index that
+its shards don't match.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import read_json, write_json, write_whole
+from ..safe_files import read_json, require_safe_name, write_json, write_whole
 
 FORMAT = "egox-cache/1"
 INDEX = "index.json"
-FINGERPRINT = "egox.fingerprint"
+EMPTY_CAPTION = "empty caption"
+FINGERPRINT, LEFT_OUT = "egox.fingerprint", "egox.left_out"
 MAX_INDEX_BYTES = 2**30
 
 
@@ -40,6 +44,7 @@ class CacheEntry:
     shard: str
     start: int  # first source frame
     rank: int  # of its exo camera within the take, 1 is the best
+    fps: float  # of its videos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,31 +62,37 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
-def shard_name(number: int) -> str:
-    """File name of a shard."""
-    return f"shard-{number:05d}.safetensors"
+def shard_name(take: str, number: int = 0) -> str:
+    """File name of a take's ``number``-th shard. A take's own name may fit no file."""
+    return f"shard-{hashlib.sha256(take.encode()).hexdigest()[:16]}-{number:03d}.safetensors"
 
 
-def shard_fingerprint(file: Path) -> str | None:
-    """What a shard says that it was made from; None where it is missing or unreadable."""
+def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
+    """The fingerprint in a shard, None where it can't be read, and why it lacks which clips."""
     if not file.is_file():
-        return None
+        return None, {}
     try:
         with safe_open(file, "pt") as stream:
-            return (stream.metadata() or {}).get(FINGERPRINT)
-    except (SafetensorError, OSError):
-        return None
+            metadata = stream.metadata() or {}
+        return metadata.get(FINGERPRINT), json.loads(metadata.get(LEFT_OUT, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return None, {}
 
 
-def write_shard(file: Path, tensors: Mapping[str, Tensor], content_hash: str) -> None:
+def write_shard(file: Path, tensors: Mapping[str, Tensor], content_hash: str,
+                left_out: Mapping[str, str] | None = None) -> None:
     """One shard, whole or not at all.
+
+    Args:
+        left_out: by name, why a clip that belongs here isn't in it.
 
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
     """
+    metadata = {FINGERPRINT: content_hash} | ({LEFT_OUT: json.dumps(left_out)} if left_out else {})
     try:
         with write_whole(file) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={FINGERPRINT: content_hash})
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
     except (SafetensorError, OSError) as error:
         raise EgoXInputError(f"cache shard {file.name}", got=f"it can't be written ({error})",
                              expected="room on the disk", fix="free some space and start again") from error
@@ -105,22 +116,33 @@ def read_index(folder: Path) -> CacheIndex:
         raise EgoXInputError("cache", got=f"{folder.name!r} without {INDEX}", expected="a finished cache",
                              fix="run `train_egox.py cache` (again: it goes on where it stopped)")
     content = read_json(file, "cache index", MAX_INDEX_BYTES)
-    try:
-        if content["format"] != FORMAT:
-            raise EgoXInputError("cache", got=f"format {content['format']}", expected=FORMAT,
-                                 fix="make the cache again with this version")
-        index = CacheIndex(settings=content["settings"], models=content["models"], shards=content["shards"],
-                           entries=tuple(CacheEntry(**e) for e in content["clips"]))
-    except (KeyError, TypeError) as error:
-        raise EgoXInputError("cache index", got=f"{file.name!r} without {error}", expected=FORMAT,
-                             fix="run `train_egox.py cache` again") from error
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise EgoXInputError("cache", got=f"format {str(content['format'])[:40]}", expected=FORMAT,
+                             fix="make the cache again with this version")
+    parts = dict.fromkeys(("settings", "models", "shards"), dict) | {"clips": list}
+    wrong = [key for key, kind in parts.items()
+             if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
+    if wrong or not all(_is_entry(e) and e["shard"] in content["shards"] for e in content["clips"]):
+        raise EgoXInputError("cache index",
+                             got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
+                             expected=FORMAT, fix="run `train_egox.py cache` again")
+    index = CacheIndex(settings=content["settings"], models=content["models"],
+                       shards=content["shards"],
+                       entries=tuple(CacheEntry(**e) for e in content["clips"]))
     for name, expected in index.shards.items():
-        actual = shard_fingerprint(folder / name)
+        require_safe_name(name, "cache shard")
+        actual, _ = shard_header(folder / name)
         if actual != expected:
             raise EgoXInputError(f"cache shard {name}", got="no readable file" if actual is None else
                                  "data made from other clips, models or settings", expected="what the index names",
                                  fix="run `train_egox.py cache` again: it remakes what doesn't fit")
     return index
+
+
+def _is_entry(entry: object) -> bool:
+    kinds = {"str": str, "int": int, "float": int | float}
+    return isinstance(entry, dict) and entry.keys() == {f.name for f in fields(CacheEntry)} \
+        and all(isinstance(entry[f.name], kinds[f.type]) for f in fields(CacheEntry))
 
 
 class CacheReader:
@@ -159,12 +181,37 @@ class CacheReader:
     def take_of(self, clip: str) -> str:
         return self._entries[clip].take
 
+    def fps_of(self, clip: str) -> float:
+        """Frames a second of the clip's videos."""
+        return self._entries[clip].fps
+
     def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
         """The named tensors of a clip, those that it has.
 
         Raises:
             EgoXInputError: no such clip, or a shard that can't be read.
         """
+        found = self._read(clip, [f"{clip}/{name}" for name in names])
+        return {key[len(clip) + 1 :]: tensor for key, tensor in found.items()}
+
+    def empty_caption(self, clip: str) -> Tensor:  # [tokens, width]
+        """The embedding of no caption, by the encoder of the clip's own.
+
+        Raises:
+            EgoXInputError: as :meth:`tensors`, or a cache that was made without it.
+        """
+        found = self._read(clip, [EMPTY_CAPTION])
+        if not found:
+            raise EgoXInputError(
+                "cache",
+                got="no embedding of the empty caption",
+                expected="one for caption dropout",
+                fix="make the cache again, or set conditioning.caption_dropout=0",
+            )
+        return found[EMPTY_CAPTION]
+
+    def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Those of the tensors that the clip's shard has."""
         entry = self._entries.get(clip)
         if entry is None:
             raise EgoXInputError("clip", got=repr(clip), expected="a clip of the cache", fix="see index.json")
@@ -172,8 +219,8 @@ class CacheReader:
             if self._open is None or self._open[0] != entry.shard:
                 stream = safe_open(self.folder / entry.shard, "pt")
                 self._open = (entry.shard, (stream, set(stream.keys())))
-            stream, keys = self._open[1]
-            return {n: stream.get_tensor(f"{clip}/{n}") for n in names if f"{clip}/{n}" in keys}
+            stream, have = self._open[1]
+            return {key: stream.get_tensor(key) for key in keys if key in have}
         except (SafetensorError, OSError) as error:
             raise EgoXInputError(f"cache shard {entry.shard}", got=f"an unreadable file ({error})",
                                  expected="an intact shard", fix="run `train_egox.py cache` again") from error

@@ -95,7 +95,6 @@ def clip_windows(
     frames: int,
     stride: int,  # source frames from one clip's start to the next
     step: int = 1,
-    limit: int = 0,  # at most so many clips, 0: all
 ) -> tuple[list[ClipWindow], list[int]]:
     """Windows of a take, and the starts that were skipped because a pose is lost inside.
 
@@ -109,8 +108,6 @@ def clip_windows(
         window = ClipWindow(start=start, frames=frames, step=step)
         if bool(pose_known[window.indices].all()):
             windows.append(window)
-            if limit and len(windows) == limit:
-                break
         else:
             skipped.append(start)
     return windows, skipped

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..parallel import on_device
 from ..takes.mask_files import MaskFrames, check_mask, find_mask, read_mask
 from ..video.reader import probe_video
 from .clip_files import ClipWindow
@@ -30,7 +31,7 @@ def check_mask_source(options: PrepareOptions) -> None:
     if options.mask_model is not None:
         from .mask_model import load_mask_model
 
-        load_mask_model(options)
+        load_mask_model(options, options.device)
 
 
 def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
@@ -64,5 +65,7 @@ def moving_in_clip(
     if options.mask_model is not None:
         from .mask_model import moving_masks
 
-        return moving_masks(options, frames), "mask model"
+        return on_device(
+            options.device, moving_masks, replace(options, device=None), frames
+        ), "mask model"
     return None, "derived"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
-import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
+from ..parallel import on_device
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
-from ..safe_files import working_on, write_json, write_whole
+from ..safe_files import read_json, replace_folder, working_on, write_json, write_whole
 from ..scene.build import build_scene
 from ..takes.depth_files import check_depth, depth_of_frames
 from ..takes.depth_readers import DepthFile, open_depth
@@ -42,6 +43,7 @@ from .object_masks import carry_objects, objects_of
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
+logger = logging.getLogger(__name__)
 RECORD = "clip.json"
 KEPT_BYTES = 256 * 2**20
 """Depth that was unpacked for one clip is kept for the next one, which may overlap it: 360 maps of 796x448."""
@@ -155,30 +157,41 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
         try:
             record = _write(job, temporary, captions, maps)
             write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(temporary, folder)
+            replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return record, True
 
 
-def clear_leftovers(clips: Path) -> None:
-    """Removes half-made clips and locks of processes that were killed; those that another process is at stay."""
-    for leftover in clips.glob(".*"):
-        with working_on(clips / leftover.name[1:].rpartition(".")[0], wait=False) as free:
-            if free and leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-
-
 def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
+    """The record of a whole clip of this fingerprint; a damaged one is named in a warning."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        record = ClipRecord.model_validate(content["record"])
-    except (OSError, ValueError, KeyError):
+        content = read_json(folder / RECORD, RECORD)
+        entries = content if isinstance(content, dict) else {}
+        record = ClipRecord.model_validate(entries.get("record"))
+    except ValueError as error:  # EgoXInputError, and pydantic's
+        if (folder / RECORD).exists():
+            logger.warning("clip %s has a damaged %s and is made again: %s", folder.name, RECORD,
+                           error)
         return None
-    whole = all((folder / name).is_file() for name in record.files)
-    return record if whole and content["fingerprint"] == fingerprint else None
+    if entries.get("fingerprint") != fingerprint:
+        return None
+    wrong = [name for name, digest in record.files.items() if _digest(folder / name) != digest]
+    if wrong:
+        logger.warning("clip %s is damaged and made again: %s", folder.name, ", ".join(wrong))
+        return None
+    return record
+
+
+def _digest(file: Path) -> str:
+    """Of a file's content; "" where there is none."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMaps) -> ClipRecord:
@@ -201,7 +214,10 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     if caption == "none" and options.caption_model is not None:
         from .captions import model_caption
 
-        prompt, caption = model_caption(options.caption_model, frames, ego, options.device), "model"
+        prompt, caption = (
+            on_device(options.device, model_caption, options.caption_model, frames, ego),
+            "model",
+        )
     dynamic, masked = moving_in_clip(pictures, job.window, options, frames, maps.mask(job.view.mask))
     depth_m, own, depth_kind = _depth(job, pictures, frames, maps, dynamic)
     if dynamic is None and own is not None:
@@ -218,7 +234,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     write_video(folder / PRIOR, prior.rgb, fps, quality=options.quality, threads=1)
     with write_whole(folder / COVERAGE) as temporary:
         np.savez_compressed(temporary, coverage=prior.coverage.numpy())
-    files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+    files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
     return ClipRecord(
         clip=job.name, take=take.name, layout=take.layout, exo_camera=job.view.name, folder=f"clips/{job.name}",
         start=job.window.start, step=job.window.step, frames=options.frames, fps=fps, exo_size=options.exo_size,
@@ -241,7 +257,15 @@ def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps,
     if options.depth == "model":
         from .depth_model import model_depth
 
-        return model_depth(options, frames, pictures.camera, dynamic), None, "model"
+        depth = on_device(
+            options.device,
+            model_depth,
+            replace(options, device=None),
+            frames,
+            pictures.camera,
+            dynamic,
+        )
+        return depth, None, "model"
     meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
                     camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
                     exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera)

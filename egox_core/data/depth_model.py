@@ -51,17 +51,18 @@ def model_depth(
     frames: Tensor,  # [T, H, W, 3] uint8
     camera: CameraModel,  # of the frames
     dynamic: Tensor | None,  # [T, H, W] bool, what moves: left out of the alignment
+    device: str | None,  # None: a GPU where there is one
 ) -> Tensor:  # [T, H, W] float32 metres
     """z depth of every frame, NaN beyond 80 m: the metric model's, or the relative one's aligned to it (Eq. 1 and 2).
 
     Raises:
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
     """
-    metric_m = run_model(_load(options.depth_model, options.device), frames)
+    metric_m = run_model(_load(options.depth_model, device), frames)
     metric_m = torch.where((metric_m > 0) & (metric_m < FAR_M), metric_m, math.nan)
     if options.relative_depth_model is None:
         return metric_m
-    model = _load(options.relative_depth_model, options.device)
+    model = _load(options.relative_depth_model, device)
     disparity, _ = clean_depth(run_model(model, frames), options.relative_depth_model.name, zero_is_valid=True)
     aligned, _ = align_depth(DepthVideo(depth_m=metric_m, camera=camera),
                              DepthVideo(depth_m=disparity, camera=camera, kind="disparity"), dynamic)

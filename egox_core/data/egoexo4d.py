@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor
 from ..cameras.gopro import GOPRO_DISTORTION, raw_gopro
 from ..cameras.model import CameraModel, camera_from_intrinsics
 from ..cameras.presets import CAMERA_PRESETS
-from ..errors import MALFORMED, EgoXInputError, well_formed
+from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import read_json, require_safe_name
+from ..sizes import MOST_SIDE
 from ..takes.exo_camera import ExoLens
 from ..trajectory.poses import validate_w2c
 from .aria import read_aria_calibration
@@ -75,8 +77,7 @@ def read_egoexo4d(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens 
     listed = read_take_list(root)
     for file in files:
         try:
-            with well_formed(f"camera-pose annotation {file.name}"):
-                take = read_take(root, file, exo_lens, listed)
+            take = read_take(root, file, exo_lens, listed)
         except EgoXInputError as error:
             skipped.append((file.stem, str(error)))
         else:
@@ -107,8 +108,9 @@ def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw",
     if not exos:
         raise EgoXInputError(f"take {name}", got="no usable exo camera: " + "; ".join(notes),
                              expected="at least one with video, intrinsics and pose", fix="leave this take out")
-    ego = annotation[require_safe_name(ego_name, "camera name")]
+    ego = _camera_entry(annotation, ego_name, name)
     w2c = _ego_poses(ego, name, notes)
+    camera_from_intrinsics(ego["camera_intrinsics"], 1, 1, name=f"intrinsics of {name}/{ego_name}")
     videos = sorted(folder.glob(f"{ego_name}*{EGO_STREAM}.mp4")) or sorted(folder.glob(f"{ego_name}*.mp4"))
     if not videos:
         raise EgoXInputError(f"take {name}", got=f"no {ego_name}*.mp4 in {folder.name}",
@@ -120,6 +122,15 @@ def read_take(root: Path, pose_file: Path, exo_lens: ExoLens = "raw",
                    split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
                    ego_camera=_ego_camera(root / "takes" / name, notes),
                    meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64), notes=tuple(notes))
+
+
+def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
+    entry = annotation[require_safe_name(camera, "camera name")]
+    if not isinstance(entry, Mapping):
+        raise EgoXInputError(f"{take}/{camera}", got=type(entry).__name__,
+                             expected="intrinsics and extrinsics",
+                             fix="download the annotation again")
+    return entry
 
 
 def _ego_camera(take: Path, notes: list[str]) -> CameraModel:
@@ -158,11 +169,16 @@ def _exo_calibrations(take: Path, notes: list[str]) -> dict[str, GoProCalibratio
 
 def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
                calibrations: Mapping[str, GoProCalibration], notes: list[str]) -> Iterator[ExoView]:
-    for name, entry in annotation.items():
+    for name in annotation:
         if name == "metadata" or name.startswith(EGO_PREFIX):
             continue
         try:
-            video = folder / f"{require_safe_name(name, 'camera name')}.mp4"
+            if sum(other.casefold() == name.casefold() for other in annotation) > 1:
+                raise EgoXInputError("camera name", got=f"{name!r} twice, in another case",
+                                     expected="names that every system tells apart",
+                                     fix="rename one, and its video")
+            entry = _camera_entry(annotation, name, take)
+            video = folder / f"{name}.mp4"
             if not video.is_file():
                 notes.append(f"{name}: no video")
                 continue
@@ -171,16 +187,22 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
                 raise EgoXInputError(f"{take}/{name}", got="null intrinsics or extrinsics", expected="numbers",
                                      fix="leave the camera out")
             w2c, name_of_k = validate_w2c(pose, f"pose of {take}/{name}"), f"intrinsics of {take}/{name}"
-            camera = camera_from_intrinsics(k, round(2 * k[0][2]), round(2 * k[1][2]), name=name_of_k)
+            plain = camera_from_intrinsics(k, 1, 1, name=name_of_k)
+            width, height = round(2 * plain.cx), round(2 * plain.cy)
+            if not 0 < min(width, height) <= max(width, height) <= MOST_SIDE:
+                raise EgoXInputError(name_of_k, got=f"a centre of ({plain.cx:g}, {plain.cy:g})",
+                                     expected="the middle of a picture", fix="leave the camera out")
+            camera = replace(plain, width=width, height=height)
             calibration = calibrations.get(name)
             if calibration is not None:
                 yield ExoView(name=name, video=video, camera=calibration.camera, w2c=w2c, frames=calibration.frames)
             elif exo_lens == "as given":
                 yield ExoView(name=name, video=video, camera=camera, w2c=w2c)
             else:
-                distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or GOPRO_DISTORTION)
+                with intact(f"distortion of {take}/{name}", NO_NUMBERS, expected="numbers"):
+                    distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or GOPRO_DISTORTION)
                 yield ExoView(name=name, video=video, camera=raw_gopro(k, distortion), w2c=w2c)
-        except MALFORMED as error:
+        except EgoXInputError as error:
             notes.append(f"{name}: {error}")
 
 
@@ -206,9 +228,14 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
         if pose is None or index < 0:
             continue
         try:
-            out[index] = validate_w2c(pose, f"ego pose {index} of {take}")
+            w2c = validate_w2c(pose, f"ego pose {index} of {take}")
         except EgoXInputError:
             bad += 1
+            continue
+        if w2c.ndim != 2:
+            raise EgoXInputError(f"ego pose {index} of {take}", got=f"shape {tuple(w2c.shape)}",
+                                 expected="(3, 4)", fix="download the annotation again")
+        out[index] = w2c
     lost = int((~torch.isfinite(out).flatten(1).all(dim=1)).sum())
     if lost == count:
         raise EgoXInputError(f"take {take}", got="not one usable ego pose", expected="poses of at least one clip",

@@ -57,7 +57,7 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
         name = (row["cam_uid"] or "").strip()
         try:
             calibration = _calibration(row)
-        except (EgoXInputError, TypeError, ValueError) as error:
+        except ValueError as error:  # of float and int, of ours
             notes.append(f"{name}: its row of {path.name} is dropped: {error}")
             continue
         if name not in calibrations or _length(calibration) > _length(calibrations[name]):
@@ -69,10 +69,12 @@ def _calibration(row: dict[str, str]) -> GoProCalibration:
     quality = (row.get("quality") or "").strip()
     if quality and float(quality) != GOOD:
         raise ValueError(f"quality {quality}")
-    if row["intrinsics_type"].strip() != LENS_TYPE:
-        raise ValueError(f"lens {row['intrinsics_type'].strip()}, not {LENS_TYPE}")
-    fx, fy, cx, cy, *distortion = (float(row[f"intrinsics_{i}"]) for i in range(8))
-    camera = CameraModel(lens="opencv_fisheye", width=int(row["image_width"]), height=int(row["image_height"]), fx=fx,
+    lens = (row["intrinsics_type"] or "").strip()
+    if lens != LENS_TYPE:
+        raise ValueError(f"lens {lens}, not {LENS_TYPE}")
+    fx, fy, cx, cy, *distortion = (float(row[f"intrinsics_{i}"] or "nan") for i in range(8))
+    width, height = (int(row[key] or 0) for key in ("image_width", "image_height"))
+    camera = CameraModel(lens="opencv_fisheye", width=width, height=height, fx=fx,
                          fy=fy, cx=cx, cy=cy, distortion=tuple(distortion), max_angle_deg=MAX_ANGLE_DEG)
     first, last = (int(row.get(key) or -1) for key in ("start_frame_idx", "end_frame_idx"))
     if first < 0 and last < 0:

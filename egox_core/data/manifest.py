@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import EgoXInputError
-from ..safe_files import write_whole
+from ..errors import EgoXInputError, intact
+from ..safe_files import NO_NAMES, write_whole
 
 FORMAT = "egox-clip/1"
 STAND_IN_DEPTH = "stand-in depth"
@@ -73,7 +73,9 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
                              fix="make it with `train_egox.py prepare`")
     records: list[ClipRecord] = []
     seen: set[str] = set()
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    with intact(f"manifest {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -96,14 +98,16 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
 
 
 def _check_files(file: Path, record: ClipRecord) -> None:
-    folder = (file.parent / record.folder).resolve()
+    with intact(f"clip {record.clip[:120]}", NO_NAMES, expected="names of files"):
+        folder = (file.parent / record.folder).resolve()
+        missing = [name for name in record.files if not (folder / name).is_file()]
     if not folder.is_relative_to(file.parent.resolve()):
         raise EgoXInputError(f"clip {record.clip}", got=f"folder {record.folder!r}",
                              expected="a folder beside the manifest", fix="correct the manifest")
-    for name in record.files:
-        if not (folder / name).is_file():
-            raise EgoXInputError(f"clip {record.clip}", got=f"no file {record.folder}/{name}", expected="a whole take",
-                                 fix="run prepare again: it makes what is missing")
+    if missing:
+        raise EgoXInputError(f"clip {record.clip}", got=f"no file {record.folder}/{missing[0]}",
+                             expected="a whole take",
+                             fix="run prepare again: it makes what is missing")
 
 
 def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:

@@ -34,13 +34,14 @@ _LOADED: dict[tuple[str, str], tuple[Any, torch.nn.Module]] = {}
 def moving_masks(
     options: PrepareOptions,
     frames: Tensor,  # [T, H, W, 3] uint8
+    device: str | None,  # None: a GPU where there is one
 ) -> Tensor:  # [T, H, W] bool
     """Pixels of every frame that belong to one of ``mask_classes``; a few frames at once.
 
     Raises:
         EgoXInputError: see :func:`load_mask_model`.
     """
-    processor, model = load_mask_model(options)
+    processor, model = load_mask_model(options, device)
     wanted = moving_labels(model.config.id2label, options.mask_classes)
     masks = []
     for batch in frames.split(BATCH):
@@ -70,14 +71,14 @@ def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozen
                      if wanted & {name.strip().lower() for name in label.replace(";", ",").split(",")})
 
 
-def load_mask_model(options: PrepareOptions) -> tuple[Any, torch.nn.Module]:
+def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, torch.nn.Module]:
     """(image processor, model) of ``mask_model``, loaded once a process and device.
 
     Raises:
         EgoXInputError: no transformers, no folder of a segmentation model, none of the classes among its labels, no
             such device.
     """
-    folder, device = options.mask_model, model_device(options.device)
+    folder, device = options.mask_model, model_device(device)
     key = str(folder), str(device)
     if key not in _LOADED:
         processor, model = open_model_folder(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
+from ..parallel import RemoteModels
 from ..prior.options import PRESET_GEOMETRY, prior_preset
 from ..sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from ..takes.exo_camera import ExoLens
@@ -22,6 +23,11 @@ MOVING_CLASSES = (
     "bicycle", "motorcycle", "minibike", "airplane", "train", "truck", "van", "boat", "sports ball",
 )
 """Labels of a mask model that count as moving."""
+DRAWING = ("clips_per_camera", "clips_per_take", "most_clips", "draw", "draw_seed")
+"""Options that choose among the clips of a plan."""
+CHOOSES_CLIPS = (*DRAWING, "stride", "task_s", "cameras")
+"""Options that say which clips are made; all others change what is in them."""
+Draw = Literal["spread", "random"]
 PictureChoice = Literal["undistorted", "as filmed"]
 EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-filmed": "as filmed"}
 """What a user may choose, by the word of the command line."""
@@ -40,6 +46,10 @@ class PrepareOptions:
     step: int = 1  # every n-th source frame
     task_s: tuple[float, float] | None = None  # start and end of the task in the source video, seconds
     clips_per_camera: int = 0  # 0: all
+    clips_per_take: int = 0  # of all its cameras, 0: all
+    most_clips: int = 0  # of all takes, each of which gives as evenly as it can; 0: all
+    draw: Draw = "spread"  # which, where there are more: evenly over time, or by chance
+    draw_seed: int = 0
     exo_size: tuple[int, int] = REFERENCE_EXO_SIZE  # (width, height) px
     ego_size: int = REFERENCE_SIZE
     cameras: int = 0  # keep the best so many exo cameras of a take, 0: all
@@ -56,7 +66,8 @@ class PrepareOptions:
     scale: ScaleSource | float | None = None  # of the depth; None: the preset's, else as is
     quality: int = 12  # x264 constant rate factor
     pictures: PictureChoice = "undistorted"  # of Ego-Exo4D's own folders; as filmed: the released LoRA's
-    device: str | None = None  # where depth, mask and caption models run; None: a GPU where there is one
+    # where depth, mask and caption models run; None: a GPU where there is one
+    device: str | RemoteModels | None = None
     mask_root: Path | None = None  # masks <take>__<camera> of what moves, see takes.mask_files
     mask_model: Path | None = None  # folder of a segmentation model (transformers), where nobody made masks
     mask_classes: tuple[str, ...] = MOVING_CLASSES  # of its labels, what counts as moving
@@ -69,6 +80,15 @@ class PrepareOptions:
         if self.ego_size != self.exo_size[1]:
             raise EgoXInputError("ego size", got=self.ego_size, expected=f"the exo height, {self.exo_size[1]}",
                                  fix="the two halves share one canvas")
+        check_choice("draw", self.draw, ("spread", "random"))
+        for name in ("clips_per_camera", "clips_per_take", "most_clips", "cameras"):
+            if getattr(self, name) < 0:
+                raise EgoXInputError(
+                    name,
+                    got=getattr(self, name),
+                    expected="a number, or 0 for all",
+                    fix="correct it",
+                )
         for name in ("stride", "step"):
             if getattr(self, name) < 1:
                 raise EgoXInputError(name, got=getattr(self, name), expected="1 or more", fix="correct it")
@@ -111,9 +131,12 @@ class PrepareOptions:
 
     def content(self) -> dict[str, object]:
         """What changes a clip's contents; how many are made doesn't."""
-        kept = asdict(self)
-        for key in ("stride", "task_s", "clips_per_camera", "cameras", "depth_root", "mask_root", "device"):
-            del kept[key]
+        kept = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in CHOOSES_CLIPS
+            and field.name not in ("depth_root", "mask_root", "device")
+        }
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
         for key in ("caption_model", "relative_depth_model", "mask_model"):
             kept[key] = kept[key].name if kept[key] else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..cameras.presets import preset_camera
-from ..errors import EgoXInputError, well_formed
+from ..errors import EgoXInputError
 from ..file_names import DEPTH, EXO, META, TRUTH
 from ..safe_files import read_json, require_safe_name
 from ..takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
@@ -53,9 +53,8 @@ def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]],
                                  fix=f"each take's folder holds {EXO}, {DEPTH} and {META}")
         for folder in folders:
             try:
-                with well_formed(f"{META} of {folder.name}"):
-                    take = _from_meta(folder.name, folder, None, read_meta(folder / META), "take",
-                                      exo_lens or "as given")
+                take = _from_meta(folder.name, folder, None, read_meta(folder / META), "take",
+                                  exo_lens or "as given")
             except EgoXInputError as error:
                 skipped.append((folder.name, str(error)))
             else:
@@ -85,19 +84,18 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
     for number, entry in enumerate(entries):
         name = str(number)
         try:
-            with well_formed(f"entry {number} of {META}"):
-                meta = parse_meta(entry, root / META)
-                # Without a path it is called after its file; the number tells entries apart.
-                name = require_safe_name(meta.name, "take name") if meta.exo_path else name
-                folders = root / "videos" / name, root / name
-                folder = next((f for f in folders if (f / EXO).is_file()), None)
-                if folder is None:
-                    raise EgoXInputError(f"take {name}", got=f"no {EXO}",
-                                         expected=f"videos/{name}/{EXO}",
-                                         fix=f"put the videos beside {META}")
-                depth = root / "depth_maps" / name
-                take = _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released",
-                                  exo_lens)
+            meta = parse_meta(entry, root / META)
+            # Without a path it is called after its file; the number tells entries apart.
+            name = require_safe_name(meta.name, "take name") if meta.exo_path else name
+            folders = root / "videos" / name, root / name
+            folder = next((f for f in folders if (f / EXO).is_file()), None)
+            if folder is None:
+                raise EgoXInputError(f"take {name}", got=f"no {EXO}",
+                                     expected=f"videos/{name}/{EXO}",
+                                     fix=f"put the videos beside {META}")
+            depth = root / "depth_maps" / name
+            take = _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released",
+                              exo_lens)
         except EgoXInputError as error:
             skipped.append((name, str(error)))
         else:

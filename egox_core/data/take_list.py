@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json
 
 TAKE_LIST = "takes.json"
@@ -53,7 +53,7 @@ def _task(entry: Mapping) -> tuple[float, float] | None:
     start, end = entry.get("task_start_sec"), entry.get("task_end_sec")
     try:
         start, end = float(start), float(end)
-    except (TypeError, ValueError):
+    except NO_NUMBERS:
         return None
     return (start, end) if math.isfinite(start) and math.isfinite(end) and 0 <= start < end else None
 

@@ -19,7 +19,7 @@ import torch
 
 from ..cameras.model import camera_to_json
 from ..errors import EgoXInputError
-from ..parallel import run_items
+from ..parallel import part_of, run_items
 from ..progress import Progress, no_progress
 from ..safe_files import write_json
 from ..video.reader import probe_video
@@ -51,15 +51,21 @@ class _VideoJob:
 
 
 def undistort_videos(source: Path, out: Path, options: PrepareOptions, *, layout: str = "auto", engine: str = "local",
-                     workers: int = 1, progress: Progress = no_progress) -> VideosOutcome:
+                     workers: int = 1, part: tuple[int, int] = (0, 1),
+                     progress: Progress = no_progress) -> VideosOutcome:
     """Writes the exo videos of all takes of ``source`` into ``out``; of the options those of the picture count.
 
+    Args:
+        part: (i, n) writes every n-th video from the i-th on.
+
     Raises:
-        EgoXInputError: no such source, or no video that could be written. One that can't is named in the outcome.
+        EgoXInputError: no such source or part, or no video that could be written. One that can't is
+            named in the outcome.
     """
     skipped: list[tuple[str, str]] = []
     jobs = [_VideoJob(name=f"{take.name}__{view.name}", view=view, layout=take.layout, out=out, options=options)
             for take in list_takes(source, layout, skipped, options.source_lens) for view in take.exos]
+    jobs = part_of(jobs, part)
     videos = new = 0
     for count, (index, is_new, error) in enumerate(run_items(_write, jobs, engine=engine, workers=workers), 1):
         if error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError
 from ..file_names import META
 from ..prior.render import ego_from_scene
-from ..safe_files import write_json
+from ..safe_files import read_json, write_json
 from ..takes.blender import write_blender
 from ..takes.colmap import write_colmap
 from ..takes.trajectory_files import read_trajectory, write_trajectory
@@ -30,7 +29,7 @@ from ..trajectory.keyframes import (
     upright_from_sensor,
 )
 from ..trajectory.path import interpolate_poses, trajectory_from_track, with_camera
-from ..trajectory.poses import camera_centre
+from ..trajectory.poses import FARTHEST, camera_centre
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from .queries import scene_rest
 
@@ -66,12 +65,12 @@ def clip_moments(indices: object, times_s: object) -> ClipMoments:
     """
     try:
         numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError("moments of the clip", got="no lists of numbers", expected="indices and times_s",
                              fix="send one of each a frame") from error
     shapes = {tuple(n.shape) for n in numbers}
     if len(shapes) != 1 or numbers[0].ndim != 1 or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES \
-            or not all(torch.isfinite(n).all() and (n[1:] >= n[:-1]).all() for n in numbers) \
+            or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers) \
             or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES:
         raise EgoXInputError("moments of the clip", got=f"shapes {sorted(shapes)}",
                              expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
@@ -149,8 +148,8 @@ def _keyframe_document(path: Path) -> dict | None:
     if path.suffix.lower() != ".json":
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        content = read_json(path, "trajectory file")
+    except EgoXInputError:
         return None  # the reader says what is wrong with it
     if isinstance(content, list):
         content = {"keyframes": content}

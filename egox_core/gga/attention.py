@@ -57,7 +57,7 @@ def gga_attention(
     options: GgaOptions,
     *,
     plain: PlainAttention = plain_attention,
-    backend: str = "auto",  # auto | steady | reference | sdpa | cudnn | efficient
+    backend: str = "auto",  # auto | steady | reference | sdpa | cudnn | efficient | triton
     chunk_bytes: int | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
     used: KernelsUsed | None = None,  # told what computed the guided part
@@ -152,6 +152,8 @@ def _guided_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeome
         arguments = (queries.flatten(1, 2), k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
         return biased(*arguments).view(queries.shape)
 
+    if backend == "triton" and chunk_bytes is None:  # makes no rows
+        return attend, UNGUIDED_BYTES * q.shape[0] // _token_bytes(q) // w_ego
     room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
     return attend, min(CHUNK_QUERIES, room // (_token_bytes(q) + bias_rows.bytes_a_row)) // w_ego
 

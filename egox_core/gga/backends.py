@@ -3,16 +3,17 @@
 ``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads * d]``, where
 ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
 
-``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one. ``auto`` compares the device's candidates once
+``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one, ``triton`` is our own
+(:mod:`.flash`), which needs no rows. ``auto`` compares the device's candidates once
 with the plain twin on the tensors at hand, times those that agree, keeps the fastest for that shape, and takes the next
 where one fails later. ``steady``, for training, times none, so that a resumed run takes the same:
 ``sdpa`` where it is right, else the others in their order. A kernel that is named is compared too,
 and refused where it is wrong: a run whose user asked for one kernel doesn't quietly take another.
 :class:`KernelsUsed` keeps what ran, for the user's note.
 
-(torch's FlexAttention is not among them: it takes a logarithm for each score of each head, where rows of bias are made
-once for all heads, looks a key's direction up by the query's frame for each score, and is compiled anew for each size
-of canvas and window.)
+(torch's FlexAttention is not among them: it looks a key's direction up by the query's frame for
+each score, where a block of ``triton`` has one frame, and is compiled anew for each size of canvas
+and window.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
 from .bias import without_autocast
+from .flash import PROVEN_ON, guided_flash
 from .rows import BiasRows
+from .triton_rows import FusedChoice
 
 BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
@@ -56,10 +59,11 @@ BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
     "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
     "efficient": _with_kernel(SDPBackend.EFFICIENT_ATTENTION),
+    "triton": guided_flash,
 }
 
 GPU_CANDIDATES = ("cudnn", "efficient")
-"""What ``auto`` times on a GPU."""
+"""Kernels that ``auto`` times on a GPU, ``triton`` too where it has been proven."""
 TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -96,13 +100,13 @@ class KernelsUsed:
     def clear(self) -> None:
         """A run begins."""
         self._choices: list[Choice] = []
-        self._rows: BiasRows | None = None
+        self._rows: FusedChoice | None = None
 
     def add(self, choice: Choice, bias_rows: BiasRows | None = None) -> None:
         """One call of attention."""
         if not any(choice is other for other in self._choices):
             self._choices.append(choice)
-        self._rows = self._rows if bias_rows is None else bias_rows
+        self._rows = self._rows if bias_rows is None else bias_rows.fused  # not its buffer
 
     def lost(self, name: str) -> bool:
         """True where a call goes on without this kernel, which is wrong or fails here."""
@@ -113,7 +117,7 @@ class KernelsUsed:
         if not self._choices:
             return ""
         kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
-        rows = "" if self._rows is None else self._rows.made_by
+        rows = "" if self._rows is None else self._rows.words
         return f"guided attention by {kernels}" + (f"; its bias by {rows}" if rows else "")
 
 
@@ -122,7 +126,10 @@ _choice_of: dict[tuple, Choice] = {}
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
     """Names that make sense on this device; whether a kernel takes the tensors at hand shows when it is called."""
-    return GPU_CANDIDATES if device.type == "cuda" else ("sdpa",)
+    if device.type != "cuda":
+        return ("sdpa",)
+    proven = torch.cuda.get_device_capability(device) in PROVEN_ON
+    return ("triton", *GPU_CANDIDATES) if proven else GPU_CANDIDATES
 
 
 def choose_backend(

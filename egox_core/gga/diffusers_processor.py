@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import EgoXInputError
+from ..sizes import PATCH
 from ..types import GgaGeometry
-from .attention import check_tokens, gga_attention
+from .attention import check_tokens, ego_attention, gga_attention, plain_attention
 from .backends import STEADY, KernelsUsed
 from .bias import dense_bias
+from .exo_cache import ExoForward, ExoHalves, ego_tokens
 from .options import GgaOptions
 
 SHARED_BIAS_BYTES = 64 * 2**20
@@ -33,6 +35,7 @@ class GgaScope:
         self.geometry: tuple[GgaGeometry, ...] = ()  # one a clip of the batch; empty: plain attention
         self.options = GgaOptions(mode="off")
         self.kernels = KernelsUsed()
+        self.exo: ExoForward | ExoHalves | None = None  # kept: the model sees the ego half
         self._shared: Tensor | None = None
 
     def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
@@ -49,6 +52,7 @@ class GgaScope:
                                  expected="all or none", fix="cache all clips with the same settings")
         self.geometry = present if options.biases else ()
         self.options = options
+        self.exo = None
         self._shared = None
 
     @property
@@ -69,9 +73,10 @@ class GgaScope:
 class GgaAttnProcessor(WanAttnProcessor):
     """Self-attention with the bias of ``scope``; without one, diffusers' own path bit for bit."""
 
-    def __init__(self, scope: GgaScope) -> None:
+    def __init__(self, scope: GgaScope, block: int) -> None:
         super().__init__()
         self.scope = scope
+        self.block = block
 
     def __call__(
         self,
@@ -81,25 +86,39 @@ class GgaAttnProcessor(WanAttnProcessor):
         attention_mask: Tensor | None = None,
         rotary_emb: tuple[Tensor, Tensor] | None = None,  # as diffusers' rope gives
     ) -> Tensor:  # [B, tokens, heads * d]
-        if encoder_hidden_states is not None or not self.scope.geometry:
+        exo = self.scope.exo
+        if encoder_hidden_states is not None or not (self.scope.geometry or exo):
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
         value = attn.to_v(hidden_states)
         # Under autocast the norms leave float32, which each call of the kernel would cast anew.
         query, key = (rotate(x.unflatten(2, (attn.heads, -1)), rotary_emb).flatten(2).type_as(value)
                       for x in (query, key))
+        if exo is not None:
+            key, value = self._with_exo(key, value)
         return attn.to_out[1](attn.to_out[0](self._attend(query, key, value, attn.heads)))
+
+    @torch.compiler.disable  # what is kept is another at each step
+    def _with_exo(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scope.exo.keys_and_values(self.block, k, v)
 
     @torch.compiler.disable  # the scope's bias is another at each step
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:  # [B, tokens, heads * d] each
-        bias = self.scope.shared_bias(q.dtype)
+        exo = self.scope.exo
+        if not self.scope.geometry or (exo is not None and k.shape[1] < self.scope.geometry[0].tokens):
+            return plain_attention(q, k, v, heads)  # of exo alone, too
+        bias, kept = self.scope.shared_bias(q.dtype), q.shape[1] < k.shape[1]
         if bias is None:
+            attend = ego_attention if kept else gga_attention
             return torch.cat([
-                gga_attention(q[b : b + 1], k[b : b + 1], v[b : b + 1], heads, geometry, self.scope.options,
-                              # Not auto: which kernel is fastest may change when a run is resumed.
-                              backend="steady", recompute=True, used=self.scope.kernels)
+                attend(q[b : b + 1], k[b : b + 1], v[b : b + 1], heads, geometry, self.scope.options,
+                       # Not auto: which kernel is fastest may change when a run is resumed.
+                       backend="steady", recompute=True, used=self.scope.kernels)
                 for b, geometry in enumerate(self.scope.geometry)])
-        check_tokens(q, k, self.scope.geometry[0])
+        if kept:
+            bias = ego_tokens(bias, self.scope.geometry[0].grid, 2)
+        else:
+            check_tokens(q, k, self.scope.geometry[0])
         q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
         return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
 
@@ -115,8 +134,26 @@ def rotate(
 
 
 def install_gga(model: nn.Module) -> GgaScope:
-    """Gives every self-attention of diffusers' Wan transformer the processor; returns the scope that steers them."""
+    """Gives every self-attention of diffusers' Wan transformer the processor; returns the scope that steers them.
+
+    Where exo is kept, the rotary embedding is that of the whole canvas, of which the ego half takes
+    its own tokens.
+    """
     scope = GgaScope()
-    for block in model.blocks:
-        block.attn1.set_processor(GgaAttnProcessor(scope))
+    for number, block in enumerate(model.blocks):
+        block.attn1.set_processor(GgaAttnProcessor(scope, number))
+
+    def whole(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if scope.exo is None or not scope.exo.kept:
+            return None
+        width = PATCH * sum(scope.exo.grid[2:])
+        return (inputs[0].new_empty(1).expand(*inputs[0].shape[:-1], width),)
+
+    def right(module: nn.Module, inputs: tuple, tables: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if scope.exo is None or not scope.exo.kept:
+            return None
+        return tuple(ego_tokens(table, scope.exo.grid, 1) for table in tables)
+
+    model.rope.register_forward_pre_hook(whole)
+    model.rope.register_forward_hook(right)
     return scope

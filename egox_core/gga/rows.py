@@ -48,11 +48,11 @@ class BiasRows:
         device = geometry.key_dirs.device
         self._buffer: Tensor | None = None
         self._work_rows = max(1, WORK_BYTES.get(device.type, 2**24) // (4 * geometry.tokens))
-        self._fused = fused_rows(device, dtype) if fused else FusedChoice(None, "")
+        self.fused = fused_rows(device, dtype) if fused else FusedChoice(None, "")
         self.scale = options.lambda_g if options.mode == "released" else 1.0
         self.shift = _shift(options, dtype)
         # What is left after the logarithm is linear in it, key by key: gain * log + offset; None where trivial.
-        self.gain, self.offset = _linear_part(geometry, options)
+        self.gain, self.offset = linear_part(geometry, options)
         # A shift of the logarithm itself is a factor inside it and costs nothing; of a scaled one it joins the offset.
         self.factor = math.exp(-self.shift) if self.gain is None else 1.0
         if self.gain is not None and self.shift:
@@ -67,13 +67,8 @@ class BiasRows:
     @property
     def scratch_bytes(self) -> int:
         """The fixed scratch: float32 is computed in place, and the fused kernel needs none."""
-        without = self._fused.run is not None or self.dtype == torch.float32
+        without = self.fused.run is not None or self.dtype == torch.float32
         return 0 if without else 4 * self._work_rows * self.geometry.tokens
-
-    @property
-    def made_by(self) -> str:
-        """Who makes the rows, in words; empty where there was nothing to choose."""
-        return self._fused.words
 
     def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
         """Bias of these ego queries. Valid until the next call when the buffer is reused."""
@@ -88,14 +83,14 @@ class BiasRows:
 
     def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
-        if self._fused.run is not None:
+        if self.fused.run is not None:
             try:
-                self._fused.run(queries, keys, self.scale, self.factor, self.gain, self.offset, out)
+                self.fused.run(queries, keys, self.scale, self.factor, self.gain, self.offset, out)
                 return
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  (a compiler may fail in any way)
-                self._fused.drop(error)
+                self.fused.drop(error)
         scratch = None
         for start in range(0, len(out), self._work_rows):
             block = out[start : start + self._work_rows]
@@ -143,7 +138,7 @@ def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
     return float(torch.tensor(largest).to(dtype))
 
 
-def _linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
+def linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
     """(gain, offset) [tokens] each: power's strength and trust multiply, paper's log lambda_g adds; None: 1 and 0.
 
     Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and the twin keeps it.

@@ -1,8 +1,7 @@
 """Bias rows as one Triton kernel, where Triton is installed; checked against torch when first used.
 
 Several passes over float32 rows become one write in the model's dtype. Only a GPU gains from it; Triton's interpreter
-runs it on a CPU for tests (``TRITON_INTERPRET=1``). Inside the kernel the formula stands once more, because a kernel
-can't call torch; :func:`self_check` holds it to :func:`.bias.bias_from_cosine`.
+runs it on a CPU for tests (``TRITON_INTERPRET=1``). :func:`self_check` holds it to :func:`.bias.bias_from_cosine`.
 """
 
 from __future__ import annotations
@@ -32,44 +31,23 @@ def load_kernel() -> FusedRows | None:
     """
     try:
         import triton
-        import triton.language as tl
+
+        from .triton_kernels import bias_rows_kernel
     except ImportError:
         return None
-
-    @triton.jit
-    def kernel(queries, keys, gain, offset, out, rows, tokens, row_stride, scale, factor, floor, has_gain: tl.constexpr,
-               has_offset: tl.constexpr, block_rows: tl.constexpr, block_keys: tl.constexpr):
-        row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
-        key = tl.program_id(0) * block_keys + tl.arange(0, block_keys)
-        row_in, key_in = row < rows, key < tokens
-        qx = tl.load(queries + row * 3, mask=row_in, other=0.0)
-        qy = tl.load(queries + row * 3 + 1, mask=row_in, other=0.0)
-        qz = tl.load(queries + row * 3 + 2, mask=row_in, other=0.0)
-        kx = tl.load(keys + key * 3, mask=key_in, other=0.0)
-        ky = tl.load(keys + key * 3 + 1, mask=key_in, other=0.0)
-        kz = tl.load(keys + key * 3 + 2, mask=key_in, other=0.0)
-        cos = qx[:, None] * kx[None, :] + qy[:, None] * ky[None, :] + qz[:, None] * kz[None, :]
-        scaled = cos * scale
-        if scale > 1.0:
-            scaled = tl.where(cos > 0, scaled, cos)
-        bias = tl.log(((scaled + 1.0) + floor) * factor)
-        if has_gain:
-            bias = bias * tl.load(gain + key, mask=key_in, other=0.0)[None, :]
-        if has_offset:
-            bias = bias + tl.load(offset + key, mask=key_in, other=0.0)[None, :]
-        place = out + row.to(tl.int64)[:, None] * row_stride + key[None, :]
-        tl.store(place, bias.to(out.dtype.element_ty), mask=row_in[:, None] & key_in[None, :])
 
     def run(queries: Tensor, keys: Tensor, scale: float, factor: float, gain: Tensor | None, offset: Tensor | None,
             out: Tensor) -> None:
         rows, tokens = out.shape
         grid = (triton.cdiv(tokens, BLOCK_KEYS), triton.cdiv(rows, BLOCK_ROWS))
-        kernel[grid](queries.contiguous(), keys.contiguous(), keys if gain is None else gain.contiguous(),
-                     keys if offset is None else offset.contiguous(), out, rows, tokens, out.stride(0), float(scale),
-                     float(factor), LOG_FLOOR, has_gain=gain is not None, has_offset=offset is not None,
-                     block_rows=BLOCK_ROWS, block_keys=BLOCK_KEYS)
+        # A second GPU's tensors must not be launched on the first.
+        with torch.cuda.device_of(out):
+            bias_rows_kernel[grid](
+                queries.contiguous(), keys.contiguous(), keys if gain is None else gain.contiguous(),
+                keys if offset is None else offset.contiguous(), out, rows, tokens, out.stride(0),
+                float(scale), float(factor), LOG_FLOOR, has_gain=gain is not None,
+                has_offset=offset is not None, block_rows=BLOCK_ROWS, block_keys=BLOCK_KEYS)
 
-    run.kernel = kernel  # for compiling it where no GPU is
     return run
 
 

@@ -22,17 +22,25 @@ from ..parallel import single_threaded
 from ..safe_files import write_json, write_whole
 from ..types import ObjectMasks
 from .baselines import BASELINES
-from .clip_inputs import ClipFiles, clip_files, clip_scene, content_hash, read_coverage, read_ego, read_exo
+from .clip_inputs import (
+    ClipFiles,
+    clip_files,
+    clip_scene,
+    content_hash,
+    read_coverage,
+    read_ego,
+    read_exo,
+)
+from .columns import of_family
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
 from .path_error import path_error
 from .retrieval import thumbnail
 from .temporal import amt_of, is_dynamic, motion_smoothness, raft_of, temporal_flickering, thinned
 
-VERSION = 3  # raised when a metric changes its meaning
+VERSION = 5  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
-FEATURES = "features of "
-"""Beside a video's thumbnail: what FVD compares, under this and the video's name."""
+SETS = {metric.key for metric in of_family("set")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +65,11 @@ class RowJob:
     one_thread: bool = False  # several jobs run side by side
 
 
-def make_row(job: RowJob) -> dict[str, Any]:
+def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
     """The clip's row: ``clip``, ``take``, ``metrics`` by method; ``kept`` says that it was there already.
+
+    Args:
+        device: of the networks.
 
     Raises:
         EgoXInputError: anything about this clip's files that doesn't fit.
@@ -69,7 +80,7 @@ def make_row(job: RowJob) -> dict[str, Any]:
     if finished is not None:
         return {**finished, "kept": True}
     with single_threaded() if job.one_thread else contextlib.nullcontext():
-        row, thumbnails = _compute(job, files)
+        row, thumbnails = _compute(job, files, device)
     packed = io.BytesIO()
     np.savez(packed, **thumbnails)
     with write_whole(thumbnail_file(job.rows, job.record.clip)) as temporary:
@@ -79,18 +90,25 @@ def make_row(job: RowJob) -> dict[str, Any]:
     return {**row, "kept": False}
 
 
+def features_key(column: str, video: str) -> str:
+    """Beside a video's thumbnail: what a column of whole sets compares of it."""
+    return f"{column} of {video}"
+
+
 def thumbnail_file(rows: Path, clip: str) -> Path:
     """Where a row's thumbnails lie."""
     return rows / f"{clip}.npz"
 
 
-def _compute(job: RowJob, files: ClipFiles) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _compute(
+    job: RowJob, files: ClipFiles, device: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     record = job.record
     truth = read_ego(files.folder / TRUTH, record, "ground truth")
     videos = {name: read_ego(file, record, f"{name} video") for name, file in files.videos}
     prior = read_ego(files.folder / PRIOR, record, "prior")
     coverage, source = read_coverage(files.folder, prior)
-    masks = _masks(job, files, videos[GENERATED], truth)
+    masks = _masks(job, files, videos[GENERATED], truth, device)
     sampled, scene = set(videos), clip_scene(files)
     if job.settings.baselines:
         exo = read_exo(files.folder, record)
@@ -102,22 +120,28 @@ def _compute(job: RowJob, files: ClipFiles) -> tuple[dict[str, Any], dict[str, n
         values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else of_others)
         if scene is not None and name in sampled:
             followed = path_error(frames, *scene)
-            values.update(path_error=followed.median_deg, path_judged=float(followed.judged.float().mean()))
-        values.update(_weighted(frames, truth, record.fps, job.settings.weights))
+            values.update(
+                path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
+            )
+        values.update(_weighted(frames, truth, record.fps, job.settings.weights, device))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
         kept[name] = thumbnail(frames)
-    if "fvd" in job.settings.weights:
-        from .fvd import features_of
+    for column in SETS & job.settings.weights.keys():
+        from .fvd import NETWORKS
 
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
-            kept[FEATURES + name] = features_of(job.settings.weights["fvd"])(frames)
+            kept[features_key(column, name)] = NETWORKS[column](
+                job.settings.weights[column], device
+            )(frames)
     true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
     return ({"clip": record.clip, "take": record.take, "same_truth": f"{record.take}:{record.start}:{record.step}",
              "truth": content_hash([files.folder / TRUTH])[0], "coverage_from": source,
              "true_temporal_flickering": true_flicker, "metrics": metrics}, kept)
 
 
-def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor) -> ObjectMasks | None:
+def _masks(
+    job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor, device: str
+) -> ObjectMasks | None:
     """The given masks, else what the clip's own folder holds of the true ones."""
     if files.masks is None:
         own = files.folder / OBJECTS
@@ -129,22 +153,25 @@ def _masks(job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor) -> O
     from .dino_matching import dino_of, match_by_looks
 
     check_sizes(masks, truth)
-    return match_by_looks(masks, generated, truth, dino_of(dino))
+    return match_by_looks(masks, generated, truth, dino_of(dino, device))
 
 
-def _weighted(frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path]) -> Values:
+def _weighted(
+    frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path], device: str
+) -> Values:
     from .perceptual import clip_of, lpips_of
 
     values: Values = {}
     if "lpips" in weights:
-        values["lpips"] = float(lpips_of(weights["lpips"])(frames, truth).mean())
+        values["lpips"] = float(lpips_of(weights["lpips"], device)(frames, truth).mean())
     if "clip" in weights:
-        values["clip_i"] = float(clip_of(weights["clip"])(frames, truth).mean())
+        values["clip_i"] = float(clip_of(weights["clip"], device)(frames, truth).mean())
     if "amt" in weights:
-        values["motion_smoothness"] = motion_smoothness(frames, amt_of(weights["amt"]))
+        values["motion_smoothness"] = motion_smoothness(frames, amt_of(weights["amt"], device))
     if "raft" in weights:
         few = thinned(frames, fps)
-        values["dynamic_degree"] = float(is_dynamic(raft_of(weights["raft"])(few), len(few), min(few.shape[1:3])))
+        motion_px = raft_of(weights["raft"], device)(few)
+        values["dynamic_degree"] = float(is_dynamic(motion_px, len(few), min(few.shape[1:3])))
     return values
 
 

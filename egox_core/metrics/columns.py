@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["image", "object", "video", "prior", "time", "retrieval", "set"]
+Family = Literal["image", "object", "video", "condition", "prior", "time", "retrieval", "set"]
 """A ``set`` figure is one of all clips together; every other metric has a value for each clip."""
 Table = Literal["paper", "paired", "clips"]
 """Tables with metrics of several families: the paper's columns, paired differences to the baselines, a row a clip."""
@@ -26,12 +26,17 @@ FVD_WEIGHTS = ("cd-fvd's I3D, i3d_pretrained_400.pt from github.com/songweige/TA
                "tools/convert_to_safetensors.py")
 AMT_WEIGHTS = ("vbench's AMT-S, amt-s.pth from lalala125/AMT on Hugging Face, through "
                "tools/convert_to_safetensors.py; and its code: pip install --no-deps vbench")
-DINO_WEIGHTS = "a DINOv2 folder as facebook/dinov2-base on Hugging Face (config.json, model.safetensors)"
+DINO_WEIGHTS = ("a DINOv3 or DINOv2 folder, as facebook/dinov3-vitb16-pretrain-lvd1689m or "
+                "facebook/dinov2-base on Hugging Face (config.json, model.safetensors)")
+MAE_WEIGHTS = ("cd-fvd's VideoMAE v2, vit_g_hybrid_pt_1200e_ssv2_ft.pth of OpenGVLab, through "
+               "tools/convert_to_safetensors.py")
 
 WEIGHTS: Mapping[str, str] = {
     "lpips": f"weights for LPIPS: {LPIPS_WEIGHTS}", "clip": f"weights for CLIP-I: {CLIP_WEIGHTS}",
     "raft": f"weights for Dynamic Degree: {RAFT_WEIGHTS}", "amt": f"weights for Motion Smoothness: {AMT_WEIGHTS}",
-    "fvd": f"weights for FVD: {FVD_WEIGHTS}", "dino": f"matches objects by looks, not by id: {DINO_WEIGHTS}",
+    "fvd": f"weights for FVD: {FVD_WEIGHTS}",
+    "fvd-videomae": f"weights for FVD (VideoMAE): {MAE_WEIGHTS}",
+    "dino": f"matches objects by looks, not by id: {DINO_WEIGHTS}",
 }
 """Networks that a call may give files of: name -> what they are for, and where they come from."""
 
@@ -69,9 +74,9 @@ METRICS: tuple[Metric, ...] = (
            meaning="cosine of CLIP image embeddings of the same frame, mean over frames",
            needs=f"--clip FOLDER: {CLIP_WEIGHTS}",
            tables=("paper", "paired")),
-    Metric(key="location_error", label="Location Err", family="object", better="lower",
-           meaning="distance of the largest outlines' mean points, share of the picture's diagonal", needs=MASKS,
-           tables=("paper", "clips")),
+    Metric(key="location_error_px", label="Location Err (px)", family="object", better="lower",
+           digits=2, needs=MASKS, tables=("paper", "clips"),
+           meaning="distance of the largest outlines' mean points, pixels of the picture"),
     Metric(key="iou", label="IoU", family="object", better="higher",
            meaning="of masks; a mask missing in the generated video has 0", needs=MASKS,
            tables=("paper", "clips")),
@@ -81,6 +86,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="fvd", label="FVD", family="set", better="lower", digits=1, tables=("paper",),
            meaning="Fréchet distance of I3D features (cd-fvd) between all generated and all true videos; comparable "
                    "between sets of the same clips only", needs=f"--fvd FILE: {FVD_WEIGHTS}"),
+    Metric(key="fvd-videomae", label="FVD (VideoMAE)", family="set", better="lower", digits=1,
+           tables=("paper",),
+           meaning="the same of VideoMAE v2's features (cd-fvd), which judge motion more",
+           needs=f"--fvd-videomae FILE: {MAE_WEIGHTS}"),
     Metric(key="temporal_flickering", label="Temporal Flickering", family="video", better="higher",
            meaning="1 - mean absolute difference of following frames (values 0 to 1)",
            tables=("paper", "paired", "clips")),
@@ -91,8 +100,20 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="dynamic_degree", label="Dynamic Degree", family="video", better="higher",
            meaning="share of clips that move, by vbench's rule over RAFT flow", needs=f"--raft FILE: {RAFT_WEIGHTS}",
            tables=("paper",)),
-    Metric(key="location_error_px", label="Location Err (px)", family="object", better="lower", digits=2,
-           meaning="the same in pixels of the evaluated picture", needs=MASKS),
+    Metric(key="patch_zncc", label="Patch ZNCC", family="condition", better="higher",
+           meaning="correlation of luma in each square of 64 px, without its mean and contrast; "
+                   "mean over the squares in which the true picture shows something",
+           tables=("paired", "clips")),
+    Metric(key="sharpness", label="Sharpness", family="condition", better="higher",
+           meaning="variance of the luma's Laplacian, generated to true or the other way round, so "
+                   "that 1 is equal; mean over frames",
+           tables=("paired",)),
+    Metric(key="chroma", label="Chroma", family="condition", better="higher",
+           meaning="mean distance from grey, generated to true or the other way round, so that 1 is "
+                   "equal; mean over frames",
+           tables=("paired",)),
+    Metric(key="location_error", label="Location Err (share)", family="object", better="lower",
+           meaning="the same as a share of the picture's diagonal", needs=MASKS),
     Metric(key="location_error_box", label="Location Err (box)", family="object", better="lower",
            meaning="distance of bounding boxes' centres, share of the diagonal: what the benchmark's script scores",
            needs=MASKS),

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from ..data.depth_model import imagenet_pictures
+from ..errors import check_choice
+from ..safe_files import read_json
 from ..types import ObjectMasks
 from ..wan.weights import open_model_folder
 from .columns import DINO_WEIGHTS
 
+MODELS = {"dinov3_vit": "DINOv3ViTModel", "dinov2": "Dinov2Model"}
+"""The class of transformers, by a folder's ``model_type``."""
 SIDE_PATCHES = 16
 """Patches of the picture's shorter side at least: small pictures are enlarged, so that an object has patches at all."""
 FRAMES = 8
@@ -22,15 +26,23 @@ FRAMES = 8
 
 
 class DinoFeatures:
-    """Patch features of DINOv2 from a transformers folder.
+    """Patch features of DINOv3, which the paper matches by, or DINOv2, from a transformers folder.
 
     Raises:
-        EgoXInputError: transformers missing, no DINOv2 folder.
+        EgoXInputError: transformers missing or without that model, no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        (self.model,) = open_model_folder(folder, "Dinov2Model", what="DINO matching", expected="a DINOv2 folder",
-                                          where=DINO_WEIGHTS)
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        config = folder / "config.json"
+        kind = (
+            read_json(config, "DINO matching").get("model_type") if config.is_file() else "dinov2"
+        )
+        check_choice(f"model_type of {folder.name}", kind, MODELS, fix=DINO_WEIGHTS)
+        (self.model,) = open_model_folder(folder, MODELS[kind], what="DINO matching",
+                                          expected="a DINOv3 or DINOv2 folder", where=DINO_WEIGHTS)
+        self.device, self.model = device, self.model.to(device)
+        # The picture's own token comes first, then those that DINOv3 has for itself.
+        self.others = 1 + getattr(self.model.config, "num_register_tokens", 0)
 
     @torch.no_grad()
     def __call__(
@@ -42,8 +54,9 @@ class DinoFeatures:
         height, width = frames.shape[1:3]
         scale = max(1.0, SIDE_PATCHES * patch / min(height, width))
         rows, columns = (max(1, round(n * scale / patch)) for n in (height, width))
-        pictures = imagenet_pictures(frames, (rows * patch, columns * patch))
-        tokens = torch.stack([self.model(picture[None]).last_hidden_state[0, 1:] for picture in pictures])
+        pictures = imagenet_pictures(frames, (rows * patch, columns * patch)).to(self.device)
+        tokens = torch.stack([self.model(picture[None]).last_hidden_state[0, self.others:].cpu()
+                              for picture in pictures])
         return tokens.unflatten(1, (rows, columns))
 
 

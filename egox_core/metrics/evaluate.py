@@ -13,16 +13,25 @@ from ..data.clip_files import middle_picture
 from ..data.manifest import SPLITS, ClipRecord, read_manifest
 from ..errors import EgoXInputError, check_choice
 from ..file_names import EXO, PRIOR, TRUTH
-from ..parallel import run_items
+from ..parallel import devices_of, run_items
 from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..progress import Progress, no_progress
 from ..safe_files import read_json, write_json, write_whole
 from ..wan.weights import weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
-from .clip_row import FEATURES, GENERATED, TRUE, RowJob, RowSettings, make_row, thumbnail_file
+from .clip_row import (
+    GENERATED,
+    SETS,
+    TRUE,
+    RowJob,
+    RowSettings,
+    features_key,
+    make_row,
+    thumbnail_file,
+)
 from .image import require_torchmetrics
-from .report import FORMAT, build_report, markdown_report
+from .report import FORMAT, build_report, markdown_report, protocol_of
 from .retrieval import retrieval_ranks
 
 REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
@@ -37,6 +46,7 @@ class EvaluateOptions:
     split: str = ""  # train | validation | test; "": all clips of the manifest
     baselines: bool = True
     weights: Mapping[str, Path] = field(default_factory=dict)  # of columns.WEIGHTS; what lacks them isn't computed
+    device: str = "cpu"  # of the networks, or several, ``cuda:0,cuda:1``: each worker keeps to one
     compare: Path | None = None  # report.json of another run
     sheet_clips: int = 12  # 0: no contact sheet
     samples: int = SAMPLES  # bootstrap
@@ -70,12 +80,25 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     _check_folders(videos, options)
     require_torchmetrics()
     other = None if options.compare is None else _other_report(options.compare)
+    devices = devices_of(options.device, engine)
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
     settings = RowSettings(baselines=options.baselines, weights=options.weights, hashes=hashes)
-    jobs = [RowJob(root=manifest.parent, record=r, videos=videos, masks=options.masks, rows=out / ROWS,
-                   settings=settings, one_thread=workers > 1 or engine == "ray") for r in records]
+    jobs = [
+        RowJob(
+            root=manifest.parent,
+            record=r,
+            videos=videos,
+            masks=options.masks,
+            rows=out / ROWS,
+            settings=settings,
+            one_thread=workers > 1 or len(devices) > 1 or engine == "ray",
+        )
+        for r in records
+    ]
     rows, errors = [], {}
-    for count, (index, row, error) in enumerate(run_items(make_row, jobs, engine=engine, workers=workers), start=1):
+    for count, (index, row, error) in enumerate(
+        run_items(make_row, jobs, engine=engine, workers=workers, devices=devices), start=1
+    ):
         if error:
             errors[records[index].clip] = error
         else:
@@ -85,8 +108,9 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     kept = sum(row.pop("kept") for row in rows)
     kept_arrays = _kept_arrays(rows, out / ROWS)
     _add_retrieval(rows, kept_arrays)
+    sets = _set_distances(kept_arrays, [name for name, _ in videos], options.weights)
     report = build_report(rows, dict(sorted(errors.items())), options=_content(options), weights=hashes,
-                          other=other, fvd=_fvd(kept_arrays, [name for name, _ in videos], options.weights),
+                          protocol=protocol_of(records, hashes), other=other, sets=sets,
                           samples=options.samples, seed=options.seed)
     write_json(out / REPORT, report)
     with write_whole(out / TABLE) as temporary:
@@ -156,14 +180,29 @@ def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.
     return kept
 
 
-def _fvd(kept: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]) -> dict[str, float]:
-    """Of each method whose videos were given; the baselines' would take as long again for each."""
-    if "fvd" not in weights or len(kept) < 2:
+def _set_distances(kept: list[dict[str, np.ndarray]], methods: Sequence[str],
+                   weights: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+    """By column and method whose videos were given; the baselines' would take as long again for
+    each."""
+    if len(kept) < 2:
         return {}
     from .fvd import frechet_distance
 
-    true = [arrays[FEATURES + TRUE] for arrays in kept]
-    return {name: round(frechet_distance([arrays[FEATURES + name] for arrays in kept], true), 4) for name in methods}
+    return {
+        column: {
+            name: round(
+                frechet_distance(
+                    *(
+                        [arrays[features_key(column, video)] for arrays in kept]
+                        for video in (name, TRUE)
+                    )
+                ),
+                4,
+            )
+            for name in methods
+        }
+        for column in sorted(SETS & weights.keys())
+    }
 
 
 def _add_retrieval(rows: list[dict[str, Any]], pictures: list[dict[str, np.ndarray]]) -> None:

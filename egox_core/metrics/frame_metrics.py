@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..types import ObjectMasks
+from .conditions import condition_rows
 from .image import check_pair, psnr, ssim_map
 from .objects import object_rows
 from .prior_regions import region_rows, time_rows
@@ -27,8 +28,13 @@ def frame_metrics(
         EgoXInputError: shapes that don't fit, torchmetrics missing.
     """
     decibels, similarity = psnr(generated, truth), ssim_map(generated, truth)
-    values: Values = {"psnr": float(decibels.mean()), "ssim": float(similarity.mean()), **time_rows(decibels),
-                      "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None}
+    values: Values = {
+        "psnr": float(decibels.mean()),
+        "ssim": float(similarity.mean()),
+        **time_rows(decibels),
+        "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None,
+        **condition_rows(generated, truth),
+    }
     if coverage is not None:
         values.update(region_rows(generated, truth, similarity, coverage))
     if masks is not None:

@@ -27,7 +27,7 @@ class Lpips:
         EgoXInputError: torchmetrics or torchvision missing, the file missing or of another model.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
         with needs_package("torchmetrics", "LPIPS", expected="the evaluate extra"):
             from torchmetrics.functional.image.lpips import _LPIPS
         read_header(weights, "LPIPS weights")
@@ -40,6 +40,7 @@ class Lpips:
         except (KeyError, RuntimeError) as error:
             raise EgoXInputError("LPIPS weights", got=f"{weights.name!r} without {str(error).splitlines()[0]}",
                                  expected="AlexNet of torchvision", fix=LPIPS_WEIGHTS) from error
+        self.device, self.model = device, self.model.to(device)
 
     @torch.no_grad()
     def __call__(
@@ -57,8 +58,8 @@ class Lpips:
             raise EgoXInputError("LPIPS", got=f"{truth.shape[2]}x{truth.shape[1]} px",
                                  expected=f"at least {LPIPS_SMALLEST}x{LPIPS_SMALLEST}", fix="leave --lpips out")
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
-        return torch.cat([self.model(a.float().movedim(-1, 1), b.float().movedim(-1, 1), normalize=True).flatten()
-                          for a, b in pairs])
+        return torch.cat([self.model(*(x.to(self.device).float().movedim(-1, 1) for x in pair),
+                                     normalize=True).flatten().cpu() for pair in pairs])
 
 
 class ClipImage:
@@ -68,9 +69,10 @@ class ClipImage:
         EgoXInputError: transformers missing, no CLIP folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         (self.model,) = open_model_folder(folder, "CLIPVisionModelWithProjection", what="CLIP-I",
                                           expected="a CLIP folder", where=CLIP_WEIGHTS)
+        self.device, self.model = device, self.model.to(device)
 
     @torch.no_grad()
     def __call__(
@@ -87,14 +89,16 @@ class ClipImage:
         """CLIP's own preparation: shortest side to the model's, centre crop, its mean and deviation."""
         from ..wan.vision import MEAN, STD
 
-        size = self.model.config.image_size
+        size, frames = self.model.config.image_size, frames.to(self.device)
         height, width = frames.shape[1:3]
         scale = size / min(height, width)
         resized = interpolate(frames.float().movedim(-1, 1), size=(round(height * scale), round(width * scale)),
                               mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         top, left = (resized.shape[-2] - size) // 2, (resized.shape[-1] - size) // 2
-        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
-        return self.model((resized[..., top : top + size, left : left + size] - mean) / std).image_embeds
+        mean, std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (MEAN, STD))
+        return self.model(
+            (resized[..., top : top + size, left : left + size] - mean) / std
+        ).image_embeds.cpu()
 
 
 lpips_of, clip_of = lru_cache(maxsize=1)(Lpips), lru_cache(maxsize=1)(ClipImage)

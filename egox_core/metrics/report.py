@@ -4,28 +4,39 @@ a clip. Which metric stands in which table says :mod:`.columns`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
 from .bootstrap import bootstrap_mean, paired_difference
 from .clip_row import GENERATED, VERSION
 from .columns import METRICS, PER_CLIP, Metric, of_family, of_table
 
-FORMAT = "egox-evaluation/1"
+FORMAT = "egox-evaluation/2"
 LIBRARIES = ("torch", "torchmetrics", "numpy")
 Rows = Sequence[Mapping[str, Any]]
 
 
-def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str, Any], weights: Mapping[str, str],
-                 other: Mapping[str, Any] | None, fvd: Mapping[str, float] | None = None, samples: int,
-                 seed: int) -> dict[str, Any]:
+def build_report(
+    rows: Rows,
+    errors: Mapping[str, str],
+    *,
+    options: Mapping[str, Any],
+    weights: Mapping[str, str],
+    protocol: Mapping[str, Any],
+    other: Mapping[str, Any] | None,
+    sets: Mapping[str, Mapping[str, float]] | None = None,
+    samples: int,
+    seed: int,
+) -> dict[str, Any]:
     """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a report with a name;
-    ``fvd``: of each method, where there are weights.
+    ``sets``: by column of whole sets and method, where there are weights.
 
     Raises:
-        EgoXInputError: ``other`` has no clip in common.
+        EgoXInputError: ``other`` was made by another protocol, or has no clip in common.
     """
     methods = list(rows[0]["metrics"]) if rows else []
     take_of = {row["clip"]: row["take"] for row in rows}
@@ -38,18 +49,68 @@ def build_report(rows: Rows, errors: Mapping[str, str], *, options: Mapping[str,
             {k: paired_difference(columns[GENERATED][k], columns[method][k], take_of, samples=samples, seed=seed)
              for k in columns[method]})
     report: dict[str, Any] = {
-        "format": FORMAT, "metrics_version": VERSION, "clips": len(rows), "takes": len(set(take_of.values())),
-        "failed": len(errors), "options": dict(options), "weights": dict(weights), "versions": _versions(),
+        "format": FORMAT,
+        "metrics_version": VERSION,
+        "clips": len(rows),
+        "takes": len(set(take_of.values())),
+        "failed": len(errors),
+        "protocol": dict(protocol),
+        "options": dict(options),
+        "weights": dict(weights),
+        "versions": _versions(),
         "coverage_from": sorted({row["coverage_from"] for row in rows}),
         "object_matching": _matching(means.get(GENERATED, {}), weights),
-        "not_computed": _not_computed(means.get(GENERATED, {}), fvd), "fvd": dict(fvd or {}), "means": means,
+        "not_computed": _not_computed(means.get(GENERATED, {}), sets),
+        "sets": dict(sets or {}),
+        "means": means,
         "paired": paired,
     }
     if other is not None:
+        check_protocols(protocol, other)
         compared, clips = compare_rows(rows, other["rows"], samples=samples, seed=seed)
         report["compared_with"] = {"name": other["name"], "clips": clips, "differences": compared}
     return {**report, "errors": dict(errors),
             "rows": [{k: v for k, v in row.items() if k not in ("fingerprint", "thumbnails")} for row in rows]}
+
+
+def protocol_of(records: Sequence[ClipRecord], weights: Mapping[str, str]) -> dict[str, Any]:
+    """Facts that two reports must share before their figures may stand in one table.
+
+    Args:
+        weights: hashes of the networks' files, by the option that gave them.
+    """
+    names = hashlib.sha256("\n".join(sorted(r.clip for r in records)).encode()).hexdigest()[:16]
+    return {
+        "metrics_version": VERSION,
+        "clips": len(records),
+        "clip_list": names,
+        "resize": "none",
+        "sizes": sorted({f"{r.ego_size[0]}x{r.ego_size[1]}" for r in records}),
+        "frames": sorted({r.frames for r in records}),
+        "fps": sorted({round(r.fps, 3) for r in records}),
+        "networks": dict(sorted(weights.items())),
+    }
+
+
+def check_protocols(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Refuses another report that was made otherwise.
+
+    Raises:
+        EgoXInputError: names what differs.
+    """
+    theirs = other["protocol"]
+    differs = [
+        f"{key} {protocol.get(key)} and {theirs.get(key)}"
+        for key in sorted({*protocol, *theirs})
+        if protocol.get(key) != theirs.get(key)
+    ]
+    if differs:
+        raise EgoXInputError(
+            f"protocol of {other['name']}",
+            got="; ".join(differs),
+            expected="one protocol",
+            fix="evaluate both with the same clips and networks; other figures don't compare",
+        )
 
 
 def compare_rows(rows: Rows, others: Rows, *, samples: int, seed: int) -> tuple[dict[str, Any], int]:
@@ -89,8 +150,8 @@ def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
     return f"by DINO features (weights {weights['dino']})" if "dino" in weights else "by id"
 
 
-def _not_computed(means: Mapping[str, Any], fvd: Mapping[str, float] | None) -> dict[str, str]:
-    computed = {*means, *(["fvd"] if fvd else [])}
+def _not_computed(means: Mapping[str, Any], sets: Mapping[str, Any] | None) -> dict[str, str]:
+    computed = {*means, *(sets or {})}
     return {m.label: f"needs {m.needs}" for m in METRICS if m.needs and m.key not in computed}
 
 
@@ -106,13 +167,24 @@ def _versions() -> dict[str, str]:
 
 def markdown_report(report: Mapping[str, Any]) -> str:
     """Everything of the report that a person reads; '–' stands where a value couldn't be had."""
-    lines = ["# Evaluation", "", f"{report['clips']} clips of {report['takes']} takes, {report['failed']} failed. "
-             "Means with 95 % bootstrap intervals over takes.", ""]
+    lines = [
+        "# Evaluation",
+        "",
+        f"{report['clips']} clips of {report['takes']} takes, {report['failed']} failed. "
+        "Means with 95 % bootstrap intervals over takes.",
+        "",
+        *_protocol_lines(report["protocol"]),
+        "",
+    ]
     if report["clips"]:
         means = report["means"]
-        lines += ["## In the paper's columns", "", *_paper_table(means, report["fvd"]), ""]
-        for title, families in (("Inside and outside the prior's coverage", ("prior",)), ("Over time", ("time",)),
-                                ("Retrieval", ("retrieval",))):
+        lines += ["## In the paper's columns", "", *_paper_table(means, report["sets"]), ""]
+        for title, families in (
+            ("Structure, sharpness, colour", ("condition",)),
+            ("Inside and outside the prior's coverage", ("prior",)),
+            ("Over time", ("time",)),
+            ("Retrieval", ("retrieval",)),
+        ):
             lines += [f"## {title}", "", *_means_table(means, of_family(*families)), ""]
         objects = [m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]]
         if objects:
@@ -134,11 +206,26 @@ def markdown_report(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _paper_table(means: Mapping[str, Any], fvd: Mapping[str, float]) -> list[str]:
+def _protocol_lines(protocol: Mapping[str, Any]) -> list[str]:
+    networks = (
+        ", ".join(f"{name} {hash_}" for name, hash_ in protocol["networks"].items()) or "none"
+    )
+    return [
+        f"Protocol: {protocol['clips']} clips (list {protocol['clip_list']}), "
+        f"{', '.join(protocol['sizes'])} px, "
+        f"resized: {protocol['resize']}, frames {', '.join(map(str, protocol['frames']))} at "
+        f"{', '.join(f'{fps:g}' for fps in protocol['fps'])} a second; networks: {networks}; "
+        "metrics of version "
+        f"{protocol['metrics_version']}. Reports of another protocol don't compare."
+    ]
+
+
+def _paper_table(means: Mapping[str, Any], sets: Mapping[str, Mapping[str, float]]) -> list[str]:
     columns = of_table("paper")
     return _table(["", *(m.heading for m in columns)],
-                  [[method, *(_number(fvd.get(method), m) if m.key == "fvd" else _interval(values.get(m.key), m)
-                              for m in columns)] for method, values in means.items()])
+                  [[method, *(_number(sets.get(m.key, {}).get(method), m) if m.family == "set"
+                              else _interval(values.get(m.key), m) for m in columns)]
+                   for method, values in means.items()])
 
 
 def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[str]:

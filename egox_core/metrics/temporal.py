@@ -84,9 +84,10 @@ class AmtBetween:
         EgoXInputError: vbench's code missing, the file missing or of another model.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        self.device = device
         self.model = load_network(_amt_module().Model(**AMT_NETWORK), weights, "AMT-S weights", expected="AMT-S",
-                                  where=AMT_WEIGHTS)
+                                  where=AMT_WEIGHTS).to(device)
 
     @torch.no_grad()
     def __call__(
@@ -95,10 +96,10 @@ class AmtBetween:
         after: Tensor,  # [1, 3, H, W] float 0...1
     ) -> Tensor:  # [1, 3, H, W]
         """The frame half way between the two."""
-        first, second = (_padded(frame, AMT_STEP) for frame in (before, after))
-        half_way = torch.full((1, 1, 1, 1), 0.5)
+        first, second = (_padded(frame, AMT_STEP).to(self.device) for frame in (before, after))
+        half_way = torch.full((1, 1, 1, 1), 0.5, device=self.device)
         picture = self.model(first, second, half_way, scale_factor=1.0, eval=True)["imgt_pred"]
-        return _unpadded(picture, before.shape[-2:])
+        return _unpadded(picture, before.shape[-2:]).cpu()
 
 
 def _amt_module() -> ModuleType:
@@ -134,11 +135,17 @@ class RaftFlow:
         EgoXInputError: torchvision missing, the file missing or of another model.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
         with needs_package("torchvision", "dynamic degree", expected="torchvision"):
             from torchvision.models.optical_flow import raft_large
-        self.model = load_network(raft_large(weights=None), weights, "RAFT weights",
-                                  expected="torchvision's raft_large", where=RAFT_WEIGHTS)
+        self.model = load_network(
+            raft_large(weights=None),
+            weights,
+            "RAFT weights",
+            expected="torchvision's raft_large",
+            where=RAFT_WEIGHTS,
+        ).to(device)
+        self.device = device
 
     @torch.no_grad()
     def __call__(
@@ -154,7 +161,7 @@ class RaftFlow:
         if min(height, width) < SMALLEST_PX:
             raise EgoXInputError("dynamic degree", got=f"{width}x{height} px",
                                  expected=f"at least {SMALLEST_PX}x{SMALLEST_PX}", fix="leave --raft out")
-        video = _padded(frames.float().movedim(-1, 1) * 2 - 1, RAFT_STEP)
+        video = _padded(frames.float().movedim(-1, 1) * 2 - 1, RAFT_STEP).to(self.device)
         lengths = []
         for first, second in zip(video[:-1], video[1:], strict=True):
             flow = self.model(first[None], second[None], num_flow_updates=UPDATES)[-1][0]

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..cameras.lenses import LENSES, PINHOLE
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
+from ..sizes import MOST_SIDE
 from ..trajectory.poses import invert, validate_w2c
 from ..types import CameraTrajectory
 from .colmap import upright_poses
 
+FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
 OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64))
 
 
@@ -63,28 +65,42 @@ def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor 
         EgoXInputError: no frames, a matrix that is no pose, no focal length, an unknown lens.
     """
     frames = content.get("frames")
-    try:
-        matrices = torch.tensor([f["transform_matrix"] for f in frames], dtype=torch.float64)
-        times = [f.get("time") for f in frames]
-        if "egox_camera" in content:
-            camera = camera_from_json(content["egox_camera"], f"egox_camera of {name}")
-        else:
-            camera = _camera_of(content)
-        times_s = torch.tensor(times, dtype=torch.float64) if times and None not in times else None
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        raise EgoXInputError(f"transforms file {name}", got=f"{type(error).__name__}: {error}",
-                             expected="frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h",
-                             fix="export the camera again") from error
-    c2w = validate_w2c(matrices, f"transform_matrix of {name}")
+    if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
+        raise EgoXInputError(f"transforms file {name}", got="no list of objects under frames",
+                             expected=FORM,
+                             fix="export the camera again")
+    c2w = validate_w2c([f.get("transform_matrix") for f in frames], f"transform_matrix of {name}")
+    times = [f.get("time") for f in frames]
+    with intact(f"time of {name}", NO_NUMBERS, expected="one number a frame",
+                fix="export the camera again"):
+        times_s = torch.tensor(times, dtype=torch.float64) if None not in times else None
+    if times_s is not None and times_s.ndim != 1:
+        raise EgoXInputError(f"time of {name}", got=f"shape {tuple(times_s.shape)}",
+                             expected="one number a frame",
+                             fix="export the camera again")
+    if "egox_camera" in content:
+        camera = camera_from_json(content["egox_camera"], f"egox_camera of {name}")
+    else:
+        camera = _camera_of(content, f"transforms file {name}")
     flip = OPENGL_FROM_OPENCV
     return camera, invert(torch.cat((flip @ c2w[..., :3] @ flip, flip @ c2w[..., 3:]), dim=-1)), times_s
 
 
-def _camera_of(content: dict) -> CameraModel:
-    width, height = int(content["w"]), int(content["h"])
-    fx = float(content.get("fl_x") or width / 2 / math.tan(float(content["camera_angle_x"]) / 2))
+def _camera_of(content: dict, what: str) -> CameraModel:
+    def number(key: str, default: float) -> float:
+        with intact(f"{key} of {what}", NO_NUMBERS, expected=FORM, fix="export the camera again"):
+            return float(content.get(key, default))
+
+    width, height = number("w", 0), number("h", 0)
+    if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
+        raise EgoXInputError(what, got=f"w {width:g} and h {height:g}", expected=FORM,
+                             fix="export the camera again")
+    angle = number("camera_angle_x", 0)
+    by_angle = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else 0.0
+    fx = number("fl_x", 0) or by_angle
     model = content.get("camera_model")
     lens = next((name for name, entry in LENSES.items() if entry.blender == model), PINHOLE)  # most files name none
-    return CameraModel(lens=lens, width=width, height=height, fx=fx, fy=float(content.get("fl_y") or fx),
-                       cx=float(content.get("cx", width / 2)) - 0.5, cy=float(content.get("cy", height / 2)) - 0.5,
-                       distortion=tuple(float(content.get(key, 0.0)) for key in LENSES[lens].blender_keys))
+    return CameraModel(lens=lens, width=int(width), height=int(height), fx=fx,
+                       fy=number("fl_y", 0) or fx,
+                       cx=number("cx", width / 2) - 0.5, cy=number("cy", height / 2) - 0.5,
+                       distortion=tuple(number(key, 0.0) for key in LENSES[lens].blender_keys))

@@ -54,6 +54,8 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
         poses = {}
         for line in filter(None, images):
             _, qw, qx, qy, qz, *translation, _, name = line.split(maxsplit=9)
+            if len(translation) != 3:
+                raise ValueError(f"{len(translation)} numbers for a place")
             rotation = Rotation.from_quat([float(v) for v in (qx, qy, qz, qw)]).as_matrix()
             poses[name] = torch.cat((torch.from_numpy(rotation),
                                      torch.tensor([[float(v)] for v in translation], dtype=torch.float64)), dim=-1)
@@ -68,12 +70,14 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
                                  fix="undistort the pictures to PINHOLE in COLMAP")
         fx, fy, cx, cy, *distortion = (float(v) for v in numbers)
         size = int(width), int(height)
-    except (ValueError, IndexError, TypeError) as error:
+    except EgoXInputError:
+        raise
+    except (ValueError, IndexError) as error:  # of float and int, of too few columns, of scipy at a zero rotation
         raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"malformed text ({error})",
                              expected="COLMAP's text format", fix="export again with output type TXT") from error
     camera = CameraModel(lens=lens, width=size[0], height=size[1], fx=fx, fy=fy, cx=cx - 0.5, cy=cy - 0.5,
                          distortion=tuple(distortion))
-    names = sorted(poses, key=lambda n: ([int(d) for d in re.findall(r"\d+", n)], n))
+    names = sorted(poses, key=lambda n: ([(len(d), d) for d in re.findall(r"0*(\d+)", n)], n))
     return camera, validate_w2c(torch.stack([poses[n] for n in names]), "poses of images.txt"), tuple(names)
 
 

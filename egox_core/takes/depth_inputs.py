@@ -19,11 +19,12 @@ from ..depth.adapters import DepthSocket, socket_sources
 from ..depth.align import ADVICE
 from ..depth.sources import DepthSource, camera_of_view, z_from_ray_depth
 from ..errors import EgoXInputError
-from ..file_names import VIDEO_SUFFIXES
 from ..progress import Progress, no_progress
 from ..types import DepthKind, FrameSelection, TakeMeta
 from .depth_files import load_depth_file
-from .exo_camera import exo_camera_of_size, exo_poses, meta_beside
+from .depth_readers import DepthFile, open_depth
+from .exo_camera import exo_camera_of_size, exo_poses
+from .same_take import check_same_count, other_takes_video
 
 FileRole = Literal["auto", "metric depth", "metric ray depth", "video depth", "video disparity"]
 RAY_DEPTH: FileRole = "metric ray depth"
@@ -73,6 +74,8 @@ def depth_inputs(
     if file is not None and file.role == "auto" and frames is not None:
         with depth_advice():
             check_same_take(file.path, frames.source_path)
+            with open_depth(file.path) as depth:
+                check_depth_count(depth, frames)
     knows_lens = meta is not None and meta.exo_camera is not None
     camera = None if frames is None else _exo_camera(meta, frames, frames.size)
     if frames is not None and fov_deg > 0 and not knows_lens:
@@ -111,18 +114,24 @@ def check_same_take(depth_path: Path, video_path: Path | None) -> None:
     Raises:
         EgoXInputError: another video.
     """
-    folder = depth_path.parent
-    if video_path is None or folder.resolve() == video_path.parent.resolve() or meta_beside(depth_path) is None:
+    other = other_takes_video(depth_path, video_path)
+    if other is None:
         return
-    # The ground truth and the prior are no videos that depth is made for, but they lie beside the one that is.
-    videos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
-    if not videos or any(path.samefile(video_path) or path.stat().st_size == video_path.stat().st_size
-                         for path in videos):
-        return
-    raise EgoXInputError(f"depth file {depth_path.name}", got=f"the depth of {folder.name}/{videos[0].name}, while the "
+    raise EgoXInputError(f"depth file {depth_path.name}", got=f"the depth of {other}, while the "
                          f"video in use is {video_path.name}", expected="depth of the video in use",
                          fix="choose its own depth file or empty the field; if it does belong to this video, set "
                              "file_role to 'metric depth'")
+
+
+def check_depth_count(depth: DepthFile, frames: FrameSelection) -> None:
+    """Refuse depth of another frame rate or length than the video's.
+
+    Raises:
+        EgoXInputError: another count of maps than the video has frames.
+    """
+    check_same_count(f"depth {depth.name}", depth.frame_count, frames,
+                     "compute depth for every frame of this video; if map i does belong to frame i, set file_role to "
+                     "'metric depth'")
 
 
 def file_source(

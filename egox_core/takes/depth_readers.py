@@ -21,14 +21,16 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from ..errors import EgoXInputError
-from ..safe_files import open_zip, read_npy_header, require_file
+from ..errors import EgoXInputError, intact
+from ..safe_files import Member, open_member, open_zip, read_npy_header, require_file
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
 DEPTH_KEYS = ("depth_m", "depth", "data", "arr_0")
 EXR_CHANNELS = ("Z", "depth", "Depth", "Y", "R")
 MAX_FRAME_BYTES = 512 * 2**20
+EXR_ERRORS = (MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+"""Raised by OpenEXR at damaged files."""
 
 DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
 
@@ -100,11 +102,11 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
     if key is None:
         raise EgoXInputError(f"depth {name}", got=f"arrays {sorted(members)}", expected="one named depth_m",
                              fix="save it with numpy.savez_compressed(path, depth_m=…)")
-    with archive.open(members[key]) as stream:
+    with open_member(archive, members[key], f"depth {name}") as stream:
         shape, _ = _frames_header(stream, f"depth {name}", archive.getinfo(members[key]).file_size)
     if "dynamic" in members:
         size = archive.getinfo(members["dynamic"]).file_size
-        with archive.open(members["dynamic"]) as stream:
+        with open_member(archive, members["dynamic"], f"dynamic mask of {name}") as stream:
             dynamic_shape, dynamic_dtype = read_npy_header(stream, f"dynamic mask of {name}", size)
         if dynamic_shape not in (shape, shape[1:]) or dynamic_dtype.itemsize != 1:
             raise EgoXInputError(f"dynamic mask of {name}", got=f"{dynamic_dtype} of shape {dynamic_shape}",
@@ -140,26 +142,22 @@ class PackedFrames:
 
     def read(self, indices: list[int]) -> Iterator[np.ndarray]:
         """Frames at ascending ``indices``."""
-        try:
-            wanted, kept, self._kept = set(indices), self._kept, {}
-            numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
-            keep = len(numbers) * self._frame_bytes() <= self._keep_bytes
-            for number in numbers:
-                frame = kept[number] if number in kept else self._unpack(number)
-                if keep:
-                    self._kept[number] = frame
-                if number in wanted:
-                    yield frame
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-            raise EgoXInputError(self._what, got=f"a damaged array ({error})",
-                                 expected="an intact file", fix="copy or write it again") from error
+        wanted, kept, self._kept = set(indices), self._kept, {}
+        numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
+        keep = len(numbers) * self._frame_bytes() <= self._keep_bytes
+        for number in numbers:
+            frame = kept[number] if number in kept else self._unpack(number)
+            if keep:
+                self._kept[number] = frame
+            if number in wanted:
+                yield frame
 
     def _frame_bytes(self) -> int:
         return int(np.prod(self._shape[1:])) * self._open().itemsize
 
     def _open(self) -> np.dtype:
         if self._stream is None:
-            self._stream, self._next = self._archive.open(self._member), 0
+            self._stream, self._next = open_member(self._archive, self._member, self._what), 0
             size = self._archive.getinfo(self._member).file_size
             _, self._dtype = read_npy_header(self._stream, self._what, size)
         return self._dtype
@@ -172,7 +170,8 @@ class PackedFrames:
         while self._next <= number:
             content = self._stream.read(size)
             if len(content) < size:
-                raise EOFError(f"frame {self._next} is cut off")
+                raise EgoXInputError(self._what, got=f"frame {self._next} cut off",
+                                     expected="an intact file", fix="copy or write it again")
             self._next += 1
         return np.frombuffer(content, dtype).reshape(self._shape[1:])
 
@@ -182,12 +181,24 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
         if member.file_size > MAX_FRAME_BYTES:
             raise EgoXInputError(f"depth frame {member.filename}", got=f"{member.file_size / 2**20:.0f} MB",
                                  expected=f"at most {MAX_FRAME_BYTES / 2**20:.0f} MB", fix="store one frame a file")
-        try:
-            return archive.read(member)
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-            raise EgoXInputError(f"depth frame {member.filename}", got=f"damaged data ({error})",
-                                 expected="an intact file", fix="copy or write it again") from error
+        with open_member(archive, member, f"depth frame {member.filename}") as stream:
+            return stream.read()
     return read
+
+
+def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
+    """A PNG as OpenCV reads it in ``mode``; None for what is none.
+
+    Raises:
+        EgoXInputError: empty, or larger than OpenCV takes.
+    """
+    # The header's width and height: a small file may ask for gigabytes.
+    sides = [int.from_bytes(content[place:place + 4], "big") for place in (16, 20)]
+    if 2 * math.prod(sides) > MAX_FRAME_BYTES:
+        raise EgoXInputError(what, got=f"a picture of {sides[0]}x{sides[1]} px",
+                             expected=f"at most {MAX_FRAME_BYTES // 2} px", fix="write it again")
+    with intact(what, (cv2.error, MemoryError)):
+        return cv2.imdecode(np.frombuffer(content, np.uint8), mode)
 
 
 def numbered_files(what: str, files: Iterable[str], suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
@@ -239,7 +250,7 @@ def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
         _check_shape((1, *shape), dtype, f"depth frame {file}")
         return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape).astype(np.float32)
     if suffix == ".png":
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        picture = decode_picture(content, f"depth frame {file}", cv2.IMREAD_UNCHANGED)
         if picture is None or picture.ndim != 2 or picture.dtype != np.uint16:
             got = "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
             raise EgoXInputError(f"depth frame {file}", got=got, expected="a grey PNG of 16 bits",
@@ -258,20 +269,19 @@ def _decode_exr(content: bytes, file: str) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         path = Path(folder) / "frame.exr"
         path.write_bytes(content)
-        try:
+        with intact(f"depth frame {file}", EXR_ERRORS, expected="an intact EXR file"):
             with OpenEXR.File(str(path), separate_channels=True) as exr:
                 channels = {name: np.array(channel.pixels) for name, channel in exr.channels().items()}
-        except Exception as error:  # the reader raises bare exceptions of several kinds
-            raise EgoXInputError(f"depth frame {file}", got=f"damaged data ({error})", expected="an intact EXR file",
-                                 fix="write it again") from error
     name = next((c for c in EXR_CHANNELS if c in channels), next(iter(channels)) if len(channels) == 1 else None)
     if name is None:
         raise EgoXInputError(f"depth frame {file}", got=f"channels {sorted(channels)}",
                              expected=f"one of {EXR_CHANNELS}", fix="write the depth as channel Z")
+    _check_shape((1, *channels[name].shape), channels[name].dtype, f"depth frame {file}")
     return channels[name].astype(np.float32)
 
 
-def _frames_header(stream: BinaryIO, what: str, size: int) -> tuple[tuple[int, int, int], np.dtype]:
+def _frames_header(stream: BinaryIO | Member, what: str, size: int) -> tuple[tuple[int, int, int],
+                                                                             np.dtype]:
     """Shape (T, H, W) and dtype of a .npy of ``size`` bytes; one map counts as one frame."""
     shape, dtype = read_npy_header(stream, what, size)
     shape = (1, *shape) if len(shape) == 2 else shape

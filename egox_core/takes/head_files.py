@@ -15,7 +15,7 @@ from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
 from ..progress import Progress, no_progress
-from ..safe_files import open_zip, read_json, write_json
+from ..safe_files import open_zip, read_array, read_json, write_json
 from ..trajectory.head_payloads import mhr_points, openpose_points
 from ..trajectory.head_points import HeadPoints
 from ..trajectory.head_pose import HeadReport, estimate_head
@@ -149,13 +149,24 @@ def _openpose_list(path: Path) -> list:
 
 def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
     with open_zip(path, "keypoints") as archive:
-        names = {name.removesuffix(".npy") for name in archive.namelist()}
-    if not {"pred_keypoints_3d", "pred_cam_t"} <= names:
-        raise EgoXInputError(f"keypoints {path.name}", got=f"arrays {sorted(names)[:8]}", expected=f"{MHR_KEYS}",
-                             fix="save SAM 3D Body's output under its own names")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in MHR_KEYS if key in names}
-    if arrays["pred_keypoints_3d"].ndim == 3:  # one person
+        names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+        if not {"pred_keypoints_3d", "pred_cam_t"} <= names:
+            raise EgoXInputError(f"keypoints {path.name}", got=f"arrays {sorted(names)[:8]}",
+                                 expected=f"{MHR_KEYS}",
+                                 fix="save SAM 3D Body's output under its own names")
+        arrays = {key: read_array(archive, key,
+                                  f"{key} of {path.name}") for key in MHR_KEYS if key in names}
+    solid = arrays["pred_keypoints_3d"]
+    leading = solid.shape[:-2]
+    for key, value in arrays.items():
+        fits = value.size >= 2 if key == "image_size" else \
+            value.ndim == 0 or value.shape[:len(leading)] == leading
+        if value.dtype.kind not in "fiu" or not fits or solid.ndim not in (3, 4):
+            raise EgoXInputError(f"{key} of {path.name}",
+                                 got=f"{value.dtype} of shape {value.shape}",
+                                 expected=f"numbers of shape (T, (P,) …), as {MHR_KEYS[0]}",
+                                 fix="save SAM 3D Body's output under its own names")
+    if solid.ndim == 3:  # one person
         arrays |= {key: value[:, None] for key, value in arrays.items() if key != "image_size" and value.ndim > 0}
     return arrays
 
@@ -169,7 +180,7 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> dict[str, object]:
         there = [p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()]
         frames.append([{key: value if value.ndim == 0 else value[t, p] for key, value in arrays.items()}
                        for p in there])
-    return {"frames": frames, "image_size": (int(image_size[0]), int(image_size[1]))}
+    return {"frames": frames, "image_size": image_size[:2]}
 
 
 def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:

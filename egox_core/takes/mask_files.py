@@ -24,11 +24,11 @@ from ..depth.resample import depth_window, fit_mask
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
-from ..safe_files import open_zip, read_npy_header
+from ..safe_files import open_member, open_zip, read_npy_header
 from ..sizes import same_aspect
 from ..types import FrameSelection
 from ..video.reader import decode_frames, probe_video
-from .depth_readers import PackedFrames, numbered_files
+from .depth_readers import PackedFrames, decode_picture, numbered_files
 
 MASK_SUFFIXES = (".mkv", ".mp4", ".npz", "")  # the first that exists; the last: a folder of PNG files
 MASK_KEY = "mask"
@@ -161,7 +161,7 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
     if f"{MASK_KEY}.npy" not in archive.namelist():
         raise EgoXInputError(what, got=f"arrays {sorted(archive.namelist())}", expected=f"one named {MASK_KEY}",
                              fix=f"save it with numpy.savez_compressed(path, {MASK_KEY}=…)")
-    with archive.open(f"{MASK_KEY}.npy") as stream:
+    with open_member(archive, f"{MASK_KEY}.npy", what) as stream:
         shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{MASK_KEY}.npy").file_size)
     if len(shape) != 3 or min(shape) < 1 or dtype.itemsize != 1 or dtype.kind not in "bu":
         raise EgoXInputError(what, got=f"{dtype} of shape {shape}", expected="bool or uint8 of shape (T, H, W)",
@@ -177,7 +177,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] uint8
-    picture = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    picture = decode_picture(file.read_bytes(), f"mask {name}/{file.name}", cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise EgoXInputError(f"mask {name}", got=f"{file.name!r}, which is no PNG", expected="grey PNG files",
                              fix="write it again")

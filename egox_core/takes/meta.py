@@ -57,7 +57,7 @@ def _choose_entry(entries: object, path: Path, entry: str) -> dict:
     for wanted in (entry, *(() if entry else (path.parent.name,))):
         if wanted in names:
             return entries[names.index(wanted)]
-        if wanted and wanted.isdigit() and int(wanted) < len(entries):
+        if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < len(entries):
             return entries[int(wanted)]
     if not entry and len(entries) == 1:
         return entries[0]

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
-from ..trajectory.keyframes import keyframe_track
+from ..trajectory.keyframes import check_made_on, keyframe_track
 from ..trajectory.path import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
-from ..trajectory.poses import validate_w2c
+from ..trajectory.poses import FARTHEST, validate_w2c
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .blender import read_blender
 from .colmap import read_colmap
 from .exo_camera import exo_poses
 from .meta import parse_meta
+from .same_take import check_same_count, mark_of
 
 FORMAT = "egox_trajectory"
 VERSION = 1
@@ -51,6 +52,7 @@ def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | No
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return parse_trajectory(content, path.name, frames, count=count)
     if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
+        check_made_on(content, mark_of(None if frames is None else frames.source_path))
         return trajectory_from_track(keyframe_track(content, camera, path.name), camera, frames, count=count)
     if isinstance(content, dict) and isinstance(content.get("frames"), list):
         own_camera, poses, times = read_blender(content, path.name)
@@ -71,6 +73,10 @@ def meta_trajectory(meta: TakeMeta, camera: CameraModel, frames: FrameSelection 
         raise EgoXInputError(f"take {meta.name}", got="no ego_extrinsics", expected="one w2c a frame",
                              fix="add them; or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
                                  "a path there")
+    if not meta.pose_source:  # those that were made with this pack reach to the last frame that was in use
+        check_same_count(f"ego poses of {meta.name}", len(meta.ego_extrinsics), frames,
+                         "give poses of this very video: one for each of its frames; poses with times (trajectory "
+                         "JSON) may have another rate")
     numbers = None if meta.camera_extrinsics is None else torch.arange(len(meta.camera_extrinsics))[:count]
     return trajectory_from_track(numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
                                  meta.ego_camera or camera, frames, count=count, prompt=meta.prompt,
@@ -141,9 +147,9 @@ def _confidence(content: dict, times: Tensor, name: str, frames: FrameSelection 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     try:
         tensor = torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=type(values).__name__, expected="numbers", fix="correct the file") from error
-    if (tensor.shape != shape if shape else tensor.ndim != 1) or not torch.isfinite(tensor).all():
+    if (tensor.shape != shape if shape else tensor.ndim != 1) or not (tensor.abs() <= FARTHEST).all():
         raise EgoXInputError(name, got=f"shape {tuple(tensor.shape)}", expected=f"finite numbers, shape {shape or 'T'}",
                              fix="correct the file")
     return tensor

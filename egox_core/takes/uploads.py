@@ -17,7 +17,7 @@ from pathlib import Path
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, OBJECTS, PRIOR, TRUTH, VIDEO_SUFFIXES
-from ..safe_files import open_zip, read_json, read_npy_header, safe_name, unpack_zip
+from ..safe_files import open_member, open_zip, read_json, read_npy_header, safe_name, unpack_zip
 from ..sizes import REFERENCE_SIZE
 from ..video.reader import probe_video
 from .depth_readers import PICTURE_SUFFIXES, open_depth
@@ -130,7 +130,9 @@ def name_of_upload(names: Iterable[str]) -> str:
     names = list(names)
     lead = next((name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0])
     stem = Path(lead).stem if Path(lead).suffix.lower() in UPLOAD_SUFFIXES else lead
-    return safe_name(stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "", stem) or stem)
+    # Folders that begin with a dot are hidden from the node's list.
+    return safe_name((stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "",
+                                                          stem) or stem).lstrip(". "))
 
 
 def same_files(one: Path, other: Path) -> bool:
@@ -198,5 +200,6 @@ def _check_arrays(path: Path) -> None:
     """Refuse an .npz with a pickled or damaged array, also one that nobody reads."""
     with open_zip(path, "depth file") as archive:
         for member in archive.infolist():
-            with archive.open(member) as stream:
-                read_npy_header(stream, f"{member.filename} of {path.name}", member.file_size)
+            what = f"{member.filename} of {path.name}"
+            with open_member(archive, member, what) as stream:
+                read_npy_header(stream, what, member.file_size)

@@ -5,7 +5,6 @@ Both hold ``data`` (fx, fy, cx, cy a frame; camera-to-world 4x4 a frame) and ``i
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import open_zip, read_npy_header
+from ..safe_files import open_zip, read_array
 from ..trajectory.poses import invert, validate_w2c
 from ..types import TakeMeta
 
@@ -58,12 +57,10 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
             if f"{key}.npy" not in archive.namelist():
                 raise EgoXInputError(f"ViPE file {path.name}", got=f"arrays {archive.namelist()}",
                                      expected="data and inds", fix="give the npz that ViPE wrote")
-            content = archive.read(f"{key}.npy")
-            stream = io.BytesIO(content)
-            dims, dtype = read_npy_header(stream, f"ViPE file {path.name}", len(content))
-            arrays[key] = np.frombuffer(stream.read(), dtype).reshape(dims)
+            arrays[key] = read_array(archive, key, f"ViPE file {path.name}")
     data, numbers = arrays["data"], arrays["inds"]
-    if data.shape[1:] != shape or numbers.shape != data.shape[:1] or len(data) == 0 or data.dtype.kind != "f":
+    if data.shape[1:] != shape or numbers.shape != data.shape[:1] or len(data) == 0 or data.dtype.kind != "f" \
+            or numbers.dtype.kind not in "iu":
         raise EgoXInputError(f"ViPE file {path.name}", got=f"{data.dtype} of shape {data.shape}",
                              expected=f"shape (T, {', '.join(map(str, shape))})", fix="give the npz that ViPE wrote")
     order = np.argsort(numbers)

@@ -7,15 +7,21 @@
 There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
 the seed and the step.
 
-SIGTERM (and Ctrl-C) ask the loop to finish its step, save, and end with 0 (:class:`StopRequest`).
+SIGTERM, SIGUSR1 and Ctrl-C ask the loop to finish its step, save, and end with 0
+(:class:`StopRequest`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import logging
 import os
+import pickle
 import shutil
 import signal
+import struct
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -25,13 +31,28 @@ from types import FrameType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import EgoXInputError
-from ..safe_files import read_json
+from ..errors import EgoXInputError, intact
+from ..safe_files import read_json, replace_folder, working_on, write_whole
 
 PREFIX = "step-"
+STOP_FILE = "EGOX_STOP_FILE"
+"""Variable of the environment: a file that is there once the run should stop. ``train_egox.py
+launch`` sets it."""
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+"""Variables that a launcher sets for the processes that it starts."""
+PR_SET_PDEATHSIG = 1
+TORCH_ERRORS = (AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError,
+                RuntimeError, SafetensorError, TypeError, ValueError, pickle.UnpicklingError,
+                struct.error)
+"""Raised by torch's and safetensors' readers at damaged files."""
+logger = logging.getLogger(__name__)
 FREE_TO_CHANGE = ("steps", "checkpoint", "validation", "log", "output", "cache", "base", "batch_size",
                   "gradient_accumulation")
 """Settings that a resumed run may have otherwise; paths may move, what they hold is checked by hash. Of batch and
@@ -67,17 +88,19 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        temporary.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
-                  temporary / "trainable.safetensors")
-        torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
-        (temporary / "state.json").write_text(json.dumps({
-            "step": state.step, "config": state.config, "global_batch": state.global_batch,
-            "base_hash": state.base_hash, "cache_hash": state.cache_hash, "align_hash": state.align_hash,
-        }, indent=1), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        with working_on(folder):
+            temporary.mkdir(parents=True)
+            with write_whole(temporary / "trainable.safetensors") as weights:
+                save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
+                          weights)
+            torch.save({"optimizer": state.optimizer, "ema": state.ema},
+                       temporary / "optimizer.pt")
+            (temporary / "state.json").write_text(json.dumps({
+                "step": state.step, "config": state.config, "global_batch": state.global_batch,
+                "base_hash": state.base_hash, "cache_hash": state.cache_hash,
+                "align_hash": state.align_hash,
+            }, indent=1), encoding="utf-8")
+            replace_folder(temporary, folder)
     except Exception as error:  # safetensors and torch.save have error types of their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         folders = checkpoint_folders(output)
@@ -95,17 +118,41 @@ def load_checkpoint(folder: Path) -> TrainState:
     Raises:
         EgoXInputError: something in it can't be read.
     """
-    state = read_json(folder / "state.json", f"checkpoint {folder.name}")
-    try:
+    what, fix = f"checkpoint {folder.name}", "training goes on from the one before; remove this folder"
+    state = read_json(folder / "state.json", what)
+    with intact(what, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
         weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-        return TrainState(step=state["step"], weights=weights, optimizer=more["optimizer"], ema=more["ema"],
-                          config=state["config"], base_hash=state["base_hash"], cache_hash=state["cache_hash"],
-                          global_batch=state["global_batch"], align_hash=state["align_hash"])
-    except Exception as error:
-        raise EgoXInputError(f"checkpoint {folder.name}", got=f"it can't be read ({error})",
-                             expected="a whole checkpoint",
-                             fix="remove this folder: training goes on from the one before") from error
+    kinds = dict.fromkeys(("step", "global_batch"), int) | {"config": dict} | dict.fromkeys(
+        ("base_hash", "cache_hash", "align_hash"), str)
+    if not isinstance(state, dict) or not all(isinstance(state.get(k), t) for k, t in kinds.items()) \
+            or not isinstance(more, dict) or not isinstance(more.get("optimizer"), dict):
+        raise EgoXInputError(what, got="a part of another form", expected="a whole checkpoint", fix=fix)
+    return TrainState(weights=weights, optimizer=more["optimizer"], ema=more.get("ema"),
+                      **{key: state[key] for key in kinds})
+
+
+def last_checkpoint(output: Path) -> TrainState | None:
+    """The newest whole checkpoint, None before the first; newer ones that can't be read are named
+    and passed over.
+
+    Raises:
+        EgoXInputError: there are some, and none of them can be read.
+    """
+    first_error = None
+    for folder in reversed(checkpoint_folders(output)):
+        try:
+            state = load_checkpoint(folder)
+        except EgoXInputError as error:
+            logger.warning("%s", error)
+            first_error = first_error or error
+            continue
+        if first_error is not None:
+            logger.warning("training goes on from %s instead", folder.name)
+        return state
+    if first_error is not None:
+        raise first_error
+    return None
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,16 +186,24 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
 
 
 class StopRequest:
-    """Set by SIGTERM or Ctrl-C while the ``with`` block runs; the handlers of before come back afterwards."""
+    """Set by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file while the ``with`` block runs; the
+    handlers of before come back afterwards."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self._asked = False
+        self._file = os.environ.get(STOP_FILE)
         self._before: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self._asked or (self._file is not None and os.path.exists(self._file))
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
+            if any(name in os.environ for name in LAUNCHED):
+                stop_with_parent()  # accelerate's of one process ends without telling its child
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,6 +211,12 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C: the user doesn't want to wait for the step
-        self.requested = True
+        self._asked = True
+
+
+def stop_with_parent() -> None:
+    """Lets Linux send this process SIGTERM when its parent dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

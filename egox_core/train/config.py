@@ -15,6 +15,8 @@ from ..types import LEAST_MOSAIC_VIEWS, PanelLayout, Panels
 from ..wan.align import HEAD_DIM, AlignFrames
 from ..wan.lora_settings import trained_with
 
+YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
+"""Raised by YAML at text that is none, numbers and dates that are none, and keys that can't be."""
 Mode = Literal["released", "trainer", "paper"]
 
 MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -35,7 +37,7 @@ RELEASED_OPTIMIZER: Mapping[str, Any] = {
 MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"trainer": RELEASED_OPTIMIZER, "paper": RELEASED_OPTIMIZER}
 SEVERAL_VIEWS = ("view_align", "views")
 """Tasks whose clips show a take from several exo cameras."""
-ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss")
+ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo")
 """Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled without it."""
 FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
 """Fields that a LoRA's metadata sets at sampling; embeddings are those of the cache."""
@@ -60,8 +62,13 @@ class ConditioningConfig(_Strict):
     # The paper's ablations; gga_mode off is the third.
     exo_clean: bool = True  # False, "without clean latent": the exo half is noised like the ego half
     exo_loss: bool = False  # with exo_clean off: the exo half is learnt, and sampled, too
+    # alone: exo attends to exo at time step 0, so that sampling computes it once a run
+    exo: Literal["sees_ego", "alone"] = "sees_ego"
     # none, zero: "without ego prior": latent of a grey video, zeros; align: what views.align expects (task views)
     prior: Literal["prior", "none", "zero", "align"] = "prior"
+    # Share of the samples whose caption is the empty one, as guidance (`generate --cfg`) takes it;
+    # the released: 0
+    caption_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +87,8 @@ class ConditioningConfig(_Strict):
             raise ValueError("lambda_g 0 would silence every exo key in gga_mode paper; use gga_mode off")
         if self.exo_loss and self.exo_clean:
             raise ValueError("exo_loss needs exo_clean false: a clean exo half has nothing to predict")
+        if self.exo == "alone" and not self.exo_clean:
+            raise ValueError("exo alone needs exo_clean true: a noised exo half is another at each step")
         return self
 
     @classmethod
@@ -145,7 +154,10 @@ class MemoryConfig(_Strict):
 
 
 class CheckpointConfig(_Strict):
-    every: int = Field(default=500, ge=1)
+    every: int = Field(default=500, ge=1)  # steps
+    minutes: float = Field(
+        default=0.0, ge=0
+    )  # also when so many have passed since the last one; 0: by steps alone
     keep: int = Field(default=3, ge=1)
 
 
@@ -153,6 +165,7 @@ class ValidationConfig(_Strict):
     every: int = Field(default=500, ge=0)  # 0: never
     clips: int = Field(default=4, ge=1)
     sample_steps: int = Field(default=0, ge=0)  # 0: loss only; else steps of samples with PSNR and SSIM
+    recompute_exo: int = Field(default=1, ge=0)  # of samples: exo at every n-th step, 0: at the first alone
     vae: Path | None = None  # decodes the samples
 
 
@@ -246,6 +259,8 @@ class TrainConfig(_Strict):
             raise ValueError("conditioning.prior=align and views.align go together, in task views alone")
         if self.task in SEVERAL_VIEWS and not self.conditioning.exo_clean:
             raise ValueError("several views are kept clean: exo_clean false is for one")
+        if self.task != "egox_lora" and self.conditioning.exo == "alone":
+            raise ValueError("conditioning.exo=alone is for task egox_lora")
         return self
 
     @property
@@ -267,8 +282,9 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
                                  fix="give --config FILE, or all settings as --set key=value")
         try:
             values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise EgoXInputError(f"training configuration {file.name}", got=str(error).replace("\n", " "),
+        except YAML_ERRORS as error:
+            raise EgoXInputError(f"training configuration {file.name}",
+                                 got=str(error).replace("\n", " ")[:200],
                                  expected="valid YAML", fix="correct the file") from error
         if not isinstance(values, dict):
             raise EgoXInputError(f"training configuration {file.name}", got=type(values).__name__,
@@ -279,16 +295,17 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
             raise EgoXInputError("override", got=repr(override), expected="key=value, as optimizer.learning_rate=1e-4",
                                  fix="put an equals sign between key and value")
         try:
-            _put(values, key.strip().split("."), _number_or(yaml.safe_load(text)))
-        except yaml.YAMLError as error:
+            value = yaml.safe_load(text)
+        except YAML_ERRORS as error:
             raise EgoXInputError(f"override {key}", got=text, expected="a YAML value", fix="quote the value") from error
+        _put(values, key.strip().split("."), _number_or(value))
     return parse_config(values)
 
 
 def parse_config(values: Mapping[str, Any]) -> TrainConfig:
     """As :func:`load_config`, from a dictionary."""
     try:
-        return TrainConfig.model_validate(dict(values))
+        return TrainConfig.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']} (got {e['input']!r})"
                  for e in error.errors()[:6]]

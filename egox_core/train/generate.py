@@ -42,12 +42,12 @@ class GenerateOptions:
     split: str = "validation"
     steps: int = 50
     shift: float = 3.0
+    recompute_exo: int = 1  # steps from one computation of exo to the next; 0: the first alone
     seed: int = 1234
     mode: str | None = None
     lambda_g: float | None = None
     dtype: str | None = None  # None: bfloat16 on a GPU, float32 on the CPU
     device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
-    fps: float = 20.0
     cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
     negative: str = RELEASED_NEGATIVE  # prompt that guidance leads away from
     text: str | None = None  # encoder of the negative prompt, see wan.text.make_text_encoder
@@ -57,6 +57,7 @@ class GenerateOptions:
 class _ClipJob:
     cache: Path
     clip: str
+    fps: float
     out: Path
     options: GenerateOptions
     key: str  # of cache, weights and options
@@ -91,7 +92,10 @@ def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = 
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     conditioning_of(options, reader)  # refuses a LoRA that doesn't fit this cache before anything is loaded
     todo = [c for c in clips if not _is_done(out / f"{c}.json", out / f"{c}.mp4", key)]
-    jobs = [_ClipJob(cache=cache, clip=c, out=out, options=options, key=key) for c in todo]
+    jobs = [
+        _ClipJob(cache=cache, clip=c, fps=reader.fps_of(c), out=out, options=options, key=key)
+        for c in todo
+    ]
     failed = run_all(_generate_clip, jobs, todo, engine=engine, workers=workers, devices=devices,
                      before=len(clips) - len(todo), stage="clips generated", progress=progress)
     if failed:
@@ -164,8 +168,9 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
     if negative is not None:
         negative = negative.to(sample.text)
     latent = sample_ego(model, scope, sample, conditioning, steps=options.steps, shift=options.shift, seed=options.seed,
+                        recompute_exo=options.recompute_exo,
                         cfg=options.cfg, negative=negative)
-    write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), options.fps, threads=1)
+    write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), job.fps, threads=1)
     write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.key})
     return job.clip
 

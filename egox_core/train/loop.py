@@ -19,11 +19,18 @@ from torch import Tensor, nn
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
-from ..safe_files import write_whole
+from ..safe_files import clear_leftovers, write_whole
 from ..wan.step_memory import ModelSize
 from ..wan.vae import VaeEncoder
 from . import zero3
-from .checkpoints import StopRequest, TrainState, check_resumable, checkpoint_folders, load_checkpoint, save_checkpoint
+from .checkpoints import (
+    StopRequest,
+    TrainState,
+    check_resumable,
+    checkpoint_folders,
+    last_checkpoint,
+    save_checkpoint,
+)
 from .config import TrainConfig, dump_config
 from .expected import align_step, expecting
 from .export import write_results
@@ -64,12 +71,14 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     launch = launch_of(accelerator)
     check_launch(config, launch)
     check_validation(config)
+    if accelerator.is_main_process:
+        clear_leftovers(Path(config.output) / "checkpoints")
     samples = CachedSamples(config, "train")
     held_out = HeldOut.of(config, samples.reader)
     if held_out is None and config.validation.every and accelerator.is_main_process:
         logger.warning("validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
                        "or larger split fractions; validation.every=0 says that none are wanted")
-    state = _last_state(config) if resume else None
+    state = last_checkpoint(Path(config.output)) if resume else None
     accumulation = accumulation_for(config, accelerator.num_processes, state)
     accelerator.gradient_accumulation_steps = accumulation
     if launch == "zero3":
@@ -124,11 +133,6 @@ def moving_average(
     return ema
 
 
-def _last_state(config: TrainConfig) -> TrainState | None:
-    folders = checkpoint_folders(Path(config.output))
-    return load_checkpoint(folders[-1]) if folders else None
-
-
 @dataclass(slots=True, kw_only=True)
 class _Run:
     """What one call of :func:`train` works with."""
@@ -155,9 +159,9 @@ class _Run:
         loss, noted = float("nan"), ""
         self.model.train()
         with StopRequest() as stop, closing(log):
-            step, saved = first_step, first_step
+            step, saved, saved_s = first_step, first_step, time.monotonic()
             # A run that died while it validated had its weights saved, but not this line of the curve.
-            if self._validates_at(step) and self._any(main and not log.has(step, COLUMNS[0])):
+            if self._validates_at(step) and self._any(main and not log.has(step, COLUMNS[0]))[0]:
                 self._validate(step, log)
             while step < config.steps:
                 started = time.perf_counter()
@@ -171,10 +175,13 @@ class _Run:
                     log.write(step, {"loss": loss, "gradient_norm": norm,
                                      "learning_rate": learning_rate(config.optimizer, step - 1, config.steps),
                                      **self._by_level(sigmas, losses)})
-                stopping = self._any(stop.requested)
-                if step % config.checkpoint.every == 0 or step == config.steps or stopping:
+                minutes = (time.monotonic() - saved_s) / 60
+                stopping, due = self._any(
+                    stop.requested, main and 0 < config.checkpoint.minutes <= minutes
+                )
+                if step % config.checkpoint.every == 0 or step == config.steps or stopping or due:
                     self._save(step)
-                    saved = step
+                    saved, saved_s = step, time.monotonic()
                 if self._validates_at(step) and not stopping:
                     self._validate(step, log)
                 progress(step, config.steps, f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step")
@@ -277,7 +284,7 @@ class _Run:
                 vae = VaeEncoder(Path(self.config.validation.vae), accelerator.device)
         except Exception as error:
             why = error
-        if not self._any(why is not None):
+        if not self._any(why is not None)[0]:
             try:
                 rows = held_out.score(accelerator.unwrap_model(self.model), self.scope, share, step, vae,
                                       device=accelerator.device, dtype=self.trainable.compute_dtype,
@@ -290,6 +297,7 @@ class _Run:
         values = held_out.values(accelerator.reduce(rows.to(accelerator.device), "sum"))
         if accelerator.is_main_process and values is not None:
             log.write(step, values)
+            log.show(step, held_out.videos(step))
         elif accelerator.is_main_process:
             log.note(step, f"validation failed: {type(why).__name__}: {why}" if why is not None else
                      "validation failed on another process, which says why")
@@ -315,10 +323,12 @@ class _Run:
         self.ema.restore(self.trainable.parameters)
         return tensors
 
-    def _any(self, flag: bool) -> bool:
+    def _any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether any process has it set."""
         if self.accelerator.num_processes == 1:
-            return flag
-        return bool(self.accelerator.gather(torch.tensor([float(flag)], device=self.accelerator.device)).any())
+            return list(flags)
+        own = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)
+        return self.accelerator.gather(own).any(dim=0).tolist()
 
 
 def _dropout_seed(seed: int, step: int, process: int) -> int:

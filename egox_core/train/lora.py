@@ -160,7 +160,7 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         "gga_mode": str(conditioning.gga_mode), "lambda_g": f"{conditioning.lambda_g:g}",
         "rays": str(conditioning.rays), "image_embedding": str(conditioning.image_embedding),
         "prior": conditioning.prior, "exo_clean": str(conditioning.exo_clean).lower(),
-        "exo_loss": str(conditioning.exo_loss).lower(), "shift": f"{config.timesteps.shift:g}",
+        "exo_loss": str(conditioning.exo_loss).lower(), "exo": conditioning.exo, "shift": f"{config.timesteps.shift:g}",
         "rank": str(config.lora.rank), "alpha": f"{config.lora.alpha:g}",
         "targets": " ".join(target_modules(config.lora.targets)), "base": config.base.name, "base_hash": base_hash,
         "steps": str(step), "config": json.dumps(settings),

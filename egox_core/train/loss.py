@@ -8,8 +8,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
-from ..wan.canvas import build_mask, crop_ego, model_input
+from ..gga.exo_cache import ExoHalves
+from ..sizes import PATCH
+from ..wan.canvas import build_mask, crop_ego, crop_exo, model_input
 from ..wan.diffusers_tokens import TokenScope
 from ..wan.schedule import TRAIN_TIMESTEPS
 from .config import ConditioningConfig, TimestepConfig
@@ -102,7 +105,10 @@ def flow_loss(
     """Loss of a batch.
 
     float32 mean squared error of the predicted velocity against noise - clean, unweighted; with ``exo_loss`` over the
-    whole canvas.
+    whole canvas. With ``exo`` alone the exo half goes through the model first, at time step 0.
+
+    Raises:
+        EgoXInputError: exo alone with halves of one width.
     """
     t, h, w_exo, w_ego = sample.grid
     batch = sample.ego.shape[0]
@@ -111,9 +117,19 @@ def flow_loss(
     scope.set(geometry, conditioning.gga_options())
     if tokens is not None:
         tokens.set(sample.panels, sample.grid, sample.rays)
-    output = model(hidden_states=packed, timestep=model_timesteps(sigmas).to(packed.device),
-                   encoder_hidden_states=sample.text, encoder_hidden_states_image=sample.image, return_dict=False)[0]
-    prediction = crop_ego(output, w_exo).float()
+    shown = {"encoder_hidden_states": sample.text, "encoder_hidden_states_image": sample.image, "return_dict": False}
+    timestep = model_timesteps(sigmas).to(packed.device)
+    if conditioning.exo == "alone" and w_exo:
+        if w_exo == w_ego:
+            raise EgoXInputError("conditioning.exo", got="alone, with halves of one width",
+                                 expected="an exo half that is wider than the ego half, or sees_ego",
+                                 fix="cache the exo videos at their own width")
+        scope.exo = ExoHalves((t, h // PATCH, w_exo // PATCH, w_ego // PATCH))
+        model(hidden_states=crop_exo(packed, w_exo), timestep=torch.zeros_like(timestep), **shown)
+        scope.exo.kept = True
+        packed = crop_ego(packed, w_exo)
+    output = model(hidden_states=packed, timestep=timestep, **shown)[0]
+    prediction = crop_ego(output, output.shape[-1] - w_ego).float()
     target = crop_ego(noise, noise.shape[-1] - w_ego).float() - sample.ego.float()
     error = (prediction - target).square().flatten(1).mean(dim=1)
     if conditioning.exo_loss and w_exo:

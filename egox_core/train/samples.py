@@ -92,6 +92,7 @@ class Item:
     view: str = "canvas"  # canvas | exo | ego
     views: tuple[str, ...] = ()  # clips of the exo cameras in the canvas, from left to right
     grey: bool = False  # whether the prior is left grey
+    silent: bool = False  # whether the caption is the empty one
 
     @property
     def name(self) -> str:
@@ -182,7 +183,7 @@ class CachedSamples:
         if item.views:
             return self._load_views(item)
         have = self.reader.tensors(item.clip, LATENTS)
-        text = _batch(have["text"])
+        text = self._text(item, have)
         if item.view != "canvas":
             latent, condition = _batch(have[item.view]), _batch(have[f"{item.view}_first"])
             image = have.get(f"image_{item.view}")
@@ -195,6 +196,10 @@ class CachedSamples:
         return TrainSample(clips=(item.clip,), exo=_batch(have["exo"]), ego=_batch(have["ego"]), cond_ego=_batch(prior),
                            text=text, image=None if image is None else _batch(image),
                            geometry=(_geometry(have, self),))
+
+    def _text(self, item: Item, have: dict[str, Tensor]) -> Tensor:  # [1, tokens, text_dim]
+        """The clip's caption, or the empty one."""
+        return _batch(self.reader.empty_caption(item.clip) if item.silent else have["text"])
 
     def _load_views(self, item: Item) -> TrainSample:
         """Prior, text and picture are those of the best camera among the views, wherever it lies in the canvas."""
@@ -215,7 +220,7 @@ class CachedSamples:
         exo = place_views([view[latent] for view in views], panels, take.get("grey_tile"))
         return TrainSample(
             clips=(item.name,), exo=_batch(exo), ego=_batch(take["ego"]), cond_ego=_batch(condition),
-            text=_batch(take["text"]),
+            text=self._text(item, take),
             image=None if image is None else _batch(image), geometry=(self._geometry_of(item, panels),), panels=panels,
             rays=maps, awaited=(prior == "align" and not item.grey,))
 
@@ -251,8 +256,14 @@ class CachedSamples:
             order = _permutation(len(group), self.config.seed, epoch)
             sample_number = step * global_batch + number - first
             item = group[order[index]]
-            items.append((self._drawn(item, sample_number) if self.cameras else item, sample_number))
+            item = self._drawn(item, sample_number) if self.cameras else item
+            items.append((replace(item, silent=self._silent(sample_number)), sample_number))
         return items
+
+    def _silent(self, number: int) -> bool:
+        share = self.config.conditioning.caption_dropout
+        return share > 0 and float(torch.rand((), generator=sample_generator(
+            self.config.seed, number, "caption"))) < share
 
     def _drawn(self, item: Item, number: int) -> Item:
         """As many of the take's views as ``item`` has, any of them in any order."""

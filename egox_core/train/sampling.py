@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
+from ..gga.exo_cache import ExoCache, kept_size
 from ..progress import Progress, no_progress
-from ..wan.canvas import build_mask, crop_ego, model_input
+from ..sizes import PATCH
+from ..wan.canvas import build_mask, crop_ego, crop_exo, model_input
 from ..wan.diffusers_tokens import TokenScope
 from ..wan.schedule import make_scheduler, released_schedule
 from .config import ConditioningConfig
@@ -29,6 +31,7 @@ def sample_ego(
     negative: Tensor | None = None,  # [1, tokens, text_dim] embedding of the negative prompt, for guidance
     noise: Tensor | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
     soft_trust: bool = False,  # scale the bias by how far the depth behind a key is to be believed
+    recompute_exo: int = 1,  # exo is computed at every n-th step and kept between; 0: at the first alone
     autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
     tokens: TokenScope | None = None,  # of a model for several views or rays
     progress: Progress = no_progress,
@@ -39,8 +42,12 @@ def sample_ego(
     level's noise, or with ``exo_loss`` sampled along.
 
     Raises:
-        EgoXInputError: guidance without the negative prompt's embedding, geometry for some of the clips only.
+        EgoXInputError: guidance without the negative prompt's embedding, geometry for some of the clips only, exo to be
+            kept where it is noisy or of several views.
     """
+    if recompute_exo != 1 and (not conditioning.exo_clean or tokens is not None):
+        raise EgoXInputError("recompute_exo", got=recompute_exo, fix="set recompute_exo to 1",
+                             expected="1 for a LoRA whose exo half is noisy or of several views")
     if cfg != 1.0 and negative is None:
         raise EgoXInputError("cfg", got=cfg, expected="1, or an embedding of the negative prompt",
                              fix="give the text encoder that the clips were cached with, or leave cfg at 1")
@@ -60,18 +67,37 @@ def sample_ego(
     scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
     if tokens is not None:
         tokens.set(sample.panels, sample.grid, sample.rays)
+    alone = conditioning.exo == "alone"
+    cache = None if recompute_exo == 1 and not alone else ExoCache(0 if alone else recompute_exo, alone=alone)
+    grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
+    dim = model.config.num_attention_heads * model.config.attention_head_dim
+    exo_bytes = kept_size(len(model.blocks), batch, grid, dim, dtype.itemsize)
+
+    def ask(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        # Around the model alone: the solver's own sums stay float32.
+        with torch.autocast(device.type, dtype, enabled=autocast):
+            return model(hidden_states=latents, timestep=timestep, encoder_hidden_states=text,
+                         encoder_hidden_states_image=sample.image, return_dict=False)[0]
+
     for step, moment in enumerate(scheduler.timesteps):
         exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
         ego = crop_ego(latent, latent.shape[-1] - w_ego).to(dtype)
         packed = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
         timestep = moment[None].float().to(device).expand(batch)
         predictions = []
-        for text in texts:
-            # Around the model alone: the solver's own sums stay float32.
-            with torch.autocast(device.type, dtype, enabled=autocast):
-                out = model(hidden_states=packed, timestep=timestep, encoder_hidden_states=text,
-                            encoder_hidden_states_image=sample.image, return_dict=False)[0]
-            predictions.append(crop_ego(out, w_exo + w_ego - latent.shape[-1]).float())
+        for number, text in enumerate(texts):
+            shown = packed
+            if cache is not None:
+                scope.exo = cache.forward((), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device)
+                if alone and not scope.exo.kept:
+                    ask(crop_exo(packed, w_exo), torch.zeros_like(timestep), text)
+                    scope.exo.finish(len(model.blocks))
+                shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
+            out = ask(shown, timestep, text)
+            if scope.exo is not None:
+                scope.exo.finish(len(model.blocks))
+                scope.exo = None
+            predictions.append(crop_ego(out, out.shape[-1] - latent.shape[-1]).float())
         velocity = predictions[0]
         if cfg != 1.0:
             velocity = predictions[1] + cfg * (predictions[0] - predictions[1])

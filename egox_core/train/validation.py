@@ -214,7 +214,8 @@ class HeldOut:
                         ready = expecting(alignment, sample.to(device, dtype))
                     latents.append(sample_ego(
                         model, scope, ready, config.conditioning, autocast=autocast, seed=SEED, tokens=tokens,
-                        steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0).cpu())
+                        steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0,
+                        recompute_exo=config.validation.recompute_exo).cpu())
         for (number, sample), latent in zip(share, latents, strict=False):  # without a VAE there are none
             if number >= 0 and vae is not None:
                 rows[number, 3:] = torch.tensor(self._write(vae, self.items[number], sample, latent, step))
@@ -233,11 +234,20 @@ class HeldOut:
 
     def _write(self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor,
                step: int) -> tuple[float, float]:
-        """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows it left, the truth right."""
+        """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows exo, prior, sample and
+        truth."""
         video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
-        file = Path(self.config.output) / "samples" / f"step-{step:08d}" / f"{item.name.replace(':', '_')}.mp4"
-        write_video(file, torch.cat((video, truth), dim=2), FPS, threads=1)
+        given = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
+        file = self._folder(step) / f"{item.name.replace(':', '_')}.mp4"
+        write_video(file, torch.cat((*given, video, truth), dim=2), FPS, threads=1)
         return float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())
+
+    def _folder(self, step: int) -> Path:
+        return Path(self.config.output) / "samples" / f"step-{step:08d}"
+
+    def videos(self, step: int) -> list[Path]:
+        """The samples of a step, of all processes."""
+        return sorted(self._folder(step).glob("*.mp4"))
 
     def values(self, rows: Tensor) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
         """Means by the name that they have in the log; None where a clip was not scored."""

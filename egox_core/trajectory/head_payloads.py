@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..sizes import MOST_SIDE
 from .head_points import HeadPoints, People, Person, choose_person
 from .head_template import POINTS
 
@@ -32,6 +33,8 @@ FACE_MESH: Mapping[str, tuple[tuple[int, ...], float]] = {  # landmarks whose me
     "nose": ((1,), 1.0), "right_eye": ((33, 133), 1.0), "left_eye": ((263, 362), 1.0),
     "right_ear": ((234,), 0.4), "left_ear": ((454,), 0.4),  # the mesh ends a finger's breadth before the ear
 }
+
+DETECTORS_OWN = "give the detector's own output"
 
 
 def openpose_points(frames: Any, *, picture: tuple[int, int] | None = None, person: int | None = None,
@@ -63,7 +66,7 @@ def openpose_people(
             isinstance(f, Mapping) and isinstance(f.get("people"), Sequence) for f in frames):
         raise EgoXInputError(source, got=type(frames).__name__, expected="a list with one object a frame, each with "
                              "people", fix="give the detector's POSE_KEYPOINT, or OpenPose's own JSON files")
-    sizes = {(int(f["canvas_width"]), int(f["canvas_height"])) for f in frames
+    sizes = {_picture((f["canvas_width"], f["canvas_height"]), source) for f in frames
              if f.get("canvas_width") and f.get("canvas_height")}
     if len(sizes) > 1:
         raise EgoXInputError(source, got=f"canvases of {len(sizes)} sizes", expected="one size for the whole clip",
@@ -79,9 +82,10 @@ def openpose_people(
 
 def _openpose_person(person: Any, source: str) -> Person | None:
     numbers = person.get("pose_keypoints_2d") if isinstance(person, Mapping) else None
-    if numbers is None or len(numbers) == 0:
+    values = _array([] if numbers is None else numbers,
+                    f"pose_keypoints_2d of {source}").reshape(-1)
+    if values.size == 0:
         return None  # hands or a face alone
-    values = np.asarray(numbers, dtype=float).reshape(-1)
     table = OPENPOSE_POINTS.get(values.size // 3) if values.size % 3 == 0 else None
     if table is None:
         raise EgoXInputError(source, got=f"{values.size / 3:g} points a person", expected="18 (COCO) or 25 (BODY_25)",
@@ -125,12 +129,13 @@ def mhr_people(payload: Any) -> People:
     source = "pose (MHR)"
     frames = payload.get("frames") if isinstance(payload, Mapping) else None
     size = payload.get("image_size") if isinstance(payload, Mapping) else None
-    if frames is None or size is None or len(np.asarray(size).reshape(-1)) != 2:
+    if frames is None or size is None:
         raise EgoXInputError(source, got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
                              expected="frames and image_size", fix="connect SAM 3D Body's pose data")
-    height, width = (int(x) for x in np.asarray(size).reshape(-1))
-    return People(frames=tuple(tuple(_mhr_person(p, (width, height), source) for p in _listed(frame))
-                               for frame in frames), picture=(width, height), source=source)
+    picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[::-1], source)
+    return People(frames=tuple(tuple(_mhr_person(p, picture, source) for p in _listed(frame,
+                                                                                      source))
+                               for frame in _listed(frames, source)), picture=picture, source=source)
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
@@ -139,20 +144,18 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
         raise EgoXInputError(source, got=sorted(person) if isinstance(person, Mapping) else type(person).__name__,
                              expected=f"a person with {' and '.join(needed)}", fix="connect SAM 3D Body's pose data")
     rows = [MHR_POINTS[name] for name in POINTS]
-    solid = _array(person["pred_keypoints_3d"])
-    if solid.ndim != 2 or solid.shape[0] <= max(rows) or solid.shape[1] != 3:
-        raise EgoXInputError(f"pred_keypoints_3d of {source}", got=f"shape {solid.shape}", expected="(70, 3)",
-                             fix="connect SAM 3D Body's pose data")
-    metres = solid[rows] + _array(person["pred_cam_t"]).reshape(3)
+    solid = _points(person["pred_keypoints_3d"], 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
+    metres = solid[rows] + _vector(person["pred_cam_t"], 3, f"pred_cam_t of {source}")
     if person.get("pred_keypoints_2d") is not None:
-        uv = _array(person["pred_keypoints_2d"])[rows, :2]
+        uv = _points(person["pred_keypoints_2d"], 2, max(rows) + 1,
+                     f"pred_keypoints_2d of {source}")[rows]
     elif person.get("focal_length") is not None:
-        focal = float(_array(person["focal_length"]).reshape(-1)[0])
+        focal = _vector(person["focal_length"], 1, f"focal_length of {source}")
         uv = focal * metres[:, :2] / np.maximum(metres[:, 2:], 1e-6) + np.array(size) / 2
     else:
         raise EgoXInputError(source, got="neither pred_keypoints_2d nor focal_length", expected="one of them",
                              fix="connect SAM 3D Body's pose data")
-    return uv, np.full(len(rows), 0.9), metres
+    return *_seen(uv, np.full(len(rows), 0.9)), metres
 
 
 def face_points(payload: Any, *, person: int | None = None, mask: Tensor | None = None) -> HeadPoints:
@@ -176,29 +179,63 @@ def face_people(payload: Any) -> People:
     if frames is None or size is None:
         raise EgoXInputError(source, got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
                              expected="frames and image_size", fix="connect the face landmarker's output")
-    height, width = (int(x) for x in np.asarray(size).reshape(-1)[:2])
-    return People(frames=tuple(tuple(_face(face, source) for face in _listed(frame)) for frame in frames),
-                  picture=(width, height), source=source)
+    picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[1::-1], source)
+    return People(frames=tuple(tuple(_face(face, source) for face in _listed(frame, source))
+                               for frame in _listed(frames, source)), picture=picture, source=source)
 
 
 def _face(face: Any, source: str) -> Person:
-    landmarks = _array(face.get("landmarks_xy")) if isinstance(face, Mapping) else np.zeros(0)
-    if landmarks.ndim != 2 or landmarks.shape[0] < 468 or landmarks.shape[1] < 2:
-        raise EgoXInputError(f"landmarks_xy of {source}", got=f"shape {landmarks.shape}", expected="(478, 2)",
-                             fix="connect the face landmarker's output")
+    landmarks = _points(face.get("landmarks_xy") if isinstance(face, Mapping) else face, 2, 468,
+                        f"landmarks_xy of {source}")
     uv, scores = np.zeros((len(POINTS), 2)), np.zeros(len(POINTS))
     for name, (rows, trust) in FACE_MESH.items():
         uv[POINTS.index(name)] = landmarks[list(rows), :2].mean(0)
         scores[POINTS.index(name)] = trust
-    return uv, scores, None
+    return *_seen(uv, scores), None
 
 
-def _listed(frame: Any) -> Iterable[Any]:
-    return [] if frame is None else [frame] if isinstance(frame, Mapping) else frame
+def _listed(entries: Any, source: str) -> Iterable[Any]:
+    """Entries of a list; one alone stands for a list of one."""
+    entries = [] if entries is None else [entries] if isinstance(entries, Mapping) else entries
+    if not isinstance(entries, Sequence | np.ndarray) or getattr(entries, "ndim", 1) == 0:
+        raise EgoXInputError(source, got=type(entries).__name__, expected="a list",
+                             fix=DETECTORS_OWN)
+    return entries
 
 
-def _array(values: Any) -> np.ndarray:
+def _array(values: Any, what: str) -> np.ndarray:
     """Numbers as float64, whether they came as lists, numpy or torch (on any device)."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=float)
+    with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=DETECTORS_OWN):
+        return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values,
+                          dtype=float)
+
+
+def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N, axes], N >= count
+    points = _array(values, what)
+    if points.ndim != 2 or len(points) < count or points.shape[1] < axes:
+        raise EgoXInputError(what, got=f"shape {points.shape}",
+                             expected=f"({count} or more, {axes})",
+                             fix=DETECTORS_OWN)
+    return points[:, :axes]
+
+
+def _vector(values: Any, length: int, what: str) -> np.ndarray:  # [length]
+    vector = _array(values, what).reshape(-1)
+    if vector.size != length:
+        raise EgoXInputError(what, got=f"{vector.size} numbers", expected=length, fix=DETECTORS_OWN)
+    return vector
+
+
+def _picture(size: Any, source: str) -> tuple[int, int]:
+    """(width, height) px."""
+    sides = _vector(size, 2, f"size of the picture of {source}")
+    if not (sides >= 1).all() or not (sides <= MOST_SIDE).all():
+        raise EgoXInputError(f"size of the picture of {source}", got=sides.tolist(),
+                             expected=f"1 to {MOST_SIDE} px a side", fix=DETECTORS_OWN)
+    return int(sides[0]), int(sides[1])
+
+
+def _seen(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points without a place, or far off every picture, are not seen."""
+    there = (np.abs(uv) <= 16 * MOST_SIDE).all(1)
+    return np.where(there[:, None], uv, 0.0), np.where(there, scores, 0.0)

@@ -11,12 +11,16 @@ Positions and angles describe the upright picture; the camera's quarter turns ar
 on from a keyframe to the next is the document's ``interpolation``, or the keyframe's own: ``spline`` (smooth),
 ``linear`` or ``hold``; before the first keyframe and after the last one it stands still.
 
+``made_on`` of a document names the video that it was made on, ``{"video": file name, "id": its video_mark}``: a path
+places a head in a room, so :func:`check_made_on` refuses it for another one.
+
 This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/model/pose.mjs``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import get_args
 
 import numpy as np
@@ -25,11 +29,11 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..cameras.model import CameraModel
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError
 from .path import Between, PoseTrack, interpolate_poses
-from .poses import camera_centre, compose, look_at, sensor_from_upright, validate_w2c
+from .poses import FARTHEST, camera_centre, compose, look_at, sensor_from_upright, validate_w2c
 
-DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation"})
+DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
 ANGLE_KEYS = frozenset({"yaw_deg", "pitch_deg", "roll_deg"})
 KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "interpolation"}
@@ -64,20 +68,59 @@ def keyframe_track(
     if not isinstance(keyframes, list) or not all(isinstance(k, dict) for k in keyframes):
         raise EgoXInputError(name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe")
     between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
-    up = _vector(document.get("up", DEFAULT_UP), f"up of {name}")
+    up = direction(document.get("up", DEFAULT_UP), f"up of {name}")
     if not keyframes:
         return constant_track(sensor_pose(torch.eye(3, 4, dtype=torch.float64) if rest is None else rest, camera), name)
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     clocks = {next(iter(MOMENT_KEYS & k.keys()), None) for k in keyframes}
+    moments = [_vector([k[clock]], f"{clock} of {name} {i}", 1)
+               for i, k in enumerate(keyframes) for clock in MOMENT_KEYS & k.keys()]
     if len(keyframes) == 1:
         return constant_track(poses[0], name)
-    if len(clocks) != 1 or None in clocks:
+    if len(clocks) != 1 or None in clocks or len(moments) != len(keyframes):
         raise EgoXInputError(name, got=f"moments given as {sorted(str(c) for c in clocks)}",
                              expected="time_s in all keyframes, or frame in all", fix="use one of them throughout")
     clock = clocks.pop()
-    moments = torch.stack([_vector([k[clock]], f"{clock} of {name} {i}", 1) for i, k in enumerate(keyframes)])[:, 0]
-    return PoseTrack(w2c=poses, moments=moments, clock="index" if clock == "frame" else "seconds", name=name,
+    return PoseTrack(w2c=poses, moments=torch.cat(moments),
+                     clock="index" if clock == "frame" else "seconds", name=name,
                      between=between[:-1], ends_hold=True)
+
+
+def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
+    """Refuse keyframes that were made on another video than the one in use.
+
+    Args:
+        content: as :func:`keyframe_track`; one that names no video passes.
+        video: the mark of the video in use (``video`` and ``id``); None: not known.
+
+    Raises:
+        EgoXInputError: another video, or a ``made_on`` that can't be read.
+    """
+    made_on = content.get("made_on") if isinstance(content, dict) else None
+    if made_on is None:
+        return
+    if not isinstance(made_on, dict) or not all(isinstance(made_on.get(key), str) for key in ("video", "id")):
+        raise EgoXInputError("made_on of keyframes", got=repr(made_on)[:60], expected="video and id, both texts",
+                             fix="delete made_on")
+    if video is not None and made_on["id"] != video["id"]:
+        raise EgoXInputError(
+            "ego poses", got=f"keyframes made on {made_on['video']}, while the video in use is {video['video']}",
+            expected="a path of the video in use",
+            fix="press 'Open pose editor' on Ego Pose Input, which begins with what belongs to this video; or choose "
+                f"{made_on['video']} again; to use them here all the same, delete \"made_on\" from the keyframes")
+
+
+def direction(values: object, name: str) -> Tensor:  # [3] float64
+    """A direction in the world; ``name`` names it in errors.
+
+    Raises:
+        EgoXInputError: no three numbers, no length.
+    """
+    vector = _vector(values, name)
+    if float(vector.norm()) < 1e-6:
+        raise EgoXInputError(name, got=vector.tolist(), expected="a direction",
+                             fix="give (0, -1, 0)")
+    return vector
 
 
 def constant_track(
@@ -152,7 +195,7 @@ def _level_rotation(up) -> Tensor:
 
 
 def _between(value: object, name: str) -> Between:
-    if value not in get_args(Between):
+    if not isinstance(value, str) or value not in get_args(Between):
         raise EgoXInputError(f"interpolation of {name}", got=repr(value)[:40],
                              expected="spline, linear or hold", fix="choose one of them")
     return value
@@ -183,11 +226,12 @@ def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
 def _vector(values: object, name: str, length: int = 3) -> Tensor:
     try:
         vector = torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} number(s)",
                              fix="give plain numbers") from error
-    if vector.shape != (length,) or not torch.isfinite(vector).all():
-        raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} finite number(s)",
+    if vector.shape != (length,) or not (vector.abs() <= FARTHEST).all():
+        raise EgoXInputError(name, got=repr(values)[:60],
+                             expected=f"{length} number(s) up to {FARTHEST:.0e}",
                              fix="give plain numbers")
     return vector
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection
-from .poses import camera_centre, compose, sensor_from_upright, validate_w2c
+from .poses import FARTHEST, camera_centre, compose, sensor_from_upright, validate_w2c
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
@@ -39,7 +39,7 @@ class PoseTrack:
     ends_hold: bool = False  # the first pose holds before it, the last one after it; else such frames are refused
 
     def __post_init__(self) -> None:
-        if self.moments.shape != self.w2c.shape[:1] or not torch.isfinite(self.moments).all():
+        if self.moments.shape != self.w2c.shape[:1] or not (self.moments.abs() <= FARTHEST).all():
             raise EgoXInputError(f"times of {self.name}", got=f"{tuple(self.moments.shape)} for {len(self.w2c)} poses",
                                  expected="one finite time a pose", fix="give times_s as long as w2c")
         if (self.moments[1:] <= self.moments[:-1]).any():

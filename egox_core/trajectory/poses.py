@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import NO_NUMBERS, EgoXInputError
 
+FARTHEST = 1e9
+"""Metres; farther numbers are damage, and their squares overflow."""
 ROTATION_TOLERANCE = 1e-3
 
 
@@ -22,7 +24,7 @@ def validate_w2c(
     expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one a frame"
     try:
         pose = torch.as_tensor(w2c, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except NO_NUMBERS as error:
         raise EgoXInputError(name, got=f"{type(w2c).__name__} ({error})", expected=expected,
                              fix="give rows of numbers of equal length") from error
     if pose.ndim in (2, 3) and pose.shape[-2:] == (4, 4):
@@ -36,6 +38,9 @@ def validate_w2c(
     if not torch.isfinite(pose).all():
         raise EgoXInputError(name, got="NaN or infinite numbers", expected="finite numbers",
                              fix="fill the gaps of the track before use")
+    if pose.abs().max() > FARTHEST:
+        raise EgoXInputError(name, got=f"numbers of {float(pose.abs().max()):.1g}",
+                             expected=f"at most {FARTHEST:.0e}", fix="give metres")
     rotation = pose[..., :3]
     error = (rotation @ rotation.transpose(-1, -2) - torch.eye(3, dtype=torch.float64)).abs().amax(dim=(-1, -2))
     determinant = torch.linalg.det(rotation)

@@ -7,6 +7,7 @@ says, with square pixels. A video that is in memory as frames goes through the s
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,15 +23,37 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
+from .hdr import TRANSFERS, sdr_picture
 from .selection import VideoInfo, source_rectangle
 
 VideoSource = Path | io.BytesIO
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
 """FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
+MOST_ASPECT = 16.0
+"""Of a pixel, in either direction; more is damage."""
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another shape."""
+MARK_BYTES = 64 * 1024
+"""Read from either end of a file to tell it from others."""
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
+
+
+def video_mark(path: Path) -> dict[str, str]:
+    """The video as a path remembers it: its file's name (``video``) and a digest of its bytes' ends and count (``id``).
+
+    A copy or another name changes nothing of the ``id``.
+
+    Raises:
+        OSError: not there.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for start in (0, max(0, size - MARK_BYTES)):
+            file.seek(start)
+            digest.update(file.read(MARK_BYTES))
+    return {"video": path.name, "id": digest.hexdigest()[:16]}
 
 
 @contextmanager
@@ -47,16 +70,29 @@ def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
         raise EgoXInputError("video file", got=f"{name!r}, which is not there", expected="a video file",
                              fix="check the name and the folder")
     try:
-        with av.open(source if isinstance(source, io.BytesIO) else str(source),
-                     options={"format_whitelist": FORMATS}) as container:
-            if not container.streams.video:
+        with _container(source, name) as container:
+            if not container.streams.video or container.streams.video[0].codec_context is None:
                 raise EgoXInputError(f"video {name}", got="no video stream", expected="a file with a picture",
                                      fix="choose a video; this one may hold sound alone")
             yield container
     except (av.error.FFmpegError, EOFError) as error:
-        raise EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({error})",
-                             expected="an intact video file",
-                             fix="copy it again, or re-encode it with ffmpeg") from error
+        raise _undecodable(name, error) from error
+
+
+def _container(source: VideoSource, name: str) -> av.container.InputContainer:
+    """FFmpeg's own errors are left to :func:`open_video`."""
+    try:
+        return av.open(source if isinstance(source, io.BytesIO) else str(source),
+                       options={"format_whitelist": FORMATS})
+    except UnicodeDecodeError as error:  # of PyAV, at odd metadata
+        raise _undecodable(name, error) from error
+
+
+def _undecodable(name: str, error: Exception) -> EgoXInputError:
+    reason = getattr(error, "strerror", None) or error  # FFmpeg's text names the path as well
+    return EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({reason})",
+                          expected="an intact video file",
+                          fix="copy it again, or re-encode it with ffmpeg")
 
 
 def video_name(source: VideoSource) -> str:
@@ -73,12 +109,13 @@ def probe_video(source: VideoSource) -> VideoInfo:
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
         first = next(container.decode(container.streams.video[0]), None)
-    if first is None:
-        raise EgoXInputError(f"video {name}", got="no frame that can be decoded", expected="an intact video",
-                             fix="copy it again, or re-encode it with ffmpeg")
     with open_video(source) as container:
         stream = container.streams.video[0]
         packets = [(p.pts, bool(p.is_keyframe)) for p in container.demux(stream) if p.size and not p.is_discard]
+        if first is None or not packets:
+            raise EgoXInputError(f"video {name}", got="no frame that can be decoded",
+                                 expected="an intact video",
+                                 fix="copy it again, or re-encode it with ffmpeg")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         if all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(packets):
             packets.sort()
@@ -95,7 +132,8 @@ def probe_video(source: VideoSource) -> VideoInfo:
         width, height = _shown_size(stream.codec_context.width, stream.codec_context.height, _pixel_aspect(stream),
                                     first.rotation)
         return VideoInfo(name=name, width=width, height=height, fps=fps, frame_count=len(packets), times_s=times,
-                         has_audio=bool(container.streams.audio), start_s=start, pts=pts, keyframes=keyframes)
+                         has_audio=bool(container.streams.audio), start_s=start, pts=pts, keyframes=keyframes,
+                         hdr=TRANSFERS.get(int(first.color_trc), ""))
 
 
 def read_frames(
@@ -134,7 +172,13 @@ def decode_frames(source: VideoSource, info: VideoInfo, indices: list[int]) -> I
         stream.thread_type = "AUTO"
         aspect = _pixel_aspect(stream)
         for index, frame in _walk(container, stream, info, indices):
-            yield index, _shown_picture(frame, aspect)
+            picture = _shown_picture(frame, aspect)
+            if picture.shape[:2] != (info.height, info.width):
+                raise EgoXInputError(f"video {info.name}",
+                                     got=f"frame {index} of {picture.shape[1]}x{picture.shape[0]} px",
+                                     expected=f"{info.width}x{info.height} px in all",
+                                     fix="re-encode it with ffmpeg")
+            yield index, picture
             count += 1
     if count < len(indices):
         raise EgoXInputError(f"video {info.name}", got=f"frame {indices[count]} missing or corrupt",
@@ -183,7 +227,8 @@ def _advance(frames, index_of: dict[int, int], index: int) -> av.VideoFrame | No
 
 def _pixel_aspect(stream) -> float:
     aspect = float(stream.sample_aspect_ratio or 1)
-    return 1.0 if aspect <= 0 or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
+    damaged = not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT
+    return 1.0 if damaged or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
 
 
 def _shown_size(width: int, height: int, aspect: float, rotation: int) -> tuple[int, int]:
@@ -192,7 +237,8 @@ def _shown_size(width: int, height: int, aspect: float, rotation: int) -> tuple[
 
 
 def _shown_picture(frame: av.VideoFrame, aspect: float) -> np.ndarray:
-    picture = frame.to_ndarray(format="rgb24")
+    transfer = TRANSFERS.get(int(frame.color_trc))
+    picture = frame.to_ndarray(format="rgb24") if transfer is None else sdr_picture(frame, transfer)
     if aspect != 1:
         picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
     turns = round(frame.rotation / 90) % 4  # anticlockwise, as numpy counts

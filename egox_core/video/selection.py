@@ -31,6 +31,7 @@ class VideoInfo:
     start_s: float  # time stamp of the first frame, seconds; audio is counted from it
     pts: tuple[int, ...] = field(repr=False)  # time stamps in stream units; empty where the file has none
     keyframes: tuple[int, ...] = field(repr=False)  # indices
+    hdr: str = ""  # HLG or PQ: frames are brought to the standard range
 
 
 def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
@@ -93,7 +94,8 @@ def select_frames(info: VideoInfo, *, start_frame: int = 0, frame_count: int = 4
                              fix=f"use frame_count {longest_clip(available)}"
                              + (", or start earlier" if start_frame else ""))
     return FrameSelection(source_indices=indices, times_s=times[indices], source_fps=info.fps, fps=fps,
-                          source_size=(info.width, info.height), size=(width, height), resize=resize)
+                          source_size=(info.width, info.height), size=(width, height), resize=resize,
+                          source_frames=info.frame_count)
 
 
 def source_rectangle(selection: FrameSelection) -> tuple[int, int, int, int]:

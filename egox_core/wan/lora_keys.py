@@ -9,7 +9,7 @@ The tables: diffusers' names on the left, the native ones (ComfyUI, Wan's own) o
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..safe_files import parse_json
 
 MODEL_PARTS: Mapping[str, str] = {
     "patch_embedding": "patch_embedding",
@@ -164,11 +165,10 @@ def convert_lora(
                           ranks=tuple(sorted(ranks, reverse=True)), scales=tuple(sorted(scales, reverse=True)))
 
 
-def check_released(lora: LoraConversion) -> None:
-    """For a file under the release's name: that it holds what the release holds.
+def released_note(lora: LoraConversion) -> str:
+    """Difference of a file under the release's name to the release; empty where it holds the same parts.
 
-    Raises:
-        EgoXInputError: another rank, or other parts than the released training changes.
+    Diffusers gives that name to any LoRA, and others have trained this method at other ranks.
     """
     parts = {key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight") for key in lora.tensors
              if key.endswith(".lora_A.weight")}
@@ -176,12 +176,9 @@ def check_released(lora: LoraConversion) -> None:
     wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
     other = sorted(parts ^ wanted) + sorted(lora.unmatched)
     if lora.ranks == (RELEASED_RANK,) and not other:
-        return
-    raise EgoXInputError(
-        f"LoRA named {RELEASED_FILE}",
-        got="rank " + ", ".join(map(str, lora.ranks)) + (f"; not as released: {', '.join(other[:3])}" if other else ""),
-        expected=f"EgoX's: rank {RELEASED_RANK} on q, k, v and o of both attentions in each block",
-        fix="diffusers gives this name to any LoRA: download EgoX's, or give another LoRA a name of its own")
+        return ""
+    found = "rank " + ", ".join(map(str, lora.ranks)) + (f"; other parts: {', '.join(other[:3])}" if other else "")
+    return f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both attentions: {found}"
 
 
 def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
@@ -279,7 +276,12 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
     if up is None:
         raise EgoXInputError("LoRA file", got=f"{part}.lora_A without its lora_B",
                              expected="pairs of lora_A and lora_B", fix="the file is incomplete: download it again")
-    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1]:
+    alpha = tensors.get(part + ".alpha")
+    if alpha is not None and alpha.numel() != 1:
+        raise EgoXInputError(f"alpha of {part}", got=f"shape {tuple(alpha.shape)}",
+                             expected="one number",
+                             fix="the file is damaged: download it again")
+    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or down.shape[0] == 0:
         raise EgoXInputError("rank of the LoRA", got=f"{part}: A {tuple(down.shape)}, B {tuple(up.shape)}",
                              expected="A [r, in] and B [out, r]", fix="the file is damaged: download it again")
     return down.shape[0]
@@ -291,9 +293,13 @@ def _peft_scale(metadata: Mapping[str, str] | None) -> float | None:
     if text is None:
         return None
     try:
-        entries = {key.rpartition(".")[2]: value for key, value in json.loads(text).items()}
-        alpha, rank = float(entries["lora_alpha"]), float(entries["r"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        content = parse_json(str(text), "PEFT's metadata")
+    except EgoXInputError:
+        return None
+    entries = {key.rpartition(".")[2]: v for key, v in content.items()} if isinstance(content,
+                                                                                      dict) else {}
+    alpha, rank = entries.get("lora_alpha"), entries.get("r")
+    if not all(isinstance(n, int | float) for n in (alpha, rank)) or not 0 < rank < math.inf:
         return None
     # Rank-stabilised LoRA divides by the root of the rank.
     return alpha / rank**0.5 if entries.get("use_rslora") else alpha / rank

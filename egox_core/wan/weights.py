@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import EgoXInputError
-from ..safe_files import refuse_pickled, require_file
+from ..safe_files import parse_json, refuse_pickled, require_file
 
 SAMPLE_BYTES = 4096
 MAX_HEADER_BYTES = 100 * 2**20
@@ -28,19 +27,32 @@ def read_header(file: Path, what: str) -> dict:
     """
     refuse_pickled(file, what)
     size = require_file(file, what).stat().st_size
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size - 8, MAX_HEADER_BYTES):
-                raise ValueError("header longer than the file")
-            header = json.loads(stream.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        if ends and 8 + length + max(ends) > size:
-            raise ValueError("tensor data cut off")
-        return header
-    except (struct.error, ValueError, KeyError, TypeError) as error:
-        raise EgoXInputError(what, got=f"{file.name!r}, which is no whole safetensors file ({error})",
-                             expected="a .safetensors file", fix="download it again") from error
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
+            raise _no_safetensors(what, file, "a header longer than the file")
+        header = parse_json(stream.read(length), f"{what} {file.name!r}")
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
+        raise _no_safetensors(what, file, "a header that is no object")
+    for name, entry in header.items():
+        if name != "__metadata__" and not _is_entry(entry, size - 8 - length):
+            raise _no_safetensors(what, file, f"{name[:80]!r} cut off or malformed")
+    return header
+
+
+def _is_entry(entry: object, size: int) -> bool:
+    """True where a tensor is described by dtype, shape and a place within ``size`` bytes."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, place = entry.get("shape"), entry.get("data_offsets")
+    return all(isinstance(numbers, list) and all(isinstance(n, int) and n >= 0 for n in numbers)
+               for numbers in (shape, place)) and len(place) == 2 and place[0] <= place[1] <= size
+
+
+def _no_safetensors(what: str, file: Path, problem: str) -> EgoXInputError:
+    return EgoXInputError(what,
+                          got=f"{file.name!r}, which is no whole safetensors file ({problem})",
+                          expected="a .safetensors file", fix="download it again")
 
 
 def weights_hash(path: Path, what: str = "weights") -> str:
@@ -57,7 +69,7 @@ def weights_hash(path: Path, what: str = "weights") -> str:
     for file in files:
         header = read_header(file, what)
         with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
+            length = int.from_bytes(stream.read(8), "little")
             for name in sorted(header):
                 if name == "__metadata__":
                     continue

@@ -15,7 +15,7 @@ from egox_core.data.cache_store import (
     CacheEntry,
     CacheIndex,
     fingerprint,
-    shard_fingerprint,
+    shard_header,
     stored,
     write_index,
     write_shard,
@@ -164,7 +164,7 @@ def make_latents(
         )
         name = f"{file.stem}-v{variant}.safetensors"
         names = [f"{seed:06d}v{variant}" for seed in seeds]  # a variant is a take of its own
-        if shard_fingerprint(folder / name) != content_hash:
+        if shard_header(folder / name)[0] != content_hash:
             if not wanted():
                 return False
             made = maker.tensors(read_shard(file), variant, views)
@@ -179,7 +179,9 @@ def make_latents(
             )
         shards[name] = content_hash
         entries += [
-            CacheEntry(clip=clip, take=clip, split=split, shard=name, start=0, rank=1)
+            CacheEntry(
+                clip=clip, take=clip, split=split, shard=name, start=0, rank=1, fps=maker.clips.fps
+            )
             for clip in names
         ]
         tell(number + 1, len(jobs))

@@ -49,6 +49,7 @@ class SampleSettings:
     lora: str = FULL  # the one that ships, or an arm of the ablation with its seed, as "full@1"
     strength: float = 1.0
     steps: int = DemoTraining().transformer.sample_steps
+    recompute_exo: int = 1
     seed: int = 1234
     lambda_g: float | None = None
 
@@ -130,6 +131,7 @@ class SmallModelSampler:
             steps=settings.steps,
             seed=settings.seed,
             shift=self.shift,
+            recompute_exo=settings.recompute_exo,
         )
         return self._decode(latents)
 

@@ -19,7 +19,7 @@ from egox_core.wan.transformer import save_untrained
 
 from .settings import DemoTraining, Schedule, TransformerSettings
 
-ARMS: Mapping[str, Mapping[str, Any]] = {"full": {}}
+ARMS: Mapping[str, Mapping[str, Any]] = {"full": {}, "exo_alone": {"exo": "alone"}}
 """Arms of the ablation, as changes to the training's ``conditioning``; DemoTraining.arms names
 those to train."""
 

@@ -151,9 +151,17 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
     path = resolve(values["file"], "exo video")
     if not all(isinstance(value, (int, float, str)) for value in options.values()):
         return None
+    return replace(select_frames(probed(path), **options), source_path=path)
+
+
+def probed(path: Path) -> VideoInfo:
+    """A video as it is now, remembered until its file changes.
+
+    Raises:
+        EgoXInputError: no video.
+    """
     state = path.stat()
-    info = _probed(path, state.st_mtime_ns, state.st_size)
-    return replace(select_frames(info, **options), source_path=path)
+    return _probed(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ import folder_paths
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import DEPTH, META
+from ...egox_core.safe_files import NO_NAMES
 from ...egox_core.types import FrameSelection
 
 PACK_ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +34,10 @@ def input_roots() -> list[Path]:
 
 
 def model_roots() -> list[Path]:
-    """The host's model folders, extra ones included."""
-    return [Path(p) for paths, _ in folder_paths.folder_names_and_paths.values() for p in paths]
+    """The host's model folders, extra ones included; not other packs' own files, settings among
+    them."""
+    return [Path(p) for kind, (paths, _) in folder_paths.folder_names_and_paths.items()
+            if kind != "custom_nodes" for p in paths]
 
 
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
@@ -64,7 +67,7 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     for root, path in candidates:
         # By name first: on Windows, to ask whether //server/share/x exists logs in to that server.
         named_inside = path.is_relative_to(root) or path.is_relative_to(root.resolve())
-        if not named_inside or not path.exists():
+        if not named_inside or not _exists(path):
             continue
         if not path.resolve().is_relative_to(root.resolve()):
             escaped = True
@@ -75,6 +78,13 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     raise EgoXInputError(what, got=f"{name!r}, which is not there",
                          expected="a file in the input folder or the pack's sample folder",
                          fix="check the name, or upload the file")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except NO_NAMES:
+        return False
 
 
 def check(name: str, what: str, *, folder_too: bool = False) -> bool | str:

@@ -1,16 +1,65 @@
-"""A sampler's steps, followed without changing a number; and the time left, shown on the sampling node."""
+"""A sampler's steps, followed without changing a number: time per part, and the time left, shown on the node."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
 CALLBACK = 4  # place of the step callback among outer_sample's arguments after the noise
+
+
+class PartSeconds:
+    """Seconds per named part of a run; on CUDA by events that are read at the end, so nothing waits.
+
+    Other devices than CUDA and CPU work in the background without such events: nothing is measured.
+    """
+
+    def __init__(self) -> None:
+        self._spans: dict[str, list[tuple[Any, Any]]] = {}
+
+    def clear(self) -> None:
+        """A run begins."""
+        self._spans.clear()
+
+    @contextmanager
+    def of(self, part: str, device: torch.device) -> Iterator[None]:
+        """Measure what is done in this block."""
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record(torch.cuda.current_stream(device))
+            yield
+            end.record(torch.cuda.current_stream(device))
+        elif device.type == "cpu":
+            begin = time.perf_counter()
+            yield
+            end = time.perf_counter()
+        else:
+            yield
+            return
+        self._spans.setdefault(part, []).append((begin, end))
+
+    def total(self, *parts: str) -> float:
+        """Seconds of these parts together; waits for the device."""
+        return sum(_span_seconds(*span) for part in parts for span in self._spans.get(part, ()))
+
+    def mean(self, part: str) -> float:
+        """Seconds per span of a part; 0 where there is none."""
+        return self.total(part) / max(1, len(self._spans.get(part, ())))
+
+
+def _span_seconds(begin: Any, end: Any) -> float:
+    if isinstance(end, float):
+        return end - begin
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
 
 
 class StepListener:
@@ -44,6 +93,13 @@ def running_server() -> Any | None:
     return getattr(PromptServer, "instance", None)
 
 
+def tell_on_node(text: str, node_id: str | None) -> None:
+    """Show a line on a node while it runs and until its next run."""
+    server = running_server()
+    if server is not None:
+        server.send_progress_text(text, node_id)
+
+
 class TimeLeft(StepListener):
     """Tells the running node after each step how long the rest will take."""
 
@@ -52,9 +108,7 @@ class TimeLeft(StepListener):
 
     def show(self, text: str) -> None:
         """Show a line on the node."""
-        server = running_server()
-        if server is not None:
-            server.send_progress_text(text, self.node_id)
+        tell_on_node(text, self.node_id)
 
 
 def time_left_text(steps: int, total: int, elapsed_s: float) -> str:

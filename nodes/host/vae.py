@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import comfy.latent_formats
+import torch
 from torch import Tensor
 
 from ...egox_core.wan.vision import embedding_picture
 from .noise import first_noise
+from .progress import host_progress
 
 if TYPE_CHECKING:
     from comfy.clip_vision import ClipVisionModel, Output
@@ -17,15 +21,39 @@ if TYPE_CHECKING:
 LOW_MEMORY_TILE = 256  # px
 
 
+@contextmanager
+def told_passes(vae: VAE, part: str, passes: int) -> Iterator[None]:
+    """Show the running node's progress by the passes of the VAE's ``encoder`` or ``decoder``.
+
+    The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip (or a tile of one).
+    """
+    module, report, count = getattr(getattr(vae, "first_stage_model", None), part, None), host_progress(passes), 0
+
+    def told(*_: object) -> None:
+        nonlocal count
+        count += 1
+        report(count, passes * -(-count // passes), part)
+
+    if not isinstance(module, torch.nn.Module):
+        yield
+        return
+    handle = module.register_forward_hook(told)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def encode_video(
     vae: VAE,
     images: Tensor,  # [T, H, W, 3] float32 0...1
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [1, 16, t, h, w] raw VAE latent (its mean, the host never samples the posterior)
     """One clip through the host's video VAE."""
-    if tile_size == 0:
-        return vae.encode(images)
-    return vae.encode_tiled(images, tile_x=tile_size, tile_y=tile_size, overlap=tile_size // 4)
+    with told_passes(vae, "encoder", 1 + (len(images) - 1) // 2):
+        if tile_size == 0:
+            return vae.encode(images)
+        return vae.encode_tiled(images, tile_x=tile_size, tile_y=tile_size, overlap=tile_size // 4)
 
 
 def decode_video(
@@ -34,11 +62,12 @@ def decode_video(
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [B * T, H, W, 3] float32 0...1
     """Clips through the host's video VAE, batches one after the other, as its own decode node gives them."""
-    if tile_size == 0:
-        images = vae.decode(latent)
-    else:
-        tile = max(tile_size // vae.spacial_compression_decode(), 2)
-        images = vae.decode_tiled(latent, tile_x=tile, tile_y=tile, overlap=tile // 4)
+    with told_passes(vae, "decoder", 1 + latent.shape[2] // 2):
+        if tile_size == 0:
+            images = vae.decode(latent)
+        else:
+            tile = max(tile_size // vae.spacial_compression_decode(), 2)
+            images = vae.decode_tiled(latent, tile_x=tile, tile_y=tile, overlap=tile // 4)
     return images.reshape(-1, *images.shape[-3:])
 
 

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from pathlib import Path
 from typing import Any
 
+import av
 import folder_paths
 import numpy as np
 import torch
 from aiohttp import web
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from ...egox_core.errors import EgoXInputError
+from ...egox_core.errors import EgoXInputError, intact
 from ...egox_core.previews.sheets import MAX_FRAMES
 from ...egox_core.safe_files import safe_name, write_whole
 from ..host.steps import running_server
-from .requests import number, takes_files
+from .requests import blocks_of, json_object, number, parts_of, takes_files
 
 SAVE_PATH = "/egox/save_clip"
 FOLDER = "egox_previews"
@@ -46,9 +46,9 @@ async def save_clip(request: web.Request) -> web.Response:
 async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
     """What is said about the clip, and its pictures."""
     about, pictures, received = b"", list[bytes](), 0
-    async for part in await request.multipart():
+    async for part in parts_of(request):
         data = bytearray()
-        while block := await part.read_chunk(2**20):
+        async for block in blocks_of(part, 2**20):
             received += len(block)
             if received > request.client_max_size:
                 raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=received)
@@ -57,13 +57,7 @@ async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
             about = bytes(data[:ABOUT_BYTES])
         else:
             pictures.append(bytes(data))
-    try:
-        said = json.loads(about.decode("utf-8"))
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise EgoXInputError("about", got="no JSON object", expected="name, fps and run of a clip", fix="send one")
-    return said, pictures
+    return json_object(about, "about"), pictures
 
 
 def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
@@ -81,7 +75,9 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     place = Path(folder) / f"{name}_{counter:05}_.mp4"
-    with write_whole(place) as unfinished:
+    with write_whole(place) as unfinished, \
+            intact("frames", (av.error.FFmpegError,), expected="pictures of a video",
+                   fix="save another clip"):
         native_video(frames, fps).save_to(str(unfinished), metadata=made_by or None)
     return {"file": f"{subfolder}/{place.name}", "workflow": "workflow" in made_by}
 
@@ -101,7 +97,7 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
                 if picture.size != size or too_large or picture.width % 2 or picture.height % 2:
                     break
                 frames.append(torch.from_numpy(np.array(picture.convert("RGB"))))
-    except (UnidentifiedImageError, OSError):
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError):  # of Pillow
         frames = []
     if not frames or len(frames) != len(pictures) or len(frames) > MAX_FRAMES:
         raise EgoXInputError("frames", got=f"{len(pictures)} pictures, the first of {size}",

@@ -14,6 +14,7 @@ from ...egox_core.file_names import META
 from ...egox_core.prior.render import ego_from_scene
 from ...egox_core.scene.moving_camera import is_moving
 from ...egox_core.scene.points import exo_from_scene
+from ...egox_core.takes.same_take import mark_of
 from ...egox_core.trajectory.keyframes import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from ..host.graph import Graph, inputs_of, origin
@@ -39,12 +40,14 @@ def editor_data(
 ) -> dict:
     """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene is kept.
 
-    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward direction.
+    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward direction; ``video``
+    the mark of the video in use, where it is a file.
     """
     count = len(trajectory.w2c)
     indices, times_s = clip_of(trajectory, frames, scene)
     data = {"frames": count, "indices": indices, "times_s": times_s, "prompt": trajectory.prompt, "node": node,
-            "camera": camera_to_json(trajectory.camera), "scene": None}
+            "camera": camera_to_json(trajectory.camera), "scene": None,
+            "video": mark_of(None if frames is None else frames.source_path)}
     poses = trajectory.w2c
     if scene is not None:
         try:

@@ -18,6 +18,8 @@ from typing import Any
 import folder_paths
 import torch
 from comfy_execution.utils import get_executing_context
+from PIL import Image
+from protocol import BinaryEventTypes
 from torch import Tensor
 
 from ...egox_core.previews.sheets import common_step, make_sheets
@@ -30,6 +32,10 @@ from ..host.steps import StepListener, running_server
 KEY = "egox_preview"
 SUBFOLDER = "egox"
 EVENT = "egox.live"
+FORM_SIDE = 448
+"""px, height of the picture that the form shows of a step."""
+NOBODY = "1000000"
+"""The id of no node."""
 _TO_UNIT = torch.cat((torch.zeros(16, 3), torch.ones(1, 3)))  # adds 1 to the offset alone
 
 
@@ -96,6 +102,23 @@ def _written(stream: Stream, step: int, progress: Progress) -> dict[str, Any]:
             "source": [int(stream.frames.shape[2]), int(stream.frames.shape[1])]}
 
 
+def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h, w, 3] 0...1
+    """Show a picture of a run in the middle of the page's form, by the host's own preview message.
+
+    The host also puts such a picture on the node that the message names; here that is none of the graph's, whose
+    sampler has a player.
+    """
+    from comfy_api import feature_flags
+
+    if not feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata"):
+        return
+    image = Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
+    image = image.resize((FORM_SIDE * image.width // image.height, FORM_SIDE), Image.Resampling.BICUBIC)
+    server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA,
+                     (("JPEG", image, None), {"prompt_id": run, "node_id": NOBODY, "display_node_id": NOBODY}),
+                     server.client_id)
+
+
 class LivePreview(StepListener):
     """Sends the page what the model now thinks the clip is."""
 
@@ -108,12 +131,16 @@ class LivePreview(StepListener):
         server = running_server()
         if server is None or server.client_id is None:
             return
-        server.send_sync(EVENT, {"node": self.node_id, "preview": self.preview(x0, latent_format)},
-                         server.client_id)
+        colours = self.colours(x0, latent_format)
+        server.send_sync(EVENT, {"node": self.node_id, "step": step, "total": total,
+                                 "preview": self.preview(colours)}, server.client_id)
+        context = get_executing_context()
+        if context is not None:
+            show_in_form(server, colours[len(colours) // 2], context.prompt_id)
 
-    def preview(self, x0: Tensor, latent_format: Any) -> dict[str, Any]:
+    def preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
         """In the form of :func:`preview_ui`, the pictures inside the message: they live for one step."""
-        sheets = make_sheets(self.colours(x0, latent_format))
+        sheets = make_sheets(colours)
         files = [{"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")} for data in sheets.files]
         stream = {"name": "ego", "label": "ego", **sheets.layout(), "files": files, "legend": None, "pick": None,
                   "source": [sheets.width, sheets.height]}

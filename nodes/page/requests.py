@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from ...egox_core.errors import EgoXInputError
+from ...egox_core.errors import EgoXInputError, intact
+from ...egox_core.safe_files import NAME_CLASHES, parse_json
+
+SHORT_BODY = 64 * 1024
+ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""In JSON; after an odd backslash the six characters are the text itself."""
+WHOLE_MULTIPART = "whole multipart/form-data"
+BAD_BODIES = (AssertionError, HttpProcessingError, LookupError, RuntimeError, ValueError,
+              web.RequestPayloadError)
+"""Raised by aiohttp at bodies that their headers do not fit: no boundary, no gzip, cut off."""
 
 
 def refuse(status: int, reason: str) -> web.Response:
@@ -22,12 +34,17 @@ def is_same_origin(request: web.Request) -> bool:
 
     Browsers say so in Sec-Fetch-Site, which no page can set, but only to addresses that they trust (https, localhost);
     over plain http in a network they send the page's Origin with every POST, and the routes take nothing else.
+    A stranger's name that leads to this machine (DNS rebinding) passes, as with the host: no server
+    knows all names that its user gives it.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
     origin, host = request.headers.get("Origin"), request.headers.get("Host")
-    return bool(origin) and bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return bool(origin) and bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # no address
+        return False
 
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -36,7 +53,8 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 def takes_files(handler: Handler) -> Handler:
     """A handler of multipart/form-data as a route's handler: who may ask, and what a failure answers.
 
-    400: what the handler says, 403: another page asks, 413: over the host's limit, 507: the disk refuses.
+    400: what the handler says, a body that breaks off, 403: another page asks, 413: over the host's
+    limit, 507: the disk refuses.
     """
 
     @functools.wraps(handler)
@@ -49,6 +67,8 @@ def takes_files(handler: Handler) -> Handler:
             return await handler(request)
         except EgoXInputError as error:
             return refuse(400, str(error))
+        except NAME_CLASHES as error:
+            return refuse(400, f"one name for a file and a folder ({error.strerror})")
         except web.HTTPRequestEntityTooLarge:
             return refuse(413, f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it "
                                "with a larger --max-upload-size (MB)")
@@ -68,17 +88,67 @@ async def read_body(request: web.Request, limit: int) -> dict:
     if (request.content_length or 0) > limit:
         raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=request.content_length)
     raw = bytearray()
-    async for part in request.content.iter_chunked(65536):
-        raw += part
-        if len(raw) > limit:
-            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(raw))
-    try:
-        body = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise EgoXInputError("request", got="no JSON", expected="a JSON object", fix="send one") from error
+    with intact("request", BAD_BODIES, expected="a body as its headers say", fix="send it again"):
+        async for part in request.content.iter_chunked(65536):
+            raw += part
+            if len(raw) > limit:
+                raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(raw))
+    if len(raw) < SHORT_BODY:
+        return json_object(bytes(raw))
+    return await asyncio.to_thread(json_object, bytes(raw))  # a long one takes seconds
+
+
+def json_object(raw: bytes, what: str = "request") -> dict:
+    """The JSON object that a page sent as bytes; ``what`` names it.
+
+    Raises:
+        EgoXInputError: not JSON, no object, texts that are no text: a NUL, half a surrogate pair.
+    """
+    body = parse_json(raw, what)
     if not isinstance(body, dict):
-        raise EgoXInputError("request", got=type(body).__name__, expected="a JSON object", fix="send one")
+        raise EgoXInputError(what, got=type(body).__name__, expected="a JSON object",
+                             fix="send one")
+    if b"\\u" in raw:  # neither can be in it without an escape
+        with intact(what, (UnicodeEncodeError, RecursionError), expected="texts of Unicode",
+                    fix="correct them"):
+            plain = json.dumps(body, ensure_ascii=False).encode("utf-8")
+        if ESCAPED_NUL.search(plain):
+            raise EgoXInputError(what, got="a NUL in a text", expected="plain texts",
+                                 fix="leave it out")
     return body
+
+
+async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
+    """The parts of a multipart request.
+
+    Raises:
+        EgoXInputError: cut off, without a boundary, parts within parts.
+    """
+    with intact("request", BAD_BODIES, expected=WHOLE_MULTIPART, fix="send it again"):
+        reader = await request.multipart()
+    while True:
+        with intact("request", BAD_BODIES, expected=WHOLE_MULTIPART, fix="send it again"):
+            part = await reader.next()
+        if part is None:
+            return
+        if not isinstance(part, BodyPartReader):
+            raise EgoXInputError("request", got="parts within a part", expected="files",
+                                 fix="send them plainly")
+        yield part
+
+
+async def blocks_of(part: BodyPartReader, size: int) -> AsyncIterator[bytes]:
+    """The content of a part in blocks of at most ``size`` bytes.
+
+    Raises:
+        EgoXInputError: cut off.
+    """
+    while True:
+        with intact("request", BAD_BODIES, expected=WHOLE_MULTIPART, fix="send it again"):
+            block = await part.read_chunk(size)
+        if not block:
+            return
+        yield block
 
 
 def whole_number(body: dict, key: str, low: int, high: int, default: int | None = None) -> int:

@@ -33,7 +33,10 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
 from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes.meta import read_meta
+from ...egox_core.takes.same_take import mark_of
+from ...egox_core.trajectory.keyframes import DEFAULT_UP, direction
 from ...egox_core.trajectory.poses import validate_w2c
+from ...egox_core.types import PointCloud
 from ..host.graph import Graph, exo_video, inputs_of, lacks_beside, linked
 from ..host.paths import resolve
 from .editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
@@ -47,6 +50,8 @@ SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
 VIEWS_REMEMBERED = 64
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
+FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
+"""Imports and exports of long paths take seconds, for which pictures do not wait."""
 Handler = Callable[[dict], Awaitable[web.StreamResponse]]
 
 
@@ -94,9 +99,9 @@ def guarded(limit: int) -> Callable[[Handler], Callable[[web.Request], Awaitable
     return wrap
 
 
-async def beside(function: Callable, *arguments):
+async def beside(function: Callable, *arguments, worker: ThreadPoolExecutor = WORKER):
     """Run on the editor's thread."""
-    return await asyncio.get_running_loop().run_in_executor(WORKER, function, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
 
 
 @guarded(SMALL_BODY)
@@ -190,47 +195,55 @@ async def camera(body: dict) -> web.Response:
 @guarded(FILE_BODY)
 async def import_keyframes(body: dict) -> web.Response:
     """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from upright ``poses``."""
-    model, clip, up = lens(body), moments(body), body.get("up", [0.0, -1.0, 0.0])
     scene = scene_entry(body).scene if body.get("token") is not None else None
+    document, note = await beside(_imported, body, scene, worker=FILES)
+    return web.json_response({"document": document, "note": note})
+
+
+def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
+    """(keyframe document, note): files are looked for and read here, not on the event loop."""
+    model, clip = lens(body), moments(body)
+    up = direction(body.get("up", DEFAULT_UP), "up").tolist()
     entry = str(body.get("entry", ""))
     if isinstance(body.get("file"), str):
-        document, note = await beside(import_file, resolve(body["file"], "trajectory file"), model, clip, scene, up,
-                                      entry)
-    elif body.get("poses") is not None:
+        return import_file(resolve(body["file"], "trajectory file"), model, clip, scene, up, entry)
+    if body.get("poses") is not None:
         poses = validate_w2c(body["poses"], "poses")
         if poses.ndim != 3 or len(poses) != len(clip):
             raise EgoXInputError("poses", got=f"shape {tuple(poses.shape)}", expected=f"({len(clip)}, 3, 4)",
                                  fix="send one pose a frame")
-        document, note = await beside(keyframes_of_path, poses, clip, up)
-    else:
-        texts = body.get("texts")
-        if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
-            raise EgoXInputError("texts", got=type(texts).__name__, expected="file names with their texts",
-                                 fix="send texts, file or poses")
-        document, note = await beside(import_path, texts, model, clip, scene, up, entry)
-    return web.json_response({"document": document, "note": note})
+        return keyframes_of_path(poses, clip, up)
+    texts = body.get("texts")
+    if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+        raise EgoXInputError("texts", got=type(texts).__name__,
+                             expected="file names with their texts",
+                             fix="send texts, file or poses")
+    return import_path(texts, model, clip, scene, up, entry)
 
 
 @guarded(FILE_BODY)
 async def export_keyframes(body: dict) -> web.Response:
     """A keyframe ``document`` as a file of some ``form``, for the page to save."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
-    name, content = await beside(export_path, str(body.get("form", "")), body.get("document"), lens(body),
-                                 moments(body), scene, str(body.get("prompt", "")))
+    name, content = await beside(lambda: export_path(
+        str(body.get("form", "")), body.get("document"), lens(body), moments(body), scene,
+        str(body.get("prompt", ""))), worker=FILES)
     return web.Response(body=content, content_type="application/octet-stream",
                         headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"})
 
 
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
-    """What the scene and path of a pose ``node`` are made from in the page's ``graph`` now; whether the file
-    that its poses are to come from is known to be missing, or to have none."""
+    """Origin of a pose ``node``'s scene and path in the page's ``graph`` now; whether the file of its poses is
+    known to be missing, or to have none; the mark of its video, where that is known."""
     node, graph = body.get("node"), body.get("graph")
-    if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph:
+    if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph \
+            or not all(isinstance(each, dict) for each in graph.values()):
         raise EgoXInputError("graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both")
     # Not on the event loop, nor on the editor's thread: a network drive may take long to answer.
     return web.json_response(await asyncio.to_thread(
-        lambda: {"origin": editor_origin(graph, node), "file_missing": poses_missing(graph, node)}))
+        lambda: {"origin": editor_origin(graph, node), "file_missing": poses_missing(graph, node),
+                 "video": mark_of(exo_video(graph, node))}))
 
 
 def poses_missing(graph: Graph, node: str) -> bool:
@@ -302,7 +315,7 @@ async def sample_video(request: web.Request) -> web.StreamResponse:
     if not name.startswith("sample/") or not name.lower().endswith(SAMPLE_SUFFIXES):
         return refuse(400, "file must name a video, sample/…")
     try:
-        return web.FileResponse(resolve(name, "sample video"))
+        return web.FileResponse(await asyncio.to_thread(resolve, name, "sample video"))
     except EgoXInputError as error:
         return refuse(400, str(error))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import threading
 import uuid
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.safe_files import safe_name
+from ...egox_core.safe_files import clear_leftovers, safe_name, working_on
 from ...egox_core.takes.uploads import (
     MOST_FILES,
     UPLOAD_SUFFIXES,
@@ -26,11 +27,13 @@ from ...egox_core.takes.uploads import (
     told_apart,
     unpack_uploads,
 )
-from .requests import takes_files
+from .requests import blocks_of, parts_of, takes_files
 
 UPLOAD_PATH = "/egox/upload"
 FOLDER = "egox"
 """Below the input folder."""
+STAGING = f".{'[0-9a-f]' * 32}.*"
+"""Folders that uploads are received into, and their locks."""
 BLOCK = 2**20
 MULTIPART_HEAD = 64 * 1024
 """Bytes that a request may have beside its files."""
@@ -45,13 +48,15 @@ async def limit(request: web.Request) -> web.Response:
 async def upload(request: web.Request) -> web.Response:
     """Files of one take as multipart/form-data; what they are, by names for the nodes' inputs."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
-    staging = root / f".{uuid.uuid4().hex}"
-    try:
-        staging.mkdir(parents=True)
-        names = await _receive(request, staging)
-        return web.json_response(await asyncio.to_thread(take_in, staging, root, names))
-    finally:
-        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+    name = uuid.uuid4().hex
+    staging = root / f".{name}.part"
+    with working_on(root / name):  # another server would take it for a leftover
+        try:
+            staging.mkdir(parents=True)
+            names = await _receive(request, staging)
+            return web.json_response(await asyncio.to_thread(take_in, staging, root, names))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
 
 
 async def _receive(request: web.Request, folder: Path) -> list[str]:
@@ -60,7 +65,7 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
     most, received, names = request.client_max_size, 0, list[str]()
     if (request.content_length or 0) > most + MULTIPART_HEAD:
         raise too_large
-    async for part in await request.multipart():
+    async for part in parts_of(request):
         if not part.filename:
             continue
         name = "/".join(safe_name(each) for each in re.split(r"[/\\]", part.filename) if each not in ("", ".", ".."))
@@ -73,7 +78,7 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
         names.append(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("xb") as target:
-            while block := await part.read_chunk(BLOCK):
+            async for block in blocks_of(part, BLOCK):
                 received += len(block)
                 if received > most:
                     raise too_large
@@ -104,6 +109,9 @@ def take_in(staging: Path, root: Path, names: list[str]) -> dict:
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add the upload's two routes to the host's."""
+    """Add the upload's two routes to the host's, and clear what a killed server left."""
+    root = Path(folder_paths.get_input_directory()) / FOLDER
+    threading.Thread(target=clear_leftovers, args=(root, STAGING), name="egox-leftovers",
+                     daemon=True).start()
     routes.get(UPLOAD_PATH)(limit)
     routes.post(UPLOAD_PATH)(upload)

@@ -7,7 +7,7 @@ the run counts what passed through the patch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.backends import KernelsUsed
+from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
-from ...egox_core.wan.exo_cache import ExoCache
 from ..host.memory import HostMemory
-from ..host.steps import CALLBACK, running_server
+from ..host.steps import CALLBACK, PartSeconds, running_server
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -36,6 +36,11 @@ REFUSED_CONDITIONING = {
     "context_latents": "in-context reference latents",
     "reference_latents": "reference latents",
 }
+REFUSED_PATCHES = {
+    "WanUni3CCnetPatch": "Uni3C's control, which lays its video over exo and ego half alike",
+    "MultiTalkCrossAttnPatch": "InfiniteTalk's audio, which takes exo and ego half for one picture",
+}
+"""Classes of the host's model patches that draw on the whole canvas as if it were one picture."""
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
 WEIGHTS = "egox_weights"
@@ -44,6 +49,11 @@ RETAINED = "egox_retained_places"
 """Key in transformer_options: places of every window in which the host shows the condition of the clip's frame of that
 number (``retain_first_frame``: place 0)."""
 TIME = 2  # dimension of the latent
+FULL, KEPT, ATTENTION, CACHE = "full", "kept", "attention", "cache"
+"""Parts of a run that are timed: forwards of the whole canvas and of the ego half; within them
+guided or plain self-attention, and exo's keys and values on their way."""
+OFFERED = 4
+"""Setting of *recompute exo* that the note offers."""
 
 
 def check_model(model: ModelPatcher) -> None:
@@ -94,6 +104,7 @@ class SamplingCheck:
         check_model(model)
         check_sampled_latent(self.canvas, noise)
         check_conditioning(model, guider.conds)
+        check_patches(guider.model_options)
         options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
@@ -152,6 +163,25 @@ def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> Non
                                          fix="take the node that adds them out of the conditioning's path")
 
 
+def check_patches(model_options: Mapping[str, Any]) -> None:
+    """Refuse patches of other nodes that would draw garbage on both halves.
+
+    Raises:
+        EgoXInputError: a patch of :data:`REFUSED_PATCHES`.
+    """
+    patches = model_options.get("transformer_options", {}).get("patches", {})
+    for patch in (patch for some in patches.values() for patch in some):
+        if words := REFUSED_PATCHES.get(type(patch).__name__):
+            raise EgoXInputError("model with another node's patch", got=words,
+                                 expected="patches that work on each token or know the canvas",
+                                 fix="take that node out of the model's path; it works on a Wan model without EgoX")
+
+
+def module_of(code: Any) -> str:
+    """Module of a function, or of an object's class."""
+    return getattr(code, "__module__", None) or type(code).__module__
+
+
 def retained_places(
     handler: Any,  # the host's context handler; None: no windows
     noise: Tensor,  # [B, 16, t, h, w]
@@ -166,7 +196,9 @@ def retained_places(
         EgoXInputError: windows over another dimension than time; other frames retained than the first, or without the
             anchor frame before each window.
     """
-    if handler is None or noise.shape[handler.dim] <= handler.context_length:
+    # A handler of another pack may know no length: each call's frames are looked at.
+    length = getattr(handler, "context_length", None)
+    if length is None or noise.shape[handler.dim] <= length:
         return ()
     if handler.dim != TIME:
         raise EgoXInputError("dim of the context windows", got=handler.dim, expected=f"{TIME}, time",
@@ -192,6 +224,7 @@ class PatchCalls:
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
         self.kernels = KernelsUsed()
         self.exo_cache = exo_cache  # None: exo is recomputed in every forward
+        self.seconds = PartSeconds()  # of FULL, KEPT, ATTENTION and CACHE
         self.reset()
 
     def reset(self) -> None:
@@ -201,6 +234,9 @@ class PatchCalls:
         self.attended = 0  # self-attentions that the override was asked about
         self.slotted = 0  # forwards whose tokens were to have their own positions or rays
         self.placed = 0  # blocks whose slot was asked
+        self.steps = 0
+        self.ego_share = 1.0  # of the tokens
+        self.seconds.clear()
         self.kernels.clear()
 
     @property
@@ -227,6 +263,7 @@ class PatchCalls:
                 raise EgoXInputError("first sampling step", got=f"a step without {self.lost}{suspects(model)}",
                                      expected="the patched model", fix=BYPASSED_FIX)
             first = False
+            self.steps += 1
             return None if callback is None else callback(step, *args)
 
         return watched
@@ -251,7 +288,8 @@ class NoteAfterRun:
 
 def with_kernels(note: str, calls: PatchCalls) -> str:
     """A node's note, and what the run that just ended has computed with."""
-    return "; ".join(part for part in (note, calls.kernels.words(), exo_words(calls.exo_cache)) if part)
+    parts = (note, calls.kernels.words(), exo_words(calls.exo_cache), time_words(calls))
+    return "; ".join(part for part in parts if part)
 
 
 def exo_words(cache: ExoCache | None) -> str:
@@ -261,6 +299,28 @@ def exo_words(cache: ExoCache | None) -> str:
     words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
     if cache.refused_bytes:
         words += f"; no room to keep it: it takes {cache.refused_bytes / 2**30:.1f} GB"
+    if cache.in_the_way:
+        words += (f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
+                  "before the EgoX patch")
+    return words
+
+
+def time_words(calls: PatchCalls) -> str:
+    """Seconds of the run that just ended by part, and what keeping exo would bring."""
+    total = calls.seconds.total(FULL, KEPT)
+    if not calls.steps or total == 0:
+        return ""
+    words = f"{total / calls.steps:.3g} s per step in the model"
+    if kept := calls.seconds.mean(KEPT):
+        words += f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept:.3g} s)"
+    if attention := calls.seconds.total(ATTENTION):
+        words += f", {100 * attention / total:.0f} % of it in self-attention"
+    if stored := calls.seconds.total(CACHE):
+        words += f", {100 * stored / total:.0f} % in storing and fetching exo"
+    if calls.exo_cache is None and calls.steps >= 2 * OFFERED:
+        full = -(-calls.steps // OFFERED) / calls.steps
+        share = full + (1 - full) * calls.ego_share
+        words += f"; recompute exo {OFFERED} would take about {100 * share:.0f} % of it"
     return words
 
 
@@ -270,6 +330,6 @@ def suspects(model: ModelPatcher) -> str:
     functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
     transformer = model.get_model_object("diffusion_model")
     functions += [getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")]
-    names = {getattr(function, "__module__", None) or type(function).__module__ for function in functions if function}
+    names = {module_of(function) for function in functions if function}
     foreign = sorted(name for name in names if name.split(".")[0] not in HOSTS_OWN)
     return f" (code in the way: {', '.join(foreign)})" if foreign else ""

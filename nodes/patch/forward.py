@@ -20,13 +20,24 @@ try:
 except ImportError:  # hosts before 0.35
     from contextlib import nullcontext as pause_malloc_graph
 
+from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.attention import ego_attention, gga_attention
+from ...egox_core.gga.exo_cache import ExoCache, ExoForward, kept_size
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
-from ...egox_core.wan.canvas import crop_ego, widen
-from ...egox_core.wan.exo_cache import ExoCache, ExoForward
-from .checks import RETAINED, WEIGHTS, PatchCalls
+from ...egox_core.wan.canvas import crop_ego, crop_exo, widen
+from .checks import (
+    ATTENTION,
+    CACHE,
+    FULL,
+    HOSTS_OWN,
+    KEPT,
+    RETAINED,
+    WEIGHTS,
+    PatchCalls,
+    module_of,
+)
 from .tokens import SLOTS, CanvasTokens
 
 if TYPE_CHECKING:
@@ -41,6 +52,7 @@ CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 TOKENS_MARK = "egox_tokens"
 KEPT_MARK = "egox_exo_kept"
+ALONE_MARK = "egox_exo_alone"
 
 
 def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -70,6 +82,7 @@ class WideningWrapper:
         cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
         calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
         tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
+        w_ego: int | None = None,  # latents; None: nobody cuts calls into tiles
     ) -> None:
         self.exo = exo
         self.cond_exo = exo if cond_exo is None else cond_exo
@@ -77,6 +90,7 @@ class WideningWrapper:
         self.guidance = guidance
         self.calls = calls or PatchCalls()
         self.tokens = tokens
+        self.w_ego = w_ego
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
         """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
@@ -110,37 +124,68 @@ class WideningWrapper:
         frames = window_frames(options, exo.shape[2], x.shape[2])
         if frames is not None:
             exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
+        check_call(x, (*exo.shape[2:4], x.shape[4] if self.w_ego is None else self.w_ego))
         if executor.class_obj.img_emb is None:
             clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
         geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
-        exo_forward = None
-        if self.calls.exo_cache is not None:
-            exo_forward = open_exo_cache(self.calls.exo_cache, executor.class_obj, x, options, frames, exo.shape[-1])
+        exo_forward, cache = None, self.calls.exo_cache
+        others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
+        if cache is not None:
+            exo_forward = open_exo_cache(cache, executor, x, options, frames, exo.shape[-1])
+        if cache is not None and cache.alone:
+            check_alone(cache, exo_forward)
+            if not exo_forward.kept:
+                override = AttentionOverride(None, None, options.get(OVERRIDE), others, self.calls, exo_forward)
+                wide = crop_exo(widen(x, exo, mask_exo, cond_exo), exo.shape[-1])
+                with self.calls.seconds.of(FULL, x.device):
+                    executor(wide, torch.zeros_like(timestep), context, clip_fea, time_dim_concat,
+                             {**options, OVERRIDE: override}, **kwargs, **{ALONE_MARK: None})
+                exo_forward.finish(len(executor.class_obj.blocks))
         if geometry is not None:
             self.calls.guided += 1
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
-            others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
             options[OVERRIDE] = AttentionOverride(geometry, self.guidance, options.get(OVERRIDE), others, self.calls,
                                                   exo_forward)
         if exo_forward is not None and exo_forward.kept:
             kwargs[KEPT_MARK] = None
             options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
-            return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+            with self.calls.seconds.of(KEPT, x.device):
+                return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         wide = widen(x, exo, mask_exo, cond_exo)
         if self.tokens is not None:
             self.calls.slotted += 1
             options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames, self.calls)
             kwargs[TOKENS_MARK] = None
-        out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
+        self.calls.ego_share = x.shape[-1] / wide.shape[-1]
+        with self.calls.seconds.of(FULL, x.device):
+            out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         if exo_forward is not None:
             exo_forward.finish(len(executor.class_obj.blocks))
         return crop_ego(out, exo.shape[-1])
 
 
+def check_call(
+    x: Tensor,  # [B, 36, t, h, w] as a call brings it
+    expected: tuple[int, int, int],  # t, h, w of the ego half in this call
+) -> None:
+    """Refuse a part of the ego half whose place the exo half doesn't know.
+
+    Raises:
+        EgoXInputError: other frames than the host's context window says, or a tile of the picture.
+    """
+    if x.shape[2:] != expected:
+        raise EgoXInputError(
+            "the latent in a call of the model",
+            got="{} frames of {} x {} latents".format(*x.shape[2:]),
+            expected="{} frames of {} x {}, the ego half".format(*expected),
+            fix="remove the node that cuts the latent into windows or tiles; ComfyUI's own context "
+                "windows may stay")
+
+
 def open_exo_cache(
     cache: ExoCache,
-    transformer: Any,  # the host's Wan model
+    executor: WrapperExecutor,  # of the host's Wan model
     x: Tensor,  # [B, 36, t, h, w_ego]
     options: Mapping[str, Any],  # transformer_options of this call
     frames: list[int] | None,  # latent frames of the context window; None: all
@@ -148,11 +193,15 @@ def open_exo_cache(
 ) -> ExoForward | None:
     """This forward's part in the cache; None where every token is computed.
 
-    A patch of another node that reads the self-attention's queries and keys expects the whole
-    canvas, so exo is then recomputed. The key holds all that makes exo's keys and values others.
+    Code of other nodes between the patch and the model (wrappers that were added later, patches,
+    replaced blocks, positions) may expect the whole canvas, so exo is then recomputed; layers that
+    the host's own nodes skip do not. The key holds all that makes exo's keys and values others.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
-    if sigmas is None or sigma is None or (options.get("patches") or {}).get("attn1_patch"):
+    transformer = executor.class_obj
+    inner = {module_of(code) for code in inner_code(executor, options)}
+    cache.in_the_way.update(inner)
+    if sigmas is None or sigma is None or inner:
         cache.full += 1
         return None
     conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
@@ -160,9 +209,42 @@ def open_exo_cache(
     key = (x.shape, x.dtype, x.device, None if frames is None else tuple(frames), replaced, options.get(WEIGHTS))
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
-    tokens = grid[0] * grid[1] * grid[2]
-    needed = 2 * len(transformer.blocks) * batch * tokens * transformer.dim * x.element_size()
+    needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, x.element_size())
     return cache.forward(key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device)
+
+
+def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
+    """Code of other nodes that a forward meets after the patch.
+
+    The host's own may stay where blocks are replaced (it skips layers) and on the transformer (an
+    object patch that is gone leaves the method there).
+    """
+    replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
+    positions = [code for name, code in vars(executor.class_obj).items() if name == "rope_encode"]
+    return [
+        *executor.wrappers[executor.idx + 1:],
+        *(code for codes in (options.get("patches") or {}).values() for code in codes),
+        *(code for code in (*replaced, *positions)
+          if module_of(code).split(".")[0] not in HOSTS_OWN),
+    ]
+
+
+def check_alone(cache: ExoCache, forward: ExoForward | None) -> None:
+    """Refuse a forward without exo's own, for a LoRA that was trained so.
+
+    Raises:
+        EgoXInputError: code of another node that needs whole canvases, no memory.
+    """
+    if forward is not None:
+        return
+    if cache.in_the_way:
+        raise EgoXInputError("a LoRA that was trained with exo alone", got=", ".join(sorted(cache.in_the_way)),
+                             expected="no node between the EgoX patch and the model that needs whole canvases",
+                             fix="add that node before the EgoX patch, or take it out")
+    raise EgoXInputError("memory for the exo half, which this LoRA takes by itself",
+                         got=f"no room for {cache.refused_bytes / 2**30:.1f} GB",
+                         expected="that much on the GPU or in main memory",
+                         fix="close other programs, or take a LoRA that was trained with exo sees_ego")
 
 
 def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, float]:
@@ -266,13 +348,16 @@ class AttentionOverride:
         if not self.is_self_attention(q, k, block):
             return plain(q, k, v, heads)
         self.calls.attended += 1
+        seconds = self.calls.seconds
         if self.exo is not None:
-            k, v = self.exo.keys_and_values(block, k, v)
-        if self.geometry is None:
-            return plain(q, k, v, heads)
-        attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
-        return attend(q, k, v, heads, self.geometry, self.guidance.options, plain=plain, backend=self.guidance.backend,
-                      used=self.calls.kernels)
+            with seconds.of(CACHE, q.device):
+                k, v = self.exo.keys_and_values(block, k, v)
+        with seconds.of(ATTENTION, q.device):
+            if self.geometry is None:
+                return plain(q, k, v, heads)
+            attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
+            return attend(q, k, v, heads, self.geometry, self.guidance.options, plain=plain,
+                          backend=self.guidance.backend, used=self.calls.kernels)
 
     def is_self_attention(
         self,

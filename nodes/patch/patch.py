@@ -12,13 +12,13 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.gga.geometry import gga_geometry, missing_depth_note
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, Panels
 from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
-from ...egox_core.wan.exo_cache import ExoCache
-from ...egox_core.wan.lora_settings import contradictions
+from ...egox_core.wan.lora_settings import contradictions, trained_with
 from ...egox_core.wan.pose_injection import PoseInjection
 from ...egox_core.wan.token_rays import check_rays
 from ..host.progress import host_progress
@@ -98,11 +98,18 @@ def patch_with_geometry(
     tokens = None
     if canvas.panels != Panels() or pose is not None:
         tokens = CanvasTokens(canvas.panels, w_exo, pose, None if pose is None else check_rays(rays, canvas))
-    cache = None if recompute_exo == 1 or tokens is not None else ExoCache(recompute_exo)
+    alone, cache = exo_alone(model), None
+    if tokens is None and (alone or recompute_exo != 1):
+        cache = ExoCache(0 if alone else recompute_exo, alone=alone)
+    elif recompute_exo != 1:
+        notes.append("several exo views: exo is computed at every step")
+    if alone:
+        notes.append("exo by itself, as the LoRA was trained: computed once a run")
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.DIFFUSION_MODEL, WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens)),
+        (WrappersMP.DIFFUSION_MODEL,
+         WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens, w_ego=w_ego)),
         (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):
@@ -111,6 +118,11 @@ def patch_with_geometry(
     for name, value in memory.batching_patches().items():
         patched.add_object_patch(name, value)
     return patched, "; ".join(notes)
+
+
+def exo_alone(model: ModelPatcher) -> bool:
+    """True where the model's LoRA was trained with exo attending to exo alone."""
+    return trained_with(lora_metadata(model)).get("exo") == "alone"
 
 
 def patch_calls(patched: ModelPatcher) -> PatchCalls:

@@ -1,4 +1,5 @@
-"""The whole 14B transformer on the meta device: a complete released LoRA fits it, and its FLOP are counted."""
+"""Whole transformers on the meta device: a complete LoRA of the released form fits, and the 14B's
+FLOP are counted."""
 
 from __future__ import annotations
 
@@ -14,24 +15,37 @@ def model(pack):
     return wan_shapes.wan_model("14b", "meta", torch.bfloat16, torch.bfloat16)
 
 
-def test_it_is_the_whole_architecture(model):
-    assert len(model.diffusion_model.blocks) == 40
-    assert sum(weight.numel() for weight in model.diffusion_model.parameters()) == pytest.approx(16.4e9, rel=0.01)
+@pytest.fixture(scope="module")
+def smaller(pack):
+    return wan_shapes.wan_model("1.3b", "meta", torch.bfloat16, torch.bfloat16)
 
 
-def test_a_complete_rank_256_lora_maps_onto_every_block(pack, model):
+@pytest.mark.parametrize(
+    ("of", "blocks", "weights"), [("model", 40, 16.4e9), ("smaller", 30, 1.564e9)]
+)
+def test_it_is_the_whole_architecture(request, of, blocks, weights):
+    network = request.getfixturevalue(of).diffusion_model
+    assert len(network.blocks) == blocks
+    assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(
+        weights, rel=0.01
+    )
+
+
+@pytest.mark.parametrize(("of", "blocks"), [("model", 40), ("smaller", 30)])
+def test_a_complete_rank_256_lora_maps_onto_every_block(request, pack, of, blocks):
     import comfy.lora
 
+    model = request.getfixturevalue(of)
     keys = core(pack, "wan.lora_keys")
     file = wan_shapes.released_lora(pack, model)
-    assert len(file) == 40 * 2 * 4 * 2  # blocks, attentions, q k v o, A and B
+    assert len(file) == blocks * 2 * 4 * 2  # blocks, attentions, q k v o, A and B
     lora = keys.convert_lora(file)
     assert lora.unmatched == () and lora.matched == len(file) and lora.ranks == (256,)
     shapes = {name: tuple(weight.shape) for name, weight in model.diffusion_model.named_parameters()}
     assert keys.check_lora_fits(lora, shapes) == ()
     # The host's own look-up finds each of them too.
     patches = comfy.lora.load_lora(lora.tensors, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
-    assert len(patches) == 40 * 2 * 4
+    assert len(patches) == blocks * 2 * 4
 
 
 def test_a_file_with_pose_and_alignment_finds_every_tensors_place(pack, model):

@@ -1,4 +1,5 @@
-"""``bench gpu`` without a GPU: the whole path at a small size, its watchdog, and that a wrong kernel is told."""
+"""``bench gpu`` without a GPU: the path at a small size, its watchdog, and, on a simulated clock,
+what owners of known cards get to see."""
 
 from __future__ import annotations
 
@@ -12,11 +13,9 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.support import gpu_attention, gpu_row
-from benchmarks.support.gpu_model import RandomWan, Storage, block_bytes
+from benchmarks.support import gpu_attention, gpu_row, record
 from benchmarks.support.gpu_row import Row, anonymous, why
-from egox_core.wan.step_memory import ModelSize, block_weights
-from tools.rigs.wan_shapes import SIZES
+from tools.rigs.wan_shapes import CLIPS, forward_flops
 
 REPO_ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = torch.device("cpu")
@@ -43,70 +42,169 @@ OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psuti
 def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypatch):
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))
     start = time.monotonic()
-    run = subprocess.run([sys.executable, "-m", "benchmarks.gpu", "--json"], cwd=REPO_ROOT, capture_output=True,
-                         text=True)
+    run = subprocess.run([sys.executable, "-m", "benchmarks.gpu", "--small", "--json"],
+                         cwd=REPO_ROOT, capture_output=True, text=True)
     assert time.monotonic() - start < 240
     result = json.loads(run.stdout)
     assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu.table(result)
     rows = {row["what"]: row for row in result["rows"]}
-    assert {part for part in result["part_seconds"]} == {
-        part for group in gpu.plan("small", False, True) for part in group.parts}
+    assert set(result["part_seconds"]) == {"device", *gpu.SMALL_PLAN}
     for dtype in ("bf16", "fp16"):
         for batch in (1, 2):
             assert rows[f"guided by auto, {dtype}, batch {batch}"]["held"] is True
             assert rows[f"guided by cudnn, {dtype}, batch {batch}"]["measured"] == "needs a GPU"
-    assert rows["forward in plain torch, bf16, offload forced, 24 GB cap"]["held"] is True
     assert rows["forward through the host, fp8: result and memory"]["held"] is True
-    assert any(name.startswith("training step, fp8") and row["held"] for name, row in rows.items())
+    assert rows["training step, bf16"]["numbers"]["seconds_a_step"] > 0
     text = gpu.table(result)
-    assert all(what in text for what in gpu.NEEDS_A_GPU) and "Held:" in text
+    assert gpu.WITHOUT_A_GPU in text and "Held:" in text
     assert str(REPO_ROOT) not in text and str(Path.home()) not in run.stdout
 
 
-def test_torch_and_numpy_are_enough():
+def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
     """In a Python where nothing else that the repository uses can be imported."""
-    given = {"size": "small", "parts": ["device", "torch bf16", "train fp8"], "matrix_rate": None, "keep": "",
-             "least_s": dict.fromkeys(["device", "torch bf16", "train fp8"], 0), "left_s": 200, "host": None}
-    run = subprocess.run([sys.executable, "-c", TORCH_ALONE, OTHERS, json.dumps(given)], cwd=REPO_ROOT,
-                         capture_output=True, text=True)
-    said = [json.loads(line.removeprefix(gpu.SAYS)) for line in run.stdout.splitlines() if line.startswith(gpu.SAYS)]
-    rows = [one["row"] for one in said if one["kind"] == "row"]
-    assert run.returncode == 0 and rows, run.stderr
-    assert {row["what"] for row in rows} >= {"device", "training step, fp8, plain torch",
-                                             "forward in plain torch, bf16: 50 steps with CFG"}
-    assert all(row["held"] is not False for row in rows)
+    for part, expected in (("kernels first", "guided by auto, bf16, batch 1"),
+                           ("train fp8", "training step, fp8")):
+        told = tmp_path / part
+        given = {"size": "small", "part": part, "told": str(told), "total_bytes": None,
+                 "forward_limit_s": 0.0}
+        run = subprocess.run([sys.executable, "-c", TORCH_ALONE, OTHERS, json.dumps(given)],
+                             cwd=REPO_ROOT, capture_output=True, text=True)
+        rows = {row["what"]: row for row in map(json.loads, told.read_text().splitlines())}
+        assert run.returncode == 0 and expected in rows, run.stderr
+        assert all(row["held"] is not False for row in rows.values())
+    assert rows[expected]["measured"] .startswith("not run: ModuleNotFoundError")
 
 
 FAKE_WORKER = """
 import json, sys, time
 given = json.loads(sys.argv[1])
-def say(kind, **what): print("EGOX_GPU " + json.dumps({"kind": kind, **what}), flush=True)
-for part in given["parts"]:
-    say("start", part=part)
-    say("row", part=part, row={"what": part, "measured": "1", "bar": "", "held": True, "numbers": {}})
+part = given["part"]
+with open(given["told"], "a", buffering=1) as told:
+    told.write(json.dumps({"what": part, "measured": "1", "held": True}) + chr(10))
     if part == "hangs": time.sleep(600)
     if part == "dies": sys.exit("no memory in " + __import__("os").getcwd() + "/x")
-    say("end", part=part, seconds=1.0)
-    if part == "loses": sys.exit(3)
 """
 
 
 def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
-    monkeypatch.setattr(gpu, "worker_command", lambda given: [sys.executable, "-c", FAKE_WORKER, json.dumps(given)])
-    monkeypatch.setattr(gpu, "least_seconds", lambda part, forward_s: 0.0)
-    monkeypatch.setattr(gpu, "LIMIT_S", 3.0)
-    report = gpu.measure("small", [gpu.Group(parts=("first", "hangs", "loses", "dies", "last"))], 5.0, show=False)
-    assert [row.what for _, row in report.rows] == ["first", "hangs", "loses", "dies", "last"]
+    monkeypatch.setattr(gpu, "worker_command",
+                        lambda job: [sys.executable, "-c", FAKE_WORKER, json.dumps(job)])
+    report = gpu.Report()
+    for part in ("first", "hangs", "dies", "last"):
+        gpu.run_part(part, {}, 3.0, time.monotonic() + 60, report, lambda text: None)
+    assert [row.what for _, row in report.rows] == ["first", "hangs", "dies", "last"]
     assert report.not_run["hangs"] == "stopped: it took too long"
     assert report.not_run["dies"].startswith("its process ended: no memory in <pack>")
-    assert set(report.seconds) == {"first", "loses", "last"}
+    assert set(report.seconds) == {"first", "dies", "last"}
 
 
-def test_what_no_longer_fits_is_named(monkeypatch):
-    monkeypatch.setattr(gpu, "worker_command", lambda given: [sys.executable, "-c", FAKE_WORKER, json.dumps(given)])
-    monkeypatch.setattr(gpu, "least_seconds", lambda part, forward_s: 1e6 if part == "long" else 0.0)
-    report = gpu.measure("14b", [gpu.Group(parts=("short",)), gpu.Group(parts=("long",))], 5.0, show=False)
-    assert report.not_run == {"long": "the time was over"} and "short" in report.seconds
+GUESSED_S = {"RTX 3090": 3191, "RTX 4080": 2247, "RTX 4090": 1495, "RTX 5090": 1198, "H100": 552}
+"""Seconds that the bench of 7062d4f would have taken on each card, reckoned from peak rates: 242 s to begin
+its parts, and 94 forwards."""
+CARDS = {"RTX 3090": ([8, 6], 25.3e9), "RTX 4080": ([8, 9], 17e9), "RTX 4090": ([8, 9], 25.4e9),
+         "RTX 5090": ([12, 0], 34e9), "H100": ([9, 0], 85e9)}
+MINUTES = {"RTX 3090": 30, "RTX 4080": 30, "RTX 4090": 30, "RTX 5090": 15, "H100": 15}
+TAKES = {"device": (2, 0), "kernels": (10, 1), "tests": (20, 1), "train": (15, 9), "host": (25, 6)}
+
+
+class SimulatedCard:
+    """Stands in for clock and processes: a part takes as long as that card would."""
+
+    def __init__(self, monkeypatch, name: str) -> None:
+        self.clock, self.done = 0.0, {}
+        self.forward_s = (GUESSED_S[name] - 242) / 94
+        capability, total = CARDS[name]
+        flops = forward_flops("14b", CLIPS["14b"].tokens)
+        self.numbers = {"name": name, "capability": capability, "total_bytes": total,
+                        "matrix_flops_per_second": 1.6 * flops / self.forward_s}
+        monkeypatch.setattr(gpu, "now", lambda: self.clock)
+        monkeypatch.setattr(gpu, "sleep", lambda seconds: setattr(self, "clock", self.clock + 1))
+        monkeypatch.setattr(gpu.subprocess, "Popen", self.start)
+
+    def start(self, command, **how):
+        job, card = json.loads(command[-1]), self
+        begin, forwards = TAKES[job["part"].partition(" ")[0]]
+        ends = self.clock + begin + forwards * self.forward_s
+
+        class Process:
+            returncode = 0
+
+            def poll(self):
+                if card.clock < ends:
+                    return None
+                numbers = card.numbers if job["part"] == "device" else {}
+                row = {"what": job["part"], "measured": "", "numbers": numbers}
+                Path(job["told"]).write_text(json.dumps(row) + "\n", encoding="utf-8")
+                card.done[job["part"]] = card.clock
+                return 0
+
+            def wait(self):
+                """As of a process that has ended."""
+
+            kill = wait
+
+        return Process()
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_an_owner_gets_to_fp8_within_the_time(monkeypatch, name):
+    card, report, said = SimulatedCard(monkeypatch, name), gpu.Report(), []
+    gpu.measure("14b", True, None, report, said.append)
+    done = card.done
+    assert gpu.minutes_for(card.numbers) == MINUTES[name]
+    assert max(done["host fp8"], done["train fp8"], done["kernels first"]) < 60 * MINUTES[name]
+    assert card.clock < 60 * MINUTES[name] + 2 and set(done) == set(report.seconds)
+    assert set(done) | set(report.not_run) == {"device", *gpu.plan(card.numbers)}
+    assert said[1].startswith("All of it takes about ") and said[2] == "... kernels first"
+    assert float(said[1].split()[5]) < MINUTES[name] and not report.not_run
+
+
+@pytest.mark.parametrize("minutes", [1.0, 5.0])
+def test_what_no_longer_fits_is_named(monkeypatch, minutes):
+    card, report = SimulatedCard(monkeypatch, "RTX 3090"), gpu.Report()
+    gpu.measure("14b", False, minutes, report, lambda text: None)
+    assert "kernels first" in card.done and card.clock <= 60 * minutes + 2
+    assert report.not_run["train bf16"] == "the time was over"
+    assert not any(part.startswith("host") for part in {*card.done, *report.not_run})
+
+
+def test_ctrl_c_keeps_the_rows_that_are_there(monkeypatch, tmp_path, capsys):
+    card = SimulatedCard(monkeypatch, "RTX 4090")
+    for module in (gpu, record):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(record, "machine", lambda: {})
+    monkeypatch.setattr(gpu, "machine", lambda: {"system": "Linux"})
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    start, seen = card.start, []
+
+    def until_training(command, **how):
+        if '"train fp8"' in command[-1]:
+            seen.append((tmp_path / "gpu_rtx_4090.md").read_text(encoding="utf-8"))
+            raise KeyboardInterrupt
+        return start(command, **how)
+
+    monkeypatch.setattr(gpu.subprocess, "Popen", until_training)
+    assert gpu.main() == 0
+    table = (tmp_path / "gpu_rtx_4090.md").read_text(encoding="utf-8")
+    result = json.loads((tmp_path / "gpu_rtx_4090.json").read_text(encoding="utf-8"))
+    done = ["device", "kernels first", *["host fp8"] * ("host fp8" in card.done)]
+    assert [row["what"] for row in result["rows"]] == done
+    assert all(f"| {part} |" in seen[0] and f"| {part} |" in table for part in done)
+    assert "- the rest: ended by Ctrl-C" in table and "All of it takes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("cuda", "words"), [("13.0", "driver is too old for torch's CUDA 13.0"),
+                                             (None, "torch is a build without CUDA")])
+def test_a_card_that_torch_cannot_use_is_told(monkeypatch, cuda, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: "x" if name == "nvidia-smi" else None)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit, match=words):
+        gpu.main()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert gpu.unused_card() == ""
 
 
 def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
@@ -119,28 +217,13 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
 
     monkeypatch.setattr(gpu_attention, "gga_attention", attention)
     rows = {row.what: row for row in gpu_attention.kernel_rows(
-        "small", CPU, ("auto", "sdpa"), batches=(1,), dtypes=("bf16",), rounds=1)}
+        "small", CPU, ("auto", "sdpa"), [("bf16", 1)])}
     assert rows["guided by auto, bf16, batch 1"].held is False
     assert rows["guided by sdpa, bf16, batch 1"].held is False and "not today" in rows[
         "guided by sdpa, bf16, batch 1"].measured
-    result = {"name": "x", "size": "small", "facts": {}, "not_run": {}, "needs_a_gpu": [],
+    result = {"name": "x", "size": "small", "facts": {}, "not_run": {},
               "rows": [row.as_dict() for row in rows.values()]}
     assert "Did not hold:\n- guided by auto" in gpu.table(result)
-
-
-def test_the_plain_model_has_the_matrices_of_the_14b():
-    storage = Storage(weights=torch.float8_e4m3fn, compute=torch.bfloat16, device=torch.device("meta"))
-    model = RandomWan(SIZES["14b"], storage, held=1)
-    weights = sum(t.numel() for name, t in model.blocks[0].named_buffers() if name.endswith("weight"))
-    assert weights == block_weights(ModelSize()) == block_bytes("14b", torch.float8_e4m3fn)
-    assert len(list(model.order())) == 40
-
-
-def test_fewer_blocks_than_layers_are_gone_through_in_turn():
-    storage = Storage(weights=torch.float32, compute=torch.float32, device=CPU)
-    torch.manual_seed(0)
-    model = RandomWan({**SIZES["small"], "num_layers": 5}, storage, held=2)
-    assert [model.blocks[0] is block for block in model.order()] == [True, False, True, False, True]
 
 
 def test_nothing_that_identifies_is_shown(monkeypatch):

@@ -72,3 +72,8 @@ def part(page: PageUnderTest, node: str, name: str):
     page.evaluate("(type) => { for (const node of app.graph.nodes) if (node.egoxPreview) "
                   "node.egoxPreview.element.dataset.node = node.type; }", node)
     return page.page.locator(f'.egox-preview[data-node="{node}"] [data-testid="{name}"]')
+
+
+def choose_view(page: PageUnderTest, node: str, view: str) -> None:
+    """By its tab."""
+    part(page, node, "egox-preview-view").locator(f'[data-view="{view}"]').click()

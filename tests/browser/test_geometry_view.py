@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .preview_graph import part, state
+from .preview_graph import choose_view, part, state
 from .small_graph import make_small
 
 # The node on the canvas that has the prior's player.
@@ -45,7 +45,7 @@ def test_the_weights_follow_pointer_and_strength(open_page, request, vue_nodes: 
         page.set_widget("EgoXWanSampler", "lambda_g", 3)
         page.show(page.node_bounds(node))
         page.settle(6)
-        part(page, node, "egox-preview-view").select_option("geometry")
+        choose_view(page, node, "geometry")
         about = part(page, node, "egox-preview-about")
         first = state(page, node)
         assert first["view"] == "geometry" and first["deviation"] > 5 and not first["message"]

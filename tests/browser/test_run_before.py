@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .preview_graph import part, state
+from .preview_graph import choose_view, part, state
 from .renderers import CLASSIC
 from .small_graph import make_small
 
@@ -41,12 +41,10 @@ def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: 
     make_small(page)
     first = run(page)
     page.show(page.node_bounds(NODE))
-    assert first["view"] == "side" and "runs" in first["views"] and "before" not in first["views"]
-    part(page, NODE, "egox-preview-view").select_option("runs")
-    assert "no run before" in state(page, NODE)["message"]
+    assert first["view"] == "side" and "before" not in first["views"]
     page.set_widget("EgoXWanSampler", "lambda_g", 0)
     second = run(page)
-    assert second["view"] == "runs" and not second["message"] and second["deviation"] > 5
+    assert second["view"] == "wipe" and not second["message"] and second["deviation"] > 5
     assert about(page).startswith("λ_g 3 → 0 · mean difference ")
 
     seen = page.evaluate(_PIXELS)
@@ -78,29 +76,70 @@ def another_run(page, unpacked) -> None:
     """The chosen view stays; a page that loads its graph again has the run before still; other sizes say so."""
     page.page.keyboard.press("b")
     page.set_widget("EgoXWanSampler", "lambda_g", 5)
-    assert run(page)["view"] == "runs" and about(page).startswith("λ_g 0 → 5")
+    assert run(page)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
     page.load(page.saved())
     page.page.wait_for_timeout(1500)
-    assert state(page, NODE)["view"] == "runs" and about(page).startswith("λ_g 0 → 5")
+    assert state(page, NODE)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
+    enlarged(page)
     page.set_widget("EgoXLoadExoVideo", "frame_count", 1)
     last = run(page)
     assert "1 frames" in about(page) and "no difference" in about(page), about(page)
     assert "before" in last["views"] and "difference" not in last["views"]
 
+    # A run of another video is compared with nothing, whatever view was chosen.
+    page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
+    other = run(page)
+    assert "before" not in other["views"] and other["deviation"] > 5
 
-def test_a_strip_that_was_cancelled_can_be_made_again(open_page, unpacked) -> None:
+
+def enlarged(page) -> None:
+    """Full screen each picture of both runs is at least 400 px wide."""
+    part(page, NODE, "egox-preview-full").click()
+    page.page.wait_for_function("() => document.fullscreenElement && document.fullscreenElement.clientWidth > 1000")
+    page.page.wait_for_timeout(500)
+    choose_view(page, NODE, "wipe")
+    boxes = page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.wiped", NODE)
+    assert boxes[2] >= 400, boxes
+    part(page, NODE, "egox-preview-full").click()
+    page.page.wait_for_function("() => !document.fullscreenElement")
+
+
+@pytest.mark.parametrize("ends", [
+    pytest.param(("cancel", None), id="by its button"),
+    pytest.param(("delete", "interrupt", None), id="from outside", marks=pytest.mark.slow),
+])
+def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked, ends) -> None:
     page = open_page()
     page.load(unpacked("egox_demo"))
     make_small(page)
     run(page)
     page.show(page.node_bounds(NODE))
-    part(page, NODE, "egox-preview-view").select_option("strip")
+    choose_view(page, NODE, "strip")
     maker = part(page, NODE, "egox-preview-make")
-    for _ in range(2):
+    cells = "() => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview.strip?.length"
+    for end in ends:
         page.evaluate("() => { window.egoxSeen.length = 0; }")
         maker.click()
-        assert maker.is_disabled()
-        page.page.wait_for_function("() => window.egoxSeen.some(({ kind }) => kind === 'executed')", timeout=60_000)
-        page.evaluate("() => app.api.interrupt()")
-        page.page.wait_for_function("(maker) => !maker.disabled", arg=maker.element_handle(), timeout=60_000)
-        assert "Cancelled" in state(page, NODE)["message"] or "Cancelled" in about(page)
+        assert "8 runs, about" in about(page)
+        if end == "delete":  # before it begins: another run is in its way
+            page.set_widget("EgoXWanSampler", "steps", 60)
+            page.queue()
+            page.page.wait_for_function("() => window.egoxSeen.some(({ kind }) => kind === 'execution_start')")
+        maker.click()
+        if end == "delete":
+            page.page.wait_for_timeout(1500)
+            page.evaluate("async () => { await app.api.clearItems('queue'); app.api.interrupt(); }")
+            page.set_widget("EgoXWanSampler", "steps", 2)
+        elif end:
+            page.page.wait_for_function("() => /^2 of 8/.test(document.querySelector('[data-node=EgoXDecodeEgoHalf] "
+                                        "[data-testid=egox-preview-about]').textContent)", timeout=90_000)
+            assert page.evaluate(cells) == 2, "cell by cell"
+            if end == "cancel":
+                maker.click()
+            else:
+                page.evaluate("() => app.api.interrupt()")
+        page.page.wait_for_function("(maker) => maker.textContent.startsWith('Make')", arg=maker.element_handle(),
+                                    timeout=120_000)
+        if end:
+            assert "Cancelled" in about(page), end
+    assert page.evaluate(cells) == 8 and about(page) == ""

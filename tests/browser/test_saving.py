@@ -70,7 +70,7 @@ def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vu
     assert {inside["name"] for inside in graph["definitions"]["subgraphs"]} == {"Scene and prior", "EgoX"}
     assert [node["inputs"]["seed"] for node in prompt.values() if node["class_type"] == "EgoXWanSampler"] == [SEED]
 
-    page.page.locator('[data-node="prior"] [data-testid="egox-preview-view"]').select_option("side")
+    page.page.locator('[data-node="prior"] [data-view="side"]').click()
     frame = page.evaluate("() => egoxPlayer.number")
     path, _ = save(page, browser_server.base.output)
     frames, _, _ = read_video(path)

@@ -17,7 +17,7 @@ from tests.browser.page import PageUnderTest
 from tests.browser.thumbnails import save_jpeg
 from tools.setup.api_client import read_prompt
 
-from .preview_graph import connect_everything, part
+from .preview_graph import choose_view, connect_everything
 from .small_graph import HEIGHT, make_small, small_prompt
 from .test_form import open_form
 from .test_workflows_in_page import CARDS, NAMES, PACK
@@ -100,7 +100,7 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme: str, vue_
         page.set_widget("EgoXAttentionView", name, size // 2)
     run(page)
     page.show(page.node_bounds("EgoXDecodeEgoHalf"))
-    part(page, "EgoXDecodeEgoHalf", "egox-preview-view").select_option("side")  # after a second run: the difference
+    choose_view(page, "EgoXDecodeEgoHalf", "side")  # after a second run: the difference
     for name, node in PREVIEWS.items():
         picture_of_node(page, node, f"preview_{name}_{theme}", 560)
     bounds = page.node_bounds("EgoXEgoPoseInput")

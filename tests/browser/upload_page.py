@@ -27,7 +27,8 @@ _SET = """([kind, name, value]) => { """ + _NODE + """
   }
 }"""
 _VALUE = "([kind, name]) => { " + _NODE + " return widget(name).value; }"
-_NOTE = "(kind) => { " + _NODE + " return widget('egox_upload').element.lastChild.textContent; }"
+_SAID = "widget('egox_upload').element.querySelector('[data-testid=egox-upload-note]').textContent"
+_NOTE = "(kind) => { " + _NODE + f" return {_SAID}; }}"
 # Files of some names and base64 contents, dragged over a place of the page and let go there.
 _DROP = """async ([x, y, files]) => {
   const dataTransfer = new DataTransfer();
@@ -73,7 +74,7 @@ def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
 def told(page: PageUnderTest, kind: str, words: str) -> str:
     """What the node says, as soon as these words are in it."""
     page.page.wait_for_function(f"([kind, words]) => {{ {_NODE} "
-                                "return widget('egox_upload').element.lastChild.textContent.includes(words); }",
+                                f"return {_SAID}.includes(words); }}",
                                 arg=[kind, words], timeout=60_000)
     return page.evaluate(_NOTE, kind)
 

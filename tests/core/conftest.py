@@ -10,10 +10,21 @@ from types import ModuleType
 import pytest
 
 MISSING = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
-NEED_THEM = ["train/test_*.py", "test_parallel.py", "cli/test_train.py", "data/test_prepare.py", "data/test_cache.py",
-             "data/test_captions.py", "data/test_exo_pictures.py", "data/test_take_list.py",
-             "data/test_depth_inputs.py", "data/test_masks.py",
-             "cli/test_first_commands.py"]
+NEED_THEM = [
+    "train/test_*.py",
+    "test_parallel.py",
+    "test_cluster.py",
+    "cli/test_train.py",
+    "data/test_prepare.py",
+    "data/test_prepare_sums.py",
+    "data/test_cache.py",
+    "data/test_captions.py",
+    "data/test_exo_pictures.py",
+    "data/test_take_list.py",
+    "data/test_depth_inputs.py",
+    "data/test_masks.py",
+    "cli/test_first_commands.py",
+]
 collect_ignore_glob = NEED_THEM if MISSING else []
 
 
@@ -36,6 +47,12 @@ def compiling() -> None:
 def tiny() -> ModuleType:
     """The module that makes small caches and bases."""
     return _load("tiny_cache")
+
+
+@pytest.fixture(scope="session")
+def clusters() -> ModuleType:
+    """The module that starts Ray clusters."""
+    return _load("ray_cluster")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,35 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
 FRONT = ROOT / "train_egox.py"
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launcher(kind: str, processes: int) -> list[str]:
+    """The arguments of a launcher, after Python's own."""
+    if kind == "torchrun":
+        return [
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            str(processes),
+            "--master_port",
+            str(free_port()),
+        ]
+    return [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(ROOT / "configs" / "accelerate_ddp.yaml"),
+        "--num_processes",
+        str(processes),
+        "--main_process_port",
+        str(free_port()),
+    ]
+
+
 def start(config: Path, *launcher: str, front: Path = FRONT, **environment: str) -> subprocess.Popen:
     """A training that has just begun."""
     return subprocess.Popen([sys.executable, *launcher, str(front), "train", "--config", str(config)],
@@ -27,11 +56,19 @@ def start(config: Path, *launcher: str, front: Path = FRONT, **environment: str)
 def launch(shipped: str, config: Path, processes: int, *, front: Path = FRONT, limit_s: float = 300,
            **environment: str) -> str:
     """What a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have ended with 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = start(config, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / shipped),
-                    "--num_processes", str(processes), "--main_process_port", str(port), front=front, **environment)
+    process = start(
+        config,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(ROOT / "configs" / shipped),
+        "--num_processes",
+        str(processes),
+        "--main_process_port",
+        str(free_port()),
+        front=front,
+        **environment,
+    )
     try:
         text = process.communicate(timeout=limit_s)[0]
     finally:

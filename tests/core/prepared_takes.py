@@ -85,6 +85,32 @@ def write_egoexo4d(root: Path, name: str, *, frames: int, cameras: Mapping[str, 
     return root
 
 
+def _poses(content: dict) -> dict:
+    return content["aria01"]["camera_extrinsics"]
+
+
+DAMAGES: Mapping[str, Callable[[dict], None]] = {
+    "list_for_wearer": lambda c: c.update(aria01=[1, 2]),
+    "ragged_intrinsics": lambda c: c["aria01"].update(camera_intrinsics=[[150, 0], [0]]),
+    "huge_number": lambda c: c["aria01"].update(camera_intrinsics=[[10**400]]),
+    "far_frame": lambda c: _poses(c).update({"10000000000": EGO_POSE}),
+    "several_poses_for_one": lambda c: _poses(c).update({"0": [EGO_POSE] * 2}),
+    "short_distortion": lambda c: c["cam01"].update(distortion_coeffs=[0.1, 0.2]),
+    "long_name": lambda c: c["metadata"].update(take_name="9" * 400),
+}
+"""Annotations that no reader expects, by a name of what is wrong."""
+
+
+def write_damaged(root: Path) -> None:
+    """A take with each of :data:`DAMAGES`, beside those that are there."""
+    for name, damage in DAMAGES.items():
+        write_egoexo4d(root, name, frames=5)
+        file = root / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"
+        content = json.loads(file.read_text(encoding="utf-8"))
+        damage(content)
+        file.write_text(json.dumps(content), encoding="utf-8")
+
+
 def write_lamps(file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int) -> None:
     """A still video of white discs on grey, encoded as fast as can be."""
     width, height = size

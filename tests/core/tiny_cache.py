@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, shard_name, write_index, write_shard
+from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, write_index, write_shard
 from egox_core.sizes import RAY_CHANNELS
 
 
 def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: int = 6, text_dim: int = 24,
-               spoil: str = "", rays: str = "released") -> Path:
+               spoil: str = "", rays: str = "released", image_dim: int = 0) -> Path:
     """Clips ``take0__cam`` ...; the last third is validation. The ego latent is the prior plus a little noise."""
     folder.mkdir(parents=True, exist_ok=True)
     entries, shards = [], {}
@@ -35,14 +35,30 @@ def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: i
             "key_dirs": keys.flatten(1, 3), "key_trust": trust.flatten(),
             "grid": torch.tensor([t, h // 2, w_exo // 2, w_ego // 2]),
         }
-        shard, made_from = shard_name(number), fingerprint({"clip": name, "spoil": spoil})
+        if image_dim:
+            tensors["image"] = torch.randn(257, image_dim, generator=generator)
+        shard, made_from = (
+            f"shard-{number:05d}.safetensors",
+            fingerprint({"clip": name, "spoil": spoil}),
+        )
         write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
         shards[shard] = made_from
         split = "validation" if number >= clips - clips // 3 else "train"
         entries.append(CacheEntry(clip=name, take=f"take{number}", split=split, shard=shard, start=0,
-                                  rank=1))
-    write_index(folder, CacheIndex(settings={"rays": rays, "image_embedding": "none", "views": True},
-                                   models={}, shards=shards, entries=tuple(entries)))
+                                  rank=1, fps=12.5))
+    write_index(
+        folder,
+        CacheIndex(
+            settings={
+                "rays": rays,
+                "image_embedding": "released" if image_dim else "none",
+                "views": True,
+            },
+            models={},
+            shards=shards,
+            entries=tuple(entries),
+        ),
+    )
     return folder
 
 
@@ -79,7 +95,7 @@ def make_views_cache(folder: Path, takes: int = 6, cameras: int = 3, *, t: int =
             shard, made_from = f"{name}.safetensors", fingerprint({"clip": name})
             write_shard(folder / shard, {f"{name}/{k}": v.clone() for k, v in tensors.items()}, made_from)
             shards[shard] = made_from
-            entries.append(CacheEntry(clip=name, take=f"take{number}", shard=shard, start=0, rank=1 + camera,
+            entries.append(CacheEntry(clip=name, take=f"take{number}", shard=shard, start=0, rank=1 + camera, fps=12.5,
                                       split="validation" if number >= takes - takes // 3 else "train"))
     write_index(folder, CacheIndex(settings={"rays": "released", "image_embedding": "none", "token_rays": True,
                                              "tiles": tiles}, models={}, shards=shards, entries=tuple(entries)))
@@ -87,15 +103,25 @@ def make_views_cache(folder: Path, takes: int = 6, cameras: int = 3, *, t: int =
 
 
 def make_base(file: Path, *, dim: int = 32, heads: int = 2, layers: int = 2, text_dim: int = 24,
-              in_channels: int = 36, seed: int = 0) -> Path:
+              in_channels: int = 36, image_dim: int | None = None, seed: int = 0) -> Path:
     """A random Wan transformer as a single ComfyUI file."""
     from diffusers import WanTransformer3DModel
 
     from egox_core.wan.transformer import save_native
 
     torch.manual_seed(seed)
-    model = WanTransformer3DModel(num_attention_heads=heads, attention_head_dim=dim // heads, in_channels=in_channels,
-                                  out_channels=16, text_dim=text_dim, freq_dim=32, ffn_dim=2 * dim, num_layers=layers)
+    model = WanTransformer3DModel(
+        num_attention_heads=heads,
+        attention_head_dim=dim // heads,
+        in_channels=in_channels,
+        out_channels=16,
+        text_dim=text_dim,
+        freq_dim=32,
+        ffn_dim=2 * dim,
+        num_layers=layers,
+        image_dim=image_dim,
+        added_kv_proj_dim=dim if image_dim else None,
+    )
     save_native(model, file, {}, torch.float32)
     return file
 

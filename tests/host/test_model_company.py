@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.host.test_model_exo_cache import sample_twice
 from tools.rigs import model_rig
 from tools.rigs import standins as standins
 
@@ -172,6 +173,25 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
         assert {(keys, mask) for _, keys, mask in shapes} == {(28_028, None)}
 
 
+@pytest.mark.parametrize(("lambda_g", "rows"), [(3.0, 24), (0.0, 36)])
+def test_what_carries_no_bias_reaches_the_attention_that_the_user_chose(rig, monkeypatch, lambda_g, rows) -> None:
+    """Exo rows of guided blocks, unguided blocks and cross-attention, as a start option of the host sets it."""
+    import comfy.ldm.wan.model as wan
+    from comfy.ldm.modules.attention import attention_basic, wrap_attn
+
+    counted = []
+
+    @wrap_attn
+    def chosen(q, k, v, heads, *args, **kwargs):
+        counted.append((q.shape[1], k.shape[1]))
+        return attention_basic(q, k, v, heads, *args, **kwargs)
+
+    monkeypatch.setattr(wan, "optimized_attention", chosen)
+    rig.ksample(rig.patch(lambda_g=lambda_g), steps=1, cfg=1.0)
+    assert sum(q for q, k in counted if k == 36) == 2 * rows, "of both blocks"
+    assert [q for q, k in counted if k == 6] == [36, 36], "cross-attention"
+
+
 def skip_layer(model):
     from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 
@@ -210,7 +230,8 @@ def compiled(model, backend: str):
 
 
 @pytest.mark.parametrize(("backend", "runs"), [
-    ("eager", ("none", "guided", "plain", "weaker")),
+    ("eager", ("none", "guided")),
+    pytest.param("eager", ("none", "guided", "plain", "weaker"), marks=pytest.mark.slow),
     pytest.param("inductor", ("none", "guided", "plain", "weaker", "none", "guided", "plain"),
                  marks=pytest.mark.slow),
 ])
@@ -233,7 +254,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(pack, repo_root, tmp_
                          for model in (compiled(models[name], backend), models[name]))
         # Compiled kernels sum in another order; float32. Choices differ by 0.1 and more.
         assert (got - expected).abs().max() < 1e-3, name
-    assert counters["stats"]["calls_captured"] > 100, "the transformer itself was compiled"
+    assert counters["stats"]["calls_captured"] > 25 * len(runs), "the transformer itself was compiled"
     torch._dynamo.reset()
 
 
@@ -287,11 +308,254 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes: dict, ke
     rig.ksample(model, steps=1)
     ((node, note),) = page.texts
     assert node == "7" and note.startswith("mask released; ")
-    assert note.endswith(f"; {kernel}") if kernel else "attention by" not in note
+    untimed, _, times = note.rpartition("; ")
+    assert untimed.endswith(f"; {kernel}") if kernel else "attention by" not in note
+    assert " s per step in the model" in times and ("% of it in self-attention" in times) is bool(kernel)
 
     notes = []
     sampling = rig.nodes("sampling")
     monkeypatch.setattr(sampling.ui, "PreviewText", lambda text: notes.append(text) or {"text": (text,)})
     if "backend" not in changes:  # the sampler node takes the fastest
         rig.wan_sample(steps=1, **changes)
-        assert notes == [note]
+        assert [text.rpartition("; ")[0] for text in notes] == [untimed]
+
+
+def every_token(call: dict) -> dict:
+    """A block's tokens, moved by their mean: a patch that sees part of them gives something else."""
+    return {**call, "img": call["img"] + 0.3 * call["img"].mean(dim=1, keepdim=True)}
+
+
+def double_block(model):
+    model.set_model_double_block_patch(every_token)
+
+
+def self_attention_patch(model):
+    model.set_model_attn1_patch(lambda call: 0.5 * call["x"])
+
+
+def cross_attention_patch(model):
+    model.set_model_attn2_patch(lambda call: call["x"] + call["x"].mean(dim=1, keepdim=True))
+
+
+def attention_override(model):
+    model.model_options["transformer_options"][OVERRIDE] = lambda func, *args, **kwargs: 0.5 * func(*args, **kwargs)
+
+
+def replaced_block(model):
+    model.set_model_patch_replace(lambda call, extra: every_token(extra["original_block"](call)), "dit",
+                                  "double_block", 0)
+
+
+def skipped_layer(model):
+    return skip_layer(model)
+
+
+def model_wrapper(model):
+    model.add_wrapper_with_key("diffusion_model", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
+
+
+def apply_wrapper(model):
+    model.add_wrapper_with_key("apply_model", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
+
+
+def sampling_wrapper(model):
+    model.add_wrapper_with_key("outer_sample", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
+
+
+def function_wrapper(model):
+    model.set_model_unet_function_wrapper(
+        lambda apply, call: 0.5 * apply(call["input"], call["timestep"], **call["c"]))
+
+
+def sampler_wrapper(model):
+    model.add_wrapper_with_key("sampler_sample", "other", lambda executor, *args, **kwargs: 0.5 * executor(
+        *args, **kwargs))
+
+
+def changed_guidance(model):
+    model.set_model_sampler_cfg_function(lambda args: args["cond"] * 0.5)
+
+
+def changed_result(model):
+    model.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * 0.5)
+
+
+class ScaledHead(torch.nn.Module):
+    """The transformer's last part, its result halved."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, *args, **kwargs):
+        return 0.5 * self.head(*args, **kwargs)
+
+
+def replaced_object(model):
+    model.add_object_patch("diffusion_model.head", ScaledHead(model.get_model_object("diffusion_model.head")))
+
+
+def positions(model):
+    """Other positions in time, by code that knows nothing of the host's rope_options."""
+    encode = model.get_model_object("diffusion_model.rope_encode")
+    model.add_object_patch("diffusion_model.rope_encode", lambda t, h, w, transformer_options=None, **kwargs: encode(
+        t, h, w, transformer_options={"rope_options": {"scale_t": 3.0}}, **kwargs))
+
+
+def flow_shift(model):
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    return ModelSamplingSD3().patch(model, 3.0)[0]
+
+
+def context_handler(model):
+    import comfy.context_windows as windows
+
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        windows.get_matching_fuse_method(windows.ContextFuseMethods.PYRAMID), context_length=2, context_overlap=1,
+        dim=2)
+
+
+def joined(stranger, model):
+    """A clone of a model with another pack's patch."""
+    model = model.clone()
+    return stranger(model) or model
+
+
+def widened_by_hand(rig, stranger, *, patch_first: bool):
+    """The exo half beside the ego half without EgoX's code, and the stranger before or after."""
+    canvas = model_rig.core(rig.pack, "wan.canvas")
+    t, h, w_exo, w_ego = rig.canvas.latent_grid
+    mask = canvas.build_mask(rig.canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
+    exo = rig.model.get_model_object("latent_format").process_in(rig.canvas.exo_latent.float())
+    known = torch.cat([exo, mask.to(exo).expand(1, 4, -1, -1, -1), exo], dim=1)
+
+    def widen(executor, x, *args, **kwargs):
+        window = args[4].get("context_window")
+        here = known if window is None else window.get_tensor(known, dim=2)
+        return executor(torch.cat([here.expand(len(x), -1, -1, -1, -1), x], dim=-1), *args, **kwargs)[..., w_exo:]
+
+    model = rig.model.clone() if patch_first else joined(stranger, rig.model)
+    model = model.clone()
+    model.add_wrapper_with_key("diffusion_model", "by_hand", widen)
+    return joined(stranger, model) if patch_first else model
+
+
+COMPANY = {
+    # stranger: whether exo may be kept between steps when it comes after the patch, and before it
+    double_block: (False, False),
+    self_attention_patch: (False, False),
+    cross_attention_patch: (False, False),
+    attention_override: (True, True),
+    replaced_block: (False, False),
+    skipped_layer: (True, True),
+    model_wrapper: (False, True),
+    apply_wrapper: (True, True),
+    sampling_wrapper: (True, True),
+    sampler_wrapper: (True, True),
+    function_wrapper: (True, True),
+    changed_guidance: (True, True),
+    changed_result: (True, True),
+    replaced_object: (True, True),
+    positions: (False, False),
+    flow_shift: (True, True),
+    context_handler: (True, True),
+}
+
+
+@pytest.mark.parametrize("patch_first", [True, False], ids=["after the patch", "before it"])
+@pytest.mark.parametrize("stranger", COMPANY, ids=lambda stranger: stranger.__name__)
+def test_a_strangers_patch(rig, stranger, patch_first: bool) -> None:
+    """As a canvas that the test itself puts together; guided too; and exo is kept only where that is the same."""
+    def patched(**changes):
+        if patch_first:
+            return joined(stranger, rig.patch(**changes))
+        return rig.patch(joined(stranger, rig.model), **changes)
+
+    reference = rig.ksample(widened_by_hand(rig, stranger, patch_first=patch_first))
+    unguided = rig.ksample(patched(lambda_g=0.0))
+    assert torch.equal(unguided, reference)
+    assert not torch.equal(unguided, rig.ksample(rig.patch(lambda_g=0.0))), "the stranger acts"
+
+    guided = rig.ksample(patched())
+    assert (guided - unguided).abs().max() > 1e-3, "the geometry acts"
+    assert not torch.equal(guided, rig.ksample(rig.patch()))
+
+    model = patched(recompute_exo=2)
+    may_keep = COMPANY[stranger][0 if patch_first else 1]
+    for full, kept in sample_twice(rig, model):
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    cache = rig.nodes("patch.patch").patch_calls(model).exo_cache
+    assert (cache.kept > 0, bool(cache.in_the_way)) == (may_keep, not may_keep)
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize("kind", ["WanUni3CCnetPatch", "MultiTalkCrossAttnPatch"])
+def test_patches_that_take_the_canvas_for_a_picture_are_refused(
+    rig, pack, kind: str, patch_first: bool
+) -> None:
+    """The host's own classes, before anything is computed."""
+    from comfy.ldm.wan.model_multitalk import MultiTalkCrossAttnPatch
+    from comfy_extras.nodes_model_patch import WanUni3CCnetPatch
+
+    classes = {each.__name__: each for each in (WanUni3CCnetPatch, MultiTalkCrossAttnPatch)}
+    patch = classes[kind].__new__(classes[kind])  # never called: it needs weights
+    patch.models, patch.prepared_render = list, None
+    model = rig.patch() if patch_first else rig.model.clone()
+    model.set_model_patch(patch, "double_block" if "Uni3C" in kind else "attn2_patch")
+    model = model if patch_first else rig.patch(model)
+    error = model_rig.core(pack, "errors").EgoXInputError
+    with pytest.raises(error, match="another node's patch.*take that node out"):
+        rig.ksample(model, steps=1)
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize("cut", [(slice(None), slice(2)), (slice(2), slice(None))], ids=["tile", "window"])
+def test_parts_whose_place_is_unknown_are_refused(rig, patch_first: bool, cut: tuple[slice, slice]) -> None:
+    """Another pack's tiles and windows: exo would be of another place or time."""
+    time, width = cut
+
+    def parts(apply, call):
+        of_call = {**call["c"], "c_concat": call["c"]["c_concat"][:, :, time, :, width]}
+        out = torch.zeros_like(call["input"])
+        out[:, :, time, :, width] = apply(call["input"][:, :, time, :, width], call["timestep"], **of_call)
+        return out
+
+    base = rig.model.clone() if not patch_first else rig.patch(lambda_g=0.0)
+    base.set_model_unet_function_wrapper(parts)
+    with pytest.raises(Exception, match="(?s)latent in a call.*the ego half.*windows or tiles") as refused:
+        rig.ksample(base if patch_first else rig.patch(base, lambda_g=0.0))
+    assert type(refused.value).__name__ == "EgoXInputError"
+
+
+def test_a_context_handler_of_another_pack(rig) -> None:
+    """Whole calls work; its windows, whose frames it doesn't tell, are refused."""
+    class Handler:
+        def __init__(self, frames: int) -> None:
+            self.frames = frames
+
+        def should_use_context(self, *args) -> bool:
+            return True
+
+        def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+            def cut(cond):
+                concat = cond["model_conds"]["c_concat"]
+                return {**cond, "model_conds": {**cond["model_conds"], "c_concat": type(concat)(
+                    concat.cond[:, :, :self.frames])}}
+
+            part = calc_cond_batch(model, [[cut(one) for one in each] for each in conds], x_in[:, :, :self.frames],
+                                   timestep, model_options)
+            return [torch.cat([out] * 2, dim=2)[:, :, :x_in.shape[2]] for out in part]
+
+    def sampled(frames: int):
+        model = rig.patch()
+        model.model_options["context_handler"] = Handler(frames)
+        return rig.ksample(model)
+
+    assert torch.equal(sampled(3), rig.ksample(rig.patch()))
+    with pytest.raises(Exception, match="(?s)latent in a call.*windows or tiles"):
+        sampled(2)

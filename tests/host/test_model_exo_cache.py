@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -133,6 +137,137 @@ def test_an_override_of_another_node_sees_all_keys(rig) -> None:
     assert {(48, 144), (144, 144)} <= shapes
 
 
+@pytest.mark.parametrize("patch_first", [True, False])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_first: bool, lazy: bool) -> None:
+    """Bit for bit where they skip nothing. EasyCache after the patch compares whole canvases: it gets them."""
+    from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+
+    node = LazyCacheNode if lazy else EasyCacheNode
+
+    def cached(model, threshold: float):
+        return node.execute(model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0,
+                            verbose=False)[0]
+
+    def build(threshold: float):
+        if patch_first:
+            return cached(rig.patch(recompute_exo=2), threshold)
+        return rig.patch(cached(rig.model, threshold), recompute_exo=2)
+
+    inside = patch_first and not lazy
+    alone = rig.ksample(rig.patch(recompute_exo=1 if inside else 2), steps=8)
+    assert torch.equal(rig.ksample(build(0.0), steps=8), alone)
+    model = build(3.0)
+    out, cache = rig.ksample(model, steps=8), cache_of(model)
+    forwards = cache.full + cache.kept
+    assert cache.full > 0 and out.isfinite().all() and (out - alone).abs().max() < alone.abs().max()
+    if inside:
+        assert cache.kept == 0 and forwards == 8, "it decides after the patch, which then keeps nothing"
+        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").exo_words(cache)
+    else:
+        assert forwards < 8
+
+
+@pytest.mark.parametrize("options", [
+    {"dtype": torch.float8_e4m3fn}, {"dtype": torch.bfloat16},
+    {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True}])
+def test_weights_in_other_types(pack, repo_root, options: dict) -> None:
+    with torch.inference_mode():
+        other = model_rig.random_rig(pack, repo_root / "models",
+                                     model_rig.RigSize(frames=9, exo_width=128, height=64))
+        other.model = model_rig.load_transformer(repo_root / "models" / model_rig.standins.SHIPPED["transformer"],
+                                                 **options)
+    model = other.patch(recompute_exo=2)
+    tolerance = 2e-2 if other.model.model.manual_cast_dtype is None else 1e-5
+    for full, kept in sample_twice(other, model):
+        assert (full - kept).abs().max() <= tolerance * full.abs().max()
+    assert (cache_of(model).full, cache_of(model).kept) == (1, 3)
+
+
+def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch) -> None:
+    """The host's offloading: no weight stays on the device, each is cast for its own use."""
+    from comfy.model_patcher import ModelPatcher
+
+    rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
+    load = ModelPatcher.load
+    monkeypatch.setattr(ModelPatcher, "load", lambda self, device=None, *args, **kwargs: load(
+        self, device, lowvram_model_memory=1))
+    model = rig.patch(recompute_exo=2).clone(disable_dynamic=True)
+    for full, kept in sample_twice(rig, model):
+        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    assert model.model.model_lowvram and (cache_of(model).full, cache_of(model).kept) == (1, 3)
+
+
+def test_compiled_code_of_full_and_kept_forwards_is_kept_apart(pack, repo_root, tmp_path) -> None:
+    """The host's node drops the guards on transformer_options; shapes and keyword names still differ."""
+    import torch._dynamo
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+
+    torch._dynamo.reset()
+    small = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
+    standins = model_rig.standins
+    standins.write(tmp_path / "one.safetensors", *standins.transformer(replace(standins.WAN22_I2V, layers=1)))
+    small.model = model_rig.load_transformer(tmp_path / "one.safetensors")
+    plain = small.patch(recompute_exo=2)
+    model = plain.clone(disable_dynamic=True)
+    set_torch_compile_wrapper(model=model, backend="eager",
+                              options={"guard_filter_fn": skip_torch_compile_dict})
+    got, expected = (small.ksample(each, steps=4, cfg=1.0) for each in (model, plain))
+    assert (got - expected).abs().max() < 1e-3 * expected.abs().max()
+    assert (cache_of(model).full, cache_of(model).kept) == (2, 2)
+    torch._dynamo.reset()
+
+
+def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig) -> None:
+    """All are clones of one patched model and share its cache; each equals the run of a fresh one."""
+    def weaker(model):
+        lora = model.clone()
+        name = "diffusion_model.blocks.0.self_attn.k.weight"
+        size = rig.model.get_model_object("diffusion_model").blocks[0].self_attn.k.weight.shape
+        lora.add_patches({name: ("diff", (torch.full(size, 0.02),))}, 0.7)
+        return rig.ksample(lora, steps=4)
+
+    for second in (weaker, lambda model: rig.ksample(model, steps=4, seed=77),
+                   lambda model: rig.ksample(model, steps=4, positive=rig.negative, negative=rig.positive)):
+        model = rig.patch(recompute_exo=0)
+        first = rig.ksample(model, steps=4)
+        assert torch.equal(second(model), fresh := second(rig.patch(recompute_exo=0)))
+        assert not torch.equal(fresh, first)
+
+
+@pytest.mark.parametrize("dropped", ["conditions", "window", "step"])
+def test_a_key_without_one_of_its_parts_gives_another_picture(pack, repo_root, monkeypatch, dropped) -> None:
+    """The parts are there because it matters: kept forwards then take what belongs to another forward."""
+    from comfy_extras import nodes_context_windows
+
+    with torch.inference_mode():
+        long = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=97))
+    long.negative[0][0] = torch.randn(1, 9, long.negative[0][0].shape[-1])  # a forward per condition
+    node = nodes_context_windows.WanContextWindowsManualNode
+    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
+
+    def sampled():
+        model = node.execute(long.patch(recompute_exo=2), **values).args[0]
+        return long.ksample(model, steps=4)
+
+    right = sampled()
+    cache = model_rig.core(pack, "gga.exo_cache").ExoCache
+    whole = cache.forward
+
+    def without(self, key, conditions, sigma, sigmas, *rest):
+        if dropped == "conditions":
+            conditions = ("any",) * len(conditions)
+        elif dropped == "window":
+            key = (*key[:3], *key[4:])
+        else:
+            sigma = float(sigmas[0])
+        return whole(self, key, conditions, sigma, sigmas, *rest)
+
+    monkeypatch.setattr(cache, "forward", without)
+    assert (sampled() - right).abs().max() > 1e-3 * right.abs().max()
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])
 def test_memory_is_given_back_at_the_end_and_on_errors(rig, error: Exception | None) -> None:
     model, held = rig.patch(recompute_exo=4), []
@@ -162,19 +297,89 @@ def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch: pytest
     assert "exo computed in 4 of 4 forwards; no room to keep it" in note
 
 
+def alone(model):
+    """As behind a LoRA that was trained with exo alone."""
+    other = model.clone()
+    other.set_attachments("egox_lora_metadata", {"egox.exo": "alone"})
+    return other
+
+
+@pytest.mark.parametrize("lambda_g", [0.0, 3.0])
+def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g: float) -> None:
+    model = rig.patch(alone(rig.model), lambda_g=lambda_g)
+    kept = rig.ksample(model, steps=4)
+    cache = cache_of(model)
+    assert (cache.full, cache.kept) == (1, 3)
+    monkeypatch.setattr(type(cache), "_still_good", lambda *args: False)
+    anew = rig.ksample(model, steps=4)
+    assert (cache.full, cache.kept) == (4, 0)
+    assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
+    sees = rig.ksample(rig.patch(lambda_g=lambda_g), steps=4)
+    assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), "another model than one whose exo sees ego"
+
+
+@pytest.mark.parametrize("exo", ["sees_ego", "alone"])
+def test_host_and_trainer_sample_the_same(rig, repo_root, exo: str) -> None:
+    import comfy.sample
+
+    core = partial(model_rig.core, rig.pack)
+    noise = comfy.sample.prepare_noise(rig.latent["samples"], 5)
+    host = rig.wan_sample(alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5)
+    into = rig.model.get_model_object("latent_format").process_in
+    geometry = rig.nodes("patch.patch").canvas_geometry(rig.canvas, rig.depth, rig.trajectory, "released")
+    prior = into(rig.canvas.prior_latent)
+    sample = core("train.samples").TrainSample(
+        clips=("rig",), exo=into(rig.canvas.exo_latent), ego=torch.zeros_like(prior), cond_ego=prior,
+        text=rig.positive[0][0], image=None, geometry=(geometry,))
+    model = core("wan.transformer").load_base(repo_root / "models" / model_rig.standins.SHIPPED["transformer"])
+    trainer = core("train.sampling").sample_ego(
+        model.eval(), core("gga.diffusers_processor").install_gga(model), sample,
+        core("train.config").ConditioningConfig(exo=exo, image_embedding="none"), steps=3, noise=noise)
+    trainer = rig.model.get_model_object("latent_format").process_out(trainer)
+    assert (host - trainer).abs().max() <= 1e-3 * trainer.abs().max()
+
+
+def test_exo_alone_is_refused_where_it_cannot_be(rig, monkeypatch) -> None:
+    error = model_rig.core(rig.pack, "errors").EgoXInputError
+    model = rig.patch(alone(rig.model))
+    model.set_model_attn1_patch(lambda call: call["x"])
+    with pytest.raises(error, match="before the EgoX patch"):
+        rig.ksample(model, steps=2)
+    monkeypatch.setattr(rig.nodes("host.memory").HostMemory, "room", lambda self, device: 0)
+    with pytest.raises(error, match="no room"):
+        rig.ksample(rig.patch(alone(rig.model)), steps=2)
+
+
+def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig) -> None:
+    checks, calls_of = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
+    model = rig.patch()
+    rig.ksample(model, steps=8)
+    words = checks.time_words(calls_of(model))
+    assert words.endswith("; recompute exo 4 would take about 50 % of it"), "2 of 8 whole, 6 of a third"
+    assert not calls_of(model).seconds.total(checks.CACHE)
+    model = rig.patch(recompute_exo=4)
+    rig.ksample(model, steps=8)
+    words, seconds = checks.time_words(calls_of(model)), calls_of(model).seconds
+    assert "with exo kept" in words and "storing and fetching exo" in words and "would take" not in words
+    parts = (checks.ATTENTION, checks.CACHE)
+    assert 0 < seconds.total(*parts) < seconds.total(checks.FULL, checks.KEPT)
+
+
 def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig) -> None:
     forward = rig.nodes("patch.forward")
     x = torch.zeros(1, 36, 3, 8, 8)
-    transformer = rig.model.get_model_object("diffusion_model")
+    executor = SimpleNamespace(class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0)
     keys = []
 
     class Cache:
+        in_the_way = set()
+
         def forward(self, key, *rest):
             keys.append((key, rest[0]))
 
     base = {"sample_sigmas": torch.tensor([1.0, 0.0]), "sigmas": torch.tensor([1.0]), "uuids": ["a"]}
     for more in ({}, {forward.WEIGHTS: ((1, 0.5),)}, {forward.WEIGHTS: ((1, 0.7),)}, {"uuids": ["b"]},
-                 {forward.SLOTS: {"dit": {("double_block", 1): None}}}):
-        forward.open_exo_cache(Cache(), transformer, x, {**base, **more}, None, 16)
-    forward.open_exo_cache(Cache(), transformer, x, base, [0, 1, 2], 16)
+                 {forward.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}}):
+        forward.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
+    forward.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
     assert len(set(keys)) == len(keys) == 6

@@ -225,6 +225,14 @@ def test_torch_compile_takes_each_canvas_own_positions(rig) -> None:
     torch._dynamo.reset()
 
 
+def test_a_kept_exo_half_is_refused_in_words(rig) -> None:
+    canvas = views_canvas(rig, [0, 1])
+    patch = rig.nodes("patch.patch")
+    options = model_rig.core(rig.pack, "gga.options").GgaOptions(mode="off")
+    model, note = patch.patch_with_geometry(rig.model, canvas, None, options, recompute_exo=4)
+    assert patch.patch_calls(model).exo_cache is None and "exo is computed at every step" in note
+
+
 def test_the_host_makes_room_for_all_panels(rig) -> None:
     from comfy.patcher_extension import WrappersMP
 

@@ -97,7 +97,7 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(client: ApiCl
         prompt[id_of(prompt, kind)]["inputs"] |= values
         return of(prompt)["origin"]
 
-    assert of(graph(load_workflow)) == {"origin": told["origin"], "file_missing": False}
+    assert of(graph(load_workflow)) == {"origin": told["origin"], "file_missing": False, "video": told["video"]}
     whole = graph(load_workflow)  # as JavaScript writes numbers
     for entry in whole.values():
         entry["inputs"] = {k: int(v) if isinstance(v, float) and v.is_integer() else v

@@ -128,7 +128,8 @@ def test_names_lead_nowhere_else(client: ApiClient, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("files", "reason"), [
-    ({}, "no file"), ({"run.exe": b"MZ"}, "run.exe"), ({"depth.npz": b"no archive"}, "no readable zip"),
+    ({}, "no file"), ({"run.exe": b"MZ"}, "run.exe"),
+    ({"depth.npz": b"no archive"}, "expected a zip archive"),
     ({"in/a.npz": b"1", "in/A.npz": b"1"}, "twice"), ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
     ({"take.zip": archive({"notes.md": b""})}, "of no use"), ({"meta.json": b"{"}, "not JSON"),
     ({"clip.mp4": b"no video"}, "clip.mp4")])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 from types import ModuleType
 
 import pytest
+import torch
 
 
 def node(pack: ModuleType, file: str, name: str):
@@ -31,9 +33,30 @@ def test_takes_to_rank(pack: ModuleType, takes: str | None, reason: str | None) 
 def test_a_pickled_lora(pack: ModuleType) -> None:
     lora = importlib.import_module(f"{pack.__name__}.nodes.lora")
     for name in ("egox.safetensors", ["3", 0]):
-        lora.check_file({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": name}}}, "1")
+        lora.check_files({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": name}}}, "1")
     with pytest.raises(ValueError, match="convert_to_safetensors"):
-        lora.check_file({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": "a/egox.pt"}}}, "1")
+        lora.check_files({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": "a/egox.pt"}}}, "1")
+
+
+@pytest.mark.parametrize(("device", "refused"), [("mps", True), ("cuda", False), ("cpu", False)])
+def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device: str, refused: bool) -> None:
+    """The graphs' own files, which need not be there."""
+    import comfy.model_management
+
+    lora = importlib.import_module(f"{pack.__name__}.nodes.lora")
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device(device))
+    graph = json.loads((repo_root / "workflows/api/egox_basic.json").read_text(encoding="utf-8"))
+    (node,) = (name for name, one in graph.items() if one["class_type"] == "EgoXLoadLora")
+    if not refused:
+        return lora.check_files(graph, node)
+    with pytest.raises(ValueError, match="umt5_xxl_fp8.*14B_fp8_scaled.*umt5_xxl_fp16"):
+        lora.check_files(graph, node)
+    for one in graph.values():
+        for name, value in one["inputs"].items():
+            if isinstance(value, str):
+                one["inputs"][name] = value.replace("fp8_e4m3fn_scaled", "fp16").replace(
+                    "fp8_scaled", "fp16")
+    lora.check_files(graph, node)
 
 
 @pytest.mark.parametrize(("changes", "reason"), [

@@ -116,3 +116,22 @@ def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, models: Path) -> 
     assert torch.equal(out[3].exo_latent, expected["samples"]) and out[2][conditioning.MADE_OF]["tile_size"] == 256
     assert not torch.equal(out[3].exo_latent, rig.canvas.exo_latent)
     assert rig.latent[conditioning.MADE_OF]["tile_size"] == 0
+
+
+@torch.inference_mode()
+def test_the_vae_tells_how_far_it_is(pack, models: Path, monkeypatch) -> None:
+    rig, told = model_rig.make_rig(pack, models), list[tuple[int, int, str]]()
+    host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
+    monkeypatch.setattr(host_vae, "host_progress", lambda total: lambda *report: told.append(report))
+    exo, _ = model_rig.clip_pictures(rig.size)
+    latent = host_vae.encode_video(rig.vae, exo)
+    assert torch.equal(latent, rig.canvas.exo_latent)
+    encoded = list(told)
+    told.clear()
+    assert torch.equal(host_vae.decode_video(rig.vae, latent), rig.vae.decode(latent).reshape(-1, *exo.shape[1:]))
+    for passes, part in ((encoded, "encoder"), (told[:], "decoder")):
+        counts = [count for count, _, stage in passes if stage == part]
+        assert len(counts) >= 2 and counts == list(range(1, len(counts) + 1)) and counts[-1] <= passes[-1][1]
+    told.clear()
+    rig.vae.decode(latent)
+    assert not told, "nothing is left behind"

@@ -135,6 +135,16 @@ def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, t
     run(depth_file="room/depth.npz", frames=frames)
 
 
+def test_depth_of_another_frame_rate_is_refused(run, pack, take) -> None:
+    selection = core(pack, "types").FrameSelection(
+        source_indices=torch.arange(FRAMES), times_s=torch.arange(FRAMES) / 30.0, source_fps=30.0, fps=30.0,
+        source_size=(WIDTH, HEIGHT), size=(WIDTH, HEIGHT), resize="crop", source_frames=2 * FRAMES)
+    with pytest.raises(core(pack, "errors").EgoXInputError, match="7 for a video of 10 frames .30 a second"):
+        run(depth_file="room/depth.npz", frames=selection)
+    run(depth_file="room/depth.npz", frames=selection, file_role="metric depth")
+    run(depth_file="room/depth.npz", frames=replace(selection, source_frames=FRAMES + 3))
+
+
 def test_names_that_lead_out_are_refused(run, pack, comfy_host, take) -> None:
     outside = comfy_host.base / "secret"
     outside.mkdir(exist_ok=True)

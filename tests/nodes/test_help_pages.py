@@ -60,7 +60,7 @@ def test_names_in_the_text_exist(schemas, pages, repo_root: Path) -> None:
     slots = {slot.id for schema in schemas for slot in (*schema.inputs, *schema.outputs)}
     words = {"frame", "time_s", "look_at", "yaw_deg", "pitch_deg", "roll_deg", "interpolation", "up", "exo_camera",
              "camera_intrinsics", "camera_extrinsics", "ego_extrinsics", "ego_intrinsics", "position", "torchmetrics",
-             "uni_pc", "auto"}
+             "uni_pc", "auto", "made_on"}
     titles = {schema.display_name for schema in schemas}
     faq, tutorial = ((repo_root / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("faq", "tutorial"))
     for node, page in pages.items():

@@ -65,6 +65,20 @@ def test_the_same_frames_from_video_sockets(pack: ModuleType, clip: Path) -> Non
     assert load(pack, video=silent)[1] is None
 
 
+def test_a_playlist_that_the_host_holds_is_refused(pack: ModuleType, clip: Path,
+                                                   tmp_path: Path) -> None:
+    from comfy_api.latest import InputImpl
+    from egox_pack.egox_core.errors import EgoXInputError
+
+    playlist = tmp_path / "list.mp4"
+    (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
+    playlist.write_text("ffconcat version 1.0\nfile other.mp4\n", encoding="utf-8")
+    for video in (InputImpl.VideoFromFile(str(playlist)),
+                  InputImpl.VideoFromFile(str(playlist), start_time=0.1, duration=1.0)):
+        with pytest.raises(EgoXInputError, match="can't be decoded"):
+            load(pack, video=video)
+
+
 def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
     from comfy_api.latest import InputImpl
     from egox_pack.egox_core.errors import EgoXInputError
@@ -152,6 +166,35 @@ def test_bad_poses_are_refused(pack: ModuleType, meta: list, clip: Path) -> None
                              ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes")):
         with pytest.raises(EgoXInputError, match=message):
             pose_node(pack, **changes)
+
+
+def test_a_path_of_another_video_is_refused(pack: ModuleType, meta: list, clip: Path) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+    from egox_pack.egox_core.video.reader import video_mark
+
+    frames, mark = load(pack)[3], video_mark(clip)
+    copy = clip.with_name("a copy.mp4")
+    copy.write_bytes(clip.read_bytes())
+    assert video_mark(copy)["id"] == mark["id"] and mark["video"] == "exo.mp4"
+
+    def path_of(made_on: object) -> str:
+        keys = [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
+        return json.dumps({"made_on": made_on, "keyframes": keys})
+
+    assert pose_node(pack, source="keyframes", keyframes=path_of(mark), frames=frames)[0].w2c.shape == (13, 3, 4)
+    foreign = path_of({"video": "IMG_0042.MOV", "id": "0" * 16})
+    pose_node(pack, source="keyframes", keyframes=foreign)  # no video is known
+    clip.with_name("keys.json").write_text(foreign, encoding="utf-8")
+    other = clip.parent.parent / "other"
+    other.mkdir(exist_ok=True)
+    (other / "meta.json").write_text(clip.with_name("meta.json").read_text(encoding="utf-8"), encoding="utf-8")
+    (other / "walk.mp4").write_bytes(b"another")
+    for changes, message in (({"source": "keyframes", "keyframes": foreign}, "made on IMG_0042.MOV.*is exo.mp4"),
+                             ({"file": "clips/keys.json"}, "made on IMG_0042.MOV"),
+                             ({"file": "other/meta.json"}, "poses of other/walk.mp4"),
+                             ({"source": "keyframes", "keyframes": path_of("x")}, "made_on")):
+        with pytest.raises(EgoXInputError, match=message):
+            pose_node(pack, **changes, frames=frames)
 
 
 @pytest.mark.parametrize("name", ["load_exo_video.EgoXLoadExoVideo", "ego_pose.EgoXEgoPoseInput"])

@@ -64,6 +64,6 @@ def test_the_route_leaves_the_event_loop_alone(
         return await routes.graph_origin.__wrapped__({"node": "0", "graph": chain(1)})
 
     answer = awaited(ask())
-    assert answer.text == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false}'
+    assert answer.text == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false, "video": null}'
     of_loop, of_work = threads
     assert of_loop != of_work

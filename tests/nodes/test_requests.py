@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import uuid
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -20,6 +22,7 @@ def test_a_page_of_another_origin(pack: ModuleType) -> None:
     assert asked(Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin")  # a proxy with its own name
     assert not asked(Host="box:8188", Origin="http://box:8189") and not asked(Host="box:8188")
     assert not asked(Host="box:8188", Origin="http://box:8188", Sec_Fetch_Site="cross-site")
+    assert not asked(Host="[::1]:8188", Origin="http://[::1")  # no address
 
 
 @pytest.mark.parametrize("origin, kind, status, reason", [
@@ -36,3 +39,32 @@ def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: 
     asked = make_mocked_request("POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind})
     answer = awaited(full(asked))
     assert answer.status == status and reason in json.loads(answer.body)["reason"]
+
+
+def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) -> None:
+    """An upload that another server still receives stays."""
+    from egox_pack.egox_core.safe_files import clear_leftovers, working_on
+    from egox_pack.nodes.page.uploads import STAGING
+
+    left, theirs = uuid.uuid4().hex, uuid.uuid4().hex
+    for name in (f".{left}.part", f".{theirs}.part", "take", ".mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "depth.npz").write_bytes(b"half")
+    (tmp_path / f".{left}.lock").touch()
+    with working_on(tmp_path / theirs):
+        clear_leftovers(tmp_path, STAGING)
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+            [".mine", "take", f".{theirs}.part", f".{theirs}.lock"])
+    clear_leftovers(tmp_path, STAGING)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mine", "take"]
+
+
+def test_texts_may_show_an_escape_but_hold_no_nul(pack: ModuleType) -> None:
+    from egox_pack.egox_core.errors import EgoXInputError
+    from egox_pack.nodes.page.requests import json_object
+
+    for harmless in ("\\u0000", "\\\\u0000", "\u00e9"):
+        assert json_object(json.dumps({"a": harmless}).encode()) == {"a": harmless}
+    for bad in ("\0", "\\\0", "\ud800"):
+        with pytest.raises(EgoXInputError):
+            json_object(json.dumps({"a": [bad]}).encode())

@@ -16,6 +16,7 @@ import folder_paths
 from comfy_api.latest import ComfyExtension, io
 from safetensors import safe_open
 
+from .exo_memory import EXO_MEMORY
 from .known_detectors import KNOWN_DETECTORS
 
 CATEGORY = "EgoX/tests"
@@ -67,7 +68,7 @@ class StandinClipVisionLoader(io.ComfyNode):
 
 class StandinExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [StandinTextEncoderLoader, StandinClipVisionLoader, *KNOWN_DETECTORS]
+        return [StandinTextEncoderLoader, StandinClipVisionLoader, *KNOWN_DETECTORS, *EXO_MEMORY]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tools.setup.api_client import ApiClient
 from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 
 READY_S = 90.0
+QUIET_PLACE = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
 """Where a page that loads nothing from outside the machine may ask."""
@@ -61,20 +62,57 @@ class PageError(RuntimeError):
     """The page did not do what was asked of it."""
 
 
+class KeptPages:
+    """A headless browser's pages, each handed on emptied: the host's scripts are not compiled anew."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self._free: dict[bool, list[Any]] = {False: [], True: []}
+
+    def take(self, size: tuple[int, int], touch: bool) -> Any:
+        """A Playwright ``Page`` of that size that holds nothing of an earlier one."""
+        width, height = size
+        if self._free[touch]:
+            page = self._free[touch].pop()
+            page.set_viewport_size({"width": width, "height": height})
+            return page
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height}, has_touch=touch, reduced_motion="reduce"
+        )
+        return context.new_page()
+
+    def give_back(self, page: Any, address: str, touch: bool) -> None:
+        """Empty a page of the server at ``address`` for the next that takes one."""
+        from playwright.sync_api import Error
+
+        try:
+            page.unroute_all(behavior="ignoreErrors")
+            page.goto(address + QUIET_PLACE)  # no script of the host's that could write again
+            page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+            session = page.context.new_cdp_session(page)
+            session.send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
+            session.detach()
+            page.mouse.move(0, 0)
+        except Error:  # a page that a failed test left in the middle of something
+            page.context.close()
+        else:
+            self._free[touch].append(page)
+
+
 @contextmanager
-def open_browsers(executable: Path) -> Iterator[Callable[[bool], Any]]:
-    """``browser(webgl)``: a headless browser (a Playwright ``Browser``) with 3-D views or without, each started when
+def open_browsers(executable: Path) -> Iterator[Callable[[bool], KeptPages]]:
+    """``browser(webgl)``: pages of a headless browser with 3-D views or without, each started when
     it is first asked for and closed at the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, ExitStack() as running:
 
         @cache
-        def browser(webgl: bool) -> Any:
+        def browser(webgl: bool) -> KeptPages:
             arguments = ARGUMENTS if webgl else ARGUMENTS + WITHOUT_WEBGL
             started = playwright.chromium.launch(executable_path=str(executable), args=list(arguments), headless=True)
             running.callback(started.close)
-            return started
+            return KeptPages(started)
 
         yield browser
 
@@ -83,24 +121,31 @@ class ComfyPage:
     """One page of the running server. What it asked for outside this machine is in ``outside``, its faults in
     ``faults``; a test looks at both at its end (:meth:`check`)."""
 
-    def __init__(self, browser: Any, client: ApiClient, *, size: tuple[int, int] = (1600, 1000), theme: str = "dark",
-                 vue_nodes: bool = False, touch: bool = False) -> None:
+    def __init__(
+        self, pages: KeptPages, client: ApiClient, *, size: tuple[int, int] = (1600, 1000),
+        theme: str = "dark", vue_nodes: bool = False, touch: bool = False,
+    ) -> None:
         self.client, self.address, self.vue_nodes = client, client.address, vue_nodes
         self.outside: list[str] = []
         self.faults: list[str] = []
         self.said: list[str] = []
         """What the page wrote into its console, for a failing test's message."""
         client.post("/settings", {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes})
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, has_touch=touch,
-                                           reduced_motion="reduce")
-        self.page = self.context.new_page()
-        self.page.on("request", self._on_request)
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.page = pages.take(size, touch)
+        self._give_back = partial(pages.give_back, self.page, self.address, touch)
+        self._listeners = {"request": self._on_request, "pageerror": self._on_error, "console": self._on_console}
+        for event, listener in self._listeners.items():
+            self.page.on(event, listener)
 
     def _on_request(self, request: Any) -> None:
         if not request.url.startswith(LOOPBACK):
             self.outside.append(request.url)
+
+    def _on_error(self, error: Any) -> None:
+        self.faults.append(str(error))
+
+    def _on_console(self, message: Any) -> None:
+        self.said.append(f"{message.type}: {message.text}")
 
     def open(self, path: str = "/") -> ComfyPage:
         """Go to the page and wait until the graph can be used: its first workflow is loaded, so that none comes over
@@ -117,7 +162,10 @@ class ComfyPage:
         return self
 
     def close(self) -> None:
-        self.context.close()
+        """Leave the page to the next; errors while it is emptied are nobody's."""
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+        self._give_back()
 
     def check(self) -> None:
         """Refuse a page that asked outside the machine, or in which a script failed.

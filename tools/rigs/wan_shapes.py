@@ -13,10 +13,33 @@ from torch import Tensor
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames
 
 SIZES: Mapping[str, Mapping[str, int]] = {
-    "14b": {"dim": 5120, "num_heads": 40, "num_layers": 40, "ffn_dim": 13824, "freq_dim": 256, "text_dim": 4096},
-    "small": {"dim": 256, "num_heads": 2, "num_layers": 2, "ffn_dim": 512, "freq_dim": 64, "text_dim": 128},
+    "14b": {
+        "dim": 5120,
+        "num_heads": 40,
+        "num_layers": 40,
+        "ffn_dim": 13824,
+        "freq_dim": 256,
+        "text_dim": 4096,
+    },
+    "1.3b": {
+        "dim": 1536,
+        "num_heads": 12,
+        "num_layers": 30,
+        "ffn_dim": 8960,
+        "freq_dim": 256,
+        "text_dim": 4096,
+    },
+    "small": {
+        "dim": 256,
+        "num_heads": 2,
+        "num_layers": 2,
+        "ffn_dim": 512,
+        "freq_dim": 64,
+        "text_dim": 128,
+    },
 }
-"""Wan 2.1 I2V 14B, and the same in small (heads of 128 too) for machines without a GPU."""
+"""Wan 2.1 I2V 14B, Wan 2.1 Fun 1.3B InP, and the same in small (heads of 128 too) for machines
+without a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

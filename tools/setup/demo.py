@@ -76,7 +76,7 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
                 prompt = estimate_head(prompt, keypoints, client.object_info())
             if options.stand_in or staged:
                 prompt = use_standins(prompt)
-            outcome = _run(client, prompt, server)
+            outcome = run_prompt(client, prompt, server)
             check_stages(prompt, outcome)
             results = collect(outcome, prompt, base, layout)
             finish(prompt, exo, results)
@@ -89,15 +89,20 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
     return 0
 
 
-def _run(client: ApiClient, prompt: dict[str, Any], server: Server) -> Outcome:
+def run_prompt(client: ApiClient, prompt: dict[str, Any], server: Server) -> Outcome:
+    """Run a graph to its end under a progress bar.
+
+    Raises:
+        SetupError: refused, failed, or the server went away.
+    """
     try:
         outcome = client.run(prompt, ProgressBar(prompt).on_event)
     except PromptRefused as error:
-        raise SetupError(f"The server refused the demo workflow:\n{error}") from None
+        raise SetupError(f"The server refused the workflow:\n{error}") from None
     except ConnectionError as error:
         raise SetupError(f"The server went away ({error}). The end of {server.log}:\n{server.log_tail()}") from None
     if outcome.status != "success":
-        raise SetupError(f"The demo workflow failed in {outcome.error_text}\n(log: {server.log})")
+        raise SetupError(f"The workflow failed in {outcome.error_text}\n(log: {server.log})")
     return outcome
 
 
@@ -189,9 +194,10 @@ def check_stages(prompt: dict[str, Any], outcome: Outcome) -> None:
     print(f"All {len(STAGES)} stages ran.", flush=True)
 
 
-def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
-    """Move what the SaveVideo nodes wrote to output/egox_demo/NAME.mp4; that folder."""
-    target = layout.output / "egox_demo"
+def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, layout: Layout,
+            folder: str = "egox_demo") -> Path:
+    """Move what the SaveVideo nodes wrote to output/FOLDER/NAME.mp4; that folder."""
+    target = layout.output / folder
     target.mkdir(parents=True, exist_ok=True)
     for node_id, output in outcome.outputs.items():
         prefix = prompt.get(node_id, {}).get("inputs", {}).get("filename_prefix")
@@ -200,7 +206,7 @@ def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, layout: Lay
             shutil.move(source, target / f"{Path(prefix).name}{source.suffix}")
     lacking = [name for name in ("ego.mp4", "prior.mp4") if not (target / name).is_file()]
     if lacking:
-        raise SetupError(f"The demo workflow saved no {' and no '.join(lacking)}.")
+        raise SetupError(f"The workflow saved no {' and no '.join(lacking)}.")
     return target
 
 

@@ -22,22 +22,25 @@ class Row:
     widget: str
     label: str = ""
     gives_way: bool = False
-    """Left out where the form would be too long. Files are then dropped on the row above."""
+    """Left out where the form would be too long."""
+    where_promoted: bool = False
+    """A row only where the node of a subgraph shows it."""
 
 
 ROWS = (
     Row("EgoXLoadExoVideo", "file", "Exo video"),
-    Row("EgoXLoadExoVideo", "egox_upload", gives_way=True),
+    Row("EgoXLoadExoVideo", "egox_upload"),
     Row("EgoXEgoPoseInput", "egox_pose_editor"),
     Row("EgoXText", "caption", "Caption"),
     Row("EgoXPrompt", "exo_view", "What the exo camera sees"),
     Row("EgoXPrompt", "ego_view", "What the person sees"),
     Row("EgoXSweep", "lambda_g", "Values of λ_g"),
     Row("EgoXSweep", "strength", "LoRA strengths"),
-    Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g"),
-    Row("EgoXLoadLora", "strength", "LoRA strength"),
+    Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
+    Row("EgoXLoadLora", "strength", "LoRA strength (1 as trained, 0 the plain model)"),
     Row("EgoXWanSampler", "steps", "Steps"),
-    Row("EgoXWanSampler", "seed", "Seed"),
+    Row("EgoXWanSampler", "recompute_exo", "Recompute exo at every … step", where_promoted=True),
+    Row("EgoXWanSampler", "seed", "Seed", gives_way=True),
     Row("EgoXConditioning", "low_memory", "Little memory"),
     Row("EgoXDecodeEgoHalf", "egox_preview"),
     Row("EgoXAttentionView", "egox_preview"),
@@ -59,7 +62,7 @@ def add_form(graph: Graph) -> None:
     spare = list[list[int | str]]()
     for row in ROWS:
         for node in graph.nodes:
-            if node.mode or node.kind != row.kind or row.widget in node.sources:
+            if row.where_promoted or node.mode or node.kind != row.kind or row.widget in node.sources:
                 continue
             if row.label:
                 if row.widget not in dict(node.inputs()):
@@ -67,7 +70,9 @@ def add_form(graph: Graph) -> None:
                 node.labels[row.widget] = f"{row.label} ({node.title})" if node.title else row.label
             rows.append([node.number, row.widget])
             spare += rows[-1:] * row.gives_way
-        rows += [[number, name] for number, inside in graph.insides.items() for name in _names(inside, row)]
+        inner = [[number, name] for number, inside in graph.insides.items() for name in _names(inside, row)]
+        rows += inner
+        spare += inner * row.gives_way
     while len(rows) > MOST and spare:
         rows.remove(spare.pop())
     if len(rows) > MOST:

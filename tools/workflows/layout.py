@@ -17,6 +17,8 @@ BADGE = 24
 """Room for the pack's name above a node."""
 GROUP_TITLE = 44
 PAD, COLUMN_GAP, NODE_GAP, BLOCK_GAP, ROW_GAP = 24, 50, 26, 60, 70
+FOOT = 10
+"""Room under the last node of a frame of the canvas, whose height is what the page shows at once."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ def place(graph: Graph, frames: list[Frame], heights: dict[int, float]) -> None:
             node.pos, node.size = (round(frame.left), round(y)), (node.wanted[0], round(height))
             y += node.size[1] + NODE_GAP + BADGE + TITLE
         if frame.title:
-            bottom = y - NODE_GAP - BADGE - TITLE + PAD
+            bottom = y - NODE_GAP - BADGE - TITLE + FOOT
             top = frame.top - TITLE - BADGE - GROUP_TITLE
             wide = max(node.size[0] for node in frame.nodes) + 2 * PAD
             graph.group(frame.title, (round(frame.left - PAD), round(top), wide, round(bottom - top)), frame.color)

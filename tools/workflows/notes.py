@@ -13,16 +13,16 @@ first links a Google Drive folder in its place."""
 
 UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with small stand-ins of the same form.*"
 
-WEIGHTS = f"""| file | folder |
-|---|---|
-| [wan2.1_i2v_480p_14B_fp8_scaled]({WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp8_scaled.safetensors) | `diffusion_models` |
-| [umt5_xxl_fp8_e4m3fn_scaled]({WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors) | `text_encoders` |
-| [wan_2.1_vae]({WAN}/vae/wan_2.1_vae.safetensors) | `vae` |
-| [clip_vision_h]({WAN}/clip_vision/clip_vision_h.safetensors) | `clip_vision` |
-| [pytorch_lora_weights]({LORA_URL}), the EgoX authors' LoRA (unopened from here; if it is not there, see the links in the README of the authors' code) | `loras` |
+WEIGHTS = f"""| file (28 GB together) | folder | GB |
+|---|---|---|
+| [wan2.1_i2v_480p_14B_fp8_scaled]({WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp8_scaled.safetensors) | `diffusion_models` | 16 |
+| [umt5_xxl_fp8_e4m3fn_scaled]({WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors) | `text_encoders` | 6.7 |
+| [wan_2.1_vae]({WAN}/vae/wan_2.1_vae.safetensors) | `vae` | 0.25 |
+| [clip_vision_h]({WAN}/clip_vision/clip_vision_h.safetensors) | `clip_vision` | 1.3 |
+| [pytorch_lora_weights]({LORA_URL}), the EgoX authors' LoRA (unopened from here; if it is not there, see the links in the README of the authors' code) | `loras` | 3.4 |
 
-**Look before you download**: *Run* makes the ego prior without any of these files; the page then lists those that are
-missing, each with its button.
+**Look before you download**: *Run* makes the ego prior without any of these files, where depth and poses come from
+files; the page then lists what is missing, each with its button. *Prior only* on its player makes no more than it.
 
 Nearest to the authors, with 40 GB of main memory or more: `wan2.1_i2v_480p_14B_bf16` or `_fp16` from the same place.
 Not `_fp8_e4m3fn`: it has no scales, is the least exact of them and no smaller. In an fp8 file the LoRA is rounded too.
@@ -47,6 +47,8 @@ BASIC = f"""## EgoX
 1. **Load the weights**: five files, which the note *Weights* lists.
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
 3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) and the LoRA's strength on *EgoX*.
+4. **Faster**: *Recompute exo* 4 computes the exo half in 13 of the 50 steps and keeps it between. Reckoned, that is
+   some 20 of the 47 minutes which the one published run on a 24 GB card took; the picture moves a little.
 
 *Scene and prior* and *EgoX* are subgraphs: the button in their title opens them.
 
@@ -81,20 +83,26 @@ DEPTH = f"""## For your own video
 
 ONE_VIDEO = f"""## One video, nothing by hand
 
-1. **Weights** as in `egox_basic`, and for all that is found by itself:
+1. **For the prior alone** (about 5 GB; *Prior only* on its player needs no more, so look at it first):
 
-| file | folder |
-|---|---|
-| [sam3.1_multiplex_fp16]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors): who, where | `checkpoints` |
-| [sdpose_wholebody_fp16]({HUB}/SDPose/resolve/main/checkpoints/sdpose_wholebody_fp16.safetensors): the head's points | `checkpoints` |
-| [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors): metres | `geometry_estimation` |
-| [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors): steady depth | `geometry_estimation` |
-| [qwen3vl_4b_fp8_scaled]({HUB}/Qwen3-VL/resolve/main/text_encoders/qwen3vl_4b_fp8_scaled.safetensors): the words (`qwen3vl_8b_fp8_scaled`, twice as large, writes better) | `text_encoders` |
+| file | folder | GB |
+|---|---|---|
+| [sam3.1_multiplex_fp16]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors): who, where | `checkpoints` | 1.75 |
+| [sdpose_wholebody_fp16]({HUB}/SDPose/resolve/main/checkpoints/sdpose_wholebody_fp16.safetensors): the head's points | `checkpoints` | 1.9 |
+| [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors): metres | `geometry_estimation` | about 0.7 |
+| [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors): steady depth | `geometry_estimation` | under 1 |
 
-2. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and what they do in view.
-3. Press **Run**. Look at *Wearer's head*: axes and cone on the head, green where it is sure.
-4. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate; what you change there
-   counts from then on, and `source` back at *estimated* drops it.
+2. **For the ego video** the five files of `egox_basic` (28 GB, in its note *Weights*), and for the words:
+
+| file | folder | GB |
+|---|---|---|
+| [qwen3vl_4b_fp8_scaled]({HUB}/Qwen3-VL/resolve/main/text_encoders/qwen3vl_4b_fp8_scaled.safetensors): the words (`qwen3vl_8b_fp8_scaled`, twice as large, writes better) | `text_encoders` | 5.2 |
+
+3. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and what they do in view.
+4. Press **Run**. Look at *Wearer's head*: axes and cone on the head, green where it is sure.
+5. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate; what you change there
+   counts from then on, and `source` back at *estimated* drops it. It belongs to this video: another one begins with its
+   own estimate, and the correction comes back with the video.
 
 Each part can be replaced (open a subgraph by its corner):
 
@@ -133,7 +141,7 @@ ANY_VIDEO_LIMITS = f"""### Good to know
 - Only the wearer and what they hold should be tracked by SAM3; the words to look for stand in the text node beside it.
 - No SAM3? Bypass its group: *Build Scene* then tells what moves from depth and colour.
 - One depth model is enough. MoGe alone flickers a little, Depth Anything 3 alone has no metres.
-- The keyframes here belong to the synthetic take that the graph opens with; set your own for another video.
+- The keyframes here belong to the synthetic take that the graph opens with; with another video they are put away.
 
 {UNTRIED} *MoGe, Depth Anything 3 and SAM3 were not run either, for want of their weights.*
 """

@@ -216,8 +216,8 @@ def caption_nodes(inside: Subgraph, exo: Source, prior: Source) -> list[Node]:
 def promote(stage: EgoX, *, tuned: bool = True, weights: bool = True) -> None:
     """What of *EgoX* stands on the node itself; ``tuned`` off: λ_g and strength come from elsewhere."""
     if tuned:
-        stage.inside.promote(stage.sampler, "lambda_g", label="Strength of the geometry, λ_g")
-        stage.inside.promote(stage.lora, "strength", label="LoRA strength")
+        stage.inside.promote(stage.sampler, "lambda_g", label="Strength of the geometry, λ_g (3 as trained, 0 none)")
+        stage.inside.promote(stage.lora, "strength", label="LoRA strength (1 as trained, 0 the plain model)")
     stage.inside.promote(stage.sampler, "steps", label="Steps")
     stage.inside.promote(stage.sampler, "seed", label="Seed")
     if weights:

@@ -5,10 +5,13 @@ Each returns where its nodes stand. Those of ``CARDS`` are templates of the host
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from egox_core.video.reader import video_mark
 from lab.small_model.settings import DemoTraining
 
 from . import notes as notes
@@ -20,6 +23,7 @@ from .parts import (
     CALM_VIDEO,
     DISTILLED,
     DISTILLED_LINK,
+    SAMPLE_VIDEO,
     STUDY_COLOR,
     TEXT,
     VACE_COLOR,
@@ -42,11 +46,12 @@ from .parts import (
 )
 
 # The sample's own path at its first, middle and last frame, for a graph whose poses are set by hand.
-SAMPLE_KEYFRAMES = """{"up": [0, 0, 1], "interpolation": "spline", "keyframes": [
+SAMPLE_MARK = json.dumps(video_mark(Path(__file__).resolve().parents[2] / SAMPLE_VIDEO))
+SAMPLE_KEYFRAMES = """{"made_on": MARK, "up": [0, 0, 1], "interpolation": "spline", "keyframes": [
   {"frame": 0, "position": [0.191, -0.085, 1.200], "look_at": [0.808, -0.593, 0.599]},
   {"frame": 24, "position": [0.196, -0.093, 1.224], "look_at": [0.895, -0.593, 0.713]},
   {"frame": 48, "position": [0.182, -0.135, 1.220], "look_at": [0.649, -0.906, 0.786]}
-]}"""
+]}""".replace("MARK", SAMPLE_MARK)
 # In the form of the captions that the authors trained with.
 SAMPLE_EXO = (
     "**Scene Overview:** A computer-drawn room with light blue walls and a grey floor. A person in a green shirt sits "
@@ -88,6 +93,8 @@ def egox_basic(graph: Graph) -> Page:
     stages.inside.rows[0].insert(0, Block("", [[own]]))
     stage = egox(graph, steps=50, cfg=5.0)
     promote(stage)
+    stage.inside.promote(stage.sampler, "recompute_exo",
+                         label="Recompute exo every … steps (4: −20 of 47 min)")
     return with_weights(graph, finished(graph, read_me, stages, stage, "egox_basic"), notes.BASIC_WEIGHTS)
 
 

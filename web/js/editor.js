@@ -3,10 +3,23 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { attachEditor, NODE } from "./editor/node_widget.mjs";
+import { followVideo, watchVideo } from "./editor/own_video.mjs";
+import { TEXTS } from "./editor/texts/all.mjs";
+import { nodesOf } from "./graph_change.mjs";
+import { languageOf, sayer } from "./sayer.mjs";
+import { toast } from "./uploads/limit.mjs";
+
+const isPose = (node) => node.constructor.comfyClass === NODE;
+const told = ({ title }, videos) =>
+  toast(app, "info", `${title}: ${sayer(TEXTS, languageOf(app))("kept", { videos })}`);
 
 app.registerExtension({
   name: "EgoX.PoseEditor",
   nodeCreated(node) {
-    if (node.constructor.comfyClass === NODE) attachEditor(app, api, node);
+    if (isPose(node)) attachEditor(app, api, node);
+    watchVideo(app, api, node, isPose, told);
+  },
+  afterConfigureGraph() {
+    for (const node of nodesOf(app.rootGraph ?? app.graph)) if (isPose(node)) followVideo(app, api, node);
   },
 });

@@ -1,6 +1,8 @@
 // Previews on the nodes: registration only, the work is in the modules (the host imports every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { nodesOf } from "./graph_change.mjs";
+import { timeRuns } from "./previews/strip.mjs";
 import { KEY, attachPreview, findNode, showKept, showOutput } from "./previews/node.mjs";
 
 const NODES = {
@@ -41,6 +43,11 @@ function shownOn(path) {
 app.registerExtension({
   name: "EgoX.Previews",
   setup() {
+    timeRuns(api);
+    for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
+      api.addEventListener(kind, () => {
+        for (const node of nodesOf(app.rootGraph ?? app.graph)) node.egoxPreview?.putAway();
+      });
     api.addEventListener("egox.live", ({ detail }) => {
       for (const node of [findNode(app, detail.node), shownOn(detail.node)]) node?.egoxPreview?.show(detail.preview);
     });

@@ -1,10 +1,14 @@
-// A run that the server refuses: the form rings the node's rows and says no more than that some input is invalid, so
-// what our nodes have to say is said here, with the field.
+// A run that the server refuses, as a whole or in part: the form rings the node's rows and says no more than that some
+// input is invalid, so what our nodes have to say is said here, with the field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./previews/node.mjs";
+import { TEXTS } from "./previews/texts/all.mjs";
+import { languageOf, sayer } from "./sayer.mjs";
 
 const LIFE = 20000; // ms
+// What only the prior of a video without files needs, in GB: the rest is looked for after a look at the prior.
+const SIZES = { sam3: 1.75, sdpose: 1.9, moge: 0.7 };
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
@@ -12,7 +16,7 @@ app.registerExtension({
     const { fetchApi } = api;
     api.fetchApi = async function (route, options) {
       const answer = await fetchApi.apply(this, arguments);
-      if (route === "/prompt" && options?.method === "POST" && !answer.ok) tell(answer.clone());
+      if (route === "/prompt" && options?.method === "POST") tell(answer.clone());
       return answer;
     };
   },
@@ -20,6 +24,8 @@ app.registerExtension({
 
 async function tell(answer) {
   const { node_errors: refused } = await answer.json().catch(() => ({}));
+  tellMissing(refused);
+  if (answer.ok) return;
   for (const [id, { class_type: kind, errors }] of Object.entries(refused ?? {})) {
     if (!kind.startsWith("EgoX")) continue;
     const node = findNode(app, id);
@@ -36,4 +42,17 @@ async function tell(answer) {
       app.extensionManager?.toast?.add({ severity: "error", summary, detail: reason, life: LIFE });
     }
   }
+}
+
+function tellMissing(refused) {
+  const errors = Object.values(refused ?? {}).flatMap((node) => node.errors);
+  const lacking = errors
+    .filter(({ type }) => type === "value_not_in_list")
+    .map(({ extra_info: i }) => i?.received_value);
+  const missing = [...new Set(lacking)].filter((name) => String(name).endsWith(".safetensors"));
+  if (!missing.length) return;
+  const sizeOf = (name) => Object.entries(SIZES).find(([stem]) => name.startsWith(stem))?.[1];
+  const names = missing.map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name)).join(", ");
+  const detail = sayer(TEXTS, languageOf(app))("missing", { names });
+  app.extensionManager?.toast?.add({ severity: "info", summary: "EgoX", detail, life: LIFE });
 }

@@ -42,7 +42,7 @@ SMALLER = {  # what is added to a command, so that it fits a test
 
 
 def documented_commands() -> list[list[str]]:
-    """The words of each train_egox.py command in the first indented block of the page."""
+    """The words of each train_egox.py command in the page's first indented block."""
     block = re.search(r"(?m)(?:^    .*\n)+", PAGE.read_text(encoding="utf-8")).group()
     lines = block.replace("\\\n", " ").splitlines()
     commands = [shlex.split(line, comments=True) for line in lines]
@@ -99,3 +99,5 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
     assert [v.stem for v in videos] == sorted(r.clip for r in records)
     assert probe_video(videos[0]).frame_count == FRAMES
     assert (workplace / "egox_lora_native.safetensors").is_file()
+    manifest = workplace / "data" / "set" / "manifest.jsonl"
+    assert train_egox.main(["evaluate", str(manifest), "out", "OUT"]) == 0

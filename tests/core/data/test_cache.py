@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from egox_core.data import cache_build
 from egox_core.data.cache_build import CacheSettings, build_cache, clip_geometry
-from egox_core.data.cache_store import CacheReader
+from egox_core.data.cache_store import CacheReader, shard_name
 from egox_core.data.clip_files import read_clip
-from egox_core.data.manifest import read_manifest
+from egox_core.data.manifest import ClipRecord, read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
@@ -51,7 +53,7 @@ def hashes(folder: Path) -> dict[str, str]:
 def whole(training_set, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     outcome = build_cache(training_set / "manifest.jsonl", folder, settings(views=True))
-    assert (outcome.clips, outcome.new, outcome.kept) == (4, 2, 0)
+    assert (outcome.clips, outcome.new, outcome.kept) == (4, 4, 0)
     return folder
 
 
@@ -78,18 +80,18 @@ def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_
     manifest = training_set / "manifest.jsonl"
     build_cache(manifest, tmp_path, settings())
     again = build_cache(manifest, tmp_path, settings())
-    assert (again.new, again.kept, again.remade_because) == (0, 2, "")
+    assert (again.new, again.kept, again.remade_because) == (0, 4, "")
     other = build_cache(manifest, tmp_path, settings(rays="exact"))
-    assert (other.new, other.remade_because) == (2, "rays")
+    assert (other.new, other.remade_because) == (4, "rays")
     vae = {k: v.clone() for k, v in load_file(VAE).items()}
     vae["conv1.bias"][0] += 1
     save_file(vae, tmp_path.parent / "other_vae.safetensors")
     last = settings(rays="exact", vae=tmp_path.parent / "other_vae.safetensors")
     changed = build_cache(manifest, tmp_path, last)
-    assert (changed.new, changed.remade_because) == (2, "vae")
-    shard = tmp_path / "shard-00001.safetensors"
+    assert (changed.new, changed.remade_because) == (4, "vae")
+    shard = tmp_path / shard_name("synthetic_001")
     shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(EgoXInputError, match="shard-00001"):
+    with pytest.raises(EgoXInputError, match=shard.name):
         CacheReader(tmp_path)
     assert build_cache(manifest, tmp_path, last).new == 1
 
@@ -115,13 +117,13 @@ def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_
     """The one that holds shard 0 finishes it; this one makes the other first, waits, and takes it as it is."""
     manifest, out = training_set / "manifest.jsonl", tmp_path / "cache"
     build_cache(manifest, tmp_path / "whole", settings())
-    first, theirs = out / "shard-00000.safetensors", []
+    first, theirs = out / shard_name("synthetic_000"), []
 
     def other(ready: threading.Event) -> None:
         with working_on(first):
             ready.set()
             deadline = time.monotonic() + 60
-            while not (out / "shard-00001.safetensors").is_file() and time.monotonic() < deadline:
+            while not (out / shard_name("synthetic_001")).is_file() and time.monotonic() < deadline:
                 time.sleep(0.01)
             first.write_bytes((tmp_path / "whole" / first.name).read_bytes())
             theirs.append(first.stat().st_mtime_ns)
@@ -132,7 +134,7 @@ def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_
     ready.wait(60)
     outcome = build_cache(manifest, out, settings())
     thread.join(60)
-    assert (outcome.new, outcome.kept) == (1, 1) and theirs == [first.stat().st_mtime_ns]
+    assert (outcome.new, outcome.kept) == (3, 1) and theirs == [first.stat().st_mtime_ns]
     assert hashes(out) == hashes(tmp_path / "whole")
 
 
@@ -151,8 +153,8 @@ def test_workers_on_two_devices_make_the_same_cache(training_set, tmp_path):
 
 def test_texts_that_ftfy_cleaned_are_other_texts(training_set, tmp_path, monkeypatch):
     manifest = training_set / "manifest.jsonl"
-    for module, new, because in ((None, 2, ""), (SimpleNamespace(fix_text=str), 2, "text_cleaning"),
-                                 (None, 2, "text_cleaning"), (None, 0, "")):
+    for module, new, because in ((None, 4, ""), (SimpleNamespace(fix_text=str), 4, "text_cleaning"),
+                                 (None, 4, "text_cleaning"), (None, 0, "")):
         monkeypatch.setitem(sys.modules, "ftfy", module)
         outcome = build_cache(manifest, tmp_path, settings())
         assert (outcome.new, outcome.remade_because) == (new, because)
@@ -168,18 +170,126 @@ def test_bad_models_are_refused(training_set, tmp_path, bad, match):
         build_cache(training_set / "manifest.jsonl", tmp_path, settings(**bad))
 
 
-def test_a_corrupt_video_is_named_and_leaves_no_index(training_set, tmp_path):
-    import shutil
+def records_of(training_set: Path, takes: int, clips: int) -> list[dict]:
+    """Lines of a manifest: each take has its own clip under several names."""
+    lines = [
+        json.loads(line)
+        for line in (training_set / "manifest.jsonl").read_text("utf-8").splitlines()
+    ]
+    return [
+        {**line, "clip": f"{line['clip']}_{number}"}
+        for line in lines[:takes]
+        for number in range(clips)
+    ]
 
-    copy = tmp_path / "set"
-    shutil.copytree(training_set, copy)
-    victim = sorted((copy / "clips").iterdir())[1] / "ego_prior.mp4"
-    victim.write_bytes(victim.read_bytes()[:300])
-    with pytest.raises(EgoXInputError, match="ego_prior.mp4"):
-        build_cache(copy / "manifest.jsonl", tmp_path / "cache", settings())
-    assert not (tmp_path / "cache" / "index.json").exists()
-    with pytest.raises(EgoXInputError, match="unfinished|index.json"):
-        CacheReader(tmp_path / "cache")
+
+def written(file: Path, records: list[dict]) -> Path:
+    file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return file
+
+
+def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, monkeypatch, capsys):
+    """Four takes of four clips, two shards each."""
+    monkeypatch.setattr(
+        cache_build, "clip_tensors", lambda clip, settings: {"text": torch.zeros(1)}
+    )
+    root, out = tmp_path / "set", tmp_path / "cache"
+    shutil.copytree(training_set, root)
+    records = records_of(training_set, 4, 4)
+    build_cache(written(root / "manifest.jsonl", records), out, settings())
+    before = {p.name: p.stat().st_mtime_ns for p in out.glob("shard-*")}
+    assert len(before) == 8
+    written(root / "manifest.jsonl", records[1:])
+    assert (
+        main(
+            [
+                "cache",
+                str(root / "manifest.jsonl"),
+                str(out),
+                "--vae",
+                str(VAE),
+                "--text",
+                "zeros:2x24",
+                "--image-embedding",
+                "none",
+                "--dtype",
+                "float32",
+                "--shard-clips",
+                "2",
+            ]
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert (
+        f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}" in said
+    )
+    assert "15 clips; 2 shards made, 6 kept" in said
+    own = {shard_name(records[0]["take"], number) for number in range(2)}
+    assert {n for n, time in before.items() if (out / n).stat().st_mtime_ns != time} == own
+    added = [{**records[0], "clip": "early", "take": "aaa"}, *records[1:]]
+    more = build_cache(written(root / "manifest.jsonl", added), out, settings())
+    assert (more.clips, more.new, more.kept, more.remade_because) == (16, 1, 8, "")
+    assert len(CacheReader(out).index.entries) == 16
+
+
+def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
+    training_set, tmp_path, capsys
+):
+    root, out = tmp_path / "set", tmp_path / "cache"
+    shutil.copytree(training_set, root)
+    victim = sorted((root / "clips").iterdir())[1] / "ego_prior.mp4"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:300])
+    manifest = root / "manifest.jsonl"
+    assert main(["cache", str(manifest), str(out), "--vae", str(VAE), "--text", "zeros:2x24",
+                 "--image-embedding", "none", "--dtype", "float32", "--shard-clips", "2"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"left out: {victim.parent.name}: " in said
+        and "ego_prior.mp4" in said
+        and "3 clips; 4 shards" in said
+    )
+    assert victim.parent.name not in {e.clip for e in CacheReader(out).index.entries}
+    again = build_cache(manifest, out, settings())
+    assert (again.clips, again.new, [clip for clip, _ in again.left_out]) == (
+        3,
+        0,
+        [victim.parent.name],
+    )
+    victim.write_bytes(whole)
+    mended = build_cache(manifest, out, settings())
+    assert (mended.clips, mended.new, mended.left_out) == (4, 1, ())
+    for clip in (root / "clips").iterdir():
+        (clip / "ego_prior.mp4").write_bytes(b"")
+    with pytest.raises(EgoXInputError, match="no clip that can be read"):
+        build_cache(manifest, tmp_path / "none", settings())
+
+
+def test_progress_opens_no_header(training_set, tmp_path, monkeypatch):
+    """Of 10,000 shards that are only made up: headers are read before the loop and after it."""
+    record = read_manifest(training_set / "manifest.jsonl")[0].model_dump()
+    records = [
+        ClipRecord.model_construct(**{**record, "take": f"{n:05d}", "clip": f"{n:05d}"})
+        for n in range(10_000)
+    ]
+    made, opened, seen = {}, [], set()
+
+    def header(file: Path) -> tuple[str | None, dict]:
+        opened.append(file)
+        return made.get(file), {}
+
+    monkeypatch.setattr(cache_build, "read_manifest", lambda file: records)
+    monkeypatch.setattr(cache_build, "shard_header", header)
+    monkeypatch.setattr(
+        cache_build,
+        "_make_shard",
+        lambda shard, device: made.update({shard.file: shard.fingerprint}) or "made",
+    )
+    outcome = build_cache(training_set / "manifest.jsonl", tmp_path, settings(),
+                          progress=lambda *_: seen.add(len(opened)))
+    assert (outcome.clips, outcome.new, outcome.missing) == (10_000, 10_000, 0)
+    assert seen == {10_000} and len(opened) == 20_000
 
 
 @pytest.mark.slow
@@ -336,7 +446,7 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
     import resource
 
     build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
-    (tmp_path / "shard-00001.safetensors").unlink()
+    (tmp_path / shard_name("synthetic_001")).unlink()
     before = hashes(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # the kernel itself refuses larger files
@@ -345,7 +455,7 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
             build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "shard-00001" in str(error.value) and "are kept" in str(error.value)
+    assert shard_name("synthetic_001") in str(error.value) and "are kept" in str(error.value)
     assert hashes(tmp_path) == before  # no half shard, no temporary file
     assert build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True)).new == 1
     assert hashes(tmp_path) == hashes(whole)

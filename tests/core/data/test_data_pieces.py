@@ -9,8 +9,9 @@ pytest.importorskip("pydantic")
 
 from egox_core.data.captions import NO_CAPTION, caption_for, check_caption  # noqa: E402
 from egox_core.data.clip_files import clip_windows, longest_known  # noqa: E402
-from egox_core.data.manifest import ClipRecord, check_fractions, read_manifest, split_lists, split_of, write_manifest  # noqa: E402  # noqa: E402
+from egox_core.data.manifest import check_fractions, read_manifest, split_lists, split_of, write_manifest  # noqa: E402  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
+from tests.core.clip_record import clip_record  # noqa: E402
 
 
 def test_windows_skip_lost_poses_and_keep_the_grid():
@@ -27,7 +28,6 @@ def test_windows_respect_the_shortest_video_step_and_limit():
     known = torch.ones(50, dtype=torch.bool)
     windows, _ = clip_windows(known, 33, frames=5, stride=10, step=3)
     assert [w.start for w in windows] == [0, 10, 20] and windows[1].indices.tolist() == [10, 13, 16, 19, 22]
-    assert len(clip_windows(known, 50, frames=5, stride=5, limit=2)[0]) == 2
     assert clip_windows(known, 4, frames=5, stride=5) == ([], [])
 
 
@@ -76,20 +76,12 @@ def test_captions_need_both_sections():
     assert caption_for("u__c", "u", by_take, "")[1] == "none"
 
 
-def record(clip: str, **more) -> ClipRecord:
-    values = dict(clip=clip, take="t", layout="take", exo_camera="cam", folder=f"clips/{clip}", start=0, step=1,
-                  frames=5, fps=20.0, exo_size=(64, 32), ego_size=(32, 32), depth="file", caption="none",
-                  pictures="as filmed", moving="derived", predicted_coverage=0.5, rank=1, coverage=0.4,
-                  ground_truth=True, files={"exo.mp4": "0" * 64})
-    return ClipRecord(**{**values, **more})
-
-
 def test_manifest_round_trip_and_its_errors(tmp_path):
     file = tmp_path / "manifest.jsonl"
     for name in ("b", "a"):
         (tmp_path / "clips" / name).mkdir(parents=True)
         (tmp_path / "clips" / name / "exo.mp4").write_bytes(b"x")
-    write_manifest(file, [record("b"), record("a")])
+    write_manifest(file, [clip_record("b"), clip_record("a")])
     assert [r.clip for r in read_manifest(file)] == ["a", "b"]
     (tmp_path / "clips" / "b" / "exo.mp4").unlink()
     with pytest.raises(EgoXInputError, match="clips/b/exo.mp4"):
@@ -101,7 +93,7 @@ def test_manifest_round_trip_and_its_errors(tmp_path):
     file.write_text(lines[0].replace('"frames"', '"framez"'), encoding="utf-8")
     with pytest.raises(EgoXInputError, match="line 1"):
         read_manifest(file)
-    write_manifest(file, [record("a", folder="../elsewhere")])
+    write_manifest(file, [clip_record("a", folder="../elsewhere")])
     with pytest.raises(EgoXInputError, match="elsewhere"):
         read_manifest(file)
     file.write_text("", encoding="utf-8")

@@ -70,6 +70,9 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
     assert undistort_videos(raw, tmp_path / "exo", options).new == 1
     assert undistort_videos(raw, tmp_path / "exo", replace(options, exo_size=(64, 32), ego_size=32)).new == 2
+    assert [
+        undistort_videos(raw, tmp_path / "parts", options, part=(part, 2)).new for part in range(2)
+    ] == [1, 1]
 
 
 def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
@@ -148,7 +151,7 @@ def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(raw, tmp_path
     assert len(decoded) == clips
     assert all("depth or mask can't be had" in records[0].getMessage() for _, records in decoded)
     report = json.loads((tmp_path / "set" / "report.json").read_text(encoding="utf-8"))
-    assert all("cam02" in s["what"] and said in s["why"] for s in report["skipped"])
+    assert all("cam02" in s["what"][0] and said in s["why"] for s in report["skipped"])
 
 
 def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
@@ -159,7 +162,7 @@ def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
     coarse = torch.rand(depth_model.BATCH + 3, 3, 5, 9, generator=torch.Generator().manual_seed(1))
     frames = (interpolate(coarse, size=(64, 112), mode="bilinear") * 255).byte().movedim(1, -1)
     camera = CameraModel(lens="pinhole", width=112, height=64, fx=60, fy=60, cx=55.5, cy=31.5)
-    metric_m, aligned = model_depth(alone, frames, camera, None), model_depth(both, frames, camera, None)
+    metric_m, aligned = (model_depth(o, frames, camera, None, None) for o in (alone, both))
     assert metric_m.shape == aligned.shape == frames.shape[:3]
     one = depth_model._load(metric, "cpu")
     torch.testing.assert_close(metric_m[-1:], run_model(one, frames[-1:]), rtol=1e-3, atol=1e-3)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import pytest
 import torch
 
 from egox_core.cameras.model import project
+from egox_core.data import exo_pictures
 from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
+from egox_core.video.reader import decode_frames
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SIZE = (224, 128)
@@ -76,9 +79,26 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
             assert max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in seen) < 1.0
 
 
+def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
+    seen, most = [], 0
+
+    def decode(source, info, indices):
+        nonlocal most
+        for index, picture in decode_frames(source, info, indices):
+            seen.append(weakref.ref(picture))
+            most = max(most, sum(frame() is not None for frame in seen))
+            yield index, picture
+
+    monkeypatch.setattr(exo_pictures, "decode_frames", decode)
+    source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
+    prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), fractions={})
+    assert len(seen) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("resource" if sys.platform != "win32" else "psutil") is None,
                     reason="no way to measure a process' peak memory: psutil is not installed")
-@pytest.mark.parametrize(("frames", "height"), [(17, 192), pytest.param(49, 448, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("frames", "height"), [(17, 192), (49, 448)])
 def test_a_4k_video_needs_little_memory(takes, tmp_path, frames, height):
     """17 frames of 3840x2160 are 0.4 GB in bytes and 1.7 GB in floats; a worker stays under 2 GB with all it loads."""
     source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=frames, cameras={"cam01": (3840, 2160)},

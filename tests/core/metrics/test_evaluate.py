@@ -15,11 +15,12 @@ pytest.importorskip("pydantic")
 
 import cv2  # noqa: E402
 
-from egox_core.data.manifest import ClipRecord, write_manifest  # noqa: E402
+from egox_core.data.manifest import write_manifest  # noqa: E402
 from egox_core.data.object_masks import write_masks  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, EvaluateOptions, evaluate  # noqa: E402
 from egox_core.video.writer import write_video  # noqa: E402
+from tests.core.clip_record import clip_record  # noqa: E402
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")
@@ -49,11 +50,8 @@ def clean(tmp_path_factory) -> Path:
         mask = np.zeros((1, FRAMES, SIZE, SIZE), bool)
         mask[:, :, 4:12, 4:12] = True
         write_masks(root / "masks" / f"{name}.npz", name, mask, ["cup"], np.roll(mask, 3, axis=3), ["cup"])
-        records.append(ClipRecord(
-            clip=name, take=f"take_{name}", layout="take", exo_camera="exo", folder=f"clips/{name}", start=0, step=1,
-            frames=FRAMES, fps=FPS, exo_size=(2 * SIZE, SIZE), ego_size=(SIZE, SIZE), depth="file", caption="file",
-            pictures="as filmed", moving="derived", predicted_coverage=0.5, rank=1, coverage=0.5,
-            ground_truth=True, files={}))
+        records.append(clip_record(name, take=f"take_{name}", fps=FPS, frames=FRAMES, exo_size=(2 * SIZE, SIZE),
+                                   ego_size=(SIZE, SIZE), caption="file", coverage=0.5, files={}))
     write_manifest(root / "manifest.jsonl", records)
     return root
 
@@ -89,13 +87,34 @@ def test_report_holds_what_was_put_in(place):
     assert generated["location_error"]["mean"] == pytest.approx(3 / diagonal, abs=1e-6)
     assert generated["missing_masks"]["mean"] == 0 and "iou" not in means["shrink"]
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
-    assert set(report["not_computed"]) == {"LPIPS", "CLIP-I", "FVD", "Motion Smoothness", "Dynamic Degree",
-                                           "Colours right, seen from exo"}
+    assert set(report["not_computed"]) == {
+        "LPIPS", "CLIP-I", "FVD", "FVD (VideoMAE)", "Motion Smoothness", "Dynamic Degree",
+        "Colours right, seen from exo"}
     table = (place / "out" / TABLE).read_text(encoding="utf-8")
     heading = next(line for line in table.splitlines() if line.startswith("|"))
     assert [h.strip(" ↑↓") for h in heading.strip("|").split("|")] == [
-        "", "PSNR", "SSIM", "LPIPS", "CLIP-I", "Location Err", "IoU", "Contour Acc", "FVD", "Temporal Flickering",
-        "Motion Smoothness", "Dynamic Degree"]
+        "",
+        "PSNR",
+        "SSIM",
+        "LPIPS",
+        "CLIP-I",
+        "Location Err (px)",
+        "IoU",
+        "Contour Acc",
+        "FVD",
+        "FVD (VideoMAE)",
+        "Temporal Flickering",
+        "Motion Smoothness",
+        "Dynamic Degree",
+    ]
+    protocol = report["protocol"]
+    assert (protocol["clips"], protocol["sizes"], protocol["frames"], protocol["networks"]) == (
+        4,
+        ["32x32"],
+        [5],
+        {},
+    )
+    assert f"Protocol: 4 clips (list {protocol['clip_list']}), 32x32 px, resized: none" in table
     sheet = cv2.imread(str(place / "out" / SHEET))
     assert sheet.shape == (2 * (SIZE + 16), 5 * SIZE, 3)  # two clips; exo is twice as wide as the three ego pictures
     assert np.abs(sheet[16 : 16 + SIZE, 4 * SIZE :, ::-1] - picture(0)[0].numpy() * 255).mean() < 6  # the first truth
@@ -194,6 +213,15 @@ def test_paired_comparison_with_another_run(place):
     compared = run(place, out="better", options=options).report["compared_with"]
     assert compared["name"] == "out" and compared["clips"] == 3  # the fourth has another truth now
     assert compared["differences"]["psnr"]["low"] > 5
+    options = EvaluateOptions(
+        compare=place / "out" / REPORT, split="test", samples=200, sheet_clips=0
+    )
+    (place / "splits").mkdir()
+    (place / "splits" / "test.txt").write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(
+        EgoXInputError, match="protocol of out: got clip_list .* and .*; clips 2 and 4"
+    ):
+        run(place, out="fewer", options=options)
     (place / "wrong.json").write_text('{"format": "other"}', encoding="utf-8")
     with pytest.raises(EgoXInputError, match="another kind"):
         run(place, options=EvaluateOptions(compare=place / "wrong.json"))
@@ -239,18 +267,29 @@ def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
     import egox_core.metrics.fvd as fvd
 
     save_file({"any": torch.zeros(1)}, place / "weights.safetensors")
-    monkeypatch.setattr(fvd, "features_of", lambda weights: lambda frames: frames.mean((0, 1, 2)).numpy())
+    monkeypatch.setitem(
+        fvd.NETWORKS, "fvd", lambda weights, device: lambda frames: frames.mean((0, 1, 2)).numpy()
+    )
     options = EvaluateOptions(weights={"fvd": place / "weights.safetensors"}, also=(("truth itself", place / "same"),),
                               samples=200, sheet_clips=0)
     (place / "same").mkdir()
     for name in CLIPS:
         shutil.copy(place / "clips" / name / "ego_ground_truth.mp4", place / "same" / f"{name}.mp4")
     report = run(place, options=options).report
-    assert set(report["fvd"]) == {"generated", "truth itself"} and report["fvd"]["truth itself"] == 0
-    assert report["fvd"]["generated"] > 0 and "FVD" not in report["not_computed"] and "fvd" in report["weights"]
-    assert f"| {report['fvd']['generated']:.1f} |" in (place / "out" / TABLE).read_text(encoding="utf-8")
+    assert (
+        set(report["sets"]["fvd"]) == {"generated", "truth itself"}
+        and report["sets"]["fvd"]["truth itself"] == 0
+    )
+    assert (
+        report["sets"]["fvd"]["generated"] > 0
+        and "FVD" not in report["not_computed"]
+        and "fvd" in report["weights"]
+    )
+    assert f"| {report['sets']['fvd']['generated']:.1f} |" in (place / "out" / TABLE).read_text(
+        encoding="utf-8"
+    )
     assert run(place, options=options).report == report
-    assert run(place).report["fvd"] == {}  # rows without features are others
+    assert run(place).report["sets"] == {}  # rows without features are others
 
 
 def test_split_and_missing_manifest(place):

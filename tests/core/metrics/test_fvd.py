@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 pytest.importorskip("torchmetrics")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.metrics.fvd import VideoFeatures, frechet_distance  # noqa: E402
+from egox_core.metrics.fvd import MotionFeatures, VideoFeatures, frechet_distance  # noqa: E402
 from egox_core.metrics.temporal import AmtBetween, motion_smoothness  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
 
@@ -22,7 +22,7 @@ def test_frechet_distance_of_known_sets():
     assert frechet_distance(a, a + [3.0, 0, 4.0, 0]) == pytest.approx(25)
     # Doubled about its mean: every deviation s becomes 2 s, and (2 s - s)² adds up to the trace.
     twice = a.mean(0) + 2 * (a - a.mean(0))
-    assert frechet_distance(a, twice) == pytest.approx(np.trace(np.cov(a, rowvar=False)))
+    assert frechet_distance(a, twice) == pytest.approx(np.trace(np.cov(a, rowvar=False, bias=True)))
     b = draw.normal(size=(50, 4)) @ draw.normal(size=(4, 4))
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a)) and frechet_distance(a, b) > 0
     with pytest.raises(EgoXInputError, match="at least two"):
@@ -35,7 +35,7 @@ def test_frechet_distance_is_that_of_its_definition(count):
     scipy_linalg = pytest.importorskip("scipy.linalg")
     draw = np.random.default_rng(1)
     a, b = draw.normal(size=(count, 8)), draw.normal(size=(count, 8)) * 2 + 1
-    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    first, second = np.cov(a, rowvar=False, bias=True), np.cov(b, rowvar=False, bias=True)
     # A touch of the identity keeps scipy's root of a singular product real; it is far below the tolerance.
     root = scipy_linalg.sqrtm((first + 1e-9 * np.eye(8)) @ (second + 1e-9 * np.eye(8))).real
     expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(first + second - 2 * root)
@@ -106,14 +106,62 @@ def test_i3d_features_follow_the_video(i3d_file, tmp_path):
         VideoFeatures(tmp_path / "other.safetensors")
 
 
-def test_objects_are_matched_by_what_they_look_like(tmp_path):
+def test_motion_features_follow_the_video(tmp_path, monkeypatch):
+    """VideoMAE's class with one narrow block instead of forty wide ones."""
+    network = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune")
+    from cdfvd.third_party.VideoMAEv2 import utils
+
+    monkeypatch.setattr(
+        utils,
+        "vit_giant_patch14_224",
+        lambda **sizes: network.VisionTransformer(
+            patch_size=14,
+            embed_dim=32,
+            depth=1,
+            num_heads=2,
+            **{k: v for k, v in sizes.items() if k != "pretrained"},
+        ),
+    )
+    torch.manual_seed(0)
+    sizes = {
+        "img_size": 224,
+        "num_classes": 174,
+        "all_frames": 16,
+        "tubelet_size": 2,
+        "use_mean_pooling": True,
+    }
+    save_file({k: v.clone() for k, v in utils.vit_giant_patch14_224(**sizes).state_dict().items()},
+              tmp_path / "mae.safetensors")
+    features = MotionFeatures(tmp_path / "mae.safetensors")
+    video = torch.rand(20, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    one = features(video)
+    assert one.shape == (32,) and np.array_equal(one, features(video))
+    assert not np.allclose(one, features(video.flip(0)))
+    with pytest.raises(EgoXInputError, match="at least 16"):
+        features(video[:15])
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
+def test_objects_are_matched_by_what_they_look_like(tmp_path, kind):
     transformers = pytest.importorskip("transformers")
     from egox_core.metrics.dino_matching import DinoFeatures, looks, match_by_looks
 
     torch.manual_seed(0)
-    config = transformers.Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, patch_size=14,
-                                       image_size=224, mlp_ratio=2)
-    transformers.Dinov2Model(config).save_pretrained(tmp_path / "dino")
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "patch_size": 14,
+        "image_size": 224,
+    }
+    if kind == "dinov2":
+        transformers.Dinov2Model(transformers.Dinov2Config(**sizes, mlp_ratio=2)).save_pretrained(
+            tmp_path / "dino"
+        )
+    else:
+        transformers.DINOv3ViTModel(
+            transformers.DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4)
+        ).save_pretrained(tmp_path / "dino")
     dino = DinoFeatures(tmp_path / "dino")
     truth, made = torch.full((2, 64, 64, 3), 0.5), torch.full((2, 64, 64, 3), 0.5)
     true_masks, made_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))
@@ -133,5 +181,5 @@ def test_objects_are_matched_by_what_they_look_like(tmp_path):
     lone = match_by_looks(ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks[:1]), made, truth,
                           dino)
     assert sorted(lone.generated.any(axis=(1, 2, 3)).tolist()) == [False, True]
-    with pytest.raises(EgoXInputError, match="DINOv2 folder"):
+    with pytest.raises(EgoXInputError, match="DINOv3 or DINOv2 folder"):
         DinoFeatures(tmp_path)

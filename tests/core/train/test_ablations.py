@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from egox_core.wan.transformer import load_base
 ABLATIONS = {
     "no geometry": {"gga_mode": "off"}, "no prior": {"prior": "zero"}, "grey prior": {"prior": "none"},
     "noised exo": {"exo_clean": False}, "noised exo, learnt": {"exo_clean": False, "exo_loss": True},
+    "exo alone": {"exo": "alone"},
 }
 
 
@@ -33,10 +35,11 @@ def test_each_trains_and_says_so_in_its_file(workplace, tiny, name):
     conditioning = ABLATIONS[name]
     train(parse_config(tiny.settings(workplace, steps=2, conditioning=conditioning)))
     told = inspect(workplace / "run" / "lora.safetensors")
-    expected = {"gga_mode": "released", "prior": "prior", "exo_clean": True, "exo_loss": False, **conditioning}
+    expected = {"gga_mode": "released", "prior": "prior", "exo_clean": True, "exo_loss": False, "exo": "sees_ego",
+                **conditioning}
     assert {k: told[f"egox.{k}"] for k in expected} == {k: str(v).lower() for k, v in expected.items()}
     warned = contradictions({}, {k: v for k, v in told.items() if k.startswith("egox.")})
-    assert len(warned) == ("exo" in name) + ("prior" in name)
+    assert len(warned) == ("noised" in name) + ("prior" in name)
 
 
 def test_what_each_one_takes_away(workplace, tiny):
@@ -85,6 +88,40 @@ def test_sampling_follows_the_training(workplace, tiny):
     assert all(m.shape == sample.ego.shape and torch.isfinite(m).all() for m in made.values())
     distinct = ("usual", "no geometry", "noised exo", "noised exo, learnt")
     assert all(not torch.equal(made[a], made[b]) for a in distinct for b in distinct if a < b)
+
+
+def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, monkeypatch):
+    """The training's prediction, with blocks run again in backward or not, and kept and recomputed samples."""
+    from egox_core.gga.exo_cache import ExoCache
+
+    samples = CachedSamples(parse_config(tiny.settings(workplace)), "train")
+    sample = samples.load(samples.groups[0][0])
+    conditioning = ConditioningConfig(exo="alone")
+    noise = torch.randn(sample.ego.shape, generator=torch.Generator().manual_seed(0))
+    results = []
+    for checkpointed in (False, True):
+        model = load_base(workplace / "base.safetensors").train()
+        scope = install_gga(model)
+        if checkpointed:
+            model.enable_gradient_checkpointing()
+        result = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), conditioning)
+        result.loss.backward()
+        results.append((result.prediction.detach(), {k: p.grad for k, p in model.named_parameters()
+                                                     if p.grad is not None}))
+    (plain, gradients), (again, repeated) = results
+    assert torch.equal(plain, again) and gradients.keys() == repeated.keys()
+    assert all(torch.allclose(gradients[k], repeated[k], rtol=1e-5, atol=1e-8) for k in gradients)
+    sees = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()).prediction
+    assert (sees - plain).abs().max() > 1e-4 * plain.abs().max()
+    model.eval()
+    kept = sample_ego(model, scope, sample, conditioning, steps=4)
+    monkeypatch.setattr(ExoCache, "_still_good", lambda *args: False)
+    anew = sample_ego(model, scope, sample, conditioning, steps=4)
+    assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
+    t, h, w_exo, w_ego = sample.grid
+    wide = replace(sample, exo=sample.exo[..., :w_ego])
+    with pytest.raises(EgoXInputError, match="one width"):
+        flow_loss(model, scope, wide, noise, torch.tensor([0.5]), conditioning)
 
 
 def test_exo_loss_alone_is_refused(workplace, tiny):

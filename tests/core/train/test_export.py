@@ -99,6 +99,46 @@ def test_the_host_takes_the_native_file_whole(run, tmp_path, comfy_host):
         assert stream.metadata()["egox.mask_mode"] == "released"
 
 
+def test_a_base_of_the_1_3bs_form_is_trained_and_taken(tiny, tmp_path, comfy_host):
+    """Heads of 128, image embedding, keys for it: read by its shapes, and its LoRA found whole by
+    the host's loader."""
+    import comfy.lora
+    import comfy.model_detection
+    import comfy.ops
+    from comfy.ldm.wan.model import WanModel
+
+    tiny.make_cache(tmp_path / "cache", clips=3, image_dim=1280)
+    base = tiny.make_base(tmp_path / "base.safetensors", dim=256, image_dim=1280)
+    train(parse_config(tiny.settings(tmp_path, steps=2, batch_size=1)))
+    export(tmp_path / "run", tmp_path / "native.safetensors", "native")
+    weights = load_file(base)
+    found = comfy.model_detection.detect_unet_config(weights, "", {})
+    assert (found["model_type"], found["in_dim"], found["dim"], found["num_heads"]) == (
+        "i2v",
+        36,
+        256,
+        2,
+    )
+    model = WanModel(
+        model_type="i2v",
+        dim=256,
+        num_heads=2,
+        num_layers=2,
+        ffn_dim=512,
+        freq_dim=32,
+        text_dim=24,
+        in_dim=36,
+        out_dim=16,
+        operations=comfy.ops.disable_weight_init,
+    )
+    model.load_state_dict(weights)
+    keys = {f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}" for k in weights
+            if k.endswith(".weight")}
+    assert len(comfy.lora.load_lora(load_file(tmp_path / "native.safetensors"), keys)) == 2 * 10
+    export(tmp_path / "run", tmp_path / "fused.safetensors", "fused", base=base)
+    assert load_base(tmp_path / "fused.safetensors").config.image_dim == 1280
+
+
 def test_metadata_says_how_it_was_trained(run):
     found = inspect(run / "run" / "lora.safetensors")
     assert (found["rank"], found["egox.mask_mode"], found["egox.lambda_g"]) == ("4", "released", "3")

@@ -48,6 +48,7 @@ def test_one_video_a_clip_made_once(place, tmp_path):
     assert clips == made == len(files) >= 1
     info = probe_video(files[0])
     assert (info.frame_count, info.width, info.height) == (5, 32, 32)
+    assert info.fps == CacheReader(place / "cache").fps_of(files[0].stem)
     before = {f: f.read_bytes() for f in files}
     files[0].unlink()
     assert generate(place / "cache", tmp_path, options(place)) == (clips, 1)
@@ -82,6 +83,59 @@ def test_geometry_and_lora_change_what_is_made(place):
     assert torch.equal(made[0.0], sample_ego(model, scope, without, config.conditioning, steps=2))
     fuse(model, {k: v * 50 for k, v in read_lora(place / "run" / "lora.safetensors")[0].items()})
     assert not torch.equal(made[3.0], sample_ego(model, scope, sample, config.conditioning, steps=2))
+
+
+@pytest.mark.parametrize("lambda_g", [0.0, 3.0])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(place, monkeypatch, lambda_g, shared):
+    """At the same noise and in float32; beyond it, steps between differ a little from full ones."""
+    from egox_core.gga import diffusers_processor
+    from egox_core.gga.exo_cache import ExoCache
+    from egox_core.train.samples import CachedSamples
+    from egox_core.wan.canvas import build_mask, crop_ego, model_input
+    from egox_core.wan.transformer import load_base
+
+    if not shared:
+        monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", 0)
+    config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
+    conditioning = config.conditioning.model_copy(update={"lambda_g": lambda_g})
+    samples = CachedSamples(config, "train")
+    sample = samples.load(samples.groups[0][0])
+    model = load_base(place / "base.safetensors")
+    scope = install_gga(model)
+    scope.set(sample.geometry, conditioning.gga_options())
+    t, h, w_exo, w_ego = sample.grid
+    mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
+    ego = torch.randn(sample.ego.shape, generator=torch.Generator().manual_seed(0))
+    packed = model_input(ego, sample.exo, mask, sample.exo, sample.cond_ego)
+    cache, made = ExoCache(2), []
+    with torch.no_grad():
+        for _ in range(2):
+            scope.exo = cache.forward((), (), 0.9, [0.9, 0.0], (t, h // 2, w_exo // 2, w_ego // 2), 0,
+                                      torch.device("cpu"))
+            shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
+            out = model(hidden_states=shown, timestep=torch.tensor([900.0]), encoder_hidden_states=sample.text,
+                        encoder_hidden_states_image=sample.image, return_dict=False)[0]
+            scope.exo.finish(len(model.blocks))
+            made.append(out[..., -w_ego:])
+    scope.exo = None
+    assert (cache.full, cache.kept) == (1, 1)
+    assert (made[0] - made[1]).abs().max() <= 1e-5 * made[0].abs().max()
+    negative = {"cfg": 2.0, "negative": torch.zeros_like(sample.text)}
+    every, kept = (sample_ego(model, scope, sample, conditioning, steps=4, recompute_exo=n, **negative) for n in (1, 4))
+    assert 0 < (every - kept).std() < 0.2 * every.std() and scope.exo is None
+
+
+def test_a_noisy_exo_half_is_not_kept(place):
+    from egox_core.train.samples import CachedSamples
+    from egox_core.wan.transformer import load_base
+
+    config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
+    samples = CachedSamples(config, "train")
+    model = load_base(place / "base.safetensors")
+    with pytest.raises(EgoXInputError, match="noisy"):
+        sample_ego(model, install_gga(model), samples.load(samples.groups[0][0]),
+                   ConditioningConfig(exo_clean=False), recompute_exo=4)
 
 
 @pytest.mark.parametrize(("case", "mode"), [("gga3", "released"), ("no_gga", "off")])

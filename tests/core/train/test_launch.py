@@ -77,7 +77,8 @@ def test_ways_to_launch(kind, more, expected):
 
 
 def test_processes_wait_an_hour_for_each_other():
-    (handler,) = process_group()
+    handler, ddp = process_group()
+    assert ddp.gradient_as_bucket_view
     assert handler.to_kwargs() == {"timeout": TIMEOUT} and TIMEOUT.total_seconds() == 3600
 
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.data.cache_store import EMPTY_CAPTION, shard_header, write_shard
 from egox_core.errors import EgoXInputError
+from egox_core.train import loop
 from egox_core.train.checkpoints import checkpoint_folders
 from egox_core.train.config import parse_config
 from egox_core.train.loop import train
 from egox_core.train.model import make_optimizer
+from egox_core.train.samples import CachedSamples, Item
+from egox_core.train.step_log import StepLog
 from egox_core.video.reader import probe_video
 
+STAND_IN_VAE = (
+    Path(__file__).resolve().parents[3] / "models" / "vae" / "egox_standin_wan_vae.safetensors"
+)
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 
 
@@ -105,22 +114,100 @@ def test_samples_on_the_way(workplace, tiny, dtype):
         train(parse_config(tiny.settings(workplace, validation={"every": 2, "sample_steps": 2})))
 
 
-def test_trackers_hold_the_same_curve(workplace, tiny, monkeypatch):
-    """TensorBoard, and Weights & Biases without a network."""
+def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch):
+    """TensorBoard with its sample videos, and Weights & Biases without a network."""
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    train(parse_config(tiny.settings(workplace, steps=3, log={"every": 1, "trackers": names})))
+    values = tiny.settings(
+        workplace,
+        steps=5,
+        log={"every": 1, "trackers": names},
+        validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STAND_IN_VAE)},
+    )
+    with pytest.raises(Killed):
+        train(parse_config(values), progress=dies_at(3))  # behind the checkpoint of step 2
+    train(parse_config(values))
     folder = workplace / "run" / "log"
     events = event_accumulator.EventAccumulator(str(folder))
     events.Reload()
-    ours = [line["loss"] for line in curve(workplace / "run")]
+    ours = [line["loss"] for line in curve(workplace / "run") if "loss" in line]
+    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4, 5]
     assert [e.value for e in events.Scalars("loss")] == pytest.approx(ours, rel=1e-6)
+    (video,) = events.Images("validation/take4__cam")
+    assert (
+        video.step == 5
+        and video.encoded_image_string.startswith(b"GIF89a")
+        and video.width == 8 * (6 + 3 * 4)
+    )
     if "wandb" in names:
-        (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-        written = file.read_bytes()  # records with their numbers as JSON text
+        files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+        assert len({file.stem.rpartition("-")[2] for file in files}) == 1  # of one run, by its id
+        written = b"".join(
+            file.read_bytes() for file in files
+        )  # records with their numbers as JSON text
         assert b"gradient_norm" in written and all(json.dumps(loss).encode() in written for loss in ours)
+
+
+def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
+    """By a stand-in of W&B that keeps what it is asked for."""
+    asked = []
+
+    def init(**options) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(
+            log=lambda values, step: asked.append((step, values)), finish=lambda: None
+        )
+
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(init=init, Video=lambda file, format: (file, format))
+    )
+    config = parse_config(tiny.settings(tmp_path, log={"every": 1, "trackers": ["wandb"]}))
+    for first_step in (0, 2):
+        log = StepLog(config, first_step, True)
+        log.write(first_step + 1, {"loss": 1.0})
+        log.show(first_step + 1, [Path("a.mp4")])
+    (first, _, shown, second, *_) = asked
+    assert first["id"] == second["id"] and first["resume"] == "allow" and first["name"] == "run"
+    assert shown == (1, {"validation/a": ("a.mp4", "mp4")})
+
+
+def test_a_checkpoint_comes_with_the_minutes_too(workplace, tiny, monkeypatch):
+    steps = []
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda output, state, keep: steps.append(state.step)
+    )
+    clock = iter(range(0, 10_000, 25))  # seconds, at each look
+    monkeypatch.setattr(
+        loop, "time", SimpleNamespace(monotonic=lambda: next(clock), perf_counter=lambda: 0.0)
+    )
+    train(parse_config(tiny.settings(workplace, checkpoint={"every": 100, "minutes": 1.0})))
+    assert steps == [3, 6]
+
+
+def test_captions_are_dropped_by_their_share(workplace, tiny):
+    values = tiny.settings(workplace, conditioning={"caption_dropout": 0.5})
+    samples = CachedSamples(parse_config(values), "train")
+    drawn = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
+    assert 70 < sum(item.silent for item in drawn) < 130
+    assert drawn == [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
+    with pytest.raises(EgoXInputError, match="caption_dropout=0"):
+        train(parse_config(values))  # a cache without the empty caption
+    shard = workplace / "cache" / "shard-00000.safetensors"
+    made_from, _ = shard_header(shard)
+    write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
+    reader = CachedSamples(parse_config(values), "train")
+    silent, spoken = (
+        reader.load(Item(clip="take0__cam", silent=silent)).text for silent in (True, False)
+    )
+    assert (
+        bool((silent == 7).all())
+        and silent.shape == spoken.shape
+        and not torch.equal(silent, spoken)
+    )
+    none = CachedSamples(parse_config(tiny.settings(workplace)), "train")
+    assert not any(item.silent for step in range(100) for item, _ in none.items_of_step(step, 2))
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
@@ -178,13 +265,44 @@ def test_wrong_bases_are_refused(workplace, tiny):
             train(parse_config(tiny.settings(workplace, base=str(base))))
 
 
-def test_a_damaged_checkpoint_and_a_foreign_one_are_named(workplace, tiny):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(workplace, tiny, caplog):
+    train(parse_config(tiny.settings(workplace, output=str(workplace / "whole"))))
     train(parse_config(tiny.settings(workplace, steps=4)))
-    newest = checkpoint_folders(workplace / "run")[-1]
+    before, newest = checkpoint_folders(workplace / "run")
     whole = (newest / "trainable.safetensors").read_bytes()
     (newest / "trainable.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(EgoXInputError, match=newest.name):
-        train(parse_config(tiny.settings(workplace, steps=6)))
+    assert train(parse_config(tiny.settings(workplace))).finished
+    assert newest.name in caplog.text and f"goes on from {before.name} instead" in caplog.text
+    steps = [line["step"] for line in curve(workplace / "run")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    for folder in checkpoint_folders(workplace / "run"):
+        (folder / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(EgoXInputError, match="step-00000006"):
+        train(parse_config(tiny.settings(workplace, steps=8)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes as POSIX has them")
+def test_others_can_read_what_a_training_leaves(workplace, tiny):
+    before = os.umask(0o022)
+    try:
+        train(parse_config(tiny.settings(workplace, steps=2)))
+    finally:
+        os.umask(before)
+    files = [path for path in (workplace / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {
+        "lora.safetensors",
+        "trainable.safetensors",
+        "state.json",
+    }
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
+
+
+def test_what_a_killed_run_had_begun_to_save_is_cleared_at_the_next_start(workplace, tiny):
+    begun = workplace / "run" / "checkpoints" / ".step-00000002.0123abcd"
+    begun.mkdir(parents=True)
+    (begun / "trainable.safetensors").write_bytes(b"half")
+    train(parse_config(tiny.settings(workplace, steps=2)))
+    assert not begun.exists() and checkpoint_folders(workplace / "run")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")

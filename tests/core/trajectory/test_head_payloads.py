@@ -131,7 +131,7 @@ def test_other_body_payloads_are_refused() -> None:
         mhr_points({"poses": []})
     with pytest.raises(EgoXInputError, match="pred_cam_t"):
         mhr_points({"frames": [[{"pred_keypoints_3d": np.zeros((70, 3))}]], "image_size": (1, 1)})
-    with pytest.raises(EgoXInputError, match=r"\(70, 3\)"):
+    with pytest.raises(EgoXInputError, match=r"\(17, 3\)"):
         mhr_points({"frames": [[{**mhr_person(), "pred_keypoints_3d": np.zeros((17, 3))}]], "image_size": (1, 1)})
     with pytest.raises(EgoXInputError, match="focal_length"):
         mhr_points({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})

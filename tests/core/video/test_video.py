@@ -41,6 +41,39 @@ def clip(tmp_path_factory: pytest.TempPathFactory, add_sound) -> Path:
     return path
 
 
+def patches(path: Path, transfer: int, levels: list[float]) -> None:
+    """A 10-bit video of grey patches in BT.2020, its signal at these shares of the narrow range."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 32 * len(levels), 32, "yuv420p10le"
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace, context.color_range = transfer, 9, 9, 1
+        frame = av.VideoFrame(stream.width, stream.height, "yuv420p10le")
+        luma = np.repeat(np.round(64 + 876 * np.array(levels)).astype("<u2"), 32)
+        for plane, values in zip(frame.planes, (luma, *2 * [np.full(stream.width // 2, 512, "<u2")]), strict=True):
+            row = np.zeros(plane.line_size // 2, "<u2")
+            row[:len(values)] = values
+            plane.update(np.tile(row, (plane.height, 1)).tobytes())
+        frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = transfer, 9, 9, 1
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+
+
+@pytest.mark.parametrize(("transfer", "name", "levels"), [(18, "HLG", [0.0, 0.38, 0.75, 1.0]),
+                                                          (16, "PQ", [0.0, 0.38, 0.58, 0.75])])
+def test_high_dynamic_range_becomes_standard(tmp_path: Path, transfer: int, name: str, levels: list[float]) -> None:
+    """Reference white (75 % HLG, 58 % PQ: 203 cd/m²) is nearly white, 38 % a mid grey."""
+    path = tmp_path / "phone.mkv"
+    patches(path, transfer, levels)
+    info = probe_video(path)
+    assert info.hdr == name
+    (_, picture), = decode_frames(path, info, [0])
+    shown = picture[16, 16::32].astype(int)
+    assert np.ptp(shown, axis=1).max() <= 2, "grey stays grey"
+    black, grey_, white, light = shown[:, 1]
+    assert black <= 2 and 90 <= grey_ <= 145 and 238 <= white <= 248 and white < light <= 255
+
+
 def grey(frames: torch.Tensor) -> list[int]:
     return (frames[:, 24, 40].float().mean(-1) / 4).round().int().tolist()
 
@@ -242,8 +275,9 @@ def test_bad_files_are_refused(clip: Path, tmp_path: Path) -> None:
         probe_video(tmp_path / "none.mp4")
     corrupt = tmp_path / "corrupt.mp4"
     corrupt.write_bytes(b"not a video at all" * 100)
-    with pytest.raises(EgoXInputError, match="can't be decoded"):
+    with pytest.raises(EgoXInputError, match="can't be decoded") as refused:
         probe_video(corrupt)
+    assert str(tmp_path) not in str(refused.value), "the name is enough"
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[:3000])
     with pytest.raises(EgoXInputError):

@@ -23,6 +23,7 @@ from egox_core.wan.lora_keys import (
     rename_part,
 )
 from egox_core.wan.weights import read_header
+from tools.convert_lora import main as convert_lora_tool
 
 
 def part_of(golden, prefix):
@@ -137,27 +138,25 @@ def test_each_name_has_one_partner():
         convert_transformer({"encoder.conv.weight": torch.zeros(1)})
 
 
-def test_the_tool_writes_what_the_stock_loader_takes(golden_lora, repo_root, tmp_path):
+def test_the_tool_writes_what_the_stock_loader_takes(golden_lora, repo_root, tmp_path, capsys):
     source, target = tmp_path / "released.safetensors", tmp_path / "native.safetensors"
     save_file(part_of(golden_lora, "r4a4.file."), source, metadata={"format": "pt", "egox.mask_mode": "paper"})
 
-    def convert(source, target):
-        command = [sys.executable, str(repo_root / "tools/convert_lora.py"), str(source), str(target)]
-        return subprocess.run(command, capture_output=True, text=True)
+    def refused(source, target):
+        assert convert_lora_tool([str(source), str(target)]) == 1
+        return capsys.readouterr().err
 
-    run = convert(source, target)
+    command = [sys.executable, str(repo_root / "tools/convert_lora.py"), str(source), str(target)]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert "32 tensors matched, 0 unmatched" in run.stdout
     with safe_open(target, framework="pt") as file:
         assert all(key.startswith("diffusion_model.blocks.") for key in file.keys())
         assert file.metadata()["egox.mask_mode"] == "paper"
     (tmp_path / "released.bin").write_bytes(b"")
-    failed = convert(tmp_path / "released.bin", target)
-    assert failed.returncode == 1 and 'convert_to_safetensors.py "released.bin"' in failed.stderr
-    failed = convert(source, tmp_path / "native.pt")
-    assert failed.returncode == 1 and ".safetensors" in failed.stderr
+    assert 'convert_to_safetensors.py "released.bin"' in refused(tmp_path / "released.bin", target)
+    assert ".safetensors" in refused(source, tmp_path / "native.pt")
     (tmp_path / "broken.safetensors").write_bytes(b"12345678")
-    failed = convert(tmp_path / "broken.safetensors", target)
-    assert failed.returncode == 1 and failed.stderr.startswith("error: weights file")
+    assert refused(tmp_path / "broken.safetensors", target).startswith("error: weights file")
 
 
 RELEASED_PARTS = tuple(f"attn{which}.to_{matrix}" for which in (1, 2) for matrix in ("q", "k", "v", "out.0"))

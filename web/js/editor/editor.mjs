@@ -1,5 +1,5 @@
 // The editor: its parts put together over the page, and what one tells the other.
-import { DocumentError, emptyDocument, parseDocument, stillDocument } from "./model/document.mjs";
+import { DocumentError, emptyDocument, parseDocument, stillDocument, writeDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { fromAngles, fromW2c, lookAt } from "./model/pose.mjs";
 import { EditorState } from "./model/state.mjs";
@@ -27,6 +27,7 @@ export class PoseEditor {
     this.data = null; // what the node told of its run
     this.camera = null; // the ego camera, as the server answered
     this.fault = null; // why the node's text can't be read
+    this.own = null; // the node's keyframes, while its path comes from elsewhere
     this.poses = []; // of every frame
     this.shown = false; // the document is a path from elsewhere that nobody has changed yet
     this.closed = false;
@@ -74,8 +75,11 @@ export class PoseEditor {
     const { text } = this.host;
     try {
       const content = parseDocument(text(), clip, this.host.quarterTurns());
-      // The example shows how to write keyframes; nobody wants it in a path of their own.
-      return this.host.isExample() ? { ...content, keys: [] } : content;
+      // The example shows how to write keyframes, nobody wants it in a path of their own; and where the node takes its
+      // path from elsewhere, that one is to be seen and edited.
+      if (!this.host.isExample() && this.host.source() === "keyframes") return content;
+      this.own = this.host.isExample() ? null : content;
+      return { ...content, keys: [] };
     } catch (error) {
       if (!(error instanceof DocumentError)) throw error;
       this.fault = error.message;
@@ -162,10 +166,10 @@ export class PoseEditor {
     this.showOtherPath();
   }
 
-  // Where nobody has written keyframes yet, the editor begins with the path that the node has from elsewhere.
+  // Where the node doesn't run by keyframes, the editor begins with the path that it has from elsewhere.
   async showOtherPath() {
     const { data, host, state } = this;
-    const wanted = host.source() !== "keyframes" && host.isExample() && data?.path?.length === state.clip.count;
+    const wanted = host.source() !== "keyframes" && data?.path?.length === state.clip.count;
     if (!wanted || !this.camera || !this.scene.trusted || state.undoable.length) return;
     try {
       const body = { ...this.context(), up: data.scene?.up ?? state.content.up, poses: data.path };
@@ -174,6 +178,7 @@ export class PoseEditor {
       if (this.closed || !nothingDone || data !== this.data) return;
       this.shown = true;
       state.show(parseDocument(content, state.clip, this.camera.quarter_turns));
+      this.showBanner();
     } catch (error) {
       this.scene.failed(error);
     }
@@ -201,10 +206,13 @@ export class PoseEditor {
     }
     if (this.fault) lines.push(this.say("badText", { reason: this.fault }));
     if (source !== "keyframes") {
-      lines.push(this.say("foreign", { source }));
+      lines.push(this.say(this.shown ? "foreign" : "foreignUnseen", { source }));
       if (this.otherPath())
         lines.push(button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.takeOver()));
+      if (this.own)
+        lines.push(button("egox-own", this.say("own"), this.say("own"), () => this.state.replace(this.own)));
     } else if (this.host.isExample() && this.scene.known && !this.fault) lines.push(this.say("start"));
+    if (this.host.kept()) lines.push(this.say("kept", { videos: this.host.kept() }));
     if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
     if (this.host.smoothing() > 0) lines.push(this.say("smoothNote", { seconds: this.host.smoothing() }));
     this.layout.showBanner(lines);
@@ -246,10 +254,15 @@ export class PoseEditor {
     if (kind === "commit") {
       this.fault = null;
       this.shown = false;
-      this.host.write(state.text, this.data?.origin?.scene ?? "");
+      this.host.write(this.textOf(), this.data?.origin?.scene ?? "");
       view.ghost.object.visible = false;
       this.showBanner();
     }
+  }
+
+  // The document with the video that it is made on.
+  textOf() {
+    return writeDocument({ ...this.state.content, madeOn: this.host.video() ?? undefined });
   }
 
   takeDocument(content) {
@@ -287,7 +300,7 @@ export class PoseEditor {
 
   // What the server needs to read or write a path.
   context() {
-    const { clip, content, text } = this.state;
+    const { clip, content } = this.state;
     return {
       camera: this.camera?.camera,
       indices: clip.indices,
@@ -295,7 +308,7 @@ export class PoseEditor {
       token: this.scene.token,
       up: content.up,
       prompt: this.data?.prompt ?? "",
-      document: JSON.parse(text),
+      document: JSON.parse(this.textOf()),
     };
   }
 

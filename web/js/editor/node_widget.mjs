@@ -5,8 +5,10 @@ import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
 import { button, make } from "./view/elements.mjs";
 import { TEXTS } from "./texts/all.mjs";
-import { findWidget, noteChange, setWidget } from "../graph_change.mjs";
+import { findWidget, noteChange, onChange, setWidget } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
+import { findNode } from "../previews/node.mjs";
+import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
 import { languageOf, sayer } from "../sayer.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
@@ -18,7 +20,8 @@ export function attachEditor(app, api, node) {
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-node-note" });
   const open = button("egox-open", say("open"), say("open"), () => openEditor(app, api, node, say));
   addRow(node, "egox_pose_editor", "egoxPoseEditor", say("nodeLabel"), open, note);
-  node.egoxPose = { note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
+  // video: { video, id } of the video in use, as far as the server knows it.
+  node.egoxPose = { video: null, note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
   node.setSize([Math.max(node.size[0], 320), Math.max(node.size[1], node.computeSize()[1])]);
   node.egoxPose.note();
 
@@ -35,15 +38,7 @@ export function attachEditor(app, api, node) {
     onRemoved?.apply(this, arguments);
     this.egoxPose.editor?.close();
   };
-  for (const name of ["keyframes", "source"]) {
-    const changed = findWidget(node, name);
-    if (!changed) continue;
-    const { callback } = changed;
-    changed.callback = function () {
-      callback?.apply(this, arguments);
-      node.egoxPose.note();
-    };
-  }
+  onChange(node, ["keyframes", "source"], node.egoxPose.note);
 }
 
 export function showResult(node, output) {
@@ -51,6 +46,7 @@ export function showResult(node, output) {
   if (!data || !node.egoxPose) return;
   if (node.egoxPose.data === data) return;
   node.egoxPose.data = data;
+  node.egoxPose.video ??= data.video;
   node.egoxPose.note();
   node.egoxPose.editor?.setData(data);
 }
@@ -59,6 +55,7 @@ export async function openEditor(app, api, node, say) {
   if (node.egoxPose.editor) return node.egoxPose.editor;
   // three.js is fetched when the editor is first opened, not at every page load.
   const { PoseEditor } = await import("./editor.mjs");
+  await followVideo(app, api, node);
   const holder = node.egoxPose;
   holder.editor ??= new PoseEditor(hostOf(app, api, node), new Server(api), say);
   holder.release = holdPage(app);
@@ -99,6 +96,8 @@ function hostOf(app, api, node) {
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => holder.data?.node || String(node.id),
     camera: () => findWidget(node, "camera")?.value ?? "auto",
+    video: () => holder.video,
+    kept: () => keptVideos(node),
     quarterTurns: () => holder.turns ?? (findWidget(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
     // In which scene the text was last written: kept with the node, so that it counts after a reload, too.
@@ -111,7 +110,8 @@ function hostOf(app, api, node) {
       (node.properties ??= {})[WRITTEN_IN] = scene;
       noteChange(app);
     },
-    run: () => run(app, api, node),
+    run: (told) => run(app, api, node, told),
+    cancel: () => api.interrupt(),
     onClose: () => {
       holder.editor = null;
       holder.release?.();
@@ -121,18 +121,12 @@ function hostOf(app, api, node) {
   };
 }
 
-// The graph as a run would send it now, and this node's id in it; null where the page can't say.
-async function graphOf(app, node) {
-  const { output } = await app.graphToPrompt();
-  const id = node.egoxPose.data?.node || String(node.id);
-  const inGraph = id in output ? id : Object.keys(output).find((key) => key.endsWith(`:${node.id}`));
-  return inGraph ? { node: inGraph, graph: output } : null;
-}
-
-// Run this node and what leads to it. Gives a reason where that failed.
-function run(app, api, node) {
+// Run this node and what leads to it; told(title of a node, per cent). Gives a reason where that failed.
+function run(app, api, node, told) {
   return new Promise((resolve) => {
     const watched = {
+      progress: ({ detail }) =>
+        told(findNode(app, detail.node)?.title ?? "", Math.round((100 * detail.value) / detail.max)),
       execution_success: () => end(null),
       execution_error: (e) => end(e.detail?.exception_message ?? "error"),
       execution_interrupted: () => end("interrupted"),
@@ -160,12 +154,14 @@ function reasonOf(nodeErrors) {
 
 function noteOf(node, say) {
   const source = findWidget(node, "source")?.value;
-  if (source !== "keyframes") return say("nodeOther", { source });
+  const videos = keptVideos(node);
+  const kept = videos ? `. ${say("kept", { videos })}` : "";
+  if (source !== "keyframes") return say("nodeOther", { source }) + kept;
   try {
     const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
     const scene = node.egoxPose?.data?.scene;
-    if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() });
-    return `${say("nodeKeys", { count })}. ${say("nodeEmpty")}`;
+    if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() }) + kept;
+    return `${say("nodeKeys", { count })}${kept || `. ${say("nodeEmpty")}`}`;
   } catch (error) {
     if (!(error instanceof DocumentError)) throw error;
     return say("nodeBad", { reason: error.message });

@@ -42,17 +42,18 @@ export function openAll(node, wanted = () => true) {
 // Nodes 2.0 and the form have a field beside the slider, which clips to the range when it is left: what was typed is
 // taken all the same, as soon as the page's own handlers are done.
 export function takeTyped(app) {
-  const typed = ({ target, type, key }) => {
+  const taken = ({ target, type, key }) => {
     if (!target.matches?.('input[role="spinbutton"]') || (type === "keydown" && !LEAVING.includes(key))) return;
     const { nodeId, widgetsGridNodeId } = target.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
     const node = (app.canvas?.graph ?? app.graph).getNodeById(nodeId ?? widgetsGridNodeId);
     const widget = node?.widgets?.find(({ name }) => name === target.ariaLabel);
-    const value = numberOf(target.value);
-    const clipped = value < Number(target.ariaValueMin) || value > Number(target.ariaValueMax);
+    const typed = numberOf(target.value);
+    const value = Number.isNaN(typed) ? widget?.value : typed; // an emptied field leaves what was there
+    const clipped = value !== typed || value < Number(target.ariaValueMin) || value > Number(target.ariaValueMax);
     if (clipped && widget?.options?.[RANGE]) setTimeout(() => take(node, widget, value, app.canvas), 0);
   };
-  document.addEventListener("keydown", typed, true);
-  document.addEventListener("focusout", typed, true);
+  document.addEventListener("keydown", taken, true);
+  document.addEventListener("focusout", taken, true);
 }
 
 // NaN for what is no number.

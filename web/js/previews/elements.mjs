@@ -3,7 +3,6 @@ import { addStyle } from "./style.mjs";
 
 const SIDE = "side";
 const WIPE = "wipe";
-const RUNS = "runs";
 const DIFFERENCE = "difference";
 const STRIP = "strip";
 const GEOMETRY = "geometry";
@@ -14,14 +13,16 @@ export function buildElements(preview, { say }) {
   addStyle();
   const root = make("div", "egox-preview", { tabIndex: -1 });
   const bar = make("div", "egox-preview-bar");
-  const view = make("select", "egox-preview-view", { title: say("view") });
+  const view = make("div", "egox-preview-view", { role: "tablist", ariaLabel: say("view") });
   const left = make("select", "egox-preview-left", { title: say("left") });
   const right = make("select", "egox-preview-right", { title: say("right") });
   const item = make("select", "egox-preview-item", { title: say("item") });
   const factor = make("select", "egox-preview-factor", { title: say("factor") });
   factor.append(...FACTORS.map((value) => new Option(`× ${value}`, value)));
-  const maker = make("button", "egox-preview-make", { type: "button", textContent: say("makeStrip") });
-  bar.append(item, view, left, right, factor, maker);
+  const maker = make("button", "egox-preview-make", { type: "button" });
+  const isAlone = { type: "button", textContent: say("alone"), hidden: !preview.host.runAlone };
+  const alone = make("button", "egox-preview-alone", isAlone);
+  bar.append(item, view, left, right, factor, maker, alone);
   const about = make("div", "egox-preview-about", { hidden: true, role: "status" });
 
   const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
@@ -54,13 +55,15 @@ export function buildElements(preview, { say }) {
     textContent: say("save"),
     title: say("saveWhat"),
   });
-  time.append(play, trackBox, now, save);
+  const full = make("button", "egox-preview-full", { type: "button", textContent: "⛶", title: say("full") });
+  time.append(play, trackBox, now, save, full);
   const note = make("div", "egox-preview-note");
   const badge = make("div", "egox-preview-badge", { hidden: true, role: "status" });
   root.append(bar, badge, about, stage, time, note);
 
   item.onchange = () => preview.chooseItem(Number(item.value));
-  view.onchange = () => preview.choose(view.value);
+  alone.onclick = () => preview.host.runAlone();
+  full.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen());
   left.onchange = right.onchange = () => preview.choosePair([left.value, right.value]);
   maker.onclick = () => preview.makeStrip();
   factor.onchange = () => preview.enlarge(Number(factor.value));
@@ -88,13 +91,14 @@ export function buildElements(preview, { say }) {
     refreshBar() {
       const items = preview.items.map((_, i) => String(i));
       maker.hidden = preview.view !== STRIP;
-      maker.disabled = preview.makingStrip;
-      bar.hidden = preview.views().length < 2 && items.length < 2 && maker.hidden;
+      maker.textContent = say(preview.making ? "cancelStrip" : "makeStrip");
+      save.disabled = preview.view === STRIP && !preview.strip;
+      bar.hidden = preview.views().length < 2 && items.length < 2 && maker.hidden && alone.hidden;
       item.hidden = items.length < 2;
       fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.item));
       const names = preview.pictures.map((clip) => clip.name);
       const label = (name) => (preview.clip(name) ? preview.label(preview.clip(name)) : say(name));
-      fill(view, preview.views(), label, preview.view);
+      fillTabs(view, preview.views(), label, preview.view, (name) => preview.choose(name));
       const wiping = preview.clips.length > 0 && preview.view === WIPE;
       for (const [select, name] of [
         [left, preview.pair?.[0]],
@@ -104,7 +108,7 @@ export function buildElements(preview, { say }) {
         if (wiping) fill(select, names, label, name);
       }
       wipe.hidden = !wiping;
-      factor.hidden = !preview.difference || ![RUNS, DIFFERENCE].includes(preview.view);
+      factor.hidden = !preview.difference || preview.view !== DIFFERENCE;
       factor.value = preview.difference?.factor ?? 1;
       this.refreshAbout();
       track.hidden = !preview.curve;
@@ -187,7 +191,7 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
   else if (key === " " && target.tagName !== "BUTTON") preview.toggle();
   else if (key === "s" && preview.views().includes(SIDE)) preview.choose(SIDE);
   else if (key === "w" && preview.views().includes(WIPE)) preview.choose(WIPE);
-  else if (key === "b" && preview.views().includes(RUNS)) preview.choose(RUNS);
+  else if (key === "b" && preview.before) preview.choose("before");
   else if (key === "g" && preview.geometry) preview.choose(GEOMETRY);
   else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
   else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
@@ -198,6 +202,23 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
 function fill(select, names, label, value) {
   select.replaceChildren(...names.map((name) => new Option(label(name), name)));
   select.value = value;
+}
+
+// Made anew only where there are others: a press must not lose its tab.
+function fillTabs(bar, names, label, value, choose) {
+  const labels = JSON.stringify(names.map((name) => [name, label(name)]));
+  if (bar.dataset.labels !== labels) {
+    bar.dataset.labels = labels;
+    bar.replaceChildren(
+      ...names.map((name) => {
+        const tab = make("button", "egox-preview-tab", { type: "button", role: "tab", textContent: label(name) });
+        tab.dataset.view = name;
+        tab.onclick = () => choose(name);
+        return tab;
+      }),
+    );
+  }
+  for (const tab of bar.children) tab.ariaSelected = String(tab.dataset.view === value);
 }
 
 function make(tag, name, properties = {}) {

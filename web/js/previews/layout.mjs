@@ -1,6 +1,7 @@
 // Where pictures go on the stage. Pure functions of sizes: nothing here draws.
 
 export const LEGEND_HEIGHT = 26;
+export const LABEL_HEIGHT = 18;
 const GAP = 4;
 const HEAD = 16; // px, of a table
 
@@ -11,8 +12,8 @@ export function contain(width, height, [x, y, w, h]) {
   return [x + (w - size[0]) / 2, y + (h - size[1]) / 2, ...size];
 }
 
-// Boxes for clips side by side, in the number of rows that shows them largest.
-export function sideBySide(clips, [x, y, w, h]) {
+// Boxes for clips side by side, in the number of rows that shows them largest; head: px above each for its label.
+export function sideBySide(clips, [x, y, w, h], head = 0) {
   let best = null;
   for (let rows = 1; rows <= clips.length; rows += 1) {
     const lines = split(clips, rows);
@@ -20,7 +21,7 @@ export function sideBySide(clips, [x, y, w, h]) {
       const aspect = line.reduce((sum, clip) => sum + clip.width / clip.height, 0);
       return (w - GAP * (line.length - 1)) / aspect;
     });
-    const room = h - GAP * (lines.length - 1);
+    const room = h - GAP * (lines.length - 1) - head * lines.length;
     const needed = heights.reduce((sum, height) => sum + height, 0);
     const scale = Math.min(1, room / needed);
     const area = lines.reduce(
@@ -30,7 +31,8 @@ export function sideBySide(clips, [x, y, w, h]) {
     if (!best || area > best.area) best = { area, lines, heights: heights.map((height) => height * scale) };
   }
   const boxes = [];
-  let top = y + (h - best.heights.reduce((sum, height) => sum + height, 0) - GAP * (best.lines.length - 1)) / 2;
+  const taken = best.heights.reduce((sum, height) => sum + height + head, GAP * (best.lines.length - 1));
+  let top = y + (h - taken) / 2 + head;
   best.lines.forEach((line, i) => {
     const widths = line.map((clip) => (clip.width / clip.height) * best.heights[i]);
     let left = x + (w - widths.reduce((sum, width) => sum + width, 0) - GAP * (line.length - 1)) / 2;
@@ -38,7 +40,7 @@ export function sideBySide(clips, [x, y, w, h]) {
       boxes.push({ clip, box: [left, top, widths[j], best.heights[i]] });
       left += widths[j] + GAP;
     });
-    top += best.heights[i] + GAP;
+    top += best.heights[i] + GAP + head;
   });
   return boxes;
 }

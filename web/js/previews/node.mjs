@@ -2,7 +2,7 @@
 import { Preview } from "./player.mjs";
 import { runBefore } from "./runs.mjs";
 import { send } from "./saving.mjs";
-import { makeStrip } from "./strip.mjs";
+import { makeStrip, minutesOf } from "./strip.mjs";
 import { TEXTS } from "./texts/all.mjs";
 import { findWidget, setWidget } from "../graph_change.mjs";
 import { addElement } from "../node_element.mjs";
@@ -12,6 +12,7 @@ export const KEY = "egox_preview"; // of the node's result, as nodes/page/previe
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { Depth: 340, Live: 240, Attention: 440 };
+const PRIOR = "EgoXRenderEgoPrior";
 const DECODER = "EgoXDecodeEgoHalf"; // a node at the top level of its graph
 const SMALL_LORA = "egox_demo_lora.safetensors"; // whose strip ships
 const SHIPPED_STRIP = new URL("./strip.webp", import.meta.url);
@@ -35,7 +36,10 @@ export function attachPreview(app, api, node, subject, slot) {
       app.graph?.change?.();
     },
     inputName,
-    makeStrip: node.constructor.comfyClass === DECODER ? () => ownStrip(app, api, node) : null,
+    makeStrip:
+      node.constructor.comfyClass === DECODER ? (told, signal) => ownStrip(app, api, node, told, signal) : null,
+    minutes: minutesOf,
+    runAlone: subject === "Prior" ? () => runAlone(app, node) : null,
     strength: (geometry) => strengthOf(app, geometry),
     save: (about, taken) => send(api, about, taken),
   });
@@ -117,10 +121,18 @@ function valueOf(app, id, name) {
 // Strips that were made, for nodes that are made anew; of the tab.
 const strips = new Map();
 
-async function ownStrip(app, api, node) {
-  const previews = await makeStrip(app, api, String(node.id));
+async function ownStrip(app, api, node, told, signal) {
+  const previews = await makeStrip(app, api, String(node.id), told, signal);
   strips.set(keyOf(node), previews);
   return previews;
+}
+
+// Runs the prior and what leads to it: of a missing file that only the model needs nothing is heard.
+async function runAlone(app, node) {
+  const { output } = await app.graphToPrompt();
+  const priors = Object.keys(output).filter((id) => output[id].class_type === PRIOR);
+  const own = priors.filter((id) => id.split(":").includes(String(node.id)));
+  await app.queuePrompt(0, 1, own.length ? own : priors);
 }
 
 // What a node of a loaded graph has to show before it is run.

@@ -1,7 +1,7 @@
 // One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of nodes or the host.
 import { buildElements } from "./elements.mjs";
 import * as drawing from "./draw.mjs";
-import { contain, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
+import { contain, LABEL_HEIGHT, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { drawPlots } from "./plot.mjs";
 import { changes, DifferenceClip, formOf, sameForm } from "./runs.mjs";
 import { pictures } from "./saving.mjs";
@@ -9,10 +9,10 @@ import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
 import { LAMBDAS, STRENGTHS } from "./strip.mjs";
 
+const LOADER = "EgoXLoadExoVideo";
 const SIDE = "side";
 const WIPE = "wipe";
 const PLOT = "plot";
-const RUNS = "runs"; // this run beside the one before
 const STRIP = "strip"; // every λ_g with every LoRA strength
 const GEOMETRY = "geometry"; // the weight of every exo patch for one ego patch
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
@@ -21,8 +21,9 @@ const LEGEND_MIN_HEIGHT = 80;
 export class Preview {
   // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
   // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from; inputName(kind,
-  // name): what people call an input of a node; makeStrip(): promises the strip's previews, null where there is none;
-  // strength(geometry): λ_g and mode as the page's graph has them now; save(about, pictures): see saving.mjs.
+  // name): what people call an input of a node; makeStrip(told, signal): promises the strip's previews, null where there
+  // is none, see strip.mjs; minutes(runs): how long so many will take, null where that isn't known; runAlone(): run what
+  // leads to this node and no more, null where there is no such wish; strength(geometry): λ_g and mode as the page's graph has them now; save(about, pictures): see saving.mjs.
   constructor(host) {
     this.host = host;
     this.items = []; // previews of one run: a node that got a list runs once for each of its items
@@ -35,7 +36,8 @@ export class Preview {
     this.strip = null; // its clips, one a pair of values
     this.stripShipped = false; // not this graph's own
     this.stripSays = ""; // how the making of one goes
-    this.makingStrip = false;
+    this.making = null; // the AbortController of the strip's run
+    this.stripAsked = false; // whether so many runs are wanted
     this.geometry = null; // a GeometryView
     this.kind = null;
     this.fps = null;
@@ -78,7 +80,7 @@ export class Preview {
   get view() {
     const names = this.views();
     if (names.includes(this.choice)) return this.choice;
-    return this.before ? RUNS : names[0];
+    return this.before ? WIPE : names[0];
   }
 
   // What there is to look at: this run's clips, the run before, the difference.
@@ -93,7 +95,7 @@ export class Preview {
     if (this.geometry) names.push(GEOMETRY);
     const several = [this.clips.length > 1 && SIDE, this.pictures.length > 1 && WIPE].filter(Boolean);
     if (this.host.makeStrip && !this.clips.length) return this.strip ? [STRIP] : [];
-    if (this.kind === "compare") return [...several, ...names, RUNS, ...(this.host.makeStrip ? [STRIP] : [])];
+    if (this.kind === "compare") return [...several, ...names, ...(this.host.makeStrip ? [STRIP] : [])];
     return this.kind === "prior" ? [...names, ...several] : [...several, ...names];
   }
 
@@ -131,7 +133,9 @@ export class Preview {
     this.kind = preview.kind;
     this.geometry?.rest();
     this.geometry = geometry;
-    this.setBefore(earlier, changes(before?.values, preview.values));
+    const changed = changes(before?.values, preview.values);
+    const isOther = changed.some(({ kind, name }) => kind === LOADER && name === "file");
+    this.setBefore(isOther ? null : earlier, changed);
     this.fps = preview.fps;
     this.run = preview.run;
     this.savingSays = "";
@@ -164,12 +168,19 @@ export class Preview {
     this.changed = changed;
   }
 
-  fail() {
+  // What was shown of a step says no more once the run has ended.
+  putAway() {
+    if (this.kind !== "live") return;
+    this.turn += 1;
+    this.fail(this.host.empty);
+  }
+
+  fail(says = "gone") {
     this.stop();
     this.clips = [];
     this.before = this.difference = this.geometry = null;
     this.parts.note.textContent = "";
-    this.say(this.host.say("gone"));
+    this.say(this.host.say(says));
     this.refresh();
   }
 
@@ -219,7 +230,7 @@ export class Preview {
     if (this.view === GEOMETRY) return this.geometry.about();
     if (this.view === STRIP) return this.stripSays || (this.stripShipped ? this.host.say("stripShipped") : "");
     const shown = this.view === WIPE ? this.pair : [this.view];
-    if (!this.before || !shown.some((name) => [RUNS, "before", "difference"].includes(name))) return "";
+    if (!this.before || !shown.some((name) => ["before", "difference"].includes(name))) return "";
     const said = this.changed.map(({ kind, name, from, to }) => {
       const [a, b] = [from, to].map((value) => (typeof value === "object" ? "…" : String(value)));
       return `${this.host.inputName(kind, name)} ${a} → ${b}`;
@@ -236,6 +247,7 @@ export class Preview {
   choose(view) {
     this.choice = view;
     this.savingSays = "";
+    this.stripAsked = false;
     this.host.onView(view);
     this.refresh();
   }
@@ -251,18 +263,38 @@ export class Preview {
     this.refresh();
   }
 
+  // Asks first, for it takes long; pressed while it goes on, it ends it.
   async makeStrip() {
-    this.makingStrip = true;
+    if (this.making) return this.making.abort();
+    this.stripAsked = !this.stripAsked;
+    const minutes = this.host.minutes(LAMBDAS.length * STRENGTHS.length) ?? "?";
+    if (this.stripAsked) return this.sayOfStrip(this.host.say("stripAsk", { minutes }));
+    const { strip, stripShipped } = this;
+    this.making = new AbortController();
     this.sayOfStrip(this.host.say("stripWaits"));
     let says = "";
     try {
-      await this.showStrip(await this.host.makeStrip());
+      await this.showStrip(await this.host.makeStrip((step) => this.showStep(step), this.making.signal));
     } catch (error) {
       says = this.host.say(error.message);
+      Object.assign(this, { strip, stripShipped });
     } finally {
-      this.makingStrip = false;
+      this.making = null;
       this.sayOfStrip(says);
     }
+  }
+
+  // One cell after the other: those that are made stay, the last one is still being sampled.
+  async showStep({ cell, step, total, preview }) {
+    const { making } = this;
+    const [clip] = await loadClips(preview.streams, this.host.url);
+    if (!making || making !== this.making) return;
+    this.strip = [...(cell ? this.strip : []).slice(0, cell), clip];
+    this.stripShipped = false;
+    if (!this.clips.length) this.fps = preview.fps;
+    this.sayOfStrip(
+      this.host.say("stripStep", { cell: cell + 1, count: LAMBDAS.length * STRENGTHS.length, step, total }),
+    );
   }
 
   async showStrip(previews) {
@@ -336,8 +368,7 @@ export class Preview {
 
   refresh() {
     // A page that was asked for what isn't there yet says why there is nothing to see.
-    if (this.view === RUNS && !this.before) this.say(this.host.say("noRunBefore"));
-    else if (this.view === STRIP && !this.strip) this.say(this.host.say("noStrip"));
+    if (this.view === STRIP && !this.strip) this.say(this.host.say("noStrip"));
     else if (this.view === GEOMETRY) this.say(this.geometry.reason);
     else if (this.view) this.say("");
     if (this.view === GEOMETRY) this.geometry.follow();
@@ -376,7 +407,6 @@ export class Preview {
     else if (this.view === PLOT)
       drawPlots(context, this.plots, this.number * this.step, stage, this.ink(), this.accent());
     else if (this.view === SIDE) this.drawSide(context, this.clips, stage);
-    else if (this.view === RUNS) this.drawRuns(context, stage);
     else if (this.view === GEOMETRY) this.boxes = this.geometry.draw(context, this.number, stage);
     else this.drawOne(context, this.clip(this.view), stage);
     const ego = this.boxes.find(({ clip }) => clip.pick);
@@ -393,11 +423,6 @@ export class Preview {
     this.boxes.push({ clip, box });
   }
 
-  drawRuns(context, stage) {
-    const clips = [this.before, this.clip("ego"), this.difference].filter(Boolean);
-    if (this.before) this.drawSide(context, clips, stage);
-  }
-
   drawStrip(context, stage) {
     const heads = LAMBDAS.map((value) => `λ_g ${value}`);
     const sides = STRENGTHS.map((value) => `LoRA ${value}`);
@@ -405,27 +430,27 @@ export class Preview {
   }
 
   drawSide(context, clips, stage) {
-    this.boxes = sideBySide(clips, stage);
+    this.boxes = sideBySide(clips, stage, LABEL_HEIGHT);
     for (const { clip, box } of this.boxes) {
       drawing.drawPicture(context, clip, this.number, box);
       const labels = clip.pick ? [`${this.label(clip)}: ${this.host.say("pick")}`] : [];
-      const label = drawing.fitting(context, [...labels, this.label(clip)], box[2] - 8);
-      drawing.drawLabel(context, label, box[0] + 4, box[1] + 4);
+      const label = drawing.fitting(context, [...labels, this.label(clip)], box[2]);
+      drawing.drawLabel(context, label, box[0], box[1] - LABEL_HEIGHT);
       const roomy = box[2] >= LEGEND_MIN_WIDTH && box[3] >= LEGEND_MIN_HEIGHT;
       if (clip.legend && roomy) drawing.drawLegendOver(context, clip.legend, box);
     }
   }
 
-  drawWiped(context, stage) {
+  drawWiped(context, [x, y, w, h]) {
     const pair = this.pair.map((name) => this.clip(name));
-    const boxes = pair.map((clip) => contain(clip.width, clip.height, stage));
+    const boxes = pair.map((clip) => contain(clip.width, clip.height, [x, y + LABEL_HEIGHT, w, h - LABEL_HEIGHT]));
     // The wipe runs over what the pictures cover, not over the empty sides of the stage.
     const left = Math.min(boxes[0][0], boxes[1][0]);
-    const right = Math.max(...boxes.map(([x, , w]) => x + w));
+    const right = Math.max(...boxes.map((box) => box[0] + box[2]));
     this.wiped = [left, Math.min(boxes[0][1], boxes[1][1]), right - left, Math.max(boxes[0][3], boxes[1][3])];
     drawing.drawWipe(context, ...pair, this.number, boxes, this.wiped, this.wipeAt);
-    drawing.drawLabel(context, this.label(pair[0]), left + 4, this.wiped[1] + 4);
-    drawing.drawLabel(context, this.label(pair[1]), right - 4, this.wiped[1] + 4, "right");
+    drawing.drawLabel(context, this.label(pair[0]), left, this.wiped[1] - LABEL_HEIGHT);
+    drawing.drawLabel(context, this.label(pair[1]), right, this.wiped[1] - LABEL_HEIGHT, "right");
     this.parts.placeWipe(left + this.wiped[2] * this.wipeAt, this.wipeAt);
   }
 

@@ -5,7 +5,8 @@ const STYLE = `
   font: 12px/1.3 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .egox-preview:focus, .egox-preview-stage:focus { outline: none; }
 .egox-preview-stage:focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); outline-offset: -2px; }
-.egox-preview-bar { display: flex; gap: 4px; align-items: center; flex: none; min-width: 0; }
+.egox-preview:fullscreen { padding: 12px; background: var(--comfy-menu-bg, #111); }
+.egox-preview-bar { display: flex; flex-wrap: wrap; gap: 4px; align-items: center; flex: none; min-width: 0; }
 .egox-preview [hidden] { display: none !important; }
 .egox-preview select, .egox-preview button { font: inherit; color: inherit;
   background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
@@ -14,11 +15,14 @@ const STYLE = `
   cursor: pointer; }
 .egox-preview select { flex: 1 1 0; text-overflow: ellipsis; }
 .egox-preview select.egox-preview-item { flex: 0 1 64px; }
-.egox-preview select.egox-preview-view { flex: 1.4 1 0; }
+.egox-preview-view { display: flex; flex-wrap: wrap; flex: 1 1 100%; gap: 2px; }
+.egox-preview button.egox-preview-tab { width: auto; height: 20px; padding: 0 6px; border-color: transparent;
+  font-size: 11px; }
+.egox-preview button.egox-preview-tab[aria-selected="true"] { border-color: var(--p-primary-color, #4a9eff); }
 .egox-preview select.egox-preview-factor { flex: 0 1 64px; }
 .egox-preview-about { flex: none; max-height: 48px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
-.egox-preview button:is(.egox-preview-make, .egox-preview-save) { width: auto; padding: 0 8px; }
+.egox-preview button:is(.egox-preview-make, .egox-preview-save, .egox-preview-alone) { width: auto; padding: 0 8px; }
 .egox-preview button:disabled { opacity: 0.5; cursor: default; }
 .egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;

@@ -1,9 +1,11 @@
 // Which inputs an upload's files belong into: the node that took them, and the only one of each other kind there is.
-import { findWidget, noteChange, setWidget } from "../graph_change.mjs";
+import { findWidget, nodesOf, noteChange, setWidget } from "../graph_change.mjs";
+
+export const LOADER = "EgoXLoadExoVideo";
 
 // What each kind reads of an answer of the upload's route. A new video ends what was chosen for the one before.
 const VALUES = {
-  EgoXLoadExoVideo: ({ video }) => (video ? { file: video } : {}),
+  [LOADER]: ({ video }) => (video ? { file: video } : {}),
   EgoXDepthAlign: ({ video, depth, camera }) => ({
     ...(depth || video ? { depth_file: depth ?? "" } : {}),
     ...(camera || video ? { camera_file: camera ?? "" } : {}),
@@ -35,13 +37,6 @@ export function placeUpload(app, taker, answer) {
   }
   noteChange(app);
   return { given, several };
-}
-
-function* nodesOf(graph) {
-  for (const node of graph?.nodes ?? []) {
-    yield node;
-    if (node.subgraph) yield* nodesOf(node.subgraph);
-  }
 }
 
 function setValue(app, all, node, name, value) {

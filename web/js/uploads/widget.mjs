@@ -5,7 +5,8 @@ import { addRow } from "../node_element.mjs";
 import { postForm } from "../post_form.mjs";
 import { entriesOf, filesIn } from "./folders.mjs";
 import { UPLOAD, megabytes, sizeOf, takenBy, toast, tooLarge } from "./limit.mjs";
-import { placeUpload } from "./place.mjs";
+import { LOADER, placeUpload } from "./place.mjs";
+import { trimBar } from "./trim.mjs";
 
 export function attachUpload(app, api, node, say) {
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-upload-note", title: say("hint") }, say("hint"));
@@ -17,7 +18,8 @@ export function attachUpload(app, api, node, say) {
   });
   const isOurs = ({ name }) => suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));
   const open = button("egox-upload", say("upload"), say("hint"), () => chooser.click());
-  addRow(node, "egox_upload", "egoxUpload", say("nodeLabel"), open, note);
+  const trim = node.constructor.comfyClass === LOADER ? [trimBar(app, api, node, say)] : [];
+  addRow(node, "egox_upload", "egoxUpload", say("nodeLabel"), open, note, ...trim);
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
 
   const tell = (text, severity) => {

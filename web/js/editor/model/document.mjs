@@ -1,7 +1,7 @@
 // The node's value: a keyframe document as egox_core/trajectory/keyframes.py reads it, in and out
 // of text.
-// In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }] }, never changed in place;
-// upGiven: the text says what up is (else the scene may).
+// In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }], madeOn }, never changed in
+// place; upGiven: the text says what up is (else the scene may); madeOn: { video, id } of the video that it belongs to.
 import { DEFAULT_UP, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";
 import { MODES, Track } from "./track.mjs";
 
@@ -33,7 +33,7 @@ export function parseDocument(text, clip, quarterTurns = 0) {
   for (let i = 1; i < keys.length; i++)
     if (!(keys[i].moment > keys[i - 1].moment))
       throw new DocumentError(`keyframe ${i} is not later than the one before`);
-  return { up, upGiven: content.up !== undefined, mode, clock, keys };
+  return { up, upGiven: content.up !== undefined, mode, clock, keys, madeOn: content.made_on };
 }
 
 function parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone }) {
@@ -81,8 +81,9 @@ const round = (value, digits) => {
 };
 
 // A document as plain JSON: one keyframe a line, so that it can also be read and edited by hand.
-export function writeDocument({ up, mode, clock, keys }) {
+export function writeDocument({ up, mode, clock, keys, madeOn }) {
   const head = [];
+  if (madeOn) head.push(`"made_on": ${JSON.stringify(madeOn)}`);
   if (up.some((v, i) => v !== DEFAULT_UP[i])) head.push(`"up": ${JSON.stringify(up)}`);
   head.push(`"interpolation": ${JSON.stringify(mode)}`);
   const lines = keys.map(

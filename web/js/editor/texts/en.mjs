@@ -49,6 +49,10 @@ export default {
   runFailed: "The run failed: {reason}",
   notWhole: "The clip is too large to be kept for the editor: its moving points and pictures are left out.",
   foreign: "The node takes its path from ‘{source}’ (grey line). Editing makes keyframes of it.",
+  foreignUnseen:
+    "The node takes its path from ‘{source}’, which is seen after ‘Load scene’. A change made before begins a new path.",
+  own: "My own keyframes",
+  kept: "Kept for when it is chosen again: the path of {videos}.",
   start: "To begin: press ‘Place head’, click on the head in the exo frame, then on what it looks at.",
   takeOver: "Edit this path",
   badText: "The node's keyframes can't be read ({reason}). The first change replaces them.",
@@ -72,6 +76,8 @@ export default {
   lensGuessedHelp:
     "Nothing tells the exo camera's field of view, 60 degrees are assumed: heads may be placed a metre off. " +
     "Set exo_fov in Depth Align, connect MoGe, or give a camera file.",
+  large: "Large: change places with the scene",
+  runningHelp: "‘Load scene’ again cancels.",
   placeHead: "Place head",
   placeHeadHelp: "Two clicks in the picture: where the head is, then what it looks at (H)",
   clickHead: "Click on the head of the person who sees.",

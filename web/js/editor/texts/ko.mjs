@@ -44,6 +44,10 @@ export default {
   runFailed: "실행 실패: {reason}",
   notWhole: "클립이 너무 커서 편집기에 보관하지 못합니다. 움직이는 점과 그림은 빠집니다.",
   foreign: "이 노드의 경로는 ‘{source}’에서 옵니다(회색 선). 편집하면 키프레임이 됩니다.",
+  foreignUnseen:
+    "이 노드의 경로는 ‘{source}’에서 오며, ‘장면 불러오기’ 뒤에 보입니다. 그 전에 바꾸면 새 경로가 시작됩니다.",
+  own: "내 키프레임",
+  kept: "{videos}의 경로는 보관되어 있으며, 그 영상을 다시 고르면 돌아옵니다.",
   start: "시작: ‘머리 놓기’를 누르고 exo 프레임에서 머리를, 다음으로 바라보는 곳을 클릭하세요.",
   takeOver: "이 경로 편집",
   badText: "노드의 키프레임을 읽을 수 없습니다({reason}). 처음 바꿀 때 새로 쓰입니다.",
@@ -65,6 +69,8 @@ export default {
   lensGuessed: "렌즈 추측",
   lensGuessedHelp:
     "외부 카메라의 화각을 알 수 없어 60도로 가정합니다. 머리 위치가 1m까지 어긋날 수 있습니다. Depth Align의 exo_fov를 정하거나, MoGe를 연결하거나, 카메라 파일을 주세요.",
+  large: "크게: 장면과 자리 바꾸기",
+  runningHelp: "‘장면 불러오기’를 다시 누르면 취소됩니다.",
   placeHead: "머리 놓기",
   placeHeadHelp: "그림에서 두 번 클릭: 머리가 있는 곳, 바라보는 곳 (H)",
   clickHead: "보는 사람의 머리를 클릭하세요.",

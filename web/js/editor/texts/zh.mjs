@@ -44,6 +44,9 @@ export default {
   runFailed: "运行失败：{reason}",
   notWhole: "片段太大，无法为编辑器保留：不含运动点和画面。",
   foreign: "此节点的路径来自“{source}”（灰线）。编辑后会变成关键帧。",
+  foreignUnseen: "此节点的路径来自“{source}”，点“载入场景”后可见。在此之前的改动会开始一条新路径。",
+  own: "我自己的关键帧",
+  kept: "已保留 {videos} 的路径，再次选择该视频时会恢复。",
   start: "开始：按“放置头部”，在 exo 画面中点击头部，再点击所看之处。",
   takeOver: "编辑此路径",
   badText: "无法读取节点的关键帧（{reason}）。第一次修改会替换它们。",
@@ -65,6 +68,8 @@ export default {
   lensGuessed: "镜头为猜测",
   lensGuessedHelp:
     "没有任何信息说明外部相机的视场角，假定为 60 度：头部位置可能偏差一米。请在 Depth Align 中设置 exo_fov，连接 MoGe，或提供相机文件。",
+  large: "放大：与场景互换位置",
+  runningHelp: "再点“载入场景”可取消。",
   placeHead: "放置头部",
   placeHeadHelp: "在画面中点两下：头部，然后所看之处 (H)",
   clickHead: "点击观看者的头部。",

@@ -2,7 +2,10 @@
 import { LatestOnly, SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
 import { Loupe } from "./loupe.mjs";
-import { apply } from "../model/pose.mjs";
+import { apply, toW2c } from "../model/pose.mjs";
+
+const AXES = ["#ff5a4f", "#35c26b", "#4a9eff"]; // right, down, ahead
+const AXIS_M = 0.25;
 
 // By what a lens multiplies x and y of a point before it (egox_core/cameras/lenses.py has the same formulas).
 const RADIAL = {
@@ -31,7 +34,9 @@ export class ExoView {
     });
     this.message = make("div", "egox-ed-message");
     this.note = make("div", "egox-ed-note", { "data-testid": "egox-exo-note" });
-    this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin());
+    this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin("place"));
+    const enlarge = () => this.element.closest(".egox-ed").classList.toggle("egox-ed-large");
+    const large = button("egox-exo-large", "⤢", say("large"), enlarge);
     this.badge = make("span", "egox-ed-badge", { hidden: true, title: say("lensGuessedHelp") }, say("lensGuessed"));
     this.badge.dataset.testid = "egox-lens-guessed";
     this.loupe = new Loupe(this.canvas, () => (this.scene?.pictures ? this.image : null));
@@ -39,7 +44,7 @@ export class ExoView {
       "section",
       "egox-ed-panel",
       { "aria-label": say("exo") },
-      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.badge, this.place),
+      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.badge, this.place, large),
       make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
       this.note,
       this.loupe.element,
@@ -85,7 +90,7 @@ export class ExoView {
     if (!trusted) this.begin(null);
   }
 
-  begin(step = this.step ? null : "place") {
+  begin(step) {
     if (step && (!this.scene || !this.trusted)) return;
     this.step = step;
     this.place.classList.toggle("egox-ed-on", step !== null);
@@ -141,6 +146,15 @@ export class ExoView {
     context.beginPath();
     context.arc(...at, line * 4, 0, 7);
     context.stroke();
+    toW2c(this.pose).forEach((axis, i) => {
+      const tip = this.pixel(this.pose.position.map((v, k) => v + AXIS_M * axis[k]));
+      if (!tip) return;
+      context.strokeStyle = AXES[i];
+      context.beginPath();
+      context.moveTo(...at);
+      context.lineTo(...tip);
+      context.stroke();
+    });
   }
 
   // Where a scene point lies in the exo picture; null behind it, or where the lens is one that isn't drawn here.
@@ -159,7 +173,8 @@ export class ExoView {
   }
 
   async click(event) {
-    if (!this.scene || !this.step) return;
+    if (!this.scene) return;
+    if (!this.step) return (this.note.textContent = this.say("placeHeadHelp"));
     const box = this.canvas.getBoundingClientRect();
     const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
     const placing = this.step === "place";

@@ -145,7 +145,7 @@ export class ScenePart {
 
   async load() {
     const { layout, say } = this;
-    if (this.running) return;
+    if (this.running) return this.host.cancel();
     this.running = true;
     this.showEmpty();
     layout.tell(say("running"));
@@ -153,7 +153,9 @@ export class ScenePart {
     if (this.fileMissing) this.host.useKeyframes();
     // A result from the host's cache would still tell of the graph that it was made in.
     if (this.stale) await this.server.json("renew", { node: this.host.nodeId() }).catch(() => {});
-    const failure = await this.host.run();
+    const failure = await this.host.run((title, percent) =>
+      layout.tell(`${title}: ${percent} %. ${say("runningHelp")}`),
+    );
     this.running = false;
     if (this.closed) return;
     layout.tell(failure ? say("runFailed", { reason: failure }) : "");

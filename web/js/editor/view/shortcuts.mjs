@@ -34,7 +34,7 @@ export function handleKey(event, { state, timeline, view, exo, layout }, wishes)
     Delete: () => state.deleteKey(),
     Backspace: () => state.deleteKey(),
     f: () => wishes.onFrameAll(),
-    h: () => exo.begin(),
+    h: () => exo.begin("place"),
     "?": () => wishes.onHelp(),
     ",": () => timeline.jump(-1),
     ".": () => timeline.jump(1),

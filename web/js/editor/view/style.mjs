@@ -4,6 +4,10 @@ const STYLE = `
   font: 12px/1.35 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .egox-ed-node .egox-ed-button { width: 100%; height: 30px; flex: none; }
 .egox-ed-node-note { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; text-align: center; }
+.egox-ed-trim { display: none; }
+[data-widget-key] .egox-ed-trim:not([hidden]) { display: flex; flex-wrap: wrap; gap: 4px; }
+.egox-ed-trim :is(img, input, .egox-ed-node-note) { width: 100%; margin: 0; white-space: normal; text-align: left; }
+[data-widget-key] .egox-ed-node { overflow: visible; height: auto; }
 .egox-ed-node-fault { color: var(--error-text, #ff6b6b); }
 .egox-ed-back { position: fixed; inset: 0; z-index: 3000; background: var(--comfy-menu-bg, #222); display: flex;
   box-sizing: border-box; }
@@ -57,6 +61,10 @@ const STYLE = `
   text-align: center; padding: 14px; color: #bbb; pointer-events: none; }
 .egox-ed-badge { padding: 1px 7px; border-radius: 4px; background: #f2c230; color: #201a00; font-weight: 600;
   font-size: 12px; cursor: help; }
+.egox-ed-large { grid-template-columns: 320px minmax(0, 1fr); }
+.egox-ed-large .egox-ed-side { flex-direction: row-reverse; }
+.egox-ed-large .egox-ed-panel { flex: 0 0 240px; min-width: 0; }
+.egox-ed-large .egox-ed-panel + .egox-ed-panel { flex: 1; max-width: calc((100vh - 300px) * 1.75); }
 .egox-ed-loupe { position: fixed; z-index: 1; border-radius: 50%; border: 2px solid #ffb000; pointer-events: none;
   box-shadow: 0 2px 10px #000a; }
 .egox-ed-note { color: var(--descrip-text, #999); font-size: 12px; min-height: 16px; }

@@ -17,4 +17,11 @@ export default {
   given: "Set in: {nodes}.",
   several: "There are several nodes of a kind: choose the files there by hand.",
   unused: "Not used: {names}.",
+  start: "Start",
+  length: "Length",
+  fit: "Fit with bars",
+  used: "{from} to {to} s of {whole} s: {count} frames, {fps} a second.",
+  half: "Take every second frame",
+  portrait: "An upright video: crop keeps its middle and cuts off head or feet.",
+  hdr: "{hdr} is brought to the standard range.",
 };

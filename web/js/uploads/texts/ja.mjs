@@ -17,4 +17,11 @@ export default {
   given: "設定先: {nodes}。",
   several: "同じ種類のノードが複数あります。そこでは手でファイルを選んでください。",
   unused: "未使用: {names}。",
+  start: "開始",
+  length: "長さ",
+  fit: "帯を付けて収める",
+  used: "{whole} 秒のうち {from}～{to} 秒：{count} フレーム、毎秒 {fps}。",
+  half: "1 フレームおきに使う",
+  portrait: "縦長の動画：切り抜きは中央だけを残し、頭や足が切れます。",
+  hdr: "{hdr} は標準の範囲に変換されます。",
 };

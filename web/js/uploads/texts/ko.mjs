@@ -17,4 +17,11 @@ export default {
   given: "설정된 노드: {nodes}.",
   several: "같은 종류의 노드가 여러 개 있습니다. 거기서는 파일을 직접 고르세요.",
   unused: "쓰지 않음: {names}.",
+  start: "시작",
+  length: "길이",
+  fit: "여백으로 맞추기",
+  used: "{whole}초 중 {from}~{to}초: {count}프레임, 초당 {fps}.",
+  half: "한 프레임 걸러 쓰기",
+  portrait: "세로 영상: 자르기는 가운데만 남겨 머리나 발이 잘립니다.",
+  hdr: "{hdr}는 표준 범위로 바꿉니다.",
 };

@@ -17,4 +17,11 @@ export default {
   given: "已设置到：{nodes}。",
   several: "同类节点有多个，请在那里手动选择文件。",
   unused: "未使用：{names}。",
+  start: "起点",
+  length: "长度",
+  fit: "加黑边适配",
+  used: "{whole} 秒中的 {from} 到 {to} 秒：{count} 帧，每秒 {fps}。",
+  half: "每两帧取一帧",
+  portrait: "竖屏视频：裁切只保留中间，会切掉头或脚。",
+  hdr: "{hdr} 会转换到标准范围。",
 };

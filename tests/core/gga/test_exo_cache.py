@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from egox_core.wan.exo_cache import ExoCache, UnlimitedMemory, exo_tokens, join_tokens, step_of
+from egox_core.gga.exo_cache import ExoCache, UnlimitedMemory, exo_tokens, join_tokens, step_of
 
 GRID = (2, 3, 4, 2)  # t, h, w_exo, w_ego
 SIGMAS = (1.0, 0.8, 0.6, 0.3, 0.0)

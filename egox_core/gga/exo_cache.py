@@ -55,12 +55,25 @@ def exo_tokens(x: Tensor, grid: Grid) -> Tensor:  # [B, tokens, D] -> [B, t * h,
     return x.unflatten(1, (t * h, w_exo + w_ego))[:, :, :w_exo]
 
 
+def ego_tokens(x: Tensor, grid: Grid, dim: int) -> Tensor:
+    """The ego part of ``x``, whose dimension ``dim`` holds the tokens of a whole canvas."""
+    t, h, w_exo, w_ego = grid
+    rows = x.unflatten(dim, (t * h, w_exo + w_ego)).narrow(dim + 1, w_exo, w_ego)
+    return rows.flatten(dim, dim + 1)
+
+
 def join_tokens(
     exo: Tensor,  # [B, t * h, w_exo, D]
     ego: Tensor,  # [B, t * h * w_ego, D]
 ) -> Tensor:  # [B, tokens, D]
     """The tokens of a whole canvas out of its halves."""
     return torch.cat((exo, ego.unflatten(1, (exo.shape[1], -1))), dim=2).flatten(1, 2)
+
+
+def kept_size(blocks: int, batch: int, grid: Grid, width: int, itemsize: int) -> int:
+    """Bytes of exo's keys and values of all blocks."""
+    t, h, w_exo, _ = grid
+    return 2 * blocks * batch * t * h * w_exo * width * itemsize
 
 
 def step_of(sigma: float, sigmas: Sequence[float]) -> int:
@@ -70,6 +83,32 @@ def step_of(sigma: float, sigmas: Sequence[float]) -> int:
     step counts with the step, and its call at the next sigma with the next one.
     """
     return max(0, sum(sigma <= other * (1 + TOLERANCE) for other in sigmas) - 1)
+
+
+class ExoHalves:
+    """Exo's keys and values with their graph, from a forward of each half: training with exo alone.
+
+    Which half a call is about shows in its tokens, since checkpointed blocks run again in backward.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.kept = False  # True: the model sees the ego half
+        self._blocks: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def keys_and_values(
+        self,
+        block: int,
+        k: Tensor,  # [B, tokens, D] after norm and RoPE
+        v: Tensor,  # [B, tokens, D]
+    ) -> tuple[Tensor, Tensor]:
+        """Exo's own for exo tokens, those of the whole canvas for ego tokens."""
+        t, h, w_exo, _ = self.grid
+        if k.shape[1] == t * h * w_exo:
+            self._blocks.setdefault(block, (k, v))  # not those of a repeated forward
+            return k, v
+        exo_k, exo_v = (x.unflatten(1, (t * h, w_exo)) for x in self._blocks[block])
+        return join_tokens(exo_k, k), join_tokens(exo_v, v)
 
 
 @dataclass(slots=True)
@@ -85,14 +124,17 @@ class _Entry:
 class ExoCache:
     """Exo keys and values of one sampling run, by condition and whatever else makes a forward another.
 
-    ``every``: a full forward at every n-th step; 0: at the first step alone.
+    ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends to
+    exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for all steps.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, *, alone: bool = False) -> None:
         self.every = every
+        self.alone = alone
         self.memory: Memory = UnlimitedMemory()
         self.full = self.kept = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
+        self.in_the_way: set[str] = set()  # code that needs the whole canvas in each forward
         self._entries: dict[tuple[Hashable, tuple], _Entry] = {}
         self._lane: torch.cuda.Stream | None = None
 
@@ -107,6 +149,7 @@ class ExoCache:
         """Forget the run before."""
         self.clear()
         self.memory, self.full, self.kept, self.refused_bytes = memory, 0, 0, 0
+        self.in_the_way.clear()
 
     @property
     def kept_bytes(self) -> int:
@@ -218,7 +261,7 @@ class ExoForward:
     def tokens(self) -> int:
         """Tokens that go through the model."""
         t, h, w_exo, w_ego = self.grid
-        return t * h * (w_ego if self.kept else w_exo + w_ego)
+        return t * h * (w_ego if self.kept else w_exo if self.cache.alone else w_exo + w_ego)
 
     def keys_and_values(
         self,
@@ -228,7 +271,11 @@ class ExoForward:
     ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
         """Keys and values of the whole canvas for one self-attention."""
         if not self.kept:
-            pair = (exo_tokens(k, self.grid), exo_tokens(v, self.grid))
+            t, h, w_exo, _ = self.grid
+            if self.cache.alone:
+                pair = tuple(x.unflatten(1, (t * h, w_exo)) for x in (k, v))
+            else:
+                pair = (exo_tokens(k, self.grid), exo_tokens(v, self.grid))
             self.cache.store(self.entry, block, pair)
             self._stored.add(block)
             return k, v
@@ -239,8 +286,12 @@ class ExoForward:
         return join_tokens(exo_k, k), join_tokens(exo_v, v)
 
     def finish(self, blocks: int) -> None:
-        """Accept what a full forward stored, if it passed through every block's attention."""
+        """Accept what a full forward stored, if it passed through every block's attention.
+
+        With ``alone`` the ego half is next.
+        """
         if not self.kept:
             self.entry.whole = self._stored == set(range(blocks))
+            self.kept = self.cache.alone
 
 

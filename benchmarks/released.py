@@ -1,0 +1,144 @@
+"""The authors' own example with the released weights: the protocol for whoever has a card for it.
+
+    python3 run.py bench released --take FOLDER [--truth VIDEO] [--save]
+    python3 run.py bench released --take FOLDER --stand-in      the same path on any machine
+
+FOLDER is the take cmu_soccer06 of the authors' release (exo.mp4, depth.npz, meta.json, and the true
+ego video). Noise released, 50 steps, seed 42, 49 frames, as in the one public run of the authors'
+code (github.com/skr3178/egoX): PSNR 17.83 dB, SSIM .691, 47 minutes with 4-bit weights on 24 GB.
+Run again by a volunteer, after a change of the model path; the weights are those of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.support.record import add_arguments, finish
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import EXO, TRUTH
+from egox_core.metrics import compare_clips
+from egox_core.video.reader import resize_picture
+from tools.setup.api_client import read_prompt
+from tools.setup.base_dir import make_base_dir, share_models
+from tools.setup.demo import (
+    DemoOptions,
+    apply_options,
+    check_options,
+    collect,
+    of_type,
+    run_prompt,
+    save_prior,
+    stage_take,
+    use_standins,
+)
+from tools.setup.environment import Environment, this_environment
+from tools.setup.layout import Layout, SetupError
+from tools.setup.server import Server
+from tools.setup.side_by_side import read_frames
+
+PUBLIC = {"psnr": 17.83, "ssim": 0.691}
+NEAR = {"psnr": 0.5, "ssim": 0.02}
+"""Distance that a run may have and still say the same: theirs had 4-bit weights, and a GPU's
+attention kernels round differently."""
+SEED, STEPS = 42, 50
+TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
+
+
+def released_prompt(options: DemoOptions, staged: str, stand_in: bool,
+                    repo: Path) -> dict[str, Any]:
+    """The graph for the real weights, or with stand-ins the demo's, as the public run was set."""
+    prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
+    prompt = save_prior(apply_options(prompt, options, staged))
+    for kind, values in {
+            "EgoXWanSampler": {"seed": SEED, "noise": "released"},
+            "EgoXConditioning": {"noise_seed": SEED, "noise": "released"}}.items():
+        for inputs in of_type(prompt, kind):
+            inputs.update(values)
+    return use_standins(prompt) if stand_in else prompt
+
+
+def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> tuple[Path, float]:
+    """The folder with ego.mp4, and the seconds of the whole graph.
+
+    Raises:
+        SetupError: no take, the server did not start, weights are missing, the graph failed.
+    """
+    check_options(options)
+    layout = environment.layout
+    base = make_base_dir(layout.base, layout)
+    prompt = released_prompt(options, stage_take(options.take, base), stand_in, layout.repo)
+    with Server(environment, base, layout.logs / "released_server.log",
+                arguments=share_models(environment.host, base)) as server:
+        start = time.monotonic()
+        outcome = run_prompt(server.client, prompt, server)
+        return collect(outcome, prompt, base, layout, "egox_released"), time.monotonic() - start
+
+
+def compare(ego: Path, truth: Path) -> dict[str, float]:
+    """PSNR and SSIM of a generated video; the true one is scaled to its size."""
+    ours = read_frames(ego)
+    height, width = ours.shape[1:3]
+    true = read_frames(truth, 0, len(ours))
+    ours = torch.from_numpy(ours[: len(true)]).float() / 255
+    true = torch.stack([torch.from_numpy(resize_picture(x, width, height)) for x in true]) / 255
+    values = compare_clips(ours, true)
+    return {key: float(values[key]) for key in PUBLIC}
+
+
+def verdict(values: dict[str, float]) -> dict[str, Any]:
+    """Distance from the public run, and True where that is near."""
+    off = {key: values[key] - PUBLIC[key] for key in PUBLIC}
+    return {"off": off, "near": all(abs(off[key]) <= NEAR[key] for key in PUBLIC)}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for people."""
+    lines = [f"{result['take']}: {result['steps']} steps in {result['minutes']:.1f} min",
+             "| | here | public run | off by | near is |", "|---|---|---|---|---|"]
+    lines += [f"| {key.upper()} | {value:.3f} | {PUBLIC[key]} | {result['off'][key]:+.3f} | "
+              f"{NEAR[key]} |" for key, value in result["values"].items()]
+    if result["stand_in"]:
+        lines.append("STAND-IN weights: the path ran to its end; the figures are noise's.")
+        return "\n".join(lines)
+    return "\n".join([*lines, "It is near." if result["near"] else "It is NOT near."])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="released", description=__doc__.splitlines()[0])
+    parser.add_argument("--take", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--truth", type=Path, metavar="VIDEO", help=f"default: {TRUTHS[0]} or "
+                        f"{TRUTHS[1]} in the take")
+    parser.add_argument("--stand-in", action="store_true", help="tiny random weights, any machine")
+    for name, about in (("frames", "4n+1"), ("size", "px"), ("steps", "")):
+        parser.add_argument(f"--{name}", type=int, help=f"{about} for a try; the figures then say "
+                            "nothing of the public run")
+    add_arguments(parser)
+    args = parser.parse_args()
+    found = [args.truth] if args.truth else [args.take / name for name in TRUTHS]
+    truth = next((file for file in found if file.is_file()), None)
+    if truth is None:
+        sys.exit(f"bench released: no true ego video; looked for {', '.join(f.name for f in found)}"
+                 f" beside {EXO}. Give it with --truth.")
+    environment = this_environment(Layout())
+    if environment is None:
+        sys.exit("bench released: there is no ComfyUI here; set COMFYUI_DIR to one with the weights")
+    options = DemoOptions(take=args.take, frames=args.frames, size=args.size,
+                          steps=args.steps or STEPS)
+    try:
+        folder, seconds = generate(environment, options, args.stand_in)
+        values = compare(folder / "ego.mp4", truth)
+    except (SetupError, EgoXInputError) as error:
+        sys.exit(f"bench released: {error}")
+    result = {"take": args.take.resolve().name, "stand_in": args.stand_in, "steps": options.steps,
+              "minutes": seconds / 60, "values": values, **verdict(values)}
+    return finish("released", result, args, table(result), args.stand_in or result["near"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""Many items at once: takes in processes or on a Ray cluster, chunks of frames in threads.
+
+In: a function, its items, an engine. Out: results as they come, failures in words; what is asked of
+a cluster, and models on its GPUs.
+"""
+
+from .cluster import (
+    LostClusterError,
+    RemoteModels,
+    cluster_cpus,
+    has_gpu,
+    on_device,
+    ray_cluster,
+    remote_models,
+)
+from .items import ENGINES, devices_of, part_of, run_all, run_items
+from .threads import map_chunks, single_threaded
+
+__all__ = ["ENGINES", "LostClusterError", "RemoteModels", "cluster_cpus", "devices_of", "has_gpu",
+           "map_chunks", "on_device", "part_of", "ray_cluster", "remote_models", "run_all",
+           "run_items", "single_threaded"]

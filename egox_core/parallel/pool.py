@@ -1,0 +1,90 @@
+"""One item's call, and a pool of processes for many.
+
+A worker process that dies loses only the item that it was working on, which is given out again:
+twice, the last time with no other beside it, and then it is reported as failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+
+MAX_RETRIES = 2  # of an item whose worker process died
+logger = logging.getLogger(__name__)
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """(result, ""), or (None, the error in words)."""
+    try:
+        return function(*arguments), ""
+    except Exception as error:  # the one place where a take's failure becomes a line of the report
+        return None, f"{type(error).__name__}: {error}"
+
+
+_WORKER: list[str] = []
+"""Of a pool's process: the device that it keeps to, where there are devices."""
+
+
+def _start_worker(threads: int, device: str | None) -> None:
+    torch.set_num_threads(threads)
+    if device is not None:
+        _WORKER.append(device)
+
+
+def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
+    return call(function, item, *_WORKER)
+
+
+def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
+    """A pool of one process for each worker: so a death is one item's, and the others go on."""
+    workers = min(workers, len(items))
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // max(1, workers))
+
+    def start(worker: int) -> ProcessPoolExecutor:
+        device = devices[worker % len(devices)] if devices else None
+        return ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_start_worker,
+                                   initargs=(threads, device))
+
+    def submit(worker: int, index: int) -> Future:
+        try:
+            return pools[worker].submit(_call_in_worker, function, items[index])
+        except BrokenProcessPool:  # its process died while it had nothing to do
+            pools[worker] = start(worker)
+            return pools[worker].submit(_call_in_worker, function, items[index])
+
+    pools = {worker: start(worker) for worker in range(workers)}
+    todo, free, deaths = deque(range(len(items))), deque(pools), Counter()
+    running: dict[Future, tuple[int, int]] = {}  # (worker, index)
+    try:
+        while todo or running:
+            # The last try has the machine's memory to itself.
+            while todo and free and not (running and MAX_RETRIES in {
+                    deaths[index] for index in (todo[0], *(i for _, i in running.values()))}):
+                worker, index = free.popleft(), todo.popleft()
+                running[submit(worker, index)] = worker, index
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                worker, index = running.pop(future)
+                free.append(worker)
+                try:
+                    result, error = future.result()
+                except BrokenProcessPool:
+                    pools[worker] = start(worker)
+                    deaths[index] += 1
+                    if deaths[index] <= MAX_RETRIES:
+                        logger.warning("the worker process of item %d of %d died (out of memory?): "
+                                       "it is tried again after the others", index + 1, len(items))
+                        todo.append(index)
+                        continue
+                    result, error = None, "its worker process died (out of memory?)"
+                yield index, result, error
+    finally:
+        for pool in pools.values():
+            pool.shutdown()

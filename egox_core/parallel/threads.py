@@ -1,0 +1,37 @@
+"""Chunks of frames in threads: one a core, each with a single-threaded torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+MOST_THREADS = 8  # more would mostly wait for the interpreter's lock
+Result = TypeVar("Result")
+
+
+@contextmanager
+def single_threaded() -> Iterator[int]:
+    """Torch without threads inside its operations, in this and in new threads; yields how many there were before.
+
+    Ray casting is thousands of small operations: threads inside each would spend their time waiting for one another, on
+    a busy machine twenty times as long as the work takes.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
+
+
+def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
+    """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves no thread behind."""
+    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MOST_THREADS)))
+    try:
+        yield from pool.map(work, range(count))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,73 @@
+"""The chosen exo video for the page: what it holds, and single frames as the nodes will read them.
+
+A browser plays few of the phones' formats, and shows none of them in the standard range.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import torch
+from aiohttp import web
+
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.video.reader import decode_frames, resize_picture
+from ..host.graph import probed
+from ..host.paths import resolve
+from .requests import refuse
+from .scenes import jpeg
+
+CLIP_PATH, FRAME_PATH = "/egox/exo_clip", "/egox/exo_frame"
+MOST_HIGH = 448
+"""px of a frame that is sent."""
+
+
+async def exo_clip(request: web.Request) -> web.StreamResponse:
+    """Frames, frames a second, width and height (px) and ``hdr`` (HLG, PQ or empty) of ``?file=…``."""
+    if (name := _name(request)) is None:
+        return refuse(403, "only this server's own page may ask")
+    try:
+        info = await asyncio.to_thread(lambda: probed(resolve(name, "exo video")))
+    except EgoXInputError as error:
+        return refuse(400, str(error))
+    return web.json_response({"frames": info.frame_count, "fps": info.fps, "width": info.width, "height": info.height,
+                              "hdr": info.hdr})
+
+
+async def exo_frame(request: web.Request) -> web.StreamResponse:
+    """JPEG of frame ``frame`` of ``?file=…``, the whole picture."""
+    if (name := _name(request)) is None:
+        return refuse(403, "only this server's own page may ask")
+    number = request.query.get("frame", "0")
+    try:
+        wanted = int(number) if number.isdecimal() else 0
+        picture = await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), wanted))
+    except EgoXInputError as error:
+        return refuse(400, str(error))
+    return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+def _name(request: web.Request) -> str | None:
+    """The file that is asked for; None where another page asks (an img element sends no Origin)."""
+    same = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
+    return request.query.get("file", "") if same else None
+
+
+def frame_jpeg(path: Path, number: int) -> bytes:
+    """A frame of a video, at most MOST_HIGH px high; the last one where it has fewer.
+
+    Raises:
+        EgoXInputError: no video that can be read.
+    """
+    info = probed(path)
+    (_, picture), = decode_frames(path, info, [min(number, info.frame_count - 1)])
+    scale = min(1.0, MOST_HIGH / picture.shape[0])
+    size = max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0]))
+    return jpeg(torch.from_numpy(resize_picture(picture, *size)))
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add both routes to the host's."""
+    routes.get(CLIP_PATH)(exo_clip)
+    routes.get(FRAME_PATH)(exo_frame)

@@ -1,0 +1,86 @@
+"""Guided attention as one Triton kernel: numbers in the interpreter, cubins, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.support import interpreted
+from benchmarks.support.interpreted import case
+from egox_core.errors import EgoXInputError
+from egox_core.gga import backends, flash
+from egox_core.gga.attention import gga_attention
+from egox_core.gga.options import GgaOptions
+from egox_core.gga.rows import BiasRows
+
+RESULTS = Path(__file__).resolve().parent.parent.parent / "benchmarks/results"
+
+
+def test_the_kernel_gives_the_twins_numbers():
+    """In Triton's interpreter: 1e-5 of a head's largest value in float32, 2e-3 and 1e-2 in half."""
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    found = interpreted.interpreted()
+    assert len(found) == 3 * 3 + 3
+    assert all(error <= bound for error, bound in found.values()), found
+    assert found["flash kernel, in one call or many, float32"][0] == 0
+    assert found["flash kernel, lambda 0, float32"][0] == 0
+
+
+@pytest.mark.parametrize("card", [86, *(pytest.param(card, marks=pytest.mark.slow)
+                                       for card in (80, 89, 90, 100, 120))])
+def test_the_kernels_compile_for_cards_that_are_not_here(card):
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    from benchmarks.triton_cubins import SHARED_OF, matrix
+
+    rows = matrix((card,))
+    assert len(rows) == 14
+    for name, row in rows.items():
+        found = row[f"sm_{card}"]
+        assert isinstance(found, dict), (name, found)
+        assert found["spilled"] == 0 and found["shared"] <= SHARED_OF[card] * 1024, (name, found)
+
+
+def test_the_page_of_cubins_has_no_spills():
+    """Triton 3.3.0 alone compiles no tl.dot for sm_120; versions before know no Blackwell."""
+    results = json.loads((RESULTS / "triton_cubins.json").read_text(encoding="utf-8"))
+    assert len(results) >= 13 and all(len(rows) == 14 for rows in results.values())
+    for version, rows in results.items():
+        new = [int(part) for part in version.split(".")[:2]] >= [3, 3]
+        for name, row in rows.items():
+            assert list(row) == [f"sm_{card}" for card in (80, 86, 89, 90, *(100, 120) * new)]
+            for card, found in row.items():
+                if (version, card) == ("3.3.0", "sm_120") and name.startswith("flash"):
+                    continue
+                assert isinstance(found, dict) and found["spilled"] == 0, (version, name, card)
+
+
+def test_auto_takes_the_kernel_only_where_a_result_proves_it(monkeypatch):
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
+    assert "triton" not in backends.backend_choices(device)
+    monkeypatch.setattr(backends, "PROVEN_ON", frozenset({(8, 9)}))
+    assert backends.backend_choices(device)[0] == "triton"
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in RESULTS.glob("gpu_*.json")]
+    for capability in flash.PROVEN_ON:
+        assert any(row["what"].startswith("guided by triton") and row["held"]
+                   and tuple(row["numbers"]["capability"]) == capability
+                   for result in results for row in result["rows"])
+
+
+def test_training_and_odd_types_are_refused(monkeypatch):
+    monkeypatch.setattr(backends, "_choice_of", {})
+    q, k, v, heads, geometry = case((1, 2, 3, 2), 2, 16, 1, torch.float32)
+    rows = BiasRows(geometry, GgaOptions(), q.dtype, reuse=False)
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    with pytest.raises(NotImplementedError, match="no backward pass"):
+        flash.guided_flash(q.requires_grad_(), k, v, heads, rows, slice(0, 4))
+    with pytest.raises(NotImplementedError, match="float64"):
+        flash.guided_flash(q.detach().double(), k, v, heads, rows, slice(0, 4))
+    # There is no GPU and no interpreter.
+    with pytest.raises(EgoXInputError, match="triton.*set backend to auto"):
+        gga_attention(q.detach(), k, v, heads, geometry, GgaOptions(), backend="triton")
+
+

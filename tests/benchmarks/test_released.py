@@ -1,0 +1,63 @@
+"""``bench released``: the protocol's settings, its comparison, the path with stand-ins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import released
+from tools.setup.demo import DemoOptions, of_type
+
+
+@pytest.mark.parametrize("stand_in", [False, True])
+def test_the_graph_is_set_as_the_public_run_was(repo_root, stand_in):
+    options = DemoOptions(take=repo_root / "sample/calm_room", steps=released.STEPS)
+    prompt = released.released_prompt(options, "take_x", stand_in, repo_root)
+    (sampler,), (load,) = of_type(prompt, "EgoXWanSampler"), of_type(prompt, "EgoXLoadExoVideo")
+    assert (sampler["seed"], sampler["steps"], sampler["noise"]) == (42, 50, "released")
+    assert load["file"] == "take_x/exo.mp4" and load["frame_count"] == 49
+    assert (load["width"], load["height"]) == (784, 448)
+    assert of_type(prompt, "EgoXConditioning")[0]["noise"] == "released"
+    if not stand_in:
+        released_settings = {"cfg": 5.0, "lambda_g": 3.0, "sampler": "released", "shift": 3.0}
+        assert released_settings.items() <= sampler.items()
+        assert of_type(prompt, "EgoXLoadLora")[0]["strength"] == 1.0
+
+
+def test_it_says_how_far_off_a_run_is():
+    near = released.verdict({"psnr": 17.6, "ssim": 0.70})
+    assert near["near"] and near["off"]["psnr"] == pytest.approx(-0.23)
+    far = {"take": "t", "steps": 50, "minutes": 19.0, "stand_in": False,
+           "values": {"psnr": 15.0, "ssim": 0.69}}
+    far |= released.verdict(far["values"])
+    assert "| PSNR | 15.000 | 17.83 | -2.830 |" in released.table(far)
+    assert "It is NOT near." in released.table(far)
+    assert "STAND-IN" in released.table({**far, "stand_in": True})
+
+
+def test_the_comparison_scales_the_truth(repo_root, tmp_path):
+    truth = repo_root / "sample/calm_room/ego_ground_truth.mp4"
+    if not truth.is_file():
+        truth = repo_root / "sample/synthetic_room/ego_ground_truth.mp4"
+    values = released.compare(truth, truth)
+    # 8-bit frames against the same ones resized as floats.
+    assert values["ssim"] == pytest.approx(1, abs=1e-4) and values["psnr"] > 50
+
+
+def test_without_a_truth_it_ends_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["released", "--take", str(tmp_path)])
+    with pytest.raises(SystemExit, match="no true ego video.*ego_GT.mp4"):
+        released.main()
+
+
+@pytest.mark.slow
+def test_it_runs_with_stand_ins_to_the_end(repo_root):
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.released", "--take", "sample/synthetic_room",
+         "--stand-in", "--frames", "5", "--size", "112", "--steps", "1"],
+        cwd=repo_root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "STAND-IN weights: the path ran to its end" in run.stdout
+    assert "| PSNR |" in run.stdout and "17.83" in run.stdout

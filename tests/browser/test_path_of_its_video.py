@@ -1,0 +1,161 @@
+"""Two videos one after the other: the path that runs is of the one in use, and corrections come back with their own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.browser.editor_page import NODE, EditorPage, editor_graph
+from tests.browser.head_graph import add_head
+from tests.browser.renderers import NEWER
+from tests.browser.test_editor import run_path, widget
+from tests.browser.test_form import open_form
+from tests.browser.upload_page import LOADER, choose, told
+from tools.rigs.comfy_page import FORM_ROW
+from tools.setup.api_client import PromptRefused
+
+FRAMES, HEIGHT, WIDTH = 5, 128, 224
+FIRST = "egox/kitchen/kitchen.mp4"
+
+
+@pytest.fixture
+def takes(tmp_path: Path, repo_root: Path, uploads: Path) -> dict[str, Path]:
+    """``first`` and ``second``, a video each with depth and poses beside it; ``zip``: all of the second."""
+    for own, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
+        folder = tmp_path / own
+        folder.mkdir()
+        for name, to in (("exo.mp4", f"{own}.mp4"), ("depth.npz", "depth.npz"), ("meta.json", "meta.json")):
+            shutil.copy(repo_root / "sample" / sample / name, folder / to)
+    with zipfile.ZipFile(tmp_path / "portrait.zip", "w") as archive:
+        for file in sorted((tmp_path / "portrait").iterdir()):
+            archive.write(file, file.name)
+    return {"first": tmp_path / "kitchen", "second": tmp_path / "portrait", "zip": tmp_path / "portrait.zip"}
+
+
+def start(open_page, unpacked, **options) -> EditorPage:
+    page = open_page(size=(1400, 900), webgl=True, **options)
+    page.load(editor_graph(unpacked("egox_demo")))
+    for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
+        page.set_widget(LOADER, name, value)
+    page.page.wait_for_function(f"() => {node_of()}.egoxPose.video?.video === 'exo.mp4'", timeout=30_000)
+    return EditorPage(page)
+
+
+def node_of() -> str:
+    return f"app.graph.nodes.find((n) => n.type === '{NODE}')"
+
+
+def upload(page, *files: Path) -> None:
+    page.show(page.node_bounds(LOADER))
+    choose(page, LOADER, *files)
+
+
+def wait_for_video(page, name: str) -> None:
+    page.page.wait_for_function(f"(name) => {node_of()}.egoxPose.video?.video === name", arg=name, timeout=30_000)
+
+
+def note(page) -> str:
+    return page.evaluate(f"() => {{ const n = {node_of()}; n.egoxPose.note(); "
+                         "return n.widgets.find((w) => w.name === 'egox_pose_editor').element.textContent; }")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vue_nodes", NEWER)
+def test_a_correction_stays_with_its_video(open_page, unpacked, takes, vue_nodes: bool) -> None:
+    editor = start(open_page, unpacked, vue_nodes=vue_nodes)
+    page = editor.page
+    upload(page, *sorted(takes["first"].iterdir()))
+    wait_for_video(page, "kitchen.mp4")
+    assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == ("file", "egox/kitchen/meta.json")
+    editor.open(load=True)
+    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 1", timeout=30_000)
+    editor.type_into("yaw", -70)
+    editor.close()
+    own = editor.keyframes()
+    made_on = json.loads(own)["made_on"]
+    assert made_on["video"] == "kitchen.mp4" and len(json.loads(own)["keyframes"]) >= 1
+    corrected = run_path(page)
+
+    # Alone, with files, as a zip: each time it is the second video's own path, or none.
+    upload(page, takes["second"] / "portrait.mp4")
+    wait_for_video(page, "portrait.mp4")
+    assert widget(page, NODE, "source") == "file" and widget(page, NODE, "file") == "meta.json beside the video"
+    assert "made_on" not in editor.keyframes() and "kitchen.mp4" in note(page)
+    upload(page, takes["zip"])
+    assert "video" in told(page, LOADER, "Set in")
+    page.page.wait_for_function(f"() => {node_of()}.widgets.find((w) => w.name === 'file').value.includes('meta.json')")
+    second = run_path(page)
+    assert np.abs(np.array(second) - np.array(corrected)).max() > 0.1
+    editor.open(load=False)
+    editor.hands.wait_for_function(f"() => {editor.script('shown')}", timeout=30_000)
+    assert "kitchen.mp4" in editor.at("banner").inner_text()
+    begun = json.loads(editor.ask("textOf()"))
+    assert begun["made_on"]["video"] == "portrait.mp4" and begun["keyframes"][0] != json.loads(own)["keyframes"][0]
+    editor.close()
+
+    # Reopened, the corrections are still there and come back with their video.
+    page.load(page.saved())
+    wait_for_video(page, "portrait.mp4")
+    assert widget(page, NODE, "source") == "file"
+    page.set_widget(LOADER, "file", FIRST)
+    wait_for_video(page, "kitchen.mp4")
+    assert editor.keyframes() == own and widget(page, NODE, "source") == "keyframes"
+    page.set_widget("EgoXDepthAlign", "depth_file", "")
+    page.set_widget("EgoXDepthAlign", "camera_file", "")
+    assert run_path(page) == corrected
+
+
+def test_a_path_of_another_video_is_refused_before_a_run(open_page, unpacked, takes, browser_client) -> None:
+    editor = start(open_page, unpacked)
+    page = editor.page
+    upload(page, *sorted(takes["first"].iterdir()))
+    wait_for_video(page, "kitchen.mp4")
+    editor.open(load=False)
+    editor.type_into("yaw", -70)
+    editor.close()
+    prompt = page.to_prompt()
+    loader, = (node for node in prompt.values() if node["class_type"] == LOADER)
+    loader["inputs"]["file"] = "sample/calm_room/exo.mp4"
+    with pytest.raises(PromptRefused, match="made on kitchen.mp4, while the video in use is exo.mp4"):
+        browser_client.run(prompt)
+
+
+def test_an_estimate_is_of_its_video(open_page, unpacked, takes) -> None:
+    editor = start(open_page, unpacked)
+    page = editor.page
+    add_head(page)
+    page.set_widget(NODE, "source", "estimated")
+    page.set_widget(LOADER, "file", "sample/calm_room/exo.mp4")
+    editor.open(load=True)
+    editor.hands.wait_for_function(f"() => {editor.script('shown')}", timeout=60_000)
+    editor.type_into("yaw", 10)
+    editor.close()
+    own = editor.keyframes()
+    assert widget(page, NODE, "source") == "keyframes"
+    page.set_widget(LOADER, "file", "sample/synthetic_room/exo.mp4")
+    page.page.wait_for_function(f"() => {node_of()}.widgets.find((w) => w.name === 'source').value === 'estimated'")
+    page.set_widget(LOADER, "file", "sample/calm_room/exo.mp4")
+    page.page.wait_for_function(f"() => {node_of()}.widgets.find((w) => w.name === 'source').value === 'keyframes'")
+    assert editor.keyframes() == own
+
+
+def test_in_the_form(open_page, shipped, takes) -> None:
+    page = open_page(size=(1400, 900), webgl=True)
+    open_form(page, shipped("egox_demo"))
+    wait_for_video(page, "exo.mp4")
+    page.set_widget(NODE, "source", "keyframes")
+    page.page.get_by_role("button", name="Open pose editor").first.click()
+    page.page.wait_for_selector("[data-testid=egox-editor]", timeout=60_000)
+    page.page.get_by_test_id("egox-yaw").fill("15")
+    page.page.keyboard.press("Enter")
+    page.page.get_by_test_id("egox-close").click()
+    choose(page, LOADER, takes["first"] / "kitchen.mp4")
+    wait_for_video(page, "kitchen.mp4")
+    assert widget(page, NODE, "source") == "file"
+    row = page.page.locator(FORM_ROW).filter(has_text="exo.mp4")
+    row.get_by_text("Kept").first.wait_for(timeout=30_000)

@@ -1,0 +1,70 @@
+"""A host that has no weights: Run still makes the ego prior, and what is missing is named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.browser.page import PageUnderTest
+from tests.browser.test_form import open_form
+from tests.browser.test_refused_run import press_run, toast_of
+from tests.browser.upload_page import LOADER, set_value
+
+FRAMES, HEIGHT, WIDTH = 5, 128, 224
+PRIOR = "EgoXRenderEgoPrior"
+ALONE = '[data-testid="egox-preview-alone"]:visible'
+
+
+@pytest.fixture
+def no_weights(browser_server) -> Iterator[None]:
+    """The host's model folders without their files."""
+    models = browser_server.base.models
+    away = models.with_name("models_away")
+    shutil.move(models, away)
+    for folder in away.iterdir():
+        (models / folder.name).mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(models)
+        shutil.move(away, models)
+
+
+def opened(open_page, saved: dict) -> PageUnderTest:
+    page = open_page(size=(1600, 900))
+    open_form(page, saved)
+    for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
+        set_value(page, LOADER, name, value)
+    page.evaluate("() => { window.egoxSeen.length = 0; }")
+    return page
+
+
+@pytest.mark.parametrize("name", ["egox_basic", "egox_fast"])
+def test_run_makes_the_prior(open_page, shipped, no_weights, name: str) -> None:
+    page = opened(open_page, shipped(name))
+    press_run(page)
+    page.wait_for_run()
+    prior = page.wait_for_node(PRIOR)
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}, coverage" in prior["text"][0]
+    said = toast_of(page, "Missing weights")
+    assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said
+
+
+def test_one_video_names_what_the_prior_alone_needs(open_page, shipped, no_weights) -> None:
+    page = opened(open_page, shipped("egox_one_video"))
+    page.page.locator(ALONE).first.click()
+    said = toast_of(page, "moge_2_vitl")
+    assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said
+    assert "wan" not in said and "qwen" not in said, "only the prior's models"
+
+
+def test_prior_only_runs_no_sampler(open_page, shipped) -> None:
+    page = opened(open_page, shipped("egox_demo"))
+    page.page.locator(ALONE).first.click()
+    page.wait_for_run()
+    ran = {event["data"]["node"].split(":")[-1] for event in page.evaluate("() => window.egoxSeen")
+           if event["kind"] == "executed"}
+    kinds = {node_id.split(":")[-1]: node["class_type"] for node_id, node in page.to_prompt().items()}
+    assert PRIOR in {kinds[node] for node in ran} and "EgoXWanSampler" not in {kinds[node] for node in ran}
