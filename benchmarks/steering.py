@@ -3,7 +3,7 @@
     python3 run.py bench steering [--count N] [--save]
 
 Each held-out room's path is turned by yaw, pitch or roll of ±5, 10, 20 degrees or shifted by ±0.2 m
-(a third of the orders a room). What is ordered is compared with what the meter of *Decode Ego Half*
+(a sixth of the orders per room). What is ordered is compared with what the meter of *Decode Ego Half*
 measures against the first path's renders: for the small model's video, the true one drawn on the
 turned path, the prior pasted in, and another room's true video. The meter must find the truth's
 turn; the model's figures are told, not judged. To be run again after a change of the meter or of
@@ -48,12 +48,16 @@ class Order:
     axis: str
     amount: float
 
-    def matrix(self, quarter_turns: int) -> torch.Tensor:  # [3, 4] ordered camera from the first
+    @property
+    def vector(self) -> np.ndarray:  # [6] degrees, metres
         vector = np.zeros(6)
         vector[AXES[self.axis]] = self.amount
+        return vector
+
+    def matrix(self, quarter_turns: int) -> torch.Tensor:  # [3, 4] ordered camera from the first
         upright = sensor_from_upright(quarter_turns).numpy()
-        turn = Rotation.from_rotvec(upright @ vector[:3], degrees=True).as_matrix()
-        return torch.from_numpy(np.concatenate((turn, (upright @ vector[3:])[:, None]), 1))
+        turn = Rotation.from_rotvec(upright @ self.vector[:3], degrees=True).as_matrix()
+        return torch.from_numpy(np.concatenate((turn, (upright @ self.vector[3:])[:, None]), 1))
 
 
 ORDERS = [
@@ -87,49 +91,51 @@ def measure(
     other = None
     for number, spec in enumerate(specs):
         progress(number, len(specs), "rooms")
-        orders = ORDERS[number % 3 :: 3]
+        orders = ORDERS[number % 6 :: 6]
         first, clips = ordered_clips(spec, orders)
         scene = build_scene(first.exo.float() / 255, first.depth)
         sampled = store.generated(clips, SampleSettings(), "videos")
         for order, clip, generated in zip(orders, clips, sampled, strict=True):
-            videos = {MODEL: generated, TRUTH: clip.truth, PRIOR: clip.prior, OTHER: other}
+            videos = {MODEL: generated, TRUTH: clip.truth, PRIOR: clip.prior}
+            if other is not None:
+                videos[OTHER], other = other, None
             for name, video in videos.items():
-                if video is not None:
-                    pictures = torch.as_tensor(video).float() / 255
-                    found[name].append((order, path_error(pictures, scene, first.trajectory)))
+                pictures = torch.as_tensor(video).float() / 255
+                found[name].append((order, path_error(pictures, scene, first.trajectory)))
         other = first.truth
-    rows = [row for name, of in found.items() for row in rows_of(name, of)]
-    of = {name: _judged(some) for name, some in found.items()}
-    truth = [r for r in rows if r["video"] == TRUTH and r["axis"] in ("yaw", "pitch", "roll")]
-    passed = all(r["error"] is not None and r["error"] <= MOST_ERROR_DEG for r in truth) and (
-        all(r["judged"] >= LEAST_JUDGED for r in truth) and of[OTHER] <= MOST_OF_OTHERS
+    rows = [
+        {"video": name, "axis": axis, **row_of([pair for pair in of if pair[0].axis == axis])}
+        for name, of in found.items() for axis in AXES
+    ]
+    turned = [pair for pair in found[TRUTH] if AXES[pair[0].axis] < 3]
+    by_size = [
+        {"video": TRUTH, "axis": f"turns of {size:g}°",
+         **row_of([pair for pair in turned if abs(pair[0].amount) == size])}
+        for size in sorted(set(map(abs, DEGREES)))
+    ]
+    judged = {name: _judged(of) for name, of in found.items()}
+    passed = len(specs) >= TAKES and judged[OTHER] <= MOST_OF_OTHERS and all(
+        row["error"] <= MOST_ERROR_DEG and row["judged"] >= LEAST_JUDGED for row in by_size
     )
-    return {"rooms": len(specs), "rows": rows, "judged": of, "passed": len(specs) >= TAKES and passed}
+    return {"rooms": len(specs), "rows": [*rows, *by_size], "judged": judged, "passed": passed}
 
 
-def rows_of(name: str, found: Sequence[tuple[Order, PathError]]) -> list[dict[str, Any]]:
-    """A row for each axis: slope of measured over ordered, median error, share judged."""
-    rows = []
-    for axis, part in AXES.items():
-        some = [(order, error) for order, error in found if order.axis == axis]
-        if not some:
-            continue
-        ordered = np.concatenate([np.full(len(e.score), o.amount) for o, e in some])
-        got = np.concatenate([torch.cat((e.turn_deg, e.shift_m), 1).numpy() for _, e in some])
-        wanted = np.zeros_like(got)
-        wanted[:, part] = ordered
-        kept = np.isfinite(got[:, 0])
-        group = slice(0, 3) if part < 3 else slice(3, 6)
-        off = np.linalg.norm((got - wanted)[kept, group], axis=1)
-        square = float((ordered[kept] ** 2).sum())
-        rows.append({
-            "video": name, "axis": axis, "frames": len(kept), "judged": float(kept.mean()),
-            "slope": float((got[kept, part] * ordered[kept]).sum() / square) if square else None,
-            "error": float(np.median(off)) if kept.any() else None,
-            "spread": float(np.median(np.concatenate([e.spread_deg for _, e in some])[kept]))
-            if kept.any() else None,
-        })
-    return rows
+def row_of(found: Sequence[tuple[Order, PathError]]) -> dict[str, Any]:
+    """Slope of measured over ordered, median error, share judged, of turns or of shifts."""
+    if not found:
+        return dict.fromkeys(("frames", "judged", "slope", "error", "spread"))
+    got = np.concatenate([torch.cat((e.turn_deg, e.shift_m), 1).numpy() for _, e in found])
+    wanted = np.concatenate([np.tile(order.vector, (len(e.score), 1)) for order, e in found])
+    group = slice(0, 3) if AXES[found[0][0].axis] < 3 else slice(3, 6)
+    kept = np.isfinite(got[:, 0])
+    off = np.linalg.norm((got - wanted)[kept, group], axis=1)
+    square, spread = float((wanted[kept] ** 2).sum()), np.concatenate([e.spread_deg for _, e in found])
+    return {
+        "frames": len(kept), "judged": float(kept.mean()),
+        "slope": float((got * wanted)[kept].sum() / square) if square else None,
+        "error": float(np.median(off)) if kept.any() else None,
+        "spread": float(np.median(spread[kept])) if kept.any() else None,
+    }
 
 
 def _judged(found: Sequence[tuple[Order, PathError]]) -> float:
@@ -148,8 +154,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "| --- " * 6 + "|",
     ]
     for row in result["rows"]:
-        cells = ("–" if row[k] is None else f"{row[k]:.2f}" for k in ("slope", "error", "spread"))
-        lines.append(f"| {row['video']} | {row['axis']} | {' | '.join(cells)} | {row['judged']:.2f} |")
+        cells = ("–" if row[k] is None else f"{row[k]:.2f}"
+                 for k in ("slope", "error", "spread", "judged"))
+        lines.append(f"| {row['video']} | {row['axis']} | {' | '.join(cells)} |")
     lines += [
         "",
         f"{result['rooms']} rooms. Asked of the truth: turns within {MOST_ERROR_DEG} degrees, "
