@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .graph import Graph, Node, Subgraph
 
-MOST = 10
+MOST = 11
 """Rows of a form."""
 
 

@@ -42,7 +42,15 @@ it commits to something.
 It knows drawn rooms only. For real footage open `egox_basic`.
 """
 
+def cost(files: str, minutes: str) -> str:
+    """Files, memory and time of a graph, in its first note."""
+    return f"""**Needs** {files} and a card of 16 GB or more; at 16 GB about half of the model is streamed from
+main memory in each step. **Takes** {minutes} for a clip of 49 frames: reckoned for an RTX 4090, not yet measured."""
+
+
 BASIC = f"""## EgoX
+
+{cost("28 GB of files", "some 19 minutes")}
 
 1. **Load the weights**: five files, which the note *Weights* lists.
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
@@ -82,6 +90,8 @@ DEPTH = f"""## For your own video
 """
 
 ONE_VIDEO = f"""## One video, nothing by hand
+
+{cost("38 GB of files (5 of them for the prior alone)", "some 19 minutes")}
 
 1. **For the prior alone** (about 5 GB; *Prior only* on its player needs no more, so look at it first):
 
@@ -174,6 +184,8 @@ EgoX LoRA, the patch and the sampler work on what that loader returns; that is t
 
 FAST = f"""## EgoX in 6 steps
 
+{cost("29 GB of files", "1 to 2 minutes")}
+
 A **step-distilled LoRA** beside the EgoX LoRA: 4 to 8 steps instead of 50, and CFG 1 instead of 5, so each step is
 half the work: about a 16th of the time of `egox_basic`.
 
@@ -193,6 +205,8 @@ between 0.6 and 1 for both, 4 to 8 steps, and shift 3 to 8.*
 """
 
 LAMBDA = f"""## What do λ_g and LoRA strength do?
+
+{cost("28 GB of files", "some 8 minutes per pair")}
 
 *EgoX Sweep* makes every pair of the values that you type, and the host runs *EgoX LoRA*, the sampler and the decoder
 once for each (both are in *EgoX*). One video comes out: a column for each λ_g, a row for each strength.
