@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import weakref
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -51,6 +52,19 @@ class FrameStore:
         tensor = torch.from_numpy(mapped)
         _MAPPED[tensor.data_ptr()] = weakref.ref(mapped._mmap)
         return tensor
+
+
+def store_frames(
+    frames: Iterable[Tensor],  # each [*shape], on the CPU
+    count: int,
+) -> Tensor:  # [count, *shape]
+    """A clip's maps as one tensor, from an iterator that makes one at a time."""
+    store = None
+    for frame in frames:
+        array = frame.numpy()
+        store = store or FrameStore(count, array.shape, array.dtype)
+        store.append(array)
+    return store.tensor()
 
 
 _MAPPED: dict[int, weakref.ref[mmap.mmap]] = {}
