@@ -1,8 +1,9 @@
 """Hard cuts of a video: the frame from which nearly nothing of the picture is where it was.
 
-A depth, a background and a canvas belong to one camera, so a clip with a cut in it is refused. Colours and brightness
-don't tell a cut (two cameras see one room; a lamp flickers), so patterns are compared, cell by cell, by OpenCV's
-normalised cross-correlation. A person who comes close covers many cells, but leaves some as they were.
+A depth, a background and a canvas belong to one camera, so a clip with a cut in it is refused.
+Colours and brightness don't tell a cut (two cameras see one room; a lamp flickers), so patterns are
+compared, cell by cell, by OpenCV's normalised cross-correlation. A person who comes close covers
+many cells, but leaves some as they were.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..sizes import longest_clip
 from ..types import FrameSelection
 
 SIZE = (128, 72)
-"""px (width, height) at which frames are compared: noise and compression are gone, furniture is not."""
+"""px (width, height) at which frames are compared: noise is gone, furniture is not."""
 CELL = (16, 18)
 """px (width, height) of a cell."""
 SHIFT = 1
@@ -81,8 +82,9 @@ def refuse_cuts(
     raise EgoXInputError(
         f"video {name}", expected="one shot of one camera",
         got=f"a cut at frame {indices[place]} ({float(selection.times_s[place]):.2f} s){more}",
-        fix=f"use the part before it (start at frame {indices[0]}, {longest_clip(place)} frames) or the part after it "
-        f"(start at frame {indices[place]}, {longest_clip(min(after, count))} frames)")
+        fix=f"use the part before it (start at frame {indices[0]}, {longest_clip(place)} frames) "
+        f"or the part after it (start at frame {indices[place]}, "
+        f"{longest_clip(min(after, count))} frames)")
 
 
 def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
