@@ -44,8 +44,7 @@ It knows drawn rooms only. For real footage open `egox_basic`.
 
 def cost(files: str, minutes: str) -> str:
     """Files, memory and time of a graph, in its first note."""
-    return f"""**Needs** {files} and a card of 16 GB or more; at 16 GB about half of the model is streamed from
-main memory in each step. **Takes** {minutes} for a clip of 49 frames: reckoned for an RTX 4090, not yet measured."""
+    return f"**{files}**, a card of 16 GB or more, {minutes} on an RTX 4090 (reckoned, not measured)."
 
 
 BASIC = f"""## EgoX
@@ -55,10 +54,10 @@ BASIC = f"""## EgoX
 1. **Load the weights**: five files, which the note *Weights* lists.
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
 3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) and the LoRA's strength on *EgoX*.
-4. **Faster**: *Recompute exo* 4 computes the exo half in 13 of the 50 steps and keeps it between. Reckoned, that is
-   some 20 of the 47 minutes which the one published run on a 24 GB card took; the picture moves a little.
+4. **Faster**: *Recompute exo* 4 computes the exo half in 13 of the 50 steps: about half of the time, reckoned; the
+   picture moves a little.
 
-*Scene and prior* and *EgoX* are subgraphs: the button in their title opens them.
+*Scene and prior*, *EgoX*: the button in their title opens them.
 
 {UNTRIED}
 """
@@ -206,13 +205,13 @@ between 0.6 and 1 for both, 4 to 8 steps, and shift 3 to 8.*
 
 LAMBDA = f"""## What do λ_g and LoRA strength do?
 
-{cost("28 GB of files", "some 8 minutes per pair")}
+{cost("28 GB of files", "8 minutes per pair")}
 
 *EgoX Sweep* makes every pair of the values that you type, and the host runs *EgoX LoRA*, the sampler and the decoder
 once for each (both are in *EgoX*). One video comes out: a column for each λ_g, a row for each strength.
 
 - Every pair is a whole sampling run: 3 λ_g and 2 strengths are 6. **Try with fewer steps first.**
-- λ_g 0 is the plain model without geometry, 3 is what the authors use. Strength 1 is what they use.
+- λ_g 0: no geometry, 3: as the authors. Strength 1: as the authors.
 - All runs share one seed, prior and conditioning; *EgoX Conditioning* runs once, since it sits before the sweep.
 
 Weights as in `egox_basic`. Type the values, press **Run**.
