@@ -37,22 +37,30 @@ RELEASE_EVERY = 64
 def find_cuts(
     frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
 ) -> list[int]:
-    """Places of the frames that begin another shot.
-
-    A single odd frame (a flash, a decoding error) is none: those on its two sides are alike.
-    """
-    cuts, before, last = [], None, None
+    """Places of the frames that begin another shot."""
+    cuts, last = [], None
     for place, frame in enumerate(frames):
         pattern = _pattern(frame)
-        if last is not None and not _alike(last, pattern):
-            following = _pattern(frames[place + 1]) if place + 1 < len(frames) else None
-            if (before is None or not _alike(before, pattern)) and (
-                    following is None or not _alike(last, following)):
-                cuts.append(place)
-        before, last = last, pattern
+        if last is not None and not _alike(last, pattern) and _is_lasting(frames, place):
+            cuts.append(place)
+        last = pattern
         if place % RELEASE_EVERY == RELEASE_EVERY - 1:
             drop_pages(frames)
     return cuts
+
+
+def _is_lasting(frames: Tensor, place: int) -> bool:
+    """Whether the change at this frame parts two steady shots.
+
+    Frames on both sides of a flash or a damaged one are alike; in a fast pan no two are.
+    """
+    near = {t: _pattern(frames[t]) for t in range(max(0, place - 2), min(place + 3, len(frames)))}
+
+    def alike(*pairs: tuple[int, int]) -> list[bool]:
+        return [_alike(near[a], near[b]) for a, b in pairs if a in near and b in near]
+
+    return (not any(alike((place - 2, place), (place - 1, place + 1)))
+            and all(alike((place - 2, place - 1), (place + 1, place + 2))))
 
 
 def refuse_cuts(

@@ -69,14 +69,18 @@ def test_cuts_are_found_and_takes_pass(two_rooms: list[tuple[Tensor, Tensor]]) -
         assert find_cuts(take) == []
 
 
-def test_no_cut_where_a_frame_alone_is_odd(two_rooms: list[tuple[Tensor, Tensor]]) -> None:
-    (here, there), _ = two_rooms
+def test_no_cut_in_a_flash_a_damaged_frame_or_a_fast_pan(
+    two_rooms: list[tuple[Tensor, Tensor]],
+) -> None:
+    (here, there), (elsewhere, _) = two_rooms
     flash = here.clone()
     flash[4] = 255
     damaged = here.clone()
     damaged[4] = there[4]
     dark = torch.zeros_like(here)
-    for frames in (flash, damaged, dark, here[:1]):
+    wide = torch.cat((here[0], elsewhere[0], there[0]), 1)
+    pan = torch.stack([wide[:, 40 * t:40 * t + 176] for t in range(9)])
+    for frames in (flash, damaged, dark, pan, here[:1]):
         assert find_cuts(frames) == []
 
 
