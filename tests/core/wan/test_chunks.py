@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -127,6 +134,39 @@ def test_a_cancelled_run_goes_on(tmp_path) -> None:
     assert [number for number, *_ in rest.asked] == [3, 4, 5]
     files.clear()
     assert not list(tmp_path.iterdir())
+
+
+def run_and_die(folder: str, at: int, while_writing: bool) -> None:
+    """A run whose process is killed in a chunk, or while it writes one."""
+    kill = partial(os.kill, os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    sampler = Sampler()
+
+    def sample(chunk, *parts):
+        if chunk.number == at and not while_writing:
+            kill()
+        return sampler(chunk, *parts)
+
+    def half_written(path, array) -> None:
+        Path(path).write_bytes(array.tobytes()[:100])
+        if len(sampler.asked) > at:
+            kill()
+        save(path, array)
+
+    save, np.save = np.save, half_written
+    sample_chunks(plan_chunks(29, 9, 5), *pictures(29), *clip(29), sample, ChunkFiles(Path(folder), "a"))
+
+
+@pytest.mark.parametrize("while_writing", [False, True])
+def test_a_killed_run_loses_the_chunk_in_work(tmp_path, while_writing: bool) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=run_and_die, args=(str(tmp_path), 2, while_writing))
+    process.start()
+    process.join()
+    assert process.exitcode != 0
+    rest, inputs = Sampler(), (*pictures(29), *clip(29))
+    chunks = plan_chunks(29, 9, 5)
+    ego = sample_chunks(chunks, *inputs, rest, ChunkFiles(tmp_path, "a"))
+    assert [number for number, *_ in rest.asked] == [2, 3, 4, 5]
+    assert torch.equal(ego, sample_chunks(chunks, *inputs, Sampler()))
 
 
 def test_only_the_same_work_is_taken_up(tmp_path) -> None:
