@@ -18,7 +18,16 @@ from egox_core.trajectory.head_template import POINTS
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec
 from lab.drawn.depth_errors import DepthErrors, with_errors
-from lab.drawn.detected import ERROR, HEAD_M, JOINTS, SeenPerson, detected_people, exo_hits, seen_people
+from lab.drawn.detected import (
+    ERROR,
+    HEAD_M,
+    JOINTS,
+    SeenPerson,
+    detected_people,
+    exo_hits,
+    network_points,
+    seen_people,
+)
 from lab.drawn.layout import DrawnHead, Layout, draw_layout
 
 WINDOW_M = {True: 0.05, False: 0.17}  # half sides of the windows of depth round a shoulder and round the head
@@ -131,6 +140,13 @@ def detected_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:
     """What a detector gives of the wearer; of two people the masked."""
     everybody = detected_people(clip.people, clip.camera, clip.spec.fps, rng)
     return choose_person(everybody, mask=clip.mask if len(clip.people) > 1 else None)
+
+
+def real_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:
+    """The wearer's points as small real networks give them."""
+    uv, scores = network_points(clip.people[0], clip.camera, rng)
+    return HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(scores),
+                      picture=clip.camera.stored_size)
 
 
 def metric_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:

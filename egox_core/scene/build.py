@@ -15,6 +15,7 @@ from ..progress import Progress, no_progress
 from ..trajectory.poses import invert, pose_of_frame, validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background, to_uint8
+from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import fuse_moving, is_moving
 from .surface import MAX_EDGE, depth_rays, lift, no_points
@@ -158,6 +159,12 @@ def build_scene(
             notes = (WARNING,)
             hidden = unsteady_pixels(background)
             background = replace(background, depth_m=background.depth_m.masked_fill(hidden, torch.nan))
+        moved = camera_motion(exo_frames, masks)
+        if moved is not None:
+            notes += (f"the exo camera is given one pose, but the background has moved by "
+                      f"{moved[0]:.0f} px from frame 0 to frame {moved[1]}: the static scene "
+                      "smears; give a pose for every frame (ViPE, COLMAP), or use a part of the "
+                      "clip in which it stands",)
         static = clip.lift(0, background.depth_m, background.rgb, torch.isfinite(background.depth_m))
     moving = FrameMovingPoints(clip, background, options.dynamic)
     return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",

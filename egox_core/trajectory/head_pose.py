@@ -22,6 +22,7 @@ from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
 from .head_fit import FittedPath, fit
 from .head_points import SEEN_KINDS, HeadPoints, check_points
 from .head_search import FirstAnswer, search
+from .head_template import head_points, turned_shares
 
 SURE_ANGLE_DEG, SURE_PLACE_M = 12.0, 0.05
 """Standard deviations at which each halves the confidence."""
@@ -102,7 +103,10 @@ def estimate_head(
         notes.append(f"right and left exchanged back in {swaps} frames")
     evidence = evidence.mirrored(first.swapped)
     rotation, place, confidence = _fit_shots(evidence, view, first, distance, times, shots, notes)
-    kinds = points.kinds()
+    kinds = _turned_kinds(points.kinds(), rotation, place - evidence.origin)
+    for kind in ("profile", "back"):
+        if kind in kinds and points.metres is None:  # body models know the hidden side
+            notes.append(f"the turn is a guess, a {kind}, in frames {_stretches(kinds, kind)}")
     if not evidence.up_known:
         notes.append("upwards is taken to be the exo camera's own up: give 'up' if it is tilted")
     far = np.linalg.norm(place - evidence.origin, axis=-1)
@@ -206,6 +210,24 @@ def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: 
     if longest > 1.0 / max(np.median(np.diff(times)), 1e-3) and not empty:
         notes.append(f"the person is out of sight for {longest} frames in a row: bridged, with low confidence")
     return rotation, place, confidence
+
+
+def _turned_kinds(
+    kinds: Sequence[str],
+    rotation: np.ndarray,  # [T, 3, 3] world_from_head
+    from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
+) -> tuple[str, ...]:
+    """``kinds`` with faces told apart by how many eyes the head hides: none, one or both."""
+    at = (rotation @ head_points().T).transpose(0, 2, 1) + from_camera[:, None]
+    eyes = (turned_shares(rotation, at)[1][:, :2] > 0.5).sum(1)  # the first two points
+    return tuple(SEEN_KINDS[n] if kind == "face" else kind
+                 for kind, n in zip(kinds, eyes.tolist(), strict=True))
+
+
+def _stretches(kinds: Sequence[str], kind: str) -> str:
+    """Runs of frames of a kind, as "3 to 9, 12 to 12"."""
+    edges = np.nonzero(np.diff([0, *(own == kind for own in kinds), 0]))[0].reshape(-1, 2)
+    return ", ".join(f"{begin} to {end - 1}" for begin, end in edges)
 
 
 def _longest_gap(evident: np.ndarray) -> int:

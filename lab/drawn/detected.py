@@ -13,7 +13,7 @@ from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project
 from egox_core.trajectory.head_points import People
-from egox_core.trajectory.head_template import MIRROR, POINTS
+from egox_core.trajectory.head_template import HEAD_POINTS, MIRROR, POINTS
 from egox_core.trajectory.poses import invert, pose_of_frame, transform
 
 from .casting import RayBundle, first_hits
@@ -25,6 +25,9 @@ SEEN_M = {True: 0.14, False: 0.015}  # of a joint under the skin, of a point on 
 ERROR, FAR_ERROR = 0.03, 0.08  # of the head's size, of points that are seen and of those that a detector makes up
 MISSING, GUESSED, SWAPPED = 0.10, 0.25, 0.04
 GAP_S = 0.4  # in which the detector finds nobody
+BIAS, JITTER = (0.05, 0.10), 0.02  # of the head's size: all through a clip, and from frame to frame
+MADE_UP_SCORE, SEEN_SCORE = (0.3, 0.8), (0.5, 1.0)
+OUTLINE = np.array([0.38, 0.5])  # half width, half height of a head's outline, of the head's size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +113,34 @@ def detected_people(
     for frame in frames:
         rng.shuffle(frame)
     return People(frames=tuple(map(tuple, frames)), picture=camera.stored_size, source="detector")
+
+
+def network_points(
+    person: SeenPerson,
+    camera: CameraModel,  # exo
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:  # uv [T, 8, 2] px, scores [T, 8]
+    """Points as small real networks give them: all in every frame, hidden ones on the outline.
+
+    A visible point is off by the same share of the head in all frames. A hidden ear or eye lies on
+    its twin if that is seen; any other hidden point of the head lies on the outline, and a hidden
+    joint of the body where it is.
+    """
+    size, heads = person.head_px * camera.fx, len(HEAD_POINTS)
+    angle = rng.uniform(0, 2 * np.pi, len(POINTS))
+    length = rng.uniform(*BIAS, len(POINTS))[:, None]
+    bias = length * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    uv = person.uv + bias * size
+    hidden = ~person.seen[:, :heads]
+    ears = [POINTS.index("right_ear"), POINTS.index("left_ear")]
+    centre = person.uv[:, ears].mean(1, keepdims=True)
+    away = (uv[:, :heads] - centre) / (OUTLINE * size[:, :heads])
+    away /= np.linalg.norm(away, axis=-1, keepdims=True).clip(1e-3)
+    outline = centre + away * OUTLINE * size[:, :heads]
+    twin = list(MIRROR[:heads])
+    alone = hidden[:, twin] | (np.array(twin) == np.arange(heads))
+    made_up = np.where(alone[..., None], outline, uv[:, twin])
+    uv[:, :heads] = np.where(hidden[..., None], made_up, uv[:, :heads])
+    scores = np.where(person.seen, rng.uniform(*SEEN_SCORE, person.seen.shape), rng.uniform(
+        *MADE_UP_SCORE, person.seen.shape))
+    return uv + JITTER * size * rng.normal(size=uv.shape), scores

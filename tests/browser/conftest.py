@@ -84,6 +84,49 @@ def open_page(browser: Callable[[bool], Any], browser_client: ApiClient) -> Iter
             page.close()
 
 
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Note a failed test: the page that it leaves is in the middle of something."""
+    report = yield
+    item.stash[FAILED] = report.failed or item.stash.get(FAILED, False)
+    return report
+
+
+@pytest.fixture(scope="module")
+def kept_pages() -> Iterator[dict[str, PageUnderTest]]:
+    pages: dict[str, PageUnderTest] = {}
+    yield pages
+    for page in pages.values():
+        page.close()
+
+
+@pytest.fixture
+def same_page(
+    browser: Callable[[bool], Any],
+    browser_client: ApiClient,
+    kept_pages: dict[str, PageUnderTest],
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[..., PageUnderTest]]:
+    """``open_page``'s twin for tests that load their own graph: one page per file and options."""
+    used: dict[str, PageUnderTest] = {}
+
+    def make(*, webgl: bool = False, **options: Any) -> PageUnderTest:
+        key = repr((webgl, sorted(options.items())))
+        if key not in kept_pages:
+            kept_pages[key] = PageUnderTest(browser(webgl), browser_client, **options).open()
+        used[key] = kept_pages[key]
+        return used[key]
+
+    yield make
+    for key, page in used.items():
+        if request.node.stash.get(FAILED, False):
+            kept_pages.pop(key).close()
+        page.check()
+
+
 @pytest.fixture
 def uploads(browser_server: Server) -> Iterator[Path]:
     """The folder of uploads, empty before and after."""

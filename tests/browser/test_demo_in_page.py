@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.rigs.comfy_page import PageError
-
-from .small_graph import FRAMES, HEIGHT, make_small
+from .small_graph import HEIGHT, make_small
 
 # A video element draws into a canvas of the page's own; the file is read by the page, not by us.
 SEEN = """async (name) => {
@@ -52,13 +50,3 @@ def test_the_ego_video_appears_after_a_click_on_run(open_page, shipped, vue_node
         assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT), name
         assert seen["seconds"] > 0 and seen["shown"] > 100, name
         assert seen["deviation"] > 5, f"{name} is one flat colour"
-
-
-def test_a_failing_run_is_noticed(open_page, unpacked) -> None:
-    page = open_page()
-    page.load(unpacked("egox_demo"))
-    make_small(page, frames=FRAMES)
-    page.set_widget("EgoXDecodeEgoHalf", "pinhole_fov", 5.0)  # no such lens
-    page.queue()
-    with pytest.raises(PageError, match="EgoXDecodeEgoHalf"):
-        page.wait_for_run()

@@ -53,8 +53,8 @@ def packed(state: dict[str, Any]) -> bool:
             and rows[-1][1] <= state["height"] + 0.5)
 
 
-def test_rare_inputs_come_and_go_on_the_classic_canvas(open_page, unpacked) -> None:
-    page = open_page()
+def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked) -> None:
+    page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
     page.show(page.node_bounds(node))
@@ -71,8 +71,8 @@ def test_rare_inputs_come_and_go_on_the_classic_canvas(open_page, unpacked) -> N
     assert after["values"] == opened["values"] == before["values"]
 
 
-def test_every_node_opens_short_and_packed(open_page, unpacked) -> None:
-    page = open_page(size=(1200, 800))
+def test_every_node_opens_short_and_packed(same_page, unpacked) -> None:
+    page = same_page(size=(1200, 800))
     kinds = page.evaluate("""() => Object.keys(LiteGraph.registered_node_types).filter(
       (k) => k.startsWith('EgoX') && !k.startsWith('EgoXTests'))""")
     assert len(kinds) > 20
@@ -89,8 +89,8 @@ def test_every_node_opens_short_and_packed(open_page, unpacked) -> None:
         assert not state["rows"] or packed(state), f"{kind}: {state['rows']}, {state['height']}"
 
 
-def test_a_link_or_the_hosts_setting_shows_a_rare_input(open_page, unpacked) -> None:
-    page = open_page(size=(1200, 800))
+def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked) -> None:
+    page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
     page.evaluate("""(type) => {
@@ -109,8 +109,8 @@ def test_a_link_or_the_hosts_setting_shows_a_rare_input(open_page, unpacked) -> 
         page.evaluate("(name) => app.extensionManager.setting.set(name, false)", setting)
 
 
-def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(open_page, unpacked, is_pinned_host) -> None:
-    page = open_page(size=(1200, 800))
+def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(same_page, unpacked, is_pinned_host) -> None:
+    page = same_page(size=(1200, 800))
     saved = unpacked("egox_basic")
     page.load(saved)
     first = page.saved()
@@ -163,8 +163,8 @@ def demo(request) -> Callable[[], dict[str, Any]]:
     return lambda: request.getfixturevalue(request.param)("egox_demo")
 
 
-def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, demo, is_pinned_host) -> None:
-    page = open_page()
+def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(same_page, demo, is_pinned_host) -> None:
+    page = same_page(size=(1200, 800))
     page.load(demo())
     assert slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
     x, y = pressed(page)
@@ -219,8 +219,8 @@ def typing_field(page):
     return field
 
 
-def test_the_same_in_the_newer_nodes(open_page, demo) -> None:
-    page = open_page(vue_nodes=True)
+def test_the_same_in_the_newer_nodes(same_page, demo) -> None:
+    page = same_page(vue_nodes=True)
     page.load(with_lambda(demo(), 25))
     field = typing_field(page)
     assert float(field.input_value()) == 25
@@ -231,8 +231,8 @@ def test_the_same_in_the_newer_nodes(open_page, demo) -> None:
 
 
 @pytest.mark.parametrize("leave", ["Enter", pytest.param("Tab", marks=pytest.mark.slow)])
-def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(open_page, demo, leave: str) -> None:
-    page = open_page(vue_nodes=True)
+def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(same_page, demo, leave: str) -> None:
+    page = same_page(vue_nodes=True)
     page.load(demo())
     for number in (25, 4, 60):
         type_in(page, typing_field(page), number, leave)

@@ -63,7 +63,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root: Pa
     page.queue()
     page.wait_for_run(timeout=400)
     said = "\n".join(page.evaluate(SAYS))
-    assert f"{FRAMES} of {FRAMES} frames: face" in said
+    assert f"{FRAMES} of {FRAMES} frames: profile" in said
     assert "metric depth: MoGe; video depth: Depth Anything 3" in said and "exo camera from MoGe" in said
     assert all(f"caption: {repair}" in said for repair in ("thinking taken out", "headings put right"))
     assert "its unfinished last sentence is left out" in said

@@ -38,8 +38,8 @@ def trim(page, name: str):
     return page.page.locator(FORM_ROW).get_by_test_id(f"egox-trim-{name}")
 
 
-def test_the_part_and_the_crop_are_chosen_by_eye(open_page, shipped, uploads: Path, upright: Path) -> None:
-    page = open_page(size=(1600, 900))
+def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads: Path, upright: Path) -> None:
+    page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, upright)
     told(page, LOADER, "Set in")
@@ -59,11 +59,11 @@ def test_the_part_and_the_crop_are_chosen_by_eye(open_page, shipped, uploads: Pa
     assert box["width"] > 200 and box["width"] / box["height"] == pytest.approx(1.75, rel=0.05), box
 
 
-def test_from_a_clip_to_its_prior_in_a_few_clicks(open_page, shipped, uploads: Path, repo_root: Path,
+def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads: Path, repo_root: Path,
                                                   tmp_path: Path) -> None:
     own = tmp_path / "calm_room.mov"  # by which the detectors know it
     own.write_bytes((repo_root / "sample" / "calm_room" / "exo.mp4").read_bytes())
-    page = open_page(size=(1600, 900))
+    page = same_page(size=(1600, 900))
     open_form(page, with_known_detectors(shipped("egox_one_video")))
     for name, small in (("frame_count", FRAMES), ("height", 128), ("width", 224)):
         set_value(page, LOADER, name, small)
@@ -77,8 +77,8 @@ def test_from_a_clip_to_its_prior_in_a_few_clicks(open_page, shipped, uploads: P
 
 
 @pytest.mark.slow
-def test_the_form_shows_the_video_while_it_is_sampled(open_page, shipped) -> None:
-    page = open_page(size=(1600, 900))
+def test_the_form_shows_the_video_while_it_is_sampled(same_page, shipped) -> None:
+    page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     make_small(page, steps=STEPS)
     page.evaluate("() => { window.egoxSteps = 0; app.api.addEventListener('egox.live', () => window.egoxSteps++); "

@@ -37,8 +37,8 @@ def takes(tmp_path: Path, repo_root: Path, uploads: Path) -> dict[str, Path]:
     return {"first": tmp_path / "kitchen", "second": tmp_path / "portrait", "zip": tmp_path / "portrait.zip"}
 
 
-def start(open_page, unpacked, **options) -> EditorPage:
-    page = open_page(size=(1400, 900), webgl=True, **options)
+def start(same_page, unpacked, **options) -> EditorPage:
+    page = same_page(size=(1400, 900), webgl=True, **options)
     page.load(editor_graph(unpacked("egox_demo")))
     for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
         page.set_widget(LOADER, name, value)
@@ -66,8 +66,8 @@ def note(page) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_a_correction_stays_with_its_video(open_page, unpacked, takes, vue_nodes: bool) -> None:
-    editor = start(open_page, unpacked, vue_nodes=vue_nodes)
+def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes: bool) -> None:
+    editor = start(same_page, unpacked, vue_nodes=vue_nodes)
     page = editor.page
     upload(page, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
@@ -110,8 +110,8 @@ def test_a_correction_stays_with_its_video(open_page, unpacked, takes, vue_nodes
     assert run_path(page) == corrected
 
 
-def test_a_path_of_another_video_is_refused_before_a_run(open_page, unpacked, takes, browser_client) -> None:
-    editor = start(open_page, unpacked)
+def test_a_path_of_another_video_is_refused_before_a_run(same_page, unpacked, takes, browser_client) -> None:
+    editor = start(same_page, unpacked)
     page = editor.page
     upload(page, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
@@ -125,8 +125,8 @@ def test_a_path_of_another_video_is_refused_before_a_run(open_page, unpacked, ta
         browser_client.run(prompt)
 
 
-def test_an_estimate_is_of_its_video(open_page, unpacked, takes) -> None:
-    editor = start(open_page, unpacked)
+def test_an_estimate_is_of_its_video(same_page, unpacked, takes) -> None:
+    editor = start(same_page, unpacked)
     page = editor.page
     add_head(page)
     page.set_widget(NODE, "source", "estimated")

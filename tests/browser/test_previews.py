@@ -20,10 +20,13 @@ STREAMS = {
 }
 
 
-def run_everything(page, unpacked) -> None:
+def load_everything(page, unpacked) -> None:
     page.load(unpacked("egox_demo"))
     make_small(page)
     connect_everything(page)
+
+
+def run_everything(page) -> None:
     page.queue()
     page.wait_for_run()
     page.page.wait_for_function(
@@ -42,7 +45,8 @@ def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
     page.load(unpacked("egox_demo"))
     empty = state(page, "EgoXRenderEgoPrior")
     assert "Run the graph" in empty["message"] and empty["streams"] == []
-    run_everything(page, unpacked)
+    load_everything(page, unpacked)
+    run_everything(page)
     live = state(page, "EgoXWanSampler")
     assert live["streams"] == [] and "While sampling" in live["message"], "put away: the result is there"
     for node in NODES:
@@ -141,11 +145,12 @@ def follow_the_mode(page) -> None:
     assert page.evaluate(value) == 2.5, "what the user has set stays"
 
 
-def test_a_cached_run_shows_its_previews_again(open_page, unpacked) -> None:
+def test_a_cached_run_shows_its_previews_again(open_page, unpacked, browser_client) -> None:
     """A page opened anew knows no results; the run is cached on the server, and the previews come all the same."""
-    run_everything(open_page(), unpacked)
     page = open_page()
-    run_everything(page, unpacked)
+    load_everything(page, unpacked)
+    browser_client.run(page.to_prompt())
+    run_everything(page)
     assert any(event["kind"] == "execution_cached" and event["data"]["nodes"] for event in
                page.evaluate("() => window.egoxSeen"))
     look_at(page, "EgoXRenderEgoPrior")

@@ -84,8 +84,8 @@ def test_in_the_form(open_page, shipped, take: Path, uploads: Path) -> None:
     used(page, "own take")
 
 
-def test_a_taken_name_a_bad_file_and_the_limit_are_told(open_page, unpacked, take: Path, uploads: Path) -> None:
-    page = open_page(size=(1200, 800))
+def test_a_taken_name_a_bad_file_and_the_limit_are_told(same_page, unpacked, take: Path, uploads: Path) -> None:
+    page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz")
@@ -108,10 +108,10 @@ def test_a_taken_name_a_bad_file_and_the_limit_are_told(open_page, unpacked, tak
     assert sorted(p.name for p in uploads.iterdir()) == ["depth", "depth (2)"]
 
 
-def test_the_host_s_own_video_button_is_told_its_limit(open_page, shipped, tmp_path: Path) -> None:
+def test_the_host_s_own_video_button_is_told_its_limit(same_page, shipped, tmp_path: Path) -> None:
     with (tmp_path / "long.mp4").open("wb") as file:
         file.truncate(101 * 2**20)
-    page = open_page(size=(1200, 800))
+    page = same_page(size=(1200, 800))
     page.load(shipped("egox_demo"))
     before = value(page, LOADER, "file")
     with page.page.expect_file_chooser(timeout=30_000) as chooser:

@@ -42,8 +42,8 @@ def opened(open_page, saved: dict) -> PageUnderTest:
 
 
 @pytest.mark.parametrize("name", ["egox_basic", "egox_fast"])
-def test_run_makes_the_prior(open_page, shipped, no_weights, name: str) -> None:
-    page = opened(open_page, shipped(name))
+def test_run_makes_the_prior(same_page, shipped, no_weights, name: str) -> None:
+    page = opened(same_page, shipped(name))
     press_run(page)
     page.wait_for_run()
     prior = page.wait_for_node(PRIOR)
@@ -52,8 +52,8 @@ def test_run_makes_the_prior(open_page, shipped, no_weights, name: str) -> None:
     assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said
 
 
-def test_one_video_names_what_the_prior_alone_needs(open_page, shipped, no_weights) -> None:
-    page = opened(open_page, shipped("egox_one_video"))
+def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weights) -> None:
+    page = opened(same_page, shipped("egox_one_video"))
     page.page.locator(ALONE).first.click()
     said = toast_of(page, "moge_2_vitl")
     assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said

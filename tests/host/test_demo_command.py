@@ -66,7 +66,7 @@ def test_the_estimated_head_in_the_demo_s_graph(client: ApiClient, load_workflow
               if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")}
     outcome = client.run(prompt)
     assert outcome.status == "success", outcome.error_text
-    assert "of 9 frames: face" in outcome.outputs["head"]["text"][0]
+    assert "of 9 frames: profile" in outcome.outputs["head"]["text"][0]
 
     prompt["head"]["inputs"]["mount"] = "nowhere"
     with pytest.raises(PromptRefused, match="mount"):

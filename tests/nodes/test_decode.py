@@ -112,3 +112,16 @@ def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack
     shown = [stream["name"] for stream in made.ui["egox_preview"][0]["streams"]]
     assert shown == ["exo", "prior", "ego"] and made.result[2].get_components().frame_rate == 10
     assert other.result[2].get_components().frame_rate == 20
+
+
+def test_psnr_to_the_truth_stands_beside_the_run_before(pack) -> None:
+    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
+    truth = torch.full((2, 8, 8, 3), 0.5)
+    assert module.truth_line(truth + 0.1, truth, "a") == "PSNR to the truth 20.0 dB"
+    assert module.truth_line(truth + 0.01, truth, "a").endswith("40.0 dB; the run before 20.0 dB")
+    assert "before" not in module.truth_line(truth, truth - 0.1, "a"), "another take's"
+
+
+def test_without_scene_or_path_nothing_is_said_of_it(pack) -> None:
+    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
+    assert module.followed_path(torch.zeros(1, 32, 32, 3), None, None, None, None) is None

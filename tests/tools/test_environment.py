@@ -138,6 +138,18 @@ def test_who_develops_gets_more(layout: Layout, pip_calls, monkeypatch: pytest.M
             check_requirements(environment, command)
 
 
+def test_what_python_compiled_is_kept_below_the_state_alone(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the caller's shell keeps none; never in a user's host."""
+    (layout.repo / "compiled.py").write_text("", encoding="utf-8")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    assert Environment(None, Path(sys.executable), layout).run(["-c", "import compiled"]) == 0
+    kept = list((layout.state / "pycache").rglob("compiled.*.pyc"))
+    assert len(kept) == 1 and not list(layout.repo.glob("__pycache__"))
+
+
 @pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
 def test_the_users_own_environment_is_found(tmp_path: Path, place: str) -> None:
     root = make_host(tmp_path / "theirs")

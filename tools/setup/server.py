@@ -71,9 +71,7 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # The repository must not be on the host's path: its folder `nodes` would hide the host's nodes.py.
         path = {"PYTHONPATH": os.environ.get("EGOX_PACKAGES", "")}
-        variables = {**os.environ, **path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **self.variables}
-        if not self.environment.host.owned:
-            variables["PYTHONDONTWRITEBYTECODE"] = "1"  # not even caches are left in the user's host
+        variables = {**self.environment.variables(), **path, "PYTHONUNBUFFERED": "1", **self.variables}
         own_group = ({"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt"
                      else {"start_new_session": True})
         with open(self.log, "w", encoding="utf-8") as sink:

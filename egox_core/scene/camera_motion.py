@@ -1,0 +1,60 @@
+"""Motion of an exo camera that is given one pose: the background's flow over the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from .background import to_uint8
+
+LOOKS = 13  # frames that are looked at, spread over the clip
+CORNERS, LEAST_CORNERS = 400, 30  # that are followed, and that must agree
+AGREE_PX = 1.0  # with the common motion
+SURROUNDS = 0.5  # of the picture, between the corners that agree: a walker fills less
+MOVED = 0.004  # of the picture's width, 3 px of 784
+
+
+def camera_motion(
+    exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
+    masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
+) -> tuple[float, int] | None:  # (pixels, frame)
+    """The farthest that the background has gone since frame 0; None: it stood, or can't be told.
+
+    Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of them
+    share is the camera's; its pixels are the mean over the picture's corners.
+    """
+    picked = np.unique(np.linspace(0, len(exo_frames) - 1, LOOKS).round().astype(int)).tolist()
+    first = _grey(exo_frames[0])
+    height, width = first.shape
+    free = None if masks is None else (~masks[0].numpy()).astype(np.uint8)
+    start = cv2.goodFeaturesToTrack(first, CORNERS, 0.01, 0.015 * width, mask=free)
+    if start is None:
+        return None
+    rim = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float)
+    common, best = np.eye(2, 3), (0.0, 0)
+    for t in picked[1:]:
+        # Looked for where the camera's last motion puts them: hidden corners are found again.
+        now, found, _ = cv2.calcOpticalFlowPyrLK(
+            first, _grey(exo_frames[t]), start, cv2.transform(start, common).astype(np.float32),
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+        there = found[:, 0] > 0
+        if there.sum() < LEAST_CORNERS:
+            continue
+        fitted, agree = cv2.estimateAffinePartial2D(start[there], now[there],
+                                                    ransacReprojThreshold=AGREE_PX)
+        if fitted is None or agree.sum() < LEAST_CORNERS:
+            continue
+        outline = cv2.convexHull(start[there][agree[:, 0] > 0])
+        if cv2.contourArea(outline) < SURROUNDS * width * height:
+            continue
+        common = fitted
+        gone = float(np.linalg.norm(rim @ common[:, :2].T + common[:, 2] - rim, axis=1).mean())
+        best = max(best, (gone, t))
+    return best if best[0] > MOVED * width else None
+
+
+def _grey(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [H, W] uint8
+    return cv2.cvtColor(to_uint8(frame).contiguous().numpy(), cv2.COLOR_RGB2GRAY)

@@ -1,0 +1,74 @@
+"""A camera that is given one pose and moves."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core.scene.camera_motion import camera_motion
+from egox_core.takes.take import load_take
+
+FRAMES, SIZE = 49, (448, 252)
+
+
+def moved(pictures: np.ndarray, pan_px: float = 0.0, zoom: float = 0.0) -> torch.Tensor:
+    """``pictures`` [T, H, W, 3] uint8 by a camera that pans or zooms evenly over the clip."""
+    height, width = pictures.shape[1:3]
+    result = []
+    for share, picture in zip(np.linspace(0, 1, len(pictures)), pictures, strict=True):
+        warp = cv2.getRotationMatrix2D((width / 2, height / 2), 0, 1 + zoom * share)
+        warp[0, 2] += pan_px * share
+        result.append(cv2.warpAffine(picture, warp, (width, height), borderMode=cv2.BORDER_REFLECT))
+    return torch.from_numpy(np.stack(result))
+
+
+@pytest.fixture(scope="module")
+def standing() -> np.ndarray:
+    """[T, H, W, 3]: a room of blotches, and somebody who walks through a fifth of the picture."""
+    rng = np.random.default_rng(0)
+    room = cv2.GaussianBlur(rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8), (0, 0), 4)
+    room = cv2.normalize(room, None, 0, 255, cv2.NORM_MINMAX)
+    walker = np.ascontiguousarray(room[:200, :100, ::-1])
+    pictures = np.repeat(room[None], FRAMES, 0)
+    for t, picture in enumerate(pictures):
+        picture[40:240, 20 + 4 * t:120 + 4 * t] = walker
+    return pictures
+
+
+@pytest.mark.parametrize("pan_px, zoom, pixels", [(11.0, 0.0, 11.0), (0.0, 0.06, 15.4)])
+def test_pans_and_zooms_are_noticed(
+    standing: np.ndarray, pan_px: float, zoom: float, pixels: float,
+) -> None:
+    gone, frame = camera_motion(moved(standing, pan_px, zoom), None)
+    assert gone == pytest.approx(pixels, abs=1.0) and frame == FRAMES - 1
+
+
+def test_who_walks_through_is_not_the_camera(standing: np.ndarray) -> None:
+    assert camera_motion(torch.from_numpy(standing), None) is None
+    assert camera_motion(torch.zeros(FRAMES, 40, 60, 3), None) is None
+
+
+def test_the_mask_is_left_out(standing: np.ndarray) -> None:
+    """Nearly everything walks: what stands is told by the mask alone."""
+    crowd = moved(standing, 30.0).numpy()
+    crowd[:, :, :150] = standing[0][:, :150]
+    mask = torch.zeros(FRAMES, *crowd.shape[1:3], dtype=torch.bool)
+    mask[:, :, 140:] = True
+    assert camera_motion(torch.from_numpy(crowd), list(mask)) is None
+
+
+@pytest.mark.parametrize("name", ["sfu_covid_009_4_2000_2048", "cmu_soccer06_6_877_925", "joker"])
+def test_real_takes(shared_dir, name: str) -> None:
+    """Fixed ones stand; their inner parts, cropped ever further aside or ever smaller, do not."""
+    folder = shared_dir / "data" / "takes" / name
+    if not (folder / "exo.mp4").is_file():
+        pytest.skip("needs ../shared/data/takes")
+    take = load_take(folder)
+    pictures = take.read_exo()
+    if pictures.is_floating_point():
+        pictures = (255 * pictures).round().byte()
+    assert camera_motion(pictures, None) is None
+    for change in ({"pan_px": 11.0}, {"zoom": 0.06}):
+        assert camera_motion(moved(pictures.numpy(), **change)[:, 20:-20, 20:-20], None) is not None
