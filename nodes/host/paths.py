@@ -144,8 +144,9 @@ def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
 def add_model_folders(root: Path = SMALL_MODEL) -> None:
     """Append the small model's folders to the host's search paths; calling it again changes nothing.
 
-    The stand-ins are for tests: in the loaders' lists of other graphs they would be a trap. The folders go to the end, so that a file of the same name in the user's own folders wins, and "save to models" nodes,
-    which write into the first path, never write into the pack.
+    The stand-ins are for tests: in the loaders' lists of other graphs they would be a trap. The
+    folders go to the end, so that a file of the same name in the user's own folders wins, and "save
+    to models" nodes, which write into the first path, never write into the pack.
     """
     for folder, kind in ((root / kind, kind) for kind in MODEL_KINDS):
         listed = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}
