@@ -2,7 +2,7 @@
 export default {
   upload: "Upload own files",
   nodeLabel: "Own video, depth, poses",
-  hint: "Video, depth, meta.json, or a .zip of a take; or drop them, or their folder, on the node",
+  hint: "Video, depth, meta.json, a take's .zip; or drop a folder",
   sending: "Uploading {size} MB …",
   failed: "Not uploaded. {reason}",
   tooLarge:

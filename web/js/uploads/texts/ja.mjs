@@ -2,7 +2,7 @@
 export default {
   upload: "自分のファイルをアップロード",
   nodeLabel: "自分の動画・深度・姿勢",
-  hint: "動画、深度、meta.json、またはテイクの .zip。フォルダーごとノードへドロップしても可",
+  hint: "動画、深度、meta.json、.zip。フォルダーのドロップも可",
   sending: "{size} MB をアップロード中…",
   failed: "アップロードできませんでした。{reason}",
   tooLarge:

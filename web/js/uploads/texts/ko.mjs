@@ -2,7 +2,7 @@
 export default {
   upload: "내 파일 업로드",
   nodeLabel: "내 영상, 깊이, 자세",
-  hint: "영상, 깊이, meta.json 또는 테이크의 .zip. 폴더째 노드 위에 놓아도 됩니다",
+  hint: "영상, 깊이, meta.json, .zip. 폴더를 놓아도 됩니다",
   sending: "{size} MB 업로드 중…",
   failed: "업로드하지 못했습니다. {reason}",
   tooLarge:

@@ -2,7 +2,7 @@
 export default {
   upload: "上传自己的文件",
   nodeLabel: "自己的视频、深度、位姿",
-  hint: "视频、深度、meta.json 或整段素材的 .zip；也可连同文件夹拖放到节点上",
+  hint: "视频、深度、meta.json、.zip；也可拖放文件夹",
   sending: "正在上传 {size} MB…",
   failed: "未上传。{reason}",
   tooLarge:
