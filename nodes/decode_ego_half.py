@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.file_names import TRUTH
 from ..egox_core.metrics.image import PSNR_CAP_DB
 from ..egox_core.metrics.path_error import PathError, path_error
 from ..egox_core.scene.build import build_scene
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
+from ..egox_core.video.reader import read_frames
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
-from .host.graph import values_behind
+from .host.graph import LOADER, Graph, probed, selection_of, values_behind
 from .host.progress import host_progress
 from .host.vae import decode_video
 from .host.video import native_video
@@ -58,7 +62,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                                        "the latent was made of."),
                 io.Image.Input("ground_truth", optional=True,
                                tooltip="The wearer's own video where there is one, for the comparison shown on this "
-                                       "node."),
+                                       "node; without it ego_ground_truth.mp4 beside the exo video."),
                 EgoXDepth.Input("depth", optional=True,
                                 tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
                                         "which exo patches each ego pixel is led to."),
@@ -97,13 +101,15 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             frames = reproject(frames, lens, target, host_progress(len(frames)))
             circle = torch.ones_like(circle)
         mask = circle.float()[None].expand(len(frames), -1, -1)
+        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        if ground_truth is None and target is None:
+            ground_truth = truth_beside(prompt, frames.shape[1:3])
         clips = (("exo", "exo", exo_images), ("prior", "prior", prior), ("ego", "ego", frames),
                  ("truth", "ground truth", ground_truth))
         streams = [Stream(name=name, label=label, frames=clip[..., :3]) for name, label, clip in clips
                    if clip is not None]
         lines = [f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"]
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
-        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
         curve = None
         if isinstance(followed, str):
             lines.append(followed)
@@ -124,6 +130,22 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                              ui=preview_ui("compare", streams, text=text, fps=fps, curve=curve,
                                            geometry=geometry,
                                            values=values_behind(prompt, node)))
+
+
+def truth_beside(graph: Graph, size: tuple[int, int]) -> torch.Tensor | None:
+    """The wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in use; None without one."""
+    loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
+    try:  # what doesn't fit here must not cost a sampled video
+        selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
+        if selection is None or not (path := selection.source_path.with_name(TRUTH)).is_file():
+            return None
+        info, (height, width) = probed(path), size
+        if abs(info.fps / selection.source_fps - 1) > 0.001 or info.frame_count <= selection.source_indices.max():
+            return None
+        chosen = replace(selection, source_size=(info.width, info.height), size=(width, height), resize="crop")
+        return read_frames(path, info, chosen).float() / 255
+    except EgoXInputError:
+        return None
 
 
 def followed_path(frames: torch.Tensor, scene: PointCloud | None, exo_images: torch.Tensor | None,

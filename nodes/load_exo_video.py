@@ -152,7 +152,7 @@ def _from_file(source: VideoSource, window: tuple[float, float], options: dict, 
     refuse_cuts(images, selection, info.name, first)
     if isinstance(source, Path):
         selection = replace(selection, source_path=source)
-    return images.float() / 255, read_sound(source, info, selection), selection
+    return images.float().div_(255), read_sound(source, info, selection), selection
 
 
 def _from_memory(video, options: dict) -> tuple:

@@ -201,7 +201,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     fps = info.fps / job.window.step
     pictures = exo_pictures(job.view, info, take.layout, options)
     frames, camera = pictures.read(job.window), pictures.camera
-    refuse_cuts(frames, replace(pictures.selection(job.window), source_frames=info.frame_count), info.name)
+    shown = replace(pictures.selection(job.window), source_frames=info.frame_count)
+    refuse_cuts(frames, shown, info.name)
     write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
     ego_size = (options.ego_size, options.ego_size)
     ego = None

@@ -1,8 +1,9 @@
 """Hard cuts of a video: the frame from which nearly nothing of the picture is where it was.
 
-A depth, a background and a canvas belong to one camera, so a clip with a cut in it is refused. Colours and brightness
-don't tell a cut (two cameras see one room; a lamp flickers), so patterns are compared, cell by cell, by OpenCV's
-normalised cross-correlation. A person who comes close covers many cells, but leaves some as they were.
+A depth, a background and a canvas belong to one camera, so a clip with a cut in it is refused.
+Colours and brightness don't tell a cut (two cameras see one room; a lamp flickers), so patterns are
+compared, cell by cell, by OpenCV's normalised cross-correlation. A person who comes close covers
+many cells, but leaves some as they were.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..sizes import longest_clip
 from ..types import FrameSelection
 
 SIZE = (128, 72)
-"""px (width, height) at which frames are compared: noise and compression are gone, furniture is not."""
+"""px (width, height) at which frames are compared: noise is gone, furniture is not."""
 CELL = (16, 18)
 """px (width, height) of a cell."""
 SHIFT = 1
@@ -36,22 +37,30 @@ RELEASE_EVERY = 64
 def find_cuts(
     frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
 ) -> list[int]:
-    """Places of the frames that begin another shot.
-
-    A single odd frame (a flash, a decoding error) is none: those on its two sides are alike.
-    """
-    cuts, before, last = [], None, None
+    """Places of the frames that begin another shot."""
+    cuts, last = [], None
     for place, frame in enumerate(frames):
         pattern = _pattern(frame)
-        if last is not None and not _alike(last, pattern):
-            following = _pattern(frames[place + 1]) if place + 1 < len(frames) else None
-            if (before is None or not _alike(before, pattern)) and (
-                    following is None or not _alike(last, following)):
-                cuts.append(place)
-        before, last = last, pattern
+        if last is not None and not _alike(last, pattern) and _is_lasting(frames, place):
+            cuts.append(place)
+        last = pattern
         if place % RELEASE_EVERY == RELEASE_EVERY - 1:
             drop_pages(frames)
     return cuts
+
+
+def _is_lasting(frames: Tensor, place: int) -> bool:
+    """Whether the change at this frame parts two steady shots.
+
+    Frames on both sides of a flash or a damaged one are alike; in a fast pan no two are.
+    """
+    near = {t: _pattern(frames[t]) for t in range(max(0, place - 2), min(place + 3, len(frames)))}
+
+    def alike(*pairs: tuple[int, int]) -> list[bool]:
+        return [_alike(near[a], near[b]) for a, b in pairs if a in near and b in near]
+
+    return (not any(alike((place - 2, place), (place - 1, place + 1)))
+            and all(alike((place - 2, place - 1), (place + 1, place + 2))))
 
 
 def refuse_cuts(
@@ -81,8 +90,9 @@ def refuse_cuts(
     raise EgoXInputError(
         f"video {name}", expected="one shot of one camera",
         got=f"a cut at frame {indices[place]} ({float(selection.times_s[place]):.2f} s){more}",
-        fix=f"use the part before it (start at frame {indices[0]}, {longest_clip(place)} frames) or the part after it "
-        f"(start at frame {indices[place]}, {longest_clip(min(after, count))} frames)")
+        fix=f"use the part before it (start at frame {indices[0]}, {longest_clip(place)} frames) "
+        f"or the part after it (start at frame {indices[place]}, "
+        f"{longest_clip(min(after, count))} frames)")
 
 
 def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32

@@ -22,8 +22,7 @@ SAMPLE = PACK_ROOT / "sample"
 LIST_LIMIT = 4000
 """Files looked at for a drop-down list; an input folder with more is still usable by typing or uploading."""
 TAKE_FILES = (DEPTH, META)
-MODEL_ROOTS = (PACK_ROOT / "models", PACK_ROOT / "models" / "demo")
-"""The stand-ins, and the small trained model."""
+STANDINS, SMALL_MODEL = PACK_ROOT / "models", PACK_ROOT / "models" / "demo"
 MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
@@ -142,13 +141,14 @@ def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
     return resolve(str(path), name) if path.is_file() else None
 
 
-def add_model_folders(roots: tuple[Path, ...] = MODEL_ROOTS) -> None:
-    """Append the pack's model folders to the host's search paths; calling it again changes nothing.
+def add_model_folders(root: Path = SMALL_MODEL) -> None:
+    """Append the small model's folders to the host's search paths; calling it again changes nothing.
 
-    They go to the end, so that a file of the same name in the user's own folders wins, and "save to models" nodes,
-    which write into the first path, never write into the pack.
+    The stand-ins are for tests: in the loaders' lists of other graphs they would be a trap. The
+    folders go to the end, so that a file of the same name in the user's own folders wins, and "save
+    to models" nodes, which write into the first path, never write into the pack.
     """
-    for folder, kind in ((root / kind, kind) for root in roots for kind in MODEL_KINDS):
+    for folder, kind in ((root / kind, kind) for kind in MODEL_KINDS):
         listed = {Path(path).resolve() for path in folder_paths.get_folder_paths(kind)}
         if folder.is_dir() and folder.resolve() not in listed:
             folder_paths.add_model_folder_path(kind, str(folder))

@@ -41,6 +41,11 @@ _PICTURE = """([type, timeout]) => new Promise((done) => {
 })"""
 
 
+# Width, where it has one of its own, and place of the player in the graph.
+_PLAYER = """() => { const node = app.graph.nodes.find((n) => n.title === 'EgoX');
+  const { width, y } = node.widgets.find((w) => w.name === 'egox_preview'); return [width ?? null, y]; }"""
+
+
 def open_help(page: PageUnderTest, node: str) -> dict[str, Any]:
     """A node of this type alone on the canvas, its help opened by the button above it; the picture in it."""
     page.evaluate(_ADD, node)
@@ -64,3 +69,16 @@ def test_every_help_page_shows_its_picture(open_page) -> None:
         across, down = (shown / natural for shown, natural in zip(picture["shown"], picture["natural"], strict=True))
         assert abs(across / down - 1) < 0.02, f"{node}: drawn out of shape"
         assert len(picture["alt"]) > 20, node
+
+
+def test_the_side_panel_leaves_the_player_its_place(same_page, shipped) -> None:
+    page = same_page(size=(1400, 900))
+    page.load(shipped("egox_demo"))
+    page.show()
+    before = page.evaluate(_PLAYER)
+    page.evaluate("() => { app.canvas.deselectAll(); "
+                  "app.canvas.selectNode(app.graph.nodes.find((n) => n.title === 'EgoX')); }")
+    page.page.get_by_test_id("info-button").first.click(timeout=20_000)
+    page.page.get_by_text("Ego video while it is sampled").first.wait_for()
+    page.settle(10)
+    assert page.evaluate(_PLAYER) == before and before[0] is None

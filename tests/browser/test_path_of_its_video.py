@@ -125,6 +125,36 @@ def test_a_path_of_another_video_is_refused_before_a_run(same_page, unpacked, ta
         browser_client.run(prompt)
 
 
+def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, takes) -> None:
+    page = start(same_page, unpacked).page
+    upload(page, *sorted(takes["first"].iterdir()))
+    wait_for_video(page, "kitchen.mp4")
+    for name, own in (("source", "constant"), ("yaw", 30)):
+        page.set_widget(NODE, name, own)
+    page.load(page.saved())
+    wait_for_video(page, "kitchen.mp4")
+    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), "as it was saved"
+    upload(page, takes["zip"])
+    wait_for_video(page, "portrait.mp4")
+    assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == ("file", "egox/portrait/meta.json")
+    page.load(page.saved())
+    wait_for_video(page, "portrait.mp4")
+    assert widget(page, NODE, "source") == "file" and "kitchen.mp4" in note(page)
+    page.set_widget(LOADER, "file", FIRST)
+    wait_for_video(page, "kitchen.mp4")
+    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), "it came back with its video"
+
+
+def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked) -> None:
+    page = start(same_page, unpacked).page
+    run_path(page)
+    opened = page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
+    page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }")
+    page.page.wait_for_function("() => !app.graph.nodes.length")
+    page.page.get_by_text(opened, exact=True).first.click()
+    page.page.wait_for_function(f"() => {node_of()}?.egoxPose.data?.scene.points > 1000", timeout=30_000)
+
+
 def test_an_estimate_is_of_its_video(same_page, unpacked, takes) -> None:
     editor = start(same_page, unpacked)
     page = editor.page

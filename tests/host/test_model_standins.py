@@ -39,15 +39,17 @@ def test_committed_files_are_small(repo_root: Path) -> None:
 
 def test_stock_loaders_take_the_shipped_models(pack, repo_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     folders = importlib.import_module(f"{pack.__name__}.nodes.host.paths")
-    folders.add_model_folders()
     import folder_paths
 
+    folders.add_model_folders()
     before = {kind: list(folder_paths.get_folder_paths(kind)) for kind in folders.MODEL_KINDS}
     folders.add_model_folders()
     assert {kind: folder_paths.get_folder_paths(kind) for kind in folders.MODEL_KINDS} == before, "twice adds nothing"
     for kind in folders.MODEL_KINDS:
-        ours = [repo_root / "models" / kind, repo_root / "models" / "demo" / kind]
-        assert [Path(folder) for folder in before[kind][-2:]] == ours, "the pack comes after the user's own folders"
+        listed = [Path(folder) for folder in before[kind]]
+        assert listed[-1] == repo_root / "models" / "demo" / kind, "the pack comes after the user's own folders"
+        assert repo_root / "models" / kind not in listed, "stand-ins are in no list"
+    folders.add_model_folders(folders.STANDINS)
 
     import nodes as host_nodes
 

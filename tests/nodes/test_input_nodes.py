@@ -103,7 +103,8 @@ def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
             check_video(graph, "1")
 
 
-def test_a_cut_is_refused_and_both_parts_are_taken(pack: ModuleType, comfy_host, clip: Path) -> None:
+def test_a_cut_is_refused_and_both_parts_are_taken(pack: ModuleType, comfy_host,
+                                                   clip: Path) -> None:
     from comfy_api.latest import InputImpl, Types
     from egox_pack.egox_core.errors import EgoXInputError
     from egox_pack.egox_core.video.writer import write_video
@@ -113,9 +114,11 @@ def test_a_cut_is_refused_and_both_parts_are_taken(pack: ModuleType, comfy_host,
     file = comfy_host.input / "clips" / "cut.mp4"
     write_video(file, frames, 20.0)
     components = Types.VideoComponents(images=frames / 255, frame_rate=Fraction(20))
-    for changes, place, start in (({}, 17, 8), ({"video": InputImpl.VideoFromFile(str(file))}, 17, 8),
-                                  ({"video": InputImpl.VideoFromComponents(components)}, 17, 8),
-                                  ({"video": InputImpl.VideoFromFile(str(file), start_time=0.2)}, 13, 4)):
+    trimmed = InputImpl.VideoFromFile(str(file), start_time=0.2)
+    whole = InputImpl.VideoFromFile(str(file))
+    held = InputImpl.VideoFromComponents(components)
+    for changes, place, start in (({}, 17, 8), ({"video": whole}, 17, 8), ({"video": held}, 17, 8),
+                                  ({"video": trimmed}, 13, 4)):
         values = {"file": "clips/cut.mp4", "start_frame": start, "frame_count": 21} | changes
         parts = f"start at frame {start}, 9 .*start at frame {place}, 17 frames"
         with pytest.raises(EgoXInputError, match=f"a cut at frame {place} .*{parts}"):

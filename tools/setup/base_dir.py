@@ -49,10 +49,13 @@ def link_folder(source: Path, place: Path) -> None:
 def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
     """Arguments that let the server also read the models of the user's own host; none for a host of run.py's."""
     models = host.root / "models"
-    if host.owned or not models.is_dir():
-        return ()
+    return () if host.owned or not models.is_dir() else read_models(models, base, "host")
+
+
+def read_models(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
+    """Arguments that let the server also read the models in the folders of ``models``, each of the kind of its name."""
     kinds = {folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()}
-    file = base.root / "user" / "models_of_the_host.yaml"
+    file = base.root / "user" / f"models_of_the_{name}.yaml"
     # JSON is YAML, and spares the quoting of paths.
-    file.write_text(json.dumps({"host": {"base_path": str(models), **kinds}}, indent=1), encoding="utf-8")
+    file.write_text(json.dumps({name: {"base_path": str(models), **kinds}}, indent=1), encoding="utf-8")
     return ("--extra-model-paths-config", str(file))

@@ -15,7 +15,7 @@ from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE
 
 from .api_client import ApiClient, Outcome, PromptRefused, read_prompt
-from .base_dir import BaseDir, make_base_dir
+from .base_dir import BaseDir, make_base_dir, read_models
 from .demo_head import estimate_head, keypoints_in_use
 from .environment import Environment
 from .layout import Layout, SetupError
@@ -63,8 +63,10 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
     base = make_base_dir(layout.base, layout)
     staged = stage_take(options.take, base) if options.take else None
     prompt = save_prior(apply_options(read_prompt("egox_demo", layout.repo), options, staged))
+    is_stand_in = options.stand_in or staged is not None
+    arguments = read_models(layout.repo / "models", base, "pack") if is_stand_in else ()
     began = time.monotonic()
-    with Server(environment, base, layout.logs / "demo_server.log", port=options.port) as server:
+    with Server(environment, base, layout.logs / "demo_server.log", port=options.port, arguments=arguments) as server:
         client = server.client
         say(f"Server: ComfyUI {client.version()} at {server.address} (up in {time.monotonic() - began:.1f} s, "
             f"log in {server.log})")
@@ -74,7 +76,7 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
                 file = options.keypoints or (options.take or exo.parent) / HEAD_KEYPOINTS
                 keypoints = keypoints_in_use(file, exo, of_type(prompt, "EgoXLoadExoVideo")[0])
                 prompt = estimate_head(prompt, keypoints, client.object_info())
-            if options.stand_in or staged:
+            if is_stand_in:
                 prompt = use_standins(prompt)
             outcome = run_prompt(client, prompt, server)
             check_stages(prompt, outcome)

@@ -2,7 +2,7 @@
 // .js at page load, and no .mjs).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { attachEditor, NODE } from "./editor/node_widget.mjs";
+import { attachEditor, NODE, showResult } from "./editor/node_widget.mjs";
 import { followVideo, watchVideo } from "./editor/own_video.mjs";
 import { TEXTS } from "./editor/texts/all.mjs";
 import { nodesOf } from "./graph_change.mjs";
@@ -18,6 +18,10 @@ app.registerExtension({
   nodeCreated(node) {
     if (isPose(node)) attachEditor(app, api, node);
     watchVideo(app, api, node, isPose, told);
+  },
+  // As in previews.js: of a workflow that is switched back to, the page still has the results.
+  loadedGraphNode(node) {
+    if (isPose(node)) setTimeout(() => showResult(node, app.nodeOutputs?.[node.id]), 0);
   },
   afterConfigureGraph() {
     for (const node of nodesOf(app.rootGraph ?? app.graph)) if (isPose(node)) followVideo(app, api, node);

@@ -14,6 +14,8 @@ export function addElement(node, name, type, element, label, minHeight, more = {
   });
   widget.label = label;
   widget.serialize = false; // in the saved workflow
+  // The page's side panel would leave its row's width and place here: it is as wide as its node.
+  Object.defineProperty(widget, "width", { get() {}, set: () => node.setDirtyCanvas?.(true) });
   new IntersectionObserver(() => keepInForm(node, widget)).observe(element);
   return widget;
 }

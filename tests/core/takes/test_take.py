@@ -93,7 +93,9 @@ def test_a_cut_is_refused_before_there_is_a_scene(folder: Path, tmp_path: Path, 
     rooms = (rooms * 255).to(torch.uint8).repeat_interleave(4, 1).repeat_interleave(4, 2)
     write_video(tmp_path / "cut" / "exo.mp4", rooms.repeat_interleave(COUNT // 2, 0), 20.0)
     load_take(tmp_path / "cut", frame_count=17).read_exo()
-    with pytest.raises(EgoXInputError, match=r"a cut at frame 17 .*start at frame 8, 9 .*at frame 17, 17"):
+    parts = r"a cut at frame 17 .*start at frame 8, 9 .*at frame 17, 17"
+    with pytest.raises(EgoXInputError, match=parts):
         load_take(tmp_path / "cut", start_frame=8, frame_count=21).read_exo()
-    assert main(["--take", str(tmp_path / "cut"), "--out", str(tmp_path / "out"), "--frames", "33"]) == 1
+    folders = ["--take", str(tmp_path / "cut"), "--out", str(tmp_path / "out")]
+    assert main([*folders, "--frames", "33"]) == 1
     assert "a cut at frame 17 " in capsys.readouterr().err and not (tmp_path / "out").exists()

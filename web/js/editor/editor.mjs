@@ -148,11 +148,8 @@ export class PoseEditor {
     const { data } = this;
     const other = data?.path && this.scene.trusted && this.host.source() !== "keyframes";
     this.view.ghost.object.visible = Boolean(other);
-    if (other)
-      this.view.ghost.set(
-        data.path.map((w2c) => fromW2c(w2c)),
-        [],
-      );
+    const poses = other ? data.path.map((w2c) => fromW2c(w2c)) : [];
+    this.view.ghost.set(poses, []);
     this.view.draw();
   }
 

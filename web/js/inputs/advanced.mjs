@@ -25,8 +25,7 @@ export function hideAdvanced(app, node, say) {
     set() {},
   });
 
-  const outOfSight = (widget) =>
-    widget === row ? !node.hasAdvancedWidgets() : !node.showAdvanced && isRare(widget);
+  const outOfSight = (widget) => (widget === row ? !node.hasAdvancedWidgets() : !node.showAdvanced && isRare(widget));
   // Newer frontends ask for the row as well, which a linked widget keeps without being drawn.
   for (const asked of ["isWidgetVisible", "isWidgetRowVisible"]) {
     const own = node[asked];

@@ -457,17 +457,8 @@ export class Preview {
   drawTrack() {
     const prepared = fit(this.parts.track, this.host.zoom());
     if (!prepared) return;
-    const accent = this.accent();
-    drawing.drawCurve(
-      prepared.context,
-      this.curve,
-      prepared.width,
-      prepared.height,
-      this.ink(),
-      accent,
-      this.number,
-      this.count,
-    );
+    const { context, width, height } = prepared;
+    drawing.drawCurve(context, this.curve, width, height, this.ink(), this.accent(), this.number, this.count);
   }
 
   accent() {

@@ -69,14 +69,9 @@ export class PathMark {
 
   // Poses of all frames, and of the keyframes.
   set(poses, keys) {
-    setPositions(
-      this.line,
-      poses.map((pose) => pose.position),
-    );
-    setPositions(
-      this.keys,
-      keys.map((pose) => pose.position),
-    );
+    const places = (all) => all.map(({ position }) => position);
+    setPositions(this.line, places(poses));
+    setPositions(this.keys, places(keys));
     const step = Math.max(1, Math.round(poses.length / 24)); // where it looks, every now and then
     const looks = poses
       .filter((_, i) => i % step === 0)

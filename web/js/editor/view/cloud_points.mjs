@@ -5,11 +5,18 @@ import { BufferAttribute, BufferGeometry, Group, Points, PointsMaterial } from "
 
 export const GOAL_MS = 35; // of drawing a frame while moving: some 20 frames a second with what else there is to do
 const LEAST = 4000;
+const SOME = 300; // points whose distances tell how dense all are
+const UNKNOWN_M = 0.02; // from point to point, where there are none
+const LEAST_PX = 2; // of a point far away
 
 export class CloudPoints {
   constructor() {
     this.object = new Group();
-    this.material = new PointsMaterial({ size: 2, sizeAttenuation: false, vertexColors: true });
+    this.material = new PointsMaterial({ vertexColors: true }); // sized in metres: near ones are larger
+    this.material.onBeforeCompile = (shader) => {
+      const [end, least] = ["#include <logdepthbuf_vertex>", `gl_PointSize = max(gl_PointSize, ${LEAST_PX}.0);`];
+      shader.vertexShader = shader.vertexShader.replace(end, `${least}\n${end}`);
+    };
     this.parts = { static: this.make(), moving: this.make() };
     this.budget = 60000; // points while moving; learnt from the frames' times
     this.fast = false;
@@ -30,6 +37,7 @@ export class CloudPoints {
     points.geometry.setAttribute("position", new BufferAttribute(xyz, 3));
     points.geometry.setAttribute("color", new BufferAttribute(rgb, 3, true));
     points.count = count;
+    if (part === "static") this.spacing = count > 1 ? spacingOf(xyz, count) : UNKNOWN_M;
     this.thin(this.fast);
   }
 
@@ -50,6 +58,7 @@ export class CloudPoints {
     this.fast = fast;
     const share = fast ? Math.min(1, this.budget / Math.max(1, this.count)) : 1;
     for (const points of Object.values(this.parts)) points.geometry.setDrawRange(0, Math.ceil(points.count * share));
+    this.material.size = this.spacing / Math.sqrt(share);
     return share;
   }
 
@@ -81,4 +90,12 @@ export class CloudPoints {
     }
     return best?.point ?? null;
   }
+}
+
+// Metres between neighbours on the surfaces: among a few, whose neighbours are farther off, counted up to all.
+function spacingOf(xyz, count) {
+  const some = Array.from({ length: Math.min(SOME, count) }, (_, i) => xyz.subarray(3 * i, 3 * i + 3));
+  const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);
+  const nearest = some.map((a) => Math.min(...some.filter((b) => b !== a).map((b) => distance(a, b))));
+  return 2 * (nearest.sort((a, b) => a - b)[some.length >> 1] ?? 0) * Math.sqrt(some.length / count);
 }

@@ -7,15 +7,7 @@ export class ScenePart {
   // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed; onTrust(trusted): whether it is
   // the scene of the graph as it is now }
   constructor({ host, server, say, state }, { layout, view, side, exo }, wishes) {
-    this.host = host;
-    this.server = server;
-    this.say = say;
-    this.state = state;
-    this.layout = layout;
-    this.view = view;
-    this.side = side;
-    this.exo = exo;
-    this.wishes = wishes;
+    Object.assign(this, { host, server, say, state, layout, view, side, exo, wishes });
     this.known = null; // what the node told of it
     this.origin = null; // what it was made from, as the run told
     this.trusted = false; // it is made from what the graph holds now

@@ -46,15 +46,8 @@ export class SceneView {
     );
     this.mark.visible = false;
     this.handle = new Object3D();
-    this.scene.add(
-      this.cloud.object,
-      this.ego.object,
-      this.path.object,
-      this.exo.object,
-      this.ghost.object,
-      this.mark,
-      this.handle,
-    );
+    const parts = [this.cloud, this.ego, this.path, this.exo, this.ghost];
+    this.scene.add(...parts.map(({ object }) => object), this.mark, this.handle);
     this.times = []; // of frames while moving, ms, from one to the next and of the drawing alone: the bench reads them
     this.onePixel = new Uint8Array(4);
     this.tool = "move";

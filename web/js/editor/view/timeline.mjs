@@ -13,14 +13,8 @@ export class Timeline {
     this.handles = make("div", "egox-ed-keys");
     this.ruler = make("canvas", "egox-ed-ruler");
     this.cursor = make("div", "egox-ed-cursor");
-    this.track = make(
-      "div",
-      "egox-ed-track",
-      { tabIndex: 0, role: "slider", "aria-label": say("frame"), "data-testid": "egox-track", "aria-valuemin": "0" },
-      this.ruler,
-      this.handles,
-      this.cursor,
-    );
+    const slider = { role: "slider", "aria-label": say("frame"), "data-testid": "egox-track", "aria-valuemin": "0" };
+    this.track = make("div", "egox-ed-track", { tabIndex: 0, ...slider }, this.ruler, this.handles, this.cursor);
     this.now = make("output", "egox-ed-now", { "data-testid": "egox-frame" });
     this.play = button("egox-play", "▶", say("play"), () => this.toggle());
     this.mode = select(
@@ -43,30 +37,11 @@ export class Timeline {
       checked: true,
       onchange: () => this.show(),
     });
-    this.element = make(
-      "section",
-      "egox-ed-timeline",
-      { "aria-label": say("timeline") },
-      make(
-        "div",
-        "egox-ed-row",
-        {},
-        previous,
-        this.play,
-        next,
-        this.now,
-        make("span", "egox-ed-gap"),
-        this.anew,
-        this.clear,
-        this.add,
-        this.remove,
-        this.copy,
-        this.paste,
-        this.mode,
-        make("label", "egox-ed-check", { title: say("modeAllHelp") }, this.every, say("modeAll")),
-      ),
-      this.track,
-    );
+    const { play, now, anew, clear, add, remove, copy, paste, mode } = this;
+    const every = make("label", "egox-ed-check", { title: say("modeAllHelp") }, this.every, say("modeAll"));
+    const parts = [now, make("span", "egox-ed-gap"), anew, clear, add, remove, copy, paste, mode, every];
+    const row = make("div", "egox-ed-row", {}, previous, play, next, ...parts);
+    this.element = make("section", "egox-ed-timeline", { "aria-label": say("timeline") }, row, this.track);
     dragging(this.track, { start: (event) => this.seek(event), move: (event) => this.seek(event) });
     this.track.addEventListener("keydown", (event) => this.key(event));
     this.outside = make("div", "egox-ed-hint", { hidden: true });

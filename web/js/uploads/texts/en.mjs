@@ -2,7 +2,7 @@
 export default {
   upload: "Upload own files",
   nodeLabel: "Own video, depth, poses",
-  hint: "Video, depth, meta.json, or a .zip of a take; or drop them, or their folder, on the node",
+  hint: "Video, depth, meta.json, a take's .zip; or drop a folder",
   sending: "Uploading {size} MB …",
   failed: "Not uploaded. {reason}",
   tooLarge:
@@ -21,6 +21,7 @@ export default {
   length: "Length",
   fit: "Fit with bars",
   used: "{from} to {to} s of {whole} s: {count} frames, {fps} a second.",
+  chunks: "{chunks} chunks, one after the other.",
   half: "Take every second frame",
   portrait: "An upright video: crop keeps its middle and cuts off head or feet.",
   hdr: "{hdr} is brought to the standard range.",

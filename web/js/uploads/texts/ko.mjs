@@ -2,7 +2,7 @@
 export default {
   upload: "내 파일 업로드",
   nodeLabel: "내 영상, 깊이, 자세",
-  hint: "영상, 깊이, meta.json 또는 테이크의 .zip. 폴더째 노드 위에 놓아도 됩니다",
+  hint: "영상, 깊이, meta.json, .zip. 폴더를 놓아도 됩니다",
   sending: "{size} MB 업로드 중…",
   failed: "업로드하지 못했습니다. {reason}",
   tooLarge:
@@ -21,6 +21,7 @@ export default {
   length: "길이",
   fit: "여백으로 맞추기",
   used: "{whole}초 중 {from}~{to}초: {count}프레임, 초당 {fps}.",
+  chunks: "{chunks}개의 청크로 차례차례 만듭니다.",
   half: "한 프레임 걸러 쓰기",
   portrait: "세로 영상: 자르기는 가운데만 남겨 머리나 발이 잘립니다.",
   hdr: "{hdr}는 표준 범위로 바꿉니다.",

@@ -2,7 +2,7 @@
 export default {
   upload: "上传自己的文件",
   nodeLabel: "自己的视频、深度、位姿",
-  hint: "视频、深度、meta.json 或整段素材的 .zip；也可连同文件夹拖放到节点上",
+  hint: "视频、深度、meta.json、.zip；也可拖放文件夹",
   sending: "正在上传 {size} MB…",
   failed: "未上传。{reason}",
   tooLarge:
@@ -21,6 +21,7 @@ export default {
   length: "长度",
   fit: "加黑边适配",
   used: "{whole} 秒中的 {from} 到 {to} 秒：{count} 帧，每秒 {fps}。",
+  chunks: "分成 {chunks} 段依次生成。",
   half: "每两帧取一帧",
   portrait: "竖屏视频：裁切只保留中间，会切掉头或脚。",
   hdr: "{hdr} 会转换到标准范围。",

@@ -1,0 +1,38 @@
+// Help on what a subgraph's node shows of the nodes in it, from those: the host has none there.
+
+const ROW = "[data-widget-key], [data-testid=node-widget]"; // of a form, of a node of nodes 2.0
+let texts = {}; // of nodes' inputs, in the page's language
+
+function helpOf({ subgraph }, name) {
+  const { linkIds } = subgraph?.inputNode.slots.find((slot) => slot.name === name) ?? {};
+  const { target_id: id, target_slot: slot } = subgraph?.getLink(linkIds?.[0]) ?? {};
+  const inner = subgraph?.getNodeById(id);
+  const own = inner?.inputs[slot]?.widget?.name;
+  return texts[inner?.type]?.inputs?.[own]?.tooltip ?? inner?.constructor.nodeData?.inputs?.[own]?.tooltip;
+}
+
+// In nodes 2.0, in the form and in the side panel, as the browser shows it.
+export function helpOnRows(app, api, language) {
+  const read = api.fetchApi("/i18n").then((answer) => answer.json());
+  read.then((all) => (texts = all[language.split("-")[0]]?.nodeDefs ?? {})).catch(() => {});
+  document.addEventListener("pointerover", ({ target }) => {
+    const row = target.closest?.(ROW);
+    if (!row || row.title) return;
+    const [id, key] = row.dataset.widgetKey?.split(":").slice(-2) ?? [];
+    const { nodeId, widgetsGridNodeId } = row.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
+    const node = (app.canvas?.graph ?? app.graph).getNodeById(id ?? nodeId ?? widgetsGridNodeId);
+    const label = row.querySelector("[data-testid=widget-layout-field-label]")?.textContent.trim();
+    const widget = node?.widgets?.find(({ name, label: own }) => name === key || [name, own].includes(label));
+    row.title = (widget && helpOf(node, widget.name)) ?? "";
+  });
+}
+
+// On the classic canvas, as the host shows that of a widget.
+export function helpOnCanvas(node) {
+  const { getWidgetOnPos } = node;
+  node.getWidgetOnPos = function () {
+    const widget = getWidgetOnPos.apply(this, arguments);
+    if (widget && !widget.tooltip) Reflect.set(widget, "tooltip", helpOf(this, widget.name));
+    return widget;
+  };
+}
