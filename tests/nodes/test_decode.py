@@ -120,8 +120,3 @@ def test_psnr_to_the_truth_stands_beside_the_run_before(pack) -> None:
     assert module.truth_line(truth + 0.1, truth, "a") == "PSNR to the truth 20.0 dB"
     assert module.truth_line(truth + 0.01, truth, "a").endswith("40.0 dB; the run before 20.0 dB")
     assert "before" not in module.truth_line(truth, truth - 0.1, "a"), "another take's"
-
-
-def test_without_scene_or_path_nothing_is_said_of_it(pack) -> None:
-    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
-    assert module.followed_path(torch.zeros(1, 32, 32, 3), None, None, None, None) is None
