@@ -21,6 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.support.record import bench_parser, finish
 from egox_core.wan.weights import file_metadata
-from tools.setup.api_client import PromptRefused, read_prompt
+from tools.setup.api_client import Event, Outcome, PromptRefused, read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, apply_options
 from tools.setup.environment import Environment
@@ -92,9 +93,19 @@ class Soak:
         prompt["soak"] = {"class_type": "SaveLatent", "inputs": place}
         return name, prompt
 
+    def run(self, prompt: dict[str, Any], on_event: Callable[[Event], None] | None = None) -> Outcome:
+        """Run ``prompt`` and drop its entry in the host's history, 18 kB that it would keep."""
+        outcome = self.client.run(prompt, on_event, timeout=900)
+        self.client.post("/history", {"delete": [outcome.prompt_id]})
+        # The host looks whether the prompt to cancel runs, then interrupts what runs by then.
+        self.counts["hit by the other's cancel"] += outcome.status == "interrupted" and not on_event
+        return outcome
+
     def valid(self, draw: random.Random) -> None:
         name, prompt = self.graph(draw)
-        outcome = self.client.run(prompt, timeout=900)
+        outcome = self.run(prompt)
+        if outcome.status == "interrupted":
+            return
         if outcome.status != "success":
             raise RuntimeError(outcome.error_text)
         (file,) = (self.base / "output").glob(prompt["soak"]["inputs"]["filename_prefix"] + "*")
@@ -108,21 +119,22 @@ class Soak:
         kind, values = draw.choice(INVALID)
         inputs_of(prompt, kind).update(values)
         try:
-            outcome = self.client.run(prompt, timeout=900)
+            outcome = self.run(prompt)
         except PromptRefused:
             return
-        if "EgoXInputError" not in str((outcome.error or {}).get("exception_type")):
+        kind_of_error = str((outcome.error or {}).get("exception_type"))
+        if outcome.status != "interrupted" and "EgoXInputError" not in kind_of_error:
             raise RuntimeError(f"{kind} {values}: {outcome.status} {outcome.error_text}")
 
     def cancelled(self, draw: random.Random) -> None:
         _, prompt = self.graph(draw)
         left = iter(range(draw.randrange(1, 12)))
 
-        def on_event(event: tuple[str, dict[str, Any]]) -> None:
+        def on_event(event: Event) -> None:
             if "prompt_id" in event[1] and next(left, None) is None:
                 self.client.interrupt(event[1]["prompt_id"])
 
-        outcome = self.client.run(prompt, on_event, timeout=900)
+        outcome = self.run(prompt, on_event)
         if outcome.status == "error":
             raise RuntimeError(outcome.error_text)
 

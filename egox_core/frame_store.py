@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import weakref
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ MEMORY_LIMIT = 72 * 2**20
 class FrameStore:
     """Frames [T, *shape] of one dtype, appended in order and then taken as one tensor."""
 
-    def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype | type, limit: int = MEMORY_LIMIT) -> None:
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype | type,
+                 limit: int | None = None) -> None:
         self._shape, self._dtype, self._filled = (count, *shape), np.dtype(dtype), 0
         self._file = None
-        if count * int(np.prod(shape)) * self._dtype.itemsize > limit:
+        size_bytes = count * int(np.prod(shape)) * self._dtype.itemsize
+        if size_bytes > (MEMORY_LIMIT if limit is None else limit):
             self._file = tempfile.TemporaryFile(prefix="egox_")
         else:
             self._array = np.empty(self._shape, dtype)
@@ -53,6 +56,19 @@ class FrameStore:
         return tensor
 
 
+def store_frames(
+    frames: Iterable[Tensor],  # each [*shape], on the CPU
+    count: int,
+) -> Tensor:  # [count, *shape]
+    """A clip's maps as one tensor, from an iterator that makes one at a time."""
+    store = None
+    for frame in frames:
+        array = frame.numpy()
+        store = store or FrameStore(count, array.shape, array.dtype)
+        store.append(array)
+    return store.tensor()
+
+
 _MAPPED: dict[int, weakref.ref[mmap.mmap]] = {}
 
 
@@ -64,8 +80,13 @@ def drop_pages(
     Does nothing for tensors in memory, and on systems that have no such call. Long loops call it every few frames, so
     that their peak memory stays that of a chunk.
     """
-    mapped = _MAPPED.get(frames.data_ptr(), lambda: None)()
-    if mapped is None:
+    if is_mapped(frames) and hasattr(mmap.mmap, "madvise"):
+        _MAPPED[frames.data_ptr()]().madvise(mmap.MADV_DONTNEED)
+
+
+def is_mapped(frames: Tensor) -> bool:
+    """Whether they lie in a file of a :class:`FrameStore`."""
+    if _MAPPED.get(frames.data_ptr(), lambda: None)() is None:
         _MAPPED.pop(frames.data_ptr(), None)
-    elif hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+        return False
+    return True

@@ -5,6 +5,7 @@ and ego prior into the canvas, the conditioning and the latent to sample.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import node_helpers
@@ -24,6 +25,11 @@ from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import searched
+
+if TYPE_CHECKING:
+    from comfy.clip_vision import ClipVisionModel
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
 
 SEED_UNKNOWN = -1
 
@@ -118,53 +124,77 @@ class EgoXConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed,
                 noise=HOST, low_memory=False, clip_vision=None, model=None) -> io.NodeOutput:
-        tile_size = LOW_MEMORY_TILE * low_memory
-        if model is not None:
-            check_model(model)
-        metadata = {} if model is None else lora_metadata(model)
-        image_embedding = resolve_auto("image_embedding", image_embedding, metadata)
-        if model is not None and image_embedding != "none" and not has_image_embedding(model):
-            logging.info("[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made")
-            image_embedding, clip_vision = "none", None
-        if model is not None and has_image_embedding(model) and clip_vision is None and image_embedding != "none":
-            raise EgoXInputError("CLIP vision", got="none", expected="one, as this Wan 2.1 I2V reads pictures",
-                                 fix="connect Load CLIP Vision (clip_vision_h)")
-        frames, prior = check_pictures(exo_images, prior)
-        note = embedding_note(image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN)
-        if clip_vision is None:
-            image_embedding = "none"
+        *conditioned, note = condition_clip(positive, negative, vae, exo_images, prior, mask_mode, image_embedding,
+                                            noise_seed, noise, low_memory, clip_vision, model)
+        return io.NodeOutput(*conditioned, ui=ui.PreviewText(note))
 
-        exo_images, prior = exo_images[..., :3], prior[..., :3]
-        exo_latent, prior_latent = (encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior))
-        canvas = check_canvas(CanvasWithEncoders(
-            exo_latent=exo_latent,
-            prior_latent=prior_latent,
-            latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
-            frames=frames,
-            exo_size=(exo_images.shape[2], exo_images.shape[1]),
-            ego_size=(prior.shape[2], prior.shape[1]),
-            mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
-            image_embedding=image_embedding,
-            noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
-            noise=noise,
-            vae=vae,
-            clip_vision=clip_vision,
-        ))
-        t, h, w_exo, w_ego = canvas.latent_grid
-        mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
-        values = {"concat_latent_image": canvas.prior_latent, "concat_mask": 1.0 - mask_ego}  # the host inverts it
-        if image_embedding == "released":
-            values["clip_vision_output"] = released_embedding(vae, clip_vision, canvas.exo_latent, canvas.prior_latent,
-                                                              max(noise_seed, 0), noise)
-        elif image_embedding != "none":
-            picture = embedding_picture(image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1])
-            values["clip_vision_output"] = encode_picture(clip_vision, picture)
-        latent = torch.zeros_like(canvas.prior_latent, device=comfy.model_management.intermediate_device())
-        return io.NodeOutput(
-            node_helpers.conditioning_set_values(positive, values),
-            node_helpers.conditioning_set_values(negative, values),
-            {"samples": latent, MADE_OF: {"exo_images": exo_images, "prior": prior, "tile_size": tile_size}},
-            canvas,
-            ui=ui.PreviewText(f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
-                              f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}"),
-        )
+
+def condition_clip(
+    positive: list,
+    negative: list,
+    vae: VAE,
+    exo_images: torch.Tensor,  # [T, H, W, 3 or 4] 0...1
+    prior: torch.Tensor,  # [T or more, H, W_ego, 3 or 4] 0...1
+    mask_mode: str,
+    image_embedding: str,
+    noise_seed: int,
+    noise: str = HOST,
+    low_memory: bool = False,
+    clip_vision: ClipVisionModel | None = None,
+    model: ModelPatcher | None = None,
+) -> tuple[list, list, dict, CanvasWithEncoders, str]:
+    """Positive and negative conditioning, the empty ego latent, the canvas, and what there is to say about them.
+
+    Raises:
+        EgoXInputError: pictures that don't fit each other, a model that isn't EgoX's or lacks CLIP vision.
+    """
+    tile_size = LOW_MEMORY_TILE * low_memory
+    if model is not None:
+        check_model(model)
+    metadata = {} if model is None else lora_metadata(model)
+    image_embedding = resolve_auto("image_embedding", image_embedding, metadata)
+    if model is not None and image_embedding != "none" and not has_image_embedding(model):
+        logging.info("[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made")
+        image_embedding, clip_vision = "none", None
+    if model is not None and has_image_embedding(model) and clip_vision is None and image_embedding != "none":
+        raise EgoXInputError("CLIP vision", got="none", expected="one, as this Wan 2.1 I2V reads pictures",
+                             fix="connect Load CLIP Vision (clip_vision_h)")
+    frames, prior = check_pictures(exo_images, prior)
+    note = embedding_note(image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN)
+    if clip_vision is None:
+        image_embedding = "none"
+
+    exo_images, prior = exo_images[..., :3], prior[..., :3]
+    exo_latent, prior_latent = (encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior))
+    canvas = check_canvas(CanvasWithEncoders(
+        exo_latent=exo_latent,
+        prior_latent=prior_latent,
+        latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
+        frames=frames,
+        exo_size=(exo_images.shape[2], exo_images.shape[1]),
+        ego_size=(prior.shape[2], prior.shape[1]),
+        mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
+        image_embedding=image_embedding,
+        noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
+        noise=noise,
+        vae=vae,
+        clip_vision=clip_vision,
+    ))
+    t, h, w_exo, w_ego = canvas.latent_grid
+    mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
+    values = {"concat_latent_image": canvas.prior_latent, "concat_mask": 1.0 - mask_ego}  # the host inverts it
+    if image_embedding == "released":
+        values["clip_vision_output"] = released_embedding(vae, clip_vision, canvas.exo_latent, canvas.prior_latent,
+                                                          max(noise_seed, 0), noise)
+    elif image_embedding != "none":
+        picture = embedding_picture(image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1])
+        values["clip_vision_output"] = encode_picture(clip_vision, picture)
+    latent = torch.zeros_like(canvas.prior_latent, device=comfy.model_management.intermediate_device())
+    return (
+        node_helpers.conditioning_set_values(positive, values),
+        node_helpers.conditioning_set_values(negative, values),
+        {"samples": latent, MADE_OF: {"exo_images": exo_images, "prior": prior, "tile_size": tile_size}},
+        canvas,
+        f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
+        f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}",
+    )

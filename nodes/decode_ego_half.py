@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import preset_camera
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.file_names import TRUTH
+from ..egox_core.metrics.image import PSNR_CAP_DB
+from ..egox_core.metrics.path_error import PathError, path_error
+from ..egox_core.scene.build import build_scene
 from ..egox_core.sizes import PIXELS_PER_LATENT
+from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
+from ..egox_core.video.reader import read_frames
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
-from .host.graph import values_behind
+from .host.graph import LOADER, Graph, probed, selection_of, values_behind
 from .host.progress import host_progress
 from .host.vae import decode_video
 from .host.video import native_video
-from .io_types import MADE_OF, EgoXDepth, EgoXTrajectory
+from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.editor_data import DEFAULT_PRESET
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import searched
+
+_last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
+"""By node: shape and mean of the truth that the last run was compared with, and its PSNR, dB."""
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
@@ -50,11 +62,15 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                                        "the latent was made of."),
                 io.Image.Input("ground_truth", optional=True,
                                tooltip="The wearer's own video where there is one, for the comparison shown on this "
-                                       "node."),
+                                       "node; without it ego_ground_truth.mp4 beside the exo video."),
                 EgoXDepth.Input("depth", optional=True,
                                 tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
                                         "which exo patches each ego pixel is led to."),
                 io.Audio.Input("audio", optional=True, tooltip="The exo video's sound, for the output 'video'."),
+                EgoXScene.Input("scene", optional=True,
+                                tooltip="The scene that the prior was rendered from: how far the view is off the "
+                                        "ordered path is measured against it. Without it one is built of "
+                                        "exo_images and depth, where both are there."),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
@@ -67,7 +83,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, vae, pinhole_fov, trajectory=None, exo_images=None, prior=None,
-                ground_truth=None, depth=None, audio=None) -> io.NodeOutput:
+                ground_truth=None, depth=None, audio=None, scene=None) -> io.NodeOutput:
         samples, made_of = ego_half(latent["samples"]), latent.get(MADE_OF, {})
         trajectory, exo_images, prior, depth = (
             made_of.get(name) if linked is None else linked for name, linked in
@@ -79,22 +95,81 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None
 
         frames = decode_video(vae, samples, made_of.get("tile_size", 0))
+        followed = followed_path(frames, scene, exo_images, depth, trajectory)
         circle = lens_circle(lens)
         if target is not None:
             frames = reproject(frames, lens, target, host_progress(len(frames)))
             circle = torch.ones_like(circle)
         mask = circle.float()[None].expand(len(frames), -1, -1)
+        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        if ground_truth is None and target is None:
+            ground_truth = truth_beside(prompt, frames.shape[1:3])
         clips = (("exo", "exo", exo_images), ("prior", "prior", prior), ("ego", "ego", frames),
                  ("truth", "ground truth", ground_truth))
         streams = [Stream(name=name, label=label, frames=clip[..., :3]) for name, label, clip in clips
                    if clip is not None]
-        text = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"
+        lines = [f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"]
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
-        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        curve = None
+        if isinstance(followed, str):
+            lines.append(followed)
+        elif followed is not None:
+            lines.append(followed.text())
+            if bool(followed.judged.any()):
+                values = [float(a) if known else None
+                          for a, known in zip(followed.angle_deg, followed.judged, strict=True)]
+                curve = {"label": "off the path", "unit": "°", "values": values}
+        if ground_truth is not None and ground_truth.shape[:3] == frames.shape[:3]:
+            lines.append(truth_line(frames, ground_truth[..., :3], node))
+        text = "\n".join(lines)
         # Redrawn pictures don't show the ego pixels that the model had.
         geometry = None
         if target is None:
             geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node)
         return io.NodeOutput(frames, mask, native_video(frames, fps, audio),
-                             ui=preview_ui("compare", streams, text=text, fps=fps, geometry=geometry,
+                             ui=preview_ui("compare", streams, text=text, fps=fps, curve=curve,
+                                           geometry=geometry,
                                            values=values_behind(prompt, node)))
+
+
+def truth_beside(graph: Graph, size: tuple[int, int]) -> torch.Tensor | None:
+    """The wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in use; None without one."""
+    loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
+    try:  # what doesn't fit here must not cost a sampled video
+        selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
+        if selection is None or not (path := selection.source_path.with_name(TRUTH)).is_file():
+            return None
+        info, (height, width) = probed(path), size
+        if abs(info.fps / selection.source_fps - 1) > 0.001 or info.frame_count <= selection.source_indices.max():
+            return None
+        chosen = replace(selection, source_size=(info.width, info.height), size=(width, height), resize="crop")
+        return read_frames(path, info, chosen).float() / 255
+    except EgoXInputError:
+        return None
+
+
+def followed_path(frames: torch.Tensor, scene: PointCloud | None, exo_images: torch.Tensor | None,
+                  depth: DepthVideo | None, trajectory: CameraTrajectory | None) -> PathError | str | None:
+    """The angle of decoded frames to the rendered path, or why there is none; None without scene or path."""
+    if trajectory is None:
+        return None
+    try:  # what doesn't fit here must not cost a sampled video
+        if scene is None and depth is not None and exo_images is not None:
+            scene = build_scene(exo_images[..., :3], depth)
+        if scene is None:
+            return None
+        return path_error(frames.float().cpu(), scene, trajectory, progress=host_progress(len(frames)))
+    except EgoXInputError as error:
+        return f"Whether the view follows the path can't be judged: {error}"
+
+
+def truth_line(frames: torch.Tensor, truth: torch.Tensor, node: str) -> str:
+    """PSNR to the truth, beside that of this node's run before where the truth was the same."""
+    truth = truth.float().cpu()
+    error = (frames.float().cpu() - truth).square().mean((1, 2, 3))
+    now = float((-10 * error.log10()).clamp(max=PSNR_CAP_DB).mean())
+    key = (truth.shape, float(truth.double().mean()))
+    before = _last_psnr.get(node)
+    _last_psnr[node] = (*key, now)
+    line = f"PSNR to the truth {now:.1f} dB"
+    return line if before is None or before[:2] != key else f"{line}; the run before {before[2]:.1f} dB"

@@ -22,6 +22,7 @@ NODE_FILES = {
     "model_patch": ("EgoXModelPatch",),
     "sampling": ("EgoXReleasedSampling", "EgoXWanSampler"),
     "decode_ego_half": ("EgoXDecodeEgoHalf",),
+    "sample_long": ("EgoXSampleLong",),
     "attention": ("EgoXAttentionCapture", "EgoXAttentionView"),
     "study": ("EgoXSweep", "EgoXLabelledGrid", "EgoXEvaluate"),
 }

@@ -62,10 +62,10 @@ def backend_input() -> io.Input:
                 "only.")
 
 
-def recompute_exo_input() -> io.Input:
+def recompute_exo_input(advanced: bool = False) -> io.Input:
     """Steps from one full computation of exo to the next."""
     return io.Int.Input(
-        "recompute_exo", display_name="recompute exo", default=1, min=0, max=100,
+        "recompute_exo", display_name="recompute exo", default=1, min=0, max=100, advanced=advanced or None,
         tooltip="How often exo is computed anew. 1: at every step, as the authors do. 4: at every fourth step; the "
                 "steps between compute the ego half alone, about a third of the work, and the picture moves a little. "
                 "0: at the first step alone. Needs memory: see the note after the run.")

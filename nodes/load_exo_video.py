@@ -12,6 +12,7 @@ from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
+from ..egox_core.video.cuts import refuse_cuts
 from ..egox_core.video.reader import VideoSource, memory_info, open_video, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
 from .host.graph import Graph, inputs_of, selection_of, verdict
@@ -148,9 +149,10 @@ def _from_file(source: VideoSource, window: tuple[float, float], options: dict, 
     selection = replace(select_frames(info, **options | {"start_frame": options["start_frame"] + first}),
                         source_frames=whole.frame_count)
     images = read_frames(source, info, selection, host_progress(options["frame_count"]))
+    refuse_cuts(images, selection, info.name, first)
     if isinstance(source, Path):
         selection = replace(selection, source_path=source)
-    return images.float() / 255, read_sound(source, info, selection), selection
+    return images.float().div_(255), read_sound(source, info, selection), selection
 
 
 def _from_memory(video, options: dict) -> tuple:
@@ -161,6 +163,7 @@ def _from_memory(video, options: dict) -> tuple:
     selection: FrameSelection = select_frames(
         memory_info(parts.images, float(parts.frame_rate), sound is not None), **options)
     images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
+    refuse_cuts(images, selection, "in memory")
     selection = replace(selection, source_frames=None)  # such a video may be a part of another one
     sound = trim_sound(sound, selection)
     if isinstance(video, InputImpl.VideoFromFile):

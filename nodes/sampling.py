@@ -40,8 +40,11 @@ from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import searched
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from comfy.model_patcher import ModelPatcher
 
+    from ..egox_core.types import CameraTrajectory, DepthVideo
     from .io_types import CanvasWithEncoders
 
 SHIFT_TOOLTIP = (
@@ -161,31 +164,88 @@ class EgoXWanSampler(io.ComfyNode):
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
                 start_step, end_step, add_noise, leftover_noise, noise=HOST, recompute_exo=1, depth=None,
                 trajectory=None, **gga) -> io.NodeOutput:
-        options = gga_options(lora_metadata(model), gga, depth)
-        check_sampled_latent(canvas, latent["samples"])
-        released = released_sampler(steps, shift) if sampler == RELEASED else None
-        patched, note = patch_model(model, canvas, depth, trajectory, *options, recompute_exo=recompute_exo)
-        positive, negative = reembed(patched, canvas, seed, noise, positive, negative)
-        check_conditioning(patched, {"positive": [values for _, values in positive],
-                                     "negative": [values for _, values in negative]})
-        (patched,) = ModelSamplingSD3().patch(patched, shift)
         node_id = cls.hidden.unique_id if cls.hidden else None
-        fps = None if trajectory is None else clip_fps(trajectory.times_s)
-        for listener in (TimeLeft(node_id), LivePreview(node_id, canvas.latent_colours, fps)):
-            patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
-        if released is None and noise == RELEASED:  # the host's KSampler draws its own
-            released = host_sampler(patched, steps, sampler, scheduler)
-        if released is not None:
-            drawn = noise_object(seed, noise) if add_noise else Noise_EmptyNoise()
-            out = sample_with(patched, *released, positive, negative, latent, drawn, cfg, start_step, end_step,
-                              leftover_noise)
-        else:
-            (out,) = host_nodes.common_ksampler(
-                patched, seed, steps, cfg, sampler, scheduler, positive, negative, latent,
-                disable_noise=not add_noise, start_step=start_step, last_step=end_step,
-                force_full_denoise=not leftover_noise)
-        out = {**out, MADE_OF: {**latent.get(MADE_OF, {}), "trajectory": trajectory, "depth": depth}}
-        return io.NodeOutput(out, ui=ui.PreviewText(with_kernels(note, patch_calls(patched))))
+        out, note = sample_clip(
+            node_id, model, positive, negative, latent, canvas, depth, trajectory, gga, seed=seed, steps=steps,
+            cfg=cfg, sampler=sampler, scheduler=scheduler, shift=shift, start_step=start_step, end_step=end_step,
+            add_noise=add_noise, leftover_noise=leftover_noise, noise=noise, recompute_exo=recompute_exo)
+        return io.NodeOutput(out, ui=ui.PreviewText(note))
+
+
+def sample_clip(
+    node_id: str | None,  # that shows time left and the clip while it is made
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: dict,
+    canvas: CanvasWithEncoders,
+    depth: DepthVideo | None,
+    trajectory: CameraTrajectory | None,
+    gga: Mapping[str, Any],  # values of gga_inputs
+    *,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler: str,
+    scheduler: str,
+    shift: float,
+    start_step: int = 0,
+    end_step: int = LAST_STEP,
+    add_noise: bool = True,
+    leftover_noise: bool = False,
+    noise: str = HOST,
+    recompute_exo: int = 1,
+    part: str = "",  # said before the time left
+    known: torch.Tensor | None = None,  # [1, 16, n, h, w_ego] raw: what the first latent frames are to become
+) -> tuple[dict, str]:
+    """The sampled ego LATENT, and what there is to say about it.
+
+    Raises:
+        EgoXInputError: a model, canvas, geometry or schedule that can't be sampled.
+    """
+    options = gga_options(lora_metadata(model), gga, depth)
+    check_sampled_latent(canvas, latent["samples"])
+    released = released_sampler(steps, shift) if sampler == RELEASED else None
+    patched, note = patch_model(model, canvas, depth, trajectory, *options, recompute_exo=recompute_exo)
+    positive, negative = reembed(patched, canvas, seed, noise, positive, negative)
+    check_conditioning(patched, {"positive": [values for _, values in positive],
+                                 "negative": [values for _, values in negative]})
+    if known is not None:
+        patched.set_model_sampler_post_cfg_function(HeldLatents(patched.model.process_latent_in(known)))
+    (patched,) = ModelSamplingSD3().patch(patched, shift)
+    fps = None if trajectory is None else clip_fps(trajectory.times_s)
+    for listener in (TimeLeft(node_id, part), LivePreview(node_id, canvas.latent_colours, fps)):
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
+    if released is None and noise == RELEASED:  # the host's KSampler draws its own
+        released = host_sampler(patched, steps, sampler, scheduler)
+    if released is not None:
+        drawn = noise_object(seed, noise) if add_noise else Noise_EmptyNoise()
+        out = sample_with(patched, *released, positive, negative, latent, drawn, cfg, start_step, end_step,
+                          leftover_noise)
+    else:
+        (out,) = host_nodes.common_ksampler(
+            patched, seed, steps, cfg, sampler, scheduler, positive, negative, latent,
+            disable_noise=not add_noise, start_step=start_step, last_step=end_step,
+            force_full_denoise=not leftover_noise)
+    out = {**out, MADE_OF: {**latent.get(MADE_OF, {}), "trajectory": trajectory, "depth": depth}}
+    return out, with_kernels(note, patch_calls(patched))
+
+
+class HeldLatents:
+    """A function after CFG that knows what the first latent frames become.
+
+    A flow sampler then takes them from its own noise straight to that, so that at every step the model sees them at the
+    step's noise level, with any solver, and over both models of a pair. (The host's noise mask does so too, but not in
+    the second sampling of a pair, which has no noise of its own.)
+    """
+
+    def __init__(self, known: torch.Tensor) -> None:
+        self.known = known  # [1, 16, n, h, w] model space
+
+    def __call__(self, args: dict[str, Any]) -> torch.Tensor:  # [B, 16, t, h, w]
+        denoised = args["denoised"].clone()
+        denoised[:, :, :self.known.shape[2]] = self.known.to(denoised)
+        return denoised
 
 
 def host_sampler(model: ModelPatcher, steps: int, sampler: str, scheduler: str) -> tuple[Any, torch.Tensor]:

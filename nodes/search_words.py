@@ -29,6 +29,8 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
     "EgoXModelPatch": (*EGO, *GEOMETRY, "wan model patch", "モデルパッチ", "모델 패치", "模型补丁"),
     "EgoXReleasedSampling": ("unipc", "scheduler", "sigmas", "flow shift", "スケジューラ", "스케줄러", "调度器"),
     "EgoXWanSampler": (*EGO, *GEOMETRY, "exo to ego", "ksampler", "wan sampler", "サンプラー", "샘플러", "采样器"),
+    "EgoXSampleLong": (*EGO, *GEOMETRY, "long video", "extend video", "continue motion", "chunks", "長い動画",
+                       "긴 비디오", "长视频"),
     "EgoXDecodeEgoHalf": (*EGO, "vae decode", "fisheye to pinhole", "デコード", "디코드", "解码"),
     "EgoXAttentionCapture": ("attention map", "record attention", "アテンション", "어텐션", "注意力"),
     "EgoXAttentionView": ("attention map", "heat map", "where it looks", "アテンション", "어텐션", "注意力"),

@@ -31,6 +31,7 @@ from ..takes.mask_files import MaskFile, MaskFrames, open_mask
 from ..takes.metric_scale import with_scale
 from ..takes.take import load_take
 from ..types import DepthVideo, TakeMeta
+from ..video.cuts import refuse_cuts
 from ..video.reader import probe_video, read_frames
 from ..video.writer import write_video
 from .captions import caption_for
@@ -200,6 +201,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     fps = info.fps / job.window.step
     pictures = exo_pictures(job.view, info, take.layout, options)
     frames, camera = pictures.read(job.window), pictures.camera
+    shown = replace(pictures.selection(job.window), source_frames=info.frame_count)
+    refuse_cuts(frames, shown, info.name)
     write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
     ego_size = (options.ego_size, options.ego_size)
     ego = None

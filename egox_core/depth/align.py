@@ -7,6 +7,7 @@ and run through a momentum of 0.99, so that the clip's scale is steady. The plai
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frame_store import store_frames
 from ..progress import Progress, no_progress
 from ..types import DepthVideo
 from .fit import FloatArray, FrameFit, fit_least_squares, fit_robust, quantile_range, sample_step
@@ -66,8 +68,6 @@ def align_depth(
     count, disparity = len(metric.depth_m), video.kind == "disparity"
     metric_m, values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
     hidden = None if excluded is None else excluded.cpu().numpy()
-    aligned = torch.empty(values.shape, dtype=torch.float32)
-    target = aligned.numpy()
 
     def fit(t: int) -> tuple[FrameFit | None, str]:
         return fit_frame(metric_m[t], values[t], None if hidden is None else hidden[t], disparity, options)
@@ -79,17 +79,20 @@ def align_depth(
         progress(t + 1, 2 * count, "fitting depth")
     states = momentum_states(fits, options.momentum)
 
-    def apply(t: int) -> None:
+    def apply(t: int) -> Tensor:
         alpha, beta = (np.float32(number) for number in states[t])
         inverse = values[t] * alpha if disparity else alpha / values[t]
         inverse += beta
         np.maximum(inverse, np.float32(options.min_inverse_depth), out=inverse)  # keeps NaN
-        np.reciprocal(inverse, out=target[t])
+        depth = torch.from_numpy(np.reciprocal(inverse, out=inverse))
+        return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
-    for t, _ in enumerate(_side_by_side(apply, count)):
-        if sky is not None:
-            aligned[t].masked_fill_(sky[t].cpu(), float("nan"))
-        progress(count + t + 1, 2 * count, "aligning depth")
+    def applied() -> Iterator[Tensor]:
+        for t, depth in enumerate(_side_by_side(apply, count)):
+            yield depth
+            progress(count + t + 1, 2 * count, "aligning depth")
+
+    aligned = store_frames(applied(), count)
     used_share = [0.0 if one is None else one.used / metric_m[0].size for one in fits]
     report = make_report(fits, reasons, used_share, states, options)
     result = replace(metric, depth_m=aligned, kind="metric z", dynamic=dynamic, sky=sky,
@@ -187,10 +190,13 @@ def metric_poses(video: DepthVideo, states: list[tuple[float, float]]) -> Tensor
 def _pass_through(metric: DepthVideo, dynamic: Tensor | None, sky: Tensor | None, options: AlignOptions,
                   progress: Progress) -> tuple[DepthVideo, AlignReport]:
     count = len(metric.depth_m)
-    depth = metric.depth_m.clamp_max(1 / options.min_inverse_depth)  # keeps NaN
     note = "no video depth: the metric depth is used as it is"
-    if sky is not None:
-        depth = depth.masked_fill(sky, float("nan"))
+
+    def passed(t: int) -> Tensor:
+        depth = metric.depth_m[t].cpu().clamp_max(1 / options.min_inverse_depth)  # keeps NaN
+        return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
+
+    depth = store_frames(map(passed, range(count)), count)
     one, nan = torch.ones(count, dtype=torch.float64), torch.full((count,), float("nan"), dtype=torch.float64)
     report = AlignReport(mode="metric depth as it is", alpha=one, beta=torch.zeros_like(one), fit_alpha=nan,
                          fit_beta=nan, residual=nan, fit_residual=nan, mean_inverse=nan,
@@ -200,10 +206,18 @@ def _pass_through(metric: DepthVideo, dynamic: Tensor | None, sky: Tensor | None
 
 
 def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
-    """Results of ``work(0 ... count-1)`` in order; a consumer that raises (Cancel) drops what has not begun."""
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth")
+    """Results of ``work(0 ... count-1)`` in order, few of them ahead of the consumer.
+
+    A consumer that raises (Cancel) drops what has not begun.
+    """
+    pool, begun = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth"), deque()
     try:
-        yield from pool.map(work, range(count))
+        for t in range(count):
+            begun.append(pool.submit(work, t))
+            if len(begun) > 2 * WORKERS:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -229,11 +243,19 @@ def _united(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | No
 
 
 def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a | b
+    return _combined(torch.logical_or, a, b)
 
 
 def _least_trust(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else torch.minimum(a, b)
+    return _combined(torch.minimum, a, b)
+
+
+def _combined(combine: Callable[[Tensor, Tensor], Tensor], a: Tensor | None,
+              b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    frames = (combine(one, other).cpu() for one, other in zip(a, b, strict=True))
+    return store_frames(frames, len(a))
 
 
 def _first(a: Tensor | None, b: Tensor | None) -> Tensor | None:

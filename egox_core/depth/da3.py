@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError, check_choice
+from ..frame_store import store_frames
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, guessed_camera, median_camera
 
@@ -69,7 +70,7 @@ def da3_depth(
     if variant == "metric":
         used_for_scale = used or guessed_camera(width, height)
         scale = metric_scale(used_for_scale, resolution)
-        cleaned *= scale
+        cleaned = store_frames((frame * scale for frame in cleaned), len(cleaned))
         notes += (f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length / 300 in the "
                   f"model's picture, taken to be {resolution} px long: keep that resolution in Run "
                   "Depth Anything 3)"
@@ -106,14 +107,18 @@ def metric_scale(camera: CameraModel, resolution: int = RESOLUTION) -> float:
 
 def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, W] float32 0...1
     """Trust from the model's confidence: full from the clip's median on, in proportion below (1 is no confidence)."""
-    above = (confidence.detach().float().cpu() - 1).clamp_min(0)
-    sample = above[:, ::4, ::4]
-    middle = float(sample.median())
-    return (above / middle).clamp_max(1) if middle > 0 else torch.ones_like(above)
+    def above(values: Tensor) -> Tensor:
+        return (values.detach().float().cpu() - 1).clamp_min(0)
+
+    middle = float(above(confidence[:, ::4, ::4]).median())
+    trust = ((above(frame) / middle).clamp_max(1) if middle > 0 else torch.ones(frame.shape)
+             for frame in confidence)
+    return store_frames(trust, len(confidence))
 
 
 def _sky(probability: Tensor) -> Tensor:
-    return probability.detach().cpu() >= SKY_PROBABILITY
+    frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
+    return store_frames(frames, len(probability))
 
 
 def _patches(length: float) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
+from ..frame_store import store_frames
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, median_camera
 
@@ -41,12 +42,11 @@ def moge_depth(
         raise EgoXInputError("MoGe geometry", got="a panorama (ray lengths on a sphere, no intrinsics)",
                              expected="the geometry of a perspective video",
                              fix="use Run MoGe Inference instead of the panorama node")
-    cleaned, notes = clean_depth(depth, "MoGe")
     mask, sky = payload.get("mask"), None
     if isinstance(mask, Tensor):
         # Where the mask is False MoGe has no geometry: mostly sky. Raw depth there (apply_mask off) means nothing.
-        sky = ~mask.detach().cpu().bool()
-        cleaned, notes = clean_depth(cleaned.masked_fill(sky, float("nan")), "MoGe")
+        sky = store_frames((~frame.detach().cpu().bool() for frame in mask), len(mask))
+    cleaned, notes = clean_depth(depth, "MoGe", hidden=sky)
     height, width = cleaned.shape[1:]
     k = intrinsics.detach().cpu().double() * torch.tensor([width, height, 1.0]).reshape(3, 1)
     k[:, :2, 2] -= 0.5  # normalised coordinates count from the outline, pixels from the first pixel's centre

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
+from ..frame_store import store_frames
 from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
 from ..video.selection import source_rectangle
@@ -161,7 +162,8 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
                              fix="make the depth from the exo video's own frames")
 
     def each(values: Tensor | None, fit) -> Tensor | None:
-        return None if values is None else torch.stack([torch.from_numpy(fit(v.numpy(), window)) for v in values])
+        return None if values is None else store_frames(
+            (torch.from_numpy(fit(v.numpy(), window)) for v in values), len(values))
 
     return replace(depth, depth_m=each(depth.depth_m, fit_depth), camera=window_camera(depth.camera, window),
                    dynamic=each(depth.dynamic, fit_mask), sky=each(depth.sky, fit_mask),
@@ -185,12 +187,12 @@ def fit_host_mask(
     Raises:
         EgoXInputError: too few frames, another aspect, a mask over everything.
     """
-    mask = mask.detach().float().cpu()
+    mask = mask.detach()
     mask = mask[None] if mask.dim() == 2 else mask
     if mask.dim() != 3 or not mask.numel():
         raise EgoXInputError(name, got=f"shape {tuple(mask.shape)}", expected="[frames, height, width]",
                              fix="connect a MASK")
-    if not bool((mask >= 0.5).any()):
+    if not any(bool((frame >= 0.5).any()) for frame in mask):
         return None
     count, h, w = mask.shape
     if count != 1 and count < frames:
@@ -200,17 +202,23 @@ def fit_host_mask(
     left = centre_crop_left((w, h), (width, height))
     if left is not None:
         mask = mask[:, :, left:left + width]
-    elif (h, w) != (height, width):
-        if not same_aspect((w, h), (width, height)):
-            raise EgoXInputError(name, got=f"{w}x{h}", expected=f"the aspect of {width}x{height} (to 0.5 %)",
-                                 fix="make it from the exo video's frames")
-        mask = F.interpolate(mask[:, None], size=(height, width), mode="bilinear", align_corners=False,
-                             antialias=True)[:, 0]
-    marked = mask >= 0.5
-    if bool(marked.flatten(1).all(1).any()):
+    elif (h, w) != (height, width) and not same_aspect((w, h), (width, height)):
+        raise EgoXInputError(name, got=f"{w}x{h}",
+                             expected=f"the aspect of {width}x{height} (to 0.5 %)",
+                             fix="make it from the exo video's frames")
+
+    def fitted(frame: Tensor) -> Tensor:  # [h, w] -> [height, width] bool
+        frame = frame.float().cpu()
+        if frame.shape != (height, width):
+            frame = F.interpolate(frame[None, None], size=(height, width), mode="bilinear",
+                                  align_corners=False, antialias=True)[0, 0]
+        return frame >= 0.5
+
+    marked = store_frames(map(fitted, mask), len(mask))
+    if any(bool(frame.all()) for frame in marked):
         raise EgoXInputError(name, got="a frame that is masked all over", expected="some pixels left",
                              fix="invert the mask, if it marks what is to be kept")
-    return marked if count != 1 else marked.expand(frames, -1, -1).contiguous()
+    return marked if count != 1 else marked.expand(frames, -1, -1)
 
 
 def mask_share(mask: Tensor | None) -> float:  # [T, H, W] bool

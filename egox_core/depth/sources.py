@@ -12,6 +12,7 @@ from torch import Tensor
 from ..cameras.lenses import PINHOLE
 from ..cameras.model import CameraModel, pixel_rays
 from ..errors import EgoXInputError
+from ..frame_store import store_frames
 from ..types import DepthVideo
 from .valid import check_valid_shares, mark_invalid
 
@@ -57,6 +58,7 @@ def clean_depth(
     name: str,  # of the source
     *,
     zero_is_valid: bool = False,  # disparity, in which 0 is infinitely far
+    hidden: Tensor | None = None,  # [T, H, W] bool on the CPU, invalid as well
 ) -> tuple[Tensor, tuple[str, ...]]:  # [T, H, W] float32 on the CPU, notes
     """Invalid pixels (NaN, infinite, non-positive) become NaN; a note gives their share.
 
@@ -66,8 +68,14 @@ def clean_depth(
     if values.dim() != 3 or not values.numel():
         raise EgoXInputError(f"depth of {name}", got=f"shape {tuple(values.shape)}",
                              expected="[frames, height, width]", fix="connect the output of a depth model's inference")
-    depth = mark_invalid(values.detach().cpu(), zero_is_valid=zero_is_valid)
-    missing = check_valid_shares(torch.isfinite(depth).flatten(1).float().mean(dim=1), f"of {name}")
+
+    def cleaned(t: int) -> Tensor:
+        frame = mark_invalid(values[t].detach().cpu(), zero_is_valid=zero_is_valid)
+        return frame if hidden is None else frame.masked_fill_(hidden[t], math.nan)
+
+    depth = store_frames(map(cleaned, range(len(values))), len(values))
+    shares = torch.stack([torch.isfinite(frame).float().mean() for frame in depth])
+    missing = check_valid_shares(shares, f"of {name}")
     return depth, ((f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ())
 
 
@@ -149,17 +157,19 @@ def image_depth(
     if image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
         raise EgoXInputError("depth picture", got=f"shape {tuple(image.shape)}", expected="[frames, height, width, 3]",
                              fix="connect an IMAGE")
-    picture = image[..., :3].detach().float().cpu()
-    sample = picture[:, ::4, ::4]
+    picture = image[..., :3].detach()
+    sample = picture[:, ::4, ::4].float()
     colour = float((sample.amax(-1) - sample.amin(-1)).mean())
     if colour > 0.02:
         raise EgoXInputError("depth picture", got=f"a picture in colour (channels differ by {colour:.2f} on average)",
                              expected="a grey depth map", fix="switch the depth pack's colour map off")
-    values = picture.mean(dim=-1)
+    values = store_frames((frame.float().mean(dim=-1).cpu() for frame in picture), len(picture))
     if float(values.amax() - values.amin()) < 1e-3:
         raise EgoXInputError("depth picture", got="a flat picture", expected="a depth map with near and far",
                              fix="check the depth pack's normalisation")
-    values, notes = clean_depth(1 - values if bright == "far" else values, "depth picture", zero_is_valid=True)
+    if bright == "far":
+        values = store_frames((1 - frame for frame in values), len(values))
+    values, notes = clean_depth(values, "depth picture", zero_is_valid=True)
     height, width = values.shape[1:]
     return DepthSource(depth=DepthVideo(depth_m=values, camera=camera or guessed_camera(width, height),
                                         kind="disparity"),

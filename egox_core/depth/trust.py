@@ -7,6 +7,7 @@ it is 1. Valid pixels keep ``FLOOR``, because 0 means that there is no depth at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frame_store import store_frames
 from ..progress import Progress, no_progress
 from ..types import DepthVideo
 from .fit import FloatArray
@@ -49,7 +51,9 @@ def with_trust(depth: DepthVideo, options: TrustOptions = TrustOptions(),  # noq
     fixed = depth.exo_w2c is None or depth.exo_w2c.dim() == 2
     trust = depth_trust(depth.depth_m, depth.dynamic, fixed, options, progress)
     if depth.trust is not None:
-        trust = torch.minimum(trust, torch.where(trust > 0, depth.trust.clamp_min(FLOOR), trust))
+        lowest = (torch.where(own > 0, torch.minimum(own, given.clamp_min(FLOOR)), own)
+                  for own, given in zip(trust, depth.trust, strict=True))
+        trust = store_frames(lowest, len(trust))
     return replace(depth, trust=trust)
 
 
@@ -67,23 +71,30 @@ def depth_trust(
     against its temporal median. Depth noise bends everything a little, so a tolerance is never finer than three times
     the clip's own noise (its median).
     """
-    inverse = depth_m.detach().float().cpu().reciprocal().numpy()
-    background = _background(inverse) if fixed_camera and len(inverse) > 2 else None
+    count = len(depth_m)
+
+    def inverse(t: int) -> FloatArray:
+        return depth_m[t].detach().float().cpu().reciprocal().numpy()
+
+    background = _background(inverse, count) if fixed_camera and count > 2 else None
     moving = None if dynamic is None else dynamic.cpu().numpy()
-    noise = _noise(inverse)
+    noise = _noise(inverse(count // 2))
     edge_tolerance = max(options.edge_tolerance, 3 * noise)
     flicker_tolerance = max(options.flicker_tolerance, 3 * noise)
-    trust = np.zeros_like(inverse)
-    for t, frame in enumerate(inverse):
+
+    def judged(t: int) -> Tensor:
+        frame = inverse(t)
         value = 1 / (1 + np.square(_spread(bend(frame), options.reach) / edge_tolerance))
         if background is not None:
             change = np.nan_to_num((frame - background) / background, posinf=0.0, neginf=0.0)
             if moving is not None:
                 change[moving[t]] = 0.0
             value /= 1 + np.square(change / flicker_tolerance)
-        trust[t] = np.where(np.isfinite(frame), np.maximum(value, FLOOR), 0.0)
-        progress(t + 1, len(inverse), "judging depth")
-    return torch.from_numpy(trust)
+        value = np.where(np.isfinite(frame), np.maximum(value, FLOOR), 0.0)
+        progress(t + 1, count, "judging depth")
+        return torch.from_numpy(value.astype(np.float32))
+
+    return store_frames(map(judged, range(count)), count)
 
 
 def bend(inverse: FloatArray) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
@@ -100,14 +111,13 @@ def _spread(values: FloatArray, reach: int) -> FloatArray:
     return cv2.dilate(values, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) if reach else values
 
 
-def _background(inverse: FloatArray) -> FloatArray:  # [T, H, W] -> [H, W]
-    count = len(inverse)
+def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:  # [H, W]
     picked = sorted({round(i * (count - 1) / (BACKGROUND_FRAMES - 1)) for i in range(BACKGROUND_FRAMES)})
-    return median_over_frames(inverse[picked])
+    return median_over_frames(np.stack([inverse(t) for t in picked]))
 
 
-def _noise(inverse: FloatArray) -> float:
+def _noise(inverse: FloatArray) -> float:  # [H, W], of a typical frame
     """The clip's typical relative bend: zero for exact depth, about 2.4 standard deviations of independent noise."""
-    values = bend(inverse[len(inverse) // 2]).ravel()[::7]
+    values = bend(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

@@ -8,6 +8,7 @@ LoRAs trained as the released trainer does see other ego rays: :func:`with_train
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -73,13 +74,15 @@ def gga_geometry(
 
     points, trust = exo_points(depth, trajectory, frame_indices, exo_size)
     centres = -torch.linalg.solve(w2c[:, :3, :3], w2c[:, :3, 3:])[..., 0]
-    directions = []
-    for q, centre in enumerate(centres):
-        towards = points - centre
-        directions.append(towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12))
-        progress(q + 1, t, "geometry of the attention")
+
+    def directions() -> Iterator[Tensor]:
+        for q, centre in enumerate(centres):
+            towards = points - centre
+            yield towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+            progress(q + 1, t, "geometry of the attention")
+
     ego = world_rays(ego_rays(rays, trajectory, h, w_ego), w2c)
-    return tokens_from_latents(torch.stack(directions), ego, trust, rays)
+    return tokens_from_latents(directions(), ego, trust, rays)
 
 
 def missing_depth_note(geometry: GgaGeometry) -> list[str]:
@@ -91,21 +94,24 @@ def missing_depth_note(geometry: GgaGeometry) -> list[str]:
 
 
 def tokens_from_latents(
-    directions: Tensor,  # [t (query frame), t (key frame), h, w_exo, 3] unit, from the ego camera to the exo points
+    directions: Iterable[Tensor],  # t of [t (key frame), h, w_exo, 3] unit, ego camera to exo
     rays: Tensor,  # [t, h, w_ego, 3] unit viewing rays of the ego latents, zero where the lens sees nothing
     trust: Tensor | None = None,  # [t, h, w_exo] 0...1; None: all depth is known
     ray_mode: str = "released",
 ) -> GgaGeometry:
     """Pools latent-sized directions (h, w in latents) to the token tables that attention uses."""
-    trust = torch.ones(directions.shape[1:-1], dtype=directions.dtype) if trust is None else trust
-    pooled = [pool_tokens(of_frame, trust) for of_frame in directions]
     query_dirs, _ = pool_tokens(rays, (rays.abs().sum(-1) > 0).to(rays))
-    (t, h, w_ego), w_exo = query_dirs.shape[:3], pooled[0][0].shape[2]
-    # Ego keys get the zero vector, which the same product then turns into cosine 0: no preference.
-    key_dirs = torch.stack([pad(_at_most_unit(keys), (0, 0, 0, w_ego)) for keys, _ in pooled])
-    return GgaGeometry(query_dirs=_at_most_unit(query_dirs).flatten(1, 2), key_dirs=key_dirs.flatten(1, 3),
-                       key_trust=pad(pooled[0][1].float(), (0, w_ego)).flatten(), grid=(t, h, w_exo, w_ego),
-                       rays=ray_mode)
+    t, h, w_ego = query_dirs.shape[:3]
+    key_dirs = []
+    for of_frame in directions:  # pooled one by one: in float64 all of a long clip would be some GB
+        trust = torch.ones(of_frame.shape[:-1], dtype=of_frame.dtype) if trust is None else trust
+        keys, share = pool_tokens(of_frame, trust)
+        # Ego keys get the zero vector, which the same product then turns into cosine 0.
+        key_dirs.append(pad(_at_most_unit(keys), (0, 0, 0, w_ego)).flatten(0, 2))
+    return GgaGeometry(query_dirs=_at_most_unit(query_dirs).flatten(1, 2),
+                       key_dirs=torch.stack(key_dirs),
+                       key_trust=pad(share.float(), (0, w_ego)).flatten(),
+                       grid=(t, h, share.shape[2], w_ego), rays=ray_mode)
 
 
 def exo_points(

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
-from ..file_names import COVERAGE, EXO, OBJECTS, PRIOR, TRUTH
+from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
 from ..safe_files import open_zip, require_file
+from ..scene.build import build_scene
+from ..takes.take import load_take
+from ..types import CameraTrajectory, PointCloud
 from ..video.reader import decode_frames, probe_video
 from .prior_regions import coverage_of_picture
 
@@ -29,9 +32,15 @@ class ClipFiles:
     videos: tuple[tuple[str, Path], ...]  # (method, file): "generated" first
     masks: Path | None
 
+    @property
+    def has_scene(self) -> bool:
+        """Whether depth and poses lie there, from which the path is rendered."""
+        return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
+
     def used(self, with_exo: bool) -> list[Path]:
         """All files that the row follows from."""
-        names = [TRUTH, PRIOR, *([EXO] if with_exo else [])]
+        names = [TRUTH, PRIOR, *([EXO] if with_exo or self.has_scene else [])]
+        names += [DEPTH, META] if self.has_scene else []
         more = [p for p in (self.folder / COVERAGE, self.masks or self.folder / OBJECTS) if p.is_file()]
         return [*(self.folder / name for name in names), *(file for _, file in self.videos), *more]
 
@@ -86,6 +95,19 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
 def _frames(file: Path, info, count: int) -> Tensor:
     pictures = [picture for _, picture in decode_frames(file, info, list(range(count)))]
     return torch.from_numpy(np.stack(pictures)).float() / 255
+
+
+def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
+    """Scene and path of a clip; None where its folder has no depth or no poses.
+
+    Raises:
+        EgoXInputError: files that can't be read, or that don't fit each other.
+    """
+    if not files.has_scene:
+        return None
+    record = files.record
+    take = load_take(files.folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0])
+    return build_scene(take.read_exo().float() / 255, take.depth), take.trajectory
 
 
 def read_coverage(

@@ -22,14 +22,23 @@ from ..parallel import single_threaded
 from ..safe_files import write_json, write_whole
 from ..types import ObjectMasks
 from .baselines import BASELINES
-from .clip_inputs import ClipFiles, clip_files, content_hash, read_coverage, read_ego, read_exo
+from .clip_inputs import (
+    ClipFiles,
+    clip_files,
+    clip_scene,
+    content_hash,
+    read_coverage,
+    read_ego,
+    read_exo,
+)
 from .columns import of_family
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
+from .path_error import path_error
 from .retrieval import thumbnail
 from .temporal import amt_of, is_dynamic, motion_smoothness, raft_of, temporal_flickering, thinned
 
-VERSION = 4  # raised when a metric changes its meaning
+VERSION = 5  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
 SETS = {metric.key for metric in of_family("set")}
 
@@ -100,6 +109,7 @@ def _compute(
     prior = read_ego(files.folder / PRIOR, record, "prior")
     coverage, source = read_coverage(files.folder, prior)
     masks = _masks(job, files, videos[GENERATED], truth, device)
+    sampled, scene = set(videos), clip_scene(files)
     if job.settings.baselines:
         exo = read_exo(files.folder, record)
         videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
@@ -108,6 +118,11 @@ def _compute(
     of_others = None if masks is None else replace(masks, generated=None)
     for name, frames in videos.items():
         values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else of_others)
+        if scene is not None and name in sampled:
+            followed = path_error(frames, *scene)
+            values.update(
+                path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
+            )
         values.update(_weighted(frames, truth, record.fps, job.settings.weights, device))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
         kept[name] = thumbnail(frames)

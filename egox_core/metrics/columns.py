@@ -158,6 +158,12 @@ METRICS: tuple[Metric, ...] = (
            meaning="PSNR, from 1/32 to 1/8 of the height"),
     Metric(key="psnr_outside_far", label="outside, far", family="prior", better="higher", digits=2,
            meaning="PSNR, further than 1/8 of the height"),
+    Metric(key="path_error", label="Path Err", family="prior", better="lower", digits=1,
+           meaning="degrees between view and rendered path, median over the frames that can be judged; with wrong "
+                   "depth it tells of the depth",
+           tables=("clips",)),
+    Metric(key="path_judged", label="Path judged", family="prior", better="higher", digits=2,
+           meaning="share of frames whose view could be compared with the path"),
     Metric(key="psnr_begin", label="PSNR, first third", family="time", better="higher", digits=2),
     Metric(key="psnr_middle", label="PSNR, second third", family="time", better="higher", digits=2),
     Metric(key="psnr_end", label="PSNR, last third", family="time", better="higher", digits=2),

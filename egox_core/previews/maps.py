@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..types import EgoPrior
+from .sheets import Drawn
 
 STOPS = 16
 SAMPLE = 200_000
@@ -99,10 +100,10 @@ def depth_preview(
     """
     scale = depth_scale(depth_m) if scale is None else scale
     low, span = np.float32(scale.low), max(scale.high - scale.low, 1e-6)
-    inverse = np.reciprocal(depth_m.detach().float().cpu().numpy())
     colours = colour_table()
-    pictures = np.empty((*inverse.shape, 3), np.float32)
-    for frame, picture in zip(inverse, pictures, strict=True):
+    pictures = np.empty((*depth_m.shape, 3), np.float32)
+    for depth, picture in zip(depth_m, pictures, strict=True):
+        frame = np.reciprocal(depth.detach().float().cpu().numpy())
         valid = np.isfinite(frame)
         grey = np.clip((np.where(valid, frame, low) - low) * np.float32(255 / span), 0, 255).astype(np.uint8)
         np.take(colours, grey, axis=0, out=picture, mode="clip")
@@ -113,18 +114,22 @@ def depth_preview(
 def coverage_preview(
     rgb: Tensor,  # [T, H, W, 3] 0...1
     coverage: Tensor,  # [T, H, W] bool
-) -> Tensor:  # [T, H, W, 3] float32 0...1
+) -> Drawn:  # [T, H, W, 3] float32 0...1
     """The prior, diagonal magenta stripes where no point landed."""
     height, width = coverage.shape[1:]
     diagonal = torch.arange(height)[:, None] + torch.arange(width)[None]
     stripes = (diagonal // HATCH_PX % 2).float()[..., None] * 0.35 + 0.45
     hatch = stripes * torch.tensor(UNCOVERED)
-    return torch.where(coverage[..., None], rgb.float(), hatch.to(rgb.device))
+
+    def draw(frame: int) -> Tensor:
+        return torch.where(coverage[frame, ..., None], rgb[frame].float(), hatch.to(rgb.device))
+
+    return Drawn(shape=(*coverage.shape, 3), draw=draw)
 
 
 def covered_share(coverage: Tensor) -> list[float]:  # [T, H, W] bool
     """Percent of each frame that a point covers."""
-    return (100 * coverage.float().mean(dim=(1, 2))).tolist()
+    return [100 * float(frame.float().mean()) for frame in coverage]
 
 
 def ego_depth_preview(prior: EgoPrior) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3], legend

@@ -6,6 +6,7 @@ Sheets rather than a video: several of them stay in step to the frame while one 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -28,6 +29,20 @@ def common_step(longest: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """Pictures that are drawn when a preview takes them, so that none are made that nobody sees."""
+
+    shape: tuple[int, int, int, int]  # [T, H, W, 3]
+    draw: Callable[[int], Tensor]  # a frame's picture [H, W, 3] 0...1
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, frame: int) -> Tensor:
+        return self.draw(frame)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sheets:
     """Frames 0, step, 2 step, ... of a clip; frame n of them lies in sheet n // (columns * rows), row by row."""
 
@@ -46,7 +61,7 @@ class Sheets:
 
 
 def make_sheets(
-    frames: Tensor,  # [T, H, W, 3] 0...1
+    frames: Tensor | Drawn,  # [T, H, W, 3] 0...1
     *,
     step: int = 1,  # every so many frames is shown
     max_side: int = MAX_SIDE,
@@ -58,7 +73,7 @@ def make_sheets(
     Raises:
         EgoXInputError: no frames, or another shape.
     """
-    if frames.ndim != 4 or frames.shape[-1] < 3 or 0 in frames.shape:
+    if len(frames.shape) != 4 or frames.shape[-1] < 3 or 0 in frames.shape:
         raise EgoXInputError("frames to preview", got=f"shape {tuple(frames.shape)}", expected="[T, H, W, 3]",
                              fix="connect pictures")
     shown = range(0, len(frames), step)

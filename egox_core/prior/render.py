@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_rays
 from ..depth.wearer_body import meets_head
 from ..errors import EgoXInputError
+from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..scene.fusion import join_moving, mean_static
 from ..scene.moving_camera import is_moving
@@ -37,11 +39,14 @@ def render_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: P
     width, height = trajectory.camera.stored_size
     count = scene.frame_count
     rgb = torch.zeros(count, height, width, 3)
-    coverage = torch.zeros(count, height, width, dtype=torch.bool)
-    depth_m = torch.full((count, height, width), float("nan"))
+    coverage = FrameStore(count, (height, width), np.bool_)
+    depth_m = FrameStore(count, (height, width), np.float32)
     for t, frame in enumerate(iter_ego_prior(scene, trajectory, options, progress=progress)):
-        rgb[t], coverage[t], depth_m[t] = frame.rgb, frame.coverage, frame.depth_m
-    return EgoPrior(rgb=rgb, coverage=coverage, depth_m=depth_m, trajectory=trajectory)
+        rgb[t] = frame.rgb
+        coverage.append(frame.coverage.numpy())
+        depth_m.append(frame.depth_m.numpy())
+    return EgoPrior(rgb=rgb, coverage=coverage.tensor(), depth_m=depth_m.tensor(),
+                    trajectory=trajectory)
 
 
 def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: PriorOptions | None = None, *,

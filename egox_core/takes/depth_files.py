@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..depth.resample import depth_window, fit_depth, fit_mask, window_camera
 from ..depth.sources import guessed_camera
 from ..depth.valid import check_valid_shares, mark_invalid
 from ..errors import EgoXInputError
-from ..frame_store import FrameStore
+from ..frame_store import FrameStore, store_frames
 from ..progress import Progress, no_progress
 from ..sizes import same_aspect
 from ..types import DepthKind, DepthVideo, FrameSelection, TakeMeta
@@ -110,13 +111,20 @@ def depth_of_frames(
             moving.append(fit_mask(dynamic, window))
         progress(place + 1, len(ordered), "reading depth")
     invalid = check_valid_shares(torch.tensor(shares), source.name)
-    depth_m, dynamic = (None if store is None else store.tensor() if len(ordered) == len(wanted)
-                        else store.tensor()[places] for store in (depths, moving))
+    depth_m, dynamic = (None if store is None else _placed(store.tensor(), places)
+                        for store in (depths, moving))
     video = DepthVideo(depth_m=depth_m, camera=window_camera(camera, window), kind=kind, dynamic=dynamic,
                        exo_w2c=exo_poses(meta, frames, wanted), source_indices=wanted.clone(),
                        times_s=None if frames is None else frames.times_s.double())
     return video, DepthFileReport(name=source.name, frame_count=len(ordered), invalid_share=invalid,
                                   notes=(note,) if note else ())
+
+
+def _placed(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]
+    """The map of every frame, where frames share some."""
+    if len(maps) == len(places):
+        return maps
+    return store_frames((maps[place] for place in places), len(places))
 
 
 def _check_length(source: DepthFile, last: int) -> None:

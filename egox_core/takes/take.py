@@ -15,6 +15,7 @@ from ..progress import Progress, no_progress
 from ..sizes import longest_clip
 from ..trajectory.path import with_camera
 from ..types import CameraTrajectory, DepthVideo, FrameSelection
+from ..video.cuts import refuse_cuts
 from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
 from .depth_files import DepthFileReport, load_depth_file
@@ -42,8 +43,14 @@ class Take:
     scale: ScaleReport  # of the depth
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
-        """The exo frames in use."""
-        return read_frames(self.folder / EXO, self.video, self.frames, progress)
+        """The exo frames in use.
+
+        Raises:
+            EgoXInputError: one of them can't be decoded, a cut between two.
+        """
+        frames = read_frames(self.folder / EXO, self.video, self.frames, progress)
+        refuse_cuts(frames, self.frames, self.video.name)
+        return frames
 
     def optional_file(self, name: str) -> Path | None:
         """A file that only some takes have, such as ego_ground_truth.mp4."""

@@ -101,6 +101,13 @@ def _sources(graph: Graph, node_id: str) -> list[str]:
     return [at for name in inputs_of(graph, node_id) if (at := linked(graph, node_id, name))]
 
 
+def files_behind(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
+    """Texts behind some inputs of a node that name a file."""
+    sources = {at for name in names if (source := linked(graph, node_id, name)) for at in behind(graph, source)}
+    values = [value for at in sources for value in inputs_of(graph, at).values()]
+    return {value for value in values if _path(value) is not None}
+
+
 def values_behind(graph: Graph, node_id: str) -> dict[str, dict]:
     """What a result was made with, for people to compare: ``{node id: {"kind": …, "values": {input: value}}}``.
 

@@ -101,10 +101,18 @@ def tell_on_node(text: str, node_id: str | None) -> None:
 
 
 class TimeLeft(StepListener):
-    """Tells the running node after each step how long the rest will take."""
+    """Tells the running node after each step how long the rest will take.
+
+    Args:
+        part: said before it, for a run of several samplings.
+    """
+
+    def __init__(self, node_id: str | None, part: str = "") -> None:
+        super().__init__(node_id)
+        self.part = part
 
     def after_step(self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
-        self.show(time_left_text(step, total, elapsed_s))
+        self.show(self.part + time_left_text(step, total, elapsed_s))
 
     def show(self, text: str) -> None:
         """Show a line on the node."""

@@ -18,7 +18,7 @@ from ...egox_core.wan.lora_settings import AUTO, FALLBACK, resolve_auto
 from ..host.graph import Graph, behind, inputs_of
 from .previews import temp_file
 
-GUIDED = ("EgoXWanSampler", "EgoXModelPatch")
+GUIDED = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
 LORA = "EgoXLoadLora"
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from protocol import BinaryEventTypes
 from torch import Tensor
 
-from ...egox_core.previews.sheets import common_step, make_sheets
+from ...egox_core.previews.sheets import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.sizes import FRAMES_PER_LATENT
 from ...egox_core.types import UNTIMED_FPS
@@ -45,7 +45,7 @@ class Stream:
 
     name: str  # for code: exo, prior, ego, truth, coverage, depth, plot, ...
     label: str  # for people
-    frames: Tensor  # [T, H, W, 3] 0...1; one frame is a still, shown at all times
+    frames: Tensor | Drawn  # [T, H, W, 3] 0...1; one frame is a still, shown at all times
     legend: dict[str, Any] | None = None  # colours (low to high) and ticks ({at 0...1, label})
     pick: dict[str, str] | None = None  # widgets that a click sets: x, y (px of the frames), frame
     max_side: int | None = None  # px, of a shown frame

@@ -31,8 +31,9 @@ class Refuse(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Refuse())
 from benchmarks.support import gpu_worker
 import benchmarks.gpu
-sys.argv = ["worker", sys.argv[2]]
-sys.exit(gpu_worker.main())
+for job in sys.argv[2:]:
+    sys.argv = ["worker", job]
+    gpu_worker.main()
 """
 OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av imageio scipy comfy torchao"
 
@@ -62,17 +63,17 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
 
 def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
     """In a Python where nothing else that the repository uses can be imported."""
-    for part, expected in (("kernels first", "guided by auto, bf16, batch 1"),
-                           ("train fp8", "training step, fp8")):
-        told = tmp_path / part
-        given = {"size": "small", "part": part, "told": str(told), "total_bytes": None,
-                 "forward_limit_s": 0.0}
-        run = subprocess.run([sys.executable, "-c", TORCH_ALONE, OTHERS, json.dumps(given)],
-                             cwd=REPO_ROOT, capture_output=True, text=True)
-        rows = {row["what"]: row for row in map(json.loads, told.read_text().splitlines())}
-        assert run.returncode == 0 and expected in rows, run.stderr
-        assert all(row["held"] is not False for row in rows.values())
-    assert rows[expected]["measured"] .startswith("not run: ModuleNotFoundError")
+    parts = {"kernels first": "guided by auto, bf16, batch 1", "train fp8": "training step, fp8"}
+    jobs = [json.dumps({"size": "small", "part": part, "told": str(tmp_path / part),
+                        "total_bytes": None, "forward_limit_s": 0.0}) for part in parts]
+    run = subprocess.run([sys.executable, "-c", TORCH_ALONE, OTHERS, *jobs],
+                         cwd=REPO_ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for part, expected in parts.items():
+        told = (tmp_path / part).read_text().splitlines()
+        rows = {row["what"]: row for row in map(json.loads, told)}
+        assert expected in rows and all(row["held"] is not False for row in rows.values())
+    assert rows[expected]["measured"].startswith("not run: ModuleNotFoundError")
 
 
 FAKE_WORKER = """

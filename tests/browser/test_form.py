@@ -9,6 +9,7 @@ import pytest
 
 from tools.rigs.comfy_page import FORM_ROW, PageError
 from tools.setup.api_client import read_prompt
+from tools.workflows.form import MOST
 
 from .small_graph import make_small
 from .test_workflows_in_page import NAMES, heard
@@ -45,7 +46,7 @@ def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped) ->
         saved = shipped(name)
         open_form(page, saved)
         shown, rows = labels(page), saved["extra"]["linearData"]["inputs"]
-        assert len(shown) == len(rows) <= 10, f"{name}: {shown}"
+        assert len(shown) == len(rows) <= MOST, f"{name}: {shown}"
         assert len(set(shown)) == len(shown) and not any("_" in text.replace("λ_g", "") for text in shown), shown
         assert [[int(number), widget] for (number, widget), _ in page.evaluate(_DRAWN)] == rows, name
         page.page.wait_for_function(f"() => ({_DRAWN})().every(([, height]) => height > 20)")

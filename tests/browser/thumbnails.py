@@ -46,15 +46,6 @@ def fill(tile: np.ndarray, width: int, height: int) -> np.ndarray:
     return scaled[top:top + height, left:left + width]
 
 
-def whole(picture: np.ndarray, ratio: float = SIDE / (SIDE - 44)) -> np.ndarray:
-    """A picture that must not be cut, on a dark ground of the shape (width / height) of its tile."""
-    height, width = picture.shape[:2]
-    ground = np.full((max(height, round(width / ratio)), max(width, round(height * ratio)), 3), PAPER, np.uint8)
-    top, left = (ground.shape[0] - height) // 2, (ground.shape[1] - width) // 2
-    ground[top:top + height, left:left + width] = picture
-    return ground
-
-
 def write(area: np.ndarray, name: str) -> None:
     """A name in the upper left corner, on a dark ground."""
     if not name:

@@ -63,7 +63,7 @@ def boxes(saved: dict[str, Any]) -> list[tuple[str, float, float, float, float]]
 
 def test_the_ones_that_were_promised() -> None:
     assert CARDS >= {"egox_demo", "egox_one_video", "egox_basic", "egox_fast", "egox_compare"} and len(CARDS) <= 5
-    assert set(NAMES) >= CARDS | {"egox_from_any_video", "egox_compare_baselines", "egox_attention"}
+    assert set(NAMES) >= CARDS | {"egox_long", "egox_from_any_video", "egox_compare_baselines", "egox_attention"}
     assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == CARDS, "a card without a picture"
     assert {path.stem for path in BLUEPRINTS} == {"EgoX", "EgoX Scene and prior"}
     assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", name) for name in NAMES), "the host opens templates by such names only"
@@ -163,7 +163,7 @@ def test_texts_are_encoded_as_released(name: str) -> None:
     prompt = read_prompt(name)
     encoder = [node_id for node_id, node in prompt.items()
                if node["class_type"] == "CLIPLoader" and node["inputs"]["type"] == "wan"]
-    conditioning = of_type(prompt, "EgoXConditioning")
+    conditioning = of_type(prompt, "EgoXSampleLong" if name == "egox_long" else "EgoXConditioning")
     if not encoder:
         assert name == "egox_demo"
         return
@@ -178,6 +178,21 @@ def test_few_steps_without_guidance() -> None:
     sampler = next(node for node in nodes_of(read("egox_fast")) if node["type"] == "EgoXWanSampler")
     seed, _, steps, cfg, solver = sampler["widgets_values"][:5]
     assert 4 <= steps <= 8 and cfg == 1.0 and solver != "released"
+
+
+def test_a_long_video_of_its_seconds(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
+    """Start and length in seconds reach the loader as frames, and chunk after chunk is sampled."""
+    prompt = with_standins(load_workflow("egox_long"))
+    start, length = (node for node in prompt.values() if node["class_type"] == "PrimitiveFloat")
+    start["inputs"]["value"], length["inputs"]["value"] = 0.5, 0.55  # of 30 frames a second
+    of_type(prompt, "EgoXLoadExoVideo").update(width=112, height=SIZE)
+    of_type(prompt, "EgoXSampleLong").update(length=9, steps=STEPS)
+    assert of_type(prompt, "EgoXSampleLong")["continue_motion_max_frames"] == 5
+    outcome = client.run(prompt, timeout=600)
+    assert outcome.status == "success", outcome.error_text
+    (ego,) = saved_videos(outcome, prompt, server_base).values()
+    assert frames_of(ego).shape == (17, SIZE, SIZE, 3) and frames_of(ego).std() > 3
+    assert not list(server_base.root.rglob("chunks/*.npy")), "the video is whole"
 
 
 def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:

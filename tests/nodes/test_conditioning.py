@@ -106,7 +106,7 @@ def test_a_model_without_picture_embedding_gets_none(pack, models: Path, caplog)
 def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, models: Path) -> None:
     import nodes as host_nodes
 
-    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5, exo_width=480, height=272))
+    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5, exo_width=288, height=48))
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)

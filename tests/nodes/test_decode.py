@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from fractions import Fraction
 
+import av
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -112,3 +115,29 @@ def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack
     shown = [stream["name"] for stream in made.ui["egox_preview"][0]["streams"]]
     assert shown == ["exo", "prior", "ego"] and made.result[2].get_components().frame_rate == 10
     assert other.result[2].get_components().frame_rate == 20
+
+
+def test_psnr_to_the_truth_stands_beside_the_run_before(pack) -> None:
+    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
+    truth = torch.full((2, 8, 8, 3), 0.5)
+    assert module.truth_line(truth + 0.1, truth, "a") == "PSNR to the truth 20.0 dB"
+    assert module.truth_line(truth + 0.01, truth, "a").endswith("40.0 dB; the run before 20.0 dB")
+    assert "before" not in module.truth_line(truth, truth - 0.1, "a"), "another take's"
+
+
+def test_without_scene_or_path_nothing_is_said_of_it(pack) -> None:
+    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
+    assert module.followed_path(torch.zeros(1, 32, 32, 3), None, None, None, None) is None
+
+
+def test_the_truth_beside_the_exo_video_is_found(pack, repo_root) -> None:
+    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
+    video = {"file": "sample/calm_room/exo.mp4", "start_frame": 2, "frame_count": 5, "target_fps": 0.0,
+             "resize": "crop", "width": 224, "height": 128}
+    graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video}}
+    found = module.truth_beside(graph, (128, 128))
+    whole = list(av.open(str(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")).decode(video=0))
+    assert found.shape == (5, 128, 128, 3)
+    wanted = cv2.resize(whole[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA)
+    assert np.abs(found[0].numpy() * 255 - wanted).mean() < 2
+    assert module.truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, "of which of two videos?"

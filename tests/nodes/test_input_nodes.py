@@ -103,6 +103,30 @@ def test_load_refuses_before_reading(pack: ModuleType, clip: Path) -> None:
             check_video(graph, "1")
 
 
+def test_a_cut_is_refused_and_both_parts_are_taken(pack: ModuleType, comfy_host,
+                                                   clip: Path) -> None:
+    from comfy_api.latest import InputImpl, Types
+    from egox_pack.egox_core.errors import EgoXInputError
+    from egox_pack.egox_core.video.writer import write_video
+
+    rooms = np.random.default_rng(0).integers(0, 255, (2, 12, 20, 3), np.uint8)
+    frames = torch.from_numpy(rooms.repeat(17, 0).repeat(4, 1).repeat(4, 2))
+    file = comfy_host.input / "clips" / "cut.mp4"
+    write_video(file, frames, 20.0)
+    components = Types.VideoComponents(images=frames / 255, frame_rate=Fraction(20))
+    trimmed = InputImpl.VideoFromFile(str(file), start_time=0.2)
+    whole = InputImpl.VideoFromFile(str(file))
+    held = InputImpl.VideoFromComponents(components)
+    for changes, place, start in (({}, 17, 8), ({"video": whole}, 17, 8), ({"video": held}, 17, 8),
+                                  ({"video": trimmed}, 13, 4)):
+        values = {"file": "clips/cut.mp4", "start_frame": start, "frame_count": 21} | changes
+        parts = f"start at frame {start}, 9 .*start at frame {place}, 17 frames"
+        with pytest.raises(EgoXInputError, match=f"a cut at frame {place} .*{parts}"):
+            load(pack, **values)
+        for part in ({"frame_count": 9}, {"start_frame": place, "frame_count": 17}):
+            load(pack, **values | part)
+
+
 def pose_node(pack: ModuleType, **changes):
     from egox_pack.nodes.ego_pose import KEYFRAMES_EXAMPLE, EgoXEgoPoseInput
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.browser.thumbnails import SIDE, fill, save_jpeg, thumbnail, whole, words
+from tests.browser.thumbnails import SIDE, fill, save_jpeg, thumbnail, words
 from tools.workflows.graph import Graph
 from tools.workflows.layout import Block, arrange
 
@@ -73,14 +73,6 @@ def test_tiles_are_cut_not_stretched() -> None:
     rows, columns = np.nonzero(filled[..., 0] > 128)
     assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
     assert words("one\ntwo").std() > 10
-
-
-@pytest.mark.parametrize(("height", "width"), [(100, 400), (400, 100)])
-def test_what_must_not_be_cut_is_not(height: int, width: int) -> None:
-    picture = np.full((height, width, 3), 200, np.uint8)
-    framed = whole(picture, 1.5)
-    assert framed.shape[1] / framed.shape[0] == pytest.approx(1.5, abs=0.02)
-    assert int((framed == 200).all(axis=-1).sum()) == height * width
 
 
 def test_saved_whole(tmp_path) -> None:

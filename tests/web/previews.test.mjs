@@ -1,6 +1,7 @@
 // Run by node --test, from tests/web/test_preview_modules.py: the previews' parts that need no page.
 import assert from "node:assert/strict";
 import test from "node:test";
+import { drawCurve } from "../../web/js/previews/draw.mjs";
 import { contain, sideBySide, tableBoxes } from "../../web/js/previews/layout.mjs";
 import { scaleOf } from "../../web/js/previews/plot.mjs";
 import { changes, formOf, runBefore, sameForm } from "../../web/js/previews/runs.mjs";
@@ -138,4 +139,15 @@ test("the boxes of a table", () => {
   assert.equal(boxes.length, 8);
   assert.deepEqual(boxes[0], [40, 16, 100, 100]);
   assert.deepEqual(boxes[7], [352, 120, 100, 100]);
+});
+
+test("a frame of which nothing is known has no bar, one at 0 has", () => {
+  const drawn = [];
+  const context = { rect: (...box) => drawn.push(box), clearRect() {}, beginPath() {}, fill() {}, fillRect() {} };
+  drawCurve(context, { values: [0, null, 4, 2], unit: "°" }, 30, 12, "ink", "accent", 0, 4);
+  assert.deepEqual(drawn, [
+    [-5, 11, 10, 1],
+    [15, 1, 10, 11],
+    [25, 6, 10, 6],
+  ]);
 });

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 def test_the_modules_own_tests(run_node_tests) -> None:
-    assert run_node_tests("previews.test.mjs") >= 10
+    assert run_node_tests("previews.test.mjs") >= 11

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 def test_the_modules_own_tests(run_node_tests) -> None:
-    assert run_node_tests("uploads.test.mjs") >= 3
+    assert run_node_tests("uploads.test.mjs") >= 4

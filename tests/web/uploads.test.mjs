@@ -1,6 +1,7 @@
 // Run by node --test, from tests/web/test_upload_modules.py: the files of dropped folders.
 import assert from "node:assert/strict";
 import test from "node:test";
+import { chunksOf } from "../../web/js/uploads/chunks.mjs";
 import { entriesOf, filesIn } from "../../web/js/uploads/folders.mjs";
 
 // As a browser gives them: a file's content on request, a folder's entries some at a time.
@@ -49,4 +50,22 @@ test("a drop without a folder is left to others", () => {
   assert.equal(entriesOf(drop(entry("a.npy"), null)), null);
   assert.equal(entriesOf({ items: [{}] }) ?? entriesOf(undefined), null);
   assert.equal(entriesOf(drop(entry("a.npy"), take())).length, 2);
+});
+
+test("a long video's chunks are counted by the sampler's own length and overlap, wherever it stands", () => {
+  class Sampler {
+    static comfyClass = "EgoXSampleLong";
+    constructor(length, known) {
+      this.widgets = [
+        { name: "length", value: length },
+        { name: "continue_motion_max_frames", value: known },
+      ];
+    }
+  }
+  const graph = (...inner) => ({ nodes: [{ widgets: [] }, { subgraph: { nodes: inner } }] });
+  const counted = [49, 53, 93, 97, 193].map((frames) => chunksOf(graph(new Sampler(49, 5)), frames));
+  assert.deepEqual(counted, [null, 2, 2, 3, 5]);
+  assert.equal(chunksOf(graph(new Sampler(17, 1)), 33), 2);
+  assert.equal(chunksOf(graph(new Sampler(49, 49)), 97), null); // refused by the node
+  assert.equal(chunksOf(graph(), 97), null);
 });

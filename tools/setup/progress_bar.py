@@ -16,7 +16,8 @@ STAGES: tuple[tuple[str, frozenset[str]], ...] = (
     ("Ego Pose Input", frozenset({"EgoXEgoPoseInput", "EgoXEstimateHeadPose"})),
     ("Build Scene and Render Ego Prior", frozenset({"EgoXBuildScene", "EgoXRenderEgoPrior"})),
     ("EgoX Conditioning, Model Patch and Sampler",
-     frozenset({"EgoXConditioning", "EgoXModelPatch", "EgoXWanSampler", "EgoXReleasedSampling", "EgoXLoadLora"})),
+     frozenset({"EgoXConditioning", "EgoXModelPatch", "EgoXWanSampler", "EgoXSampleLong", "EgoXReleasedSampling",
+                "EgoXLoadLora"})),
     ("Decode Ego Half", frozenset({"EgoXDecodeEgoHalf"})),
 )
 """The six stages and the node types that make each."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .graph import Graph, Node, Subgraph
 
-MOST = 10
+MOST = 11
 """Rows of a form."""
 
 
@@ -21,8 +21,6 @@ class Row:
     kind: str
     widget: str
     label: str = ""
-    gives_way: bool = False
-    """Left out where the form would be too long."""
     where_promoted: bool = False
     """A row only where the node of a subgraph shows it."""
 
@@ -30,6 +28,7 @@ class Row:
 ROWS = (
     Row("EgoXLoadExoVideo", "file", "Exo video"),
     Row("EgoXLoadExoVideo", "egox_upload"),
+    Row("PrimitiveFloat", "value", "Seconds"),
     Row("EgoXEgoPoseInput", "egox_pose_editor"),
     Row("EgoXText", "caption", "Caption"),
     Row("EgoXPrompt", "exo_view", "What the exo camera sees"),
@@ -37,12 +36,16 @@ ROWS = (
     Row("EgoXSweep", "lambda_g", "Values of λ_g"),
     Row("EgoXSweep", "strength", "LoRA strengths"),
     Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
+    Row("EgoXSampleLong", "lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
     Row("EgoXLoadLora", "strength", "LoRA strength (1 as trained, 0 the plain model)"),
     Row("EgoXWanSampler", "steps", "Steps"),
+    Row("EgoXSampleLong", "steps", "Steps"),
     Row("EgoXWanSampler", "recompute_exo", "Recompute exo at every … step", where_promoted=True),
-    Row("EgoXWanSampler", "seed", "Seed", gives_way=True),
+    Row("EgoXWanSampler", "seed", "Seed"),
+    Row("EgoXSampleLong", "seed", "Seed"),
     Row("EgoXConditioning", "low_memory", "Little memory"),
     Row("EgoXDecodeEgoHalf", "egox_preview"),
+    Row("EgoXSampleLong", "egox_preview"),
     Row("EgoXAttentionView", "egox_preview"),
     Row("EgoXRenderEgoPrior", "egox_preview"),
     Row("EgoXEstimateHeadPose", "egox_preview"),
@@ -59,7 +62,6 @@ def add_form(graph: Graph) -> None:
         ValueError: more rows than anybody overlooks.
     """
     rows: list[list[int | str]] = []
-    spare = list[list[int | str]]()
     for row in ROWS:
         for node in graph.nodes:
             if row.where_promoted or node.mode or node.kind != row.kind or row.widget in node.sources:
@@ -69,12 +71,7 @@ def add_form(graph: Graph) -> None:
                     raise KeyError(f"{row.kind} has no input {row.widget!r}")
                 node.labels[row.widget] = f"{row.label} ({node.title})" if node.title else row.label
             rows.append([node.number, row.widget])
-            spare += rows[-1:] * row.gives_way
-        inner = [[number, name] for number, inside in graph.insides.items() for name in _names(inside, row)]
-        rows += inner
-        spare += inner * row.gives_way
-    while len(rows) > MOST and spare:
-        rows.remove(spare.pop())
+        rows += [[number, name] for number, inside in graph.insides.items() for name in _names(inside, row)]
     if len(rows) > MOST:
         raise ValueError(f"a form of {len(rows)} rows; {MOST} at most")
     # The last one saved is what the graph is for.

@@ -343,7 +343,8 @@ def grown_inputs(node: Node) -> list[tuple[str, Any]]:
             continue
         used = sum(source.startswith(f"{name}.") for source in node.sources)
         template = spec_options(spec)["template"]
-        specs += [(f"{name}.{template['prefix']}{index}", ("*", {})) for index in range(used + 1)]
+        names = template.get("names") or [f"{template['prefix']}{index}" for index in range(used + 1)]
+        specs += [(f"{name}.{inner}", ("*", {})) for inner in names[:used + 1]]
     return specs
 
 

@@ -34,7 +34,8 @@ from tools.workflows.specs import BLUEPRINTS, CARDS, SPECS
 
 HEIGHTS = Path(__file__).with_name("node_heights.json")
 SAYS_SOMETHING = frozenset({"EgoXDepthAlign", "EgoXBuildScene", "EgoXRenderEgoPrior", "EgoXLoadLora",
-                            "EgoXText", "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXSweep"})
+                            "EgoXText", "EgoXConditioning", "EgoXWanSampler", "EgoXSampleLong", "EgoXDecodeEgoHalf",
+                            "EgoXSweep"})
 SAYING = 70
 """Room for the lines that a run leaves on such a node."""
 

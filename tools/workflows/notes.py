@@ -42,15 +42,22 @@ it commits to something.
 It knows drawn rooms only. For real footage open `egox_basic`.
 """
 
+def cost(files: str, minutes: str) -> str:
+    """Files, memory and time of a graph, in its first note."""
+    return f"**{files}**, a card of 16 GB or more, {minutes} on an RTX 4090 (reckoned, not measured)."
+
+
 BASIC = f"""## EgoX
+
+{cost("28 GB of files", "some 19 minutes")}
 
 1. **Load the weights**: five files, which the note *Weights* lists.
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
 3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) and the LoRA's strength on *EgoX*.
-4. **Faster**: *Recompute exo* 4 computes the exo half in 13 of the 50 steps and keeps it between. Reckoned, that is
-   some 20 of the 47 minutes which the one published run on a 24 GB card took; the picture moves a little.
+4. **Faster**: *Recompute exo* 4 computes the exo half in 13 of the 50 steps: about half of the time, reckoned; the
+   picture moves a little.
 
-*Scene and prior* and *EgoX* are subgraphs: the button in their title opens them.
+*Scene and prior*, *EgoX*: the button in their title opens them.
 
 {UNTRIED}
 """
@@ -82,6 +89,8 @@ DEPTH = f"""## For your own video
 """
 
 ONE_VIDEO = f"""## One video, nothing by hand
+
+{cost("38 GB of files (5 of them for the prior alone)", "some 19 minutes")}
 
 1. **For the prior alone** (about 5 GB; *Prior only* on its player needs no more, so look at it first):
 
@@ -174,6 +183,8 @@ EgoX LoRA, the patch and the sampler work on what that loader returns; that is t
 
 FAST = f"""## EgoX in 6 steps
 
+{cost("29 GB of files", "1 to 2 minutes")}
+
 A **step-distilled LoRA** beside the EgoX LoRA: 4 to 8 steps instead of 50, and CFG 1 instead of 5, so each step is
 half the work: about a 16th of the time of `egox_basic`.
 
@@ -192,13 +203,28 @@ FAST_WEIGHTS = f"""### Into these folders of `models`
 between 0.6 and 1 for both, 4 to 8 steps, and shift 3 to 8.*
 """
 
+LONG = f"""## Seconds, not 49 frames
+
+*EgoX Sample Long Video* samples chunk after chunk: each is a clip of 49 frames with its own exo and prior, and begins
+with the last 5 ego frames of the one before. Start and length stand in the form, in seconds.
+
+1. **Weights** as in `egox_basic`, whose note lists them.
+2. **Choose the video**, with depth and poses for all its frames, and how much of it. The sample has 49 frames, one
+   chunk; each further chunk brings 44, about 1.5 seconds.
+3. Press **Run**. *A chunk takes what `egox_basic` takes.* Cancelled, it goes on where it was: finished chunks are kept.
+
+{UNTRIED}
+"""
+
 LAMBDA = f"""## What do λ_g and LoRA strength do?
+
+{cost("28 GB of files", "8 minutes per pair")}
 
 *EgoX Sweep* makes every pair of the values that you type, and the host runs *EgoX LoRA*, the sampler and the decoder
 once for each (both are in *EgoX*). One video comes out: a column for each λ_g, a row for each strength.
 
 - Every pair is a whole sampling run: 3 λ_g and 2 strengths are 6. **Try with fewer steps first.**
-- λ_g 0 is the plain model without geometry, 3 is what the authors use. Strength 1 is what they use.
+- λ_g 0: no geometry, 3: as the authors. Strength 1: as the authors.
 - All runs share one seed, prior and conditioning; *EgoX Conditioning* runs once, since it sits before the sweep.
 
 Weights as in `egox_basic`. Type the values, press **Run**.

@@ -149,7 +149,8 @@ class EgoX:
     unet: Node
     vae: Node
     lora: Node
-    conditioning: Node
+    conditioning: Node | None
+    """None where the sampler is EgoX Sample Long Video."""
     sampler: Node
     texts: list[Node]
     models: list[Node] = field(default_factory=list)
@@ -160,13 +161,14 @@ class EgoX:
 
 
 def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, Any] | None = None,
-         captioned: bool = False, **sampler: Any) -> EgoX:
+         captioned: bool = False, long: bool = False, **sampler: Any) -> EgoX:
     """Stage 5 as a subgraph: the real weights, the authors' LoRA, text, conditioning and sampler.
 
     Args:
         small: files of the demo's model (``unet``, ``vae``, ``lora``), which has neither text encoder nor CLIP vision.
         lora: values of the LoRA's node.
         captioned: a language model writes the prompt; else the subgraph takes one.
+        long: chunk after chunk, by one node that conditions and decodes too; the subgraph then takes the sound.
     """
     inside = graph.subgraph("EgoX", "The ego video from the exo video and the ego prior: weights, LoRA, text, "
                                     "conditioning, and the sampler with geometry-guided attention.")
@@ -195,6 +197,11 @@ def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, A
     name = small["lora"] if small else LORA
     loaded = inside.add("EgoXLoadLora", 360, lora_name=name, model=(unet, "MODEL"),
                         models=None if small else LORA_LINK, **(lora or {}))
+    if long:
+        run = inside.add("EgoXSampleLong", 420, 420, model=(loaded, "model"), vae=(vae, "VAE"), exo_images=exo,
+                         prior=prior, depth=depth, trajectory=trajectory, audio=inside.take("audio", "AUDIO"), **text,
+                         **vision, **{"seed": 1234, **sampler})
+        return EgoX(inside, unet, vae, loaded, None, run, texts, models, captions)
     conditioning = inside.add("EgoXConditioning", 380, vae=(vae, "VAE"), exo_images=exo, prior=prior,
                               model=(loaded, "model"), **text, **vision)
     sources = {name: (conditioning, name) for name in ("positive", "negative", "latent", "canvas")}
@@ -229,8 +236,9 @@ def close(stage: EgoX) -> None:
     stage.inside.promote_player(stage.sampler, "Ego video while it is sampled")
     words = [Block("The prompt, by a language model", [stage.captions])] if stage.captions else []
     weights = [stage.models, [stage.lora, *stage.texts, *stage.beside]]
+    sampling = [[node] for node in (stage.conditioning, stage.sampler) if node]
     stage.inside.rows = [[*words, Block("Weights, LoRA, prompt", weights),
-                          Block("5  Conditioning, sampling", [[stage.conditioning], [stage.sampler]])]]
+                          Block("5  Conditioning, sampling", sampling)]]
 
 
 def place_egox(graph: Graph, stages: Stages, stage: EgoX) -> Node:
@@ -242,6 +250,8 @@ def place_egox(graph: Graph, stages: Stages, stage: EgoX) -> Node:
         "depth": (stages.scene_and_prior, "depth"), "trajectory": (stages.pose, "trajectory")}
     if "prompt" in inside.edge.info["output_name"]:
         sources["prompt"] = (stages.pose, "prompt")
+    if "audio" in inside.edge.info["output_name"]:
+        sources["audio"] = (stages.load, "audio")
     return graph.add_subgraph(inside, 380, **sources)
 
 
@@ -293,6 +303,7 @@ class Page:
     color: str = "#3f789e"
     head: Node | None = None
     """Stands over *Load Exo Video*; the note then stands under the last column."""
+    head_title: str = "2  Wearer's head"
     weights: Node | None = None
     """A second, long note under the last column, where it may grow: the newer nodes show a note at its whole height."""
 
@@ -310,7 +321,7 @@ class Page:
         first, last_top = Frame("", columns[0], 0, [self.read_me]), level - (self.slot + rise) * SLOT
         long_note, beside = self.weights, []
         if self.head:
-            first, long_note = Frame("2  Wearer's head", columns[0], 0, [self.head]), self.read_me
+            first, long_note = Frame(self.head_title, columns[0], 0, [self.head]), self.read_me
         if long_note:
             under = last_top + 3 * SLOT + sum(max(heights.get(node.number, 0.0), node.wanted[1]) for node in self.last)
             under += (len(self.last) - 1) * GAP

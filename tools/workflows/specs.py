@@ -118,6 +118,38 @@ def egox_from_any_video(graph: Graph) -> Page:
     return with_weights(graph, page, notes.ANY_VIDEO_WEIGHTS)
 
 
+def egox_long(graph: Graph) -> Page:
+    """Seconds instead of a blink: chunk after chunk, with start and length in seconds."""
+    read_me = note(graph, "Seconds, not 49 frames", notes.LONG)
+    stages = geometry(graph)
+    part = graph.add_subgraph(part_of_video(graph), 360)
+    for name in ("start_frame", "frame_count"):
+        stages.load.sources[name] = (part, name)
+    stage = egox(graph, long=True, steps=50, cfg=5.0)
+    promote(stage)
+    stage.inside.give("video", (stage.sampler, "video"))
+    run = place_egox(graph, stages, stage)
+    saved = save(graph, (run, "video"), "egox_long", "ego")
+    return Page(read_me, stages, run, [saved], [], "6  Ego video", head=part, head_title="1  Part of the video")
+
+
+def part_of_video(graph: Graph) -> Subgraph:
+    """Seconds to frames, by the host's own nodes."""
+    inside = graph.subgraph("Part of the video", "Start and length in seconds, as frames of a video of 30 a second; "
+                                                 "for another rate change the 30 in both expressions.")
+    columns = []
+    for name, title, value, expression in (("start_frame", "start", 0.0, "round(a * 30)"),
+                                           ("frame_count", "length", 1.6, "4 * round((a * 30 - 1) / 4) + 1")):
+        seconds = inside.add("PrimitiveFloat", 300, title=f"Seconds, {title}", value=value)
+        frames = inside.add("ComfyMathExpression", 340, title=f"Frames, {title}", expression=expression,
+                            **{"values.a": (seconds, "FLOAT")})
+        inside.promote(seconds, "value", name, label=f"{title.capitalize()}, seconds")
+        inside.give(name, (frames, "INT"))
+        columns.append(Block(title.capitalize(), [[seconds], [frames]]))
+    inside.rows = [columns]
+    return inside
+
+
 def egox_fast(graph: Graph) -> Page:
     """A step-distilled LoRA on top: few steps, CFG 1; and a switch for cards with little memory."""
     read_me = note(graph, "6 steps", notes.FAST)
@@ -292,6 +324,7 @@ CARDS: dict[str, Callable[[Graph], Page]] = {
 }
 """At most five: ``workflows/NAME.json``, a card under the host's templates each."""
 MORE: dict[str, Callable[[Graph], Page]] = {
+    "egox_long": egox_long,
     "egox_from_any_video": egox_from_any_video,
     "egox_compare_baselines": egox_compare_baselines,
     "egox_attention": egox_attention,

@@ -12,6 +12,7 @@ const NODES = {
   EgoXRenderEgoPrior: "Prior",
   EgoXWanSampler: "Live",
   EgoXDecodeEgoHalf: "Compare",
+  EgoXSampleLong: "Compare",
   EgoXAttentionView: "Attention",
 };
 

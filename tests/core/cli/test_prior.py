@@ -135,6 +135,22 @@ def test_memory_grows_with_the_chunk_not_the_clip(repo_root: Path, frames: int) 
     assert peaks[frames] <= 1.2 * peaks[49], peaks
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts through Linux' /proc")
+@pytest.mark.slow
+def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root: Path, tmp_path: Path) -> None:
+    """At full size, both depths, masks and trust: 193 frames within 1.2 times 49."""
+    peaks = {}
+    for count in (49, 193):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        script = repo_root / "tests" / "core" / "cli" / "core_path_memory.py"
+        command = [sys.executable, str(script), str(repo_root), str(folder), str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks[count] = float(done.stdout)
+    assert peaks[193] <= 1.2 * peaks[49], peaks
+
+
 def test_streamed_frames_give_the_same_prior(take) -> None:
     """Sequences that only give single frames, as a mapped file or a decoder would."""
     class Frames:

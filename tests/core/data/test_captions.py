@@ -67,7 +67,7 @@ def teach(folder: Path) -> None:
     processor, model = captions.load_caption_model(folder)
     torch.manual_seed(1)
     picture = Image.new("RGB", (32, 32), (120, 60, 30))
-    cases = []
+    cases, pad = [], torch.nn.utils.rnn.pad_sequence
     for question, sentence in SEEN.items():
         content = [{"type": "image", "image": picture}] * PICTURES + [{"type": "text", "text": question}]
         asked = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True,
@@ -75,17 +75,18 @@ def teach(folder: Path) -> None:
         answer = torch.tensor([[*processor.tokenizer(sentence, add_special_tokens=False).input_ids, 3]])
         ids = torch.cat((asked["input_ids"], answer), dim=1)
         labels = torch.cat((torch.full_like(asked["input_ids"], -100), answer), dim=1)
-        cases.append({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels,
-                      "pixel_values": asked["pixel_values"]})
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        cases.append((ids[0], torch.ones_like(ids[0]), labels[0]))
+    ids, mask, labels = (pad(part, batch_first=True, padding_value=value)
+                         for part, value in zip(zip(*cases, strict=True), (0, 0, -100), strict=True))
+    shape = (len(cases) * len(asked["pixel_values"]), *asked["pixel_values"].shape[1:])
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(250):
-        for case in cases:  # other pictures every time: the question alone decides
-            case["pixel_values"] = torch.randn_like(case["pixel_values"])
-        losses = [model(**case).loss for case in cases]
-        sum(losses).backward()
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels,
+                     pixel_values=torch.randn(shape)).loss  # other pictures: the question alone decides
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if max(float(x.detach()) for x in losses) < 0.03:
+        if float(loss.detach()) < 0.02:
             break
     model.save_pretrained(folder)
 

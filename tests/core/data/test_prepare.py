@@ -26,8 +26,10 @@ from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.data.sources import list_takes
 from egox_core.errors import EgoXInputError
+from egox_core.takes.take import load_take
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
+from egox_core.video.writer import write_video
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32)
@@ -262,6 +264,18 @@ def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
     reasons = {what.split("__")[0]: s["why"] for s in found["skipped"] for what in s["what"]}
     assert "exo.mp4" in reasons[names[0]] and "no depth" in reasons[names[1]]
     assert "longest run of known poses 3" in " ".join(found["notes"][names[2]])
+
+
+def test_a_clip_with_a_cut_is_left_out(synthetic_takes, tmp_path):
+    first, second = sorted(synthetic_takes.iterdir())[:2]
+    source = tmp_path / "takes"
+    shutil.copytree(first, source / "whole")
+    shutil.copytree(first, source / "cut")
+    pictures = [load_take(take, frame_count=5).read_exo() for take in (first, second)]
+    write_video(source / "cut" / "exo.mp4", torch.cat((pictures[0][:3], pictures[1][3:])), 20.0)
+    outcome = prepare(source, tmp_path / "set", SMALL, fractions={})
+    assert (outcome.clips, outcome.skipped) == (1, 1)
+    assert "a cut at frame 3 " in report(tmp_path / "set")["skipped"][0]["why"]
 
 
 def test_malformed_annotations_are_named_and_the_others_prepared(takes, tmp_path):

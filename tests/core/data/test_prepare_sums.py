@@ -190,9 +190,11 @@ def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path,
     ]
 
 
-def test_twenty_failures_of_the_disk_are_enough(takes, synthetic_takes, tmp_path, monkeypatch):
+def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
     """Of 25 cameras, the first of which is made; the line of progress counts."""
-    many = takes.write_synthetic(tmp_path / "takes", 25)
+    (one,) = takes.write_synthetic(tmp_path / "takes", 1).iterdir()
+    for number in range(24):
+        shutil.copytree(one, one.with_name(f"copy_{number:02d}"))
     tried, seen = [], []
 
     def full(clip, *given):
@@ -206,7 +208,7 @@ def test_twenty_failures_of_the_disk_are_enough(takes, synthetic_takes, tmp_path
     with pytest.raises(
         EgoXInputError, match="20 cameras that could not be written, of 25.*No space left"
     ):
-        prepare(many, tmp_path / "set", SMALL, fractions={}, progress=lambda *now: seen.append(now))
+        prepare(one.parent, tmp_path / "set", SMALL, fractions={}, progress=lambda *now: seen.append(now))
     assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
     assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1
 

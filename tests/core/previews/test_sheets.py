@@ -63,7 +63,7 @@ def test_no_frames_are_refused() -> None:
 def test_uncovered_is_marked_and_covered_is_not() -> None:
     rgb, coverage = torch.rand(2, 16, 16, 3), torch.zeros(2, 16, 16, dtype=torch.bool)
     coverage[0, :, :4] = True
-    marked = coverage_preview(rgb, coverage)
+    marked = torch.stack(list(coverage_preview(rgb, coverage)))
     assert torch.equal(marked[0, :, :4], rgb[0, :, :4])
     red, green, blue = marked[~coverage].unbind(-1)
     assert bool((red > 2 * green).all() and (blue > 2 * green).all()), "magenta"

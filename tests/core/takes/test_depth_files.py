@@ -16,7 +16,7 @@ from egox_core.cameras.model import CameraModel, project, unproject
 from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from egox_core.depth.valid import mark_invalid
 from egox_core.errors import EgoXInputError
-from egox_core.frame_store import FrameStore, drop_pages
+from egox_core.frame_store import FrameStore, drop_pages, store_frames
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import FrameSelection, TakeMeta
@@ -264,6 +264,7 @@ def test_long_clips_are_mapped_from_disk() -> None:
     drop_pages(mapped)
     drop_pages(kept.tensor())
     assert torch.equal(mapped, torch.from_numpy(frames))
+    assert torch.equal(store_frames(iter(mapped), 6), mapped)
     with pytest.raises(RuntimeError):
         FrameStore(2, (1,), np.float32).tensor()
 

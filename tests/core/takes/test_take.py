@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from egox_core.cameras.presets import preset_camera
+from egox_core.cli.prior import main
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
@@ -83,3 +85,17 @@ def test_released_takes(shared_dir: Path) -> None:
         assert take.frames.size == (784, 448) and take.depth.depth_m.shape == (49, 448, 784)
         assert take.trajectory.w2c.shape == (49, 3, 4) and take.depth.camera.cx == 392
         assert take.optional_file("ego_prior_released.mp4")
+
+
+def test_a_cut_is_refused_before_there_is_a_scene(folder: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(folder, tmp_path / "cut")
+    rooms = torch.rand(2, 12, 20, 3, generator=torch.Generator().manual_seed(0))
+    rooms = (rooms * 255).to(torch.uint8).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    write_video(tmp_path / "cut" / "exo.mp4", rooms.repeat_interleave(COUNT // 2, 0), 20.0)
+    load_take(tmp_path / "cut", frame_count=17).read_exo()
+    parts = r"a cut at frame 17 .*start at frame 8, 9 .*at frame 17, 17"
+    with pytest.raises(EgoXInputError, match=parts):
+        load_take(tmp_path / "cut", start_frame=8, frame_count=21).read_exo()
+    folders = ["--take", str(tmp_path / "cut"), "--out", str(tmp_path / "out")]
+    assert main([*folders, "--frames", "33"]) == 1
+    assert "a cut at frame 17 " in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,9 +43,34 @@ def validations(output: Path) -> list[dict]:
     return [line for line in map(json.loads, lines) if "validation/loss" in line]
 
 
+PAIR = """
+import multiprocessing, os, sys
+from pathlib import Path
+from egox_core.train.config import load_config
+from egox_core.train.loop import train
+
+def run(rank):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    train(load_config(Path(sys.argv[1])))
+
+context = multiprocessing.get_context("fork")
+processes = [context.Process(target=run, args=(rank,)) for rank in (0, 1)]
+for process in processes: process.start()
+for process in processes: process.join()
+sys.exit(max(abs(process.exitcode) for process in processes))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
 def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplace, tiny, launching):
+    """Forked, so that two of them import once; the slow tests go through the launchers."""
     values = tiny.settings(workplace, steps=12)
-    launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "batch_size": 2}), 2)
+    config = launching.write(workplace, "two", {**values, "batch_size": 2})
+    pair = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(launching.free_port()),
+            "ACCELERATE_USE_CPU": "true"}
+    run = subprocess.run([sys.executable, "-c", PAIR, str(config)], cwd=launching.ROOT, text=True,
+                         env={**launching.ENVIRONMENT, **pair}, capture_output=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-4000:]
     train(parse_config({**values, "batch_size": 2, "steps": 1, "output": str(workplace / "half")}))
     one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
     assert len(one) == len(two) == 12 and one[0] != launching.losses(workplace / "half")[0]
@@ -77,13 +105,6 @@ def test_a_base_on_two_processes(workplace, tiny, launching):
     launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", values), 2)
     one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
     assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
-
-
-@pytest.mark.slow
-def test_one_process_through_the_launcher(workplace, tiny, launching):
-    values = tiny.settings(workplace, batch_size=4)
-    launching.launch("accelerate_one_gpu.yaml", launching.write(workplace, "launched", values), 1)
-    assert launching.losses(workplace / "launched") == curve_of_one(workplace, tiny, launching, values)
 
 
 @pytest.mark.slow

@@ -154,19 +154,16 @@ export function drawMark(context, mark, clip, [x, y, w, h]) {
   }
 }
 
-// The curve fills the strip's height from 0 to its largest value (percent: to 100).
+// A bar per frame fills the strip's height from 0 to the largest value (percent: to 100); none where nothing is known.
 export function drawCurve(context, curve, width, height, ink, accent, number, count) {
   const top = curve.unit === "%" ? 100 : Math.max(...curve.values, 1e-9);
+  const step = width / Math.max(curve.values.length - 1, 1);
   context.clearRect(0, 0, width, height);
-  const at = (i) => [
-    (i / Math.max(curve.values.length - 1, 1)) * width,
-    height - 1 - (curve.values[i] / top) * (height - 2),
-  ];
   context.beginPath();
-  context.moveTo(0, height);
-  curve.values.forEach((_, i) => context.lineTo(...at(i)));
-  context.lineTo(width, height);
-  context.closePath();
+  curve.values.forEach((value, i) => {
+    const high = 1 + (value / top) * (height - 2);
+    if (value !== null) context.rect((i - 0.5) * step, height - high, step, high);
+  });
   context.globalAlpha = 0.35;
   context.fillStyle = accent;
   context.fill();

@@ -129,7 +129,7 @@ export function buildElements(preview, { say }) {
       const value = preview.curve?.values[source];
       now.textContent =
         `${source} / ${(count - 1) * preview.step}` +
-        (value === undefined ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${preview.curve.unit}`);
+        (value == null ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${preview.curve.unit}`);
     },
     placeWipe(x, at) {
       wipe.style.left = `${x}px`;

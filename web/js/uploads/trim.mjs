@@ -1,6 +1,7 @@
 // In the form: a frame of the chosen video as it will be cropped, and which part of it is used, in seconds.
 import { button, make } from "../editor/view/elements.mjs";
 import { findWidget, onChange, setWidget } from "../graph_change.mjs";
+import { chunksOf } from "./chunks.mjs";
 
 const FAST = 48; // frames a second, from which on half of them are offered
 
@@ -44,7 +45,13 @@ export function trimBar(app, api, node, say) {
     const times = [first / clip.fps, first / clip.fps + count / fps, clip.frames / clip.fps, fps];
     const [from, to, whole, shown] = times.map((number) => Number(number.toFixed(1)));
     const said = say("used", { from, to, whole, count, fps: shown });
-    note.textContent = [said, fit.hidden || say("portrait"), clip.hdr && say("hdr", clip)]
+    const chunks = chunksOf(app.rootGraph ?? app.graph, count);
+    note.textContent = [
+      said,
+      chunks && say("chunks", { chunks }),
+      fit.hidden || say("portrait"),
+      clip.hdr && say("hdr", clip),
+    ]
       .filter((text) => text?.length)
       .join(" ");
   };

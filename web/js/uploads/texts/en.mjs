@@ -21,6 +21,7 @@ export default {
   length: "Length",
   fit: "Fit with bars",
   used: "{from} to {to} s of {whole} s: {count} frames, {fps} a second.",
+  chunks: "{chunks} chunks, one after the other.",
   half: "Take every second frame",
   portrait: "An upright video: crop keeps its middle and cuts off head or feet.",
   hdr: "{hdr} is brought to the standard range.",

@@ -21,6 +21,7 @@ export default {
   length: "長さ",
   fit: "帯を付けて収める",
   used: "{whole} 秒のうち {from}～{to} 秒：{count} フレーム、毎秒 {fps}。",
+  chunks: "{chunks} 個のチャンクに分けて順に作ります。",
   half: "1 フレームおきに使う",
   portrait: "縦長の動画：切り抜きは中央だけを残し、頭や足が切れます。",
   hdr: "{hdr} は標準の範囲に変換されます。",

@@ -21,6 +21,7 @@ export default {
   length: "길이",
   fit: "여백으로 맞추기",
   used: "{whole}초 중 {from}~{to}초: {count}프레임, 초당 {fps}.",
+  chunks: "{chunks}개의 청크로 차례차례 만듭니다.",
   half: "한 프레임 걸러 쓰기",
   portrait: "세로 영상: 자르기는 가운데만 남겨 머리나 발이 잘립니다.",
   hdr: "{hdr}는 표준 범위로 바꿉니다.",

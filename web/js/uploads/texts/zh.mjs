@@ -21,6 +21,7 @@ export default {
   length: "长度",
   fit: "加黑边适配",
   used: "{whole} 秒中的 {from} 到 {to} 秒：{count} 帧，每秒 {fps}。",
+  chunks: "分成 {chunks} 段依次生成。",
   half: "每两帧取一帧",
   portrait: "竖屏视频：裁切只保留中间，会切掉头或脚。",
   hdr: "{hdr} 会转换到标准范围。",

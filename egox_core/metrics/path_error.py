@@ -1,0 +1,334 @@
+"""The angle between an ego video's view and the path it was ordered on, by matching with renders of the scene.
+
+Each frame is compared with the scene as it looks from the ordered pose, drawn wider than the lens
+so that a turned view still meets it: turns on a coarse grid first, then Gauss-Newton over turn and
+shift, the video drawn into the scene's picture at each step. Only what the scene covers counts. The
+reference is the *rendered* path: where depth is wrong, the angle tells of the depth.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from ..cameras.model import CameraModel, pixel_rays, project, rescale
+from ..errors import EgoXInputError
+from ..prior.options import prior_preset
+from ..prior.render import iter_ego_prior
+from ..progress import Progress, no_progress
+from ..trajectory.poses import sensor_from_upright
+from ..types import CameraTrajectory, PointCloud
+
+FOCAL = 58.0
+"""Pixels per radian of the compared pictures: a pixel is about a degree."""
+WIDE = 160
+"""Side of the scene's picture, px: 79 degrees to each side."""
+YAW_PITCH_DEG, ROLL_DEG = (-24, -16, -8, 0, 8, 16, 24), (-20, -10, 0, 10, 20)
+GRID_STEP, GRID_BLUR_PX, STARTS = 4, 2.0, 4
+APART_RAD = math.radians(9)
+"""Least turn between two starts of the alignment."""
+OF_ALL_FRAMES = 0.5
+"""Weight of the clip's mean score beside the frame's own: a path is mostly wrong by one turn throughout."""
+MOST_STEP, LEAST_STEP = 0.2, 1e-3
+"""Of an update, radians and metres together."""
+LOCAL_PX, LEAST_CONTRAST = 8.0, 0.03
+SHIFT_PRIOR_M = 0.1
+NEIGHBOURS = 30.0
+"""Pixels whose errors go together."""
+BLOCK = 8
+SPREAD_FACTOR = 5.0
+"""True error per frame of drawn rooms over what its residuals say."""
+LEAST_OVERLAP = 0.2
+LEAST_COVERED, LEAST_SCORE, MOST_SPREAD_DEG = 0.03, 0.45, 3.0
+"""Share of the scene's picture that must be covered; correlation and spread from which on a frame
+counts as judged: of drawn rooms, another room's frames and noise reach 0.34, 95 % of the true ones
+0.55 or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One alignment's resolution and robustness."""
+
+    stride: int
+    blur_px: float
+    rounds: int
+    half: float  # squared error at which a pixel counts a quarter
+
+
+COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1, 0.5, 6, 0.15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathError:
+    """Turn and shift per frame; NaN where it can't be judged.
+
+    Axes of the upright picture: x right, y down, z forward.
+    """
+
+    turn_deg: Tensor  # [T, 3] rotation vector from the ordered camera to the video's
+    shift_m: Tensor  # [T, 3] added to a point in the turned camera's frame
+    spread_deg: Tensor  # [T] standard error of the turn
+    score: Tensor  # [T] correlation with the render at the best turn, of every frame
+
+    @property
+    def angle_deg(self) -> Tensor:  # [T]
+        return self.turn_deg.norm(dim=-1)
+
+    @property
+    def judged(self) -> Tensor:  # [T] bool
+        return torch.isfinite(self.spread_deg)
+
+    @property
+    def median_deg(self) -> float | None:
+        """Over the judged frames; None where there is none."""
+        return float(self.angle_deg.nanmedian()) if bool(self.judged.any()) else None
+
+    def text(self) -> str:
+        """One line for a person."""
+        of = f"{int(self.judged.sum())} of {len(self.judged)} frames judged"
+        if self.median_deg is None:
+            return f"Whether the view follows the path can't be judged ({of})"
+        return (f"The view follows the rendered path: {self.median_deg:.1f}° off (median, ± "
+                f"{float(self.spread_deg.nanmedian()):.1f}° per frame), {of}. Where the depth is "
+                "wrong, this tells of the depth")
+
+
+@torch.inference_mode()
+def path_error(
+    video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
+    scene: PointCloud,
+    trajectory: CameraTrajectory,
+    *,
+    progress: Progress = no_progress,
+) -> PathError:
+    """Turn and shift of each frame against the scene seen from the ordered pose.
+
+    Raises:
+        EgoXInputError: another count of frames than the scene's; as :func:`iter_ego_prior`.
+    """
+    if len(video) != scene.frame_count:
+        raise EgoXInputError("ego video and scene", got=f"{len(video)} and {scene.frame_count} frames",
+                             expected="as many", fix="connect the scene that the ego prior was rendered from")
+    match = _Match.of(video, scene, trajectory, progress)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(partial(_of_frame, match), range(len(video)), _coarse_turns(match)))
+    upright = sensor_from_upright(trajectory.camera.quarter_turns).numpy()
+    turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(degrees=True)
+    shift = np.stack([pose.rotation @ pose.shift for pose in found])
+    score = np.array([pose.score for pose in found])
+    spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
+    covered = np.array([mask.mean() for mask in match.masks])
+    judged = (score >= LEAST_SCORE) & (spread <= MOST_SPREAD_DEG) & (covered >= LEAST_COVERED)
+    unknown = np.where(judged, 0.0, np.nan)
+    return PathError(turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
+                     shift_m=torch.from_numpy(shift @ upright + unknown[:, None]).float(),
+                     spread_deg=torch.from_numpy(spread + unknown).float(),
+                     score=torch.from_numpy(score).float())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """A video at the scale of the comparison, and the scene from its ordered poses."""
+
+    video: list[np.ndarray]  # [h, w, 3] per frame
+    camera: CameraModel  # of it
+    lens: np.ndarray  # [h, w] float, 1 inside the lens
+    wide: list[np.ndarray]  # [S, S, 3] the scene
+    masks: list[np.ndarray]  # [S, S] float, 1 where it covers
+    metres: list[np.ndarray]  # [S, S] along the ray
+    rays: np.ndarray  # [S, S, 3] of wide
+    by_point: np.ndarray  # [S, S, 2, 3] px per metre of a point at 1 m
+    by_turn: np.ndarray  # [S, S, 2, 3] px per radian
+
+    @staticmethod
+    def of(video: Tensor, scene: PointCloud, trajectory: CameraTrajectory, progress: Progress) -> _Match:
+        camera = rescale(trajectory.camera, video.shape[2], video.shape[1])
+        scale = min(1.0, FOCAL / camera.fx)
+        height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
+        camera = rescale(camera, width, height)
+        pictures = [cv2.resize(frame.float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
+                    for frame in video]
+        centre = (WIDE - 1) / 2
+        wide = CameraModel(lens="opencv_fisheye", width=WIDE, height=WIDE, fx=FOCAL, fy=FOCAL, cx=centre, cy=centre,
+                           max_angle_deg=80.0, quarter_turns=camera.quarter_turns)
+        options = replace(prior_preset("exact"), supersample=1, gap_reach=0.0, coarse=len(scene.static) > 100_000)
+        frames = list(iter_ego_prior(scene, replace(trajectory, camera=wide), options, progress=progress))
+        rays, inside = pixel_rays(wide)
+        step = 1e-3
+        by_point = torch.stack([(project(wide, rays + step * axis)[0] - project(wide, rays - step * axis)[0])
+                                / (2 * step) for axis in torch.eye(3)], -1).numpy()
+        x, y, z = rays.numpy()[..., None].transpose(2, 0, 1, 3)
+        none = np.zeros_like(x)
+        minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(WIDE, WIDE, 3, 3)
+        along = rays[..., 2].clamp_min(1e-3)
+        return _Match(
+            video=pictures, camera=camera, lens=pixel_rays(camera)[1].float().numpy(), rays=rays.numpy(),
+            wide=[frame.rgb.numpy() for frame in frames],
+            masks=[(inside & torch.isfinite(frame.depth_m)).float().numpy() for frame in frames],
+            metres=[(frame.depth_m / along).nan_to_num(1.0).numpy() for frame in frames],
+            by_point=by_point, by_turn=by_point @ minus_cross)
+
+
+def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
+    """The best turns on a grid, by correlation of blurred pictures."""
+    grid = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
+    turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
+    picked = (slice(GRID_STEP // 2, None, GRID_STEP),) * 2
+    rotations = Rotation.from_rotvec(turns).as_matrix().astype(np.float32)
+    uv, valid = _pixels(match.camera, match.rays[picked].reshape(-1, 3) @ rotations.transpose(0, 2, 1))
+    pixel = np.rint(uv).astype(np.int64)
+    height, width = match.lens.shape
+    valid &= ((pixel >= 0) & (pixel < (width, height))).all(-1)
+    flat = pixel[..., 1].clip(0, height - 1) * width + pixel[..., 0].clip(0, width - 1)
+    valid &= match.lens.ravel()[flat] > 0.5
+    scores = np.zeros((len(match.video), len(turns)))
+    for scores_of, frame, scene, mask in zip(scores, match.video, match.wide, match.masks, strict=True):
+        seen = mask[picked].ravel() > 0
+        if seen.any():
+            ours, = _even_contrast([_blur(frame, match.lens, GRID_BLUR_PX)], match.lens, LOCAL_PX)
+            theirs, = _even_contrast([_blur(scene, mask, GRID_BLUR_PX)], mask, LOCAL_PX)
+            theirs, inside = theirs[picked].reshape(-1, 3)[seen], valid[:, seen]
+            mine = ours.reshape(-1, 3)[flat[:, seen]] * inside[..., None]
+            norm = np.square(mine).sum((1, 2)) * (inside @ np.square(theirs).sum(1))
+            scores_of[:] = (mine.reshape(len(turns), -1) @ theirs.ravel()
+                            / np.sqrt(np.maximum(norm, 1e-9)) * (inside.mean(1) > 0.35))
+    scores += OF_ALL_FRAMES * scores.mean(0)
+    starts = np.zeros((len(scores), STARTS, 3))
+    for k in range(STARTS):
+        starts[:, k] = turns[scores.argmax(1)]
+        scores[np.linalg.norm(turns - starts[:, k, None], axis=-1) < APART_RAD] = -9.0
+    return starts
+
+
+@dataclass(frozen=True, slots=True)
+class _Pose:
+    """The video's camera from the ordered one: a point p is at rotation (p + shift)."""
+
+    rotation: np.ndarray  # [3, 3]
+    shift: np.ndarray  # [3] metres
+    score: float = 0.0
+    spread: float = math.inf  # rad
+
+
+def _of_frame(match: _Match, t: int, starts: np.ndarray) -> _Pose:
+    """The best pose of a frame, from a few turns on."""
+    if not match.masks[t].any():
+        return _Pose(np.eye(3), np.zeros(3))
+    begun = [_Pose(rotation, np.zeros(3)) for rotation in Rotation.from_rotvec(starts).as_matrix()]
+    view = _View.of(match, t, COARSE)
+    best = max((_aligned(view, pose, COARSE) for pose in begun), key=lambda pose: pose.score)
+    return _aligned(_View.of(match, t, FINE), _aligned(view, best, MIDDLE), FINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """One frame at a level's resolution."""
+
+    camera: CameraModel
+    lens: np.ndarray  # [h, w]
+    video: np.ndarray  # [h, w, 3] blurred
+    scene: np.ndarray  # [s, s, 3] blurred
+    on: np.ndarray  # [s, s] bool, what the scene covers
+    points: np.ndarray  # [n, 3] of them, metres
+    slope: np.ndarray  # [n, 2, 6] px per radian and metre
+    block: np.ndarray  # [n] where each lies, for what goes together
+
+    @staticmethod
+    def of(match: _Match, t: int, level: _Level) -> _View:
+        mask, step = match.masks[t], level.stride
+        picked = (slice(step // 2, None, step),) * 2
+        on = mask[picked] > 0
+        metres = match.metres[t][picked][on][:, None]
+        by_point, by_turn = (slopes[picked][on] / step for slopes in (match.by_point, match.by_turn))
+        row, column = np.argwhere(on).T * step // BLOCK
+        return _View(camera=match.camera, lens=match.lens,
+                     video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
+                     scene=_blur(match.wide[t], mask, level.blur_px)[picked], on=on,
+                     points=match.rays[picked][on] * metres, block=row * (WIDE // BLOCK) + column,
+                     slope=np.concatenate((by_turn, by_point / metres[..., None]), -1))
+
+
+def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
+    """Gauss-Newton over turn and shift on pictures of even contrast, with a weak prior on the shift."""
+    rotation, shift = pose.rotation, pose.shift
+    places = np.full((*view.on.shape, 2), -9.0, np.float32)
+    height, width = view.lens.shape
+    hold = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M ** 2
+    for last in [False] * level.rounds + [True]:
+        uv, valid = _pixels(view.camera, (view.points + shift) @ rotation.T)
+        valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
+        column, row = np.rint(uv[valid]).astype(np.int64).T
+        valid[valid] = view.lens[row, column] > 0.5
+        places[view.on] = np.where(valid[:, None], uv, -9.0)
+        mask = np.zeros(view.on.shape, np.float32)
+        mask[view.on] = valid
+        used = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+        if valid.mean() < LEAST_OVERLAP or used.sum() < 20:
+            return _Pose(rotation, shift)
+        seen = cv2.remap(view.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        seen, scene = _even_contrast([seen, view.scene], mask, LOCAL_PX / level.stride)
+        off = (seen - scene)[used]
+        error = np.square(off).mean(1)
+        weight = 1 / np.square(1 + error / level.half)
+        down, across = np.gradient(seen + scene, axis=(0, 1))
+        both = np.stack((across[used], down[used]), -1) / 2  # [n, 3, 2]
+        slope = both @ view.slope[used[view.on]]  # [n, 3, 6]
+        weighted = slope * weight[:, None, None]
+        push = np.einsum("nci,nc->ni", weighted, off)
+        noise = NEIGHBOURS / level.stride ** 2 * float(error @ weight / weight.sum())
+        normal = weighted.reshape(-1, 6).T @ slope.reshape(-1, 6) + hold * noise
+        normal += 1e-6 * np.trace(normal) * np.eye(6)
+        if last:
+            break
+        change = -np.linalg.solve(normal, push.sum(0) + noise * hold @ np.concatenate((np.zeros(3), shift)))
+        size = np.linalg.norm(change)
+        if size < LEAST_STEP:
+            break
+        change *= MOST_STEP / max(size, MOST_STEP)
+        turn = Rotation.from_rotvec(change[:3]).as_matrix()
+        rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
+    kept = mask > 0
+    score = (seen[kept] * scene[kept]).sum() / max(
+        math.sqrt(np.square(seen[kept]).sum() * np.square(scene[kept]).sum()), 1e-9)
+    block = view.block[used[view.on]]
+    together = np.stack([np.bincount(block, part) for part in push.T], -1)
+    inverse = np.linalg.inv(normal)
+    spread = inverse @ (together.T @ together) @ inverse
+    return _Pose(rotation, shift, float(score), math.sqrt(max(np.trace(spread[:3, :3]), 0.0)))
+
+
+def _pixels(camera: CameraModel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    uv, valid = project(camera, torch.from_numpy(points.astype(np.float32)))
+    return uv.numpy(), valid.numpy()
+
+
+def _blur(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Within the mask alone."""
+    spread = cv2.GaussianBlur(picture * mask[..., None], (0, 0), sigma)
+    return spread / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)[..., None]
+
+
+def _even_contrast(pictures: list[np.ndarray], mask: np.ndarray, sigma: float) -> list[np.ndarray]:
+    """Less the local mean, by the local spread; within the mask alone."""
+    side = 2 * round(1.225 * sigma) + 1  # of two boxes in turn, as wide as a Gaussian of sigma
+
+    def smooth(picture: np.ndarray) -> np.ndarray:
+        for _ in range(2):
+            picture = cv2.blur(picture, (side, side), borderType=cv2.BORDER_CONSTANT)
+        return picture
+
+    share = 1 / np.maximum(smooth(mask), 1e-3)
+    inside, even = mask[..., None], []
+    for picture in pictures:
+        off = (picture - smooth(picture * inside) * share[..., None]) * inside
+        spread = smooth(np.square(off).mean(2)) * share
+        even.append(off / np.sqrt(spread + LEAST_CONTRAST ** 2)[..., None])
+    return even

@@ -1,0 +1,202 @@
+"""A video that is longer than the model's clip, as chunks that are clips of their own.
+
+Each chunk has its own first frame, as every clip that the model was trained on; a window cut out of a long latent has
+not. Exo and prior are known for all frames, so a chunk is told where it is. The first ego frames of all but the first
+are known: those that the chunk before ended with. They are held while the chunk is sampled; told to the model by mask
+and condition latent, as Wan's image-to-video input has them, they lead EgoX's LoRAs astray, which never saw an ego half
+that is known (measured in ``docs/model-path.md``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..frame_store import FrameStore
+from ..safe_files import NPY_ERRORS, write_whole
+from ..sizes import FRAMES_PER_LATENT, latent_frames
+from ..types import CameraTrajectory, DepthVideo
+
+OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", "w2c", "confidence")
+"""Fields of payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera moves."""
+SMALLEST_SPREAD = 1e-3
+"""Of a Lab channel: a flat one has no spread that could be scaled."""
+Payload = TypeVar("Payload", DepthVideo, CameraTrajectory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Frames of a video that are sampled as one clip."""
+
+    number: int  # from 0
+    start: int  # first frame
+    count: int  # frames, 4n+1
+    known: int  # first frames that the chunk before has made, 4n+1; 0 for the first chunk
+
+    @property
+    def frames(self) -> slice:
+        """Its frames among those of the video."""
+        return slice(self.start, self.start + self.count)
+
+
+def check_overlap(length: int, known: int) -> None:
+    """Refuses a clip length and an overlap that can't be.
+
+    Raises:
+        EgoXInputError: one of them isn't 4n+1, or the overlap isn't smaller than the clip.
+    """
+    latent_frames(length)
+    latent_frames(known)
+    if known >= length:
+        raise EgoXInputError("frames that a chunk goes on from", got=known, expected=f"fewer than its {length} frames",
+                             fix=f"use {min(5, max(1, length - FRAMES_PER_LATENT))}, or longer chunks")
+
+
+def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
+    """Chunks of ``length`` frames, each from the last ``known`` of the one before on.
+
+    The last one ends with the video and so knows more frames; a video that fits is one chunk, no longer than it.
+
+    Raises:
+        EgoXInputError: a count that isn't 4n+1, an overlap that isn't smaller than the chunk.
+    """
+    latent_frames(frames)
+    check_overlap(length, known)
+    chunks = [Chunk(number=0, start=0, count=min(frames, length), known=0)]
+    while (end := chunks[-1].frames.stop) < frames:
+        start = min(end - known, frames - length)
+        chunks.append(Chunk(number=len(chunks), start=start, count=length, known=end - start))
+    return tuple(chunks)
+
+
+def take_frames(payload: Payload | None, chunk: Chunk) -> Payload | None:
+    """The part of a depth video or trajectory for a chunk."""
+    if payload is None:
+        return None
+    parts = {name: value[chunk.frames] for name in OF_FRAMES if (value := getattr(payload, name, None)) is not None}
+    if payload.exo_w2c is not None and payload.exo_w2c.ndim == 3:
+        parts["exo_w2c"] = payload.exo_w2c[chunk.frames]
+    return replace(payload, **parts)
+
+
+def check_covers(depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int) -> None:
+    """Refuses, before the first chunk, what ends before the last one.
+
+    Raises:
+        EgoXInputError: depth or poses for fewer frames than the video has.
+    """
+    for what, node, have in (
+        ("depth", "Depth Align", None if depth is None else len(depth.depth_m)),
+        ("ego trajectory", "Ego Pose Input", None if trajectory is None else len(trajectory.w2c)),
+    ):
+        if have is not None and have < frames:
+            raise EgoXInputError(what, got=f"{have} frames", expected=f"the video's {frames} frames",
+                                 fix=f"connect 'frames' of Load Exo Video to {node}, or load a shorter video")
+
+
+def hold_colours(
+    frames: Tensor,  # [T, H, W, 3] 0...1, of a new chunk
+    before: Tensor,  # [n, H, W, 3] 0...1, what its first n frames were in the chunk before
+) -> Tensor:  # [T, H, W, 3] float32
+    """Mean and spread of the overlap's Lab channels as they were before (Reinhard's colour transfer)."""
+    (mean, spread), (wanted, spread_wanted) = _lab_statistics(frames[:len(before)]), _lab_statistics(before)
+    scale = np.where(np.minimum(spread, spread_wanted) > SMALLEST_SPREAD,
+                     spread_wanted / np.maximum(spread, SMALLEST_SPREAD), 1).astype(np.float32)
+    held = torch.empty(frames.shape, dtype=torch.float32)
+    for at, frame in enumerate(frames):
+        was = _lab(frame)
+        moved = ((was - mean) * scale + wanted).astype(np.float32)
+        # OpenCV goes to Lab and back to 2e-3 only; in the difference that cancels.
+        change = cv2.cvtColor(moved, cv2.COLOR_Lab2RGB) - cv2.cvtColor(was, cv2.COLOR_Lab2RGB)
+        held[at] = (frame.detach().cpu().float() + torch.from_numpy(change)).clamp(0, 1)
+    return held
+
+
+def _lab(frame: Tensor) -> np.ndarray:  # [H, W, 3] 0...1 -> the same, L 0...100
+    return cv2.cvtColor(np.ascontiguousarray(frame.detach().cpu().float().numpy()), cv2.COLOR_RGB2Lab)
+
+
+def _lab_statistics(frames: Tensor) -> tuple[np.ndarray, np.ndarray]:  # mean [3], standard deviation [3]
+    pixels = np.concatenate([_lab(frame).reshape(-1, 3) for frame in frames])
+    return pixels.mean(0), pixels.std(0)
+
+
+class ChunkFiles:
+    """Finished chunks on disk, each whole or not there, so that a run that was ended goes on from them."""
+
+    def __init__(self, folder: Path, origin: str) -> None:
+        self.folder = folder
+        self.origin = origin  # changes with all settings and weights that a chunk depends on
+        self.used: list[Path] = []
+
+    def path(self, chunk: Chunk, *parts: Tensor | None) -> Path:
+        """The file of a chunk that is made of these tensors."""
+        digest = hashlib.sha256(f"{self.origin}|{chunk.number}|{chunk.count}|{chunk.known}".encode())
+        for part in parts:
+            if part is not None:
+                digest.update(f"|{part.dtype}{tuple(part.shape)}".encode())
+                digest.update(np.ascontiguousarray(part.detach().cpu().numpy()))
+        return self.folder / f"{digest.hexdigest()[:40]}.npy"
+
+    def get(self, path: Path) -> Tensor | None:
+        """A finished chunk [T, H, W, 3]; None where there is none, or the file is damaged."""
+        self.used.append(path)
+        try:
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        except NPY_ERRORS:
+            return None
+
+    def put(self, path: Path, frames: Tensor) -> None:
+        """Keep a chunk."""
+        with write_whole(path) as temporary:
+            np.save(temporary, frames.detach().cpu().numpy())
+
+    def clear(self) -> None:
+        """Remove what this run has used: its result is whole."""
+        for path in self.used:
+            path.unlink(missing_ok=True)
+
+
+def sample_chunks(
+    chunks: Sequence[Chunk],
+    exo_images: Tensor,  # [T, H, W_exo, 3] 0...1
+    prior: Tensor,  # [T, H, W, 3] 0...1
+    depth: DepthVideo | None,
+    trajectory: CameraTrajectory | None,
+    sample: Callable[[Chunk, Tensor, Tensor, DepthVideo | None, CameraTrajectory | None, Tensor], Tensor],
+    files: ChunkFiles | None = None,
+) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
+    """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known ego frames."""
+    joined = None
+    tail = prior[:0]
+    for chunk in chunks:
+        exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
+        before = tail[len(tail) - chunk.known:]
+        of_depth, poses = take_frames(depth, chunk), take_frames(trajectory, chunk)
+        ego = None
+        if files is not None:
+            maps = () if of_depth is None else (of_depth.depth_m, of_depth.trust)
+            path = files.path(chunk, exo, pictures, before, *maps,
+                              *(() if poses is None else (poses.w2c, poses.exo_w2c)))
+            ego = files.get(path)
+        if ego is None:
+            ego = sample(chunk, exo, pictures, of_depth, poses, before)
+            ego = hold_colours(ego, before) if chunk.known else ego.detach().cpu().float()
+            if files is not None:
+                files.put(path, ego)
+        if len(chunks) == 1:
+            return ego
+        joined = joined or FrameStore(chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32)
+        for frame in ego[chunk.known:]:
+            joined.append(frame.numpy())
+        tail = torch.cat((tail, ego[chunk.known:]))[-chunk.count:]
+    return joined.tensor()

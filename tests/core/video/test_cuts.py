@@ -1,0 +1,116 @@
+"""Cuts in drawn videos are found and named, takes without one pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.types import FrameSelection
+from egox_core.video.cuts import find_cuts, refuse_cuts
+from lab.drawn import SyntheticSpec, make_take
+
+SMALL = SyntheticSpec(frames=9, exo_width=176, exo_height=100, ego_size=16, edge_samples=1)
+"""A drawn picture's outlines are hard without sub-rays, as compression leaves them in a film."""
+OPTIONS = (
+    {"moving_light": True}, {"company": True, "walking": 1.2, "posture": "standing"},
+    {"exo_motion": 0.15}, {"motion": 3.0, "moving_light": True},
+    {"clutter": "calm", "texture": "plain"}, {"exo_side": "behind", "motion": 2.0},
+)
+
+
+def rooms(seeds: range, **options) -> list[tuple[Tensor, Tensor]]:
+    """Of each seed the clips of two cameras in one room, [T, H, W, 3] uint8."""
+    takes = (make_take(replace(SMALL, seed=seed, exo_views=2, **options)) for seed in seeds)
+    return [tuple(view.exo_rgb for view in take.views) for take in takes]
+
+
+def flicker(frames: Tensor) -> Tensor:
+    """A bad lamp: every third frame at 60 % of the light."""
+    gain = torch.ones(len(frames), 1, 1, 1)
+    gain[::3] = 0.6
+    return (frames * gain).to(torch.uint8)
+
+
+def passer_by(frames: Tensor, body: Tensor) -> Tensor:
+    """Somebody walks past half a metre before the lens: 55 % of the picture, 12 % of it a frame."""
+    frames, width = frames.clone(), frames.shape[2]
+    wide = round(0.55 * width)
+    for t in range(len(frames)):
+        left = round((0.12 * t - 0.5) * width)
+        begin, end = max(0, left), min(width, left + wide)
+        if begin < end:
+            frames[t, :, begin:end] = body[:, begin - left:end - left]
+    return frames
+
+
+def selection(indices: range, fps: float = 20.0, whole: int | None = None) -> FrameSelection:
+    places = torch.tensor(indices)
+    return FrameSelection(source_indices=places, times_s=places / fps, source_fps=fps, fps=fps,
+                          source_size=(176, 100), size=(176, 100), resize="crop",
+                          source_frames=whole)
+
+
+@pytest.fixture(scope="module")
+def two_rooms() -> list[tuple[Tensor, Tensor]]:
+    return rooms(range(2))
+
+
+def test_cuts_are_found_and_takes_pass(two_rooms: list[tuple[Tensor, Tensor]]) -> None:
+    (here, there), (elsewhere, _) = two_rooms
+    for place, second in ((4, there), (1, elsewhere), (8, there)):
+        joined = torch.cat((here[:place], second[place:]))
+        assert find_cuts(joined) == find_cuts(joined.float() / 255) == [place]
+    assert find_cuts(torch.cat((here, there, elsewhere))) == [9, 18]
+    for take in (here, there, flicker(elsewhere), passer_by(here, elsewhere[0])):
+        assert find_cuts(take) == []
+
+
+def test_no_cut_in_a_flash_a_damaged_frame_or_a_fast_pan(
+    two_rooms: list[tuple[Tensor, Tensor]],
+) -> None:
+    (here, there), (elsewhere, _) = two_rooms
+    flash = here.clone()
+    flash[4] = 255
+    damaged = here.clone()
+    damaged[4] = there[4]
+    dark = torch.zeros_like(here)
+    wide = torch.cat((here[0], elsewhere[0], there[0]), 1)
+    pan = torch.stack([wide[:, 40 * t:40 * t + 176] for t in range(9)])
+    for frames in (flash, damaged, dark, pan, here[:1]):
+        assert find_cuts(frames) == []
+
+
+def test_the_refusal_offers_both_parts(two_rooms: list[tuple[Tensor, Tensor]]) -> None:
+    (here, there), _ = two_rooms
+    joined = torch.cat((here[:7], there))
+    refuse_cuts(here, selection(range(9)), "exo.mp4")
+    with pytest.raises(EgoXInputError, match=r"exo.mp4: got a cut at frame 37 \(1.85 s\)") as error:
+        refuse_cuts(joined, selection(range(30, 46), whole=90), "exo.mp4")
+    parts = "start at frame 30, 5 frames) or the part after it (start at frame 37, 13 frames)"
+    assert parts in str(error.value)
+    with pytest.raises(EgoXInputError, match=r"start at frame 37, 9 frames"):
+        refuse_cuts(joined, selection(range(30, 46), whole=47), "exo.mp4")  # 10 frames are left
+    parts = r"frame 34 .*start at frame 20, 5 .*start at frame 34, 9 frames"
+    with pytest.raises(EgoXInputError, match=parts):
+        refuse_cuts(joined, selection(range(20, 52, 2)), "exo.mp4")  # every second one
+    twice = torch.cat((joined[:11], here))
+    with pytest.raises(EgoXInputError, match=r"frame 7 .* and at 1 more.*at frame 7, 1 frames"):
+        refuse_cuts(twice, selection(range(105, 125)), "exo.mp4", first=105)
+
+
+@pytest.mark.slow
+def test_twenty_of_twenty_and_none_of_forty() -> None:
+    pairs = rooms(range(20, 30), texture="soft")
+    joins = [torch.cat((a[:5], b[5:])) for a, b in pairs]
+    joins += [torch.cat((pairs[i][0][:5], pairs[i - 1][0][5:])) for i in range(10)]
+    assert [find_cuts(join) for join in joins] == [[5]] * 20
+    uncut = [view for pair in pairs for view in pair]
+    specs = [replace(SMALL, seed=i, fps=10, **OPTIONS[i % len(OPTIONS)]) for i in range(12)]
+    uncut += [make_take(spec).exo_rgb for spec in specs]
+    uncut += [flicker(uncut[i]) for i in range(4)]
+    uncut += [passer_by(uncut[i], uncut[i + 2][0]) for i in range(4, 8)]
+    assert [find_cuts(take) for take in uncut] == [[]] * 40

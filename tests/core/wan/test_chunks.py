@@ -1,0 +1,190 @@
+"""Chunks of a long video: their plan, their parts of depth and poses, colours, and a run that goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.cameras.presets import preset_camera
+from egox_core.errors import EgoXInputError
+from egox_core.types import CameraTrajectory, DepthVideo
+from egox_core.wan.chunks import (
+    ChunkFiles,
+    check_covers,
+    check_overlap,
+    hold_colours,
+    plan_chunks,
+    sample_chunks,
+    take_frames,
+)
+
+
+@pytest.mark.parametrize("frames", [1, 9, 49, 53, 93, 97, 193, 1441])
+@pytest.mark.parametrize("known", [1, 5, 9, 45])
+def test_chunks_cover_the_video_and_each_goes_on_from_the_one_before(frames: int, known: int) -> None:
+    chunks = plan_chunks(frames, 49, known)
+    assert (chunks[0].start, chunks[0].known, chunks[-1].frames.stop) == (0, 0, frames)
+    assert {chunk.count for chunk in chunks} == {min(frames, 49)}
+    for number, (one, following) in enumerate(zip(chunks, chunks[1:], strict=False), start=1):
+        assert following.number == number and one.start < following.start
+        assert following.known == one.frames.stop - following.start and following.known % 4 == 1
+        assert following.known == known or following is chunks[-1] and known <= following.known < 49
+
+
+@pytest.mark.parametrize(("frames", "length", "known", "words"), [
+    (50, 49, 5, "50"), (97, 48, 5, "48"), (97, 49, 6, "6"), (97, 49, 0, "0"), (97, 49, 49, "fewer than its 49"),
+    (97, 9, 13, "fewer than its 9"), (97, 1, 1, "fewer than its 1")])
+def test_counts_that_cannot_be_are_refused(frames: int, length: int, known: int, words: str) -> None:
+    with pytest.raises(EgoXInputError, match=words):
+        plan_chunks(frames, length, known)
+
+
+def test_the_offered_overlap_is_taken() -> None:
+    with pytest.raises(EgoXInputError, match="use 1,"):
+        check_overlap(5, 5)
+    check_overlap(5, 1)
+
+
+def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory]:
+    camera = preset_camera("aria_released", 8)
+    times_s = torch.arange(frames).double()
+    pose = torch.eye(3, 4).double()
+    exo_w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None] if moves else pose
+    depth = DepthVideo(depth_m=times_s.float()[:, None, None].expand(-1, 8, 8), camera=camera, times_s=times_s,
+                       exo_w2c=exo_w2c)
+    return depth, CameraTrajectory(w2c=pose.repeat(frames, 1, 1) * times_s[:, None, None], camera=camera,
+                                   times_s=times_s, exo_w2c=exo_w2c)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_depth_and_poses_are_those_of_the_chunks_own_frames(moves: bool) -> None:
+    chunk = plan_chunks(17, 9, 1)[1]
+    depth, trajectory = (take_frames(payload, chunk) for payload in clip(17, moves))
+    assert depth.depth_m[:, 0, 0].tolist() == depth.times_s.tolist() == list(range(8, 17))
+    assert trajectory.w2c[:, 0, 0].tolist() == list(range(8, 17)) and take_frames(None, chunk) is None
+    assert trajectory.exo_w2c.shape == ((9, 3, 4) if moves else (3, 4))
+
+
+def test_what_ends_before_the_video_is_refused() -> None:
+    depth, trajectory = clip(13)
+    check_covers(depth, trajectory, 13)
+    check_covers(None, None, 17)
+    with pytest.raises(EgoXInputError, match="depth: got 13 frames; expected the video's 17"):
+        check_covers(depth, None, 17)
+    with pytest.raises(EgoXInputError, match="ego trajectory: got 13 frames"):
+        check_covers(None, trajectory, 17)
+
+
+def test_colours_are_held_to_the_overlap() -> None:
+    true = 0.2 + 0.5 * torch.rand(9, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    assert (hold_colours(true, true[:5]) - true).abs().max() < 1e-5
+    drifted = (0.9 * true + torch.tensor((0.08, 0.0, -0.05))).clamp(0, 1)
+    held = hold_colours(drifted, true[:5])
+    assert (held - true).abs().mean() < 0.25 * (drifted - true).abs().mean()
+    black = torch.zeros(5, 16, 16, 3)
+    assert hold_colours(black, black[:1]).abs().max() < 1e-3, "nothing to scale a flat picture by"
+
+
+def pictures(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(frames, 16, 32, 3, generator=generator), torch.rand(frames, 16, 16, 3, generator=generator)
+
+
+class Sampler:
+    """Gives the prior back, darker; notes what it was asked for, and can be cancelled."""
+
+    def __init__(self, cancel_at: int | None = None) -> None:
+        self.asked: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self.cancel_at = cancel_at
+
+    def __call__(self, chunk, exo, prior, depth, trajectory, before) -> torch.Tensor:
+        if chunk.number == self.cancel_at:
+            raise KeyboardInterrupt
+        assert len(exo) == len(prior) == len(trajectory.w2c) == chunk.count
+        self.asked.append((chunk.number, prior, before))
+        return 0.5 * prior
+
+
+def test_each_chunk_begins_with_the_frames_that_the_one_before_ended_with() -> None:
+    exo, prior = pictures(29)
+    chunks, sampler = plan_chunks(29, 9, 5), Sampler()
+    ego = sample_chunks(chunks, exo, prior, *clip(29), sampler)
+    assert ego.shape == prior.shape and ego.dtype == torch.float32
+    for chunk, (_, seen, before) in zip(chunks, sampler.asked, strict=True):
+        assert torch.equal(before, ego[chunk.frames][:chunk.known]) and torch.equal(seen, prior[chunk.frames])
+    assert torch.equal(ego[:9], 0.5 * prior[:9]), "the first chunk's colours are its own"
+
+
+def test_a_cancelled_run_goes_on(tmp_path) -> None:
+    exo, prior = pictures(29)
+    chunks = plan_chunks(29, 9, 5)
+    whole = sample_chunks(chunks, exo, prior, *clip(29), Sampler())
+    with pytest.raises(KeyboardInterrupt):
+        sample_chunks(chunks, exo, prior, *clip(29), Sampler(cancel_at=3), ChunkFiles(tmp_path, "a"))
+    assert len(list(tmp_path.iterdir())) == 3, "whole files and nothing else"
+    rest, files = Sampler(), ChunkFiles(tmp_path, "a")
+    assert torch.equal(sample_chunks(chunks, exo, prior, *clip(29), rest, files), whole)
+    assert [number for number, *_ in rest.asked] == [3, 4, 5]
+    files.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def run_and_die(folder: str, at: int, while_writing: bool) -> None:
+    """A run whose process is killed in a chunk, or while it writes one."""
+    kill = partial(os.kill, os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    sampler = Sampler()
+
+    def sample(chunk, *parts):
+        if chunk.number == at and not while_writing:
+            kill()
+        return sampler(chunk, *parts)
+
+    def half_written(path, array) -> None:
+        Path(path).write_bytes(array.tobytes()[:100])
+        if len(sampler.asked) > at:
+            kill()
+        save(path, array)
+
+    save, np.save = np.save, half_written
+    sample_chunks(plan_chunks(29, 9, 5), *pictures(29), *clip(29), sample, ChunkFiles(Path(folder), "a"))
+
+
+@pytest.mark.parametrize("while_writing", [False, True])
+def test_a_killed_run_loses_the_chunk_in_work(tmp_path, while_writing: bool) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=run_and_die, args=(str(tmp_path), 2, while_writing))
+    process.start()
+    process.join()
+    assert process.exitcode != 0
+    rest, inputs = Sampler(), (*pictures(29), *clip(29))
+    chunks = plan_chunks(29, 9, 5)
+    ego = sample_chunks(chunks, *inputs, rest, ChunkFiles(tmp_path, "a"))
+    assert [number for number, *_ in rest.asked] == [2, 3, 4, 5]
+    assert torch.equal(ego, sample_chunks(chunks, *inputs, Sampler()))
+
+
+def test_only_the_same_work_is_taken_up(tmp_path) -> None:
+    exo, prior = pictures(17)
+    chunks = plan_chunks(17, 9, 1)
+    depth, trajectory = clip(17)
+
+    def computed(*inputs, origin: str = "a") -> list[int]:
+        sampler = Sampler()
+        sample_chunks(chunks, *inputs, sampler, ChunkFiles(tmp_path, origin))
+        return [number for number, *_ in sampler.asked]
+
+    assert computed(exo, prior, depth, trajectory) == [0, 1] and computed(exo, prior, depth, trajectory) == []
+    assert computed(exo, prior, depth, trajectory, origin="b") == [0, 1]
+    later = exo.clone()
+    later[12] += 0.01
+    assert computed(later, prior, depth, trajectory) == [1], "the first chunk is the same"
+    assert computed(exo, prior, None, trajectory) == [0, 1]
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    assert computed(exo, prior, depth, trajectory) == [0, 1], "damaged files are made anew"

@@ -1,0 +1,196 @@
+"""EgoX Sample Long Video against the one-clip nodes, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tools.rigs import model_rig
+from tools.rigs import standins as standins
+
+LENGTH, FRAMES = 9, 17
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=LENGTH), noise_seed=5)
+
+
+@pytest.fixture(scope="module")
+def wan21(pack, tmp_path_factory) -> model_rig.ModelRig:
+    folder = tmp_path_factory.mktemp("models")
+    standins.main(["--all", "--out", str(folder)])
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, folder, model_rig.RigSize(frames=LENGTH), image_embedding=True, noise_seed=5)
+
+
+def inputs_of(rig, frames: int) -> dict:
+    """A video of the rig's size, with everything that one-clip nodes are given."""
+    size = replace(rig.size, frames=frames)
+    depth, trajectory = model_rig.clip_geometry(rig.pack, size)
+    exo, prior = model_rig.clip_pictures(size)
+    plain = {name: [[text, {}]] for name, ((text, _),) in (("positive", rig.positive), ("negative", rig.negative))}
+    return {"model": rig.model, "vae": rig.vae, "exo_images": exo, "prior": prior, "depth": depth,
+            "trajectory": trajectory, "clip_vision": rig.canvas.clip_vision, **plain}
+
+
+def sample(rig, frames: int, node: type | None = None, **changes) -> torch.Tensor:
+    """The node with its defaults and few steps; the ego frames."""
+    node = node or rig.nodes("sample_long").EgoXSampleLong
+    defaults = {entry.id: entry.default for entry in node.define_schema().inputs if not entry.optional
+                and getattr(entry, "default", None) is not None}
+    inputs = {**defaults, "length": LENGTH, "continue_motion_max_frames": 1, "steps": 2, "seed": 5, "cfg": 3.0,
+              "sampler": "euler", **inputs_of(rig, frames), **changes}
+    with torch.inference_mode():
+        return node.execute(**inputs)[0]
+
+
+def one_clip(rig, **changes) -> torch.Tensor:
+    """Conditioning, sampler and decoder, each as its own node."""
+    with torch.inference_mode():
+        latent = rig.wan_sample(**{"sampler": "euler", "steps": 2, "seed": 5, "cfg": 3.0, **changes})
+        return rig.nodes("decode_ego_half").EgoXDecodeEgoHalf.execute({"samples": latent}, rig.vae, 0.0)[0]
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"sampler": "released", "cfg": 5.0}, {"sampler": "released", "noise": "released", "cfg": 1.0},
+    {"lambda_g": 0.0, "cfg": 1.0}, {"recompute_exo": 2, "steps": 3}])
+def test_one_chunk_is_the_one_clip_nodes_bit_for_bit(rig, changes: dict) -> None:
+    assert torch.equal(sample(rig, LENGTH, **changes), one_clip(rig, **changes))
+    assert torch.equal(sample(rig, LENGTH, length=49, **changes), one_clip(rig, **changes)), "a clip that fits"
+
+
+def test_one_chunk_with_the_picture_embedding(wan21) -> None:
+    assert torch.equal(sample(wan21, LENGTH), one_clip(wan21))
+    assert sample(wan21, FRAMES).isfinite().all()
+
+
+@pytest.mark.parametrize("changes", [
+    {"sampler": "released", "cfg": 5.0}, {"cfg": 1.0}, {"lambda_g": 0.0}, {"recompute_exo": 2, "steps": 3},
+    {"continue_motion_max_frames": 5}])
+def test_a_long_video_begins_with_its_first_clip(rig, changes: dict) -> None:
+    ego = sample(rig, FRAMES, **changes)
+    assert ego.shape == (FRAMES, 32, 32, 3) and ego.isfinite().all() and 0 <= ego.min() and ego.max() <= 1
+    parts = {**inputs_of(rig, FRAMES)}
+    first = sample(rig, FRAMES, **changes, **{name: parts[name][:LENGTH] for name in ("exo_images", "prior")})
+    assert torch.equal(ego[:LENGTH], first)
+    assert not torch.equal(ego, sample(rig, FRAMES, **{**changes, "seed": 6}))
+
+
+def test_geometry_and_lora_reach_every_chunk(rig, repo_root) -> None:
+    plain = sample(rig, FRAMES)
+    lora = next((repo_root / "models" / "loras").glob("*wan22*.safetensors"), None) or next(
+        (repo_root / "models" / "loras").glob("*.safetensors"))
+    patched, _ = rig.nodes("lora").load_lora(rig.model, lora, 1.0)
+    for other in (sample(rig, FRAMES, lambda_g=0.0), sample(rig, FRAMES, model=patched)):
+        assert (other[:LENGTH] - plain[:LENGTH]).abs().max() > 1e-6
+        assert (other[LENGTH:] - plain[LENGTH:]).abs().max() > 1e-6
+
+
+def test_a_pair_is_two_samplers_in_a_row(rig) -> None:
+    """Wan 2.2: the first model leaves its noise in, the second adds none, in every chunk."""
+    first = rig.wan_sample(sampler="euler", steps=4, end_step=1, leftover_noise=True)
+    second = {"sampler": "euler", "steps": 4, "start_step": 1, "add_noise": False, "latent": {"samples": first}}
+    pair = {"low_noise_model": rig.model, "steps": 4, "switch_step": 1}
+    assert torch.equal(sample(rig, LENGTH, **pair), one_clip(rig, **second))
+    assert sample(rig, FRAMES, **{**pair, "switch_step": 0}).isfinite().all()
+    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match="switch_step"):
+        sample(rig, FRAMES, **{**pair, "switch_step": 4})
+
+
+@pytest.mark.parametrize("changes", [
+    {"sampler": "released"}, {"sampler": "euler_ancestral", "cfg": 1.0}, {"sampler": "dpmpp_2m", "noise": "released"},
+    {"low_noise_model": True, "steps": 4}, {"low_noise_model": True, "sampler": "released", "steps": 4}])
+def test_known_frames_are_held(rig, monkeypatch, changes: dict) -> None:
+    """Sampled to themselves, through every solver and both models of a pair."""
+    long, vae = rig.nodes("sample_long"), rig.nodes("host.vae")
+    sampled = []
+
+    def spy(*args, **kwargs):
+        out, note = rig.nodes("sampling").sample_clip(*args, **kwargs)
+        sampled.append((out["samples"], kwargs["known"]))
+        return out, note
+
+    monkeypatch.setattr(long, "sample_clip", spy)
+    changes = {"sampler": "euler", **changes}
+    if "low_noise_model" in changes:
+        changes["low_noise_model"] = rig.model
+    ego = sample(rig, FRAMES, continue_motion_max_frames=5, **changes)
+    per_chunk = sampled[1::2] if "low_noise_model" in changes else sampled
+    assert [known is None for _, known in per_chunk] == [True, False, False]
+    for (latent, known), start in zip(per_chunk[1:], (4, 8), strict=True):
+        with torch.inference_mode():
+            assert torch.equal(known, vae.encode_video(rig.vae, ego[start:start + 5]))
+        # The released loop rounds time steps down, so model and solver differ about the noise level.
+        close = 0.03 if changes["sampler"] == "released" else 1e-4
+        assert (latent[:, :, :2] - known).abs().max() < close * known.std()
+        assert (latent[:, :, 2:] - known[:, :, :1]).abs().max() > 0.1 * known.std()
+
+
+def in_graph(rig, monkeypatch, folder, seed: int = 5) -> type:
+    """The node as it runs in a graph, with its chunks kept in a folder of the test."""
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(folder))
+    graph = {"1": {"class_type": "EgoXSampleLong", "inputs": {"seed": seed, "exo_images": ["2", 0], "model": ["3", 0]}},
+             "2": {"class_type": "EgoXLoadExoVideo", "inputs": {"start_frame": 0}},
+             "3": {"class_type": "UNETLoader", "inputs": {"unet_name": "egox_standin_wan22_i2v.safetensors"}}}
+    node = rig.nodes("sample_long").EgoXSampleLong
+    hidden = type("Hidden", (), {"unique_id": "1", "prompt": graph})
+    return type("InGraph", (node,), {"hidden": hidden})
+
+
+def test_a_cancelled_run_computes_only_what_is_missing(rig, monkeypatch, tmp_path) -> None:
+    from comfy.model_management import InterruptProcessingException
+
+    long = rig.nodes("sample_long")
+    inner, parts = long.sample_clip, []
+    whole = sample(rig, FRAMES)
+
+    def note(*args, **kwargs):
+        parts.append(kwargs["part"])
+        return inner(*args, **kwargs)
+
+    def cancelled_in_the_second(*args, **kwargs):
+        if kwargs["part"].startswith("chunk 2"):
+            raise InterruptProcessingException
+        return note(*args, **kwargs)
+
+    monkeypatch.setattr(long, "sample_clip", cancelled_in_the_second)
+    with pytest.raises(InterruptProcessingException):
+        sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path))
+    assert parts == ["chunk 1/2, "] and len(list((tmp_path / "egox" / "chunks").iterdir())) == 1
+    monkeypatch.setattr(long, "sample_clip", note)
+    parts.clear()
+    sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path, seed=6), seed=6)
+    assert len(parts) == 2, "another seed is other work"
+    parts.clear()
+    assert torch.equal(sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path)), whole)
+    assert parts == ["chunk 2/2, "] and not list((tmp_path / "egox" / "chunks").iterdir()), "nothing is left"
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"length": 12}, "12"), ({"continue_motion_max_frames": 9}, "fewer than its 9"),
+    ({"continue_motion_max_frames": 4}, "4"), ({"frames": 16}, "16"), ({"short": "trajectory"}, "ego trajectory"),
+    ({"short": "depth"}, "depth"), ({"short": "prior"}, "ego prior length")])
+def test_refused_before_anything_is_computed(rig, monkeypatch, changes: dict, words: str) -> None:
+    changes = {"frames": FRAMES, **changes}
+    inputs = inputs_of(rig, changes.pop("frames"))
+    short = changes.pop("short", None)
+    if short is not None:
+        changes[short] = inputs_of(rig, FRAMES - 4)[short]
+    monkeypatch.setattr(rig.nodes("sample_long"), "condition_clip", lambda *_, **__: pytest.fail("computed"))
+    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match=words):
+        sample(rig, FRAMES, **{**inputs, **changes})
+
+
+def test_lengths_are_refused_before_a_run(rig) -> None:
+    check = rig.nodes("sample_long").check_long
+    error = model_rig.core(rig.pack, "errors").EgoXInputError
+    values = {"length": 9, "continue_motion_max_frames": 9, "lambda_g": 0.0, "gga_mode": "off", "rays": "released"}
+    with pytest.raises(error, match="fewer than its 9"):
+        check({"1": {"class_type": "EgoXSampleLong", "inputs": values}}, "1")
+    check({"1": {"class_type": "EgoXSampleLong", "inputs": {**values, "continue_motion_max_frames": 5}}}, "1")
