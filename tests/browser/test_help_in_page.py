@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.browser.page import PageUnderTest
+from tests.browser.test_form import open_form
+from tools.rigs.comfy_page import FORM_ROW
 from tools.setup.base_dir import PACK_NAME
 from tools.texts.help_slots import PAGES
 
@@ -41,9 +43,16 @@ _PICTURE = """([type, timeout]) => new Promise((done) => {
 })"""
 
 
-# Width, where it has one of its own, and place of the player in the graph.
+# A widget of a node at the top level: its place on the page, and the player's in the graph.
+_WIDGET = """([title, name]) => {
+  const node = app.graph.nodes.find((n) => n.title === title), { ds, canvas } = app.canvas;
+  const box = canvas.getBoundingClientRect(), widget = node.widgets.find((w) => w.name === name);
+  return [(node.pos[0] + 150 + ds.offset[0]) * ds.scale + box.left,
+          (node.pos[1] + widget.y + 12 + ds.offset[1]) * ds.scale + box.top];
+}"""
 _PLAYER = """() => { const node = app.graph.nodes.find((n) => n.title === 'EgoX');
   const { width, y } = node.widgets.find((w) => w.name === 'egox_preview'); return [width ?? null, y]; }"""
+STEPS = "Sampling steps; the authors use 50."
 
 
 def open_help(page: PageUnderTest, node: str) -> dict[str, Any]:
@@ -69,6 +78,28 @@ def test_every_help_page_shows_its_picture(open_page) -> None:
         across, down = (shown / natural for shown, natural in zip(picture["shown"], picture["natural"], strict=True))
         assert abs(across / down - 1) < 0.02, f"{node}: drawn out of shape"
         assert len(picture["alt"]) > 20, node
+
+
+def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped) -> None:
+    """On the classic canvas by the host's own tip, on the rows of nodes 2.0 and of the form by the browser's."""
+    page = same_page(size=(1400, 900))
+    page.load(shipped("egox_demo"))
+    page.show()
+    x, y = page.evaluate(_WIDGET, ["EgoX", "steps"])
+    page.page.mouse.move(x - 5, y)
+    page.page.mouse.move(x, y)
+    page.page.locator(".node-tooltip", has_text=STEPS).wait_for(timeout=10_000)
+    form = same_page(size=(1400, 901))
+    open_form(form, shipped("egox_demo"))
+    row = form.page.locator(FORM_ROW).filter(has_text="Steps")
+    row.hover()
+    assert row.get_attribute("title") == STEPS
+    newer = same_page(size=(1400, 900), vue_nodes=True)
+    newer.load(shipped("egox_demo"))
+    newer.show()
+    row = newer.page.get_by_test_id("node-widget").filter(has_text="Steps")
+    row.hover()
+    assert row.get_attribute("title") == STEPS
 
 
 def test_the_side_panel_leaves_the_player_its_place(same_page, shipped) -> None:
