@@ -62,9 +62,9 @@ def start(open_page, unpacked, **options) -> EditorPage:
     return EditorPage(page)
 
 
-def test_a_path_from_the_first_click_to_the_rendered_prior(same_page, unpacked, browser_server, repo_root: Path,
+def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, unpacked, browser_server, repo_root: Path,
                                                            tmp_path: Path) -> None:
-    editor = start(same_page, unpacked)
+    editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget(NODE, "source", "keyframes")
     editor.open(load=True)
@@ -183,8 +183,8 @@ def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes: bool
     editor.close()
 
 
-def test_a_scene_that_is_gone_is_said_and_comes_back(same_page, unpacked, browser_client) -> None:
-    editor = start(same_page, unpacked)
+def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browser_client) -> None:
+    editor = start(open_page, unpacked)
     editor.open(load=True)
     # Where no keyframes were written it begins with the file's path, and leaves the node's value alone.
     editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
@@ -202,8 +202,8 @@ def test_a_scene_that_is_gone_is_said_and_comes_back(same_page, unpacked, browse
     assert len(json.loads(editor.keyframes())["keyframes"]) >= 2
 
 
-def test_a_scene_of_an_earlier_run_takes_no_click(same_page, unpacked) -> None:
-    editor = start(same_page, unpacked)
+def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked) -> None:
+    editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     editor.open(load=True)
     # A path from nothing holds what was put into it and nothing of the file's, and both steps can be undone.
@@ -246,8 +246,8 @@ def test_a_scene_of_an_earlier_run_takes_no_click(same_page, unpacked) -> None:
     editor.wait_for_change(before)
 
 
-def test_an_estimate_is_corrected_undone_and_kept(same_page, unpacked) -> None:
-    editor = start(same_page, unpacked)
+def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked) -> None:
+    editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
     add_head(page)

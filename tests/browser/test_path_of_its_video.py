@@ -155,8 +155,8 @@ def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page
     page.page.wait_for_function(f"() => {node_of()}?.egoxPose.data?.scene.points > 1000", timeout=30_000)
 
 
-def test_an_estimate_is_of_its_video(same_page, unpacked, takes) -> None:
-    editor = start(same_page, unpacked)
+def test_an_estimate_is_of_its_video(open_page, unpacked, takes) -> None:
+    editor = start(open_page, unpacked)
     page = editor.page
     add_head(page)
     page.set_widget(NODE, "source", "estimated")

@@ -172,7 +172,9 @@ def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, A
     """
     inside = graph.subgraph("EgoX", "The ego video from the exo video and the ego prior: weights, LoRA, text, "
                                     "conditioning, and the sampler with geometry-guided attention.")
-    exo, prior = inside.take("exo_images", "IMAGE"), inside.take("prior", "IMAGE")
+    exo = inside.take("exo_images", "IMAGE")
+    sound = {"audio": inside.take("audio", "AUDIO")} if long else {}  # beside exo, so that no node is in its way
+    prior = inside.take("prior", "IMAGE")
     depth, trajectory = inside.take("depth", "EGOX_DEPTH"), inside.take("trajectory", "EGOX_TRAJECTORY")
     if small:
         unet = inside.add("UNETLoader", 380, unet_name=small["unet"], title="Load Diffusion Model (small model)")
@@ -199,7 +201,7 @@ def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, A
                         models=None if small else LORA_LINK, **(lora or {}))
     if long:
         run = inside.add("EgoXSampleLong", 420, 420, model=(loaded, "model"), vae=(vae, "VAE"), exo_images=exo,
-                         prior=prior, depth=depth, trajectory=trajectory, audio=inside.take("audio", "AUDIO"), **text,
+                         prior=prior, depth=depth, trajectory=trajectory, **sound, **text,
                          **vision, **{"seed": 1234, **sampler})
         return EgoX(inside, unet, vae, loaded, None, run, texts, models, captions)
     conditioning = inside.add("EgoXConditioning", 380, vae=(vae, "VAE"), exo_images=exo, prior=prior,
