@@ -115,7 +115,7 @@ class EgoXSampleLong(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, lambda_g=None, length=None, continue_motion_max_frames=None) -> bool | str:
+    def validate_inputs(cls, lambda_g=None) -> bool | str:
         known = LAMBDA.check(lambda_g)
         return verdict(cls, check_long) if known is True else known
 

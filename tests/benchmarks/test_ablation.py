@@ -91,17 +91,6 @@ def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips) -> None:
     assert 0.01 < float((once.depth.depth_m / clip.depth.depth_m).log().abs().median()) < 0.08
 
 
-def test_each_row_comes_after_the_one_that_it_is_compared_with() -> None:
-    rows = bench.rows_of(["exo_alone@1", "exo_alone@2", "full@1", FULL])
-    assert [(row.name, row.against) for row in rows] == [
-        (FULL, FULL),
-        (bench.DEPTH_ROW, FULL),
-        ("full@1", FULL),
-        ("exo_alone@1", "full@1"),
-        ("exo_alone@2", FULL),
-    ]
-
-
 def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
     from egox_core.train.samples import collate
     from egox_core.train.sampling import sample_ego

@@ -26,7 +26,7 @@ from benchmarks.prior import (
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from lab.drawn import SyntheticSpec, covisible, make_take, write_take
 
-SPEC = SyntheticSpec(seed=1, frames=9, fps=7.0, exo_width=224, exo_height=128, ego_size=128)
+SPEC = SyntheticSpec(seed=1, frames=5, fps=7.0, exo_width=224, exo_height=128, ego_size=128)
 
 
 def test_figures_of_a_small_drawn_take() -> None:
@@ -51,7 +51,7 @@ def test_the_known_motion_undoes_itself() -> None:
 
 
 def test_figures_of_a_take_with_a_true_video(tmp_path: Path) -> None:
-    write_take(make_take(replace(SPEC, frames=5, exo_width=112, exo_height=64, ego_size=64)), tmp_path / "room")
+    write_take(make_take(replace(SPEC, exo_width=112, exo_height=64, ego_size=64)), tmp_path / "room")
     folder, = takes_with_truth(tmp_path, ["room"])
     rows = measure_take(folder, 2)["rows"]
     assert set(rows) == {"released", "clean", OWN_SCALE, EXACT}

@@ -39,7 +39,6 @@ from lab.small_model.scores import (  # noqa: E402
     scores_of,
     verdict,
 )
-from lab.small_model.sheet import write_sheet  # noqa: E402
 from lab.small_model.videos import VideoStore  # noqa: E402
 
 SPEC = SyntheticSpec(
@@ -276,17 +275,3 @@ def test_the_whole_proof_and_its_restart(clips, tmp_path: Path, monkeypatch) -> 
     assert costs["verdict"] == "fails" and costs["mean"] == 0, "it looks at nothing"
     assert verdicts["PSNR over shrink"] == "fails"
     assert verdicts["retrieval among all held-out takes"] == "fails"
-
-
-def test_the_sheet_shows_everything_side_by_side(clips, tmp_path: Path) -> None:
-    import cv2
-
-    clip = flat_clip(clips[0])
-    faded = clip.truth.numpy().copy()
-    faded[0, 8:16, 8:16] = 100
-    write_sheet(tmp_path / "sheet.png", [clip], {MODEL: [faded]})
-    sheet = cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1]
-    exo, ego = 64 + 2, 32 + 2
-    assert sheet.shape == (16 + 3 * ego, exo + 3 * ego, 3)
-    model, truth = (sheet[16:48, exo + n * ego : exo + n * ego + 32] for n in (1, 2))
-    assert np.array_equal(model, faded[0]) and np.array_equal(truth, clip.truth[0].numpy())

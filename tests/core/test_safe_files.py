@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import subprocess
+import runpy
 import sys
 import time
 import zipfile
@@ -107,15 +107,21 @@ def test_pickled_weights_are_refused_with_the_command(suffix: str) -> None:
     refuse_pickled(Path("weights.safetensors"), "LoRA")
 
 
-def test_the_named_command_converts(tmp_path: Path, repo_root: Path) -> None:
+def test_the_named_command_converts(tmp_path: Path, repo_root: Path, monkeypatch) -> None:
     source = tmp_path / "lora.bin"
     tensors = {"a.lora_A.weight": torch.randn(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}
     torch.save({"state_dict": tensors, "step": 3}, source)
-    command = [sys.executable, "tools/convert_to_safetensors.py", str(source)]
-    subprocess.run(command, cwd=repo_root, check=True, capture_output=True)
+    monkeypatch.setattr(sys, "argv", ["", str(source)])
+
+    def ended_with() -> int:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(repo_root / "tools" / "convert_to_safetensors.py"), run_name="__main__")
+        return end.value.code
+
+    assert ended_with() == 0
     converted = load_file(tmp_path / "lora.safetensors")
     assert converted.keys() == tensors.keys() and all(torch.equal(converted[k], v) for k, v in tensors.items())
-    assert subprocess.run(command, cwd=repo_root, capture_output=True).returncode == 1  # never overwrites
+    assert ended_with() == 1  # never overwrites
 
 
 def test_whole_writes(tmp_path: Path) -> None:

@@ -125,11 +125,6 @@ def test_psnr_to_the_truth_stands_beside_the_run_before(pack) -> None:
     assert "before" not in module.truth_line(truth, truth - 0.1, "a"), "another take's"
 
 
-def test_without_scene_or_path_nothing_is_said_of_it(pack) -> None:
-    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
-    assert module.followed_path(torch.zeros(1, 32, 32, 3), None, None, None, None) is None
-
-
 def test_the_truth_beside_the_exo_video_is_found(pack, repo_root) -> None:
     module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
     video = {"file": "sample/calm_room/exo.mp4", "start_frame": 2, "frame_count": 5, "target_fps": 0.0,

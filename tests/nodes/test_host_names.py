@@ -66,6 +66,13 @@ print("nodes:", *[node.__name__ for node in asyncio.run(extension.get_node_list(
 """
 
 
+def test_a_file_that_cannot_be_imported_costs_its_own_nodes(pack, caplog) -> None:
+    files = {"moved_away": ("EgoXGone",), "scene": pack.nodes.extension.NODE_FILES["scene"]}
+    found = pack.nodes.extension.load_nodes(files)
+    assert tuple(node.__name__ for node in found) == files["scene"] and "EgoXGone" in caplog.text
+
+
+@pytest.mark.slow
 def test_a_host_that_moved_names_starts_and_says_so(pack, host_root: Path, tmp_path: Path) -> None:
     """The pack loaded as a host loads it, after a silent name and one that raises are gone."""
     done = subprocess.run([sys.executable, "-c", START, str(host_root), str(tmp_path)], cwd=ROOT, text=True,

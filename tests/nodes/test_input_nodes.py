@@ -219,16 +219,3 @@ def test_a_path_of_another_video_is_refused(pack: ModuleType, meta: list, clip: 
                              ({"source": "keyframes", "keyframes": path_of("x")}, "made_on")):
         with pytest.raises(EgoXInputError, match=message):
             pose_node(pack, **changes, frames=frames)
-
-
-@pytest.mark.parametrize("name", ["load_exo_video.EgoXLoadExoVideo", "ego_pose.EgoXEgoPoseInput"])
-def test_schemas(pack: ModuleType, name: str) -> None:
-    import importlib
-    import inspect
-
-    module, node = name.split(".")
-    node = getattr(importlib.import_module(f"egox_pack.nodes.{module}"), node)
-    schema = node.define_schema()
-    parameters = [p for p in inspect.signature(node.execute).parameters]
-    assert parameters == [i.id for i in schema.inputs]
-    assert all(i.tooltip for i in schema.inputs) and all(o.tooltip for o in schema.outputs)

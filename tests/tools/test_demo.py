@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.previews.contact_sheet import beside, make_contact_sheet
 from egox_core.video.writer import write_video
 from tools.setup import demo
 from tools.setup.api_client import Outcome, read_prompt
@@ -26,8 +25,8 @@ from tools.setup.demo import (
     use_standins,
 )
 from tools.setup.layout import Layout, SetupError
-from tools.setup.progress_bar import STAGES, ProgressBar, stage_of
-from tools.setup.side_by_side import join, read_frames, rows_of
+from tools.setup.progress_bar import ProgressBar
+from tools.setup.side_by_side import join, read_frames
 
 
 def prompt() -> dict:
@@ -131,12 +130,6 @@ def test_the_exo_file_is_found_in_input_and_pack(tmp_path: Path) -> None:
         find_exo({"file": "gone.mp4"}, base, layout)
 
 
-def test_stage_numbers() -> None:
-    kinds = ("EgoXLoadExoVideo", "EgoXRenderEgoPrior", "EgoXDecodeEgoHalf", "SaveVideo")
-    assert [stage_of(kind) for kind in kinds] == [1, 4, 6, None]
-    assert len(STAGES) == 6
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -174,19 +167,3 @@ def test_side_by_side(tmp_path: Path) -> None:
     assert np.abs(joined[:, 20:40, 20:90].astype(int) - exo[2:, 20:40, 20:90]).mean() < 4, "exo from its start frame on"
     assert (tmp_path / "contact_sheet.png").stat().st_size > 1000
     assert not list(tmp_path.glob(".part-*"))
-
-
-def test_frames_are_read_from_a_start_in_steps(tmp_path: Path) -> None:
-    ramp = np.repeat(np.arange(0, 240, 20, dtype=np.uint8), 32 * 32 * 3).reshape(12, 32, 32, 3)
-    write_video(tmp_path / "ramp.mp4", torch.from_numpy(ramp), 10.0)
-    means = read_frames(tmp_path / "ramp.mp4", start=1, count=4, step=2.0).mean((1, 2, 3))
-    assert np.abs(means - [20, 60, 100, 140]).max() < 4
-    assert len(read_frames(tmp_path / "ramp.mp4", count=30, step=0.5)) == 24, "each frame twice"
-
-
-def test_shapes_beside_each_other() -> None:
-    clips = {"a": np.zeros((3, 40, 60, 3), np.uint8), "b": np.ones((2, 20, 20, 3), np.uint8)}
-    joined = beside([clip[0] for clip in clips.values()], 40)
-    assert joined.shape == (40, 100, 3) and joined[20, 80, 0] == 1
-    sheet = make_contact_sheet(rows_of(clips, most=5), 224)
-    assert sheet.shape == (16 + 2 * 224, 336 + 224, 3), "names once, then every moment that both have"

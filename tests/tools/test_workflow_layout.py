@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import pytest
 
-from tests.browser.thumbnails import SIDE, fill, save_jpeg, thumbnail, words
 from tools.workflows.graph import Graph
 from tools.workflows.layout import Block, arrange
 
@@ -52,30 +49,3 @@ def test_an_input_that_grows() -> None:
     slots = saved["nodes"][gathered.number - 1]["inputs"]
     assert [slot["name"] for slot in slots] == ["inputs.input0", "inputs.input1", "inputs.input2"]
     assert [slot["link"] for slot in slots] == [1, 2, None]
-
-
-def tile(value: int, height: int = 90, width: int = 160) -> np.ndarray:
-    return np.full((height, width, 3), value, np.uint8)
-
-
-def test_a_thumbnail_is_square_and_full() -> None:
-    picture = thumbnail([[("", tile(200))], [("", tile(100)), ("", tile(50))]], "caption", [1.0, 1.0])
-    assert picture.shape == (SIDE, SIDE, 3)
-    assert picture[60, 256, 0] == 200 and picture[300, 100, 0] == 100 and picture[300, 400, 0] == 50
-    assert picture[SIDE - 30:].max() > 200, "the caption"
-    assert thumbnail([[("a name that is far too long for its tile " * 3, tile(0))]])[:40].max() > 100
-
-
-def test_tiles_are_cut_not_stretched() -> None:
-    round_thing = np.zeros((100, 300, 3), np.uint8)
-    cv2.circle(round_thing, (150, 50), 40, (255, 255, 255), -1)
-    filled = fill(round_thing, 200, 200)
-    rows, columns = np.nonzero(filled[..., 0] > 128)
-    assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
-    assert words("one\ntwo").std() > 10
-
-
-def test_saved_whole(tmp_path) -> None:
-    save_jpeg(tmp_path / "x.jpg", tile(120))
-    assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
-    assert abs(int(cv2.imread(str(tmp_path / "x.jpg"))[40, 40, 0]) - 120) < 3

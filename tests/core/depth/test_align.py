@@ -180,21 +180,6 @@ def test_options_are_checked(option):
         AlignOptions(**option)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_cancel_stops_the_work(mode):
-    metric, video = make_case(AlignCase(), frames=40, height=90, width=160)
-
-    class Cancelled(Exception):
-        pass
-
-    def cancel(done: int, total: int, stage: str) -> None:
-        if done == 3:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        align_depth(metric, video, options=AlignOptions(mode=mode), progress=cancel)
-
-
 def test_progress_reaches_its_total():
     metric, video = make_case(AlignCase(), frames=3, height=60, width=80)
     seen: list[tuple[int, int]] = []

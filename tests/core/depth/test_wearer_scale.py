@@ -71,7 +71,7 @@ def test_a_body_at_another_scale_tells_it(depth: DepthVideo, path: torch.Tensor,
     assert told.content()["scale"] == round(told.scale, 4) and f"{told.scale:.3f}" in told.text()
 
 
-@pytest.mark.parametrize(("seed", "factor"), [(1, 1.0), (2, 1.25), (4, 0.8)])
+@pytest.mark.parametrize(("seed", "factor"), [(2, 1.25), (4, 0.8)])
 def test_a_drawn_person_of_other_build_tells_it_too(seed: int, factor: float) -> None:
     """The drawn rooms' people weren't made from this body; 12 % is what the estimate itself says it may be off."""
     take = make_take(SyntheticSpec(seed=seed, frames=3, fps=7.0, exo_width=392, exo_height=224, ego_size=64))

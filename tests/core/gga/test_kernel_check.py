@@ -74,7 +74,7 @@ def wrong_in_one_head(sample: slice):
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("gain", [1, 3, 6])
+@pytest.mark.parametrize("gain", [1, 6])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared, autocast):
     used, qkv = KernelsUsed(), peaked(dtype, gain, shared)
@@ -87,7 +87,7 @@ def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("sample", [slice(None), slice(1, 2)])
-@pytest.mark.parametrize("gain", [1, 3, 6])
+@pytest.mark.parametrize("gain", [1, 6])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_a_kernel_wrong_in_one_small_head_is_found(monkeypatch, dtype, gain, sample, autocast):
     """By name it is refused; else the mathematical form takes its place, exact in autocast too."""

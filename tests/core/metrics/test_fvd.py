@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 pytest.importorskip("torchmetrics")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.metrics.fvd import MotionFeatures, VideoFeatures, frechet_distance  # noqa: E402
+from egox_core.metrics.fvd import VideoFeatures, frechet_distance  # noqa: E402
 from egox_core.metrics.temporal import AmtBetween, motion_smoothness  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
 
@@ -104,41 +104,6 @@ def test_i3d_features_follow_the_video(i3d_file, tmp_path):
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(EgoXInputError, match="another model"):
         VideoFeatures(tmp_path / "other.safetensors")
-
-
-def test_motion_features_follow_the_video(tmp_path, monkeypatch):
-    """VideoMAE's class with one narrow block instead of forty wide ones."""
-    network = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune")
-    from cdfvd.third_party.VideoMAEv2 import utils
-
-    monkeypatch.setattr(
-        utils,
-        "vit_giant_patch14_224",
-        lambda **sizes: network.VisionTransformer(
-            patch_size=14,
-            embed_dim=32,
-            depth=1,
-            num_heads=2,
-            **{k: v for k, v in sizes.items() if k != "pretrained"},
-        ),
-    )
-    torch.manual_seed(0)
-    sizes = {
-        "img_size": 224,
-        "num_classes": 174,
-        "all_frames": 16,
-        "tubelet_size": 2,
-        "use_mean_pooling": True,
-    }
-    save_file({k: v.clone() for k, v in utils.vit_giant_patch14_224(**sizes).state_dict().items()},
-              tmp_path / "mae.safetensors")
-    features = MotionFeatures(tmp_path / "mae.safetensors")
-    video = torch.rand(20, 16, 16, 3, generator=torch.Generator().manual_seed(0))
-    one = features(video)
-    assert one.shape == (32,) and np.array_equal(one, features(video))
-    assert not np.allclose(one, features(video.flip(0)))
-    with pytest.raises(EgoXInputError, match="at least 16"):
-        features(video[:15])
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov3"])

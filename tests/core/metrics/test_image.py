@@ -64,16 +64,6 @@ def test_ssim_is_scikit_images_away_from_the_border():
         assert difference.max() < 2e-4  # float32 against float64 where a variance is a small difference
 
 
-def test_worse_pictures_have_worse_values():
-    truth = noise(2, 32, 32)
-    levels = [(truth + s * noise(2, 32, 32, seed=2)).clamp(0, 1) for s in (0.05, 0.2, 0.6)]
-    decibels = [float(psnr(x, truth).mean()) for x in levels]
-    similar = [float(ssim_map(x, truth).mean()) for x in levels]
-    assert decibels == sorted(decibels, reverse=True) and similar == sorted(similar, reverse=True)
-    shifted = torch.roll(truth, 3, dims=2)
-    assert float(ssim_map(shifted, truth).mean()) < 0.2 and all(-1 <= s <= 1 for s in similar)
-
-
 def test_region_psnr_is_pooled_over_the_clip():
     truth = torch.zeros(2, 16, 16, 3)
     generated = truth.clone()

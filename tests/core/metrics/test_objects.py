@@ -54,18 +54,6 @@ def test_location_is_the_way_between_the_outlines():
     assert box_error_px(square(5, 5), speck) == pytest.approx(np.hypot(21, 21))
 
 
-def test_boundary_lies_between_unequal_pixels():
-    mask = np.zeros((5, 5), bool)
-    mask[2, 2] = True
-    expected = np.zeros((5, 5), bool)
-    expected[1:3, 1:3] = True
-    assert (boundary(mask) == expected).all()
-    assert not boundary(np.ones((5, 5), bool)).any()
-    half = np.zeros((4, 4), bool)
-    half[:, 2:] = True
-    assert (boundary(half) == np.array([[False, True, False, False]] * 4)).all()
-
-
 def test_boundary_is_that_of_the_davis_definition():
     """Pixel by pixel: unlike its right, lower, or lower right neighbour inside the picture."""
     random = np.random.default_rng(0).random((9, 7)) > 0.5

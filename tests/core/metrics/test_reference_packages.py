@@ -23,6 +23,7 @@ from torch import Tensor
 
 pytest.importorskip("torchmetrics")
 
+from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.metrics.fvd import MotionFeatures, VideoFeatures, frechet_distance  # noqa: E402
 from egox_core.metrics.temporal import (  # noqa: E402
     AMT_NETWORK,
@@ -178,6 +179,8 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
     ours = MotionFeatures(tmp_path / "mae.safetensors")
     theirs, own = features_of_both(package.get_videomae_features, network, ours, video)
     np.testing.assert_allclose(own, theirs, rtol=1e-5, atol=1e-6)
+    with pytest.raises(EgoXInputError, match="at least 16"):
+        ours(video.repeat(3, 1, 1, 1))
 
 
 def test_distance_is_cd_fvds():

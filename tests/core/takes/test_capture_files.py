@@ -97,13 +97,6 @@ def test_aria_calibration(tmp_path: Path) -> None:
         read_aria_calibration(path)
 
 
-def test_the_raw_take_has_one(shared_dir: Path) -> None:
-    path, = (shared_dir / "data" / "egoexo4d_raw" / "takes").glob("*/trajectory/online_calibration.jsonl")
-    camera = read_aria_calibration(path, 448)
-    assert camera.stored_size == (448, 448) and 150 < camera.fx < 250 and abs(camera.cx - 224) < 10
-    assert pixel_rays(camera)[1].float().mean() > 0.7
-
-
 def test_colmap_text_as_ego_path(tmp_path: Path) -> None:
     w2c = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.0, 0.0, 3.0)) for t in range(7)])
     path = CameraTrajectory(w2c=w2c, camera=preset_camera("pinhole", 32), times_s=torch.arange(7, dtype=torch.float64))

@@ -92,11 +92,6 @@ def test_loss_and_gradients_equal_the_released_trainers(golden, golden_geometry,
         assert (weights[name].grad - expected).norm() / expected.norm() < 1e-4, name
 
 
-def test_the_two_golden_cases_differ_by_the_geometry_alone(golden):
-    """The golden itself must be able to tell the modes apart, or the test above would prove nothing."""
-    assert abs(float(golden["gc_on_gga.loss"] - golden["gc_off_nogga.loss"])) > 1e-2
-
-
 def geometry_of(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
     generator = torch.Generator().manual_seed(seed)
     keys = torch.nn.functional.normalize(torch.randn(t, t, h, w_exo + w_ego, 3, generator=generator), dim=-1)
@@ -108,7 +103,7 @@ def geometry_of(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometr
                        grid=(t, h, w_exo, w_ego))
 
 
-@pytest.mark.parametrize(("mode", "lambda_g"), [("released", 3.0), ("released", 0.5), ("paper", 2.0), ("power", 1.5)])
+@pytest.mark.parametrize(("mode", "lambda_g"), [("released", 3.0), ("power", 1.5)])
 def test_attention_and_its_gradients_equal_the_dense_reference(mode, lambda_g):
     geometry, options = geometry_of(3, 4, 6, 4, seed=1), GgaOptions(mode=mode, lambda_g=lambda_g)
     generator = torch.Generator().manual_seed(2)

@@ -99,13 +99,6 @@ def test_the_order_of_views_tells_nothing(layout: str, conditioning: Conditionin
         assert (changed - wanted).abs().max() > 1e-3, "what the views show counts"
 
 
-def test_views_without_own_positions_would_tell_their_order() -> None:
-    model = model_of()
-    scope = install_gga(model)
-    first, other = (answers(model, sample_of(order), PLAIN, scope)[0] for order in ([0, 1], [1, 0]))
-    assert (first - other).abs().max() > 1e-3
-
-
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_untrained_rays_change_nothing_and_learn(blocks: int) -> None:
     sample, noise = sample_of([0, 1]), torch.randn(1, 16, T, H, W_EGO)

@@ -1,9 +1,6 @@
-"""The head's lengths, where a camera sits on it, and that none of it comes from the drawn figure."""
+"""The head's lengths, and where a camera sits on it."""
 
 from __future__ import annotations
-
-import ast
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,32 +11,6 @@ from egox_core.errors import EgoXInputError
 from egox_core.trajectory import HEAD_MOUNTS, head_mount, head_trajectory
 from egox_core.trajectory.head_template import HEAD_BREADTH, HEAD_LENGTH, SHAPE_SIGMA, ego_from_head, head_points
 from egox_core.trajectory.poses import camera_centre, invert
-
-
-def constant_tuples(path: Path) -> set[tuple[float, ...]]:
-    """All tuples of three or more numbers in a file, signs left out, that are not all simple ones such as 0, 1, 0.5."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Tuple | ast.List) and len(node.elts) >= 3:
-            try:
-                values = tuple(abs(float(x)) for x in ast.literal_eval(node))
-            except (ValueError, TypeError):
-                continue
-            if any(value not in (0.0, 0.5, 1.0, 2.0) for value in values):
-                found.add(values)
-    return found
-
-
-def test_the_template_knows_nothing_of_the_drawn_person(repo_root: Path) -> None:
-    """Else a bench on drawn people would measure the template against itself."""
-    core = repo_root / "egox_core"
-    template = [path for path in (core / "trajectory").glob("head_*.py")]
-    drawn = [repo_root / "lab" / "drawn" / name for name in ("person.py", "head.py")]
-    assert len(template) >= 6
-    for path in template:
-        assert "synthetic" not in path.read_text(encoding="utf-8"), path.name
-    shared = set().union(*map(constant_tuples, template)) & set().union(*map(constant_tuples, drawn))
-    assert not shared
 
 
 def test_lengths_are_those_of_their_sources() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -157,11 +158,10 @@ def run_and_die(folder: str, at: int, while_writing: bool) -> None:
 
 
 @pytest.mark.parametrize("while_writing", [False, True])
-def test_a_killed_run_loses_the_chunk_in_work(tmp_path, while_writing: bool) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=run_and_die, args=(str(tmp_path), 2, while_writing))
-    process.start()
-    process.join()
-    assert process.exitcode != 0
+def test_a_killed_run_loses_the_chunk_in_work(tmp_path, repo_root, while_writing: bool) -> None:
+    ended = subprocess.run([sys.executable, __file__, tmp_path, "2", "writing" * while_writing],
+                           env={**os.environ, "PYTHONPATH": str(repo_root)}, capture_output=True, text=True)
+    assert ended.returncode != 0 and not ended.stderr, "killed, not failed"
     rest, inputs = Sampler(), (*pictures(29), *clip(29))
     chunks = plan_chunks(29, 9, 5)
     ego = sample_chunks(chunks, *inputs, rest, ChunkFiles(tmp_path, "a"))
@@ -188,3 +188,7 @@ def test_only_the_same_work_is_taken_up(tmp_path) -> None:
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:200])
     assert computed(exo, prior, depth, trajectory) == [0, 1], "damaged files are made anew"
+
+
+if __name__ == "__main__":
+    run_and_die(sys.argv[1], int(sys.argv[2]), bool(sys.argv[3]))

@@ -85,20 +85,6 @@ def test_tiles_never_lose_a_hit(frames: list[int]) -> None:
         assert close.float().mean() > 0.9999
 
 
-def test_float32_hits_are_those_of_float64() -> None:
-    scene = draw_layout(SyntheticSpec(seed=5, frames=1, exo_width=112, exo_height=64, ego_size=64)).scene
-    rays = pixel_rays(scene.exo_camera, dtype=torch.float64)[0].reshape(-1, 3) @ scene.exo_w2c[:, :3]
-    double = RayBundle(rays=rays, origin=camera_centre(scene.exo_w2c)[None], frame=None,
-                       poses=scene.world_from_solid.double())
-    exact = first_hits(scene.solids, scene.indices(), double)
-    single = first_hits(scene.solids, scene.indices(), RayBundle(
-        rays=rays.float(), origin=double.origin.float(), frame=None, poses=scene.world_from_solid))
-    same = exact[1] == single[1]
-    assert same.float().mean() > 0.9995  # a ray within rounding of an outline may fall on either side
-    off = (exact[0] - single[0].double()).abs()[same] / exact[0][same]
-    assert off.quantile(0.999) < 1e-5 and off.max() < 1e-3  # the largest where a ray grazes a sphere
-
-
 def test_textures_are_filtered_as_a_blurred_pixel_would_be() -> None:
     rng = np.random.default_rng(0)
     waves = draw_waves(rng, count=8, lengths_m=(0.02, 0.2), contrast=0.15, tint=0.5)
@@ -114,17 +100,6 @@ def test_textures_are_filtered_as_a_blurred_pixel_would_be() -> None:
     assert (albedo_at(material, points, step_x, step_y) - blurred).abs().max() < 0.012
     contrast = albedo_at(material, torch.rand(20000, 3, generator=generator) * 5, *torch.zeros(2, 20000, 3)).std()
     assert 0.5 * 0.15 < contrast < 2 * 0.15
-
-
-def test_a_pattern_far_away_is_even_and_near_by_has_two_colours() -> None:
-    material = Material(albedo=(0.2, 0.2, 0.2), second=(0.8, 0.8, 0.8), pattern="checker", cell_m=(0.1, 0.1, 0.1),
-                        soft_m=0.001)
-    points = torch.rand(5000, 3, generator=torch.Generator().manual_seed(0))
-    step = torch.zeros(5000, 3)
-    near = albedo_at(material, points, step, step)
-    assert near.min() < 0.21 and near.max() > 0.79
-    far = albedo_at(material, points, step + 0.2, step + 0.2)
-    assert far.std() < 0.02 and abs(float(far.mean()) - 0.5) < 0.02
 
 
 def test_tiling_covers_sizes_that_are_no_multiple_of_a_tile() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from dataclasses import replace
@@ -22,11 +21,17 @@ from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance
 
 SMALL = SyntheticSpec(seed=3, frames=5, exo_width=224, exo_height=128, ego_size=128)
+FEW = replace(SMALL, frames=2)
 
 
 @pytest.fixture(scope="module")
 def take() -> SyntheticTake:
     return make_take(SMALL)
+
+
+@pytest.fixture(scope="module")
+def few() -> SyntheticTake:
+    return make_take(FEW)
 
 
 def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -98,11 +103,6 @@ def test_covisible_agrees_with_the_exo_picture(take: SyntheticTake) -> None:
         assert (uv - masks.exo_uv.double())[masks.visible].abs().max() < 1e-2
 
 
-def test_incidence_bar_only_takes_away(take: SyntheticTake) -> None:
-    wide, narrow = covisible(take, 0, 89.0), covisible(take, 0, 40.0)
-    assert bool((narrow.static <= wide.static).all()) and narrow.static.sum() < wide.static.sum()
-
-
 def test_the_ego_picture_is_upright_and_its_own_head_unseen(take: SyntheticTake) -> None:
     names = np.array([solid.name for solid in take.scene.solids])
     groups = np.array([solid.group for solid in take.scene.solids])
@@ -122,18 +122,18 @@ def test_the_ego_picture_is_upright_and_its_own_head_unseen(take: SyntheticTake)
     assert right > left + 10
 
 
-def test_equal_specs_give_equal_takes_whatever_the_threads(take: SyntheticTake) -> None:
+def test_equal_specs_give_equal_takes_whatever_the_threads(few: SyntheticTake) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        again = make_take(SMALL)
+        again = make_take(FEW)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
     for name in ("exo_rgb", "ego_rgb", "exo_depth_m", "ego_depth_m", "exo_index", "ego_index", "exo_w2c", "ego_w2c"):
-        assert torch.equal(getattr(take, name), getattr(again, name)), name
-    other = make_take(replace(SMALL, seed=4, frames=1))
-    assert not torch.equal(other.exo_rgb[0], take.exo_rgb[0])
+        assert torch.equal(getattr(few, name), getattr(again, name)), name
+    other = make_take(replace(FEW, seed=4, frames=1))
+    assert not torch.equal(other.exo_rgb[0], few.exo_rgb[0])
 
 
 def test_static_pixels_stay_and_the_person_moves(take: SyntheticTake) -> None:
@@ -164,21 +164,6 @@ def test_a_carried_exo_camera_is_exact_too() -> None:
         looked_up = torch.from_numpy(cv2.remap(carried.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None,
                                                cv2.INTER_LINEAR)).float() / 255
         assert _psnr(looked_up[masks.static], carried.ego_rgb[frame][masks.static].float() / 255) > 25
-
-
-def test_larger_things_fill_more_of_the_ego_picture() -> None:
-    shares = []
-    for scale in (1.0, 2.0):
-        spec = replace(SMALL, seed=2, frames=1, object_scale=scale, table_objects=3, clutter="calm")
-        calm = make_take(spec)
-        things = calm.scene.group_table("object", "held")[calm.ego_index.long()]
-        shares.append(float(things.float().mean()))
-    assert shares[1] > 1.5 * shares[0]
-
-
-def test_a_thing_wider_than_the_table_is_left_out() -> None:
-    spec = SyntheticSpec(seed=100_257, fps=8.0, frames=9, clutter="calm", object_scale=2.3)
-    assert "On the table: a red ball." in draw_layout(spec).prompt  # not what else was drawn for it
 
 
 def test_outlines_are_smoothed() -> None:
@@ -218,20 +203,6 @@ def test_wrong_specs_are_refused(wrong: dict) -> None:
         SyntheticSpec(**wrong)
 
 
-def test_cancel_leaves_no_threads_changed() -> None:
-    class Cancelled(Exception):
-        pass
-
-    def cancel(done: int, total: int, stage: str) -> None:
-        if done == 1:
-            raise Cancelled
-
-    before = torch.get_num_threads()
-    with pytest.raises(Cancelled):
-        make_take(SMALL, cancel)
-    assert torch.get_num_threads() == before
-
-
 def test_written_take_is_read_back(take: SyntheticTake, tmp_path: Path) -> None:
     write_take(take, tmp_path / "take")
     assert sorted(path.name for path in (tmp_path / "take").iterdir()) == [
@@ -253,33 +224,33 @@ def test_written_take_is_read_back(take: SyntheticTake, tmp_path: Path) -> None:
     assert packed < 0.3 * 2 * take.exo_depth_m.numel()
 
 
-def test_exo_cameras_share_scene_and_truth(take: SyntheticTake, tmp_path: Path) -> None:
+def test_exo_cameras_share_scene_and_truth(few: SyntheticTake, tmp_path: Path) -> None:
     """The first is the one that a take of one camera has, bit for bit; two of four are the two of two."""
-    four = make_take(replace(SMALL, exo_views=4))
+    four = make_take(replace(FEW, exo_views=4))
     names = ("exo_rgb", "exo_depth_m", "exo_index", "exo_w2c", "ego_rgb", "ego_depth_m", "ego_w2c", "times_s")
     for name in names:
-        assert torch.equal(getattr(four, name), getattr(take, name)), name
-    assert take.views == (take,) and len(four.views) == 4 and four.prompt == take.prompt
+        assert torch.equal(getattr(four, name), getattr(few, name)), name
+    assert few.views == (few,) and len(four.views) == 4 and four.prompt == few.prompt
     assert torch.equal(make_take(replace(SMALL, exo_views=2, frames=1)).further[0].exo_w2c, four.further[0].exo_w2c)
     for view in four.further:
         assert view.ego_rgb is four.ego_rgb and view.trajectory().exo_w2c is view.exo_w2c
-        masks = covisible(view, 2)
-        looked_up = torch.from_numpy(cv2.remap(view.exo_rgb[2].numpy(), masks.exo_uv.numpy(), None,
+        masks = covisible(view, 1)
+        looked_up = torch.from_numpy(cv2.remap(view.exo_rgb[1].numpy(), masks.exo_uv.numpy(), None,
                                                cv2.INTER_LINEAR)).float() / 255
-        assert _psnr(looked_up[masks.static], view.ego_rgb[2][masks.static].float() / 255) > 25
+        assert _psnr(looked_up[masks.static], view.ego_rgb[1][masks.static].float() / 255) > 25
     write_take(four, tmp_path)
     folders = sorted(tmp_path.iterdir())
     assert [folder.name for folder in folders] == ["exo1", "exo2", "exo3", "exo4"]
     assert len({(folder / "ego_ground_truth.mp4").read_bytes() for folder in folders}) == 1
     for folder, view in zip(folders, four.views, strict=True):
-        loaded = load_take(folder, frame_count=5)
+        loaded = load_take(folder, frame_count=1)
         assert torch.allclose(loaded.depth.exo_w2c, view.exo_w2c, atol=1e-6)
-        assert torch.equal(loaded.depth.depth_m, view.exo_depth_m.half().float())
+        assert torch.equal(loaded.depth.depth_m, view.exo_depth_m[:1].half().float())
 
 
 @pytest.mark.parametrize("spec", [SMALL, replace(SMALL, exo_side="behind", company=True, exo_motion=0.1)])
 def test_every_exo_camera_has_its_own_sector(spec: SyntheticSpec) -> None:
-    for seed in range(12):
+    for seed in range(6):
         cameras = draw_layout(replace(spec, seed=seed, exo_views=4)).scene.exo_cameras
         forward = torch.stack([w2c.reshape(-1, 3, 4)[0, 2, :2] for _, w2c in cameras])
         angles = torch.atan2(forward[:, 1], forward[:, 0]).rad2deg().sort().values
@@ -300,28 +271,9 @@ def test_the_shipped_sample_is_a_full_take(repo_root: Path) -> None:
     assert np.allclose(meta["camera_extrinsics"], layout.scene.exo_w2c.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize(("spec", "digest"), [
-    (SyntheticSpec(frames=9), "4ccc0f73affabe9f"),
-    (SyntheticSpec(seed=3, frames=9, posture="standing", clutter="busy"), "fa33d224740b6dbe"),
-    (SyntheticSpec(seed=11, frames=9, posture="seated", exo_motion=0.1, moving_light=True), "ae06356f4755b8bf"),
-])
-def test_later_options_leave_older_takes_alone(spec: SyntheticSpec, digest: str) -> None:
-    """Digests of drawings from before there were drawn wearers, walkers and company; a tenth of a millimetre counts."""
-    layout = draw_layout(spec)
-    scene, told = layout.scene, hashlib.sha256()
-    for values in (scene.world_from_solid, scene.exo_w2c, scene.ego_w2c, scene.light.position):
-        told.update((np.round(values.double().numpy(), 4) + 0.0).tobytes())
-    for solid in scene.solids:
-        size = [round(x, 5) for x in solid.size]
-        told.update(f"{solid.name} {solid.kind} {solid.group} {size} {solid.material!r}"[:120].encode())
-    told.update(f"{scene.exo_camera.fx:.4f} {layout.prompt}".encode())
-    assert told.hexdigest()[:16] == digest
-    assert "wearer" not in spec.text() and "'walking': 0.5" in replace(spec, walking=0.5, posture="any").text()
-
-
 @pytest.mark.parametrize("options", [
-    {"wearer": "drawn"}, {"wearer": "surveyed"}, {"turning_deg": 60.0}, {"walking": 0.7}, {"company": True},
-    {"exo_side": "behind"}, {"wearer": "drawn", "walking": 0.8, "turning_deg": 30.0, "company": True},
+    {"wearer": "surveyed"}, {"exo_side": "behind"},
+    {"wearer": "drawn", "walking": 0.8, "turning_deg": 30.0, "company": True},
 ])
 def test_people_who_differ_turn_walk_and_meet(options: dict) -> None:
     """The ego camera stays on the head, what moves is masked, and the truth lies on the drawn head."""

@@ -71,6 +71,8 @@ def test_a_share_of_the_clips_has_the_depth_of_a_network():
             and take.spec.wearer == "drawn"
         )
         wrong.append(not torch.equal(depth.depth_m, take.exo_depth_m))
+        if len(set(wrong)) == 2:
+            break
     assert 0 < sum(wrong) < len(wrong)
     assert torch.equal(clip_depth(take, replace(TINY, depth_errors=0.0)).depth_m, take.exo_depth_m)
 
