@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from egox_core.video.writer import write_video
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.head_graph import add_head
 from tests.browser.renderers import NEWER
 from tests.browser.test_editor import run_path, widget
 from tests.browser.test_form import open_form
+from tests.browser.test_refused_run import toast_of
 from tests.browser.upload_page import LOADER, choose, told
 from tools.rigs.comfy_page import FORM_ROW
 from tools.setup.api_client import PromptRefused
@@ -143,6 +146,19 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     page.set_widget(LOADER, "file", FIRST)
     wait_for_video(page, "kitchen.mp4")
     assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), "it came back with its video"
+
+
+def test_depth_and_poses_of_another_rate_are_refused(same_page, unpacked, takes, tmp_path: Path) -> None:
+    """Numbered for each frame at 20 a second; the clip has the same moments at 10."""
+    write_video(tmp_path / "half.mp4", torch.zeros(25, 128, 224, 3, dtype=torch.uint8), 10.0)
+    page = start(same_page, unpacked).page
+    upload(page, tmp_path / "half.mp4")
+    upload(page, *(takes["first"] / name for name in ("depth.npz", "meta.json")))
+    told(page, LOADER, "ego poses")
+    assert widget(page, NODE, "source") == "file"
+    page.queue()
+    for what in ("Depth Align: ", "Ego Pose Input: "):
+        assert "49 for a video of 25 frames (10 a second)" in toast_of(page, what)
 
 
 def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked) -> None:

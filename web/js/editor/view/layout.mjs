@@ -29,12 +29,8 @@ export class Layout {
         button(`egox-tool-${tool}`, say(tool), say(`${tool}Help`), () => wishes.onTool(tool)),
       ]),
     );
-    this.movingPoints = make("input", "", {
-      type: "checkbox",
-      checked: true,
-      "data-testid": "egox-moving",
-      onchange: () => wishes.onMoving(),
-    });
+    const box = { type: "checkbox", checked: true, "data-testid": "egox-moving" };
+    this.movingPoints = make("input", "", { ...box, onchange: () => wishes.onMoving() });
     this.banner = make("div", "egox-ed-banner", { hidden: true, role: "status", "data-testid": "egox-banner" });
     this.empty = make("div", "egox-ed-empty", { hidden: true, "data-testid": "egox-empty" });
     this.undo = button("egox-undo", "↶", say("undo"), () => wishes.onUndo());
@@ -57,21 +53,13 @@ export class Layout {
   }
 
   makeHead(files, wishes) {
-    const { say } = this;
-    return make(
-      "header",
-      "egox-ed-head",
-      {},
-      make("h2", "", {}, say("title")),
-      this.undo,
-      this.redo,
-      files.element,
-      this.status,
-      make("span", "egox-ed-gap"),
-      button("egox-load", say("load"), say("emptyRun"), () => wishes.onLoad()),
-      button("egox-help", "?", say("help"), () => wishes.onHelp()),
-      button("egox-close", say("done"), say("close"), () => wishes.onClose()),
-    );
+    const { say, undo, redo, status } = this;
+    const title = make("h2", "", {}, say("title"));
+    const load = button("egox-load", say("load"), say("emptyRun"), () => wishes.onLoad());
+    const help = button("egox-help", "?", say("help"), () => wishes.onHelp());
+    const done = button("egox-close", say("done"), say("close"), () => wishes.onClose());
+    const parts = [title, undo, redo, files.element, status, make("span", "egox-ed-gap"), load, help, done];
+    return make("header", "egox-ed-head", {}, ...parts);
   }
 
   makeMain(wishes) {

@@ -17,12 +17,8 @@ export class Timeline {
     this.track = make("div", "egox-ed-track", { tabIndex: 0, ...slider }, this.ruler, this.handles, this.cursor);
     this.now = make("output", "egox-ed-now", { "data-testid": "egox-frame" });
     this.play = button("egox-play", "▶", say("play"), () => this.toggle());
-    this.mode = select(
-      "egox-mode",
-      say("modeHelp"),
-      MODES.map((mode) => [mode, say(mode)]),
-      (mode) => this.setMode(mode),
-    );
+    const modes = MODES.map((mode) => [mode, say(mode)]);
+    this.mode = select("egox-mode", say("modeHelp"), modes, (mode) => this.setMode(mode));
     this.add = button("egox-key-add", say("addKey"), say("addKeyHelp"), () => state.addKey());
     this.remove = button("egox-key-delete", say("deleteKey"), say("deleteKeyHelp"), () => state.deleteKey());
     this.copy = button("egox-key-copy", say("copy"), say("copyHelp"), () => state.copy());
@@ -31,12 +27,8 @@ export class Timeline {
     this.anew = button("egox-new-path", say("newPath"), say("newPathHelp"), () => onNewPath());
     const previous = button("egox-key-previous", "◂◆", say("previousKey"), () => this.jump(-1));
     const next = button("egox-key-next", "◆▸", say("nextKey"), () => this.jump(1));
-    this.every = make("input", "", {
-      type: "checkbox",
-      "data-testid": "egox-mode-all",
-      checked: true,
-      onchange: () => this.show(),
-    });
+    const onchange = () => this.show();
+    this.every = make("input", "", { type: "checkbox", "data-testid": "egox-mode-all", checked: true, onchange });
     const { play, now, anew, clear, add, remove, copy, paste, mode } = this;
     const every = make("label", "egox-ed-check", { title: say("modeAllHelp") }, this.every, say("modeAll"));
     const parts = [now, make("span", "egox-ed-gap"), anew, clear, add, remove, copy, paste, mode, every];
