@@ -298,3 +298,13 @@ def test_the_preset_sets_what_is_left_to_it(run, pack, take) -> None:
     assert run(**shared, preset="exact")[0].camera.lens == "opencv_fisheye"
     beside = run(**shared, preset="exact", exo_lens="as given", scale="number", scale_factor=2.0)
     assert beside[0].camera.lens == "pinhole" and "scale 2, as given" in beside[3]
+
+
+def test_cancel_passes_through(run, pack, take, monkeypatch) -> None:
+    import comfy.model_management as management
+
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        run(depth_file="room/depth.npz", frames=selection(pack))
+    depth, *_ = run(depth_file="room/depth.npz", frames=selection(pack))
+    assert depth.depth_m.shape[0] == FRAMES

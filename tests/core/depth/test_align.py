@@ -217,3 +217,18 @@ def test_a_depth_video_keeps_its_time_and_indices():
     stamped: DepthVideo = replace(metric, source_indices=torch.tensor([4, 8]), times_s=torch.tensor([0.2, 0.4]))
     aligned, _ = align_depth(stamped, video)
     assert aligned.source_indices.tolist() == [4, 8] and aligned.times_s is stamped.times_s
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cancel_stops_the_work(mode):
+    metric, video = make_case(AlignCase(), frames=40, height=90, width=160)
+
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done: int, total: int, stage: str) -> None:
+        if done == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        align_depth(metric, video, options=AlignOptions(mode=mode), progress=cancel)

@@ -107,3 +107,14 @@ def test_short_trajectory_and_unknown_modes_are_refused():
         gga_geometry(replace(depth, depth_m=depth.depth_m[:, :, 2:]), trajectory, EXACT, **SIZES)
     with pytest.raises(EgoXInputError, match="ray geometry"):
         gga_geometry(depth, trajectory, "true", **SIZES)
+
+
+def test_cancel_passes_through():
+    class Cancelled(Exception):
+        pass
+
+    def stop(done, total, stage):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        gga_geometry(*plain_scene(), EXACT, progress=stop, **SIZES)

@@ -95,3 +95,12 @@ def test_no_videos() -> None:
         labelled_grid([], [])
     with pytest.raises(EgoXInputError, match=r"\[T, H, W, 3\]"):
         labelled_grid([torch.zeros((4, 4))], [])
+
+
+def test_progress_and_cancel() -> None:
+    def cancel(done: int, total: int, stage: str) -> None:
+        assert (done, total) == (1, 3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        labelled_grid([flat(0.5, 3)], [], progress=cancel)

@@ -297,3 +297,17 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene) -> None:
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
     """What of the first frame is drawn."""
     return render._visible_points(scene.static, scene, 0, path.w2c[0], path.camera.quarter_turns, options)
+
+
+def test_cancel_passes_through(take, scene) -> None:
+    class Cancelled(Exception):
+        pass
+
+    def stop(done: int, total: int, stage: str) -> None:
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        render_ego_prior(scene, take.trajectory(), progress=stop)
+    with pytest.raises(Cancelled):
+        build_scene(take.exo_rgb, take.depth_video(), progress=stop)
