@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import comfy.samplers
 import folder_paths
 from comfy_api.latest import io
 
@@ -20,7 +19,7 @@ from ..egox_core.wan.canvas import MASK_MODES, check_pictures, ego_half
 from ..egox_core.wan.chunks import ChunkFiles, check_covers, check_overlap, plan_chunks, sample_chunks
 from ..egox_core.wan.lora_settings import AUTO
 from ..egox_core.wan.noise import NOISES
-from ..egox_core.wan.schedule import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
+from ..egox_core.wan.schedule import RELEASED_STEPS
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES
 from .conditioning import condition_clip
 from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, recompute_exo_input
@@ -31,11 +30,11 @@ from .host.vae import decode_video, encode_video
 from .host.video import native_video
 from .io_types import MADE_OF
 from .page.previews import Stream, clip_fps, preview_ui
-from .sampling import RELEASED, SHIFT_TOOLTIP, sample_clip
+from .sampling import sample_clip, solver_inputs
 from .search_words import searched
 
 CHUNK_DAYS = 3
-"""How long the chunks of a run that nobody went on with are kept."""
+"""Days for which the chunks of a run are kept that nobody went on with."""
 OF_CHUNKS = ("exo_images", "prior", "depth", "trajectory", "audio")
 """Inputs whose content is looked at chunk by chunk, or changes no chunk."""
 MOST_SEEDS = 2**64
@@ -82,23 +81,13 @@ class EgoXSampleLong(io.ComfyNode):
                              tooltip="Seed of the first chunk's noise; each further chunk has the next number."),
                 io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999,
                              tooltip="Sampling steps of each chunk; the authors use 50."),
-                io.Float.Input("cfg", default=RELEASED_CFG, min=0.0, max=100.0, step=0.1,
-                               tooltip="Guidance by the prompt; the authors use 5. 1 halves the work (step-distilled "
-                                       "LoRAs)."),
-                io.Combo.Input("sampler", options=[RELEASED, *comfy.samplers.KSampler.SAMPLERS], default=RELEASED,
-                               tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
-                                       "its uni_pc is another solver."),
-                io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
-                               advanced=True,
-                               tooltip="How sigmas are spread, for the host's samplers; released has its own table."),
-                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01, advanced=True,
-                               tooltip=SHIFT_TOOLTIP),
+                *solver_inputs(),
                 *gga_inputs(),
                 io.Int.Input("switch_step", default=0, min=0, max=998, advanced=True,
                              tooltip="With low_noise_model: the step at which it takes over. 0: half of the steps."),
                 io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO, advanced=True,
                                tooltip="What the model is told to know, as in EgoX Conditioning."),
-                io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default=RELEASED,
+                io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default="released",
                                advanced=True, tooltip="What CLIP vision sees of each chunk, as in EgoX Conditioning."),
                 io.Combo.Input("noise", options=list(NOISES), default=HOST, advanced=True, tooltip=NOISE_TOOLTIP),
                 recompute_exo_input(advanced=True),
@@ -172,7 +161,7 @@ class EgoXSampleLong(io.ComfyNode):
 
 
 def check_long(graph: Graph, node: str) -> None:
-    """What is known before a run.
+    """Check lengths and geometry before a run.
 
     Raises:
         EgoXInputError: lengths or a geometry that can't be.
@@ -185,7 +174,7 @@ def check_long(graph: Graph, node: str) -> None:
 
 
 def chunk_files(graph: Graph, node: str) -> ChunkFiles:
-    """Where the node's chunks are kept.
+    """Files of the node's finished chunks.
 
     Not in the host's temp folder, which it empties when it starts: a run goes on after a crash too.
     """

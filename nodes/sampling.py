@@ -101,6 +101,23 @@ class EgoXReleasedSampling(io.ComfyNode):
         return io.NodeOutput(*released_sampler(steps, shift), ReleasedNoise(noise_seed))
 
 
+def solver_inputs() -> tuple[io.Input, ...]:
+    """Guidance, solver, its schedule and shift, alike on every node that samples."""
+    return (
+        io.Float.Input("cfg", default=RELEASED_CFG, min=0.0, max=100.0, step=0.1,
+                       tooltip="Guidance by the prompt; the authors use 5. 1 halves the work (step-distilled "
+                               "LoRAs)."),
+        io.Combo.Input("sampler", options=[RELEASED, *comfy.samplers.KSampler.SAMPLERS], default=RELEASED,
+                       tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
+                               "its uni_pc is another solver."),
+        io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
+                       advanced=True,
+                       tooltip="How sigmas are spread, for the host's samplers; released has its own table."),
+        io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01, advanced=True,
+                       tooltip=SHIFT_TOOLTIP),
+    )
+
+
 class EgoXWanSampler(io.ComfyNode):
     """Samples the ego half; released sampling first and default, then all the host's samplers."""
 
@@ -126,17 +143,7 @@ class EgoXWanSampler(io.ComfyNode):
                                      "from it."),
                 io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999, tooltip="Sampling steps; the authors use "
                                                                                       "50."),
-                io.Float.Input("cfg", default=RELEASED_CFG, min=0.0, max=100.0, step=0.1,
-                               tooltip="Guidance by the prompt; the authors use 5. 1 halves the work (step-distilled "
-                                       "LoRAs)."),
-                io.Combo.Input("sampler", options=[RELEASED, *comfy.samplers.KSampler.SAMPLERS], default=RELEASED,
-                               tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
-                                       "its uni_pc is another solver."),
-                io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
-                               advanced=True,
-                               tooltip="How sigmas are spread, for the host's samplers; released has its own table."),
-                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01, advanced=True,
-                               tooltip=SHIFT_TOOLTIP),
+                *solver_inputs(),
                 *gga_inputs(),
                 io.Int.Input("start_step", default=0, min=0, max=LAST_STEP, advanced=True,
                              tooltip="First step to take; for the second model of a Wan 2.2 pair the step at which the "

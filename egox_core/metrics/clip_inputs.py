@@ -34,7 +34,7 @@ class ClipFiles:
 
     @property
     def has_scene(self) -> bool:
-        """Whether depth and poses lie there, from which the path is rendered."""
+        """True where depth and poses lie there, from which the path is rendered."""
         return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
 
     def used(self, with_exo: bool) -> list[Path]:

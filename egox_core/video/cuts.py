@@ -50,7 +50,7 @@ def find_cuts(
 
 
 def _is_lasting(frames: Tensor, place: int) -> bool:
-    """Whether the change at this frame parts two steady shots.
+    """Tell a change that parts two steady shots.
 
     Frames on both sides of a flash or a damaged one are alike; in a fast pan no two are.
     """
@@ -104,7 +104,7 @@ def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether enough cells of one pattern are in the other; two plain pictures are alike."""
+    """Find enough cells of one pattern in the other; two plain pictures are alike."""
     around = cv2.copyMakeBorder(second, *[SHIFT] * 4, cv2.BORDER_REFLECT)
     (width, height), same = CELL, []
     for y in range(0, SIZE[1], height):

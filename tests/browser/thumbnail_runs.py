@@ -1,4 +1,4 @@
-"""What the thumbnails show: the demo run on the server, and the other cards' exo video, depth and prior."""
+"""Pictures of the thumbnails: the demo run on the server, the other cards' exo video, depth and prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made of a long clip lies in mapped files, and is what it would be in memory."""
+"""A long clip's maps lie in mapped files, and are what they would be in memory."""
 
 from __future__ import annotations
 
