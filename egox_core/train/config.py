@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..errors import EgoXInputError
 from ..gga.options import GgaOptions
+from ..predict.moment import MOST_VIEWS
 from ..types import LEAST_MOSAIC_VIEWS, PanelLayout, Panels
 from ..wan.align import HEAD_DIM, AlignFrames
 from ..wan.lora_settings import trained_with
@@ -207,12 +208,24 @@ class AlignConfig(_Strict):
     frames: AlignFrames = "all"  # first: of the first latent frame alone
 
 
+class PredictConfig(_Strict):
+    """Task ``predict``: an ego view predicted from exo views, without depth."""
+
+    counts: tuple[Annotated[int, Field(ge=1, le=MOST_VIEWS)], ...] = Field(default=(1, 1, 2, 3, 4), min_length=1)
+    # of views; one is drawn a step, what stands there twice twice as often
+    gazes: int = Field(default=3, ge=1)  # ego pictures of each moment in a step
+    exo_targets: float = Field(default=0.0, ge=0, le=1)  # share of the steps that predict another exo view
+    size: int = Field(default=64, ge=32, multiple_of=4)  # px, height of the pictures that are predicted
+    steps: int = Field(default=24, ge=2)  # samples along an ego ray
+    init: Path | None = None  # weights to start from
+
+
 class TrainConfig(_Strict):
     """Everything that ``train`` depends on."""
 
     # base_i2v: all weights, plain image-to-video on single views; view_align: the ego latent that exo views let expect,
     # a transformer of its own; views: LoRA and pose injection on several exo views
-    task: Literal["egox_lora", "base_i2v", "view_align", "views"] = "egox_lora"
+    task: Literal["egox_lora", "base_i2v", "view_align", "views", "predict"] = "egox_lora"
     base: Path | None = None  # diffusers folder, or a single file in diffusers or ComfyUI naming; view_align has none
     cache: Path
     output: Path
@@ -226,6 +239,7 @@ class TrainConfig(_Strict):
     lora: LoraSettings = LoraSettings()
     views: ViewsConfig = ViewsConfig()
     align: AlignConfig = AlignConfig()
+    predict: PredictConfig = PredictConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     memory: MemoryConfig = MemoryConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -250,7 +264,7 @@ class TrainConfig(_Strict):
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> TrainConfig:
-        if self.base is None and self.task != "view_align":
+        if self.base is None and self.task not in ("view_align", "predict"):
             raise ValueError(f"task {self.task} needs a base")
         if self.init_lora is not None and not self.trains_lora:
             raise ValueError("init_lora is for tasks egox_lora and views; a base starts from `base`")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
+from ..predict.files import PREDICTOR_FILE, save_predictor
 from ..safe_files import write_whole
 from ..wan.lora_settings import PREFIX, trained_with
 from ..wan.method_file import ALIGN_PREFIX, POSE_PREFIX, join_method, split_method
@@ -40,6 +41,9 @@ def write_results(
     """What a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming, with pose injection and
     alignment where it has them; a trained base, or an alignment."""
     output = Path(config.output)
+    if config.task == "predict":
+        save_predictor(tensors, trainable.model.size, output / PREDICTOR_FILE, {"egox.steps": str(step)})
+        return output / PREDICTOR_FILE
     if config.task == "view_align":
         with write_whole(output / ALIGN_FILE) as temporary:
             save_file({ALIGN_PREFIX + k: v.contiguous() for k, v in tensors.items()}, temporary,
@@ -102,7 +106,7 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     state = load_checkpoint(folders[-1])
     config = parse_config(state.config)
     if not config.trains_lora:
-        result = BASE_FILE if config.task == "base_i2v" else ALIGN_FILE
+        result = {"base_i2v": BASE_FILE, "predict": PREDICTOR_FILE}.get(config.task, ALIGN_FILE)
         raise EgoXInputError("export", got=f"a run of task {config.task}", expected="a LoRA's run",
                              fix=f"its {result} is a finished file")
     scale = config.lora.alpha / config.lora.rank

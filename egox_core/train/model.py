@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import EgoXInputError, needs_package
 from ..gga.diffusers_processor import GgaScope, install_gga
+from ..predict.files import load_predictor
+from ..predict.network import PredictorSize, ViewPredictor
 from ..wan.align import AlignSize, ExoEgoAlign
 from ..wan.diffusers_tokens import TokenScope, install_tokens
 from ..wan.method_file import POSE_PREFIX
@@ -106,6 +108,8 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it lacks, missing packages,
             bad alignment.
     """
+    if config.task == "predict":
+        return _predictor(config, device)
     if config.task == "view_align":
         return _new_alignment(config, device)
     memory, lora = config.memory, config.trains_lora
@@ -158,6 +162,17 @@ def _new_alignment(config: TrainConfig, device: torch.device) -> TrainableModel:
     compute = DTYPES[config.memory.compute_dtype]
     return TrainableModel(model=model, parameters=list(model.parameters()), scope=GgaScope(), base_hash=NO_BASE,
                           compute_dtype=compute, autocast=compute != torch.float32, lora=False)
+
+
+def _predictor(config: TrainConfig, device: torch.device) -> TrainableModel:
+    if config.predict.init is not None:
+        model = load_predictor(config.predict.init).requires_grad_(True)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = ViewPredictor(PredictorSize(steps=config.predict.steps))
+    return TrainableModel(model=model.to(device), parameters=list(model.parameters()), scope=GgaScope(),
+                          base_hash=NO_BASE, compute_dtype=torch.float32, autocast=False, lora=False)
 
 
 def _pose_injection(model: nn.Module, config: TrainConfig) -> PoseInjection:

@@ -253,7 +253,7 @@ class CachedSamples:
             first = step // len(self.groups) * global_batch
         for number in range(first, first + global_batch):
             epoch, index = divmod(number, len(group))
-            order = _permutation(len(group), self.config.seed, epoch)
+            order = permutation(len(group), self.config.seed, epoch)
             sample_number = step * global_batch + number - first
             item = group[order[index]]
             item = self._drawn(item, sample_number) if self.cameras else item
@@ -289,7 +289,7 @@ def noise_for(
 
 
 @lru_cache(maxsize=8)
-def _permutation(count: int, seed: int, epoch: int) -> list[int]:
+def permutation(count: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(count, generator=sample_generator(seed, epoch, "order")).tolist()
 
 

@@ -1,15 +1,18 @@
-"""The bench of several exo cameras: its rows, and one camera given twice."""
+"""The bench of predicted views: its rows and bars on two small rooms, and one camera given twice."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks import views as bench
+from egox_core.predict.network import PredictorSize, ViewPredictor
 from lab.drawn import make_take
 from lab.small_model.held_out import held_out_rooms
-from lab.small_model.scores import TELEA, baseline_videos
+
+SMALL = PredictorSize(exo=(16, 16, 32), ego=(16, 16, 32), bins=8, steps=6, features=4, hidden=8)
 
 
 def test_more_cameras_cover_more_and_the_same_one_twice_does_not() -> None:
@@ -23,10 +26,19 @@ def test_more_cameras_cover_more_and_the_same_one_twice_does_not() -> None:
     assert float((twice.coverage ^ clips[1].coverage).float().mean()) < 0.01
 
 
-def test_each_count_has_a_row_beside_the_first() -> None:
-    specs = [replace(spec, frames=1) for spec in held_out_rooms(2, 2)]
-    one, two = bench.measure(specs, {TELEA: lambda clips: baseline_videos(clips)[TELEA]}, (1, 2))
-    assert (one["views"], two["views"]) == (1, 2) and one["differences"]["psnr"]["mean"] == 0
-    gain = two["means"]["coverage"]["mean"] - one["means"]["coverage"]["mean"]
-    assert two["differences"]["coverage"]["mean"] == pytest.approx(gain, abs=2e-6) and gain > 0
-    assert "| prior + Telea | 2 |" in bench.markdown([one, two])
+def test_rows_of_a_predictor_that_has_learnt_nothing() -> None:
+    """Its rows are there, views are joined as the bars ask, and no bar that needs learning holds."""
+    specs = [replace(bench.first_frames(s, 1), exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
+             for s in held_out_rooms(2, 4)]
+    torch.manual_seed(0)
+    rows, moved = bench.measure(specs, ViewPredictor(SMALL).eval())
+    assert moved < 1e-4 and all(len(row["psnr"]) == 2 for row in rows.values())
+    values = {name: sum(row["psnr"].values()) / 2 for name, row in rows.items()}
+    exact, bad = values[f"{bench.TELEA}, 4"], values[f"{bench.BAD}, 4"]
+    assert exact > bad > 0 and exact > values[f"truth from {bench.OTHER_PATH}"]
+    copies = values[f"{bench.PREDICTED}, 1, {bench.COPIES}"]
+    assert copies == pytest.approx(values[f"{bench.PREDICTED}, 1"], abs=1e-3)
+    bars = bench.judged(rows)
+    assert len(bars) == len(bench.BARS)
+    assert {bar["bar"]: bar["verdict"] for bar in bars}["one view over the mean colour"] == "fails"
+    assert f"| {bench.PREDICTED}, 1 |" in bench.markdown(rows, bars)
