@@ -20,12 +20,16 @@ PREDICTOR_FILE = "egox_predicted_view.safetensors"
 SIZE = "egox.predictor"
 
 
-def save_predictor(tensors: Mapping[str, Tensor], size: PredictorSize, file: Path,
-                   metadata: Mapping[str, str]) -> None:
+def save_predictor(
+    tensors: Mapping[str, Tensor], size: PredictorSize, file: Path, metadata: Mapping[str, str]
+) -> None:
     """Writes the weights, whole or not at all."""
     with write_whole(file) as temporary:
-        save_file({k: v.half().contiguous() for k, v in tensors.items()}, temporary,
-                  metadata={"format": "pt", SIZE: json.dumps(asdict(size)), **metadata})
+        save_file(
+            {k: v.half().contiguous() for k, v in tensors.items()},
+            temporary,
+            metadata={"format": "pt", SIZE: json.dumps(asdict(size)), **metadata},
+        )
 
 
 def load_predictor(file: Path) -> ViewPredictor:
@@ -37,8 +41,12 @@ def load_predictor(file: Path) -> ViewPredictor:
     what = f"predictor {file.name}"
     size = file_metadata(file, what).get(SIZE)
     if size is None:
-        raise EgoXInputError(what, got="other weights", expected="what task predict leaves",
-                             fix=f"choose {PREDICTOR_FILE}")
+        raise EgoXInputError(
+            what,
+            got="other weights",
+            expected="what task predict leaves",
+            fix=f"choose {PREDICTOR_FILE}",
+        )
     errors = (SafetensorError, OSError, RuntimeError, TypeError, ValueError)
     with intact(what, errors, expected="a whole file of weights", fix="copy it again"):
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(size).items()}

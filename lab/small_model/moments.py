@@ -1,4 +1,5 @@
-"""Drawn rooms as moments for the predictor: four exo views and six gazes of the wearer, a file each.
+"""Drawn rooms as moments for the predictor: four exo views and six gazes of the wearer, a file
+each.
 
     python3 -m lab.small_model.moments FOLDER [--split train] [--first 0] [--count 1104]
 
@@ -52,7 +53,8 @@ def moment_of(
 
 
 def draw_moment(seed: int, folder: Path) -> None:
-    """The first frame of a room as a file, unless it is there; outlines unsmoothed, a third of the cost."""
+    """The first frame of a room as a file, unless it is there; outlines unsmoothed, a third of
+    the cost."""
     file = folder / f"{seed}-0.safetensors"
     if not file.is_file():
         spec = clip_spec(seed, ClipSettings())

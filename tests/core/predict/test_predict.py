@@ -1,5 +1,5 @@
-"""Predicted ego views: rays meet the pixels that they should, views are joined whatever their order, training goes on.
-"""
+"""Predicted ego views: rays meet the pixels that they should, views are joined whatever their
+order, training goes on."""
 
 from __future__ import annotations
 
@@ -26,15 +26,34 @@ from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take
 from lab.drawn.gazes import draw_gazes, ego_pictures
 from lab.small_model.moments import moment_of
 
-GOPRO = CameraModel(lens="opencv_fisheye", width=480, height=270, fx=220.0, fy=220.0, cx=240.0, cy=135.0,
-                    distortion=GOPRO_DISTORTION, max_angle_deg=95.0)
+GOPRO = CameraModel(
+    lens="opencv_fisheye",
+    width=480,
+    height=270,
+    fx=220.0,
+    fy=220.0,
+    cx=240.0,
+    cy=135.0,
+    distortion=GOPRO_DISTORTION,
+    max_angle_deg=95.0,
+)
 SMALL = PredictorSize(exo=(16, 16, 32), ego=(16, 16, 32), bins=8, steps=6, features=4, hidden=8)
 
 
 @pytest.fixture(scope="module")
 def take() -> SyntheticTake:
-    return make_take(SyntheticSpec(seed=11, frames=1, exo_views=4, exo_width=224, exo_height=128, ego_size=64,
-                                   texture="plain", edge_samples=1))
+    return make_take(
+        SyntheticSpec(
+            seed=11,
+            frames=1,
+            exo_views=4,
+            exo_width=224,
+            exo_height=128,
+            ego_size=64,
+            texture="plain",
+            edge_samples=1,
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +88,10 @@ def test_an_exact_ray_meets_the_exact_exo_pixel(take: SyntheticTake, moment: Vie
         uv = (places[0, number, 0, :, 0, :2] + 1) * torch.tensor([224.0, 128.0]) / 2 - 0.5
         assert (uv - known.exo_uv.flatten(0, 1))[visible].abs().max() < 0.01
         u, v = uv[visible].round().long().clamp_min(0).T
-        same = view.exo_index[0, v.clamp_max(127), u.clamp_max(223)] == take.ego_index[0].flatten()[visible]
+        same = (
+            view.exo_index[0, v.clamp_max(127), u.clamp_max(223)]
+            == take.ego_index[0].flatten()[visible]
+        )
         assert same.float().mean() > 0.9  # the rest lies at outlines, half a pixel aside
 
 
@@ -97,9 +119,15 @@ def test_order_and_copies_of_views_tell_nothing(model: ViewPredictor, moment: Vi
 def test_one_view_is_joined_as_several_are() -> None:
     """The way of one view alone against the general one, which two equal views take."""
     generator = torch.Generator().manual_seed(1)
-    values, logits = torch.randn(2, 1, 5, 3, generator=generator), torch.randn(2, 1, 5, 1, generator=generator)
+    values, logits = (
+        torch.randn(2, 1, 5, 3, generator=generator),
+        torch.randn(2, 1, 5, 1, generator=generator),
+    )
     seen = torch.tensor([1.0, 0, 1, 1, 0]).view(1, 1, 5, 1).expand(2, 1, 5, 1)
-    one, two = weighted(values, logits, seen), weighted(*(x.repeat(1, 2, 1, 1) for x in (values, logits, seen)))
+    one, two = (
+        weighted(values, logits, seen),
+        weighted(*(x.repeat(1, 2, 1, 1) for x in (values, logits, seen))),
+    )
     assert (one[0] - two[0]).abs().max() < 1e-6 and (one[1] - two[1]).abs().max() < 1e-6
 
 
@@ -120,7 +148,9 @@ def test_gazes_are_other_pictures_of_the_same_room(take: SyntheticTake, moment: 
     assert (cosine < 0.999).all() and (cosine > -0.2).all()
 
 
-def test_a_moment_comes_back_from_its_file_and_bad_ones_are_refused(moment: ViewMoment, tmp_path: Path) -> None:
+def test_a_moment_comes_back_from_its_file_and_bad_ones_are_refused(
+    moment: ViewMoment, tmp_path: Path
+) -> None:
     file = tmp_path / "one.safetensors"
     write_moment(moment, file)
     back = read_moment(file)
@@ -137,14 +167,24 @@ def test_a_moment_comes_back_from_its_file_and_bad_ones_are_refused(moment: View
 
 @pytest.fixture
 def values(moment: ViewMoment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    monkeypatch.setattr("egox_core.train.model.PredictorSize", lambda steps: replace(SMALL, steps=steps))
+    monkeypatch.setattr(
+        "egox_core.train.model.PredictorSize", lambda steps: replace(SMALL, steps=steps)
+    )
     for split, count in (("train", 3), ("validation", 1)):
         for number in range(count):
             write_moment(moment, tmp_path / "cache" / split / f"{number}.safetensors")
-    return {"task": "predict", "cache": str(tmp_path / "cache"), "output": str(tmp_path / "out"), "steps": 4,
-            "batch_size": 2, "predict": {"size": 32, "gazes": 2, "steps": 6},
-            "optimizer": {"warmup_steps": 0, "decay": "constant"},
-            "checkpoint": {"every": 2}, "validation": {"every": 2}, "ema_decay": 0.9}
+    return {
+        "task": "predict",
+        "cache": str(tmp_path / "cache"),
+        "output": str(tmp_path / "out"),
+        "steps": 4,
+        "batch_size": 2,
+        "predict": {"size": 32, "gazes": 2, "steps": 6},
+        "optimizer": {"warmup_steps": 0, "decay": "constant"},
+        "checkpoint": {"every": 2},
+        "validation": {"every": 2},
+        "ema_decay": 0.9,
+    }
 
 
 def test_training_stops_goes_on_and_leaves_a_predictor(values: dict, tmp_path: Path) -> None:
@@ -153,7 +193,9 @@ def test_training_stops_goes_on_and_leaves_a_predictor(values: dict, tmp_path: P
     train(parse_config({**values, "output": str(tmp_path / "two")}))
     whole, parts = (load_predictor(tmp_path / name / PREDICTOR_FILE) for name in ("out", "two"))
     assert whole.size == replace(SMALL, steps=6) and len(checkpoint_folders(tmp_path / "two")) == 2
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True)
+    )
     log = (tmp_path / "out" / "metrics.jsonl").read_text(encoding="utf-8")
     assert "validation/psnr" in log
 
