@@ -1,4 +1,4 @@
-"""The shipped graphs as one sees them: opened by their card and switched to the graph, and the way their links run."""
+"""The shipped graphs as one sees them: opened by their card and switched to the graph, and what lies over what."""
 
 from __future__ import annotations
 
