@@ -83,12 +83,14 @@ _PLAYERS = """() => app.graph.nodes.filter((node) => node.isSubgraphNode?.()).ma
 })"""
 
 
-def test_all_of_each_card_s_graph_is_seen(open_page, pinned_host) -> None:
+@pytest.mark.parametrize("names", [
+    pytest.param(CARDS[:2], id="two"), pytest.param(CARDS, id="all", marks=pytest.mark.slow)])
+def test_all_of_each_card_s_graph_is_seen(open_page, pinned_host, names: list[str]) -> None:
     """Opened one after the other: the host fits the second into a canvas that isn't there, while the first one's form
     is open."""
-    page = open_page(f"/?template={CARDS[0]}&source={PACK}", size=(1600, 900))
-    for name in CARDS:
-        if name != CARDS[0]:
+    page = open_page(f"/?template={names[0]}&source={PACK}", size=(1600, 900))
+    for name in names:
+        if name != names[0]:
             page.open_templates(PACK)
             card = page.page.get_by_test_id(f"template-workflow-{name}")
             card.scroll_into_view_if_needed(timeout=30_000)
@@ -100,9 +102,9 @@ def test_all_of_each_card_s_graph_is_seen(open_page, pinned_host) -> None:
         assert not page.evaluate(_OUTSIDE), name
 
 
-def test_in_the_newer_nodes_none_covers_another(open_page, shipped, pinned_host) -> None:
+def test_in_the_newer_nodes_none_covers_another(same_page, shipped, pinned_host) -> None:
     """There a note is as high as its text."""
-    page = open_page(vue_nodes=True, size=(1600, 900))
+    page = same_page(vue_nodes=True, size=(1600, 900))
     faults = []
     for name in NAMES:
         page.load(shipped(name))
@@ -113,8 +115,8 @@ def test_in_the_newer_nodes_none_covers_another(open_page, shipped, pinned_host)
     assert not faults
 
 
-def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(open_page, shipped, pinned_host) -> None:
-    page = open_page(size=(1600, 900))
+def test_no_link_runs_behind_a_third_node_and_few_rows_are_seen(same_page, shipped, pinned_host) -> None:
+    page = same_page(size=(1600, 900))
     faults = []
     for name in NAMES:
         page.load(shipped(name))

@@ -89,9 +89,8 @@ def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped) -> None:
     page.page.mouse.move(x - 5, y)
     page.page.mouse.move(x, y)
     page.page.locator(".node-tooltip", has_text=STEPS).wait_for(timeout=10_000)
-    form = same_page(size=(1400, 901))
-    open_form(form, shipped("egox_demo"))
-    row = form.page.locator(FORM_ROW).filter(has_text="Steps")
+    open_form(page, shipped("egox_demo"))
+    row = page.page.locator(FORM_ROW).filter(has_text="Steps")
     row.hover()
     assert row.get_attribute("title") == STEPS
     newer = same_page(size=(1400, 900), vue_nodes=True)

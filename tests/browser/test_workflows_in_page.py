@@ -62,8 +62,8 @@ def test_the_host_offers_the_blueprints(browser_client) -> None:
         path.stem for path in BLUEPRINTS}
 
 
-def test_the_largest_in_the_newer_rendering(open_page, shipped) -> None:
-    page = open_page(vue_nodes=True, size=(1200, 800))
+def test_the_largest_in_the_newer_rendering(same_page, shipped) -> None:
+    page = same_page(vue_nodes=True, size=(1200, 800))
     largest = max(NAMES, key=lambda name: len(shipped(name)["nodes"]))
     saved = shipped(largest)
     compare(page, saved, largest)
@@ -71,9 +71,12 @@ def test_the_largest_in_the_newer_rendering(open_page, shipped) -> None:
                                 arg=len(saved["nodes"]) - 2, timeout=30_000)
 
 
-def test_cards_under_templates(open_page) -> None:
+def test_a_template_opens_by_its_address_and_by_its_card(open_page, shipped) -> None:
     """Templates -> Extensions -> the pack: a card for each workflow, each with its picture."""
-    page = open_page()
+    page = open_page(f"/?template=egox_basic&source={PACK}")
+    page.page.wait_for_function("() => app.graph.nodes.some((node) => node.type === 'EgoXDecodeEgoHalf')",
+                                timeout=30_000)
+    assert not page.problems(shipped("egox_basic"))
     page.open_templates(PACK)
     assert len(CARDS) <= 5
     for name in CARDS:
@@ -82,10 +85,3 @@ def test_cards_under_templates(open_page) -> None:
         picture = card.locator("img").first
         page.page.wait_for_function("(img) => img.complete && img.naturalWidth > 100", arg=picture.element_handle(),
                                     timeout=20_000)
-
-
-def test_a_template_opens_by_its_address(open_page, shipped) -> None:
-    page = open_page(f"/?template=egox_basic&source={PACK}")
-    page.page.wait_for_function("() => app.graph.nodes.some((node) => node.type === 'EgoXDecodeEgoHalf')",
-                                timeout=30_000)
-    assert not page.problems(shipped("egox_basic"))

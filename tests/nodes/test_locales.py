@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -46,12 +45,6 @@ def test_a_translation_is_complete_and_not_stale(english, language: str) -> None
     assert not stale, f"{FIX}: {stale}"
 
 
-def test_differences_are_found() -> None:
-    english = {"A": {"inputs": {"x": {"name": "x", "tooltip": "t"}}}}
-    other = {"A": {"inputs": {"x": {"name": "ㄱ", "tooltip": " "}, "y": {"name": "old"}}}}
-    assert differences(english, other) == (["A.inputs.x.tooltip"], ["A.inputs.y.name"])
-
-
 @pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
 def test_no_text_holds_the_front_ends_own_syntax(language: str) -> None:
     """Names and descriptions are compiled as messages there: these characters would be read as links or variables."""
@@ -92,10 +85,3 @@ def test_numbers_and_symbols_survive_translation(english, language: str) -> None
             assert (symbol in text) == (symbol in other[key]), f"{language} {key}: {symbol}"
         missing = set(re.findall(number, text)) - set(re.findall(r"\d+(?:\.\d+)?", other[key]))
         assert not missing, f"{language} {key}: {missing}"
-
-
-def test_files_are_plain_utf8_with_unix_line_ends() -> None:
-    for language in (SOURCE, *TRANSLATIONS):
-        raw = locale_file(language).read_bytes()
-        assert b"\r" not in raw and not raw.startswith(b"\xef\xbb\xbf") and raw.endswith(b"}\n")
-        assert json.loads(raw.decode("utf-8"))
