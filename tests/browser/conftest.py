@@ -96,9 +96,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 
 MOST_KEPT = 2
-"""Pages that stay open between tests: an open one draws now and then, and the next takes 3 core-seconds to open."""
+"""Pages that stay open between tests: the next takes 3 core-seconds to open. They draw nothing meanwhile."""
 
+_PARK = """() => {
+  if (window.egoxHeld) return;
+  window.egoxHeld = [];
+  window.egoxFrame = window.requestAnimationFrame;
+  window.requestAnimationFrame = (step) => window.egoxHeld.push(step);
+}"""
 _TIDY = """async () => {
+  if (window.egoxHeld) {
+    const held = window.egoxHeld;
+    window.requestAnimationFrame = window.egoxFrame;
+    window.egoxHeld = null;
+    held.forEach((step) => window.requestAnimationFrame(step));
+  }
   await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false);
   app.extensionManager.toast.removeAll();
   app.canvas.deselectAll();
@@ -145,6 +157,8 @@ def same_page(
     for key, page in used.items():
         if request.node.stash.get(FAILED, False):
             kept_pages.pop(key).close()
+        else:
+            page.evaluate(_PARK)
         page.check()
 
 
