@@ -1,5 +1,4 @@
-"""``bench gpu`` without a GPU: the path at a small size, its watchdog, and, on a simulated clock,
-what owners of known cards get to see."""
+"""``bench gpu`` without a GPU: the path at a small size, its watchdog, and what is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translations, help pages and their pictures reach the front end: the server hands them out where it asks for them."""
+"""Translations and help pages reach the front end: the server hands them out where it asks for them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Each node has a help page with a picture where the front end looks for them, and pages name nodes and inputs that
-exist."""
+"""Each node has a help page with a picture where the front end looks for them."""
 
 from __future__ import annotations
 
