@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from tools.texts.locales import SOURCE, TRANSLATIONS, differences, leaves, locale_file, node_defs, read_locale
+from tools.texts.locales import (
+    PAGE,
+    SOURCE,
+    TRANSLATIONS,
+    differences,
+    leaves,
+    locale_file,
+    node_defs,
+    read_locale,
+)
 from tools.texts.node_schemas import node_schemas
 
 FIX = "run `python3 run.py make texts`, then translate what it lists"
@@ -43,6 +52,15 @@ def test_a_translation_is_complete_and_not_stale(english, language: str) -> None
     missing, stale = differences(english, read_locale(language))
     assert not missing, f"{FIX}: {missing}"
     assert not stale, f"{FIX}: {stale}"
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_the_page_says_everything_in_each_language(language: str) -> None:
+    """With the same gaps to fill."""
+    english, other = (dict(leaves(read_locale(name, PAGE))) for name in (SOURCE, language))
+    assert list(other) == list(english) and all(other.values())
+    for key, text in other.items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", english[key])), key
 
 
 @pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
