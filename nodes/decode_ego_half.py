@@ -116,8 +116,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         elif followed is not None:
             lines.append(followed.text())
             if bool(followed.judged.any()):
-                values = [float(a) if known else None
+                angles = [float(a) if known else None
                           for a, known in zip(followed.angle_deg, followed.judged, strict=True)]
+                values = [angles[t // followed.step] for t in range(len(frames))]
                 curve = {"label": "off the path", "unit": "°", "values": values}
         if ground_truth is not None and ground_truth.shape[:3] == frames.shape[:3]:
             lines.append(truth_line(frames, ground_truth[..., :3], node))

@@ -9,6 +9,7 @@ reference is the *rendered* path: where depth is wrong, the angle tells of the d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,8 @@ from ..progress import Progress, no_progress
 from ..trajectory.poses import sensor_from_upright
 from ..types import CameraTrajectory, PointCloud
 
+MOST_FRAMES = 17
+"""Compared of a clip, evenly spaced: all of 49 take 8 s on two cores."""
 FOCAL = 58.0
 """Pixels per radian of the compared pictures: a pixel is about a degree."""
 WIDE = 160
@@ -68,22 +71,24 @@ COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathError:
-    """Turn and shift per frame; NaN where it can't be judged.
+    """Turn and shift per compared frame, N of the clip's; NaN where it can't be judged.
 
     Axes of the upright picture: x right, y down, z forward.
     """
 
-    turn_deg: Tensor  # [T, 3] rotation vector from the ordered camera to the video's
-    shift_m: Tensor  # [T, 3] added to a point in the turned camera's frame
-    spread_deg: Tensor  # [T] standard error of the turn
-    score: Tensor  # [T] correlation with the render at the best turn, of every frame
+    turn_deg: Tensor  # [N, 3] rotation vector from the ordered camera to the video's
+    shift_m: Tensor  # [N, 3] added to a point in the turned camera's frame
+    spread_deg: Tensor  # [N] standard error of the turn
+    score: Tensor  # [N] correlation with the render at the best turn, judged or not
+    step: int = 1
+    """From one compared frame to the next; the first is compared."""
 
     @property
-    def angle_deg(self) -> Tensor:  # [T]
+    def angle_deg(self) -> Tensor:  # [N]
         return self.turn_deg.norm(dim=-1)
 
     @property
-    def judged(self) -> Tensor:  # [T] bool
+    def judged(self) -> Tensor:  # [N] bool
         return torch.isfinite(self.spread_deg)
 
     @property
@@ -109,7 +114,7 @@ def path_error(
     *,
     progress: Progress = no_progress,
 ) -> PathError:
-    """Turn and shift of each frame against the scene seen from the ordered pose.
+    """Turn and shift of at most :data:`MOST_FRAMES` frames against the scene seen from the ordered poses.
 
     Raises:
         EgoXInputError: another count of frames than the scene's; as :func:`iter_ego_prior`.
@@ -117,9 +122,10 @@ def path_error(
     if len(video) != scene.frame_count:
         raise EgoXInputError("ego video and scene", got=f"{len(video)} and {scene.frame_count} frames",
                              expected="as many", fix="connect the scene that the ego prior was rendered from")
-    match = _Match.of(video, scene, trajectory, progress)
+    step = math.ceil(len(video) / MOST_FRAMES)
+    match = _Match.of(video, scene, trajectory, range(0, len(video), step), progress)
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(partial(_of_frame, match), range(len(video)), _coarse_turns(match)))
+        found = list(pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match)))
     upright = sensor_from_upright(trajectory.camera.quarter_turns).numpy()
     turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(degrees=True)
     shift = np.stack([pose.rotation @ pose.shift for pose in found])
@@ -131,7 +137,7 @@ def path_error(
     return PathError(turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
                      shift_m=torch.from_numpy(shift @ upright + unknown[:, None]).float(),
                      spread_deg=torch.from_numpy(spread + unknown).float(),
-                     score=torch.from_numpy(score).float())
+                     score=torch.from_numpy(score).float(), step=step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,18 +155,20 @@ class _Match:
     by_turn: np.ndarray  # [S, S, 2, 3] px per radian
 
     @staticmethod
-    def of(video: Tensor, scene: PointCloud, trajectory: CameraTrajectory, progress: Progress) -> _Match:
+    def of(video: Tensor, scene: PointCloud, trajectory: CameraTrajectory, frames: Sequence[int],
+           progress: Progress) -> _Match:
         camera = rescale(trajectory.camera, video.shape[2], video.shape[1])
         scale = min(1.0, FOCAL / camera.fx)
         height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
         camera = rescale(camera, width, height)
-        pictures = [cv2.resize(frame.float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
-                    for frame in video]
+        pictures = [cv2.resize(video[t].float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
+                    for t in frames]
         centre = (WIDE - 1) / 2
         wide = CameraModel(lens="opencv_fisheye", width=WIDE, height=WIDE, fx=FOCAL, fy=FOCAL, cx=centre, cy=centre,
                            max_angle_deg=80.0, quarter_turns=camera.quarter_turns)
         options = replace(prior_preset("exact"), supersample=1, gap_reach=0.0, coarse=len(scene.static) > 100_000)
-        frames = list(iter_ego_prior(scene, replace(trajectory, camera=wide), options, progress=progress))
+        views = list(iter_ego_prior(scene, replace(trajectory, camera=wide), options, frames=frames,
+                                    progress=progress))
         rays, inside = pixel_rays(wide)
         step = 1e-3
         by_point = torch.stack([(project(wide, rays + step * axis)[0] - project(wide, rays - step * axis)[0])
@@ -171,9 +179,9 @@ class _Match:
         along = rays[..., 2].clamp_min(1e-3)
         return _Match(
             video=pictures, camera=camera, lens=pixel_rays(camera)[1].float().numpy(), rays=rays.numpy(),
-            wide=[frame.rgb.numpy() for frame in frames],
-            masks=[(inside & torch.isfinite(frame.depth_m)).float().numpy() for frame in frames],
-            metres=[(frame.depth_m / along).nan_to_num(1.0).numpy() for frame in frames],
+            wide=[view.rgb.numpy() for view in views],
+            masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
+            metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],
             by_point=by_point, by_turn=by_point @ minus_cross)
 
 

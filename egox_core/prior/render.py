@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ def render_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: P
 
 
 def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: PriorOptions | None = None, *,
-                   progress: Progress = no_progress) -> Iterator[PriorFrame]:
+                   frames: Sequence[int] | None = None, progress: Progress = no_progress) -> Iterator[PriorFrame]:
     """The prior frame by frame, so that memory does not grow with the clip.
 
     Args:
@@ -59,6 +59,7 @@ def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: Pri
             ``trajectory.exo_w2c`` the poses are taken from that world to the exo camera; without it their world is
             the exo camera's frame. With scene frame "world" both share the world.
         options: default: preset ``clean``.
+        frames: of the clip, those to render; default: all.
         progress: called before every frame.
 
     Raises:
@@ -70,7 +71,8 @@ def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: Pri
     options = prior_preset("clean") if options is None else options
     ego_from_frame = ego_from_scene(scene, trajectory)
     check_scene(scene)
-    return _frames(scene, trajectory.camera, ego_from_frame, options, progress)
+    frames = range(scene.frame_count) if frames is None else frames
+    return _frames(scene, frames, trajectory.camera, ego_from_frame, options, progress)
 
 
 def ego_depth(prior: EgoPrior) -> DepthVideo:
@@ -116,16 +118,16 @@ def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  
     return compose(w2c, invert(pose_of_frame(exo_w2c, 0)))
 
 
-def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, options: PriorOptions,
-            progress: Progress) -> Iterator[PriorFrame]:
+def _frames(scene: PointCloud, frames: Sequence[int], camera: CameraModel, ego_from_frame: Tensor,
+            options: PriorOptions, progress: Progress) -> Iterator[PriorFrame]:
     rays, inside_lens = pixel_rays(camera)
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
     background, device = torch.tensor(options.background), options.torch_device()
     static = mean_static(scene, progress) if options.static == "mean" else scene.static
-    static, ego_from_frame = to_device(static, device), ego_from_frame.to(device)
-    covered = 0
-    for t in range(scene.frame_count):
-        progress(t, scene.frame_count, "render the ego prior")
+    static = _reliable(to_device(static, device), options)
+    ego_from_frame, covered = ego_from_frame.to(device), 0
+    for done, t in enumerate(frames):
+        progress(done, len(frames), "render the ego prior")
         points = _visible_points(static, scene, t, ego_from_frame[t], camera.quarter_turns, options)
         image = draw_points(points, camera, ego_from_frame[t], options)
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
@@ -133,7 +135,7 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
         rgb = torch.where(coverage[..., None], image.rgb.cpu(), background)
         yield PriorFrame(rgb=rgb, coverage=coverage,
                          depth_m=depth if options.splat.depth_is_z else depth * ray_z)
-    progress(scene.frame_count, scene.frame_count, "render the ego prior")
+    progress(len(frames), len(frames), "render the ego prior")
     if covered == 0:
         warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
                       "behind everything, or looks away; check pose, world frame and depth scale", stacklevel=2)
@@ -141,22 +143,27 @@ def _frames(scene: PointCloud, camera: CameraModel, ego_from_frame: Tensor, opti
 
 def _visible_points(static: PointSet, scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int,
                     options: PriorOptions) -> PointSet:
-    """Static and moving points of one frame, without those that the options leave out."""
+    """Reliable static points and moving points of one frame, without those that the options leave out."""
     parts = [static]
     if options.dynamic != "leave out":
-        moving = to_device(_moving_points(scene, frame, ego_from_frame, quarter_turns, options), static.xyz.device)
+        moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
+        moving = to_device(moving, static.xyz.device)
         if options.dynamic == "without wearer" and len(moving):
             moving = select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
-        parts.append(moving)
+        parts.append(_reliable(moving, options))
     points = parts[0] if len(parts) == 1 else join(*parts)
+    if options.dynamic not in ("without wearer", "without head"):
+        return points
+    centre = camera_centre(ego_from_frame).float()
+    outside = (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2
+    return points if bool(outside.all()) else select(points, outside)
+
+
+def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
+    """The points that are near no depth edge; of a coarse picture a fraction of them."""
     keep = ((points.edge <= options.max_edge) & (points.stray <= options.max_stray)
             & (points.depth_range <= options.max_range))
-    if options.coarse:
-        keep &= points.coarse
-    if options.dynamic in ("without wearer", "without head"):
-        centre = camera_centre(ego_from_frame).float()
-        keep &= (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2
-    return select(points, keep)
+    return select(points, keep & points.coarse if options.coarse else keep)
 
 
 def _moving_points(scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int,

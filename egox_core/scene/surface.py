@@ -73,7 +73,13 @@ def lift(
     edge, stray, spread = depth_edge(depth_m), stray_step(depth_m), depth_range(depth_m)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)
-    xyz, steps = rays[rows, cols] * depth_m[rows, cols, None], surface_steps(depth_m, rays)[rows, cols]
+    if not len(rows):
+        return no_points(depth_m.device)
+    # Steps reach one pixel far: a few moving points need no whole picture.
+    top, left = max(0, int(rows[0]) - 1), max(0, int(cols.min()) - 1)
+    box = (slice(top, int(rows[-1]) + 2), slice(left, int(cols.max()) + 2))
+    xyz = rays[rows, cols] * depth_m[rows, cols, None]
+    steps = surface_steps(depth_m[box], rays[box])[rows - top, cols - left]
     if frame_from_exo is not None:
         # float64 keeps millimetres in worlds whose origin is kilometres away.
         xyz = transform(frame_from_exo, xyz.double()).float()

@@ -5,7 +5,8 @@
 
 SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. A stage whose weights and record
 are in the folder of the weights is done; without ``--out`` that is the folder of the shipped ones.
-``--stage clips --stage arms`` trains the arms of the ablation on the base that is there. The model
+``--stage clips --stage arms`` trains the arms of the ablation on the base that is there; of the
+rooms only those are drawn that the stages of the call need. The model
 card, ``demo.json`` beside the records (the figure of ``run.py demo``) and the tables of the benches
 are written after a look at the new weights.
 """
@@ -13,6 +14,7 @@ are written after a look at the new weights.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,9 +47,14 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    training = DemoTraining()
+    of, asked = training.transformer, args.stage or ["lora"]
+    wants = {"vae": training.vae, "base": of.base, "lora": of.lora, "arms": of.arm}
+    if counts := [wants[name].clips for name in asked if name in wants]:
+        training = replace(training, train_clips=max(counts))
     context = StageContext(
         files=WorkFiles(args.work, args.out),
-        training=DemoTraining(),
+        training=training,
         device=args.device,
         workers=args.workers,
         tell=lambda text: print(text, flush=True),

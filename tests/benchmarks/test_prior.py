@@ -13,7 +13,6 @@ from benchmarks.prior import (
     OWN_SCALE,
     TAKES,
     compare,
-    failures,
     main,
     mean,
     measure_drawn,
@@ -67,23 +66,6 @@ def test_the_comparison_with_a_true_video() -> None:
     assert abs(compare(other, truth)["ncc"]) < 0.1
     other[:, :, 32:] = 0
     assert compare(other, truth)["coverage"] == 0.5
-
-
-def test_each_bar_can_fail() -> None:
-    def told(static=30.0, moving=26.0, change=0.001, errors=20.0, **exact: float) -> list[str]:
-        released = {"psnr_static": 19.9, "psnr_moving": 9.0, "change_inside": 0.002}
-        clean = {"psnr_static": static, "psnr_moving": moving, "change_inside": change}
-        row = {"seed": 0, "exact": {"clean": clean, "released": released},
-               "errors": {"clean": {"psnr_static": errors}, "released": released}}
-        good = {"ncc": 0.7, "gradient": 0.3, "coverage": 0.9}
-        take = {"take": "cmu_soccer_x", "rows": {EXACT: good | exact, OWN_SCALE: good | {"ncc": 0.6}}}
-        return failures([row], [take])
-
-    nan = float("nan")
-    assert told() == []
-    for name in ("static", "moving", "change", "errors", "gradient", "coverage"):
-        assert len(told(**{name: nan})) == 1, name
-    assert len(told(ncc=0.65)) == 1, "the scale brings too little"
 
 
 @pytest.mark.slow  # ten minutes on two cores

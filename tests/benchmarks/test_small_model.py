@@ -15,7 +15,6 @@ for package in ("torchmetrics", "diffusers", "peft"):
 
 from benchmarks.small_model import markdown, prove  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.metrics.bootstrap import Estimate  # noqa: E402
 from egox_core.types import ObjectMasks  # noqa: E402
 from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.drawn.ground_truth import solids_of_objects, take_objects  # noqa: E402
@@ -27,17 +26,11 @@ from lab.small_model.held_out import (  # noqa: E402
 )
 from lab.small_model.sampler import SampleSettings  # noqa: E402
 from lab.small_model.scores import (  # noqa: E402
-    BARS,
-    KERNEL,
     MODEL,
     TRUTH_VAE,
-    Bar,
-    judged,
-    lead_of,
     mean_of,
     score_method,
     scores_of,
-    verdict,
 )
 from lab.small_model.videos import VideoStore  # noqa: E402
 
@@ -154,54 +147,6 @@ def test_retrieval_needs_the_own_truth(clips) -> None:
     assert list(right["retrieval_hit"].values()) == [1, 1, 1]
     turned = score_method([clips[1].truth, clips[2].truth, clips[0].truth], clips)
     assert sum(turned["retrieval_hit"].values()) == 0
-
-
-@pytest.mark.parametrize(
-    ("least", "mean", "low", "expected"),
-    [
-        (2.0, 2.1, 0.1, "holds"),
-        (2.0, 2.1, -0.1, "fails"),
-        (2.0, 1.9, 1.0, "fails"),
-        (-2.0, -1.5, -1.9, "holds"),
-        (-2.0, -1.5, -2.1, "fails"),
-        (-2.0, 1.0, 0.5, "holds"),
-        (0.0, 0.01, -0.01, "fails"),
-    ],
-)
-def test_a_lead_must_be_sure_and_a_loss_bounded(least, mean, low, expected) -> None:
-    bar = Bar(name="x", metric="psnr", against="other", least=least)
-    assert verdict(bar, Estimate(mean=mean, low=low, high=mean + 1, clips=64, takes=64)) == expected
-
-
-@pytest.mark.parametrize(
-    ("bar", "mean", "high", "expected"),
-    [
-        (Bar(name="x", metric="quiet", against=None, most=3.0), 2.9, 3.4, "holds"),
-        (Bar(name="x", metric="quiet", against=None, most=3.0), 3.1, 3.4, "fails"),
-        (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, -0.05, "holds"),
-        (Bar(name="x", metric=KERNEL, against="other", most=0.0), -0.1, 0.05, "fails"),
-    ],
-)
-def test_some_bars_are_upper_ones(bar: Bar, mean: float, high: float, expected: str) -> None:
-    assert (
-        verdict(bar, Estimate(mean=mean, low=mean - 1, high=high, clips=64, takes=64)) == expected
-    )
-
-
-def test_bars_are_paired() -> None:
-    """The differences are 2, 3 and 4: the mean is 3 however much the takes themselves differ."""
-    scores = {
-        MODEL: {"psnr": {"a": 12.0, "b": 33.0, "c": 24.0}},
-        "shrink": {"psnr": {"a": 10.0, "b": 30.0, "c": 20.0}},
-    }
-    bar = next(b for b in BARS if b.name == "PSNR over shrink")
-    told = judged(bar, lead_of(bar, scores))
-    assert (
-        told["mean"] == 3
-        and 2 <= told["low"] < 3 < told["high"] <= 4
-        and told["verdict"] == "holds"
-    )
-    assert judged(bar, None)["verdict"] == "not measured"
 
 
 class FakeSampler(SimpleNamespace):

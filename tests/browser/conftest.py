@@ -95,8 +95,31 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     return report
 
 
-@pytest.fixture(scope="module")
-def kept_pages() -> Iterator[dict[str, PageUnderTest]]:
+MOST_KEPT = 2
+"""Pages that stay open between tests: the next takes 3 core-seconds to open. They draw nothing meanwhile."""
+
+_PARK = """() => {
+  if (window.egoxHeld) return;
+  window.egoxHeld = [];
+  window.egoxFrame = window.requestAnimationFrame;
+  window.requestAnimationFrame = (step) => window.egoxHeld.push(step);
+}"""
+_TIDY = """async () => {
+  if (window.egoxHeld) {
+    const held = window.egoxHeld;
+    window.requestAnimationFrame = window.egoxFrame;
+    window.egoxHeld = null;
+    held.forEach((step) => window.requestAnimationFrame(step));
+  }
+  await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false);
+  app.extensionManager.toast.removeAll();
+  app.canvas.deselectAll();
+}"""
+
+
+@pytest.fixture(scope="session")
+def kept_pages(browser_server: Server, browser: Callable[[bool], Any]) -> Iterator[dict[str, PageUnderTest]]:
+    """The longest unused first."""
     pages: dict[str, PageUnderTest] = {}
     yield pages
     for page in pages.values():
@@ -110,20 +133,32 @@ def same_page(
     kept_pages: dict[str, PageUnderTest],
     request: pytest.FixtureRequest,
 ) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page``'s twin for tests that load their own graph: one page per file and options."""
+    """``open_page``'s twin for tests that load their own graph: one page for all with the same options but its size."""
     used: dict[str, PageUnderTest] = {}
 
-    def make(*, webgl: bool = False, **options: Any) -> PageUnderTest:
+    def make(*, webgl: bool = False, size: tuple[int, int] = (1600, 1000), **options: Any) -> PageUnderTest:
         key = repr((webgl, sorted(options.items())))
-        if key not in kept_pages:
-            kept_pages[key] = PageUnderTest(browser(webgl), browser_client, **options).open()
-        used[key] = kept_pages[key]
-        return used[key]
+        page = kept_pages.pop(key, None)
+        if page is None:
+            while len(kept_pages) >= MOST_KEPT:
+                kept_pages.pop(next(iter(kept_pages))).close()
+            page = PageUnderTest(browser(webgl), browser_client, size=size, **options).open()
+        else:
+            page.page.set_viewport_size({"width": size[0], "height": size[1]})
+            page.evaluate(_TIDY)
+            form = page.page.get_by_role("button", name="Enter node graph").first
+            if form.is_visible():
+                form.click()
+                page.page.wait_for_selector("canvas#graph-canvas", state="visible")
+        kept_pages[key] = used[key] = page
+        return page
 
     yield make
     for key, page in used.items():
         if request.node.stash.get(FAILED, False):
             kept_pages.pop(key).close()
+        else:
+            page.evaluate(_PARK)
         page.check()
 
 

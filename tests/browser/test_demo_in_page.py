@@ -35,8 +35,8 @@ SEEN = """async (name) => {
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_the_ego_video_appears_after_a_click_on_run(open_page, shipped, vue_nodes: bool) -> None:
-    page = open_page(vue_nodes=vue_nodes)
+def test_the_ego_video_appears_after_a_click_on_run(same_page, shipped, vue_nodes: bool) -> None:
+    page = same_page(vue_nodes=vue_nodes)
     page.load(shipped("egox_demo"))
     make_small(page)
     page.queue()

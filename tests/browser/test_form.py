@@ -12,7 +12,7 @@ from tools.setup.api_client import read_prompt
 from tools.workflows.form import MOST
 
 from .small_graph import make_small
-from .test_workflows_in_page import NAMES, heard
+from .test_workflows_in_page import CARDS, NAMES, heard
 
 LABEL = '[data-testid="builder-widget-label"]'
 
@@ -40,9 +40,11 @@ def to_graph(page) -> tuple[float, float, float]:
     return tuple(value if value is not None else math.nan for value in page.evaluate(_VIEW))
 
 
-def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped) -> None:
+@pytest.mark.parametrize("names", [
+    pytest.param(CARDS, id="cards"), pytest.param(NAMES, id="all", marks=pytest.mark.slow)])
+def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, names: list[str]) -> None:
     page = same_page(size=(1600, 900))
-    for name in NAMES:
+    for name in names:
         saved = shipped(name)
         open_form(page, saved)
         shown, rows = labels(page), saved["extra"]["linearData"]["inputs"]

@@ -32,10 +32,10 @@ _FOLLOWS = """async (type) => {
     pytest.param(False, "unpacked", id="classic nodes", marks=pytest.mark.slow),
     pytest.param(False, "shipped", id="classic subgraphs", marks=pytest.mark.slow),
     pytest.param(True, "shipped", id="newer subgraphs")])
-def test_the_weights_follow_pointer_and_strength(open_page, request, vue_nodes: bool, graph: str) -> None:
+def test_the_weights_follow_pointer_and_strength(same_page, request, vue_nodes: bool, graph: str) -> None:
     if vue_nodes:
         request.getfixturevalue("pinned_host")  # older pages draw no player on a subgraph there
-    page = open_page(vue_nodes=vue_nodes)
+    page = same_page(vue_nodes=vue_nodes)
     page.load(request.getfixturevalue(graph)("egox_demo"))
     make_small(page)
     page.queue()

@@ -83,17 +83,17 @@ def test_every_help_page_shows_its_picture(open_page) -> None:
 def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped) -> None:
     """On the classic canvas by the host's own tip, on the rows of nodes 2.0 and of the form by the browser's."""
     page = same_page(size=(1400, 900))
+    open_form(page, shipped("egox_demo"))
+    row = page.page.locator(FORM_ROW).filter(has_text="Steps")
+    row.hover()
+    assert row.get_attribute("title") == STEPS
+    page = same_page(size=(1400, 900))
     page.load(shipped("egox_demo"))
     page.show()
     x, y = page.evaluate(_WIDGET, ["EgoX", "steps"])
     page.page.mouse.move(x - 5, y)
     page.page.mouse.move(x, y)
     page.page.locator(".node-tooltip", has_text=STEPS).wait_for(timeout=10_000)
-    form = same_page(size=(1400, 901))
-    open_form(form, shipped("egox_demo"))
-    row = form.page.locator(FORM_ROW).filter(has_text="Steps")
-    row.hover()
-    assert row.get_attribute("title") == STEPS
     newer = same_page(size=(1400, 900), vue_nodes=True)
     newer.load(shipped("egox_demo"))
     newer.show()

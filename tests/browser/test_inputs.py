@@ -238,8 +238,8 @@ def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(same_page, demo,
         type_in(page, typing_field(page), number, leave)
 
 
-def test_and_in_the_form(open_page, shipped) -> None:
-    page = open_page(size=(1600, 900))
+def test_and_in_the_form(same_page, shipped) -> None:
+    page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     field = page.page.locator('input[aria-label="lambda_g"]').first
     for number in (25, 3.25):

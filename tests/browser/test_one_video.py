@@ -92,8 +92,8 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root: Pa
     editor.close()
 
 
-def test_without_a_language_model(open_page, shipped) -> None:
-    page = open_page()
+def test_without_a_language_model(same_page, shipped) -> None:
+    page = same_page()
     saved = with_known_detectors(shipped("egox_one_video"))
     for node in nodes_of(saved):
         if node["type"] in CAPTION_NODES:

@@ -57,10 +57,10 @@ def own_files(tmp_path: Path, repo_root: Path) -> list[Path]:
             for name, own in names.items()]
 
 
-def test_an_own_take_runs_through_egox_basic(open_page, shipped, browser_server, own_files: list[Path],
+def test_an_own_take_runs_through_egox_basic(same_page, shipped, browser_server, own_files: list[Path],
                                              uploads: Path) -> None:
     place_tiny_weights(browser_server.base)
-    page = open_page(size=(1600, 900))
+    page = same_page(size=(1600, 900))
     page.load(with_own_loaders(shipped("egox_basic")))
     page.show(page.node_bounds(LOADER))
     choose(page, LOADER, *own_files)

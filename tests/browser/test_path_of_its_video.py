@@ -148,10 +148,10 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), "it came back with its video"
 
 
-def test_depth_and_poses_of_another_rate_are_refused(open_page, unpacked, takes, tmp_path: Path) -> None:
+def test_depth_and_poses_of_another_rate_are_refused(same_page, unpacked, takes, tmp_path: Path) -> None:
     """Numbered for each frame at 20 a second; the clip has the same moments at 10."""
     write_video(tmp_path / "half.mp4", torch.zeros(25, 128, 224, 3, dtype=torch.uint8), 10.0)
-    page = start(open_page, unpacked).page
+    page = start(same_page, unpacked).page
     upload(page, tmp_path / "half.mp4")
     upload(page, *(takes["first"] / name for name in ("depth.npz", "meta.json")))
     told(page, LOADER, "ego poses")

@@ -145,27 +145,24 @@ def follow_the_mode(page) -> None:
     assert page.evaluate(value) == 2.5, "what the user has set stays"
 
 
-def test_a_cached_run_shows_its_previews_again(open_page, unpacked, browser_client) -> None:
+def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(open_page, unpacked,
+                                                                             browser_client) -> None:
     """A page opened anew knows no results; the run is cached on the server, and the previews come all the same."""
     page = open_page()
+    of_previews = re.compile(r"/view\?.*subfolder=egox")
+    page.page.route(of_previews, lambda route: route.fulfill(status=404))
     load_everything(page, unpacked)
     browser_client.run(page.to_prompt())
+    page.queue()
+    page.wait_for_run()
+    page.page.wait_for_timeout(500)
+    assert "files are gone" in state(page, "EgoXRenderEgoPrior")["message"]
+    page.page.unroute(of_previews)
     run_everything(page)
     assert any(event["kind"] == "execution_cached" and event["data"]["nodes"] for event in
                page.evaluate("() => window.egoxSeen"))
     look_at(page, "EgoXRenderEgoPrior")
     assert state(page, "EgoXRenderEgoPrior")["deviation"] > 5
-
-
-def test_a_preview_whose_files_are_gone_says_so(open_page, unpacked) -> None:
-    page = open_page()
-    page.page.route(re.compile(r"/view\?.*subfolder=egox"), lambda route: route.fulfill(status=404))
-    page.load(unpacked("egox_demo"))
-    make_small(page)
-    page.queue()
-    page.wait_for_run()
-    page.page.wait_for_timeout(500)
-    assert "files are gone" in state(page, "EgoXRenderEgoPrior")["message"]
 
 
 def test_the_modes_start_values_are_the_cores(repo_root) -> None:

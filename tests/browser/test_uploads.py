@@ -46,8 +46,8 @@ def used(page, folder: str) -> None:
 
 
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_files_by_button_and_a_take_dropped(open_page, unpacked, take: Path, uploads: Path, vue_nodes: bool) -> None:
-    page = open_page(vue_nodes=vue_nodes, size=(1400, 900))
+def test_files_by_button_and_a_take_dropped(same_page, unpacked, take: Path, uploads: Path, vue_nodes: bool) -> None:
+    page = same_page(vue_nodes=vue_nodes, size=(1400, 900))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz", take / "meta.json")
@@ -72,8 +72,8 @@ def test_files_by_button_and_a_take_dropped(open_page, unpacked, take: Path, upl
     assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(unpacked("egox_demo")["nodes"])
 
 
-def test_in_the_form(open_page, shipped, take: Path, uploads: Path) -> None:
-    page = open_page(size=(1600, 900))
+def test_in_the_form(same_page, shipped, take: Path, uploads: Path) -> None:
+    page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, take / "exo.mp4", take / "depth.npz", take / "meta.json")
     told(page, LOADER, "Set in")

@@ -32,8 +32,8 @@ def no_weights(browser_server) -> Iterator[None]:
         shutil.move(away, models)
 
 
-def opened(open_page, saved: dict) -> PageUnderTest:
-    page = open_page(size=(1600, 900))
+def opened(same_page, saved: dict) -> PageUnderTest:
+    page = same_page(size=(1600, 900))
     open_form(page, saved)
     for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
         set_value(page, LOADER, name, value)
@@ -60,8 +60,8 @@ def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weigh
     assert "wan" not in said and "qwen" not in said, "only the prior's models"
 
 
-def test_prior_only_runs_no_sampler(open_page, shipped) -> None:
-    page = opened(open_page, shipped("egox_demo"))
+def test_prior_only_runs_no_sampler(same_page, shipped) -> None:
+    page = opened(same_page, shipped("egox_demo"))
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
     ran = {event["data"]["node"].split(":")[-1] for event in page.evaluate("() => window.egoxSeen")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from tools.setup.api_client import ApiClient, PromptRefused
 from tools.setup.base_dir import BaseDir
 
-from .prompts import FRAMES, of_type, small
+from .prompts import of_type, small
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +53,6 @@ def put(server_base: BaseDir, request: pytest.FixtureRequest):
     return place
 
 
-def meta_with(prompt, repo_root: Path, **changed: Any) -> bytes:
-    meta = json.loads(sample_file(prompt, repo_root, "meta.json").read_text(encoding="utf-8"))
-    return json.dumps({**meta, **changed}).encode()
-
-
 def check(client: ApiClient, prompt: dict[str, Any], *words: str, before: bool = True) -> None:
     """Refused in these words; ``before``: before anything ran."""
     said, ran = refusal(client, prompt)
@@ -71,23 +65,6 @@ def check(client: ApiClient, prompt: dict[str, Any], *words: str, before: bool =
 
 def test_wrong_frame_count(client: ApiClient, prompt) -> None:
     check(client, change(prompt, "EgoXLoadExoVideo", frame_count=10), "10", "9")
-
-
-def test_size_not_divisible(client: ApiClient, prompt) -> None:
-    check(client, change(prompt, "EgoXLoadExoVideo", width=170), "170", "16")
-
-
-def test_video_shorter_than_asked(client: ApiClient, prompt) -> None:
-    check(client, change(prompt, "EgoXLoadExoVideo", frame_count=4001), "4001")
-
-
-def test_no_video_stream(client: ApiClient, prompt, put) -> None:
-    check(client, change(prompt, "EgoXLoadExoVideo", file=put("only.json.mp4", b"{}")))
-
-
-def test_corrupt_video(client: ApiClient, prompt, put, repo_root: Path) -> None:
-    whole = sample_file(prompt, repo_root, "exo.mp4").read_bytes()
-    check(client, change(prompt, "EgoXLoadExoVideo", file=put("cut.mp4", whole[: len(whole) // 3])))
 
 
 def test_a_missing_file(client: ApiClient, prompt) -> None:
@@ -105,52 +82,6 @@ def test_depth_that_needs_pickle(client: ApiClient, prompt, put, tmp_path: Path)
     check(client, change(prompt, "EgoXDepthAlign", depth_file=name, camera_file=""))
 
 
-def test_depth_of_another_aspect(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
-    np.savez(tmp_path / "d.npz", depth_m=np.ones((60, 64, 64), np.float16))
-    put("meta.json", meta_with(prompt, repo_root))
-    check(client, change(prompt, "EgoXDepthAlign", depth_file=put("square.npz", (tmp_path / "d.npz").read_bytes()),
-                         camera_file=""), "64")
-
-
-def test_depth_without_valid_pixels(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
-    depth = np.load(sample_file(prompt, repo_root, "depth.npz"))["depth_m"]
-    np.savez(tmp_path / "d.npz", depth_m=np.full_like(depth, np.nan))
-    put("meta.json", meta_with(prompt, repo_root))
-    check(client, change(prompt, "EgoXDepthAlign", depth_file=put("nan.npz", (tmp_path / "d.npz").read_bytes()),
-                         camera_file=""), "valid", before=False)
-
-
-def test_depth_shorter_than_the_frames(client: ApiClient, prompt, put, tmp_path: Path, repo_root: Path) -> None:
-    depth = np.load(sample_file(prompt, repo_root, "depth.npz"))["depth_m"]
-    np.savez(tmp_path / "d.npz", depth_m=depth[: FRAMES - 2])
-    put("meta.json", meta_with(prompt, repo_root))
-    check(client, change(prompt, "EgoXDepthAlign", depth_file=put("short.npz", (tmp_path / "d.npz").read_bytes()),
-                         camera_file=""), str(FRAMES - 2))
-
-
-def test_a_trajectory_shorter_than_the_frames(client: ApiClient, prompt, put, repo_root: Path) -> None:
-    meta = json.loads(sample_file(prompt, repo_root, "meta.json").read_text(encoding="utf-8"))
-    name = put("short.json", meta_with(prompt, repo_root, ego_extrinsics=meta["ego_extrinsics"][: FRAMES - 1]))
-    check(client, change(prompt, "EgoXEgoPoseInput", file=name))
-
-
-def test_an_extrinsic_that_is_no_rotation(client: ApiClient, prompt, put, repo_root: Path) -> None:
-    meta = json.loads(sample_file(prompt, repo_root, "meta.json").read_text(encoding="utf-8"))
-    bad = np.array(meta["ego_extrinsics"], float)
-    bad[:, :3, :3] *= 1.01
-    check(client, change(prompt, "EgoXEgoPoseInput", file=put("stretched.json", meta_with(
-        prompt, repo_root, ego_extrinsics=bad.tolist()))), "rotation")
-
-
-def test_intrinsics_of_wrong_shape(client: ApiClient, prompt, put, repo_root: Path) -> None:
-    name = put("flat.json", meta_with(prompt, repo_root, camera_intrinsics=[1, 2, 3]))
-    check(client, change(prompt, "EgoXDepthAlign", camera_file=name))
-
-
-def test_a_json_that_is_none(client: ApiClient, prompt, put) -> None:
-    check(client, change(prompt, "EgoXEgoPoseInput", file=put("broken.json", b"{not json")))
-
-
 def test_a_model_that_is_no_36_channel_wan(client: ApiClient, prompt, server_base: BaseDir) -> None:
     """A tiny Wan text-to-video transformer: 16 channels in."""
     import torch
@@ -165,12 +96,6 @@ def test_a_model_that_is_no_36_channel_wan(client: ApiClient, prompt, server_bas
         metadata = file.metadata()
     save_file(tensors, str(server_base.models / "diffusion_models" / "t2v.safetensors"), metadata=metadata)
     check(client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36", before=False)
-
-
-def test_poses_that_nobody_gives(client: ApiClient, prompt, put, repo_root: Path) -> None:
-    check(client, change(prompt, "EgoXEgoPoseInput", source="estimated"), "Open pose editor")
-    check(client, change(prompt, "EgoXEgoPoseInput", file=put("bare.json", meta_with(
-        prompt, repo_root, ego_extrinsics=None))), "Load scene")
 
 
 def test_a_lens_that_nobody_knows(client: ApiClient, prompt, put, repo_root: Path) -> None:

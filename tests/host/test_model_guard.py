@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tools.rigs import model_rig
-from tools.rigs import standins as standins
 
 TINY = {"image_model": "wan2.1", "dim": 128, "ffn_dim": 64, "num_heads": 1, "num_layers": 2, "out_dim": 16,
         "in_dim": 36, "patch_size": (1, 2, 2), "freq_dim": 256, "window_size": (-1, -1), "qk_norm": True,
@@ -80,11 +79,9 @@ def test_another_family_is_refused(rig) -> None:
 
 
 @pytest.fixture(scope="module")
-def wan21(pack, tmp_path_factory) -> model_rig.ModelRig:
-    folder: Path = tmp_path_factory.mktemp("models")
-    standins.main(["--all", "--out", str(folder)])
+def wan21(pack, standins: Path) -> model_rig.ModelRig:
     with torch.inference_mode():
-        return model_rig.make_rig(pack, folder, image_embedding=True)
+        return model_rig.make_rig(pack, standins, image_embedding=True)
 
 
 class CountedForwards:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tools.rigs import model_rig
-from tools.rigs import standins as standins
 
 LENGTH, FRAMES = 9, 17
 
@@ -20,11 +19,9 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 @pytest.fixture(scope="module")
-def wan21(pack, tmp_path_factory) -> model_rig.ModelRig:
-    folder = tmp_path_factory.mktemp("models")
-    standins.main(["--all", "--out", str(folder)])
+def wan21(pack, standins) -> model_rig.ModelRig:
     with torch.inference_mode():
-        return model_rig.make_rig(pack, folder, model_rig.RigSize(frames=LENGTH), image_embedding=True, noise_seed=5)
+        return model_rig.make_rig(pack, standins, model_rig.RigSize(frames=LENGTH), image_embedding=True, noise_seed=5)
 
 
 def inputs_of(rig, frames: int) -> dict:

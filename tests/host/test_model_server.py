@@ -78,7 +78,7 @@ def test_the_sampler_tells_the_time_that_is_left(client: ApiClient, load_workflo
 
 def test_the_exo_cache_gives_all_back_on_the_server(client: ApiClient, load_workflow) -> None:
     """At the end, on cancel, on an error, and when another model takes its place."""
-    base = small(load_workflow("egox_demo"), steps=8)
+    base = small(load_workflow("egox_demo"), steps=5)
     sampler = id_of(base, "EgoXWanSampler")
 
     def run(seed: int, fail_at: int = 0, strength: float = 1.0, cancel_at: int = 0):

@@ -14,11 +14,10 @@ from lab.small_model.files import BASE_FILE, VAE_FILE
 from tools.rigs import standins as standins
 
 
-@pytest.fixture(scope="session")
-def remade(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("standins")
-    assert standins.main(["--all", "--out", str(folder)]) == 0
-    return folder
+@pytest.fixture
+def remade(request: pytest.FixtureRequest) -> Path:
+    """What the script has made for this run."""
+    return request.getfixturevalue("standins")
 
 
 @pytest.mark.parametrize("what", sorted(standins.SHIPPED))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tools.setup.api_client import ApiClient, PromptRefused, WebSocket
-from tools.setup.base_dir import make_base_dir
-from tools.setup.host import MINIMUM_VERSION, find_host
+from tools.setup.base_dir import make_base_dir, share_models
+from tools.setup.host import MINIMUM_VERSION, Host, find_host
 from tools.setup.layout import SetupError
 from tools.setup.server import Server, check_port
 
@@ -92,9 +94,17 @@ def test_a_lost_websocket_loses_no_result(client: ApiClient, monkeypatch, heard:
     assert outcome.status == "success" and set(outcome.outputs) == {"2"}
 
 
-def test_a_server_that_dies_is_noticed(server: Server, tmp_path) -> None:
+def test_another_hosts_models_show_and_a_server_that_dies_is_noticed(server: Server, tmp_path: Path) -> None:
+    """One start for both."""
+    theirs = Host(tmp_path / "theirs", (0, 30, 0), "test", owned=False)
+    for kind in ("vae", "diffusion_models"):
+        (theirs.root / "models" / kind).mkdir(parents=True)
+        (theirs.root / "models" / kind / "of_the_user.safetensors").write_bytes(b"")
     base = make_base_dir(tmp_path / "base", server.environment.layout)
-    with Server(server.environment, base, tmp_path / "log.txt") as second:
+    with Server(server.environment, base, tmp_path / "log.txt", arguments=share_models(theirs, base)) as second:
+        info = second.client.object_info()
+        assert "of_the_user.safetensors" in info["VAELoader"]["input"]["required"]["vae_name"][0]
+        assert "of_the_user.safetensors" in info["UNETLoader"]["input"]["required"]["unet_name"][0]
         killed = []
 
         def kill(event) -> None:
@@ -105,3 +115,4 @@ def test_a_server_that_dies_is_noticed(server: Server, tmp_path) -> None:
         with pytest.raises(ConnectionError):
             second.client.run(simple_prompt(7), kill, timeout=60)
         assert killed
+    assert not second.is_running()

@@ -32,7 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = list(shipped_workflows(ROOT))
 CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
-UNTRIED = "Not run"
 FRAMES, STEPS = 5, 1  # that a graph runs is the question here, not what it makes
 
 
@@ -135,26 +134,6 @@ def test_it_is_tidy(name: str) -> None:
             apart = [right <= x or left >= x + w or bottom <= y or top >= y + h for x, y, w, h in frames]
             assert sum(inside) + sum(apart) == len(frames), f"{who} sticks out of a group"
             assert sum(inside) == (0 if who.split()[1] in NOTES else 1), f"{who} stands in {sum(inside)} groups"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_notes_explain_it(name: str) -> None:
-    saved = read(name)
-    text = "\n".join(node["widgets_values"][0] for node in nodes_of(saved) if node["type"] in NOTES)
-    assert len(text) > 300 and "**Run**" in text
-    real = [node for node in nodes_of(saved) if (node.get("properties") or {}).get("models")]
-    assert bool(real) == (UNTRIED in text), "what could not be run here is said where real weights are asked for"
-    for node in real:
-        for model in node["properties"]["models"]:
-            assert model["name"] in node["widgets_values"], "the link belongs to the file that is chosen"
-            assert model["url"].endswith("/" + model["name"]) and model["url"].startswith("https://huggingface.co/")
-            assert model["directory"]
-    chosen = {node["widgets_values"][0] for node in nodes_of(saved) if node["type"] == "EgoXLoadLora"}
-    linked = {model["name"] for node in real for model in node["properties"]["models"]}
-    assert all(name in linked or name.startswith("egox_demo") for name in chosen), "a LoRA without a link"
-    with_lora = "pytorch_lora_weights.safetensors" in chosen
-    assert not with_lora or "[pytorch_lora_weights]" in text or "egox_basic`" in text
-    assert "[pytorch_lora_weights]" not in text or "Look before you download" in text
 
 
 @pytest.mark.parametrize("name", NAMES)

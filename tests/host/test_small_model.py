@@ -45,6 +45,7 @@ def test_the_demo_is_as_good_as_on_record(client: ApiClient, load_workflow, serv
     assert found >= record["psnr"] - SLACK_DB, f"PSNR {found:.2f} dB; on record {record['psnr']:.2f}"
 
 
+@pytest.mark.slow
 def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(client: ApiClient, load_workflow, server_base, record,
                                                             truth) -> None:
     prompt = copy.deepcopy(load_workflow("egox_demo"))

@@ -1,4 +1,4 @@
-"""Translations, help pages and their pictures reach the front end: the server hands them out where it asks for them."""
+"""Translations and help pages reach the front end: the server hands them out where it asks for them."""
 
 from __future__ import annotations
 
@@ -37,15 +37,3 @@ def test_help_pages_are_served(client: ApiClient, object_info) -> None:
             # The front end takes an HTML answer for its own fallback page and shows no help.
             assert "text/html" not in answer.headers.get("Content-Type", "")
             assert answer.read().decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), node
-
-
-def test_help_pictures_are_served(client: ApiClient) -> None:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for node in read_locale(SOURCE):
-        with direct.open(f"{client.address}/extensions/{PACK_NAME}/docs/img/{node}.webp", timeout=20) as answer:
-            data = answer.read()
-            # Older Pythons have no name for WebP: the browser then looks at the bytes, unless it is told not to.
-            kind = answer.headers.get("Content-Type")
-            sniffed = kind == "application/octet-stream" and "X-Content-Type-Options" not in answer.headers
-            assert kind == "image/webp" or sniffed, f"{node}: {kind}"
-            assert data[:4] == b"RIFF" and data[8:12] == b"WEBP", node

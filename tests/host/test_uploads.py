@@ -139,13 +139,6 @@ def test_what_is_no_take_leaves_nothing_behind(client: ApiClient, folder: Path, 
     assert left(folder) == [] and not list(folder.iterdir())
 
 
-def test_pickles_are_refused(client: ApiClient, folder: Path) -> None:
-    stream = io.BytesIO()
-    np.savez(stream, depth_m=np.ones((2, 8, 8)), more=np.array([{}], dtype=object))
-    status, told = send(client, {"depth.npz": stream.getvalue()})
-    assert status == 400 and "pickled" in told["reason"] and not list(folder.iterdir())
-
-
 def test_the_host_s_limit_is_named(client: ApiClient, folder: Path) -> None:
     with DIRECT.open(f"{client.address}/egox/upload", timeout=30) as answer:
         most = json.loads(answer.read())["limit"]

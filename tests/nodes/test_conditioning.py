@@ -9,14 +9,7 @@ import pytest
 import torch
 
 from tools.rigs import model_rig
-from tools.rigs import standins as standins
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    standins.main(["--all", "--out", str(folder)])
-    return folder
+from tools.rigs.standins import SHIPPED, TESTS_ONLY
 
 
 def node(pack):
@@ -25,8 +18,8 @@ def node(pack):
 
 
 @torch.inference_mode()
-def test_gives_ego_latent_and_host_conditioning(pack, models: Path) -> None:
-    rig = model_rig.make_rig(pack, models)
+def test_gives_ego_latent_and_host_conditioning(pack, standins: Path) -> None:
+    rig = model_rig.make_rig(pack, standins)
     assert rig.latent["samples"].shape == (1, 16, 3, 4, 4) and not rig.latent["samples"].any()
     canvas = rig.canvas
     assert canvas.latent_grid == (3, 4, 8, 4) and canvas.mask_mode == "released" and canvas.noise_seed == 0
@@ -40,13 +33,13 @@ def test_gives_ego_latent_and_host_conditioning(pack, models: Path) -> None:
 
 
 @torch.inference_mode()
-def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, models: Path) -> None:
+def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, standins: Path) -> None:
     import comfy.latent_formats
     import comfy.sample
 
     seen = {}
     for mode in ("released", "exo+prior", "exo only"):
-        rig = model_rig.make_rig(pack, models, image_embedding=True, noise_seed=7, image_embedding_mode=mode)
+        rig = model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=7, image_embedding_mode=mode)
         seen[mode] = rig.positive[0][1]["clip_vision_output"].penultimate_hidden_states
         assert seen[mode].shape == (1, 257, 1280)
     assert not torch.equal(seen["released"], seen["exo+prior"]) and not torch.equal(seen["exo only"], seen["exo+prior"])
@@ -80,21 +73,21 @@ def test_longer_prior_is_cut(pack) -> None:
     assert (frames, len(prior)) == (9, 9)
 
 
-def test_a_model_that_reads_pictures_wants_clip_vision(pack, models: Path) -> None:
+def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins: Path) -> None:
     error, conditioning = node(pack)
-    model = model_rig.load_transformer(models / standins.TESTS_ONLY["transformer_img_emb"])
+    model = model_rig.load_transformer(standins / TESTS_ONLY["transformer_img_emb"])
     with pytest.raises(error, match="clip_vision_h"):
         conditioning.EgoXConditioning.execute([], [], None, torch.rand(9, 32, 64, 3), torch.rand(9, 32, 32, 3), "auto",
                                               "released", -1, model=model)
 
 
 @torch.inference_mode()
-def test_a_model_without_picture_embedding_gets_none(pack, models: Path, caplog) -> None:
-    rig = model_rig.make_rig(pack, models, image_embedding=True)
+def test_a_model_without_picture_embedding_gets_none(pack, standins: Path, caplog) -> None:
+    rig = model_rig.make_rig(pack, standins, image_embedding=True)
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
-    wan22 = model_rig.load_transformer(models / standins.SHIPPED["transformer"])
+    wan22 = model_rig.load_transformer(standins / SHIPPED["transformer"])
     with caplog.at_level("INFO"):
         out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "released", 3,
                                                     clip_vision=rig.canvas.clip_vision, model=wan22)
@@ -103,10 +96,10 @@ def test_a_model_without_picture_embedding_gets_none(pack, models: Path, caplog)
 
 
 @torch.inference_mode()
-def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, models: Path) -> None:
+def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins: Path) -> None:
     import nodes as host_nodes
 
-    rig = model_rig.make_rig(pack, models, model_rig.RigSize(frames=5, exo_width=288, height=48))
+    rig = model_rig.make_rig(pack, standins, model_rig.RigSize(frames=5, exo_width=288, height=48))
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
@@ -119,8 +112,8 @@ def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, models: Path) -> 
 
 
 @torch.inference_mode()
-def test_the_vae_tells_how_far_it_is(pack, models: Path, monkeypatch) -> None:
-    rig, told = model_rig.make_rig(pack, models), list[tuple[int, int, str]]()
+def test_the_vae_tells_how_far_it_is(pack, standins: Path, monkeypatch) -> None:
+    rig, told = model_rig.make_rig(pack, standins), list[tuple[int, int, str]]()
     host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
     monkeypatch.setattr(host_vae, "host_progress", lambda total: lambda *report: told.append(report))
     exo, _ = model_rig.clip_pictures(rig.size)

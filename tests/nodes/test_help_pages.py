@@ -1,5 +1,4 @@
-"""Each node has a help page with a picture where the front end looks for them, and pages name nodes and inputs that
-exist."""
+"""Each node has a help page with a picture where the front end looks for them."""
 
 from __future__ import annotations
 
@@ -13,7 +12,6 @@ from tools.texts.node_schemas import node_schemas
 
 FIX = "run `python3 run.py make texts`"
 SECTIONS = ["Before and after", "Inputs", "Outputs", "Tips"]
-TITLE = re.compile(r"\*((?:EgoX|Ego|Exo|Load Exo|Wan EgoX)(?: [A-Z][A-Za-z]*| LoRA)+)\*")
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -53,22 +51,3 @@ def test_every_page_has_its_picture_before_the_first_section() -> None:
         # The front end writes the words into the HTML as they are.
         assert 40 <= len(words) <= 160 and not set(words) & set('"<>&'), f"{page.name}: {words!r}"
         assert "http://" not in text and "https://" not in text, f"{page.name}: must read well without a network"
-
-
-def test_names_in_the_text_exist(schemas, pages, repo_root: Path) -> None:
-    """What stands in backticks as a name is an input, an output or a word of a file; our nodes go by their names."""
-    slots = {slot.id for schema in schemas for slot in (*schema.inputs, *schema.outputs)}
-    words = {"frame", "time_s", "look_at", "yaw_deg", "pitch_deg", "roll_deg", "interpolation", "up", "exo_camera",
-             "camera_intrinsics", "camera_extrinsics", "ego_extrinsics", "ego_intrinsics", "position", "torchmetrics",
-             "uni_pc", "auto", "made_on"}
-    titles = {schema.display_name for schema in schemas}
-    faq, tutorial = ((repo_root / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("faq", "tutorial"))
-    for node, page in pages.items():
-        prose = re.sub(r"(?ms)^## (?:Inputs|Outputs)\n.*?(?=^## )", "", page)
-        unknown = set(re.findall(r"`([a-z][a-z0-9_]*)`", prose)) - slots - words
-        assert not unknown, f"{node}: no inputs or outputs of any node: {unknown}"
-    assert not set(re.findall(r"`([a-z]+(?:_[a-z]+)+|position)`", faq)) - slots - words
-    for text in (*pages.values(), faq, tutorial):
-        assert not set(TITLE.findall(text.replace("\n", " "))) - titles
-    shipped = {path.name.split(".")[0] for path in (repo_root / "workflows").rglob("egox_*.json")}
-    assert set(re.findall(r"`(egox_[a-z_]+)`", tutorial)) == shipped, "the tutorial leads to every workflow"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 
-from tools.texts.locales import SOURCE, TRANSLATIONS, differences, leaves, locale_file, node_defs, read_locale
+from tools.texts.locales import (
+    PAGE,
+    SOURCE,
+    TRANSLATIONS,
+    differences,
+    leaves,
+    locale_file,
+    node_defs,
+    read_locale,
+)
 from tools.texts.node_schemas import node_schemas
 
 FIX = "run `python3 run.py make texts`, then translate what it lists"
@@ -46,10 +54,13 @@ def test_a_translation_is_complete_and_not_stale(english, language: str) -> None
     assert not stale, f"{FIX}: {stale}"
 
 
-def test_differences_are_found() -> None:
-    english = {"A": {"inputs": {"x": {"name": "x", "tooltip": "t"}}}}
-    other = {"A": {"inputs": {"x": {"name": "ㄱ", "tooltip": " "}, "y": {"name": "old"}}}}
-    assert differences(english, other) == (["A.inputs.x.tooltip"], ["A.inputs.y.name"])
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_the_page_says_everything_in_each_language(language: str) -> None:
+    """With the same gaps to fill."""
+    english, other = (dict(leaves(read_locale(name, PAGE))) for name in (SOURCE, language))
+    assert list(other) == list(english) and all(other.values())
+    for key, text in other.items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", english[key])), key
 
 
 @pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
@@ -92,10 +103,3 @@ def test_numbers_and_symbols_survive_translation(english, language: str) -> None
             assert (symbol in text) == (symbol in other[key]), f"{language} {key}: {symbol}"
         missing = set(re.findall(number, text)) - set(re.findall(r"\d+(?:\.\d+)?", other[key]))
         assert not missing, f"{language} {key}: {missing}"
-
-
-def test_files_are_plain_utf8_with_unix_line_ends() -> None:
-    for language in (SOURCE, *TRANSLATIONS):
-        raw = locale_file(language).read_bytes()
-        assert b"\r" not in raw and not raw.startswith(b"\xef\xbb\xbf") and raw.endswith(b"}\n")
-        assert json.loads(raw.decode("utf-8"))

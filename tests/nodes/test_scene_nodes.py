@@ -12,7 +12,8 @@ import torch
 def take(pack: ModuleType, comfy_host):
     from egox_pack.lab.drawn import SyntheticSpec, make_take
 
-    return make_take(SyntheticSpec(seed=3, frames=5, fps=4.0, exo_width=128, exo_height=64, ego_size=64))
+    return make_take(SyntheticSpec(seed=3, frames=5, fps=4.0, exo_width=128, exo_height=64, ego_size=64,
+                                   edge_samples=1))
 
 
 @pytest.fixture(scope="module")

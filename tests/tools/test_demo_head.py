@@ -16,25 +16,8 @@ from egox_core.trajectory.head_template import POINTS
 from egox_core.video.reader import probe_video
 from egox_core.video.selection import camera_of_frames, select_frames
 from tools.setup.demo import DemoOptions, check_options
-from tools.setup.demo_head import estimate_head, keypoints_in_use
+from tools.setup.demo_head import keypoints_in_use
 from tools.setup.layout import SetupError
-
-OBJECT_INFO = {
-    "EgoXLoadExoVideo": {"output_name": ["exo_images", "audio", "fps", "frames"]},
-    "EgoXDepthAlign": {"output_name": ["depth", "preset"]},
-    "EgoXEgoPoseInput": {"output_name": ["trajectory", "prompt"]},
-    "EgoXEstimateHeadPose": {
-        "output_name": ["trajectory", "keyframes", "preview", "report"],
-        "input": {"required": {"exo_images": ["IMAGE", {}], "mount": ["COMBO", {"options": ["glasses", "none"]}]},
-                  "optional": {"pose_keypoints": ["POSE_KEYPOINT", {}]}}},
-}
-
-
-def prompt() -> dict:
-    return {
-        "1": {"class_type": "EgoXLoadExoVideo", "inputs": {}}, "2": {"class_type": "EgoXDepthAlign", "inputs": {}},
-        "7:3": {"class_type": "EgoXEgoPoseInput", "inputs": {"source": "file"}},
-    }
 
 
 def seen(nose: tuple[float, float], width: int = 64, height: int = 48) -> dict:
@@ -70,23 +53,6 @@ def test_keypoints_follow_the_picture_like_cameras(width: int, height: int, resi
     moved = openpose_points(in_use(tmp_path, frames, exo, width=width, height=height, resize=resize))
     assert moved.picture == (width, height)
     torch.testing.assert_close(moved.uv[0, POINTS.index("nose")], after[0], atol=1e-6, rtol=0)
-
-
-def test_the_frames_are_those_in_use(exo: Path, tmp_path: Path) -> None:
-    video = probe_video(exo)
-    frames = [seen((float(index + 1), 8.0), video.width, video.height) for index in range(video.frame_count)]
-    kept = in_use(tmp_path, frames, exo, start_frame=2, frame_count=5, width=video.width, height=video.height)
-    row = 3 * OPENPOSE_POINTS[18]["nose"]
-    assert [frame["people"][0]["pose_keypoints_2d"][row] for frame in kept] == pytest.approx([3, 4, 5, 6, 7])
-
-
-def test_the_estimate_stands_before_the_pose() -> None:
-    made = estimate_head(prompt(), [seen((8.0, 8.0))], OBJECT_INFO)
-    head, pose = made["head"]["inputs"], made["7:3"]["inputs"]
-    assert pose["source"] == "estimated" and pose["estimated"] == ["head", 0]
-    assert head["exo_images"] == ["1", 0] and head["frames"] == ["1", 3] and head["depth"] == ["2", 0]
-    assert head["mount"] == "glasses", "the node's own defaults otherwise"
-    assert head["pose_keypoints"]["__value__"] == [seen((8.0, 8.0))]
 
 
 @pytest.mark.parametrize(("content", "told"), [

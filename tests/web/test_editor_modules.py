@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import re
 from pathlib import Path
 
 import torch
@@ -16,7 +15,6 @@ from egox_core.trajectory.path import interpolate_poses
 
 HERE = Path(__file__).resolve().parent
 JS = HERE.parent.parent / "web" / "js"
-HOST = {"../../scripts/app.js", "../../scripts/api.js"}  # served by the host, above the pack's folder
 CAMERAS = {0: preset_camera("pinhole", 64), 1: preset_camera("aria_released", 64)}
 
 
@@ -91,23 +89,3 @@ def test_vendored_three_is_the_recorded_one() -> None:
             for block in module.read_text(encoding="utf-8").split('} from "../../vendor/three.mjs"')[:-1]
             for name in block.rsplit("import {", 1)[1].replace(",", " ").split()}
     assert {"Scene", "OrbitControls"} <= used <= {*data["core"], *data["addons"]}
-
-
-def imports(module: Path) -> set[str]:
-    """What a module names in ``from "..."`` and ``import("...")``."""
-    return set(re.findall(r'(?:from |import\()"([^"]+)"', module.read_text(encoding="utf-8")))
-
-
-def test_the_model_needs_no_page() -> None:
-    modules = sorted((JS / "editor" / "model").glob("*.mjs"))
-    assert len(modules) == 5
-    for module in modules:
-        assert all(name.startswith("./") for name in imports(module)), f"{module.name} reaches out of the model"
-
-
-def test_every_import_is_there() -> None:
-    scripts = [path for path in JS.rglob("*") if path.suffix in (".js", ".mjs") and "vendor" not in path.parts]
-    named = {(path, name) for path in scripts for name in imports(path)}
-    assert len(named) > 60
-    for path, name in named:
-        assert name in HOST or (path.parent / name).is_file(), f"{path.relative_to(JS)}: {name}"

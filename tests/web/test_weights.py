@@ -22,7 +22,8 @@ MODES = [("released", 3.0), ("released", 0.5), ("released", 0.0), ("released", 2
 
 @pytest.fixture(scope="module")
 def geometry():
-    take = make_take(SyntheticSpec(seed=3, frames=9, exo_width=96, exo_height=64, ego_size=64))
+    take = make_take(SyntheticSpec(seed=3, frames=9, exo_width=96, exo_height=64, ego_size=64,
+                                   edge_samples=1))
     depth = take.exo_depth_m.clone()
     depth[:, :20, :40] = torch.nan
     trust = torch.linspace(0, 1, depth.numel()).view_as(depth)

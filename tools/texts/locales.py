@@ -1,6 +1,7 @@
-"""locales/en/nodeDefs.json from the nodes' schemas, and what the translations lack.
+"""locales/en/nodeDefs.json from the nodes' schemas, and what the translations lack of it and of main.json.
 
-The host serves ``locales/<language>/nodeDefs.json`` of every pack under ``/i18n``. Its front end looks texts up as
+The host serves ``locales/<language>/`` of every pack under ``/i18n``; main.json is what the pack's own page says,
+written by hand in each language (``web/js/page_texts.mjs``). Its front end looks the nodes' texts up as
 ``nodeDefs.<node>.inputs.<id>.name``; outputs are counted: ``outputs.0.name``. Choices of a menu are not translated
 there, so tooltips quote them as they are.
 """
@@ -16,7 +17,7 @@ from tools.setup.layout import REPO_ROOT
 
 from .node_schemas import NodeSchema, Slot
 
-SOURCE = "en"
+SOURCE, NODES, PAGE = "en", "nodeDefs", "main"
 TRANSLATIONS = ("ko", "zh", "ja")
 
 
@@ -30,18 +31,20 @@ def renew(schemas: Sequence[NodeSchema], write: bool = True) -> list[str]:
     to_do = [f"en {key}: English is new or changed, look at its translations"
              for key, text in leaves(english) if dict(leaves(before)).get(key) != text]
     for language in TRANSLATIONS:
-        missing, stale = differences(english, read_locale(language))
-        to_do += [f"{language} {key}: missing" for key in missing] + [f"{language} {key}: stale" for key in stale]
+        for wanted, name in ((english, NODES), (read_locale(SOURCE, PAGE), PAGE)):
+            missing, stale = differences(wanted, read_locale(language, name))
+            to_do += [f"{language} {key}: missing" for key in missing]
+            to_do += [f"{language} {key}: stale" for key in stale]
     return to_do
 
 
-def locale_file(language: str) -> Path:
-    return REPO_ROOT / "locales" / language / "nodeDefs.json"
+def locale_file(language: str, name: str = NODES) -> Path:
+    return REPO_ROOT / "locales" / language / f"{name}.json"
 
 
-def read_locale(language: str) -> dict[str, Any]:
+def read_locale(language: str, name: str = NODES) -> dict[str, Any]:
     """A language's texts; empty where there is no file yet."""
-    path = locale_file(language)
+    path = locale_file(language, name)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -4,14 +4,12 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { attachEditor, NODE, showResult } from "./editor/node_widget.mjs";
 import { followVideo, watchVideo } from "./editor/own_video.mjs";
-import { TEXTS } from "./editor/texts/all.mjs";
 import { nodesOf } from "./graph_change.mjs";
-import { languageOf, sayer } from "./sayer.mjs";
+import { sayerOf } from "./page_texts.mjs";
 import { toast } from "./uploads/limit.mjs";
 
 const isPose = (node) => node.constructor.comfyClass === NODE;
-const told = ({ title }, videos) =>
-  toast(app, "info", `${title}: ${sayer(TEXTS, languageOf(app))("kept", { videos })}`);
+const told = ({ title }, videos) => toast(app, "info", `${title}: ${sayerOf("editor")("kept", { videos })}`);
 
 app.registerExtension({
   name: "EgoX.PoseEditor",

@@ -1,18 +1,16 @@
 // How the inputs of our nodes show: registration only, the work is in inputs/ (the host imports every .js at page
 // load).
 import { app } from "../../scripts/app.js";
-import { api } from "../../scripts/api.js";
 import { hideAdvanced } from "./inputs/advanced.mjs";
 import { helpOnCanvas, helpOnRows } from "./inputs/help.mjs";
 import { openAll, openConfigured, openSliders, takeTyped } from "./inputs/slider.mjs";
-import { TEXTS } from "./inputs/texts/all.mjs";
-import { languageOf, sayer } from "./sayer.mjs";
+import { sayerOf } from "./page_texts.mjs";
 
 app.registerExtension({
   name: "EgoX.Inputs",
   setup() {
     takeTyped(app);
-    helpOnRows(app, api, languageOf(app));
+    helpOnRows(app);
   },
   afterConfigureGraph: () => app.graph.nodes.forEach((node) => openAll(node)),
   nodeCreated(node) {
@@ -21,7 +19,7 @@ app.registerExtension({
       helpOnCanvas(node);
     }
     if (!node.constructor.comfyClass?.startsWith("EgoX")) return;
-    hideAdvanced(app, node, sayer(TEXTS, languageOf(app)));
+    hideAdvanced(app, node, sayerOf("inputs"));
     openSliders(node);
   },
 });

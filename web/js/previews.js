@@ -6,7 +6,7 @@ import { timeRuns } from "./previews/strip.mjs";
 import { KEY, attachPreview, findNode, showKept, showOutput } from "./previews/node.mjs";
 
 const NODES = {
-  // node -> what its preview is of: "empty" and "label" before it make keys of previews/texts/en.mjs
+  // node -> what its preview is of: "empty" and "label" before it make keys of locales/en/main.json
   EgoXDepthAlign: "Depth",
   EgoXEstimateHeadPose: "Head",
   EgoXRenderEgoPrior: "Prior",

@@ -3,8 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./previews/node.mjs";
-import { TEXTS } from "./previews/texts/all.mjs";
-import { languageOf, sayer } from "./sayer.mjs";
+import { sayerOf } from "./page_texts.mjs";
 
 const LIFE = 20000; // ms
 // What only the prior of a video without files needs, in GB: the rest is looked for after a look at the prior.
@@ -53,6 +52,6 @@ function tellMissing(refused) {
   if (!missing.length) return;
   const sizeOf = (name) => Object.entries(SIZES).find(([stem]) => name.startsWith(stem))?.[1];
   const names = missing.map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name)).join(", ");
-  const detail = sayer(TEXTS, languageOf(app))("missing", { names });
+  const detail = sayerOf("previews")("missing", { names });
   app.extensionManager?.toast?.add({ severity: "info", summary: "EgoX", detail, life: LIFE });
 }

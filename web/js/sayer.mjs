@@ -1,11 +1,6 @@
-// What the page says, in its language: a room's texts are { en, ja, ko, zh }, each a table from key to text, in which
-// {names} are gaps to fill.
-
-export const languageOf = (app) => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
-
-// say(key, values): what a language lacks is said in English; what no table has is `otherwise`.
-export function sayer(texts, language) {
-  const own = texts[String(language).split("-")[0]] ?? texts.en;
+// say(key, values): the text of a key, its {names} filled in; what the page's language lacks is said in English, what
+// neither has is `otherwise`.
+export function sayer(own, english) {
   return (key, values = {}, otherwise = key) =>
-    (own[key] ?? texts.en[key])?.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "") ?? otherwise;
+    (own?.[key] ?? english?.[key])?.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "") ?? otherwise;
 }

@@ -2,18 +2,17 @@
 // every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { languageOf, sayer } from "./sayer.mjs";
+import { sayerOf } from "./page_texts.mjs";
 import { nameLimit } from "./uploads/limit.mjs";
 import { NODES } from "./uploads/place.mjs";
-import { TEXTS } from "./uploads/texts/all.mjs";
 import { attachUpload } from "./uploads/widget.mjs";
 
 app.registerExtension({
   name: "EgoX.Uploads",
   setup() {
-    nameLimit(app, api, sayer(TEXTS, languageOf(app)));
+    nameLimit(app, api, sayerOf("uploads"));
   },
   nodeCreated(node) {
-    if (NODES.includes(node.constructor.comfyClass)) attachUpload(app, api, node, sayer(TEXTS, languageOf(app)));
+    if (NODES.includes(node.constructor.comfyClass)) attachUpload(app, api, node, sayerOf("uploads"));
   },
 });

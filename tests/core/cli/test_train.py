@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from pathlib import Path
 
@@ -68,11 +67,3 @@ def test_shipped_accelerate_configurations_are_read_by_accelerate(file):
     content = yaml.safe_load((ROOT / "configs" / file).read_text(encoding="utf-8"))
     assert read.num_processes == content["num_processes"]
     assert file in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-
-
-def test_the_front_door_imports_only_the_core():
-    """Besides the standard library."""
-    tree = ast.parse((ROOT / "train_egox.py").read_text(encoding="utf-8"))
-    names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) == {"egox_core"}

@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.errors import EgoXInputError
+from egox_core.metrics import path_error as meter
 from egox_core.metrics.path_error import path_error
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.poses import compose, sensor_from_upright
@@ -43,6 +44,14 @@ def test_a_path_turned_away_is_measured(take, scene, turn) -> None:
     off = (found.turn_deg - torch.tensor(turn)).norm(dim=1)
     assert float(off.median()) < 0.8, found.turn_deg
     assert found.text().startswith("The view follows the rendered path: ")
+
+
+def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatch) -> None:
+    every = path_error(take.ego_frames(), scene, take.trajectory())
+    monkeypatch.setattr(meter, "MOST_FRAMES", 2)
+    found = path_error(take.ego_frames(), scene, take.trajectory())
+    assert (every.step, found.step) == (1, 2)
+    assert torch.allclose(found.turn_deg, every.turn_deg[::2], atol=0.1)
 
 
 def test_noise_and_another_room_are_not_judged(take, scene) -> None:

@@ -144,7 +144,8 @@ def test_the_prediction_is_near_the_full_prior() -> None:
     """A furnished room with a moving person: the thinned scene predicts what the full-size prior covers."""
     from lab.drawn import SyntheticSpec, make_take
 
-    take = make_take(SyntheticSpec(seed=1, frames=3, exo_width=400, exo_height=224, ego_size=112))
+    take = make_take(SyntheticSpec(seed=1, frames=3, exo_width=400, exo_height=224, ego_size=112,
+                                   edge_samples=1))
     path, depth = take.trajectory(), take.depth_video()
     full = render_ego_prior(build_scene(take.exo_frames(), depth), path).coverage.double().mean()
     candidate = ExoCandidate(name="take", camera=take.exo_camera, trajectory=path, exo_w2c=take.exo_w2c, depth=depth)

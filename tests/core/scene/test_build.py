@@ -25,7 +25,8 @@ CAMERA = CameraModel(lens="pinhole", width=W, height=H, fx=60.0, fy=60.0, cx=31.
 
 @pytest.fixture(scope="module")
 def take():
-    return make_take(SyntheticSpec(seed=1, frames=17, fps=7.0, exo_width=224, exo_height=128, ego_size=64))
+    return make_take(SyntheticSpec(seed=1, frames=17, fps=7.0, exo_width=224, exo_height=128, ego_size=64,
+                                   edge_samples=1))
 
 
 def wall_with_ball(noise: float = 0.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -10,7 +10,6 @@ import torch
 
 from egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket, socket_sources
 from egox_core.depth.align import ADVICE
-from egox_core.depth.sources import GUESSED_FOV_DEG, guessed_camera
 from egox_core.errors import EgoXInputError
 from egox_core.takes.depth_inputs import DepthFileInput, depth_inputs, file_counts
 from egox_core.types import FrameSelection, TakeMeta
@@ -46,21 +45,6 @@ def file(tmp_path: Path) -> DepthFileInput:
     return DepthFileInput(path=tmp_path / "depth.npz")
 
 
-def test_a_file_alone_brings_its_camera_and_poses(file: DepthFileInput) -> None:
-    inputs = depth_inputs(file, meta_of(poses=torch.eye(3, 4).double()), selection(), {})
-    (source,) = inputs.sources
-    assert source.camera_known and source.depth.camera.fx == FOCAL and source.depth.exo_w2c.shape == (3, 4)
-    assert inputs.camera is None and inputs.exo_w2c is None
-
-
-def test_a_file_without_intrinsics_gets_a_guess_and_keeps_its_poses(file: DepthFileInput) -> None:
-    for meta in (None, meta_of(k=None, poses=torch.eye(3, 4).double())):
-        (source,) = depth_inputs(file, meta, selection(), {}).sources
-        assert not source.camera_known and source.depth.camera == guessed_camera(W, H)
-        assert (source.depth.exo_w2c is None) == (meta is None)
-    assert GUESSED_FOV_DEG == 60.0
-
-
 def test_sockets_come_by_priority_after_the_file_and_beside_the_takes_camera(file: DepthFileInput) -> None:
     sockets = {"da3_geometry": da3(2 * H, 2 * W), "moge_geometry": moge()}  # whatever the order they are given in
     inputs = depth_inputs(file, meta_of(poses=torch.eye(3, 4).double()), selection(), sockets)
@@ -88,12 +72,6 @@ def test_without_frames_the_takes_camera_has_the_first_sources_size() -> None:
     assert inputs.camera.stored_size == (2 * W, 2 * H) and inputs.camera.fx == pytest.approx(2 * FOCAL)
     with pytest.raises(EgoXInputError, match="connect 'frames'"):
         depth_inputs(None, meta_of(poses=torch.eye(3, 4).double().expand(T, 3, 4)), None, {"moge_geometry": moge()})
-
-
-def test_errors_of_a_file_advise_another_depth(tmp_path: Path) -> None:
-    with pytest.raises(EgoXInputError, match="not there") as caught:
-        depth_inputs(DepthFileInput(path=tmp_path / "none.npz"), meta_of(), selection(), {})
-    assert ADVICE in str(caught.value)
 
 
 def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file: DepthFileInput,

@@ -19,7 +19,8 @@ from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
 from lab.drawn.layout import draw_layout
 from train_egox import main
 
-SPEC = SyntheticSpec(seed=503, frames=9, fps=5.0, exo_width=224, exo_height=128, ego_size=64, wearer="drawn")
+SPEC = SyntheticSpec(seed=503, frames=9, fps=5.0, exo_width=224, exo_height=128, ego_size=64, wearer="drawn",
+                     edge_samples=1)
 
 
 @pytest.fixture(scope="module")

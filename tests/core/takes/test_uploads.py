@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import cv2
@@ -13,7 +12,7 @@ import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.takes.depth_readers import open_depth
-from egox_core.takes.uploads import contents, name_of_upload, place_upload, told_apart, unpack_uploads
+from egox_core.takes.uploads import name_of_upload, told_apart
 from egox_core.video.writer import write_video
 
 COUNT, H, W = 5, 16, 32
@@ -45,13 +44,6 @@ def write(folder: Path, *names: str) -> Path:
     return folder
 
 
-def packed(folder: Path, archive: Path) -> Path:
-    with zipfile.ZipFile(archive, "w") as out:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            out.write(path, path.relative_to(folder.parent).as_posix())
-    return archive
-
-
 @pytest.mark.parametrize(("names", "found"), [
     (("depth.npz",), {"depth": "depth.npz"}),
     (("my depth.npy",), {"depth": "my depth.npy"}),
@@ -75,26 +67,6 @@ def test_files_are_told_apart(tmp_path: Path, names: tuple[str, ...], found: dic
     assert files.unused == (("config.json",) if "config.json" in names else ())
 
 
-def test_an_archive_of_a_take(tmp_path: Path) -> None:
-    take = write(tmp_path / "made" / "room", "exo.mp4", "depth/00001.npy", "depth/00002.npy", "meta.json")
-    upload = tmp_path / "upload"
-    upload.mkdir()
-    packed(take, upload / "my take.zip")
-    unpack_uploads(upload)
-    inside = contents(upload)
-    assert inside == upload / "my take" / "room"
-    files = told_apart(inside)
-    assert (files.video, files.depth, files.poses) == (inside / "exo.mp4", inside / "depth", inside / "meta.json")
-
-
-def test_an_archive_beside_other_files(tmp_path: Path) -> None:
-    upload = write(tmp_path / "upload", "exo.mp4", "meta.json")
-    packed(write(tmp_path / "maps", "1.png", "2.png"), upload / "depth.zip")
-    unpack_uploads(upload)
-    assert contents(upload) == upload and not (upload / "depth.zip").exists()
-    assert told_apart(upload).depth == upload / "depth" / "maps"
-
-
 def test_what_is_no_take_is_refused(tmp_path: Path) -> None:
     pickled = tmp_path / "pickled"
     pickled.mkdir()
@@ -113,23 +85,6 @@ def test_what_is_no_take_is_refused(tmp_path: Path) -> None:
                             (write(tmp_path / "depths", "a.npz", "b.npz"), "depth.npz")):
         with pytest.raises(EgoXInputError, match=message):
             told_apart(folder)
-
-
-def test_nothing_is_overwritten_and_the_same_files_are_used_again(tmp_path: Path) -> None:
-    root = tmp_path / "input"
-    root.mkdir()
-
-    def place(*names: str):
-        return place_upload(write(tmp_path / "upload", *names), root, "room")
-
-    first = place("depth.npz", "meta.json")
-    assert (first.folder, first.reused) == (root / "room", False)
-    again = place("depth.npz", "meta.json")
-    assert (again.folder, again.reused) == (root / "room", True) and not (tmp_path / "upload").exists()
-    other = place("meta.json")
-    assert (other.folder.name, other.name, other.reused) == ("room (2)", "room", False)
-    assert place("meta.json").folder == other.folder
-    assert sorted(p.name for p in (root / "room").iterdir()) == ["depth.npz", "meta.json"]
 
 
 def test_the_folder_s_name() -> None:

@@ -64,7 +64,7 @@ sys.exit(max(abs(process.exitcode) for process in processes))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
 def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplace, tiny, launching):
     """Forked, so that two of them import once; the slow tests go through the launchers."""
-    values = tiny.settings(workplace, steps=12)
+    values = tiny.settings(workplace, steps=6)
     config = launching.write(workplace, "two", {**values, "batch_size": 2})
     pair = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(launching.free_port()),
             "ACCELERATE_USE_CPU": "true"}
@@ -73,7 +73,7 @@ def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplac
     assert run.returncode == 0, run.stderr[-4000:]
     train(parse_config({**values, "batch_size": 2, "steps": 1, "output": str(workplace / "half")}))
     one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
-    assert len(one) == len(two) == 12 and one[0] != launching.losses(workplace / "half")[0]
+    assert len(one) == len(two) == 6 and one[0] != launching.losses(workplace / "half")[0]
     # The same samples, noise and levels; sums are taken in another order.
     assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
 

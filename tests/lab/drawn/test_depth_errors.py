@@ -47,18 +47,6 @@ def test_the_slow_error_has_the_asked_spread_and_reach() -> None:
     assert alike(unit[:, 1], unit[:, 0]) > 0.99
 
 
-def test_a_seed_has_one_pattern() -> None:
-    once, again = (with_errors(wall(), DepthErrors(), 7).depth_m for _ in range(2))
-    assert torch.equal(once, again) and not torch.equal(once, with_errors(wall(), DepthErrors(), 8).depth_m)
-    small, large = (with_errors(wall(), replace(NONE, low_frequency=s, flicker=s), 7).depth_m / wall().depth_m
-                    for s in (0.01, 0.05))
-    assert torch.allclose(5 * small.log(), large.log(), atol=1e-4)
-    fine = with_errors(wall(2 * HEIGHT, 2 * WIDTH), replace(NONE, low_frequency=0.05), 7).depth_m
-    halved = (fine / wall(2 * HEIGHT, 2 * WIDTH).depth_m)[:, ::2, ::2].log()
-    coarse = (with_errors(wall(), replace(NONE, low_frequency=0.05), 7).depth_m / wall().depth_m).log()
-    assert float((halved - coarse).abs().max()) < 0.01
-
-
 def test_flicker_is_one_factor_a_frame() -> None:
     ratio = with_errors(wall(), replace(NONE, flicker=0.02), 3).depth_m / wall().depth_m
     assert float(ratio.flatten(1).std(1).max()) < 1e-6

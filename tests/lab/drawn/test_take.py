@@ -21,7 +21,7 @@ from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance
 
 SMALL = SyntheticSpec(seed=3, frames=5, exo_width=224, exo_height=128, ego_size=128)
-FEW = replace(SMALL, frames=2)
+FEW = replace(SMALL, frames=2, edge_samples=1)
 
 
 @pytest.fixture(scope="module")
@@ -82,27 +82,6 @@ def test_both_cameras_see_the_same_colours(take: SyntheticTake) -> None:
         assert right > 25 and right > shifted + 4
 
 
-def test_covisible_agrees_with_the_exo_picture(take: SyntheticTake) -> None:
-    """Judged by the exo index map alone: seen points carry their own solid there, hidden ones lie behind another."""
-    for frame in (0, 4):
-        masks = covisible(take, frame)
-        nearest = masks.exo_uv.round().long()
-        inside = inside_picture(take.exo_camera, masks.exo_uv)
-        u, v = nearest[..., 0].clamp(0, 223), nearest[..., 1].clamp(0, 127)
-        same = take.exo_index[frame][v, u] == take.ego_index[frame]
-        assert bool((masks.visible <= inside).all()) and bool(((masks.static | masks.moving) <= masks.visible).all())
-        assert same[masks.visible].float().mean() > 0.93  # the rest are outlines: the nearest exo pixel is another's
-        rays = pixel_rays(take.ego_camera, dtype=torch.float64)[0]
-        w2c = take.ego_w2c[frame]
-        points = rays * take.ego_ray_depth_m[frame].double()[..., None] @ w2c[:, :3] + camera_centre(w2c)
-        in_exo = transform(take.exo_w2c, points.reshape(-1, 3)).reshape(points.shape)
-        behind = in_exo[..., 2] > take.exo_depth_m[frame][v, u].double() * 1.001
-        hidden = inside & ~masks.visible & (in_exo[..., 2] > 0.1)
-        assert hidden.sum() > 100 and behind[hidden].float().mean() > 0.93
-        uv, _ = project(take.exo_camera, in_exo)
-        assert (uv - masks.exo_uv.double())[masks.visible].abs().max() < 1e-2
-
-
 def test_the_ego_picture_is_upright_and_its_own_head_unseen(take: SyntheticTake) -> None:
     names = np.array([solid.name for solid in take.scene.solids])
     groups = np.array([solid.group for solid in take.scene.solids])
@@ -143,19 +122,12 @@ def test_static_pixels_stay_and_the_person_moves(take: SyntheticTake) -> None:
     assert torch.equal(take.exo_depth_m[0][~moved], take.exo_depth_m[4][~moved])
     assert (take.exo_depth_m[0] != take.exo_depth_m[4])[moved].any()
     assert (camera_centre(take.ego_w2c[0]) - camera_centre(take.ego_w2c[4])).norm() > 1e-4
-    still = make_take(replace(SMALL, motion=0.0, frames=2))
+    still = make_take(replace(FEW, motion=0.0))
     assert torch.equal(still.exo_rgb[0], still.exo_rgb[1]) and torch.equal(still.ego_rgb[0], still.ego_rgb[1])
 
 
-def test_moving_light_changes_static_pixels_but_no_geometry() -> None:
-    lit = make_take(replace(SMALL, moving_light=True, frames=3, fps=2.0))
-    static = ~lit.exo_dynamic.any(0)
-    assert (lit.exo_rgb[0].int() - lit.exo_rgb[2].int())[static].abs().float().mean() > 0.5
-    assert torch.equal(lit.exo_depth_m[0][static], lit.exo_depth_m[2][static])
-
-
 def test_a_carried_exo_camera_is_exact_too() -> None:
-    carried = make_take(replace(SMALL, exo_motion=0.12, frames=3, fps=2.0))
+    carried = make_take(replace(FEW, exo_motion=0.12, frames=3, fps=2.0))
     centres = camera_centre(carried.exo_w2c)
     assert carried.exo_w2c.shape == (3, 3, 4) and (centres[0] - centres[2]).norm() > 0.01
     validate_w2c(carried.exo_w2c, "exo")
@@ -164,14 +136,6 @@ def test_a_carried_exo_camera_is_exact_too() -> None:
         looked_up = torch.from_numpy(cv2.remap(carried.exo_rgb[frame].numpy(), masks.exo_uv.numpy(), None,
                                                cv2.INTER_LINEAR)).float() / 255
         assert _psnr(looked_up[masks.static], carried.ego_rgb[frame][masks.static].float() / 255) > 25
-
-
-def test_outlines_are_smoothed() -> None:
-    sharp = make_take(replace(SMALL, edge_samples=1, frames=1))
-    smooth = make_take(replace(SMALL, frames=1))
-    changed = (sharp.exo_rgb != smooth.exo_rgb).any(-1)[0]
-    assert 0.01 < changed.float().mean() < 0.3
-    assert torch.equal(sharp.exo_depth_m, smooth.exo_depth_m)  # depth is the centre ray's, never a mixture
 
 
 def test_layouts_vary_and_exo_sees_the_hands() -> None:
@@ -231,7 +195,7 @@ def test_exo_cameras_share_scene_and_truth(few: SyntheticTake, tmp_path: Path) -
     for name in names:
         assert torch.equal(getattr(four, name), getattr(few, name)), name
     assert few.views == (few,) and len(four.views) == 4 and four.prompt == few.prompt
-    assert torch.equal(make_take(replace(SMALL, exo_views=2, frames=1)).further[0].exo_w2c, four.further[0].exo_w2c)
+    assert torch.equal(make_take(replace(FEW, exo_views=2, frames=1)).further[0].exo_w2c, four.further[0].exo_w2c)
     for view in four.further:
         assert view.ego_rgb is four.ego_rgb and view.trajectory().exo_w2c is view.exo_w2c
         masks = covisible(view, 1)
@@ -246,16 +210,6 @@ def test_exo_cameras_share_scene_and_truth(few: SyntheticTake, tmp_path: Path) -
         loaded = load_take(folder, frame_count=1)
         assert torch.allclose(loaded.depth.exo_w2c, view.exo_w2c, atol=1e-6)
         assert torch.equal(loaded.depth.depth_m, view.exo_depth_m[:1].half().float())
-
-
-@pytest.mark.parametrize("spec", [SMALL, replace(SMALL, exo_side="behind", company=True, exo_motion=0.1)])
-def test_every_exo_camera_has_its_own_sector(spec: SyntheticSpec) -> None:
-    for seed in range(6):
-        cameras = draw_layout(replace(spec, seed=seed, exo_views=4)).scene.exo_cameras
-        forward = torch.stack([w2c.reshape(-1, 3, 4)[0, 2, :2] for _, w2c in cameras])
-        angles = torch.atan2(forward[:, 1], forward[:, 0]).rad2deg().sort().values
-        gaps = torch.cat((angles.diff(), angles[:1] + 360 - angles[-1:]))
-        assert gaps.min() > 25, "they aim within some cm of one place from places 30 degrees apart or more"
 
 
 def test_the_shipped_sample_is_a_full_take(repo_root: Path) -> None:

@@ -28,20 +28,15 @@ from lab.small_model.clips import clip_spec  # noqa: E402
 from lab.small_model.held_out import clip_of_take  # noqa: E402
 from lab.small_model.sampler import SampleSettings, SmallModelSampler  # noqa: E402
 from lab.small_model.vae_model import (  # noqa: E402
-    COLOUR_AXES,
-    COLOUR_CARE,
-    cell_colours,
-    colour_shares,
     decode,
     encode,
     new_vae,
-    outline_error,
     picture_weights,
     save_vae,
     settle_latents,
     whole_clips,
 )
-from lab.small_model.vae_train import Muon, noise_like, orthogonal, train_vae  # noqa: E402
+from lab.small_model.vae_train import train_vae  # noqa: E402
 
 TINY_VAE = VaeSettings(dim=4, skeleton_steps=4, steps=8, batch=2, crop=32)
 
@@ -53,46 +48,6 @@ def loosened(model: torch.nn.Module) -> torch.nn.Module:
         if parameter.dim() > 1 and not parameter.any():
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
     return model
-
-
-def test_a_new_vae_draws_a_copy_in_its_own_colours():
-    """Weak green-magenta as well as the rest; without gains it is at .54."""
-    own = torch.randn(128, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
-        (0.57, 0.09, 0.24)
-    )
-    video = (own @ COLOUR_AXES).view(128, 3, 1, 1, 1).expand(-1, 3, 1, 16, 16)
-    for seed in (1, 2, 3):
-        model = whole_clips(new_vae(16, seed))
-        with torch.no_grad():
-            drawn = decode(model, encode(model, video)).mean((2, 3, 4)) @ COLOUR_AXES.T
-        alike = torch.corrcoef(torch.cat((own, drawn), 1).T)[:3, 3:].diagonal()
-        assert float(alike.min()) > 0.6, alike
-
-
-def test_a_cells_mean_colour_counts_by_its_axis():
-    flat = COLOUR_AXES.view(3, 3, 1, 1, 1).expand(-1, -1, 2, 16, 16)
-    found = cell_colours(flat)
-    assert found.shape == (3, 3, 2, 2, 2)
-    assert torch.allclose(found.mean((2, 3, 4)), torch.diag(COLOUR_CARE), atol=1e-6)
-
-
-def test_a_lost_axis_of_colour_is_told():
-    truth = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
-    green_magenta = COLOUR_AXES[1]
-    drawn = truth - (truth @ green_magenta)[:, None] * green_magenta
-    shares = colour_shares(drawn, truth)
-    assert (
-        shares.tolist() == pytest.approx([1, 0, 1], abs=0.02)
-        and colour_shares(truth, truth).min() == 1
-    )
-
-
-def test_noise_has_the_spread_of_what_it_is_added_to():
-    generator = torch.Generator().manual_seed(0)
-    mixed = torch.randn(16, 16, generator=generator)
-    raw = torch.einsum("ij,bjthw->bithw", mixed, torch.randn(4, 16, 3, 16, 16, generator=generator))
-    found, wanted = (torch.cov(x.movedim(1, 0).flatten(1)) for x in (noise_like(raw), raw))
-    assert torch.allclose(found, wanted, atol=0.15 * float(wanted.diagonal().mean()))
 
 
 def test_whole_clips_equal_the_chunks_of_the_host():
@@ -161,32 +116,6 @@ def test_vae_training_stopped_and_resumed_ends_where_an_uninterrupted_one_does(
     )
     ours, theirs = load_file(out), load_file(tmp_path / "whole.safetensors")
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
-
-
-def test_every_direction_of_a_kernel_moves_alike():
-    matrices = (
-        torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(0))
-        * torch.logspace(0, -2, 8)[:, None]
-    )
-    for shape in (matrices, matrices.mT):
-        values = torch.linalg.svdvals(orthogonal(shape))
-        assert float(values.min()) > 0.5 and float(values.max()) < 1.3, values
-    kernel = torch.nn.Parameter(torch.zeros(8, 4, 3, 3))
-    kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(1))
-    Muon([kernel], rate=0.01).step()
-    assert float((kernel * kernel.grad).sum()) < 0
-    assert float(kernel.detach().square().mean().sqrt()) == pytest.approx(
-        0.2 * 0.01, rel=0.2
-    )  # as Adam steps
-
-
-def test_a_lost_outline_costs_what_it_was():
-    video = torch.zeros(1, 3, 1, 16, 16)
-    video[..., 8:] = 1
-    flat = torch.zeros_like(video)
-    assert outline_error(video, video) == 0
-    lost = outline_error(flat, video)
-    assert float(lost) > 0 and outline_error(video / 2, video) == pytest.approx(float(lost) / 2)
 
 
 @pytest.fixture

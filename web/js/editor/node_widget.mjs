@@ -4,19 +4,18 @@ import { DocumentError, parseDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
 import { button, make } from "./view/elements.mjs";
-import { TEXTS } from "./texts/all.mjs";
 import { findWidget, noteChange, onChange, setWidget } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
 import { findNode } from "../previews/node.mjs";
 import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
-import { languageOf, sayer } from "../sayer.mjs";
+import { sayerOf } from "../page_texts.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
 export const KEY = "egox_pose"; // of the node's result, as nodes/page/editor_data.py makes it
 const WRITTEN_IN = "egox_scene";
 
 export function attachEditor(app, api, node) {
-  const say = sayer(TEXTS, languageOf(app));
+  const say = sayerOf("editor");
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-node-note" });
   const open = button("egox-open", say("open"), say("open"), () => openEditor(app, api, node, say));
   addRow(node, "egox_pose_editor", "egoxPoseEditor", say("nodeLabel"), open, note);

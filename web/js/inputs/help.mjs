@@ -1,20 +1,18 @@
 // Help on what a subgraph's node shows of the nodes in it, from those: the host has none there.
+import { nodeTexts } from "../page_texts.mjs";
 
 const ROW = "[data-widget-key], [data-testid=node-widget]"; // of a form, of a node of nodes 2.0
-let texts = {}; // of nodes' inputs, in the page's language
 
 function helpOf({ subgraph }, name) {
   const { linkIds } = subgraph?.inputNode.slots.find((slot) => slot.name === name) ?? {};
   const { target_id: id, target_slot: slot } = subgraph?.getLink(linkIds?.[0]) ?? {};
   const inner = subgraph?.getNodeById(id);
   const own = inner?.inputs[slot]?.widget?.name;
-  return texts[inner?.type]?.inputs?.[own]?.tooltip ?? inner?.constructor.nodeData?.inputs?.[own]?.tooltip;
+  return nodeTexts()[inner?.type]?.inputs?.[own]?.tooltip ?? inner?.constructor.nodeData?.inputs?.[own]?.tooltip;
 }
 
 // In nodes 2.0, in the form and in the side panel, as the browser shows it.
-export function helpOnRows(app, api, language) {
-  const read = api.fetchApi("/i18n").then((answer) => answer.json());
-  read.then((all) => (texts = all[language.split("-")[0]]?.nodeDefs ?? {})).catch(() => {});
+export function helpOnRows(app) {
   document.addEventListener("pointerover", ({ target }) => {
     const row = target.closest?.(ROW);
     if (!row || row.title) return;

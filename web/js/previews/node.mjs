@@ -3,10 +3,9 @@ import { Preview } from "./player.mjs";
 import { runBefore } from "./runs.mjs";
 import { send } from "./saving.mjs";
 import { makeStrip, minutesOf } from "./strip.mjs";
-import { TEXTS } from "./texts/all.mjs";
 import { findWidget, setWidget } from "../graph_change.mjs";
 import { addElement } from "../node_element.mjs";
-import { languageOf, sayer } from "../sayer.mjs";
+import { sayerOf } from "../page_texts.mjs";
 
 export const KEY = "egox_preview"; // of the node's result, as nodes/page/previews.py writes it
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
@@ -23,7 +22,7 @@ const MARGIN = 12; // px, below a player that was scrolled to
 
 // ``slot``: of a subgraph's node, where the player stands for the promoted one of an inner node.
 export function attachPreview(app, api, node, subject, slot) {
-  const say = sayer(TEXTS, languageOf(app));
+  const say = sayerOf("previews");
   const preview = new Preview({
     say,
     url: (file) => file.data ?? api.apiURL(`/view?${new URLSearchParams(file)}`),

@@ -89,8 +89,7 @@ const STYLE = `
 .egox-ed-number { width: 84px; padding: 0 4px; font-variant-numeric: tabular-nums; }
 .egox-ed-unit { color: var(--descrip-text, #999); }
 .egox-ed-files { display: inline-flex; gap: 6px; }
-.egox-ed-status { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
-  min-width: 0; flex: 0 1 auto; }
+.egox-ed-status { color: var(--descrip-text, #999); order: 1; flex: 1 0 100%; min-height: 1.3em; }
 @media (max-width: 860px) {
   .egox-ed { grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(240px, 1fr) auto auto;
     overflow-y: auto; }
