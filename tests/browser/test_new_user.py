@@ -7,6 +7,7 @@ import pytest
 from tests.browser.page import PageUnderTest
 from tools.rigs.comfy_page import FORM_ROW
 
+from .small_graph import make_small
 from .test_workflows_in_page import PACK
 
 
@@ -41,6 +42,7 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page: PageUn
     card.scroll_into_view_if_needed(timeout=30_000)
     card.click()
     row(page, "Strength of the geometry").locator('[role="slider"]').wait_for(timeout=30_000)
+    make_small(page)
     run(page)
 
     slider = row(page, "Strength of the geometry")
