@@ -213,7 +213,7 @@ def test_a_step_teaches_and_draws_the_same_for_the_same_number(values: dict) -> 
     losses = []
     for _ in range(6):
         result, _ = predict_step(model, samples, kinds[0])
-        losses.append(float(result.loss))
+        losses.append(result.loss.item())
         optimizer.zero_grad()
         result.loss.backward()
         optimizer.step()
