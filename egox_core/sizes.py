@@ -14,9 +14,6 @@ MODEL_CHANNELS = CHANNELS + MASK_CHANNELS + CHANNELS
 PIXELS_PER_LATENT = 8
 FRAMES_PER_LATENT = 4
 PATCH = 2  # latents a side of a token
-LINE_NUMBERS = 6  # of a ray as a line: direction and moment
-RAY_CHANNELS = FRAMES_PER_LATENT * LINE_NUMBERS + 1
-"""Of a token: rays of its latent frame's four pictures (the first one repeated for the first), and 1 for ego, 0 exo."""
 PIXEL_STEP = PIXELS_PER_LATENT * PATCH  # px a side of a token; an odd latent width would let one straddle the seam
 REFERENCE_SIZE = 448  # px a side of the released ego picture, and the height that drawing radii in px are given for
 REFERENCE_EXO_SIZE = (784, REFERENCE_SIZE)  # (width, height) px of the released exo picture

@@ -16,15 +16,11 @@ import torch
 from torch import Tensor
 
 from .cameras.model import CameraModel, camera_from_intrinsics
-from .errors import EgoXInputError, check_choice
 from .progress import Progress
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
 MaskMode = Literal["released", "paper", "trainer"]
-PanelLayout = Literal["full", "mosaic"]
 ImageEmbeddingMode = Literal["released", "exo+prior", "exo only", "none"]
-MOSAIC_VIEWS = 4
-LEAST_MOSAIC_VIEWS = 3
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
@@ -140,34 +136,6 @@ class EgoPrior:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panels:
-    """How several exo views fill the exo half, in the style of Exo2EgoSyn (the paper gives no code).
-
-    A panel is as high as the ego half, and all panels have the same positions: with one view it is EgoX's canvas, and
-    the order of views tells nothing. ``full``: a panel a view. ``mosaic``: four views of half the size in a panel, two
-    above two, at the positions that their patches have in a whole panel.
-
-    Raises:
-        EgoXInputError: no view, or a mosaic of fewer than three.
-    """
-
-    views: int = 1
-    layout: PanelLayout = "full"
-
-    def __post_init__(self) -> None:
-        check_choice("panel layout", self.layout, ("full", "mosaic"), "choose one of them")
-        least = LEAST_MOSAIC_VIEWS if self.layout == "mosaic" else 1
-        if self.views < least:
-            raise EgoXInputError(f"views of a {self.layout} canvas", got=self.views, expected=f"{least} or more",
-                                 fix="give more exo views, or use the layout full")
-
-    @property
-    def count(self) -> int:
-        """Panels side by side."""
-        return self.views if self.layout == "full" else -(-self.views // MOSAIC_VIEWS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
     """Exo (left) and ego (right) latents of one clip, and how they are presented to the model.
 
@@ -183,7 +151,6 @@ class Canvas:
     mask_mode: MaskMode = "released"
     image_embedding: ImageEmbeddingMode = "released"
     noise_seed: int | None = None  # the sampler's seed that the image embedding was drawn with; None: unknown
-    panels: Panels = Panels()  # of the exo half; ``exo_size`` is all of it
     noise: str = "host"  # whose noise that embedding shows, of wan.noise.NOISES
     latent_colours: Tensor | None = None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
 

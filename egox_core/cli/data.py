@@ -286,10 +286,6 @@ def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-encoding", default="released", choices=("released", "trainer"),
                         help="trainer: unmasked and padded, as the released trainer encodes")
     parser.add_argument("--views", action="store_true", help="also what training a base on single views needs")
-    parser.add_argument("--token-rays", action="store_true",
-                        help="also what training on several exo views needs: the cameras' rays")
-    parser.add_argument("--tiles", action="store_true",
-                        help="with --token-rays: also each exo view at half the size, for layout mosaic")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument(
         "--shard-clips", type=int, default=16, help="most clips in a shard, all of one take"
@@ -304,7 +300,7 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
 
     settings = CacheSettings(
         vae=args.vae, text=args.text, clip_vision=args.clip_vision, image_embedding=args.image_embedding,
-        rays=args.rays, views=args.views, token_rays=args.token_rays, tiles=args.tiles,
+        rays=args.rays, views=args.views,
         text_encoding=args.text_encoding, dtype=args.dtype, shard_clips=args.shard_clips, device=args.device)
     outcome = build_cache(args.manifest, args.out, settings, engine=args.engine, workers=args.workers,
                           part=args.shard, progress=progress)

@@ -38,7 +38,6 @@ from .cache_store import (
     write_shard,
 )
 from .clip_files import Clip, first_frame_then_grey, read_clip
-from .clip_rays import clip_rays, tile_pictures
 from .manifest import SPLITS, ClipRecord, read_manifest
 
 VERSION = 2  # raised when the contents of a shard change their meaning
@@ -55,8 +54,6 @@ class CacheSettings:
     rays: str = "released"  # released | exact | pinhole | trainer
     text_encoding: str = "released"  # released | trainer, see wan.text.UmT5Text
     views: bool = False  # also what plain image-to-video on single views needs
-    token_rays: bool = False  # also what training on several exo views needs
-    tiles: bool = False  # with token_rays: also each exo view at half the size, for a mosaic
     dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
     shard_clips: int = 16  # of one take
     device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
@@ -114,9 +111,6 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
         raise EgoXInputError("cache", got=f"image embedding {settings.image_embedding} without a CLIP vision model",
                              expected="--clip-vision, or --image-embedding none",
                              fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h")
-    if settings.tiles and not settings.token_rays:
-        raise EgoXInputError("cache", got="tiles without rays of the tokens", expected="--token-rays with --tiles",
-                             fix="only training on several views reads tiles")
     devices = devices_of(settings.device, engine)
     models = _model_hashes(settings)
     shards = _shards(records, manifest.parent, folder, settings, models)
@@ -210,8 +204,7 @@ def _changed_takes(todo: list[_Shard]) -> str:
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """What changes the contents; paths and device don't (models are known by hash)."""
     values = asdict(settings)
-    kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "token_rays", "tiles",
-            "text_encoding")
+    kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
     return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
@@ -298,16 +291,12 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     frames = {"exo": clip.exo, "ego": clip.ego, "prior": clip.prior, "grey": torch.full_like(clip.prior, 128)}
     if settings.views:
         frames |= {"exo_first": first_frame_then_grey(clip.exo), "ego_first": first_frame_then_grey(clip.ego)}
-    if settings.tiles:
-        frames["tile"] = tile_pictures(clip.exo)
-        frames["grey_tile"] = torch.full_like(frames["tile"], 128)
     out = {name: vae.encode(video) for name, video in frames.items()}
     out["text"] = text.encode(clip.take.prompt)
     if vision is not None:
         out |= _image_embeddings(clip, settings, out["exo"], vae, vision)
-    rays = clip_rays(clip, settings.tiles) if settings.token_rays else {}
     geometry = clip_geometry(clip, settings.rays)
-    return rays | {name: stored(tensor, dtype) for name, tensor in out.items()} | {
+    return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
         "query_dirs": stored(geometry.query_dirs, torch.float32), "key_dirs": stored(geometry.key_dirs, torch.float32),
         "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
 

@@ -71,7 +71,6 @@ class TrainState:
     base_hash: str
     cache_hash: str
     global_batch: int  # clips per step, of all processes
-    align_hash: str = ""  # of the frozen alignment's file; "": there is none
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
@@ -98,7 +97,6 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
             (temporary / "state.json").write_text(json.dumps({
                 "step": state.step, "config": state.config, "global_batch": state.global_batch,
                 "base_hash": state.base_hash, "cache_hash": state.cache_hash,
-                "align_hash": state.align_hash,
             }, indent=1), encoding="utf-8")
             replace_folder(temporary, folder)
     except Exception as error:  # safetensors and torch.save have error types of their own for a full disk
@@ -124,7 +122,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     kinds = dict.fromkeys(("step", "global_batch"), int) | {"config": dict} | dict.fromkeys(
-        ("base_hash", "cache_hash", "align_hash"), str)
+        ("base_hash", "cache_hash"), str)
     if not isinstance(state, dict) or not all(isinstance(state.get(k), t) for k, t in kinds.items()) \
             or not isinstance(more, dict) or not isinstance(more.get("optimizer"), dict):
         raise EgoXInputError(what, got="a part of another form", expected="a whole checkpoint", fix=fix)
@@ -165,9 +163,8 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return config
 
 
-def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str,
-                    align_hash: str = "") -> None:
-    """Refuses to go on with another base, cache, alignment or setting than the checkpoint was trained with.
+def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str) -> None:
+    """Refuses to go on with another base, cache or setting than the checkpoint was trained with.
 
     Raises:
         EgoXInputError: names what differs.
@@ -178,8 +175,6 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
         differs.append(f"base model ({state.base_hash} then, {base_hash} now)")
     if state.cache_hash != cache_hash:
         differs.append("cache contents")
-    if state.align_hash != align_hash:
-        differs.append(f"alignment ({state.align_hash or 'none'} then, {align_hash or 'none'} now)")
     if differs:
         raise EgoXInputError("resumed training", got=f"other {', '.join(differs)} than the checkpoint",
                              expected="the same settings", fix="restore them, or train into another output folder")

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import EgoXInputError
 from ..gga.options import GgaOptions
 from ..predict.moment import MOST_VIEWS
-from ..types import LEAST_MOSAIC_VIEWS, PanelLayout, Panels
-from ..wan.align import HEAD_DIM, AlignFrames
 from ..wan.lora_settings import trained_with
 
 YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
@@ -36,8 +34,6 @@ RELEASED_OPTIMIZER: Mapping[str, Any] = {
     "learning_rate": 2e-5, "betas": (0.9, 0.95), "warmup_steps": 100, "decay": "constant",
 }
 MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {"trainer": RELEASED_OPTIMIZER, "paper": RELEASED_OPTIMIZER}
-SEVERAL_VIEWS = ("view_align", "views")
-"""Tasks whose clips show a take from several exo cameras."""
 ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo")
 """Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled without it."""
 FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
@@ -65,8 +61,8 @@ class ConditioningConfig(_Strict):
     exo_loss: bool = False  # with exo_clean off: the exo half is learnt, and sampled, too
     # alone: exo attends to exo at time step 0, so that sampling computes it once a run
     exo: Literal["sees_ego", "alone"] = "sees_ego"
-    # none, zero: "without ego prior": latent of a grey video, zeros; align: what views.align expects (task views)
-    prior: Literal["prior", "none", "zero", "align"] = "prior"
+    # none, zero: "without ego prior": latent of a grey video, zeros
+    prior: Literal["prior", "none", "zero"] = "prior"
     # Share of the samples whose caption is the empty one, as guidance (`generate --cfg`) takes it;
     # the released: 0
     caption_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -176,38 +172,6 @@ class LogConfig(_Strict):
     timestep_buckets: int = Field(default=4, ge=1)
 
 
-class ViewsConfig(_Strict):
-    """Several exo views, for tasks ``view_align`` and ``views``, in the style of Exo2EgoSyn."""
-
-    counts: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 2, 3, 4), min_length=1)  # one is drawn a step
-    layout: PanelLayout = "full"  # mosaic: from three views on, four views of half the size in a panel
-    # what is added to the tokens: before the first block, before each, nothing
-    pose: Literal["rays", "rays_each_block", "off"] = "rays"
-    pose_hidden: int = Field(default=512, ge=1)
-    pose_rate: float = Field(default=10.0, gt=0)  # of the learning rate
-    grey: float = Field(default=0.0, ge=0, le=1)  # share of the clips whose prior is left grey
-    align: Path | None = None  # result of a task view_align, frozen; for conditioning.prior=align
-
-    @field_validator("counts")
-    @classmethod
-    def _each_once(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(counts)) < len(counts):
-            raise ValueError("a number of views stands there twice")
-        return counts
-
-    def panels(self, views: int) -> Panels:
-        """How so many views lie in the canvas."""
-        return Panels(views=views, layout=self.layout if views >= LEAST_MOSAIC_VIEWS else "full")
-
-
-class AlignConfig(_Strict):
-    """The transformer of task ``view_align``."""
-
-    width: int = Field(default=768, ge=HEAD_DIM, multiple_of=HEAD_DIM)
-    layers: int = Field(default=12, ge=1)
-    frames: AlignFrames = "all"  # first: of the first latent frame alone
-
-
 class PredictConfig(_Strict):
     """Task ``predict``: an ego view predicted from exo views, without depth."""
 
@@ -223,10 +187,9 @@ class PredictConfig(_Strict):
 class TrainConfig(_Strict):
     """Everything that ``train`` depends on."""
 
-    # base_i2v: all weights, plain image-to-video on single views; view_align: the ego latent that exo views let expect,
-    # a transformer of its own; views: LoRA and pose injection on several exo views
-    task: Literal["egox_lora", "base_i2v", "view_align", "views", "predict"] = "egox_lora"
-    base: Path | None = None  # diffusers folder, or a single file in diffusers or ComfyUI naming; view_align has none
+    # base_i2v: all weights, plain image-to-video on single views; predict: an ego view from exo views
+    task: Literal["egox_lora", "base_i2v", "predict"] = "egox_lora"
+    base: Path | None = None  # diffusers folder, or a single file in diffusers or ComfyUI naming; predict has none
     cache: Path
     output: Path
     init_lora: Path | None = None  # weights to start from, optimizer fresh: same base and targets, rank no higher
@@ -237,8 +200,6 @@ class TrainConfig(_Strict):
     conditioning: ConditioningConfig = ConditioningConfig()
     timesteps: TimestepConfig = TimestepConfig()
     lora: LoraSettings = LoraSettings()
-    views: ViewsConfig = ViewsConfig()
-    align: AlignConfig = AlignConfig()
     predict: PredictConfig = PredictConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     memory: MemoryConfig = MemoryConfig()
@@ -264,15 +225,10 @@ class TrainConfig(_Strict):
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> TrainConfig:
-        if self.base is None and self.task not in ("view_align", "predict"):
+        if self.base is None and self.task != "predict":
             raise ValueError(f"task {self.task} needs a base")
         if self.init_lora is not None and not self.trains_lora:
-            raise ValueError("init_lora is for tasks egox_lora and views; a base starts from `base`")
-        expects = self.conditioning.prior == "align"
-        if expects != (self.views.align is not None) or (expects and self.task != "views"):
-            raise ValueError("conditioning.prior=align and views.align go together, in task views alone")
-        if self.task in SEVERAL_VIEWS and not self.conditioning.exo_clean:
-            raise ValueError("several views are kept clean: exo_clean false is for one")
+            raise ValueError("init_lora is for task egox_lora; a base starts from `base`")
         if self.task != "egox_lora" and self.conditioning.exo == "alone":
             raise ValueError("conditioning.exo=alone is for task egox_lora")
         return self
@@ -280,7 +236,7 @@ class TrainConfig(_Strict):
     @property
     def trains_lora(self) -> bool:
         """Whether a LoRA is trained on a frozen base."""
-        return self.task in ("egox_lora", "views")
+        return self.task == "egox_lora"
 
 
 def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -111,9 +111,6 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.
     """
     metadata = file_metadata(options.lora, "LoRA") if options.lora else {}
-    if "method" in trained_with(metadata):
-        raise EgoXInputError("LoRA to generate with", got="one for several exo views", expected="an EgoX LoRA",
-                             fix="`train` samples it: validation.sample_steps and validation.vae")
     cache_rays = reader.index.settings.get("rays")
     lora_rays = trained_with(metadata).get("rays") if options.mode is None else None
     if None not in (cache_rays, lora_rays) and cache_rays != lora_rays:

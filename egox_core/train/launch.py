@@ -97,9 +97,6 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
         if not config.trains_lora:
             raise EgoXInputError("memory.block_offload", got=f"task {config.task}, which trains all weights",
                                  expected="frozen weights, that visit the GPU", fix="leave it out")
-    if config.memory.checkpoint_offload and config.task == "view_align":
-        raise EgoXInputError("memory.checkpoint_offload", got="task view_align", expected="a LoRA",
-                             fix="leave it out: its checkpoints are small")
 
 
 def accumulation_for(config: TrainConfig, processes: int, state: TrainState | None) -> int:

@@ -20,7 +20,6 @@ from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
 from ..safe_files import clear_leftovers, write_whole
-from ..wan.step_memory import ModelSize
 from ..wan.vae import VaeEncoder
 from . import zero3
 from .checkpoints import (
@@ -32,7 +31,6 @@ from .checkpoints import (
     save_checkpoint,
 )
 from .config import TrainConfig, dump_config
-from .expected import align_step, expecting
 from .export import write_results
 from .launch import accumulation_for, check_launch, launch_of, process_group, resume_notes
 from .loss import StepResult, draw_sigmas, flow_loss
@@ -91,16 +89,13 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if accelerator.is_main_process and config.task != "predict":
         shards = accelerator.num_processes if launch in ("fsdp2", "zero3") else 1
         _say_memory(config, trainable.model, samples, shards)
-    if trainable.alignment is not None:
-        trainable.alignment.check_vae(vae)
     if state is not None:
-        check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash,
-                        trainable.align_hash)
+        check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash)
         trainable.put(state.weights, f"checkpoint at step {state.step}")
         for note in resume_notes(config, accumulation, accelerator.num_processes, state):
             if accelerator.is_main_process:
                 logger.warning(note)
-    optimizer = make_optimizer(config.optimizer, trainable.groups(config.views.pose_rate))
+    optimizer = make_optimizer(config.optimizer, trainable.parameters)
     placement = None if launch == "zero3" else [not config.memory.block_offload, True]
     model, optimizer = accelerator.prepare(trainable.model, optimizer, device_placement=placement)
     trainable.model = accelerator.unwrap_model(model)
@@ -117,8 +112,7 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
 def _say_memory(config: TrainConfig, model: nn.Module, samples: CachedSamples, shards: int) -> None:
     """Log the predicted peak for the largest canvas of the cache."""
     grid = max((samples.load(items[0]).grid for items in samples.groups), key=math.prod)
-    size = ModelSize() if config.task == "view_align" else size_of(model)
-    if (memory := predict(config, size, grid, shards=shards)) is not None:
+    if (memory := predict(config, size_of(model), grid, shards=shards)) is not None:
         logger.info(in_words(memory))
 
 
@@ -239,10 +233,6 @@ class _Run:
             result, _ = predict_step(self.model, self.samples, items)
             return torch.zeros(len(items), device=device), result
         clips = [self.samples.load(item) for item, _ in items]
-        if config.task == "view_align":
-            with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
-                result, _ = align_step(self.model, collate(clips).to(device, dtype), config.align.frames)
-            return torch.zeros(len(clips), device=device), result
         noise, sigmas = [], []
         for sample, (_, number) in zip(clips, items, strict=True):
             generator = sample_generator(config.seed, number, "noise")
@@ -250,14 +240,13 @@ class _Run:
             noise.append(noise_for(sample, generator, not config.conditioning.exo_clean))
         batch, sigma = collate(clips), torch.cat(sigmas).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
-            batch = expecting(self.trainable.alignment, batch.to(device, dtype))
-            result = flow_loss(self.model, self.scope, batch, torch.cat(noise).to(device, dtype), sigma,
-                               config.conditioning, self.trainable.tokens)
+            result = flow_loss(self.model, self.scope, batch.to(device, dtype),
+                               torch.cat(noise).to(device, dtype), sigma, config.conditioning)
         return sigma, result
 
     def _by_level(self, sigmas: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
         """Losses by noise level, where there is noise."""
-        if self.config.task in ("view_align", "predict"):
+        if self.config.task == "predict":
             return {}
         return bucket_losses(sigmas, losses, self.config.log.timestep_buckets)
 
@@ -296,8 +285,7 @@ class _Run:
             try:
                 rows = held_out.score(accelerator.unwrap_model(self.model), self.scope, share, step, vae,
                                       device=accelerator.device, dtype=self.trainable.compute_dtype,
-                                      autocast=self.trainable.autocast, tokens=self.trainable.tokens,
-                                      alignment=self.trainable.alignment)
+                                      autocast=self.trainable.autocast)
             except Exception as error:
                 why = error
         if why is not None:
@@ -315,8 +303,7 @@ class _Run:
                            optimizer=optimizer_state(self.trainable.model, self.optimizer),
                            ema=None if self.ema is None else self.ema.state_dict(),
                            config=self.config.model_dump(mode="json"), base_hash=self.trainable.base_hash,
-                           cache_hash=self.samples.content_hash, global_batch=self._global_batch(),
-                           align_hash=self.trainable.align_hash)
+                           cache_hash=self.samples.content_hash, global_batch=self._global_batch())
         if self.accelerator.is_main_process:
             save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
         self.accelerator.wait_for_everyone()

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,6 @@ from ..errors import EgoXInputError
 from ..safe_files import write_whole
 from ..wan.lora_keys import convert_lora
 from ..wan.lora_settings import PREFIX, trained_with
-from ..wan.method_file import ALIGN_PREFIX, METHOD, POSE_PREFIX, MethodParts, split_method
 from ..wan.weights import read_header
 from .config import LoraSettings, TrainConfig
 from .sharded import whole
@@ -112,8 +110,7 @@ def put_lora_tensors(
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
 
 
-def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str,
-                    takes_pose: bool = False) -> None:
+def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
     """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run ended, in effect.
 
     A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without effect. A pose
@@ -123,15 +120,13 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
         EgoXInputError: no LoRA, or one of another model, higher rank or other targets. Another base of the same shape
             is a warning.
     """
-    parts, metadata = read_method(file)
+    tensors, metadata = read_lora(file)
     trained = trained_with(metadata)
-    if parts.pose is not None and not takes_pose:
-        log.warning("init_lora %s: its pose injection is left out, since this training has none", file.name)
     if trained.get("base_hash", base_hash) != base_hash:
         log.warning("init_lora %s was trained on %s (%s), not on this base (%s)", file.name,
                     trained.get("base", "another base"), trained["base_hash"], base_hash)
     scale = settings.alpha / settings.rank  # read_lora has it inside B; these layers multiply it again
-    start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in parts.lora.items()}
+    start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
     fresh = lora_tensors(model)  # its B is zero
     put_lora_tensors(model, {k: _widened(v, fresh[k]) if k in fresh else v for k, v in start.items()},
                      f"init_lora {file.name}")
@@ -152,9 +147,8 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
     conditioning = config.conditioning
     settings = config.model_dump(mode="json")
     # A file that is passed on says which base and cache by name, not where they lay on the trainer's machine.
-    for part, key in ((settings, "base"), (settings, "cache"), (settings, "output"), (settings, "init_lora"),
-                      (settings["views"], "align")):
-        part[key] = Path(part[key]).name if part[key] else None
+    for key in ("base", "cache", "output", "init_lora"):
+        settings[key] = Path(settings[key]).name if settings[key] else None
     entries = {
         "format": "egox-lora/1", "mask_mode": str(conditioning.mask_mode), "mode": conditioning.mode,
         "gga_mode": str(conditioning.gga_mode), "lambda_g": f"{conditioning.lambda_g:g}",
@@ -165,21 +159,11 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         "targets": " ".join(target_modules(config.lora.targets)), "base": config.base.name, "base_hash": base_hash,
         "steps": str(step), "config": json.dumps(settings),
     }
-    return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()},
-            **(views_metadata(config) if config.task == "views" else {})}
-
-
-def views_metadata(config: TrainConfig) -> dict[str, str]:
-    """What a file for several exo views says of them, in either task."""
-    entries = {"views": " ".join(map(str, config.views.counts)), "layout": config.views.layout,
-               "rays_frame": "first ego camera"}
-    if config.task == "views":
-        entries |= {"pose": config.views.pose}
-    return {**METHOD, **{PREFIX + key: value for key, value in entries.items()}}
+    return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()}}
 
 
 def save_lora(
-    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them; modules
+    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them
     file: Path,
     metadata: Mapping[str, str],
     naming: Naming,
@@ -187,14 +171,11 @@ def save_lora(
 ) -> None:
     """The LoRA's file, whole or not at all.
 
-    What is no LoRA matrix (a pose injection, an alignment) goes into the file as it is, see :mod:`..wan.method_file`.
     ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming takes alpha = rank
     (quirks 41), alpha / rank is multiplied into B, so that the file works as it was trained. ``native``: ComfyUI's
     names with an alpha for each matrix.
     """
     rank, alpha = int(metadata["egox.rank"]), float(metadata["egox.alpha"])
-    modules = {k: v for k, v in tensors.items() if k.startswith((POSE_PREFIX, ALIGN_PREFIX))}
-    tensors = {k: v for k, v in tensors.items() if k not in modules}
     if naming == "released":
         scale = alpha / rank
         out = {RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()}
@@ -202,30 +183,19 @@ def save_lora(
         alphas = {k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha) for k in tensors if ".lora_A." in k}
         out = convert_lora({RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}).tensors
     with write_whole(file) as temporary:
-        save_file({k: v.to(dtype).contiguous() for k, v in {**out, **modules}.items()}, temporary,
+        save_file({k: v.to(dtype).contiguous() for k, v in out.items()}, temporary,
                   metadata={**metadata, "egox.naming": naming})
 
 
 def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
-    """The LoRA of :func:`read_method` and the metadata.
+    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the metadata.
 
     Raises:
-        EgoXInputError: see :func:`read_method`.
-    """
-    parts, metadata = read_method(file)
-    return parts.lora, metadata
-
-
-def read_method(file: Path) -> tuple[MethodParts, dict[str, str]]:  # A [r, in], B [out, r], modules; metadata
-    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, modules beside them, metadata.
-
-    Raises:
-        EgoXInputError: no LoRA of a Wan transformer in any known naming, an incomplete module.
+        EgoXInputError: no LoRA of a Wan transformer in any known naming.
     """
     metadata = dict(read_header(file, f"LoRA {file.name}").get("__metadata__") or {})
     out: dict[str, Tensor] = {}
-    parts = split_method(load_file(file))
-    loaded = convert_lora(parts.lora, metadata, to="diffusers").tensors
+    loaded = convert_lora(load_file(file), metadata, to="diffusers").tensors
     for key, tensor in loaded.items():
         name = key.removeprefix(RELEASED_PREFIX)
         if name.endswith(".lora_B.weight"):
@@ -233,7 +203,7 @@ def read_method(file: Path) -> tuple[MethodParts, dict[str, str]]:  # A [r, in],
             tensor = tensor if alpha is None else tensor * (float(alpha) / tensor.shape[1])
         if not name.endswith(".alpha"):
             out[name] = tensor
-    return replace(parts, lora=out), metadata
+    return out, metadata
 
 
 def fuse(

@@ -13,7 +13,6 @@ from ..gga.diffusers_processor import GgaScope
 from ..gga.exo_cache import ExoHalves
 from ..sizes import PATCH
 from ..wan.canvas import build_mask, crop_ego, crop_exo, model_input
-from ..wan.diffusers_tokens import TokenScope
 from ..wan.schedule import TRAIN_TIMESTEPS
 from .config import ConditioningConfig, TimestepConfig
 from .samples import TrainSample
@@ -100,7 +99,6 @@ def flow_loss(
     noise: Tensor,  # [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
-    tokens: TokenScope | None = None,  # of a model for several views or rays
 ) -> StepResult:
     """Loss of a batch.
 
@@ -115,8 +113,6 @@ def flow_loss(
     packed = noised_input(sample, noise, sigmas, conditioning)
     geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
     scope.set(geometry, conditioning.gga_options())
-    if tokens is not None:
-        tokens.set(sample.panels, sample.grid, sample.rays)
     shown = {"encoder_hidden_states": sample.text, "encoder_hidden_states_image": sample.image, "return_dict": False}
     timestep = model_timesteps(sigmas).to(packed.device)
     if conditioning.exo == "alone" and w_exo:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..wan.align import AlignSize
-from ..wan.step_memory import MemoryEstimate, ModelSize, TrainSetting, estimate, estimate_alignment
+from ..wan.step_memory import MemoryEstimate, ModelSize, TrainSetting, estimate
 from .config import TrainConfig
 from .lora import TARGET_GROUPS
 
@@ -17,23 +16,14 @@ def predict(
     *,
     shards: int = 1,  # processes that weights are spread over
 ) -> MemoryEstimate | None:
-    """Predict the peak of one process; None where all weights of a base or single modules are trained."""
+    """Predict the peak of one process; None where all weights are trained, or single modules."""
     t, h, w_exo, w_ego = grid
     tokens, memory = t * (h // 2) * ((w_exo + w_ego) // 2), config.memory
-    align = AlignSize(width=config.align.width, layers=config.align.layers)
-    if config.task == "view_align":
-        return estimate_alignment(align, tokens, batch=config.batch_size, optimizer=config.optimizer.name,
-                                  checkpointing=memory.gradient_checkpointing, ema=config.ema_decay is not None)
     if not config.trains_lora or not set(config.lora.targets) <= set(TARGET_GROUPS):
         return None
-    views = config.views
-    own = {} if config.task != "views" else {
-        "pose_hidden": views.pose_hidden if views.pose != "off" else 0,
-        "pose_blocks": model.layers if views.pose == "rays_each_block" else 1,
-        "align": None if views.align is None else align}
     guided = config.conditioning.gga_options().biases
     return estimate(model, TrainSetting(
-        **own, tokens=tokens, ego_tokens_a_frame=(h // 2) * (w_ego // 2) if guided else 0,
+        tokens=tokens, ego_tokens_a_frame=(h // 2) * (w_ego // 2) if guided else 0,
         batch=config.batch_size, rank=config.lora.rank, targets=config.lora.targets, base=memory.base_dtype,
         optimizer=config.optimizer.name, checkpointing=memory.gradient_checkpointing,
         block_offload=memory.block_offload, checkpoint_offload=memory.checkpoint_offload,

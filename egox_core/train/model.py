@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +18,15 @@ from ..errors import EgoXInputError, needs_package
 from ..gga.diffusers_processor import GgaScope, install_gga
 from ..predict.files import load_predictor
 from ..predict.network import PredictorSize, ViewPredictor
-from ..wan.align import AlignSize, ExoEgoAlign
-from ..wan.diffusers_tokens import TokenScope, install_tokens
-from ..wan.method_file import POSE_PREFIX
-from ..wan.pose_injection import PoseInjection
 from ..wan.transformer import load_base
 from ..wan.weights import weights_hash
 from . import zero3
 from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig
-from .expected import Alignment, load_alignment
-from .lora import add_lora, lora_tensors, put_lora_tensors, read_method, start_from_lora
+from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
 from .sharded import whole
 
-RATE = "rate"
-"""Name of a parameter group's own factor."""
 NO_BASE = "no base"
 """In place of a base's hash where none is trained on."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -51,27 +43,12 @@ class TrainableModel:
     compute_dtype: torch.dtype  # of latents and activations
     autocast: bool  # what is trained stays float32 while computing in bfloat16
     lora: bool
-    tokens: TokenScope | None = None  # of a model for several views or rays
-    alignment: Alignment | None = None  # frozen, beside the model: its answers take the prior's place
-
-    @property
-    def align_hash(self) -> str:
-        """Of the alignment's file; empty where there is none."""
-        return "" if self.alignment is None else self.alignment.hash
-
-    def groups(self, rate: float) -> list[dict[str, Any]]:
-        """The parameters for an optimizer; those of the pose injection learn at ``rate`` times the learning rate."""
-        pose = {id(p) for name, p in self.model.named_parameters() if name.startswith(POSE_PREFIX)}
-        if not pose:
-            return [{"params": self.parameters}]
-        return [{"params": [p for p in self.parameters if id(p) not in pose]},
-                {"params": [p for p in self.parameters if id(p) in pose], RATE: rate}]
 
     def tensors(self) -> dict[str, Tensor]:  # by name, as trained
         """The trained weights by name, on the CPU."""
         with zero3.gathered(self.model):
             own = lora_tensors(self.model) if self.lora else {}
-            return {**own, **{k: whole(v.detach()).cpu().clone() for k, v in self._others().items()}}
+            return {**own, **{k: whole(v.detach()).cpu().clone() for k, v in self._whole().items()}}
 
     def put(
         self,
@@ -83,10 +60,10 @@ class TrainableModel:
         Raises:
             EgoXInputError: tensors of another model.
         """
-        own = self._others()
         if self.lora:
-            put_lora_tensors(self.model, {k: v for k, v in tensors.items() if not k.startswith(POSE_PREFIX)}, what)
-            tensors = {k: v for k, v in tensors.items() if k.startswith(POSE_PREFIX)}
+            put_lora_tensors(self.model, tensors, what)
+            return
+        own = self._whole()
         wrong = [k for k in set(own) | set(tensors) if k not in own or k not in tensors
                  or own[k].shape != tensors[k].shape]
         if wrong:
@@ -95,30 +72,25 @@ class TrainableModel:
         for name, parameter in own.items():
             parameter.data.copy_(tensors[name])
 
-    def _others(self) -> dict[str, nn.Parameter]:
-        """What is trained beside a LoRA (the pose injection), or all of it."""
-        return {k: v for k, v in self.model.named_parameters()
-                if v.requires_grad and (not self.lora or k.startswith(POSE_PREFIX))}
+    def _whole(self) -> dict[str, nn.Parameter]:
+        """All weights, where no LoRA is trained."""
+        return {} if self.lora else {k: v for k, v in self.model.named_parameters() if v.requires_grad}
 
 
 def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     """Reads the base and prepares it for the task of ``config``.
 
     Raises:
-        EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it lacks, missing packages,
-            bad alignment.
+        EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it lacks, missing packages.
     """
     if config.task == "predict":
         return _predictor(config, device)
-    if config.task == "view_align":
-        return _new_alignment(config, device)
     memory, lora = config.memory, config.trains_lora
     compute = DTYPES[memory.compute_dtype]
     if not lora and memory.base_dtype != "float32":
         raise EgoXInputError("memory.base_dtype", got=memory.base_dtype,
                              expected="float32 when all weights are trained",
                              fix="set memory.base_dtype=float32 (compute_dtype may be bfloat16)")
-    tokens = alignment = None
     stored = DTYPES.get(memory.base_dtype, torch.bfloat16)
     base = Path(config.base)
     model = load_base(base, stored)
@@ -128,14 +100,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         store_base(model, memory.base_dtype, device)
         parameters = add_lora(model, config.lora, config.seed)
         if config.init_lora is not None:
-            start_from_lora(model, config.init_lora, config.lora, base_hash,
-                            takes_pose=config.task == "views" and config.views.pose != "off")
-        if config.task == "views":
-            pose = _pose_injection(model, config) if config.views.pose != "off" else None
-            tokens = install_tokens(model, pose)
-            parameters += [] if pose is None else list(pose.parameters())
-            if config.views.align is not None:
-                alignment = load_alignment(config.views.align, device)
+            start_from_lora(model, config.init_lora, config.lora, base_hash)
     else:
         model.requires_grad_(True)
         parameters = list(model.parameters())
@@ -149,19 +114,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     if memory.compile:
         compile_blocks(model, device)
     return TrainableModel(model=model, parameters=parameters, scope=scope, base_hash=base_hash, compute_dtype=compute,
-                          autocast=compute != torch.float32, lora=lora, tokens=tokens, alignment=alignment)
-
-
-def _new_alignment(config: TrainConfig, device: torch.device) -> TrainableModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = ExoEgoAlign(AlignSize(width=config.align.width, layers=config.align.layers))
-    model.checkpointing = config.memory.gradient_checkpointing
-    if config.memory.compile:
-        compile_blocks(model, device)
-    compute = DTYPES[config.memory.compute_dtype]
-    return TrainableModel(model=model, parameters=list(model.parameters()), scope=GgaScope(), base_hash=NO_BASE,
-                          compute_dtype=compute, autocast=compute != torch.float32, lora=False)
+                          autocast=compute != torch.float32, lora=lora)
 
 
 def _predictor(config: TrainConfig, device: torch.device) -> TrainableModel:
@@ -175,26 +128,12 @@ def _predictor(config: TrainConfig, device: torch.device) -> TrainableModel:
                           base_hash=NO_BASE, compute_dtype=torch.float32, autocast=False, lora=False)
 
 
-def _pose_injection(model: nn.Module, config: TrainConfig) -> PoseInjection:
-    """A new one, or that of the file that the LoRA starts from."""
-    if config.init_lora is not None:
-        pose = read_method(config.init_lora)[0].pose
-        if pose is not None:
-            return pose.float().train().requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return PoseInjection(model.config.num_attention_heads * model.config.attention_head_dim,
-                             hidden=config.views.pose_hidden,
-                             blocks=model.config.num_layers if config.views.pose == "rays_each_block" else 1)
-
-
 def _transformer_folder(base: Path) -> Path:
     return base / "transformer" if (base / "transformer").is_dir() else base
 
 
-def make_optimizer(config: OptimizerConfig,
-                   parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimizer over the trainable parameters, or groups of them.
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters.
 
     Raises:
         EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what isn't a matrix.
@@ -211,8 +150,7 @@ def make_optimizer(config: OptimizerConfig,
     return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common)
 
 
-def _muon(parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
-          common: Mapping[str, float]) -> torch.optim.Optimizer:
+def _muon(parameters: Iterable[nn.Parameter], common: Mapping[str, float]) -> torch.optim.Optimizer:
     """Momentum whose step is the nearest orthogonal matrix (K. Jordan and others, 2024), as large as one of Adam (Liu
     and others, 2025), so that a rate for AdamW is one for it."""
     if not hasattr(torch.optim, "Muon"):
@@ -222,7 +160,7 @@ def _muon(parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         return torch.optim.Muon(parameters, adjust_lr_fn="match_rms_adamw", **common)
     except ValueError as error:
         raise EgoXInputError("optimizer.name", got=f"muon: {error}", expected="matrices alone, as a LoRA's",
-                             fix="set optimizer.name=adamw for a base, or for views with pose=rays") from error
+                             fix="set optimizer.name=adamw for a base") from error
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -237,6 +175,6 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """For all parameter groups, each times its own rate where it has one."""
+    """For all parameter groups."""
     for group in optimizer.param_groups:
-        group["lr"] = value * group.get(RATE, 1.0)
+        group["lr"] = value

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import EgoXInputError, needs_package
-from ..wan.method_file import POSE_PREFIX
 
 
 def store_base(model: nn.Module, kind: str, device: torch.device) -> None:
@@ -128,13 +127,13 @@ def offload_checkpoints(model: nn.Module) -> None:
     """Makes diffusers' Wan transformer park its checkpoints; for frozen bases (LoRA) without dropout.
 
     Raises:
-        EgoXInputError: gradient checkpointing is off, weights outside the blocks are trained (but a pose injection), or
-            dropout would differ between the two runs of a block.
+        EgoXInputError: gradient checkpointing is off, weights outside the blocks are trained, or dropout would
+            differ between the two runs of a block.
     """
     if not getattr(model, "gradient_checkpointing", False):
         raise EgoXInputError("checkpoint_offload", got="gradient_checkpointing off", expected="on",
                              fix="set memory.gradient_checkpointing=true")
-    if any(p.requires_grad for n, p in model.named_parameters() if not n.startswith(("blocks.", POSE_PREFIX))):
+    if any(p.requires_grad for n, p in model.named_parameters() if not n.startswith("blocks.")):
         raise EgoXInputError("checkpoint_offload", got="all weights are trained", expected="a LoRA",
                              fix="leave it out for task base_i2v")
     if any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):

@@ -16,17 +16,11 @@ from torch import Tensor
 
 from ..data.cache_store import CacheReader, fingerprint
 from ..errors import EgoXInputError
-from ..types import GgaGeometry, Panels
-from ..wan.panels import join_geometries, place_views
-from .config import SEVERAL_VIEWS, TrainConfig
+from ..types import GgaGeometry
+from .config import TrainConfig
 
 LATENTS = ("exo", "ego", "prior", "grey", "exo_first", "ego_first", "text", "image", "image_exo", "image_ego",
            "query_dirs", "key_dirs", "key_trust", "grid")
-OF_TAKE = ("ego", "prior", "grey", "grey_tile", "text", "image", "ego_rays")
-OF_VIEW = {"full": ("exo", "exo_rays"), "mosaic": ("tile", "tile_rays")}
-GEOMETRY = ("query_dirs", "key_dirs", "key_trust", "grid")
-"""What is read of a clip of several exo views: of the take, of each view by layout, and for GGA."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSample:
@@ -39,9 +33,6 @@ class TrainSample:
     text: Tensor  # [B, tokens, text_dim]
     image: Tensor | None = None  # [B, image tokens, image_dim]; None: the model has no image embedding
     geometry: tuple[GgaGeometry | None, ...] = ()  # B of them, or none
-    panels: Panels = Panels()  # of the exo half
-    rays: Tensor | None = None  # [B, t, h, w, RAY_CHANNELS] of all tokens, for a model with pose injection
-    awaited: tuple[bool, ...] = ()  # clips whose cond_ego is grey until an alignment has told what it expects
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
@@ -50,11 +41,9 @@ class TrainSample:
         return t, h, self.exo.shape[-1], w_ego
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> TrainSample:
-        """Latents and embeddings moved and cast; geometry and rays move but stay float32 (a logarithm, thin angles)."""
+        """Latents and embeddings moved and cast; geometry moves but stays float32 (a logarithm)."""
         moved = {f.name: getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)
                  if isinstance(getattr(self, f.name), Tensor)}
-        if self.rays is not None:
-            moved["rays"] = self.rays.to(device)
         return replace(self, **moved, geometry=tuple(g if g is None else g.to(device) for g in self.geometry))
 
 
@@ -66,9 +55,9 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
     """
     first = samples[0]
     for other in samples[1:]:
-        if (other.grid, other.panels) != (first.grid, first.panels) or other.text.shape[1:] != first.text.shape[1:]:
-            raise EgoXInputError("clips of one batch", got=f"{first.clips[0]} of {first.grid}, {first.panels}, text "
-                                 f"{tuple(first.text.shape[1:])} and {other.clips[0]} of {other.grid}, {other.panels}, "
+        if other.grid != first.grid or other.text.shape[1:] != first.text.shape[1:]:
+            raise EgoXInputError("clips of one batch", got=f"{first.clips[0]} of {first.grid}, text "
+                                 f"{tuple(first.text.shape[1:])} and {other.clips[0]} of {other.grid}, "
                                  f"text {tuple(other.text.shape[1:])}", expected="one size",
                                  fix="cache all clips at one size, or train with batch_size 1")
     images = [s.image for s in samples]
@@ -77,27 +66,22 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
         exo=torch.cat([s.exo for s in samples]), ego=torch.cat([s.ego for s in samples]),
         cond_ego=torch.cat([s.cond_ego for s in samples]), text=torch.cat([s.text for s in samples]),
         image=None if images[0] is None else torch.cat(images),
-        geometry=tuple(g for s in samples for g in s.geometry), panels=first.panels,
-        rays=None if first.rays is None else torch.cat([s.rays for s in samples]),
-        awaited=tuple(a for s in samples for a in s.awaited),
+        geometry=tuple(g for s in samples for g in s.geometry),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One thing to train on: a clip as EgoX sees it, one of its two views alone, or a take's clips of several exo
-    cameras."""
+    """One thing to train on: a clip as EgoX sees it, or one of its two views alone."""
 
-    clip: str  # of several, that of the best camera
+    clip: str
     view: str = "canvas"  # canvas | exo | ego
-    views: tuple[str, ...] = ()  # clips of the exo cameras in the canvas, from left to right
-    grey: bool = False  # whether the prior is left grey
     silent: bool = False  # whether the caption is the empty one
 
     @property
     def name(self) -> str:
         """For messages and files."""
-        return f"{self.clip}:{len(self.views)}" if len(self.views) > 1 else self.clip
+        return self.clip
 
 
 class CachedSamples:
@@ -112,24 +96,9 @@ class CachedSamples:
         self.config = config
         self.reader = CacheReader(Path(config.cache))
         self._check_settings()
-        self.cameras: dict[str, tuple[str, ...]] = {}  # by the best camera's clip, all clips of the same frames
-        if config.task in SEVERAL_VIEWS:
-            self.cameras = {views[0]: views for views in self.reader.views(split)}
-            self.groups = [self._with_views(count, split) for count in config.views.counts]
-            return
         clips = self.reader.clips(split)
         views = ("exo", "ego") if config.task == "base_i2v" else ("canvas",)
         self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
-
-    def _with_views(self, count: int, split: str) -> list[Item]:
-        """The best ``count`` cameras of every take that has so many."""
-        items = [Item(clip=clip, views=views[:count]) for clip, views in self.cameras.items() if len(views) >= count]
-        if not items:
-            most = max(len(views) for views in self.cameras.values())
-            raise EgoXInputError(f"views.counts of split {split}", got=f"{count} exo cameras",
-                                 expected=f"at most {most}, as the cache has",
-                                 fix="prepare and cache more cameras of each take, or train with fewer views")
-        return items
 
     def _check_text(self) -> None:
         encoder = self.reader.index.models.get("text", "zeros:")
@@ -153,10 +122,6 @@ class CachedSamples:
                 raise EgoXInputError("cache", got="no single views", expected="views for plain image-to-video",
                                      fix="make the cache with --views")
             return
-        if self.config.task in SEVERAL_VIEWS:
-            self._check_views()
-        if self.config.task == "view_align":
-            return
         self._check_text()
         for key in ("rays", "image_embedding"):
             if cached.get(key) not in (None, getattr(own, key), "none"):
@@ -164,24 +129,8 @@ class CachedSamples:
                                      expected=repr(getattr(own, key)),
                                      fix=f"make the cache again with --{key.replace('_', '-')}, or train with its own")
 
-    def _check_views(self) -> None:
-        cached, own = self.reader.index.settings, self.config.views
-        needs = {"token_rays": self.config.task == "view_align" or own.pose != "off" or own.align is not None,
-                 "tiles": any(own.panels(count).layout == "mosaic" for count in own.counts)}
-        missing = [f"--{key.replace('_', '-')}" for key, needed in needs.items() if needed and not cached.get(key)]
-        if missing:
-            raise EgoXInputError("cache", got=f"made without {' and '.join(missing)}",
-                                 expected="what training on several views reads",
-                                 fix=f"make the cache again with {' '.join(missing)}")
-
     def load(self, item: Item) -> TrainSample:
-        """The sample of an item, a batch of one, float32.
-
-        Raises:
-            EgoXInputError: views of several sizes; GGA for a mosaic of views that are an odd number of tokens wide.
-        """
-        if item.views:
-            return self._load_views(item)
+        """The sample of an item, a batch of one, float32."""
         have = self.reader.tensors(item.clip, LATENTS)
         text = self._text(item, have)
         if item.view != "canvas":
@@ -201,77 +150,25 @@ class CachedSamples:
         """The clip's caption, or the empty one."""
         return _batch(self.reader.empty_caption(item.clip) if item.silent else have["text"])
 
-    def _load_views(self, item: Item) -> TrainSample:
-        """Prior, text and picture are those of the best camera among the views, wherever it lies in the canvas."""
-        own, prior = self.config.views, self.config.conditioning.prior
-        panels = own.panels(len(item.views))
-        latent, rays = OF_VIEW[panels.layout]
-        best = min(item.views, key=self.cameras[item.clip].index)
-        take = self.reader.tensors(best, OF_TAKE)
-        views = [self.reader.tensors(clip, (latent, rays)) for clip in item.views]
-        grey = item.grey or prior in ("none", "align") or self.config.task == "view_align"
-        condition = torch.zeros_like(take["grey"]) if prior == "zero" else take["grey" if grey else "prior"]
-        maps = None
-        if rays in views[0]:
-            places = [view[rays].float().movedim(-1, 0) for view in views]
-            exo_rays = place_views(places, panels, torch.zeros_like(places[0]))
-            maps = torch.cat((exo_rays.movedim(0, -1), take["ego_rays"].float()), dim=2)[None]
-        image = take.get("image")
-        exo = place_views([view[latent] for view in views], panels, take.get("grey_tile"))
-        return TrainSample(
-            clips=(item.name,), exo=_batch(exo), ego=_batch(take["ego"]), cond_ego=_batch(condition),
-            text=self._text(item, take),
-            image=None if image is None else _batch(image), geometry=(self._geometry_of(item, panels),), panels=panels,
-            rays=maps, awaited=(prior == "align" and not item.grey,))
-
-    def _geometry_of(self, item: Item, panels: Panels) -> GgaGeometry | None:
-        """Of the views together; None where none guides, which spares reading it."""
-        if self.config.task == "view_align" or not self.config.conditioning.gga_options().biases:
-            return None
-        parts = [_geometry(self.reader.tensors(clip, GEOMETRY), self) for clip in item.views]
-        if None in parts:
-            return None
-        if panels.layout == "mosaic" and (parts[0].grid[1] % 2 or parts[0].grid[2] % 2):
-            raise EgoXInputError("GGA for a mosaic", got=f"views of {parts[0].grid[1]}x{parts[0].grid[2]} tokens",
-                                 expected="even sides", fix="train with conditioning.gga_mode=off, or layout full")
-        return join_geometries(parts, panels)
-
     def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
         """The items of one optimizer step with their sample numbers (which alone decide noise and timestep).
 
         A pure function of seed, step and batch, so a resumed run and one on more processes see the same samples. Groups
-        of different size take turns; within a group every epoch is a new permutation. Of several views the step draws
-        how many, and each sample which and in what order.
+        of different size take turns; within a group every epoch is a new permutation.
         """
-        items = []
-        if self.cameras:
-            generator = sample_generator(self.config.seed, step, "views")
-            group = self.groups[int(torch.randint(len(self.groups), (), generator=generator))]
-            first = step * global_batch
-        else:
-            group = self.groups[step % len(self.groups)]
-            first = step // len(self.groups) * global_batch
+        items, group = [], self.groups[step % len(self.groups)]
+        first = step // len(self.groups) * global_batch
         for number in range(first, first + global_batch):
             epoch, index = divmod(number, len(group))
             order = permutation(len(group), self.config.seed, epoch)
             sample_number = step * global_batch + number - first
-            item = group[order[index]]
-            item = self._drawn(item, sample_number) if self.cameras else item
-            items.append((replace(item, silent=self._silent(sample_number)), sample_number))
+            items.append((replace(group[order[index]], silent=self._silent(sample_number)), sample_number))
         return items
 
     def _silent(self, number: int) -> bool:
         share = self.config.conditioning.caption_dropout
         return share > 0 and float(torch.rand((), generator=sample_generator(
             self.config.seed, number, "caption"))) < share
-
-    def _drawn(self, item: Item, number: int) -> Item:
-        """As many of the take's views as ``item`` has, any of them in any order."""
-        generator, cameras = sample_generator(self.config.seed, number, "cameras"), self.cameras[item.clip]
-        order = torch.randperm(len(cameras), generator=generator)[: len(item.views)].tolist()
-        grey = float(torch.rand((), generator=generator)) < self.config.views.grey
-        return Item(clip=item.clip, views=tuple(cameras[index] for index in order), grey=grey)
-
 
 def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
     """A generator for one sample, on the CPU, so that every device and process count draws the same."""

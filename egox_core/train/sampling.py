@@ -11,7 +11,6 @@ from ..gga.exo_cache import ExoCache, kept_size
 from ..progress import Progress, no_progress
 from ..sizes import PATCH
 from ..wan.canvas import build_mask, crop_ego, crop_exo, model_input
-from ..wan.diffusers_tokens import TokenScope
 from ..wan.schedule import make_scheduler, released_schedule
 from .config import ConditioningConfig
 from .samples import TrainSample
@@ -33,7 +32,6 @@ def sample_ego(
     soft_trust: bool = False,  # scale the bias by how far the depth behind a key is to be believed
     recompute_exo: int = 1,  # exo is computed at every n-th step and kept between; 0: at the first alone
     autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
-    tokens: TokenScope | None = None,  # of a model for several views or rays
     progress: Progress = no_progress,
 ) -> Tensor:  # [B, 16, t, h, w_ego] model space
     """The ego latents of B clips by the released loop (UniPC, truncated timesteps; quirks 25, 30).
@@ -43,11 +41,11 @@ def sample_ego(
 
     Raises:
         EgoXInputError: guidance without the negative prompt's embedding, geometry for some of the clips only, exo to be
-            kept where it is noisy or of several views.
+            kept where it is noisy.
     """
-    if recompute_exo != 1 and (not conditioning.exo_clean or tokens is not None):
+    if recompute_exo != 1 and not conditioning.exo_clean:
         raise EgoXInputError("recompute_exo", got=recompute_exo, fix="set recompute_exo to 1",
-                             expected="1 for a LoRA whose exo half is noisy or of several views")
+                             expected="1 for a LoRA whose exo half is noisy")
     if cfg != 1.0 and negative is None:
         raise EgoXInputError("cfg", got=cfg, expected="1, or an embedding of the negative prompt",
                              fix="give the text encoder that the clips were cached with, or leave cfg at 1")
@@ -65,8 +63,6 @@ def sample_ego(
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
     texts = [sample.text] if cfg == 1.0 else [sample.text, negative.expand(batch, -1, -1)]
     scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
-    if tokens is not None:
-        tokens.set(sample.panels, sample.grid, sample.rays)
     alone = conditioning.exo == "alone"
     cache = None if recompute_exo == 1 and not alone else ExoCache(0 if alone else recompute_exo, alone=alone)
     grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)

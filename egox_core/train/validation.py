@@ -20,11 +20,8 @@ from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..metrics.image import psnr, ssim_map
 from ..video.writer import write_video
-from ..wan.align import expected_prior
-from ..wan.diffusers_tokens import TokenScope
 from ..wan.vae import VaeEncoder
 from .config import ConditioningConfig, TrainConfig
-from .expected import Alignment, align_step, expecting, zero_loss
 from .loss import flow_loss
 from .samples import CachedSamples, Item, TrainSample, noise_for, sample_generator
 from .sampling import sample_ego
@@ -69,21 +66,19 @@ def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, i
 @torch.no_grad()
 def clip_loss(model: nn.Module, scope: GgaScope, sample: TrainSample, number: int, conditioning: ConditioningConfig, *,
               device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-              autocast: bool = False, tokens: TokenScope | None = None,
-              alignment: Alignment | None = None) -> tuple[float, float]:
+              autocast: bool = False) -> tuple[float, float]:
     """Loss of one held-out clip, and that of predicting zero, means over :data:`LEVELS`.
 
     Args:
         number: of the clip among all that are held out; with the level it decides the noise.
     """
     losses, zeros = [], []
-    with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-        ready = expecting(alignment, sample.to(device, dtype))
+    ready = sample.to(device, dtype)
     for level in LEVELS:
         noise = noise_for(sample, sample_generator(VALIDATION_SEED, number, f"{level:g}"), not conditioning.exo_clean)
         with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
             result = flow_loss(model, scope, ready, noise.to(device, dtype),
-                               torch.tensor([level], device=device), conditioning, tokens)
+                               torch.tensor([level], device=device), conditioning)
         losses.append(float(result.loss))
         zeros.append(float(result.target.square().mean()))
     return sum(losses) / len(losses), sum(zeros) / len(zeros)
@@ -189,48 +184,28 @@ class HeldOut:
         device: torch.device,
         dtype: torch.dtype,
         autocast: bool = False,
-        tokens: TokenScope | None = None,
-        alignment: Alignment | None = None,
     ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
         """Losses of a share, and with ``vae`` samples as videos with PSNR and SSIM. Leaves the model's mode alone.
 
         All forwards come before the first decoding, which may fail on one process alone.
         """
         config, rows = self.config, torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64)
-        how = {"device": device, "dtype": dtype, "autocast": autocast, "tokens": tokens, "alignment": alignment}
+        how = {"device": device, "dtype": dtype, "autocast": autocast}
         latents = []
         with _evaluating(model):
             for number, sample in share:
-                if config.task == "view_align":
-                    values, latent = self._expected(model, sample, device, dtype, autocast)
-                    rows[number, :3] = torch.tensor((1.0, *values))
-                    latents.append(latent.cpu())
-                    continue
                 values = clip_loss(model, scope, sample, max(number, 0), config.conditioning, **how)
                 if number >= 0:
                     rows[number, :3] = torch.tensor((1.0, *values))
                 if vae is not None:
-                    with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-                        ready = expecting(alignment, sample.to(device, dtype))
                     latents.append(sample_ego(
-                        model, scope, ready, config.conditioning, autocast=autocast, seed=SEED, tokens=tokens,
+                        model, scope, sample.to(device, dtype), config.conditioning, autocast=autocast, seed=SEED,
                         steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0,
                         recompute_exo=config.validation.recompute_exo).cpu())
         for (number, sample), latent in zip(share, latents, strict=False):  # without a VAE there are none
             if number >= 0 and vae is not None:
                 rows[number, 3:] = torch.tensor(self._write(vae, self.items[number], sample, latent, step))
         return rows
-
-    def _expected(self, model: nn.Module, sample: TrainSample, device: torch.device, dtype: torch.dtype,
-                  autocast: bool) -> tuple[tuple[float, float], Tensor]:
-        """Losses as of :func:`clip_loss`, and what is expected of all frames, faded to grey."""
-        ready = sample.to(device, dtype)
-        with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-            result, prediction = align_step(model, ready, self.config.align.frames)
-            if self.config.align.frames != "all":
-                _, prediction = align_step(model, ready, "all")
-        latent = expected_prior(prediction, ready.cond_ego.float(), self.config.align.frames)
-        return (float(result.loss), float(zero_loss(result.target))), latent
 
     def _write(self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor,
                step: int) -> tuple[float, float]:

@@ -6,11 +6,8 @@ what the model returns (:func:`crop_ego`), LoRA files under the names that a hos
 authors' noise levels (:func:`released_schedule`). The words: :mod:`.prompt`, and :mod:`.caption` where a language model
 writes them.
 
-Several exo views in one exo half are placed by :mod:`.panels`; :mod:`.token_rays` says where each token looks from.
-
-What needs more than torch is named by its module, so that a host's start doesn't pay for it: :mod:`.transformer`,
-:mod:`.diffusers_tokens` and :mod:`.vae` (diffusers), :mod:`.text` and :mod:`.vision` (transformers, when one is
-opened), :mod:`.weights`.
+What needs more than torch is named by its module, so that a host's start doesn't pay for it: :mod:`.transformer`
+and :mod:`.vae` (diffusers), :mod:`.text` and :mod:`.vision` (transformers, when one is opened), :mod:`.weights`.
 """
 
 from .canvas import build_mask, check_canvas, crop_ego, model_input, widen

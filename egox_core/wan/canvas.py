@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
-from ..sizes import CHANNELS, MASK_CHANNELS, MODEL_CHANNELS, PATCH, latent_frames, latent_size
+from ..sizes import CHANNELS, MASK_CHANNELS, MODEL_CHANNELS, latent_frames, latent_size
 from ..types import Canvas
-from .panels import panel_width
 
 MASK_MODES = ("released", "paper", "trainer")
 
@@ -121,8 +120,7 @@ def check_canvas(canvas: Canvas) -> Canvas:
     """Returns the canvas if its parts fit each other.
 
     Raises:
-        EgoXInputError: latents of other sizes than frames and pixels say, ego not as high as exo, unknown mask mode, an
-            exo half that isn't its panels.
+        EgoXInputError: latents of other sizes than frames and pixels say, ego not as high as exo, unknown mask mode.
     """
     t = latent_frames(canvas.frames)
     w_exo, h = latent_size(*canvas.exo_size, what="exo size")
@@ -135,7 +133,6 @@ def check_canvas(canvas: Canvas) -> Canvas:
         if latent.ndim != 5 or latent.shape[1:] != (CHANNELS, t, h, w):
             raise EgoXInputError(name, got=f"shape {tuple(latent.shape)}", expected=f"[B, {CHANNELS}, {t}, {h}, {w}]",
                                  fix="encode exactly the frames and size of the canvas with the Wan VAE")
-    panel_width(canvas.panels, h // PATCH, w_exo // PATCH)
     check_choice("mask mode", canvas.mask_mode, MASK_MODES, "resolve auto before the canvas is made")
     return canvas
 

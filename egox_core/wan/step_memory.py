@@ -14,16 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import check_choice
-from ..sizes import RAY_CHANNELS
-from ..types import Panels
-from .align import PATCH_NUMBERS, AlignSize
-from .panels import token_positions
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
 OPTIMIZER_BYTES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.02, "muon": 4.0}  # of state, a trained weight
 SLACK = 0.06
-RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +52,6 @@ class TrainSetting:
     checkpoint_offload: bool = False
     ema: bool = False
     shards: int = 1  # GPUs that FSDP2 or ZeRO-3 spread weights, gradients and states over
-    pose_hidden: int = 0  # of a pose injection; 0: there is none
-    pose_blocks: int = 1  # before how many blocks it adds
-    align: AlignSize | None = None  # a frozen alignment beside the model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,46 +99,6 @@ def lora_weights(model: ModelSize, setting: TrainSetting) -> int:
     return model.layers * sum(a_block[t] for t in setting.targets)
 
 
-def pose_weights(model: ModelSize, setting: TrainSetting) -> int:
-    """Of a pose injection's layers."""
-    hidden = setting.pose_hidden
-    return (RAY_CHANNELS + 1) * hidden + setting.pose_blocks * (hidden + 1) * model.dim if hidden else 0
-
-
-def align_weights(size: AlignSize) -> int:
-    """Of the alignment."""
-    width = size.width
-    ends = (PATCH_NUMBERS + RAY_CHANNELS + 1) * width + (RAY_CHANNELS + 1) * width + 2 * width
-    return size.layers * (12 * width**2 + 13 * width) + ends + (width + 1) * (PATCH_NUMBERS + 1)
-
-
-def canvas_tokens(panels: Panels, grid: tuple[int, int, int, int] = RELEASED_GRID) -> int:
-    """Of a clip of these views; ``grid`` (t, h, w_exo, w_ego) in tokens is that of one. Tiles cut off what of an odd
-    width fills no token."""
-    t, h, w_exo, w_ego = grid
-    width = panels.count * (w_exo - w_exo % 2 if panels.layout == "mosaic" else w_exo)
-    return t * token_positions(panels, h, width, w_ego)[..., 0].numel()
-
-
-def estimate_alignment(size: AlignSize, tokens: int, *, batch: int = 1, checkpointing: bool = True,
-                       optimizer: str = "adamw", ema: bool = False) -> MemoryEstimate:
-    """Peak memory of a step of task ``view_align`` in bfloat16: its weights and its stream of tokens are float32.
-
-    Raises:
-        EgoXInputError: unknown optimizer.
-    """
-    check_choice("optimizer", optimizer, OPTIMIZER_BYTES)
-    trained, stream = align_weights(size), tokens * batch * size.width * 4.0
-    # norms' inputs and their casts, q, k, v, what attention gives and its copy, both sides of the activation function
-    kept = tokens * batch * size.width * (2 * 4.0 + (2 + 3 + 2 + 8) * 2.0)
-    backward = tokens * batch * size.width * (2 * 4.0 + 8 * 2.0)
-    return MemoryEstimate(
-        base=0.0, lora=trained * 4, gradients=trained * 4, optimizer=trained * OPTIMIZER_BYTES[optimizer],
-        ema=trained * 4 if ema else 0.0, checkpoints=size.layers * stream if checkpointing else 0.0,
-        block=(kept if checkpointing else size.layers * kept) + backward,
-        ends=tokens * batch * (2 * (PATCH_NUMBERS + RAY_CHANNELS)) * 4, bias=0.0)
-
-
 def estimate(model: ModelSize, setting: TrainSetting) -> MemoryEstimate:
     """Peak memory of one optimizer step on one accelerator.
 
@@ -164,9 +116,7 @@ def estimate(model: ModelSize, setting: TrainSetting) -> MemoryEstimate:
         base += linear * per_weight  # the block that is gathered
     if BYTES[setting.base] < 2:
         base += model.dim * model.ffn_dim * 2  # the one weight that is unpacked at a time
-    if setting.align is not None:
-        base += 4 * align_weights(setting.align)
-    trained = lora_weights(model, setting) + pose_weights(model, setting)
+    trained = lora_weights(model, setting)
     activation = 2.0 if setting.base != "float32" else 4.0
     rows = setting.tokens * setting.batch
     hidden = rows * model.dim * activation
@@ -177,8 +127,7 @@ def estimate(model: ModelSize, setting: TrainSetting) -> MemoryEstimate:
         ema=trained * 4 / setting.shards if setting.ema else 0.0,
         checkpoints=_checkpoints(model, setting, hidden),
         block=block if setting.checkpointing else model.layers * block,
-        ends=rows * (model.in_channels + 2 * 64 + (RAY_CHANNELS + 2 * setting.pose_hidden if setting.pose_hidden else 0)
-                     ) * 4 + 6 * hidden, bias=_bias(setting, activation))
+        ends=rows * (model.in_channels + 2 * 64) * 4 + 6 * hidden, bias=_bias(setting, activation))
 
 
 def _checkpoints(model: ModelSize, setting: TrainSetting, hidden: float) -> float:

@@ -20,7 +20,7 @@ from egox_core.errors import check_choice
 from egox_core.gga.diffusers_processor import GgaScope, install_gga
 from egox_core.gga.geometry import gga_geometry
 from egox_core.train.config import ConditioningConfig
-from egox_core.train.lora import fuse, read_method
+from egox_core.train.lora import fuse, read_lora
 from egox_core.train.samples import TrainSample, collate
 from egox_core.train.sampling import sample_ego
 from egox_core.wan.text import make_text_encoder
@@ -155,7 +155,7 @@ class SmallModelSampler:
         if self._fused is None or self._fused[0] != key:
             model = load_base(self.base)
             if settings.strength != 0:
-                fuse(model, read_method(self.files[settings.lora])[0].lora, settings.strength)
+                fuse(model, read_lora(self.files[settings.lora])[0], settings.strength)
             self._fused = key, model.eval(), install_gga(model)
         return self._fused[1:]
 

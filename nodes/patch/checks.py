@@ -232,8 +232,6 @@ class PatchCalls:
         self.widened = 0  # forwards that saw the whole canvas
         self.guided = 0  # those of them in which geometry was to act
         self.attended = 0  # self-attentions that the override was asked about
-        self.slotted = 0  # forwards whose tokens were to have their own positions or rays
-        self.placed = 0  # blocks whose slot was asked
         self.steps = 0
         self.ego_share = 1.0  # of the tokens
         self.seconds.clear()
@@ -246,8 +244,6 @@ class PatchCalls:
             return "the exo half: the model ran without the EgoX canvas"
         if self.guided and not self.attended:
             return "the geometry: its attention override was never asked"
-        if self.slotted and not self.placed:
-            return "the places of several exo views: the slots of its blocks were never asked"
         return None
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:

@@ -38,7 +38,6 @@ from .checks import (
     PatchCalls,
     module_of,
 )
-from .tokens import SLOTS, CanvasTokens
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
@@ -50,7 +49,7 @@ PLACED_BYTES = 64 * 2**20
 whole clip beyond that (about 200 frames at once)."""
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
-TOKENS_MARK = "egox_tokens"
+SLOTS = "patches_replace"
 KEPT_MARK = "egox_exo_kept"
 ALONE_MARK = "egox_exo_alone"
 
@@ -81,7 +80,6 @@ class WideningWrapper:
         guidance: GeometryGuidance | None,
         cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
         calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
-        tokens: CanvasTokens | None = None,  # own positions, rays; None: EgoX's canvas as it is
         w_ego: int | None = None,  # latents; None: nobody cuts calls into tiles
     ) -> None:
         self.exo = exo
@@ -89,7 +87,6 @@ class WideningWrapper:
         self.mask_exo = mask_exo
         self.guidance = guidance
         self.calls = calls or PatchCalls()
-        self.tokens = tokens
         self.w_ego = w_ego
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
@@ -101,8 +98,6 @@ class WideningWrapper:
         self.mask_exo = self.mask_exo.to(target)
         if self.guidance is not None:
             self.guidance.model_moved()
-        if self.tokens is not None:
-            self.tokens.to(target)
         return self
 
     @torch.compiler.disable(recursive=False)
@@ -153,10 +148,6 @@ class WideningWrapper:
             with self.calls.seconds.of(KEPT, x.device):
                 return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
         wide = widen(x, exo, mask_exo, cond_exo)
-        if self.tokens is not None:
-            self.calls.slotted += 1
-            options[SLOTS] = self.tokens.slots(executor.class_obj, wide, options, frames, self.calls)
-            kwargs[TOKENS_MARK] = None
         self.calls.ego_share = x.shape[-1] / wide.shape[-1]
         with self.calls.seconds.of(FULL, x.device):
             out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)

@@ -9,23 +9,19 @@ import logging
 from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.gga.geometry import gga_geometry, missing_depth_note
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
-from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, Panels
+from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
 from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
 from ...egox_core.wan.lora_settings import contradictions, trained_with
-from ...egox_core.wan.pose_injection import PoseInjection
-from ...egox_core.wan.token_rays import check_rays
 from ..host.progress import host_progress
 from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata
-from .tokens import CanvasTokens
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -53,9 +49,6 @@ def patch_model(
     """
     check_model(model)
     check_canvas(canvas)
-    if options.biases and canvas.panels != Panels():
-        raise EgoXInputError("geometry-guided attention", got=f"a canvas of {canvas.panels.views} exo views",
-                             expected="one view, whose depth this is", fix="set gga_mode to off")
     geometry = canvas_geometry(canvas, depth, trajectory, rays) if options.biases else None
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     of_k = released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
@@ -69,13 +62,11 @@ def patch_with_geometry(
     options: GgaOptions,
     backend: str = "auto",
     recompute_exo: int = 1,  # every n-th step; 0: at the first step alone
-    pose: PoseInjection | None = None,
-    rays: Tensor | None = None,  # [t, h, w, RAY_CHANNELS] of all tokens, with ``pose``
 ) -> tuple[ModelPatcher, str]:
-    """As :func:`patch_model`, with directions that are already there, and with rays.
+    """As :func:`patch_model`, with directions that are already there.
 
     Raises:
-        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit, rays of another canvas.
+        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit.
     """
     check_model(model)
     check_canvas(canvas)
@@ -95,21 +86,16 @@ def patch_with_geometry(
     patched = model.clone()
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
-    tokens = None
-    if canvas.panels != Panels() or pose is not None:
-        tokens = CanvasTokens(canvas.panels, w_exo, pose, None if pose is None else check_rays(rays, canvas))
     alone, cache = exo_alone(model), None
-    if tokens is None and (alone or recompute_exo != 1):
+    if alone or recompute_exo != 1:
         cache = ExoCache(0 if alone else recompute_exo, alone=alone)
-    elif recompute_exo != 1:
-        notes.append("several exo views: exo is computed at every step")
     if alone:
         notes.append("exo by itself, as the LoRA was trained: computed once a run")
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
         (WrappersMP.DIFFUSION_MODEL,
-         WideningWrapper(exo, mask_exo, guidance, calls=calls, tokens=tokens, w_ego=w_ego)),
+         WideningWrapper(exo, mask_exo, guidance, calls=calls, w_ego=w_ego)),
         (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):

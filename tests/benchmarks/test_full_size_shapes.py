@@ -37,38 +37,6 @@ def test_a_complete_rank_256_lora_maps_onto_every_block(request, pack, of, block
     assert len(patches) == blocks * 2 * 4
 
 
-def test_a_file_with_pose_and_alignment_finds_every_tensors_place(pack, model):
-    """Two blocks of LoRA and alignment are real, the others on meta; stock look-up takes the LoRA and nothing else."""
-    import comfy.lora
-
-    keys, files, align, pose = (core(pack, f"wan.{name}")
-                                for name in ("lora_keys", "method_file", "align", "pose_injection"))
-    real = ("blocks.0.", "blocks.1.")
-    lora = {name: torch.full(tensor.shape, 0.5) if any(block in name for block in real) else tensor
-            for name, tensor in wan_shapes.released_lora(pack, model, rank=4).items()}
-    with torch.device("meta"):
-        parts = pose.PoseInjection(5120), align.ExoEgoAlign()
-    state = files.join_method(lora, *parts)
-    state = {name: torch.full(tensor.shape, 0.25) if name.startswith(("egox_pose.", *(f"egox_align.{b}" for b in real)))
-             else tensor for name, tensor in state.items()}
-    found = files.split_method(state)
-    modules = {**{f"egox_pose.{name}": tensor for name, tensor in found.pose.state_dict().items()},
-               **{f"egox_align.{name}": tensor for name, tensor in found.align.state_dict().items()}}
-    assert {**found.lora, **modules}.keys() == state.keys()
-    for name, tensor in modules.items():
-        assert tensor.device == state[name].device and tensor.shape == state[name].shape
-        assert tensor.is_meta or bool((tensor == 0.25).all()), name
-    assert sum(tensor.numel() for tensor in found.pose.state_dict().values()) == pytest.approx(2.6e6, rel=0.02)
-    assert sum(tensor.numel() for tensor in found.align.state_dict().values()) == pytest.approx(85e6, rel=0.01)
-    converted = keys.convert_lora(found.lora)
-    shapes = {name: tuple(weight.shape) for name, weight in model.diffusion_model.named_parameters()}
-    assert converted.unmatched == () and keys.check_lora_fits(converted, shapes) == ()
-    stock = keys.convert_lora(state)
-    assert len(stock.unmatched) == len(modules) and stock.tensors.keys() == converted.tensors.keys()
-    patches = comfy.lora.load_lora(stock.tensors, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
-    assert len(patches) == 40 * 2 * 4
-
-
 def test_every_native_name_has_a_diffusers_one(pack, model):
     keys = core(pack, "wan.lora_keys")
     names = [name for name, _ in model.diffusion_model.named_parameters()]

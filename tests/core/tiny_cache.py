@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, write_index, write_shard
-from egox_core.sizes import RAY_CHANNELS
 
 
 def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: int = 6, text_dim: int = 24,
@@ -59,46 +58,6 @@ def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: i
             entries=tuple(entries),
         ),
     )
-    return folder
-
-
-def make_views_cache(folder: Path, takes: int = 6, cameras: int = 3, *, t: int = 2, h: int = 4, w_exo: int = 8,
-                     text_dim: int = 24, tiles: bool = True) -> Path:
-    """Takes of several exo cameras, the last third for validation. All cameras of a take look where the ego camera
-    does, each with little noise of its own: what ego shows can be told from any of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entries, shards = [], {}
-    for number in range(takes):
-        draw = torch.Generator().manual_seed(number)
-        prior = torch.randn(16, t, h, h, generator=draw)
-        ego = prior + 0.1 * torch.randn(prior.shape, generator=draw)
-        ego_rays = torch.cat((torch.rand(t, h // 2, h // 2, RAY_CHANNELS - 1, generator=draw) - 0.5,
-                              torch.ones(t, h // 2, h // 2, 1)), dim=-1)
-        query = torch.nn.functional.normalize(torch.randn(t, h // 2 * h // 2, 3, generator=draw), dim=-1)
-        for camera in range(cameras):
-            name, columns = f"take{number}__cam{camera}__0", torch.arange(w_exo) % h
-            rays = ego_rays[:, :, torch.arange(w_exo // 2) % (h // 2)] + 0.1 * camera
-            rays[..., -1] = 0
-            keys = torch.nn.functional.normalize(
-                torch.randn(t, t, h // 2, (w_exo + h) // 2, 3, generator=draw), dim=-1)
-            trust = torch.ones(t, h // 2, (w_exo + h) // 2)
-            keys[..., w_exo // 2:, :], trust[..., w_exo // 2:] = 0, 0
-            exo = ego[..., columns] + 0.1 * torch.randn(16, t, h, w_exo, generator=draw)
-            tensors = {
-                "exo": exo, "ego": ego, "prior": prior + 0.01 * camera, "grey": torch.zeros_like(prior),
-                "text": torch.randn(4, text_dim, generator=torch.Generator().manual_seed(number)),
-                "query_dirs": query, "key_dirs": keys.flatten(1, 3), "key_trust": trust.flatten(),
-                "grid": torch.tensor([t, h // 2, w_exo // 2, h // 2]), "exo_rays": rays, "ego_rays": ego_rays}
-            if tiles:
-                tile = exo.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
-                tensors |= {"tile": tile, "grey_tile": torch.zeros_like(tile), "tile_rays": rays[:, ::2, ::2]}
-            shard, made_from = f"{name}.safetensors", fingerprint({"clip": name})
-            write_shard(folder / shard, {f"{name}/{k}": v.clone() for k, v in tensors.items()}, made_from)
-            shards[shard] = made_from
-            entries.append(CacheEntry(clip=name, take=f"take{number}", shard=shard, start=0, rank=1 + camera, fps=12.5,
-                                      split="validation" if number >= takes - takes // 3 else "train"))
-    write_index(folder, CacheIndex(settings={"rays": "released", "image_embedding": "none", "token_rays": True,
-                                             "tiles": tiles}, models={}, shards=shards, entries=tuple(entries)))
     return folder
 
 

@@ -30,9 +30,7 @@ from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.rays import trainer_rays
 from egox_core.safe_files import working_on
 from egox_core.sizes import FRAMES_PER_LATENT
-from egox_core.types import Panels
 from egox_core.wan.text import make_text_encoder
-from egox_core.wan.token_rays import canvas_rays
 from egox_core.wan.vae import VaeEncoder
 from train_egox import main
 
@@ -477,22 +475,13 @@ def test_a_wan21_cache_with_every_image_embedding(training_set, comfy_host, stan
 
 
 def test_clips_of_several_cameras_are_one_sample(takes, tmp_path):
-    """From the dataset's layout to what training on several views reads: rays as the clip's cameras have them."""
+    """From the dataset's layout: clips of one take and start are grouped, the best camera first."""
     takes.write_egoexo4d(tmp_path / "raw", "cmu_bike01_1", frames=13, cameras={"cam01": (112, 64), "cam02": (112, 64)})
     prepare(tmp_path / "raw", tmp_path / "set", PrepareOptions(
         frames=5, stride=30, step=3, exo_size=(96, 64), ego_size=64, depth="plane"), fractions={})
-    manifest, plain, out = tmp_path / "set" / "manifest.jsonl", tmp_path / "plain", tmp_path / "cache"
-    build_cache(manifest, plain, settings())
-    build_cache(manifest, out, settings(token_rays=True, tiles=True))
+    manifest, out = tmp_path / "set" / "manifest.jsonl", tmp_path / "cache"
+    build_cache(manifest, out, settings())
     reader, records = CacheReader(out), read_manifest(manifest)
     (views,) = reader.views(reader.index.entries[0].split)
     assert sorted(views) == sorted(r.clip for r in records) and len(views) == 2
     assert [r.rank for name in views for r in records if r.clip == name] == [1, 2]
-    clip = read_clip(manifest.parent, next(r for r in records if r.clip == views[1]))
-    have = reader.tensors(views[1], ("exo_rays", "ego_rays", "tile", "grey_tile", "tile_rays"))
-    rays = canvas_rays([(clip.take.depth.camera, clip.take.depth.exo_w2c)], clip.take.trajectory, Panels(), 5)
-    assert (torch.cat((have["exo_rays"], have["ego_rays"]), dim=2) - rays).abs().max() < 6e-4  # float16
-    assert have["tile"].shape == have["grey_tile"].shape == (16, 2, 4, 6) and have["tile_rays"].shape == (2, 2, 3, 25)
-    assert CacheReader(plain).index.shards != reader.index.shards
-    with pytest.raises(EgoXInputError, match="--token-rays"):
-        build_cache(manifest, out, settings(tiles=True))
