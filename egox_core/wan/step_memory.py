@@ -19,6 +19,7 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
 OPTIMIZER_BYTES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.02, "muon": 4.0}  # of state, a trained weight
 SLACK = 0.06
+RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
