@@ -1,4 +1,4 @@
-"""What geometry costs one self-attention: time and memory against the fastest plain kernel, and the error.
+"""Cost of geometry for one self-attention: time and memory against the fastest plain kernel, and the error.
 
     python3 run.py bench gga [--tokens quarter|full] [--heads 8] [--dim 64] [--dtype float32|bfloat16] [--save]
 

@@ -19,7 +19,7 @@ REFERENCE_SIZE = 448  # px a side of the released ego picture, and the height th
 REFERENCE_EXO_SIZE = (784, REFERENCE_SIZE)  # (width, height) px of the released exo picture
 MOST_SIDE = 2**20  # px of any picture: more is a damaged number
 ASPECT_TOLERANCE = 0.005
-"""How far two aspects may differ and still be one: rounding sides to whole pixels moves them by less."""
+"""Largest difference of two aspects that count as one: rounding sides to whole pixels moves them by less."""
 
 
 def latent_frames(frames: int) -> int:
@@ -54,7 +54,7 @@ def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int
 
 
 def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
+    """Check whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
     return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE
 
 

@@ -27,7 +27,7 @@ UNTIMED_FPS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSelection:
-    """Which frames of a source video are in use, and how its picture was cropped and scaled.
+    """Frames in use of a source video, and the crop and scale of its picture.
 
     Depth from files is taken by ``source_indices``; poses are interpolated at ``times_s``.
     """
@@ -60,7 +60,7 @@ class DepthVideo:
 
     @property
     def valid(self) -> Tensor:  # [T, H, W] bool
-        """Where depth is known."""
+        """Mask of known depth."""
         return torch.isfinite(self.depth_m)
 
 

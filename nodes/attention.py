@@ -43,7 +43,7 @@ PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 
 
 class AttentionCapture:
-    """What the attention socket carries: empty until the patched model was sampled, then the last run's record.
+    """Payload of the attention socket: empty until the patched model was sampled, then the last run's record.
 
     Patches the model by the host's own hook after self-attention, which gets the very q and k that attention got. It
     changes nothing and works beside whatever overrides attention.

@@ -1,6 +1,6 @@
-"""What the model is told: EgoX Prompt joins and cleans the two sections of the text; EgoX Conditioning turns exo video
-and ego prior into the canvas, the conditioning and the latent to sample.
-"""
+"""Conditioning of the model: EgoX Prompt joins and cleans the two sections of the text; EgoX
+Conditioning turns exo video and ego prior into the canvas, the conditioning and the latent to
+sample. """
 
 from __future__ import annotations
 

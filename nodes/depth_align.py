@@ -193,7 +193,7 @@ class EgoXDepthAlign(io.ComfyNode):
 
 
 def check_depth_inputs(graph: Graph, node: str) -> None:
-    """What is known of depth and camera before a run.
+    """Check what is known of depth and camera before a run.
 
     Raises:
         EgoXInputError: no depth from anywhere, a file that is not there or of another video, a field of view or a lens
@@ -235,13 +235,13 @@ def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
 
 
 def geometry_of(preset: str) -> tuple[ExoLens, str]:
-    """What 'by preset' means for the exo lens and the scale."""
+    """Exo lens and scale that 'by preset' means."""
     return PRESET_GEOMETRY.get(preset, ("as given", "as is"))
 
 
 def exo_meta(camera_file: str, depth_path: Path | None, frames: FrameSelection | None, exo_lens: str,
              preset: str) -> tuple[TakeMeta | None, str]:
-    """What is known of the exo camera, and a note on its lens.
+    """Exo camera as far as it is known, and a note on its lens.
 
     Raises:
         EgoXInputError: a file that can't be read, a raw lens that isn't known.

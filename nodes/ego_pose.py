@@ -157,7 +157,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
 
 def check_poses(graph: Graph, node: str) -> None:
-    """What is known of the chosen source before a run.
+    """Check what is known of the chosen source before a run.
 
     Raises:
         EgoXInputError: a file that is not there, without poses or of fewer than the frames in use, keyframes that can't
@@ -184,14 +184,14 @@ def check_poses(graph: Graph, node: str) -> None:
 
 
 def nothing_estimated() -> EgoXInputError:
-    """What to do about an estimate that nobody makes."""
+    """Advice for an estimate that nobody makes."""
     return EgoXInputError("ego poses", got="source estimated, and nothing connected to 'estimated'",
                           expected="a trajectory", fix="connect Estimate Head Pose; or set source to keyframes and "
                           "press 'Open pose editor', then 'Load scene'")
 
 
 def no_poses_beside(has_frames: bool) -> EgoXInputError:
-    """What to do about a take without poses."""
+    """Advice for a take without poses."""
     return EgoXInputError(
         "ego poses", got=f"no {META} beside the exo video" if has_frames else "no frames connected",
         expected="a take's meta.json, or poses from another source",

@@ -1,4 +1,5 @@
-"""What the host asks for: the nodes, each file imported by itself, so that a name that moved costs one file's nodes."""
+"""Entry point for the host: the nodes, each file imported by itself, so that a name that moved
+costs one file's nodes."""
 
 from __future__ import annotations
 
@@ -86,7 +87,7 @@ SERVICES = {"the pose editor, sample videos and uploads on the page": _serve_pag
 
 
 class EgoXExtension(ComfyExtension):
-    """What the host asks for the pack's nodes."""
+    """Entry point that the host asks for the pack's nodes."""
 
     async def on_load(self) -> None:
         for what, start in SERVICES.items():

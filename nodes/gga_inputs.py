@@ -35,7 +35,7 @@ def geometry_inputs() -> list[io.Input]:
 
 
 def gga_inputs() -> list[io.Input]:
-    """How the geometry guides the attention."""
+    """Inputs of the guidance by geometry."""
     return [
         LAMBDA.input("lambda_g", display_name="λ_g", default=DEFAULT_LAMBDA["released"],
                      tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
@@ -72,7 +72,7 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
 
 
 def check_geometry(graph: Graph, node: str) -> None:
-    """What is known of the geometry before a run.
+    """Check what is known of the geometry before a run.
 
     Raises:
         EgoXInputError: a strength or mode that makes no sense, no depth or trajectory to guide by.

@@ -123,7 +123,7 @@ def check_video(graph: Graph, node: str) -> None:
 
 
 def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
-    """Whether a host node has cropped or resized the video: then its file still holds the whole picture.
+    """Check whether a host node has cropped or resized the video: then its file still holds the whole picture.
 
     Hosts from 0.35 on put such edits on a VIDEO and carry them out when its frames are asked for.
     """

@@ -106,7 +106,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:
-    """What is known before a run.
+    """Check what is known before a run.
 
     Raises:
         EgoXInputError: nothing to render, no such preset.
@@ -120,6 +120,6 @@ def check_prior_inputs(graph: Graph, node: str) -> None:
 
 
 def nothing_to_render() -> EgoXInputError:
-    """What to do about a node without points."""
+    """Advice for a node without points."""
     return EgoXInputError("what to render", got="neither a scene nor images with depth", expected="one",
                           fix="connect 'scene' from Build Scene, or 'exo_images' and 'depth'")

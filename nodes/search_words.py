@@ -1,4 +1,4 @@
-"""What people type into the host's node search who don't know our names, in the four languages of the texts.
+"""Words that people who don't know our names type into the host's node search, in the four languages of the texts.
 
 The host's search looks at a node's name and these words whatever the page's language, so all languages stand together.
 """
@@ -50,5 +50,5 @@ ESSENTIALS = {
 
 
 def searched(node_id: str) -> dict[str, object]:
-    """What a schema says for the host's search and its essentials."""
+    """Schema fields for the host's search and its essentials."""
     return {"search_aliases": list(SEARCH_WORDS[node_id]), "essentials_category": ESSENTIALS.get(node_id)}

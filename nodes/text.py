@@ -159,7 +159,7 @@ def tokens_of(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
 
 
 def unpadded(row: list[tuple[Any, ...]]) -> int:
-    """How many entries of a row are the text's own and the end mark."""
+    """Number of entries of a row that are the text's own, with the end mark."""
     count = len(row)
     while count and isinstance(row[count - 1][0], int) and row[count - 1][0] == PAD:
         count -= 1

@@ -54,7 +54,7 @@ def samples() -> Mapping[str, Sample]:
 
 
 def write_keypoints(spec: SyntheticSpec, file: Path, seed: int = 0) -> None:
-    """What a detector would see of the people in a take; ``seed`` draws its errors."""
+    """Points of the people in a take as a detector would see them; ``seed`` draws its errors."""
     layout = draw_layout(spec)
     people = detected_people(seen_people(layout), layout.scene.exo_camera, spec.fps, np.random.default_rng(seed))
     write_json(file, openpose_content(people))

@@ -24,7 +24,7 @@ FRAMES, COLUMNS, EXO_COLUMNS, EGO_COLUMNS, TOKENS_A_FRAME = 13, 77, 49, 28, 2156
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was compared, the largest difference found, and the largest that is allowed."""
+    """Comparison: its name, the largest difference found, and the largest that is allowed."""
 
     name: str
     difference: float

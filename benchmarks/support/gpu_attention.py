@@ -20,7 +20,7 @@ from egox_core.gga.options import GgaOptions
 from egox_core.gga.triton_rows import fused_rows
 
 ERROR_BAR = 1.25
-"""How much larger than plain attention's own the error may be. Kernels differ by that much in how they round the
+"""Largest error, as a multiple of plain attention's own. Kernels differ by that much in how they round the
 softmax (float32 or the model's dtype) before it meets v; a wrong mask or a missed column is off by tens of times."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SHAPES = {"14b": ("full", 40, 128), "small": ("small", 4, 64)}  # latents, heads, dim of a head
@@ -51,7 +51,7 @@ def kernel_rows(size: str, device: torch.device, names: Sequence[str],
 
 
 def bias_rows_row(device: torch.device) -> Row:
-    """Whether the fused kernel makes the rows of bias."""
+    """Check whether the fused kernel makes the rows of bias."""
     if device.type != "cuda":
         return Row(what="rows of bias", measured="by torch: the fused kernel is for a GPU")
     choices = [fused_rows(device, dtype) for dtype in DTYPES.values()]

@@ -1,4 +1,4 @@
-"""What every benchmark result is kept with (machine, versions, date), and the peak memory of a piece of work.
+"""Record of a benchmark result with machine, versions and date, and the peak memory of a piece of work.
 
 Tensors' memory is the allocator's on a GPU and counted by storage on a CPU. There the process's resident size jumps
 with the allocator's whims; what is counted is every storage that an operation made and that was still alive, so

@@ -29,7 +29,7 @@ PLANE_NEWTON_STEPS = 5
 """Tangential and thin-prism parts are small (p, s of some 1e-3): the start is off by about 1e-2, its error is squared
 each time (1e-4, 1e-8, 1e-16); one more for calibrations ten times as strong. The last one carries the gradient."""
 MIN_SLOPE = 0.02
-"""Where d radius / d theta falls below this the polynomial is about to fold back: the lens ends there."""
+"""Least d radius / d theta; below it the polynomial is about to fold back: the lens ends there."""
 
 Distortion = tuple[float, ...]
 """Numbers of a lens in its own order; () where a calibration gives none: all zero."""

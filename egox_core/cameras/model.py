@@ -108,7 +108,7 @@ def inside_picture(
     uv: Tensor,  # [..., 2] stored pixels
     margin: float = 0.0,  # px by which the outline is grown
 ) -> Tensor:  # [...] bool
-    """Which pixels lie in the picture, whose outline is -0.5 ... W-0.5."""
+    """Mask of points inside the picture, whose outline is -0.5 ... W-0.5."""
     width, height = camera.stored_size
     u, v = uv[..., 0], uv[..., 1]
     low = -0.5 - margin

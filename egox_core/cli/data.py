@@ -37,7 +37,7 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command that runs over many takes has."""
+    """Add the options of every command that runs over many takes."""
     parser.add_argument("--engine", choices=ENGINES, default="local", help="a pool of processes here, or a Ray cluster")
     parser.add_argument("--workers", type=int, default=1, help="processes at once; on a "
                         "Ray cluster as many as it has CPUs and GPUs for")
@@ -65,7 +65,7 @@ def engine_of(args: argparse.Namespace) -> Iterator[None]:
 
 
 def _picture_arguments(parser: argparse.ArgumentParser) -> None:
-    """What decides how an exo picture looks: ``prepare`` and ``undistort`` must be given the same."""
+    """Add the options that decide how an exo picture looks: ``prepare`` and ``undistort`` must be given the same."""
     parser.add_argument("--layout", choices=("auto", "egoexo4d", "released", "take"), default="auto")
     parser.add_argument("--size", type=_size, default=REFERENCE_EXO_SIZE, help="exo size; ego is as high, and square")
     parser.add_argument("--pictures", choices=("undistorted", "as-filmed"), default="undistorted",

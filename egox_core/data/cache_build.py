@@ -45,7 +45,7 @@ VERSION = 2  # raised when the contents of a shard change their meaning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
-    """What a cache is made with. ``image_embedding`` and ``rays`` as in the training configuration."""
+    """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
 
     vae: Path
     text: str  # see wan.text.make_text_encoder
@@ -61,7 +61,7 @@ class CacheSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOutcome:
-    """What a call did."""
+    """Result of a call."""
 
     clips: int
     new: int  # shards written now
@@ -202,7 +202,7 @@ def _changed_takes(todo: list[_Shard]) -> str:
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
-    """What changes the contents; paths and device don't (models are known by hash)."""
+    """Settings that change the contents; paths and device don't (models are known by hash)."""
     values = asdict(settings)
     kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
     return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}

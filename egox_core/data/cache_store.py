@@ -49,7 +49,7 @@ class CacheEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheIndex:
-    """What a cache holds and what it was made from."""
+    """Contents of a cache and what it was made from."""
 
     settings: Mapping[str, Any]  # image_embedding, rays, sizes, views, ...
     models: Mapping[str, str]  # vae, text, clip_vision -> weights hash

@@ -1,4 +1,5 @@
-"""What moves in a clip: out of a mask file, from a segmentation model, or with the depth file; else nobody says."""
+"""Masks of what moves in a clip: out of a mask file, from a segmentation model, or with the depth
+file; else nobody says."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ FIRST = ClipWindow(start=0, frames=1, step=1)
 
 
 def check_mask_source(options: PrepareOptions) -> None:
-    """What no take's masks could be had without, before anything else is looked at.
+    """Check what every take's masks need, before anything else is read.
 
     Raises:
         EgoXInputError: no such folder of masks; see :func:`.mask_model.load_mask_model`.
@@ -55,7 +56,7 @@ def moving_in_clip(
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
     opened: MaskFrames | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
-    """What moves in the clip's pictures and who says so; None: neither a mask file nor a model.
+    """Masks of what moves in the clip's pictures, and their source; None: neither a mask file nor a model.
 
     Raises:
         EgoXInputError: as :func:`..takes.mask_files.read_mask` and :func:`.mask_model.moving_masks`.

@@ -74,7 +74,7 @@ def run_model(
     model: torch.nn.Module,
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
-    """What the model says of each frame, at the frames' size; a few frames at once, where the model is."""
+    """Depth of each frame at the frames' size, a few frames at once, on the model's device."""
     height, width = frames.shape[1:3]
     multiple = _multiple(model)
     scale = SHORT_SIDE / min(height, width)

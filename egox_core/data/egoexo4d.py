@@ -48,7 +48,7 @@ NO_TASK = ("when its task begins and ends isn't known (no takes.json entry, no -
 
 
 def is_egoexo4d(root: Path) -> bool:
-    """Whether the folder has this layout."""
+    """Check whether the folder has this layout."""
     return (root / "takes").is_dir() and (root / "annotations" / "ego_pose").is_dir()
 
 

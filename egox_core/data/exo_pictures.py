@@ -30,7 +30,7 @@ from .raw_take import ExoView, SourceLayout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExoPictures:
-    """How one exo video becomes the pictures of its clips."""
+    """Recipe from one exo video to the pictures of its clips."""
 
     view: ExoView
     info: VideoInfo
@@ -42,7 +42,7 @@ class ExoPictures:
 
     @property
     def kind(self) -> PictureChoice:
-        """What manifests call it."""
+        """Name in manifests."""
         return "as filmed" if self.redrawn is None else "undistorted"
 
     def maps(self, window: ClipWindow) -> FrameSelection:
@@ -89,7 +89,7 @@ class ExoPictures:
 
 
 def exo_pictures(view: ExoView, info: VideoInfo, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
-    """What the options make of an exo camera.
+    """Picture recipe of an exo camera under the options.
 
     Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth belongs to its
     picture as it was filmed, so both stay.
@@ -120,7 +120,7 @@ def exo_pictures(view: ExoView, info: VideoInfo, layout: SourceLayout, options: 
 
 
 def turned_against(info: VideoInfo, size: tuple[int, int]) -> bool:
-    """Whether a video stands upright and the picture asked for lies, or the other way round."""
+    """Check whether a video stands upright and the picture asked for lies, or the other way round."""
     return (info.width - info.height) * (size[0] - size[1]) < 0
 
 
@@ -158,7 +158,7 @@ def _resize(info: VideoInfo, size: tuple[int, int]) -> Literal["crop", "pad"]:
 
 
 def _shown(selection: FrameSelection) -> Tensor:  # [H, W] bool
-    """Which pixels of the frames handed on lie in the source picture; the others are bars."""
+    """Mask of pixels inside the source picture; the others are bars."""
     left, top, *rectangle = source_rectangle(selection)
     u, v = (start + (torch.arange(side) + 0.5) * length / side
             for start, side, length in zip((left, top), selection.size, rectangle, strict=True))

@@ -25,7 +25,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class ClipRecord(BaseModel):
-    """What is known about one clip; ``folder`` is relative to the manifest."""
+    """Record of one clip; ``folder`` is relative to the manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What moves in a clip, from a segmentation model that transformers can load (Mask2Former, SegFormer, ...).
+"""Masks of what moves in a clip, from a segmentation model that transformers can load (Mask2Former, SegFormer, ...).
 
 Chosen by the labels of the model's own ``id2label``: whatever can move by itself or be moved counts, whether it moves
 in this clip or not, as in the released pipeline.
@@ -23,7 +23,7 @@ MODEL_CLASSES: Mapping[str, str] = {
     "ForInstanceSegmentation": "AutoModelForUniversalSegmentation",
     "ForSemanticSegmentation": "AutoModelForSemanticSegmentation",
 }
-"""Which class of transformers reads an architecture, by how its name ends."""
+"""Class of transformers for an architecture, by the end of its name."""
 BATCH = 4
 THRESHOLD = 0.5  # of a segment's score: a mask too large leaves a hole, one too small leaves a person in the scene
 

@@ -129,14 +129,14 @@ def plan_run(
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Where depth, mask and caption models run; none where there are none."""
+    """Devices of depth, mask and caption models; none without models."""
     if options.depth != "model" and options.mask_model is None and options.caption_model is None:
         return ()
     return devices_of(options.device or ("cuda" if has_gpu(engine) else "cpu"), engine)
 
 
 def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
-    """What no take of the run could be prepared without, before anything else is looked at."""
+    """Check what every take of the run needs, before anything else is read."""
     if (
         options.depth == "files"
         and options.depth_root is None

@@ -65,7 +65,7 @@ class ClipsMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOutcome:
-    """What ``prepare`` did, as its report says."""
+    """Result of ``prepare``, as in its report."""
 
     clips: int
     new: int  # this time; the others were there

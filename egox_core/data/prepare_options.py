@@ -1,4 +1,4 @@
-"""What ``prepare`` is asked for. Everything in here goes into each clip's fingerprint."""
+"""Options of ``prepare``. Everything in here goes into each clip's fingerprint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHOOSES_CLIPS = (*DRAWING, "stride", "task_s", "cameras")
 Draw = Literal["spread", "random"]
 PictureChoice = Literal["undistorted", "as filmed"]
 EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-filmed": "as filmed"}
-"""What a user may choose, by the word of the command line."""
+"""Choices of a user, by the word of the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class PrepareOptions:
         return self.scale if self.scale is not None else PRESET_GEOMETRY.get(self.prior, (None, "as is"))[1]
 
     def content(self) -> dict[str, object]:
-        """What changes a clip's contents; how many are made doesn't."""
+        """Options that change a clip's contents; the number of clips doesn't."""
         kept = {
             field.name: getattr(self, field.name)
             for field in fields(self)

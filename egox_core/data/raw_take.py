@@ -1,4 +1,4 @@
-"""What every source layout is read into before clips are cut: one wearer, one or more exo cameras, paths and poses."""
+"""Common form of every source layout before clips are cut: one wearer, one or more exo cameras, paths and poses."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MAX_LIST_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedTake:
-    """What the list says about a take."""
+    """Entry of the list for one take."""
 
     task_s: tuple[float, float] | None  # start and end, seconds from the first frame
     room: str  # the same for all takes that were recorded in one place; "": not said

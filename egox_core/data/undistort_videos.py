@@ -32,7 +32,7 @@ from .sources import list_takes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideosOutcome:
-    """What ``undistort`` did."""
+    """Result of ``undistort``."""
 
     videos: int
     new: int  # this time; the others were there
@@ -80,7 +80,7 @@ def undistort_videos(source: Path, out: Path, options: PrepareOptions, *, layout
 
 
 def _write(job: _VideoJob) -> bool:
-    """Whether the video had to be made: one that is there with its camera is taken as it is."""
+    """Check whether the video had to be made: one that is there with its camera is taken as it is."""
     pictures = exo_pictures(job.view, probe_video(job.view.video), job.layout, job.options)
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     about = _about(job, pictures)

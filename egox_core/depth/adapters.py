@@ -19,7 +19,7 @@ from .sources import DepthSource, image_depth
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthSocket:
-    """What is connected to one socket."""
+    """Connection of one socket."""
 
     payload: Any  # as the host's node gives it
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the socket's adapter

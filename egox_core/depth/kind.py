@@ -23,7 +23,7 @@ FRAMES = 5  # spread over the clip: one odd frame must not decide
 
 @dataclass(frozen=True, slots=True)
 class OrderCheck:
-    """How a video depth's values correlate with the metric depth's."""
+    """Correlation of a video depth's values with the metric depth's."""
 
     correlation: float  # Spearman's, of the values as given with z depth in metres; median over a few frames
     depth_fit: float  # share of 1/D^m's variance explained by 1/value (best of the linear fits), 0...1

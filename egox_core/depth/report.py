@@ -15,7 +15,7 @@ AlignMode = Literal["least squares", "robust"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignOptions:
-    """How D^f = 1 / (α / D^v + β) is fitted; the defaults are the paper's (section 3.1).
+    """Options of the fit D^f = 1 / (α / D^v + β); the defaults are the paper's (section 3.1).
 
     Raises:
         EgoXInputError: a number outside its range, an unknown mode.
@@ -47,7 +47,7 @@ class AlignOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignReport:
-    """What was fitted, frame by frame. α scales inverse video depth, β is added in 1/m; residuals are in 1/m."""
+    """Result of the fit, frame by frame. α scales inverse video depth, β is added in 1/m; residuals are in 1/m."""
 
     mode: str  # "least squares", "robust" or "metric depth as it is"
     alpha: Tensor  # [T] float64, as applied (the momentum state)

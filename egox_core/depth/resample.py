@@ -41,7 +41,7 @@ class DepthWindow:
 
 
 def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, what: str) -> DepthWindow:
-    """Which part of a (width, height) map shows the frames handed on, and at which size; ``what`` names it in errors.
+    """Part of a (width, height) map that shows the frames in use, and its size; ``what`` names it in errors.
 
     Raises:
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rule 1.

@@ -1,4 +1,4 @@
-"""How far each depth pixel is to be believed: a soft map for geometry-guided attention.
+"""Trust in each depth pixel: a soft map for geometry-guided attention.
 
 Reconstruction errors would otherwise go straight into the attention bias. Depth models err in three known ways: they
 smear depth across edges, they miss pixels, and they flicker. Each lowers the trust smoothly; where nothing is wrong
@@ -29,7 +29,7 @@ BACKGROUND_FRAMES = 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustOptions:
-    """What lowers the trust.
+    """Limits that lower the trust.
 
     Raises:
         EgoXInputError: a tolerance that is not positive, a negative reach.

@@ -1,4 +1,4 @@
-"""Where the surface of a wearer's head and trunk must lie, seen from an exo camera, given the tracked glasses.
+"""Surface of a wearer's head and trunk as an exo camera must see it, from the tracked glasses.
 
 The head is an ellipsoid fixed to the glasses, the trunk an upright cylinder under it, an ordinary adult's. ``face`` is
 the frame between the wearer's pupils: x left, y up, z forward. Metres everywhere.
@@ -66,7 +66,7 @@ def meets_head(
     *,
     body: Body = Body(),  # noqa: B008  frozen
 ) -> Tensor:  # [N] bool
-    """Whether the line of sight from an exo camera to a point meets the wearer's head and what is worn on it.
+    """Check whether the line of sight from an exo camera to a point meets the wearer's head and what is worn on it.
 
     Wherever depth puts such a point: exo saw the head there.
     """

@@ -44,7 +44,7 @@ TRUNK_ERROR_M = 0.12  # the trunk's surface against the cylinder's: lean, clothe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameScale:
-    """What one frame says; NaN: not seen."""
+    """Scale from one frame; NaN: not seen."""
 
     distance_m: float  # z of the head's centre
     head: float  # log scale
@@ -66,7 +66,7 @@ class WearerScale:
 
     @property
     def cue(self) -> str:
-        """What the scale was read from."""
+        """Source of the scale, in words."""
         slices = int(np.isfinite(self.parts[1:]).sum())
         return "head" if not slices else f"head and {slices} slices of the trunk"
 

@@ -1,4 +1,4 @@
-"""What the pose editor asks of a scene: the point or head under an exo pixel, what is up, where a path rests, a lens's
+"""Queries of the pose editor to a scene: the point or head under an exo pixel, what is up, where a path rests, a lens's
 rim."""
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ..types import PointCloud, PointSet
 from .coarse_prior import CoarsePoints
 
 REACH_PX = 12.0
-"""How far from the click a point may lie; a thinned cloud of a 784 x 448 picture has one within 2 px on surfaces."""
+"""Largest distance of a point from the click; a thinned cloud of a 784 x 448 picture has one within
+2 px on surfaces."""
 WINDOW_PX = 7.0
 """Side of the square around a click in which the nearest thing counts: a head in the back of a room is that small."""
 SAME_THING, LEAST_OF_THING = 0.05, 0.15
@@ -154,7 +155,7 @@ def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
 
 
 def scene_rest(scene: PointCloud) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
-    """Where a path without keyframes rests: at the exo camera, looking as it does in the first frame."""
+    """Rest of a path without keyframes: at the exo camera, looking as it does in the first frame."""
     pose = exo_from_scene(scene).reshape(-1, 3, 4)[0].double()
     return upright_from_sensor(pose, scene.exo_camera)
 

@@ -92,7 +92,7 @@ class Choice:
 
 
 class KernelsUsed:
-    """What computed the guided attention since :meth:`clear`; :func:`.attention.gga_attention` adds to it."""
+    """Kernels that computed guided attention since :meth:`clear`; :func:`.attention.gga_attention` adds to it."""
 
     def __init__(self) -> None:
         self.clear()

@@ -29,7 +29,7 @@ less. The released size (3.1 GB a clip) is far above it."""
 
 
 class GgaScope:
-    """Which geometry the forward (and its recomputation in backward) is about; one an instance of the model."""
+    """Geometry of the forward and of its recomputation in backward; one per instance of the model."""
 
     def __init__(self) -> None:
         self.geometry: tuple[GgaGeometry, ...] = ()  # one a clip of the batch; empty: plain attention
@@ -39,7 +39,7 @@ class GgaScope:
         self._shared: Tensor | None = None
 
     def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
-        """What all forwards are about from now on, one geometry a clip of the batch.
+        """Set the geometry of all forwards from now on, one per clip of the batch.
 
         It stays until the next call, because checkpointed blocks run again in backward.
 

@@ -1,4 +1,4 @@
-"""Which way each ego latent looks: unit rays in the ego camera's frame, in three modes.
+"""Viewing direction of each ego latent: unit rays in the ego camera's frame, in three modes.
 
 ``released``: the rays of the authors' inference, oddities included (quirks 7 to 9): K of ``meta.json`` divided to
 latent size, integer latent coordinates, the 12 Aria numbers read in OpenCV's order through a rational pinhole model,
@@ -27,10 +27,11 @@ RAY_MODES = ("released", "exact", "pinhole")
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
 SAME_K_PX = 0.5
-"""How far a K may be from that of the released takes and still be theirs: files round it."""
+"""Largest difference of a K from that of the released takes: files round it."""
 OFF_CENTRE = 0.05
-"""How far off the middle, of its width, an ego camera's own principal point may lie (2 cx + 1 is then about the width)
-for a K that is not the released takes' to be taken as that camera's."""
+"""Largest offset of an ego camera's own principal point from the middle, as a share of the width (2
+cx + 1 is then about the width) for a K that is not the released takes' to be taken as that
+camera's."""
 
 
 def ego_rays(
@@ -106,7 +107,7 @@ def trainer_rays(
     h: int,  # latents
     w: int,  # latents
 ) -> Tensor:  # [t, h, w, 3] float64, unit length
-    """What the released trainer takes for ego rays in world axes; only for LoRAs trained its way (quirks 36).
+    """Ego rays in world axes as the released trainer makes them; only for LoRAs trained its way (quirks 36).
 
     Plain pinhole rays of K at latent size, integer latent pixels, turned by R instead of its inverse; then (x, y) of
     the result turned to (-y, x). No lens, no turn of the picture.
@@ -132,7 +133,7 @@ def released_intrinsics(trajectory: CameraTrajectory) -> Tensor:  # [3, 3] float
 
 
 def has_released_k(trajectory: CameraTrajectory) -> bool:
-    """Whether K is the one that every released take carries, that of a 512 px picture."""
+    """Check whether K is the one that every released take carries, that of a 512 px picture."""
     return bool((released_intrinsics(trajectory) - _of_every_released_take()).abs().max() <= SAME_K_PX)
 
 
@@ -149,7 +150,7 @@ def released_k_picture_px(trajectory: CameraTrajectory) -> int:
 
 
 def released_k_note(trajectory: CameraTrajectory) -> str:
-    """What a user should know of the K that released rays are made from; empty where all is as released."""
+    """Note on the K that released rays are made from; empty where all is as released."""
     width, px = trajectory.camera.width, released_k_picture_px(trajectory)
     if has_released_k(trajectory):
         return "" if width == px else f"K of the released takes, applied at {px} px as released and scaled to {width}"

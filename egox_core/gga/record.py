@@ -59,7 +59,7 @@ class AttentionRecord:
 
     @property
     def has_bias(self) -> bool:
-        """Whether there is a geometry to compare with."""
+        """Check whether there is a geometry to compare with."""
         return self.geometry is not None and self.options is not None and self.options.biases
 
 

@@ -53,7 +53,8 @@ def load_kernel() -> FusedRows | None:
 
 @dataclass
 class FusedChoice:
-    """Who makes the rows for one device and dtype: the fused kernel while ``run`` is there, else torch."""
+    """Choice of the code that makes the rows for one device and dtype: the fused kernel while
+    ``run`` is there, else torch."""
 
     run: FusedRows | None
     words: str  # for people; empty on a CPU, where there is nothing to choose
@@ -85,7 +86,7 @@ def fused_rows(device: torch.device, dtype: torch.dtype) -> FusedChoice:
 
 
 def agrees(ours: Tensor, torchs: Tensor) -> bool:
-    """Whether biases stand for the same weights, but for the rounding to ``ours``' dtype."""
+    """Check whether biases stand for the same weights, but for the rounding to ``ours``' dtype."""
     weights, expected = ours.double().exp(), torchs.double().exp()
     rounding = torch.finfo(ours.dtype).eps * (1 + torchs.double().abs())  # of the bias, and so of log weight
     return bool(((weights - expected).abs() <= 1e-5 + rounding * expected).all())

@@ -1,4 +1,4 @@
-"""How good a generated ego video is: one file a family of metrics, an evaluation over a manifest, its report.
+"""Quality of a generated ego video: one file per family of metrics, an evaluation over a manifest, its report.
 
 In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or a manifest and a
 folder of videos. Out: values by the keys of :data:`METRICS`; report.json, report.md and a contact sheet.

@@ -1,4 +1,4 @@
-"""What can be had without any model: each a video of the ego size, to stand beside the generated one."""
+"""Baselines without any model: each a video of the ego size, to compare the generated one with."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ FPS_TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFiles:
-    """Where a row's files lie."""
+    """Paths of a row's files."""
 
     record: ClipRecord
     folder: Path

@@ -45,7 +45,7 @@ SETS = {metric.key for metric in of_family("set")}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSettings:
-    """What a row is made with, apart from its files."""
+    """Settings of a row, apart from its files."""
 
     baselines: bool = True
     weights: Mapping[str, Path]  # of columns.WEIGHTS
@@ -96,7 +96,7 @@ def features_key(column: str, video: str) -> str:
 
 
 def thumbnail_file(rows: Path, clip: str) -> Path:
-    """Where a row's thumbnails lie."""
+    """Folder of a row's thumbnails."""
     return rows / f"{clip}.npz"
 
 

@@ -39,7 +39,7 @@ REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """What to evaluate, beside the generated videos."""
+    """Inputs of an evaluation, beside the generated videos."""
 
     masks: Path | None = None  # folder of <clip>.npz, see data/object_masks.py
     also: tuple[tuple[str, Path], ...] = ()  # (name, folder): further videos of the same clips, as rows of their own
@@ -55,7 +55,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOutcome:
-    """What a call did."""
+    """Result of a call."""
 
     report: dict[str, Any]
     clips: int
@@ -167,7 +167,7 @@ def _other_report(file: Path) -> dict[str, Any]:
 
 
 def _content(options: EvaluateOptions) -> dict[str, Any]:
-    """What the report says of the options; no paths, which mean nothing elsewhere."""
+    """Options as the report has them; without paths, which mean nothing elsewhere."""
     return {"split": options.split or "all", "baselines": options.baselines, "bootstrap_samples": options.samples,
             "bootstrap_seed": options.seed}
 

@@ -1,4 +1,4 @@
-"""How a video changes over time, by vbench's three measures.
+"""Change of a video over time, by vbench's three measures.
 
 Temporal flickering needs no weights. Motion smoothness asks whether every second frame can be interpolated from its
 neighbours (AMT-S), dynamic degree whether the video moves at all (RAFT flow); their networks come from files.
@@ -189,7 +189,8 @@ def is_dynamic(
     frame_count: int,
     side_px: int,  # of the picture's shorter side
 ) -> bool:
-    """Whether enough of the pairs' motions are over the threshold: 6 px of 256 (the shorter side), in 4 of 16 frames.
+    """Check whether enough of the pairs' motions are over the threshold: 6 px of 256 (the shorter
+    side), in 4 of 16 frames.
 
     A clip of so few frames that no pair would be needed counts as moving, as it does in vbench once it has a pair.
     """

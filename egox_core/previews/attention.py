@@ -73,7 +73,7 @@ def heat_picture(exo: Tensor, heat: Heat) -> Tensor:  # [H, W, 3] 0...1 -> [H, W
 
 
 def exo_share(row: Tensor, grid: tuple[int, int, int, int]) -> float:  # [tokens] -> 0...1
-    """How much of a row's attention goes to the exo half."""
+    """Share of a row's attention that goes to the exo half."""
     return float(exo_part(row, grid).sum())
 
 
@@ -142,7 +142,7 @@ def check_shown_frames(
 
 
 def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
-    """Where the record is from, and how much of the attention the exo half gets."""
+    """Origin of the record, and the exo half's share of the attention."""
     lines = [f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
              f"{record.blocks}, mean of {record.heads} heads"]
     for name, row in (("with GGA", rows.guided), ("without GGA", rows.without)):

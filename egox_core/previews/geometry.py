@@ -1,4 +1,4 @@
-"""What the page needs to draw, for any ego pixel and any λ_g, the geometry's weight of every exo patch.
+"""Data from which the page draws the geometry's weight of every exo patch, for any ego pixel and λ_g.
 
 The weight is what the bias makes of a score: exp(bias) times the attention that the key would have got. The page's
 own twin of the formula (``web/js/previews/weights.mjs``) is held to :func:`..gga.bias.bias_from_cosine` by a test.

@@ -61,7 +61,7 @@ def round_values(low: float, high: float, most: int = 6) -> list[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthScale:
-    """Which inverse depths the ends of the colour map stand for, 1/m."""
+    """Inverse depths at the ends of the colour map, 1/m."""
 
     low: float  # cold
     high: float  # warm

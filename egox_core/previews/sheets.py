@@ -55,7 +55,7 @@ class Sheets:
     rows: int  # of a full sheet; the last one may have fewer
 
     def layout(self) -> dict[str, int]:
-        """How the frames lie in the files, for the page."""
+        """Layout of the frames in the files, for the page."""
         return {"count": self.count, "step": self.step, "width": self.width, "height": self.height,
                 "columns": self.columns, "rows": self.rows}
 

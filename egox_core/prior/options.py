@@ -1,4 +1,4 @@
-"""How the ego prior is rendered: the options, and presets of them as data."""
+"""Options of rendering the ego prior, and presets of them as data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFF = float("inf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorOptions:
-    """What of the scene is drawn, and how. Unknown names are refused by the dataclass itself.
+    """Choice of what is drawn of the scene, and how. Unknown names are refused by the dataclass itself.
 
     Raises:
         EgoXInputError: unknown dynamic handling, bounds that are not positive or not in order.

@@ -57,7 +57,7 @@ class ExoCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExoRank:
-    """What one exo camera is predicted to show of the ego view."""
+    """Prediction of how much of the ego view one exo camera shows."""
 
     name: str
     coverage: float  # mean share of the ego picture, 0...1

@@ -1,4 +1,4 @@
-"""What splatters take and give: points on the screen, options, a picture; and the patches of style ``surface``."""
+"""Input and output of splatters: points on the screen, options, a picture; and the patches of style ``surface``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ScreenPoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplatOptions:
-    """How points are drawn. Lengths in px of a picture of the reference height; they scale with the picture.
+    """Options of drawing points. Lengths in px of a picture of the reference height; they scale with the picture.
 
     Raises:
         EgoXInputError: unknown style, a radius that is not positive, counts under 1.
@@ -119,5 +119,5 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
 
 
 def blend_reach(options: SplatOptions) -> float:
-    """How far a sample's colour reaches, in samples: never less than its patch."""
+    """Reach of a sample's colour, in samples: never less than its patch."""
     return max(options.blend, options.reach)

@@ -54,5 +54,5 @@ def splatter(backend: Backend) -> Splatter:
 
 
 def has_pytorch3d() -> bool:
-    """Whether PyTorch3D can be imported (its extension is tried only on use)."""
+    """Check whether PyTorch3D can be imported (its extension is tried only on use)."""
     return find_spec("pytorch3d") is not None

@@ -37,7 +37,7 @@ COLOUR_CUT = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticBackground:
-    """What a fixed exo camera would see if everything that moves had left."""
+    """View of a fixed exo camera without everything that moves."""
 
     depth_m: Tensor  # [H, W] float32 z depth, NaN where the background is never visible
     rgb: Tensor  # [H, W, 3] uint8

@@ -26,11 +26,11 @@ MOVING_CHOICES: tuple[Moving, ...] = ("auto", "mask", "none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneOptions:
-    """How a scene is built. Unknown names are refused by the dataclass itself."""
+    """Options of building a scene. Unknown names are refused by the dataclass itself."""
 
     dynamic: Moving = "auto"
-    """What moves: the depth's dynamic mask or, without one, a derived one (auto); the mask alone (mask); nothing
-    (none: everything is fused as static)."""
+    """Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the
+    mask alone (mask); nothing (none: everything is fused as static)."""
     max_edge: float = MAX_EDGE
     """Relative depth step from which a pixel that hangs between two surfaces is left out; rendering filters finer."""
     tolerance: float = SAME_SURFACE
@@ -84,7 +84,7 @@ class FrameMovingPoints:
         return len(self._depth.depth_m)
 
     def mask(self, frame: int) -> Tensor:  # [H, W] bool
-        """What moves in this frame."""
+        """Mask of what moves in this frame."""
         depth_m = self._depth.depth_m[frame]
         if self._depth.dynamic is not None and self._dynamic in ("auto", "mask"):
             return self._depth.dynamic[frame].bool() & torch.isfinite(depth_m)

@@ -1,4 +1,4 @@
-"""What moves in front of a fixed exo camera, where nobody says: from change alone, the poor man's segmentation.
+"""Mask of what moves before a fixed exo camera, where none is given: from change alone, the poor man's segmentation.
 
 A pixel moves where it is nearer than the static background or has another colour, and wherever its colour is unsteady
 over the clip (whoever works in one place hides what is behind all the time). Shadows and flicker of light move by that,
@@ -27,7 +27,7 @@ AROUND, SPECK, GAP = 5, 5, 11
 
 
 def unsteady_pixels(background: StaticBackground) -> Tensor:  # [H, W] bool
-    """Where colour changes over the clip much more than in the typical pixel: no background was ever visible there."""
+    """Mask of colour that changes much more than in the typical pixel: no background was ever visible there."""
     spread = _typical(background.rgb_spread.nan_to_num(0.0))
     return _tidied(spread > UNSTEADY * max(1.0, float(spread.median())))
 

@@ -81,7 +81,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
 
 
 def _in_step(scene: PointCloud, first: PointCloud) -> bool:
-    """Whether both clips run at one pace; each video counts from its own 0."""
+    """Check whether both clips run at one pace; each video counts from its own 0."""
     if scene.times_s is None or first.times_s is None or first.frame_count < 2:
         return True
     own, other = (s.times_s.double() - s.times_s[0].double() for s in (scene, first))

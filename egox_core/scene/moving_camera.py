@@ -24,7 +24,7 @@ EMPTY = torch.iinfo(torch.int64).max
 def is_moving(
     exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
 ) -> bool:
-    """Whether the poses differ by more than rounding: 1e-6 in rotation, a micrometre in place."""
+    """Check whether the poses differ by more than rounding: 1e-6 in rotation, a micrometre in place."""
     return exo_w2c is not None and exo_w2c.ndim == 3 and float((exo_w2c - exo_w2c[:1]).abs().max()) > 1e-6
 
 
@@ -70,7 +70,7 @@ def _pixels(points: PointSet, camera: CameraModel, w2c: Tensor) -> Tensor:
 
 
 def _cloud_view(cloud: PointSet, camera: CameraModel, w2c: Tensor) -> tuple[Tensor, Tensor]:
-    """What the cloud shows at each pixel.
+    """Render the cloud at each pixel.
 
     Returns:
         (z depth [H, W] of the nearest point in the 3x3 pixels around, NaN: none; index [H, W] of the nearest point in

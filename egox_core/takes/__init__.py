@@ -1,4 +1,4 @@
-"""What a recording is on the disk: frames, depth, exo camera, ego path; and the ego path written for other programs.
+"""Recordings on disk: frames, depth, exo camera, ego path; and the ego path written for other programs.
 
 In: a take folder, or a depth, meta.json or trajectory file, and the frames in use. Out: :class:`Take`,
 :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, :class:`~egox_core.types.CameraTrajectory`,

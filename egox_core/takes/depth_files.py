@@ -89,7 +89,7 @@ def depth_of_frames(
     count: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthFileReport]:
-    """What :func:`load_depth_file` does, of a file that is open."""
+    """Load an open file, as :func:`load_depth_file` does by name."""
     has_camera = meta is not None and (meta.exo_camera is not None or not guess_camera)
     wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
     _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)

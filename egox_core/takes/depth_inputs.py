@@ -1,4 +1,4 @@
-"""What Depth Align works on: the depth file, the connected sockets, and what the take knows of the exo camera.
+"""Inputs of Depth Align: the depth file, the connected sockets, and what the take knows of the exo camera.
 
 A file counts while no socket is connected, or when its role is named. The take's own camera and poses go before what a
 depth model estimated.
@@ -32,7 +32,7 @@ FILE_ROLES: Mapping[FileRole, DepthKind] = {
     "auto": "metric z", "metric depth": "metric z", RAY_DEPTH: "metric z", "video depth": "relative z",
     "video disparity": "disparity",
 }
-"""What the numbers of a depth file are, by the role that the user gives it."""
+"""Kind of numbers in a depth file, by the role that the user gives it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class DepthInputs:
 
 
 def file_counts(role: FileRole, sockets: Mapping[str, DepthSocket]) -> bool:
-    """Whether a depth file is used: a file of role auto (one left in the workflow) gives way to the sockets."""
+    """Check whether a depth file is used: a file of role auto (one left in the workflow) gives way to the sockets."""
     return role != "auto" or not sockets
 
 

@@ -1,4 +1,4 @@
-"""What a take's meta.json says of the exo camera: its lens, as given or the raw one, and its poses."""
+"""Exo camera of a take's meta.json: its lens, as given or the raw one, and its poses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .meta import depth_camera
 
 ExoLens = Literal["as given", "raw", "raw where known"]
 EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}
-"""What a user may choose, by the word of the command line."""
+"""Choices of a user, by the word of the command line."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:

@@ -1,4 +1,4 @@
-"""What moves in an exo video, from a file beside it: a video, an array, or a folder of pictures.
+"""Masks of what moves in an exo video, from a file beside it: a video, an array, or a folder of pictures.
 
 Found by name, ``<take>__<camera>`` in one folder for all takes: ``.mkv`` or ``.mp4`` (grey, best lossless), ``.npz``
 (``mask`` [T, H, W], bool or uint8), or a folder of that name with numbered PNG files. White (255, True) is what moves:
@@ -122,7 +122,7 @@ def read_mask(
     progress: Progress = no_progress,
     opened: MaskFrames | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
 ) -> Tensor:  # [T, H, W] bool
-    """What moves in the frames in use, by their source index, cropped and scaled as they are.
+    """Masks of what moves in the frames in use, by their source index, cropped and scaled as they are.
 
     Raises:
         EgoXInputError: another shape, too few frames, damaged, a PNG that is a map of labels.

@@ -21,7 +21,7 @@ from .trajectory_files import meta_trajectory
 
 ScaleSource = Literal["as is", "wearer", "wearer where seen"]
 SCALE_SOURCES: dict[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
-"""What a user may choose beside a number, by the word of the command line."""
+"""Choices of a user beside a number, by the word of the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

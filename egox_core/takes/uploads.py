@@ -34,7 +34,7 @@ NOT_DEPTH = (COVERAGE, OBJECTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeFiles:
-    """What of a take is in a folder; None for what isn't."""
+    """Files of a take that are in a folder; None for a file that isn't."""
 
     video: Path | None = None
     depth: Path | None = None  # a file, or a folder of frames
@@ -47,7 +47,7 @@ class TakeFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """Where an upload lies now."""
+    """Place of a finished upload."""
 
     folder: Path
     name: str  # as it was to be called; another one's folder has it where ``folder`` is called otherwise
@@ -125,7 +125,7 @@ def contents(folder: Path) -> Path:
 
 
 def name_of_upload(names: Iterable[str]) -> str:
-    """What the folder of some files, or folders, is called: after the video, else the first, without the number of a
+    """Name of the folder for some files or folders: after the video, else the first, without the number of a
     frame."""
     names = list(names)
     lead = next((name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0])
@@ -136,7 +136,7 @@ def name_of_upload(names: Iterable[str]) -> str:
 
 
 def same_files(one: Path, other: Path) -> bool:
-    """Whether two folders hold files of the same names and contents."""
+    """Check whether two folders hold files of the same names and contents."""
     listed = [{p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
               for folder in (one, other)]
     return listed[0].keys() == listed[1].keys() and all(
@@ -163,7 +163,8 @@ def _depths(root: Path, files: list[Path]) -> list[Path]:
 
 
 def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
-    """Whether a JSON file knows the exo camera, and whether it has ego poses; ``strict``: it must have one of them."""
+    """Check whether a JSON file knows the exo camera, and whether it has ego poses; ``strict``: it
+    must have one of them."""
     content = read_json(path)
     is_meta = isinstance(content, dict) and (LIST_KEY in content or bool(ENTRY_KEYS & content.keys()))
     if is_meta:

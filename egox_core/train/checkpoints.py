@@ -61,7 +61,7 @@ accumulation the global batch counts, see :func:`.launch.accumulation_for`."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """What a run needs to go on as if it had never stopped."""
+    """State from which a run goes on as if it had never stopped."""
 
     step: int  # optimizer steps done
     weights: Mapping[str, Tensor]  # what is trained, by name, float32

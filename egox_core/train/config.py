@@ -47,7 +47,7 @@ class _Strict(BaseModel):
 
 
 class ConditioningConfig(_Strict):
-    """What the model sees of exo, prior and geometry; unset fields follow ``mode``."""
+    """Conditioning by exo, prior and geometry; unset fields follow ``mode``."""
 
     mode: Mode = "released"
     mask_mode: Literal["released", "paper", "trainer"] | None = None
@@ -90,7 +90,7 @@ class ConditioningConfig(_Strict):
 
     @classmethod
     def from_lora(cls, metadata: Mapping[str, str], *, mode: str | None = None, **instead: Any) -> ConditioningConfig:
-        """What a LoRA was trained with, by its file's metadata; a file that says nothing is used as the released one.
+        """Read a LoRA's conditioning from its file's metadata; a file without any counts as the released one.
 
         Args:
             mode: another mode than its own, of which only what the LoRA was trained without is then kept.
@@ -107,7 +107,7 @@ class ConditioningConfig(_Strict):
 
 
 class TimestepConfig(_Strict):
-    """Which noise levels are drawn: ``table`` (the scheduler's own levels), ``uniform`` or ``logit_normal``."""
+    """Distribution of noise levels: ``table`` (the scheduler's own levels), ``uniform`` or ``logit_normal``."""
 
     kind: Literal["table", "uniform", "logit_normal"] = "table"
     shift: float | None = Field(default=None, gt=0)  # s' = shift s / (1 + (shift - 1) s); None: follows the mode
@@ -235,7 +235,7 @@ class TrainConfig(_Strict):
 
     @property
     def trains_lora(self) -> bool:
-        """Whether a LoRA is trained on a frozen base."""
+        """Check whether a LoRA is trained on a frozen base."""
         return self.task == "egox_lora"
 
 

@@ -33,7 +33,7 @@ def write_results(
     step: int,
     vae: str = "",  # hash of the cache's VAE
 ) -> Path:
-    """What a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming; a trained
+    """Write the files that a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming; a trained
     base, or a predictor."""
     output = Path(config.output)
     if config.task == "predict":
@@ -101,7 +101,7 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def inspect(file: Path) -> dict[str, str]:
-    """What a LoRA file says and holds, for printing.
+    """Describe a LoRA file's metadata and tensors, for printing.
 
     Raises:
         EgoXInputError: not a safetensors file, no LoRA.

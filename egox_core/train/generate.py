@@ -105,7 +105,7 @@ def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = 
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
-    """What the LoRA was trained with, what the cache holds, and what was asked for on top.
+    """Combine the LoRA's training settings, the cache's, and the options on top.
 
     Raises:
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.

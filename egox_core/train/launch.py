@@ -1,4 +1,4 @@
-"""How a run lies over processes: which way, what is refused there, and how many micro-steps keep its global batch.
+"""Layout of a run over processes: its kind, its refusals, and the micro-steps that keep the global batch.
 
 A combination that no test covers is refused at the start: it would train wrongly, or fail after hours.
 """
@@ -26,7 +26,7 @@ from .config import TrainConfig
 Launch = Literal["one", "ddp", "fsdp2", "zero3"]
 
 TIMEOUT = timedelta(hours=1)
-"""How long processes wait for each other. NCCL's 10 minutes are too short for one that writes a large checkpoint or
+"""Longest wait of processes for each other. NCCL's 10 minutes are too short for one that writes a large checkpoint or
 samples validation clips."""
 
 NAMES: Mapping[Launch, str] = {"one": "one process", "ddp": "DDP", "fsdp2": "FSDP2", "zero3": "DeepSpeed ZeRO-3"}
@@ -52,7 +52,7 @@ def process_group() -> list[Any]:
 
 
 def launch_of(accelerator: Accelerator) -> Launch:
-    """How accelerate's launcher started this run.
+    """Launch of this run by accelerate.
 
     Raises:
         EgoXInputError: a way that no test covers.
@@ -126,7 +126,7 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
 
 
 def resume_notes(config: TrainConfig, accumulation: int, processes: int, state: TrainState) -> list[str]:
-    """What differs from the run that the checkpoint is of, though it goes on: for the user to read."""
+    """Differences from the checkpoint's run that don't keep it from going on, for the user to read."""
     notes = []
     own = config.batch_size * accumulation * processes
     if accumulation != config.gradient_accumulation:

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOutcome:
-    """How a run ended."""
+    """End of a run."""
 
     step: int
     finished: bool  # False: stopped by a signal, saved, can be resumed
@@ -133,7 +133,7 @@ def moving_average(
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """What one call of :func:`train` works with."""
+    """Parts that one call of :func:`train` works with."""
 
     config: TrainConfig
     accelerator: Accelerator

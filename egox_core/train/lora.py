@@ -143,7 +143,7 @@ def _widened(start: Tensor, fresh: Tensor) -> Tensor:
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
-    """What *EgoX LoRA* and *EgoX Model Patch* read, and what ``inspect`` prints. All values are strings."""
+    """Metadata that *EgoX LoRA* and *EgoX Model Patch* read and ``inspect`` prints. All values are strings."""
     conditioning = config.conditioning
     settings = config.model_dump(mode="json")
     # A file that is passed on says which base and cache by name, not where they lay on the trainer's machine.

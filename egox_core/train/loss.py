@@ -62,7 +62,7 @@ def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one forward gave. ``target`` and ``prediction`` are of the ego half, float32."""
+    """Result of one forward. ``target`` and ``prediction`` are of the ego half, float32."""
 
     loss: Tensor  # [] mean over the batch
     per_clip: Tensor  # [B] detached

@@ -109,7 +109,7 @@ def exo_half(
     sigma: float,
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 16, t, h, w_exo]
-    """What the model sees of exo at this level, as the LoRA was trained."""
+    """Exo latent that the model sees at this noise level, as the LoRA was trained."""
     w_exo = clean.shape[-1]
     if conditioning.exo_clean:
         return clean

@@ -26,7 +26,7 @@ def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the model's weights are spread over processes."""
+    """Check whether the model's weights are spread over processes."""
     return zero3.is_partitioned(model) or any(isinstance(p, DTensor) for p in model.parameters())
 
 

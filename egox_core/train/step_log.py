@@ -71,7 +71,7 @@ class StepLog:
             stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
 
     def has(self, step: int, key: str) -> bool:
-        """Whether a value of that name was written at that step, by this run or the one that it goes on from."""
+        """Check whether a value of that name was written at that step, by this run or the one that it goes on from."""
         return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
 
     def close(self) -> None:

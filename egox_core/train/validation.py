@@ -233,5 +233,5 @@ class HeldOut:
 
     @property
     def samples_wanted(self) -> bool:
-        """Whether clips are sampled, not only their losses taken."""
+        """Check whether clips are sampled, not only their losses taken."""
         return self.config.validation.sample_steps > 0 and self.config.task != "base_i2v"

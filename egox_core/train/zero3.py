@@ -21,7 +21,7 @@ SUPPORTED_STAGE = 3
 
 
 def asked_for() -> bool:
-    """Whether accelerate's launcher was given a DeepSpeed configuration."""
+    """Check whether accelerate's launcher was given a DeepSpeed configuration."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
@@ -35,7 +35,7 @@ def configure(plugin: Any, config: TrainConfig, accumulation: int) -> None:
 
 
 def is_partitioned(model: nn.Module) -> bool:
-    """Whether DeepSpeed holds the model's weights in parts."""
+    """Check whether DeepSpeed holds the model's weights in parts."""
     return any(hasattr(p, "ds_id") for p in model.parameters())
 
 

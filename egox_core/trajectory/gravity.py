@@ -1,4 +1,4 @@
-"""Which way is down in a world, told by the cameras in it."""
+"""Direction of gravity in a world, from the cameras in it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from .poses import FARTHEST, camera_centre, compose, sensor_from_upright, valida
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
-"""How a camera goes from one pose to the next: on a smooth curve, straight, or not at all until the next one."""
+"""Ways of a camera from one pose to the next: on a smooth curve, straight, or not at all until the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

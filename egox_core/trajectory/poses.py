@@ -130,5 +130,5 @@ def look_at(
 def camera_centre(
     w2c: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3] metres, world
-    """Where the camera stands: C = -Rt t."""
+    """Camera centre in the world: C = -Rt t."""
     return invert(w2c)[..., 3]

@@ -96,7 +96,7 @@ def _undecodable(name: str, error: Exception) -> EgoXInputError:
 
 
 def video_name(source: VideoSource) -> str:
-    """What messages call the source."""
+    """Name of the source in messages."""
     return "in memory" if isinstance(source, io.BytesIO) else Path(source).name
 
 
@@ -276,7 +276,7 @@ def memory_info(
     has_audio: bool,
     name: str = "given frames",
 ) -> VideoInfo:
-    """What :func:`probe_video` would say of these frames.
+    """Describe these frames as :func:`probe_video` describes a file.
 
     Raises:
         EgoXInputError: no frames.

@@ -77,7 +77,7 @@ def reproject(
 
 
 class _Sampling:
-    """Where in ``source`` each pixel of ``target`` comes from, worked out once for many pictures."""
+    """Place in ``source`` of each pixel of ``target``, computed once for many pictures."""
 
     def __init__(self, source: CameraModel, target: CameraModel) -> None:
         rays, seen = pixel_rays(target, torch.float64)
@@ -165,21 +165,21 @@ class Undistortion:
 
 
 def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool, pixels of ``target``
-    """Which pixels of ``target`` lie in the picture of ``source``."""
+    """Mask of ``target``'s pixels that are inside ``source``'s picture."""
     rays, in_lens = pixel_rays(target, torch.float64)
     uv, valid = project(source, rays)
     return in_lens & valid & inside_picture(source, uv)
 
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
-    """Whether the target's outline lies in the source's picture, so that all of it does."""
+    """Check whether the target's outline lies in the source's picture, so that all of it does."""
     rays, in_lens = unproject(target, _outline(target))
     uv, valid = project(source, rays)
     return bool((in_lens & valid & inside_picture(source, uv)).all())
 
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
-    """Whether some of the source's picture lies outside the target's."""
+    """Check whether some of the source's picture lies outside the target's."""
     rays, in_lens = unproject(source, _outline(source))
     uv, valid = project(target, rays[in_lens])
     return not bool((valid & inside_picture(target, uv)).all())

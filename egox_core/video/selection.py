@@ -1,4 +1,4 @@
-"""Which frames of a video are used and how its picture is cropped or padded; cameras and depth follow the same choice.
+"""Choice of a video's frames and the crop or padding of its picture; cameras and depth follow the same choice.
 
 Frames are named by source index. The picture change is one rectangle of the source (in square pixels, reaching outside
 where it is padded) mapped onto the frames handed on, so intrinsics follow it exactly.
@@ -19,7 +19,7 @@ from ..types import FrameSelection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What a video file contains, read without decoding it."""
+    """Contents of a video file, read without decoding it."""
 
     name: str
     width: int  # as shown: turned, square pixels

@@ -69,7 +69,7 @@ def request_pictures(
     exo: Tensor,  # [T, H, W, 3] float 0...1
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
 ) -> Tensor:  # [PICTURES, H, W + w * H / h, 3]
-    """What the model is shown: exo frames, evenly over the clip, with the prior of the same moment on the right.
+    """Pictures for the model: exo frames, evenly over the clip, with the prior of the same moment on the right.
 
     Raises:
         EgoXInputError: another number of frames in the prior.
@@ -90,7 +90,7 @@ def request_pictures(
 
 
 def request_text(count: int, with_prior: bool) -> str:
-    """What the model is told about ``count`` pictures of :func:`request_pictures`."""
+    """Text about ``count`` pictures of :func:`request_pictures`, for the model."""
     return "\n".join((_SHOWN.format(count=count) + (_BOTH_HALVES if with_prior else _EXO_ALONE),
                       _TASK.format(words=PARAGRAPH_WORDS, exo=EXO_MARK, ego=EGO_MARK, scene=SCENE, action=ACTION)))
 

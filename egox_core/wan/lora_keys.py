@@ -62,7 +62,7 @@ BARE_TENSORS = frozenset({"scale_shift_table", "condition_embedder.image_embedde
 """Parts that are tensors themselves; all others have .weight and .bias."""
 FILE_PREFIXES = ("base_model.model.transformer.", "base_model.model.", "model.diffusion_model.", "diffusion_model.",
                  "transformer.", "")
-"""What files put before these names, longest first."""
+"""Prefixes of these names in files, longest first."""
 NATIVE_PREFIX = "diffusion_model."  # what the host's stock loader expects
 DIFFUSERS_PREFIX = "transformer."  # what the released code saves (quirks, LoRA key names)
 Naming = Literal["native", "diffusers"]
@@ -76,12 +76,12 @@ LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
     ".alpha": ".alpha",
 }
 PEFT_METADATA_KEY = "lora_adapter_metadata"
-"""Where newer diffusers keep alpha and rank; the released files don't have it (quirks 41)."""
+"""Metadata key under which newer diffusers keep alpha and rank; the released files don't have it (quirks 41)."""
 RELEASED_FILE = "pytorch_lora_weights.safetensors"
-"""What the authors' release is called, and by diffusers' habit many another LoRA too."""
+"""File name of the authors' release and, by diffusers' habit, of many another LoRA."""
 RELEASED_RANK = 256
 RELEASED_PARTS = tuple(f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo")
-"""What the released training changes of each block (docs/quirks.md, LoRA key names)."""
+"""Modules of each block that the released training changes (docs/quirks.md, LoRA key names)."""
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _TO_NATIVE = (MODEL_PARTS, BLOCK_PARTS)
 _TO_DIFFUSERS = tuple({native: diffusers for diffusers, native in table.items()} for table in _TO_NATIVE)

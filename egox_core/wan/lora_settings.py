@@ -1,4 +1,4 @@
-"""What a LoRA's file says about how it was trained, and how far the chosen inputs follow it.
+"""Training settings in a LoRA's file, and how far the chosen inputs follow them.
 
 Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: there ``auto`` means ``released``. The
 trainer's own reader is :meth:`ConditioningConfig.from_lora`, which stands on :func:`trained_with`.

@@ -51,12 +51,12 @@ def clean_prompt(prompt: str) -> str:
 
 
 def wants_ftfy(prompt: str) -> bool:
-    """Whether ftfy is missing and might have changed this text: it leaves plain ASCII alone."""
+    """Check whether ftfy is missing and might have changed this text: it leaves plain ASCII alone."""
     return not has_ftfy() and not html.unescape(html.unescape(prompt)).isascii()
 
 
 def has_ftfy() -> bool:
-    """Whether texts are cleaned by ftfy here, as the authors' are."""
+    """Check whether texts are cleaned by ftfy here, as the authors' are."""
     return _ftfy() is not None
 
 
@@ -91,7 +91,7 @@ def cut_place(
     count: Callable[[str], int],  # how many tokens a text has, without an end mark
     limit: int = TOKENS,
 ) -> str:
-    """Which section a cut to ``limit`` tokens falls into, for a note: "inside [Ego view]"; "" without sections.
+    """Section into which a cut to ``limit`` tokens falls, for a note: "inside [Ego view]"; "" without sections.
 
     A section that is lost as a whole is named too.
     """

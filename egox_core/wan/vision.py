@@ -71,7 +71,7 @@ def embedding_note(
     connected: bool,  # CLIP vision is there
     seeded: bool,  # the sampler's seed is known
 ) -> str:
-    """Which picture embedding is made, in words."""
+    """Name the picture embedding that is made."""
     if mode == "none":
         return "no picture embedding (the model takes none, or it is switched off)"
     if not connected:

@@ -69,7 +69,7 @@ def visible_tiles(
     bounds: Bounds,  # of S solids
     poses: Tensor,  # [F, all solids, 3, 4] world_from_solid
 ) -> Tensor:  # [S, F * M] bool
-    """Which tiles may see which solids: the tile's cone meets one of the solid's bounding spheres."""
+    """Mask of solids that each tile may see: the tile's cone meets one of the solid's bounding spheres."""
     pose = poses[:, bounds.indices[bounds.row]]  # [F, K, 3, 4]
     away = (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
     far = away.norm(dim=-1).clamp_min(1e-9)
@@ -104,7 +104,7 @@ class RayBundle:
         solid: Solid,
         subset: Tensor | None,  # [n] int64, some of the rays; None: all
     ) -> tuple[Tensor, Tensor]:  # rotation [3, 3] or [n, 3, 3], centre [3] or [n, 3]
-        """Where a solid is, for each of the rays."""
+        """Place of a solid, for each of the rays."""
         if self.frame is None or not solid.moving:
             pose = self.poses[0, index]
         else:
@@ -115,7 +115,7 @@ class RayBundle:
         self,
         subset: Tensor | None,  # [n] int64, some of the rays; None: all
     ) -> Tensor:  # [3] or [n, 3]
-        """Where rays start."""
+        """Origin of rays."""
         if self.frame is None:
             return self.origin[0]
         return self.origin[self.frame if subset is None else self.frame[subset]]

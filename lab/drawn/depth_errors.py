@@ -26,7 +26,7 @@ FALLBACK_FPS = 30.0  # of depth without times
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthErrors:
-    """How far depth is off.
+    """Errors of a depth video.
 
     Raises:
         EgoXInputError: a negative amount, or one that is no number.

@@ -1,4 +1,4 @@
-"""What a detector would say of the people in a drawn scene: points of head and shoulders, some wrong, some missing.
+"""Detector's points of the people in a drawn scene: points of head and shoulders, some wrong, some missing.
 
 Which points are seen is told by rays cast at the points alone; no picture is needed.
 """

@@ -20,7 +20,7 @@ from .views import ViewRays
 MAX_INCIDENCE_DEG = 75.0
 """There a pixel covers 3.9 times as much of the surface as when seen from straight ahead."""
 SAME_HIT = 1e-3
-"""How far the exo ray's first hit may lie before the point, as a share of its distance: float32 casting is exact to
+"""Largest distance of the exo ray's first hit before the point, as a share of its distance: float32 casting is exact to
 about 1e-5 at a slant of 75 degrees, the thinnest solid (a rug) is 12 mm."""
 GROUPS = ("object", "held")
 """Solids that count as objects: what lies on the table and what the hands hold, but no furniture and no body."""
@@ -38,7 +38,7 @@ class Covisible:
 
 
 def covisible(take: SyntheticTake, frame: int, max_incidence_deg: float = MAX_INCIDENCE_DEG) -> Covisible:
-    """Which ego pixels' first hit projects inside the exo picture and is the exo ray's first hit there.
+    """Mask of ego pixels whose first hit is inside the exo picture and the exo ray's first hit there.
 
     A pixel stands for its centre ray. Incidence angles are those between a ray and the surface normal, at both cameras.
     The head counts as a blocker for exo, as it does in the exo picture, though the ego camera looks through it.

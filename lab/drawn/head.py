@@ -32,7 +32,7 @@ MOUNT_SPAN_M, MOUNT_SPAN_DEG = 0.004, 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLengths:
-    """Where face points sit on a mean head; each person's own size and lengths vary about these. Metres."""
+    """Places of face points on a mean head; each person's own size and lengths vary about these. Metres."""
 
     eye_side: float
     eye_ahead: float

@@ -28,7 +28,7 @@ STREAMS = ("workspace", "motion", "person", "room", "exo", "light", "looks", "wo
            *EXO_STREAMS[1:])
 BEHIND_DEG = (135.0, 180.0)  # off the wearer's heading
 QUARTERS_DEG = (180.0, 90.0, -90.0)
-"""Where further exo cameras stand, seen from what all look at, off the first one's direction."""
+"""Directions of further exo cameras from the point that all look at, off the first one's."""
 QUARTER_SPREAD_DEG = (0.0, 30.0)  # to either side of that; so two cameras are 30 degrees apart or more
 QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter may end at a wall
 WALK_LINE_M = -0.45  # a walker passes the table on this side, metres before it
@@ -66,7 +66,7 @@ def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnHead:
-    """Where a person's head is, exactly. World, metres."""
+    """Exact place of a person's head. World, metres."""
 
     world_from_eyes: np.ndarray  # [T, 3, 4] float64, between the eyes: columns right, down, forward
     marks: dict[str, np.ndarray]  # [T, 3] eyes, ears, nose, neck, shoulders

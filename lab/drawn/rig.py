@@ -142,7 +142,7 @@ def _nearest(parts: list[Part], eye: np.ndarray) -> float:
 
 
 def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
-    """Whether no standing furniture hides the point (things on the table and the body may)."""
+    """Check whether no standing furniture hides the point (things on the table and the body may)."""
     far = float(np.linalg.norm(point - eye))
     ray = (point - eye) / far
     for part in parts:
@@ -156,7 +156,7 @@ def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
 
 
 def _frames(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
-    """Whether the point lies in the picture, off its outer tenth."""
+    """Check whether the point lies in the picture, off its outer tenth."""
     x, y, z = pose[:, :3] @ point + pose[:, 3]
     if z <= 0.1:
         return False

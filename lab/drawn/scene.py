@@ -54,5 +54,5 @@ class Scene:
                 if (moving is None or solid.moving == moving) and (head or solid.group != "head")]
 
     def group_table(self, *groups: str) -> Tensor:  # [S + 1] bool
-        """Whether a solid's index belongs to one of the groups; the last entry (index -1, a miss) is False."""
+        """Check whether a solid's index belongs to one of the groups; the last entry (index -1, a miss) is False."""
         return torch.tensor([solid.group in groups for solid in self.solids] + [False])

@@ -23,7 +23,7 @@ CREASE_DEPTH = 0.45
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hits:
-    """Where the N rays of a bundle met the scene."""
+    """Hits of a bundle's N rays in the scene."""
 
     bundle: RayBundle
     frames: list[int]  # the scene's frames that the bundle's F stand for
@@ -105,7 +105,8 @@ def _shade_one(scene: Scene, hits: Hits, subset: Tensor, solid_index: int,
 
 
 def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: Tensor) -> Tensor:
-    """How much light [N] is left near other standing solids; smooth, so that it adds no detail finer than textures."""
+    """Share [N] of light that is left near other standing solids; smooth, so that it adds no detail
+    finer than textures."""
     probe = points + 0.02 * normal
     left = torch.ones_like(points[:, 0])
     for j in neighbours:

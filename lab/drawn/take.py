@@ -94,7 +94,7 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
 
 
 def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress) -> list[tuple[Tensor, ...]]:
-    """What :func:`_compact` gives of each exo camera, then of the ego camera, all frames."""
+    """Results of :func:`_compact` for each exo camera, then for the ego camera, all frames."""
     neighbours = crease_neighbours(scene)
     exos = [Renderer(scene, camera, w2c, neighbours, spec.edge_samples) for camera, w2c in scene.exo_cameras]
     ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)

@@ -57,7 +57,7 @@ def write_objects(take: SyntheticTake, file: Path, clip: str) -> None:
 
 
 def take_meta(take: SyntheticTake) -> dict[str, object]:
-    """What meta.json says; poses are w2c rows, rounded to a tenth of a micrometre."""
+    """Contents of meta.json; poses are w2c rows, rounded to a tenth of a micrometre."""
     return {
         "prompt": take.prompt,
         "camera_intrinsics": _rows(intrinsics_matrix(take.exo_camera)),

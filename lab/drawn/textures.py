@@ -63,7 +63,7 @@ def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
 
 
 def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
-    """How much [N], 0...1, of the pattern's second colour."""
+    """Share [N], 0...1, of the pattern's second colour."""
     product = None
     for axis in range(3):
         cell = material.cell_m[axis]

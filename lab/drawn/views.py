@@ -104,7 +104,7 @@ class Renderer:
         return self.width * self.height
 
     def visible(self, frames: list[int], indices: list[int]) -> Tensor:  # [len(indices), F * M] bool
-        """Which tiles may see which of the solids."""
+        """Mask of solids that each tile may see."""
         key = tuple(indices)
         if key not in self._bounds:
             self._bounds[key] = Bounds.of(self.scene.solids, indices)

@@ -32,7 +32,7 @@ COLOUR_AXES = torch.tensor(((1, 1, 1), (-1, 2, -1), (1, 0, -1))) / torch.tensor(
 COLOUR_GAINS = torch.tensor((1.0, 4.0, 2.5))
 """Of these axes inside a new network, where they are then about equally strong."""
 COLOUR_CARE = torch.tensor((1.0, 3.0, 2.0))
-"""What an error of a latent cell's mean colour counts for along these axes, beside the plain error. At (1, 2, 2) and
+"""Weight of an error of a latent cell's mean colour along these axes, beside the plain error. At (1, 2, 2) and
 Muon's rate of 4e-3 green-magenta was lost within 100 steps and in 6,000 never found again (.05 of it drawn), with every
 grey figure at its best; (1, 6, 3) kept it and cost outlines, .36 of them after 3,500 steps instead of .55. It is
 saved by a lower rate once the skeleton is over (``VaeSettings.whole_rate``): at 1e-3 and more the whole network falls
@@ -146,7 +146,7 @@ def colour_shares(
     drawn: Tensor,  # [N, 3] of mean colours
     truth: Tensor,  # [N, 3]
 ) -> Tensor:  # [3]
-    """What is told of the colours along each axis: 1 all, 0 nothing, below 0 where guessing would be better."""
+    """Explained share of the colours along each axis: 1 all, 0 nothing, below 0 worse than guessing."""
     drawn, truth = drawn @ COLOUR_AXES.T, truth @ COLOUR_AXES.T
     return 1 - (drawn - truth).square().sum(0) / (truth - truth.mean(0)).square().sum(0)
 

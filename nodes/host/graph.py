@@ -109,7 +109,7 @@ def files_behind(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
 
 
 def values_behind(graph: Graph, node_id: str) -> dict[str, dict]:
-    """What a result was made with, for people to compare: ``{node id: {"kind": …, "values": {input: value}}}``.
+    """Values that a result was made with, for people to compare: ``{node id: {"kind": …, "values": {input: value}}}``.
 
     Of a long text, or of what is no plain value, only a digest (``{"digest": …}``) is given.
     """
@@ -178,7 +178,7 @@ def _probed(path: Path, changed_ns: int, size: int) -> VideoInfo:
 
 
 def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:
-    """Whether it is certain before a run that no file ``name`` lies beside the exo video of ``frames``."""
+    """Check whether it is certain before a run that no file ``name`` lies beside the exo video of ``frames``."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
     video = exo_video(graph, node_id)
@@ -186,7 +186,7 @@ def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:
 
 
 def origin(graph: Graph, node_id: str, names: Iterable[str]) -> str:
-    """What some inputs of a node are made from, as a short text: it changes with any value, link or file behind them.
+    """Fingerprint of some inputs of a node: it changes with any value, link or file behind them.
 
     The numbers of the nodes don't count, and files do with their sizes, so that a graph that was saved and opened on
     another machine keeps its own. Files beyond the first MOST_LOOKUPS count by their names alone.

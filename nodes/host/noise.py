@@ -18,7 +18,7 @@ NOISE_TOOLTIP = (
 
 
 class ReleasedNoise:
-    """What SamplerCustomAdvanced takes as NOISE."""
+    """NOISE for SamplerCustomAdvanced."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

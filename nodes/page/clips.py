@@ -44,7 +44,7 @@ async def save_clip(request: web.Request) -> web.Response:
 
 
 async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
-    """What is said about the clip, and its pictures."""
+    """Description of the clip, and its pictures."""
     about, pictures, received = b"", list[bytes](), 0
     async for part in parts_of(request):
         data = bytearray()
@@ -107,7 +107,7 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
 
 
 def run_metadata(run: str) -> dict[str, Any]:
-    """What the host's own Save nodes write of a run; nothing where the host has forgotten it, or is told not to."""
+    """Metadata that the host's own Save nodes write of a run; empty where the host forgot it or has it turned off."""
     from comfy.cli_args import args
 
     server = running_server()

@@ -28,7 +28,7 @@ DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
 PATH_INPUTS: Mapping[str, tuple[str, ...]] = {"file": ("file", "entry"),
                                               "constant": ("x", "y", "z", "yaw", "pitch", "roll")}
-"""What else a path depends on, by its source; keyframes are the editor's own."""
+"""Further inputs that a path depends on, by its source; keyframes are the editor's own."""
 
 
 def editor_data(
@@ -61,7 +61,7 @@ def editor_data(
 
 
 def editor_origin(graph: Graph, node: str) -> dict[str, str]:
-    """What the editor's scene, and a path from elsewhere, are made from: where that is not what a run told, the run was
+    """Inputs of the editor's scene and of a path from elsewhere: where they differ from the run's, the run was
     of another video, depth or path.
     """
     path = PATH_INPUTS.get(str(inputs_of(graph, node).get("source")), ())
@@ -80,7 +80,7 @@ def clip_of(trajectory: CameraTrajectory, frames: FrameSelection | None,
 
 
 def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
-    """Where the scene is kept, and its exo camera."""
+    """Key of the stored scene, and its exo camera."""
     entry = SCENES.put(scene, exo_images)
     camera = scene.exo_camera
     exo = exo_from_scene(scene).reshape(-1, 3, 4)

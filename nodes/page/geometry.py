@@ -24,7 +24,7 @@ LORA = "EgoXLoadLora"
 
 def geometry_data(depth: DepthVideo | None, trajectory: CameraTrajectory | None, exo_images: Tensor | None,
                   ego_size: int, graph: Graph, node: str) -> dict | None:
-    """What ``preview_ui`` sends for the geometry view; None without depth, poses and pictures, ``reason`` where they
+    """Data of the geometry view for ``preview_ui``; None without depth, poses and pictures, ``reason`` where they
     don't fit a canvas.
 
     Args:

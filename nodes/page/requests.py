@@ -1,4 +1,4 @@
-"""Which requests the pack's own routes answer: those of the host's own page, with a body that is small enough."""
+"""Requests that the pack's own routes answer: those of the host's own page, with a body that is small enough."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refuse(status: int, reason: str) -> web.Response:
 
 
 def is_same_origin(request: web.Request) -> bool:
-    """Whether a page of this server asks.
+    """Check whether a page of this server asks.
 
     Browsers say so in Sec-Fetch-Site, which no page can set, but only to addresses that they trust (https, localhost);
     over plain http in a network they send the page's Origin with every POST, and the routes take nothing else.

@@ -1,4 +1,4 @@
-"""What the page asks the server: points, pictures, a coarse prior, picks and files for the pose editor, sample videos.
+"""Routes of the page: points, pictures, a coarse prior, picks and files for the pose editor, sample videos.
 
 The editor's routes are POST with a JSON object, answered to the server's own page only. 400: a malformed request, 403:
 another page asks, 410: the scene of the token is gone, 413: too large; each with ``{"reason": …}``. Work is done on one
@@ -256,7 +256,7 @@ def poses_missing(graph: Graph, node: str) -> bool:
 
 
 def has_poses(graph: Graph, node: str) -> bool:
-    """Whether the meta.json beside the exo video may give ego poses; True where that isn't known before a run."""
+    """Check whether the meta.json beside the exo video may give ego poses; True where that isn't known before a run."""
     video = exo_video(graph, node)
     try:
         return video is None or read_meta(video.parent / META).ego_extrinsics is not None

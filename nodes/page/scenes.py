@@ -30,7 +30,7 @@ PICTURE_QUALITY = 85
 
 @lru_cache(maxsize=1)
 def cap_bytes() -> int:
-    """What all scenes together may hold: less where the machine has little, for a model must fit beside them."""
+    """Limit of all scenes together: less where the machine has little, for a model must fit beside them."""
     return min(MOST_BYTES, psutil.virtual_memory().total // 8)
 
 
@@ -117,7 +117,7 @@ class SceneStore:
             self._renewals[node_id] = self._renewals.get(node_id, 0) + 1
 
     def renewals(self, node_id: str) -> int:
-        """How often :meth:`renew` was called for a node."""
+        """Number of calls of :meth:`renew` for a node."""
         return self._renewals.get(node_id, 0)
 
     def __len__(self) -> int:

@@ -40,7 +40,7 @@ MULTIPART_HEAD = 64 * 1024
 
 
 async def limit(request: web.Request) -> web.Response:
-    """What the upload takes at once: bytes, kinds and count of files. The page needn't send others to hear of it."""
+    """Limits of one upload: bytes, kinds and count of files, for the page to check before it sends."""
     return web.json_response({"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MOST_FILES})
 
 

@@ -80,7 +80,7 @@ def check_model(model: ModelPatcher) -> None:
 
 
 def has_image_embedding(model: ModelPatcher) -> bool:
-    """Whether the transformer reads a picture embedding (Wan 2.1 I2V does, Wan 2.2 I2V doesn't)."""
+    """Check whether the transformer reads a picture embedding (Wan 2.1 I2V does, Wan 2.2 I2V doesn't)."""
     return model.get_model_object("diffusion_model").img_emb is not None
 
 

@@ -1,4 +1,4 @@
-"""What a LoRA's file says about how it was trained, carried on the model from EgoX LoRA to the nodes downstream."""
+"""Training settings of a LoRA's file, carried on the model from EgoX LoRA to the nodes downstream."""
 
 from __future__ import annotations
 

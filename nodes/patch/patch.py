@@ -131,7 +131,7 @@ def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: Camera
 
 
 def no_geometry(name: str) -> EgoXInputError:
-    """What to do about guidance without ``depth`` or ``trajectory``."""
+    """Advice for guidance without ``depth`` or ``trajectory``."""
     node = {"depth": "Depth Align", "trajectory": "Ego Pose Input"}[name]
     return EgoXInputError(f"{name} for the geometry", got="none", expected=f"the clip's {name}",
                           fix=f"connect '{name}' of {node}, or set gga_mode to off")
@@ -139,7 +139,7 @@ def no_geometry(name: str) -> EgoXInputError:
 
 def contradiction_notes(model: ModelPatcher, canvas: Canvas, options: GgaOptions,
                         geometry: GgaGeometry | None) -> list[str]:
-    """What differs from the LoRA's own training, also given to the log as warnings."""
+    """Differences from the LoRA's own training, also logged as warnings."""
     inputs = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
     if geometry is not None:
         inputs |= {"lambda_g": options.lambda_g, "rays": geometry.rays}

@@ -19,7 +19,7 @@ READY_S = 90.0
 QUIET_PLACE = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
-"""Where a page that loads nothing from outside the machine may ask."""
+"""Addresses that a page may ask if it loads nothing from outside the machine."""
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else the template chooser covers the first page
@@ -129,7 +129,7 @@ class ComfyPage:
         self.outside: list[str] = []
         self.faults: list[str] = []
         self.said: list[str] = []
-        """What the page wrote into its console, for a failing test's message."""
+        """Console output of the page, for a failing test's message."""
         client.post("/settings", {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes})
         self.page = pages.take(size, touch)
         self._give_back = partial(pages.give_back, self.page, self.address, touch)

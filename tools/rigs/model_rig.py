@@ -32,7 +32,7 @@ class RigSize:
 
 @dataclass(slots=True, kw_only=True)
 class ModelRig:
-    """What a graph would have in hand just before the model patch."""
+    """Inputs that a graph has just before the model patch."""
 
     pack: ModuleType
     size: RigSize

@@ -56,7 +56,7 @@ TESTS_ONLY = {
 }
 
 UMT5_CONFIG = {"num_layers": 1, "d_ff": 64, "num_heads": 1, "d_kv": 64, "vocab_size": 128}
-"""What a loader must override in the host's T5-XXL configuration to read the stand-in text encoder."""
+"""Overrides of the host's T5-XXL configuration with which a loader reads the stand-in text encoder."""
 
 CLIP_VISION_CONFIG = {
     "hidden_act": "gelu", "hidden_size": 1280, "image_size": 224, "intermediate_size": 64,

@@ -48,7 +48,7 @@ class PromptRefused(RuntimeError):
 
 @dataclass
 class Outcome:
-    """What became of one prompt."""
+    """Outcome of one prompt."""
 
     prompt_id: str
     status: str  # success | error | interrupted

@@ -51,7 +51,7 @@ def find_browser() -> Path | None:
 
 
 def install_advice() -> str:
-    """What a user can do who has no browser."""
+    """Advice for a user who has no browser."""
     if os.environ.get(VARIABLE):
         return f"{VARIABLE} names {os.environ[VARIABLE]}, which is no file"
     if sys.platform.startswith("linux"):
@@ -60,7 +60,7 @@ def install_advice() -> str:
 
 
 def may_install() -> bool:
-    """Whether one command of the system's own package manager, which asks nobody, would do: root with apt."""
+    """Check whether one command of the system's own package manager, which asks nobody, would do: root with apt."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     return root and shutil.which("apt-get") is not None and os.environ.get("EGOX_NO_SETUP") != "1"
 

@@ -23,7 +23,7 @@ MODULES = {
 
 MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts",
           "sample": "tools.sample", "standins": "tools.rigs.standins"}
-"""What ``run.py make`` makes anew: the shipped workflows, the texts from the nodes' schemas (English locale and help
+"""Targets of ``run.py make``: the shipped workflows, the texts from the nodes' schemas (English locale and help
 pages), the sample takes, the stand-in weights."""
 
 VARIABLES = """environment variables:

@@ -36,7 +36,7 @@ STANDINS = {
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line may change of the demo graph; None leaves the workflow's own value."""
+    """Changes of the demo graph by the command line; None leaves the workflow's own value."""
 
     take: Path | None = None
     frames: int | None = None

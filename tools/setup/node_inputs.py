@@ -19,7 +19,7 @@ def input_specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def is_widget(spec: Any) -> bool:
-    """Whether the editor shows this input as a widget, and so saves a value for it."""
+    """Check whether the editor shows this input as a widget, and so saves a value for it."""
     options = spec_options(spec)
     shown = spec_kind(spec) in WIDGET_TYPES or bool(options.get("socketless"))
     return shown and not options.get("forceInput")

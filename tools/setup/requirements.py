@@ -44,7 +44,7 @@ def check_requirements(environment: Environment, command: str) -> None:
 
 
 def is_met(line: str) -> bool:
-    """Whether a requirement, such as "name>=version", is installed in this environment."""
+    """Check whether a requirement, such as "name>=version", is installed in this environment."""
     wish = Requirement(line)
     for name in (wish.name, *(OPENCV if wish.name == "opencv-python-headless" else ())):
         try:

@@ -55,7 +55,7 @@ class Server:
         return self.client.address
 
     def command(self) -> list[str]:
-        """How the host is started. ``--database-url`` in memory: it may not write beside the user's host."""
+        """Command that starts the host. ``--database-url`` in memory: it may not write beside the user's host."""
         device = [] if torch.cuda.is_available() else ["--cpu"]
         return [str(self.environment.python), str(self.environment.host.root / "main.py"), *device,
                 "--base-directory", str(self.base.root), "--listen", "127.0.0.1", "--port", str(self.port),

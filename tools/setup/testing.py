@@ -19,7 +19,7 @@ RELEASES = {release.tag[1:]: release for release in (OLDEST, PINNED)}
 FRONTEND = "comfyui-frontend-package"
 
 OF_THE_HOST = ["tests/host", "tests/nodes"]
-"""What another release of the host can break."""
+"""Tests that another release of the host can break."""
 
 SIDE_BY_SIDE = ["-n", "3", "--no-loadscope-reorder"]
 """The whole suite, on two processors too: a third of it waits for a server or a browser, while other tests run."""

@@ -25,7 +25,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSchema:
-    """What a node says about itself."""
+    """Texts of a node about itself."""
 
     id: str
     display_name: str

@@ -81,7 +81,7 @@ def add_form(graph: Graph) -> None:
 
 
 def _names(inside: Subgraph, row: Row) -> list[str]:
-    """What the row is called on the node of a subgraph: a widget that it promotes, or the player that it shows."""
+    """Name of the row on the node of a subgraph: a widget that it promotes, or the player that it shows."""
     if row.label:
         return [name for name, (node, widget) in inside.promoted.items()
                 if (node.kind, widget) == (row.kind, row.widget)]

@@ -18,7 +18,7 @@ from tools.setup.node_inputs import (
 )
 
 INPUT_NODE, OUTPUT_NODE = -10, -20
-"""What the front end calls the two edges of a subgraph."""
+"""Front end's ids of the two edges of a subgraph."""
 PLAYER = "egox_preview"
 """The widget that web/js/previews.js adds."""
 UPLOADS = ("image_upload", "video_upload", "animated_image_upload", "audio_upload")
@@ -32,11 +32,11 @@ class Node:
         self.pos: tuple[int, int] = (0, 0)
         self.size: tuple[int, int] = (320, 120)
         self.wanted: tuple[int, int] = (320, 60)
-        """What the description asks for at least; the front end's own size may be larger."""
+        """Least size that the description asks for; the front end's own size may be larger."""
         self.title, self.mode, self.color = "", 0, ""
         self.values: dict[str, Any] = {}
         self.labels: dict[str, str] = {}
-        """What the page calls an input, where its own name says too little."""
+        """Label of an input on the page, where its own name says too little."""
         self.properties: dict[str, Any] = {}
         self.sources: dict[str, tuple[Node, str]] = {}
         self.players: dict[str, tuple[Node, str]] = {}
@@ -58,7 +58,7 @@ class Graph:
     """Nodes, links and groups; :meth:`to_json` gives the saved workflow, :meth:`to_prompt` its API form."""
 
     path = ""
-    """What the API form puts before the numbers of its nodes."""
+    """Prefix of its nodes' numbers in the API form."""
 
     def __init__(self, object_info: dict[str, Any], name: str = "") -> None:
         self.object_info, self.name = object_info, name
@@ -152,7 +152,7 @@ class Graph:
         return prompt
 
     def _found(self, source: tuple[Node, str]) -> Any:
-        """Where a link's value comes from: [node id, output], a promoted widget's value, or None for nowhere."""
+        """Source of a link's value: [node id, output], a promoted widget's value, or None for nowhere."""
         node, output = source
         if node.number in self.insides:
             inside = self.insides[node.number]
@@ -296,7 +296,7 @@ class Subgraph(Graph):
         return {"input": {"required": specs}, "output": kinds, "output_name": list(self.given)}
 
     def _widget_behind(self, name: str) -> tuple[Node, str] | None:
-        """What the front end promotes by itself: an input that leads to a widget, linked outside or not."""
+        """Inputs that the front end promotes by itself: an input that leads to a widget, linked outside or not."""
         for node in self.nodes:
             specs = dict(node.inputs())
             for widget, source in node.sources.items():

@@ -1,4 +1,4 @@
-"""Where the nodes of a workflow stand: on the canvas in frames at given places, in a subgraph in rows of blocks, blocks
+"""Places of a workflow's nodes: on the canvas in frames at given places, in a subgraph in rows of blocks, blocks
 of columns, columns of nodes.
 
 Heights are those that the front end itself gives its nodes, so that nothing overlaps in either of its two ways to draw

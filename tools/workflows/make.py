@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
 
 
 def workflow_file(name: str) -> Path:
-    """Where a workflow ships: the host makes a card of what lies in ``workflows`` itself."""
+    """Folder of a workflow: the host makes a card of each file in ``workflows`` itself."""
     return REPO_ROOT / "workflows" / ("" if name in CARDS else "more") / f"{name}.json"
 
 

@@ -1,4 +1,4 @@
-"""What the shipped workflows say on their canvas: the steps, the model links, and what could not be tried."""
+"""Notes on the canvas of the shipped workflows: the steps, the model links, and what could not be tried."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ HUB = "https://huggingface.co/Comfy-Org"
 WAN = f"{HUB}/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 KIJAI = "https://huggingface.co/Kijai/WanVideo_comfy/resolve/main"
 LORA_URL = f"https://huggingface.co/DAVIAN-Robotics/EgoX/resolve/main/{RELEASED_FILE}"
-"""Where others say that the authors' LoRA lies; nobody here has opened it, and the README that the authors published
-first links a Google Drive folder in its place."""
+"""Address of the authors' LoRA according to others; nobody here has opened it, and the README that
+the authors published first links a Google Drive folder in its place."""
 
 UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with small stand-ins of the same form.*"
 

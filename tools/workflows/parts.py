@@ -45,7 +45,7 @@ Source = tuple[Node, str]
 
 
 def model_link(name: str, folder: str, place: str = WAN) -> list[dict[str, str]]:
-    """What the editor needs to offer a missing model for download."""
+    """Link with which the editor offers a missing model for download."""
     return [{"name": name, "url": f"{place}/{folder}/{name}", "directory": folder}]
 
 
@@ -155,9 +155,9 @@ class EgoX:
     texts: list[Node]
     models: list[Node] = field(default_factory=list)
     captions: list[Node] = field(default_factory=list)
-    """What asks a language model for the prompt."""
+    """Nodes that ask a language model for the prompt."""
     beside: list[Node] = field(default_factory=list)
-    """What a workflow puts beside the sampler."""
+    """Nodes that a workflow puts beside the sampler."""
 
 
 def egox(graph: Graph, *, small: dict[str, Any] | None = None, lora: dict[str, Any] | None = None,
@@ -223,7 +223,7 @@ def caption_nodes(inside: Subgraph, exo: Source, prior: Source) -> list[Node]:
 
 
 def promote(stage: EgoX, *, tuned: bool = True, weights: bool = True) -> None:
-    """What of *EgoX* stands on the node itself; ``tuned`` off: λ_g and strength come from elsewhere."""
+    """Promote widgets of *EgoX* to the node itself; ``tuned`` off: λ_g and strength come from elsewhere."""
     if tuned:
         stage.inside.promote(stage.sampler, "lambda_g", label="Strength of the geometry, λ_g (3 as trained, 0 none)")
         stage.inside.promote(stage.lora, "strength", label="LoRA strength (1 as trained, 0 the plain model)")
@@ -286,7 +286,7 @@ def finished(graph: Graph, read_me: Node, stages: Stages, stage: EgoX, prefix: s
 
 @dataclass
 class Page:
-    """Where all stand: four columns, so that no link runs behind a node that is not its own.
+    """Places of all nodes: four columns, so that no link runs behind a node that is not its own.
 
     What *Load Exo Video* sends to *EgoX* and to the last column runs level with its sockets, between *Scene and prior*
     above and *Ego Pose Input* below, and over *EgoX*.
@@ -298,7 +298,7 @@ class Page:
     last: list[Node]
     """The last column, from the top."""
     saved: list[Node]
-    """What writes the file, if it stands over *EgoX*, where there is room for the video that it shows."""
+    """Node that writes the file, if it is placed over *EgoX*, where there is room for the video that it shows."""
     title: str
     slot: int = 0
     """Place among the sockets of the last column's first node that takes something from *Load Exo Video*."""

@@ -291,7 +291,7 @@ def baseline_sampler(graph: Graph, model: Source, prepared: Node, **values: Any)
 
 
 def egox_attention(graph: Graph) -> Page:
-    """What an ego pixel looks at in the exo video, with geometry and without."""
+    """Attention of an ego pixel to the exo video, with geometry and without."""
     read_me = note(graph, "What does it look at?", notes.ATTENTION)
     stages = geometry(graph)
     stage = egox(graph, steps=20, cfg=5.0)
