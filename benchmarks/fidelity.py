@@ -3,7 +3,7 @@
     python3 run.py fidelity [--json] [--save]
 
 Compares with the goldens of tests/golden (random tensors through the authors' code) and, where the development data
-lies beside the repository, with those of two real takes. In float32, on the CPU. Ends with 1 if a bound is exceeded.
+is beside the repository, with those of two real takes. In float32, on the CPU. Ends with 1 if a bound is exceeded.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def drop_pages(
 
 
 def is_mapped(frames: Tensor) -> bool:
-    """Tell tensors that lie in a file of a :class:`FrameStore`."""
+    """Tell tensors that are in a file of a :class:`FrameStore`."""
     if _MAPPED.get(frames.data_ptr(), lambda: None)() is None:
         _MAPPED.pop(frames.data_ptr(), None)
         return False

@@ -39,7 +39,7 @@ class FrameSelection:
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
     resize: Literal["crop", "pad"]  # how the aspect difference was taken up
-    source_path: Path | None = None  # the video's file, where there is one: depth and poses may lie beside it
+    source_path: Path | None = None  # the video's file, where there is one: depth and poses may be beside it
     source_frames: int | None = None  # of the whole source video, where that is known
 
 

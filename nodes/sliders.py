@@ -1,6 +1,6 @@
 """Numbers with a slider over their usual range, which a saved graph, a script or a typed value may leave.
 
-The host refuses what lies outside an input's range unless the node looks at that input itself (``validate_inputs``), so
+The host refuses what is outside an input's range unless the node looks at that input itself (``validate_inputs``), so
 a node that takes a :class:`Slider`'s input hands its value to :meth:`Slider.check` there.
 """
 

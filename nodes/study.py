@@ -121,7 +121,7 @@ class EgoXEvaluate(io.ComfyNode):
                 io.Image.Input("generated", tooltip="The generated ego video, upright, as Decode Ego Half gives it."),
                 io.Image.Input("truth", tooltip="The wearer's own video: same frames, same size."),
                 io.Mask.Input("coverage", optional=True,
-                              tooltip="From Render Ego Prior: quality inside and outside of it is told apart."),
+                              tooltip="From Render Ego Prior: quality inside and outside of it is distinguished."),
                 io.Mask.Input("generated_mask", optional=True,
                               tooltip="One object in the generated video, a mask a frame, as SAM3 Track to Mask gives "
                                       "it."),

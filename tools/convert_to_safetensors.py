@@ -1,6 +1,6 @@
 """Turn pickled weights (.pt, .pth, .bin, .ckpt) into .safetensors: python tools/convert_to_safetensors.py FILE
 
-The new file lies beside the old one.
+The new file is beside the old one.
 
 Reads with ``weights_only=True``, so nothing in the file is run. Nested dictionaries are searched for the one with
 tensors (``state_dict``, ``module``, ``model``); shared tensors are stored as copies.

@@ -58,7 +58,7 @@ def golden_take(core: Core, tensors: dict[str, Tensor]) -> tuple[object, object]
 
 
 def geometry_checks(core: Core, folder: Path) -> Iterator[Check]:
-    """gga_geometry_* and gga_bias: the numbers of two takes, which lie beside the repository."""
+    """gga_geometry_* and gga_bias: the numbers of two takes, which are beside the repository."""
     gga_geometry, rays = core("gga.geometry"), core("gga.rays")
     bias_golden = golden("gga_bias", folder)
     for name in TAKES:

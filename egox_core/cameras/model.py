@@ -71,7 +71,7 @@ def project(
 ) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
     """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
 
-    Valid: inside the lens' angle, in front of a pinhole. A valid point may lie outside the picture (see
+    Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture (see
     :func:`inside_picture`); invalid ones hold finite, meaningless pixels.
     """
     plane, valid = LENSES[camera.lens].project(points_cam, camera.distortion, math.radians(camera.max_angle_deg))

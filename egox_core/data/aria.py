@@ -27,7 +27,7 @@ def read_aria_calibration(path: Path, size: int | None = None, *, label: str = "
         line: which line (moment) of a .jsonl; the calibration drifts by less than a pixel at 448 over a take.
 
     Raises:
-        EgoXInputError: missing, no such line, no such camera, another lens model, a size that can't be told.
+        EgoXInputError: missing, no such line, no such camera, another lens model, a size that can't be known.
     """
     content = parse_json(_line(path, line), f"calibration {path.name}")
     cameras = content.get("CameraCalibrations") if isinstance(content, dict) else None
@@ -44,7 +44,7 @@ def read_aria_calibration(path: Path, size: int | None = None, *, label: str = "
         raise EgoXInputError(f"calibration {path.name}", got=f"lens model {projection.get('Name')!r}",
                              expected="FisheyeRadTanThinPrism with 15 numbers", fix="give Aria's own calibration")
     focal, cx, cy, *distortion = (float(x) for x in numbers)
-    # The principal point lies near the middle of the picture that was calibrated.
+    # The principal point is near the middle of the picture that was calibrated.
     width, height = min(SENSOR_SIZES[label], key=lambda s: abs(cx - s[0] / 2) + abs(cy - s[1] / 2))
     if abs(cx - width / 2) > 0.1 * width or abs(cy - height / 2) > 0.1 * height:
         raise EgoXInputError(f"calibration {path.name}", got=f"a principal point of ({cx:g}, {cy:g})",

@@ -218,7 +218,7 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
 
 
 def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str]) -> str:
-    """Names of models and settings that differ from those of the cache that lies there."""
+    """Names of models and settings that differ from those of the cache that is there."""
     if not (folder / INDEX).is_file():
         return ""
     before = read_json(folder / INDEX, "cache index", MAX_INDEX_BYTES)

@@ -175,7 +175,7 @@ def _exo_views(annotation: Mapping, folder: Path, take: str, exo_lens: ExoLens,
         try:
             if sum(other.casefold() == name.casefold() for other in annotation) > 1:
                 raise EgoXInputError("camera name", got=f"{name!r} twice, in another case",
-                                     expected="names that every system tells apart",
+                                     expected="names that every system distinguishes",
                                      fix="rename one, and its video")
             entry = _camera_entry(annotation, name, take)
             video = folder / f"{name}.mp4"

@@ -49,7 +49,7 @@ class ExoPictures:
         """The clip's frames in maps of this picture (depth, masks): of the redrawn one, or of the video as filmed.
 
         Raises:
-            EgoXInputError: the clip lies beyond the video's end.
+            EgoXInputError: the clip is beyond the video's end.
         """
         selection = self.selection(window)
         return selection if self.redrawn is None else replace(selection, source_size=self.size, resize="crop")
@@ -58,7 +58,7 @@ class ExoPictures:
         """The clip's frames in the video, and the part of its picture that is shown where nothing is redrawn.
 
         Raises:
-            EgoXInputError: the clip lies beyond the video's end.
+            EgoXInputError: the clip is beyond the video's end.
         """
         return frames_of(self.info, window, self.size, _resize(self.info, self.size))
 
@@ -66,7 +66,7 @@ class ExoPictures:
         """The pictures of a clip.
 
         Raises:
-            EgoXInputError: the clip lies beyond the video's end, a frame that can't be decoded.
+            EgoXInputError: the clip is beyond the video's end, a frame that can't be decoded.
         """
         indices = self.selection(window).source_indices.tolist()
         store = FrameStore(len(indices), (self.size[1], self.size[0], 3), np.uint8)
@@ -142,12 +142,12 @@ def frames_of(info: VideoInfo, window: ClipWindow, size: tuple[int, int],
     """The clip's frames of a video.
 
     Raises:
-        EgoXInputError: the clip lies beyond the video's end.
+        EgoXInputError: the clip is beyond the video's end.
     """
     indices = window.indices
     if int(indices[-1]) >= info.frame_count:
         raise EgoXInputError(f"video {info.name}", got=f"{info.frame_count} frames",
-                             expected=f"at least {int(indices[-1]) + 1}", fix="the clip lies beyond its end")
+                             expected=f"at least {int(indices[-1]) + 1}", fix="the clip is beyond its end")
     times = torch.tensor(info.times_s, dtype=torch.float64)[indices]
     return FrameSelection(source_indices=indices, times_s=times, source_fps=info.fps, fps=info.fps / window.step,
                           source_size=(info.width, info.height), size=size, resize=resize)

@@ -65,7 +65,7 @@ def plane_depth(
 
 
 def plane_coverage(plane: GroundPlane, take: RawTake, exo: int) -> float:
-    """Share of the wearer's view whose floor point lies inside the exo picture; how cameras are ranked without depth.
+    """Share of the wearer's view whose floor point is inside the exo picture; how cameras are ranked without depth.
 
     A coarse grid of ego rays at a few frames; rays that miss the floor count for the far point on them.
     """

@@ -125,7 +125,7 @@ def _read(file: Path, what: str) -> dict[str, np.ndarray]:
 
 
 def objects_of(ego_video: Path | None) -> Path | None:
-    """The masks that lie beside a true ego video, where there are any."""
+    """The masks that are beside a true ego video, where there are any."""
     file = None if ego_video is None else ego_video.with_name(OBJECTS)
     return file if file is not None and file.is_file() else None
 

@@ -144,7 +144,7 @@ def _read_part(file: Path) -> Part:
 
 
 def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[str, list[str]]:
-    """Manifest and splits; returns the latter. Takes that lie elsewhere than their dataset has them
+    """Manifest and splits; returns the latter. Takes that are elsewhere than their dataset has them
     get a note."""
     by_take: dict[str, list[str]] = {}
     records = list(records)

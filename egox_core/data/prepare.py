@@ -170,7 +170,7 @@ def prepare(
 
 
 def join(root: Path) -> PrepareOutcome:
-    """The set of all parts that lie in ``root``.
+    """The set of all parts that are in ``root``.
 
     Raises:
         EgoXInputError: as :func:`.parts.join_parts`; no clip in any.

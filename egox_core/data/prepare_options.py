@@ -114,7 +114,7 @@ class PrepareOptions:
                                  fix="choose one")
         if self.depth == "plane" and self.scale is not None:
             raise EgoXInputError("scale", got=f"{self.scale!r} with stand-in depth", expected="depth of the exo video",
-                                 fix="leave it out: the plane lies in the poses' own metres")
+                                 fix="leave it out: the plane is in the poses' own metres")
 
     @property
     def source_lens(self) -> ExoLens | None:

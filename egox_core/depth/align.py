@@ -1,6 +1,6 @@
 """Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted a frame in inverse depth (paper, section 3.1).
 
-α and β come from least squares on the static, sky-free pixels that lie inside both depths' 10-90 % quantile ranges,
+α and β come from least squares on the static, sky-free pixels that are inside both depths' 10-90 % quantile ranges,
 and run through a momentum of 0.99, so that the clip's scale is steady. The plain twin is in ``reference.py``.
 """
 
@@ -127,7 +127,7 @@ def fit_frame(
     if fit is not None and options.mode == "robust":
         fit = fit_robust(x, y, xs, ys, fit)
     if fit is None:
-        return None, "no depth variation on the static pixels, so scale and shift can't be told apart"
+        return None, "no depth variation on the static pixels, so scale and shift can't be distinguished"
     if not fit.alpha > 0:
         return None, f"the fit turned near and far around (α = {fit.alpha:.3g})"
     return fit, ""

@@ -1,4 +1,4 @@
-"""Depth edges: steps between neighbouring surfaces, and stray pixels that lie on neither of them."""
+"""Depth edges: steps between neighbouring surfaces, and stray pixels that are on neither of them."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def _highest(values: Tensor, size: int) -> Tensor:
 
 def stray_step(
     depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
-) -> Tensor:  # [H, W] float32, the smaller of the two relative steps; 0 where the pixel lies on a surface
-    """Relative step by which a pixel lies between two surfaces, as depth models and resizing leave them at outlines.
+) -> Tensor:  # [H, W] float32, the smaller of the two relative steps; 0 where the pixel is on a surface
+    """Relative step by which a pixel is between two surfaces, as depth models and resizing leave them at outlines.
 
     A pixel on an object's rim has a large step on one side only; a floor seen at a low angle has equal steps for many
     pixels in a row. A stray pixel has large steps of one sign on both sides, while the surface next to it, on one

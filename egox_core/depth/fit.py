@@ -1,7 +1,7 @@
 """α and β of one frame: the affine fit in inverse depth, 1/D^f = α/D^v + β (paper, Sec. 3.1, Eq. 1), in two modes.
 
 ``least squares`` is the paper's, over the pixels inside both depths' quantile ranges. ``robust`` goes on from its line
-with Tukey's biweight over all valid pixels. It needs no ranges: the weights cut what lies off the line, whereas cutting
+with Tukey's biweight over all valid pixels. It needs no ranges: the weights cut what is off the line, whereas cutting
 noisy values at their own quantiles flattens the slope.
 
 numpy, not torch: frames are fitted side by side in a few threads, each of them single-threaded, which on a small or

@@ -102,7 +102,7 @@ def scale_notes(depth: DepthVideo) -> tuple[str, ...]:
     if median > 300:
         return (f"warning: the median metric depth is {median:.0f} m; is the file in millimetres (scale 0.001)?",)
     if 0.99 <= high <= 1.0 and low < 0.05:
-        return (f"warning: the metric depth lies in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; "
+        return (f"warning: the metric depth is in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; "
                 "such a map is a relative depth or disparity and belongs on the video depth input",)
     if median < 0.05:
         return (f"warning: the median metric depth is {1000 * median:.0f} mm; check the unit",)

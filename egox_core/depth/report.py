@@ -22,7 +22,7 @@ class AlignOptions:
     """
 
     mode: AlignMode = "least squares"
-    # Pixels count where both depths lie inside their own quantile range of the frame; robust: in its first fit only.
+    # Pixels count where both depths are inside their own quantile range of the frame; robust: in its first fit only.
     low_quantile: float = 0.10
     high_quantile: float = 0.90
     momentum: float = 0.99  # state = momentum * state + (1 - momentum) * fit of the frame; 0: every frame on its own

@@ -162,7 +162,7 @@ def _frame_scale(depth: DepthVideo, frame: int, exo_from_ego: np.ndarray, down: 
         return unseen
     # The way from head to trunk leads over the neck, where neither is believed.
     corridor = valid & (np.isfinite(head_z) | (np.isfinite(trunk_z) & (drop > 0) & (drop < body.trunk_to)))
-    # What covers the head or lies behind its rim is not the wearer: stay near the head's own depth.
+    # What covers the head or is behind its rim is not the wearer: stay near the head's own depth.
     seed = head_px & (np.abs(np.log(np.where(head_px, z, 1.0) / np.median(z[head_px]))) < NEAR_HEAD)
     person = _joined_to(seed, corridor, np.where(valid, z, 1.0))
     ratio = np.log(np.where(head_px, head_z, trunk_z) / np.where(valid, z, np.nan))

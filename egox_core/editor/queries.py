@@ -57,7 +57,7 @@ def pick_point(
 ) -> Pick | None:
     """The surface at an exo pixel; None where no point is near.
 
-    The points around the click that lie on the surface there give the depth; the point is put on the pixel's own ray,
+    The points around the click that are on the surface there give the depth; the point is put on the pixel's own ray,
     so that a click is exact however thin the cloud.
     """
     xyz = transform(exo_from_scene.float(), points.xyz)
@@ -77,7 +77,7 @@ def _surface_depth(
     off: Tensor,  # [N, 2] px from the click
     z: Tensor,  # [N] metres
 ) -> float:
-    """z depth at the click of the surface that the closest points lie on: inverse depth of a plane is linear in px."""
+    """z depth at the click of the surface that the closest points are on: inverse depth of a plane is linear in px."""
     distance = off.norm(dim=-1)
     window = off.abs().amax(-1) <= WINDOW_PX / 2
     # A thin cloud may have nothing there: of the closest few the front one is what is seen.
@@ -113,7 +113,7 @@ def pick_head(
     exo_from_scene: Tensor,  # [3, 4] float64
     pixel: tuple[float, float],  # (u, v), stored px of ``camera``
 ) -> Pick | None:
-    """The centre of the head that an exo pixel lies on; None where no point is near.
+    """The centre of the head that an exo pixel is on; None where no point is near.
 
     From the surface under the click the centre lies half a head's length further along the ray (ANSUR II, as
     ``trajectory/head_template.py`` has it). A click is seldom on the middle of a head, so the centre then moves to the
@@ -131,7 +131,7 @@ def pick_head(
         ray = centre / far
         along = xyz @ ray
         aside = xyz - along[:, None] * ray
-        # What is seen of a head lies before its centre.
+        # What is seen of a head is before its centre.
         seen = (aside.norm(dim=-1) < VERTEX_TO_CHIN / 2) & (along < far) & (along > far - HEAD_LENGTH)
         if int(seen.sum()) < 3:
             break

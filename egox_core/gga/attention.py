@@ -1,6 +1,6 @@
 """Geometry-guided attention without the L x L map: one function for every host.
 
-Ego queries get a bias towards the exo tokens that lie in their viewing direction (paper 3.2). Exo queries take plain
+Ego queries get a bias towards the exo tokens that are in their viewing direction (paper 3.2). Exo queries take plain
 attention. The bias of a few rows at a time is computed from 3-vectors, used and dropped: it costs the memory of a
 chunk. Training does the same with ``recompute``, so backward holds no L x L map either. Reference twin:
 :func:`.bias.reference_attention`.

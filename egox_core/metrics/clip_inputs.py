@@ -34,7 +34,7 @@ class ClipFiles:
 
     @property
     def has_scene(self) -> bool:
-        """True where depth and poses lie there, from which the path is rendered."""
+        """True where depth and poses are there, from which the path is rendered."""
         return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
 
     def used(self, with_exo: bool) -> list[Path]:
@@ -132,7 +132,7 @@ def read_coverage(
                              fix="delete it: the prior's picture is then used") from error
     if mask.shape != prior.shape[:3]:
         raise EgoXInputError(COVERAGE, got=tuple(mask.shape), expected=tuple(prior.shape[:3]),
-                             fix="write it with the prior that lies beside it")
+                             fix="write it with the prior that is beside it")
     return mask, "renderer"
 
 

@@ -12,7 +12,7 @@ from ..errors import EgoXInputError, needs_package
 
 PSNR_CAP_DB = 100.0
 """Equal frames have no finite PSNR; JSON and means need one. Only frames that differ by one step of 255 in up to three
-of a 448x448 frame's 602,112 values lie above it.
+of a 448x448 frame's 602,112 values are above it.
 """
 SMALLEST = 11
 """Pixels a side: SSIM's window."""

@@ -126,7 +126,7 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def moved_onto(mask: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """``mask`` moved by whole pixels so that its centroid lies on ``target``'s; what leaves the picture is cut."""
+    """``mask`` moved by whole pixels so that its centroid is on ``target``'s; what leaves the picture is cut."""
     rows, columns = np.nonzero(mask)
     down, right = (round(float(t.mean() - m.mean())) for t, m in
                    zip(np.nonzero(target), (rows, columns), strict=True))

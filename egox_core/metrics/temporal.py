@@ -59,7 +59,7 @@ def motion_smoothness(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     between: Between,
 ) -> float:
-    """1 - mean absolute difference of the odd frames to what lies between their neighbours, in 0...1; 1: all motion is
+    """1 - mean absolute difference of the odd frames to what is between their neighbours, in 0...1; 1: all motion is
     as even as the interpolation. A last frame without a successor is left out.
 
     Raises:

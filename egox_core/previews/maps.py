@@ -1,7 +1,7 @@
 """Maps as pictures: depth through the one colour map of all pictures of numbers, with its legend, and coverage.
 
 Near is warm, far is cold, invalid is black. Where a prior shows nothing it is tinted, so that a black scene and an
-empty picture can be told apart.
+empty picture can be distinguished.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheets:
-    """Frames 0, step, 2 step, ... of a clip; frame n of them lies in sheet n // (columns * rows), row by row."""
+    """Frames 0, step, 2 step, ... of a clip; frame n of them is in sheet n // (columns * rows), row by row."""
 
     files: tuple[bytes, ...]  # JPEG
     count: int  # frames in all sheets together

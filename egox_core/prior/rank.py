@@ -2,7 +2,7 @@
 
 With depth the prior itself is rendered, at a small size and for a few frames, so the answer is the coverage that it
 will have. Without depth there are only the poses: an ego ray counts as seen where a surface facing the wearer, at the
-distances of hands and room, would lie in the exo picture and not be turned away from it.
+distances of hands and room, would be in the exo picture and not be turned away from it.
 """
 
 from __future__ import annotations

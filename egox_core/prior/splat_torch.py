@@ -65,7 +65,7 @@ def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
     """Pairs of points and pixels: (point [p], pixel [p], whether the patch covers it [p], weight of the point's colour
     [p]), in groups of equal box size.
 
-    Patches lie askew in their boxes: of all pixels tested a fifth are within the colour's reach.
+    Patches are askew in their boxes: of all pixels tested a fifth are within the colour's reach.
     """
     device = points.uv.device
     inverse, half = patches(points, options, height / REFERENCE_SIZE)

@@ -155,7 +155,7 @@ def _fuse(
 
 
 def _farthest_window(depth: Tensor, valid: Tensor, tolerance: float, count: int) -> Tensor:
-    """The farthest depth around which ``count`` samples lie within the tolerance; else the median. NaN: none valid."""
+    """The farthest depth around which ``count`` samples are within the tolerance; else the median. NaN: none valid."""
     ordered = depth.sort(dim=0).values  # invalid samples are infinite and come last
     valid_count = valid.sum(0)
     count = min(count, depth.shape[0])

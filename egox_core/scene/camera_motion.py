@@ -21,7 +21,7 @@ def camera_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
 ) -> tuple[float, int] | None:  # (pixels, frame)
-    """The farthest that the background has gone since frame 0; None: it stood, or can't be told.
+    """The farthest that the background has gone since frame 0; None: it stood, or can't be known.
 
     Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of them
     share is the camera's; its pixels are the mean over the picture's corners.

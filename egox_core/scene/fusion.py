@@ -47,7 +47,7 @@ def mean_static(scene: PointCloud, progress: Progress = no_progress) -> PointSet
 def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     """One scene with the points of all. Their cameras must share a world and run in step.
 
-    A surface that several cameras saw has points of each; the renderer blends what lies at one depth. The fused scene
+    A surface that several cameras saw has points of each; the renderer blends what is at one depth. The fused scene
     keeps the first one's exo camera, for the editor's view.
 
     Raises:

@@ -62,7 +62,7 @@ def fuse_moving(
 
 
 def _pixels(points: PointSet, camera: CameraModel, w2c: Tensor) -> Tensor:
-    """[N] int64, row * width + column of points that lie in the picture."""
+    """[N] int64, row * width + column of points that are in the picture."""
     width, height = camera.stored_size
     uv, _ = project(camera, points.xyz.double() @ w2c[:, :3].T + w2c[:, 3])
     u, v = uv[:, 0].round().long().clamp(0, width - 1), uv[:, 1].round().long().clamp(0, height - 1)

@@ -116,7 +116,7 @@ def with_takes_scale(depth: DepthVideo, source: ScaleSource | float, meta: TakeM
 
 
 def _multiplied(depth: DepthVideo, scale: float) -> DepthVideo:
-    """A copy; the maps given may be another node's, and may lie on the disk."""
+    """A copy; the maps given may be another node's, and may be on the disk."""
     store = FrameStore(len(depth.depth_m), tuple(depth.depth_m.shape[1:]), np.float32)
     for frame in depth.depth_m:
         store.append(frame.float().cpu().numpy() * np.float32(scale))

@@ -23,7 +23,7 @@ def other_takes_video(path: Path, video_path: Path | None) -> str | None:
     folder = path.parent
     if video_path is None or folder.resolve() == video_path.parent.resolve() or meta_beside(path) is None:
         return None
-    # The ground truth and the prior are no videos that files are made for, but they lie beside the one that is.
+    # The ground truth and the prior are no videos that files are made for, but they are beside the one that is.
     videos = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in VIDEO_SUFFIXES and each.is_file()]
     if not videos or any(each.samefile(video_path) or each.stat().st_size == video_path.stat().st_size
                          for each in videos):

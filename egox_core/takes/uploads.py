@@ -1,6 +1,6 @@
 """Files that come through a browser: unpacked, told apart, checked, and put where they overwrite nothing.
 
-What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never lie in one, and what
+What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never are in one, and what
 is looked for beside a file (a meta.json beside its depth) is never another take's.
 """
 

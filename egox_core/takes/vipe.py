@@ -22,7 +22,7 @@ MAX_ARRAY_BYTES = 64 * 2**20
 
 
 def read_vipe(path: Path) -> TakeMeta:
-    """The exo camera of ``intrinsics/NAME.npz``, and its poses where ``pose/NAME.npz`` lies beside that folder.
+    """The exo camera of ``intrinsics/NAME.npz``, and its poses where ``pose/NAME.npz`` is beside that folder.
 
     A pinhole camera is assumed, as in the runs that EgoX is used with; intrinsics are averaged over the clip. The world
     is ViPE's; a camera that stood still gets one pose.

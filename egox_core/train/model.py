@@ -1,6 +1,6 @@
 """Parts that the loop trains with: model, optimizer, learning rate.
 
-The base lies in its storage type, the LoRA (or all weights) in float32, memory options applied. The learning rate is a
+The base is in its storage type, the LoRA (or all weights) in float32, memory options applied. The learning rate is a
 pure function of the step, so that a resumed run needs no state for it.
 """
 

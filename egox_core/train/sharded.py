@@ -1,4 +1,4 @@
-"""Weights and optimizer state that lie spread over processes, gathered to whole tensors and spread again.
+"""Weights and optimizer state that are spread over processes, gathered to whole tensors and spread again.
 
 FSDP2 spreads each tensor (a DTensor); what DeepSpeed does is in :mod:`.zero3`.
 """

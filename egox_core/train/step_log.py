@@ -61,7 +61,7 @@ class StepLog:
             tracker.write(step, values)
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Sample videos, to the trackers; the files lie in the run's folder anyhow."""
+        """Sample videos, to the trackers; the files are in the run's folder anyhow."""
         for tracker in self.trackers:
             tracker.show(step, videos)
 

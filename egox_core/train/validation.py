@@ -161,7 +161,7 @@ class HeldOut:
         """(number among all, clip) of one process.
 
         Args:
-            even: every process gets equally many, since weights that lie spread need all of them in each forward; what
+            even: every process gets equally many, since weights that are spread need all of them in each forward; what
                 is only there to fill up has the number -1.
 
         Raises:

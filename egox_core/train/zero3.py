@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO-3 through accelerate: weights and optimizer state lie in parts on all processes.
+"""DeepSpeed ZeRO-3 through accelerate: weights and optimizer state are in parts on all processes.
 
 DeepSpeed keeps each process's share of all trained weights as one flat tensor, and steps, clips and zeroes by itself.
 What leaves the run (LoRA, checkpoints) is gathered to whole tensors by name: the files are those of any other run.

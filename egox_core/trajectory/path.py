@@ -1,7 +1,7 @@
 """SE(3) paths: interpolate, resample to the frames in use, smooth, change the camera.
 
 Poses are ``w2c`` [..., 3, 4]; what is interpolated is the camera itself, its centre and its c2w rotation, so that a
-camera between two others lies between them.
+camera between two others is between them.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def refuse_cuts(
         after = cuts[1] - place
     elif selection.source_frames is None or step == 0:
         after = count - place
-    else:  # what lies behind the frames in use was not looked at
+    else:  # what is behind the frames in use was not looked at
         after = int((selection.source_frames - first - 1 - indices[place]) / step) + 1
     more = f" and at {len(cuts) - 1} more frames" if len(cuts) > 1 else ""
     raise EgoXInputError(

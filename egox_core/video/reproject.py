@@ -30,7 +30,7 @@ SHRINK_FIRST = 1.5
 def lens_circle(camera: CameraModel) -> Tensor:  # [H, W] bool, stored pixels
     """The picture's circle: around the optical axis' pixel, as wide as the picture's shorter side.
 
-    A fisheye's picture is round; what lies in the corners beyond it was never seen by the lens.
+    A fisheye's picture is round; what is in the corners beyond it was never seen by the lens.
     """
     width, height = camera.stored_size
     axis, _ = project(camera, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
@@ -126,7 +126,7 @@ def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[i
 
 
 class Undistortion:
-    """Redraws pictures of ``source`` as ``target`` would have seen them, one at a time: a large video needs not lie in
+    """Redraws pictures of ``source`` as ``target`` would have seen them, one at a time: a large video needs not be in
     memory.
     """
 
@@ -172,14 +172,14 @@ def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool,
 
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
-    """Check whether the target's outline lies in the source's picture, so that all of it does."""
+    """Check whether the target's outline is in the source's picture, so that all of it does."""
     rays, in_lens = unproject(target, _outline(target))
     uv, valid = project(source, rays)
     return bool((in_lens & valid & inside_picture(source, uv)).all())
 
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
-    """Check whether some of the source's picture lies outside the target's."""
+    """Check whether some of the source's picture is outside the target's."""
     rays, in_lens = unproject(source, _outline(source))
     uv, valid = project(target, rays[in_lens])
     return not bool((valid & inside_picture(target, uv)).all())

@@ -1,7 +1,7 @@
 """Exact depth made wrong the way depth networks are: slowly over the picture, softly at outlines, in scale by frames.
 
 A network's error is smooth: neighbouring pixels are off alike, so independent noise from pixel to pixel says nothing of
-how real depth fares. How far off: mean relative errors of single-picture networks on rooms lie between 3 and 6 %
+how real depth fares. How far off: mean relative errors of single-picture networks on rooms are between 3 and 6 %
 (MoGe and Depth Anything 3 at the lower end once their scale is fitted, UniDepth and the metric Depth Anything at the
 upper: .056 on NYUv2, its README). The defaults are the lower end, for depth whose scale is aligned before it is used.
 How wide outlines are and how far the scale flickers is published nowhere in these terms; both are judgement: a sharp

@@ -21,7 +21,7 @@ from .layout import DrawnHead, Layout
 
 HEAD_M = 0.225  # vertex to chin: what "the size of a head" means in the errors below
 JOINTS = ("neck", "right_shoulder", "left_shoulder")
-SEEN_M = {True: 0.14, False: 0.015}  # of a joint under the skin, of a point on it: how far a surface may lie before it
+SEEN_M = {True: 0.14, False: 0.015}  # of a joint under the skin, of a point on it: how far a surface may be before it
 ERROR, FAR_ERROR = 0.03, 0.08  # of the head's size, of points that are seen and of those that a detector makes up
 MISSING, GUESSED, SWAPPED = 0.10, 0.25, 0.04
 GAP_S = 0.4  # in which the detector finds nobody
@@ -122,8 +122,8 @@ def network_points(
 ) -> tuple[np.ndarray, np.ndarray]:  # uv [T, 8, 2] px, scores [T, 8]
     """Points as small real networks give them: all in every frame, hidden ones on the outline.
 
-    A visible point is off by the same share of the head in all frames. A hidden ear or eye lies on
-    its twin if that is seen; any other hidden point of the head lies on the outline, and a hidden
+    A visible point is off by the same share of the head in all frames. A hidden ear or eye is on
+    its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
     joint of the body where it is.
     """
     size, heads = person.head_px * camera.fx, len(HEAD_POINTS)

@@ -23,7 +23,7 @@ SAME_HIT = 1e-3
 """Largest distance of the exo ray's first hit before the point, as a share of its distance: float32 casting is exact to
 about 1e-5 at a slant of 75 degrees, the thinnest solid (a rug) is 12 mm."""
 GROUPS = ("object", "held")
-"""Solids that count as objects: what lies on the table and what the hands hold, but no furniture and no body."""
+"""Solids that count as objects: what is on the table and what the hands hold, but no furniture and no body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ class HeadLengths:
 
 MEAN_HEADS: Mapping[str, HeadLengths] = {
     # As the headform (nose 21 mm before the lip), eyes and ears where the drawing's surfaces have them; 94 % of the
-    # head's breadth lie between the ears.
+    # head's breadth are between the ears.
     "drawn": HeadLengths(eye_side=0.0315, eye_ahead=0.0785, ear_side=0.0718, ear_back=0.006, ear_down=0.0135,
                          nose_ahead=0.0415, nose_down=0.035),
     # Interpupillary breadth 63.3 mm (ANSUR II); bitragion breadth 139 mm, eye to tragus 80.5 mm back and 12 mm down

@@ -197,7 +197,7 @@ def _head_pose(head: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray, np.ndarr
     up = np.cross(right, forward)
     pose = np.concatenate([np.stack([right, forward, up], axis=-1), head[..., None]], axis=-1)
     camera = head - 0.055 * right + 0.105 * forward + 0.02 * up
-    # The sensor lies on its side: stored (upright) down is the sensor's x, stored right is minus its y.
+    # The sensor is on its side: stored (upright) down is the sensor's x, stored right is minus its y.
     rotation = np.stack([-up, -right, forward], axis=-2)
     return pose, np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)
 

@@ -156,7 +156,7 @@ def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
 
 
 def _frames(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
-    """Check whether the point lies in the picture, off its outer tenth."""
+    """Check whether the point is in the picture, off its outer tenth."""
     x, y, z = pose[:, :3] @ point + pose[:, 3]
     if z <= 0.1:
         return False

@@ -90,7 +90,7 @@ def draw_waves(rng: np.random.Generator, *, count: int, lengths_m: tuple[float, 
         lengths_m: shortest and longest wavelength, metres, drawn evenly in its logarithm.
         contrast: standard deviation of the sum, in display values.
         tint: 0 for grey, 1 for fully independent channels.
-        plane: the waves lie in the plane across this axis (thin slabs: a wave along the normal would show as a flat
+        plane: the waves are in the plane across this axis (thin slabs: a wave along the normal would show as a flat
             shade); None draws, for every wave, one of the three planes.
         grain: waves run long along this axis, as in wood.
     """

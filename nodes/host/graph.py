@@ -178,7 +178,7 @@ def _probed(path: Path, changed_ns: int, size: int) -> VideoInfo:
 
 
 def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:
-    """Check whether it is certain before a run that no file ``name`` lies beside the exo video of ``frames``."""
+    """Check whether it is certain before a run that no file ``name`` is beside the exo video of ``frames``."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
     video = exo_video(graph, node_id)

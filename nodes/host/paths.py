@@ -1,4 +1,4 @@
-"""Files of the host and of the pack: names in a workflow to paths, what lies beside the exo video, model folders.
+"""Files of the host and of the pack: names in a workflow to paths, what is beside the exo video, model folders.
 
 A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``, not by an absolute
 path, not by a symlink that leads out. Only the host's own folders and the pack's ``sample/`` are open to it.
@@ -27,7 +27,7 @@ MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
 def input_roots() -> list[Path]:
-    """Folders that media and JSON may lie in, in the order of search."""
+    """Folders that media and JSON may be in, in the order of search."""
     return [Path(p) for p in (folder_paths.get_input_directory(), folder_paths.get_output_directory(),
                               folder_paths.get_temp_directory())]
 

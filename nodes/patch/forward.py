@@ -272,7 +272,7 @@ class GeometryGuidance:
         key = (device, None if frames is None else tuple(frames))
         placed = self._placed.pop(key, None)
         if placed is None:
-            # Kept from call to call, so it may not lie in memory that a compiling host takes back after the forward.
+            # Kept from call to call, so it may not be in memory that a compiling host takes back after the forward.
             with pause_malloc_graph():
                 geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
                 placed = geometry.to(device)

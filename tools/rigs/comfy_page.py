@@ -47,7 +47,7 @@ _BOUNDS = """() => {
 _SHOW = """([left, top, width, height, margin]) => {
   const canvas = app.canvas.canvas, ds = app.canvas.ds;
   const w = canvas.clientWidth, h = canvas.clientHeight;
-  // The page's own bars lie over the canvas.
+  // The page's own bars are over the canvas.
   const room = { left: 70, top: 110, right: 20, bottom: 70 };
   ds.scale = Math.min((w - room.left - room.right) / (width + 2 * margin),
                       (h - room.top - room.bottom) / (height + 2 * margin), 1.6);

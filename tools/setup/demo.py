@@ -151,7 +151,7 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
     if options.steps is not None:
         _set(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:
-        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/{EXO}")  # depth and poses lie beside it
+        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/{EXO}")  # depth and poses are beside it
     return prompt
 
 

@@ -76,7 +76,7 @@ def find_host(layout: Layout | None = None) -> Host | None:
     """The host that is there already, or None. Fetches nothing.
 
     Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI whose
-    custom_nodes the pack lies in, the copy that run.py fetched earlier.
+    custom_nodes the pack is in, the copy that run.py fetched earlier.
 
     Raises:
         SetupError: a named folder is no ComfyUI, or the host is too old.
@@ -89,7 +89,7 @@ def find_host(layout: Layout | None = None) -> Host | None:
     if named:
         source, root = named[0], Path(os.environ[named[0]]).expanduser().absolute()
     elif around:
-        source, root = "the ComfyUI whose custom_nodes the pack lies in", around[0]
+        source, root = "the ComfyUI whose custom_nodes the pack is in", around[0]
     elif note.is_file() and read_version(layout.host) >= MINIMUM_VERSION:
         source, root = note.read_text(encoding="utf-8").strip(), layout.host
     else:

@@ -11,7 +11,7 @@ from tools.rigs.pack_in_process import pack_on_host
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One input or output as the front end knows it: outputs are told apart by their place, not by an id."""
+    """One input or output as the front end knows it: outputs are distinguished by their place, not by an id."""
 
     id: str
     label: str

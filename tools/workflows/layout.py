@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .graph import Graph, Node
 
 TITLE = 30
-"""Height of a node's title bar, which lies above its position."""
+"""Height of a node's title bar, which is above its position."""
 BADGE = 24
 """Room for the pack's name above a node."""
 GROUP_TITLE = 44

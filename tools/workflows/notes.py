@@ -262,7 +262,7 @@ ATTENTION = f"""## What does an ego pixel look at?
 
 For one pixel of the ego video, drawn over the exo frame (the paper's Figure 7):
 
-- **g**, the geometry's weight: which exo pixels lie in the direction of that ego pixel,
+- **g**, the geometry's weight: which exo pixels are in the direction of that ego pixel,
 - the model's real **attention with the geometry**, and **without** it.
 
 1. Weights as in `egox_basic`. Press **Run**: *EgoX Attention Capture* keeps the queries and keys of one block in one

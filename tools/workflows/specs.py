@@ -1,6 +1,6 @@
 """The shipped workflows, described. What they have in common stands in ``parts``, what they say in ``notes``.
 
-Each returns where its nodes stand. Those of ``CARDS`` are templates of the host's page, the others lie below.
+Each returns where its nodes stand. Those of ``CARDS`` are templates of the host's page, the others are below.
 """
 
 from __future__ import annotations
