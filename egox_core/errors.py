@@ -46,7 +46,7 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
     """Import a package inside that not everybody has installed.
 
     Args:
-        what: of the user's doing asks for it.
+        what: the user's action that needs the package.
         expected: the extra that brings it, or the package itself.
         instead: another way, appended to the advice to install it.
 

@@ -89,8 +89,8 @@ class EgoXConditioning(io.ComfyNode):
                                tooltip="The model after EgoX LoRA. Only read: mask 'auto' follows the LoRA's metadata, "
                                        "and the picture embedding is left out if the model has none."),
                 io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO, advanced=True,
-                               tooltip="What the model is told to know. released: the exo half of the first latent "
-                                       "frame (authors' inference). paper: the whole exo half (Eq. 3). trainer: as "
+                               tooltip="Latents that are marked as known to the model. released: the exo half of the "
+                                       "first latent frame (authors' inference). paper: the whole exo half (Eq. 3). trainer: as "
                                        "released, plus the last exo frame, as the authors' trainer leaves it. "
                                        "auto: from the LoRA's metadata, else released."),
                 io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default="released",
@@ -103,7 +103,7 @@ class EgoXConditioning(io.ComfyNode):
                              control_after_generate=False, advanced=True,
                              tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
                                      "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
-                                     "(Wan EgoX Sampler uses its own seed whatever stands here)."),
+                                     "(Wan EgoX Sampler ignores it and uses its own seed)."),
                 io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
                                tooltip="For image_embedding 'released' in graphs of separate nodes: set it as the "
                                        "sampling has it. " + NOISE_TOOLTIP),

@@ -49,7 +49,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             category="EgoX/input",
             **searched("EgoXEstimateHeadPose"),
             description="The wearer's camera over time from what a detector saw of the head: a rigid head of mean size "
-                        "is fitted to all frames at once, so that gaps close and noise goes. One detector is enough; "
+                        "is fitted to all frames at once, which fills gaps and removes noise. One detector is enough; "
                         "depth gives the distance.",
             inputs=[
                 io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video: the very frames "

@@ -32,9 +32,10 @@ class EgoXSweep(io.ComfyNode):
                         "for each pair. Labelled Video Grid puts the results beside each other.",
             inputs=[
                 io.String.Input("lambda_g", display_name="λ_g", default="0, 1, 3",
-                                tooltip="Values of λ_g, parted by commas: a column of the grid each."),
+                                tooltip="Values of λ_g, comma-separated; one column of the grid per value."),
                 io.String.Input("strength", default="0.5, 1",
-                                tooltip="Values of the LoRA's strength, parted by commas: a row of the grid each."),
+                                tooltip="Values of the LoRA's strength, comma-separated; one row of the grid "
+                                        "per value."),
             ],
             outputs=[
                 io.Float.Output(display_name="λ_g", is_output_list=True,

@@ -1,4 +1,4 @@
-"""Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted a frame in inverse depth (paper, section 3.1).
+"""Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted per frame in inverse depth (paper, section 3.1).
 
 α and β come from least squares on the static, sky-free pixels that are inside both depths' 10-90 % quantile ranges,
 and run through a momentum of 0.99, so that the clip's scale is steady. The plain twin is in ``reference.py``.

@@ -51,7 +51,7 @@ class FrameFit:
 
 
 def sample_step(shape: tuple[int, ...]) -> int:
-    """Every so many rows and columns make a sample of about ``QUANTILE_SAMPLE`` pixels."""
+    """Stride over rows and columns that keeps about ``QUANTILE_SAMPLE`` pixels."""
     return max(1, int((shape[0] * shape[1] / QUANTILE_SAMPLE) ** 0.5))
 
 

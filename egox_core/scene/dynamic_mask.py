@@ -1,4 +1,4 @@
-"""Mask of what moves before a fixed exo camera, where none is given: from change alone, the poor man's segmentation.
+"""Mask of what moves before a fixed exo camera, where none is given: from change detection.
 
 A pixel moves where it is nearer than the static background or has another colour, and wherever its colour is unsteady
 over the clip (whoever works in one place hides what is behind all the time). Shadows and flicker of light move by that,

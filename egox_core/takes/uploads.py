@@ -118,7 +118,7 @@ def place_upload(upload: Path, root: Path, name: str) -> Placed:
 
 
 def contents(folder: Path) -> Path:
-    """The folder itself, or the one that is all it holds: archives mostly begin with one."""
+    """Unwrap a single enclosing folder: archives mostly begin with one."""
     while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
         folder = inside[0]
     return folder

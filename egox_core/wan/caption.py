@@ -23,7 +23,7 @@ NO_CAPTION = join_sections(
     f"{ACTION} The person goes on with what they are doing, while the camera and the background stay as they are.",
     f"{SCENE} The same place through the person's own eyes, with what lies before them. "
     f"{ACTION} The view moves with the person's head while they go on with what they are doing.")
-"""Says nothing that could be wrong of a take; for where nobody wrote a caption."""
+"""Generic caption, true of any take; used when none was written."""
 
 _SHOWN = "You see {count} moments of one video, in order. "
 _EXO_ALONE = ("They show a person, filmed by a camera that stands some way off. Nobody filmed what the person sees: "

@@ -55,7 +55,7 @@ FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
 Handler = Callable[[dict], Awaitable[web.StreamResponse]]
 
 
-class Gone(Exception):
+class SceneExpired(Exception):
     """The token's scene is not there any more."""
 
 
@@ -89,7 +89,7 @@ def guarded(limit: int) -> Callable[[Handler], Callable[[web.Request], Awaitable
                 return await handler(await read_body(request, limit))
             except EgoXInputError as error:
                 return refuse(400, str(error))
-            except Gone:
+            except SceneExpired:
                 return refuse(410, "the scene is no longer held: press 'Load scene', or run the graph again")
             except web.HTTPRequestEntityTooLarge:
                 return refuse(413, f"at most {limit} bytes")
@@ -278,14 +278,14 @@ def scene_entry(body: dict) -> SceneEntry:
     """The store's entry of the request's token.
 
     Raises:
-        Gone: the store has dropped it.
+        SceneExpired: the store has dropped it.
         EgoXInputError: no token was sent.
     """
     if not isinstance(body.get("token"), str):
         raise EgoXInputError("token", got=repr(body.get("token"))[:40], expected="the node's token", fix="send it")
     entry = SCENES.get(body["token"])
     if entry is None:
-        raise Gone
+        raise SceneExpired
     return entry
 
 

@@ -328,4 +328,4 @@ def suspects(model: ModelPatcher) -> str:
     functions += [getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")]
     names = {module_of(function) for function in functions if function}
     foreign = sorted(name for name in names if name.split(".")[0] not in HOSTS_OWN)
-    return f" (code in the way: {', '.join(foreign)})" if foreign else ""
+    return f" (overridden by: {', '.join(foreign)})" if foreign else ""

@@ -66,7 +66,7 @@ class Graph:
         self.groups: list[dict[str, Any]] = []
         self.models: dict[int, list[dict[str, str]]] = {}
         self.form: dict[str, Any] = {}
-        """As the front end saves it: the page's form of this graph, with which it opens."""
+        """Form of this graph as the front end saves it; the graph opens with it."""
         self.insides: dict[int, Subgraph] = {}
         """Number of a node that is a subgraph -> what is in it."""
         self.numbers = itertools.count(1)

@@ -166,7 +166,7 @@ def test_a_higher_rank_starts_with_the_effect_of_the_lower_one(workplace, tiny):
         assert torch.allclose(start[other] @ start[name], before[other].float() @ before[name].float(), atol=1e-6)
 
 
-def test_a_lora_of_another_model_or_rank_is_no_start(workplace, tiny, caplog):
+def test_init_lora_rejects_other_model_or_rank(workplace, tiny, caplog):
     values, file = first_run(workplace, tiny, steps=1)
     later = {**values, "output": str(workplace / "later"), "init_lora": str(file)}
     with pytest.raises(EgoXInputError, match="lora.safetensors"):
