@@ -90,8 +90,9 @@ class EgoXConditioning(io.ComfyNode):
                                        "and the picture embedding is left out if the model has none."),
                 io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO, advanced=True,
                                tooltip="Latents that are marked as known to the model. released: the exo half of the "
-                                       "first latent frame (authors' inference). paper: the whole exo half (Eq. 3). trainer: as "
-                                       "released, plus the last exo frame, as the authors' trainer leaves it. "
+                                       "first latent frame (authors' inference). paper: the whole exo half (Eq. 3). "
+                                       "trainer: as released, plus the last exo frame, as the authors' trainer "
+                                       "leaves it. "
                                        "auto: from the LoRA's metadata, else released."),
                 io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default="released",
                                advanced=True,
