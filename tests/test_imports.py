@@ -19,9 +19,9 @@ HOST_MODULES = frozenset({
 })
 # The rooms of egox_core; each imports only rooms that stand after it. A flat module is a room of its own.
 ROOMS = (
-    "cli", "train", "metrics", "data", "editor", "prior", "previews", "scene", "takes", "depth",
-    "predict", "wan", "video", "trajectory", "gga", "types", "cameras", "parallel", "safe_files", "file_names",
-    "sizes", "frame_store", "progress", "errors",
+    "cli", "train", "metrics", "data", "editor", "prior", "previews", "scene", "takes", "depth", "wan",
+    "video", "trajectory", "gga", "types", "cameras", "parallel", "safe_files", "file_names", "sizes", "frame_store",
+    "progress", "errors",
 )
 # Everything that is ours and written in Python; tests may import all of it.
 TREES = ("egox_core", "nodes", "lab", "tools", "benchmarks", "tests")

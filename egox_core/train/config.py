@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import EgoXInputError
 from ..gga.options import GgaOptions
-from ..predict.moment import MOST_VIEWS
 from ..wan.lora_settings import trained_with
 
 YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
@@ -172,24 +171,11 @@ class LogConfig(_Strict):
     timestep_buckets: int = Field(default=4, ge=1)
 
 
-class PredictConfig(_Strict):
-    """Task ``predict``: an ego view predicted from exo views, without depth."""
-
-    counts: tuple[Annotated[int, Field(ge=1, le=MOST_VIEWS)], ...] = Field(default=(1, 1, 2, 3, 4), min_length=1)
-    # of views; one is drawn a step, what stands there twice twice as often
-    gazes: int = Field(default=3, ge=1)  # ego pictures of each moment in a step
-    exo_targets: float = Field(default=0.0, ge=0, le=1)  # share of the steps that predict another exo view
-    size: int = Field(default=64, ge=32, multiple_of=4)  # px, height of the pictures that are predicted
-    steps: int = Field(default=24, ge=2)  # samples along an ego ray
-    init: Path | None = None  # weights to start from
-
-
 class TrainConfig(_Strict):
     """Everything that ``train`` depends on."""
 
-    # base_i2v: all weights, plain image-to-video on single views; predict: an ego view from exo views
-    task: Literal["egox_lora", "base_i2v", "predict"] = "egox_lora"
-    base: Path | None = None  # diffusers folder, or a single file in diffusers or ComfyUI naming; predict has none
+    task: Literal["egox_lora", "base_i2v"] = "egox_lora"  # base_i2v: all weights, plain image-to-video on single views
+    base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
     cache: Path
     output: Path
     init_lora: Path | None = None  # weights to start from, optimizer fresh: same base and targets, rank no higher
@@ -200,7 +186,6 @@ class TrainConfig(_Strict):
     conditioning: ConditioningConfig = ConditioningConfig()
     timesteps: TimestepConfig = TimestepConfig()
     lora: LoraSettings = LoraSettings()
-    predict: PredictConfig = PredictConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     memory: MemoryConfig = MemoryConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -225,8 +210,6 @@ class TrainConfig(_Strict):
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> TrainConfig:
-        if self.base is None and self.task != "predict":
-            raise ValueError(f"task {self.task} needs a base")
         if self.init_lora is not None and not self.trains_lora:
             raise ValueError("init_lora is for task egox_lora; a base starts from `base`")
         if self.task != "egox_lora" and self.conditioning.exo == "alone":

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
-from ..predict.files import PREDICTOR_FILE, save_predictor
 from ..wan.lora_settings import PREFIX
 from ..wan.transformer import load_base, save_native
 from ..wan.weights import file_metadata, read_header, weights_hash
@@ -33,12 +32,9 @@ def write_results(
     step: int,
     vae: str = "",  # hash of the cache's VAE
 ) -> Path:
-    """Write the files that a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming; a trained
-    base, or a predictor."""
+    """Write the files that a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming; or a
+    trained base."""
     output = Path(config.output)
-    if config.task == "predict":
-        save_predictor(tensors, trainable.model.size, output / PREDICTOR_FILE, {"egox.steps": str(step)})
-        return output / PREDICTOR_FILE
     if config.trains_lora:
         metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
         save_lora(tensors, output / LORA_FILE, metadata, "released")
@@ -91,9 +87,8 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     state = load_checkpoint(folders[-1])
     config = parse_config(state.config)
     if not config.trains_lora:
-        result = BASE_FILE if config.task == "base_i2v" else PREDICTOR_FILE
         raise EgoXInputError("export", got=f"a run of task {config.task}", expected="a LoRA's run",
-                             fix=f"its {result} is a finished file")
+                             fix=f"its {BASE_FILE} is a finished file")
     scale = config.lora.alpha / config.lora.rank
     tensors = {k: v * scale if ".lora_B." in k else v for k, v in state.weights.items()}
     metadata = training_metadata(config, base_hash=state.base_hash, step=state.step)

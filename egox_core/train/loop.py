@@ -36,7 +36,6 @@ from .launch import accumulation_for, check_launch, launch_of, process_group, re
 from .loss import StepResult, draw_sigmas, flow_loss
 from .memory import in_words, predict, size_of
 from .model import TrainableModel, learning_rate, make_optimizer, make_trainable, set_learning_rate
-from .predicting import HeldOutMoments, MomentSamples, predict_step
 from .samples import CachedSamples, Item, collate, noise_for, sample_generator
 from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
 from .step_log import StepLog, bucket_losses
@@ -72,11 +71,8 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     check_validation(config)
     if accelerator.is_main_process:
         clear_leftovers(Path(config.output) / "checkpoints")
-    if config.task == "predict":
-        samples, held_out, vae = MomentSamples(config, "train"), HeldOutMoments.of(config), ""
-    else:
-        samples = CachedSamples(config, "train")
-        held_out, vae = HeldOut.of(config, samples.reader), samples.reader.index.models.get("vae", "")
+    samples = CachedSamples(config, "train")
+    held_out = HeldOut.of(config, samples.reader)
     if held_out is None and config.validation.every and accelerator.is_main_process:
         logger.warning("validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
                        "or larger split fractions; validation.every=0 says that none are wanted")
@@ -86,7 +82,7 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if launch == "zero3":
         zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
     trainable = make_trainable(config, accelerator.device)
-    if accelerator.is_main_process and config.task != "predict":
+    if accelerator.is_main_process:
         shards = accelerator.num_processes if launch in ("fsdp2", "zero3") else 1
         _say_memory(config, trainable.model, samples, shards)
     if state is not None:
@@ -104,7 +100,7 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if state is not None:
         put_optimizer_state(trainable.model, optimizer, state.optimizer)
     run = _Run(config=config, accelerator=accelerator, samples=samples, trainable=trainable, model=model,
-               optimizer=optimizer, accumulation=accumulation, held_out=held_out, vae=vae, scope=trainable.scope,
+               optimizer=optimizer, accumulation=accumulation, held_out=held_out, scope=trainable.scope,
                ema=moving_average(config, trainable.parameters, None if state is None else state.ema))
     return run.go(0 if state is None else state.step, progress)
 
@@ -137,13 +133,12 @@ class _Run:
 
     config: TrainConfig
     accelerator: Accelerator
-    samples: CachedSamples | MomentSamples
+    samples: CachedSamples
     trainable: TrainableModel
     model: nn.Module
     optimizer: Any
     accumulation: int  # micro-steps of a step; the configuration's, unless a resumed run has other processes
-    held_out: HeldOut | HeldOutMoments | None
-    vae: str  # hash of the cache's VAE, where it says so
+    held_out: HeldOut | None
     ema: EMAModel | None
     scope: GgaScope
 
@@ -173,7 +168,7 @@ class _Run:
                 if main and (step % config.log.every == 0 or step == config.steps):
                     log.write(step, {"loss": loss, "gradient_norm": norm,
                                      "learning_rate": learning_rate(config.optimizer, step - 1, config.steps),
-                                     **self._by_level(sigmas, losses)})
+                                     **bucket_losses(sigmas, losses, config.log.timestep_buckets)})
                 minutes = (time.monotonic() - saved_s) / 60
                 stopping, due = self._any(
                     stop.requested, main and 0 < config.checkpoint.minutes <= minutes
@@ -190,7 +185,7 @@ class _Run:
             self._save(step)
         final = self._final_tensors()  # on all processes: each may hold a part
         if main:
-            write_results(config, final, self.trainable, step, self.vae)
+            write_results(config, final, self.trainable, step, self.samples.reader.index.models.get("vae", ""))
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
@@ -229,9 +224,6 @@ class _Run:
     def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
         """Noise levels [B] and loss of these items; each draws from its own sample number."""
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
-        if config.task == "predict":
-            result, _ = predict_step(self.model, self.samples, items)
-            return torch.zeros(len(items), device=device), result
         clips = [self.samples.load(item) for item, _ in items]
         noise, sigmas = [], []
         for sample, (_, number) in zip(clips, items, strict=True):
@@ -243,12 +235,6 @@ class _Run:
             result = flow_loss(self.model, self.scope, batch.to(device, dtype),
                                torch.cat(noise).to(device, dtype), sigma, config.conditioning)
         return sigma, result
-
-    def _by_level(self, sigmas: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
-        """Losses by noise level, where there is noise."""
-        if self.config.task == "predict":
-            return {}
-        return bucket_losses(sigmas, losses, self.config.log.timestep_buckets)
 
     def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
         bad = [items[i][0].name for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]

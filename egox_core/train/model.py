@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from ..errors import EgoXInputError, needs_package
 from ..gga.diffusers_processor import GgaScope, install_gga
-from ..predict.files import load_predictor
-from ..predict.network import PredictorSize, ViewPredictor
 from ..wan.transformer import load_base
 from ..wan.weights import weights_hash
 from . import zero3
@@ -27,8 +25,6 @@ from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
 from .sharded import whole
 
-NO_BASE = "no base"
-"""In place of a base's hash where none is trained on."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -83,8 +79,6 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     Raises:
         EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it lacks, missing packages.
     """
-    if config.task == "predict":
-        return _predictor(config, device)
     memory, lora = config.memory, config.trains_lora
     compute = DTYPES[memory.compute_dtype]
     if not lora and memory.base_dtype != "float32":
@@ -115,17 +109,6 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         compile_blocks(model, device)
     return TrainableModel(model=model, parameters=parameters, scope=scope, base_hash=base_hash, compute_dtype=compute,
                           autocast=compute != torch.float32, lora=lora)
-
-
-def _predictor(config: TrainConfig, device: torch.device) -> TrainableModel:
-    if config.predict.init is not None:
-        model = load_predictor(config.predict.init).requires_grad_(True)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = ViewPredictor(PredictorSize(steps=config.predict.steps))
-    return TrainableModel(model=model.to(device), parameters=list(model.parameters()), scope=GgaScope(),
-                          base_hash=NO_BASE, compute_dtype=torch.float32, autocast=False, lora=False)
 
 
 def _transformer_folder(base: Path) -> Path:

@@ -160,7 +160,7 @@ class CachedSamples:
         first = step // len(self.groups) * global_batch
         for number in range(first, first + global_batch):
             epoch, index = divmod(number, len(group))
-            order = permutation(len(group), self.config.seed, epoch)
+            order = _permutation(len(group), self.config.seed, epoch)
             sample_number = step * global_batch + number - first
             items.append((replace(group[order[index]], silent=self._silent(sample_number)), sample_number))
         return items
@@ -186,7 +186,7 @@ def noise_for(
 
 
 @lru_cache(maxsize=8)
-def permutation(count: int, seed: int, epoch: int) -> list[int]:
+def _permutation(count: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(count, generator=sample_generator(seed, epoch, "order")).tolist()
 
 
