@@ -9,6 +9,8 @@ import torch
 
 from tools.rigs import model_rig
 
+from .test_model_windows import long_rig, windowed
+
 STEPS, BLOCK = 3, 1
 
 
@@ -185,15 +187,9 @@ def test_the_capture_refuses_what_is_not_there(rig) -> None:
 
 
 def test_a_context_window_shows_its_own_frames(pack, repo_root) -> None:
-    from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
-
-    with torch.inference_mode():
-        rig = model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=25))
+    rig = long_rig(pack, repo_root, 25)
     model, attention = capture(rig, rig.patch())
-    model = WanContextWindowsManualNode.execute(model, context_length=13, context_overlap=4,
-                                                context_schedule="standard_static", context_stride=1,
-                                                closed_loop=False, fuse_method="pyramid", freenoise=False)[0]
-    rig.ksample(model, steps=2)
+    rig.ksample(windowed(model, context_length=13, context_overlap=4, context_schedule="standard_static"), steps=2)
     record = attention.record
     assert record.latent_frames == (0, 1, 2, 3) and record.grid[0] == 4 == record.geometry.grid[0]
     assert view(rig, attention, frame=12).result[0].shape[0] == 1

@@ -8,8 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch._dynamo
 
 from tools.rigs import model_rig
+
+from .test_model_windows import long_rig, windowed
 
 
 @pytest.fixture(scope="module")
@@ -95,46 +98,11 @@ def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root) -> None:
 
 
 def test_context_windows_have_keys_of_their_own(pack, repo_root) -> None:
-    from comfy_extras import nodes_context_windows
-
-    with torch.inference_mode():
-        long = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=97))
-    node = nodes_context_windows.WanContextWindowsManualNode
-    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
-    model = node.execute(long.patch(recompute_exo=2), **values).args[0]
+    long = long_rig(pack, repo_root, 97)
+    model = windowed(long.patch(recompute_exo=2))
     for full, kept in sample_twice(long, model, cfg=1.0):
         assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
     assert cache_of(model).full > 1 and cache_of(model).kept > cache_of(model).full
-
-
-def test_a_node_that_reads_the_attention_gets_the_whole_canvas(rig) -> None:
-    seen = set()
-    model = rig.patch(recompute_exo=4)
-    model.set_model_attn1_patch(lambda call: (seen.add(call["q"].shape[1]), call["x"])[1])
-    rig.ksample(model, steps=4)
-    assert seen == {3 * 4 * (8 + 4)} and (cache_of(model).full, cache_of(model).kept) == (4, 0)
-
-
-def test_layers_that_another_node_skips_are_no_ones_cache(rig) -> None:
-    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
-
-    model = SkipLayerGuidanceDiT.execute(rig.patch(recompute_exo=2), scale=3.0, start_percent=0.0, end_percent=1.0,
-                                         double_layers="1")[0]
-    for full, kept in sample_twice(rig, model):
-        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
-
-
-def test_an_override_of_another_node_sees_all_keys(rig) -> None:
-    shapes = set()
-
-    def other(func, q, k, v, heads, **kwargs):
-        shapes.add((q.shape[1], k.shape[1]))
-        return func(q, k, v, heads, **kwargs)
-
-    base = rig.model.clone()
-    base.model_options.setdefault("transformer_options", {})["optimized_attention_override"] = other
-    rig.ksample(rig.patch(base, lambda_g=0.0, recompute_exo=2), steps=2)
-    assert {(48, 144), (144, 144)} <= shapes
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
@@ -198,21 +166,30 @@ def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch
     assert model.model.model_lowvram and (cache_of(model).full, cache_of(model).kept) == (1, 3)
 
 
-def test_compiled_code_of_full_and_kept_forwards_is_kept_apart(pack, repo_root, tmp_path) -> None:
-    """The host's node drops the guards on transformer_options; shapes and keyword names still differ."""
-    import torch._dynamo
+def one_layer_rig(pack, repo_root, folder) -> model_rig.ModelRig:
+    """To be compiled: tracing takes seconds per layer."""
+    torch._dynamo.reset()
+    rig, standins = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize()), model_rig.standins
+    standins.write(folder / "one.safetensors", *standins.transformer(replace(standins.WAN22_I2V, layers=1)))
+    rig.model = model_rig.load_transformer(folder / "one.safetensors")
+    return rig
+
+
+def compiled(model, backend: str):
+    """What the host's compile node makes, with any backend (``eager`` traces and guards, but builds no kernels)."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
     from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 
-    torch._dynamo.reset()
-    small = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
-    standins = model_rig.standins
-    standins.write(tmp_path / "one.safetensors", *standins.transformer(replace(standins.WAN22_I2V, layers=1)))
-    small.model = model_rig.load_transformer(tmp_path / "one.safetensors")
+    model = model.clone(disable_dynamic=True)
+    set_torch_compile_wrapper(model=model, backend=backend, options={"guard_filter_fn": skip_torch_compile_dict})
+    return model
+
+
+def test_compiled_code_of_full_and_kept_forwards_is_kept_apart(pack, repo_root, tmp_path) -> None:
+    """The host's node drops the guards on transformer_options; shapes and keyword names still differ."""
+    small = one_layer_rig(pack, repo_root, tmp_path)
     plain = small.patch(recompute_exo=2)
-    model = plain.clone(disable_dynamic=True)
-    set_torch_compile_wrapper(model=model, backend="eager",
-                              options={"guard_filter_fn": skip_torch_compile_dict})
+    model = compiled(plain, "eager")
     got, expected = (small.ksample(each, steps=4, cfg=1.0) for each in (model, plain))
     assert (got - expected).abs().max() < 1e-3 * expected.abs().max()
     assert (cache_of(model).full, cache_of(model).kept) == (2, 2)
@@ -234,38 +211,6 @@ def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig)
         first = rig.ksample(model, steps=4)
         assert torch.equal(second(model), fresh := second(rig.patch(recompute_exo=0)))
         assert not torch.equal(fresh, first)
-
-
-@pytest.mark.parametrize("dropped", ["conditions", "window", "step"])
-def test_a_key_without_one_of_its_parts_gives_another_picture(pack, repo_root, monkeypatch, dropped) -> None:
-    """The parts are there because it matters: kept forwards then take what belongs to another forward."""
-    from comfy_extras import nodes_context_windows
-
-    with torch.inference_mode():
-        long = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=97))
-    long.negative[0][0] = torch.randn(1, 9, long.negative[0][0].shape[-1])  # a forward per condition
-    node = nodes_context_windows.WanContextWindowsManualNode
-    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
-
-    def sampled():
-        model = node.execute(long.patch(recompute_exo=2), **values).args[0]
-        return long.ksample(model, steps=4)
-
-    right = sampled()
-    cache = model_rig.core(pack, "gga.exo_cache").ExoCache
-    whole = cache.forward
-
-    def without(self, key, conditions, sigma, sigmas, *rest):
-        if dropped == "conditions":
-            conditions = ("any",) * len(conditions)
-        elif dropped == "window":
-            key = (*key[:3], *key[4:])
-        else:
-            sigma = float(sigmas[0])
-        return whole(self, key, conditions, sigma, sigmas, *rest)
-
-    monkeypatch.setattr(cache, "forward", without)
-    assert (sampled() - right).abs().max() > 1e-3 * right.abs().max()
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])

@@ -7,7 +7,6 @@ from typing import Any
 
 import av
 import numpy as np
-import pytest
 
 from tools.setup.api_client import ApiClient, Outcome
 from tools.setup.base_dir import BaseDir
@@ -68,13 +67,3 @@ def test_the_same_prompt_again_is_served_from_the_cache(client: ApiClient, load_
     client.run(prompt, timeout=300)
     again = client.run(prompt, timeout=300)
     assert again.status == "success" and not again.ran, "nothing changed, so nothing runs"
-
-
-@pytest.mark.slow
-def test_egox_demo_at_its_own_size(client: ApiClient, load_workflow, server_base: BaseDir) -> None:
-    prompt = load_workflow("egox_demo")
-    outcome = client.run(prompt, timeout=1800)
-    assert outcome.status == "success", outcome.error_text
-    load = next(node["inputs"] for node in prompt.values() if node["class_type"] == "EgoXLoadExoVideo")
-    for path in saved_videos(outcome, prompt, server_base).values():
-        assert frames_of(path).shape == (load["frame_count"], load["height"], load["height"], 3)
