@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tools.rigs import standins as standins
-from tools.setup.api_client import ApiClient, WebSocket
+from tools.setup.api_client import WebSocket
 
 from .prompts import id_of, of_type, small
 
@@ -40,12 +40,12 @@ def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("sampler", ["released", "euler"])
-def test_the_graph_of_separate_nodes(client: ApiClient, load_workflow, sampler: str) -> None:
+def test_the_graph_of_separate_nodes(client, load_workflow, sampler):
     outcome = client.run(separate_nodes(small(load_workflow("egox_demo")), sampler), timeout=300)
     assert outcome.status == "success", outcome.error_text
 
 
-def test_the_sampler_tells_the_time_that_is_left(client: ApiClient, load_workflow) -> None:
+def test_the_sampler_tells_the_time_that_is_left(client, load_workflow):
     prompt = small(load_workflow("egox_demo"))
     of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
     texts = []

@@ -21,7 +21,7 @@ def remade(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.mark.parametrize("what", sorted(standins.SHIPPED))
-def test_committed_files_are_what_the_script_makes(what: str, remade: Path, repo_root: Path) -> None:
+def test_committed_files_are_what_the_script_makes(what, remade, repo_root):
     committed = load_file(repo_root / "models" / standins.SHIPPED[what])
     made = load_file(remade / standins.SHIPPED[what])
     assert committed.keys() == made.keys()
@@ -29,7 +29,7 @@ def test_committed_files_are_what_the_script_makes(what: str, remade: Path, repo
         assert torch.equal(committed[name], tensor), name
 
 
-def test_stock_loaders_take_the_shipped_models(pack, repo_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_stock_loaders_take_the_shipped_models(pack, repo_root, caplog):
     folders = importlib.import_module(f"{pack.__name__}.nodes.host.paths")
     import folder_paths
 
