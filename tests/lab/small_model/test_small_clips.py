@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from egox_core.data.cache_store import CacheReader
-from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import gga_geometry
 from lab.drawn import make_take
 from lab.small_model.clips import (
-    ClipPool,
     clip_depth,
     clip_spec,
     draw_clip,
@@ -28,7 +25,8 @@ from tests.lab.small_model.tiny import TINY
 pytest.importorskip("diffusers")
 
 from lab.small_model import latents  # noqa: E402
-from lab.small_model.vae_model import new_vae, save_vae  # noqa: E402
+from lab.small_model.files import WorkFiles  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
 
 
 def test_splits_share_no_scene():
@@ -82,15 +80,8 @@ def test_a_folder_of_other_clips_is_refused(clips):
         make_clips(clips, "train", 1, replace(TINY, fps=4.0))
 
 
-def test_pieces_come_from_the_clips_that_are_asked_for(clips):
-    pool = ClipPool(clips, 2)
-    assert len(pool.videos["ego"]) == 2
-    pieces = pool.pieces(5, 16, np.random.default_rng(1))
-    assert pieces.shape == (5, 3, 5, 16, 16) and float(pieces.abs().max()) <= 1
-
-
 def test_latents_of_clips_that_are_not_drawn_yet_are_refused(clips, tmp_path):
-    with pytest.raises(EgoXInputError, match="(?s)1 of 3 shards.*--stage clips"):
+    with refuses("(?s)1 of 3 shards.*--stage clips"):
         latents.make_latents(clips, tmp_path / "latents", None, clips=40)
     assert not (tmp_path / "latents").exists()
 
@@ -131,11 +122,9 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
 
 @pytest.fixture(scope="module")
 def maker(tmp_path_factory) -> latents.LatentMaker:
-    """Of an untrained VAE."""
-    folder = tmp_path_factory.mktemp("vae")
-    save_vae(new_vae(4, 1), folder / "vae.safetensors", {"format": "pt"})
-    save_file({"embedding": torch.randn(1, 2, 8)}, folder / "text.safetensors")
-    return latents.LatentMaker(folder / "vae.safetensors", folder / "text.safetensors", TINY)
+    text = tmp_path_factory.mktemp("text") / "text.safetensors"
+    save_file({"embedding": torch.randn(1, 2, 8)}, text)
+    return latents.LatentMaker(WorkFiles().vae, text, TINY)
 
 
 def test_each_variant_is_a_take_of_its_own(clips, maker, tmp_path):
