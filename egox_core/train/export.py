@@ -31,7 +31,6 @@ def write_results(
     tensors: Mapping[str, Tensor],  # the trained weights by name
     trainable: TrainableModel,
     step: int,
-    vae: str = "",  # hash of the cache's VAE
 ) -> Path:
     """What a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming; a trained
     base, or a predictor."""

@@ -73,10 +73,10 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if accelerator.is_main_process:
         clear_leftovers(Path(config.output) / "checkpoints")
     if config.task == "predict":
-        samples, held_out, vae = MomentSamples(config, "train"), HeldOutMoments.of(config), ""
+        samples, held_out = MomentSamples(config, "train"), HeldOutMoments.of(config)
     else:
         samples = CachedSamples(config, "train")
-        held_out, vae = HeldOut.of(config, samples.reader), samples.reader.index.models.get("vae", "")
+        held_out = HeldOut.of(config, samples.reader)
     if held_out is None and config.validation.every and accelerator.is_main_process:
         logger.warning("validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
                        "or larger split fractions; validation.every=0 says that none are wanted")
@@ -104,7 +104,7 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     if state is not None:
         put_optimizer_state(trainable.model, optimizer, state.optimizer)
     run = _Run(config=config, accelerator=accelerator, samples=samples, trainable=trainable, model=model,
-               optimizer=optimizer, accumulation=accumulation, held_out=held_out, vae=vae, scope=trainable.scope,
+               optimizer=optimizer, accumulation=accumulation, held_out=held_out, scope=trainable.scope,
                ema=moving_average(config, trainable.parameters, None if state is None else state.ema))
     return run.go(0 if state is None else state.step, progress)
 
@@ -143,7 +143,6 @@ class _Run:
     optimizer: Any
     accumulation: int  # micro-steps of a step; the configuration's, unless a resumed run has other processes
     held_out: HeldOut | HeldOutMoments | None
-    vae: str  # hash of the cache's VAE, where it says so
     ema: EMAModel | None
     scope: GgaScope
 
@@ -190,7 +189,7 @@ class _Run:
             self._save(step)
         final = self._final_tensors()  # on all processes: each may hold a part
         if main:
-            write_results(config, final, self.trainable, step, self.vae)
+            write_results(config, final, self.trainable, step)
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
