@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch._dynamo
 
 from tests.refusals import refuses
 from tools.rigs import model_rig
@@ -165,36 +163,6 @@ def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch
     for full, kept in sample_twice(rig, model):
         assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
     assert model.model.model_lowvram and (cache_of(model).full, cache_of(model).kept) == (1, 3)
-
-
-def one_layer_rig(pack, repo_root, folder) -> model_rig.ModelRig:
-    """To be compiled: tracing takes seconds per layer."""
-    torch._dynamo.reset()
-    rig, standins = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize()), model_rig.standins
-    standins.write(folder / "one.safetensors", *standins.transformer(replace(standins.WAN22_I2V, layers=1)))
-    rig.model = model_rig.load_transformer(folder / "one.safetensors")
-    return rig
-
-
-def compiled(model, backend: str):
-    """What the host's compile node makes, with any backend (``eager`` traces and guards, but builds no kernels)."""
-    from comfy_api.torch_helpers import set_torch_compile_wrapper
-    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
-
-    model = model.clone(disable_dynamic=True)
-    set_torch_compile_wrapper(model=model, backend=backend, options={"guard_filter_fn": skip_torch_compile_dict})
-    return model
-
-
-def test_compiled_code_of_full_and_kept_forwards_is_kept_apart(pack, repo_root, tmp_path):
-    """The host's node drops the guards on transformer_options; shapes and keyword names still differ."""
-    small = one_layer_rig(pack, repo_root, tmp_path)
-    plain = small.patch(recompute_exo=2)
-    model = compiled(plain, "eager")
-    got, expected = (small.ksample(each, steps=4, cfg=1.0) for each in (model, plain))
-    assert (got - expected).abs().max() < 1e-3 * expected.abs().max()
-    assert (cache_of(model).full, cache_of(model).kept) == (2, 2)
-    torch._dynamo.reset()
 
 
 def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig):
