@@ -44,7 +44,7 @@ SOURCES = {path: path.read_text(encoding="utf-8") for path in files(REPO_ROOT, "
 NAMES = [f"/{path.relative_to(REPO_ROOT).as_posix()}" for path in SOURCES]
 
 
-def test_every_cited_quirk_has_an_entry() -> None:
+def test_every_cited_quirk_has_an_entry():
     page = (REPO_ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
     known = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", page)]
     assert known == list(range(1, len(known) + 1)) and known
@@ -116,7 +116,7 @@ def _is_module(word: str) -> bool:
     return any(text is not None and re.search(rf"\b{place.name}\b", text) for text in said)
 
 
-def test_pages_name_only_what_exists() -> None:
+def test_pages_name_only_what_exists():
     dead = [f"{file.relative_to(REPO_ROOT)}: {name}" for file, text in pages() for name in dead_names(text, file)]
     assert dead == [], "\n".join(dead)
 
@@ -125,7 +125,7 @@ COMMENTS = {".py": re.compile(r'(?s)"""(.*?)"""|(#[^\n]*)')} | dict.fromkeys(
     (".js", ".mjs"), re.compile(r"(?s)/\*(.*?)\*/|(?<!:)(//[^\n]*)"))
 
 
-def test_comments_name_only_source_files_that_exist() -> None:
+def test_comments_name_only_source_files_that_exist():
     """By a whole path, by one from the room's own folder, or bare."""
     dead = []
     for path, text in SOURCES.items():
@@ -137,7 +137,7 @@ def test_comments_name_only_source_files_that_exist() -> None:
     assert dead == [], "\n".join(dead)
 
 
-def test_pages_list_every_room_in_the_order_of_imports() -> None:
+def test_pages_list_every_room_in_the_order_of_imports():
     page = (REPO_ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     listed = re.findall(r"`egox_core/(\w+)(?:/|\.py)`", page.split("## The rooms")[1].split("\n## ")[0])
     assert listed == list(reversed(ROOMS))

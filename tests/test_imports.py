@@ -110,13 +110,13 @@ def room_arrows() -> dict[str, set[str]]:
     return arrows
 
 
-def test_every_room_is_named_once_and_exists() -> None:
+def test_every_room_is_named_once_and_exists():
     there = {path.stem if path.is_file() else path.name for path in (REPO_ROOT / "egox_core").iterdir()
              if path.suffix == ".py" or (path / "__init__.py").is_file()} - {"__init__"}
     assert there == set(ROOMS) and len(ROOMS) == len(set(ROOMS))
 
 
-def test_each_room_imports_only_rooms_after_it() -> None:
+def test_each_room_imports_only_rooms_after_it():
     for path in sources("egox_core"):
         if path == REPO_ROOT / "egox_core" / "__init__.py":
             continue
@@ -127,63 +127,42 @@ def test_each_room_imports_only_rooms_after_it() -> None:
                 f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {target.relative_to(REPO_ROOT).as_posix()}")
 
 
-def test_no_circle_of_files_or_rooms() -> None:
+def test_no_circle_of_files_or_rooms():
     """graphlib raises CycleError with the circle."""
     TopologicalSorter(file_arrows()).prepare()
     TopologicalSorter(room_arrows()).prepare()
 
 
 
-def test_core_imports_no_host_and_stays_inside() -> None:
-    for path, line, level, module, _ in all_imports("egox_core"):
-        depth = len(path.relative_to(REPO_ROOT / "egox_core").parts)  # 1 for a module directly in egox_core
-        top = module.split(".")[0]
-        where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
-        if level == 0:
-            assert top not in HOST_MODULES, f"{where}: the core imports no host"
-            assert top not in OUTSIDE_THE_CORE, f"{where}: the core stands alone"
-            assert top != "egox_core", f"{where}: use a relative import, the core is part of the pack too"
-        else:
+def test_each_tree_imports_what_it_may():
+    """The core no host and nothing of ours; nodes the core alone, both by relative imports, as one pack; only benches
+    and their tests import benches, only tests import tests; of the tools, makers alone import the lab."""
+    for path, line, level, module, names in all_imports(*TREES):
+        here = path.relative_to(REPO_ROOT).as_posix()
+        tree, depth, top = here.split("/")[0], here.count("/"), module.split(".")[0]
+        refused = set() if tree == "tests" else {"tests"}
+        if tree in ("egox_core", "nodes"):
+            refused |= {"egox_core", *OUTSIDE_THE_CORE}
+        if tree == "egox_core":
+            refused |= HOST_MODULES
+        elif not here.startswith(("benchmarks/", "tests/benchmarks/")):
+            refused.add("benchmarks")
+        if tree == "tools" and not here.startswith(MAKERS):
+            refused.add("lab")
+        where = f"{here}:{line} imports {'.' * level}{module}"
+        assert level or top not in refused, where
+        if tree == "egox_core":
             assert level <= depth, f"{where}: reaches out of egox_core"
-
-
-def test_nodes_reach_the_core_relatively() -> None:
-    for path, line, level, module, names in all_imports("nodes"):
-        where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
-        if level == 0:
-            assert module.split(".")[0] not in ("egox_core", *OUTSIDE_THE_CORE), where
-        elif level >= len(path.relative_to(REPO_ROOT).parts):
+        elif tree == "nodes" and level > depth:
             assert {(module or name).split(".")[0] for name in names} == {"egox_core"}, f"{where}: the core only"
 
 
-def test_benches_are_imported_by_their_tests_alone_and_tests_by_tests() -> None:
-    for path, line, level, module, _ in all_imports("tools", "lab", "benchmarks", "tests"):
-        room = path.relative_to(REPO_ROOT).parts[0]
-        bench = room == "benchmarks" or path.parent == REPO_ROOT / "tests" / "benchmarks"
-        wrong = {"benchmarks"} if not bench else set()
-        if room != "tests":
-            wrong.add("tests")
-        assert level or module.split(".")[0] not in wrong, f"{path.relative_to(REPO_ROOT).as_posix()}:{line}"
+def test_training_needs_the_core_only():
+    for line, level, module, _ in imports(REPO_ROOT / "train_egox.py"):
+        assert level == 0 and module.split(".")[0] not in {*HOST_MODULES, *OUTSIDE_THE_CORE}, f"train_egox.py:{line}"
 
 
-def test_only_benches_tests_and_makers_import_the_lab() -> None:
-    """The drawn world and the small model's factory are no part of the product."""
-    for path in sources("tools"):
-        here = path.relative_to(REPO_ROOT).as_posix()
-        for line, target in imported_files(path):
-            in_lab = target.relative_to(REPO_ROOT).parts[0] == "lab"
-            assert not in_lab or here.startswith(MAKERS), f"{here}:{line}"
-
-
-def test_training_needs_the_core_only() -> None:
-    path = REPO_ROOT / "train_egox.py"
-    for line, level, module, _ in imports(path):
-        top = module.split(".")[0]
-        assert level == 0 and top not in HOST_MODULES, f"train_egox.py:{line} imports {module}"
-        assert top not in OUTSIDE_THE_CORE, f"train_egox.py:{line} imports {module}"
-
-
-def test_run_py_starts_with_the_standard_library() -> None:
+def test_run_py_starts_with_the_standard_library():
     """All that run.py imports before it is inside the environment: at its top, followed through our own files."""
     waiting, seen = [REPO_ROOT / "run.py"], set()
     while waiting:
@@ -220,7 +199,7 @@ for module in pkgutil.walk_packages(egox_core.__path__, "egox_core."):
 
 @pytest.mark.parametrize("left_out", ["diffusers transformers peft accelerate",
                                       pytest.param("", marks=pytest.mark.slow)])
-def test_core_imports_without_a_host(left_out: str) -> None:
+def test_core_imports_without_a_host(left_out):
     """Really imported, in a fresh interpreter in which the host's names can't be found; the rooms that nodes use,
     without what training alone needs too."""
     run = subprocess.run([sys.executable, "-c", IMPORT_ALL, " ".join(HOST_MODULES), left_out], cwd=REPO_ROOT,

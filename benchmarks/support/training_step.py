@@ -14,9 +14,10 @@ from egox_core.train.config import LoraSettings
 from egox_core.train.lora import add_lora
 from egox_core.train.offload import store_base
 from egox_core.types import GgaGeometry
-from egox_core.wan.step_memory import RELEASED_GRID, ModelSize
+from egox_core.wan.step_memory import ModelSize
 from egox_core.wan.transformer import cast_base
 
+RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 NORM_GAIN = 3.0
 """Of queries and keys, about as peaked as trained ones are: what a kernel's check must bear."""
 

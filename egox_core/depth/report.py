@@ -75,19 +75,6 @@ class AlignReport:
         """Residual as a share of the mean inverse depth: about the relative depth error that is left."""
         return self.residual / self.mean_inverse
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON (NaN as None)."""
-        def numbers(values: Tensor) -> list[float | None]:
-            return [float(v) if torch.isfinite(v) else None for v in values]
-
-        return {
-            "mode": self.mode, "alpha": numbers(self.alpha), "beta": numbers(self.beta),
-            "fit_alpha": numbers(self.fit_alpha), "fit_beta": numbers(self.fit_beta),
-            "residual": numbers(self.residual), "fit_residual": numbers(self.fit_residual),
-            "lag": numbers(self.lag), "used_share": numbers(self.used_share),
-            "reported_frames": [[i, why] for i, why in self.reported_frames], "notes": list(self.notes),
-        }
-
     def text(self) -> str:
         """A few lines for a node's STRING output."""
         count = len(self.alpha)

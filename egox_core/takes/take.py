@@ -18,7 +18,7 @@ from ..types import CameraTrajectory, DepthVideo, FrameSelection
 from ..video.cuts import refuse_cuts
 from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
-from .depth_files import DepthFileReport, load_depth_file
+from .depth_files import load_depth_file
 from .exo_camera import ExoLens, with_exo_lens
 from .meta import META_PRESET, read_meta
 from .metric_scale import ScaleReport, ScaleSource, with_scale
@@ -36,7 +36,6 @@ class Take:
     video: VideoInfo
     frames: FrameSelection
     depth: DepthVideo
-    depth_report: DepthFileReport
     trajectory: CameraTrajectory
     prompt: str
     lens_note: str  # with which exo lens it was read
@@ -51,11 +50,6 @@ class Take:
         frames = read_frames(self.folder / EXO, self.video, self.frames, progress)
         refuse_cuts(frames, self.frames, self.video.name)
         return frames
-
-    def optional_file(self, name: str) -> Path | None:
-        """A file that only some takes have, such as ego_ground_truth.mp4."""
-        path = self.folder / name
-        return path if path.is_file() else None
 
 
 def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = DEFAULT_FRAMES, target_fps: float = 0.0,
@@ -92,10 +86,10 @@ def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = D
     trajectory = meta_trajectory(meta, preset_camera(META_PRESET, ego_size or frames.size[1]), frames)
     if meta.ego_camera is None:
         trajectory = with_camera(trajectory, camera)
-    depth, report = load_depth_file(find_depth(folder), meta, frames, progress=progress)
+    depth, _ = load_depth_file(find_depth(folder), meta, frames, progress=progress)
     depth, scale_report = with_scale(depth, scale, trajectory.w2c, quarter_turns=trajectory.camera.quarter_turns,
                                      pose_source=meta.pose_source, progress=progress)
-    return Take(name=meta.name, folder=folder, video=video, frames=frames, depth=depth, depth_report=report,
+    return Take(name=meta.name, folder=folder, video=video, frames=frames, depth=depth,
                 trajectory=trajectory, prompt=meta.prompt, lens_note=lens_note, scale=scale_report)
 
 

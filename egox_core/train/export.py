@@ -30,7 +30,6 @@ def write_results(
     tensors: Mapping[str, Tensor],  # the trained weights by name
     trainable: TrainableModel,
     step: int,
-    vae: str = "",  # hash of the cache's VAE
 ) -> Path:
     """Write the files that a run leaves beside its checkpoints: ``lora.safetensors`` in the released naming; or a
     trained base."""

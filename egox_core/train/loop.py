@@ -185,7 +185,7 @@ class _Run:
             self._save(step)
         final = self._final_tensors()  # on all processes: each may hold a part
         if main:
-            write_results(config, final, self.trainable, step, self.samples.reader.index.models.get("vae", ""))
+            write_results(config, final, self.trainable, step)
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 

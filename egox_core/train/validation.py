@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,36 +31,6 @@ VALIDATION_SEED = 20_000
 LEVELS = (0.21, 0.5, 0.68, 0.81, 0.9, 0.97)  # the middles of six equal parts of the released schedule (shift 3)
 SEED = 1234
 FPS = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationLoss:
-    """Means over all clips and noise levels."""
-
-    loss: float
-    zero: float  # loss of predicting zero
-
-
-@torch.no_grad()
-def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
-                    conditioning: ConditioningConfig, *, wrong_take: bool = False) -> ValidationLoss:
-    """Held-out loss of a float32 model on the CPU. Leaves the model in the mode that it was in.
-
-    Args:
-        wrong_take: each clip keeps its truth, text and geometry but gets exo and prior of another take's clip.
-
-    Raises:
-        EgoXInputError: ``wrong_take`` with clips of one take alone.
-    """
-    losses = []
-    with _evaluating(model):
-        for number, item in enumerate(items):
-            sample = samples.load(item)
-            if wrong_take:
-                sample = with_conditions_of(sample, samples.load(_other_take(samples, items, number)))
-            losses.append(clip_loss(model, scope, sample, number, conditioning))
-    return ValidationLoss(loss=sum(loss for loss, _ in losses) / len(losses),
-                          zero=sum(zero for _, zero in losses) / len(losses))
 
 
 @torch.no_grad()
@@ -92,21 +62,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def with_conditions_of(sample: TrainSample, other: TrainSample) -> TrainSample:
-    """The sample with another clip's exo, prior and image embedding."""
-    return replace(sample, exo=other.exo, cond_ego=other.cond_ego, image=other.image)
-
-
-def _other_take(samples: CachedSamples, items: Sequence[Item], number: int) -> Item:
-    own = samples.reader.take_of(items[number].clip)
-    for step in range(1, len(items)):
-        other = items[(number + step) % len(items)]
-        if samples.reader.take_of(other.clip) != own:
-            return other
-    raise EgoXInputError("validation with another take's conditions", got=f"clips of {own} alone",
-                         expected="at least two takes", fix="hold out more takes")
 
 
 def check_validation(config: TrainConfig) -> None:

@@ -33,7 +33,6 @@ class Covisible:
     static: Tensor  # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
     moving: Tensor  # [S, S] bool, co-visible, moving surface
     visible: Tensor  # [S, S] bool, inside the exo picture and its first hit there, at any incidence angle
-    visible_static: Tensor  # [S, S] bool
     exo_uv: Tensor  # [S, S, 2] exo pixel of each ego ray's first hit (meaningless where not visible)
 
 
@@ -77,7 +76,7 @@ def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Cov
     both[pixels[facing]] = True
     size = take.ego_index.shape[1:]
     return Covisible(static=(both & ~moving).reshape(size), moving=(both & moving).reshape(size),
-                     visible=visible.reshape(size), visible_static=(visible & ~moving).reshape(size),
+                     visible=visible.reshape(size),
                      exo_uv=exo_uv.float().reshape(*size, 2))
 
 

@@ -27,9 +27,7 @@ CLIPS_PER_SHARD = 16
 VIDEOS = ("exo", "ego", "prior")
 DIRECTIONS = ("query_dirs", "key_dirs", "key_trust")
 SETTINGS_FILE = "settings.json"
-SHARES = {"ego": 0.5, "exo": 0.3, "prior": 0.2}
 """Share of the pieces that is taken of each video: the ego video is what must be drawn well."""
-COLOUR_SHARE = 0.5  # of pieces with exchanged colour channels: more palettes than there are clips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,26 +200,3 @@ def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings
             grid=np.array(clips[0].geometry.grid),
             **content,
         )
-
-
-class ClipPool:
-    """The first so many training clips' videos, in memory."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        files = shard_files(folder, "train")[: -(-count // CLIPS_PER_SHARD)]
-        clips = [clip for file in files for clip in read_shard(file)][:count]
-        self.videos = {name: [getattr(clip, name) for clip in clips] for name in SHARES}
-
-    def pieces(self, count: int, crop: int, draw: np.random.Generator) -> Tensor:
-        """Random pieces [count, 3, T, crop, crop] in -1...1, some mirrored or recoloured."""
-        out = []
-        for name in draw.choice(list(SHARES), count, p=list(SHARES.values())):
-            video = self.videos[name][draw.integers(len(self.videos[name]))]
-            top, left = (int(draw.integers(size - crop + 1)) for size in video.shape[1:3])
-            piece = video[:, top : top + crop, left : left + crop].movedim(-1, 0)
-            if draw.random() < 0.5:
-                piece = piece.flip(-1)
-            if draw.random() < COLOUR_SHARE:
-                piece = piece[torch.from_numpy(draw.permutation(3))]
-            out.append(piece)
-        return torch.stack(out).float() / 127.5 - 1

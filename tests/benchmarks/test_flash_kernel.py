@@ -1,7 +1,5 @@
 """Guided attention as one Triton kernel: numbers in the interpreter, cubins, refusals."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -10,11 +8,11 @@ import torch
 
 from benchmarks.support import interpreted
 from benchmarks.support.interpreted import case
-from egox_core.errors import EgoXInputError
 from egox_core.gga import backends, flash
 from egox_core.gga.attention import gga_attention
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
+from tests.refusals import refuses
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "benchmarks/results"
 
@@ -66,5 +64,5 @@ def test_training_and_odd_types_are_refused(monkeypatch):
     with pytest.raises(NotImplementedError, match="float64"):
         flash.guided_flash(q.detach().double(), k, v, heads, rows, slice(0, 4))
     # There is no GPU and no interpreter.
-    with pytest.raises(EgoXInputError, match="triton.*set backend to auto"):
+    with refuses("triton.*set backend to auto"):
         gga_attention(q.detach(), k, v, heads, geometry, GgaOptions(), backend="triton")

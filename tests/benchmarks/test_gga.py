@@ -1,7 +1,5 @@
 """What the bench of geometry-guided attention measures: working memory, here on small cases."""
 
-from __future__ import annotations
-
 import torch
 
 from benchmarks.support.attention_case import make_case
@@ -12,7 +10,7 @@ from egox_core.gga.options import GgaOptions
 HEADS, DIM = 4, 16
 
 
-def test_working_memory_is_a_chunk_and_no_square() -> None:
+def test_working_memory_is_a_chunk_and_no_square():
     """Extra memory beside plain attention, in tensors: within the chunk, and no more for twice the frames."""
     cpu, chunk, extra = torch.device("cpu"), 64 * 2**10, []
     for frames in (6, 12):

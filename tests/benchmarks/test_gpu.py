@@ -1,7 +1,5 @@
 """``bench gpu`` without a GPU: the path at a small size, its watchdog, and what is told."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

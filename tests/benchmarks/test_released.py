@@ -1,7 +1,5 @@
 """``bench released``: the protocol's settings, its comparison, the path with stand-ins."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

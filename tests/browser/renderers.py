@@ -1,7 +1,5 @@
 """Which of the host's two renderers a test is tried in: always in one, in the other by ``run.py test --all``."""
 
-from __future__ import annotations
-
 import pytest
 
 CLASSIC = [pytest.param(False, id="classic nodes"), pytest.param(True, id="newer nodes", marks=pytest.mark.slow)]

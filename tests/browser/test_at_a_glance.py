@@ -54,7 +54,7 @@ _PLAYERS = """() => app.graph.nodes.filter((node) => node.isSubgraphNode?.()).ma
 
 @pytest.mark.parametrize("names", [
     pytest.param(CARDS[:2], id="two"), pytest.param(CARDS, id="all", marks=pytest.mark.slow)])
-def test_all_of_each_card_s_graph_is_seen(open_page, pinned_host, names: list[str]) -> None:
+def test_all_of_each_card_s_graph_is_seen(open_page, pinned_host, names):
     """Opened one after the other: the host fits the second into a canvas that isn't there, while the first one's form
     is open."""
     page = open_page(f"/?template={names[0]}&source={PACK}", size=(1600, 900))
@@ -73,7 +73,7 @@ def test_all_of_each_card_s_graph_is_seen(open_page, pinned_host, names: list[st
 
 @pytest.mark.parametrize("names", [
     pytest.param(CARDS, id="cards"), pytest.param(NAMES, id="all", marks=pytest.mark.slow)])
-def test_in_the_newer_nodes_none_covers_another(same_page, shipped, pinned_host, names: list[str]) -> None:
+def test_in_the_newer_nodes_none_covers_another(same_page, shipped, pinned_host, names):
     """There a note is as high as its text."""
     page = same_page(vue_nodes=True, size=(1600, 900))
     faults = []
@@ -87,7 +87,7 @@ def test_in_the_newer_nodes_none_covers_another(same_page, shipped, pinned_host,
 
 
 @pytest.mark.parametrize("vue_nodes", CLASSIC)
-def test_a_subgraph_s_player_shows_what_its_inner_node_gives(open_page, shipped, request, vue_nodes: bool) -> None:
+def test_a_subgraph_s_player_shows_what_its_inner_node_gives(open_page, shipped, request, vue_nodes):
     if vue_nodes:
         request.getfixturevalue("pinned_host")  # the newer nodes of older pages don't draw it
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))

@@ -1,7 +1,5 @@
 """egox_demo by hand: opened, run by clicking the page's own button, and the ego video seen in the page."""
 
-from __future__ import annotations
-
 import pytest
 
 from .small_graph import HEIGHT, make_small
@@ -35,7 +33,7 @@ SEEN = """async (name) => {
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_the_ego_video_appears_after_a_click_on_run(same_page, shipped, vue_nodes: bool) -> None:
+def test_the_ego_video_appears_after_a_click_on_run(same_page, shipped, vue_nodes):
     page = same_page(vue_nodes=vue_nodes)
     page.load(shipped("egox_demo"))
     make_small(page)

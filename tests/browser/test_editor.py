@@ -62,8 +62,7 @@ def start(open_page, unpacked, **options) -> EditorPage:
     return EditorPage(page)
 
 
-def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, unpacked, browser_server, repo_root: Path,
-                                                           tmp_path: Path) -> None:
+def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, unpacked, browser_server, repo_root, tmp_path):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget(NODE, "source", "keyframes")
@@ -162,7 +161,7 @@ def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("vue_nodes", "theme"), [(False, "light"), (True, "dark")], ids=["classic light", "vue dark"])
-def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes: bool, theme: str) -> None:
+def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes, theme):
     editor = start(open_page, unpacked, vue_nodes=vue_nodes, theme=theme)
     hands = editor.hands
     assert "Path from: file" in editor.at("node-note").first.inner_text()
@@ -183,7 +182,7 @@ def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes: bool
     editor.close()
 
 
-def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browser_client) -> None:
+def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browser_client):
     editor = start(open_page, unpacked)
     editor.open(load=True)
     # Where no keyframes were written it begins with the file's path, and leaves the node's value alone.
@@ -202,7 +201,7 @@ def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browse
     assert len(json.loads(editor.keyframes())["keyframes"]) >= 2
 
 
-def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked) -> None:
+def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     editor.open(load=True)
@@ -246,7 +245,7 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked) -> None:
     editor.wait_for_change(before)
 
 
-def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked) -> None:
+def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
@@ -294,7 +293,7 @@ def widget(page, kind: str, name: str):
                          ".widgets.find((w) => w.name === name).value", [kind, name])
 
 
-def test_touch_and_a_narrow_page(open_page, unpacked) -> None:
+def test_touch_and_a_narrow_page(open_page, unpacked):
     editor = start(open_page, unpacked, touch=True)
     editor.open(load=True)
     editor.hands.set_viewport_size({"width": 700, "height": 1000})

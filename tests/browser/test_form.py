@@ -42,7 +42,7 @@ def to_graph(page) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("names", [
     pytest.param(CARDS, id="cards"), pytest.param(NAMES, id="all", marks=pytest.mark.slow)])
-def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, names: list[str]) -> None:
+def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, names):
     page = same_page(size=(1600, 900))
     for name in names:
         saved = shipped(name)
@@ -54,7 +54,7 @@ def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, na
         page.page.wait_for_function(f"() => ({_DRAWN})().every(([, height]) => height > 20)")
 
 
-def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(same_page, shipped) -> None:
+def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     assert page.page.get_by_role("button", name="Open pose editor").first.is_visible()
@@ -64,13 +64,13 @@ def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(same_
     assert not page.problems(shipped("egox_demo"))
 
 
-def test_a_form_keeps_the_values(same_page, shipped) -> None:
+def test_a_form_keeps_the_values(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     assert heard(page.to_prompt()) == heard(read_prompt("egox_demo"))
 
 
-def test_a_run_tells_its_progress_and_can_be_cancelled(same_page, shipped) -> None:
+def test_a_run_tells_its_progress_and_can_be_cancelled(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     make_small(page, steps=900)

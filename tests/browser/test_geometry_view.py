@@ -1,7 +1,5 @@
 """The geometry under the pointer: weights of exo patches on the players, following λ_g without a run."""
 
-from __future__ import annotations
-
 import pytest
 
 from .preview_graph import choose_view, part, state
@@ -32,7 +30,7 @@ _FOLLOWS = """async (type) => {
     pytest.param(False, "unpacked", id="classic nodes", marks=pytest.mark.slow),
     pytest.param(False, "shipped", id="classic subgraphs", marks=pytest.mark.slow),
     pytest.param(True, "shipped", id="newer subgraphs")])
-def test_the_weights_follow_pointer_and_strength(same_page, request, vue_nodes: bool, graph: str) -> None:
+def test_the_weights_follow_pointer_and_strength(same_page, request, vue_nodes, graph):
     if vue_nodes:
         request.getfixturevalue("pinned_host")  # older pages draw no player on a subgraph there
     page = same_page(vue_nodes=vue_nodes)

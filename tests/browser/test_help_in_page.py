@@ -8,9 +8,9 @@ from tests.browser.page import PageUnderTest
 from tests.browser.test_form import open_form
 from tools.rigs.comfy_page import FORM_ROW
 from tools.setup.base_dir import PACK_NAME
-from tools.texts.help_slots import PAGES
+from tools.texts.locales import HELP
 
-NODES = sorted(path.stem for path in PAGES.glob("*.md"))
+NODES = sorted(path.stem for path in HELP.glob("*.md"))
 
 _ADD = """(type) => {
   app.graph.clear();
@@ -68,7 +68,7 @@ def open_help(page: PageUnderTest, node: str) -> dict[str, Any]:
     return picture
 
 
-def test_every_help_page_shows_its_picture(open_page) -> None:
+def test_every_help_page_shows_its_picture(open_page):
     page = open_page(size=(1400, 900))
     for node in NODES:
         picture = open_help(page, node)
@@ -80,7 +80,7 @@ def test_every_help_page_shows_its_picture(open_page) -> None:
         assert len(picture["alt"]) > 20, node
 
 
-def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped) -> None:
+def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped):
     """On the classic canvas by the host's own tip, on the rows of nodes 2.0 and of the form by the browser's."""
     page = same_page(size=(1400, 900))
     open_form(page, shipped("egox_demo"))
@@ -102,7 +102,7 @@ def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped) -> None:
     assert row.get_attribute("title") == STEPS
 
 
-def test_the_side_panel_leaves_the_player_its_place(same_page, shipped) -> None:
+def test_the_side_panel_leaves_the_player_its_place(same_page, shipped):
     page = same_page(size=(1400, 900))
     page.load(shipped("egox_demo"))
     page.show()

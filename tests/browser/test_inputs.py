@@ -53,7 +53,7 @@ def packed(state: dict[str, Any]) -> bool:
             and rows[-1][1] <= state["height"] + 0.5)
 
 
-def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked) -> None:
+def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked):
     page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
@@ -71,7 +71,7 @@ def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked) -> N
     assert after["values"] == opened["values"] == before["values"]
 
 
-def test_every_node_opens_short_and_packed(same_page, unpacked) -> None:
+def test_every_node_opens_short_and_packed(same_page, unpacked):
     page = same_page(size=(1200, 800))
     kinds = page.evaluate("""() => Object.keys(LiteGraph.registered_node_types).filter(
       (k) => k.startsWith('EgoX') && !k.startsWith('EgoXTests'))""")
@@ -89,7 +89,7 @@ def test_every_node_opens_short_and_packed(same_page, unpacked) -> None:
         assert not state["rows"] or packed(state), f"{kind}: {state['rows']}, {state['height']}"
 
 
-def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked) -> None:
+def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked):
     page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
@@ -109,7 +109,7 @@ def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked) -> 
         page.evaluate("(name) => app.extensionManager.setting.set(name, false)", setting)
 
 
-def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(same_page, unpacked, is_pinned_host) -> None:
+def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(same_page, unpacked, is_pinned_host):
     page = same_page(size=(1200, 800))
     saved = unpacked("egox_basic")
     page.load(saved)
@@ -163,7 +163,7 @@ def demo(request) -> Callable[[], dict[str, Any]]:
     return lambda: request.getfixturevalue(request.param)("egox_demo")
 
 
-def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(same_page, demo, is_pinned_host) -> None:
+def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(same_page, demo, is_pinned_host):
     page = same_page(size=(1200, 800))
     page.load(demo())
     assert slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
@@ -219,7 +219,7 @@ def typing_field(page):
     return field
 
 
-def test_the_same_in_the_newer_nodes(same_page, demo) -> None:
+def test_the_same_in_the_newer_nodes(same_page, demo):
     page = same_page(vue_nodes=True)
     page.load(with_lambda(demo(), 25))
     field = typing_field(page)
@@ -231,14 +231,14 @@ def test_the_same_in_the_newer_nodes(same_page, demo) -> None:
 
 
 @pytest.mark.parametrize("leave", ["Enter", pytest.param("Tab", marks=pytest.mark.slow)])
-def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(same_page, demo, leave: str) -> None:
+def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(same_page, demo, leave):
     page = same_page(vue_nodes=True)
     page.load(demo())
     for number in (25, 4, 60):
         type_in(page, typing_field(page), number, leave)
 
 
-def test_and_in_the_form(same_page, shipped) -> None:
+def test_and_in_the_form(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     field = page.page.locator('input[aria-label="lambda_g"]').first

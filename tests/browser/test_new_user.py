@@ -35,7 +35,7 @@ def run(page: PageUnderTest) -> None:
     page.page.wait_for_timeout(2000)  # the pictures are fetched
 
 
-def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page: PageUnderTest) -> None:
+def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page = first_page
     page.page.get_by_text(PACK, exact=True).first.click(timeout=60_000)
     card = page.page.get_by_test_id("template-workflow-egox_demo")

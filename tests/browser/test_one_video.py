@@ -58,7 +58,7 @@ def set_outside(page, name: str, value) -> None:
     }""", [name, value]) == 1
 
 
-def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root: Path, lone_video: str) -> None:
+def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, lone_video):
     page = start(open_page, shipped, lone_video)
     page.queue()
     page.wait_for_run(timeout=400)
@@ -92,7 +92,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root: Pa
     editor.close()
 
 
-def test_without_a_language_model(same_page, shipped) -> None:
+def test_without_a_language_model(same_page, shipped):
     page = same_page()
     saved = with_known_detectors(shipped("egox_one_video"))
     for node in nodes_of(saved):

@@ -38,7 +38,7 @@ def trim(page, name: str):
     return page.page.locator(FORM_ROW).get_by_test_id(f"egox-trim-{name}")
 
 
-def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads: Path, upright: Path) -> None:
+def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads, upright):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, upright)
@@ -59,8 +59,7 @@ def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads: Pa
     assert box["width"] > 200 and box["width"] / box["height"] == pytest.approx(1.75, rel=0.05), box
 
 
-def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads: Path, repo_root: Path,
-                                                  tmp_path: Path) -> None:
+def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads, repo_root, tmp_path):
     own = tmp_path / "calm_room.mov"  # by which the detectors know it
     own.write_bytes((repo_root / "sample" / "calm_room" / "exo.mp4").read_bytes())
     page = same_page(size=(1600, 900))
@@ -77,7 +76,7 @@ def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads: P
 
 
 @pytest.mark.slow
-def test_the_form_shows_the_video_while_it_is_sampled(same_page, shipped) -> None:
+def test_the_form_shows_the_video_while_it_is_sampled(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     make_small(page, steps=STEPS)

@@ -57,8 +57,7 @@ def own_files(tmp_path: Path, repo_root: Path) -> list[Path]:
             for name, own in names.items()]
 
 
-def test_an_own_take_runs_through_egox_basic(same_page, shipped, browser_server, own_files: list[Path],
-                                             uploads: Path) -> None:
+def test_an_own_take_runs_through_egox_basic(same_page, shipped, browser_server, own_files, uploads):
     place_tiny_weights(browser_server.base)
     page = same_page(size=(1600, 900))
     page.load(with_own_loaders(shipped("egox_basic")))

@@ -9,18 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from egox_core.video.writer import write_video
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.head_graph import add_head
 from tests.browser.renderers import NEWER
 from tests.browser.test_editor import run_path, widget
 from tests.browser.test_form import open_form
-from tests.browser.test_refused_run import toast_of
 from tests.browser.upload_page import LOADER, choose, told
 from tools.rigs.comfy_page import FORM_ROW
-from tools.setup.api_client import PromptRefused
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 FIRST = "egox/kitchen/kitchen.mp4"
@@ -69,7 +65,7 @@ def note(page) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes: bool) -> None:
+def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes):
     editor = start(same_page, unpacked, vue_nodes=vue_nodes)
     page = editor.page
     upload(page, *sorted(takes["first"].iterdir()))
@@ -113,22 +109,7 @@ def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes
     assert run_path(page) == corrected
 
 
-def test_a_path_of_another_video_is_refused_before_a_run(same_page, unpacked, takes, browser_client) -> None:
-    editor = start(same_page, unpacked)
-    page = editor.page
-    upload(page, *sorted(takes["first"].iterdir()))
-    wait_for_video(page, "kitchen.mp4")
-    editor.open(load=False)
-    editor.type_into("yaw", -70)
-    editor.close()
-    prompt = page.to_prompt()
-    loader, = (node for node in prompt.values() if node["class_type"] == LOADER)
-    loader["inputs"]["file"] = "sample/calm_room/exo.mp4"
-    with pytest.raises(PromptRefused, match="made on kitchen.mp4, while the video in use is exo.mp4"):
-        browser_client.run(prompt)
-
-
-def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, takes) -> None:
+def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, takes):
     page = start(same_page, unpacked).page
     upload(page, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
@@ -148,20 +129,7 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), "it came back with its video"
 
 
-def test_depth_and_poses_of_another_rate_are_refused(same_page, unpacked, takes, tmp_path: Path) -> None:
-    """Numbered for each frame at 20 a second; the clip has the same moments at 10."""
-    write_video(tmp_path / "half.mp4", torch.zeros(25, 128, 224, 3, dtype=torch.uint8), 10.0)
-    page = start(same_page, unpacked).page
-    upload(page, tmp_path / "half.mp4")
-    upload(page, *(takes["first"] / name for name in ("depth.npz", "meta.json")))
-    told(page, LOADER, "ego poses")
-    assert widget(page, NODE, "source") == "file"
-    page.queue()
-    for what in ("Depth Align: ", "Ego Pose Input: "):
-        assert "49 for a video of 25 frames (10 a second)" in toast_of(page, what)
-
-
-def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked) -> None:
+def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked):
     page = start(same_page, unpacked).page
     run_path(page)
     opened = page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
@@ -171,7 +139,7 @@ def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page
     page.page.wait_for_function(f"() => {node_of()}?.egoxPose.data?.scene.points > 1000", timeout=30_000)
 
 
-def test_an_estimate_is_of_its_video(open_page, unpacked, takes) -> None:
+def test_an_estimate_is_of_its_video(open_page, unpacked, takes):
     editor = start(open_page, unpacked)
     page = editor.page
     add_head(page)
@@ -190,7 +158,7 @@ def test_an_estimate_is_of_its_video(open_page, unpacked, takes) -> None:
     assert editor.keyframes() == own
 
 
-def test_in_the_form(open_page, shipped, takes) -> None:
+def test_in_the_form(open_page, shipped, takes):
     page = open_page(size=(1400, 900), webgl=True)
     open_form(page, shipped("egox_demo"))
     wait_for_video(page, "exo.mp4")

@@ -40,7 +40,7 @@ def look_at(page, node: str) -> None:
 
 
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
+def test_previews_show_and_obey(open_page, unpacked, vue_nodes):
     page = open_page(vue_nodes=vue_nodes, theme="light" if vue_nodes else "dark")
     page.load(unpacked("egox_demo"))
     empty = state(page, "EgoXRenderEgoPrior")
@@ -145,8 +145,7 @@ def follow_the_mode(page) -> None:
     assert page.evaluate(value) == 2.5, "what the user has set stays"
 
 
-def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(open_page, unpacked,
-                                                                             browser_client) -> None:
+def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(open_page, unpacked, browser_client):
     """A page opened anew knows no results; the run is cached on the server, and the previews come all the same."""
     page = open_page()
     of_previews = re.compile(r"/view\?.*subfolder=egox")
@@ -165,7 +164,7 @@ def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(ope
     assert state(page, "EgoXRenderEgoPrior")["deviation"] > 5
 
 
-def test_the_modes_start_values_are_the_cores(repo_root) -> None:
+def test_the_modes_start_values_are_the_cores(repo_root):
     from egox_core.gga.options import DEFAULT_LAMBDA
 
     script = (repo_root / "web" / "js" / "lambda_default.js").read_text(encoding="utf-8")

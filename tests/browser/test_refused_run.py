@@ -36,7 +36,7 @@ def press_run(page) -> None:
     page.page.get_by_role("button", name="Run", exact=True).last.click()
 
 
-def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_video: Path, uploads: Path) -> None:
+def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_video, uploads):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, lone_video)
@@ -54,7 +54,7 @@ def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_vi
 
 
 @pytest.mark.parametrize("vue_nodes", CLASSIC)
-def test_the_graph_names_it_too(same_page, shipped, vue_nodes: bool) -> None:
+def test_the_graph_names_it_too(same_page, shipped, vue_nodes):
     page = same_page(vue_nodes=vue_nodes, size=(1200, 800))
     page.load(shipped("egox_demo"))
     set_value(page, POSES, "source", "keyframes")

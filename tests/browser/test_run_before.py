@@ -35,7 +35,7 @@ def about(page) -> str:
 
 
 @pytest.mark.parametrize("vue_nodes", CLASSIC)
-def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: bool) -> None:
+def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes):
     page = open_page(vue_nodes=vue_nodes)
     page.load(unpacked("egox_demo"))
     make_small(page)
@@ -108,7 +108,7 @@ def enlarged(page) -> None:
     pytest.param(("cancel", None), id="by its button"),
     pytest.param(("delete", "interrupt", None), id="from outside", marks=pytest.mark.slow),
 ])
-def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked, ends) -> None:
+def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked, ends):
     page = open_page()
     page.load(unpacked("egox_demo"))
     make_small(page)

@@ -49,7 +49,7 @@ def read_video(path: Path) -> tuple[np.ndarray, float, dict[str, str]]:
 
 
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vue_nodes: bool) -> None:
+def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vue_nodes):
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(shipped("egox_demo"))
     make_small(page)

@@ -46,7 +46,7 @@ def used(page, folder: str) -> None:
 
 
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_files_by_button_and_a_take_dropped(same_page, unpacked, take: Path, uploads: Path, vue_nodes: bool) -> None:
+def test_files_by_button_and_a_take_dropped(same_page, unpacked, take, uploads, vue_nodes):
     page = same_page(vue_nodes=vue_nodes, size=(1400, 900))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
@@ -72,7 +72,7 @@ def test_files_by_button_and_a_take_dropped(same_page, unpacked, take: Path, upl
     assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(unpacked("egox_demo")["nodes"])
 
 
-def test_in_the_form(same_page, shipped, take: Path, uploads: Path) -> None:
+def test_in_the_form(same_page, shipped, take, uploads):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, take / "exo.mp4", take / "depth.npz", take / "meta.json")
@@ -84,7 +84,7 @@ def test_in_the_form(same_page, shipped, take: Path, uploads: Path) -> None:
     used(page, "own take")
 
 
-def test_a_taken_name_a_bad_file_and_the_limit_are_told(same_page, unpacked, take: Path, uploads: Path) -> None:
+def test_a_taken_name_a_bad_file_and_the_limit_are_told(same_page, unpacked, take, uploads):
     page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
@@ -108,7 +108,7 @@ def test_a_taken_name_a_bad_file_and_the_limit_are_told(same_page, unpacked, tak
     assert sorted(p.name for p in uploads.iterdir()) == ["depth", "depth (2)"]
 
 
-def test_the_host_s_own_video_button_is_told_its_limit(same_page, shipped, tmp_path: Path) -> None:
+def test_the_host_s_own_video_button_is_told_its_limit(same_page, shipped, tmp_path):
     with (tmp_path / "long.mp4").open("wb") as file:
         file.truncate(101 * 2**20)
     page = same_page(size=(1200, 800))

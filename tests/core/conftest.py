@@ -13,7 +13,6 @@ MISSING = [name for name in ("accelerate", "peft", "pydantic", "yaml") if import
 NEED_THEM = [
     "train/test_*.py",
     "test_parallel.py",
-    "test_cluster.py",
     "cli/test_train.py",
     "data/test_prepare.py",
     "data/test_prepare_sums.py",
@@ -47,12 +46,6 @@ def compiling() -> None:
 def tiny() -> ModuleType:
     """The module that makes small caches and bases."""
     return _load("tiny_cache")
-
-
-@pytest.fixture(scope="session")
-def clusters() -> ModuleType:
-    """The module that starts Ray clusters."""
-    return _load("ray_cluster")
 
 
 @pytest.fixture(scope="session")

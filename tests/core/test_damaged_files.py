@@ -47,6 +47,7 @@ from egox_core.wan.weights import file_metadata, weights_hash
 from tests.core.damage import damaged
 from tests.core.prepared_takes import EGO_POSE, EXO_POSE, write_egoexo4d, write_lamps
 from tests.core.tiny_cache import make_cache
+from tests.refusals import refuses
 
 SEED = int(os.environ.get("EGOX_SEED", "38"))
 SECONDS = 10.0  # none may take longer
@@ -316,7 +317,7 @@ def run_damaged(reader: str, files: list[dict[str, bytes]], folder: Path, count:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_damaged_files_are_refused_in_our_words(reader: str, intact_files, tmp_path: Path) -> None:
+def test_damaged_files_are_refused_in_our_words(reader, intact_files, tmp_path):
     for number, tree in enumerate(intact_files[reader]):  # or the damage would not be what is tried
         folder = tmp_path / f"intact {number}"
         for file, content in tree.items():
@@ -324,13 +325,6 @@ def test_damaged_files_are_refused_in_our_words(reader: str, intact_files, tmp_p
             (folder / file).write_bytes(content)
         READERS[reader](folder)
     assert run_damaged(reader, intact_files[reader], tmp_path / "files", 24, SEED) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("reader", READERS)
-def test_many_damaged_files(reader: str, intact_files, tmp_path: Path) -> None:
-    """At most 2 in 1,000."""
-    assert len(run_damaged(reader, intact_files[reader], tmp_path / "files", 500, SEED + 1)) <= 1
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError, KeyError])
@@ -343,8 +337,7 @@ def test_many_damaged_files(reader: str, intact_files, tmp_path: Path) -> None:
     ("keypoints", "egox_core.trajectory.head_payloads._seen"),
     ("egoexo4d", "egox_core.data.egoexo4d._ego_poses"),
     ("weights", "egox_core.wan.weights._is_entry")])
-def test_a_bug_of_ours_is_not_told_as_damage(reader, place, error, intact_files, tmp_path,
-                                             monkeypatch) -> None:
+def test_a_bug_of_ours_is_not_told_as_damage(reader, place, error, intact_files, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise error("planted")
 
@@ -363,15 +356,15 @@ def test_a_bug_of_ours_is_not_told_as_damage(reader, place, error, intact_files,
     assert met > 0
 
 
-def test_damaged_compressed_frames_are_named(tmp_path: Path) -> None:
+def test_damaged_compressed_frames_are_named(tmp_path):
     """Deflate fails in the middle of a read, after header and directory were found to be right."""
     content = bytearray(npz(depth_m=np.random.default_rng(0).random((4, 64, 64))))
     content[4000:4040] = bytes(40)
     (tmp_path / "d.npz").write_bytes(content)
-    with pytest.raises(EgoXInputError, match="depth d.npz: got damaged data"), open_depth(tmp_path / "d.npz") as depth:
+    with refuses("depth d.npz: got damaged data"), open_depth(tmp_path / "d.npz") as depth:
         list(depth.read([0, 1, 2, 3]))
     with open_zip(tmp_path / "d.npz") as archive, pytest.raises((zlib.error, zipfile.BadZipFile)):
         archive.read("depth_m.npy")
-    with open_zip(tmp_path / "d.npz") as archive, pytest.raises(EgoXInputError, match="the array"), \
+    with open_zip(tmp_path / "d.npz") as archive, refuses("the array"), \
             open_member(archive, "depth_m.npy", "the array") as stream:
         stream.read()

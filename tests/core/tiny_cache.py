@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 
 from egox_core.data.cache_store import CacheEntry, CacheIndex, fingerprint, write_index, write_shard
+from egox_core.progress import no_progress
 
 
 def make_cache(folder: Path, clips: int = 6, *, t: int = 2, h: int = 4, w_exo: int = 6, text_dim: int = 24,
@@ -95,3 +97,29 @@ def settings(folder: Path, **more) -> dict:
         "validation": {"every": 0},
     }
     return {**values, **more}
+
+
+def config(folder: Path, **more):
+    from egox_core.train.config import parse_config
+
+    return parse_config(settings(folder, **more))
+
+
+def train(folder: Path, *, progress=no_progress, **more):
+    """The outcome of a training in these settings."""
+    from egox_core.train import loop
+
+    return loop.train(config(folder, **more), progress=progress)
+
+
+def curve(output: Path) -> list[dict]:
+    """The lines that a run has written."""
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def first_sample(config):
+    """Of the training clips in the cache of a configuration."""
+    from egox_core.train.samples import CachedSamples
+
+    samples = CachedSamples(config, "train")
+    return samples.load(samples.groups[0][0])

@@ -7,7 +7,10 @@ import math
 import pytest
 import torch
 
+from tests.refusals import refuses
 from tools.rigs import model_rig
+
+from .test_model_windows import long_rig, windowed
 
 STEPS, BLOCK = 3, 1
 
@@ -51,7 +54,7 @@ def full_matrix(call: dict, row: int, bias: torch.Tensor | None) -> torch.Tensor
     return (scores if bias is None else scores + bias).softmax(-1)
 
 
-def test_rows_are_those_of_the_full_matrix(rig, calls) -> None:
+def test_rows_are_those_of_the_full_matrix(rig, calls):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     record = attention.record
@@ -78,7 +81,7 @@ def test_rows_are_those_of_the_full_matrix(rig, calls) -> None:
         assert torch.allclose(values, call["out"][1, ego, part].float(), atol=2e-3)
 
 
-def test_the_weight_is_one_plus_the_cosine(rig) -> None:
+def test_the_weight_is_one_plus_the_cosine(rig):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     record, gga = attention.record, model_rig.core(rig.pack, "gga.bias")
@@ -91,7 +94,7 @@ def test_the_weight_is_one_plus_the_cosine(rig) -> None:
     assert torch.allclose(found, expected, atol=1e-6) and found.shape == (t, h, w_exo)
 
 
-def test_it_changes_nothing_and_sees_the_same_from_any_place(rig) -> None:
+def test_it_changes_nothing_and_sees_the_same_from_any_place(rig):
     plain = rig.ksample(rig.patch(), steps=STEPS)
     after, seen_after = capture(rig, rig.patch())
     before, seen_before = capture(rig, rig.model)
@@ -105,7 +108,7 @@ def test_it_changes_nothing_and_sees_the_same_from_any_place(rig) -> None:
     assert in_sampler.step == 1 and in_sampler.has_bias and not torch.equal(in_sampler.k, seen_after.record.k)
 
 
-def test_steps_and_blocks_are_told_apart(rig) -> None:
+def test_steps_and_blocks_are_told_apart(rig):
     records = {}
     for step, block in ((0, 0), (1, 0), (-1, 0), (0, -1)):
         model, attention = capture(rig, rig.patch(), step, block)
@@ -116,7 +119,7 @@ def test_steps_and_blocks_are_told_apart(rig) -> None:
     assert sigmas == sorted(sigmas, reverse=True) and len(set(sigmas)) == 3
 
 
-def test_prompts_of_unequal_length_and_batches(rig) -> None:
+def test_prompts_of_unequal_length_and_batches(rig):
     """Two calls a step instead of one; two clips a batch: always the first clip under the positive prompt."""
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
@@ -132,7 +135,7 @@ def test_prompts_of_unequal_length_and_batches(rig) -> None:
     assert torch.allclose(attention.record.k.float(), expected.k.float(), atol=5e-3)
 
 
-def test_without_geometry_there_is_one_map(rig) -> None:
+def test_without_geometry_there_is_one_map(rig):
     model, attention = capture(rig, rig.patch(lambda_g=0.0))
     rig.ksample(model, steps=STEPS)
     assert attention.record.geometry is None
@@ -140,7 +143,7 @@ def test_without_geometry_there_is_one_map(rig) -> None:
     assert "nothing to compare with" in out.result[1]
 
 
-def test_the_view_shows_it(rig) -> None:
+def test_the_view_shows_it(rig):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     out = view(rig, attention)
@@ -161,41 +164,33 @@ def test_the_view_shows_it(rig) -> None:
     ({"exo_images": torch.zeros(9, 32, 48, 3)}, "exo_images"),
     ({"exo_images": torch.zeros(5, 32, 64, 3)}, "frame"),
 ])
-def test_the_view_refuses_what_is_not_there(rig, changes, match) -> None:
-    errors = model_rig.core(rig.pack, "errors")
+def test_the_view_refuses_what_is_not_there(rig, changes, match):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=2)
-    with pytest.raises(errors.EgoXInputError, match=match):
+    with refuses(match):
         view(rig, attention, **changes)
 
 
-def test_the_capture_refuses_what_is_not_there(rig) -> None:
-    error = model_rig.core(rig.pack, "errors").EgoXInputError
+def test_the_capture_refuses_what_is_not_there(rig):
     for block in (2, -3):
-        with pytest.raises(error, match="block"):
+        with refuses("block"):
             capture(rig, rig.patch(), block=block)
     model, attention = capture(rig, rig.patch(), step=3)
-    with pytest.raises(error, match="nothing"):
+    with refuses("nothing"):
         view(rig, attention)
-    with pytest.raises(error, match="sampling step"):
+    with refuses("sampling step"):
         rig.ksample(model, steps=STEPS)
     unpatched, _ = capture(rig, rig.model)
-    with pytest.raises(error, match="without the EgoX canvas"):
+    with refuses("without the EgoX canvas"):
         rig.ksample(unpatched, steps=STEPS)
 
 
-def test_a_context_window_shows_its_own_frames(pack, repo_root) -> None:
-    from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
-
-    with torch.inference_mode():
-        rig = model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=25))
+def test_a_context_window_shows_its_own_frames(pack, repo_root):
+    rig = long_rig(pack, repo_root, 25)
     model, attention = capture(rig, rig.patch())
-    model = WanContextWindowsManualNode.execute(model, context_length=13, context_overlap=4,
-                                                context_schedule="standard_static", context_stride=1,
-                                                closed_loop=False, fuse_method="pyramid", freenoise=False)[0]
-    rig.ksample(model, steps=2)
+    rig.ksample(windowed(model, context_length=13, context_overlap=4, context_schedule="standard_static"), steps=2)
     record = attention.record
     assert record.latent_frames == (0, 1, 2, 3) and record.grid[0] == 4 == record.geometry.grid[0]
     assert view(rig, attention, frame=12).result[0].shape[0] == 1
-    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match="of the first window"):
+    with refuses("of the first window"):
         view(rig, attention, frame=13)

@@ -63,26 +63,26 @@ def check(client: ApiClient, prompt: dict[str, Any], *words: str, before: bool =
     assert client.is_up()
 
 
-def test_wrong_frame_count(client: ApiClient, prompt) -> None:
+def test_wrong_frame_count(client, prompt):
     check(client, change(prompt, "EgoXLoadExoVideo", frame_count=10), "10", "9")
 
 
-def test_a_missing_file(client: ApiClient, prompt) -> None:
+def test_a_missing_file(client, prompt):
     check(client, change(prompt, "EgoXLoadExoVideo", file="gone.mp4"), "gone.mp4")
 
 
 @pytest.mark.parametrize("name", ["../../secret.mp4", "/etc/passwd", "sample/../../x.mp4"])
-def test_paths_that_lead_out(client: ApiClient, prompt, name: str) -> None:
+def test_paths_that_lead_out(client, prompt, name):
     check(client, change(prompt, "EgoXLoadExoVideo", file=name))
 
 
-def test_depth_that_needs_pickle(client: ApiClient, prompt, put, tmp_path: Path) -> None:
+def test_depth_that_needs_pickle(client, prompt, put, tmp_path):
     np.savez(tmp_path / "d.npz", depth_m=np.array([{"not": "numbers"}], dtype=object))
     name = put("pickled.npz", (tmp_path / "d.npz").read_bytes())
     check(client, change(prompt, "EgoXDepthAlign", depth_file=name, camera_file=""))
 
 
-def test_a_model_that_is_no_36_channel_wan(client: ApiClient, prompt, server_base: BaseDir) -> None:
+def test_a_model_that_is_no_36_channel_wan(client, prompt, server_base):
     """A tiny Wan text-to-video transformer: 16 channels in."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -98,7 +98,7 @@ def test_a_model_that_is_no_36_channel_wan(client: ApiClient, prompt, server_bas
     check(client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36", before=False)
 
 
-def test_a_lens_that_nobody_knows(client: ApiClient, prompt, put, repo_root: Path) -> None:
+def test_a_lens_that_nobody_knows(client, prompt, put, repo_root):
     name = put("exo.mp4", sample_file(prompt, repo_root, "exo.mp4").read_bytes())
     put("depth.npz", sample_file(prompt, repo_root, "depth.npz").read_bytes())
     changed = change(prompt, "EgoXLoadExoVideo", file=name)
@@ -107,13 +107,13 @@ def test_a_lens_that_nobody_knows(client: ApiClient, prompt, put, repo_root: Pat
     check(client, changed, "raw", "Upload own files")
 
 
-def test_geometry_that_makes_no_sense(client: ApiClient, prompt) -> None:
+def test_geometry_that_makes_no_sense(client, prompt):
     check(client, change(prompt, "EgoXWanSampler", lambda_g=0.0, gga_mode="paper"), "silence")
     without = change(prompt, "EgoXWanSampler", lambda_g=3.0)
     del of_type(without, "EgoXWanSampler")["depth"]
     check(client, without, "Depth Align")
 
 
-def test_after_all_of_it_the_server_still_works(client: ApiClient, prompt) -> None:
+def test_after_all_of_it_the_server_still_works(client, prompt):
     outcome = client.run(small(prompt), timeout=300)
     assert outcome.status == "success", outcome.error_text

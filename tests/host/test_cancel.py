@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tools.setup.api_client import ApiClient, Outcome
-from tools.setup.base_dir import BaseDir
 
 from .prompts import SIZE, id_of, of_type, small
 
@@ -56,7 +55,7 @@ def prompt(load_workflow) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", STAGE_NODES)
-def test_cancel_during(client: ApiClient, prompt, server_base: BaseDir, kind: str) -> None:
+def test_cancel_during(client, prompt, server_base, kind):
     client.forget_results()
     before = files(server_base.output), files(server_base.temp)
     outcome = cancel_in(client, decoding_much(prompt) if kind == "EgoXDecodeEgoHalf" else prompt, kind)
@@ -71,7 +70,7 @@ def test_cancel_during(client: ApiClient, prompt, server_base: BaseDir, kind: st
     assert not [name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")]
 
 
-def test_the_next_prompt_runs_after_all_that(client: ApiClient, prompt, server_base: BaseDir) -> None:
+def test_the_next_prompt_runs_after_all_that(client, prompt, server_base):
     for kind in ("EgoXWanSampler", "EgoXBuildScene"):
         client.forget_results()
         assert cancel_in(client, prompt, kind).status == "interrupted"
@@ -79,7 +78,7 @@ def test_the_next_prompt_runs_after_all_that(client: ApiClient, prompt, server_b
         assert outcome.status == "success", outcome.error_text
 
 
-def test_cancel_in_the_sampler_does_not_wait_for_its_end(client: ApiClient, load_workflow) -> None:
+def test_cancel_in_the_sampler_does_not_wait_for_its_end(client, load_workflow):
     """With many steps ahead the interrupt takes effect between two of them."""
     long = small(load_workflow("egox_demo"), steps=400)
     client.forget_results()

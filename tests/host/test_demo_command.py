@@ -9,8 +9,7 @@ import av
 import pytest
 
 from egox_core.file_names import HEAD_KEYPOINTS
-from tools.setup.api_client import ApiClient, PromptRefused
-from tools.setup.base_dir import BaseDir
+from tools.setup.api_client import PromptRefused
 from tools.setup.demo import DemoOptions, apply_options, find_exo, of_type, run_demo, save_prior
 from tools.setup.demo_head import HEAD, estimate_head, keypoints_in_use
 from tools.setup.environment import Environment
@@ -29,7 +28,7 @@ def apart(environment: Environment, tmp_path: Path) -> Environment:
     return replace(environment, layout=layout)
 
 
-def test_demo_leaves_its_four_results(apart: Environment, repo_root: Path, capsys) -> None:
+def test_demo_leaves_its_four_results(apart, repo_root, capsys):
     """With --take, so that staging is part of it; the sample is a take like any other."""
     take = repo_root / "sample" / "synthetic_room"
     said: list[str] = []
@@ -54,8 +53,7 @@ def test_demo_leaves_its_four_results(apart: Environment, repo_root: Path, capsy
     assert (staged / "exo.mp4").is_file(), "staged into the demo host's own input folder"
 
 
-def test_the_estimated_head_in_the_demo_s_graph(client: ApiClient, load_workflow, object_info, server_base: BaseDir,
-                                                repo_root: Path) -> None:
+def test_the_estimated_head_in_the_demo_s_graph(client, load_workflow, object_info, server_base, repo_root):
     """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that ship."""
     prompt = save_prior(apply_options(load_workflow("egox_demo"), DemoOptions(frames=9, size=SIZE), None))
     (load,) = of_type(prompt, "EgoXLoadExoVideo")

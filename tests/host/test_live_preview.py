@@ -33,7 +33,7 @@ class Page:
 
 
 @pytest.mark.parametrize("sampler", ["released", "euler"])
-def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler) -> None:
+def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
     live, listener, sampler_node = (rig.nodes(name) for name in ("page.previews", "host.steps", "sampling"))
     plain = rig.wan_sample(sampler=sampler)
     page = Page()
@@ -53,7 +53,7 @@ def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler) -> None:
     assert data["preview"]["fps"] == pytest.approx(5.0)
 
 
-def test_fitted_colours_are_those_of_the_raw_latent(rig) -> None:
+def test_fitted_colours_are_those_of_the_raw_latent(rig):
     """Steps give latents in model space, the fit was made on raw ones."""
     import comfy.latent_formats
 
@@ -66,7 +66,7 @@ def test_fitted_colours_are_those_of_the_raw_latent(rig) -> None:
     assert torch.allclose(drawn, expected, atol=1e-4)
 
 
-def test_without_a_fit_the_colours_are_the_hosts_own(rig) -> None:
+def test_without_a_fit_the_colours_are_the_hosts_own(rig):
     import comfy.latent_formats
     import latent_preview
 

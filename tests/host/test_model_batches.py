@@ -1,4 +1,4 @@
-"""How the host calls the model: stacked and single, unequal prompts, several latents, context windows, memory."""
+"""How the host calls the model: stacked and single, unequal prompts, several latents, memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Calls:
         return executor(x, *args, **kwargs)
 
 
-def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig) -> None:
+def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig):
     stacked = rig.patch()
     outside, inside = Calls(stacked), Calls(stacked, inside=True)
     together = rig.ksample(stacked, steps=2)
@@ -51,14 +51,14 @@ def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig) -> None:
     assert (apart - together).abs().max() < 1e-4
 
 
-def test_cfg_one_calls_once(rig) -> None:
+def test_cfg_one_calls_once(rig):
     patched = rig.patch()
     calls = Calls(patched)
     rig.ksample(patched, steps=2, cfg=1.0)
     assert calls.shapes == [(1, 36, 3, 4, 4)] * 2
 
 
-def test_several_latents_at_once_equal_one_after_the_other(rig) -> None:
+def test_several_latents_at_once_equal_one_after_the_other(rig):
     import comfy.sample
 
     latent = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
@@ -72,50 +72,7 @@ def test_several_latents_at_once_equal_one_after_the_other(rig) -> None:
             assert (one - both[i : i + 1]).abs().max() < 1e-4
 
 
-def windowed(rig, model, length: int, overlap: int):
-    from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
-
-    return WanContextWindowsManualNode.execute(model, context_length=length, context_overlap=overlap,
-                                               context_schedule="standard_static", context_stride=1,
-                                               closed_loop=False, fuse_method="pyramid", freenoise=False)[0]
-
-
-@pytest.fixture(scope="module")
-def long_rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=25))
-
-
-@pytest.mark.parametrize("patch_first", [True, False])
-def test_context_windows_show_each_window_its_own_exo_frames(long_rig, patch_first: bool) -> None:
-    rig = long_rig
-    model = windowed(rig, rig.patch(), 13, 4) if patch_first else rig.patch(windowed(rig, rig.model, 13, 4))
-    inside = Calls(model, inside=True)
-    seen = []
-    wrapper = next(w for w in model.get_all_wrappers("diffusion_model") if hasattr(w, "exo"))
-
-    def watch(executor, x, *args, **kwargs):
-        seen.append((x[:1, :16, :, :, :8].clone(), args[4].get("context_window")))
-        return executor(x, *args, **kwargs)
-
-    model.add_wrapper_with_key("diffusion_model", "watch", watch)
-    out = rig.ksample(model, steps=1)
-    assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
-    assert len(inside.shapes) > 1 and all(shape[2] < 7 for shape in inside.shapes)
-    for exo, window in seen:
-        frames = ([window.causal_anchor_index] if getattr(window, "causal_anchor_index", -1) >= 0 else [])
-        assert torch.equal(exo, wrapper.exo[:, :, frames + list(window.index_list)])
-    none = rig.patch(model, lambda_g=0.0)
-    assert (rig.ksample(none, steps=1) - out).abs().max() > 1e-3, "geometry guides inside windows too"
-
-
-def test_a_window_over_the_whole_clip_is_no_window(long_rig) -> None:
-    rig = long_rig
-    whole = rig.ksample(windowed(rig, rig.patch(), 81, 4))
-    assert torch.equal(whole, rig.ksample(rig.patch()))
-
-
-def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch) -> None:
+def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch):
     """Equal to what the host itself would reserve for a latent of the whole canvas' width."""
     import comfy.model_management
     import comfy.sampler_helpers
@@ -145,7 +102,7 @@ def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch) -> None:
     assert rig.model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes) < batching, "the patch left no trace"
 
 
-def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root) -> None:
+def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root):
     """Prompts as long as the canvas has tokens: self- and cross-attention can't be told apart by their length."""
     with torch.inference_mode():
         rig = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(36, 36))
@@ -164,7 +121,7 @@ def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root) -
     model_rig.RigSize(frames=5, exo_width=80, height=48),
     model_rig.RigSize(frames=13, exo_width=48, height=80),
 ])
-def test_any_size_of_16_px_and_4n_plus_1_frames(pack, repo_root, size: model_rig.RigSize) -> None:
+def test_any_size_of_16_px_and_4n_plus_1_frames(pack, repo_root, size):
     rig = model_rig.random_rig(pack, repo_root / "models", size)
     guided, none = rig.wan_sample(steps=2), rig.wan_sample(steps=2, lambda_g=0.0)
     assert guided.shape == rig.latent["samples"].shape and guided.isfinite().all()

@@ -64,7 +64,7 @@ def bypass(model, name: str, begin: int = 0):
 
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize(("name", "lost"), [("forward", "exo half"), ("forward_orig", "geometry")])
-def test_a_replaced_forward_ends_in_the_first_step(rig, refused, name: str, lost: str, patch_first: bool) -> None:
+def test_a_replaced_forward_ends_in_the_first_step(rig, refused, name, lost, patch_first):
     model = bypass(rig.patch(), name) if patch_first else rig.patch(bypass(rig.model, name))
     with refused as raised:
         rig.ksample(model, steps=3)
@@ -73,25 +73,25 @@ def test_a_replaced_forward_ends_in_the_first_step(rig, refused, name: str, lost
 
 
 @pytest.mark.parametrize("name", ["forward", "forward_orig"])
-def test_the_sampler_node_says_so_too(rig, refused, name: str) -> None:
+def test_the_sampler_node_says_so_too(rig, refused, name):
     with refused as raised:
         rig.wan_sample(bypass(rig.model, name), steps=2)
     assert "first sampling step" in str(raised.value)
 
 
 @pytest.mark.parametrize("changes", [{"lambda_g": 0.0}, {"gga_mode": "off"}])
-def test_without_geometry_a_replaced_forward_orig_is_no_failure(rig, changes: dict) -> None:
+def test_without_geometry_a_replaced_forward_orig_is_no_failure(rig, changes):
     assert torch.equal(rig.ksample(bypass(rig.patch(**changes), "forward_orig")), rig.ksample(rig.patch(**changes)))
 
 
-def test_a_whole_run_says_nothing(rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_whole_run_says_nothing(rig, caplog):
     with caplog.at_level(logging.WARNING):
         rig.ksample(rig.patch(), steps=2)
     assert not [record for record in caplog.records if "[EgoX]" in record.getMessage()]
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
-def test_an_override_that_declines_unequal_lengths(rig, patch_first: bool) -> None:
+def test_an_override_that_declines_unequal_lengths(rig, patch_first):
     """The model sparse attention of newer hosts: in guided blocks it hands on."""
     acted = []
 
@@ -105,7 +105,7 @@ def test_an_override_that_declines_unequal_lengths(rig, patch_first: bool) -> No
     assert torch.equal(rig.ksample(both), rig.ksample(rig.patch())) and not acted
 
 
-def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch):
     """Hosts from 0.35 on take memory back after a compiled forward, but not what was made while told to pause."""
     override = rig.nodes("patch.forward")
     paused = []

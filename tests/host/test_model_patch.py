@@ -58,7 +58,7 @@ def full_width_euler(rig, guide: float, sigmas: torch.Tensor, seed: int, cfg: fl
 
 
 @pytest.mark.parametrize("guide", [0.0, 3.0])
-def test_euler_equals_a_hand_written_full_width_loop(rig, guide: float) -> None:
+def test_euler_equals_a_hand_written_full_width_loop(rig, guide):
     import comfy.samplers
 
     patched = rig.patch(lambda_g=guide)
@@ -71,7 +71,7 @@ def test_euler_equals_a_hand_written_full_width_loop(rig, guide: float) -> None:
     assert expected.std() > 1
 
 
-def test_geometry_changes_the_result_and_zero_takes_the_plain_path(rig) -> None:
+def test_geometry_changes_the_result_and_zero_takes_the_plain_path(rig):
     guided, none = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
     assert (guided - none).abs().max() > 1e-2
     assert torch.equal(rig.ksample(rig.patch(gga_mode="off")), none)
@@ -82,7 +82,7 @@ def test_geometry_changes_the_result_and_zero_takes_the_plain_path(rig) -> None:
     assert torch.equal(rig.ksample(wide), none)
 
 
-def test_the_model_that_came_in_is_never_changed(rig) -> None:
+def test_the_model_that_came_in_is_never_changed(rig):
     before = rig.ksample(rig.model)
     weights = {k: v.clone() for k, v in rig.model.model.diffusion_model.state_dict().items()}
     wrappers = {kind: dict(keys) for kind, keys in rig.model.wrappers.items()}
@@ -94,7 +94,7 @@ def test_the_model_that_came_in_is_never_changed(rig) -> None:
     assert rig.model.model.memory_usage_factor_conds == (), "the memory patches left with the patched model"
 
 
-def test_patching_twice_is_patching_once(rig) -> None:
+def test_patching_twice_is_patching_once(rig):
     once = rig.patch()
     twice = rig.patch(rig.patch(lambda_g=1.0))
     assert torch.equal(rig.ksample(twice), rig.ksample(once))
@@ -105,14 +105,14 @@ def test_patching_twice_is_patching_once(rig) -> None:
         assert kinds and len(set(kinds)) == len(kinds), "an earlier patch left its wrapper"
 
 
-def test_two_patched_models_in_one_graph_keep_apart(rig) -> None:
+def test_two_patched_models_in_one_graph_keep_apart(rig):
     strong, weak = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.5)
     alone = [rig.ksample(strong), rig.ksample(weak)]
     mixed = [rig.ksample(strong), rig.ksample(weak), rig.ksample(strong)]
     assert torch.equal(mixed[0], alone[0]) and torch.equal(mixed[1], alone[1]) and torch.equal(mixed[2], alone[0])
 
 
-def test_the_exo_half_stays_and_the_sampler_sees_the_ego_half_only(rig) -> None:
+def test_the_exo_half_stays_and_the_sampler_sees_the_ego_half_only(rig):
     patched = rig.patch()
     wrapper = patched.get_all_wrappers("diffusion_model")[0]
     before = wrapper.exo.clone()
@@ -127,7 +127,7 @@ def test_the_exo_half_stays_and_the_sampler_sees_the_ego_half_only(rig) -> None:
     ({"gga_mode": "paper", "lambda_g": 1.0}, True),
     ({"backend": "sdpa"}, False),
 ])
-def test_each_choice_has_an_effect(rig, changes: dict, differs: bool) -> None:
+def test_each_choice_has_an_effect(rig, changes, differs):
     whole, none = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
     part = rig.ksample(rig.patch(**changes))
     assert torch.equal(part, whole) is not differs

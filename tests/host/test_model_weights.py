@@ -54,7 +54,7 @@ def with_text(rig, width: int) -> model_rig.ModelRig:
     return other
 
 
-def test_gguf_weights(rig, shared_dir: Path, comfy_host, tmp_path: Path) -> None:
+def test_gguf_weights(rig, shared_dir, comfy_host, tmp_path):
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
     tensors, _ = standins.transformer(FORM)
     folder = comfy_host.models / "diffusion_models"
@@ -82,7 +82,7 @@ def test_gguf_weights(rig, shared_dir: Path, comfy_host, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_fp8_weights(rig, repo_root: Path, dtype: torch.dtype) -> None:
+def test_fp8_weights(rig, repo_root, dtype):
     """What UNETLoader does for weight_dtype fp8: weights stored in 8 bits, computed in the manual cast's dtype."""
     path = repo_root / "models" / standins.SHIPPED["transformer"]
     quantised = model_rig.load_transformer(path, dtype=dtype)
@@ -93,14 +93,14 @@ def test_fp8_weights(rig, repo_root: Path, dtype: torch.dtype) -> None:
     assert not torch.equal(rig.ksample(rig.patch(lora)), rig.ksample(rig.patch(quantised)))
 
 
-def test_half_precision_weights(rig, repo_root: Path) -> None:
+def test_half_precision_weights(rig, repo_root):
     path = repo_root / "models" / standins.SHIPPED["transformer"]
     half = model_rig.load_transformer(path, dtype=torch.bfloat16)
     # 8 bits of mantissa: 0.4 % a value.
     checks_on_quantised(rig, half, rig.model, tolerance=0.1)
 
 
-def test_directions_stay_float32_in_a_half_precision_model(rig, repo_root: Path) -> None:
+def test_directions_stay_float32_in_a_half_precision_model(rig, repo_root):
     """In bf16 the directions stay float32: near cosine -1 the logarithm would lose everything else (quirks 17)."""
     half = rig.patch(model_rig.load_transformer(repo_root / "models" / standins.SHIPPED["transformer"],
                                                 dtype=torch.bfloat16))

@@ -76,7 +76,7 @@ def camera(server, load_workflow) -> dict[str, Any]:
     return ask(server.client, "camera", widgets).json()
 
 
-def test_the_node_tells_the_page_what_it_needs(told: dict[str, Any], client: ApiClient, load_workflow) -> None:
+def test_the_node_tells_the_page_what_it_needs(told, client, load_workflow):
     scene = told["scene"]
     assert len(scene["token"]) >= 32 and scene["frames"] == told["frames"] == FRAMES == len(told["path"])
     assert len(told["indices"]) == len(told["times_s"]) == FRAMES and scene["pictures"] and scene["whole"]
@@ -87,8 +87,7 @@ def test_the_node_tells_the_page_what_it_needs(told: dict[str, Any], client: Api
     assert moved["scene"]["token"] == scene["token"] and moved["path"] != told["path"]
 
 
-def test_a_graph_of_another_video_depth_or_path_has_another_origin(client: ApiClient, told: dict[str, Any],
-                                                                   load_workflow) -> None:
+def test_a_graph_of_another_video_depth_or_path_has_another_origin(client, told, load_workflow):
     def of(prompt: dict[str, Any]) -> dict[str, Any]:
         return ask(client, "origin", {"node": id_of(prompt, "EgoXEgoPoseInput"), "graph": prompt}).json()
 
@@ -116,7 +115,7 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(client: ApiCl
     assert other["scene"] == told["origin"]["scene"] and other["path"] != told["origin"]["path"]
 
 
-def test_what_is_missing_is_said_before_a_run(client: ApiClient, load_workflow, server_base) -> None:
+def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base):
     """Each by the node's own message, which names what to do; nothing has run by then."""
     alone = server_base.input / "alone" / "exo.mp4"
     alone.parent.mkdir(exist_ok=True)
@@ -145,7 +144,7 @@ def test_what_is_missing_is_said_before_a_run(client: ApiClient, load_workflow, 
     assert ask(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
 
 
-def test_cloud(client: ApiClient, told: dict[str, Any]) -> None:
+def test_cloud(client, told):
     token, count = told["scene"]["token"], told["scene"]["points"]
     whole = ask(client, "cloud", {"token": token})
     assert whole.status == 200 and len(whole.body) == 15 * count and int(whole.headers["X-EgoX-Points"]) == count
@@ -162,7 +161,7 @@ def picture(answer: Answer) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
 
 
-def test_prior_and_exo_frame(client: ApiClient, told: dict[str, Any], camera: dict[str, Any]) -> None:
+def test_prior_and_exo_frame(client, told, camera):
     body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0]}
     first = ask(client, "prior", body)
     assert picture(first).shape == (224, 224, 3) and float(first.headers["X-EgoX-Coverage"]) > 0.3
@@ -174,14 +173,14 @@ def test_prior_and_exo_frame(client: ApiClient, told: dict[str, Any], camera: di
     assert list(exo.shape[1::-1]) == told["scene"]["exo_size"] and exo.std() > 10
 
 
-def test_late_requests_are_dropped(client: ApiClient, told: dict[str, Any], camera: dict[str, Any]) -> None:
+def test_late_requests_are_dropped(client, told, camera):
     body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0], "view": "late"}
     assert ask(client, "prior", body | {"count": 5}).status == 200
     assert ask(client, "prior", body | {"count": 4}).status == 204
     assert ask(client, "prior", body | {"count": 4, "view": "another"}).status == 200
 
 
-def test_pick(client: ApiClient, told: dict[str, Any]) -> None:
+def test_pick(client, told):
     body = {"token": told["scene"]["token"], "frame": 0}
     found = ask(client, "pick", body | {"u": 0.5, "v": 0.8}).json()
     pose = np.array(told["scene"]["exo_from_scene"][0])
@@ -194,14 +193,14 @@ def test_pick(client: ApiClient, told: dict[str, Any]) -> None:
     assert ask(client, "pick", body | {"u": 1.5, "v": 0.5}).status == 400
 
 
-def test_camera_of_the_menu(camera: dict[str, Any], client: ApiClient) -> None:
+def test_camera_of_the_menu(camera, client):
     assert camera["quarter_turns"] == 1 and len(camera["outline"]) == 64
     assert ask(client, "camera", {"camera": "pinhole"}).json()["camera"]["lens"] == "pinhole"
     assert ask(client, "camera", {"camera": "fish"}).status == ask(client, "camera", {}).status == 400
 
 
 @pytest.mark.parametrize("form", ["keyframes", "trajectory", "meta", "blender", "colmap"])
-def test_export_and_import(client: ApiClient, told: dict[str, Any], camera: dict[str, Any], form: str) -> None:
+def test_export_and_import(client, told, camera, form):
     common = {"token": told["scene"]["token"], "camera": camera["camera"], "indices": told["indices"],
               "times_s": told["times_s"], "up": told["scene"]["up"]}
     made = ask(client, "import", common | {"poses": told["path"]}).json()
@@ -217,8 +216,7 @@ def test_export_and_import(client: ApiClient, told: dict[str, Any], camera: dict
     assert again["yaw_deg"] == pytest.approx(first["yaw_deg"], abs=0.01)
 
 
-def test_a_path_outside_the_hosts_folders_is_refused(client: ApiClient, told: dict[str, Any],
-                                                     camera: dict[str, Any], server_base) -> None:
+def test_a_path_outside_the_hosts_folders_is_refused(client, told, camera, server_base):
     common = {"camera": camera["camera"], "indices": told["indices"], "times_s": told["times_s"]}
     path = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])
     (server_base.root / "secret.json").write_text(path, encoding="utf-8")
@@ -231,7 +229,7 @@ def test_a_path_outside_the_hosts_folders_is_refused(client: ApiClient, told: di
         assert ask(client, "import", common | {"texts": {name: "{}"}}).status == 400
 
 
-def test_only_the_servers_own_page_is_answered(client: ApiClient, told: dict[str, Any]) -> None:
+def test_only_the_servers_own_page_is_answered(client, told):
     body, host = {"token": told["scene"]["token"], "most": 10}, client.address.split("//")[1]
     allowed = [{}, {"Sec_Fetch_Site": "same-origin", "Origin": ""}]
     refused = [{"Origin": ""}, {"Origin": "http://evil.example"}, {"Origin": "null"},
@@ -260,22 +258,21 @@ def test_only_the_servers_own_page_is_answered(client: ApiClient, told: dict[str
     ("renew", {"node": ""}, "node"), ("origin", {"node": "1", "graph": {}}, "graph"),
     ("origin", {"node": "1", "graph": None}, "graph"),
 ])
-def test_a_malformed_body_is_refused_with_a_reason(client: ApiClient, told: dict[str, Any], camera: dict[str, Any],
-                                                   name: str, change: dict[str, Any], message: str) -> None:
+def test_a_malformed_body_is_refused_with_a_reason(client, told, camera, name, change, message):
     body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0],
             "indices": told["indices"], "times_s": told["times_s"]} | change
     answer = ask(client, name, body)
     assert answer.status == 400 and message in answer.json()["reason"], answer.body[:400]
 
 
-def test_what_is_no_json_or_too_large_is_refused(client: ApiClient) -> None:
+def test_what_is_no_json_or_too_large_is_refused(client):
     for body in (b"", b"[1]", b"\xff\xfe", b"{", b"[" * 100_000):
         answer = ask(client, "cloud", body)
         assert answer.status == 400 and "JSON" in answer.json()["reason"]
     assert ask(client, "cloud", b" " * 300_000).status == 413
 
 
-def test_an_old_token_is_gone_and_a_run_brings_the_scene_back(client: ApiClient, load_workflow) -> None:
+def test_an_old_token_is_gone_and_a_run_brings_the_scene_back(client, load_workflow):
     """Four scenes are kept; the least recently used goes. A page that says so gets a new one although the host has
     the node's result in its cache."""
     first = run(client, graph(load_workflow))

@@ -57,7 +57,7 @@ def spoiled(body: dict[str, Any], rng: random.Random) -> Any:
     return body
 
 
-def test_random_requests_get_a_reason(server, load_workflow) -> None:
+def test_random_requests_get_a_reason(server, load_workflow):
     prompt = graph(load_workflow)
     told = run(server.client, prompt)
     node = next(key for key, each in prompt.items() if each["class_type"] == "EgoXEgoPoseInput")
@@ -87,7 +87,7 @@ def raw(client: ApiClient, path: str, data: bytes, kind: str) -> int:
         return error.code
 
 
-def test_uploads_that_are_none_get_a_reason(server) -> None:
+def test_uploads_that_are_none_get_a_reason(server):
     form = "multipart/form-data; boundary=B"
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
     bodies = [(b"x", "multipart/form-data"), (b"", form), (b"--B", form), (b"--B\r\n\r\n", form),

@@ -37,7 +37,7 @@ def ego_of(client: ApiClient, prompt: dict, base: BaseDir):
     return read_frames(saved_videos(outcome, prompt, base)["ego"])
 
 
-def test_the_demo_is_as_good_as_on_record(client: ApiClient, load_workflow, server_base, record, truth) -> None:
+def test_the_demo_is_as_good_as_on_record(client, load_workflow, server_base, record, truth):
     prompt = load_workflow("egox_demo")
     assert standins(prompt) == []
     ego = ego_of(client, prompt, server_base)
@@ -46,8 +46,7 @@ def test_the_demo_is_as_good_as_on_record(client: ApiClient, load_workflow, serv
 
 
 @pytest.mark.slow
-def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(client: ApiClient, load_workflow, server_base, record,
-                                                            truth) -> None:
+def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(client, load_workflow, server_base, record, truth):
     prompt = copy.deepcopy(load_workflow("egox_demo"))
     of_type(prompt, "EgoXLoadLora")["strength"] = 0.0
     assert psnr(ego_of(client, prompt, server_base), truth) < record["psnr"] - 3

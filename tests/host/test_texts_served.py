@@ -1,15 +1,12 @@
 """Translations and help pages reach the front end: the server hands them out where it asks for them."""
 
-from __future__ import annotations
-
 import urllib.request
 
-from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import PACK_NAME
 from tools.texts.locales import SOURCE, TRANSLATIONS, leaves, read_locale
 
 
-def test_translations_are_served(client: ApiClient, object_info) -> None:
+def test_translations_are_served(client, object_info):
     served = client.get("/i18n")
     nodes = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
     assert len(nodes) > 10
@@ -20,7 +17,7 @@ def test_translations_are_served(client: ApiClient, object_info) -> None:
     assert served["ko"]["nodeDefs"]["EgoXDepthAlign"]["display_name"] == "깊이 정렬"
 
 
-def test_the_server_and_english_name_the_same_slots(client: ApiClient, object_info) -> None:
+def test_the_server_and_english_name_the_same_slots(client, object_info):
     """What the front end gets to know of a node, and the keys under which it looks up the texts."""
     english = client.get("/i18n")[SOURCE]["nodeDefs"]
     for node, texts in read_locale(SOURCE).items():
@@ -30,7 +27,7 @@ def test_the_server_and_english_name_the_same_slots(client: ApiClient, object_in
         assert [texts["outputs"][str(i)]["name"] for i in range(len(info["output"]))] == list(info["output_name"])
 
 
-def test_help_pages_are_served(client: ApiClient, object_info) -> None:
+def test_help_pages_are_served(client, object_info):
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for node in read_locale(SOURCE):
         with direct.open(f"{client.address}/extensions/{PACK_NAME}/docs/{node}.md", timeout=20) as answer:

@@ -72,7 +72,7 @@ def left(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_take_as_an_archive_runs(client: ApiClient, folder: Path, load_workflow) -> None:
+def test_a_take_as_an_archive_runs(client, folder, load_workflow):
     status, told = send(client, {"my take.zip": archive({f"room/{name}": data for name, data in sample().items()})})
     assert status == 200 and (told["folder"], told["reused"]) == ("my take", False), told
     assert told["video"] == "egox/my take/exo.mp4" and told["poses"] == told["camera"] == "egox/my take/meta.json"
@@ -89,14 +89,14 @@ def test_a_take_as_an_archive_runs(client: ApiClient, folder: Path, load_workflo
     assert outcome.status == "success", outcome.error_text
 
 
-def test_files_of_one_take_at_once(client: ApiClient, folder: Path) -> None:
+def test_files_of_one_take_at_once(client, folder):
     status, told = send(client, {"depth.zip": archive({f"{i:04d}.npy": _npy() for i in range(3)}),
                                  "meta.json": sample()["meta.json"]})
     assert status == 200 and told["depth"] == "egox/depth/depth" and told["depth_frames"] == 3, told
     assert told["video"] is None and told["camera"] == "egox/depth/meta.json"
 
 
-def test_a_folder_as_it_is_on_the_disk(client: ApiClient, folder: Path) -> None:
+def test_a_folder_as_it_is_on_the_disk(client, folder):
     maps = {f"my room/maps/{i:04d}.npy": _npy() for i in range(3)}
     status, told = send(client, {**maps, "my room/meta.json": sample()["meta.json"],
                                  "my room/more.zip": archive({"exo.mp4": sample()["exo.mp4"]})})
@@ -110,7 +110,7 @@ def _npy() -> bytes:
     return stream.getvalue()
 
 
-def test_a_name_that_is_taken(client: ApiClient, folder: Path) -> None:
+def test_a_name_that_is_taken(client, folder):
     names = [send(client, {"depth.npz": depth(value)})[1] for value in (1, 2, 1, 2)]
     assert [(n["folder"], n["reused"]) for n in names] == [("depth", False), ("depth (2)", False), ("depth", True),
                                                            ("depth (2)", True)]
@@ -118,7 +118,7 @@ def test_a_name_that_is_taken(client: ApiClient, folder: Path) -> None:
     assert left(folder) == ["depth (2)/depth.npz", "depth/depth.npz"]
 
 
-def test_names_lead_nowhere_else(client: ApiClient, folder: Path) -> None:
+def test_names_lead_nowhere_else(client, folder):
     status, told = send(client, {"../../con.npz": depth(1)})
     assert status == 200 and told["depth"] == "egox/_con/_con.npz"
     status, told = send(client, {"/etc/../aux/./1.npy": _npy(), "/etc/aux/2.npy": _npy()})
@@ -133,13 +133,13 @@ def test_names_lead_nowhere_else(client: ApiClient, folder: Path) -> None:
     ({"in/a.npz": b"1", "in/A.npz": b"1"}, "twice"), ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
     ({"take.zip": archive({"notes.md": b""})}, "of no use"), ({"meta.json": b"{"}, "not JSON"),
     ({"clip.mp4": b"no video"}, "clip.mp4")])
-def test_what_is_no_take_leaves_nothing_behind(client: ApiClient, folder: Path, files: Files, reason: str) -> None:
+def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
     status, told = send(client, files)
     assert status == 400 and reason in told["reason"], told
     assert left(folder) == [] and not list(folder.iterdir())
 
 
-def test_the_host_s_limit_is_named(client: ApiClient, folder: Path) -> None:
+def test_the_host_s_limit_is_named(client, folder):
     with DIRECT.open(f"{client.address}/egox/upload", timeout=30) as answer:
         most = json.loads(answer.read())["limit"]
     assert most == 100 * 2**20
@@ -148,7 +148,7 @@ def test_the_host_s_limit_is_named(client: ApiClient, folder: Path) -> None:
     assert not folder.exists() or not list(folder.iterdir())
 
 
-def test_another_page_may_not_send(client: ApiClient, folder: Path) -> None:
+def test_another_page_may_not_send(client, folder):
     for headers in ({"Origin": "http://elsewhere"}, {"Sec_Fetch_Site": "cross-site"}):
         assert send(client, {"depth.npz": depth(1)}, **headers)[0] == 403
     assert not folder.exists()

@@ -17,7 +17,7 @@ def node(pack: ModuleType, file: str, name: str):
 @pytest.mark.parametrize(("values", "reason"), [
     ({"lambda_g": "0, three"}, "λ_g"), ({"lambda_g": "1", "strength": ""}, "LoRA strength"),
     ({"lambda_g": "0, 1", "strength": "0.5 1"}, None), ({}, None)])
-def test_a_sweep(pack: ModuleType, values: dict[str, str], reason: str | None) -> None:
+def test_a_sweep(pack, values, reason):
     verdict = node(pack, "study", "EgoXSweep").validate_inputs(**values)
     assert verdict is True if reason is None else reason in verdict
 
@@ -25,12 +25,12 @@ def test_a_sweep(pack: ModuleType, values: dict[str, str], reason: str | None) -
 @pytest.mark.parametrize(("takes", "reason"), [
     ("", "no folder"), ("sample/no_such_take", "not there"), ("../elsewhere", "leads out"), ("workflows", "not there"),
     ("sample/synthetic_room\n  sample/calm_room\n", None), (None, None)])
-def test_takes_to_rank(pack: ModuleType, takes: str | None, reason: str | None) -> None:
+def test_takes_to_rank(pack, takes, reason):
     verdict = node(pack, "exo_cameras", "EgoXRankExoCameras").validate_inputs(takes=takes)
     assert verdict is True if reason is None else reason in verdict
 
 
-def test_a_pickled_lora(pack: ModuleType) -> None:
+def test_a_pickled_lora(pack):
     lora = importlib.import_module(f"{pack.__name__}.nodes.lora")
     for name in ("egox.safetensors", ["3", 0]):
         lora.check_files({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": name}}}, "1")
@@ -39,7 +39,7 @@ def test_a_pickled_lora(pack: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("device", "refused"), [("mps", True), ("cuda", False), ("cpu", False)])
-def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device: str, refused: bool) -> None:
+def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device, refused):
     """The graphs' own files, which need not be there."""
     import comfy.model_management
 
@@ -64,7 +64,7 @@ def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device: str, refuse
     ({"up": "0, -1, 0.2"}, None),
     ({"pose_keypoints": None}, "no detector connected"), ({"up": "sideways"}, "numbers with commas"),
     ({"up": "0, 1"}, "a direction"), ({"up": "0, 0, 0"}, "a direction")])
-def test_the_head_s_own_words(pack: ModuleType, changes: dict, reason: str | None) -> None:
+def test_the_head_s_own_words(pack, changes, reason):
     check = node(pack, "estimate_head_pose", "check_head_inputs")
     video = {"file": "sample/calm_room/exo.mp4", "start_frame": 0, "frame_count": 9, "target_fps": 0.0,
              "resize": "crop", "width": 112, "height": 64}

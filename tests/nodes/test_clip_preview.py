@@ -26,7 +26,7 @@ def sheet_sizes(stream: dict) -> list[tuple[int, int]]:
     return [cv2.imread(str(folder / file["subfolder"] / file["filename"])).shape[1::-1] for file in stream["files"]]
 
 
-def test_streams_become_files_in_the_temp_folder(clip_preview) -> None:
+def test_streams_become_files_in_the_temp_folder(clip_preview):
     streams = [clip_preview.Stream(name="exo", label="exo", frames=torch.rand(5, 32, 64, 3)),
                clip_preview.Stream(name="ego", label="ego", frames=torch.rand(5, 32, 32, 3), every=4,
                                    pick={"x": "ego_x", "y": "ego_y", "frame": "frame"})]
@@ -42,19 +42,19 @@ def test_streams_become_files_in_the_temp_folder(clip_preview) -> None:
         assert size == (stream["columns"] * width, stream["rows"] * 32)
 
 
-def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview) -> None:
+def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
     streams = [clip_preview.Stream(name=name, label=name, frames=torch.zeros(count, 16, 16, 3))
                for name, count in (("exo", 100), ("truth", 300))]
     (preview,) = clip_preview.preview_ui("compare", streams)["egox_preview"]
     assert [(stream["step"], stream["count"]) for stream in preview["streams"]] == [(3, 34), (3, 100)]
 
 
-def test_frame_rate_is_that_of_the_times(clip_preview) -> None:
+def test_frame_rate_is_that_of_the_times(clip_preview):
     assert clip_preview.clip_fps(torch.arange(5, dtype=torch.float64) / 8) == pytest.approx(8)
     assert clip_preview.clip_fps(None) is None and clip_preview.clip_fps(torch.zeros(3)) is None
 
 
-def test_decode_shows_what_is_connected(pack, repo_root) -> None:
+def test_decode_shows_what_is_connected(pack, repo_root):
     node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
     vae = model_rig.load_vae(repo_root / "models" / standins.SHIPPED["vae"])
     inputs = {"pinhole_fov": 0.0}
@@ -68,7 +68,7 @@ def test_decode_shows_what_is_connected(pack, repo_root) -> None:
     assert torch.equal(alone.result[0], compared.result[0]), "what is shown beside it changes nothing"
 
 
-def test_curves_hold_the_reports_numbers(pack) -> None:
+def test_curves_hold_the_reports_numbers(pack):
     """Drawn by the page; what is not a number would be no JSON."""
     core = {name: model_rig.core(pack, name) for name in ("previews.align_plot", "depth.report")}
     nan = float("nan")

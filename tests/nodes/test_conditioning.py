@@ -1,9 +1,6 @@
 """EgoX Conditioning: what the sampler gets, and what it refuses before the VAE runs."""
 
-from __future__ import annotations
-
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +15,7 @@ def node(pack):
 
 
 @torch.inference_mode()
-def test_gives_ego_latent_and_host_conditioning(pack, standins: Path) -> None:
+def test_gives_ego_latent_and_host_conditioning(pack, standins):
     rig = model_rig.make_rig(pack, standins)
     assert rig.latent["samples"].shape == (1, 16, 3, 4, 4) and not rig.latent["samples"].any()
     canvas = rig.canvas
@@ -33,7 +30,7 @@ def test_gives_ego_latent_and_host_conditioning(pack, standins: Path) -> None:
 
 
 @torch.inference_mode()
-def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, standins: Path) -> None:
+def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, standins):
     import comfy.latent_formats
     import comfy.sample
 
@@ -57,7 +54,7 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
     ({"prior_frames": 5}, "ego prior length"),
     ({"prior_height": 48}, "ego prior height"),
 ])
-def test_refused_before_the_vae_runs(pack, change: dict, words: str) -> None:
+def test_refused_before_the_vae_runs(pack, change, words):
     error, conditioning = node(pack)
     frames, width = change.get("frames", 9), change.get("exo_width", 64)
     exo = torch.rand(frames, 32, width, 3)
@@ -67,13 +64,13 @@ def test_refused_before_the_vae_runs(pack, change: dict, words: str) -> None:
         conditioning.EgoXConditioning.execute([], [], None, exo, prior, "auto", "released", -1)
 
 
-def test_longer_prior_is_cut(pack) -> None:
+def test_longer_prior_is_cut(pack):
     canvas = importlib.import_module(f"{pack.__name__}.egox_core.wan.canvas")
     frames, prior = canvas.check_pictures(torch.rand(9, 32, 64, 3), torch.rand(13, 32, 32, 3))
     assert (frames, len(prior)) == (9, 9)
 
 
-def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins: Path) -> None:
+def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins):
     error, conditioning = node(pack)
     model = model_rig.load_transformer(standins / TESTS_ONLY["transformer_img_emb"])
     with pytest.raises(error, match="clip_vision_h"):
@@ -82,7 +79,7 @@ def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins: Path) -> 
 
 
 @torch.inference_mode()
-def test_a_model_without_picture_embedding_gets_none(pack, standins: Path, caplog) -> None:
+def test_a_model_without_picture_embedding_gets_none(pack, standins, caplog):
     rig = model_rig.make_rig(pack, standins, image_embedding=True)
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
@@ -96,7 +93,7 @@ def test_a_model_without_picture_embedding_gets_none(pack, standins: Path, caplo
 
 
 @torch.inference_mode()
-def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins: Path) -> None:
+def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins):
     import nodes as host_nodes
 
     rig = model_rig.make_rig(pack, standins, model_rig.RigSize(frames=5, exo_width=288, height=48))
@@ -112,7 +109,7 @@ def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins: Path) -
 
 
 @torch.inference_mode()
-def test_the_vae_tells_how_far_it_is(pack, standins: Path, monkeypatch) -> None:
+def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
     rig, told = model_rig.make_rig(pack, standins), list[tuple[int, int, str]]()
     host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
     monkeypatch.setattr(host_vae, "host_progress", lambda total: lambda *report: told.append(report))

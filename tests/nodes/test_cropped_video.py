@@ -59,7 +59,7 @@ def cropped_video(told: bool):
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_the_crop_is_what_is_loaded(pack: ModuleType, clip: Path, told: bool) -> None:
+def test_the_crop_is_what_is_loaded(pack, clip, told):
     video = cropped_video(told)(str(clip)).as_cropped(*CROP)
     images, _, fps, frames = load(pack, video=video, width=32, height=32, frame_count=9, start_frame=4)
     assert images.shape == (9, 32, 32, 3) and fps == 20.0
@@ -69,7 +69,7 @@ def test_the_crop_is_what_is_loaded(pack: ModuleType, clip: Path, told: bool) ->
     assert frames.source_path is None, "depth and poses beside the file belong to the whole picture"
 
 
-def test_a_trimmed_crop_keeps_the_files_own_indices(pack: ModuleType, clip: Path) -> None:
+def test_a_trimmed_crop_keeps_the_files_own_indices(pack, clip):
     trimmed = cropped_video(True)(str(clip), start_time=0.25, duration=0.6)
     images, _, _, frames = load(pack, video=trimmed.as_cropped(*CROP), width=32, height=32, frame_count=9)
     whole = load(pack, video=trimmed, width=96, height=48, frame_count=9)[3]
@@ -79,7 +79,7 @@ def test_a_trimmed_crop_keeps_the_files_own_indices(pack: ModuleType, clip: Path
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_without_a_crop_the_file_is_read(pack: ModuleType, clip: Path, told: bool) -> None:
+def test_without_a_crop_the_file_is_read(pack, clip, told):
     images, _, _, frames = load(pack, video=cropped_video(told)(str(clip)), width=96, height=48, frame_count=9)
     assert frames.source_size == SIZE and frames.source_path == clip
     assert float(images[:, :, :40].max()) < 0.1 and float(images[:, :, 56:].min()) > 0.3

@@ -28,7 +28,7 @@ def decode(pack, vae, samples, **changes):
         return node.execute({"samples": samples}, vae, **{**DEFAULTS, **changes}).result
 
 
-def test_whole_canvas_is_cropped_and_upright(pack, vae) -> None:
+def test_whole_canvas_is_cropped_and_upright(pack, vae):
     wide = torch.randn(1, 16, 3, 4, 12)
     ego, circle, _ = decode(pack, vae, wide)
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def test_whole_canvas_is_cropped_and_upright(pack, vae) -> None:
     assert circle.shape == (9, 32, 32) and 0.5 < circle.mean() < 0.85, "about pi/4 of a square, a bit off its centre"
 
 
-def test_exo_half_is_never_decoded(pack, vae, monkeypatch) -> None:
+def test_exo_half_is_never_decoded(pack, vae, monkeypatch):
     widths = []
     inner = vae.decode
     monkeypatch.setattr(vae, "decode", lambda z: widths.append(z.shape[-1]) or inner(z))
@@ -46,7 +46,7 @@ def test_exo_half_is_never_decoded(pack, vae, monkeypatch) -> None:
     assert widths == [4]
 
 
-def test_tiles_are_the_hosts_own(pack, vae) -> None:
+def test_tiles_are_the_hosts_own(pack, vae):
     import nodes as host_nodes
 
     samples = torch.randn(1, 16, 2, 16, 16)
@@ -59,7 +59,7 @@ def test_tiles_are_the_hosts_own(pack, vae) -> None:
     assert torch.equal(made[0], expected)
 
 
-def test_pinhole_view_needs_a_sane_angle(pack, vae) -> None:
+def test_pinhole_view_needs_a_sane_angle(pack, vae):
     error = model_rig.core(pack, "errors").EgoXInputError
     with pytest.raises(error, match="field of view"):
         decode(pack, vae, torch.randn(1, 16, 1, 4, 4), pinhole_fov=170.0)
@@ -67,7 +67,7 @@ def test_pinhole_view_needs_a_sane_angle(pack, vae) -> None:
     assert ego.shape == (1, 32, 32, 3) and circle.all()
 
 
-def test_what_a_run_was_made_with(pack) -> None:
+def test_what_a_run_was_made_with(pack):
     """Only what lies behind the node, through any links; long texts by a digest that changes with them."""
     values_behind = importlib.import_module(f"{pack.__name__}.nodes.host.graph").values_behind
 
@@ -93,7 +93,7 @@ def trajectory(pack, count: int, fps: float):
                                   times_s=torch.arange(count, dtype=torch.float64) / fps)
 
 
-def test_a_native_video_with_the_sources_fps_and_sound(pack, vae) -> None:
+def test_a_native_video_with_the_sources_fps_and_sound(pack, vae):
     samples = torch.randn(1, 16, 3, 4, 4)
     sound = {"waveform": torch.randn(1, 2, 4410), "sample_rate": 44100}
     ego, _, video = decode(pack, vae, samples, trajectory=trajectory(pack, 9, 30000 / 1001), audio=sound)
@@ -103,7 +103,7 @@ def test_a_native_video_with_the_sources_fps_and_sound(pack, vae) -> None:
     assert decode(pack, vae, samples)[2].get_components().frame_rate == 30, "nothing tells"
 
 
-def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack, vae) -> None:
+def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack, vae):
     node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
     key = importlib.import_module(f"{pack.__name__}.nodes.io_types").MADE_OF
     latent = {"samples": torch.randn(1, 16, 3, 4, 4), key: {
@@ -117,7 +117,7 @@ def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack
     assert other.result[2].get_components().frame_rate == 20
 
 
-def test_psnr_to_the_truth_stands_beside_the_run_before(pack) -> None:
+def test_psnr_to_the_truth_stands_beside_the_run_before(pack):
     module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
     truth = torch.full((2, 8, 8, 3), 0.5)
     assert module.truth_line(truth + 0.1, truth, "a") == "PSNR to the truth 20.0 dB"
@@ -125,7 +125,7 @@ def test_psnr_to_the_truth_stands_beside_the_run_before(pack) -> None:
     assert "before" not in module.truth_line(truth, truth - 0.1, "a"), "another take's"
 
 
-def test_the_truth_beside_the_exo_video_is_found(pack, repo_root) -> None:
+def test_the_truth_beside_the_exo_video_is_found(pack, repo_root):
     module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
     video = {"file": "sample/calm_room/exo.mp4", "start_frame": 2, "frame_count": 5, "target_fps": 0.0,
              "resize": "crop", "width": 224, "height": 128}

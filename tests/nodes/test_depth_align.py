@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.refusals import refuses
+
 FRAMES, HEIGHT, WIDTH = 5, 64, 112
 FOCAL = 90.0
 
@@ -67,7 +69,7 @@ def selection(pack, indices=range(FRAMES), size=(WIDTH, HEIGHT), source_size=(WI
 
 
 def refused(run, pack, match, **changes):
-    with pytest.raises(core(pack, "errors").EgoXInputError, match=match) as caught:
+    with refuses(match) as caught:
         run(**changes)
     return str(caught.value)
 
@@ -75,7 +77,7 @@ def refused(run, pack, match, **changes):
 ADVICE = "load the MoGe and Depth Anything 3 models and un-bypass the depth group"
 
 
-def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take) -> None:
+def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take):
     depth, preview, plot, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
     torch.testing.assert_close(depth.depth_m, room())
     assert depth.kind == "metric z" and (depth.camera.fx, depth.camera.cx) == (FOCAL, WIDTH / 2)
@@ -84,7 +86,7 @@ def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take) -> N
     assert 0 <= float(plot.min()) and float(plot.max()) <= 1 and "as it is" in report
 
 
-def test_missing_depth_is_refused_with_the_advice(run, pack, take) -> None:
+def test_missing_depth_is_refused_with_the_advice(run, pack, take):
     assert ADVICE in refused(run, pack, "no depth at all", frames=selection(pack))
     assert ADVICE in refused(run, pack, "which is not there", depth_file="other/depth.npz", frames=selection(pack))
     square = selection(pack, size=(WIDTH, WIDTH), source_size=(WIDTH, WIDTH))
@@ -92,7 +94,7 @@ def test_missing_depth_is_refused_with_the_advice(run, pack, take) -> None:
     assert ADVICE in refused(run, pack, "7 frames", depth_file="room/depth.npz", frames=selection(pack, range(8, 13)))
 
 
-def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take) -> None:
+def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take):
     (take / "exo.mp4").write_bytes(b"video")
     frames = replace(selection(pack), source_path=take / "exo.mp4")
     depth, *_ = run(frames=frames)
@@ -105,14 +107,14 @@ def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take) -> None
     assert ADVICE in refused(run, pack, "no depth at all", frames=frames)
 
 
-def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take) -> None:
+def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take):
     (take / "meta.json").write_text(json.dumps({"prompt": "a room"}), encoding="utf-8")
     depth, *_ = run(frames=selection(pack), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json")
     assert depth.camera.fx == pytest.approx(70.0) and depth.exo_w2c is None
     assert "60 degrees" in run(frames=selection(pack), depth_file="room/depth.npz")[3]
 
 
-def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take) -> None:
+def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take):
     (take / "exo.mp4").write_bytes(b"the take's own video")
     mine = comfy_host.input / "my_video.mp4"
     mine.write_bytes(b"another video")
@@ -124,17 +126,17 @@ def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, t
     run(depth_file="room/depth.npz", frames=frames)
 
 
-def test_depth_of_another_frame_rate_is_refused(run, pack, take) -> None:
+def test_depth_of_another_frame_rate_is_refused(run, pack, take):
     selection = core(pack, "types").FrameSelection(
         source_indices=torch.arange(FRAMES), times_s=torch.arange(FRAMES) / 30.0, source_fps=30.0, fps=30.0,
         source_size=(WIDTH, HEIGHT), size=(WIDTH, HEIGHT), resize="crop", source_frames=2 * FRAMES)
-    with pytest.raises(core(pack, "errors").EgoXInputError, match="7 for a video of 10 frames .30 a second"):
+    with refuses("7 for a video of 10 frames .30 a second"):
         run(depth_file="room/depth.npz", frames=selection)
     run(depth_file="room/depth.npz", frames=selection, file_role="metric depth")
     run(depth_file="room/depth.npz", frames=replace(selection, source_frames=FRAMES + 3))
 
 
-def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_host, take) -> None:
+def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_host, take):
     outside = comfy_host.base / "outside_meta.json"
     shutil.move(take / "meta.json", outside)
     try:
@@ -145,7 +147,7 @@ def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_ho
     assert "60 degrees" in report
 
 
-def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, pack, take) -> None:
+def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, pack, take):
     given, *_ = run(depth_file="room/depth.npz", frames=selection(pack), exo_fov=90.0)
     assert given.camera.fx == pytest.approx(FOCAL) and not given.camera_guessed, "the camera file goes first"
     (take / "meta.json").unlink()
@@ -176,25 +178,14 @@ def da3(depth: torch.Tensor) -> dict:
                 1, count, 3, 3), "extrinsics": torch.eye(3, 4).expand(1, count, 3, 4)}
 
 
-def test_host_depths_are_aligned(run, pack) -> None:
-    truth = room()
-    video = 1.4 / (1 / truth - 0.03)
-    depth, _, _, report, _ = run(frames=selection(pack), moge_geometry=moge(truth), da3_geometry=da3(video))
-    torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
-    assert depth.camera.fx == pytest.approx(FOCAL) and depth.exo_w2c is None
-    assert "metric depth: MoGe; video depth: Depth Anything 3" in report
-    robust, *_ = run(moge_geometry=moge(truth), da3_geometry=da3(video), mode="robust")
-    torch.testing.assert_close(robust.depth_m, truth, rtol=1e-4, atol=0)
-
-
-def test_a_file_can_be_the_video_depth(run, pack, take) -> None:
+def test_a_file_can_be_the_video_depth(run, pack, take):
     depth, _, _, report, _ = run(depth_file="room/depth.npz", file_role="video depth", frames=selection(pack),
                               moge_geometry=moge(2 * room()))
     torch.testing.assert_close(depth.depth_m, 2 * room(), rtol=1e-4, atol=0)
     assert "video depth: depth.npz" in report
 
 
-def test_ray_depth_of_a_file_becomes_z(run, pack, take) -> None:
+def test_ray_depth_of_a_file_becomes_z(run, pack, take):
     v, u = torch.meshgrid(torch.arange(HEIGHT) - HEIGHT / 2, torch.arange(WIDTH) - WIDTH / 2, indexing="ij")
     stretch = (1 + (u / FOCAL).square() + (v / FOCAL).square()).sqrt()
     np.savez(take / "rays.npz", depth_m=(room() * stretch).numpy())
@@ -204,7 +195,7 @@ def test_ray_depth_of_a_file_becomes_z(run, pack, take) -> None:
     refused(run, pack, "no camera", depth_file="room/rays.npz", file_role="metric ray depth", frames=selection(pack))
 
 
-def test_depth_pictures_are_disparity(run, pack, take) -> None:
+def test_depth_pictures_are_disparity(run, pack, take):
     inverse = 1 / room()
     grey = ((inverse - inverse.min()) / (inverse.max() - inverse.min()))[..., None].expand(-1, -1, -1, 3)
     for bright, picture in (("near", grey), ("far", 1 - grey)):
@@ -214,7 +205,7 @@ def test_depth_pictures_are_disparity(run, pack, take) -> None:
     assert ADVICE in refused(run, pack, "expected a metric depth", depth_image=grey)
 
 
-def test_a_camera_file_outranks_the_estimate(run, pack, take) -> None:
+def test_a_camera_file_outranks_the_estimate(run, pack, take):
     meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
     # Of a picture four times as large.
     meta["camera_intrinsics"] = [[500.0, 0, 2 * WIDTH], [0, 500.0, 2 * HEIGHT], [0, 0, 1]]
@@ -223,7 +214,7 @@ def test_a_camera_file_outranks_the_estimate(run, pack, take) -> None:
     assert depth.camera.fx == pytest.approx(125.0) and float(depth.exo_w2c[0, 3]) == 0.25
 
 
-def test_masks_of_another_size_and_one_frame(run, pack) -> None:
+def test_masks_of_another_size_and_one_frame(run, pack):
     sky, dynamic = torch.zeros(1, 2 * HEIGHT, 2 * WIDTH), torch.zeros(FRAMES, HEIGHT, WIDTH)
     sky[:, :32] = dynamic[:, HEIGHT // 2:, WIDTH // 2:] = 1
     shared = {"moge_geometry": moge(room()), "da3_geometry": da3(1.4 / (1 / room() - 0.03)), "sky_mask": sky}
@@ -237,14 +228,14 @@ def test_masks_of_another_size_and_one_frame(run, pack) -> None:
     refused(run, pack, "2 frames", moge_geometry=moge(room()), dynamic_mask=dynamic[:2])
 
 
-def test_trust_is_handed_on_when_asked(run) -> None:
+def test_trust_is_handed_on_when_asked(run):
     depth, *_ = run(moge_geometry=moge(room()), trust_map=True)
     assert depth.trust.shape == depth.depth_m.shape and float(depth.trust.min()) < 0.1 < 0.9 < float(depth.trust.max())
     plain, *_ = run(moge_geometry=moge(room()), da3_geometry=da3(room()))
     assert plain.trust is None, "a model's confidence must not change the released mode unasked"
 
 
-def test_changed_files_run_again(node, take) -> None:
+def test_changed_files_run_again(node, take):
     before = node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="")
     meta = take / "meta.json"
     meta.write_text(meta.read_text(encoding="utf-8") + " ", encoding="utf-8")
@@ -253,7 +244,7 @@ def test_changed_files_run_again(node, take) -> None:
     assert node.fingerprint_inputs(depth_file=None, camera_file=None) == "", "linked widgets have no value yet"
 
 
-def test_exo_lens_and_scale_are_chosen_here(run, pack, take) -> None:
+def test_exo_lens_and_scale_are_chosen_here(run, pack, take):
     """The raw lens from Ego-Exo4D's K, a factor, and a scale from the wearer only where the file has his poses."""
     meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
     given, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5)
@@ -270,7 +261,7 @@ def test_exo_lens_and_scale_are_chosen_here(run, pack, take) -> None:
     assert raw.camera.stored_size == (WIDTH, HEIGHT)
 
 
-def test_the_preset_sets_what_is_left_to_it(run, pack, take) -> None:
+def test_the_preset_sets_what_is_left_to_it(run, pack, take):
     """Exact: the raw lens where it is known, the wearer's scale where it can be had; a choice beside it wins."""
     shared = dict(depth_file="room/depth.npz", frames=selection(pack))
     depth, _, _, report, preset = run(**shared, preset="released_wild")
@@ -285,7 +276,7 @@ def test_the_preset_sets_what_is_left_to_it(run, pack, take) -> None:
     assert beside[0].camera.lens == "pinhole" and "scale 2, as given" in beside[3]
 
 
-def test_cancel_passes_through(run, pack, take, monkeypatch) -> None:
+def test_cancel_passes_through(run, pack, take, monkeypatch):
     import comfy.model_management as management
 
     management.interrupt_current_processing(True)

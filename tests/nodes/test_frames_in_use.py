@@ -31,7 +31,7 @@ def prior_of(pack: ModuleType, **choice) -> tuple[torch.Tensor, torch.Tensor]:
     return run(EgoXRenderEgoPrior, scene=scene, trajectory=trajectory)[:2]
 
 
-def test_half_the_rate_from_frame_8_gives_the_same_prior_frames(pack: ModuleType) -> None:
+def test_half_the_rate_from_frame_8_gives_the_same_prior_frames(pack):
     whole, covered = prior_of(pack, frame_count=33)
     part, part_covered = prior_of(pack, frame_count=COUNT, start_frame=START, target_fps=FULL_FPS / 2)
     same = list(range(START, START + 2 * COUNT, 2))

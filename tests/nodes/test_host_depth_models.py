@@ -64,15 +64,6 @@ def moge_v2():
     return MoGeModel(weights)
 
 
-def moge_v1():
-    from comfy.ldm.moge.model import MoGeModel, MoGeModelV1
-
-    model = MoGeModelV1(backbone=backbone(), dim_upsample=[8, 8, 8], dtype=torch.float32)
-    weights = random_weights(model, 2)
-    weights["head.output_block.1.2.bias"].fill_(3.0)
-    return MoGeModel(weights)
-
-
 def run_moge(model, pictures, **changes):
     from comfy_extras.nodes_moge import MoGeInference
 
@@ -95,7 +86,7 @@ def moge_payload(pictures) -> dict:
     return run_moge(moge_v2(), pictures)
 
 
-def test_moge_v2(pack, moge_payload) -> None:
+def test_moge_v2(pack, moge_payload):
     source = core(pack, "depth.moge").moge_depth(moge_payload)
     depth, camera = source.depth, source.depth.camera
     assert depth.kind == "metric z"
@@ -105,14 +96,6 @@ def test_moge_v2(pack, moge_payload) -> None:
     assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
     plain = {key: value for key, value in moge_payload.items() if key != "normal"}  # a v2 without a normal head
     assert core(pack, "depth.moge").moge_depth(plain).depth.kind == "relative z"
-
-
-def test_moge_v1_and_its_mask(pack, pictures) -> None:
-    payload = run_moge(moge_v1(), pictures)
-    assert "normal" not in payload
-    source = core(pack, "depth.moge").moge_depth(payload)
-    assert source.depth.kind == "relative z" and torch.equal(source.depth.sky, ~payload["mask"])
-    assert_projects_like(source.depth.camera, core(pack, "cameras.model").project, payload["points"][0])
 
 
 def da3_model(metric: bool, pictures):
@@ -146,7 +129,7 @@ def small(comfy_host, pictures):
 
 
 @pytest.mark.parametrize("pose_method", ["cam_dec", "ray_pose"])
-def test_da3_multiview(pack, pictures, small, pose_method) -> None:
+def test_da3_multiview(pack, pictures, small, pose_method):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
     payload = run_da3(small, pictures, {"mode": "multiview", "ref_view_strategy": "first", "pose_method": pose_method})
@@ -163,14 +146,7 @@ def test_da3_multiview(pack, pictures, small, pose_method) -> None:
     assert float(source.depth.trust.min()) >= 0 and source.depth.trust.shape == payload["depth"].shape
 
 
-def test_da3_mono_of_the_small_model(pack, pictures, small) -> None:
-    payload = run_da3(small, pictures, {"mode": "mono"})
-    assert "confidence" in payload and "intrinsics" not in payload and "sky" not in payload
-    source = core(pack, "depth.da3").da3_depth(payload)
-    assert source.depth.kind == "relative z" and not source.camera_known
-
-
-def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pictures) -> None:
+def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pictures):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
     payload = run_da3(da3_model(True, pictures), pictures, {"mode": "mono"})
@@ -184,7 +160,7 @@ def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pi
     assert source.depth.kind == "metric z"
 
 
-def test_the_models_size_follows_the_hosts_rule(pack, comfy_host) -> None:
+def test_the_models_size_follows_the_hosts_rule(pack, comfy_host):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
     metric_scale, camera_of = core(pack, "depth.da3").metric_scale, core(pack, "depth.sources").guessed_camera
@@ -195,7 +171,7 @@ def test_the_models_size_follows_the_hosts_rule(pack, comfy_host) -> None:
         assert metric_scale(camera, resolution) == pytest.approx(expected)
 
 
-def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small) -> None:
+def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small):
     """MoGe v2 for the scale, Depth Anything 3 for steadiness, as in egox_basic's depth group."""
     node = importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
     inputs = {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if not entry.optional}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.refusals import refuses
 from tools.rigs import model_rig
 from tools.rigs import standins as standins
 
@@ -36,7 +37,7 @@ def weights_with(model) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in model.model.diffusion_model.state_dict().items()}
 
 
-def test_deltas_are_b_times_a_at_every_strength(rig, released: Path) -> None:
+def test_deltas_are_b_times_a_at_every_strength(rig, released):
     lora, plain = load_file(released), weights_with(rig.model)
     for strength in (1.0, 0.5, -0.25):
         patched, report = load(rig, released, strength)
@@ -52,7 +53,7 @@ def test_deltas_are_b_times_a_at_every_strength(rig, released: Path) -> None:
     assert all(torch.equal(v, plain[k]) for k, v in weights_with(rig.model).items()), "the model is as it was"
 
 
-def test_lora_changes_the_result_before_or_after_the_patch(rig, released: Path) -> None:
+def test_lora_changes_the_result_before_or_after_the_patch(rig, released):
     none = rig.ksample(rig.patch())
     lora, _ = load(rig, released)
     before = rig.ksample(rig.patch(lora))
@@ -63,14 +64,14 @@ def test_lora_changes_the_result_before_or_after_the_patch(rig, released: Path) 
     assert torch.equal(rig.ksample(rig.patch(load(rig, released, 0.0)[0])), none)
 
 
-def test_two_loras_stack(rig, released: Path) -> None:
+def test_two_loras_stack(rig, released):
     one, _ = load(rig, released, 0.5)
     two, _ = rig.nodes("lora").load_lora(one, released, 0.5)
     whole = weights_with(load(rig, released)[0])
     assert max((v - whole[k]).abs().max() for k, v in weights_with(two).items()) < 1e-6
 
 
-def test_alpha_scales(rig, released: Path, tmp_path: Path) -> None:
+def test_alpha_scales(rig, released, tmp_path):
     state = load_file(released)
     for key in list(state):
         if key.endswith("lora_A.weight"):
@@ -82,7 +83,7 @@ def test_alpha_scales(rig, released: Path, tmp_path: Path) -> None:
     assert max((v - whole[k]).abs().max() for k, v in weights_with(doubled).items()) < 1e-6
 
 
-def test_differences_of_step_distilled_loras_are_taken_too(rig, released: Path, tmp_path: Path) -> None:
+def test_differences_of_step_distilled_loras_are_taken_too(rig, released, tmp_path):
     """They hold low-rank pairs in native names, and whole differences of norms and biases."""
     convert = model_rig.core(rig.pack, "wan.lora_keys").convert_lora
     state = dict(convert(load_file(released)).tensors)
@@ -97,11 +98,11 @@ def test_differences_of_step_distilled_loras_are_taken_too(rig, released: Path, 
 
 
 def refused(rig, words: str, path: Path) -> None:
-    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match=words):
+    with refuses(words):
         load(rig, path)
 
 
-def test_misfits_are_refused(rig, released: Path, tmp_path: Path) -> None:
+def test_misfits_are_refused(rig, released, tmp_path):
     save_file({"lora_te1_text.lora_down.weight": torch.zeros(4, 8)}, tmp_path / "text.safetensors")
     refused(rig, "lora_A and lora_B of a Wan transformer", tmp_path / "text.safetensors")
 
@@ -115,7 +116,7 @@ def test_misfits_are_refused(rig, released: Path, tmp_path: Path) -> None:
     refused(rig, "rank of the LoRA", tmp_path / "rank.safetensors")
 
 
-def test_another_lora_under_the_release_s_name_is_told(rig, released: Path, tmp_path: Path) -> None:
+def test_another_lora_under_the_release_s_name_is_told(rig, released, tmp_path):
     """diffusers calls every LoRA so, and others have trained this method at other ranks."""
     named = tmp_path / "pytorch_lora_weights.safetensors"
     save_file(load_file(released), named)
@@ -129,16 +130,16 @@ def test_another_lora_under_the_release_s_name_is_told(rig, released: Path, tmp_
     assert "other parts: blocks.0.self_attn.q" in load(rig, named)[1]
 
 
-def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig) -> None:
+def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig):
     folder = comfy_host.models / "loras"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"x": torch.zeros(1)}, folder / "pickled.pt")
     node = importlib.import_module(f"{pack.__name__}.nodes.lora").EgoXLoadLora
-    with pytest.raises(model_rig.core(pack, "errors").EgoXInputError, match="convert_to_safetensors.py \"pickled.pt"):
+    with refuses("convert_to_safetensors.py \"pickled.pt"):
         node.execute(rig.model, "pickled.pt", 1.0)
 
 
-def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released: Path, tmp_path: Path, caplog) -> None:
+def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tmp_path, caplog):
     told = {"egox.mask_mode": "paper", "egox.gga_mode": "paper", "egox.rays": "exact", "egox.lambda_g": "1"}
     save_file(load_file(released), tmp_path / "paper.safetensors", told)
     save_file(load_file(released), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"})

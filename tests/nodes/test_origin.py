@@ -22,7 +22,7 @@ def graphs(pack: ModuleType, comfy_host) -> ModuleType:
     return importlib.import_module(f"{pack.__name__}.nodes.host.graph")
 
 
-def test_a_chain_of_any_length_is_followed(graphs: ModuleType) -> None:
+def test_a_chain_of_any_length_is_followed(graphs):
     one, other = (graphs.origin(chain(3000, seed), "2999", ["value"]) for seed in (1, 2))
     assert one != other and one == graphs.origin(chain(3000, 1), "2999", ["value"])
     circle = chain(3)
@@ -31,7 +31,7 @@ def test_a_chain_of_any_length_is_followed(graphs: ModuleType) -> None:
         graphs.origin(circle, "2", ["value"])
 
 
-def test_few_texts_are_looked_for_on_the_disk(graphs: ModuleType, monkeypatch) -> None:
+def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
     asked: list[str] = []
 
     def resolve(name: str, what: str, **_: bool) -> Path:
@@ -48,8 +48,7 @@ def test_few_texts_are_looked_for_on_the_disk(graphs: ModuleType, monkeypatch) -
     assert graphs.origin(graph, "2", ["value"]) != before
 
 
-def test_the_route_leaves_the_event_loop_alone(
-        pack: ModuleType, comfy_host, monkeypatch, awaited) -> None:
+def test_the_route_leaves_the_event_loop_alone(pack, comfy_host, monkeypatch, awaited):
     routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
     threads: list[int] = []
 

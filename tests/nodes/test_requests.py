@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import uuid
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 
-def test_a_page_of_another_origin(pack: ModuleType) -> None:
+def test_a_page_of_another_origin(pack):
     from aiohttp.test_utils import make_mocked_request
     from egox_pack.nodes.page.requests import is_same_origin
 
@@ -28,7 +26,7 @@ def test_a_page_of_another_origin(pack: ModuleType) -> None:
 @pytest.mark.parametrize("origin, kind, status, reason", [
     ("http://box", "multipart/form-data", 507, "disk"), ("http://box", "application/json", 400, "multipart"),
     ("http://elsewhere", "multipart/form-data", 403, "own page")])
-def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: str, status: int, reason: str) -> None:
+def test_a_route_that_takes_files(pack, awaited, origin, kind, status, reason):
     from aiohttp.test_utils import make_mocked_request
     from egox_pack.nodes.page.requests import takes_files
 
@@ -41,7 +39,7 @@ def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: 
     assert answer.status == status and reason in json.loads(answer.body)["reason"]
 
 
-def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) -> None:
+def test_what_a_killed_server_left_is_cleared(pack, tmp_path):
     """An upload that another server still receives stays."""
     from egox_pack.egox_core.safe_files import clear_leftovers, working_on
     from egox_pack.nodes.page.uploads import STAGING
@@ -59,7 +57,7 @@ def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mine", "take"]
 
 
-def test_texts_may_show_an_escape_but_hold_no_nul(pack: ModuleType) -> None:
+def test_texts_may_show_an_escape_but_hold_no_nul(pack):
     from egox_pack.egox_core.errors import EgoXInputError
     from egox_pack.nodes.page.requests import json_object
 

@@ -126,7 +126,7 @@ def run(texts, clip, prompt: str, negative: str = "", caption: str = "as written
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name: str) -> None:
+def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name):
     recorder = Recorder(clip)
     positive, negative, *_ = run(texts, recorder, PROMPTS[name])
     ids, embedding = released(PROMPTS[name])
@@ -143,7 +143,7 @@ def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name: st
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file: Path, name: str) -> None:
+def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file, name):
     from egox_core.wan.text import UmT5Text
 
     (ours, _), = run(texts, clip, PROMPTS[name])[0]
@@ -151,7 +151,7 @@ def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file: Path, na
     assert float((ours - cached).abs().max()) < 1e-4 * float(cached.abs().max())
 
 
-def test_the_note_says_what_was_cut(texts, clip) -> None:
+def test_the_note_says_what_was_cut(texts, clip):
     def said(name: str) -> str:
         return run(texts, clip, PROMPTS[name])[4]
 
@@ -166,12 +166,12 @@ def test_the_note_says_what_was_cut(texts, clip) -> None:
     assert "cut off" not in said("short") and " of 512 tokens" in said("short")
 
 
-def test_the_texts_come_out_clean(texts, clip) -> None:
+def test_the_texts_come_out_clean(texts, clip):
     """EgoX Prompt has escaped parentheses for the stock encoder; here they need no escape."""
     assert run(texts, clip, "a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == ("a mug (white)", '"blur"')
 
 
-def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "ftfy", None)
@@ -184,7 +184,7 @@ def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monk
     assert prompt == "the person's hands" and "ftfy" not in note
 
 
-def test_other_encoders_are_refused(texts, clip) -> None:
+def test_other_encoders_are_refused(texts, clip):
     other = SimpleNamespace(tokenize=lambda text: {"l": [[(1, 1.0)]], "g": [[(1, 1.0)]]})
     with pytest.raises(Exception, match="umT5") as error:
         run(texts, other, "hands")
@@ -196,7 +196,7 @@ def test_other_encoders_are_refused(texts, clip) -> None:
 ANSWER = f"<think>\nTwo sections.\n</think>\n{EXO}\n\n## Ego view\n{EGO.removeprefix('[Ego view] ')} Then the left"
 
 
-def test_a_models_answer_is_put_right_and_said(texts, clip, released) -> None:
+def test_a_models_answer_is_put_right_and_said(texts, clip, released):
     recorder = Recorder(clip)
     *_, prompt, _, note = run(texts, recorder, ANSWER, caption="from a model")
     assert prompt == f"{EXO} {EGO}"
@@ -211,7 +211,7 @@ def test_a_models_answer_is_put_right_and_said(texts, clip, released) -> None:
     assert run(texts, clip, ANSWER)[2] == clean_prompt(ANSWER), "as written: nothing is touched"
 
 
-def test_no_caption_needs_no_model_and_fits(texts, clip) -> None:
+def test_no_caption_needs_no_model_and_fits(texts, clip):
     """The host runs no language model for it (lazy), and gives None for what it did not run."""
     assert texts.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
     for caption in ("as written", "from a model"):
@@ -221,7 +221,7 @@ def test_no_caption_needs_no_model_and_fits(texts, clip) -> None:
     assert prompt.startswith("[Exo view] **Scene Overview:**") and "a neutral text" in note
 
 
-def test_the_request_is_what_generate_text_takes(pack, comfy_host) -> None:
+def test_the_request_is_what_generate_text_takes(pack, comfy_host):
     """Its sockets against the host's node, and a language model that answers with nothing else than what it got."""
     from comfy_extras.nodes_textgen import TextGenerate
 
@@ -252,7 +252,7 @@ def test_the_request_is_what_generate_text_takes(pack, comfy_host) -> None:
         text.words_of(answer, "from a model")
 
 
-def test_qwens_own_tokenizer_takes_the_request_whole(pack, comfy_host) -> None:
+def test_qwens_own_tokenizer_takes_the_request_whole(pack, comfy_host):
     """The host's template, four pictures in front of the words, and nothing read as a weight."""
     from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
 

@@ -40,8 +40,7 @@ def in_use(folder: Path, content: Any, exo: Path, **load: Any) -> list[dict[str,
 
 @pytest.mark.parametrize(("width", "height"), [(144, 80), (128, 128), (448, 256)])
 @pytest.mark.parametrize("resize", ["crop", "pad"])
-def test_keypoints_follow_the_picture_like_cameras(width: int, height: int, resize: str, exo: Path,
-                                                   tmp_path: Path) -> None:
+def test_keypoints_follow_the_picture_like_cameras(width, height, resize, exo, tmp_path):
     """A point seen by the source's camera and by that of the frames in use."""
     video = probe_video(exo)
     chosen = select_frames(video, frame_count=9, width=width, height=height, resize=resize)
@@ -58,19 +57,19 @@ def test_keypoints_follow_the_picture_like_cameras(width: int, height: int, resi
 @pytest.mark.parametrize(("content", "told"), [
     ({}, "list with one object per frame"), ([{}], "list with one object per frame"),
     ([seen((8.0, 8.0))], "1 frames of .'(64, 48)'. px; the video has"), ([{"people": []}] * 9, "canvas_width")])
-def test_keypoints_of_another_form_or_video_are_refused(content, told: str, exo: Path, tmp_path: Path) -> None:
+def test_keypoints_of_another_form_or_video_are_refused(content, told, exo, tmp_path):
     with pytest.raises(SetupError, match=told.replace("(", "\\(").replace(")", "\\)")):
         in_use(tmp_path, content, exo)
 
 
-def test_a_file_that_is_not_there_or_not_asked_for(exo: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_not_asked_for(exo, tmp_path):
     with pytest.raises(SetupError, match="--keypoints FILE"):
         keypoints_in_use(tmp_path / "none.json", exo, {})
     with pytest.raises(SetupError, match="is for --head estimated"):
         check_options(DemoOptions(keypoints=tmp_path / "other.json"))
 
 
-def test_the_sample_s_keypoints_are_of_its_video(repo_root: Path) -> None:
+def test_the_sample_s_keypoints_are_of_its_video(repo_root):
     """As a detector gives them: some frames without anybody, never a point outside the picture by far."""
     folder = repo_root / "sample" / "calm_room"
     video = probe_video(folder / file_names.EXO)

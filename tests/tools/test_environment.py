@@ -55,29 +55,14 @@ def quiet(text: str) -> None:
     pass
 
 
-def test_the_tested_torch_goes_first_and_along_with_the_rest(layout: Layout, pip_calls) -> None:
+def test_the_tested_torch_goes_first_and_along_with_the_rest(layout, pip_calls):
     assert prepare(layout, quiet).python == venv_python(layout.venv)
     torch, rest = pip_calls
     assert torch == list(module.TORCH_PINS) and set(torch) <= set(rest)
     assert {str(folder / "requirements.txt") for folder in (layout.host, layout.repo)} <= set(rest)
 
 
-def test_a_second_run_installs_nothing(layout: Layout, pip_calls) -> None:
-    prepare(layout, quiet)
-    count = len(pip_calls)
-    prepare(layout, quiet)
-    assert len(pip_calls) == count
-
-
-def test_changed_requirements_install_again(layout: Layout, pip_calls) -> None:
-    prepare(layout, quiet)
-    count = len(pip_calls)
-    (layout.repo / "requirements.txt").write_text("numpy>=2\n", encoding="utf-8")
-    prepare(layout, quiet)
-    assert len(pip_calls) == 2 * count
-
-
-def test_an_interrupted_install_is_done_again(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_missing_or_changed_is_installed(layout, pip_calls, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -85,10 +70,15 @@ def test_an_interrupted_install_is_done_again(layout: Layout, pip_calls, monkeyp
         during.setattr(module, "install", interrupted)
         prepare(layout, quiet)
     prepare(layout, quiet)
+    assert len(pip_calls) == 2, "an interrupted install is done again"
+    prepare(layout, quiet)
     assert len(pip_calls) == 2
+    (layout.repo / "requirements.txt").write_text("numpy>=2\n", encoding="utf-8")
+    prepare(layout, quiet)
+    assert len(pip_calls) == 4
 
 
-def test_another_torch_index_is_forced(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_torch_index_is_forced(layout, pip_calls, monkeypatch):
     prepare(layout, quiet)
     monkeypatch.setenv("EGOX_TORCH_INDEX", "https://example.invalid/simple")
     prepare(layout, quiet)
@@ -96,22 +86,21 @@ def test_another_torch_index_is_forced(layout: Layout, pip_calls, monkeypatch: p
     assert "--index-url" not in pip_calls[3], "the index holds torch only"
 
 
-def test_too_little_disk(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk(layout, monkeypatch):
     monkeypatch.setattr(module, "FRESH_BYTES", 2**62)
     with pytest.raises(SetupError, match="Too little disk space"):
         prepare(layout, quiet)
     assert not layout.venv.exists(), "refused before anything was made"
 
 
-def test_no_setup_fetches_and_installs_nothing(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_setup_fetches_and_installs_nothing(layout, pip_calls, monkeypatch):
     monkeypatch.setenv("EGOX_NO_SETUP", "1")
     assert prepare(layout, quiet).python == Path(sys.executable)
     elsewhere = Layout(layout.repo / "elsewhere")
     assert prepare(elsewhere, quiet).host is None and not elsewhere.repo.exists() and not pip_calls
 
 
-def test_a_users_host_is_left_as_it_is(layout: Layout, tmp_path: Path, pip_calls,
-                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch):
     monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "theirs")))
     before = sorted(tmp_path.rglob("*"))
     environment = prepare(layout, quiet)
@@ -124,8 +113,7 @@ def test_a_users_host_is_left_as_it_is(layout: Layout, tmp_path: Path, pip_calls
 
 
 @pytest.mark.parametrize(("command", "gets"), [("demo", 0), ("ui", 0), ("test", 2), ("bench", 2)])
-def test_who_develops_gets_more(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch, command: str,
-                                gets: int) -> None:
+def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
     """The packages that tests need, then those that some of them compare with where there is a build of it."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
     environment = Environment(Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
@@ -138,9 +126,7 @@ def test_who_develops_gets_more(layout: Layout, pip_calls, monkeypatch: pytest.M
             check_requirements(environment, command)
 
 
-def test_what_python_compiled_is_kept_below_the_state_alone(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_python_compiled_is_kept_below_the_state_alone(layout, monkeypatch):
     """Also where the caller's shell keeps none; never in a user's host."""
     (layout.repo / "compiled.py").write_text("", encoding="utf-8")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
@@ -151,7 +137,7 @@ def test_what_python_compiled_is_kept_below_the_state_alone(
 
 
 @pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
-def test_the_users_own_environment_is_found(tmp_path: Path, place: str) -> None:
+def test_the_users_own_environment_is_found(tmp_path, place):
     root = make_host(tmp_path / "theirs")
     python = venv_python((root / place).resolve())
     python.parent.mkdir(parents=True)
@@ -161,11 +147,11 @@ def test_the_users_own_environment_is_found(tmp_path: Path, place: str) -> None:
 
 @pytest.mark.parametrize(("line", "met"), [
     ("pytest>=8", True), ("pytest>=9999", False), ("egox-does-not-exist", False), ("opencv-python-headless>=4", True)])
-def test_a_requirement_is_met_by_name_and_version(line: str, met: bool) -> None:
+def test_a_requirement_is_met_by_name_and_version(line, met):
     assert is_met(line) is met
 
 
-def test_a_broken_venv_is_made_anew(tmp_path: Path) -> None:
+def test_a_broken_venv_is_made_anew(tmp_path):
     made = Layout(tmp_path)
     python = venv_python(made.venv)
     python.parent.mkdir(parents=True)
@@ -175,13 +161,13 @@ def test_a_broken_venv_is_made_anew(tmp_path: Path) -> None:
     assert os.access(python, os.X_OK) and not (made.venv / "half").exists()
 
 
-def test_without_a_venv_module_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "failure", lambda command: "No module named ensurepip")
     with pytest.raises(SetupError, match="(?s)No module named ensurepip.*python3-venv"):
         make_venv(Layout(tmp_path), quiet)
 
 
-def test_no_network_ends_an_installation_with_the_cause(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_ends_an_installation_with_the_cause(layout, monkeypatch):
     """The real pip against an index that can't be reached."""
     for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1",
                         "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}.items():
@@ -194,8 +180,7 @@ def test_no_network_ends_an_installation_with_the_cause(layout: Layout, monkeypa
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
     ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
     ("ERROR: something else", "Run this again")])
-def test_pips_words_are_explained(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
-                                  meant: str) -> None:
+def test_pips_words_are_explained(layout, tmp_path, monkeypatch, said, meant):
     def fails(command, *, stdout, **_) -> int:
         stdout.write(said)
         return 1
@@ -206,8 +191,7 @@ def test_pips_words_are_explained(layout: Layout, tmp_path: Path, monkeypatch: p
         install(layout, Path(sys.executable), "x", [], quiet)
 
 
-def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout: Layout,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout, monkeypatch):
     calls: list[str] = []
     nothing = subprocess.CompletedProcess([], 0, stdout=b"")
     monkeypatch.setattr(module.subprocess, "run", lambda command, **_: nothing)  # pip config list
@@ -217,7 +201,7 @@ def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout: Lay
     assert calls == ["uv", "pip"]
 
 
-def test_the_dev_extra_is_read_without_a_toml_reader(repo_root: Path) -> None:
+def test_the_dev_extra_is_read_without_a_toml_reader(repo_root):
     found = extra_requirements(Layout(repo_root), "dev")
     assert any(line.startswith("pytest") for line in found) and any(line.startswith("ruff") for line in found)
     assert not any("OpenEXR" in line for line in found)

@@ -18,7 +18,7 @@ JS = HERE.parent.parent / "web" / "js"
 CAMERAS = {0: preset_camera("pinhole", 64), 1: preset_camera("aria_released", 64)}
 
 
-def test_the_modules_own_tests(run_node_tests) -> None:
+def test_the_modules_own_tests(run_node_tests):
     assert run_node_tests("editor_state.test.mjs") >= 10
 
 
@@ -56,7 +56,7 @@ def documents() -> list[dict]:
     return cases
 
 
-def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path: Path) -> None:
+def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path):
     cases = documents()
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     results = json.loads(run_node("evaluate_tracks.mjs", str(tmp_path / "cases.json")))
@@ -77,7 +77,7 @@ def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path: Path) -> None:
         assert torch.allclose(again.w2c, track.w2c, atol=5e-6, rtol=0)
 
 
-def test_vendored_three_is_the_recorded_one() -> None:
+def test_vendored_three_is_the_recorded_one():
     from tools.vendor_three import BUNDLE, DATA, LICENCE, TARGET, differing
 
     data = json.loads(DATA.read_text(encoding="utf-8"))

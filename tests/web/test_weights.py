@@ -1,10 +1,7 @@
 """The page's weights of the geometry are those of the bias that the model gets, on a synthetic take with holes."""
 
-from __future__ import annotations
-
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,7 +30,7 @@ def geometry():
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_page_draws_the_bias(run_node, geometry, tmp_path: Path, soft: bool) -> None:
+def test_the_page_draws_the_bias(run_node, geometry, tmp_path, soft):
     t, h, w_exo, w_ego = geometry.grid
     cases = [{"at": at, "strength": {"mode": mode, "lambda": value, "soft": soft}}
              for mode, value in MODES for at in ([0, 0, 0], [1, 2, 3], [2, 3, 1])]
@@ -57,6 +54,6 @@ def test_the_page_draws_the_bias(run_node, geometry, tmp_path: Path, soft: bool)
         assert torch.allclose(found[known], expected[known], rtol=1e-4, atol=1e-6), case
 
 
-def test_no_preference_stands_in_the_middle_of_the_legend() -> None:
+def test_no_preference_stands_in_the_middle_of_the_legend():
     at = {tick["label"]: tick["at"] for tick in weight_legend()["ticks"]}
     assert at["1"] == 0.5 and at["0"] == 0 and at["4"] == pytest.approx(0.8)

@@ -19,6 +19,8 @@ from .node_schemas import NodeSchema, Slot
 
 SOURCE, NODES, PAGE = "en", "nodeDefs", "main"
 TRANSLATIONS = ("ko", "zh", "ja")
+HELP = REPO_ROOT / "web" / "js" / "docs"
+"""A page ``<node id>.md`` of help for each node, written by hand."""
 
 
 def renew(schemas: Sequence[NodeSchema], write: bool = True) -> list[str]:

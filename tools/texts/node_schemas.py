@@ -15,12 +15,7 @@ class Slot:
 
     id: str
     label: str
-    socket: str  # INT, IMAGE, EGOX_DEPTH, ...
     tooltip: str
-    optional: bool = False
-    advanced: bool = False
-    default: Any = None
-    choices: tuple[str, ...] = ()  # of a menu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +45,10 @@ def pack_schemas() -> list[NodeSchema]:
 
 
 def _node_schema(schema: Any) -> NodeSchema:
-    inputs = []
-    for entry in (part for declared in schema.inputs for part in declared.get_all()):
-        said = entry.as_dict()
-        inputs.append(Slot(id=entry.id, label=said.get("display_name") or entry.id, socket=entry.get_io_type(),
-                           tooltip=entry.tooltip or "", optional=bool(entry.optional),
-                           advanced=bool(said.get("advanced")), default=said.get("default"),
-                           choices=tuple(map(str, said.get("options") or ()))))
-    outputs = [Slot(id=out.display_name or out.id, label=out.display_name or out.id, socket=out.get_io_type(),
-                    tooltip=out.tooltip or "") for out in schema.outputs]
-    return NodeSchema(id=schema.node_id, display_name=schema.display_name, description=schema.description,
-                      inputs=tuple(inputs), outputs=tuple(outputs))
+    inputs = (part for declared in schema.inputs for part in declared.get_all())
+    return NodeSchema(
+        id=schema.node_id, display_name=schema.display_name, description=schema.description,
+        inputs=tuple(Slot(id=entry.id, label=entry.as_dict().get("display_name") or entry.id,
+                          tooltip=entry.tooltip or "") for entry in inputs),
+        outputs=tuple(Slot(id=out.display_name or out.id, label=out.display_name or out.id,
+                           tooltip=out.tooltip or "") for out in schema.outputs))

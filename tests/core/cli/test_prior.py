@@ -42,7 +42,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_it_writes_prior_coverage_and_report(folder: Path, tmp_path: Path, preset: str, read_ply, capsys) -> None:
+def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
     assert main(["--take", str(folder), "--preset", preset, "--out", str(tmp_path), "--frames", "9", "--ply"]) == 0
     prior, coverage = decoded(tmp_path / "prior.mp4"), decoded(tmp_path / "coverage.mp4")
     assert prior.shape == coverage.shape == (9, 64, 64, 3)
@@ -59,7 +59,7 @@ def test_it_writes_prior_coverage_and_report(folder: Path, tmp_path: Path, prese
     assert "9 frames of 64x64" in capsys.readouterr().out
 
 
-def test_bad_takes_end_with_a_message(folder: Path, tmp_path: Path, capsys) -> None:
+def test_bad_takes_end_with_a_message(folder, tmp_path, capsys):
     assert main(["--take", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "Fix:" in capsys.readouterr().err
     assert main(["--take", str(folder), "--out", str(tmp_path / "out"), "--frames", "49"]) == 1
@@ -67,7 +67,7 @@ def test_bad_takes_end_with_a_message(folder: Path, tmp_path: Path, capsys) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_ply_keeps_points_and_colours(take, read_ply) -> None:
+def test_ply_keeps_points_and_colours(take, read_ply):
     points = build_scene(take.exo_rgb, take.depth_video()).static
     file = io.BytesIO()
     write_ply(points, file)
@@ -78,7 +78,7 @@ def test_ply_keeps_points_and_colours(take, read_ply) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts through Linux' /proc")
 @pytest.mark.slow
-def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root: Path, tmp_path: Path) -> None:
+def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root, tmp_path):
     """At full size, both depths, masks and trust: 193 frames within 1.2 times 49."""
     peaks = {}
     for count in (49, 193):
@@ -92,7 +92,7 @@ def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root: Path, tmp_p
     assert peaks[193] <= 1.2 * peaks[49], peaks
 
 
-def test_streamed_frames_give_the_same_prior(take) -> None:
+def test_streamed_frames_give_the_same_prior(take):
     """Sequences that only give single frames, as a mapped file or a decoder would."""
     class Frames:
         def __init__(self, stack: torch.Tensor) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,13 +22,13 @@ from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import ClipRecord, read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
-from egox_core.errors import EgoXInputError
 from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.rays import trainer_rays
 from egox_core.safe_files import working_on
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.wan.text import make_text_encoder
 from egox_core.wan.vae import VaeEncoder
+from tests.refusals import refuses
 from train_egox import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -89,7 +86,7 @@ def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_
     assert (changed.new, changed.remade_because) == (4, "vae")
     shard = tmp_path / shard_name("synthetic_001")
     shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(EgoXInputError, match=shard.name):
+    with refuses(shard.name):
         CacheReader(tmp_path)
     assert build_cache(manifest, tmp_path, last).new == 1
 
@@ -99,7 +96,7 @@ def test_two_parts_equal_one_run(training_set, tmp_path):
     build_cache(training_set / "manifest.jsonl", tmp_path / "whole", more)
     first = build_cache(training_set / "manifest.jsonl", tmp_path / "parts", more, part=(0, 2))
     assert (first.clips, first.new, first.missing) == (4, 2, 2)
-    with pytest.raises(EgoXInputError, match="finished cache"):
+    with refuses("finished cache"):
         CacheReader(tmp_path / "parts")
     arguments = ["cache", manifest, str(tmp_path / "parts"), "--vae", str(VAE), "--text", "zeros:2x24",
                  "--image-embedding", "none", "--dtype", "float32", "--shard-clips", "1", "--shard"]
@@ -136,19 +133,6 @@ def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_
     assert hashes(out) == hashes(tmp_path / "whole")
 
 
-@pytest.mark.slow
-def test_workers_on_two_devices_make_the_same_cache(training_set, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([sys.executable, str(ROOT / "train_egox.py"), "cache", str(training_set / "manifest.jsonl"),
-                          str(tmp_path / "two"), "--vae", str(VAE), "--text", "zeros:2x24", "--image-embedding", "none",
-                          "--dtype", "float32", "--shard-clips", "1", "--device", "cpu,cpu:0"], env=environment,
-                         capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-3000:]
-    torch.set_num_threads(1)
-    build_cache(training_set / "manifest.jsonl", tmp_path / "whole", settings(shard_clips=1))
-    assert hashes(tmp_path / "two") == hashes(tmp_path / "whole")
-
-
 def test_texts_that_ftfy_cleaned_are_other_texts(training_set, tmp_path, monkeypatch):
     manifest = training_set / "manifest.jsonl"
     for module, new, because in ((None, 4, ""), (SimpleNamespace(fix_text=str), 4, "text_cleaning"),
@@ -164,7 +148,7 @@ def test_texts_that_ftfy_cleaned_are_other_texts(training_set, tmp_path, monkeyp
     ({"vae": ROOT / "models" / "loras" / "egox_standin_lora_wan22.safetensors"}, "Wan 2.1 VAE"),
 ])
 def test_bad_models_are_refused(training_set, tmp_path, bad, match):
-    with pytest.raises(EgoXInputError, match=match):
+    with refuses(match):
         build_cache(training_set / "manifest.jsonl", tmp_path, settings(**bad))
 
 
@@ -260,7 +244,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
     assert (mended.clips, mended.new, mended.left_out) == (4, 1, ())
     for clip in (root / "clips").iterdir():
         (clip / "ego_prior.mp4").write_bytes(b"")
-    with pytest.raises(EgoXInputError, match="no clip that can be read"):
+    with refuses("no clip that can be read"):
         build_cache(manifest, tmp_path / "none", settings())
 
 
@@ -288,28 +272,6 @@ def test_progress_opens_no_header(training_set, tmp_path, monkeypatch):
                           progress=lambda *_: seen.add(len(opened)))
     assert (outcome.clips, outcome.new, outcome.missing) == (10_000, 10_000, 0)
     assert seen == {10_000} and len(opened) == 20_000
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
-def test_killed_in_the_middle_ends_like_never_stopped(training_set, tmp_path):
-    out = tmp_path / "cache"
-    command = [sys.executable, str(ROOT / "train_egox.py"), "cache", str(training_set / "manifest.jsonl"), str(out),
-               "--vae", str(VAE), "--text", "zeros:2x24", "--image-embedding", "none", "--shard-clips", "1",
-               "--dtype", "float32"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not list(out.glob("shard-*")):
-        time.sleep(0.002)
-    assert process.poll() is None, f"it ended before it could be killed:\n{process.stdout.read()}"
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
-    assert not (out / "index.json").exists()
-    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
-    torch.set_num_threads(1)
-    build_cache(training_set / "manifest.jsonl", tmp_path / "whole", settings(shard_clips=1))
-    assert {k: v for k, v in hashes(out).items() if not k.startswith(".")} == hashes(tmp_path / "whole")
 
 
 def test_trainer_rays_follow_the_released_trainers_formula(training_set):
@@ -354,36 +316,24 @@ def test_text_from_a_file_or_zeros(tmp_path):
     assert make_text_encoder(str(tmp_path / "text.safetensors"), "cpu").encode("x").shape == (3, 8)
     assert make_text_encoder("zeros:2x24", "cpu").encode("x").abs().sum() == 0
     save_file({"a": torch.ones(3), "b": torch.ones(3)}, tmp_path / "two.safetensors")
-    with pytest.raises(EgoXInputError, match="umt5"):
+    with refuses("umt5"):
         make_text_encoder(str(tmp_path / "two.safetensors"), "cpu")
     assert json.dumps(make_text_encoder("zeros:2x24", "cpu").hash)
 
 
 @pytest.mark.slow
-def test_text_and_vision_encoders_equal_the_hosts(comfy_host, standins):
-    """ComfyUI's single files (stand-ins of their form) through transformers, against the host's own classes."""
+def test_the_vision_encoder_equals_the_hosts(comfy_host, standins):
+    """ComfyUI's single file (a stand-in of its form) through transformers, against the host's own class."""
     import comfy.clip_vision
-    import comfy.sd
     import comfy.utils
     from safetensors import safe_open
 
     from egox_core.wan.vision import VisionEncoder
 
-    def configuration(file: Path) -> dict:
-        with safe_open(file, "pt") as stream:
-            return json.loads(stream.metadata()["config"])
-
-    (text_file,) = (standins / "text_encoders").iterdir()
     (vision_file,) = (standins / "clip_vision").iterdir()
-    prompt = "[Exo view]\nA person at a table.\n\n[Ego view]\nBoth hands hold a cup."
-    host = comfy.sd.load_clip([str(text_file)], clip_type=comfy.sd.CLIPType.WAN,
-                              model_options={"umt5xxl_model_config": configuration(text_file), "dtype": torch.float32})
-    expected = host.encode_from_tokens(host.tokenize(prompt))[0].float()
-    ours = make_text_encoder(str(text_file), "cpu").encode(prompt)
-    assert torch.equal(ours.abs().sum(dim=1) > 0, expected.abs().sum(dim=1) > 0), "another number of tokens"
-    assert float((ours - expected).abs().max()) < 2e-2 * float(expected.abs().max())  # the file is half precision
-
-    vision = comfy.clip_vision.ClipVisionModel(configuration(vision_file))
+    with safe_open(vision_file, "pt") as stream:
+        configuration = json.loads(stream.metadata()["config"])
+    vision = comfy.clip_vision.ClipVisionModel(configuration)
     vision.load_sd(comfy.utils.load_torch_file(str(vision_file)))
     picture = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -433,7 +383,7 @@ def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tmp_path):
             text=str(tmp_path / "text.safetensors"), text_encoding=encoding, rays=mode))
         config = {"base": "b", "cache": str(folder), "output": "o", "steps": 1,
                   "conditioning": {"mode": mode, "image_embedding": "none"}}
-        with pytest.raises(EgoXInputError, match=match):
+        with refuses(match):
             CachedSamples(parse_config(config), "train")
         config["conditioning"]["text_encoding"] = encoding
         assert CachedSamples(parse_config(config), "train").groups
@@ -449,7 +399,7 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))  # the kernel itself refuses larger files
     try:
-        with pytest.raises(EgoXInputError, match="room on the disk") as error:
+        with refuses("room on the disk") as error:
             build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -88,7 +88,7 @@ def heads(request) -> list[Head]:
     return [seen_head(room, side) for room in range(request.param) for side in SIDES]
 
 
-def test_the_heads_centre(heads: list[Head]) -> None:
+def test_the_heads_centre(heads):
     still = torch.eye(3, 4, dtype=torch.float64)
     misses = {side: [] for side in SIDES}
     for head in heads:
@@ -99,7 +99,7 @@ def test_the_heads_centre(heads: list[Head]) -> None:
         assert np.median(off_m) <= 0.03 and np.mean(np.array(off_m) <= 0.05) >= 0.9, (side, np.median(off_m))
 
 
-def test_a_click_beside_a_small_head_is_one_on_it(heads: list[Head]) -> None:
+def test_a_click_beside_a_small_head_is_one_on_it(heads):
     """Within the window the near thing counts: a pixel of a shrunken picture is several of the true one."""
     still = torch.eye(3, 4, dtype=torch.float64)
     counted = 0

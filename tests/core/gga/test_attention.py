@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.errors import EgoXInputError
 from egox_core.gga import backends, rows, triton_rows
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
+from tests.refusals import refuses
 
 HEADS, DIM = 4, 16
 T, H, W_EXO, W_EGO = 3, 6, 8, 6  # latents; half of that in tokens
@@ -214,7 +214,7 @@ def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag):
     ({"mode": "paper", "lambda_g": 0}, "silence"), ({"mode": "strong"}, "attention mode"),
 ])
 def test_bad_options_are_refused(settings, message):
-    with pytest.raises(EgoXInputError, match=message):
+    with refuses(message):
         GgaOptions(**settings)
 
 
@@ -224,9 +224,9 @@ def test_defaults_follow_the_mode():
 
 def test_another_canvas_is_refused():
     q, k, v = (x[:, :-7] for x in random_qkv())
-    with pytest.raises(EgoXInputError, match="tokens of the attention"):
+    with refuses("tokens of the attention"):
         gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions())
-    with pytest.raises(EgoXInputError, match="attention backend"):
+    with refuses("attention backend"):
         gga_attention(*random_qkv(), HEADS, random_geometry(), GgaOptions(), backend="fastest")
 
 

@@ -17,7 +17,7 @@ ROWS = slice(700, 956)  # ego queries over the end of a frame of 784
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backend", list(backends.BACKENDS))
-def test_kernel_equals_the_float64_twin(backend: str, dtype: torch.dtype) -> None:
+def test_kernel_equals_the_float64_twin(backend, dtype):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA GPU here")
     error, largest = kernel_error(backend, dtype, torch.device("cuda"), GRID, HEADS, DIM, ROWS)

@@ -9,9 +9,9 @@ import torch
 
 from egox_core.cameras.model import pixel_rays
 from egox_core.cameras.presets import ARIA_DISTORTION, preset_camera
-from egox_core.errors import EgoXInputError
 from egox_core.gga.rays import ego_rays, released_k_note, released_k_picture_px, undistort_as_released
 from egox_core.types import CameraTrajectory
+from tests.refusals import refuses
 
 RELEASED_K = [[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]]
 
@@ -89,7 +89,7 @@ def test_released_rays_scale_with_the_canvas():
 
 
 def test_refusals():
-    with pytest.raises(EgoXInputError, match="square"):
+    with refuses("square"):
         ego_rays("released", trajectory(), 56, 48)
 
 

@@ -36,7 +36,7 @@ def random_record(options: GgaOptions | None = None, **changes) -> AttentionReco
 
 
 @pytest.mark.parametrize("options", [GgaOptions(), GgaOptions(mode="paper", lambda_g=2.0), GgaOptions(mode="power")])
-def test_a_row_equals_the_dense_one(options) -> None:
+def test_a_row_equals_the_dense_one(options):
     record = random_record(options)
     q, k = (x.double().unflatten(-1, (4, 8)).transpose(0, 1) for x in (record.q_ego, record.k))
     scores = q @ k.transpose(-1, -2) / 8**0.5
@@ -50,7 +50,7 @@ def test_a_row_equals_the_dense_one(options) -> None:
     assert bool(weight[:, :, 0, 0].isnan().all()) and not bool(weight[:, :, 1:].isnan().any())
 
 
-def test_pixels_and_frames_find_their_token() -> None:
+def test_pixels_and_frames_find_their_token():
     record = random_record()
     assert ego_query(record, 0, 0, 0) == 0
     assert ego_query(record, 47, 47, 0) == 8, "the last token of the first latent frame"
@@ -64,7 +64,7 @@ def test_pixels_and_frames_find_their_token() -> None:
         ego_query(window, 0, 0, 4)
 
 
-def test_attention_is_told_in_multiples_of_an_even_spread() -> None:
+def test_attention_is_told_in_multiples_of_an_even_spread():
     record = random_record()
     even = torch.full((1, TOKENS), 1 / TOKENS)
     rows = AttentionRows(without=even, guided=even, weight=torch.ones(1, TOKENS))
@@ -74,7 +74,7 @@ def test_attention_is_told_in_multiples_of_an_even_spread() -> None:
     assert exo_share(even[0], GRID) == pytest.approx(5 / 8)
 
 
-def test_the_picture_is_warm_where_the_attention_is() -> None:
+def test_the_picture_is_warm_where_the_attention_is():
     exo, ego = torch.full((480, 800, 3), 0.5), torch.full((480, 480, 3), 0.5)
     values = np.zeros((3, 5))
     values[1, 3], values[0, 0] = 1.0, np.nan

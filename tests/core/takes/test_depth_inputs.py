@@ -10,9 +10,9 @@ import torch
 
 from egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket, socket_sources
 from egox_core.depth.align import ADVICE
-from egox_core.errors import EgoXInputError
 from egox_core.takes.depth_inputs import DepthFileInput, depth_inputs, file_counts
 from egox_core.types import FrameSelection, TakeMeta
+from tests.refusals import refuses
 
 T, H, W = 5, 32, 48
 FOCAL = 40.0
@@ -45,7 +45,7 @@ def file(tmp_path: Path) -> DepthFileInput:
     return DepthFileInput(path=tmp_path / "depth.npz")
 
 
-def test_sockets_come_by_priority_after_the_file_and_beside_the_takes_camera(file: DepthFileInput) -> None:
+def test_sockets_come_by_priority_after_the_file_and_beside_the_takes_camera(file):
     sockets = {"da3_geometry": da3(2 * H, 2 * W), "moge_geometry": moge()}  # whatever the order they are given in
     inputs = depth_inputs(file, meta_of(poses=torch.eye(3, 4).double()), selection(), sockets)
     assert [source.name for source in inputs.sources] == ["depth.npz", "MoGe", "Depth Anything 3"]
@@ -53,7 +53,7 @@ def test_sockets_come_by_priority_after_the_file_and_beside_the_takes_camera(fil
     assert inputs.sources[2].depth.camera.fx == pytest.approx(2 * FOCAL), "the take's camera, at this depth's size"
 
 
-def test_the_first_known_camera_is_handed_to_later_sockets() -> None:
+def test_the_first_known_camera_is_handed_to_later_sockets():
     sockets = {"moge_geometry": moge(30.0), "da3_geometry": da3()}
     inputs = depth_inputs(None, None, selection(), sockets)
     assert inputs.camera is None and inputs.sources[1].depth.camera == inputs.sources[0].depth.camera
@@ -62,26 +62,25 @@ def test_the_first_known_camera_is_handed_to_later_sockets() -> None:
     assert list(DEPTH_ADAPTERS) == ["moge_geometry", "da3_geometry", "depth_image"], "the order is the priority"
 
 
-def test_a_file_left_in_the_workflow_gives_way_to_sockets() -> None:
+def test_a_file_left_in_the_workflow_gives_way_to_sockets():
     assert file_counts("auto", {}) and file_counts("video depth", {"moge_geometry": moge()})
     assert not file_counts("auto", {"moge_geometry": moge()})
 
 
-def test_without_frames_the_takes_camera_has_the_first_sources_size() -> None:
+def test_without_frames_the_takes_camera_has_the_first_sources_size():
     inputs = depth_inputs(None, meta_of(), None, {"da3_geometry": da3(2 * H, 2 * W)})
     assert inputs.camera.stored_size == (2 * W, 2 * H) and inputs.camera.fx == pytest.approx(2 * FOCAL)
-    with pytest.raises(EgoXInputError, match="connect 'frames'"):
+    with refuses("connect 'frames'"):
         depth_inputs(None, meta_of(poses=torch.eye(3, 4).double().expand(T, 3, 4)), None, {"moge_geometry": moge()})
 
 
-def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file: DepthFileInput,
-                                                                           tmp_path: Path) -> None:
+def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file, tmp_path):
     (tmp_path / "meta.json").write_text("{}", encoding="utf-8")
     (tmp_path / "exo.mp4").write_bytes(b"the take's own video")
     (tmp_path / "mine").mkdir()
     for folder in (tmp_path, tmp_path / "mine"):
         (folder / "mine.ts").write_bytes(b"another video")
-    with pytest.raises(EgoXInputError, match="the video in use is mine.ts") as caught:
+    with refuses("the video in use is mine.ts") as caught:
         depth_inputs(file, meta_of(), selection(path=tmp_path / "mine" / "mine.ts"), {})
     assert ADVICE in str(caught.value)
     assert depth_inputs(file, meta_of(), selection(path=tmp_path / "mine.ts"), {}).sources[0].name == "depth.npz"

@@ -63,7 +63,7 @@ def distance(folder: Path, take: SyntheticTake) -> float:
     return float((camera_centre(path.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1).median())
 
 
-def test_a_folder_of_openpose_files(folder: Path, take: SyntheticTake, marks: np.ndarray, capsys) -> None:
+def test_a_folder_of_openpose_files(folder, take, marks, capsys):
     points = folder.parent / "keypoints"
     points.mkdir()
     for t, frame in enumerate(openpose_frames(marks, take)):
@@ -75,7 +75,7 @@ def test_a_folder_of_openpose_files(folder: Path, take: SyntheticTake, marks: np
     assert main(["headpose", str(folder), "--keypoints", str(points), "--replace", "--mount", "between the eyes"]) == 0
 
 
-def test_one_file_and_no_depth(folder: Path, take: SyntheticTake, marks: np.ndarray, capsys) -> None:
+def test_one_file_and_no_depth(folder, take, marks, capsys):
     (folder / DEPTH).unlink()
     points = folder.parent / "points.json"
     points.write_text(json.dumps(openpose_frames(marks, take)), encoding="utf-8")
@@ -83,7 +83,7 @@ def test_one_file_and_no_depth(folder: Path, take: SyntheticTake, marks: np.ndar
     assert "note: no depth" in capsys.readouterr().out and distance(folder, take) < 0.35
 
 
-def test_a_body_models_npz_into_meta_json(folder: Path, take: SyntheticTake, marks: np.ndarray) -> None:
+def test_a_body_models_npz_into_meta_json(folder, take, marks):
     """The take can be loaded, and so prepared for training, as one with measured poses."""
     solid = np.zeros((9, 70, 3), dtype=np.float32)
     for i, name in enumerate(POINTS):
@@ -105,8 +105,7 @@ def test_a_body_models_npz_into_meta_json(folder: Path, take: SyntheticTake, mar
 @pytest.mark.parametrize(("frames", "message"), [
     (12, "at most 9"), (0, "expected a list"), (-1, "no person in any frame"),
 ])
-def test_other_keypoints_are_refused(folder: Path, take: SyntheticTake, marks: np.ndarray, capsys, frames: int,
-                                     message: str) -> None:
+def test_other_keypoints_are_refused(folder, take, marks, capsys, frames, message):
     content = openpose_frames(marks, take)
     content = [{"people": []}] * 9 if frames < 0 else (content * 2)[:frames]
     points = folder.parent / "points.json"

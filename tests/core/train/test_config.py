@@ -1,7 +1,5 @@
 """The training configuration: validated, unknown keys refused, defaults those of the nodes."""
 
-from __future__ import annotations
-
 import pytest
 
 pytest.importorskip("pydantic")
@@ -10,6 +8,7 @@ from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_core.gga.options import GgaOptions  # noqa: E402
 from egox_core.train.config import MODE_DEFAULTS, dump_config, load_config, parse_config  # noqa: E402
 from egox_core.train.model import learning_rate  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
 
 NEEDED = {"base": "b", "cache": "c", "output": "o", "steps": 5}
 
@@ -49,7 +48,7 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
     {"conditioning": {"mode": "paper", "lambda_g": 0}}, {"memory": {"base_dtype": "int3"}},
 ])
 def test_wrong_settings_are_refused(bad):
-    with pytest.raises(EgoXInputError, match="training configuration"):
+    with refuses("training configuration"):
         parse_config({**NEEDED, **bad})
 
 
@@ -69,7 +68,7 @@ def test_files_that_are_no_configuration(tmp_path, text):
     file.write_text(text, encoding="utf-8")
     with pytest.raises(EgoXInputError):
         load_config(file)
-    with pytest.raises(EgoXInputError, match="key=value"):
+    with refuses("key=value"):
         load_config(None, ["steps"])
-    with pytest.raises(EgoXInputError, match="no file"):
+    with refuses("no file"):
         load_config(tmp_path / "none.yaml")

@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 
 from egox_core.data.cache_build import CacheSettings, build_cache
 from egox_core.data.cache_store import CacheReader
-from egox_core.errors import EgoXInputError
 from egox_core.gga.diffusers_processor import install_gga
 from egox_core.train.config import ConditioningConfig, parse_config
 from egox_core.train.generate import GenerateOptions, conditioning_of, generate
-from egox_core.train.loop import train
 from egox_core.train.samples import TrainSample
 from egox_core.train.sampling import sample_ego
 from egox_core.video.reader import probe_video
+from tests.refusals import refuses
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
 VAE = Path(__file__).resolve().parent.parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
@@ -33,7 +32,7 @@ def place(training_set, tiny, tmp_path_factory) -> Path:
                 CacheSettings(vae=VAE, text="zeros:2x24", image_embedding="none", dtype="float32"))
     tiny.make_base(folder / "base.safetensors")
     conditioning = {"mask_mode": "paper", "lambda_g": 2.0}
-    train(parse_config(tiny.settings(folder, steps=2, batch_size=1, conditioning=conditioning)))
+    tiny.train(folder, steps=2, batch_size=1, conditioning=conditioning)
     return folder
 
 
@@ -66,32 +65,12 @@ def test_the_lora_says_how_it_wants_to_be_used(place):
     assert conditioning_of(options(place, lora=None), reader).mask_mode == "released"
 
 
-def test_geometry_and_lora_change_what_is_made(place):
-    from egox_core.train.lora import fuse, read_lora
-    from egox_core.train.samples import CachedSamples
-    from egox_core.wan.transformer import load_base
-
-    config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
-    samples = CachedSamples(config, "train")
-    sample = samples.load(samples.groups[0][0])
-    model = load_base(place / "base.safetensors")
-    scope = install_gga(model)
-    made = {g: sample_ego(model, scope, sample, config.conditioning.model_copy(update={"lambda_g": g}), steps=2)
-            for g in (0.0, 3.0)}
-    assert not torch.equal(made[0.0], made[3.0])
-    without = replace(sample, geometry=(None,))
-    assert torch.equal(made[0.0], sample_ego(model, scope, without, config.conditioning, steps=2))
-    fuse(model, {k: v * 50 for k, v in read_lora(place / "run" / "lora.safetensors")[0].items()})
-    assert not torch.equal(made[3.0], sample_ego(model, scope, sample, config.conditioning, steps=2))
-
-
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(place, monkeypatch, lambda_g, shared):
+def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(place, tiny, monkeypatch, lambda_g, shared):
     """At the same noise and in float32; beyond it, steps between differ a little from full ones."""
     from egox_core.gga import diffusers_processor
     from egox_core.gga.exo_cache import ExoCache
-    from egox_core.train.samples import CachedSamples
     from egox_core.wan.canvas import build_mask, crop_ego, model_input
     from egox_core.wan.transformer import load_base
 
@@ -99,8 +78,7 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(place, monkeypatch, l
         monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", 0)
     config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
     conditioning = config.conditioning.model_copy(update={"lambda_g": lambda_g})
-    samples = CachedSamples(config, "train")
-    sample = samples.load(samples.groups[0][0])
+    sample = tiny.first_sample(config)
     model = load_base(place / "base.safetensors")
     scope = install_gga(model)
     scope.set(sample.geometry, conditioning.gga_options())
@@ -126,15 +104,13 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(place, monkeypatch, l
     assert 0 < (every - kept).std() < 0.2 * every.std() and scope.exo is None
 
 
-def test_a_noisy_exo_half_is_not_kept(place):
-    from egox_core.train.samples import CachedSamples
+def test_a_noisy_exo_half_is_not_kept(place, tiny):
     from egox_core.wan.transformer import load_base
 
     config = parse_config({"base": "b", "cache": str(place / "cache"), "output": "o", "steps": 1})
-    samples = CachedSamples(config, "train")
     model = load_base(place / "base.safetensors")
-    with pytest.raises(EgoXInputError, match="noisy"):
-        sample_ego(model, install_gga(model), samples.load(samples.groups[0][0]),
+    with refuses("noisy"):
+        sample_ego(model, install_gga(model), tiny.first_sample(config),
                    ConditioningConfig(exo_clean=False), recompute_exo=4)
 
 
@@ -163,16 +139,16 @@ def test_guidance_encodes_its_negative_prompt_and_needs_the_caches_encoder(place
     assert clips == made
     assert generate(place / "cache", tmp_path, usual)[1] == 0
     assert generate(place / "cache", tmp_path, replace(usual, negative="another"))[1] == clips
-    with pytest.raises(EgoXInputError, match="--text"):
+    with refuses("--text"):
         generate(place / "cache", tmp_path, options(place, cfg=3.0))
-    with pytest.raises(EgoXInputError, match="that of the cache"):
+    with refuses("that of the cache"):
         generate(place / "cache", tmp_path, options(place, cfg=3.0, text="zeros:3x24"))
 
 
 def test_bad_requests(place, tmp_path):
-    with pytest.raises(EgoXInputError, match="no clip"):
+    with refuses("no clip"):
         generate(place / "cache", tmp_path, options(place, split="test"))
-    with pytest.raises(EgoXInputError, match="steps"):
+    with refuses("steps"):
         generate(place / "cache", tmp_path, options(place, steps=0))
-    with pytest.raises(EgoXInputError, match="LoRA"):
+    with refuses("LoRA"):
         generate(place / "cache", tmp_path, options(place, lora=tmp_path / "none.safetensors"))

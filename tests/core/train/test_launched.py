@@ -100,57 +100,35 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
 
 
 @pytest.mark.slow
-def test_a_base_on_two_processes(workplace, tiny, launching):
-    values = tiny.settings(workplace, task="base_i2v")
-    launching.launch("accelerate_ddp.yaml", launching.write(workplace, "two", values), 2)
-    one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
-    assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16])
-def test_fsdp2(workplace, tiny, launching, memory):
-    """On gloo, accelerate's refusal of CPUs lifted; also with a base in another dtype than the LoRA.
+@pytest.mark.parametrize("kind", ["fsdp2", pytest.param("zero3", marks=needs_deepspeed)])
+def test_shards(workplace, tiny, launching, memory, kind):
+    """FSDP2 on gloo, accelerate's refusal of CPUs lifted, and DeepSpeed's ZeRO-3 by its own CPU accelerator; also with
+    a base in another dtype than the LoRA.
 
-    Its three held-out clips are shared unevenly, and sampled where torchmetrics is there.
+    Three held-out clips are shared unevenly, and FSDP2 samples them where torchmetrics is there.
     """
-    sampled = {"sample_steps": 2, "vae": str(STAND_IN_VAE)} if importlib.util.find_spec("torchmetrics") else {}
+    fsdp2 = kind == "fsdp2"
+    sampled = {"sample_steps": 2, "vae": str(STAND_IN_VAE)}
+    if not fsdp2 or importlib.util.find_spec("torchmetrics") is None:
+        sampled = {}
     values = tiny.settings(workplace, memory=memory, checkpoint={"every": 4, "keep": 2},
                            validation={"every": 4, "clips": 3, **sampled})
     tiny.make_cache(workplace / "cache", clips=9)  # three of them held out
-    values |= {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 else {}
-    config, front = launching.write(workplace, "two", values), Path(__file__).with_name("fsdp2_on_cpu.py")
+    values |= {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 or not fsdp2 else {}
+    config = launching.write(workplace, "two", values)
+    more = ({"front": Path(__file__).with_name("fsdp2_on_cpu.py")} if fsdp2 else
+            {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false"})
 
     def run() -> str:
-        return launching.launch("accelerate_fsdp2.yaml", config, 2, front=front)
+        return launching.launch(f"accelerate_{kind}.yaml", config, 2, **more)
 
     said = run()
-    assert "FSDP2 True, " in said and "FSDP2 True, 0 of" not in said
-    values |= {"gradient_accumulation": 1}
-    one, two = curve_of_one(workplace, tiny, launching, values), launching.losses(workplace / "two")
-    assert max(abs(a - b) / a for a, b in zip(one, two, strict=True)) < 1e-3
-    (alone,), (shared,) = (validations(workplace / name) for name in ("one", "two"))
-    assert alone.keys() == shared.keys() == {"step", "validation/loss", "validation/zero"} | (
-        {"validation/psnr", "validation/ssim"} if sampled else set())
-    assert abs(alone["validation/loss"] - shared["validation/loss"]) / alone["validation/loss"] < 1e-3
-    goes_on_alike(workplace / "two", run)
-
-
-@pytest.mark.slow
-@needs_deepspeed
-@pytest.mark.parametrize("memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16])
-def test_zero3(workplace, tiny, launching, memory):
-    """On gloo by DeepSpeed's own CPU accelerator."""
-    values = tiny.settings(workplace, batch_size=1, gradient_accumulation=2, memory=memory,
-                           checkpoint={"every": 4, "keep": 2}, validation={"every": 4})
-    config = launching.write(workplace, "two", values)
-
-    def run() -> str:
-        return launching.launch("accelerate_zero3.yaml", config, 2, DS_ACCELERATOR="cpu", ACCELERATE_USE_CPU="false")
-
-    run()
+    assert not fsdp2 or ("FSDP2 True, " in said and "FSDP2 True, 0 of" not in said)
     one = curve_of_one(workplace, tiny, launching, {**values, "gradient_accumulation": 1})
     assert max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True)) < 1e-3
     (alone,), (shared,) = (validations(workplace / name) for name in ("one", "two"))
+    assert alone.keys() == shared.keys() == {"step", "validation/loss", "validation/zero"} | (
+        {"validation/psnr", "validation/ssim"} if sampled else set())
     assert abs(alone["validation/loss"] - shared["validation/loss"]) / alone["validation/loss"] < 1e-3
     goes_on_alike(workplace / "two", run)

@@ -1,7 +1,5 @@
 """The predicted memory of a training step: it counts the architecture's weights, and the trainer says it."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from egox_core.train.config import load_config, parse_config
-from egox_core.train.loop import train
+from egox_core.train.config import load_config
 from egox_core.train.memory import predict, size_of
 from egox_core.wan.step_memory import (
     ModelSize,
@@ -108,8 +105,8 @@ def test_what_saves_memory_is_predicted_to(better):
 
 def test_the_trainer_says_its_prediction(workplace, tiny, caplog):
     caplog.set_level(logging.INFO, "egox_core.train")
-    train(parse_config(tiny.settings(workplace, steps=1)))
+    tiny.train(workplace, steps=1)
     assert [record.message[:33] for record in caplog.records if "GB" in record.message] == [
         "predicted peak memory of a step: "]
-    everything = parse_config(tiny.settings(workplace, task="base_i2v"))
+    everything = tiny.config(workplace, task="base_i2v")
     assert predict(everything, ModelSize(), (2, 4, 6, 4)) is None

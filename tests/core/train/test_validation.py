@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.data.cache_store import read_index, write_index
-from egox_core.errors import EgoXInputError
 from egox_core.train import loop
 from egox_core.train.checkpoints import checkpoint_folders
-from egox_core.train.config import parse_config
 from egox_core.train.loop import train
 from egox_core.train.samples import CachedSamples, Item
 from egox_core.train.validation import COLUMNS, HeldOut, spread_over_takes
+from tests.refusals import refuses
 
 EVERY_2 = {"validation": {"every": 2, "clips": 4}}
-
-
-def curve(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def put_splits(cache: Path, splits: list[str], takes: list[str] | None = None) -> None:
@@ -45,9 +39,9 @@ def test_a_set_without_validation_clips_is_told_at_the_start_and_trains(workplac
         said.append("no validation clip" in caplog.text)
 
     with caplog.at_level(logging.WARNING, logger="egox_core.train"):
-        outcome = train(parse_config(tiny.settings(workplace, **EVERY_2)), progress=look)
+        outcome = tiny.train(workplace, progress=look, **EVERY_2)
     assert outcome.finished and said == [True] * 6
-    assert not any(COLUMNS[0] in line for line in curve(workplace / "run"))
+    assert not any(COLUMNS[0] in line for line in tiny.curve(workplace / "run"))
 
 
 @pytest.mark.parametrize("fails", ["load_share", "score"])
@@ -55,19 +49,19 @@ def test_a_validation_that_fails_is_noted_and_training_goes_on(workplace, tiny, 
     def out_of_memory(*_, **__):
         raise RuntimeError("out of memory")
 
-    train(parse_config(tiny.settings(workplace, output=str(workplace / "plain"))))
+    tiny.train(workplace, output=str(workplace / "plain"))
     monkeypatch.setattr(HeldOut, fails, out_of_memory)
     with caplog.at_level(logging.WARNING, logger="egox_core.train"):
-        outcome = train(parse_config(tiny.settings(workplace, **EVERY_2)))
+        outcome = tiny.train(workplace, **EVERY_2)
     assert outcome.finished and caplog.text.count("out of memory") == 3
-    notes = [line for line in curve(workplace / "run") if "note" in line]
+    notes = [line for line in tiny.curve(workplace / "run") if "note" in line]
     assert [line["step"] for line in notes] == [2, 4, 6] and "out of memory" in notes[0]["note"]
     plain, own = (load_file(workplace / name / "lora.safetensors") for name in ("plain", "run"))
     assert all(torch.equal(plain[k], own[k]) for k in plain)
 
 
 def test_a_clip_that_cannot_be_read_does_not_end_the_run(workplace, tiny):
-    config = parse_config(tiny.settings(workplace, steps=4, **EVERY_2))
+    config = tiny.config(workplace, steps=4, **EVERY_2)
     lost = workplace / "cache" / "shard-00005.safetensors"  # a validation clip's
 
     def lose(done: int, total: int, stage: str) -> None:
@@ -75,7 +69,7 @@ def test_a_clip_that_cannot_be_read_does_not_end_the_run(workplace, tiny):
             lost.unlink()
 
     assert train(config, progress=lose).finished
-    assert "shard-00005" in [line for line in curve(workplace / "run") if "note" in line][0]["note"]
+    assert "shard-00005" in [line for line in tiny.curve(workplace / "run") if "note" in line][0]["note"]
 
 
 def test_killed_between_save_and_validation_ends_like_never_killed(workplace, tiny, monkeypatch):
@@ -85,7 +79,7 @@ def test_killed_between_save_and_validation_ends_like_never_killed(workplace, ti
     def killed(*_, **__):
         raise Killed
 
-    whole, broken = (parse_config(tiny.settings(workplace, output=str(workplace / name), **EVERY_2))
+    whole, broken = (tiny.config(workplace, output=str(workplace / name), **EVERY_2)
                      for name in ("whole", "broken"))
     train(whole)
     with monkeypatch.context() as patch:
@@ -94,14 +88,14 @@ def test_killed_between_save_and_validation_ends_like_never_killed(workplace, ti
             train(broken)
     assert [f.name for f in checkpoint_folders(workplace / "broken")] == ["step-00000002"]  # it was saved first
     assert train(broken).finished
-    assert curve(workplace / "broken") == curve(workplace / "whole")
-    assert [line["step"] for line in curve(workplace / "whole") if COLUMNS[0] in line] == [2, 4, 6]
+    assert tiny.curve(workplace / "broken") == tiny.curve(workplace / "whole")
+    assert [line["step"] for line in tiny.curve(workplace / "whole") if COLUMNS[0] in line] == [2, 4, 6]
     a, b = (load_file(workplace / name / "lora.safetensors") for name in ("whole", "broken"))
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_held_out_clips_come_from_all_takes(workplace, tiny):
-    samples = CachedSamples(parse_config(tiny.settings(workplace)), "train")
+    samples = CachedSamples(tiny.config(workplace), "train")
     names = [f"take{take}__{camera}__{start}" for take in "abc" for camera in ("cam1", "cam2") for start in range(5)]
     items = [Item(clip=name) for name in names]
     samples.reader.take_of = lambda clip: clip.split("__")[0]
@@ -113,7 +107,7 @@ def test_held_out_clips_come_from_all_takes(workplace, tiny):
 
 @pytest.mark.parametrize("even", [False, True])
 def test_processes_share_the_clips_and_score_what_one_would(workplace, tiny, even):
-    config = parse_config(tiny.settings(workplace, **EVERY_2))
+    config = tiny.config(workplace, **EVERY_2)
     put_splits(workplace / "cache", ["train"] * 3 + ["validation"] * 3)
     samples = CachedSamples(config, "train")
     held_out = HeldOut.of(config, samples.reader)
@@ -133,5 +127,5 @@ def test_processes_share_the_clips_and_score_what_one_would(workplace, tiny, eve
 
 def test_samples_need_a_vae_that_is_there(workplace, tiny):
     wanted = {"every": 2, "sample_steps": 2, "vae": str(workplace / "none.safetensors")}
-    with pytest.raises(EgoXInputError, match="none.safetensors"):
-        train(parse_config(tiny.settings(workplace, validation=wanted)))
+    with refuses("none.safetensors"):
+        tiny.train(workplace, validation=wanted)

@@ -18,6 +18,7 @@ from egox_core.video.audio import read_sound
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import camera_of_frames, select_frames, source_rectangle
 from egox_core.video.writer import write_video
+from tests.refusals import refuses
 
 RATE = 20.0
 
@@ -61,7 +62,7 @@ def patches(path: Path, transfer: int, levels: list[float]) -> None:
 
 @pytest.mark.parametrize(("transfer", "name", "levels"), [(18, "HLG", [0.0, 0.38, 0.75, 1.0]),
                                                           (16, "PQ", [0.0, 0.38, 0.58, 0.75])])
-def test_high_dynamic_range_becomes_standard(tmp_path: Path, transfer: int, name: str, levels: list[float]) -> None:
+def test_high_dynamic_range_becomes_standard(tmp_path, transfer, name, levels):
     """Reference white (75 % HLG, 58 % PQ: 203 cd/m²) is nearly white, 38 % a mid grey."""
     path = tmp_path / "phone.mkv"
     patches(path, transfer, levels)
@@ -74,11 +75,24 @@ def test_high_dynamic_range_becomes_standard(tmp_path: Path, transfer: int, name
     assert black <= 2 and 90 <= grey_ <= 145 and 238 <= white <= 248 and white < light <= 255
 
 
+def encode(path: Path, pictures, codec: str = "libx264", pixels: str = "yuv420p", options=None, change=None) -> None:
+    """A file of pictures [T, H, W, 3]; ``change`` may set more of its stream."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=20, options=options)
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = pixels
+        if change is not None:
+            change(stream)
+        for picture in np.asarray(pictures):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
 def grey(frames: torch.Tensor) -> list[int]:
     return (frames[:, 24, 40].float().mean(-1) / 4).round().int().tolist()
 
 
-def test_probe(clip: Path) -> None:
+def test_probe(clip):
     info = probe_video(clip)
     assert (info.width, info.height, info.frame_count, info.fps, info.has_audio) == (80, 48, 60, RATE, True)
     assert np.allclose(info.times_s, np.arange(60) / RATE, atol=1e-4)
@@ -88,7 +102,7 @@ def test_probe(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["path", "memory"])
-def test_frames_come_by_index(clip: Path, source: str) -> None:
+def test_frames_come_by_index(clip, source):
     file = clip if source == "path" else io.BytesIO(clip.read_bytes())
     info = probe_video(file)
     selection = select_frames(info, start_frame=30, frame_count=9)
@@ -98,15 +112,9 @@ def test_frames_come_by_index(clip: Path, source: str) -> None:
     assert frames[0, 20, 4, 0] > 200 and frames[0, 20, -4, 2] > 200
 
 
-def test_only_needed_frames_are_decoded(clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_only_needed_frames_are_decoded(clip, monkeypatch, tmp_path):
     path = tmp_path / "keyed.mp4"
-    with av.open(str(path), "w") as container:
-        options = {"x264-params": "keyint=10:min-keyint=10:scenecut=0"}
-        stream = container.add_stream("libx264", rate=20, options=options)
-        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
-        for picture in numbered_frames(60).numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    encode(path, numbered_frames(60), options={"x264-params": "keyint=10:min-keyint=10:scenecut=0"})
     info = probe_video(path)
     assert len(info.keyframes) == 6
     import egox_core.video.reader as video
@@ -120,7 +128,7 @@ def test_only_needed_frames_are_decoded(clip: Path, monkeypatch: pytest.MonkeyPa
     assert set(decoded) == {0, 1, 2, 3, *range(40, 60)}  # from 45 on a seek would not pay
 
 
-def test_half_the_rate_takes_every_second_frame(clip: Path) -> None:
+def test_half_the_rate_takes_every_second_frame(clip):
     info = probe_video(clip)
     selection = select_frames(info, start_frame=8, frame_count=25, target_fps=RATE / 2)
     assert selection.source_indices.tolist() == list(range(8, 57, 2))
@@ -130,7 +138,7 @@ def test_half_the_rate_takes_every_second_frame(clip: Path) -> None:
     assert third.source_indices.tolist() == [0, 2, 5, 7, 10]
 
 
-def test_sound_is_trimmed_to_the_frames(clip: Path) -> None:
+def test_sound_is_trimmed_to_the_frames(clip):
     info = probe_video(clip)
     early = read_sound(clip, info, select_frames(info, start_frame=0, frame_count=17))
     late = read_sound(clip, info, select_frames(info, start_frame=30, frame_count=21))
@@ -141,7 +149,7 @@ def test_sound_is_trimmed_to_the_frames(clip: Path) -> None:
     assert abs(begins - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
 
 
-def test_crop_and_pad_keep_the_geometry() -> None:
+def test_crop_and_pad_keep_the_geometry():
     """A camera point lands in the resized picture where the resized camera says, for both ways and any size."""
     from egox_core.types import FrameSelection
     from egox_core.video.reader import fit_picture
@@ -163,25 +171,19 @@ def test_crop_and_pad_keep_the_geometry() -> None:
     assert rescale(crop(camera, 0, 0, 200, 96), 200, 96) == camera
 
 
-def test_padding_is_black(clip: Path) -> None:
+def test_padding_is_black(clip):
     info = probe_video(clip)
     frames = read_frames(clip, info, select_frames(info, start_frame=40, frame_count=1, resize="pad", width=80,
                                                    height=96))
     assert frames[0, :20].max() == 0 and frames[0, 48].max() > 100
 
 
-def test_turned_pictures_are_shown_upright(tmp_path: Path) -> None:
+def test_turned_pictures_are_shown_upright(tmp_path):
     """A phone's portrait video is stored lying down with a note how to turn it."""
     path = tmp_path / "portrait.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=20)
-        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
-        if not hasattr(stream, "set_display_rotation"):
-            pytest.skip("this PyAV can't write a rotation")
-        stream.set_display_rotation(90)
-        for picture in numbered_frames(5, 48, 96).numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
+        pytest.skip("this PyAV can't write a rotation")
+    encode(path, numbered_frames(5, 48, 96), change=lambda stream: stream.set_display_rotation(90))
     info = probe_video(path)
     frames = read_frames(path, info, select_frames(info, frame_count=5))
     assert (info.width, info.height) == (48, 96) and frames.shape == (5, 96, 48, 3)
@@ -191,7 +193,7 @@ def test_turned_pictures_are_shown_upright(tmp_path: Path) -> None:
     assert np.array_equal(frames[0].numpy(), expected) and frames[0, :, 24].float().std() > 30
 
 
-def test_uneven_time_stamps(tmp_path: Path) -> None:
+def test_uneven_time_stamps(tmp_path):
     """Frames are chosen by the moment they are shown, not by counting."""
     path = tmp_path / "uneven.mkv"
     ticks = [0, 50, 100, 150, 400, 450, 500, 550, 600, 650, 700, 750]  # ms; nothing for a quarter of a second
@@ -212,16 +214,11 @@ def test_uneven_time_stamps(tmp_path: Path) -> None:
     assert chosen.times_s.tolist() == pytest.approx([0, 0.1, 0.15, 0.4, 0.4])
 
 
-def test_turned_and_stretched_pixels(tmp_path: Path) -> None:
+def test_turned_and_stretched_pixels(tmp_path):
     """A file whose pixels are twice as wide as high is shown twice as wide."""
     path = tmp_path / "anamorphic.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=20)
-        stream.width, stream.height, stream.pix_fmt = 80, 96, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
-        for picture in numbered_frames(5, 96, 80).numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    encode(path, numbered_frames(5, 96, 80),
+           change=lambda stream: setattr(stream.codec_context, "sample_aspect_ratio", Fraction(2, 1)))
     info = probe_video(path)
     assert (info.width, info.height) == (160, 96)
     assert read_frames(path, info, select_frames(info, frame_count=5)).shape == (5, 96, 160, 3)
@@ -234,17 +231,12 @@ def test_turned_and_stretched_pixels(tmp_path: Path) -> None:
     ("mov", "prores_ks", {}, "yuv422p10le"),
     ("h264", "libx264", {}, "yuv420p"),  # a bare stream without time stamps
 ])
-def test_other_formats(tmp_path: Path, suffix: str, codec: str, options: dict, pixels: str) -> None:
+def test_other_formats(tmp_path, suffix, codec, options, pixels):
     """Formats with hidden frames, other depths, or no time stamps give the same frames by index."""
     path = tmp_path / f"clip.{suffix}"
     try:
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=20, options=options)
-            stream.width, stream.height, stream.pix_fmt = 80, 48, pixels
-            for level in range(0, 240, 8):
-                picture = np.full((48, 80, 3), level, np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode(None))
+        levels = np.arange(0, 240, 8, dtype=np.uint8)[:, None, None, None]
+        encode(path, levels.repeat(48, 1).repeat(80, 2).repeat(3, 3), codec, pixels, options)
     except (av.error.FFmpegError, ValueError):
         pytest.skip(f"this ffmpeg has no encoder {codec}")
     info = probe_video(path)
@@ -253,7 +245,7 @@ def test_other_formats(tmp_path: Path, suffix: str, codec: str, options: dict, p
     assert (levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
 
 
-def test_bad_requests_are_refused(clip: Path) -> None:
+def test_bad_requests_are_refused(clip):
     info = probe_video(clip)
     for options, message in (
         ({"frame_count": 48}, "use 49"),
@@ -266,16 +258,16 @@ def test_bad_requests_are_refused(clip: Path) -> None:
         ({"frame_count": 5, "width": 100, "height": 50}, "use 96x48"),
         ({"frame_count": 5, "resize": "stretch"}, "crop or pad"),
     ):
-        with pytest.raises(EgoXInputError, match=message):
+        with refuses(message):
             select_frames(info, **options)
 
 
-def test_bad_files_are_refused(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(EgoXInputError, match="not there"):
+def test_bad_files_are_refused(clip, tmp_path):
+    with refuses("not there"):
         probe_video(tmp_path / "none.mp4")
     corrupt = tmp_path / "corrupt.mp4"
     corrupt.write_bytes(b"not a video at all" * 100)
-    with pytest.raises(EgoXInputError, match="can't be decoded") as refused:
+    with refuses("can't be decoded") as refused:
         probe_video(corrupt)
     assert str(tmp_path) not in str(refused.value), "the name is enough"
     cut = tmp_path / "cut.mp4"
@@ -290,22 +282,22 @@ def test_bad_files_are_refused(clip: Path, tmp_path: Path) -> None:
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(EgoXInputError, match="no video stream"):
+    with refuses("no video stream"):
         probe_video(sound)
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.mp4"])
-def test_a_playlist_opens_no_other_file(clip: Path, tmp_path: Path, name: str) -> None:
+def test_a_playlist_opens_no_other_file(clip, tmp_path, name):
     """One of HLS by an absolute path, one of FFmpeg's own, under a video's name, by a sibling's."""
     write_video(tmp_path / "other.mp4", numbered_frames(9), RATE)
     (tmp_path / name).write_text(
         "ffconcat version 1.0\nfile other.mp4\n" if name == "list.mp4" else
         f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{clip}\n#EXT-X-ENDLIST\n", encoding="utf-8")
-    with pytest.raises(EgoXInputError, match="can't be decoded"):
+    with refuses("can't be decoded"):
         probe_video(tmp_path / name)
 
 
-def test_damage_inside_a_file_is_named(clip: Path, tmp_path: Path) -> None:
+def test_damage_inside_a_file_is_named(clip, tmp_path):
     damaged = tmp_path / "damaged.mkv"
     write_video(damaged, numbered_frames(60), RATE)
     content = bytearray(damaged.read_bytes())
@@ -316,7 +308,7 @@ def test_damage_inside_a_file_is_named(clip: Path, tmp_path: Path) -> None:
         read_frames(damaged, info, select_frames(info, frame_count=57))
 
 
-def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_writing_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "out.mp4"
 
     def cancel(done: int, total: int, stage: str) -> None:
@@ -328,14 +320,14 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     write_video(path, (frame.float() / 255 for frame in numbered_frames(5)), RATE)
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"] and probe_video(path).frame_count == 5
-    with pytest.raises(EgoXInputError, match="even"):
+    with refuses("even"):
         write_video(path, numbered_frames(5)[:, :47], RATE)
-    with pytest.raises(EgoXInputError, match="no frames"):
+    with refuses("no frames"):
         write_video(path, iter(()), RATE)
     assert probe_video(path).frame_count == 5  # the failed ones left the old file
 
 
-def test_reading_can_be_cancelled(clip: Path) -> None:
+def test_reading_can_be_cancelled(clip):
     info = probe_video(clip)
 
     def cancel(done: int, total: int, stage: str) -> None:

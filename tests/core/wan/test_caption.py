@@ -1,14 +1,11 @@
 """Captions of a language model: what it is shown and told, and answers as models really write them."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
 import torch
 
 from egox_core.data.captions import check_caption
-from egox_core.errors import EgoXInputError
 from egox_core.wan.caption import (
     ACTION,
     NO_CAPTION,
@@ -19,6 +16,7 @@ from egox_core.wan.caption import (
     request_text,
 )
 from egox_core.wan.prompt import split_sections
+from tests.refusals import refuses
 
 EXO_SCENE = "A kitchen with a white table. A kettle stands on the left."
 EXO_ACTION = "A person lifts the kettle with the right hand. Later it stands on the table again."
@@ -55,7 +53,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_brought_into_the_form(name: str) -> None:
+def test_an_answer_is_brought_into_the_form(name):
     answer, told = ANSWERS[name]
     caption, notes = repair_caption(answer)
     assert caption == FORM
@@ -63,7 +61,7 @@ def test_an_answer_is_brought_into_the_form(name: str) -> None:
     assert check_caption(caption, "x") == caption and repair_caption(caption) == (caption, ())
 
 
-def test_what_is_missing_is_told() -> None:
+def test_what_is_missing_is_told():
     caption, notes = repair_caption(f"[Exo view] {EXO_SCENE}\n[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}")
     assert notes == ("[Exo view] has no **Action Analysis:**",)
     assert caption.startswith(f"[Exo view] {SCENE} A kitchen")
@@ -79,12 +77,12 @@ def test_what_is_missing_is_told() -> None:
     (f"<think>{FORM}", "thinking that was cut"),
     (request_text(4, True), "the request itself"),
 ])
-def test_an_answer_that_is_none_is_refused(answer: str, message: str) -> None:
-    with pytest.raises(EgoXInputError, match=message):
+def test_an_answer_that_is_none_is_refused(answer, message):
+    with refuses(message):
         repair_caption(answer)
 
 
-def test_no_caption_has_the_form_and_says_nothing_of_its_own() -> None:
+def test_no_caption_has_the_form_and_says_nothing_of_its_own():
     assert repair_caption(NO_CAPTION) == (NO_CAPTION, ())
     exo, ego = split_sections(NO_CAPTION)
     for section in (exo, ego):
@@ -92,7 +90,7 @@ def test_no_caption_has_the_form_and_says_nothing_of_its_own() -> None:
     assert not re.search(r"\b(?:room|kitchen|table|street|sits|stands|left|right|he|she)\b", NO_CAPTION, re.IGNORECASE)
 
 
-def test_the_request_says_the_form() -> None:
+def test_the_request_says_the_form():
     alone, both = request_text(4, False), request_text(3, True)
     for text in (alone, both):
         assert text.index("[Exo view]") < text.index("[Ego view]") and text.count(SCENE) == text.count(ACTION) == 2
@@ -101,7 +99,7 @@ def test_the_request_says_the_form() -> None:
     assert "3 moments" in both and "Right:" in both
 
 
-def test_pictures_are_even_moments_side_by_side() -> None:
+def test_pictures_are_even_moments_side_by_side():
     assert even_moments(49) == [0, 16, 32, 48] and even_moments(2) == [0, 1]
     exo = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 32, 56, 3)
     prior = 1 - torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 64, 64, 3)
@@ -111,5 +109,5 @@ def test_pictures_are_even_moments_side_by_side() -> None:
         assert torch.allclose(pictures[row, :, :56], exo[moment])
         assert torch.allclose(pictures[row, :, 56:], prior[moment, :32, :32], atol=1e-6)
     assert torch.equal(request_pictures(exo), exo[even_moments(9)])
-    with pytest.raises(EgoXInputError, match="prior: got 5 frames"):
+    with refuses("prior: got 5 frames"):
         request_pictures(exo, prior[:5])

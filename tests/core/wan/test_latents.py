@@ -24,7 +24,7 @@ def linear_latent(frames: torch.Tensor, seed: int = 3) -> torch.Tensor:
     return (means @ mix + 0.3).movedim(-1, 0)[None]
 
 
-def test_a_linear_vae_is_found() -> None:
+def test_a_linear_vae_is_found():
     exo, ego, other = clip(9, 32, 64, 0), clip(9, 32, 32, 1), clip(9, 32, 32, 2)
     factors = fit_latent_colours([(linear_latent(exo), exo), (linear_latent(ego), ego)])
     assert factors.shape == (17, 3)
@@ -35,13 +35,13 @@ def test_a_linear_vae_is_found() -> None:
     assert drawn.shape == (3, 4, 4, 3) and float((drawn - expected).abs().max()) < 0.05
 
 
-def test_a_flat_clip_stays_flat() -> None:
+def test_a_flat_clip_stays_flat():
     frames = torch.full((5, 16, 16, 3), 0.25)
     factors = fit_latent_colours([(torch.full((1, 16, 2, 2, 2), 0.7), frames)])
     drawn = latent_colours(torch.randn(16, 2, 2, 2), factors)
     assert torch.allclose(drawn, torch.full_like(drawn, 0.25), atol=1e-4)
 
 
-def test_one_frame_is_enough() -> None:
+def test_one_frame_is_enough():
     frames = clip(1, 16, 16, 5)
     assert torch.isfinite(fit_latent_colours([(linear_latent(frames), frames)])).all()

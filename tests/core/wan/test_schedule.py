@@ -1,7 +1,5 @@
 """The released schedule and solver against the goldens ``schedule_50`` and ``denoise_6step``."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, pixel_rays
+from egox_core.cameras.model import pixel_rays
 from egox_core.trajectory.poses import camera_centre
 from lab.drawn import SyntheticSpec
 from lab.drawn.casting import Bounds, RayBundle, first_hits, tile_picture, visible_tiles
@@ -27,7 +27,7 @@ def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_closed_form_hits_equal_marching_by_distance(kind: str) -> None:
+def test_closed_form_hits_equal_marching_by_distance(kind):
     origin, rays = _rays(3000, 1)
     depth = intersect(kind, SIZES[kind], origin, rays)
     marched = torch.zeros(len(rays), dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_closed_form_hits_equal_marching_by_distance(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_normals_point_up_the_distance(kind: str) -> None:
+def test_normals_point_up_the_distance(kind):
     origin, rays = _rays(2000, 2)
     depth = intersect(kind, SIZES[kind], origin, rays)
     points = (origin + depth[:, None] * rays)[torch.isfinite(depth)]
@@ -53,14 +53,14 @@ def test_normals_point_up_the_distance(kind: str) -> None:
     assert (distance(kind, SIZES[kind], points + 0.01 * normal) - 0.01).abs().max() < 1e-6
 
 
-def test_a_ray_that_starts_inside_meets_nothing() -> None:
+def test_a_ray_that_starts_inside_meets_nothing():
     rays = _rays(50, 3)[1]
     for kind, size in SIZES.items():
         assert torch.isinf(intersect(kind, size, torch.zeros(3, dtype=torch.float64), rays)).all()
 
 
 @pytest.mark.parametrize("frames", [[1], [0, 1]])
-def test_tiles_never_lose_a_hit(frames: list[int]) -> None:
+def test_tiles_never_lose_a_hit(frames):
     """The culled cast is the plain one, which tries every solid on every ray; so is that of several frames at once."""
     scene = draw_layout(SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)).scene
     indices = scene.indices(head=False)
@@ -85,7 +85,7 @@ def test_tiles_never_lose_a_hit(frames: list[int]) -> None:
         assert close.float().mean() > 0.9999
 
 
-def test_textures_are_filtered_as_a_blurred_pixel_would_be() -> None:
+def test_textures_are_filtered_as_a_blurred_pixel_would_be():
     rng = np.random.default_rng(0)
     waves = draw_waves(rng, count=8, lengths_m=(0.02, 0.2), contrast=0.15, tint=0.5)
     material = Material(albedo=(0.5, 0.5, 0.5), **waves)
@@ -100,12 +100,3 @@ def test_textures_are_filtered_as_a_blurred_pixel_would_be() -> None:
     assert (albedo_at(material, points, step_x, step_y) - blurred).abs().max() < 0.012
     contrast = albedo_at(material, torch.rand(20000, 3, generator=generator) * 5, *torch.zeros(2, 20000, 3)).std()
     assert 0.5 * 0.15 < contrast < 2 * 0.15
-
-
-def test_tiling_covers_sizes_that_are_no_multiple_of_a_tile() -> None:
-    camera = CameraModel(lens="pinhole", width=50, height=35, fx=40, fy=40, cx=25, cy=17)
-    rays = pixel_rays(camera)[0]
-    tiling = tile_picture(rays, side=16)
-    assert tiling.of_pixel.shape == (50 * 35,) and int(tiling.of_pixel.max()) + 1 == len(tiling.axes) == 4 * 3
-    off = (rays.reshape(-1, 3) * tiling.axes[tiling.of_pixel]).sum(-1).clamp(-1, 1).acos()
-    assert (off <= tiling.angles[tiling.of_pixel]).all()
