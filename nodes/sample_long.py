@@ -14,6 +14,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.prior.look_away import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from ..egox_core.wan.canvas import MASK_MODES, check_pictures, ego_half
 from ..egox_core.wan.chunks import ChunkFiles, check_covers, check_overlap, plan_chunks, sample_chunks
@@ -26,6 +27,7 @@ from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, rec
 from .host.graph import Graph, files_behind, inputs_of, origin, values_behind, verdict
 from .host.noise import HOST, NOISE_TOOLTIP
 from .host.paths import fingerprint
+from .host.progress import host_progress
 from .host.vae import decode_video, encode_video
 from .host.video import native_video
 from .io_types import MADE_OF
@@ -77,6 +79,10 @@ class EgoXSampleLong(io.ComfyNode):
                              max=4797, step=FRAMES_PER_LATENT,
                              tooltip="Ego frames of the chunk before that a chunk begins with, 4n+1; fewer than its "
                                      "length. More hold on to what was there, and leave fewer new frames per chunk."),
+                io.Boolean.Input("look_away_memory", default=False,
+                                 tooltip="Who looks away and back sees the same room: places that exo never saw are "
+                                         "remembered as the first chunk made them, and drawn into the prior of the "
+                                         "chunks after it. Needs depth and trajectory."),
                 io.Int.Input("seed", default=0, min=0, max=MOST_SEEDS - 1, control_after_generate=True,
                              tooltip="Seed of the first chunk's noise; each further chunk has the next number."),
                 io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999,
@@ -109,14 +115,15 @@ class EgoXSampleLong(io.ComfyNode):
         return verdict(cls, check_long) if known is True else known
 
     @classmethod
-    def execute(cls, model, positive, negative, vae, exo_images, prior, length, continue_motion_max_frames, seed,
-                steps, cfg, sampler, scheduler, shift, switch_step, mask_mode, image_embedding, noise, recompute_exo,
+    def execute(cls, model, positive, negative, vae, exo_images, prior, length, continue_motion_max_frames,
+                look_away_memory, seed, steps,
+                cfg, sampler, scheduler, shift, switch_step, mask_mode, image_embedding, noise, recompute_exo,
                 low_memory, clip_vision=None, low_noise_model=None, depth=None, trajectory=None, audio=None,
                 **gga) -> io.NodeOutput:
         check_overlap(length, continue_motion_max_frames)
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
-        check_covers(depth, trajectory, frames)
+        check_covers(depth, trajectory, frames, needed=look_away_memory)
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
         prompt, node = (cls.hidden.prompt or {}, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
         models = ((model, {}),)
@@ -146,7 +153,8 @@ class EgoXSampleLong(io.ComfyNode):
             return decode_video(vae, ego_half(latent["samples"]), tile_size)
 
         files = chunk_files(prompt, node) if node in prompt else None
-        ego = sample_chunks(chunks, exo_images, prior, depth, trajectory, sample, files)
+        memory = LookAwayMemory(host_progress()) if look_away_memory else None
+        ego = sample_chunks(chunks, exo_images, prior, depth, trajectory, sample, files, memory)
         if files is not None:
             files.clear()
         fps = None if trajectory is None else clip_fps(trajectory.times_s)

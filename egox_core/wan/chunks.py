@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -88,16 +88,21 @@ def take_frames(payload: Payload | None, chunk: Chunk) -> Payload | None:
     return replace(payload, **parts)
 
 
-def check_covers(depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int) -> None:
-    """Refuses, before the first chunk, what ends before the last one.
+def check_covers(
+    depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int, needed: bool = False
+) -> None:
+    """Refuses, before the first chunk, what ends before the last one, or is missing where it is needed.
 
     Raises:
-        EgoXInputError: depth or poses for fewer frames than the video has.
+        EgoXInputError: depth or poses for fewer frames than the video has; none for look-away memory.
     """
     for what, node, have in (
         ("depth", "Depth Align", None if depth is None else len(depth.depth_m)),
         ("ego trajectory", "Ego Pose Input", None if trajectory is None else len(trajectory.w2c)),
     ):
+        if have is None and needed:
+            raise EgoXInputError("look-away memory", got=f"no {what}", expected="depth and trajectory",
+                                 fix=f"connect {what} of {node}, or switch look_away_memory off")
         if have is not None and have < frames:
             raise EgoXInputError(what, got=f"{have} frames", expected=f"the video's {frames} frames",
                                  fix=f"connect 'frames' of Load Exo Video to {node}, or load a shorter video")
@@ -166,6 +171,16 @@ class ChunkFiles:
             path.unlink(missing_ok=True)
 
 
+class ChunkMemory(Protocol):
+    """Memory of what earlier chunks made; see :mod:`egox_core.prior.look_away`."""
+
+    def fill(self, exo: Tensor, prior: Tensor, depth: DepthVideo, trajectory: CameraTrajectory) -> Tensor:
+        """The chunk's prior [T, H, W, 3] with what is remembered."""
+
+    def keep(self, ego: Tensor, trajectory: CameraTrajectory) -> None:
+        """Remember a chunk's ego frames [T, H, W, 3]."""
+
+
 def sample_chunks(
     chunks: Sequence[Chunk],
     exo_images: Tensor,  # [T, H, W_exo, 3] 0...1
@@ -174,6 +189,7 @@ def sample_chunks(
     trajectory: CameraTrajectory | None,
     sample: Callable[[Chunk, Tensor, Tensor, DepthVideo | None, CameraTrajectory | None, Tensor], Tensor],
     files: ChunkFiles | None = None,
+    memory: ChunkMemory | None = None,  # needs depth and trajectory
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
     """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known ego frames."""
     joined = None
@@ -182,6 +198,8 @@ def sample_chunks(
         exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
         before = tail[len(tail) - chunk.known:]
         of_depth, poses = take_frames(depth, chunk), take_frames(trajectory, chunk)
+        if memory is not None and len(chunks) > 1:
+            pictures = memory.fill(exo, pictures, of_depth, poses)
         ego = None
         if files is not None:
             maps = () if of_depth is None else (of_depth.depth_m, of_depth.trust)
@@ -195,6 +213,8 @@ def sample_chunks(
                 files.put(path, ego)
         if len(chunks) == 1:
             return ego
+        if memory is not None:
+            memory.keep(ego, poses)
         joined = joined or FrameStore(chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32)
         for frame in ego[chunk.known:]:
             joined.append(frame.numpy())

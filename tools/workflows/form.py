@@ -37,6 +37,7 @@ ROWS = (
     Row("EgoXSweep", "strength", "LoRA strengths"),
     Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
     Row("EgoXSampleLong", "lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
+    Row("EgoXSampleLong", "look_away_memory", "Remember places when the person looks away"),
     Row("EgoXLoadLora", "strength", "LoRA strength (1 as trained, 0 the plain model)"),
     Row("EgoXWanSampler", "steps", "Steps"),
     Row("EgoXSampleLong", "steps", "Steps"),

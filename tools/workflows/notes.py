@@ -211,7 +211,8 @@ with the last 5 ego frames of the one before. Start and length stand in the form
 1. **Weights** as in `egox_basic`, whose note lists them.
 2. **Choose the video**, with depth and poses for all its frames, and how much of it. The sample has 49 frames, one
    chunk; each further chunk brings 44, about 1.5 seconds.
-3. Press **Run**. *A chunk takes what `egox_basic` takes.* Cancelled, it goes on where it was: finished chunks are kept.
+3. **Remember places** when the person looks away and back: the same room is there then, as the first chunk made it.
+4. Press **Run**. *A chunk takes what `egox_basic` takes.* Cancelled, it goes on where it was: finished chunks are kept.
 
 {UNTRIED}
 """

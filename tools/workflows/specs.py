@@ -126,7 +126,10 @@ def egox_long(graph: Graph) -> Page:
     for name in ("start_frame", "frame_count"):
         stages.load.sources[name] = (part, name)
     stage = egox(graph, long=True, steps=50, cfg=5.0)
-    promote(stage)
+    promote(stage, tuned=False)  # LoRA strength would be a form's twelfth row
+    for widget, label in (("lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
+                          ("look_away_memory", "Remember places when the person looks away")):
+        stage.inside.promote(stage.sampler, widget, label=label)
     stage.inside.give("video", (stage.sampler, "video"))
     run = place_egox(graph, stages, stage)
     saved = save(graph, (run, "video"), "egox_long", "ego")

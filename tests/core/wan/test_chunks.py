@@ -81,6 +81,8 @@ def test_what_ends_before_the_video_is_refused() -> None:
         check_covers(depth, None, 17)
     with pytest.raises(EgoXInputError, match="ego trajectory: got 13 frames"):
         check_covers(None, trajectory, 17)
+    with pytest.raises(EgoXInputError, match="look-away memory: got no depth"):
+        check_covers(None, trajectory, 13, needed=True)
 
 
 def test_colours_are_held_to_the_overlap() -> None:
