@@ -9,7 +9,8 @@ the head's way / z. Hence the memory is drawn near the place where it was made o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +28,14 @@ from .drawing import draw_points
 from .options import CLEAN
 from .render import iter_ego_prior
 
-SEEN = replace(CLEAN, dynamic="keep", supersample=1)
-"""Drawing of all that exo saw, and of what is remembered."""
+SEEN = replace(CLEAN, supersample=1)
+"""Drawing of all that exo saw but the wearer's head, and of what is remembered."""
 BLACK = 0.02
 """Brightest channel of a prior's pixel that counts as a hole."""
 SAME_COLOUR = 0.08
 """Mean difference of a place's colours in two frames from which on it moves."""
+SMOOTH = 40
+"""A colour is compared over this share of the picture's height to each side."""
 MOST_PARALLAX = 0.4
 """Head's way, as a share of the scene's median distance, up to which a place is drawn again. Drawn rooms, true
 pictures lifted: 32.0 dB at 0, 24.8 at 0.1, 22.2 at 0.2, 20.2 at 0.4; the small model invents such places at 17."""
@@ -54,13 +57,22 @@ def guess_depth(
     return 1 / coarse[0, 0]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Never-seen places of one chunk."""
+
+    points: PointSet  # in the world
+    centre: Tensor  # [3] float64, of the head where they were made, world
+    distance_m: float  # median of the scene's surfaces
+
+
 class LookAwayMemory:
     """Points of never-seen places, chunk by chunk; see the module."""
 
     def __init__(self, progress: Progress = no_progress) -> None:
         self._progress = progress
-        self._kept: list[tuple[PointSet, Tensor, float]] = []  # points, centre [3], distance in m
-        self._holes: list[Tensor] = []  # [H, W] bool per frame: seen by nobody yet
+        self._kept: list[Kept] = []
+        self._holes: list[Tensor] = []  # [H, W] bool per frame: not seen by exo
         self._depth_m: list[Tensor] = []  # [H, W] per frame
 
     def fill(
@@ -77,12 +89,13 @@ class LookAwayMemory:
         drawing = iter_ego_prior(scene, trajectory, SEEN, progress=self._progress)
         for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
             hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
-            drawn = draw_points(self._near(w2c), trajectory.camera, w2c, SEEN)
+            # The last chunk's own places come with the known frames.
+            drawn = draw_points(near(self._kept[:-1], w2c), trajectory.camera, w2c, SEEN)
             again = hole & drawn.coverage.cpu()
             if bool(again.any()):
                 filled = prior.clone() if filled is prior else filled
                 filled[t][again] = drawn.rgb.cpu()[again].to(filled.dtype)
-            self._holes.append(hole & ~again)
+            self._holes.append(hole)
             self._depth_m.append(frame.depth_m)
         return filled
 
@@ -95,28 +108,29 @@ class LookAwayMemory:
         trajectory, frames = of_size(trajectory, ego), range(0, len(ego), FRAMES_PER_LATENT)
         known = torch.cat([self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames])
         if not len(known):
-            return  # a chunk without any surface: all distances would be made up
+            return  # without any surface all distances would be made up
         middle, rays = float(known.median()), depth_rays(trajectory.camera)
         new = no_points()
         for t, other in zip(frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True):
             w2c, guess = trajectory.w2c[t], guess_depth(self._depth_m[t], middle)
-            there = draw_points(new, trajectory.camera, w2c, SEEN).coverage.cpu()
+            kept = join(near(self._kept, w2c), new)
+            there = draw_points(kept, trajectory.camera, w2c, SEEN).coverage.cpu()
             frame_from_ego = invert(w2c)
             places = transform(frame_from_ego, (rays * guess[..., None]).double())
             still = looks_same(ego[t], ego[other], places, trajectory, other)
             picture = (ego[t] * 255).round().to(torch.uint8)
             keep = self._holes[t] & ~there & still
             new = join(new, lift(guess, picture, keep, rays, frame_from_exo=frame_from_ego))
-        if len(new):
-            self._kept.append((new, camera_centre(trajectory.w2c[frames[0]]), middle))
+        self._kept.append(Kept(new, camera_centre(trajectory.w2c[frames[0]]), middle))
 
-    def _near(self, w2c: Tensor) -> PointSet:
-        """Remembered points that may be drawn from this pose, the oldest of each place."""
-        centre, found = camera_centre(w2c), no_points()
-        for points, made_at, distance_m in self._kept:
-            if float((centre - made_at).norm()) <= MOST_PARALLAX * distance_m:
-                found = join(found, points)
-        return found
+
+def near(kept: Sequence[Kept], w2c: Tensor) -> PointSet:
+    """Points of the chunks that may be drawn from a pose."""
+    centre, found = camera_centre(w2c), no_points()
+    for chunk in kept:
+        if float((centre - chunk.centre).norm()) <= MOST_PARALLAX * chunk.distance_m:
+            found = join(found, chunk.points)
+    return found
 
 
 def of_size(
@@ -126,6 +140,12 @@ def of_size(
     """The trajectory with its camera at the pictures' size."""
     height, width = pictures.shape[1:3]
     return replace(trajectory, camera=rescale(trajectory.camera, width, height))
+
+
+def smooth(picture: Tensor) -> Tensor:  # [1, 3, H, W], the same
+    """Colours around each pixel: outlines of a guessed surface don't meet to the pixel."""
+    reach = max(1, picture.shape[-2] // SMOOTH)
+    return F.avg_pool2d(picture, 2 * reach + 1, 1, reach, count_include_pad=False)
 
 
 def looks_same(
@@ -139,6 +159,6 @@ def looks_same(
     uv, valid = project(trajectory.camera, transform(trajectory.w2c[frame], places))
     size = uv.new_tensor([*trajectory.camera.stored_size])
     grid = ((2 * uv + 1) / size - 1).float()[None]
-    seen = F.grid_sample(other.movedim(-1, 0)[None].float(), grid, align_corners=False)
-    same = (seen[0].movedim(0, -1) - picture).abs().mean(-1) <= SAME_COLOUR
-    return same & valid & inside_picture(trajectory.camera, uv)
+    here, there = (smooth(frame.movedim(-1, 0)[None].float()) for frame in (picture, other))
+    seen = F.grid_sample(there, grid, align_corners=False)
+    return ((seen - here)[0].abs().mean(0) <= SAME_COLOUR) & valid & inside_picture(trajectory.camera, uv)

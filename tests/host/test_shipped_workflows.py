@@ -127,7 +127,7 @@ def test_texts_are_encoded_as_released(name):
     prompt = read_prompt(name)
     encoder = [node_id for node_id, node in prompt.items()
                if node["class_type"] == "CLIPLoader" and node["inputs"]["type"] == "wan"]
-    conditioning = of_type(prompt, "EgoXSampleLong" if name == "egox_long" else "EgoXConditioning")
+    conditioning = of_type(prompt, "EgoXSampleLong" if name in ("egox_long", "egox_one_video") else "EgoXConditioning")
     if not encoder:
         assert name == "egox_demo"
         return

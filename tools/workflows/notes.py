@@ -107,7 +107,8 @@ ONE_VIDEO = f"""## One video, nothing by hand
 |---|---|---|
 | [qwen3vl_4b_fp8_scaled]({HUB}/Qwen3-VL/resolve/main/text_encoders/qwen3vl_4b_fp8_scaled.safetensors): the words (`qwen3vl_8b_fp8_scaled`, twice as large, writes better) | `text_encoders` | 5.2 |
 
-3. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and what they do in view.
+3. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and what they do in view. 49 frames
+   take the time above; a longer part is sampled in chunks, as many as the form says below the video.
 4. Press **Run**. Look at *Wearer's head*: axes and cone on the head, green where it is sure.
 5. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate; what you change there
    counts from then on, and `source` back at *estimated* drops it. It belongs to this video: another one begins with its

@@ -7,7 +7,7 @@ from dataclasses import replace
 from . import notes as notes
 from .graph import Graph, Subgraph
 from .layout import Block
-from .parts import DEPTH_COLOR, Page, depth_models, egox, finished, geometry, hub_link, note, promote, sam3_track
+from .parts import DEPTH_COLOR, Page, depth_models, egox, geometry, hub_link, note, promote, sam3_track, sampled_long
 
 SDPOSE = "sdpose_wholebody_fp16.safetensors"
 
@@ -22,10 +22,10 @@ def egox_one_video(graph: Graph) -> Page:
                               depth=(stages.scene_and_prior, "depth"))
     stages.scene_and_prior.sources["dynamic_mask"] = (head, "everybody")
     stages.pose.sources["estimated"] = (head, "trajectory")
-    stage = egox(graph, captioned=True, steps=50, cfg=5.0)
+    stage = egox(graph, captioned=True, long=True, steps=50, cfg=5.0)
     stage.inside.promote(stage.texts[0], "caption", label="Caption")
     promote(stage, weights=False)
-    return replace(finished(graph, read_me, stages, stage, "egox_one_video"), head=head)
+    return replace(sampled_long(graph, read_me, stages, stage, "egox_one_video"), head=head)
 
 
 def wearer(graph: Graph) -> Subgraph:

@@ -284,6 +284,14 @@ def finished(graph: Graph, read_me: Node, stages: Stages, stage: EgoX, prefix: s
     return Page(read_me, stages, run, [decode], [saved], "6  Ego video", AUDIO_SLOT)
 
 
+def sampled_long(graph: Graph, read_me: Node, stages: Stages, stage: EgoX, prefix: str) -> Page:
+    """*EgoX* that samples chunk after chunk and decodes them itself, and its video."""
+    stage.inside.give("video", (stage.sampler, "video"))
+    run = place_egox(graph, stages, stage)
+    saved = save(graph, (run, "video"), prefix, "ego")
+    return Page(read_me, stages, run, [saved], [], "6  Ego video")
+
+
 @dataclass
 class Page:
     """Places of all nodes: four columns, so that no link runs behind a node that is not its own.

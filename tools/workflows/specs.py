@@ -41,6 +41,7 @@ from .parts import (
     note,
     place_egox,
     promote,
+    sampled_long,
     save,
     scene_and_prior,
 )
@@ -130,10 +131,8 @@ def egox_long(graph: Graph) -> Page:
     for widget, label in (("lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
                           ("look_away_memory", "Remember places when the person looks away")):
         stage.inside.promote(stage.sampler, widget, label=label)
-    stage.inside.give("video", (stage.sampler, "video"))
-    run = place_egox(graph, stages, stage)
-    saved = save(graph, (run, "video"), "egox_long", "ego")
-    return Page(read_me, stages, run, [saved], [], "6  Ego video", head=part, head_title="1  Part of the video")
+    page = sampled_long(graph, read_me, stages, stage, "egox_long")
+    return replace(page, head=part, head_title="1  Part of the video")
 
 
 def part_of_video(graph: Graph) -> Subgraph:
