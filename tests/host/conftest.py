@@ -23,7 +23,7 @@ GGUF_PACK = Layout().repo.parent / "shared" / "peers" / "ComfyUI-GGUF"
 
 
 @pytest.fixture(scope="session")
-def environment(host_root: Path) -> Environment:
+def environment(host_root) -> Environment:
     """The host under the Python that runs the tests."""
     try:
         return Environment(find_host(), Path(sys.executable), Layout())
@@ -32,7 +32,7 @@ def environment(host_root: Path) -> Environment:
 
 
 @pytest.fixture(scope="session")
-def server(environment: Environment, standins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
     """The host's own main.py, with folders of this session only."""
     packs = {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"}
     if GGUF_PACK.is_dir():
@@ -45,19 +45,19 @@ def server(environment: Environment, standins: Path, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="session")
-def server_base(server: Server) -> BaseDir:
+def server_base(server) -> BaseDir:
     return server.base
 
 
 @pytest.fixture
-def client(server: Server) -> ApiClient:
+def client(server) -> ApiClient:
     """The running server's API; the server must be alive before and after every test."""
     assert server.is_running() and server.client.is_up(), server.log_tail(60)
     return server.client
 
 
 @pytest.fixture(scope="session")
-def object_info(server: Server) -> dict[str, Any]:
+def object_info(server) -> dict[str, Any]:
     return server.client.object_info()
 
 

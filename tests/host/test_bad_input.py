@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tools.setup.api_client import ApiClient, PromptRefused
-from tools.setup.base_dir import BaseDir
 
 from .prompts import of_type, small
 
@@ -41,7 +40,7 @@ def sample_file(prompt: dict[str, Any], repo_root: Path, name: str) -> Path:
 
 
 @pytest.fixture
-def put(server_base: BaseDir, request: pytest.FixtureRequest):
+def put(server_base, request):
     """``put(name, bytes)``: a file in the server's input folder, each test in a folder of its own; its name."""
 
     def place(name: str, content: bytes) -> str:

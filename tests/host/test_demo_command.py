@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import av
 import pytest
@@ -21,7 +20,7 @@ BEFORE_THE_MODEL = {"EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", HEAD
 
 
 @pytest.fixture
-def apart(environment: Environment, tmp_path: Path) -> Environment:
+def apart(environment, tmp_path) -> Environment:
     """This checkout, but with state and results in a folder of the test."""
     layout = Layout(tmp_path)
     layout.repo = environment.layout.repo

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -19,7 +17,7 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 @pytest.fixture(scope="module")
-def wan21(pack, standins: Path) -> model_rig.ModelRig:
+def wan21(pack, standins) -> model_rig.ModelRig:
     with torch.inference_mode():
         return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)
 

@@ -7,7 +7,6 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,10 +14,10 @@ import numpy as np
 import pytest
 
 from tests.host.prompts import id_of, small
+from tests.paths import ROOT
 from tools.setup.api_client import ApiClient, PromptRefused
 
 FRAMES = 5
-PACK = Path(__file__).resolve().parents[2]
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -119,7 +118,7 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
     """Each by the node's own message, which names what to do; nothing has run by then."""
     alone = server_base.input / "alone" / "exo.mp4"
     alone.parent.mkdir(exist_ok=True)
-    alone.write_bytes((PACK / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
+    alone.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
     beside = "meta.json beside the video"
     for kind, values, message in (
         ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 
 from tests.flat_graph import nodes_of
 from tests.host.gguf_file import write_gguf
+from tests.paths import ROOT
 from tools.rigs import standins as standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
@@ -28,7 +28,6 @@ from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, with_standins
 from .prompts import small as smaller
 from .test_workflows import frames_of, saved_videos
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = list(shipped_workflows(ROOT))
 CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))

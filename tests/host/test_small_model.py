@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 
@@ -21,13 +20,13 @@ SLACK_DB = 0.5
 
 
 @pytest.fixture(scope="module")
-def record(repo_root: Path) -> dict:
+def record(repo_root) -> dict:
     """The figure of ``run.py demo`` when the weights were made."""
     return json.loads((WorkFiles(repo_root).records / "demo.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def truth(repo_root: Path):
+def truth(repo_root):
     return read_frames(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")
 
 

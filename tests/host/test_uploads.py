@@ -17,17 +17,16 @@ import numpy as np
 import pytest
 
 from tests.host.prompts import id_of, small
+from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
-from tools.setup.base_dir import BaseDir
 
-PACK = Path(__file__).resolve().parents[2]
-TAKE = PACK / "sample" / "synthetic_room"
+TAKE = ROOT / "sample" / "synthetic_room"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 Files = dict[str, bytes]
 
 
 @pytest.fixture
-def folder(server_base: BaseDir) -> Iterator[Path]:
+def folder(server_base) -> Iterator[Path]:
     """Where uploads go, empty before and after."""
     place = server_base.root / "input" / "egox"
     shutil.rmtree(place, ignore_errors=True)

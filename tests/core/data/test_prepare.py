@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -26,13 +25,14 @@ from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.data.sources import list_takes
 from egox_core.errors import EgoXInputError
+from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
 from egox_core.video.writer import write_video
+from tests.paths import ROOT
 from tests.refusals import refuses
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32)
 RAW = PrepareOptions(frames=5, stride=30, step=3, clips_per_camera=2, exo_size=(112, 64), ego_size=64, depth="plane")
 
@@ -44,7 +44,7 @@ def hashes(root: Path) -> dict[str, str]:
 
 
 def report(root: Path) -> dict:
-    content = json.loads((root / "report.json").read_text(encoding="utf-8"))
+    content = read_json(root / "report.json")
     del content["this_run"]
     return content
 
@@ -216,12 +216,12 @@ def test_the_released_layout(synthetic_takes, tmp_path):
         (videos / "ego_GT.mp4").write_bytes((take / "ego_ground_truth.mp4").read_bytes())
         for number, frame in enumerate(np.load(take / "depth.npz")["depth_m"]):
             np.save(depths / f"frame_{number:03d}.npy", frame)
-        meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+        meta = read_json(take / "meta.json")
         kept = {k: meta[k] for k in ("prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics",
                                      "ego_extrinsics")}
         entries.append({**kept, "exo_path": f"./example/videos/{take.name}/exo.mp4"})
     entries += [{**entries[0], "exo_path": f"./example/videos/{n}/exo.mp4"} for n in ("lost", "..")]
-    (source / "meta.json").write_text(json.dumps({"test_datasets": entries}), encoding="utf-8")
+    write_json(source / "meta.json", {"test_datasets": entries})
     outcome = prepare(source, tmp_path / "set", SMALL, fractions={})
     assert (outcome.clips, outcome.skipped) == (2, 2)
     assert {r.layout for r in read_manifest(outcome.manifest)} == {"released"}
@@ -236,9 +236,9 @@ def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
     video = source / names[0] / "exo.mp4"
     video.write_bytes(video.read_bytes()[:400])
     (source / names[1] / "depth.npz").unlink()
-    meta = json.loads((source / names[2] / "meta.json").read_text(encoding="utf-8"))
+    meta = read_json(source / names[2] / "meta.json")
     meta["ego_extrinsics"] = meta["ego_extrinsics"][:3]
-    (source / names[2] / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    write_json(source / names[2] / "meta.json", meta)
     outcome = prepare(source, tmp_path / "set", SMALL, fractions={})
     assert outcome.clips == 1
     found = report(tmp_path / "set")
@@ -275,9 +275,9 @@ def test_a_number_too_large_costs_its_take_alone(synthetic_takes, tmp_path):
     source = tmp_path / "takes"
     shutil.copytree(synthetic_takes, source)
     first = min(source.iterdir())
-    meta = json.loads((first / "meta.json").read_text(encoding="utf-8"))
+    meta = read_json(first / "meta.json")
     meta["camera_intrinsics"] = 10**400
-    (first / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    write_json(first / "meta.json", meta)
     skipped = []
     assert len(list(list_takes(source, "take", skipped))) == 3 and skipped[0][0] == first.name
 
@@ -285,12 +285,12 @@ def test_a_number_too_large_costs_its_take_alone(synthetic_takes, tmp_path):
 def test_captions_and_wrong_ones(synthetic_takes, tmp_path):
     file = tmp_path / "captions.json"
     name = sorted(p.name for p in synthetic_takes.iterdir())[0]
-    file.write_text(json.dumps({name: "[Exo view] mine [Ego view] too"}), encoding="utf-8")
+    write_json(file, {name: "[Exo view] mine [Ego view] too"})
     prepare(synthetic_takes, tmp_path / "set", SMALL, captions=file, fractions={})
     records = read_manifest(tmp_path / "set" / "manifest.jsonl")
     assert {r.take for r in records if r.caption == "file"} == {name}
     assert "mine" in read_clip(tmp_path / "set", next(r for r in records if r.take == name)).take.prompt
-    file.write_text(json.dumps({name: "no sections"}), encoding="utf-8")
+    write_json(file, {name: "no sections"})
     prepare(synthetic_takes, tmp_path / "set", SMALL, captions=file, fractions={})
     assert any("[Ego view]" in s["why"] for s in report(tmp_path / "set")["skipped"])
 
