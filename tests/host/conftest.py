@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from tools.rigs import model_rig
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir, make_base_dir
 from tools.setup.environment import Environment
@@ -65,3 +67,17 @@ def object_info(server) -> dict[str, Any]:
 def load_workflow() -> Callable[[str], dict[str, Any]]:
     """``load_workflow(name)``: a shipped workflow as an API prompt."""
     return read_prompt
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    """The small transformer with a clip's conditioning, in this process; anew for each file."""
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models")
+
+
+@pytest.fixture(scope="module")
+def wan21(pack, standins) -> model_rig.ModelRig:
+    """The same of a model with an image embedding."""
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)

@@ -24,12 +24,6 @@ SPECIAL = {  # what a class needs beyond the common shape
 }
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 def host_wan_classes() -> list[str]:
     return ["WAN21_T2V", "WAN21_CausalAR_T2V", "WAN21_FunControl2V", "WAN21_Camera", "WAN22_Camera", "WAN21_Vace",
             "WAN21_HuMo", "WAN22_S2V", "WAN22_Animate", "WAN22_T2V", "WAN21_FlowRVS", "WAN21_SCAIL", "WAN21_SCAIL2",
@@ -75,12 +69,6 @@ def test_another_family_is_refused(rig):
     model = comfy.model_patcher.ModelPatcher(config.get_model({}), torch.device("cpu"), torch.device("cpu"))
     with refuses("got a BaseModel model"):
         rig.patch(model)
-
-
-@pytest.fixture(scope="module")
-def wan21(pack, standins) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, standins, image_embedding=True)
 
 
 class CountedForwards:

@@ -10,18 +10,6 @@ from tools.rigs import model_rig
 SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "lcm", "res_multistep", "heun", "euler_ancestral")
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
-@pytest.fixture(scope="module")
-def wan21(pack, standins) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)
-
-
 @torch.inference_mode()
 def custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch.Tensor:
     """The graph RandomNoise + CFGGuider + SamplerCustomAdvanced, by the host's own nodes."""

@@ -12,13 +12,10 @@ import torch
 
 from egox_core.safe_files import read_json, write_json
 from tests.refusals import refuses
+from tools.rigs.model_rig import core
 
 FRAMES, HEIGHT, WIDTH = 5, 64, 112
 FOCAL = 90.0
-
-
-def core(pack, name: str):
-    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 @pytest.fixture(scope="module")
