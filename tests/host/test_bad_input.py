@@ -10,7 +10,7 @@ import pytest
 
 from tools.setup.api_client import ApiClient, PromptRefused
 
-from .prompts import of_type, small
+from .prompts import of_type, ran, small
 
 
 @pytest.fixture(scope="module")
@@ -114,5 +114,4 @@ def test_geometry_that_makes_no_sense(client, prompt):
 
 
 def test_after_all_of_it_the_server_still_works(client, prompt):
-    outcome = client.run(small(prompt), timeout=300)
-    assert outcome.status == "success", outcome.error_text
+    ran(client, small(prompt))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.host.asking import Answer, request
-from tests.host.prompts import id_of, small
+from tests.host.prompts import id_of, ran, small
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient, PromptRefused
 
@@ -35,8 +35,7 @@ def graph(load_workflow, **pose: Any) -> dict[str, Any]:
 
 
 def run(client: ApiClient, prompt: dict[str, Any]) -> dict[str, Any]:
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     return outcome.outputs[id_of(prompt, "EgoXEgoPoseInput")]["egox_pose"][0]
 
 

@@ -13,7 +13,7 @@ from tools.setup.base_dir import BaseDir
 from tools.setup.demo import standins
 from tools.setup.side_by_side import psnr, read_frames
 
-from .prompts import of_type
+from .prompts import of_type, ran
 from .test_workflows import saved_videos
 
 SLACK_DB = 0.5
@@ -31,8 +31,7 @@ def truth(repo_root):
 
 
 def ego_of(client: ApiClient, prompt: dict, base: BaseDir):
-    outcome = client.run(prompt, timeout=300)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     return read_frames(saved_videos(outcome, prompt, base)["ego"])
 
 

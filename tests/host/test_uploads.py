@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.host.asking import request
-from tests.host.prompts import id_of, small
+from tests.host.prompts import id_of, ran, small
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
 
@@ -76,8 +76,7 @@ def test_a_take_as_an_archive_runs(client, folder, load_workflow):
     prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {"file": told["video"], "start_frame": 0, "target_fps": 0.0}
     prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"] |= {"depth_file": told["depth"], "camera_file": told["camera"]}
     prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= {"source": "file", "file": told["poses"]}
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    ran(client, prompt)
 
 
 def test_files_of_one_take_at_once(client, folder):
