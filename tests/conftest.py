@@ -109,20 +109,20 @@ def host_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def is_pinned_host(host_root: Path) -> bool:
+def is_pinned_host(host_root) -> bool:
     """For tests that ask more of that release's page than of an older one's."""
     return read_version(host_root) == PINNED.version
 
 
 @pytest.fixture(scope="session")
-def pinned_host(host_root: Path, is_pinned_host: bool) -> None:
+def pinned_host(host_root, is_pinned_host) -> None:
     """For tests that hold on one release only: they compare with a table made from it, or with what its page can do."""
     if not is_pinned_host:
         pytest.skip(f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, read_version(host_root)))}")
 
 
 @pytest.fixture(scope="session")
-def comfy_host(host_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ComfyHost:
+def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
     """The host importable in this process (``import comfy``, ``import folder_paths``), on the CPU where no GPU is."""
     base = tmp_path_factory.mktemp("host_base")
     import_host(host_root, base)
@@ -130,7 +130,7 @@ def comfy_host(host_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Com
 
 
 @pytest.fixture(scope="session")
-def pack(comfy_host: ComfyHost) -> ModuleType:
+def pack(comfy_host) -> ModuleType:
     """The pack as the host imports it: one package, here named ``egox_pack``."""
     return load_pack("egox_pack")
 
@@ -147,7 +147,7 @@ def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 
 @pytest.fixture(scope="session")
-def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def standins(tmp_path_factory) -> Path:
     """A models folder with all stand-in weights, made once for all processes of a run; to be copied from."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "standins"

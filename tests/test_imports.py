@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-REPO_ROOT = Path(__file__).resolve().parent.parent
+from tests.paths import ROOT
+
 HOST_MODULES = frozenset({
     "comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras", "folder_paths",
     "nodes", "node_helpers", "execution", "server", "latent_preview", "cuda_malloc", "app", "utils",
@@ -30,7 +31,7 @@ MAKERS = ("tools/sample.py", "tools/workflows/")
 
 
 def sources(folder: str) -> list[Path]:
-    return sorted((REPO_ROOT / folder).rglob("*.py"))
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
 @cache
@@ -62,7 +63,7 @@ def _name(function: ast.expr) -> str:
 
 def imported_files(path: Path) -> Iterator[tuple[int, Path]]:
     """(line, file) of each of our own files that ``path`` imports; a package stands for its ``__init__.py``."""
-    package = path.relative_to(REPO_ROOT).parent.parts
+    package = path.relative_to(ROOT).parent.parts
     for line, level, module, names in imports(path):
         if level > len(package) + 1:
             continue  # reaches out of the repository: other tests refuse that
@@ -71,8 +72,8 @@ def imported_files(path: Path) -> Iterator[tuple[int, Path]]:
         if not base or (not level and base[0] not in TREES):
             continue
         for name in names or ("",):
-            target = _file(REPO_ROOT.joinpath(*base, name)) if name else None
-            target = target or _file(REPO_ROOT.joinpath(*base))
+            target = _file(ROOT.joinpath(*base, name)) if name else None
+            target = target or _file(ROOT.joinpath(*base))
             if target is not None:
                 yield line, target
 
@@ -86,14 +87,14 @@ def _file(stem: Path) -> Path | None:
 
 def room_of(path: Path) -> str:
     """The folder of a file; a file directly in one of the trees is a room of its own."""
-    parts = path.relative_to(REPO_ROOT).with_suffix("").parts
+    parts = path.relative_to(ROOT).with_suffix("").parts
     return "/".join(parts[:2])
 
 
 def file_arrows() -> dict[str, set[str]]:
     """File -> files that it imports; a package's ``__init__`` isn't counted as a file."""
-    return {path.relative_to(REPO_ROOT).as_posix(): {
-        target.relative_to(REPO_ROOT).as_posix() for _, target in imported_files(path)
+    return {path.relative_to(ROOT).as_posix(): {
+        target.relative_to(ROOT).as_posix() for _, target in imported_files(path)
         if target.name != "__init__.py" and target != path}
         for tree in TREES for path in sources(tree) if path.name != "__init__.py"}
 
@@ -102,29 +103,29 @@ def room_arrows() -> dict[str, set[str]]:
     """Room -> rooms that it imports, through faces too."""
     arrows: dict[str, set[str]] = {}
     for path in (path for tree in TREES for path in sources(tree)):
-        if path.name == "__init__.py" and path.parent.parent == REPO_ROOT:
+        if path.name == "__init__.py" and path.parent.parent == ROOT:
             continue  # the map of the whole tree: it names rooms of all heights
         rooms = {room_of(target) for _, target in imported_files(path)
-                 if not (target.name == "__init__.py" and target.parent.parent == REPO_ROOT)}
+                 if not (target.name == "__init__.py" and target.parent.parent == ROOT)}
         arrows.setdefault(room_of(path), set()).update(rooms - {room_of(path)})
     return arrows
 
 
 def test_every_room_is_named_once_and_exists():
-    there = {path.stem if path.is_file() else path.name for path in (REPO_ROOT / "egox_core").iterdir()
+    there = {path.stem if path.is_file() else path.name for path in (ROOT / "egox_core").iterdir()
              if path.suffix == ".py" or (path / "__init__.py").is_file()} - {"__init__"}
     assert there == set(ROOMS) and len(ROOMS) == len(set(ROOMS))
 
 
 def test_each_room_imports_only_rooms_after_it():
     for path in sources("egox_core"):
-        if path == REPO_ROOT / "egox_core" / "__init__.py":
+        if path == ROOT / "egox_core" / "__init__.py":
             continue
         here = room_of(path).split("/")[1]
         for line, target in imported_files(path):
             there = room_of(target).split("/")[1]
             assert there == "__init__" or ROOMS.index(there) >= ROOMS.index(here), (
-                f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {target.relative_to(REPO_ROOT).as_posix()}")
+                f"{path.relative_to(ROOT).as_posix()}:{line} imports {target.relative_to(ROOT).as_posix()}")
 
 
 def test_no_circle_of_files_or_rooms():
@@ -138,7 +139,7 @@ def test_each_tree_imports_what_it_may():
     """The core no host and nothing of ours; nodes the core alone, both by relative imports, as one pack; only benches
     and their tests import benches, only tests import tests; of the tools, makers alone import the lab."""
     for path, line, level, module, names in all_imports(*TREES):
-        here = path.relative_to(REPO_ROOT).as_posix()
+        here = path.relative_to(ROOT).as_posix()
         tree, depth, top = here.split("/")[0], here.count("/"), module.split(".")[0]
         refused = set() if tree == "tests" else {"tests"}
         if tree in ("egox_core", "nodes"):
@@ -158,13 +159,13 @@ def test_each_tree_imports_what_it_may():
 
 
 def test_training_needs_the_core_only():
-    for line, level, module, _ in imports(REPO_ROOT / "train_egox.py"):
+    for line, level, module, _ in imports(ROOT / "train_egox.py"):
         assert level == 0 and module.split(".")[0] not in {*HOST_MODULES, *OUTSIDE_THE_CORE}, f"train_egox.py:{line}"
 
 
 def test_run_py_starts_with_the_standard_library():
     """All that run.py imports before it is inside the environment: at its top, followed through our own files."""
-    waiting, seen = [REPO_ROOT / "run.py"], set()
+    waiting, seen = [ROOT / "run.py"], set()
     while waiting:
         path = waiting.pop()
         seen.add(path)
@@ -202,7 +203,7 @@ for module in pkgutil.walk_packages(egox_core.__path__, "egox_core."):
 def test_core_imports_without_a_host(left_out):
     """Really imported, in a fresh interpreter in which the host's names can't be found; the rooms that nodes use,
     without what training alone needs too."""
-    run = subprocess.run([sys.executable, "-c", IMPORT_ALL, " ".join(HOST_MODULES), left_out], cwd=REPO_ROOT,
+    run = subprocess.run([sys.executable, "-c", IMPORT_ALL, " ".join(HOST_MODULES), left_out], cwd=ROOT,
                          capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     there = {name.split(".")[1] for name in run.stdout.split()}

@@ -71,13 +71,12 @@ COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathError:
-    """Turn and shift per compared frame, N of the clip's; NaN where it can't be judged.
+    """Turn per compared frame, N of the clip's; NaN where it can't be judged.
 
     Axes of the upright picture: x right, y down, z forward.
     """
 
     turn_deg: Tensor  # [N, 3] rotation vector from the ordered camera to the video's
-    shift_m: Tensor  # [N, 3] added to a point in the turned camera's frame
     spread_deg: Tensor  # [N] standard error of the turn
     score: Tensor  # [N] correlation with the render at the best turn, judged or not
     step: int = 1
@@ -128,14 +127,12 @@ def path_error(
         found = list(pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match)))
     upright = sensor_from_upright(trajectory.camera.quarter_turns).numpy()
     turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(degrees=True)
-    shift = np.stack([pose.rotation @ pose.shift for pose in found])
     score = np.array([pose.score for pose in found])
     spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
     covered = np.array([mask.mean() for mask in match.masks])
     judged = (score >= LEAST_SCORE) & (spread <= MOST_SPREAD_DEG) & (covered >= LEAST_COVERED)
     unknown = np.where(judged, 0.0, np.nan)
     return PathError(turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
-                     shift_m=torch.from_numpy(shift @ upright + unknown[:, None]).float(),
                      spread_deg=torch.from_numpy(spread + unknown).float(),
                      score=torch.from_numpy(score).float(), step=step)
 

@@ -28,14 +28,12 @@ from .drawing import draw_points
 from .options import CLEAN
 from .render import iter_ego_prior
 
-SEEN = replace(CLEAN, supersample=1)
-"""Drawing of all that exo saw but the wearer's head, and of what is remembered."""
+SEEN = replace(CLEAN, dynamic="keep", supersample=1)
+"""Drawing of all that exo saw, and of what is remembered."""
 BLACK = 0.02
 """Brightest channel of a prior's pixel that counts as a hole."""
 SAME_COLOUR = 0.08
 """Mean difference of a place's colours in two frames from which on it moves."""
-SMOOTH = 40
-"""A colour is compared over this share of the picture's height to each side."""
 MOST_PARALLAX = 0.4
 """Head's way, as a share of the scene's median distance, up to which a place is drawn again. Drawn rooms, true
 pictures lifted: 32.0 dB at 0, 24.8 at 0.1, 22.2 at 0.2, 20.2 at 0.4; the small model invents such places at 17."""
@@ -142,12 +140,6 @@ def of_size(
     return replace(trajectory, camera=rescale(trajectory.camera, width, height))
 
 
-def smooth(picture: Tensor) -> Tensor:  # [1, 3, H, W], the same
-    """Colours around each pixel: outlines of a guessed surface don't meet to the pixel."""
-    reach = max(1, picture.shape[-2] // SMOOTH)
-    return F.avg_pool2d(picture, 2 * reach + 1, 1, reach, count_include_pad=False)
-
-
 def looks_same(
     picture: Tensor,  # [H, W, 3] 0...1
     other: Tensor,  # [H, W, 3] 0...1
@@ -159,6 +151,6 @@ def looks_same(
     uv, valid = project(trajectory.camera, transform(trajectory.w2c[frame], places))
     size = uv.new_tensor([*trajectory.camera.stored_size])
     grid = ((2 * uv + 1) / size - 1).float()[None]
-    here, there = (smooth(frame.movedim(-1, 0)[None].float()) for frame in (picture, other))
-    seen = F.grid_sample(there, grid, align_corners=False)
-    return ((seen - here)[0].abs().mean(0) <= SAME_COLOUR) & valid & inside_picture(trajectory.camera, uv)
+    seen = F.grid_sample(other.movedim(-1, 0)[None].float(), grid, align_corners=False)
+    same = (seen[0].movedim(0, -1) - picture).abs().mean(-1) <= SAME_COLOUR
+    return same & valid & inside_picture(trajectory.camera, uv)

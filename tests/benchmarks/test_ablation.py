@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +19,7 @@ from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
 from lab.small_model.sampler import FULL, SampleSettings, SmallModelSampler  # noqa: E402
 from lab.small_model.videos import VideoStore  # noqa: E402
 from tests.core import tiny_cache as tiny  # noqa: E402
+from tests.paths import STANDIN_VAE  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 
 SPEC = SyntheticSpec(
@@ -31,12 +31,6 @@ SPEC = SyntheticSpec(
     texture="plain",
     clutter="calm",
     edge_samples=1,
-)
-VAE = (
-    Path(__file__).resolve().parent.parent.parent
-    / "models"
-    / "vae"
-    / "egox_standin_wan_vae.safetensors"
 )
 SETTINGS = SampleSettings(steps=2)
 
@@ -62,7 +56,7 @@ def sampler(tmp_path_factory) -> SmallModelSampler:
         tiny.train(folder, output=str(folder / name), steps=2, conditioning=conditioning)
         files[name] = folder / name / "lora.safetensors"
     return SmallModelSampler(
-        folder / "base.safetensors", VAE, files, folder / "text.safetensors", shift=3.0
+        folder / "base.safetensors", STANDIN_VAE, files, folder / "text.safetensors", shift=3.0
     )
 
 
@@ -115,7 +109,7 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips):
     assert (arm.prior, arm.gga_mode) == ("none", "off")
     fewer = SmallModelSampler(
         sampler.base,
-        VAE,
+        STANDIN_VAE,
         {FULL: sampler.files[FULL]},
         sampler.base.parent / "text.safetensors",
         shift=3.0,

@@ -1,7 +1,6 @@
 """Guided attention as one Triton kernel: numbers in the interpreter, cubins, refusals."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +11,10 @@ from egox_core.gga import backends, flash
 from egox_core.gga.attention import gga_attention
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
+from tests.paths import ROOT
 from tests.refusals import refuses
 
-RESULTS = Path(__file__).resolve().parent.parent.parent / "benchmarks/results"
+RESULTS = ROOT / "benchmarks/results"
 
 
 def test_the_kernel_gives_the_twins_numbers():

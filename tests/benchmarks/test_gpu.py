@@ -12,8 +12,8 @@ import torch
 from benchmarks import gpu
 from benchmarks.support import gpu_attention, gpu_row
 from benchmarks.support.gpu_row import Row, anonymous, why
+from tests.paths import ROOT
 
-REPO_ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = torch.device("cpu")
 TORCH_ALONE = """
 import importlib.abc, sys
@@ -40,7 +40,7 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))
     start = time.monotonic()
     run = subprocess.run([sys.executable, "-m", "benchmarks.gpu", "--small", "--json"],
-                         cwd=REPO_ROOT, capture_output=True, text=True)
+                         cwd=ROOT, capture_output=True, text=True)
     assert time.monotonic() - start < 240
     result = json.loads(run.stdout)
     assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu.table(result)
@@ -54,7 +54,7 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert rows["training step, bf16"]["numbers"]["seconds_a_step"] > 0
     text = gpu.table(result)
     assert gpu.WITHOUT_A_GPU in text and "Held:" in text
-    assert str(REPO_ROOT) not in text and str(Path.home()) not in run.stdout
+    assert str(ROOT) not in text and str(Path.home()) not in run.stdout
 
 
 def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
@@ -63,7 +63,7 @@ def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
     jobs = [json.dumps({"size": "small", "part": part, "told": str(tmp_path / part),
                         "total_bytes": None, "forward_limit_s": 0.0}) for part in parts]
     run = subprocess.run([sys.executable, "-c", TORCH_ALONE, OTHERS, *jobs],
-                         cwd=REPO_ROOT, capture_output=True, text=True)
+                         cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     for part, expected in parts.items():
         told = (tmp_path / part).read_text().splitlines()
@@ -129,6 +129,6 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
 
 def test_nothing_that_identifies_is_shown(monkeypatch):
     monkeypatch.setattr(gpu_row, "_user", lambda: "somebody")
-    text = anonymous(f"{REPO_ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b")
-    assert "somebody" not in text and "/opt" not in text and str(REPO_ROOT) not in text and text.endswith("a/b")
+    text = anonymous(f"{ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b")
+    assert "somebody" not in text and "/opt" not in text and str(ROOT) not in text and text.endswith("a/b")
     assert why(ValueError("one\ntwo")) == "ValueError: one" and Row(what="a", measured="b").held is None

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.flat_graph import nodes_of
+from tests.paths import ROOT
 
-PACK_MODELS = Path(__file__).resolve().parent.parent.parent / "models"
+PACK_MODELS = ROOT / "models"
 FOLDERS = {"EgoXLoadLora": "loras"}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ SAYS = """() => window.egoxSeen.filter((event) => event.kind === 'executed' && e
 
 
 @pytest.fixture
-def lone_video(browser_server, repo_root: Path) -> str:
+def lone_video(browser_server, repo_root) -> str:
     """The sample's video in the input folder, without depth, poses or prompt beside it."""
     folder = browser_server.base.root / "input" / "calm_room"
     folder.mkdir(parents=True, exist_ok=True)

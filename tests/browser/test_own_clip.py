@@ -26,7 +26,7 @@ _PREVIEW = """() => {
 
 
 @pytest.fixture
-def upright(tmp_path: Path) -> Path:
+def upright(tmp_path) -> Path:
     """An upright phone's clip of 60 frames a second, two seconds long."""
     frames = torch.zeros(120, 128, 72, 3, dtype=torch.uint8)
     frames += (2 * torch.arange(120, dtype=torch.uint8))[:, None, None, None]

@@ -50,7 +50,7 @@ def place_tiny_weights(base: BaseDir) -> None:
 
 
 @pytest.fixture
-def own_files(tmp_path: Path, repo_root: Path) -> list[Path]:
+def own_files(tmp_path, repo_root) -> list[Path]:
     """Video, depth and meta under names that say nothing."""
     names = {"exo.mp4": "walk.mp4", "depth.npz": "walk_depth.npz", "meta.json": "walk_meta.json"}
     return [Path(shutil.copy(repo_root / "sample" / "synthetic_room" / name, tmp_path / own))

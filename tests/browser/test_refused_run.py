@@ -21,7 +21,7 @@ MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
 
 
 @pytest.fixture
-def lone_video(tmp_path: Path, repo_root: Path) -> Path:
+def lone_video(tmp_path, repo_root) -> Path:
     """A video with neither depth nor poses."""
     return Path(shutil.copy(repo_root / "sample" / "synthetic_room" / "exo.mp4", tmp_path / "lone.mp4"))
 

@@ -8,11 +8,11 @@ that both renderings are seen. Each picture has to be looked at before it is com
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
 from tests.browser.page import PageUnderTest
+from tests.paths import ROOT
 
 from .preview_graph import choose_view, connect_everything
 from .small_graph import HEIGHT, make_small
@@ -23,7 +23,7 @@ SMALL = os.environ.get("EGOX_SCREENSHOTS") == "small"
 pytestmark = pytest.mark.skipif(os.environ.get("EGOX_SCREENSHOTS") not in ("1", "small"),
                                 reason="remakes docs/img: python3 run.py test --browser --screenshots")
 
-IMG = Path(__file__).resolve().parent.parent.parent / "docs" / "img"
+IMG = ROOT / "docs" / "img"
 LIMIT = 4_000_000
 LOOKS = [pytest.param("dark", False, id="dark"), pytest.param("light", True, id="light")]
 WIDE = (2400, 1500)

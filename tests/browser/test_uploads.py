@@ -27,7 +27,7 @@ from tests.browser.upload_page import (
 
 
 @pytest.fixture
-def take(tmp_path: Path, repo_root: Path) -> Path:
+def take(tmp_path, repo_root) -> Path:
     """Files of a take of which no other test knows, and a zip of them."""
     for name in ("exo.mp4", "depth.npz", "meta.json"):
         shutil.copy(repo_root / "sample" / "synthetic_room" / name, tmp_path / name)

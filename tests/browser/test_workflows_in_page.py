@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.flat_graph import nodes_of
+from tests.paths import ROOT
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = list(shipped_workflows(ROOT))
 CARDS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))

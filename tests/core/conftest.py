@@ -61,7 +61,7 @@ def golden_geometry():
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, tiny: ModuleType) -> Path:
+def workplace(tmp_path, tiny) -> Path:
     """A folder with ``cache`` and ``base.safetensors``."""
     tiny.make_cache(tmp_path / "cache")
     tiny.make_base(tmp_path / "base.safetensors")
@@ -85,13 +85,13 @@ def takes() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def synthetic_takes(takes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_takes(takes, tmp_path_factory) -> Path:
     """Four synthetic takes of five frames, 64x32."""
     return takes.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
 
 
 @pytest.fixture(scope="session")
-def training_set(synthetic_takes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def training_set(synthetic_takes, tmp_path_factory) -> Path:
     """What ``prepare`` makes of them: read only."""
     from egox_core.data.prepare import prepare
     from egox_core.data.prepare_options import PrepareOptions
@@ -103,14 +103,14 @@ def training_set(synthetic_takes: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def depth_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def depth_models(tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a metric and a relative depth model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     return _load("random_depth_models").write_models(tmp_path_factory.mktemp("depth_models"))
 
 
 @pytest.fixture(scope="session")
-def mask_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def mask_models(tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a semantic and a universal segmentation model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     models, folder = _load("random_mask_models"), tmp_path_factory.mktemp("mask_models")

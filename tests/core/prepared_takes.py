@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from egox_core.cameras.gopro import undistorted_focal
 from egox_core.cameras.model import CameraModel, project, rescale
+from egox_core.safe_files import read_json, write_json
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
@@ -33,9 +33,9 @@ def copy_raw(source: Path, target: Path, alter: Callable[[dict], None]) -> Path:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if file.parent.name == "camera_pose":
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             alter(content)
-            copy.write_text(json.dumps(content), encoding="utf-8")
+            write_json(copy, content)
         else:
             try:
                 copy.symlink_to(file)
@@ -81,7 +81,7 @@ def write_egoexo4d(root: Path, name: str, *, frames: int, cameras: Mapping[str, 
     write_lamps(videos / "aria01_214-1.mp4", (64, 64), [], frames, fps)
     poses = root / "annotations" / "ego_pose" / split / "camera_pose"
     poses.mkdir(parents=True, exist_ok=True)
-    (poses / f"uid-{name}.json").write_text(json.dumps(annotation), encoding="utf-8")
+    write_json(poses / f"uid-{name}.json", annotation)
     return root
 
 
@@ -106,9 +106,9 @@ def write_damaged(root: Path) -> None:
     for name, damage in DAMAGES.items():
         write_egoexo4d(root, name, frames=5)
         file = root / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         damage(content)
-        file.write_text(json.dumps(content), encoding="utf-8")
+        write_json(file, content)
 
 
 def write_lamps(file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int) -> None:

@@ -89,6 +89,12 @@ def written(make: Callable[[Path], object], folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def lay_out(tree: dict[str, bytes], folder: Path) -> None:
+    for file, content in tree.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
+
+
 def openpose(rng: np.random.Generator) -> list[dict]:
     return [{"canvas_width": 84, "canvas_height": 48,
              "people": [{"pose_keypoints_2d": rng.random(75).tolist()}]} for _ in range(3)]
@@ -297,9 +303,7 @@ def run_damaged(reader: str, files: list[dict[str, bytes]], folder: Path, count:
         tree = dict(rng.choice(files))
         target = rng.choice(list(tree))
         tree[target] = damaged(tree[target], rng)
-        for file, content in tree.items():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes(content)
+        lay_out(tree, folder)
         start = time.monotonic()
         try:
             READERS[reader](folder)
@@ -320,9 +324,7 @@ def run_damaged(reader: str, files: list[dict[str, bytes]], folder: Path, count:
 def test_damaged_files_are_refused_in_our_words(reader, intact_files, tmp_path):
     for number, tree in enumerate(intact_files[reader]):  # or the damage would not be what is tried
         folder = tmp_path / f"intact {number}"
-        for file, content in tree.items():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes(content)
+        lay_out(tree, folder)
         READERS[reader](folder)
     assert run_damaged(reader, intact_files[reader], tmp_path / "files", 24, SEED) == []
 
@@ -345,9 +347,7 @@ def test_a_bug_of_ours_is_not_told_as_damage(reader, place, error, intact_files,
     met = 0
     for number, tree in enumerate(intact_files[reader]):
         folder = tmp_path / str(number)
-        for file, content in tree.items():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes(content)
+        lay_out(tree, folder)
         try:
             READERS[reader](folder)
         except error as met_error:

@@ -21,9 +21,9 @@ from egox_core.data.prepare_options import PrepareOptions
 from egox_core.errors import EgoXInputError
 from egox_core.parallel import LostClusterError, devices_of, ray_cluster, run_all, run_items
 from egox_core.parallel.cluster import ray_needs
+from tests.paths import ROOT
 from tests.refusals import refuses
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = Path(__file__).with_name("engine_run.py")
 
 

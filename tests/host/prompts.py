@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from tools.setup.api_client import ApiClient, Outcome
 from tools.setup.demo import DemoOptions, apply_options, use_standins
 
 FRAMES, SIZE, STEPS = 9, 64, 2
@@ -35,6 +36,13 @@ def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
                 node["class_type"], node["inputs"] = kind, {}
             node["inputs"].update(values)
     return prompt
+
+
+def ran(client: ApiClient, prompt: dict[str, Any], *on_event: Any) -> Outcome:
+    """The outcome of a prompt that succeeds."""
+    outcome = client.run(prompt, *on_event, timeout=600)
+    assert outcome.status == "success", outcome.error_text
+    return outcome
 
 
 def of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:

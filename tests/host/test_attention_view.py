@@ -15,12 +15,6 @@ from .test_model_windows import long_rig, windowed
 STEPS, BLOCK = 3, 1
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 def capture(rig, model, step: int = 1, block: int = BLOCK):
     return rig.nodes("attention").EgoXAttentionCapture.execute(model, step, block).result
 

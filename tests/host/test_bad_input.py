@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from tools.setup.api_client import ApiClient, PromptRefused
-from tools.setup.base_dir import BaseDir
 
-from .prompts import of_type, small
+from .prompts import of_type, ran, small
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def sample_file(prompt: dict[str, Any], repo_root: Path, name: str) -> Path:
 
 
 @pytest.fixture
-def put(server_base: BaseDir, request: pytest.FixtureRequest):
+def put(server_base, request):
     """``put(name, bytes)``: a file in the server's input folder, each test in a folder of its own; its name."""
 
     def place(name: str, content: bytes) -> str:
@@ -115,5 +114,4 @@ def test_geometry_that_makes_no_sense(client, prompt):
 
 
 def test_after_all_of_it_the_server_still_works(client, prompt):
-    outcome = client.run(small(prompt), timeout=300)
-    assert outcome.status == "success", outcome.error_text
+    ran(client, small(prompt))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import av
 import pytest
@@ -15,13 +14,15 @@ from tools.setup.demo_head import HEAD, estimate_head, keypoints_in_use
 from tools.setup.environment import Environment
 from tools.setup.layout import Layout
 
+from .prompts import ran
+
 SIZE, FRAMES = 64, 5
 BEFORE_THE_MODEL = {"EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", HEAD, "EgoXEgoPoseInput",
                     "EgoXRenderEgoPrior"}
 
 
 @pytest.fixture
-def apart(environment: Environment, tmp_path: Path) -> Environment:
+def apart(environment, tmp_path) -> Environment:
     """This checkout, but with state and results in a folder of the test."""
     layout = Layout(tmp_path)
     layout.repo = environment.layout.repo
@@ -62,8 +63,7 @@ def test_the_estimated_head_in_the_demo_s_graph(client, load_workflow, object_in
     prompt = estimate_head(prompt, keypoints_in_use(exo.parent / HEAD_KEYPOINTS, exo, load), object_info)
     prompt = {name: node for name, node in prompt.items()
               if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")}
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     assert "of 9 frames: profile" in outcome.outputs["head"]["text"][0]
 
     prompt["head"]["inputs"]["mount"] = "nowhere"

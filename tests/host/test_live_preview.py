@@ -9,27 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.host.asking import Page
 from tools.rigs import model_rig
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root):
-    return model_rig.make_rig(pack, repo_root / "models")
-
-
-class Page:
-    """A server's side of one open page: what would be sent to it."""
-
-    client_id = "page"
-
-    def __init__(self) -> None:
-        self.sent: list[tuple] = []
-
-    def send_sync(self, event, data, sid) -> None:
-        self.sent.append((event, data, sid))
-
-    def send_progress_text(self, text, node_id) -> None:
-        pass
 
 
 @pytest.mark.parametrize("sampler", ["released", "euler"])

@@ -10,12 +10,6 @@ import torch
 from tools.rigs import model_rig
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 class Calls:
     """Notes the batch and size of every forward, outside (what the sampler sends) or inside (what the model gets)."""
 

@@ -18,12 +18,6 @@ from tools.rigs import model_rig
 from .test_model_company import with_override
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 @pytest.fixture
 def refused(rig):
     return pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError)

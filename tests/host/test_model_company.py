@@ -9,18 +9,13 @@ import torch
 import torch._dynamo
 from torch._dynamo.utils import counters
 
+from tests.host.asking import Page
 from tests.host.test_model_exo_cache import cache_of, sample_twice
 from tests.refusals import refuses
 from tools.rigs import model_rig
 from tools.rigs import standins as standins
 
 OVERRIDE = "optimized_attention_override"
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
 
 
 def with_override(model, override):
@@ -257,18 +252,6 @@ def test_high_and_low_noise_pair(rig, repo_root, tmp_path):
             (latent,) = host_nodes.KSamplerAdvanced().sample(model, noise, 5, 4, 3.0, "euler", "simple", rig.positive,
                                                              rig.negative, latent, start, end, leftover)
     assert torch.equal(latent["samples"], both), "the same as two stock KSamplerAdvanced"
-
-
-class Page:
-    """A server's side of one open page: texts that nodes show."""
-
-    client_id = None
-
-    def __init__(self) -> None:
-        self.texts: list[tuple[str, str]] = []
-
-    def send_progress_text(self, text: str, node_id: str) -> None:
-        self.texts.append((node_id, text))
 
 
 @pytest.mark.parametrize(("changes", "kernel"), [

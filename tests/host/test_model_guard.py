@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,12 +22,6 @@ SPECIAL = {  # what a class needs beyond the common shape
     "WAN22_Animate": {"num_layers": 6},
     "WAN22_WanDancer": {"num_layers": 30},
 }
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
 
 
 def host_wan_classes() -> list[str]:
@@ -76,12 +69,6 @@ def test_another_family_is_refused(rig):
     model = comfy.model_patcher.ModelPatcher(config.get_model({}), torch.device("cpu"), torch.device("cpu"))
     with refuses("got a BaseModel model"):
         rig.patch(model)
-
-
-@pytest.fixture(scope="module")
-def wan21(pack, standins: Path) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, standins, image_embedding=True)
 
 
 class CountedForwards:

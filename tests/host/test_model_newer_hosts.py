@@ -5,14 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tools.rigs import model_rig
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
 
 class Container:
     """A tensor that whoever takes it owns alone, as hosts hand to attention since 0.35."""

@@ -8,12 +8,6 @@ import torch
 from tools.rigs import model_rig
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 def full_width_euler(rig, guide: float, sigmas: torch.Tensor, seed: int, cfg: float) -> torch.Tensor:
     """The released loop, written out: the whole canvas is sampled, and the exo half's velocity is set to zero.
 

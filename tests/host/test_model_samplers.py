@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from tools.rigs import model_rig
 
 SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "lcm", "res_multistep", "heun", "euler_ancestral")
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
-@pytest.fixture(scope="module")
-def wan21(pack, standins: Path) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)
 
 
 @torch.inference_mode()

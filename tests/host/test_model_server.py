@@ -10,7 +10,7 @@ import pytest
 from tools.rigs import standins as standins
 from tools.setup.api_client import WebSocket
 
-from .prompts import id_of, of_type, small
+from .prompts import id_of, of_type, ran, small
 
 SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays", "recompute_exo")
 
@@ -41,8 +41,7 @@ def separate_nodes(prompt: dict[str, Any], sampler: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("sampler", ["released", "euler"])
 def test_the_graph_of_separate_nodes(client, load_workflow, sampler):
-    outcome = client.run(separate_nodes(small(load_workflow("egox_demo")), sampler), timeout=300)
-    assert outcome.status == "success", outcome.error_text
+    ran(client, separate_nodes(small(load_workflow("egox_demo")), sampler))
 
 
 def test_the_sampler_tells_the_time_that_is_left(client, load_workflow):
@@ -50,8 +49,7 @@ def test_the_sampler_tells_the_time_that_is_left(client, load_workflow):
     of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
     texts = []
     with WebSocket(client.address, "listener") as listener:
-        outcome = client.run(prompt, timeout=300)
-        assert outcome.status == "success", outcome.error_text
+        ran(client, prompt)
         while (message := listener.receive(timeout=1.0)) is not None:
             if isinstance(message, bytes) and message[:4] == b"\x00\x00\x00\x03":  # the host's TEXT event
                 texts.append(message[4:].decode("utf-8", errors="replace"))

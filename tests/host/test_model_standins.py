@@ -15,7 +15,7 @@ from tools.rigs import standins as standins
 
 
 @pytest.fixture
-def remade(request: pytest.FixtureRequest) -> Path:
+def remade(request) -> Path:
     """What the script has made for this run."""
     return request.getfixturevalue("standins")
 

@@ -18,12 +18,6 @@ FORM = standins.TransformerForm(image_embedding=False)
 """One head of 128 and 4096 wide text, as the host guesses without metadata, which GGUF files don't carry."""
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 def load_gguf_pack(folder: Path) -> ModuleType:
     """The GGUF loader pack, imported as the host imports a custom node."""
     if "comfyui_gguf" not in sys.modules:

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import copy
 import json
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.host.prompts import id_of, small
+from tests.host.asking import Answer, request
+from tests.host.prompts import id_of, ran, small
+from tests.paths import ROOT
 from tools.setup.api_client import ApiClient, PromptRefused
 
 FRAMES = 5
-PACK = Path(__file__).resolve().parents[2]
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-@dataclass
-class Answer:
-    status: int
-    body: bytes
-    headers: dict[str, str]
-
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 def ask(client: ApiClient, name: str, body: Any, **headers: str) -> Answer:
-    """As the server's own page asks, unless the headers say otherwise (an empty one is left out)."""
-    host = client.address.split("//")[1]
-    sent = {"Content-Type": "application/json", "Origin": f"http://{host}"} | {k.replace("_", "-"): v for k, v
-                                                                               in headers.items()}
     data = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8")
-    request = urllib.request.Request(f"{client.address}/egox/pose_editor/{name}", data,
-                                     {k: v for k, v in sent.items() if v}, method="POST")
-    try:
-        with DIRECT.open(request, timeout=60) as answer:
-            return Answer(answer.status, answer.read(), dict(answer.headers))
-    except urllib.error.HTTPError as error:
-        return Answer(error.code, error.read(), dict(error.headers))
+    return request(client, f"/egox/pose_editor/{name}", data, **{"Content_Type": "application/json", **headers})
 
 
 def graph(load_workflow, **pose: Any) -> dict[str, Any]:
@@ -59,8 +35,7 @@ def graph(load_workflow, **pose: Any) -> dict[str, Any]:
 
 
 def run(client: ApiClient, prompt: dict[str, Any]) -> dict[str, Any]:
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     return outcome.outputs[id_of(prompt, "EgoXEgoPoseInput")]["egox_pose"][0]
 
 
@@ -119,7 +94,7 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
     """Each by the node's own message, which names what to do; nothing has run by then."""
     alone = server_base.input / "alone" / "exo.mp4"
     alone.parent.mkdir(exist_ok=True)
-    alone.write_bytes((PACK / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
+    alone.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
     beside = "meta.json beside the video"
     for kind, values, message in (
         ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),
@@ -241,9 +216,7 @@ def test_only_the_servers_own_page_is_answered(client, told):
     for headers in refused:
         answer = ask(client, "cloud", body, **headers)
         assert answer.status == 403 and len(answer.body) < 200, headers
-    with pytest.raises(urllib.error.HTTPError) as info:
-        DIRECT.open(f"{client.address}/egox/pose_editor/cloud", timeout=20)
-    assert info.value.code in (404, 405)
+    assert request(client, "/egox/pose_editor/cloud").status in (404, 405)
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [

@@ -7,12 +7,10 @@ import json
 import os
 import random
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
+from tests.host.asking import request
 from tests.host.test_pose_editor_routes import ask, graph, run
-from tools.setup.api_client import ApiClient
 
 SEED = int(os.environ.get("EGOX_SEED", "38"))
 REQUESTS = 300
@@ -24,7 +22,6 @@ ODD = (None, True, -1, 0, 0.5, 1e308, float("inf"), float("nan"), 10**30, "x", "
        [0, 0, 0])
 RAW = (b"", b"[" * 4000, b"{", b"null", b"[]", b'"x"', b"\xff\xfe",
        b'{"token": ' + b"9" * 5000 + b"}")
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def right(told: dict[str, Any], prompt: dict[str, Any], node: str) -> dict[str, Any]:
@@ -77,16 +74,6 @@ def test_random_requests_get_a_reason(server, load_workflow):
     assert wrong == [] and {200, 400} <= set(answers)
 
 
-def raw(client: ApiClient, path: str, data: bytes, kind: str) -> int:
-    request = urllib.request.Request(f"{client.address}{path}", data,
-                                     {"Content-Type": kind, "Origin": client.address})
-    try:
-        with DIRECT.open(request, timeout=60) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 def test_uploads_that_are_none_get_a_reason(server):
     form = "multipart/form-data; boundary=B"
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
@@ -99,4 +86,4 @@ def test_uploads_that_are_none_get_a_reason(server):
               (b'--B\r\nContent-Disposition: form-data; name="about"\r\n\r\n' + b"[" * 4000 + b"\r\n--B--\r\n", form)]
     for path in ("/egox/upload", "/egox/save_clip"):
         for data, kind in bodies:
-            assert raw(server.client, path, data, kind) == 400, (path, data[:90])
+            assert request(server.client, path, data, Content_Type=kind).status == 400, (path, data[:90])

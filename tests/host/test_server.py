@@ -10,6 +10,8 @@ from tools.setup.host import MINIMUM_VERSION, Host, find_host
 from tools.setup.layout import SetupError
 from tools.setup.server import Server, check_port
 
+from .prompts import ran
+
 
 def test_the_server_is_the_real_one(client):
     host = find_host()
@@ -37,8 +39,7 @@ def test_standin_loaders_run(client):
     }
     events: list[str] = []
     client.forget_results()  # other tests load the same files
-    outcome = client.run(prompt, lambda event: events.append(event[0]), timeout=120)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt, lambda event: events.append(event[0]))
     assert set(outcome.ran) == set(prompt)
     assert "execution_success" in events and "progress_state" in events
     assert set(outcome.outputs) == {"6", "7"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 
 from tests.flat_graph import nodes_of
 from tests.host.gguf_file import write_gguf
+from tests.paths import ROOT
 from tools.rigs import standins as standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
@@ -24,11 +24,10 @@ from tools.workflows.make import saved as saved_graph
 from tools.workflows.specs import BLUEPRINTS as DESCRIBED
 from tools.workflows.specs import SPECS
 
-from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, with_standins
+from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, ran, with_standins
 from .prompts import small as smaller
 from .test_workflows import frames_of, saved_videos
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = list(shipped_workflows(ROOT))
 CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
@@ -45,8 +44,7 @@ def small(prompt: dict[str, Any]) -> dict[str, Any]:
 
 def check_run(client: ApiClient, prompt: dict[str, Any], base: BaseDir, videos: set[str]) -> dict[str, np.ndarray]:
     """Run it; name -> frames of what was saved."""
-    outcome = client.run(prompt, timeout=600)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     saved = {name: frames_of(path) for name, path in saved_videos(outcome, prompt, base).items()}
     assert set(saved) == videos
     for name, frames in saved.items():
@@ -152,8 +150,7 @@ def test_a_long_video_of_its_seconds(client, load_workflow, server_base):
     of_type(prompt, "EgoXLoadExoVideo").update(width=112, height=SIZE)
     of_type(prompt, "EgoXSampleLong").update(length=9, steps=STEPS)
     assert of_type(prompt, "EgoXSampleLong")["continue_motion_max_frames"] == 5
-    outcome = client.run(prompt, timeout=600)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     (ego,) = saved_videos(outcome, prompt, server_base).values()
     assert frames_of(ego).shape == (17, SIZE, SIZE, 3) and frames_of(ego).std() > 3
     assert not list(server_base.root.rglob("chunks/*.npy")), "the video is whole"
@@ -245,8 +242,7 @@ def test_attention_is_drawn(client, load_workflow, server_base):
     prompt = with_standins(small(load_workflow("egox_attention")))
     of_type(prompt, "EgoXAttentionCapture").update(step=0, block=0)
     of_type(prompt, "EgoXAttentionView").update(ego_x=30, ego_y=30, frame=0)
-    outcome = client.run(prompt, timeout=600)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     (view,) = saved_videos(outcome, prompt, server_base).values()
     assert frames_of(view).std() > 3
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,26 +13,25 @@ from tools.setup.base_dir import BaseDir
 from tools.setup.demo import standins
 from tools.setup.side_by_side import psnr, read_frames
 
-from .prompts import of_type
+from .prompts import of_type, ran
 from .test_workflows import saved_videos
 
 SLACK_DB = 0.5
 
 
 @pytest.fixture(scope="module")
-def record(repo_root: Path) -> dict:
+def record(repo_root) -> dict:
     """The figure of ``run.py demo`` when the weights were made."""
     return json.loads((WorkFiles(repo_root).records / "demo.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def truth(repo_root: Path):
+def truth(repo_root):
     return read_frames(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")
 
 
 def ego_of(client: ApiClient, prompt: dict, base: BaseDir):
-    outcome = client.run(prompt, timeout=300)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     return read_frames(saved_videos(outcome, prompt, base)["ego"])
 
 

@@ -1,7 +1,6 @@
 """Translations and help pages reach the front end: the server hands them out where it asks for them."""
 
-import urllib.request
-
+from tests.host.asking import request
 from tools.setup.base_dir import PACK_NAME
 from tools.texts.locales import SOURCE, TRANSLATIONS, leaves, read_locale
 
@@ -28,9 +27,8 @@ def test_the_server_and_english_name_the_same_slots(client, object_info):
 
 
 def test_help_pages_are_served(client, object_info):
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for node in read_locale(SOURCE):
-        with direct.open(f"{client.address}/extensions/{PACK_NAME}/docs/{node}.md", timeout=20) as answer:
-            # The front end takes an HTML answer for its own fallback page and shows no help.
-            assert "text/html" not in answer.headers.get("Content-Type", "")
-            assert answer.read().decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), node
+        answer = request(client, f"/extensions/{PACK_NAME}/docs/{node}.md")
+        # The front end takes an HTML answer for its own fallback page and shows no help.
+        assert "text/html" not in answer.headers.get("Content-Type", "")
+        assert answer.body.decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), node

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
-import urllib.error
-import urllib.request
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -16,18 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.host.prompts import id_of, small
+from tests.host.asking import request
+from tests.host.prompts import id_of, ran, small
+from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
-from tools.setup.base_dir import BaseDir
 
-PACK = Path(__file__).resolve().parents[2]
-TAKE = PACK / "sample" / "synthetic_room"
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+TAKE = ROOT / "sample" / "synthetic_room"
 Files = dict[str, bytes]
 
 
 @pytest.fixture
-def folder(server_base: BaseDir) -> Iterator[Path]:
+def folder(server_base) -> Iterator[Path]:
     """Where uploads go, empty before and after."""
     place = server_base.root / "input" / "egox"
     shutil.rmtree(place, ignore_errors=True)
@@ -40,14 +36,9 @@ def send(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
     border = uuid.uuid4().hex
     body = b"".join(b'--%s\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
                     % (border.encode(), name.encode(), content) for name, content in files.items())
-    sent = {"Content-Type": f"multipart/form-data; boundary={border}", "Origin": client.address}
-    request = urllib.request.Request(f"{client.address}/egox/upload", body + b"--%s--\r\n" % border.encode(),
-                                     sent | {k.replace("_", "-"): v for k, v in headers.items()}, method="POST")
-    try:
-        with DIRECT.open(request, timeout=120) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read() or b"null")  # the host refuses some by itself, without a word
+    answer = request(client, "/egox/upload", body + b"--%s--\r\n" % border.encode(),
+                     Content_Type=f"multipart/form-data; boundary={border}", **headers)
+    return answer.status, answer.json()
 
 
 def archive(files: Files) -> bytes:
@@ -85,8 +76,7 @@ def test_a_take_as_an_archive_runs(client, folder, load_workflow):
     prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {"file": told["video"], "start_frame": 0, "target_fps": 0.0}
     prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"] |= {"depth_file": told["depth"], "camera_file": told["camera"]}
     prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= {"source": "file", "file": told["poses"]}
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    ran(client, prompt)
 
 
 def test_files_of_one_take_at_once(client, folder):
@@ -140,8 +130,7 @@ def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
 
 
 def test_the_host_s_limit_is_named(client, folder):
-    with DIRECT.open(f"{client.address}/egox/upload", timeout=30) as answer:
-        most = json.loads(answer.read())["limit"]
+    most = request(client, "/egox/upload").json()["limit"]
     assert most == 100 * 2**20
     status, told = send(client, {"depth.npz": bytes(most + 2**20)})
     assert status == 413 and "--max-upload-size" in told["reason"] and "100 MB" in told["reason"]

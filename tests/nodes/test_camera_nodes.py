@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
-def takes(pack: ModuleType, comfy_host) -> Path:
+def takes(pack, comfy_host) -> Path:
     """Two takes before a wall 3 m ahead of the wearer: one camera beside the wearer, one turned away."""
     root = comfy_host.input / "exo_takes"
     count, depth = 5, np.full((5, 48, 80), 3.0, np.float16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ CROP = (48, 0, 32, 32)  # x, y, width, height: inside the bright right half
 
 
 @pytest.fixture(scope="module")
-def clip(pack: ModuleType, comfy_host) -> Path:
+def clip(pack, comfy_host) -> Path:
     """Dark on the left, bright on the right; the rows grow brighter with the frames."""
     from egox_pack.egox_core.video.writer import write_video
 

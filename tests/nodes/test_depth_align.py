@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,14 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.safe_files import read_json, write_json
 from tests.refusals import refuses
+from tools.rigs.model_rig import core
 
 FRAMES, HEIGHT, WIDTH = 5, 64, 112
 FOCAL = 90.0
-
-
-def core(pack, name: str):
-    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +54,7 @@ def take(comfy_host):
     k = [[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]]
     pose = np.eye(3, 4)
     pose[0, 3] = 0.25
-    (folder / "meta.json").write_text(json.dumps({"camera_intrinsics": k, "camera_extrinsics": pose.tolist()}),
-                                      encoding="utf-8")
+    write_json(folder / "meta.json", {"camera_intrinsics": k, "camera_extrinsics": pose.tolist()})
     return folder
 
 
@@ -108,7 +104,7 @@ def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take):
 
 
 def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take):
-    (take / "meta.json").write_text(json.dumps({"prompt": "a room"}), encoding="utf-8")
+    write_json(take / "meta.json", {"prompt": "a room"})
     depth, *_ = run(frames=selection(pack), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json")
     assert depth.camera.fx == pytest.approx(70.0) and depth.exo_w2c is None
     assert "60 degrees" in run(frames=selection(pack), depth_file="room/depth.npz")[3]
@@ -206,10 +202,10 @@ def test_depth_pictures_are_disparity(run, pack, take):
 
 
 def test_a_camera_file_outranks_the_estimate(run, pack, take):
-    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+    meta = read_json(take / "meta.json")
     # Of a picture four times as large.
     meta["camera_intrinsics"] = [[500.0, 0, 2 * WIDTH], [0, 500.0, 2 * HEIGHT], [0, 0, 1]]
-    (take / "camera.json").write_text(json.dumps(meta), encoding="utf-8")
+    write_json(take / "camera.json", meta)
     depth, *_ = run(frames=selection(pack), moge_geometry=moge(room()), camera_file="room/camera.json")
     assert depth.camera.fx == pytest.approx(125.0) and float(depth.exo_w2c[0, 3]) == 0.25
 
@@ -246,7 +242,7 @@ def test_changed_files_run_again(node, take):
 
 def test_exo_lens_and_scale_are_chosen_here(run, pack, take):
     """The raw lens from Ego-Exo4D's K, a factor, and a scale from the wearer only where the file has his poses."""
-    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+    meta = read_json(take / "meta.json")
     given, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5)
     torch.testing.assert_close(given.depth_m, 1.5 * room())
     assert given.camera.lens == "pinhole" and "exo lens as given" in report and "scale 1.5, as given" in report
@@ -255,7 +251,7 @@ def test_exo_lens_and_scale_are_chosen_here(run, pack, take):
     refused(run, pack, "no ego_extrinsics", depth_file="room/depth.npz", frames=selection(pack),
             scale="from the wearer")
     k = [[1240, 0, 1920], [0, 1240, 1080], [0, 0, 1]]
-    (take / "meta.json").write_text(json.dumps({**meta, "camera_intrinsics": k}), encoding="utf-8")
+    write_json(take / "meta.json", {**meta, "camera_intrinsics": k})
     raw, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), exo_lens="raw")
     assert raw.camera.lens == "opencv_fisheye" and len(raw.camera.distortion) == 4 and "exo lens raw" in report
     assert raw.camera.stored_size == (WIDTH, HEIGHT)
@@ -268,9 +264,9 @@ def test_the_preset_sets_what_is_left_to_it(run, pack, take):
     assert preset == "released_wild" and depth.camera.lens == "pinhole" and "scale as is" in report
     depth, _, _, report, preset = run(**shared, preset="exact")
     assert preset == "exact" and "no raw lens is known" in report and "scale as is: scale from the wearer" in report
-    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+    meta = read_json(take / "meta.json")
     k = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]
-    (take / "meta.json").write_text(json.dumps({**meta, "camera_intrinsics": k}), encoding="utf-8")
+    write_json(take / "meta.json", {**meta, "camera_intrinsics": k})
     assert run(**shared, preset="exact")[0].camera.lens == "opencv_fisheye"
     beside = run(**shared, preset="exact", exo_lens="as given", scale="number", scale_factor=2.0)
     assert beside[0].camera.lens == "pinhole" and "scale 2, as given" in beside[3]

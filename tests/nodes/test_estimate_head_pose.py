@@ -19,14 +19,11 @@ from egox_core.trajectory.head_payloads import FACE_MESH, MHR_POINTS
 from egox_core.trajectory.head_template import POINTS
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.refusals import refuses
+from tools.rigs.model_rig import core
 
 FRAMES, HEIGHT = 13, 224
 MMPOSE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder")
 """First of the 133 points that SDPose's heatmaps are of."""
-
-
-def core(pack, name: str):
-    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,9 @@ import math
 import pytest
 import torch
 
+from tools.rigs.model_rig import core
+
 FRAMES, HEIGHT, WIDTH = 2, 56, 98
-
-
-def core(pack, name: str):
-    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 @pytest.fixture(scope="module")

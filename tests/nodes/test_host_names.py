@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import types
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")

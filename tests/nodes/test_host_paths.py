@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -12,7 +11,7 @@ from tests.refusals import refuses
 
 
 @pytest.fixture
-def paths(pack: ModuleType):
+def paths(pack):
     from egox_pack.nodes.host import paths as host_paths
 
     return host_paths

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.safe_files import write_json
 from tests.refusals import refuses
 
 COUNT = 34
 
 
 @pytest.fixture(scope="module")
-def clip(pack: ModuleType, comfy_host, add_sound) -> Path:
+def clip(pack, comfy_host, add_sound) -> Path:
     from egox_pack.egox_core.video.writer import write_video
 
     path = comfy_host.input / "clips" / "exo.mp4"
@@ -134,12 +135,12 @@ def pose_node(pack: ModuleType, **changes):
 
 
 @pytest.fixture(scope="module")
-def meta(clip: Path) -> list:
+def meta(clip) -> list:
     poses = np.eye(3, 4)[None].repeat(COUNT, 0)
     poses[:, 2, 3] = np.arange(COUNT) / 10
     content = {"prompt": "a corridor", "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
                "ego_extrinsics": poses.tolist()}
-    (clip.parent / "meta.json").write_text(json.dumps(content), encoding="utf-8")
+    write_json(clip.parent / "meta.json", content)
     return poses.tolist()
 
 
@@ -179,7 +180,7 @@ def test_constant_and_keyframes(pack, meta):
 def test_bad_poses_are_refused(pack, meta, clip):
 
     scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
-    (clip.parent / "scaled.json").write_text(json.dumps({"ego_extrinsics": scaled}), encoding="utf-8")
+    write_json(clip.parent / "scaled.json", {"ego_extrinsics": scaled})
     for changes, message in (({"file": "clips/scaled.json"}, "not a rotation"), ({"file": "../meta.json"}, "leads out"),
                              ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
                              ({"source": "keyframes", "keyframes": "[{"}, "not JSON"),

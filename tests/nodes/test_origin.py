@@ -18,7 +18,7 @@ def chain(length: int, seed: int = 0) -> dict[str, dict]:
 
 
 @pytest.fixture
-def graphs(pack: ModuleType, comfy_host) -> ModuleType:
+def graphs(pack, comfy_host) -> ModuleType:
     return importlib.import_module(f"{pack.__name__}.nodes.host.graph")
 
 

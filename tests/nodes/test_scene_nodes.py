@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
-def take(pack: ModuleType, comfy_host):
+def take(pack, comfy_host):
     from egox_pack.lab.drawn import SyntheticSpec, make_take
 
     return make_take(SyntheticSpec(seed=3, frames=5, fps=4.0, exo_width=128, exo_height=64, ego_size=64,

@@ -10,7 +10,7 @@ import torch
 
 
 @pytest.fixture(scope="module")
-def scene(pack: ModuleType):
+def scene(pack):
     from egox_pack.egox_core.cameras.model import CameraModel
     from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.types import DepthVideo

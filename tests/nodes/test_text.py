@@ -42,7 +42,7 @@ def texts(pack) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoder_file(tmp_path_factory) -> Path:
     """ComfyUI's single file with a trained vocabulary inside."""
     import sentencepiece
 
@@ -63,7 +63,7 @@ def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip(texts, encoder_file: Path):
+def clip(texts, encoder_file):
     """The host's own classes: tokenizer, model and CLIP."""
     import comfy.sd
 
@@ -85,7 +85,7 @@ def vocabulary_of(file: Path) -> list[tuple[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def released(encoder_file: Path):
+def released(encoder_file):
     """released(prompt) -> (ids [512], embedding [1, 512, D]): diffusers' pipeline function on transformers' classes."""
     transformers = pytest.importorskip("transformers")
     wan = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")

@@ -35,7 +35,7 @@ def git(folder: Path, *arguments: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def shipped(repo_root: Path) -> list[str]:
+def shipped(repo_root) -> list[str]:
     """Tracked files that .comfyignore keeps: its patterns are git's."""
     tracked = git(repo_root, "ls-files", "-z")
     left_out = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
@@ -67,7 +67,7 @@ def test_it_stands_alone(shipped, repo_root):
 
 
 @pytest.fixture(scope="module")
-def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def comfy(tmp_path_factory) -> Path:
     """The registry's command-line tool, in an environment of its own."""
     folder = tmp_path_factory.mktemp("comfy_cli")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
@@ -77,7 +77,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkout(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(repo_root, tmp_path_factory) -> Path:
     """The tracked files as they are now, in a repository of their own."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in git(repo_root, "ls-files", "-z", "-c", "-o", "--exclude-standard"):

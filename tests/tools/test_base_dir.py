@@ -14,7 +14,7 @@ from tools.setup.layout import Layout
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path) -> Layout:
     repo = tmp_path / "repo"
     for folder in (".git", ".venv", "nodes"):
         (repo / folder).mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from egox_core import file_names
 from egox_core.cameras.model import CameraModel, project
+from egox_core.safe_files import read_json, write_json
 from egox_core.trajectory.head_payloads import OPENPOSE_POINTS, openpose_points
 from egox_core.trajectory.head_template import POINTS
 from egox_core.video.reader import probe_video
@@ -28,13 +28,13 @@ def seen(nose: tuple[float, float], width: int = 64, height: int = 48) -> dict:
 
 
 @pytest.fixture
-def exo(repo_root: Path) -> Path:
+def exo(repo_root) -> Path:
     return repo_root / "sample" / "calm_room" / file_names.EXO
 
 
 def in_use(folder: Path, content: Any, exo: Path, **load: Any) -> list[dict[str, Any]]:
     file = folder / "keypoints.json"
-    file.write_text(json.dumps(content), encoding="utf-8")
+    write_json(file, content)
     return keypoints_in_use(file, exo, {"start_frame": 0, "frame_count": 1, "width": 64, "height": 64} | load)
 
 
@@ -73,7 +73,7 @@ def test_the_sample_s_keypoints_are_of_its_video(repo_root):
     """As a detector gives them: some frames without anybody, never a point outside the picture by far."""
     folder = repo_root / "sample" / "calm_room"
     video = probe_video(folder / file_names.EXO)
-    frames = json.loads((folder / file_names.HEAD_KEYPOINTS).read_text(encoding="utf-8"))
+    frames = read_json(folder / file_names.HEAD_KEYPOINTS)
     points = openpose_points(frames)
     assert len(frames) == video.frame_count and points.picture == (video.width, video.height)
     kinds = points.kinds()

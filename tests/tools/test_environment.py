@@ -19,13 +19,13 @@ from .test_host import fetched, make_host
 
 
 @pytest.fixture(autouse=True)
-def plain_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_variables(monkeypatch) -> None:
     for name in ("EGOX_HOST_DIR", "COMFYUI_DIR", "EGOX_NO_SETUP", "EGOX_TORCH_INDEX"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path) -> Layout:
     """A checkout with a fetched host, whose environment claims to be able to run."""
     made = Layout(tmp_path / "repo")
     fetched(made)
@@ -37,7 +37,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def pip_calls(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def pip_calls(layout, monkeypatch) -> list[list[str]]:
     """Packages that would have been installed, instead of installing it."""
     calls: list[list[str]] = []
 

@@ -29,7 +29,7 @@ def make_host(root: Path, version: str | None = "0.30.0") -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_inherited_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_inherited_host(monkeypatch) -> None:
     monkeypatch.delenv("EGOX_HOST_DIR", raising=False)
     monkeypatch.delenv("COMFYUI_DIR", raising=False)
 
@@ -110,7 +110,7 @@ def prepare_metadata_for_build_wheel(folder, *_):
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Release, Path]:
+def index(tmp_path, monkeypatch) -> tuple[Release, Path]:
     """A release on an index of one file, whose set-up code touches a file; nothing else can be reached."""
     touched, folder = tmp_path / "executed", tmp_path / "index"
     folder.mkdir()
@@ -153,7 +153,7 @@ def test_nothing_of_another_file_runs(index, tmp_path):
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
+def repository(tmp_path, monkeypatch) -> Release:
     """A release as a tag of a repository, where no index can be reached."""
     folder = make_host(tmp_path / "ComfyUI", "9.9.0")
     (folder / "comfy" / "sd.py").write_text("", encoding="utf-8")

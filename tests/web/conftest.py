@@ -29,7 +29,7 @@ def run_node() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def run_node_tests(run_node: Callable[..., str]) -> Callable[[str], int]:
+def run_node_tests(run_node) -> Callable[[str], int]:
     """``run_node_tests(file)``: how many tests of a file passed, none failing."""
     def run(file: str) -> int:
         out = run_node("--test", "--test-reporter=tap", file)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from egox_core.cameras.presets import preset_camera
+from egox_core.safe_files import read_json, write_json
 from egox_core.trajectory.keyframes import keyframe_track, pose_angles, sensor_pose, upright_from_sensor, upright_pose
 from egox_core.trajectory.path import interpolate_poses
 
@@ -58,7 +59,7 @@ def documents() -> list[dict]:
 
 def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path):
     cases = documents()
-    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    write_json(tmp_path / "cases.json", cases)
     results = json.loads(run_node("evaluate_tracks.mjs", str(tmp_path / "cases.json")))
     for case, result in zip(cases, results, strict=True):
         camera = CAMERAS[case["quarter_turns"]]
@@ -80,7 +81,7 @@ def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path):
 def test_vendored_three_is_the_recorded_one():
     from tools.vendor_three import BUNDLE, DATA, LICENCE, TARGET, differing
 
-    data = json.loads(DATA.read_text(encoding="utf-8"))
+    data = read_json(DATA)
     assert set(data["files"]) == {BUNDLE, LICENCE} == {p.name for p in TARGET.iterdir()}
     assert not differing(data)
     text = (TARGET / BUNDLE).read_text(encoding="utf-8")

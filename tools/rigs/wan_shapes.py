@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames
 
@@ -69,7 +67,6 @@ CLIPS: Mapping[str, Clip] = {
 }
 """The clip that each size is measured with; the first is the released one."""
 IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512
-RELEASED_RANK = 256
 
 
 def wan_model(size: str, device: torch.device | str, weight_dtype: torch.dtype, compute_dtype: torch.dtype) -> Any:
@@ -82,22 +79,6 @@ def wan_model(size: str, device: torch.device | str, weight_dtype: torch.dtype, 
     config = comfy.supported_models.WAN21_I2V(settings)
     config.set_inference_dtype(weight_dtype, None if weight_dtype == compute_dtype else compute_dtype)
     return comfy.model_base.WAN21(config, image_to_video=True, device=torch.device(device))
-
-
-def released_lora(pack: ModuleType, model: Any, rank: int = RELEASED_RANK) -> dict[str, Tensor]:
-    """A complete LoRA file in the released naming for this model, without memory: q, k, v, o of both attentions."""
-    from .model_rig import core  # the shapes alone need torch and nothing else
-
-    keys = core(pack, "wan.lora_keys")
-    file: dict[str, Tensor] = {}
-    for name, weight in model.diffusion_model.named_parameters():
-        part = keys.rename_part(name.removesuffix(".weight"), "diffusers")
-        if not name.endswith(".weight") or part is None or ".to_" not in part:
-            continue
-        out_features, in_features = weight.shape
-        file[f"transformer.{part}.lora_A.weight"] = torch.empty(rank, in_features, device="meta")
-        file[f"transformer.{part}.lora_B.weight"] = torch.empty(out_features, rank, device="meta")
-    return file
 
 
 def forward_flops(size: str, tokens: int) -> float:

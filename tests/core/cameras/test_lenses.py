@@ -48,7 +48,7 @@ def unproject_equisolid(plane, distortion, max_angle):
 
 
 @pytest.fixture
-def camera(monkeypatch: pytest.MonkeyPatch) -> CameraModel:
+def camera(monkeypatch) -> CameraModel:
     """A camera with a lens that this one entry adds; a shift along x has no turned form, so it has no turns."""
     monkeypatch.setitem(LENSES, "equisolid", Lens(
         project=project_equisolid, unproject=unproject_equisolid, distortion_count=1, colmap="EQUISOLID",

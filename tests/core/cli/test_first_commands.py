@@ -22,8 +22,8 @@ from egox_core.data.egoexo4d import read_egoexo4d
 from egox_core.data.manifest import read_manifest
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 PAGE = ROOT / "docs" / "training.md"
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 HEAD_M = 0.35  # radius of a disc: head and shoulders

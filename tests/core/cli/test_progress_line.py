@@ -8,7 +8,7 @@ from egox_core.cli.progress_line import ProgressLine
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def clock(monkeypatch) -> list[float]:
     now = [100.0]
     monkeypatch.setattr("egox_core.cli.progress_line.time.monotonic", lambda: now[0])
     return now

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from egox_core.cli.train import COMMANDS
 from egox_core.train.config import load_config
-
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
+from tests.paths import ROOT
 
 
 def call(arguments: list[str], capsys) -> tuple[int, str, str]:

@@ -28,10 +28,10 @@ from egox_core.safe_files import working_on
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.wan.text import make_text_encoder
 from egox_core.wan.vae import VaeEncoder
+from tests.paths import ROOT
 from tests.refusals import refuses
 from train_egox import main
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from egox_core.data.clip_files import read_clip
 from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
+from egox_core.safe_files import read_json, write_json
 from tests.refusals import refuses
 
 transformers = pytest.importorskip("transformers")
@@ -104,8 +104,8 @@ def silent_takes(synthetic_takes, tmp_path_factory) -> Path:
         shutil.copytree(take, folder / take.name)
         if number == 0:
             file = folder / take.name / "meta.json"
-            meta = json.loads(file.read_text(encoding="utf-8"))
-            file.write_text(json.dumps({**meta, "prompt": ""}), encoding="utf-8")
+            meta = read_json(file)
+            write_json(file, {**meta, "prompt": ""})
     return folder
 
 
@@ -147,7 +147,7 @@ def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, 
     noise = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=untaught)
     outcome = prepare(silent_takes, tmp_path / "noise", noise, fractions={})
     assert (outcome.clips, outcome.skipped) == (1, 1)
-    report = json.loads((tmp_path / "noise" / "report.json").read_text(encoding="utf-8"))
+    report = read_json(tmp_path / "noise" / "report.json")
     assert "caption by noise" in report["skipped"][0]["why"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from dataclasses import replace
@@ -21,6 +20,7 @@ from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.data.undistort_videos import undistort_videos
+from egox_core.safe_files import read_json, write_json
 from egox_core.video.reader import decode_frames, probe_video
 from tests.refusals import refuses
 
@@ -58,7 +58,7 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     prepare(raw, tmp_path / "set", replace(options, depth_root=tmp_path / "depth"), fractions={})
     for record in read_manifest(tmp_path / "set" / "manifest.jsonl"):
         name = f"{record.take}__{record.exo_camera}"
-        about = json.loads((tmp_path / "exo" / f"{name}.json").read_text(encoding="utf-8"))
+        about = read_json(tmp_path / "exo" / f"{name}.json")
         shown = read_clip(tmp_path / "set", record)
         assert about["exo_camera"] == camera_to_json(shown.take.depth.camera) and about["frames"] == FRAMES
         assert record.pictures == about["pictures"] == pictures
@@ -80,12 +80,12 @@ def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
     source = tmp_path / "raw"
     shutil.copytree(raw, source)
     (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
-    content = json.loads(annotation.read_text(encoding="utf-8"))
+    content = read_json(annotation)
     outside = "../../../../outside"
     content[outside] = content["cam02"]
-    annotation.write_text(json.dumps(content), encoding="utf-8")
+    write_json(annotation, content)
     content["metadata"]["take_name"] = ".."
-    annotation.with_stem("other").write_text(json.dumps(content), encoding="utf-8")
+    write_json(annotation.with_stem("other"), content)
     videos = source / "takes" / TAKE / "frame_aligned_videos" / "downscaled" / "448"
     shutil.copy(videos / "cam02.mp4", videos / f"{outside}.mp4")
     out = tmp_path / "a" / "b" / "out"
@@ -105,10 +105,10 @@ def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
     assert prepare(raw, tmp_path / "set", as_filmed, fractions={}).new == 1
     record = read_manifest(tmp_path / "set" / "manifest.jsonl")[0]
     assert record.files["exo.mp4"] != before.files["exo.mp4"]  # from which a cache's fingerprint follows
-    report = json.loads((tmp_path / "set" / "report.json").read_text(encoding="utf-8"))
+    report = read_json(tmp_path / "set" / "report.json")
     assert report["options"]["pictures"] == "as filmed"
     camera = read_clip(tmp_path / "set", record).take.depth.camera
-    poses = json.loads(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")).read_text(encoding="utf-8"))
+    poses = read_json(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")))
     k = poses[record.exo_camera]["camera_intrinsics"]
     assert camera.lens == "pinhole" and camera.fx == pytest.approx(k[0][0] * 112 / 3840, rel=0.02)
     video = pictures_of(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
@@ -150,7 +150,7 @@ def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(raw, tmp_path
     assert (outcome.clips, outcome.skipped) == (clips, 4 - clips)
     assert len(decoded) == clips
     assert all("depth or mask can't be had" in records[0].getMessage() for _, records in decoded)
-    report = json.loads((tmp_path / "set" / "report.json").read_text(encoding="utf-8"))
+    report = read_json(tmp_path / "set" / "report.json")
     assert all("cam02" in s["what"][0] and said in s["why"] for s in report["skipped"])
 
 

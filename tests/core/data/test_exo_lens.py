@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from egox_core.data.gopro_calibs import read_gopro_calibs
 from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
-from egox_core.safe_files import write_json
+from egox_core.safe_files import read_json, write_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.writer import write_video
 from tests.refusals import refuses
@@ -60,7 +59,7 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path):
 
 
 @pytest.fixture
-def released_layout(tmp_path: Path) -> Path:
+def released_layout(tmp_path) -> Path:
     """A take with a meta.json of Ego-Exo4D's K, a video narrower than the lens' picture, depth and moving poses."""
     folder, count = tmp_path / "source" / "room", 5
     folder.mkdir(parents=True)
@@ -100,17 +99,17 @@ def test_exact_is_a_preset_of_the_whole_way(released_layout, tmp_path):
     folder = released_layout / "room"
     call = ["--take", str(folder), "--frames", "5", "--preset", "exact", "--out", str(tmp_path / "out")]
     assert main(call) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    report = read_json(tmp_path / "out" / "report.json")
     assert "raw" in report["exo_lens"] and "head in 0 of 5" in report["scale"]["note"]  # nobody stands there
     assert main([*call, "--exo-lens", "as-given", "--scale", "2"]) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    report = read_json(tmp_path / "out" / "report.json")
     assert report["exo_lens"] == "exo lens as given" and report["scale"]["scale"] == 2
     assert main([*call, "--scale", "wearer"]) == 1
     assert main([*call, "--scale", "big"]) == 1
 
 
 @pytest.fixture(scope="module")
-def raw_folder(shared_dir: Path) -> Path:
+def raw_folder(shared_dir) -> Path:
     folder = shared_dir / "data" / "egoexo4d_raw"
     if not folder.is_dir():
         pytest.skip("needs ../shared/data/egoexo4d_raw, a take in the dataset's own layout")
@@ -123,7 +122,7 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
     What is left is the few cm between the picked bridge and the camera, tracking, and the picks' own 3 px.
     """
     (take,) = read_egoexo4d(raw_folder, [])
-    picks = json.loads((raw_folder / "head_picks.json").read_text(encoding="utf-8"))
+    picks = read_json(raw_folder / "head_picks.json")
     squares, rays = [], {}
     for view in take.exos:
         camera = rescale(view.camera, *PICTURE)

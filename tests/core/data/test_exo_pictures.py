@@ -9,7 +9,6 @@ import subprocess
 import sys
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +21,8 @@ from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.video.reader import decode_frames
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SIZE = (224, 128)
 OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
 SCRIPT = """

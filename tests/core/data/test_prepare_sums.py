@@ -3,7 +3,6 @@ ends early."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections import Counter
@@ -20,7 +19,7 @@ from egox_core.data.parts import Part, write_lists
 from egox_core.data.plan import drawn
 from egox_core.data.prepare import join, prepare
 from egox_core.data.prepare_options import PrepareOptions
-from egox_core.safe_files import write_json
+from egox_core.safe_files import read_json, write_json
 from tests.refusals import refuses
 from train_egox import main
 
@@ -125,12 +124,12 @@ def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
     assert main(["join", str(parts)]) == 0
     assert "15 clips (15 made now), 0 skipped" in capsys.readouterr().out
     assert files_of(parts) == files_of(whole)
-    reports = [json.loads((root / "report.json").read_text("utf-8")) for root in (whole, parts)]
+    reports = [read_json(root / "report.json") for root in (whole, parts)]
     for report in reports:
         del report["this_run"]
     assert reports[0] == reports[1]
     first = parts / "parts" / "0-of-2.json"
-    content = json.loads(first.read_text("utf-8"))
+    content = read_json(first)
     for change, match in (
         ({"finished": False}, "none finished of 0/2"),
         ({"settings": {**content["settings"], "split_seed": 7}}, "other split_seed"),
@@ -252,6 +251,6 @@ def test_the_report_says_once_what_many_clips_share(long_takes, tmp_path):
     with refuses("no clip"):
         prepare(takes, tmp_path / "none", SMALL)
     outcome = prepare(takes, tmp_path / "set", replace(SMALL, depth="plane"), fractions={})
-    report = json.loads((tmp_path / "set" / "report.json").read_text("utf-8"))
+    report = read_json(tmp_path / "set" / "report.json")
     notes = [note for own in report["notes"].values() for note in own]
     assert outcome.clips == 15 and len(notes) < 15 and any("and 4 more: " in note for note in notes)

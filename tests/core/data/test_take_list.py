@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from egox_core.data.manifest import SPLITS, read_manifest, split_lists
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.data.take_list import read_take_list, room_of_name
+from egox_core.safe_files import read_json, write_json
 from tests.refusals import refuses
 from train_egox import main
 
@@ -27,7 +27,7 @@ def write_list(root: Path, *takes: dict) -> None:
         "duration_sec": FRAMES / 30, "task_name": "Remove a Wheel", "take_uid": f"uid-{take['take_name']}",
         "capture_uid": "d37b", "physical_setting_uid": 97, "task_start_sec": None, "task_end_sec": None,
         "best_exo": None, "university_name": "cmu", "validated": True} | take for take in takes]
-    (root / "takes.json").write_text(json.dumps(entries), encoding="utf-8")
+    write_json(root / "takes.json", entries)
 
 
 def write_lenses(file: Path, **focal: float) -> None:
@@ -48,7 +48,7 @@ def splits(root: Path) -> dict[str, str]:
 
 
 def notes(root: Path, take: str) -> str:
-    return " ".join(json.loads((root / "report.json").read_text(encoding="utf-8"))["notes"].get(take, []))
+    return " ".join(read_json(root / "report.json")["notes"].get(take, []))
 
 
 def test_clips_stay_within_the_task_and_the_annotators_camera_goes_first(takes, tmp_path):

@@ -58,7 +58,7 @@ def clean(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(clean: Path, tmp_path: Path) -> Path:
+def place(clean, tmp_path) -> Path:
     """A copy that may be spoilt."""
     return shutil.copytree(clean, tmp_path / "set")
 

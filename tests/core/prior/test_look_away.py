@@ -40,12 +40,19 @@ def truth(views: list[RoomView]) -> torch.Tensor:
     return torch.stack([v.rgb.float() / 255 for v in views])
 
 
-def second_visit(ego: torch.Tensor, first: list[torch.Tensor], then: list[torch.Tensor]) -> tuple:
-    """The filled prior of poses ``then`` after a chunk ``ego`` at ``first``, where it was filled, the truth."""
+def after(ego: torch.Tensor) -> LookAwayMemory:
+    """Memory of a chunk ``ego`` that looked away, and of one after it that looked back."""
     memory = LookAwayMemory()
-    exo, depth, path, _ = clip(first)
-    assert not memory.fill(exo, torch.zeros_like(ego), depth, path).any(), "nothing is remembered yet"
-    memory.keep(ego, path)
+    for poses, made in ((AWAY, ego), ([turned(0)] * 9, truth(clip([turned(0)] * 9)[3]))):
+        exo, depth, path, _ = clip(poses)
+        assert not memory.fill(exo, torch.zeros_like(ego), depth, path).any(), "nothing to draw yet"
+        memory.keep(made, path)
+    return memory
+
+
+def second_visit(ego: torch.Tensor, then: list[torch.Tensor]) -> tuple:
+    """The filled prior of poses ``then`` after :func:`after`, where it was filled, the truth."""
+    memory = after(ego)
     exo, depth, path, views = clip(then)
     filled = memory.fill(exo, torch.zeros(len(then), 64, 64, 3), depth, path)
     return filled, filled.amax(-1) > 0, truth(views)
@@ -55,7 +62,7 @@ AWAY = [turned(60 + 2 * t) for t in range(9)]
 
 
 def test_the_second_visit_shows_what_the_first_one_made() -> None:
-    filled, where, expected = second_visit(truth(clip(AWAY)[3]), AWAY, [turned(66), turned(72)])
+    filled, where, expected = second_visit(truth(clip(AWAY)[3]), [turned(66), turned(72)])
     assert where.float().mean() > 0.3
     assert (filled - expected)[where].square().mean().sqrt() < 0.03
     coverage = clip([turned(66)])[3][0].depth_m.isfinite()
@@ -64,11 +71,9 @@ def test_the_second_visit_shows_what_the_first_one_made() -> None:
 
 def test_exo_always_wins() -> None:
     """Pixels that the prior shows, and those whose surface the scene has, stay as they are."""
-    ego = torch.ones(9, 64, 64, 3)  # a wrong colour everywhere
-    memory = LookAwayMemory()
+    memory = after(torch.ones(9, 64, 64, 3))  # a wrong colour everywhere
     exo, depth, path, _ = clip(AWAY)
-    memory.fill(exo, torch.zeros_like(ego), depth, path)
-    memory.keep(ego, path)
+    assert memory.fill(exo, torch.zeros(9, 64, 64, 3), depth, path).any()
     shown = torch.full((9, 64, 64, 3), 0.5)
     assert torch.equal(memory.fill(exo, shown, depth, path), shown)
     exo, depth, path, _ = clip([turned(0)])
@@ -79,19 +84,16 @@ def test_what_moves_is_not_remembered() -> None:
     ego = truth(clip(AWAY)[3])
     for t in range(9):
         ego[t, 20:40, 20:40] = t / 8  # another colour in each frame
-    _, where, _ = second_visit(ego, AWAY, [turned(64)])
-    _, still, _ = second_visit(truth(clip(AWAY)[3]), AWAY, [turned(64)])
+    _, where, _ = second_visit(ego, [turned(64)])
+    _, still, _ = second_visit(truth(clip(AWAY)[3]), [turned(64)])
     assert where[0, 24:36, 24:36].float().mean() < 0.2 < 0.8 < still[0, 24:36, 24:36].float().mean()
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
 def test_a_guessed_place_is_drawn_near_its_own_view_only(share: float, drawn: bool) -> None:
-    exo, depth, path, views = clip(AWAY)
-    memory = LookAwayMemory()
-    memory.fill(exo, torch.zeros(9, 64, 64, 3), depth, path)
-    memory.keep(truth(views), path)
-    (_, _, distance_m), = memory._kept
-    exo, depth, path, _ = clip([turned(66, x=share * MOST_PARALLAX * distance_m)])
+    memory = after(truth(clip(AWAY)[3]))
+    x = share * MOST_PARALLAX * memory._kept[0].distance_m
+    exo, depth, path, _ = clip([turned(66, x=x)])
     assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == drawn
 
 

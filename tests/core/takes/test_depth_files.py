@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, project, unproject
+from egox_core.cameras.model import CameraModel, unproject
 from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from egox_core.depth.valid import mark_invalid
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
@@ -333,15 +333,3 @@ def test_a_header_that_claims_frames_that_are_not_there_is_named(tmp_path, kind)
     said = r"depth depth\.np.*32 bytes.*128 bytes"
     with refuses(said), open_depth(path) as source:
         list(source.read(list(range(8))))
-
-
-def test_released_takes(shared_dir):
-    from egox_core.takes.meta import read_meta
-
-    take = shared_dir / "data" / "takes" / "sfu_covid_009_4_2000_2048"
-    depth, report = load_depth_file(take / "depth.npz", read_meta(take / "meta.json"),
-                                    selection([0, 24, 48], (784, 448), (784, 448)))
-    assert depth.depth_m.shape == (3, 448, 784) and (depth.camera.cx, depth.camera.cy) == (392, 224)
-    assert depth.exo_w2c.shape == (3, 4) and 0 <= report.invalid_share < 0.5
-    point = unproject(depth.camera, torch.tensor([10.0, 20.0]))[0]
-    assert torch.allclose(project(depth.camera, point)[0], torch.tensor([10.0, 20.0]), atol=1e-3)

@@ -40,7 +40,7 @@ def da3(height: int = H, width: int = W) -> DepthSocket:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> DepthFileInput:
+def file(tmp_path) -> DepthFileInput:
     np.savez(tmp_path / "depth.npz", depth_m=np.full((T, H, W), 4, np.float32))
     return DepthFileInput(path=tmp_path / "depth.npz")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
+from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
 from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
@@ -37,13 +37,13 @@ def marks() -> np.ndarray:
 
 
 @pytest.fixture
-def folder(take: SyntheticTake, tmp_path: Path) -> Path:
+def folder(take, tmp_path) -> Path:
     """A take without ego poses."""
     write_take(take, tmp_path / "täke 1")
     path = tmp_path / "täke 1" / META
-    meta = json.loads(path.read_text(encoding="utf-8"))
+    meta = read_json(path)
     del meta["ego_extrinsics"]
-    path.write_text(json.dumps(meta), encoding="utf-8")
+    write_json(path, meta)
     return tmp_path / "täke 1"
 
 
@@ -67,7 +67,7 @@ def test_a_folder_of_openpose_files(folder, take, marks, capsys):
     points = folder.parent / "keypoints"
     points.mkdir()
     for t, frame in enumerate(openpose_frames(marks, take)):
-        (points / f"exo_{t:012d}_keypoints.json").write_text(json.dumps(frame), encoding="utf-8")
+        write_json(points / f"exo_{t:012d}_keypoints.json", frame)
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 0
     assert "9 of 9 frames: face" in capsys.readouterr().out and distance(folder, take) < 0.06
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 2
@@ -78,7 +78,7 @@ def test_a_folder_of_openpose_files(folder, take, marks, capsys):
 def test_one_file_and_no_depth(folder, take, marks, capsys):
     (folder / DEPTH).unlink()
     points = folder.parent / "points.json"
-    points.write_text(json.dumps(openpose_frames(marks, take)), encoding="utf-8")
+    write_json(points, openpose_frames(marks, take))
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 0
     assert "note: no depth" in capsys.readouterr().out and distance(folder, take) < 0.35
 
@@ -91,10 +91,10 @@ def test_a_body_models_npz_into_meta_json(folder, take, marks):
     points = folder.parent / "mhr.npz"
     np.savez(points, pred_keypoints_3d=solid, pred_cam_t=np.tile(np.float32([0, 0, 2]), (9, 1)),
              focal_length=np.full(9, take.exo_camera.fx, dtype=np.float32), image_size=np.array([128, 224]))
-    before = json.loads((folder / META).read_text(encoding="utf-8"))
+    before = read_json(folder / META)
     assert main(["headpose", str(folder), "--keypoints", str(points), "--meta"]) == 2
     assert main(["headpose", str(folder), "--keypoints", str(points), "--meta", "--replace"]) == 0
-    after = json.loads((folder / META).read_text(encoding="utf-8"))
+    after = read_json(folder / META)
     kept = before.keys() - {"ego_intrinsics"}  # written anew with all its digits
     assert {k: after[k] for k in kept} == {k: before[k] for k in kept} and after["pose_source"] == "head keypoints"
     loaded = load_take(folder, frame_count=9)
@@ -109,6 +109,6 @@ def test_other_keypoints_are_refused(folder, take, marks, capsys, frames, messag
     content = openpose_frames(marks, take)
     content = [{"people": []}] * 9 if frames < 0 else (content * 2)[:frames]
     points = folder.parent / "points.json"
-    points.write_text(json.dumps(content), encoding="utf-8")
+    write_json(points, content)
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 2
     assert message in capsys.readouterr().err and not (folder / HEAD_TRAJECTORY).exists()

@@ -21,7 +21,7 @@ COUNT = 34
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("takes") / "corridor"
     frames = torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8) + (7 * torch.arange(COUNT, dtype=torch.uint8)
                                                                  )[:, None, None, None]

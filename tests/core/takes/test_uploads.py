@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.safe_files import write_json
 from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.uploads import name_of_upload, told_apart
 from egox_core.video.writer import write_video
@@ -36,11 +36,11 @@ def write(folder: Path, *names: str) -> Path:
         elif path.suffix == ".png":
             cv2.imwrite(str(path), np.full((H, W), 1000, np.uint16))
         elif path.name == "path.json":
-            path.write_text(json.dumps([{"time_s": 0, "position": [0, 0, 1], "look_at": [1, 0, 1]}]), encoding="utf-8")
+            write_json(path, [{"time_s": 0, "position": [0, 0, 1], "look_at": [1, 0, 1]}])
         elif path.name == "config.json":
             path.write_text('{"batch": 1}', encoding="utf-8")
         else:
-            path.write_text(json.dumps(META), encoding="utf-8")
+            write_json(path, META)
     return folder
 
 

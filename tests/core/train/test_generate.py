@@ -19,17 +19,15 @@ from egox_core.train.generate import GenerateOptions, conditioning_of, generate
 from egox_core.train.samples import TrainSample
 from egox_core.train.sampling import sample_ego
 from egox_core.video.reader import probe_video
+from tests.paths import GOLDEN, STANDIN_VAE
 from tests.refusals import refuses
-
-GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
-VAE = Path(__file__).resolve().parent.parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 
 @pytest.fixture(scope="module")
 def place(training_set, tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("generate")
     build_cache(training_set / "manifest.jsonl", folder / "cache",
-                CacheSettings(vae=VAE, text="zeros:2x24", image_embedding="none", dtype="float32"))
+                CacheSettings(vae=STANDIN_VAE, text="zeros:2x24", image_embedding="none", dtype="float32"))
     tiny.make_base(folder / "base.safetensors")
     conditioning = {"mask_mode": "paper", "lambda_g": 2.0}
     tiny.train(folder, steps=2, batch_size=1, conditioning=conditioning)
@@ -37,7 +35,7 @@ def place(training_set, tiny, tmp_path_factory) -> Path:
 
 
 def options(place: Path, **more) -> GenerateOptions:
-    return GenerateOptions(**{"base": place / "base.safetensors", "vae": VAE, "split": "train", "steps": 2,
+    return GenerateOptions(**{"base": place / "base.safetensors", "vae": STANDIN_VAE, "split": "train", "steps": 2,
                               "lora": place / "run" / "lora.safetensors", **more})
 
 

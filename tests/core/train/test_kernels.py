@@ -16,7 +16,7 @@ HEAD = slice(64, 128)  # channels of the second of two heads
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny, monkeypatch) -> Path:
+def place(tmp_path, tiny, monkeypatch) -> Path:
     """A canvas whose bias is made in pieces, as at the released size; a base with heads of 64."""
     monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", 0)
     monkeypatch.setattr(backends, "_choice_of", {})

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from egox_core.train.checkpoints import checkpoint_folders
 from egox_core.train.config import parse_config
 from egox_core.train.loop import train
+from tests.paths import STANDIN_VAE
 
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
-STAND_IN_VAE = Path(__file__).resolve().parents[3] / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
@@ -109,7 +109,7 @@ def test_shards(workplace, tiny, launching, memory, kind):
     Three held-out clips are shared unevenly, and FSDP2 samples them where torchmetrics is there.
     """
     fsdp2 = kind == "fsdp2"
-    sampled = {"sample_steps": 2, "vae": str(STAND_IN_VAE)}
+    sampled = {"sample_steps": 2, "vae": str(STANDIN_VAE)}
     if not fsdp2 or importlib.util.find_spec("torchmetrics") is None:
         sampled = {}
     values = tiny.settings(workplace, memory=memory, checkpoint={"every": 4, "keep": 2},

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.data.cache_store import EMPTY_CAPTION, shard_header, write_shard
+from egox_core.safe_files import read_json, write_json
 from egox_core.train import loop
 from egox_core.train.checkpoints import checkpoint_folders
 from egox_core.train.config import parse_config
@@ -22,11 +23,9 @@ from egox_core.train.model import make_optimizer
 from egox_core.train.samples import CachedSamples, Item
 from egox_core.train.step_log import StepLog
 from egox_core.video.reader import probe_video
+from tests.paths import STANDIN_VAE
 from tests.refusals import refuses
 
-STAND_IN_VAE = (
-    Path(__file__).resolve().parents[3] / "models" / "vae" / "egox_standin_wan_vae.safetensors"
-)
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 
 
@@ -98,10 +97,8 @@ def test_training_learns_and_keeps_the_last_n(workplace, tiny):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_samples_on_the_way(workplace, tiny, dtype):
     pytest.importorskip("torchmetrics", reason="torchmetrics is not installed (the evaluate extra)")
-    vae = Path(__file__).resolve().parent.parent.parent.parent / "models" / "vae" / "egox_standin_wan_vae.safetensors"
-    values = tiny.settings(workplace, steps=2, validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(vae)})
-    values["memory"] = {"base_dtype": dtype, "compute_dtype": dtype}
-    train(parse_config(values))
+    tiny.train(workplace, steps=2, memory={"base_dtype": dtype, "compute_dtype": dtype},
+               validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(STANDIN_VAE)})
     (line,) = [line for line in tiny.curve(workplace / "run") if "validation/psnr" in line]
     assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
     (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
@@ -120,7 +117,7 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
         workplace,
         steps=5,
         log={"every": 1, "trackers": names},
-        validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STAND_IN_VAE)},
+        validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STANDIN_VAE)},
     )
     with pytest.raises(Killed):
         train(parse_config(values), progress=dies_at(3))  # behind the checkpoint of step 2
@@ -229,9 +226,9 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(workplace, tiny, change, 
 def test_a_checkpoint_from_before_a_setting_existed_goes_on(workplace, tiny):
     tiny.train(workplace, steps=2)
     file = checkpoint_folders(workplace / "run")[-1] / "state.json"
-    state = json.loads(file.read_text(encoding="utf-8"))
+    state = read_json(file)
     del state["config"]["conditioning"]["text_encoding"], state["config"]["init_lora"]
-    file.write_text(json.dumps(state), encoding="utf-8")
+    write_json(file, state)
     assert tiny.train(workplace, steps=3).step == 3
 
 

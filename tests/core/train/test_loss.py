@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,8 +20,8 @@ from egox_core.gga.diffusers_processor import install_gga  # noqa: E402
 from egox_core.train.config import ConditioningConfig, TimestepConfig  # noqa: E402
 from egox_core.train.loss import draw_sigmas, flow_loss, model_timesteps, noised_input, sigma_table  # noqa: E402
 from egox_core.train.samples import TrainSample, collate  # noqa: E402
+from tests.paths import GOLDEN  # noqa: E402
 
-GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
 GRADIENTS = ("blocks.0.attn1.to_q.weight", "blocks.1.attn1.to_v.weight", "blocks.1.attn2.to_out.0.weight")
 
 

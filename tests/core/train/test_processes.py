@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from egox_core.train.checkpoints import checkpoint_folders
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
 

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +16,10 @@ from egox_core.wan.step_memory import (
     lora_weights,
     other_weights,
 )
+from tests.paths import ROOT
 
 SMALLER = ModelSize(dim=1536, ffn_dim=8960, layers=30, heads=12)  # Wan 2.1 Fun 1.3B InP
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 def test_every_weight_is_counted():

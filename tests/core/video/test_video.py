@@ -33,7 +33,7 @@ def numbered_frames(count: int, height: int = 48, width: int = 80) -> torch.Tens
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory, add_sound) -> Path:
+def clip(tmp_path_factory, add_sound) -> Path:
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
     tone = torch.sin(torch.arange(44100 * 3) * (2 * math.pi * 440 / 44100))[None] * 0.5
     tone[:, :44100] = 0  # silent for a second: the trim can be told from the tone

@@ -16,7 +16,7 @@ from egox_core.wan.transformer import load_base, save_native  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bases(tmp_path_factory) -> dict[str, Path]:
     """The same float32 weights as a folder of shards and as one file."""
     torch.manual_seed(0)
     model = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=128, in_channels=36,

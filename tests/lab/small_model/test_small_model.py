@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from dataclasses import replace
@@ -20,6 +19,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
+from egox_core.safe_files import read_json  # noqa: E402
 from lab.drawn import make_take  # noqa: E402
 from lab.small_model import stages, transformer  # noqa: E402
 from lab.small_model.clips import clip_spec  # noqa: E402
@@ -73,7 +73,7 @@ def test_the_stages_make_a_model_that_samples(tiny_training, clips, tmp_path):
         assert stage(context), name
     assert threading.active_count() <= started + 1
     steps = {
-        name: json.loads((files.records / f"{name}.json").read_text(encoding="utf-8"))["steps"]
+        name: read_json(files.records / f"{name}.json")["steps"]
         for name in ("base", "lora")
     }
     assert steps == {"base": 3, "lora": 3}
@@ -100,9 +100,7 @@ def test_a_stopped_training_leaves_its_stage_open(tiny_training, tmp_path, monke
 
     def stopped_at(step):
         def trainer(arguments):
-            (files.run("base") / "metrics.jsonl").write_text(
-                json.dumps({"step": step, "loss": 0.5}), encoding="utf-8"
-            )
+            (files.run("base") / "metrics.jsonl").write_text(f'{{"step": {step}, "loss": 0.5}}', encoding="utf-8")
             return 0
 
         return trainer
